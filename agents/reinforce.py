@@ -1,0 +1,157 @@
+"""REINFORCE as published (Eq. 11), and with a leave-one-out baseline over groups of rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from agents.policy import WordPolicy
+from agents.rollout import Rollout, play
+from pmlm_env.vector_env import PMLMVectorEnv
+
+Baseline = Literal["leave-one-out", "none"]
+
+
+@dataclass(frozen=True)
+class ReinforceConfig:
+    """How the policy learns.
+
+    Attributes:
+        updates: Gradient steps.
+        patients: Patients in each update.
+        rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
+        baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
+            al. 2019), so that hard patients and easy ones count alike; ``none``: the bare reward, as in Eq. 11.
+        learning_rate: Adam's.
+        entropy: Weight of the entropy bonus, against advantages of unit spread.
+        clip_norm: Largest norm of the gradient.
+        scale_advantages: Whether advantages are divided by their root mean square over the update, which makes the
+            entropy weight and the clipping mean the same whatever the LLM and the metric.
+        masked: Whether illegal slots are barred; False only for ablations.
+    """
+
+    updates: int = 14
+    patients: int = 8
+    rollouts: int = 4
+    baseline: Baseline = "leave-one-out"
+    learning_rate: float = 1e-3
+    entropy: float = 0.01
+    clip_norm: float = 1.0
+    scale_advantages: bool = True
+    masked: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        if self.baseline not in get_args(Baseline):
+            raise ValueError(f"baseline is {self.baseline!r}: use one of {get_args(Baseline)}")
+        if min(self.updates, self.patients, self.rollouts) < 1:
+            raise ValueError("updates, patients and rollouts must be 1 or more")
+        if self.baseline == "leave-one-out" and self.rollouts < 2:
+            raise ValueError("a leave-one-out baseline needs rollouts of 2 or more")
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update saw.
+
+    Attributes:
+        deltas: The rewards, float32 (rollouts,), failed episodes left out.
+        failed: Episodes whose reply could not be had; they are left out of the loss.
+        loss: Policy loss.
+        entropy: Mean entropy of the policy, nats.
+        grad_norm: Norm of the gradient before clipping.
+        invalid_actions: Steps that deleted nothing; 0 where the policy is masked.
+    """
+
+    deltas: npt.NDArray[np.float32]
+    failed: int
+    loss: float
+    entropy: float
+    grad_norm: float
+    invalid_actions: int
+
+
+class Reinforce:
+    """Trains a policy on a vector env, one update at a time.
+
+    Args:
+        policy: What learns; on the device of the env's encoder.
+        env: ``array_type="torch"``, autoreset ``DISABLED``, ``config.patients * config.rollouts`` rows.
+        config: Settings.
+        seed: Draws patients and actions. The same seed gives the same run on one machine.
+
+    Raises:
+        ValueError: The env has another number of rows.
+    """
+
+    def __init__(self, policy: WordPolicy, env: PMLMVectorEnv, config: ReinforceConfig, seed: int) -> None:
+        """Set up the optimiser (Adam, as in the paper) and the generators."""
+        if env.num_envs != config.patients * config.rollouts:
+            raise ValueError(f"the env has {env.num_envs} rows for {config.patients} x {config.rollouts} rollouts")
+        self.policy, self.env, self.config = policy, env, config
+        self.optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
+        self.patients_rng = np.random.default_rng(seed)
+        device = next(policy.parameters()).device
+        self.actions_rng = torch.Generator(device).manual_seed(seed)
+        self._queue: list[int] = []
+
+    def updates(self) -> Iterator[Update]:
+        """Train, and yield what each update saw."""
+        for _ in range(self.config.updates):
+            yield self.update()
+
+    def update(self) -> Update:
+        """Play one batch of episodes and take one gradient step."""
+        config = self.config
+        self.policy.train()
+        episodes = np.repeat(self._next_patients(), config.rollouts)
+        # Dropout draws from torch's global generator: set it aside, so that the run depends on its seed alone.
+        with torch.random.fork_rng(devices=[self.actions_rng.device] if self.actions_rng.device.type == "cuda" else []):
+            torch.manual_seed(int(torch.randint(2**31, (), generator=self.actions_rng, device=self.actions_rng.device)))
+            rollout = play(self.env, self.policy, episodes.tolist(), self.actions_rng, masked=config.masked)
+        advantages = self.advantages(rollout).to(rollout.log_probs.device)
+        weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
+        loss = -(weight * advantages * rollout.log_probs).sum()
+        bonus = (weight * rollout.entropy).sum()
+        self.optimizer.zero_grad()
+        (loss - config.entropy * bonus).backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.clip_norm)
+        self.optimizer.step()
+        return Update(
+            deltas=rollout.rewards[rollout.valid].numpy(),
+            failed=int((~rollout.valid).sum()),
+            loss=float(loss.detach()),
+            entropy=float(bonus.detach()),
+            grad_norm=float(norm),
+            invalid_actions=rollout.invalid_actions,
+        )
+
+    def advantages(self, rollout: Rollout) -> torch.Tensor:
+        """Return each episode's advantage, float32 (N,): 0 where it failed or has no fellow to compare with."""
+        rewards = rollout.rewards.reshape(-1, self.config.rollouts)
+        valid = rollout.valid.reshape(rewards.shape).float()
+        advantages = rewards * valid
+        if self.config.baseline == "leave-one-out":
+            others = valid.sum(dim=1, keepdim=True) - valid
+            total = (rewards * valid).sum(dim=1, keepdim=True)
+            baseline = (total - rewards * valid) / others.clamp(min=1)
+            advantages = (rewards - baseline) * valid * (others > 0)
+        if self.config.scale_advantages:
+            advantages = advantages / advantages.square().mean().sqrt().clamp(min=1e-8)
+        return advantages.flatten()
+
+    def _next_patients(self) -> npt.NDArray[np.int64]:
+        """Return the next patients: everybody once, in random order, before anybody twice."""
+        while len(self._queue) < self.config.patients:
+            self._queue += self.patients_rng.permutation(len(self.env.task.episodes)).tolist()
+        chosen, self._queue = self._queue[: self.config.patients], self._queue[self.config.patients :]
+        return np.array(chosen)

@@ -1,0 +1,42 @@
+"""Cohorts H = {X, Y, R}: what they are, reading and writing them, splitting them by date."""
+
+from pmlm_env.cohort.checks import ReadReport
+from pmlm_env.cohort.errors import CohortError
+from pmlm_env.cohort.reader import read_cohort
+from pmlm_env.cohort.schema import (
+    INDICATOR_NAMES,
+    INDICATORS,
+    LABEL_NAMES,
+    LABELS,
+    MAX_CHECKUPS,
+    N_INDICATORS,
+    Cohort,
+    Indicator,
+    Label,
+    Patient,
+    named_labels,
+    names_label,
+)
+from pmlm_env.cohort.split import Split, split_by_date
+from pmlm_env.cohort.writer import write_cohort
+
+__all__ = [
+    "INDICATORS",
+    "INDICATOR_NAMES",
+    "LABELS",
+    "LABEL_NAMES",
+    "MAX_CHECKUPS",
+    "N_INDICATORS",
+    "Cohort",
+    "CohortError",
+    "Indicator",
+    "Label",
+    "Patient",
+    "ReadReport",
+    "Split",
+    "named_labels",
+    "names_label",
+    "read_cohort",
+    "split_by_date",
+    "write_cohort",
+]

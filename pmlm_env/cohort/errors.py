@@ -1,0 +1,5 @@
+"""The one error of this room."""
+
+
+class CohortError(ValueError):
+    """A cohort cannot be read, written or split as asked; the message says where and what to do."""

@@ -1,0 +1,207 @@
+"""H = {X, Y, R}: what a cohort is, and what its values may be (paper, "Data").
+
+``X`` are the check-ups, ``Y`` the labels, ``R`` the doctors' replies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.cohort.naming import find_mentions
+
+#: Most check-ups the paper has of one woman; Eq. 3 pads to this many.
+MAX_CHECKUPS = 45
+
+
+@dataclass(frozen=True, slots=True)
+class Indicator:
+    """One laboratory indicator.
+
+    Attributes:
+        name: Column name in data files.
+        unit: The unit all values are in.
+        low: Values below are impossible in a living adult or a misread unit, never merely abnormal.
+        high: Values above are impossible, likewise.
+    """
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+#: The paper's 35 indicators, in its order. The bounds reject typing errors and wrong units
+#: (a haemoglobin of 12.6 g/dL read as g/L), and admit the sickest of patients.
+INDICATORS: tuple[Indicator, ...] = (
+    Indicator("pH", "", 4.0, 9.5),
+    Indicator("albumin", "g/L", 5, 80),
+    Indicator("total_protein", "g/L", 10, 150),
+    Indicator("indirect_bilirubin", "umol/L", 0, 900),
+    Indicator("direct_bilirubin", "umol/L", 0, 900),
+    Indicator("total_bilirubin", "umol/L", 0, 1200),
+    Indicator("alkaline_phosphatase", "U/L", 1, 5000),
+    Indicator("alt", "U/L", 0, 20000),
+    Indicator("prealbumin", "mg/L", 5, 800),
+    Indicator("total_bile_acid", "umol/L", 0, 800),
+    Indicator("large_platelet_count", "10^9/L", 0, 1000),
+    Indicator("plateletcrit", "%", 0, 3),
+    Indicator("large_platelet_ratio", "%", 0, 100),
+    Indicator("mpv", "fL", 3, 30),
+    Indicator("pdw", "fL", 1, 50),
+    Indicator("rdw_cv", "%", 5, 60),
+    Indicator("rdw_sd", "fL", 10, 200),
+    Indicator("basophil_count", "10^9/L", 0, 50),
+    Indicator("basophil_ratio", "%", 0, 100),
+    Indicator("eosinophil_count", "10^9/L", 0, 100),
+    Indicator("eosinophil_ratio", "%", 0, 100),
+    Indicator("monocyte_count", "10^9/L", 0, 200),
+    Indicator("monocyte_ratio", "%", 0, 100),
+    Indicator("lymphocyte_count", "10^9/L", 0, 500),
+    Indicator("lymphocyte_ratio", "%", 0, 100),
+    Indicator("neutrophil_count", "10^9/L", 0, 200),
+    Indicator("neutrophil_ratio", "%", 0, 100),
+    Indicator("mchc", "g/L", 150, 600),
+    Indicator("mch", "pg", 8, 70),
+    Indicator("hct", "%", 5, 80),
+    Indicator("wbc", "10^9/L", 0, 600),
+    Indicator("plt", "10^9/L", 0, 3000),
+    Indicator("hgb", "g/L", 20, 260),
+    Indicator("mcv", "fL", 40, 170),
+    Indicator("rbc", "10^12/L", 0.4, 12),
+)
+INDICATOR_NAMES: tuple[str, ...] = tuple(indicator.name for indicator in INDICATORS)
+N_INDICATORS = len(INDICATORS)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A condition, with the other ways in which a reply may name it."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+
+
+#: The paper's 12 labels. No alias is shared, so a reply that says only "fetal distress" names neither kind.
+LABELS: tuple[Label, ...] = (
+    Label("normal", ("normal pregnancy", "healthy pregnancy", "no abnormality", "no abnormal findings")),
+    Label("uterine scar", ("scarred uterus", "previous cesarean section", "previous caesarean section")),
+    Label("acute fetal distress (heart type)", ("fetal distress, heart type", "abnormal fetal heart rate")),
+    Label(
+        "pregnancy complicated with placental dysfunction",
+        ("placental dysfunction", "placental insufficiency"),
+    ),
+    Label(
+        "gestational hypertension",
+        ("pregnancy-induced hypertension", "hypertensive disorder of pregnancy", "preeclampsia", "pre-eclampsia"),
+    ),
+    Label("premature rupture of membranes", ("premature rupture of the membranes", "PROM", "PPROM")),
+    Label("pregnancy complicated with hypothyroidism", ("hypothyroidism",)),
+    Label("uterine rupture", ("rupture of the uterus", "ruptured uterus")),
+    Label(
+        "acute fetal distress (amniotic fluid type)",
+        ("fetal distress, amniotic fluid type", "meconium-stained amniotic fluid"),
+    ),
+    Label("umbilical cord entanglement", ("cord entanglement", "nuchal cord")),
+    Label("thalassemia", ("thalassaemia",)),
+    Label("gestational diabetes", ("gestational diabetes mellitus", "GDM")),
+)
+LABEL_NAMES: tuple[str, ...] = tuple(label.name for label in LABELS)
+_ALIASES: Mapping[str, tuple[str, ...]] = {label.name: label.aliases for label in LABELS}
+
+
+def named_labels(text: str, labels: Iterable[str] = LABEL_NAMES) -> set[str]:
+    """Return those of ``labels`` that ``text`` names as a diagnosis, in their own words or by an alias.
+
+    Whole words only, whatever the case; the longest match wins ("gestational diabetes" does not name a label
+    "diabetes" if both are in ``labels``); a condition that is denied or ruled out is not named (see
+    ``pmlm_env.cohort.naming`` for what counts as denial). Labels that are not the paper's have no aliases.
+
+    "normal" is an everyday word ("a normal diet"), so that label is named only by its aliases, and only where no
+    other label is: next to a diagnosis, "no abnormality" is about something else.
+    """
+    phrases = {
+        label: _ALIASES.get(label, ()) if label == "normal" else (label, *_ALIASES.get(label, ())) for label in labels
+    }
+    named = {mention.label for mention in find_mentions(text, phrases) if not mention.denied}
+    return named - {"normal"} or named
+
+
+def names_label(text: str, label: str) -> bool:
+    """Whether ``text`` names ``label``, all other labels apart; see ``named_labels``."""
+    return label in named_labels(text, (label,))
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """One patient: her check-ups, label and doctor's reply.
+
+    Attributes:
+        patient_id: Unique within the cohort; never leaves the house.
+        label: Her true condition.
+        reference: The reply her own doctor wrote; empty where a cohort has none.
+        split_date: The index date, by which the cohort is split into train, validation and test.
+        dates: Check-up days in ascending order, shape (n,), datetime64[D].
+        values: Indicator values, shape (n, 35), float64, in the order and units of ``INDICATORS``;
+            NaN = not measured.
+        extra: Any further columns of the patients' table, as read (age, weeks, history, ...).
+    """
+
+    patient_id: str
+    label: str
+    reference: str
+    split_date: np.datetime64
+    dates: npt.NDArray[np.datetime64]
+    values: npt.NDArray[np.float64]
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the shapes.
+
+        Raises:
+            ValueError: ``values`` is not (n, 35) with one row a date.
+        """
+        if self.values.shape != (len(self.dates), N_INDICATORS):
+            raise ValueError(
+                f"patient {self.patient_id}: values have shape {self.values.shape}, "
+                f"expected ({len(self.dates)}, {N_INDICATORS})"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort(Sequence[Patient]):
+    """Patients in a fixed order: H = {X, Y, R}."""
+
+    patients: tuple[Patient, ...]
+
+    def __len__(self) -> int:
+        """Return the number of patients, N."""
+        return len(self.patients)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        """Return one patient, or a cohort of those in a slice."""
+        if isinstance(index, slice):
+            return Cohort(self.patients[index])
+        return self.patients[index]
+
+    def __iter__(self) -> Iterator[Patient]:
+        """Iterate over the patients in order."""
+        return iter(self.patients)
+
+    def take(self, indices: Iterable[int]) -> Cohort:
+        """Return the cohort of the patients at ``indices``, in that order."""
+        return Cohort(tuple(self.patients[int(i)] for i in indices))
+
+    @cached_property
+    def y(self) -> npt.NDArray[np.str_]:
+        """Labels, one a patient, shape (N,)."""
+        return np.array([patient.label for patient in self.patients], dtype=np.str_)
+
+    @property
+    def n_checkups(self) -> int:
+        """The number of check-ups of all patients together."""
+        return sum(len(patient.dates) for patient in self.patients)

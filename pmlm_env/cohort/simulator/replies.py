@@ -1,0 +1,113 @@
+"""The doctor's reply: diagnosis, what in her own records supports it, and advice (phrases in ``phrases.csv``)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from pmlm_env.cohort.simulator.facts import Facts
+from pmlm_env.cohort.simulator.tables import read_table
+
+#: Length of a reply in words, and pieces of advice in it.
+MIN_WORDS, MAX_WORDS = 45, 80
+MIN_ADVICE, MAX_ADVICE = 2, 4
+#: Phrases of this weight are always taken where they fit.
+_ALWAYS = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply in its parts; ``str(reply)`` is the text."""
+
+    opening: str
+    findings: tuple[str, ...]
+    advice: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the text of the reply."""
+        return " ".join((self.opening, *self.findings, f"Advice: {'; '.join(self.advice)}."))
+
+    @property
+    def n_words(self) -> int:
+        """The number of words in the text."""
+        return len(str(self).split())
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrase:
+    topic: str
+    wanted: frozenset[str]
+    unwanted: frozenset[str]
+    weight: float
+    text: str
+
+    def fits(self, facts: Facts) -> bool:
+        return self.wanted <= facts.tags and not self.unwanted & facts.tags
+
+
+def write_reply(facts: Facts, rng: np.random.Generator) -> Reply:
+    """Write the reply of the doctor who treated a woman.
+
+    Args:
+        facts: What the doctor knows of her.
+        rng: Source of the choice among phrases that fit her.
+
+    Returns:
+        The reply: it names her label and no other, and quotes no number that is not in her records.
+    """
+    diagnosis = _rank("diagnosis", facts, rng)[0]
+    opening = _rank("opening", facts, rng)[0].format(diagnosis=diagnosis, **facts.values)
+    findings = _rank("finding", facts, rng)
+    advice = _rank("advice", facts, rng)[:MAX_ADVICE]
+    n_findings = min(len(findings), int(rng.integers(1, 4)))
+    n_advice = min(len(advice), int(rng.choice([2, 3, 3, 4])))
+
+    def reply() -> Reply:
+        said = tuple(text.format(**facts.values) for text in findings[:n_findings])
+        return Reply(opening, said, tuple(advice[:n_advice]))
+
+    while reply().n_words < MIN_WORDS and (n_advice < len(advice) or n_findings < len(findings)):
+        if n_advice < len(advice):
+            n_advice += 1
+        else:
+            n_findings += 1
+    while reply().n_words > MAX_WORDS and (n_findings > 1 or n_advice > MIN_ADVICE):
+        if n_findings > 1:
+            n_findings -= 1
+        else:
+            n_advice -= 1
+    return reply()
+
+
+def _rank(part: str, facts: Facts, rng: np.random.Generator) -> list[str]:
+    """Return the phrases of a part that fit, one a topic, the readiest first."""
+    fitting = [phrase for phrase in _phrases()[part, facts.label] if phrase.fits(facts)]
+    noise = rng.gumbel(0.0, 1.5, len(fitting))
+    keys = [phrase.weight + (100 if phrase.weight >= _ALWAYS else 0) + x for phrase, x in zip(fitting, noise)]
+    chosen: dict[str, str] = {}
+    for place in np.argsort(keys)[::-1]:
+        chosen.setdefault(fitting[place].topic, fitting[place].text)
+    return list(chosen.values())
+
+
+@cache
+def _phrases() -> defaultdict[tuple[str, str], tuple[_Phrase, ...]]:
+    """Return the phrases by part and label."""
+    out: defaultdict[tuple[str, str], tuple[_Phrase, ...]] = defaultdict(tuple)
+    rows = read_table("phrases.csv")
+    labels = {row["label"] for row in rows if row["label"] != "*"}
+    for row in rows:
+        when = row["when"].split()
+        phrase = _Phrase(
+            topic=row["topic"],
+            wanted=frozenset(tag for tag in when if not tag.startswith("!")),
+            unwanted=frozenset(tag[1:] for tag in when if tag.startswith("!")),
+            weight=float(row["weight"]),
+            text=row["text"],
+        )
+        for label in labels if row["label"] == "*" else {row["label"]}:
+            out[row["part"], label] += (phrase,)
+    return out

@@ -1,0 +1,124 @@
+"""The simulator's tables: CSV files beside this one, whose ``#`` lines name their sources."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.cohort.schema import LABEL_NAMES
+
+Floats = npt.NDArray[np.float64]
+
+#: When a shift sets in: from the first visit; from 20 weeks on; in the last days before the index date; after birth.
+ONSETS = ("always", "gradual", "acute", "birth")
+#: Weeks of gestation at which ``levels.csv`` gives medians.
+LEVEL_WEEKS = np.array([8.0, 16.0, 24.0, 32.0, 40.0])
+
+
+def read_table(name: str) -> list[dict[str, str]]:
+    """Return the rows of the package's CSV file ``name``, without its comment lines."""
+    text = files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """The blood of healthy pregnant women.
+
+    Attributes:
+        names: The K latent quantities that all 35 indicators are computed from.
+        log_median: Log medians at ``LEVEL_WEEKS``, shape (5, K).
+        after_birth: What birth adds to the log value, shape (K,).
+        within_sd: SD of log values around one woman's own level, shape (K,).
+        between_sd: SD of women's levels (log), shape (K,).
+        mixing: Lower Cholesky factor of the correlation matrix, shape (K, K).
+    """
+
+    names: tuple[str, ...]
+    log_median: Floats
+    after_birth: Floats
+    within_sd: Floats
+    between_sd: Floats
+    mixing: Floats
+
+    @property
+    def total_sd(self) -> Floats:
+        """SD of log values over women and days together, shape (K,)."""
+        return np.hypot(self.within_sd, self.between_sd)
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How often a condition occurs and what course it takes (assumptions; see ``conditions.csv``)."""
+
+    label: str
+    share: float
+    severe: float
+    checkups: float
+    admitted: float
+    weeks_at_delivery: tuple[tuple[float, float], tuple[float, float]]
+    undelivered: tuple[float, float]
+    weeks_undelivered: tuple[float, float]
+    cesarean: float
+    age: float
+    forms: tuple[str, str]
+
+
+@cache
+def load_levels() -> Levels:
+    """Return ``levels.csv`` with ``correlations.csv``, its Spearman coefficients turned into a Gaussian copula's."""
+    rows = read_table("levels.csv")
+    names = tuple(row["latent"] for row in rows)
+    spearman = np.array([[float(row[name]) for name in names] for row in read_table("correlations.csv")])
+    return Levels(
+        names=names,
+        log_median=np.log([[float(row[f"w{week:.0f}"]) for row in rows] for week in LEVEL_WEEKS]),
+        after_birth=np.array([float(row["after_birth"]) for row in rows]),
+        within_sd=np.array([float(row["within_sd"]) for row in rows]),
+        between_sd=np.array([float(row["between_sd"]) for row in rows]),
+        mixing=np.linalg.cholesky(2 * np.sin(np.pi * spearman / 6)),
+    )
+
+
+@cache
+def load_conditions() -> tuple[Condition, ...]:
+    """Return ``conditions.csv`` in the order of ``LABEL_NAMES``."""
+    rows = {row["label"]: row for row in read_table("conditions.csv")}
+
+    def condition(row: Mapping[str, str]) -> Condition:
+        def span(name: str) -> tuple[float, float]:
+            return float(row[f"{name}_low"]), float(row[f"{name}_high"])
+
+        return Condition(
+            label=row["label"],
+            share=float(row["share"]),
+            severe=float(row["severe"]),
+            checkups=float(row["checkups"]),
+            admitted=float(row["admitted"]),
+            weeks_at_delivery=(span("weeks_mild"), span("weeks_severe")),
+            undelivered=(float(row["undelivered_mild"]), float(row["undelivered_severe"])),
+            weeks_undelivered=span("undelivered"),
+            cesarean=float(row["cesarean"]),
+            age=float(row["age"]),
+            forms=(row["form_mild"], row["form_severe"]),
+        )
+
+    return tuple(condition(rows[name]) for name in LABEL_NAMES)
+
+
+@cache
+def load_shifts(*, verified_only: bool) -> Floats:
+    """Return ``shifts.csv`` as an array (4 onsets, 12 labels, 2 forms, K latents), in SDs of the healthy."""
+    names = load_levels().names
+    shifts = np.zeros((len(ONSETS), len(LABEL_NAMES), 2, len(names)))
+    for row in read_table("shifts.csv"):
+        if row["basis"] == "verified" or not verified_only:
+            cell = shifts[ONSETS.index(row["onset"]), LABEL_NAMES.index(row["label"])]
+            cell[:, names.index(row["latent"])] += float(row["mild"]), float(row["severe"])
+    return shifts

@@ -1,0 +1,158 @@
+"""WordEncoder: a frozen BERT that turns words into contextual embeddings (Eq. 6)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+
+from pmlm_env.device import choose_device
+from pmlm_env.models import resolve
+
+#: Most chunks in one forward pass, so that memory stays bounded whatever the batch.
+_MAX_CHUNKS = 256
+
+
+class WordEncoder:
+    """Contextual embeddings of the words that are still there, one vector a word.
+
+    Sub-word pieces are averaged per word. A prompt longer than the model's input is encoded in chunks, each with its
+    own special tokens, never cut. Weights load at the first use, once a process, and do not travel in a pickle.
+
+    Args:
+        model: A bundled model's name, a directory or a hub name of a BERT-family encoder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. On a GPU the forward pass runs under bfloat16 autocast.
+
+    Attributes:
+        hidden_size: H, the length of an embedding.
+        seconds: Wall time spent in ``encode`` so far.
+    """
+
+    def __init__(self, model: str = "minilm", device: str = "auto") -> None:
+        """Read the model's configuration; its weights come later."""
+        self.model_name = model
+        self.device = choose_device(device)
+        self._path = resolve(model)
+        self.hidden_size: int = AutoConfig.from_pretrained(self._path).hidden_size
+        self.seconds = 0.0
+        self._pieces: dict[str, list[int]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the weights and the tokenizer behind."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer")}
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        return AutoTokenizer.from_pretrained(self._path, use_fast=True, add_prefix_space=True)
+
+    @cached_property
+    def _bert(self) -> torch.nn.Module:
+        return load_bert(self._path, self.device)
+
+    @torch.inference_mode()
+    def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
+        """Embed the kept words of B prompts.
+
+        A prompt that occurs twice in the batch is encoded once.
+
+        Args:
+            words: The words of each initial prompt, at most W.
+            kept: Which of them are still there, bool (B, W).
+
+        Returns:
+            Embeddings, float32 (B, W, H) on the encoder's device; zeros where no word is left.
+        """
+        started = time.perf_counter()
+        index: dict[tuple[str, ...], int] = {}
+        rows = []
+        for prompt, mask in zip(words, kept, strict=True):
+            left = tuple(word for word, keep in zip(prompt, mask, strict=False) if keep)
+            rows.append(index.setdefault(left, len(index)))
+        vectors, counts = self._embed(list(index))
+        first = np.cumsum([0, *counts])
+        out = torch.zeros((*kept.shape, self.hidden_size), device=self.device)
+        row_of, slot_of = np.nonzero(kept)
+        source = np.concatenate([np.arange(first[i], first[i + 1]) for i in rows]) if rows else np.zeros(0, int)
+        out[torch.from_numpy(row_of), torch.from_numpy(slot_of)] = vectors[torch.from_numpy(source)]
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds += time.perf_counter() - started
+        return out
+
+    def _embed(self, prompts: Sequence[Sequence[str]]) -> tuple[torch.Tensor, list[int]]:
+        """Embed all words of all prompts: (number of words, H), and how many words each prompt has."""
+        counts = [len(prompt) for prompt in prompts]
+        chunks: list[tuple[list[int], list[int]]] = []  # pieces, and the flat number of the word each belongs to
+        word = 0
+        for prompt in prompts:
+            pieces: list[int] = []
+            owners: list[int] = []
+            for text in prompt:
+                ids = self._word_pieces(text)
+                if pieces and len(pieces) + len(ids) > self._room:
+                    chunks.append((pieces, owners))
+                    pieces, owners = [], []
+                pieces = pieces + ids
+                owners = owners + [word] * len(ids)
+                word += 1
+                while len(pieces) > self._room:  # one word longer than the model's whole input
+                    chunks.append((pieces[: self._room], owners[: self._room]))
+                    pieces, owners = pieces[self._room :], owners[self._room :]
+            if pieces:
+                chunks.append((pieces, owners))
+        total = torch.zeros(word, self.hidden_size, device=self.device)
+        for start in range(0, len(chunks), _MAX_CHUNKS):
+            batch = chunks[start : start + _MAX_CHUNKS]
+            states = self._forward([pieces for pieces, _ in batch])
+            owner = torch.tensor([o for _, owners in batch for o in owners], device=self.device)
+            lengths = torch.tensor([len(pieces) for pieces, _ in batch], device=self.device)
+            inside = torch.arange(states.shape[1], device=self.device) < lengths[:, None]
+            total.index_add_(0, owner, states[inside])
+        n_pieces = torch.tensor([len(self._word_pieces(w)) for prompt in prompts for w in prompt], device=self.device)
+        return total / n_pieces[:, None], counts
+
+    def _forward(self, chunks: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Run BERT over chunks of pieces; return the last hidden states of the pieces proper, (B, longest, H)."""
+        tokenizer = self._tokenizer
+        width = max(map(len, chunks)) + 2
+        ids = torch.full((len(chunks), width), tokenizer.pad_token_id or 0)
+        mask = torch.zeros_like(ids)
+        for row, pieces in enumerate(chunks):
+            full = torch.tensor([tokenizer.cls_token_id, *pieces, tokenizer.sep_token_id])
+            ids[row, : len(full)], mask[row, : len(full)] = full, 1
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            states = self._bert(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state
+        return states[:, 1:-1].float()
+
+    @cached_property
+    def _room(self) -> int:
+        """How many pieces one chunk may hold, special tokens apart."""
+        limit = min(self._tokenizer.model_max_length, self._bert.config.max_position_embeddings, 512)
+        return int(limit) - 2
+
+    def _word_pieces(self, word: str) -> list[int]:
+        pieces = self._pieces.get(word)
+        if pieces is None:
+            # Every BERT-family tokenizer splits at white space first, so a word's pieces do not depend on its neighbours.
+            pieces = self._tokenizer([word], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+            pieces = pieces or [self._tokenizer.unk_token_id]
+            self._pieces[word] = pieces
+        return pieces
+
+
+@lru_cache(maxsize=4)
+def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> torch.nn.Module:
+    """Load a frozen encoder, once a process: its first ``num_layers`` layers, or all."""
+    model = AutoModel.from_pretrained(path, dtype=torch.float32)
+    if num_layers is not None:
+        layers = model.encoder.layer
+        if not 1 <= num_layers <= len(layers):
+            raise ValueError(f"num_layers is {num_layers}: {path} has layers 1 to {len(layers)}")
+        model.encoder.layer = layers[:num_layers]
+    return model.to(device).eval().requires_grad_(False)

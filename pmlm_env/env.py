@@ -1,0 +1,154 @@
+"""PMLMEnv: the Gymnasium contract for one prompt."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.rendering import render_ansi
+from pmlm_env.reward import Outcome
+from pmlm_env.task import EditTask
+
+
+class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
+    """Delete words from a patient's prompt so that a language model's reply comes closer to her doctor's.
+
+    ## Description
+    An episode is one patient's prompt: what a predictor makes of her laboratory history, which conditions similar
+    past patients had, and an instruction. The agent deletes ``n_edits`` words, one a step. Then a language model, a
+    black box, replies to what is left, and the reply is compared with the one her own doctor wrote.
+
+    ## Action Space
+    ``Discrete(max_words)``: the slot of the *initial* prompt whose word is to go. Slots never shift. An illegal
+    action (padding, a word already deleted or protected) deletes nothing, uses up the step and sets
+    ``info["invalid_action"]``; ``info["action_mask"]`` (int8) says which are legal.
+
+    ## Observation Space
+    A ``Dict``:
+
+    | key | shape, dtype | meaning |
+    |---|---|---|
+    | ``embeddings`` | (max_words, hidden), float32 | contextual BERT embeddings of the words still there (Eq. 6), sub-word pieces averaged; zeros elsewhere; encoded anew after each deletion |
+    | ``patient`` | (128,), float32 | the patient vector of Eq. 2 |
+    | ``action_mask`` | (max_words,), int8 | 1 where a deletion is legal |
+
+    With ``observation="index"``: ``episode`` (index), ``kept`` (max_words,) int8 and ``action_mask``, for replay
+    buffers that embed later.
+
+    ## Starting State
+    A patient drawn by the seeded generator, or ``reset(options={"episode": index})``, with her whole prompt. The
+    language model is not called in ``reset``.
+
+    ## Rewards
+    0 until the last step; then BERTScore F1 of the reply to the refined prompt, minus F1 of the reply to the initial
+    prompt, both against the doctor's reply (Eq. 9).
+
+    ## Episode End
+    ``terminated`` after ``n_edits`` steps, or when no word is left that may go. ``truncated`` only where the language
+    model's reply could not be had: then the reward is 0, ``info["llm_error"]`` says why, and the episode teaches nothing.
+
+    ## Information
+    ``action_mask`` and ``episode`` (its index) always, ``invalid_action`` after a step. At the end also ``prompt``,
+    ``reply``, ``initial_reply``, ``reference``, ``score``, ``initial_score``, ``deleted`` (slots in order) and
+    ``llm_calls`` (made for this episode).
+
+    ## Arguments
+    Every argument is a name, a number or a path, so that specs serialize; ``episodes``, ``encoder`` and ``reward``
+    may be live objects where the class is called directly.
+
+    | argument | default | meaning |
+    |---|---|---|
+    | ``episodes`` | ``"demo"`` | a folder that ``pmlm prepare`` wrote, or the small simulated set |
+    | ``split`` | ``"train"`` | ``train``, ``validation`` or ``test`` |
+    | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT-family model |
+    | ``llm`` | ``"local:smollm2-135m"`` | ``local:NAME_OR_DIR``, ``openai:MODEL`` or ``responder`` |
+    | ``base_url`` | None | the endpoint of ``openai:`` |
+    | ``max_new_tokens`` | 48 | where a reply is cut |
+    | ``scorer`` | ``"minilm"`` | BERTScore's model |
+    | ``reward`` | None | an object to judge prompts with instead |
+    | ``n_edits`` | 10 | deletions per episode |
+    | ``max_words`` | the set's longest prompt | number of slots |
+    | ``observation`` | ``"embeddings"`` | or ``"index"`` |
+    | ``protect`` | ``()`` | roles whose words may not go: ``background``, ``self``, ``peer``, ``instruction`` |
+    | ``device`` | ``"auto"`` | ``auto``, ``cpu``, ``cuda`` |
+
+    ## References
+    R. Shi et al., "From General to Specific: Tailoring Large Language Models for Personalized Healthcare",
+    arXiv 2412.15957.
+
+    ## Version History
+    * v0: the first.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+
+    def __init__(self, render_mode: str | None = None, **task: Any) -> None:
+        """Make the env; see the class for the arguments.
+
+        Raises:
+            ValueError: An argument is not one of those allowed.
+        """
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}: use one of {self.metadata['render_modes']}")
+        self.render_mode = render_mode
+        self.task = EditTask(**task)
+        self.observation_space = self.task.observation_space
+        self.action_space = self.task.action_space
+        self._batch = self.task.batch(1)
+        self._episode = -1
+        self._outcome: Outcome | None = None
+
+    def action_masks(self) -> npt.NDArray[np.bool_]:
+        """Which actions are legal, bool (max_words,): the form of sb3-contrib."""
+        return self._batch.legal[0]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode; ``options={"episode": index}`` picks it."""
+        super().reset(seed=seed)
+        self._episode = self.task.draw(self.np_random, options)
+        self._batch.load(0, self.task.episodes[self._episode])
+        self._outcome = None
+        return self._observe(), self._info()
+
+    def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Delete the word in slot ``action``.
+
+        Raises:
+            gymnasium.error.ResetNeeded: No episode is under way.
+        """
+        if self._episode < 0 or self._outcome is not None:
+            raise gym.error.ResetNeeded("call reset() before step(): no episode is under way")
+        invalid = self._batch.delete([int(action)])
+        reward, terminated, truncated, final = 0.0, False, False, {}
+        if self._batch.done[0]:
+            (outcome,) = self.task.judge(self._batch, [0], [self._episode])
+            self._outcome = outcome
+            reward, truncated = outcome.delta, bool(outcome.error)
+            terminated = not truncated
+            final = self.task.final_info(self._batch, 0, outcome)
+        return self._observe(), reward, terminated, truncated, self._info(invalid_action=bool(invalid[0]), **final)
+
+    def render(self) -> str | None:
+        """Return the prompt with its deleted words struck out, and the score at the end, as ANSI text."""
+        if self.render_mode is None or self._episode < 0:
+            return None
+        return render_ansi(self._batch.words(0), self._batch.kept[0], self._outcome)
+
+    def _observe(self) -> dict[str, Any]:
+        mask = self._batch.legal[0].astype(np.int8)
+        if self.task.observation == "index":
+            kept = self._batch.kept[0].astype(np.int8)
+            return {"episode": np.int64(self._episode), "kept": kept, "action_mask": mask}
+        return {
+            "embeddings": self.task.embed(self._batch, [0])[0].cpu().numpy(),
+            "patient": self.task.episodes[self._episode].vector.copy(),
+            "action_mask": mask,
+        }
+
+    def _info(self, **more: Any) -> dict[str, Any]:
+        return {"action_mask": self._batch.legal[0].astype(np.int8), "episode": self._episode, **more}

@@ -1,0 +1,172 @@
+"""Episode and EpisodeSet: the one thing that passes from the pipeline to the envs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file, save_file
+
+Split = Literal["train", "validation", "test"]
+Role = Literal["background", "self", "peer", "instruction"]
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One patient's prompt, ready to be edited.
+
+    Attributes:
+        patient_id: Whose it is; stays in the house.
+        split: The part of the cohort she belongs to.
+        words: The initial prompt's words, one a slot.
+        roles: What each word is there for, one a word.
+        vector: x_hat of Eq. 2, shape (128,), float32.
+        reference: The reply her doctor wrote.
+        label: Her true condition, for evaluation only: nothing of it is in the prompt.
+        predicted: The label that stage 1 predicts.
+        peers: The labels of her peers, nearest first.
+    """
+
+    patient_id: str
+    split: Split
+    words: tuple[str, ...]
+    roles: tuple[Role, ...]
+    vector: npt.NDArray[np.float32]
+    reference: str
+    label: str
+    predicted: str
+    peers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check what every later stage relies on.
+
+        Raises:
+            ValueError: A word is empty or holds white space, or words, roles or split do not fit.
+        """
+        if not self.words:
+            raise ValueError(f"patient {self.patient_id}: the prompt has no words")
+        if len(self.words) != len(self.roles):
+            raise ValueError(f"patient {self.patient_id}: {len(self.words)} words, but {len(self.roles)} roles")
+        for slot, word in enumerate(self.words):
+            if word.split() != [word]:
+                raise ValueError(f"patient {self.patient_id}: slot {slot} holds {word!r}, which is not one word")
+        if unknown := set(self.roles) - set(get_args(Role)):
+            raise ValueError(f"patient {self.patient_id}: unknown role {unknown.pop()!r}, use {get_args(Role)}")
+        if self.split not in get_args(Split):
+            raise ValueError(f"patient {self.patient_id}: unknown split {self.split!r}, use {get_args(Split)}")
+
+    @property
+    def prompt(self) -> str:
+        """The initial prompt as text."""
+        return " ".join(self.words)
+
+
+class EpisodeSet(Sequence[Episode]):
+    """Episodes in a fixed order: ``reset(options={"episode": i})`` picks the i-th."""
+
+    def __init__(self, episodes: Iterable[Episode]) -> None:
+        """Gather episodes.
+
+        Raises:
+            ValueError: There is none, or their patient vectors differ in length.
+        """
+        self._episodes = tuple(episodes)
+        if not self._episodes:
+            raise ValueError("an EpisodeSet needs at least one episode")
+        if len(lengths := {episode.vector.shape for episode in self._episodes}) > 1:
+            raise ValueError(f"all patient vectors must have one shape, found {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        """Return the number of episodes."""
+        return len(self._episodes)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+        """Return one episode, or an EpisodeSet of those in a slice."""
+        if isinstance(index, slice):
+            return EpisodeSet(self._episodes[index])
+        return self._episodes[index]
+
+    def __iter__(self) -> Iterator[Episode]:
+        """Iterate in order."""
+        return iter(self._episodes)
+
+    def of(self, split: Split) -> EpisodeSet:
+        """Return the episodes of one split, in order.
+
+        Raises:
+            ValueError: There is none.
+        """
+        chosen = [episode for episode in self._episodes if episode.split == split]
+        if not chosen:
+            raise ValueError(f"no episode belongs to split {split!r}")
+        return EpisodeSet(chosen)
+
+    @property
+    def max_words(self) -> int:
+        """Length of the longest prompt, in words."""
+        return max(len(episode.words) for episode in self._episodes)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """All labels that occur as a true, predicted or peer's label, sorted."""
+        return tuple(sorted({label for e in self._episodes for label in (e.label, e.predicted, *e.peers)}))
+
+    @cached_property
+    def vectors(self) -> npt.NDArray[np.float32]:
+        """The patient vectors, shape (number of episodes, 128)."""
+        return np.stack([episode.vector for episode in self._episodes])
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``episodes.jsonl`` (one line a patient) and ``vectors.safetensors`` into ``folder``."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = []
+        for e in self._episodes:
+            text = {
+                "patient_id": e.patient_id,
+                "split": e.split,
+                "label": e.label,
+                "predicted": e.predicted,
+                "peers": e.peers,
+                "words": e.words,
+                "roles": e.roles,
+                "reference": e.reference,
+            }
+            lines.append(json.dumps(text, ensure_ascii=False) + "\n")
+        vectors, words = folder / "vectors.safetensors", folder / "episodes.jsonl"
+        save_file({"vectors": self.vectors}, vectors.with_suffix(".part"))
+        words.with_suffix(".part").write_text("".join(lines), encoding="utf-8")
+        os.replace(vectors.with_suffix(".part"), vectors)
+        os.replace(words.with_suffix(".part"), words)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> EpisodeSet:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: A file is missing or does not fit; the message names it and what to do.
+        """
+        text, arrays = Path(folder) / "episodes.jsonl", Path(folder) / "vectors.safetensors"
+        for path in (text, arrays):
+            if not path.is_file():
+                raise ValueError(f"{path} is missing: make it with `pmlm prepare`")
+        vectors = load_file(arrays)["vectors"]
+        lines = text.read_text(encoding="utf-8").splitlines()
+        if len(lines) != len(vectors):
+            raise ValueError(f"{text} has {len(lines)} lines, {arrays} {len(vectors)} rows: prepare both again")
+        episodes = []
+        for number, (line, vector) in enumerate(zip(lines, vectors, strict=True), start=1):
+            try:
+                row = json.loads(line)
+                tuples = {key: tuple(row.pop(key)) for key in ("words", "roles", "peers")}
+                episodes.append(Episode(vector=vector, **row, **tuples))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ValueError(f"{text}, line {number}: {error}: prepare it again with `pmlm prepare`") from error
+        return cls(episodes)

@@ -1,0 +1,98 @@
+"""How good a predictor is: the paper's two F1s, and whether its probabilities mean what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import f1_score
+
+from pmlm_env.predictor.base import most_probable
+
+#: Bins of the calibration error.
+N_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PredictorReport:
+    """Figures of merit of predictions, all as fractions.
+
+    Attributes:
+        n_patients: The number of patients judged.
+        micro_f1: Micro-averaged F1; with one label a patient, the accuracy.
+        macro_f1: F1 averaged over the labels that occur as truth or prediction, each weighing the same.
+        calibration_error: See ``calibration_error``; 0 is best.
+        brier: See ``brier_score``; 0 is best, 2 worst.
+    """
+
+    n_patients: int
+    micro_f1: float
+    macro_f1: float
+    calibration_error: float
+    brier: float
+
+    def __str__(self) -> str:
+        """Return one line for people."""
+        return (
+            f"micro-F1 {self.micro_f1:.1%}, macro-F1 {self.macro_f1:.1%}, calibration error "
+            f"{self.calibration_error:.1%}, Brier {self.brier:.3f} ({self.n_patients} patients)"
+        )
+
+
+def evaluate(proba: npt.NDArray[np.float64], labels: Sequence[str], truth: npt.NDArray[np.str_]) -> PredictorReport:
+    """Judge a predictor's probabilities by the patients' true labels.
+
+    Args:
+        proba: Probabilities, shape (N, n_labels).
+        labels: The label of each column.
+        truth: True labels, shape (N,). One that has no column counts as given probability 0.
+
+    Returns:
+        The figures.
+
+    Raises:
+        ValueError: There is no patient, or the shapes do not fit together.
+    """
+    if not len(truth) or proba.shape != (len(truth), len(labels)):
+        raise ValueError(
+            f"cannot judge probabilities of shape {proba.shape} against {len(truth)} patients and {len(labels)} labels"
+        )
+    predicted = most_probable(proba, tuple(labels))
+    return PredictorReport(
+        n_patients=len(truth),
+        micro_f1=float(f1_score(truth, predicted, average="micro")),
+        macro_f1=float(f1_score(truth, predicted, average="macro", zero_division=0.0)),
+        calibration_error=calibration_error(proba.max(axis=1), predicted == truth),
+        brier=brier_score(proba, labels, truth),
+    )
+
+
+def calibration_error(
+    confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], n_bins: int = N_BINS
+) -> float:
+    """Return the expected calibration error of the top label, in bins of equal mass.
+
+    The patients, sorted by confidence, are cut into bins of equal size; the error is the mean over patients of
+    |accuracy - mean confidence| of their bin. As in Guo et al. (ICML 2017, Eq. 3), save that bins hold equally
+    many patients rather than equal widths, which is less biased for few patients (Nixon et al., CVPR Workshops
+    2019; Roelofs et al., AISTATS 2022). Equal confidences are never parted, so the order of patients is of no
+    account.
+
+    Args:
+        confidence: Probability of the predicted label, shape (N,).
+        correct: Whether the prediction was right, shape (N,).
+        n_bins: The number of bins, if there are as many different confidences.
+    """
+    inner_edges = np.quantile(confidence, np.arange(1, n_bins) / n_bins, method="higher")
+    bins = np.searchsorted(np.unique(inner_edges), confidence, side="right")
+    gaps = np.bincount(bins, weights=correct - confidence)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def brier_score(proba: npt.NDArray[np.float64], labels: Sequence[str], truth: npt.NDArray[np.str_]) -> float:
+    """Return the Brier score (1950): squared error summed over labels, averaged over patients; in [0, 2]."""
+    is_true = truth[:, None] == np.array(labels, dtype=np.str_)[None, :]
+    unknown = ~is_true.any(axis=1)
+    return float((((proba - is_true) ** 2).sum(axis=1) + unknown).mean())

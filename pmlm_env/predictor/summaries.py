@@ -1,0 +1,77 @@
+"""A patient's check-ups, however many, as one row of numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.cohort.schema import INDICATOR_NAMES, N_INDICATORS, Cohort
+
+#: What is said of each indicator, over the check-ups at which it was measured. ``slope`` is of the least-squares
+#: line, in units a day.
+STATISTICS: tuple[str, ...] = ("last", "mean", "min", "max", "sd", "slope", "count")
+
+#: The columns of ``summarise``.
+SUMMARY_NAMES: tuple[str, ...] = (
+    *(f"{indicator}_{statistic}" for statistic in STATISTICS for indicator in INDICATOR_NAMES),
+    "n_checkups",
+    "span_days",
+)
+
+
+def summarise(cohort: Cohort) -> npt.NDArray[np.float64]:
+    """Summarise each patient's check-ups.
+
+    Args:
+        cohort: N patients with any number of check-ups, none included.
+
+    Returns:
+        Shape (N, 247), columns as in ``SUMMARY_NAMES``. NaN where there is nothing to say: an indicator never
+        measured, a slope without two different days, the span without check-ups. Counts are never NaN, and the
+        SD (of the values themselves, not an estimate) of one value is 0.
+    """
+    lengths = np.array([len(patient.dates) for patient in cohort], dtype=np.intp)
+    seen = np.flatnonzero(lengths)
+    statistics = np.full((len(cohort), len(STATISTICS), N_INDICATORS), np.nan)
+    statistics[:, STATISTICS.index("count")] = 0.0
+    span = np.full(len(cohort), np.nan)
+    if len(seen):
+        values = np.concatenate([cohort[i].values for i in seen])
+        days = np.concatenate([_days(cohort[i].dates) for i in seen])
+        statistics[seen] = _statistics(values, days, lengths[seen])
+        span[seen] = days[np.cumsum(lengths[seen]) - 1]
+    return np.column_stack([statistics.reshape(len(cohort), -1), lengths, span])
+
+
+def _days(dates: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:
+    """Return the days since the first check-up."""
+    return (dates - dates[0]) / np.timedelta64(1, "D")
+
+
+def _statistics(
+    values: npt.NDArray[np.float64], days: npt.NDArray[np.float64], lengths: npt.NDArray[np.intp]
+) -> npt.NDArray[np.float64]:
+    """Return ``STATISTICS`` of patients who all have check-ups, stacked: shape (patients, 7, 35)."""
+    starts = np.cumsum(lengths) - lengths
+    owner = np.repeat(np.arange(len(lengths)), lengths)
+    measured = ~np.isnan(values)
+
+    def total(terms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.add.reduceat(np.where(measured, terms, 0.0), starts, axis=0)
+
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is the NaN we want
+        count = np.add.reduceat(measured.astype(float), starts, axis=0)
+        mean = total(values) / count
+        deviation = values - mean[owner]
+        sd = np.sqrt(total(deviation**2) / count)
+        time = np.where(measured, days[:, None], 0.0)
+        lag = time - (total(time) / count)[owner]
+        slope = total(lag * deviation) / total(lag**2)
+    slope[~np.isfinite(slope)] = np.nan
+    latest = np.maximum.reduceat(np.where(measured, np.arange(len(values))[:, None], -1), starts, axis=0)
+    last = np.where(latest >= 0, np.take_along_axis(values, latest.clip(0), axis=0), np.nan)
+    low = np.minimum.reduceat(np.where(measured, values, np.inf), starts, axis=0)
+    high = np.maximum.reduceat(np.where(measured, values, -np.inf), starts, axis=0)
+    never = count == 0
+    low[never] = high[never] = np.nan
+    return np.stack([last, mean, low, high, sd, slope, count], axis=1)

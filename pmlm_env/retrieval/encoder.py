@@ -1,0 +1,101 @@
+"""The patient encoder: check-ups in, the patient vector x_hat of Eq. 2 out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file, save_file
+
+from pmlm_env.cohort.schema import INDICATOR_NAMES, MAX_CHECKUPS, Cohort
+from pmlm_env.retrieval.inputs import InputScaler
+from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, one_thread, train_network
+
+WEIGHTS_FILE, CONFIG_FILE = "patient_encoder.safetensors", "patient_encoder.json"
+
+#: What the weights were made for. ``load`` refuses any other.
+CONFIG = {"format": 1, "indicators": list(INDICATOR_NAMES), "max_checkups": MAX_CHECKUPS, "vector_size": VECTOR_SIZE}
+
+#: Patients encoded at once; bounds the memory.
+CHUNK = 1024
+
+
+class PatientEncoder:
+    """Maps check-ups to vectors; frozen from the day it is made.
+
+    A vector depends on the patient's own check-ups alone (up to the last bits of a float32, in which a matrix
+    product may depend on the batch).
+    """
+
+    def __init__(self, scaler: InputScaler, network: EncoderNetwork) -> None:
+        """Put an encoder together. ``fit`` and ``load`` are the usual ways to one."""
+        self._scaler = scaler
+        self._network = network.requires_grad_(False)
+
+    @classmethod
+    def fit(cls, cohort: Cohort, seed: int, device: str = "auto") -> PatientEncoder:
+        """Train an encoder on the training patients' check-ups and labels (``network.train_network``).
+
+        Args:
+            cohort: The training patients.
+            seed: The same seed, cohort and kind of device give the same encoder; global generators stay as they are.
+            device: Where it is trained and encodes: ``"auto"`` (the GPU where there is one), or as in torch.
+
+        Raises:
+            ValueError: The cohort is empty.
+        """
+        if not len(cohort):
+            raise ValueError("a patient encoder cannot be fitted to an empty cohort")
+        scaler = InputScaler.fit(cohort)
+        return cls(scaler, train_network(scaler.pad(cohort), cohort.y, seed, _device(device)))
+
+    def encode(self, cohort: Cohort) -> npt.NDArray[np.float32]:
+        """Return the patients' vectors, shape (N, 128), float32."""
+        device = next(self._network.parameters()).device
+        vectors = np.empty((len(cohort), VECTOR_SIZE), dtype=np.float32)
+        with one_thread(), torch.inference_mode():
+            for start in range(0, len(cohort), CHUNK):
+                padded = self._scaler.pad(cohort[start : start + CHUNK])
+                vectors[start : start + CHUNK] = self._network(torch.from_numpy(padded).to(device)).cpu().numpy()
+        return vectors
+
+    def save(self, folder: Path | str) -> None:
+        """Write the weights and the scaler (safetensors) and what they are for (JSON) into a folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._network.state_dict().items()}
+        for name in ("median", "mean", "sd"):
+            tensors[f"scaler.{name}"] = torch.from_numpy(getattr(self._scaler, name))
+        save_file(tensors, folder / WEIGHTS_FILE)
+        (folder / CONFIG_FILE).write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "auto") -> PatientEncoder:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: The encoder was made for other indicators or sizes than this version's.
+        """
+        folder = Path(folder)
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        for key, expected in CONFIG.items():
+            if config.get(key) != expected:
+                raise ValueError(
+                    f"{folder / CONFIG_FILE}: {key} is {config.get(key)!r}, "
+                    f"expected {expected!r}; fit the encoder again"
+                )
+        tensors = load_file(folder / WEIGHTS_FILE)
+        scaler = InputScaler(*(tensors.pop(f"scaler.{name}").numpy() for name in ("median", "mean", "sd")))
+        network = EncoderNetwork(torch.Generator())
+        network.load_state_dict(tensors)
+        return cls(scaler, network.to(_device(device)))
+
+
+def _device(name: str) -> torch.device:
+    """Return the torch device of a name, ``"auto"`` included."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

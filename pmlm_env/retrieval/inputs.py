@@ -1,0 +1,69 @@
+"""Eq. 3: a patient's check-ups as one vector of fixed length."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.cohort.schema import MAX_CHECKUPS, N_INDICATORS, Cohort
+
+#: Length of ``InputScaler.pad``'s rows: the paper's 45 x 35 values, and as many marks.
+INPUT_SIZE = 2 * MAX_CHECKUPS * N_INDICATORS
+
+#: Standardised values are held within this many SDs, so that one wild value does not drown the others.
+CLIP = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class InputScaler:
+    """Standardises indicators by what they are in the *training* patients, and pads.
+
+    Laboratory values are skewed, some (ALT, bile acid) over orders of magnitude; log(1 + value / median) is near
+    linear below the median, logarithmic above, and asks for no choice per indicator. It is what is standardised.
+
+    Attributes:
+        median: Median of each indicator, positive, shape (35,); NaN where it was never measured in training.
+        mean: Mean of the transformed values, shape (35,).
+        sd: Their standard deviation, positive, shape (35,).
+    """
+
+    median: npt.NDArray[np.float64]
+    mean: npt.NDArray[np.float64]
+    sd: npt.NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, cohort: Cohort) -> InputScaler:
+        """Return the scaler of the training patients' check-ups."""
+        values = np.concatenate([np.empty((0, N_INDICATORS)), *(patient.values for patient in cohort)])
+        median, mean, sd = np.full(N_INDICATORS, np.nan), np.zeros(N_INDICATORS), np.ones(N_INDICATORS)
+        for j in range(N_INDICATORS):
+            column = values[~np.isnan(values[:, j]), j]
+            if len(column):
+                median[j] = np.median(column) if np.median(column) > 0 else column.mean() or 1.0
+                logs = np.log1p(column / median[j])
+                mean[j], sd[j] = logs.mean(), logs.std() if logs.std() > 1e-9 else 1.0
+        return cls(median, mean, sd)
+
+    def transform(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Standardise values of shape (..., 35). NaN stays NaN, as does what was never measured in training."""
+        return np.clip((np.log1p(values / self.median) - self.mean) / self.sd, -CLIP, CLIP)
+
+    def pad(self, cohort: Cohort) -> npt.NDArray[np.float32]:
+        """Return each patient's x' of Eq. 3, told apart from its gaps.
+
+        The latest check-up comes first, so that it is always at the same place, and zeros follow the earliest. Of
+        more than 45 check-ups the latest 45 are taken. To each value belongs a mark: 1 = measured, -1 = not measured
+        at this check-up (value 0), 0 = no such check-up (value 0). Without it, a gap would be the training mean.
+
+        Returns:
+            Shape (N, 2, 45, 35): values, then marks.
+        """
+        padded = np.zeros((len(cohort), 2, MAX_CHECKUPS, N_INDICATORS), dtype=np.float32)
+        for row, patient in zip(padded, cohort, strict=True):
+            latest_first = self.transform(patient.values[::-1][:MAX_CHECKUPS])
+            n = len(latest_first)
+            row[0, :n] = np.nan_to_num(latest_first)
+            row[1, :n] = np.where(np.isnan(latest_first), -1.0, 1.0)
+        return padded

@@ -1,0 +1,219 @@
+"""The reward of Eq. 9: how much closer to her doctor's reply the edit brings the LLM's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from pmlm_env.device import choose_device
+from pmlm_env.encoder import load_bert
+from pmlm_env.episodes import EpisodeSet
+from pmlm_env.llm.base import LLM, LLMError
+from pmlm_env.models import resolve
+
+
+@dataclass(frozen=True, slots=True)
+class BertScores:
+    """BERTScore precision, recall and F1 of replies against references, each float32 (N,) on the CPU."""
+
+    precision: torch.Tensor
+    recall: torch.Tensor
+    f1: torch.Tensor
+
+
+class BertScorer:
+    """BERTScore (Zhang et al., ICLR 2020) with each reference embedded once.
+
+    The same numbers as ``bert_score.BERTScorer(model_type, num_layers)`` without idf or rescaling: greedy cosine
+    matching of word pieces, special tokens to be matched but not averaged over. Texts beyond the model's input are
+    cut as there.
+
+    Args:
+        model: A bundled model's name, a directory or a hub name.
+        num_layers: The layer whose states are compared; by default the one bert-score recommends for the model,
+            5 for the bundled MiniLM.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Attributes:
+        seconds: Wall time spent in ``score`` so far.
+    """
+
+    def __init__(self, model: str = "minilm", num_layers: int | None = None, device: str = "auto") -> None:
+        """Find the model; its weights come at the first use."""
+        self.model_name = model
+        self.num_layers = _default_layer(model) if num_layers is None else num_layers
+        self.device = choose_device(device)
+        self.seconds = 0.0
+        self._path = resolve(model)
+        self._references: dict[str, torch.Tensor] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave weights, tokenizer and embeddings behind."""
+        state = {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer")}
+        return {**state, "_references": {}}
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        return AutoTokenizer.from_pretrained(self._path)
+
+    @cached_property
+    def _bert(self) -> torch.nn.Module:
+        return load_bert(self._path, self.device, self.num_layers)
+
+    @torch.inference_mode()
+    def score(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
+        """Score each reply against the reference beside it.
+
+        Args:
+            replies: N texts; an empty one scores 0.
+            references: N texts; each distinct one is embedded once in the scorer's life.
+        """
+        started = time.perf_counter()
+        fresh = list(dict.fromkeys(text for text in references if text not in self._references))
+        texts = list(dict.fromkeys(replies))
+        embedded = self._embed([*texts, *fresh])
+        self._references.update(zip(fresh, embedded[len(texts) :], strict=True))
+        reply_of = dict(zip(texts, embedded, strict=False))
+        rows = [_match(reply_of[a], self._references[b]) for a, b in zip(replies, references, strict=True)]
+        table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 3)
+        self.seconds += time.perf_counter() - started
+        return BertScores(*table.unbind(dim=1))
+
+    def _embed(self, texts: Sequence[str]) -> list[torch.Tensor]:
+        """Unit vectors of every piece of every text, special tokens first and last: [(pieces, H)]."""
+        tokenizer = self._tokenizer
+        limit = min(tokenizer.model_max_length, self._bert.config.max_position_embeddings)
+        pieces = [tokenizer.encode(text.strip(), truncation=True, max_length=limit) for text in texts]
+        out: list[torch.Tensor] = [torch.empty(0)] * len(texts)
+        by_length = sorted(range(len(texts)), key=lambda i: len(pieces[i]))
+        for start in range(0, len(texts), 64):
+            rows = by_length[start : start + 64]
+            batch = tokenizer.pad({"input_ids": [pieces[i] for i in rows]}, return_tensors="pt").to(self.device)
+            with torch.autocast(self.device.type, enabled=False):  # float32: a delta is a small difference
+                states = self._bert(
+                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
+                ).last_hidden_state
+            states = torch.nn.functional.normalize(states.float(), dim=-1)
+            for row, i in enumerate(rows):
+                out[i] = states[row, : len(pieces[i])]
+        return out
+
+
+def _match(reply: torch.Tensor, reference: torch.Tensor) -> tuple[float, float, float]:
+    """Greedy matching of two texts: precision, recall, F1."""
+    if len(reply) <= 2 or len(reference) <= 2:  # nothing but special tokens
+        return 0.0, 0.0, 0.0
+    similarity = reply @ reference.T
+    precision = float(similarity.max(dim=1).values[1:-1].mean())
+    recall = float(similarity.max(dim=0).values[1:-1].mean())
+    total = precision + recall
+    return precision, recall, 2 * precision * recall / total if total else 0.0
+
+
+def _default_layer(model: str) -> int:
+    if model == "minilm":
+        return 5
+    from bert_score.utils import model2layers  # imports matplotlib: only where it is needed
+
+    if model not in model2layers:
+        raise ValueError(f"bert-score recommends no layer for {model!r}: pass num_layers")
+    return int(model2layers[model])
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an episode ended.
+
+    Attributes:
+        prompt: The refined prompt.
+        reply: The LLM's reply to it.
+        initial_reply: Its reply to the initial prompt.
+        reference: The doctor's reply.
+        score: F1 of ``reply`` against ``reference``.
+        initial_score: F1 of ``initial_reply`` against ``reference``.
+        llm_calls: Calls made for this episode; cached replies cost none.
+        error: Why the LLM's reply could not be had, or empty. Such an outcome has no scores and teaches nothing.
+    """
+
+    prompt: str
+    reply: str = ""
+    initial_reply: str = ""
+    reference: str = ""
+    score: float = 0.0
+    initial_score: float = 0.0
+    llm_calls: int = 0
+    error: str = ""
+
+    @property
+    def delta(self) -> float:
+        """The reward: score minus initial score, 0 where there was an error."""
+        return self.score - self.initial_score
+
+
+class Reward(Protocol):
+    """What the envs ask when episodes end."""
+
+    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> list[Outcome]:
+        """Judge refined prompts of the episodes at ``indices``, in order."""
+        ...
+
+
+class DeltaReward:
+    """BERTScore F1 of the reply to the refined prompt, minus that of the reply to the initial one (Eqs. 9-10).
+
+    All prompts that end in a step make one LLM batch and one BERTScore call. The initial reply is asked for when it
+    is first needed, once an episode.
+
+    Args:
+        episodes: The episodes that indices refer to.
+        llm: The downstream LLM.
+        scorer: BERTScore.
+
+    Raises:
+        ValueError: An episode has no reference, so nothing can be scored.
+    """
+
+    def __init__(self, episodes: EpisodeSet, llm: LLM, scorer: BertScorer) -> None:
+        """Check that every episode can be scored."""
+        for episode in episodes:
+            if not episode.reference.strip():
+                raise ValueError(f"patient {episode.patient_id} has no reference reply: PMLM-v0 cannot score her")
+        self.episodes, self.llm, self.scorer = episodes, llm, scorer
+        self._initial: dict[int, tuple[str, float]] = {}
+
+    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> list[Outcome]:
+        """Judge refined prompts; an LLM failure becomes an outcome with ``error``, never a score."""
+        new = [i for i in dict.fromkeys(indices) if i not in self._initial]
+        try:
+            replies = self.llm.generate([*prompts, *(self.episodes[i].prompt for i in new)])
+        except LLMError as error:
+            return [Outcome(prompt=prompt, error=str(error)) for prompt in prompts]
+        owners = [*indices, *new]
+        references = [self.episodes[i].reference for i in owners]
+        f1 = self.scorer.score([reply.text for reply in replies], references).f1.tolist()
+        calls = [int(not reply.cached) for reply in replies]
+        extra = dict.fromkeys(indices, 0)
+        for i, reply, score, call in list(zip(owners, replies, f1, calls, strict=True))[len(prompts) :]:
+            self._initial[i] = (reply.text, score)
+            extra[i] = call
+        outcomes = []
+        for i, prompt, reply, score, call in zip(indices, prompts, replies, f1, calls, strict=False):
+            initial_reply, initial_score = self._initial[i]
+            outcomes.append(
+                Outcome(
+                    prompt=prompt,
+                    reply=reply.text,
+                    initial_reply=initial_reply,
+                    reference=self.episodes[i].reference,
+                    score=score,
+                    initial_score=initial_score,
+                    llm_calls=call + extra.pop(i, 0),  # the initial reply is on the first rollout's bill
+                )
+            )
+        return outcomes

@@ -1,0 +1,140 @@
+"""Which labels a text names."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from pmlm_env.cohort.naming import find_mentions
+from pmlm_env.cohort.schema import LABELS, named_labels, names_label
+
+DIABETES = ("diabetes", "gestational diabetes")
+
+
+@pytest.mark.parametrize("label", [label for label in LABELS if label.name != "normal"], ids=lambda label: label.name)
+def test_each_label_is_named_by_itself_and_its_aliases_and_names_no_other(label) -> None:
+    for phrase in (label.name, *label.aliases):
+        assert named_labels(f"Discharge diagnosis: {phrase.upper()}.") == {label.name}
+
+
+def test_normal_is_named_by_its_aliases_only() -> None:
+    assert not names_label("A normal diet. All normal.", "normal")
+    assert names_label("No abnormality was found.", "normal")
+
+
+def test_no_abnormality_beside_a_diagnosis_does_not_name_normal() -> None:
+    assert named_labels("Thalassemia. Ultrasound: no abnormality.") == {"thalassemia"}
+
+
+def test_the_longest_label_wins() -> None:
+    assert named_labels("She has gestational diabetes.", DIABETES) == {"gestational diabetes"}
+
+
+def test_a_shorter_label_is_named_where_it_stands_alone() -> None:
+    assert named_labels("Diabetes, then gestational diabetes.", DIABETES) == set(DIABETES)
+
+
+def test_the_order_of_labels_is_of_no_account() -> None:
+    labels = ("a", "a b", "b c", "a b c", "c")
+    found = {frozenset(named_labels("x a b c x", order)) for order in itertools.permutations(labels)}
+    assert found == {frozenset({"a b c"})}
+
+
+def test_phrases_that_overlap_in_part_are_both_named() -> None:
+    assert named_labels("a b c", ("a b", "b c")) == {"a b", "b c"}
+
+
+def test_one_label_asked_for_alone_has_no_rival() -> None:
+    assert names_label("gestational diabetes", "diabetes")
+
+
+@pytest.mark.parametrize("text", ["compromised", "PROMs", "prom_date", "aprom"])
+def test_a_part_of_a_word_names_nothing(text: str) -> None:
+    assert named_labels(text) == set()
+
+
+@pytest.mark.parametrize("text", ["(PROM)", "PROM.", "prom\n", "/PROM-"])
+def test_punctuation_ends_a_word(text: str) -> None:
+    assert named_labels(text) == {"premature rupture of membranes"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["gestational\n  diabetes", "**Gestational diabetes**", "pre\u2011eclampsia", "pregnancy induced hypertension"],
+)
+def test_line_breaks_markup_and_kinds_of_hyphen_are_of_no_account(text: str) -> None:
+    assert len(named_labels(text)) == 1
+
+
+def test_chinese_labels_are_found_within_chinese_text() -> None:
+    labels = ("糖尿病", "妊娠期糖尿病", "GDM")
+    assert named_labels("诊断为妊娠期糖尿病。", labels) == {"妊娠期糖尿病"}
+    assert named_labels("诊断为GDM。", labels) == {"GDM"}
+
+
+@pytest.mark.parametrize("label", ["a+b", "c(d", "[e]", "x|y", "back\\slash"])
+def test_a_label_is_no_regular_expression(label: str) -> None:
+    assert named_labels(f"has {label} now", (label,)) == {label}
+
+
+def test_blank_labels_and_no_labels_name_nothing() -> None:
+    assert named_labels("anything at all", ("", " ")) == set()
+    assert named_labels("anything at all", ()) == set()
+
+
+def test_a_phrase_of_two_labels_names_both() -> None:
+    assert [m.label for m in find_mentions("GDM", {"a": ("gdm",), "b": ("GDM",)})] == ["a", "b"]
+
+
+def test_mentions_say_where() -> None:
+    text = "Thalassaemia; no GDM"
+    phrases = {label.name: label.aliases for label in LABELS}
+    assert [(text[m.start : m.end], m.denied) for m in find_mentions(text, phrases)] == [
+        ("Thalassaemia", False),
+        ("GDM", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No evidence of gestational diabetes.",
+        "There is no sign of any gestational diabetes",
+        "She does not have gestational diabetes.",
+        "She doesn\u2019t have gestational diabetes.",
+        "Delivered without gestational diabetes.",
+        "A glucose test to rule out gestational diabetes.",
+        "Gestational diabetes was ruled out.",
+        "Gestational diabetes has been excluded",
+        "Gestational diabetes is unlikely.",
+        "Gestational diabetes: not detected",
+        "Negative for gestational diabetes",
+        "No thalassemia, uterine scar, or gestational diabetes.",
+        "Neither thalassemia nor gestational diabetes",
+    ],
+)
+def test_a_denied_condition_is_not_named(text: str) -> None:
+    assert named_labels(text) == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No fever. Gestational diabetes.",
+        "No fever, gestational diabetes confirmed.",
+        "No complications\nGestational diabetes",
+        "No complications - gestational diabetes",
+        "No proteinuria but gestational diabetes",
+        "Not only anaemia and gestational diabetes",
+        "No doubt this is gestational diabetes",
+        "Gestational diabetes without complications",
+        "Gestational diabetes is not controlled.",
+        "No. 1: gestational diabetes",
+        "Know that gestational diabetes passes",
+        "There is no need to wait any longer before treating gestational diabetes",
+        "No sign of gestational diabetes at first; gestational diabetes later.",
+    ],
+)
+def test_what_is_denied_elsewhere_leaves_the_condition_named(text: str) -> None:
+    assert named_labels(text) == {"gestational diabetes"}

@@ -1,0 +1,79 @@
+"""Stand-ins that need no weights: an encoder, a reward, an LLM, and prompts of made-up words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pmlm_env.episodes import Episode, EpisodeSet
+from pmlm_env.llm import Completion, LLMError
+from pmlm_env.reward import Outcome
+
+
+class HashEncoder:
+    """Embeds a word by a hash of its text, whatever stands beside it."""
+
+    hidden_size = 16
+
+    def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
+        out = np.zeros((*kept.shape, self.hidden_size), dtype=np.float32)
+        for row, prompt in enumerate(words):
+            for slot, word in enumerate(prompt):
+                if kept[row, slot]:
+                    digest = hashlib.sha256(word.encode()).digest()[: self.hidden_size]
+                    out[row, slot] = np.frombuffer(digest, dtype=np.uint8).astype(np.float32) / 128 - 1
+        return torch.from_numpy(out)
+
+
+class MarkedWordsReward:
+    """Pays for each deleted word that is marked with an asterisk, and takes as much for one that is not."""
+
+    def __init__(self, episodes: EpisodeSet, penalty: float = 0.0) -> None:
+        self.episodes, self.penalty = episodes, penalty
+        self.asked: list[list[str]] = []
+
+    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> list[Outcome]:
+        self.asked.append(list(prompts))
+        outcomes = []
+        for i, prompt in zip(indices, prompts, strict=True):
+            words, left = self.episodes[i].words, prompt.split()
+            marked = sum("*" in word for word in words) - sum("*" in word for word in left)
+            other = len(words) - len(left) - marked
+            outcomes.append(Outcome(prompt, "reply", "initial reply", "reference", 0.1 * marked - self.penalty * other))
+        return outcomes
+
+
+def make_episodes(n: int = 6, n_words: int = 12, n_marked: int = 3, seed: int = 0) -> EpisodeSet:
+    """Prompts of made-up words, ``n_marked`` of them marked with an asterisk, at random places."""
+    rng = np.random.default_rng(seed)
+    episodes = []
+    for i in range(n):
+        words = [f"word{rng.integers(40)}" for _ in range(n_words)]
+        for slot in rng.permutation(n_words)[:n_marked]:
+            words[slot] = f"mark{rng.integers(4)}*"
+        roles = tuple(("background", "self", "peer", "instruction")[slot * 4 // n_words] for slot in range(n_words))
+        vector = rng.normal(size=128).astype(np.float32)
+        episodes.append(
+            Episode(f"P{i}", "train", tuple(words), roles, vector, "She is well.", "normal", "normal", ("normal",))
+        )
+    return EpisodeSet(episodes)
+
+
+class EchoLLM:
+    """Repeats the prompt's words in alphabetical order, keeps a record, and fails on request."""
+
+    identity = "echo"
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.fail = False
+
+    def generate(self, prompts: Sequence[str]) -> list[Completion]:
+        self.batches.append(list(prompts))
+        if self.fail:
+            raise LLMError("the endpoint is down")
+        return [Completion(" ".join(sorted(p.split())) or "nothing", len(p.split()), 1, "stop") for p in prompts]

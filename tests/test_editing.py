@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pmlm_env.editing import EditBatch
+from tests.standins import make_episodes
+
+
+def _batch(n_edits: int = 3, protect: tuple[str, ...] = (), n: int = 1) -> EditBatch:
+    episodes = make_episodes(n)
+    batch = EditBatch(n, 15, n_edits, protect)
+    for row in range(n):
+        batch.load(row, episodes[row])
+    return batch
+
+
+def test_a_word_that_occurs_twice_is_deleted_once() -> None:
+    batch = _batch()
+    words = list(batch.words(0))
+    twin = next(i for i in range(len(words)) if words.count(words[i]) > 1) if len(set(words)) < len(words) else 0
+    before = batch.prompt(0).split()
+    batch.delete([twin])
+    assert batch.prompt(0).split() == before[:twin] + before[twin + 1 :]
+
+
+def test_slots_are_those_of_the_initial_prompt_at_every_step() -> None:
+    batch = _batch()
+    words = batch.words(0)
+    for slot in (2, 5, 3):
+        batch.delete([slot])
+    assert batch.deleted == [[2, 5, 3]]
+    assert batch.prompt(0) == " ".join(word for slot, word in enumerate(words) if slot not in (2, 3, 5))
+
+
+@pytest.mark.parametrize("slot", [12, 14, 15, -1, 10_000])
+def test_padding_and_out_of_range_slots_are_no_ops_that_use_up_a_step(slot: int) -> None:
+    batch = _batch()
+    before = batch.prompt(0)
+    assert batch.delete([slot]).tolist() == [True]
+    assert batch.prompt(0) == before
+    assert batch.steps.tolist() == [1]
+
+
+def test_a_deleted_word_cannot_be_deleted_again() -> None:
+    batch = _batch()
+    assert batch.delete([4]).tolist() == [False]
+    assert batch.delete([4]).tolist() == [True]
+    assert batch.deleted == [[4]]
+
+
+def test_words_of_a_protected_role_stay() -> None:
+    batch = _batch(protect=("instruction",))
+    assert batch.legal[0].tolist() == [True] * 9 + [False] * 6
+    assert batch.delete([11]).tolist() == [True]
+
+
+def test_it_is_done_when_the_budget_is_used_up_and_not_before() -> None:
+    batch = _batch(n_edits=2)
+    batch.delete([0])
+    assert not batch.done[0]
+    batch.delete([1])
+    assert batch.done[0]
+
+
+def test_it_is_done_when_no_word_is_left_that_may_go() -> None:
+    batch = _batch(n_edits=100, protect=("background", "self", "peer"))
+    for slot in (9, 10, 11):
+        assert not batch.done[0]
+        batch.delete([slot])
+    assert batch.done[0]
+    assert len(batch.prompt(0).split()) == 9
+
+
+def test_nothing_is_deleted_beyond_the_budget() -> None:
+    batch = _batch(n_edits=1)
+    batch.delete([0])
+    assert batch.delete([1]).tolist() == [True]
+    assert batch.deleted == [[0]]
+
+
+def test_rows_that_rest_are_left_alone() -> None:
+    batch = _batch(n=3)
+    batch.delete([0, 0, 0], np.array([True, False, True]))
+    assert batch.steps.tolist() == [1, 0, 1]
+    assert batch.kept[:, 0].tolist() == [False, True, False]
+
+
+def test_a_prompt_longer_than_the_slots_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="patient P0: the prompt has 12 words, but max_words is 11"):
+        EditBatch(1, 11, 1).load(0, make_episodes(1)[0])
+
+
+@given(st.lists(st.integers(-2, 16), max_size=20))
+def test_any_actions_leave_a_subsequence_of_the_words(actions: list[int]) -> None:
+    batch = _batch(n_edits=8)
+    for slot in actions:
+        batch.delete([slot])
+    expected, legal = list(range(12)), []
+    for slot in actions[:8]:  # a brute-force account of the rules
+        if slot in expected:
+            expected.remove(slot)
+            legal.append(slot)
+    assert batch.deleted == [legal]
+    assert batch.prompt(0).split() == [batch.words(0)[slot] for slot in expected]
