@@ -23,7 +23,7 @@ class ReinforceConfig:
 
     Attributes:
         updates: Gradient steps.
-        patients: Patients in each update.
+        patients: Patients in each update; None = all of them, as in the paper.
         rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
         baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
             al. 2019), so that hard patients and easy ones count alike; ``none``: the bare reward, as in Eq. 11.
@@ -36,7 +36,7 @@ class ReinforceConfig:
     """
 
     updates: int = 14
-    patients: int = 8
+    patients: int | None = 8
     rollouts: int = 4
     baseline: Baseline = "leave-one-out"
     learning_rate: float = 1e-3
@@ -53,7 +53,7 @@ class ReinforceConfig:
         """
         if self.baseline not in get_args(Baseline):
             raise ValueError(f"baseline is {self.baseline!r}: use one of {get_args(Baseline)}")
-        if min(self.updates, self.patients, self.rollouts) < 1:
+        if min(self.updates, self.patients or 1, self.rollouts) < 1:
             raise ValueError("updates, patients and rollouts must be 1 or more")
         if self.baseline == "leave-one-out" and self.rollouts < 2:
             raise ValueError("a leave-one-out baseline needs rollouts of 2 or more")
@@ -85,7 +85,7 @@ class Reinforce:
 
     Args:
         policy: What learns; on the device of the env's encoder.
-        env: ``array_type="torch"``, autoreset ``DISABLED``, ``config.patients * config.rollouts`` rows.
+        env: ``array_type="torch"``, autoreset ``DISABLED``, patients times rollouts rows.
         config: Settings.
         seed: Draws patients and actions. The same seed gives the same run on one machine.
 
@@ -95,14 +95,15 @@ class Reinforce:
 
     def __init__(self, policy: WordPolicy, env: PMLMVectorEnv, config: ReinforceConfig, seed: int) -> None:
         """Set up the optimiser (Adam, as in the paper) and the generators."""
-        if env.num_envs != config.patients * config.rollouts:
-            raise ValueError(f"the env has {env.num_envs} rows for {config.patients} x {config.rollouts} rollouts")
+        self.n_patients = config.patients or len(env.task.episodes)
+        if env.num_envs != self.n_patients * config.rollouts:
+            raise ValueError(f"the env has {env.num_envs} rows for {self.n_patients} x {config.rollouts} rollouts")
         self.policy, self.env, self.config = policy, env, config
         self.optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
         self.patients_rng = np.random.default_rng(seed)
         device = next(policy.parameters()).device
         self.actions_rng = torch.Generator(device).manual_seed(seed)
-        self._queue: list[int] = []
+        self.queue: list[int] = []  # patients still to come before anybody comes twice
 
     def updates(self) -> Iterator[Update]:
         """Train, and yield what each update saw."""
@@ -151,7 +152,7 @@ class Reinforce:
 
     def _next_patients(self) -> npt.NDArray[np.int64]:
         """Return the next patients: everybody once, in random order, before anybody twice."""
-        while len(self._queue) < self.config.patients:
-            self._queue += self.patients_rng.permutation(len(self.env.task.episodes)).tolist()
-        chosen, self._queue = self._queue[: self.config.patients], self._queue[self.config.patients :]
+        while len(self.queue) < self.n_patients:
+            self.queue += self.patients_rng.permutation(len(self.env.task.episodes)).tolist()
+        chosen, self.queue = self.queue[: self.n_patients], self.queue[self.n_patients :]
         return np.array(chosen)

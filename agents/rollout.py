@@ -76,7 +76,7 @@ def play(
         for row in ended.nonzero().flatten().tolist():
             infos[row] = {k: v[row] for k, v in step_infos.items() if k[0] != "_" and step_infos[f"_{k}"][row]}
             rewards[row], valid[row] = float(reward[row]), bool(terminated[row])
-        running &= ~ended
+        running = running & ~ended
     n_steps = torch.stack(steps).sum(dim=0).clamp(min=1)
     return Rollout(
         rewards, valid, infos, torch.stack(log_probs).sum(dim=0), torch.stack(entropies).sum(dim=0) / n_steps, invalid

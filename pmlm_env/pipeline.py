@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -37,11 +37,6 @@ class PipelineConfig:
         train_until: Last day of train.
         validation_until: Last day of validation; what comes after is test.
         split_by: ``split_date``, or the name of another date column of the patients' table.
-        max_train: Most training patients to make prompts for, drawn at random; None = all. Stages 1 and 2 always
-            learn from all of them.
-        max_validation: Likewise.
-        max_test: Likewise.
-        seed: Draws the folds, the networks and the patients.
     """
 
     k: int = 10
@@ -51,10 +46,6 @@ class PipelineConfig:
     train_until: str = "2021-12-31"
     validation_until: str = "2022-06-30"
     split_by: str = "split_date"
-    max_train: int | None = None
-    max_validation: int | None = None
-    max_test: int | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,6 +74,9 @@ class PipelineReport:
 def build_episodes(
     cohort: Cohort,
     config: PipelineConfig | None = None,
+    *,
+    limits: Mapping[SplitName, int | None] | None = None,
+    seed: int = 0,
     make_predictor: Callable[[int], Predictor] = BoostedTrees,
     device: str = "auto",
 ) -> tuple[EpisodeSet, PipelineReport]:
@@ -94,6 +88,9 @@ def build_episodes(
     Args:
         cohort: All patients.
         config: Settings.
+        limits: Most patients of a split to make prompts for, drawn at random; None or no entry = all. Stages 1 and 2
+            learn from all training patients, and are judged on all of the others, whatever the limits.
+        seed: Draws the folds, the networks and the patients.
         make_predictor: Makes an unfitted stage-1 model from a seed.
         device: Where the patient encoder runs.
 
@@ -109,19 +106,18 @@ def build_episodes(
             f"{len(split.train)} patients are in train (up to {config.train_until}), but {config.k} peers each need "
             f"{config.k + 1}: move --train-until, or ask for fewer peers"
         )
-    rng = np.random.default_rng(config.seed)
+    rng = np.random.default_rng(seed)
     logger.info("Stage 1: fitting the predictor to %d patients (%d times)", len(split.train), config.n_folds + 1)
-    predictor = make_predictor(config.seed).fit(split.train)
-    train_proba = out_of_fold_proba(lambda: make_predictor(config.seed), split.train, config.n_folds, rng=rng)
+    predictor = make_predictor(seed).fit(split.train)
+    train_proba = out_of_fold_proba(lambda: make_predictor(seed), split.train, config.n_folds, rng=rng)
     logger.info("Stage 2: fitting the patient encoder to %d patients (%d times)", len(split.train), config.n_folds + 1)
-    encoder = PatientEncoder.fit(split.train, config.seed, device)
+    encoder = PatientEncoder.fit(split.train, seed, device)
     retriever = Retriever(encoder.encode(split.train), [p.patient_id for p in split.train], list(split.train.y))
-    train_vectors = out_of_fold_vectors(encoder, split.train, config.seed, config.n_folds, device)
+    train_vectors = out_of_fold_vectors(encoder, split.train, seed, config.n_folds, device)
     logger.info("Stage 3: filling the prompts")
     template = InitialPrompt(config.template, config.peers)
     report = PipelineReport()
     episodes: list[Episode] = []
-    limits = {"train": config.max_train, "validation": config.max_validation, "test": config.max_test}
     for name, part in _parts(split).items():
         if not len(part):
             continue
@@ -134,7 +130,7 @@ def build_episodes(
             np.mean([peer.label == patient.label for patient, peers in zip(part, found, strict=True) for peer in peers])
         )
         report.chance_agreement[name] = float(np.mean([np.mean(split.train.y == label) for label in part.y]))
-        limit = limits[name]
+        limit = (limits or {}).get(name)
         chosen = np.arange(len(part)) if limit is None else np.sort(rng.permutation(len(part))[:limit])
         for i in chosen:
             patient, predicted = part[int(i)], labels[int(proba[i].argmax())]

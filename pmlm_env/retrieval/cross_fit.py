@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.predictor.base import assign_folds
 from pmlm_env.retrieval.encoder import PatientEncoder
+from pmlm_env.retrieval.network import one_thread
 
 
 def out_of_fold_vectors(
@@ -15,13 +17,13 @@ def out_of_fold_vectors(
 ) -> npt.NDArray[np.float32]:
     """Return each training patient's vector as it would be, had the encoder not been trained on her label.
 
-    An encoder puts the patients it was trained on nearer to their like than it puts new ones, so that peers
-    found with ``encoder.encode`` agree with a training patient's label more often than with a new patient's.
-    Here each fold is encoded by an encoder fitted to the other folds. Two encoders' spaces have nothing to
-    do with each other, so each fold's is then turned into ``encoder``'s: by the rotation that best maps the
-    vectors of the *other* folds onto those they have there (orthogonal Procrustes, Schönemann 1966). There is one
-    space in the end, the training patients (``encoder.encode``) stay what is searched in, and these vectors are what to
-    search with and what to show a policy.
+    An encoder puts the patients it was trained on nearer to their like than it puts new ones, so that peers found with
+    ``encoder.encode`` share a training patient's label more often than a new patient's. Here each fold is encoded by an
+    encoder fitted to the other folds. Two encoders' spaces have nothing to do with each other, so each fold's is then
+    turned into ``encoder``'s by the rotation, and one factor for length, that best map the vectors of the *other* folds
+    to those they have there (orthogonal Procrustes, Schönemann 1966). So there is one space in the end: the training
+    patients' own vectors (``encoder.encode``) are what is searched in, and these are what to search with and to
+    show a policy.
 
     Args:
         encoder: The encoder fitted to all of ``cohort``.
@@ -45,13 +47,19 @@ def out_of_fold_vectors(
     for fold in range(n_folds):
         held_out, rest = folds == fold, folds != fold
         source = PatientEncoder.fit(cohort.take(np.flatnonzero(rest)), seed, device).encode(cohort)
-        vectors[held_out] = source[held_out] @ _rotation(source[rest], target[rest])
+        vectors[held_out] = source[held_out] @ _alignment(source[rest], target[rest])
     return vectors
 
 
-def _rotation(source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the orthogonal matrix R with the least || unit(source) R - unit(target) ||."""
-    source = source / np.linalg.norm(source, axis=1, keepdims=True)
-    target = target / np.linalg.norm(target, axis=1, keepdims=True)
-    left, _, right = np.linalg.svd(source.T @ target)
-    return left @ right
+def _alignment(source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the matrix, a rotation times a number, that best turns ``source``'s directions into ``target``'s.
+
+    The number makes the mean lengths equal.
+    """
+    source_lengths = np.linalg.norm(source, axis=1, keepdims=True)
+    target_lengths = np.linalg.norm(target, axis=1, keepdims=True)
+    directions = torch.from_numpy(source / source_lengths), torch.from_numpy(target / target_lengths)
+    with one_thread():
+        left, _, right = torch.linalg.svd(directions[0].T @ directions[1])
+        rotation = (left @ right).numpy()
+    return rotation * (target_lengths.mean() / source_lengths.mean())

@@ -68,7 +68,11 @@ def test_a_quoted_lab_is_her_last_or_extreme_one(pattern: str, name: str, which:
     for patient in paper_cohort:
         for number in re.findall(pattern, patient.reference):
             values = printed(patient, name)
-            of = {"last": lambda v: v[-1], "lowest": lambda v: min(v, key=float), "highest": lambda v: max(v, key=float)}
+            of = {
+                "last": lambda v: v[-1],
+                "lowest": lambda v: min(v, key=float),
+                "highest": lambda v: max(v, key=float),
+            }
             assert number == of[which](values)
             quoted += 1
     assert quoted > 5
@@ -82,7 +86,9 @@ def test_age_and_weeks_are_told_in_every_reply(paper_cohort: Cohort) -> None:
 
 def test_replies_read_as_prose(paper_cohort: Cohort) -> None:
     for patient in paper_cohort:
-        assert not re.search(r"[{}_]|\bnan\b|None|  | [,.;:]|\.\.|,,|;\.|\. [a-z]", patient.reference), patient.reference
+        assert not re.search(r"[{}_]|\bnan\b|None|  | [,.;:]|\.\.|,,|;\.|\. [a-z]", patient.reference), (
+            patient.reference
+        )
         assert patient.reference.endswith(".")
 
 
@@ -97,9 +103,12 @@ def test_the_undelivered_are_not_told_what_follows_birth(paper_cohort: Cohort) -
             assert not re.search(r"breastfeed|newborn|abdominal wound|gave birth", patient.reference)
 
 
-def test_every_phrase_is_used_by_some_doctor(paper_cohort: Cohort) -> None:
-    replies = {label: " ".join(p.reference for p in paper_cohort if p.label == label) for label in LABEL_NAMES}
+def test_every_phrase_is_used_by_some_doctor(paper_cohort: Cohort, literature_cohort: Cohort) -> None:
+    patients = [*paper_cohort, *literature_cohort]
+    replies = {label: " ".join(p.reference for p in patients if p.label == label) for label in LABEL_NAMES}
     for phrase in read_table("phrases.csv"):
+        if phrase["when"] == "!mcv_known":  # for a carrier whose red cells were never measured
+            continue
         parts = re.split(r"\{\w+\}", phrase["text"])
         pattern = ".+?".join(re.escape(part) for part in parts)
         where = " ".join(replies.values()) if phrase["label"] == "*" else replies[phrase["label"]]

@@ -17,7 +17,15 @@ from pmlm_env.cohort.simulator import simulate_cohort
 
 TRAIN_END, TEST_START = np.datetime64("2021-12-31"), np.datetime64("2022-07-01")
 #: Share of days without the indicator among 1,044 days of 360 inpatients of Tongji (Yan 2020).
-TONGJI_MISSING = {"hgb": 0.096, "wbc": 0.096, "mpv": 0.182, "rdw_cv": 0.128, "alt": 0.121, "albumin": 0.119, "pH": 0.897}
+TONGJI_MISSING = {
+    "hgb": 0.096,
+    "wbc": 0.096,
+    "mpv": 0.182,
+    "rdw_cv": 0.128,
+    "alt": 0.121,
+    "albumin": 0.119,
+    "pH": 0.897,
+}
 PANELS = {
     "blood count": ["hgb", "hct", "rbc", "mcv", "mch", "mchc", "wbc", "plt", "neutrophil_ratio", "basophil_count"],
     "platelet indices": ["large_platelet_count", "plateletcrit", "large_platelet_ratio", "mpv", "pdw"],
@@ -84,7 +92,10 @@ def test_checkups_are_about_as_many_as_the_papers(seed: int) -> None:
 
 
 def test_every_label_is_in_train_and_test_and_none_dominates(paper_cohort: Cohort) -> None:
-    for part in ([p for p in paper_cohort if p.split_date <= TRAIN_END], [p for p in paper_cohort if p.split_date >= TEST_START]):
+    for part in (
+        [p for p in paper_cohort if p.split_date <= TRAIN_END],
+        [p for p in paper_cohort if p.split_date >= TEST_START],
+    ):
         counts = Counter(patient.label for patient in part)
         assert set(counts) == set(LABEL_NAMES)
         assert max(counts.values()) < 0.25 * len(part)
@@ -224,7 +235,14 @@ def test_no_checkup_is_empty(paper_cohort: Cohort) -> None:
 
 @pytest.mark.parametrize(
     ("name", "week", "median"),
-    [("albumin", 32, 37.4), ("neutrophil_count", 32, 7.0), ("lymphocyte_count", 32, 1.75), ("albumin", 16, 40.3), ("rbc", 24, 3.9), ("hgb", 32, 119)],
+    [
+        ("albumin", 32, 37.4),
+        ("neutrophil_count", 32, 7.0),
+        ("lymphocyte_count", 32, 1.75),
+        ("albumin", 16, 40.3),
+        ("rbc", 24, 3.9),
+        ("hgb", 32, 119),
+    ],
 )
 def test_medians_follow_the_weeks_of_pregnancy(name: str, week: int, median: float, literature_cohort: Cohort) -> None:
     found = np.concatenate(
@@ -235,7 +253,13 @@ def test_medians_follow_the_weeks_of_pregnancy(name: str, week: int, median: flo
 
 @pytest.mark.parametrize(
     ("name", "within", "between"),
-    [("albumin", 0.029, 0.036), ("mcv", 0.015, 0.050), ("plt", 0.150, 0.180), ("alt", 0.26, 0.38), ("mpv", 0.038, 0.057)],
+    [
+        ("albumin", 0.029, 0.036),
+        ("mcv", 0.015, 0.050),
+        ("plt", 0.150, 0.180),
+        ("alt", 0.26, 0.38),
+        ("mpv", 0.038, 0.057),
+    ],
 )
 def test_spread_within_and_between_women_is_as_calibrated(
     name: str, within: float, between: float, literature_cohort: Cohort
@@ -257,7 +281,12 @@ def test_spread_within_and_between_women_is_as_calibrated(
 
 @pytest.mark.parametrize(
     ("a", "b", "low", "high"),
-    [("mpv", "pdw", 0.8, 1), ("plt", "mpv", -0.6, -0.3), ("rbc", "mcv", -0.65, -0.35), ("albumin", "total_protein", 0.4, 0.8)],
+    [
+        ("mpv", "pdw", 0.8, 1),
+        ("plt", "mpv", -0.6, -0.3),
+        ("rbc", "mcv", -0.65, -0.35),
+        ("albumin", "total_protein", 0.4, 0.9),
+    ],
 )
 def test_labs_are_correlated_as_in_patients(a: str, b: str, low: float, high: float, literature_cohort: Cohort) -> None:
     last = np.array([[column(p.values, name)[-1] for name in (a, b)] for p in of(literature_cohort, "normal")])
@@ -300,26 +329,38 @@ def test_most_beta_carriers_and_fewer_alpha_carriers_have_small_cells(literature
     assert 0.2 < np.mean(small["alpha carrier"]) < 0.75
 
 
-def third_trimester(patients: list[Patient]) -> np.ndarray:
-    """Return each woman's mean values from 28 weeks until the week before discharge, shape (N, 35)."""
-    kept = [p.values[(weeks(p) >= 28) & ((p.split_date - p.dates).astype(int) > 6)] for p in patients]
-    return np.array([np.nanmean(v, axis=0) for v in kept if (~np.isnan(v)).any(axis=0).sum() >= 34])
+def antenatal(patients: list[Patient]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return whose, in which week and with what values the check-ups from 28 weeks to the last days are."""
+    kept = [(weeks(p) >= 28) & ((p.split_date - p.dates).astype(int) > 6) for p in patients]
+    who = np.repeat(np.arange(len(patients)), [k.sum() for k in kept])
+    week = np.concatenate([weeks(p)[k] for p, k in zip(patients, kept, strict=True)])
+    return who, week, np.concatenate([p.values[k] for p, k in zip(patients, kept, strict=True)])
 
 
-@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def smallest_p_value(some: list[Patient], others: list[Patient]) -> float:
+    """Return the smallest p-value of 34 rank tests between women's means, the course over the weeks taken out."""
+    who, week, values = antenatal(some + others)
+    p_values = []
+    for x in np.delete(values, INDICATOR_NAMES.index("pH"), axis=1).T:  # blood gas is rare before admission
+        there = ~np.isnan(x)
+        rest = x[there] - np.polyval(np.polyfit(week[there], x[there], 2), week[there])
+        n = np.bincount(who[there], minlength=len(some) + len(others))
+        mean = np.bincount(who[there], rest, minlength=len(n))[n > 0] / n[n > 0]
+        first = np.flatnonzero(n) < len(some)
+        p_values.append(stats.mannwhitneyu(mean[first], mean[~first]).pvalue)
+    return min(p_values)
+
+
 @pytest.mark.parametrize(
-    "label", ["uterine scar", "umbilical cord entanglement", "acute fetal distress (heart type)"]
+    "label", ["uterine scar", "umbilical cord entanglement", "acute fetal distress (heart type)", "uterine rupture"]
 )
 def test_conditions_without_a_published_trace_leave_none(label: str, literature_cohort: Cohort) -> None:
-    ill, healthy = (third_trimester(of(literature_cohort, which)) for which in (label, "normal"))
-    p_values = stats.mannwhitneyu(ill, healthy, nan_policy="omit").pvalue
-    assert p_values[~np.isnan(p_values)].min() > 0.05 / 35
+    assert smallest_p_value(of(literature_cohort, label), of(literature_cohort, "normal")) > 0.05 / 34
 
 
-@pytest.mark.filterwarnings("ignore:Mean of empty slice")
-def test_the_default_signal_lets_a_scar_be_seen(paper_cohort: Cohort) -> None:
-    scar, healthy = (third_trimester(of(paper_cohort, which)) for which in ("uterine scar", "normal"))
-    assert np.nanmin(stats.mannwhitneyu(scar, healthy, nan_policy="omit").pvalue) < 1e-6
+@pytest.mark.parametrize("label", ["uterine scar", "umbilical cord entanglement", "acute fetal distress (heart type)"])
+def test_the_default_signal_lets_them_be_seen(label: str, paper_cohort: Cohort) -> None:
+    assert smallest_p_value(of(paper_cohort, label), of(paper_cohort, "normal")) < 1e-6
 
 
 # How hard the labels are to predict
@@ -339,7 +380,9 @@ def summaries(cohort: Cohort) -> np.ndarray:
         last = values[len(values) - 1 - there[::-1].argmax(axis=0), np.arange(values.shape[1])]
         low, high = np.where(there, values, np.inf).min(axis=0), np.where(there, values, -np.inf).max(axis=0)
         table = np.stack([last, mean, low, high, slope])
-        out.append(np.concatenate([np.where(there.any(axis=0), table, np.nan).ravel(), there.sum(axis=0), [len(values)]]))
+        out.append(
+            np.concatenate([np.where(there.any(axis=0), table, np.nan).ravel(), there.sum(axis=0), [len(values)]])
+        )
     return np.array(out)
 
 

@@ -75,6 +75,7 @@ def test_many_patients_at_once_get_what_each_would_alone() -> None:
     train = rng.standard_normal((50, 8)).astype(np.float32)
     queries = rng.standard_normal((CHUNK + 5, 8)).astype(np.float32)
     ids = [f"q{i}" for i in range(len(queries))]
+    queries[-1], ids[-1] = train[0], "t0"
     retriever = Retriever(train, [f"t{i}" for i in range(50)], ["x"] * 50)
     found = retriever.peers(queries, ids, k=5)
     assert len(found) == len(queries)

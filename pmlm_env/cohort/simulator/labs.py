@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmlm_env.cohort.schema import INDICATOR_NAMES, LABEL_NAMES, N_INDICATORS
+from pmlm_env.cohort.schema import INDICATOR_NAMES, LABEL_NAMES
 from pmlm_env.cohort.simulator.schedule import Schedule
 from pmlm_env.cohort.simulator.tables import LEVEL_WEEKS, Floats, Levels, load_levels, load_shifts
 from pmlm_env.cohort.simulator.women import Ints, Women
@@ -12,8 +12,12 @@ from pmlm_env.cohort.simulator.women import Ints, Women
 #: Decimals with which a laboratory prints an indicator; ``decimals[name]``.
 DECIMALS = {
     **dict.fromkeys(("pH", "rbc", "wbc", "plateletcrit"), 2),
-    **dict.fromkeys((f"{cell}_count" for cell in ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")), 2),
-    **dict.fromkeys((f"{cell}_ratio" for cell in ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")), 1),
+    **dict.fromkeys(
+        (f"{cell}_count" for cell in ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")), 2
+    ),
+    **dict.fromkeys(
+        (f"{cell}_ratio" for cell in ("neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil")), 1
+    ),
     **dict.fromkeys(("albumin", "total_protein", "indirect_bilirubin", "direct_bilirubin", "total_bilirubin"), 1),
     **dict.fromkeys(("total_bile_acid", "large_platelet_ratio", "mpv", "pdw", "rdw_cv", "rdw_sd"), 1),
     **dict.fromkeys(("mch", "hct", "mcv"), 1),
@@ -48,7 +52,7 @@ def draw_labs(women: Women, schedule: Schedule, signal: str, rng: np.random.Gene
     deviation = levels.within_sd * (_draw_deviations(schedule, n, k, rng) @ levels.mixing.T)
     log_value = _medians(levels, schedule) + own_level[schedule.woman] + deviation
     log_value += levels.total_sd * _shifts(women, schedule, signal, rng)
-    return print_indicators(dict(zip(levels.names, np.exp(log_value).T)))
+    return print_indicators(dict(zip(levels.names, np.exp(log_value).T, strict=True)))
 
 
 def _medians(levels: Levels, schedule: Schedule) -> Floats:
@@ -92,7 +96,7 @@ def _shifts(women: Women, schedule: Schedule, signal: str, rng: np.random.Genera
     )
     tables = load_shifts(verified_only=signal == "literature")
     total = np.zeros((len(row), tables.shape[-1]))
-    for table, share in zip(tables, onset):
+    for table, share in zip(tables, onset, strict=True):
         total += table[shown, women.severe.astype(int)][row] * (share * strength[row])[:, None]
     return total
 
@@ -135,6 +139,4 @@ def print_indicators(latent: dict[str, Floats]) -> Floats:
     put("total_bilirubin", indirect + put("direct_bilirubin", latent["direct_bilirubin"]))
     for name in ("alkaline_phosphatase", "alt", "prealbumin", "total_bile_acid", "pH"):
         put(name, latent[name])
-    values = np.stack([out[name] for name in INDICATOR_NAMES], axis=1)
-    assert values.shape[1] == N_INDICATORS
-    return values
+    return np.stack([out[name] for name in INDICATOR_NAMES], axis=1)

@@ -86,7 +86,7 @@ def _rank(part: str, facts: Facts, rng: np.random.Generator) -> list[str]:
     """Return the phrases of a part that fit, one a topic, the readiest first."""
     fitting = [phrase for phrase in _phrases()[part, facts.label] if phrase.fits(facts)]
     noise = rng.gumbel(0.0, 1.5, len(fitting))
-    keys = [phrase.weight + (100 if phrase.weight >= _ALWAYS else 0) + x for phrase, x in zip(fitting, noise)]
+    keys = [p.weight + (100 if p.weight >= _ALWAYS else 0) + x for p, x in zip(fitting, noise, strict=True)]
     chosen: dict[str, str] = {}
     for place in np.argsort(keys)[::-1]:
         chosen.setdefault(fitting[place].topic, fitting[place].text)

@@ -67,14 +67,16 @@ class Women:
     @property
     def conception(self) -> Days:
         """First day of the last menstrual period, from which gestation counts."""
-        return np.where(self.delivered, self.birth, self.index_date) - self.gestation
+        return np.where(self.delivered, self.birth, self.index_date) - self.gestation.astype("timedelta64[D]")
 
 
 def draw_women(n: int, rng: np.random.Generator) -> Women:
     """Draw ``n`` women, their index dates and labels in the paper's proportions, in order of index date."""
     sizes = _apportion(n, np.array([women for *_, women in PERIODS], dtype=float))
     label = np.concatenate([_draw_labels(size, rng) for size in sizes])
-    index_date = np.concatenate([_draw_days(*period[:2], size, rng) for period, size in zip(PERIODS, sizes)])
+    index_date = np.concatenate(
+        [_draw_days(first, last, size, rng) for (first, last, _), size in zip(PERIODS, sizes, strict=True)]
+    )
     conditions = load_conditions()
 
     def each(values: list[float]) -> Floats:
@@ -129,7 +131,7 @@ def _draw_days(first: str, last: str, n: int, rng: np.random.Generator) -> Days:
     """Draw ``n`` days from ``first`` to ``last``, in ascending order."""
     start = np.datetime64(first, "D")
     span = int((np.datetime64(last, "D") - start).astype(int)) + 1
-    return start + np.sort(rng.integers(0, span, n))
+    return start + np.sort(rng.integers(0, span, n)).astype("timedelta64[D]")
 
 
 def _draw_gestation(

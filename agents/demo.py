@@ -1,0 +1,83 @@
+"""The whole method in one command: ``pmlm demo``."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agents.evaluate import EvaluateConfig, evaluate
+from agents.prepare import CohortFiles, PrepareConfig, SimulateConfig, prepare, simulate
+from agents.reinforce import ReinforceConfig
+from agents.train import TrainConfig, train, training_summary
+from agents.workbench import ModelOptions, Workbench
+from pmlm_env.pipeline import PipelineConfig
+
+logger = logging.getLogger(__name__)
+
+#: Calls: 48 + 14 x 8 x 4 = 496 in training at most, 3 x 32 = 96 in evaluation.
+MAX_LLM_CALLS = 600
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Simulate a cohort, fit stages 1 and 2, train on 48 patients, and judge on 32 others: at most 600 LLM calls.
+
+    Attributes:
+        cohort: A folder with one's own patients instead of simulated ones (see ``pmlm prepare --help``).
+        run: The run folder; what is there of an earlier demo is replaced.
+        train_patients: Patients to train on.
+        test_patients: Patients to judge on.
+        models: The models.
+        learner: How the policy learns.
+        pipeline: How prompts are made.
+        seed: Draws everything that is drawn.
+    """
+
+    cohort: Path | None = None
+    run: Path = Path("runs/demo")
+    train_patients: int = 48
+    test_patients: int = 32
+    models: ModelOptions = field(default_factory=lambda: ModelOptions(max_llm_calls=MAX_LLM_CALLS))
+    learner: ReinforceConfig = field(default_factory=ReinforceConfig)
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    seed: int = 0
+
+
+def demo(config: DemoConfig) -> dict[str, Any]:
+    """Run the method from records to the before / after table."""
+    started = time.perf_counter()
+    if (config.run / "config.json").is_file():
+        shutil.rmtree(config.run)
+    cohort = config.cohort
+    if cohort is None:
+        cohort = config.run / "cohort"
+        simulate(SimulateConfig(cohort, seed=config.seed))
+    prepared = config.run / "prepared"
+    prepare(
+        PrepareConfig(
+            CohortFiles(cohort),
+            prepared,
+            config.pipeline,
+            max_train=config.train_patients,
+            max_validation=0,
+            max_test=config.test_patients,
+            seed=config.seed,
+            device=config.models.device,
+        )
+    )
+    logger.info("Stage 4: training on %s with %s", config.models.encoder, config.models.llm)
+    bench = Workbench(config.models)
+    settings = TrainConfig(
+        episodes=prepared, run=config.run, models=config.models, learner=config.learner, seed=config.seed
+    )
+    run = train(settings, bench)
+    evaluation = evaluate(EvaluateConfig(config.run, seed=config.seed), bench)
+    print()
+    print(training_summary(run.metrics()))
+    minutes = (time.perf_counter() - started) / 60
+    print(f"{evaluation['llm_calls']} LLM calls, {minutes:.1f} minutes. Everything is in {config.run}/")
+    return evaluation

@@ -1,0 +1,58 @@
+"""Judge a trained policy on held-out patients: ``pmlm evaluate``, or ``python -m agents.evaluate``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from agents.evaluation.arms import evaluate_arms, table
+from agents.policy import WordPolicy
+from agents.run_folder import RunFolder, write_json
+from agents.workbench import ModelOptions, Workbench
+from pmlm_env.episodes import EpisodeSet, Split
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Refine held-out patients' prompts with a trained policy and compare with keep-all and random deletion.
+
+    Attributes:
+        run: The run folder that ``pmlm train`` wrote; ``evaluation.json`` goes there.
+        split: Whom to evaluate on.
+        seed: Draws the random deletions and the bootstrap's resamples.
+    """
+
+    run: Path = Path("runs/train")
+    split: Split = "test"
+    seed: int = 0
+
+
+def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str, Any]:
+    """Evaluate on the models and prompts of the run itself, print the table and write ``evaluation.json``.
+
+    Raises:
+        ValueError: The folder holds no run.
+    """
+    run = RunFolder(config.run)
+    settings = run.path / "config.json"
+    if not settings.is_file():
+        raise ValueError(f"{config.run} holds no run: train first with `pmlm train --run {config.run}`")
+    trained = json.loads(settings.read_text(encoding="utf-8"))["settings"]
+    episodes = EpisodeSet.load(trained["episodes"]).of(config.split)
+    bench = bench or Workbench(ModelOptions(**trained["models"]))
+    policy = WordPolicy.load(run.checkpoint, bench.encoder.device)
+    with tqdm(total=2 * len(episodes), desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:
+        evaluation = evaluate_arms(bench, episodes, policy, config.seed, bar.update)
+    write_json(run.evaluation, {"split": config.split, **evaluation})
+    print(table(evaluation))
+    return evaluation
+
+
+if __name__ == "__main__":
+    from agents.cli import main
+
+    main("evaluate")

@@ -1,0 +1,93 @@
+"""A run's folder: what it was asked to do, what it saw, where it stands, what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import asdict, is_dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "scikit-learn", "bert-score")
+
+
+class RunFolder:
+    """``runs/NAME/``: ``config.json``, ``metrics.jsonl``, ``checkpoint/``, ``evaluation.json``, TensorBoard events.
+
+    Args:
+        path: The folder; made if it is not there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Make the folder."""
+        self.path = Path(path)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the newest checkpoint is."""
+        return self.path / "checkpoint"
+
+    @property
+    def evaluation(self) -> Path:
+        """Where the before / after table is."""
+        return self.path / "evaluation.json"
+
+    def start(self, config: Any, *, resume: bool) -> None:
+        """Write ``config.json``, or on resuming check that it is the same run.
+
+        Raises:
+            ValueError: The folder holds a run already, or on resuming none, or one with other settings.
+        """
+        path = self.path / "config.json"
+        settings = plain(config)
+        if resume:
+            if not path.is_file():
+                raise ValueError(f"{self.path} holds no run to resume")
+            before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            changed = sorted(key for key in settings if settings[key] != before.get(key) and key != "resume")
+            if changed:
+                raise ValueError(f"{path} has another {', '.join(changed)}: resume with the settings it was begun with")
+            return
+        if path.is_file():
+            raise ValueError(f"{self.path} holds a run already: choose another --run, or go on with --resume")
+        versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+        write_json(path, {"settings": settings, "versions": versions})
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """Add a line to ``metrics.jsonl``."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read ``metrics.jsonl``; a last line cut short by a crash is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+
+    def keep_metrics(self, n: int) -> None:
+        """Cut ``metrics.jsonl`` back to its first ``n`` lines: what came after the last checkpoint is done again."""
+        lines = [json.dumps(line) + "\n" for line in self.metrics()[:n]]
+        write_text(self.path / "metrics.jsonl", "".join(lines))
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses and paths into what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    return json.loads(json.dumps(value, default=str))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically: a reader sees the old one or the new one, never half of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
