@@ -37,10 +37,10 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
     Raises:
         ValueError: The folder holds no run.
     """
-    run = RunFolder(config.run)
-    settings = run.path / "config.json"
+    settings = config.run / "config.json"
     if not settings.is_file():
         raise ValueError(f"{config.run} holds no run: train first with `pmlm train --run {config.run}`")
+    run = RunFolder(config.run)
     trained = json.loads(settings.read_text(encoding="utf-8"))["settings"]
     episodes = EpisodeSet.load(trained["episodes"]).of(config.split)
     bench = bench or Workbench(ModelOptions(**trained["models"]))

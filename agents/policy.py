@@ -21,12 +21,15 @@ class PolicyConfig:
         patient_size: Length of the patient vector.
         hidden: Width of the two hidden layers (256 in the paper).
         dropout: After each hidden layer (0.4 in the paper).
+        normalize: Whether each of f's three inputs is first brought to zero mean and unit variance (the paper does not
+            say so). Otherwise the patient vector, some five times as long as an embedding, drowns the words.
     """
 
     embedding_size: int
     patient_size: int = 128
     hidden: int = 256
     dropout: float = 0.0
+    normalize: bool = True
 
 
 class WordPolicy(nn.Module):
@@ -45,16 +48,17 @@ class WordPolicy(nn.Module):
         self.config = config
         self.word = nn.Linear(config.embedding_size, config.hidden)
         self.context = nn.Linear(config.embedding_size + config.patient_size, config.hidden, bias=False)
+        last = nn.Linear(config.hidden, 1)
+        nn.init.orthogonal_(last.weight, gain=0.01)
+        nn.init.zeros_(last.bias)
         self.body = nn.Sequential(
             nn.ReLU(),
             nn.Dropout(config.dropout),
             nn.Linear(config.hidden, config.hidden),
             nn.ReLU(),
             nn.Dropout(config.dropout),
-            nn.Linear(config.hidden, 1),
+            last,
         )
-        nn.init.orthogonal_(self.body[-1].weight, gain=0.01)
-        nn.init.zeros_(self.body[-1].bias)
 
     def forward(self, observation: Mapping[str, torch.Tensor]) -> MaskedCategorical:
         """Return the distribution over slots.
@@ -66,7 +70,10 @@ class WordPolicy(nn.Module):
         embeddings = observation["embeddings"]
         left = embeddings.any(dim=-1)
         mean = embeddings.sum(dim=1) / left.sum(dim=1, keepdim=True).clamp(min=1)
-        context = self.context(torch.cat([mean, observation["patient"]], dim=-1))
+        patient = observation["patient"]
+        if self.config.normalize:
+            embeddings, mean, patient = (nn.functional.layer_norm(x, x.shape[-1:]) for x in (embeddings, mean, patient))
+        context = self.context(torch.cat([mean, patient], dim=-1))
         scores = self.body(self.word(embeddings) + context[:, None, :]).squeeze(-1)
         return MaskedCategorical(scores, observation["action_mask"] != 0)
 

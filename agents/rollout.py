@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.policy import MaskedCategorical, WordPolicy
+from agents.policy import MaskedCategorical
 from pmlm_env.vector_env import PMLMVectorEnv
 
 
@@ -36,7 +36,7 @@ class Rollout:
 
 def play(
     env: PMLMVectorEnv,
-    policy: WordPolicy,
+    policy: torch.nn.Module,
     episodes: Sequence[int],
     generator: torch.Generator | None,
     *,
@@ -49,7 +49,7 @@ def play(
 
     Args:
         env: A vector env with ``array_type="torch"`` and autoreset ``DISABLED``, as many rows as episodes.
-        policy: Who plays.
+        policy: Who plays: a ``WordPolicy``, or anything that turns an observation into a ``MaskedCategorical``.
         episodes: Indices into the env's episodes.
         generator: Draws the actions; None plays the most probable ones.
         masked: Whether illegal slots are barred; unmasked play is for ablations.

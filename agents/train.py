@@ -37,6 +37,7 @@ class TrainConfig:
         learner: How the policy learns.
         hidden: Width of the policy's layers.
         dropout: After each hidden layer.
+        normalize: Whether the policy normalises its inputs; the paper says nothing of it.
         seed: Draws weights, patients and actions.
         resume: Go on from the last complete update of ``run``.
     """
@@ -48,6 +49,7 @@ class TrainConfig:
     learner: ReinforceConfig = field(default_factory=ReinforceConfig)
     hidden: int = 256
     dropout: float = 0.0
+    normalize: bool = True
     seed: int = 0
     resume: bool = False
 
@@ -68,6 +70,7 @@ PRESETS: Mapping[Preset, TrainConfig] = {
             scale_advantages=False,
         ),
         dropout=0.4,
+        normalize=False,
     ),
 }
 
@@ -87,7 +90,7 @@ def train(config: TrainConfig, bench: Workbench | None = None) -> RunFolder:
     bench = bench or Workbench(config.models)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        policy = bench.policy(episodes, config.hidden, config.dropout)
+        policy = bench.policy(episodes, config.hidden, config.dropout, config.normalize)
     rows = (config.learner.patients or len(episodes)) * config.learner.rollouts
     env = bench.env(rows, episodes, bench.reward(episodes))
     trainer = Reinforce(policy, env, config.learner, config.seed)
@@ -121,9 +124,7 @@ def _learn(trainer: Reinforce, bench: Workbench, run: RunFolder, done: int) -> N
         for key, value in line.items():
             if isinstance(value, int | float) and key != "update":
                 writer.add_scalar(f"train/{key}", value, number + 1)
-        save_checkpoint(
-            run.checkpoint, trainer, {"updates": number + 1, "llm_calls": bench.budget.usage.calls}
-        )
+        save_checkpoint(run.checkpoint, trainer, {"updates": number + 1, "llm_calls": bench.budget.usage.calls})
         bar.set_postfix(calls=line["llm_calls"], delta=f"{line['delta']:+.4f}", failed=update.failed)
         bar.update()
     bar.close()

@@ -78,9 +78,9 @@ class Workbench:
             n_edits=self.options.n_edits,
         )
 
-    def policy(self, episodes: EpisodeSet, hidden: int, dropout: float) -> WordPolicy:
+    def policy(self, episodes: EpisodeSet, hidden: int, dropout: float, normalize: bool) -> WordPolicy:
         """Make an untrained policy that fits the encoder and the patient vectors."""
-        config = PolicyConfig(self.encoder.hidden_size, episodes.vectors.shape[1], hidden, dropout)
+        config = PolicyConfig(self.encoder.hidden_size, episodes.vectors.shape[1], hidden, dropout, normalize)
         return WordPolicy(config).to(self.encoder.device)
 
     @property

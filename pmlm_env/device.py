@@ -16,7 +16,9 @@ def choose_device(name: str = "auto") -> torch.device:
     if name.split(":")[0] not in ("cpu", "cuda"):
         raise ValueError(f"device is {name!r}: use auto, cpu, cuda or cuda:N")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device is {name!r}, but torch {torch.__version__} sees no GPU: use cpu, or see `pmlm doctor`")
+        raise ValueError(
+            f"device is {name!r}, but torch {torch.__version__} sees no GPU: use cpu, or see `pmlm doctor`"
+        )
     return torch.device(name)
 
 
@@ -24,4 +26,4 @@ def llm_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 where the processor computes in it (measured: 1.8 times float32's speed), else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32  # type: ignore[attr-defined]
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32

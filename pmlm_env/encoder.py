@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmlm_env.device import choose_device
 from pmlm_env.models import resolve
@@ -52,7 +52,7 @@ class WordEncoder:
         return AutoTokenizer.from_pretrained(self._path, use_fast=True, add_prefix_space=True)
 
     @cached_property
-    def _bert(self) -> torch.nn.Module:
+    def _bert(self) -> PreTrainedModel:
         return load_bert(self._path, self.device)
 
     @torch.inference_mode()
@@ -139,7 +139,7 @@ class WordEncoder:
     def _word_pieces(self, word: str) -> list[int]:
         pieces = self._pieces.get(word)
         if pieces is None:
-            # Every BERT-family tokenizer splits at white space first, so a word's pieces do not depend on its neighbours.
+            # A BERT-family tokenizer splits at white space first: a word's pieces do not depend on its neighbours.
             pieces = self._tokenizer([word], is_split_into_words=True, add_special_tokens=False)["input_ids"]
             pieces = pieces or [self._tokenizer.unk_token_id]
             self._pieces[word] = pieces
@@ -147,7 +147,7 @@ class WordEncoder:
 
 
 @lru_cache(maxsize=4)
-def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> torch.nn.Module:
+def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> PreTrainedModel:
     """Load a frozen encoder, once a process: its first ``num_layers`` layers, or all."""
     model = AutoModel.from_pretrained(path, dtype=torch.float32)
     if num_layers is not None:

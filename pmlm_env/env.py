@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -31,10 +31,11 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
 
     | key | shape, dtype | meaning |
     |---|---|---|
-    | ``embeddings`` | (max_words, hidden), float32 | contextual BERT embeddings of the words still there (Eq. 6), sub-word pieces averaged; zeros elsewhere; encoded anew after each deletion |
+    | ``embeddings`` | (max_words, hidden), float32 | embeddings of the words still there (Eq. 6); else zeros |
     | ``patient`` | (128,), float32 | the patient vector of Eq. 2 |
     | ``action_mask`` | (max_words,), int8 | 1 where a deletion is legal |
 
+    Embeddings are contextual, sub-word pieces averaged per word, and encoded anew after each deletion.
     With ``observation="index"``: ``episode`` (index), ``kept`` (max_words,) int8 and ``action_mask``, for replay
     buffers that embed later.
 
@@ -48,7 +49,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
 
     ## Episode End
     ``terminated`` after ``n_edits`` steps, or when no word is left that may go. ``truncated`` only where the language
-    model's reply could not be had: then the reward is 0, ``info["llm_error"]`` says why, and the episode teaches nothing.
+    model's reply could not be had: the reward is 0, ``info["llm_error"]`` says why, and the episode teaches nothing.
 
     ## Information
     ``action_mask`` and ``episode`` (its index) always, ``invalid_action`` after a step. At the end also ``prompt``,
@@ -83,7 +84,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     * v0: the first.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"]}
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012
 
     def __init__(self, render_mode: str | None = None, **task: Any) -> None:
         """Make the env; see the class for the arguments.

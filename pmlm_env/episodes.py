@@ -87,7 +87,7 @@ class EpisodeSet(Sequence[Episode]):
         """Return the number of episodes."""
         return len(self._episodes)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def, override]
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
         """Return one episode, or an EpisodeSet of those in a slice."""
         if isinstance(index, slice):
             return EpisodeSet(self._episodes[index])
@@ -165,8 +165,9 @@ class EpisodeSet(Sequence[Episode]):
         for number, (line, vector) in enumerate(zip(lines, vectors, strict=True), start=1):
             try:
                 row = json.loads(line)
-                tuples = {key: tuple(row.pop(key)) for key in ("words", "roles", "peers")}
-                episodes.append(Episode(vector=vector, **row, **tuples))
+                for key in ("words", "roles", "peers"):
+                    row[key] = tuple(row[key])
+                episodes.append(Episode(vector=vector, **row))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{text}, line {number}: {error}: prepare it again with `pmlm prepare`") from error
         return cls(episodes)

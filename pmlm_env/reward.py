@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmlm_env.device import choose_device
 from pmlm_env.encoder import load_bert
@@ -63,7 +63,7 @@ class BertScorer:
         return AutoTokenizer.from_pretrained(self._path)
 
     @cached_property
-    def _bert(self) -> torch.nn.Module:
+    def _bert(self) -> PreTrainedModel:
         return load_bert(self._path, self.device, self.num_layers)
 
     @torch.inference_mode()

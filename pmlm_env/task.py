@@ -77,7 +77,7 @@ class EditTask:
         self.protect = tuple(protect)
         if self.max_words < self.episodes.max_words:
             raise ValueError(
-                f"max_words is {self.max_words}, but a prompt has {self.episodes.max_words} words: no prompt is ever cut"
+                f"max_words is {self.max_words}, but a prompt has {self.episodes.max_words} words; none is ever cut"
             )
 
     def batch(self, n_prompts: int) -> EditBatch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -89,7 +90,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             mask = np.asarray(options["reset_mask"])
             if mask.dtype != np.bool_ or mask.shape != (self.num_envs,) or not mask.any():
                 raise ValueError(f"options['reset_mask'] must be bool of shape ({self.num_envs},) with a True in it")
-        rows = np.flatnonzero(mask)
+        rows = np.flatnonzero(mask).tolist()
         self._start(rows, options)
         self._embed(rows)
         infos: dict[str, Any] = {}
@@ -112,23 +113,23 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         rewards = np.zeros(self.num_envs)
         finals: dict[int, dict[str, Any]] = {}
         if ended.any():
-            rows = np.flatnonzero(ended)
-            outcomes = self.task.judge(self._batch, rows.tolist(), self._episodes[rows].tolist())
+            rows = np.flatnonzero(ended).tolist()
+            outcomes = self.task.judge(self._batch, rows, self._episodes[rows].tolist())
             for row, outcome in zip(rows, outcomes, strict=True):
                 self._outcomes[row] = outcome
                 rewards[row], self._truncated[row] = outcome.delta, bool(outcome.error)
                 finals[row] = self.task.final_info(self._batch, row, outcome)
             self._terminated |= ended & ~self._truncated
         restart = resting if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(resting)
-        self._start(np.flatnonzero(restart), None)
+        self._start(np.flatnonzero(restart).tolist(), None)
         flags = (self._array(rewards), self._array(self._terminated.copy()), self._array(self._truncated.copy()))
         infos: dict[str, Any] = {}
-        current = [
-            self._info(row) if restart[row] else self._info(row, invalid_action=bool(invalid[row]), **finals.get(row, {}))
-            for row in range(self.num_envs)
-        ]
+        current = []
+        for row in range(self.num_envs):
+            more = {} if restart[row] else {"invalid_action": bool(invalid[row]), **finals.get(row, {})}
+            current.append(self._info(row, **more))
         if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
-            rows = np.flatnonzero(ended)
+            rows = np.flatnonzero(ended).tolist()
             self._embed(rows)  # the last states, read out before the next episodes take their rows
             last = self._observe()
             self._start(rows, None)
@@ -136,7 +137,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
                 final = {key: value[row] for key, value in last.items()}
                 infos = self._add_info(infos, {"final_obs": final, "final_info": current[row]}, row)
                 current[row] = self._info(row)
-        self._embed(np.arange(self.num_envs))
+        self._embed(range(self.num_envs))
         for row, info in enumerate(current):
             infos = self._add_info(infos, info, row)
         return self._observe(), *flags, infos
@@ -163,23 +164,23 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
                 self._rngs[row] = gym.utils.seeding.np_random(value)[0]
         self._seeded = True
 
-    def _start(self, rows: npt.NDArray[np.int64], options: dict[str, Any] | None) -> None:
+    def _start(self, rows: Sequence[int], options: dict[str, Any] | None) -> None:
         for row in rows:
             self._episodes[row] = self.task.draw(self._rngs[row], options, row)
             self._batch.load(row, self.task.episodes[self._episodes[row]])
             self._outcomes[row] = None
             self._terminated[row] = self._truncated[row] = False
 
-    def _embed(self, rows: npt.NDArray[np.int64]) -> None:
+    def _embed(self, rows: Sequence[int]) -> None:
         if self.task.observation != "embeddings" or not len(rows):
             return
-        fresh = self.task.embed(self._batch, rows.tolist())
+        fresh = self.task.embed(self._batch, rows)
         if len(rows) == self.num_envs:
             self._embeddings = fresh
         else:
             if not len(self._embeddings):
                 self._embeddings = fresh.new_zeros((self.num_envs, *fresh.shape[1:]))
-            self._embeddings[torch.from_numpy(rows).to(fresh.device)] = fresh
+            self._embeddings[list(rows)] = fresh
 
     def _observe(self) -> dict[str, Any]:
         mask = self._array(self._batch.legal.astype(np.int8))

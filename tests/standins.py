@@ -47,13 +47,20 @@ class MarkedWordsReward:
         return outcomes
 
 
-def make_episodes(n: int = 6, n_words: int = 12, n_marked: int = 3, seed: int = 0) -> EpisodeSet:
-    """Prompts of made-up words, ``n_marked`` of them marked with an asterisk, at random places."""
+def make_episodes(n: int = 6, n_words: int = 12, n_marked: int = 3, seed: int = 0, decoys: bool = False) -> EpisodeSet:
+    """Prompts of made-up words, ``n_marked`` of them marked with an asterisk, at random places.
+
+    With ``decoys`` as many again, all of them in the second half (peer, instruction) and the others in the first.
+    """
     rng = np.random.default_rng(seed)
     episodes = []
     for i in range(n):
         words = [f"word{rng.integers(40)}" for _ in range(n_words)]
-        for slot in rng.permutation(n_words)[:n_marked]:
+        slots = rng.permutation(n_words)[:n_marked].tolist()
+        if decoys:
+            half = n_words // 2
+            slots = [s for start in (0, half) for s in start + rng.permutation(half)[:n_marked]]
+        for slot in slots:
             words[slot] = f"mark{rng.integers(4)}*"
         roles = tuple(("background", "self", "peer", "instruction")[slot * 4 // n_words] for slot in range(n_words))
         vector = rng.normal(size=128).astype(np.float32)

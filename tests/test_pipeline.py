@@ -27,7 +27,13 @@ def test_everybody_has_one_prompt_in_the_split_of_her_date(built: tuple, cohort:
     assert sorted(e.patient_id for e in built[0]) == sorted(of)
     for e in built[0]:
         date = of[e.patient_id].split_date
-        expected = "train" if date <= np.datetime64("2021-12-31") else "validation" if date <= np.datetime64("2022-06-30") else "test"
+        expected = (
+            "train"
+            if date <= np.datetime64("2021-12-31")
+            else "validation"
+            if date <= np.datetime64("2022-06-30")
+            else "test"
+        )
         assert e.split == expected
         assert (e.label, e.reference) == (of[e.patient_id].label, of[e.patient_id].reference)
 

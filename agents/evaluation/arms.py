@@ -36,7 +36,11 @@ class UniformPolicy(torch.nn.Module):
 
 
 def evaluate_arms(
-    bench: Workbench, episodes: EpisodeSet, policy: WordPolicy, seed: int, progress: Callable[[int], None] | None = None
+    bench: Workbench,
+    episodes: EpisodeSet,
+    policy: WordPolicy,
+    seed: int,
+    progress: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
     """Refine every prompt in each way, score the replies, and compare.
 
@@ -111,6 +115,7 @@ def _score(bench: Workbench, episodes: EpisodeSet, replies: Sequence[str]) -> di
     references = [e.reference for e in episodes]
     text, bert = text_scores(replies, references), bench.scorer.score(replies, references)
     pairs = list(zip(replies, (e.label for e in episodes), strict=True))
+    labels = episodes.labels
     return {
         "bleu4": text.bleu4,
         "rouge1": text.rouge1,
@@ -119,8 +124,10 @@ def _score(bench: Workbench, episodes: EpisodeSet, replies: Sequence[str]) -> di
         "bertscore_precision": bert.precision.numpy(),
         "bertscore_recall": bert.recall.numpy(),
         "bertscore_f1": bert.f1.numpy(),
-        "diagnosis_named": np.array([diagnosis_named(r, y, episodes.labels) for r, y in pairs], dtype=float),
-        "wrong_diagnosis_named": np.array([wrong_diagnosis_named(r, y, episodes.labels) for r, y in pairs], dtype=float),
+        "diagnosis_named": np.array([diagnosis_named(r, y, labels) for r, y in pairs], dtype=float),
+        "wrong_diagnosis_named": np.array(
+            [wrong_diagnosis_named(r, y, episodes.labels) for r, y in pairs], dtype=float
+        ),
     }
 
 
@@ -142,12 +149,12 @@ def summarise(scores: dict[str, dict[str, np.ndarray]], seed: int) -> dict[str, 
 
 def table(evaluation: dict[str, Any]) -> str:
     """Return the before / after table as text, in per cent, with the deltas of F1 below."""
-    heads = {"bleu4": "BLEU-4", "rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "bertscore_precision": "P",
-             "bertscore_recall": "R", "bertscore_f1": "F1", "diagnosis_named": "named", "wrong_diagnosis_named": "wrong"}  # fmt: skip
+    heads = ("BLEU-4", "R-1", "R-2", "R-L", "P", "R", "F1", "named", "wrong")
     names = {"keep_all": "before (keep all)", "random": "random deletion", "policy": "after (policy)"}
     summary = evaluation["summary"]
-    lines = [f"{evaluation['n_patients']} held-out patients; all figures in %", " " * 18 + "".join(f"{h:>8}" for h in heads.values())]
-    lines += [f"{names[arm]:18}" + "".join(f"{100 * summary[arm][m]:8.2f}" for m in heads) for arm in ARMS]
+    lines = [f"{evaluation['n_patients']} held-out patients; all figures in %"]
+    lines += [" " * 18 + "".join(f"{head:>8}" for head in heads)]
+    lines += [f"{names[arm]:18}" + "".join(f"{100 * summary[arm][m]:8.2f}" for m in METRICS) for arm in ARMS]
     lines += ["", "Change of BERTScore F1 in points, mean and 95 % interval, paired by patient:"]
     labels = {"random": "random - keep all", "policy": "policy - keep all", "policy_over_random": "policy - random"}
     for name, label in labels.items():

@@ -32,8 +32,9 @@ def load_llm(
     if kind == "openai" and name:
         from pmlm_env.llm.openai import OpenAIChat
 
-        endpoint = {} if base_url is None else {"base_url": base_url}
-        return OpenAIChat(name, max_tokens=max_new_tokens, **endpoint)
+        if base_url is None:
+            return OpenAIChat(name, max_tokens=max_new_tokens)
+        return OpenAIChat(name, base_url=base_url, max_tokens=max_new_tokens)
     if spec == "responder":
         from pmlm_env.llm.responder import Responder
 

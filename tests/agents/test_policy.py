@@ -17,25 +17,30 @@ def _observation(b: int = 3, w: int = 7, h: int = 16, seed: int = 0) -> dict[str
     return {"embeddings": embeddings, "patient": torch.randn(b, 128, generator=rng), "action_mask": mask}
 
 
-def _policy(seed: int = 0, dropout: float = 0.0) -> WordPolicy:
+def _policy(seed: int = 0, dropout: float = 0.0, normalize: bool = True) -> WordPolicy:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        policy = WordPolicy(PolicyConfig(16, dropout=dropout))
+        policy = WordPolicy(PolicyConfig(16, dropout=dropout, normalize=normalize))
         torch.nn.init.normal_(policy.body[-1].weight)  # away from uniform, so that mistakes show
     return policy
 
 
-def test_it_is_the_mlp_of_eq_7_on_the_concatenation() -> None:
-    policy, observation = _policy(), _observation()
+@pytest.mark.parametrize("normalize", [False, True])
+def test_it_is_the_mlp_of_eq_7_on_the_concatenation(normalize: bool) -> None:
+    policy, observation = _policy(normalize=normalize), _observation()
     log_probs = policy(observation).log_probs
     first = torch.nn.Linear(16 + 16 + 128, 256)
     first.weight.data = torch.cat([policy.word.weight, policy.context.weight], dim=1)
     first.bias.data = policy.word.bias
+
+    def input_of(x: torch.Tensor) -> torch.Tensor:
+        return (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt() if normalize else x
+
     for row in range(3):
         words = observation["embeddings"][row]
         left = observation["action_mask"][row].bool()
-        mean = words[left].mean(dim=0)
-        scores = [policy.body(first(torch.cat([e, mean, observation["patient"][row]]))) for e in words[left]]
+        context = torch.cat([input_of(words[left].mean(dim=0)), input_of(observation["patient"][row])])
+        scores = [policy.body(first(torch.cat([input_of(e), context]))) for e in words[left]]
         expected = torch.cat(scores).log_softmax(dim=0)
         torch.testing.assert_close(log_probs[row][left], expected, atol=1e-5, rtol=1e-5)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,16 +47,16 @@ def test_reinforce_as_published_learns_it_too() -> None:
     config = ReinforceConfig(
         updates=150, patients=16, rollouts=1, baseline="none", learning_rate=3e-3, entropy=0.0, scale_advantages=False
     )
-    assert _final_return(_trainer(config)) >= 0.8 * BEST
+    assert _final_return(_trainer(config)) >= 0.7 * BEST
 
 
-def test_without_the_mask_it_does_not_learn_it() -> None:
-    from dataclasses import replace
-
-    trainer = _trainer(replace(TOY, masked=False), max_words=128)
-    updates = list(trainer.updates())
-    assert np.mean([update.deltas.mean() for update in updates[-6:]]) < 0.95 * BEST
-    assert sum(update.invalid_actions for update in updates) > 0
+@pytest.mark.parametrize("masked", [True, False])
+def test_it_takes_the_mask_to_tell_words_that_may_go_from_words_that_may_not(masked: bool) -> None:
+    """Three marked words may go and three are protected: to the eye they are alike."""
+    episodes = make_episodes(16, n_words=12, n_marked=N_EDITS, decoys=True)
+    trainer = _trainer(replace(TOY, masked=masked), episodes=episodes, protect=("peer", "instruction"))
+    reached = _final_return(trainer)
+    assert reached >= 0.95 * BEST if masked else reached < 0.9 * BEST
 
 
 def test_with_shuffled_advantages_it_does_not_learn_it() -> None:
@@ -133,7 +134,7 @@ def test_the_same_seed_gives_the_same_run_whatever_the_global_generators_hold() 
     runs = []
     for noise in (1, 2):
         torch.manual_seed(noise)
-        np.random.seed(noise)  # noqa: NPY002
+        np.random.seed(noise)
         trainer = _trainer(ReinforceConfig(updates=3, patients=4, rollouts=2), seed=5, dropout=0.4)
         state = torch.get_rng_state()
         runs.append([update.deltas.tolist() for update in trainer.updates()])

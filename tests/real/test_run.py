@@ -1,0 +1,194 @@
+"""Prepare, train, evaluate and resume through the command line, with the real encoder and the rule-based LLM."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents.cli import main
+from agents.evaluation.arms import ARMS, METRICS
+from agents.policy import WordPolicy
+from agents.run_folder import RunFolder
+
+pytestmark = pytest.mark.real
+
+OPTIONS = [
+    "--llm", "responder", "--device", "cpu", "--n-edits", "3", "--updates", "4", "--patients", "3", "--rollouts", "2",
+    "--dropout", "0.2",
+]  # fmt: skip
+
+
+def _pmlm(command: str, *arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(command, [str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    assert _pmlm("simulate", "--out", folder / "cohort", "--patients", 120) == 0
+    assert _pmlm("prepare", "--cohort", folder / "cohort", "--out", folder / "prepared", "--n-folds", 2) == 0
+    return folder / "prepared"
+
+
+@pytest.fixture(scope="module")
+def run(prepared: Path) -> RunFolder:
+    folder = prepared.parent / "run"
+    assert _pmlm("train", "--episodes", prepared, "--run", folder, *OPTIONS) == 0
+    assert _pmlm("evaluate", "--run", folder) == 0
+    return RunFolder(folder)
+
+
+def _without_times(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if k != "seconds" and not k.startswith("share_")} for line in metrics]
+
+
+def test_the_run_folder_holds_what_design_promises(run: RunFolder) -> None:
+    assert {"config.json", "metrics.jsonl", "checkpoint", "evaluation.json"} <= {p.name for p in run.path.iterdir()}
+    assert {p.suffix for p in run.checkpoint.iterdir()} == {".json", ".safetensors"}
+    assert json.loads((run.path / "config.json").read_text())["versions"]["torch"] == torch.__version__
+
+
+def test_the_evaluation_holds_every_figure_and_every_patient(run: RunFolder) -> None:
+    evaluation = json.loads(run.evaluation.read_text())
+    for arm in ARMS:
+        assert set(evaluation["summary"][arm]) == set(METRICS)
+        for metric in METRICS:
+            each = [patient["arms"][arm][metric] for patient in evaluation["patients"]]
+            assert evaluation["summary"][arm][metric] == pytest.approx(np.mean(each))
+            assert all(0 <= value <= 1 for value in each)
+    for arm in ("random", "policy"):
+        delta = evaluation["summary"]["delta"][arm]
+        f1 = [[p["arms"][a]["bertscore_f1"] for p in evaluation["patients"]] for a in (arm, "keep_all")]
+        assert delta["mean"] == pytest.approx(np.mean(np.subtract(*f1)))
+        assert delta["ci95"][0] <= delta["mean"] <= delta["ci95"][1]
+
+
+def test_the_deleted_slots_account_for_every_prompt(run: RunFolder) -> None:
+    for patient in json.loads(run.evaluation.read_text())["patients"]:
+        for arm in ARMS:
+            played = patient["arms"][arm]
+            assert len(played["deleted"]) == (0 if arm == "keep_all" else 3)
+            left = [word for slot, word in enumerate(patient["words"]) if slot not in played["deleted"]]
+            assert played["prompt"] == " ".join(left)
+
+
+def test_llm_calls_are_what_the_llm_saw(run: RunFolder) -> None:
+    evaluation = json.loads(run.evaluation.read_text())
+    prompts = {p["arms"][arm]["prompt"] for p in evaluation["patients"] for arm in ARMS}
+    assert evaluation["llm_calls"] == len(prompts)  # evaluated in a process of its own: nothing was kept from training
+
+
+def test_tensorboard_shows_the_metrics(run: RunFolder) -> None:
+    events = EventAccumulator(str(run.path)).Reload()
+    deltas = [event.value for event in events.Scalars("train/delta")]
+    assert deltas == pytest.approx([line["delta"] for line in run.metrics()], abs=1e-6)
+
+
+def test_a_run_cut_short_and_resumed_ends_as_if_it_had_never_stopped(prepared: Path, run: RunFolder) -> None:
+    folder = prepared.parent / "cut"
+    arguments = ["--episodes", prepared, "--run", folder, *OPTIONS]
+
+    class Cut(Exception):
+        pass
+
+    import agents.train
+
+    honest, calls = agents.train.save_checkpoint, []
+
+    def cut(*given: Any) -> None:
+        honest(*given)
+        calls.append(1)
+        if len(calls) == 2:
+            raise Cut
+
+    agents.train.save_checkpoint = cut
+    try:
+        with pytest.raises(Cut):
+            main("train", [str(argument) for argument in arguments])
+    finally:
+        agents.train.save_checkpoint = honest
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"update": 3, "del')  # what a crash may leave
+    shutil.move(folder / "checkpoint", folder / "checkpoint.old")  # as between the two renames
+    assert _pmlm("train", *arguments, "--resume") == 0
+    resumed = RunFolder(folder)
+    ours, theirs = _without_times(resumed.metrics()), _without_times(run.metrics())
+    for line in (*ours, *theirs):
+        del line["llm_calls"]  # the initial replies that were kept in memory are asked for again
+    assert ours == theirs
+    a, b = (WordPolicy.load(folder.checkpoint) for folder in (resumed, run))
+    for mine, other in zip(a.parameters(), b.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_resuming_with_other_settings_is_refused(prepared: Path, run: RunFolder, capsys: Any) -> None:
+    arguments = ["--episodes", prepared, "--run", run.path, *OPTIONS, "--resume", "--seed", "1"]
+    assert _pmlm("train", *arguments) == 2
+    assert "has another seed" in capsys.readouterr().err
+
+
+def test_a_run_is_never_overwritten(prepared: Path, run: RunFolder, capsys: Any) -> None:
+    assert _pmlm("train", "--episodes", prepared, "--run", run.path, *OPTIONS) == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_the_limit_on_calls_ends_the_run_with_a_clear_line(prepared: Path, capsys: Any) -> None:
+    arguments = ["--episodes", prepared, "--run", prepared.parent / "poor", *OPTIONS, "--max-llm-calls", 10]
+    assert _pmlm("train", *arguments) == 1
+    assert "would go over the limit of 10" in capsys.readouterr().err
+
+
+def test_the_paper_preset_is_eq_11(prepared: Path) -> None:
+    folder = prepared.parent / "paper"
+    arguments = ["--preset", "paper", "--episodes", prepared, "--run", folder, "--llm", "responder", "--updates", 1]
+    assert _pmlm("train", *arguments) == 0
+    settings = json.loads((folder / "config.json").read_text())["settings"]
+    assert settings["learner"]["baseline"] == "none"
+    assert (settings["learner"]["learning_rate"], settings["dropout"], settings["hidden"]) == (0.005, 0.4, 256)
+    line = RunFolder(folder).metrics()[0]
+    n_train = sum('"train"' in text for text in (prepared / "episodes.jsonl").read_text().splitlines())
+    assert len(line["deltas"]) == n_train
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare", "--cohort", "/nowhere"], "pmlm prepare: there is no folder /nowhere"),
+        (["evaluate", "--run", "/nowhere/run"], "pmlm evaluate: /nowhere/run holds no run"),
+        (["train", "--episodes", "/nowhere"], "pmlm train: /nowhere/episodes.jsonl is missing"),
+        (["fly"], "pmlm: unknown command 'fly'"),
+    ],
+)
+def test_bad_input_is_one_line_and_no_traceback(arguments: list[str], message: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments=arguments)
+    error = capsys.readouterr().err.strip()
+    assert stop.value.code == 2
+    assert not Path("/nowhere").exists()
+    assert error.startswith(message)
+    assert len(error.splitlines()) == 1
+
+
+def test_a_cohort_from_one_seed_is_one_cohort(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        _pmlm("simulate", "--out", tmp_path / name, "--patients", 40, "--seed", 7)
+    for file in ("patients.csv", "checkups.csv"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_the_demo_runs_on_ones_own_cohort(prepared: Path) -> None:
+    run = prepared.parent / "demo"
+    arguments = ["--cohort", prepared.parent / "cohort", "--run", run, "--train-patients", 6, "--test-patients", 4]
+    assert _pmlm("demo", *arguments, *OPTIONS[:-2], "--n-folds", 2) == 0
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    assert evaluation["n_patients"] == 4
+    assert evaluation["llm_calls"] <= 600
