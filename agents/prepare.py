@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from agents.run_folder import plain, write_json
 from pmlm_env.cohort import Cohort, read_cohort, write_cohort
-from pmlm_env.cohort.simulator import simulate_cohort
+from pmlm_env.cohort.simulator import Signal, simulate_cohort
 from pmlm_env.pipeline import PipelineConfig, build_episodes
 
 logger = logging.getLogger(__name__)
-
-Signal = Literal["paper", "literature"]
 
 
 @dataclass(frozen=True)

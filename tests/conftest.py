@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
+from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
+from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.episodes import EpisodeSet
 from tests.standins import HashEncoder, make_episodes
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(2)
+
+TONGJI = Path(__file__).resolve().parents[2] / "shared" / "data" / "tongji_covid"
 
 
 @pytest.fixture
@@ -21,3 +26,30 @@ def episodes() -> EpisodeSet:
 @pytest.fixture
 def encoder() -> HashEncoder:
     return HashEncoder()
+
+
+@pytest.fixture(scope="session")
+def paper_cohort() -> Cohort:
+    """The default cohort, whose labels can be told apart about as well as the paper's."""
+    return simulate_cohort()
+
+
+@pytest.fixture(scope="session")
+def literature_cohort() -> Cohort:
+    """The same size of cohort with published shifts only."""
+    return simulate_cohort(signal="literature")
+
+
+@pytest.fixture(scope="session")
+def simulated(paper_cohort: Cohort) -> Split:
+    """The simulated cohort at full size, split as in the paper."""
+    return split_by_date(paper_cohort)
+
+
+@pytest.fixture(scope="session")
+def tongji() -> Split:
+    """The real patients, split by day of admission at about 70 : 30."""
+    if not TONGJI.is_dir():
+        pytest.skip("needs the shared data folder: shared/data/tongji_covid is not beside this checkout")
+    cohort, _ = read_cohort(TONGJI, patients="patients.csv", labs="labs_pmlm35.csv", references=False)
+    return split_by_date(cohort, train_until="2020-02-08", validation_until="2020-02-08", by="admission")

@@ -1,0 +1,118 @@
+"""PMLM-v0 as a user makes it: bundled encoder, bundled LLM, real BERTScore, no network."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from bert_score import BERTScorer
+from gymnasium.utils.env_checker import check_env
+
+import pmlm_env
+from pmlm_env.encoder import WordEncoder
+from pmlm_env.episodes import EpisodeSet
+from pmlm_env.llm.local import LocalLLM
+from pmlm_env.models import resolve
+from pmlm_env.pipeline import demo_episodes
+from pmlm_env.reward import BertScorer, DeltaReward
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def _play(env: gym.Env, seed: int) -> tuple[list[int], dict[str, Any], float]:
+    """A random legal episode."""
+    rng = np.random.default_rng(seed)
+    _, info = env.reset(seed=seed)
+    slots, done = [], False
+    while not done:
+        slots.append(int(rng.choice(np.flatnonzero(info["action_mask"]))))
+        _, reward, terminated, truncated, info = env.step(np.int64(slots[-1]))
+        done = terminated or truncated
+    return slots, info, float(reward)
+
+
+def test_it_plays_an_episode_and_the_reward_is_bert_scores() -> None:
+    env = gym.make("PMLM-v0")
+    slots, info, reward = _play(env, seed=0)
+    assert len(slots) == 10
+    assert info["deleted"] == tuple(slots)
+    scorer = BERTScorer(model_type=resolve("minilm"), num_layers=5, device="cpu")
+    f1 = scorer.score([info["reply"], info["initial_reply"]], [info["reference"]] * 2)[2]
+    assert reward == pytest.approx(float(f1[0] - f1[1]), abs=1e-5)
+    assert info["score"] == pytest.approx(float(f1[0]), abs=1e-5)
+    assert info["initial_score"] == pytest.approx(float(f1[1]), abs=1e-5)
+
+
+def test_check_env_has_nothing_to_say() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gym.make("PMLM-v0").unwrapped, skip_render_check=True)
+
+
+def test_it_is_found_by_module_and_name_in_a_fresh_process() -> None:
+    code = "import gymnasium as gym; print(gym.make('pmlm_env:PMLM-v0').observation_space['patient'].shape)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    assert out.stdout.strip() == "(128,)"
+
+
+def test_the_vector_env_is_eight_scalar_envs_action_for_action() -> None:
+    envs = [gym.make("PMLM-v0", n_edits=3) for _ in range(8)]
+    vector = gym.make_vec("PMLM-v0", num_envs=8, n_edits=3)
+    observation, info = vector.reset(seed=5)
+    for row, env in enumerate(envs):
+        alone, alone_info = env.reset(seed=5 + row)
+        np.testing.assert_allclose(observation["embeddings"][row], alone["embeddings"], atol=1e-5)
+        assert info["episode"][row] == alone_info["episode"]
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        slots = np.array([rng.choice(np.flatnonzero(mask)) for mask in observation["action_mask"]])
+        observation, rewards, terminated, truncated, info = vector.step(slots)
+        last = "final_info" in info
+        for row, env in enumerate(envs):
+            alone, reward, done, cut, alone_info = env.step(slots[row])
+            assert rewards[row] == pytest.approx(reward, abs=1e-5)
+            assert (terminated[row], truncated[row]) == (done, cut)
+            seen = {k: info["final_obs"][row][k] if last else observation[k][row] for k in alone}
+            np.testing.assert_allclose(seen["embeddings"], alone["embeddings"], atol=1e-5)
+            np.testing.assert_array_equal(seen["action_mask"], alone["action_mask"])
+            if last:
+                assert info["final_info"]["reply"][row] == alone_info["reply"]
+    assert last
+
+
+def test_a_batch_of_prompts_gets_the_replies_that_each_gets_alone() -> None:
+    """Not through names, which share one cache: each side asks its own uncached LLM, in float32."""
+    episodes = EpisodeSet(list(demo_episodes())[:4])
+    encoder, scorer = WordEncoder(device="cpu"), BertScorer(device="cpu")
+
+    def reward() -> DeltaReward:
+        return DeltaReward(episodes, LocalLLM(max_new_tokens=24, device="cpu", dtype=torch.float32), scorer)
+
+    task: dict[str, Any] = {"episodes": episodes, "encoder": encoder, "n_edits": 2}
+    vector = pmlm_env.PMLMVectorEnv(4, reward=reward(), **task)
+    vector.reset(options={"episode": np.arange(4)})
+    for slot in (3, 8):
+        _, rewards, _, _, info = vector.step([slot] * 4)
+    for row in range(4):
+        env = pmlm_env.PMLMEnv(reward=reward(), **task)
+        env.reset(options={"episode": row})
+        env.step(np.int64(3))
+        _, alone, _, _, alone_info = env.step(np.int64(8))
+        assert info["final_info"]["reply"][row] == alone_info["reply"]
+        assert rewards[row] == pytest.approx(alone, abs=1e-5)
