@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from agents.evaluate import EvaluateConfig, evaluate
 from agents.prepare import CohortFiles, PrepareConfig, SimulateConfig, prepare, simulate
 from agents.reinforce import ReinforceConfig
+from agents.run_folder import RunFolder
 from agents.train import TrainConfig, train, training_summary
 from agents.workbench import ModelOptions, Workbench
 from pmlm_env.pipeline import PipelineConfig
@@ -50,8 +50,7 @@ class DemoConfig:
 def demo(config: DemoConfig) -> dict[str, Any]:
     """Run the method from records to the before / after table."""
     started = time.perf_counter()
-    if (config.run / "config.json").is_file():
-        shutil.rmtree(config.run)
+    RunFolder(config.run).clear()
     cohort = config.cohort
     if cohort is None:
         cohort = config.run / "cohort"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 from dataclasses import asdict, is_dataclass
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,15 @@ class RunFolder:
     def evaluation(self) -> Path:
         """Where the before / after table is."""
         return self.path / "evaluation.json"
+
+    def clear(self) -> None:
+        """Remove what an earlier run left in the folder, and nothing else."""
+        for name in ("config.json", "metrics.jsonl", "evaluation.json"):
+            (self.path / name).unlink(missing_ok=True)
+        for events in self.path.glob("events.out.tfevents.*"):
+            events.unlink()
+        for name in ("checkpoint", "checkpoint.part", "checkpoint.old"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def start(self, config: Any, *, resume: bool) -> None:
         """Write ``config.json``, or on resuming check that it is the same run.

@@ -26,4 +26,5 @@ def llm_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 where the processor computes in it (measured: 1.8 times float32's speed), else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public name for it
+    return torch.bfloat16 if has_bfloat16() else torch.float32
