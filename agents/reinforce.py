@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,7 +23,7 @@ class ReinforceConfig:
     """How the policy learns.
 
     Attributes:
-        updates: Gradient steps.
+        updates: Batches of episodes.
         patients: Patients in each update; None = all of them, as in the paper.
         rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
         baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
@@ -30,6 +31,9 @@ class ReinforceConfig:
         learning_rate: Adam's.
         entropy: Weight of the entropy bonus, against advantages of unit spread.
         clip_norm: Largest norm of the gradient.
+        epochs: Gradient steps on each batch of episodes, for replies are dear and gradients cheap. The first is
+            REINFORCE's; from the second on each word's probability ratio is clipped (Schulman et al. 2017, PPO).
+        clip_ratio: How far that ratio may be from 1.
         scale_advantages: Whether advantages are divided by their root mean square over the update, which makes the
             entropy weight and the clipping mean the same whatever the LLM and the metric.
         masked: Whether illegal slots are barred; False only for ablations.
@@ -42,6 +46,8 @@ class ReinforceConfig:
     learning_rate: float = 3e-3
     entropy: float = 0.01
     clip_norm: float = 1.0
+    epochs: int = 4
+    clip_ratio: float = 0.2
     scale_advantages: bool = True
     masked: bool = True
 
@@ -53,8 +59,8 @@ class ReinforceConfig:
         """
         if self.baseline not in get_args(Baseline):
             raise ValueError(f"baseline is {self.baseline!r}: use one of {get_args(Baseline)}")
-        if min(self.updates, self.patients or 1, self.rollouts) < 1:
-            raise ValueError("updates, patients and rollouts must be 1 or more")
+        if min(self.updates, self.patients or 1, self.rollouts, self.epochs) < 1:
+            raise ValueError("updates, patients, rollouts and epochs must be 1 or more")
         if self.baseline == "leave-one-out" and self.rollouts < 2:
             raise ValueError("a leave-one-out baseline needs rollouts of 2 or more")
 
@@ -66,9 +72,9 @@ class Update:
     Attributes:
         deltas: The rewards, float32 (rollouts,), failed episodes left out.
         failed: Episodes whose reply could not be had; they are left out of the loss.
-        loss: Policy loss.
-        entropy: Mean entropy of the policy, nats.
-        grad_norm: Norm of the gradient before clipping.
+        loss: Policy loss of the first epoch.
+        entropy: Mean entropy of the policy that played, nats.
+        grad_norm: Norm of the first epoch's gradient before clipping.
         invalid_actions: Steps that deleted nothing; 0 where the policy is masked.
     """
 
@@ -111,30 +117,51 @@ class Reinforce:
             yield self.update()
 
     def update(self) -> Update:
-        """Play one batch of episodes and take one gradient step."""
+        """Play one batch of episodes and learn from it."""
         config = self.config
         self.policy.train()
         episodes = np.repeat(self._next_patients(), config.rollouts)
-        # Dropout draws from torch's global generator: set it aside, so that the run depends on its seed alone.
-        with torch.random.fork_rng(devices=[self.actions_rng.device] if self.actions_rng.device.type == "cuda" else []):
-            torch.manual_seed(int(torch.randint(2**31, (), generator=self.actions_rng, device=self.actions_rng.device)))
+        dropout_seed = int(torch.randint(2**31, (), generator=self.actions_rng, device=self.actions_rng.device))
+        with _seeded(dropout_seed, self.actions_rng.device):
             rollout = play(self.env, self.policy, episodes.tolist(), self.actions_rng, masked=config.masked)
-        advantages = self.advantages(rollout).to(rollout.log_probs.device)
+        advantages = self.advantages(rollout).to(self.actions_rng.device)
         weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
-        loss = -(weight * advantages * rollout.log_probs).sum()
-        bonus = (weight * rollout.entropy).sum()
-        self.optimizer.zero_grad()
-        (loss - config.entropy * bonus).backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.clip_norm)
-        self.optimizer.step()
+        seen = []
+        for _ in range(config.epochs):
+            # The same seed drops out the same units: the log-probability is that of the distribution drawn from.
+            with _seeded(dropout_seed, self.actions_rng.device):
+                loss, entropy = self.loss(rollout, advantages, weight)
+            self.optimizer.zero_grad()
+            (loss - config.entropy * entropy).backward()
+            norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.clip_norm)
+            self.optimizer.step()
+            seen.append((float(loss.detach()), float(entropy.detach()), float(norm)))
         return Update(
             deltas=rollout.rewards[rollout.valid].numpy(),
             failed=int((~rollout.valid).sum()),
-            loss=float(loss.detach()),
-            entropy=float(bonus.detach()),
-            grad_norm=float(norm),
+            loss=seen[0][0],
+            entropy=seen[0][1],
+            grad_norm=seen[0][2],
             invalid_actions=rollout.invalid_actions,
         )
+
+    def loss(
+        self, rollout: Rollout, advantages: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the policy loss and the mean entropy, each with its graph.
+
+        Its gradient where the policy is the one that played: that of -sum_t log pi(e_t | s_t) * advantage (Eq. 11).
+        """
+        losses, entropies = [], []
+        clip = self.config.clip_ratio
+        for step in rollout.steps:
+            distribution = self.policy(step.observation)
+            ratio = (distribution.log_prob(step.slots) - step.log_probs).exp()
+            gain = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+            losses.append(-torch.where(step.live, gain, 0.0))
+            entropies.append(torch.where(step.live, distribution.entropy(), 0.0))
+        n_steps = torch.stack([step.live for step in rollout.steps]).sum(dim=0).clamp(min=1)
+        return (weight * sum(losses)).sum(), (weight * sum(entropies) / n_steps).sum()
 
     def advantages(self, rollout: Rollout) -> torch.Tensor:
         """Return each episode's advantage, float32 (N,): 0 where it failed or has no fellow to compare with."""
@@ -156,3 +183,11 @@ class Reinforce:
             self.queue += self.patients_rng.permutation(len(self.env.task.episodes)).tolist()
         chosen, self.queue = self.queue[: self.n_patients], self.queue[self.n_patients :]
         return np.array(chosen)
+
+
+@contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Dropout draws from torch's global generators: seed them for a while, then put them back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

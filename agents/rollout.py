@@ -13,7 +13,24 @@ from agents.policy import MaskedCategorical
 from pmlm_env.vector_env import PMLMVectorEnv
 
 
-@dataclass
+@dataclass(frozen=True)
+class Step:
+    """One step of N episodes side by side.
+
+    Attributes:
+        observation: What the policy saw, its ``action_mask`` widened for rows that rest.
+        slots: What was deleted, int64 (N,).
+        log_probs: Log-probability of that when it was drawn, float32 (N,), without a graph.
+        live: Rows whose episode was under way, bool (N,); the others count for nothing.
+    """
+
+    observation: dict[str, torch.Tensor]
+    slots: torch.Tensor
+    log_probs: torch.Tensor
+    live: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Rollout:
     """One episode in each row of a vector env.
 
@@ -21,19 +38,18 @@ class Rollout:
         rewards: Delta of each episode, float32 (N,), on the CPU.
         valid: Whether the reward may be learnt from, bool (N,): not where the LLM's reply could not be had.
         infos: The final info of each episode.
-        log_probs: Sum over the steps of the log-probability of what was drawn, (N,), with its graph.
-        entropy: Mean over the steps of the policy's entropy, (N,), with its graph.
+        steps: What was seen and done.
         invalid_actions: How many steps deleted nothing.
     """
 
     rewards: torch.Tensor
     valid: torch.Tensor
     infos: list[dict[str, Any]]
-    log_probs: torch.Tensor
-    entropy: torch.Tensor
+    steps: list[Step]
     invalid_actions: int
 
 
+@torch.no_grad()
 def play(
     env: PMLMVectorEnv,
     policy: torch.nn.Module,
@@ -44,8 +60,7 @@ def play(
 ) -> Rollout:
     """Play the episodes at ``episodes``, one a row, to their ends.
 
-    The policy stays in the mode (train or eval) it is in: the log-probabilities returned are those of the very
-    distributions that were drawn from, dropout included, not recomputed ones.
+    The policy stays in the mode (train or eval) it is in.
 
     Args:
         env: A vector env with ``array_type="torch"`` and autoreset ``DISABLED``, as many rows as episodes.
@@ -59,17 +74,15 @@ def play(
     infos: list[dict[str, Any]] = [{} for _ in range(rows)]
     rewards, valid = torch.zeros(rows), torch.zeros(rows, dtype=torch.bool)
     running = torch.ones(rows, dtype=torch.bool)
-    log_probs, entropies, steps, invalid = [], [], [], 0
+    steps, invalid = [], 0
     while bool(running.any()):
         live = running.to(observation["action_mask"].device)
-        # Rows that have ended early take part with a dummy slot, and count for nothing.
+        # Rows that have ended early take part with any slot, and count for nothing.
         allowed = (observation["action_mask"] != 0) if masked else torch.ones_like(observation["action_mask"]).bool()
-        allowed = allowed | ~live[:, None]
-        distribution: MaskedCategorical = policy({**observation, "action_mask": allowed})
+        seen = {**observation, "action_mask": allowed | ~live[:, None]}
+        distribution: MaskedCategorical = policy(seen)
         slots = distribution.mode() if generator is None else distribution.sample(generator)
-        log_probs.append(torch.where(live, distribution.log_prob(slots), 0.0))
-        entropies.append(torch.where(live, distribution.entropy(), 0.0))
-        steps.append(live)
+        steps.append(Step(seen, slots, distribution.log_prob(slots), live))
         observation, reward, terminated, truncated, step_infos = env.step(slots)
         ended = (terminated | truncated).cpu() & running
         invalid += int(step_infos["invalid_action"].sum())
@@ -77,7 +90,4 @@ def play(
             infos[row] = {k: v[row] for k, v in step_infos.items() if k[0] != "_" and step_infos[f"_{k}"][row]}
             rewards[row], valid[row] = float(reward[row]), bool(terminated[row])
         running = running & ~ended
-    n_steps = torch.stack(steps).sum(dim=0).clamp(min=1)
-    return Rollout(
-        rewards, valid, infos, torch.stack(log_probs).sum(dim=0), torch.stack(entropies).sum(dim=0) / n_steps, invalid
-    )
+    return Rollout(rewards, valid, infos, steps, invalid)

@@ -67,6 +67,7 @@ PRESETS: Mapping[Preset, TrainConfig] = {
             learning_rate=5e-3,
             entropy=0.0,
             clip_norm=float("inf"),
+            epochs=1,
             scale_advantages=False,
         ),
         dropout=0.4,

@@ -72,8 +72,7 @@ def evaluate_arms(
         rows = range(start, min(start + _ROWS, len(episodes)))
         env = bench.env(len(rows), episodes, reward)
         for arm, (player, generator) in players.items():
-            with torch.no_grad():
-                rollout = play(env, player, rows, generator)
+            rollout = play(env, player, rows, generator)
             for info in rollout.infos:
                 if "llm_error" in info:
                     raise RuntimeError(f"evaluation needs every reply, but: {info['llm_error']}")

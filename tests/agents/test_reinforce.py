@@ -36,7 +36,7 @@ def _final_return(trainer: Reinforce) -> float:
     return float(np.mean(returns[-len(returns) // 10 :]))
 
 
-TOY = ReinforceConfig(updates=60, patients=8, rollouts=4, learning_rate=3e-3, entropy=0.0)
+TOY = ReinforceConfig(updates=60, patients=8, rollouts=4, learning_rate=3e-3, entropy=0.0, epochs=1)
 
 
 def test_it_learns_to_delete_the_marked_words() -> None:
@@ -45,9 +45,11 @@ def test_it_learns_to_delete_the_marked_words() -> None:
 
 def test_reinforce_as_published_learns_it_too() -> None:
     config = ReinforceConfig(
-        updates=150, patients=16, rollouts=1, baseline="none", learning_rate=3e-3, entropy=0.0, scale_advantages=False
-    )
-    assert _final_return(_trainer(config)) >= 0.7 * BEST
+        updates=150, patients=16, rollouts=1, baseline="none", learning_rate=3e-3, entropy=0.0, epochs=1,
+        scale_advantages=False,
+    )  # fmt: skip
+    chance = 0.1 * N_EDITS * N_EDITS / 12
+    assert _final_return(_trainer(config)) >= 2 * chance
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -79,28 +81,55 @@ def test_greedy_play_of_a_trained_policy_carries_over_to_prompts_never_seen() ->
         10, autoreset_mode="Disabled", array_type="torch",
         episodes=unseen, encoder=HashEncoder(), reward=MarkedWordsReward(unseen), n_edits=N_EDITS,
     )  # fmt: skip
-    with torch.no_grad():
-        rollout = play(env, trainer.policy.eval(), range(10), None)
+    rollout = play(env, trainer.policy.eval(), range(10), None)
     assert rollout.rewards.mean() >= 0.8 * BEST
 
 
-def test_the_log_probability_is_that_of_what_was_drawn_dropout_included(monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = _trainer(ReinforceConfig(updates=1, patients=4, rollouts=2), dropout=0.4)
-    seen = []
-    forward = WordPolicy.forward
+def _after_play(epochs: int, dropout: float) -> tuple[Reinforce, Rollout, Any]:
+    config = ReinforceConfig(updates=1, patients=4, rollouts=2, epochs=epochs)
+    trainer = _trainer(config, dropout=dropout)
+    kept: dict[str, Any] = {}
+    honest = trainer.loss
 
-    def spy(self: WordPolicy, observation: Any) -> Any:
-        seen.append(forward(self, observation))
-        return seen[-1]
+    def spy(rollout: Rollout, advantages: torch.Tensor, weight: torch.Tensor) -> Any:
+        kept.update(rollout=rollout, advantages=advantages, weight=weight)
+        ratios = [
+            (trainer.policy(step.observation).log_prob(step.slots) - step.log_probs).detach() for step in rollout.steps
+        ]
+        kept.setdefault("ratios", []).append(torch.stack(ratios))
+        torch.manual_seed(kept.setdefault("seed", torch.initial_seed()))
+        return honest(rollout, advantages, weight)
 
-    monkeypatch.setattr(WordPolicy, "forward", spy)
+    trainer.loss = spy  # type: ignore[method-assign]
+    trainer.update()
+    return trainer, kept["rollout"], kept["ratios"]
+
+
+def test_the_log_probability_in_the_loss_is_that_of_the_draw_dropout_included() -> None:
+    trainer, rollout, ratios = _after_play(epochs=1, dropout=0.4)
+    assert ratios[0].abs().max() == 0.0
+    # and dropout was at work: another draw of it would give something else
+    step = rollout.steps[0]
+    assert not torch.allclose(trainer.policy.train()(step.observation).log_prob(step.slots), step.log_probs)
+
+
+def test_the_first_gradient_is_eq_11s_and_clipping_holds_the_later_ones_back() -> None:
+    config = ReinforceConfig(updates=1, patients=4, rollouts=2, epochs=3, clip_ratio=0.1)
+    trainer = _trainer(config)
     rollout = play(trainer.env, trainer.policy.train(), [0, 0, 1, 1, 2, 2, 3, 3], trainer.actions_rng)
-    deleted = torch.tensor([info["deleted"] for info in rollout.infos])
-    expected = sum(seen[t].log_probs.gather(1, deleted[:, t : t + 1])[:, 0] for t in range(N_EDITS))
-    torch.testing.assert_close(rollout.log_probs, expected)
-    # and dropout was at work: recomputing would give something else
-    again = forward(trainer.policy, trainer.env.reset(options={"episode": np.repeat(range(4), 2)})[0])
-    assert not torch.allclose(again.log_probs, seen[0].log_probs)
+    advantages, weight = torch.linspace(-1, 1, 8), torch.full((8,), 1 / 8)
+    trainer.loss(rollout, advantages, weight)[0].backward()
+    ours = [parameter.grad.clone() for parameter in trainer.policy.parameters()]  # type: ignore[union-attr]
+    trainer.policy.zero_grad()
+    summed = sum(trainer.policy(step.observation).log_prob(step.slots) for step in rollout.steps)
+    (-(summed * advantages).mean()).backward()
+    for mine, parameter in zip(ours, trainer.policy.parameters(), strict=True):
+        torch.testing.assert_close(mine, parameter.grad)
+    # far beyond the clip, in the direction its advantage wants, an episode has no say any more
+    shifted = [replace(step, log_probs=step.log_probs - 1.0) for step in rollout.steps]
+    trainer.policy.zero_grad()
+    trainer.loss(replace(rollout, steps=shifted), torch.ones(8), weight)[0].backward()
+    assert all(not parameter.grad.any() for parameter in trainer.policy.parameters())  # type: ignore[union-attr]
 
 
 def test_leave_one_out_advantages_of_a_worked_example() -> None:
@@ -108,7 +137,7 @@ def test_leave_one_out_advantages_of_a_worked_example() -> None:
     trainer = _trainer(config)
     rewards = torch.tensor([1.0, 2.0, 6.0, 5.0, 0.0, 7.0])
     valid = torch.tensor([True, True, True, True, False, True])
-    rollout = Rollout(rewards, valid, [], torch.zeros(6), torch.zeros(6), 0)
+    rollout = Rollout(rewards, valid, [], [], 0)
     # 1 - (2+6)/2, 2 - (1+6)/2, 6 - (1+2)/2; then 5 - 7, nothing for the failed one, 7 - 5
     assert trainer.advantages(rollout).tolist() == [-3.0, -1.5, 4.5, -2.0, 0.0, 2.0]
 
