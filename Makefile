@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# Idle OpenMP threads sleep instead of spinning: where cores are shared, spinning costs ten times the work.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: help setup demo test lint format clean
 
 help:

@@ -43,7 +43,7 @@ class ReinforceConfig:
     patients: int | None = 8
     rollouts: int = 4
     baseline: Baseline = "leave-one-out"
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     entropy: float = 0.01
     clip_norm: float = 1.0
     epochs: int = 4
