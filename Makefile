@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-# Idle OpenMP threads sleep instead of spinning: where cores are shared, spinning costs ten times the work.
+# Idle OpenMP threads sleep instead of spinning: where cores are shared, spinning takes them from those at work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: help setup demo test lint format clean

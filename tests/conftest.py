@@ -8,24 +8,12 @@ import torch
 
 from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
 from pmlm_env.cohort.simulator import simulate_cohort
-from pmlm_env.episodes import EpisodeSet
-from tests.standins import HashEncoder, make_episodes
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(2)
 
 TONGJI = Path(__file__).resolve().parents[2] / "shared" / "data" / "tongji_covid"
-
-
-@pytest.fixture
-def episodes() -> EpisodeSet:
-    return make_episodes()
-
-
-@pytest.fixture
-def encoder() -> HashEncoder:
-    return HashEncoder()
 
 
 @pytest.fixture(scope="session")

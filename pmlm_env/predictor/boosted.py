@@ -63,9 +63,8 @@ class BoostedTrees:
             )
             summaries = summarise(cohort)
             self._columns = np.flatnonzero(~np.isnan(summaries).all(axis=0))  # scikit-learn cannot bin all-NaN columns
-            with threadpool_limits(
-                limits=1, user_api="openmp"
-            ):  # threads spin where cores are shared: 100 times slower
+            # Where cores are shared, spinning threads cost more than they bring.
+            with threadpool_limits(limits=1, user_api="openmp"):
                 self._model.fit(summaries[:, self._columns], cohort.y)
         return self
 
