@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
@@ -71,11 +72,10 @@ class WordEncoder:
         started = time.perf_counter()
         index: dict[tuple[str, ...], int] = {}
         rows = []
-        for prompt, mask in zip(words, kept, strict=True):
-            left = tuple(word for word, keep in zip(prompt, mask, strict=False) if keep)
-            rows.append(index.setdefault(left, len(index)))
-        vectors, counts = self._embed(list(index))
-        first = np.cumsum([0, *counts])
+        for prompt, mask in zip(words, kept.tolist(), strict=True):
+            rows.append(index.setdefault(tuple(compress(prompt, mask)), len(index)))
+        vectors = self._embed(list(index))
+        first = np.cumsum([0, *map(len, index)])
         out = torch.zeros((*kept.shape, self.hidden_size), device=self.device)
         row_of, slot_of = np.nonzero(kept)
         source = np.concatenate([np.arange(first[i], first[i + 1]) for i in rows]) if rows else np.zeros(0, int)
@@ -85,50 +85,48 @@ class WordEncoder:
         self.seconds += time.perf_counter() - started
         return out
 
-    def _embed(self, prompts: Sequence[Sequence[str]]) -> tuple[torch.Tensor, list[int]]:
-        """Embed all words of all prompts: (number of words, H), and how many words each prompt has."""
-        counts = [len(prompt) for prompt in prompts]
-        chunks: list[tuple[list[int], list[int]]] = []  # pieces, and the flat number of the word each belongs to
-        word = 0
-        for prompt in prompts:
-            pieces: list[int] = []
-            owners: list[int] = []
-            for text in prompt:
-                ids = self._word_pieces(text)
-                if pieces and len(pieces) + len(ids) > self._room:
-                    chunks.append((pieces, owners))
-                    pieces, owners = [], []
-                pieces = pieces + ids
-                owners = owners + [word] * len(ids)
-                word += 1
-                while len(pieces) > self._room:  # one word longer than the model's whole input
-                    chunks.append((pieces[: self._room], owners[: self._room]))
-                    pieces, owners = pieces[self._room :], owners[self._room :]
-            if pieces:
-                chunks.append((pieces, owners))
-        total = torch.zeros(word, self.hidden_size, device=self.device)
+    def _embed(self, prompts: Sequence[Sequence[str]]) -> torch.Tensor:
+        """Embed all words of all prompts, one after the other: (number of words, H)."""
+        pieces = [[self._word_pieces(word) for word in prompt] for prompt in prompts]
+        n_pieces = torch.tensor([len(ids) for prompt in pieces for ids in prompt], dtype=torch.long, device=self.device)
+        owner = torch.arange(len(n_pieces), device=self.device).repeat_interleave(n_pieces)
+        total = torch.zeros(len(n_pieces), self.hidden_size, device=self.device)
+        chunks = [chunk for prompt in pieces for chunk in self._chunks(prompt)]
+        done = 0
         for start in range(0, len(chunks), _MAX_CHUNKS):
-            batch = chunks[start : start + _MAX_CHUNKS]
-            states = self._forward([pieces for pieces, _ in batch])
-            owner = torch.tensor([o for _, owners in batch for o in owners], device=self.device)
-            lengths = torch.tensor([len(pieces) for pieces, _ in batch], device=self.device)
-            inside = torch.arange(states.shape[1], device=self.device) < lengths[:, None]
-            total.index_add_(0, owner, states[inside])
-        n_pieces = torch.tensor([len(self._word_pieces(w)) for prompt in prompts for w in prompt], device=self.device)
-        return total / n_pieces[:, None], counts
+            states = self._forward(chunks[start : start + _MAX_CHUNKS])
+            total.index_add_(0, owner[done : done + len(states)], states)
+            done += len(states)
+        return total / n_pieces[:, None]
+
+    def _chunks(self, prompt: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Part a prompt's pieces into runs that the model can take, between words where that can be."""
+        chunks: list[list[int]] = []
+        chunk: list[int] = []
+        for ids in prompt:
+            if chunk and len(chunk) + len(ids) > self._room:
+                chunks.append(chunk)
+                chunk = []
+            chunk.extend(ids)
+            while len(chunk) > self._room:  # one word longer than the model's whole input
+                chunks.append(chunk[: self._room])
+                chunk = chunk[self._room :]
+        return [*chunks, chunk] if chunk else chunks
 
     def _forward(self, chunks: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Run BERT over chunks of pieces; return the last hidden states of the pieces proper, (B, longest, H)."""
+        """Run BERT over chunks of pieces; return the last hidden states of all pieces in order, (pieces, H)."""
         tokenizer = self._tokenizer
-        width = max(map(len, chunks)) + 2
-        ids = torch.full((len(chunks), width), tokenizer.pad_token_id or 0)
-        mask = torch.zeros_like(ids)
-        for row, pieces in enumerate(chunks):
-            full = torch.tensor([tokenizer.cls_token_id, *pieces, tokenizer.sep_token_id])
-            ids[row, : len(full)], mask[row, : len(full)] = full, 1
+        lengths = np.array([len(chunk) for chunk in chunks])[:, None]
+        place = np.arange(lengths.max() + 2)
+        inside = (place >= 1) & (place <= lengths)  # special tokens and padding are outside
+        ids = np.full(inside.shape, tokenizer.pad_token_id or 0)
+        ids[:, 0] = tokenizer.cls_token_id
+        ids[inside] = np.fromiter(chain.from_iterable(chunks), dtype=ids.dtype)
+        ids[place == lengths + 1] = tokenizer.sep_token_id
+        inputs = {"input_ids": ids, "attention_mask": (place <= lengths + 1).astype(ids.dtype)}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            states = self._bert(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state
-        return states[:, 1:-1].float()
+            states = self._bert(**{name: torch.from_numpy(x).to(self.device) for name, x in inputs.items()})
+        return states.last_hidden_state[torch.from_numpy(inside)].float()
 
     @cached_property
     def _room(self) -> int:

@@ -8,8 +8,7 @@ import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.rendering import render_ansi
-from pmlm_env.reward import Outcome
+from pmlm_env.rendering import render_ansi, render_rgb
 from pmlm_env.task import EditTask
 
 
@@ -84,7 +83,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     * v0: the first.
     """
 
-    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 2}  # noqa: RUF012
 
     def __init__(self, render_mode: str | None = None, **task: Any) -> None:
         """Make the env; see the class for the arguments.
@@ -99,21 +98,24 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
         self.observation_space = self.task.observation_space
         self.action_space = self.task.action_space
         self._batch = self.task.batch(1)
-        self._episode = -1
-        self._outcome: Outcome | None = None
+        self._over = True
+        self._final: dict[str, Any] | None = None
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Which actions are legal, bool (max_words,): the form of sb3-contrib."""
-        return self._batch.legal[0]
+        return self._batch.legal[0].copy()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode; ``options={"episode": index}`` picks it."""
         super().reset(seed=seed)
-        self._episode = self.task.draw(self.np_random, options)
-        self._batch.load(0, self.task.episodes[self._episode])
-        self._outcome = None
+        chosen = self.task.chosen(options)
+        if chosen is not None and chosen.size != 1:
+            raise ValueError(f"options['episode'] must be one index, not {chosen.size}")
+        index = self.np_random.integers(len(self.task.episodes)) if chosen is None else chosen
+        self._batch.load([0], index)
+        self._over, self._final = False, None
         return self._observe(), self._info()
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
@@ -122,34 +124,43 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
         Raises:
             gymnasium.error.ResetNeeded: No episode is under way.
         """
-        if self._episode < 0 or self._outcome is not None:
+        if self._over:
             raise gym.error.ResetNeeded("call reset() before step(): no episode is under way")
-        invalid = self._batch.delete([int(action)])
+        invalid = self._batch.delete([action])
         reward, terminated, truncated, final = 0.0, False, False, {}
         if self._batch.done[0]:
-            (outcome,) = self.task.judge(self._batch, [0], [self._episode])
-            self._outcome = outcome
-            reward, truncated = outcome.delta, bool(outcome.error)
-            terminated = not truncated
-            final = self.task.final_info(self._batch, 0, outcome)
+            outcomes, columns = self.task.judge(self._batch, np.zeros(1, dtype=np.int64))
+            reward, truncated = float(outcomes.delta[0]), bool(outcomes.failed[0])
+            terminated, self._over = not truncated, True
+            final = {key: _plain(values[0]) for key, (values, where) in columns.items() if where[0]}
+            self._final = final
         return self._observe(), reward, terminated, truncated, self._info(invalid_action=bool(invalid[0]), **final)
 
-    def render(self) -> str | None:
-        """Return the prompt with its deleted words struck out, and the score at the end, as ANSI text."""
-        if self.render_mode is None or self._episode < 0:
+    def render(self) -> Any:
+        """Return the prompt with its deleted words struck out, and the reply and score at the end.
+
+        ANSI text, or uint8 (height, width, 3), all of an episode's of one size; None without a render mode.
+        """
+        if self.render_mode is None:
             return None
-        return render_ansi(self._batch.words(0), self._batch.kept[0], self._outcome)
+        index = int(self._batch.episodes[0])
+        if index < 0:
+            raise gym.error.ResetNeeded("call reset() before render(): there is no prompt yet")
+        draw = render_ansi if self.render_mode == "ansi" else render_rgb
+        return draw(self.task.episodes[index].words, self._batch.kept[0], self._final)
 
     def _observe(self) -> dict[str, Any]:
-        mask = self._batch.legal[0].astype(np.int8)
-        if self.task.observation == "index":
-            kept = self._batch.kept[0].astype(np.int8)
-            return {"episode": np.int64(self._episode), "kept": kept, "action_mask": mask}
-        return {
-            "embeddings": self.task.embed(self._batch, [0])[0].cpu().numpy(),
-            "patient": self.task.episodes[self._episode].vector.copy(),
-            "action_mask": mask,
-        }
+        observations = self.task.observe(self._batch.episodes, self._batch.kept, self._batch.legal)
+        return {key: value[0] if key != "embeddings" else value[0].cpu().numpy() for key, value in observations.items()}
 
     def _info(self, **more: Any) -> dict[str, Any]:
-        return {"action_mask": self._batch.legal[0].astype(np.int8), "episode": self._episode, **more}
+        return {
+            "action_mask": self._batch.legal[0].astype(np.int8),
+            "episode": int(self._batch.episodes[0]),
+            **more,
+        }
+
+
+def _plain(value: Any) -> Any:
+    """Numpy's numbers as Python's own."""
+    return value.item() if isinstance(value, np.generic) else value

@@ -111,7 +111,12 @@ class EpisodeSet(Sequence[Episode]):
     @property
     def max_words(self) -> int:
         """Length of the longest prompt, in words."""
-        return max(len(episode.words) for episode in self._episodes)
+        return int(self.lengths.max())
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Words of each prompt, shape (number of episodes,)."""
+        return np.array([len(episode.words) for episode in self._episodes])
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

@@ -1,31 +1,159 @@
-"""A prompt with its deleted words struck out."""
+"""A prompt with its deleted words struck out, as text for a terminal or as a picture."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from math import ceil
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from pmlm_env.reward import Outcome
+from PIL import Image, ImageDraw, ImageFont
 
 _STRUCK, _PLAIN = "\x1b[9;31m", "\x1b[0m"
 
+# In pixels, all even: so are the frames, as H.264 wants them.
+_WIDTH, _MARGIN, _FONT_SIZE, _LINE, _BASELINE, _GAP = 960, 32, 18, 28, 20, 12
+_ROOM = _WIDTH - 2 * _MARGIN
+_REPLY_LINES = 6
+_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf")  # tried in turn, then Pillow's own
+_RULE, _DARK, _FADED, _RED, _GREEN = "#d8d8d8", "#1f2328", "#a87a7a", "#c62828", "#1a7f37"
 
-def render_ansi(words: Sequence[str], kept: npt.NDArray[np.bool_], outcome: Outcome | None = None) -> str:
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+class _Piece(NamedTuple):
+    """A word, or a part of one, and its place on the page; ``x`` and ``width`` in pixels."""
+
+    word: int
+    text: str
+    line: int
+    x: int
+    width: int
+
+
+def render_ansi(words: Sequence[str], kept: npt.NDArray[np.bool_], final: Mapping[str, Any] | None = None) -> str:
     """Return the prompt for a terminal, deleted words in red and struck out; the reply and score at the end.
+
+    Characters that a terminal would obey instead of printing, such as ESC, are shown as U+FFFD.
 
     Args:
         words: The initial prompt.
         kept: Which words are still there, bool, at least as long.
-        outcome: How the episode ended, if it has.
+        final: The last step's ``info``, if the episode has ended: ``llm_error``, or else ``score``,
+            ``initial_score`` and, where there are texts, ``reply``.
     """
-    shown = [word if keep else f"{_STRUCK}{word}{_PLAIN}" for word, keep in zip(words, kept, strict=False)]
-    lines = [" ".join(shown)]
-    if outcome is not None and outcome.error:
-        lines += ["", f"No reply: {outcome.error}"]
-    elif outcome is not None:
-        lines += ["", *textwrap.wrap(f"Reply: {outcome.reply}", 100)]
-        lines += [f"F1 {outcome.initial_score:.4f} -> {outcome.score:.4f} ({outcome.delta:+.4f})"]
+    shown = [_visible(word) for word in words]
+    lines = [" ".join(word if kept[slot] else f"{_STRUCK}{word}{_PLAIN}" for slot, word in enumerate(shown))]
+    if final is not None:
+        lines.append("")
+        for text, _ in _ending(final):
+            lines += textwrap.wrap(text, 100)
     return "\n".join(lines)
+
+
+def render_rgb(
+    words: Sequence[str], kept: npt.NDArray[np.bool_], final: Mapping[str, Any] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Return the prompt as a page, deleted words faded and struck out; the reply and score below it at the end.
+
+    The height follows from ``words`` alone, so that all frames of an episode are equally large. A reply that its
+    room is too small for ends in an ellipsis; a word wider than the page is broken. A character that the font does
+    not have is a box: Chinese needs Noto Sans CJK on the machine.
+
+    Args:
+        words: The initial prompt.
+        kept: Which words are still there, bool, at least as long.
+        final: As in ``render_ansi``.
+
+    Returns:
+        uint8 (height, 960, 3).
+    """
+    font = _font()
+    prompt = _flow([_visible(word) for word in words], font)
+    rule = _MARGIN + _LINE * _n_lines(prompt) + _GAP
+    top = rule + _GAP
+    image = Image.new("RGB", (_WIDTH, top + _LINE * (_REPLY_LINES + 1) + _GAP + _MARGIN), "white")
+    draw = ImageDraw.Draw(image)
+
+    for piece in prompt:
+        _write(draw, piece, _MARGIN, font, _DARK if kept[piece.word] else _FADED)
+        if not kept[piece.word]:
+            _strike(draw, piece, _MARGIN, font)
+    draw.line((_MARGIN, rule, _WIDTH - _MARGIN - 1, rule), _RULE)
+    for text, colour in _ending(final) if final is not None else []:
+        pieces = _clip(_flow(text.split(), font), _REPLY_LINES)
+        for piece in pieces:
+            _write(draw, piece, top, font, colour)
+        top += _LINE * _n_lines(pieces) + _GAP
+    return np.array(image)
+
+
+def _ending(final: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the paragraphs that tell how the episode ended, each with its colour."""
+    if "llm_error" in final:
+        return [(_visible(f"No reply: {final['llm_error']}"), _RED)]
+    delta = final["score"] - final["initial_score"]
+    score = f"F1 {final['initial_score']:.4f} -> {final['score']:.4f} ({delta:+.4f})"
+    colour = _GREEN if delta > 0 else _RED if delta < 0 else _DARK
+    reply = [(_visible(f"Reply: {final['reply']}"), _DARK)] if "reply" in final else []
+    return [*reply, (score, colour)]
+
+
+def _visible(text: str) -> str:
+    """Return the text on one line, with U+FFFD for each character that is not printable."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
+
+
+@lru_cache(maxsize=1)
+def _font() -> _Font:
+    for name in _FONTS:
+        try:
+            return ImageFont.truetype(name, _FONT_SIZE)
+        except OSError:
+            continue
+    return ImageFont.load_default(_FONT_SIZE)
+
+
+def _flow(words: Sequence[str], font: _Font) -> list[_Piece]:
+    """Set the words in lines, breaking those that are wider than a line."""
+    pieces: list[_Piece] = []
+    line, x, space = 0, 0, ceil(font.getlength(" "))
+    for index, word in enumerate(words):
+        rest = word
+        while rest:
+            lengths = range(1, len(rest) + 1)
+            n_fitting = max(1, bisect_right(lengths, _ROOM, key=lambda n: ceil(font.getlength(rest[:n]))))
+            text, rest = rest[:n_fitting], rest[n_fitting:]
+            width = ceil(font.getlength(text))
+            if x > 0 and x + width > _ROOM:
+                line, x = line + 1, 0
+            pieces.append(_Piece(index, text, line, x, width))
+            x += width + space
+    return pieces
+
+
+def _clip(pieces: list[_Piece], n_lines: int) -> list[_Piece]:
+    """Return the first lines; an ellipsis, which may stand in the margin, says that there were more."""
+    if _n_lines(pieces) <= n_lines:
+        return pieces
+    *shown, last = [piece for piece in pieces if piece.line < n_lines]
+    return [*shown, last._replace(text=last.text + "\u2026")]
+
+
+def _n_lines(pieces: list[_Piece]) -> int:
+    return pieces[-1].line + 1 if pieces else 0
+
+
+def _write(draw: ImageDraw.ImageDraw, piece: _Piece, top: int, font: _Font, colour: str) -> None:
+    draw.text((_MARGIN + piece.x, top + _LINE * piece.line + _BASELINE), piece.text, colour, font, anchor="ls")
+
+
+def _strike(draw: ImageDraw.ImageDraw, piece: _Piece, top: int, font: _Font) -> None:
+    """Draw a line through the middle of the small letters."""
+    x, baseline = _MARGIN + piece.x, top + _LINE * piece.line + _BASELINE
+    y = baseline + int(font.getbbox("x", anchor="ls")[1]) // 2 - 1  # the upper of the line's two rows of pixels
+    draw.line((x, y, x + piece.width - 1, y), _RED, width=2)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -16,6 +18,9 @@ from pmlm_env.encoder import load_bert
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm.base import LLM, LLMError
 from pmlm_env.models import resolve
+
+#: Texts of like length in one forward pass: with more of them, a CPU spends more on padding than it saves on calls.
+_BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,8 @@ class BertScorer:
         fresh = list(dict.fromkeys(text for text in references if text not in self._references))
         texts = list(dict.fromkeys(replies))
         embedded = self._embed([*texts, *fresh])
-        self._references.update(zip(fresh, embedded[len(texts) :], strict=True))
+        for text, vectors in zip(fresh, embedded[len(texts) :], strict=True):
+            self._references[text] = vectors.clone()  # a view would keep its whole batch in memory
         reply_of = dict(zip(texts, embedded, strict=False))
         rows = [_match(reply_of[a], self._references[b]) for a, b in zip(replies, references, strict=True)]
         table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 3)
@@ -92,8 +98,8 @@ class BertScorer:
         pieces = [tokenizer.encode(text.strip(), truncation=True, max_length=limit) for text in texts]
         out: list[torch.Tensor] = [torch.empty(0)] * len(texts)
         by_length = sorted(range(len(texts)), key=lambda i: len(pieces[i]))
-        for start in range(0, len(texts), 64):
-            rows = by_length[start : start + 64]
+        for start in range(0, len(texts), _BATCH):
+            rows = by_length[start : start + _BATCH]
             batch = tokenizer.pad({"input_ids": [pieces[i] for i in rows]}, return_tensors="pt").to(self.device)
             with torch.autocast(self.device.type, enabled=False):  # float32: a delta is a small difference
                 states = self._bert(
@@ -126,40 +132,63 @@ def _default_layer(model: str) -> int:
     return int(model2layers[model])
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an episode ended.
+@dataclass(frozen=True)
+class Texts:
+    """What was said in n episodes, each a sequence of n strings.
 
     Attributes:
-        prompt: The refined prompt.
-        reply: The LLM's reply to it.
-        initial_reply: Its reply to the initial prompt.
-        reference: The doctor's reply.
-        score: F1 of ``reply`` against ``reference``.
-        initial_score: F1 of ``initial_reply`` against ``reference``.
-        llm_calls: Calls made for this episode; cached replies cost none.
-        error: Why the LLM's reply could not be had, or empty. Such an outcome has no scores and teaches nothing.
+        reply: The LLM's replies to the refined prompts.
+        initial_reply: Its replies to the initial prompts.
+        reference: The doctors' replies.
     """
 
-    prompt: str
-    reply: str = ""
-    initial_reply: str = ""
-    reference: str = ""
-    score: float = 0.0
-    initial_score: float = 0.0
-    llm_calls: int = 0
-    error: str = ""
+    reply: Sequence[str]
+    initial_reply: Sequence[str]
+    reference: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How n episodes ended.
+
+    Attributes:
+        score: F1 of the reply to the refined prompt against the reference, float64 (n,).
+        initial_score: F1 of the reply to the initial prompt, float64 (n,).
+        llm_calls: Calls made for each episode, int64 (n,); cached replies cost none.
+        texts: What was said; None from a reward that keeps no texts.
+        errors: Why an episode's reply could not be had, or "", n strings. Such an episode has no scores and teaches
+            nothing.
+    """
+
+    score: npt.NDArray[np.float64]
+    initial_score: npt.NDArray[np.float64]
+    llm_calls: npt.NDArray[np.int64]
+    texts: Texts | None = None
+    errors: Sequence[str] = ()
 
     @property
-    def delta(self) -> float:
-        """The reward: score minus initial score, 0 where there was an error."""
-        return self.score - self.initial_score
+    def failed(self) -> npt.NDArray[np.bool_]:
+        """Whether there was an error, bool (n,)."""
+        if not any(self.errors):
+            return np.zeros(len(self.score), dtype=np.bool_)
+        return np.array([bool(error) for error in self.errors])
+
+    @property
+    def delta(self) -> npt.NDArray[np.float64]:
+        """The rewards, float64 (n,): score minus initial score, 0 where there was an error."""
+        return np.where(self.failed, 0.0, self.score - self.initial_score)
+
+    @classmethod
+    def of_failures(cls, errors: Sequence[str]) -> Outcomes:
+        """Return the outcomes of episodes that got no reply."""
+        n = len(errors)
+        return cls(np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64), None, errors)
 
 
 class Reward(Protocol):
     """What the envs ask when episodes end."""
 
-    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> list[Outcome]:
+    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
         """Judge refined prompts of the episodes at ``indices``, in order."""
         ...
 
@@ -187,33 +216,21 @@ class DeltaReward:
         self.episodes, self.llm, self.scorer = episodes, llm, scorer
         self._initial: dict[int, tuple[str, float]] = {}
 
-    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> list[Outcome]:
-        """Judge refined prompts; an LLM failure becomes an outcome with ``error``, never a score."""
+    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
+        """Judge refined prompts; an LLM failure becomes an error, never a score."""
+        n = len(indices)
         new = [i for i in dict.fromkeys(indices) if i not in self._initial]
+        asked = [*prompts, *(self.episodes[i].prompt for i in new)]
         try:
-            replies = self.llm.generate([*prompts, *(self.episodes[i].prompt for i in new)])
+            replies = self.llm.generate(asked)
         except LLMError as error:
-            return [Outcome(prompt=prompt, error=str(error)) for prompt in prompts]
-        owners = [*indices, *new]
-        references = [self.episodes[i].reference for i in owners]
+            return Outcomes.of_failures([str(error)] * n)
+        references = [self.episodes[i].reference for i in (*indices, *new)]
         f1 = self.scorer.score([reply.text for reply in replies], references).f1.tolist()
-        calls = [int(not reply.cached) for reply in replies]
-        extra = dict.fromkeys(indices, 0)
-        for i, reply, score, call in list(zip(owners, replies, f1, calls, strict=True))[len(prompts) :]:
+        calls = np.array([not reply.cached for reply in replies], dtype=np.int64)
+        for i, reply, score, call in zip(new, replies[n:], f1[n:], calls[n:], strict=True):
             self._initial[i] = (reply.text, score)
-            extra[i] = call
-        outcomes = []
-        for i, prompt, reply, score, call in zip(indices, prompts, replies, f1, calls, strict=False):
-            initial_reply, initial_score = self._initial[i]
-            outcomes.append(
-                Outcome(
-                    prompt=prompt,
-                    reply=reply.text,
-                    initial_reply=initial_reply,
-                    reference=self.episodes[i].reference,
-                    score=score,
-                    initial_score=initial_score,
-                    llm_calls=call + extra.pop(i, 0),  # the initial reply is on the first rollout's bill
-                )
-            )
-        return outcomes
+            calls[list(indices).index(i)] += call  # the initial reply is on the first rollout's bill
+        initial_replies, initial_scores = zip(*(self._initial[i] for i in indices), strict=True)
+        texts = Texts([reply.text for reply in replies[:n]], initial_replies, references[:n])
+        return Outcomes(np.array(f1[:n]), np.array(initial_scores), calls[:n], texts)

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pmlm_env.editing import EditBatch
+from pmlm_env.editing import EditBatch, Prompts
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import EpisodeSet, Split
 from pmlm_env.llm.cache import CachedLLM
 from pmlm_env.llm.specs import load_llm
-from pmlm_env.reward import BertScorer, DeltaReward, Outcome, Reward
+from pmlm_env.reward import BertScorer, DeltaReward, Outcomes, Reward
 
 #: No embedding or patient vector is ever so large; Gymnasium's checker wants a finite bound.
 _BOUND = 1e6
@@ -28,6 +28,7 @@ class Encoder(Protocol):
     """What the envs ask of an encoder; ``WordEncoder`` is one."""
 
     hidden_size: int
+    device: torch.device
 
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
         """Embed the kept words of B prompts: float32 (B, W, hidden_size), zeros elsewhere."""
@@ -71,18 +72,13 @@ class EditTask:
                 reward = _make_reward(episodes, llm, base_url, max_new_tokens, scorer, device)
         self.encoder: Encoder = _named_encoder(encoder, device) if isinstance(encoder, str) else encoder
         self.reward: Reward = reward
-        self.n_edits = n_edits
         self.max_words = everything.max_words if max_words is None else max_words
         self.observation = observation
-        self.protect = tuple(protect)
-        if self.max_words < self.episodes.max_words:
-            raise ValueError(
-                f"max_words is {self.max_words}, but a prompt has {self.episodes.max_words} words; none is ever cut"
-            )
+        self._rules = (n_edits, protect)
 
     def batch(self, n_prompts: int) -> EditBatch:
         """Make an empty batch of prompts under this task's rules."""
-        return EditBatch(n_prompts, self.max_words, self.n_edits, self.protect)
+        return EditBatch(self.episodes, n_prompts, self.max_words, *self._rules)
 
     @property
     def observation_space(self) -> gym.spaces.Dict:
@@ -106,43 +102,85 @@ class EditTask:
         """Of one env: the slot whose word is to go."""
         return gym.spaces.Discrete(self.max_words)
 
-    def draw(self, rng: np.random.Generator, options: dict[str, Any] | None, row: int = 0) -> int:
-        """Choose the episode to reset to: ``options["episode"]``, else a random one.
+    def chosen(self, options: dict[str, Any] | None) -> npt.NDArray[np.int64] | None:
+        """Return the episodes that ``options["episode"]`` asks for, of its own shape, or None.
 
         Raises:
-            ValueError: The index does not exist.
+            ValueError: An index does not exist.
         """
         if options is None or "episode" not in options:
-            return int(rng.integers(len(self.episodes)))
-        chosen = np.asarray(options["episode"])
-        index = int(chosen if chosen.ndim == 0 else chosen[row])
-        if not 0 <= index < len(self.episodes):
-            raise ValueError(f"options['episode'] is {index}: there are episodes 0 to {len(self.episodes) - 1}")
+            return None
+        index = np.asarray(options["episode"])
+        wrong = index[(index < 0) | (index >= len(self.episodes))]
+        if not np.issubdtype(index.dtype, np.integer) or wrong.size:
+            raise ValueError(
+                f"options['episode'] is {options['episode']!r}: there are episodes 0 to {len(self.episodes) - 1}"
+            )
         return index
 
-    def embed(self, batch: EditBatch, rows: Sequence[int]) -> torch.Tensor:
-        """Embeddings of the prompts in ``rows``, (len(rows), W, H)."""
-        words, kept = batch.pieces(rows)
-        return self.encoder.encode(words, kept)
+    def embed(self, episodes: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
+        """Embed the kept words of some episodes' prompts.
 
-    def judge(self, batch: EditBatch, rows: Sequence[int], episodes: Sequence[int]) -> list[Outcome]:
-        """Score the prompts in ``rows``, all at once."""
-        return self.reward(episodes, [batch.prompt(row) for row in rows])
+        With ``observation="index"`` this turns an observation into embeddings, wherever they are wanted.
 
-    def final_info(self, batch: EditBatch, row: int, outcome: Outcome) -> dict[str, Any]:
-        """What ``info`` holds at an episode's end besides the mask."""
-        info: dict[str, Any] = {"prompt": outcome.prompt, "deleted": tuple(batch.deleted[row])}
-        if outcome.error:
-            return {**info, "llm_error": outcome.error}
+        Args:
+            episodes: Indices, int (B,).
+            kept: Which words are still there, bool (B, W).
+
+        Returns:
+            Float32 (B, W, H) on the encoder's device, zeros where no word is left; memory of its own.
+        """
+        return self.encoder.encode([self.episodes[i].words for i in episodes.tolist()], kept)
+
+    def observe(
+        self, episodes: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], legal: npt.NDArray[np.bool_]
+    ) -> dict[str, Any]:
+        """Make the observations of B prompts; arrays of their own memory, embeddings a tensor.
+
+        Args:
+            episodes: Indices, int (B,).
+            kept: Which words are still there, bool (B, W).
+            legal: Which may be deleted, bool (B, W).
+        """
+        mask = legal.astype(np.int8)
+        if self.observation == "index":
+            return {"episode": episodes.copy(), "kept": kept.astype(np.int8), "action_mask": mask}
         return {
-            **info,
-            "reply": outcome.reply,
-            "initial_reply": outcome.initial_reply,
-            "reference": outcome.reference,
-            "score": outcome.score,
-            "initial_score": outcome.initial_score,
-            "llm_calls": outcome.llm_calls,
+            "embeddings": self.embed(episodes, kept),
+            "patient": self.episodes.vectors[episodes],
+            "action_mask": mask,
         }
+
+    def judge(
+        self, batch: EditBatch, rows: npt.NDArray[np.int64]
+    ) -> tuple[Outcomes, dict[str, tuple[Sequence[Any], npt.NDArray[np.bool_]]]]:
+        """Score the prompts in ``rows``, all at once.
+
+        Returns:
+            How they ended, and what ``info`` says of it: for each key a value for each row, and which rows have it.
+        """
+        prompts = batch.prompts(rows)
+        outcomes = self.reward(batch.episodes[rows].tolist(), prompts)
+        return outcomes, _final_columns(batch.deleted(rows), prompts, outcomes)
+
+
+def _final_columns(
+    deleted: list[tuple[int, ...]], prompts: Prompts, outcomes: Outcomes
+) -> dict[str, tuple[Sequence[Any], npt.NDArray[np.bool_]]]:
+    failed = outcomes.failed
+    answered, every = ~failed, np.ones(len(failed), dtype=np.bool_)
+    columns: dict[str, tuple[Sequence[Any], npt.NDArray[np.bool_]]] = {"deleted": (deleted, every)}
+    if answered.any():
+        for name in ("score", "initial_score", "llm_calls"):
+            columns[name] = (getattr(outcomes, name), answered)
+        if outcomes.texts is not None:
+            columns["prompt"] = (list(prompts), every)
+            for name in ("reply", "initial_reply", "reference"):
+                columns[name] = (getattr(outcomes.texts, name), answered)
+    if failed.any():
+        columns["prompt"] = (list(prompts), every)
+        columns["llm_error"] = (outcomes.errors, failed)
+    return columns
 
 
 @lru_cache(maxsize=8)

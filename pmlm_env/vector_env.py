@@ -12,12 +12,12 @@ import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from pmlm_env.rendering import render_ansi
-from pmlm_env.reward import Outcome
+from pmlm_env.rendering import render_ansi, render_rgb
 from pmlm_env.task import EditTask
 
 ArrayKind = Literal["numpy", "torch"]
 _MODES = {mode.value: mode for mode in AutoresetMode}
+_Rows = npt.NDArray[np.int64]
 
 
 class PMLMVectorEnv(gym.vector.VectorEnv):
@@ -29,7 +29,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             Gymnasium. With ``DISABLED`` an env whose episode has ended rests, whatever the action, until it is reset.
         array_type: ``"numpy"``, or ``"torch"`` for tensors that never leave the encoder's device (rewards and flags
             too; infos stay numpy).
-        render_mode: ``"ansi"`` or None.
+        render_mode: ``"ansi"``, ``"rgb_array"`` or None.
         **task: As for ``PMLMEnv``.
 
     ``reset(options={"episode": i})`` takes one index for all, or one for each env; ``{"reset_mask": bool (N,)}``
@@ -57,46 +57,53 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             if autoreset_mode not in _MODES:
                 raise ValueError(f"autoreset_mode is {autoreset_mode!r}: use one of {sorted(_MODES)}")
             autoreset_mode = _MODES[autoreset_mode]
+        self.metadata = {
+            "render_modes": ["ansi", "rgb_array"],
+            "render_fps": 2,
+            "autoreset_mode": autoreset_mode,
+        }
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise ValueError(f"render_mode is {render_mode!r}: use one of {self.metadata['render_modes']}")
         self.num_envs = num_envs
         self.autoreset_mode = autoreset_mode
         self.array_type = array_type
         self.render_mode = render_mode
-        self.metadata = {"render_modes": ["ansi"], "autoreset_mode": autoreset_mode}
         self.task = EditTask(**task)
         self.single_observation_space = self.task.observation_space
         self.single_action_space = self.task.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._batch = self.task.batch(num_envs)
-        self._episodes = np.full(num_envs, -1)
+        self._draws = _Draws(num_envs, len(self.task.episodes))
+        self._ready = False  # whether every row holds an episode
         self._terminated = np.zeros(num_envs, dtype=np.bool_)
         self._truncated = np.zeros(num_envs, dtype=np.bool_)
-        self._outcomes: list[Outcome | None] = [None] * num_envs
-        self._rngs = [np.random.default_rng()] * num_envs
-        self._seeded = False
-        self._embeddings = torch.zeros(0)
+        self._finals: list[dict[str, Any] | None] = [None] * num_envs
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
         """Which actions are legal, bool (N, max_words)."""
-        return self._batch.legal
+        return self._batch.legal.copy()
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode in every env, or in those of ``options["reset_mask"]``."""
-        self._seed(seed)
-        mask = np.ones(self.num_envs, dtype=np.bool_)
+        rows = np.arange(self.num_envs)
         if options is not None and "reset_mask" in options:
             mask = np.asarray(options["reset_mask"])
             if mask.dtype != np.bool_ or mask.shape != (self.num_envs,) or not mask.any():
                 raise ValueError(f"options['reset_mask'] must be bool of shape ({self.num_envs},) with a True in it")
-        rows = np.flatnonzero(mask).tolist()
-        self._start(rows, options)
-        self._embed(rows)
-        infos: dict[str, Any] = {}
-        for row in rows:
-            infos = self._add_info(infos, self._info(row), row)
-        return self._observe(), infos
+            rows = np.flatnonzero(mask)
+        chosen = self.task.chosen(options)
+        if chosen is not None and chosen.shape not in ((), (self.num_envs,)):
+            raise ValueError(f"options['episode'] must be one index, or {self.num_envs}, not {chosen.shape}")
+        self._draws.seed(seed, rows)
+        self._start(rows, None if chosen is None else np.broadcast_to(chosen, self.num_envs)[rows])
+        self._ready = self._ready or bool((self._batch.episodes >= 0).all())
+        if not self._ready:
+            raise gym.error.ResetNeeded("the first reset() must be of every env: leave out options['reset_mask']")
+        observation, _ = self._observe()
+        return observation, self._infos(rows)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """Delete one word in each env, reset those that the autoreset mode resets, encode all, once.
@@ -104,101 +111,140 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         Raises:
             gymnasium.error.ResetNeeded: ``reset`` has not been called.
         """
-        if (self._episodes < 0).any():
-            raise gym.error.ResetNeeded("call reset() before step(): an env has no episode under way")
-        chosen = actions.cpu().numpy() if isinstance(actions, torch.Tensor) else np.asarray(actions)
+        if not self._ready:
+            raise gym.error.ResetNeeded("call reset() before step(): there is no episode under way")
+        slots = actions.cpu().numpy() if isinstance(actions, torch.Tensor) else actions
         resting = self._terminated | self._truncated
-        invalid = self._batch.delete(chosen, ~resting)
-        ended = self._batch.done & ~resting
+        awake = ~resting if resting.any() else None
+        invalid = self._batch.delete(slots, awake)
+        ended = self._batch.done
+        if awake is not None:
+            ended &= awake
+        rows = np.flatnonzero(ended)
         rewards = np.zeros(self.num_envs)
-        finals: dict[int, dict[str, Any]] = {}
-        if ended.any():
-            rows = np.flatnonzero(ended).tolist()
-            outcomes = self.task.judge(self._batch, rows, self._episodes[rows].tolist())
-            for row, outcome in zip(rows, outcomes, strict=True):
-                self._outcomes[row] = outcome
-                rewards[row], self._truncated[row] = outcome.delta, bool(outcome.error)
-                finals[row] = self.task.final_info(self._batch, row, outcome)
-            self._terminated |= ended & ~self._truncated
-        restart = resting if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(resting)
-        self._start(np.flatnonzero(restart).tolist(), None)
-        flags = (self._array(rewards), self._array(self._terminated.copy()), self._array(self._truncated.copy()))
-        infos: dict[str, Any] = {}
-        current = []
-        for row in range(self.num_envs):
-            more = {} if restart[row] else {"invalid_action": bool(invalid[row]), **finals.get(row, {})}
-            current.append(self._info(row, **more))
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and ended.any():
-            rows = np.flatnonzero(ended).tolist()
-            self._embed(rows)  # the last states, read out before the next episodes take their rows
-            last = self._observe()
-            self._start(rows, None)
-            for row in rows:
-                final = {key: value[row] for key, value in last.items()}
-                infos = self._add_info(infos, {"final_obs": final, "final_info": current[row]}, row)
-                current[row] = self._info(row)
-        self._embed(range(self.num_envs))
-        for row, info in enumerate(current):
-            infos = self._add_info(infos, info, row)
-        return self._observe(), *flags, infos
+        final: dict[str, Any] = {}
+        if len(rows):
+            rewards[rows], final = self._finish(rows)
+        if awake is not None and self.autoreset_mode == AutoresetMode.NEXT_STEP:
+            self._start(np.flatnonzero(resting))
+        flags = self._array(rewards), self._array(self._terminated.copy()), self._array(self._truncated.copy())
+        if len(rows) and self.autoreset_mode == AutoresetMode.SAME_STEP:
+            infos: dict[str, Any] = {"final_info": {**self._infos(rows, invalid), **final}}
+            last = (self._batch.episodes[rows], self._batch.kept[rows], self._batch.legal[rows])
+            self._start(rows)
+            observation, infos["final_obs"] = self._observe(rows, last)
+            infos["_final_info"], infos["_final_obs"] = ended, ended.copy()
+            infos |= self._infos(np.arange(self.num_envs), invalid, ~ended)
+        else:
+            observation, _ = self._observe()
+            infos = self._infos(np.arange(self.num_envs), invalid, awake) | final
+        return observation, *flags, infos
 
-    def render(self) -> tuple[str, ...] | None:
-        """Return each env's prompt as ``PMLMEnv.render`` does."""
-        if self.render_mode is None or (self._episodes < 0).any():
+    def render(self) -> tuple[Any, ...] | None:
+        """Return what ``PMLMEnv.render`` returns, for each env."""
+        if self.render_mode is None:
             return None
-        return tuple(
-            render_ansi(self._batch.words(row), self._batch.kept[row], self._outcomes[row])
-            for row in range(self.num_envs)
-        )
+        if not self._ready:
+            raise gym.error.ResetNeeded("call reset() before render(): there are no prompts yet")
+        draw = render_ansi if self.render_mode == "ansi" else render_rgb
+        states = zip(self._batch.episodes.tolist(), self._batch.kept, self._finals, strict=True)
+        return tuple(draw(self.task.episodes[index].words, kept, final) for index, kept, final in states)
 
-    def _seed(self, seed: int | list[int | None] | None) -> None:
-        """Give each row a generator of its own, seeded as ``SyncVectorEnv`` seeds its envs."""
-        if isinstance(seed, int):
-            seeds: list[int | None] = [seed + row for row in range(self.num_envs)]
-        else:
-            seeds = [None] * self.num_envs if seed is None else list(seed)
-        if len(seeds) != self.num_envs:
-            raise ValueError(f"there are {len(seeds)} seeds for {self.num_envs} envs")
-        for row, value in enumerate(seeds):
-            if value is not None or not self._seeded:
-                self._rngs[row] = gym.utils.seeding.np_random(value)[0]
-        self._seeded = True
+    def _start(self, rows: _Rows, episodes: _Rows | None = None) -> None:
+        """Load the given episodes, or random ones, into ``rows``."""
+        self._batch.load(rows, self._draws.next(rows) if episodes is None else episodes)
+        self._terminated[rows] = self._truncated[rows] = False
+        if self.render_mode is not None:
+            for row in rows.tolist():
+                self._finals[row] = None
 
-    def _start(self, rows: Sequence[int], options: dict[str, Any] | None) -> None:
-        for row in rows:
-            self._episodes[row] = self.task.draw(self._rngs[row], options, row)
-            self._batch.load(row, self.task.episodes[self._episodes[row]])
-            self._outcomes[row] = None
-            self._terminated[row] = self._truncated[row] = False
+    def _finish(self, rows: _Rows) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
+        """Judge the prompts in ``rows``: their rewards, and what the infos say of their ends."""
+        outcomes, columns = self.task.judge(self._batch, rows)
+        self._truncated[rows] = outcomes.failed
+        self._terminated[rows] = ~outcomes.failed
+        if self.render_mode is not None:
+            for i, row in enumerate(rows.tolist()):
+                self._finals[row] = {key: values[i] for key, (values, where) in columns.items() if where[i]}
+        infos: dict[str, Any] = {}
+        for key, (values, where) in columns.items():
+            present = np.zeros(self.num_envs, dtype=np.bool_)
+            present[rows] = where
+            if isinstance(values, np.ndarray):
+                infos[key] = np.zeros(self.num_envs, dtype=values.dtype)
+                infos[key][present] = values[where]
+            else:
+                infos[key] = np.full(self.num_envs, None, dtype=object)
+                for row, value, has in zip(rows.tolist(), values, where.tolist(), strict=True):
+                    if has:
+                        infos[key][row] = value
+            infos[f"_{key}"] = present
+        return outcomes.delta, infos
 
-    def _embed(self, rows: Sequence[int]) -> None:
-        if self.task.observation != "embeddings" or not len(rows):
-            return
-        fresh = self.task.embed(self._batch, rows)
-        if len(rows) == self.num_envs:
-            self._embeddings = fresh
-        else:
-            if not len(self._embeddings):
-                self._embeddings = fresh.new_zeros((self.num_envs, *fresh.shape[1:]))
-            self._embeddings[list(rows)] = fresh
+    def _observe(self, rows: _Rows | None = None, last: Sequence[Any] = ()) -> tuple[dict[str, Any], Any]:
+        """Observe every env, and the states (episodes, kept, legal) that ``rows`` ended in, in one encoder pass."""
+        states: Sequence[Any] = (self._batch.episodes, self._batch.kept, self._batch.legal)
+        if rows is None:
+            return {key: self._array(value) for key, value in self.task.observe(*states).items()}, None
+        states = [np.concatenate(pair) for pair in zip(states, last, strict=True)]
+        both = {key: self._array(value) for key, value in self.task.observe(*states).items()}
+        ended = {key: value[self.num_envs :] for key, value in both.items()}
+        final = np.full(self.num_envs, None, dtype=object)
+        for i, row in enumerate(rows.tolist()):
+            final[row] = {key: value[i] for key, value in ended.items()}
+        return {key: value[: self.num_envs] for key, value in both.items()}, final
 
-    def _observe(self) -> dict[str, Any]:
-        mask = self._array(self._batch.legal.astype(np.int8))
-        if self.task.observation == "index":
-            kept = self._array(self._batch.kept.astype(np.int8))
-            return {"episode": self._array(self._episodes.copy()), "kept": kept, "action_mask": mask}
-        as_torch = self.array_type == "torch"
-        return {
-            "embeddings": self._embeddings.clone() if as_torch else self._embeddings.cpu().numpy().copy(),
-            "patient": self._array(self.task.episodes.vectors[self._episodes]),
-            "action_mask": mask,
-        }
+    def _infos(
+        self, rows: _Rows, invalid: npt.NDArray[np.bool_] | None = None, acted: npt.NDArray[np.bool_] | None = None
+    ) -> dict[str, Any]:
+        """Infos of ``rows``; of those that ``acted`` (by default all of them) whether the action was invalid."""
+        mask, episodes = self._batch.legal.astype(np.int8), self._batch.episodes.copy()
+        present = np.ones(self.num_envs, dtype=np.bool_)
+        if len(rows) < self.num_envs:
+            present[:] = False
+            present[rows] = True
+            mask[~present], episodes[~present] = 0, 0
+        infos = {"action_mask": mask, "_action_mask": present, "episode": episodes, "_episode": present.copy()}
+        if invalid is not None:
+            acted = present.copy() if acted is None else acted.copy()
+            if acted.any():
+                infos |= {"invalid_action": invalid & acted, "_invalid_action": acted}
+        return infos
 
-    def _array(self, values: npt.NDArray[Any]) -> Any:
+    def _array(self, values: Any) -> Any:
+        """Turn an array or tensor into what ``array_type`` asks for."""
         if self.array_type == "numpy":
-            return values
-        device = self._embeddings.device if self.task.observation == "embeddings" else "cpu"
-        return torch.from_numpy(values).to(device)
+            return values.cpu().numpy() if isinstance(values, torch.Tensor) else values
+        return torch.as_tensor(values, device=self.task.encoder.device)
 
-    def _info(self, row: int, **more: Any) -> dict[str, Any]:
-        return {"action_mask": self._batch.legal[row].astype(np.int8), "episode": int(self._episodes[row]), **more}
+
+class _Draws:
+    """Each row's own stream of random episodes, drawn in blocks: the same numbers as one by one, many times faster."""
+
+    _BLOCK = 32
+
+    def __init__(self, n_rows: int, n_episodes: int) -> None:
+        self._n_episodes = n_episodes
+        self._rngs = [gym.utils.seeding.np_random()[0] for _ in range(n_rows)]
+        self._block = np.zeros((n_rows, self._BLOCK), dtype=np.int64)
+        self._used = np.full(n_rows, self._BLOCK)
+
+    def seed(self, seed: int | Sequence[int | None] | None, rows: _Rows) -> None:
+        """Seed ``rows`` as ``SyncVectorEnv`` seeds its envs; None leaves a stream as it is."""
+        n = len(self._rngs)
+        seeds = [None] * n if seed is None else range(seed, seed + n) if isinstance(seed, int) else list(seed)
+        if len(seeds) != n:
+            raise ValueError(f"there are {len(seeds)} seeds for {n} envs")
+        for row in rows.tolist():
+            if seeds[row] is not None:
+                self._rngs[row] = gym.utils.seeding.np_random(seeds[row])[0]
+                self._used[row] = self._BLOCK
+
+    def next(self, rows: _Rows) -> _Rows:
+        """Draw an episode for each of ``rows``."""
+        for row in rows[self._used[rows] == self._BLOCK].tolist():
+            self._block[row] = self._rngs[row].integers(self._n_episodes, size=self._BLOCK)
+            self._used[row] = 0
+        drawn = self._block[rows, self._used[rows]]
+        self._used[rows] += 1
+        return drawn

@@ -11,13 +11,14 @@ import torch
 
 from pmlm_env.episodes import Episode, EpisodeSet
 from pmlm_env.llm import Completion, LLMError
-from pmlm_env.reward import Outcome
+from pmlm_env.reward import Outcomes, Texts
 
 
 class HashEncoder:
     """Embeds a word by a hash of its text, whatever stands beside it."""
 
     hidden_size = 16
+    device = torch.device("cpu")
 
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
         out = np.zeros((*kept.shape, self.hidden_size), dtype=np.float32)
@@ -36,15 +37,17 @@ class MarkedWordsReward:
         self.episodes, self.penalty = episodes, penalty
         self.asked: list[list[str]] = []
 
-    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> list[Outcome]:
+    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
         self.asked.append(list(prompts))
-        outcomes = []
+        deltas = []
         for i, prompt in zip(indices, prompts, strict=True):
             words, left = self.episodes[i].words, prompt.split()
             marked = sum("*" in word for word in words) - sum("*" in word for word in left)
             other = len(words) - len(left) - marked
-            outcomes.append(Outcome(prompt, "reply", "initial reply", "reference", 0.1 * marked - self.penalty * other))
-        return outcomes
+            deltas.append(0.1 * marked - self.penalty * other)
+        n = len(deltas)
+        texts = Texts(["reply"] * n, ["initial reply"] * n, ["reference"] * n)
+        return Outcomes(np.array(deltas), np.zeros(n), np.zeros(n, dtype=np.int64), texts)
 
 
 def make_episodes(n: int = 6, n_words: int = 12, n_marked: int = 3, seed: int = 0, decoys: bool = False) -> EpisodeSet:

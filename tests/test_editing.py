@@ -8,39 +8,39 @@ from hypothesis import strategies as st
 from pmlm_env.editing import EditBatch
 from tests.standins import make_episodes
 
+WORDS = make_episodes(1)[0].words
+
 
 def _batch(n_edits: int = 3, protect: tuple[str, ...] = (), n: int = 1) -> EditBatch:
-    episodes = make_episodes(n)
-    batch = EditBatch(n, 15, n_edits, protect)
-    for row in range(n):
-        batch.load(row, episodes[row])
+    batch = EditBatch(make_episodes(n), n, 15, n_edits, protect)
+    batch.load(range(n), range(n))
     return batch
 
 
 def test_a_word_that_occurs_twice_is_deleted_once() -> None:
     batch = _batch()
-    words = list(batch.words(0))
+    words = list(WORDS)
     twin = next(i for i in range(len(words)) if words.count(words[i]) > 1) if len(set(words)) < len(words) else 0
-    before = batch.prompt(0).split()
+    before = batch.prompts([0])[0].split()
     batch.delete([twin])
-    assert batch.prompt(0).split() == before[:twin] + before[twin + 1 :]
+    assert batch.prompts([0])[0].split() == before[:twin] + before[twin + 1 :]
 
 
 def test_slots_are_those_of_the_initial_prompt_at_every_step() -> None:
     batch = _batch()
-    words = batch.words(0)
+    words = WORDS
     for slot in (2, 5, 3):
         batch.delete([slot])
-    assert batch.deleted == [[2, 5, 3]]
-    assert batch.prompt(0) == " ".join(word for slot, word in enumerate(words) if slot not in (2, 3, 5))
+    assert batch.deleted([0]) == [(2, 5, 3)]
+    assert batch.prompts([0])[0] == " ".join(word for slot, word in enumerate(words) if slot not in (2, 3, 5))
 
 
 @pytest.mark.parametrize("slot", [12, 14, 15, -1, 10_000])
 def test_padding_and_out_of_range_slots_are_no_ops_that_use_up_a_step(slot: int) -> None:
     batch = _batch()
-    before = batch.prompt(0)
+    before = batch.prompts([0])[0]
     assert batch.delete([slot]).tolist() == [True]
-    assert batch.prompt(0) == before
+    assert batch.prompts([0])[0] == before
     assert batch.steps.tolist() == [1]
 
 
@@ -48,7 +48,7 @@ def test_a_deleted_word_cannot_be_deleted_again() -> None:
     batch = _batch()
     assert batch.delete([4]).tolist() == [False]
     assert batch.delete([4]).tolist() == [True]
-    assert batch.deleted == [[4]]
+    assert batch.deleted([0]) == [(4,)]
 
 
 def test_words_of_a_protected_role_stay() -> None:
@@ -71,14 +71,14 @@ def test_it_is_done_when_no_word_is_left_that_may_go() -> None:
         assert not batch.done[0]
         batch.delete([slot])
     assert batch.done[0]
-    assert len(batch.prompt(0).split()) == 9
+    assert len(batch.prompts([0])[0].split()) == 9
 
 
 def test_nothing_is_deleted_beyond_the_budget() -> None:
     batch = _batch(n_edits=1)
     batch.delete([0])
     assert batch.delete([1]).tolist() == [True]
-    assert batch.deleted == [[0]]
+    assert batch.deleted([0]) == [(0,)]
 
 
 def test_rows_that_rest_are_left_alone() -> None:
@@ -89,8 +89,8 @@ def test_rows_that_rest_are_left_alone() -> None:
 
 
 def test_a_prompt_longer_than_the_slots_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="patient P0: the prompt has 12 words, but max_words is 11"):
-        EditBatch(1, 11, 1).load(0, make_episodes(1)[0])
+    with pytest.raises(ValueError, match="max_words is 11, but the prompt of patient P0 has 12 words"):
+        EditBatch(make_episodes(1), 1, 11, 1)
 
 
 @given(st.lists(st.integers(-2, 16), max_size=20))
@@ -103,5 +103,5 @@ def test_any_actions_leave_a_subsequence_of_the_words(actions: list[int]) -> Non
         if slot in expected:
             expected.remove(slot)
             legal.append(slot)
-    assert batch.deleted == [legal]
-    assert batch.prompt(0).split() == [batch.words(0)[slot] for slot in expected]
+    assert batch.deleted([0]) == [tuple(legal)]
+    assert batch.prompts([0])[0].split() == [WORDS[slot] for slot in expected]

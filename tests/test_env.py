@@ -10,7 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from pmlm_env import EpisodeSet, PMLMEnv
-from pmlm_env.reward import DeltaReward, Outcome
+from pmlm_env.reward import DeltaReward, Outcomes
 from tests.standins import EchoLLM, HashEncoder, MarkedWordsReward, make_episodes
 
 
@@ -124,7 +124,7 @@ def test_a_step_without_an_episode_is_an_error() -> None:
 
 class _Down(MarkedWordsReward):
     def __call__(self, indices, prompts):  # type: ignore[no-untyped-def]
-        return [Outcome(prompt, error="the endpoint is down") for prompt in prompts]
+        return Outcomes.of_failures(["the endpoint is down"] * len(prompts))
 
 
 def test_an_llm_failure_truncates_and_is_never_scored() -> None:
@@ -137,7 +137,7 @@ def test_an_llm_failure_truncates_and_is_never_scored() -> None:
 
 
 def test_no_prompt_is_cut() -> None:
-    with pytest.raises(ValueError, match="max_words is 11, but a prompt has 12 words"):
+    with pytest.raises(ValueError, match="max_words is 11, but the prompt of patient P0 has 12 words"):
         _env(max_words=11)
 
 
@@ -179,11 +179,11 @@ def test_the_initial_reply_is_bought_once_a_patient_and_all_that_end_together_ma
     reward = DeltaReward(episodes, llm, _Scorer())  # type: ignore[arg-type]
     outcomes = reward([0, 1, 0], ["a e", "b", "c"])
     assert llm.batches == [["a e", "b", "c", episodes[0].prompt, episodes[1].prompt]]
-    assert [outcome.llm_calls for outcome in outcomes] == [2, 2, 1]
+    assert outcomes.llm_calls.tolist() == [2, 2, 1]
     reward([1, 2], ["d", "e"])
     assert llm.batches[1] == ["d", "e", episodes[2].prompt]
     initial = " ".join(sorted(episodes[0].words))
-    assert outcomes[0].delta == pytest.approx(1 / 3 - initial.count("e") / len(initial))
+    assert outcomes.delta[0] == pytest.approx(1 / 3 - initial.count("e") / len(initial))
 
 
 def test_a_failed_batch_becomes_errors_and_is_asked_again_later() -> None:
@@ -191,9 +191,9 @@ def test_a_failed_batch_becomes_errors_and_is_asked_again_later() -> None:
     llm = EchoLLM()
     llm.fail = True
     reward = DeltaReward(episodes, llm, _Scorer())  # type: ignore[arg-type]
-    assert [outcome.error for outcome in reward([0, 1], ["a", "b"])] == ["the endpoint is down"] * 2
+    assert reward([0, 1], ["a", "b"]).errors == ["the endpoint is down"] * 2
     llm.fail = False
-    assert reward([0], ["a"])[0].error == ""
+    assert not reward([0], ["a"]).failed.any()
 
 
 def test_a_patient_without_reference_is_named() -> None:

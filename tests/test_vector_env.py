@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import gymnasium as gym
@@ -9,7 +10,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from pmlm_env import EpisodeSet, PMLMEnv, PMLMVectorEnv
-from pmlm_env.reward import Outcome
+from pmlm_env.reward import Outcomes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 
@@ -17,8 +18,7 @@ class _Moody(MarkedWordsReward):
     """Fails for the patients with an odd number."""
 
     def __call__(self, indices, prompts):  # type: ignore[no-untyped-def]
-        outcomes = super().__call__(indices, prompts)
-        return [Outcome(o.prompt, error="down") if i % 2 else o for i, o in zip(indices, outcomes, strict=True)]
+        return replace(super().__call__(indices, prompts), errors=["down" if i % 2 else "" for i in indices])
 
 
 def _task(**more: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from agents.policy import PolicyConfig, WordPolicy
 from agents.reinforce import Reinforce, ReinforceConfig
 from agents.rollout import Rollout, play
 from pmlm_env import PMLMVectorEnv
-from pmlm_env.reward import Outcome
+from pmlm_env.reward import Outcomes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 N_EDITS, BEST = 3, 0.3
@@ -144,7 +144,7 @@ def test_leave_one_out_advantages_of_a_worked_example() -> None:
 
 class _FailingReward(MarkedWordsReward):
     def __call__(self, indices, prompts):  # type: ignore[no-untyped-def]
-        return [Outcome(prompt, error="down") for prompt in prompts]
+        return Outcomes.of_failures(["down"] * len(prompts))
 
 
 def test_episodes_that_failed_teach_nothing() -> None:

@@ -1,0 +1,10 @@
+"""``PMLMLite-v0``: the rules of ``PMLM-v0`` without weights, for testing algorithms at full speed."""
+
+from __future__ import annotations
+
+from pmlm_env.lite.encoder import HashedEncoder
+from pmlm_env.lite.env import PMLMLiteEnv, PMLMLiteVectorEnv
+from pmlm_env.lite.episodes import lite_episodes
+from pmlm_env.lite.reward import LiteReward, Optimum
+
+__all__ = ["HashedEncoder", "LiteReward", "Optimum", "PMLMLiteEnv", "PMLMLiteVectorEnv", "lite_episodes"]

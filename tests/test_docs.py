@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import gymnasium as gym
+import pytest
+
+import pmlm_env  # noqa: F401  # registers the environments
+
+ROOT = Path(__file__).resolve().parents[1]
+# Those of gymnasium/envs/toy_text/taxi.py.
+HEADINGS = [
+    "Description", "Action Space", "Observation Space", "Starting State", "Rewards", "Episode End", "Information",
+    "Arguments", "References", "Version History",
+]  # fmt: skip
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_env_pages", ROOT / "docs" / "make_env_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPT = _script()
+PAGES: dict[str, str] = SCRIPT.pages()
+
+
+def test_committed_pages_are_those_the_script_makes() -> None:
+    assert not SCRIPT.differing(), f"pages in docs/environments differ from the docstrings: run `{SCRIPT.COMMAND}`"
+
+
+def test_every_registered_environment_has_a_page() -> None:
+    ours = {env_id for env_id in gym.registry if env_id.startswith("PMLM")}
+    assert "PMLM-v0" in ours
+    assert ours <= PAGES.keys()
+
+
+@pytest.mark.parametrize("env_id", PAGES)
+def test_a_docstring_has_the_headings_of_gymnasium(env_id: str) -> None:
+    assert re.findall(r"^## (.+)$", PAGES[env_id], re.MULTILINE) == HEADINGS
+
+
+@pytest.mark.parametrize("env_id", PAGES)
+def test_a_page_opens_with_its_id_and_says_where_to_edit(env_id: str) -> None:
+    entry_point = gym.spec(env_id).entry_point
+    assert PAGES[env_id].startswith(f"# {env_id}\n")
+    assert f"Made from the docstring of `{entry_point}`" in PAGES[env_id]
+
+
+def test_a_changed_missing_or_left_over_page_is_found(tmp_path: Path) -> None:
+    for env_id, text in PAGES.items():
+        (tmp_path / f"{env_id}.md").write_text(text, encoding="utf-8")
+    assert SCRIPT.differing(tmp_path) == []
+    (tmp_path / "PMLM-v0.md").write_text(PAGES["PMLM-v0"] + "more", encoding="utf-8")
+    (tmp_path / "PMLMOld-v0.md").write_text("", encoding="utf-8")
+    assert SCRIPT.differing(tmp_path) == ["PMLM-v0", "PMLMOld-v0"]
+    (tmp_path / "PMLM-v0.md").unlink()
+    assert "PMLM-v0" in SCRIPT.differing(tmp_path)
