@@ -68,7 +68,7 @@ class EditBatch:
         self._source = episodes
         self._deletable = deletable_words(episodes, protect)
         self._rows = np.arange(n_prompts)
-        self._n_legal = np.zeros(n_prompts, dtype=np.int64)
+        self._n_deletable = self._deletable.sum(axis=1)
         self._n_deleted = np.zeros(n_prompts, dtype=np.int64)
         self._order = np.zeros((n_prompts, min(n_edits, max_words)), dtype=np.int64)
 
@@ -81,12 +81,11 @@ class EditBatch:
         self.legal[rows, :width] = self._deletable[index]
         self.steps[rows] = 0
         self._n_deleted[rows] = 0
-        self._n_legal[rows] = self.legal[rows].sum(axis=1)
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
         """Whether the edit budget is used up or no word is left that may go, bool (N,)."""
-        return (self.steps >= self.n_edits) | (self._n_legal == 0)
+        return (self.steps >= self.n_edits) | (self._n_deleted >= self._n_deletable[self.episodes])
 
     def delete(self, slots: npt.ArrayLike, rows: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
         """Delete one word of each prompt.
@@ -100,20 +99,23 @@ class EditBatch:
             changes no word and still uses up a step.
         """
         chosen = np.asarray(slots, dtype=np.int64)
-        outside = (chosen < 0) | (chosen >= self.max_words)
-        barred = outside | (self.steps >= self.n_edits)
-        if np.count_nonzero(outside):
-            chosen = np.where(outside, 0, chosen)
-        legal = self.legal[self._rows, chosen] & ~barred
+        # Flat indices, and counts instead of any(): this runs once a step for every env, and numpy's cost is calls.
+        barred = (chosen.view(np.uint64) >= self.max_words) | (self.steps >= self.n_edits)  # below 0 wraps to far above
+        if np.count_nonzero(barred):
+            chosen = np.where(barred, 0, chosen)
+        hit = self._rows * self.max_words + chosen
+        legal = self.legal.reshape(-1)[hit]
+        if np.count_nonzero(barred):
+            legal &= ~barred
         if rows is not None:
             legal &= rows
-        whole = np.count_nonzero(legal) == len(legal)
-        hit, slot = (self._rows, chosen) if whole else (np.flatnonzero(legal), chosen[legal])
-        self.kept[hit, slot] = False
-        self.legal[hit, slot] = False
-        self._order[hit, self._n_deleted[hit]] = slot
+        place = self._rows * self._order.shape[1] + self._n_deleted
+        if np.count_nonzero(legal) < len(legal):
+            hit, chosen, place = hit[legal], chosen[legal], place[legal]
+        self.kept.reshape(-1)[hit] = False
+        self.legal.reshape(-1)[hit] = False
+        self._order.reshape(-1)[place] = chosen
         self._n_deleted += legal
-        self._n_legal -= legal
         if rows is None:
             self.steps += 1
             return ~legal

@@ -1,4 +1,4 @@
-"""PMLMVectorEnv: N prompts, one encoder pass a step, one LLM batch for all that end in it."""
+"""PMLMVectorEnv: N prompts, one encoder batch a step, one LLM batch for all that end in it."""
 
 from __future__ import annotations
 
@@ -75,6 +75,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._batch = self.task.batch(num_envs)
         self._draws = _Draws(num_envs, len(self.task.episodes))
+        self._everyone = np.arange(num_envs)
         self._ready = False  # whether every row holds an episode
         self._terminated = np.zeros(num_envs, dtype=np.bool_)
         self._truncated = np.zeros(num_envs, dtype=np.bool_)
@@ -88,7 +89,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode in every env, or in those of ``options["reset_mask"]``."""
-        rows = np.arange(self.num_envs)
+        rows = self._everyone
         if options is not None and "reset_mask" in options:
             mask = np.asarray(options["reset_mask"])
             if mask.dtype != np.bool_ or mask.shape != (self.num_envs,) or not mask.any():
@@ -102,11 +103,10 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         self._ready = self._ready or bool((self._batch.episodes >= 0).all())
         if not self._ready:
             raise gym.error.ResetNeeded("the first reset() must be of every env: leave out options['reset_mask']")
-        observation, _ = self._observe()
-        return observation, self._infos(rows)
+        return self._observe(), self._infos(rows)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
-        """Delete one word in each env, reset those that the autoreset mode resets, encode all, once.
+        """Delete one word in each env, and reset those that the autoreset mode resets.
 
         Raises:
             gymnasium.error.ResetNeeded: ``reset`` has not been called.
@@ -115,30 +115,31 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             raise gym.error.ResetNeeded("call reset() before step(): there is no episode under way")
         slots = actions.cpu().numpy() if isinstance(actions, torch.Tensor) else actions
         resting = self._terminated | self._truncated
-        awake = ~resting if resting.any() else None
+        awake = ~resting if np.count_nonzero(resting) else None
         invalid = self._batch.delete(slots, awake)
         ended = self._batch.done
         if awake is not None:
             ended &= awake
-        rows = np.flatnonzero(ended)
         rewards = np.zeros(self.num_envs)
         final: dict[str, Any] = {}
+        rows = ended.nonzero()[0]
         if len(rows):
             rewards[rows], final = self._finish(rows)
         if awake is not None and self.autoreset_mode == AutoresetMode.NEXT_STEP:
-            self._start(np.flatnonzero(resting))
+            self._start(resting.nonzero()[0])
         flags = self._array(rewards), self._array(self._terminated.copy()), self._array(self._truncated.copy())
         if len(rows) and self.autoreset_mode == AutoresetMode.SAME_STEP:
             infos: dict[str, Any] = {"final_info": {**self._infos(rows, invalid), **final}}
-            last = (self._batch.episodes[rows], self._batch.kept[rows], self._batch.legal[rows])
-            self._start(rows)
-            observation, infos["final_obs"] = self._observe(rows, last)
+            infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
+            last = self._observe(rows)
+            for i, row in enumerate(rows.tolist()):
+                infos["final_obs"][row] = {key: value[i] for key, value in last.items()}
             infos["_final_info"], infos["_final_obs"] = ended, ended.copy()
-            infos |= self._infos(np.arange(self.num_envs), invalid, ~ended)
+            self._start(rows)
+            infos |= self._infos(self._everyone, invalid, ~ended)
         else:
-            observation, _ = self._observe()
-            infos = self._infos(np.arange(self.num_envs), invalid, awake) | final
-        return observation, *flags, infos
+            infos = self._infos(self._everyone, invalid, awake) | final
+        return self._observe(), *flags, infos
 
     def render(self) -> tuple[Any, ...] | None:
         """Return what ``PMLMEnv.render`` returns, for each env."""
@@ -181,25 +182,19 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             infos[f"_{key}"] = present
         return outcomes.delta, infos
 
-    def _observe(self, rows: _Rows | None = None, last: Sequence[Any] = ()) -> tuple[dict[str, Any], Any]:
-        """Observe every env, and the states (episodes, kept, legal) that ``rows`` ended in, in one encoder pass."""
-        states: Sequence[Any] = (self._batch.episodes, self._batch.kept, self._batch.legal)
-        if rows is None:
-            return {key: self._array(value) for key, value in self.task.observe(*states).items()}, None
-        states = [np.concatenate(pair) for pair in zip(states, last, strict=True)]
-        both = {key: self._array(value) for key, value in self.task.observe(*states).items()}
-        ended = {key: value[self.num_envs :] for key, value in both.items()}
-        final = np.full(self.num_envs, None, dtype=object)
-        for i, row in enumerate(rows.tolist()):
-            final[row] = {key: value[i] for key, value in ended.items()}
-        return {key: value[: self.num_envs] for key, value in both.items()}, final
+    def _observe(self, rows: _Rows | None = None) -> dict[str, Any]:
+        """Observe ``rows``, or every env."""
+        states = self._batch.episodes, self._batch.kept, self._batch.legal
+        if rows is not None and len(rows) < self.num_envs:
+            states = tuple(state[rows] for state in states)  # type: ignore[assignment]
+        return {key: self._array(value) for key, value in self.task.observe(*states).items()}
 
     def _infos(
         self, rows: _Rows, invalid: npt.NDArray[np.bool_] | None = None, acted: npt.NDArray[np.bool_] | None = None
     ) -> dict[str, Any]:
         """Infos of ``rows``; of those that ``acted`` (by default all of them) whether the action was invalid."""
         mask, episodes = self._batch.legal.astype(np.int8), self._batch.episodes.copy()
-        present = np.ones(self.num_envs, dtype=np.bool_)
+        present = self._everyone >= 0
         if len(rows) < self.num_envs:
             present[:] = False
             present[rows] = True
@@ -207,7 +202,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         infos = {"action_mask": mask, "_action_mask": present, "episode": episodes, "_episode": present.copy()}
         if invalid is not None:
             acted = present.copy() if acted is None else acted.copy()
-            if acted.any():
+            if np.count_nonzero(acted):
                 infos |= {"invalid_action": invalid & acted, "_invalid_action": acted}
         return infos
 

@@ -21,10 +21,10 @@ class HashedEncoder:
 
     device = torch.device("cpu")
 
-    def __init__(self, hidden_size: int = 64) -> None:
+    def __init__(self, hidden_size: int = 32) -> None:
         """Begin with an empty vocabulary; word 0 is no word."""
         self.hidden_size = hidden_size
-        self._table = torch.zeros(1, hidden_size)
+        self._table = np.zeros((1, hidden_size), dtype=np.float32)
         self._ids: dict[str, int] = {}
         self._prompts: dict[int, tuple[Sequence[str], npt.NDArray[np.int64]]] = {}
 
@@ -33,17 +33,19 @@ class HashedEncoder:
         ids = np.zeros(kept.shape, dtype=np.int64)
         for row, prompt in enumerate(words):
             known = self._prompts.get(id(prompt))
-            if known is None:  # the prompt is kept with its numbers, so that its id stays its own
-                known = self._prompts[id(prompt)] = (prompt, np.array([self._number(word) for word in prompt]))
+            if known is None or known[0] is not prompt:  # ids are not those of another process
+                known = (prompt, np.array([self._number(word) for word in prompt], dtype=np.int64))
+                if isinstance(prompt, tuple):  # kept with its numbers, so that its id stays its own
+                    self._prompts[id(prompt)] = known
             ids[row, : len(prompt)] = known[1]
         ids *= kept
-        return torch.nn.functional.embedding(torch.from_numpy(ids), self._table)
+        return torch.from_numpy(np.take(self._table, ids, axis=0))
 
     def _number(self, word: str) -> int:
         core = letters(word)
         if core not in self._ids:
             vector = np.random.default_rng(seed_of(core)).normal(0, self.hidden_size**-0.5, self.hidden_size)
-            self._table = torch.cat([self._table, torch.from_numpy(vector).float()[None]])
+            self._table = np.vstack([self._table, vector.astype(np.float32)])
             self._ids[core] = len(self._ids) + 1
         return self._ids[core]
 

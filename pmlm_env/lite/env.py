@@ -32,7 +32,7 @@ class PMLMLiteEnv(PMLMEnv):
     ``Discrete(max_words)``, as in ``PMLM-v0``.
 
     ## Observation Space
-    As in ``PMLM-v0``: embeddings of 64 numbers, the same for a word wherever it stands; a patient vector of 128. With
+    As in ``PMLM-v0``: embeddings of 32 numbers, the same for a word wherever it stands; a patient vector of 128. With
     ``observation="index"``: ``episode``, ``kept`` and ``action_mask``.
 
     ## Starting State
