@@ -97,8 +97,16 @@ class EditBatch:
         Returns:
             Which deletions were illegal (padding, already deleted, protected, no budget), bool (N,): such a one
             changes no word and still uses up a step.
+
+        Raises:
+            ValueError: ``slots`` are not N whole numbers.
         """
-        chosen = np.asarray(slots, dtype=np.int64)
+        chosen = np.asarray(slots)
+        if chosen.shape != self.steps.shape or chosen.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions must be {len(self.steps)} whole numbers, one a prompt, not {chosen.dtype} of shape {chosen.shape}"
+            )
+        chosen = chosen.astype(np.int64, copy=False)
         # Flat indices, and counts instead of any(): this runs once a step for every env, and numpy's cost is calls.
         barred = (chosen.view(np.uint64) >= self.max_words) | (self.steps >= self.n_edits)  # below 0 wraps to far above
         if np.count_nonzero(barred):

@@ -111,8 +111,7 @@ class EditTask:
         if options is None or "episode" not in options:
             return None
         index = np.asarray(options["episode"])
-        wrong = index[(index < 0) | (index >= len(self.episodes))]
-        if not np.issubdtype(index.dtype, np.integer) or wrong.size:
+        if index.dtype.kind not in "iu" or ((index < 0) | (index >= len(self.episodes))).any():
             raise ValueError(
                 f"options['episode'] is {options['episode']!r}: there are episodes 0 to {len(self.episodes) - 1}"
             )

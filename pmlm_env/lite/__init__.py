@@ -6,5 +6,6 @@ from pmlm_env.lite.encoder import HashedEncoder
 from pmlm_env.lite.env import PMLMLiteEnv, PMLMLiteVectorEnv
 from pmlm_env.lite.episodes import lite_episodes
 from pmlm_env.lite.reward import LiteReward, Optimum
+from pmlm_env.lite.rules import CONDITIONS
 
-__all__ = ["HashedEncoder", "LiteReward", "Optimum", "PMLMLiteEnv", "PMLMLiteVectorEnv", "lite_episodes"]
+__all__ = ["CONDITIONS", "HashedEncoder", "LiteReward", "Optimum", "PMLMLiteEnv", "PMLMLiteVectorEnv", "lite_episodes"]
