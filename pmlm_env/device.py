@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
+
+# Ask the driver, not the CUDA runtime, whether there is a GPU: the runtime would break workers that are forked later.
+os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -104,7 +104,7 @@ class EditBatch:
         chosen = np.asarray(slots)
         if chosen.shape != self.steps.shape or chosen.dtype.kind not in "iu":
             raise ValueError(
-                f"actions must be {len(self.steps)} whole numbers, one a prompt, not {chosen.dtype} of shape {chosen.shape}"
+                f"actions must be {len(self.steps)} whole numbers, one a prompt: not {chosen.dtype}, {chosen.shape}"
             )
         chosen = chosen.astype(np.int64, copy=False)
         # Flat indices, and counts instead of any(): this runs once a step for every env, and numpy's cost is calls.

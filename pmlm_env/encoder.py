@@ -6,15 +6,17 @@ import time
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from itertools import chain, compress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmlm_env.device import choose_device
 from pmlm_env.models import resolve
+
+if TYPE_CHECKING:  # importing transformers takes seconds, which those who need no weights are spared
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: Most chunks in one forward pass, so that memory stays bounded whatever the batch.
 _MAX_CHUNKS = 256
@@ -37,6 +39,8 @@ class WordEncoder:
 
     def __init__(self, model: str = "minilm", device: str = "auto") -> None:
         """Read the model's configuration; its weights come later."""
+        from transformers import AutoConfig
+
         self.model_name = model
         self.device = choose_device(device)
         self._path = resolve(model)
@@ -50,6 +54,8 @@ class WordEncoder:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer
+
         return AutoTokenizer.from_pretrained(self._path, use_fast=True, add_prefix_space=True)
 
     @cached_property
@@ -147,6 +153,8 @@ class WordEncoder:
 @lru_cache(maxsize=4)
 def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> PreTrainedModel:
     """Load a frozen encoder, once a process: its first ``num_layers`` layers, or all."""
+    from transformers import AutoModel
+
     model = AutoModel.from_pretrained(path, dtype=torch.float32)
     if num_layers is not None:
         layers = model.encoder.layer

@@ -35,25 +35,26 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``action_mask`` | (max_words,), int8 | 1 where a deletion is legal |
 
     Embeddings are contextual, sub-word pieces averaged per word, and encoded anew after each deletion.
-    With ``observation="index"``: ``episode`` (index), ``kept`` (max_words,) int8 and ``action_mask``, for replay
-    buffers that embed later.
+    With ``observation="index"``: ``episode`` (index), ``kept`` (max_words,) int8 and ``action_mask``, a few hundred
+    bytes for replay buffers; ``env.unwrapped.task.embed(episode, kept)`` turns them into the same embeddings later.
 
     ## Starting State
     A patient drawn by the seeded generator, or ``reset(options={"episode": index})``, with her whole prompt. The
-    language model is not called in ``reset``.
+    language model is not called in ``reset``; the initial prompt is sent once, when her first episode ends.
 
     ## Rewards
     0 until the last step; then BERTScore F1 of the reply to the refined prompt, minus F1 of the reply to the initial
     prompt, both against the doctor's reply (Eq. 9).
 
     ## Episode End
-    ``terminated`` after ``n_edits`` steps, or when no word is left that may go. ``truncated`` only where the language
-    model's reply could not be had: the reward is 0, ``info["llm_error"]`` says why, and the episode teaches nothing.
+    ``terminated`` after ``n_edits`` steps, or when no word is left that may go; with ``n_edits=0`` after one step
+    that deletes nothing. ``truncated`` only where the language model's reply could not be had: the reward is 0,
+    ``info["llm_error"]`` says why, and the episode teaches nothing.
 
     ## Information
     ``action_mask`` and ``episode`` (its index) always, ``invalid_action`` after a step. At the end also ``prompt``,
     ``reply``, ``initial_reply``, ``reference``, ``score``, ``initial_score``, ``deleted`` (slots in order) and
-    ``llm_calls`` (made for this episode).
+    ``llm_calls`` (made for this episode). The legal actions also come as ``action_masks()``, bool, for sb3-contrib.
 
     ## Arguments
     Every argument is a name, a number or a path, so that specs serialize; ``episodes``, ``encoder`` and ``reward``
@@ -72,8 +73,12 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``n_edits`` | 10 | deletions per episode |
     | ``max_words`` | the set's longest prompt | number of slots |
     | ``observation`` | ``"embeddings"`` | or ``"index"`` |
-    | ``protect`` | ``()`` | roles whose words may not go: ``background``, ``self``, ``peer``, ``instruction`` |
+    | ``protect`` | ``()`` | kept: ``background``, ``self``, ``peer``, ``instruction``, ``digits``, ``negations`` |
     | ``device`` | ``"auto"`` | ``auto``, ``cpu``, ``cuda`` |
+    | ``render_mode`` | None | ``ansi`` (text) or ``rgb_array`` (a picture): deleted words struck out, the reply, F1 |
+
+    ``protect`` names roles and kinds of words: ``digits`` are words with a digit in them, ``negations`` the English
+    no, not, without, denies and the like.
 
     ## References
     R. Shi et al., "From General to Specific: Tailoring Large Language Models for Personalized Healthcare",

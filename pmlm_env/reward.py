@@ -6,18 +6,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pmlm_env.device import choose_device
 from pmlm_env.encoder import load_bert
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm.base import LLM, LLMError
 from pmlm_env.models import resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 #: Texts of like length in one forward pass: with more of them, a CPU spends more on padding than it saves on calls.
 _BATCH = 32
@@ -65,6 +67,8 @@ class BertScorer:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
+        from transformers import AutoTokenizer
+
         return AutoTokenizer.from_pretrained(self._path)
 
     @cached_property

@@ -210,7 +210,8 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         """Turn an array or tensor into what ``array_type`` asks for."""
         if self.array_type == "numpy":
             return values.cpu().numpy() if isinstance(values, torch.Tensor) else values
-        return torch.as_tensor(values, device=self.task.encoder.device)
+        values = torch.as_tensor(values, device=self.task.encoder.device)
+        return values.float() if values.dtype == torch.float64 else values  # rewards, as torch's libraries want them
 
 
 class _Draws:

@@ -26,6 +26,9 @@ class RLlibObservation(
 ):
     """Observations as RLlib's ``ActionMaskingTorchRLModule`` takes them: a flat vector beside a mask.
 
+    ``ray.tune.register_env("pmlm", lambda config: RLlibObservation(gym.make("PMLM-v0", **config)))`` gives RLlib a name
+    for it.
+
     | key | shape, dtype | meaning |
     |---|---|---|
     | ``observations`` | (max_words * hidden + 128,), float32 | ``embeddings``, slot after slot, then ``patient`` |

@@ -118,7 +118,8 @@ def test_torch_tensors_hold_the_same_numbers() -> None:
             np.testing.assert_array_equal(a[key], b[key].numpy())
         slots = np.array([np.flatnonzero(row)[0] for row in a["action_mask"]])
         (a, reward_a, *_), (b, reward_b, terminated, *_) = as_numpy.step(slots), as_torch.step(torch.from_numpy(slots))
-        np.testing.assert_array_equal(reward_a, reward_b.numpy())
+        np.testing.assert_allclose(reward_a, reward_b.numpy())
+        assert reward_b.dtype == torch.float32
         assert terminated.dtype == torch.bool
 
 

@@ -44,9 +44,14 @@ class LocalLLM:
         self.model_name = model
         self.max_new_tokens = max_new_tokens
         self.device = choose_device(device)
-        self.dtype = dtype or llm_dtype(self.device)
+        self._dtype = dtype
         self.batch_size = batch_size
         self._path = resolve(model)
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Number format; found out late, for the question starts CUDA, and workers may yet be forked."""
+        return self._dtype or llm_dtype(self.device)
 
     @property
     def identity(self) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -32,6 +34,17 @@ def _by_hand(words: list[str]) -> torch.Tensor:
     return torch.stack([states[pieces].mean(dim=0) for pieces in rows])
 
 
+@contextmanager
+def _rows_run(encoder: WordEncoder) -> Iterator[list[int]]:
+    """How many rows each of BERT's forward passes has."""
+    rows: list[int] = []
+    watch = encoder._bert.register_forward_pre_hook(
+        lambda _, __, inputs: rows.append(len(inputs["input_ids"])), with_kwargs=True
+    )
+    yield rows
+    watch.remove()
+
+
 def test_embeddings_are_the_mean_of_each_words_pieces(encoder: WordEncoder) -> None:
     ours = encoder.encode([WORDS], np.ones((1, len(WORDS)), dtype=bool))[0]
     torch.testing.assert_close(ours, _by_hand(WORDS), atol=2e-5, rtol=1e-4)
@@ -56,6 +69,27 @@ def test_neither_the_batch_nor_padding_nor_repetition_matters(encoder: WordEncod
         torch.testing.assert_close(together[row, : len(prompt)], _by_hand(prompt), atol=2e-5, rtol=1e-4)
 
 
+def test_a_batch_that_repeats_itself_runs_bert_on_the_distinct_prompts_only(encoder: WordEncoder) -> None:
+    kept = np.ones((8, len(WORDS)), dtype=bool)
+    kept[2:4, 0] = False  # two rows that lost the same word, beside six that lost none
+    with _rows_run(encoder) as rows:
+        encoder.encode([WORDS] * 8, kept)
+    assert rows == [2]
+
+
+def test_a_batch_too_large_for_one_pass_is_parted_without_a_trace(
+    encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [WORDS[:n] for n in range(1, 6)]
+    kept = np.arange(5) <= np.arange(5)[:, None]
+    at_once = encoder.encode(prompts, kept)
+    monkeypatch.setattr("pmlm_env.encoder._MAX_CHUNKS", 2)
+    with _rows_run(encoder) as rows:
+        in_parts = encoder.encode(prompts, kept)
+    assert rows == [2, 2, 1]
+    torch.testing.assert_close(in_parts, at_once, atol=2e-5, rtol=1e-4)
+
+
 def test_long_prompts_are_encoded_in_chunks_and_no_word_is_lost(encoder: WordEncoder) -> None:
     words = [f"word{i}" for i in range(600)]
     ours = encoder.encode([words], np.ones((1, 600), dtype=bool))[0]
@@ -76,6 +110,7 @@ def test_a_word_longer_than_the_whole_input_is_encoded_too(encoder: WordEncoder)
 def test_a_prompt_without_words_has_no_embeddings(encoder: WordEncoder) -> None:
     kept = np.array([[False, False], [True, True]])
     assert not encoder.encode([["a", "b"], ["a", "b"]], kept)[0].any()
+    assert not encoder.encode([["a", "b"]], kept[:1]).any()
 
 
 def test_weights_do_not_travel_in_a_pickle(encoder: WordEncoder) -> None:

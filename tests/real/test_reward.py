@@ -34,6 +34,24 @@ def test_it_is_bert_scores_own_number() -> None:
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
 
 
+def test_many_pairs_of_many_lengths_are_bert_scores_own_numbers_too() -> None:
+    replies = [" ".join(REFERENCES[i % 4].split()[: 1 + i % 7]) + f" {i}" for i in range(70)]
+    references = [f"{i}. " + REFERENCES[i % 5] * (1 + i % 3) for i in range(70)]
+    ours = BertScorer("minilm", device="cpu").score(replies, references).f1
+    theirs = BERTScorer(model_type=resolve("minilm"), num_layers=5, device="cpu").score(replies, references)[2]
+    np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
+
+
+def test_a_reference_is_embedded_once_and_holds_no_more_memory_than_it_needs() -> None:
+    scorer = BertScorer("minilm", device="cpu")
+    scorer.score(REPLIES, REFERENCES)
+    kept = dict(scorer._references)
+    scorer.score(REPLIES[:2], REFERENCES[:2])
+    for text, vectors in scorer._references.items():
+        assert vectors is kept[text]
+        assert vectors.untyped_storage().nbytes() == vectors.nbytes
+
+
 def test_a_reference_already_seen_gives_the_same_score() -> None:
     scorer = BertScorer("minilm", device="cpu")
     first = scorer.score(REPLIES[:2], REFERENCES[:2]).f1
@@ -41,10 +59,10 @@ def test_a_reference_already_seen_gives_the_same_score() -> None:
     np.testing.assert_allclose(again.numpy(), first[1:].numpy(), atol=1e-6)
 
 
-def test_an_empty_reply_scores_nothing_and_the_reply_itself_everything() -> None:
-    f1 = BertScorer("minilm", device="cpu").score(["", REFERENCES[0]], [REFERENCES[0]] * 2).f1
-    assert f1[0] == 0.0
-    assert f1[1].item() == pytest.approx(1.0, abs=1e-6)
+def test_an_empty_text_scores_nothing_and_the_reference_itself_everything() -> None:
+    f1 = BertScorer("minilm", device="cpu").score(["", "x", REFERENCES[0]], [REFERENCES[0], "", REFERENCES[0]]).f1
+    assert f1[:2].tolist() == [0.0, 0.0]
+    assert f1[2].item() == pytest.approx(1.0, abs=1e-6)
 
 
 def test_a_layer_that_does_not_exist_is_an_error() -> None:
