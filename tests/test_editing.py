@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pmlm_env import Episode, EpisodeSet
 from pmlm_env.editing import EditBatch
 from tests.standins import make_episodes
 
@@ -105,3 +108,62 @@ def test_any_actions_leave_a_subsequence_of_the_words(actions: list[int]) -> Non
             legal.append(slot)
     assert batch.deleted([0]) == [tuple(legal)]
     assert batch.prompts([0])[0].split() == [WORDS[slot] for slot in expected]
+
+
+def _episode(*words: str, role: str = "instruction") -> Episode:
+    roles: Any = (role,) * len(words)
+    return Episode("P0", "train", words, roles, np.zeros(2, np.float32), "x", "", "", ())
+
+
+@pytest.mark.parametrize(
+    ("protect", "kept"),
+    [
+        (("digits",), "3 of 10, B12"),
+        (("negations",), "No not without, doesn't denies"),
+        (("digits", "negations"), "3 of 10, No not without, doesn't denies B12"),
+        ("digits", "3 of 10, B12"),
+    ],
+)
+def test_digits_and_negations_can_be_protected(protect: Any, kept: str) -> None:
+    episodes = EpisodeSet([_episode(*"3 of 10, had No pain not now, without, nothing doesn't denies B12".split())])
+    batch = EditBatch(episodes, 1, 20, 20, protect)
+    batch.load([0], [0])
+    batch_words = episodes[0].words
+    expected = [word in kept.split() and word != "of" for word in batch_words]
+    assert (~batch.legal[0, : len(batch_words)]).tolist() == expected
+
+
+@pytest.mark.parametrize("wrong", [("instructions",), "numbers", ("digits", "verbs")])
+def test_a_name_that_protects_nothing_known_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"protect names '.*': use some of .*'digits', 'negations'"):
+        EditBatch(make_episodes(1), 1, 12, 3, wrong)
+
+
+def test_a_prompt_with_no_word_that_may_go_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"patient P0: protect=.* leaves no word"):
+        EditBatch(EpisodeSet([_episode("1", "2")]), 1, 2, 1, ("digits",))
+
+
+@pytest.mark.parametrize("wrong", [[1], [1, 2, 3], [[1, 2]], [0.5, 1.0], ["a", "b"]])
+def test_actions_of_the_wrong_number_or_kind_are_refused_and_cost_nothing(wrong: Any) -> None:
+    batch = _batch(n=2)
+    with pytest.raises(ValueError, match="actions must be 2 whole numbers"):
+        batch.delete(wrong)
+    assert batch.steps.tolist() == [0, 0]
+
+
+def test_a_prompt_of_one_word_can_be_emptied() -> None:
+    batch = EditBatch(EpisodeSet([_episode("one")]), 1, 3, 5)
+    batch.load([0], [0])
+    assert batch.delete([0]).tolist() == [False]
+    assert batch.done[0]
+    assert list(batch.prompts([0])) == [""]
+
+
+def test_prompts_are_a_sequence_of_texts() -> None:
+    batch = _batch(n=3)
+    batch.delete([0, 1, 2])
+    prompts = batch.prompts([0, 2])
+    assert len(prompts) == 2
+    assert list(prompts) == prompts[:] == [prompts[0], prompts[-1]]
+    assert prompts[0].split() == list(WORDS[1:])

@@ -10,7 +10,6 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from pmlm_env import EpisodeSet, PMLMEnv, PMLMVectorEnv
-from pmlm_env.reward import Outcomes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 
@@ -61,6 +60,54 @@ def test_step_by_step_it_is_gymnasiums_sync_vector_env(mode: AutoresetMode, obse
             _assert_same(a, b, f"step {step} {part}")
         ends += int((other[2] | other[3]).sum())
     assert ends > 20
+
+
+def test_patients_are_drawn_as_by_scalar_envs_however_long_it_runs() -> None:
+    task = _task(n_edits=1, observation="index")
+    ours = PMLMVectorEnv(3, **task)
+    theirs = SyncVectorEnv([lambda: PMLMEnv(**task)] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    drawn = []
+    for env in (ours, theirs):
+        env.reset(seed=9)
+        drawn.append([env.step(np.zeros(3, dtype=np.int64))[-1]["episode"].tolist() for _ in range(100)])
+    assert drawn[0] == drawn[1]
+
+
+def test_only_the_rows_that_are_reset_are_seeded() -> None:
+    task = _task(observation="index")
+    ours = PMLMVectorEnv(3, autoreset_mode="Disabled", **task)
+    theirs = SyncVectorEnv([lambda: PMLMEnv(**task)] * 3, autoreset_mode=AutoresetMode.DISABLED)
+    for env in (ours, theirs):
+        env.reset(seed=0)
+        env.reset(seed=[7, None, 8], options={"reset_mask": np.array([False, True, True])})
+    for _ in range(5):
+        _assert_same(ours.reset()[1], theirs.reset()[1])
+
+
+def test_the_first_reset_must_be_of_every_env() -> None:
+    env = PMLMVectorEnv(2, **_task())
+    with pytest.raises(gym.error.ResetNeeded, match="of every env"):
+        env.reset(options={"reset_mask": np.array([True, False])})
+    with pytest.raises(gym.error.ResetNeeded, match=r"call reset\(\) before step"):
+        env.step([0, 0])
+
+
+@pytest.mark.parametrize("mode", ["ansi", "rgb_array"])
+def test_it_renders_each_env_as_the_scalar_env_does(mode: str) -> None:
+    task = _task(reward=MarkedWordsReward(make_episodes()), n_edits=2, render_mode=mode)
+    ours = PMLMVectorEnv(2, autoreset_mode="Disabled", **task)
+    envs = [PMLMEnv(**task) for _ in range(2)]
+    ours.reset(options={"episode": np.array([1, 3])})
+    for env, index in zip(envs, (1, 3), strict=True):
+        env.reset(options={"episode": index})
+    for slot in (4, 5):
+        ours.step([slot, slot])
+        for env in envs:
+            env.step(np.int64(slot))
+        frames = ours.render()
+        assert frames is not None
+        for frame, env in zip(frames, envs, strict=True):
+            np.testing.assert_array_equal(frame, env.render())
 
 
 def test_some_rows_can_be_reset_alone() -> None:
