@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from bert_score import BERTScorer
-from gymnasium.utils.env_checker import check_env
 
 import pmlm_env
 from pmlm_env.encoder import WordEncoder
@@ -57,12 +55,6 @@ def test_it_plays_an_episode_and_the_reward_is_bert_scores() -> None:
     assert reward == pytest.approx(float(f1[0] - f1[1]), abs=1e-5)
     assert info["score"] == pytest.approx(float(f1[0]), abs=1e-5)
     assert info["initial_score"] == pytest.approx(float(f1[1]), abs=1e-5)
-
-
-def test_check_env_has_nothing_to_say() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(gym.make("PMLM-v0").unwrapped, skip_render_check=True)
 
 
 def test_it_is_found_by_module_and_name_in_a_fresh_process() -> None:
