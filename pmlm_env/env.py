@@ -52,7 +52,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     ``info["llm_error"]`` says why, and the episode teaches nothing.
 
     ## Information
-    ``action_mask`` and ``episode`` (its index) always, ``invalid_action`` after a step. At the end also ``prompt``,
+    ``action_mask`` and ``episode_index`` always, ``invalid_action`` after a step. At the end also ``prompt``,
     ``reply``, ``initial_reply``, ``reference``, ``score``, ``initial_score``, ``deleted`` (slots in order) and
     ``llm_calls`` (made for this episode). The legal actions also come as ``action_masks()``, bool, for sb3-contrib.
 
@@ -161,7 +161,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     def _info(self, **more: Any) -> dict[str, Any]:
         return {
             "action_mask": self._batch.legal[0].astype(np.int8),
-            "episode": int(self._batch.episodes[0]),
+            "episode_index": int(self._batch.episodes[0]),  # "episode" is what monitors call their statistics
             **more,
         }
 

@@ -132,8 +132,8 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             infos: dict[str, Any] = {"final_info": {**self._infos(rows, invalid), **final}}
             infos["final_obs"] = np.full(self.num_envs, None, dtype=object)
             last = self._observe(rows)
-            for i, row in enumerate(rows.tolist()):
-                infos["final_obs"][row] = {key: value[i] for key, value in last.items()}
+            for row, values in zip(rows.tolist(), zip(*last.values(), strict=True), strict=True):
+                infos["final_obs"][row] = dict(zip(last, values, strict=True))
             infos["_final_info"], infos["_final_obs"] = ended, ended.copy()
             self._start(rows)
             infos |= self._infos(self._everyone, invalid, ~ended)
@@ -199,7 +199,8 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             present[:] = False
             present[rows] = True
             mask[~present], episodes[~present] = 0, 0
-        infos = {"action_mask": mask, "_action_mask": present, "episode": episodes, "_episode": present.copy()}
+        infos = {"action_mask": mask, "_action_mask": present}
+        infos |= {"episode_index": episodes, "_episode_index": present.copy()}
         if invalid is not None:
             acted = present.copy() if acted is None else acted.copy()
             if np.count_nonzero(acted):

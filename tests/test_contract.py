@@ -175,3 +175,14 @@ def test_videos_can_be_recorded_from_it() -> None:
     frames = env.render()
     assert len(frames) == 1 + 3
     assert len({frame.shape for frame in frames}) == 1
+
+
+def test_gymnasiums_statistics_of_episodes_go_with_it() -> None:
+    env = gym.wrappers.RecordEpisodeStatistics(gym.make("PMLMLite-v0", n_edits=2))
+    trace = _play(env, seed=0, episodes=1)
+    assert trace[-2][-1]["episode"]["r"] == pytest.approx(trace[-2][1])
+    vector = gym.wrappers.vector.RecordEpisodeStatistics(gym.make_vec("PMLMLite-v0", num_envs=2, n_edits=2))
+    vector.reset(seed=0)
+    for slot in (0, 1):
+        *_, infos = vector.step(np.array([slot, slot]))
+    assert infos["episode"]["l"].tolist() == [2, 2]

@@ -30,7 +30,7 @@ def test_check_env_has_nothing_to_say(observation: str) -> None:
 def test_reward_comes_at_the_last_step_alone() -> None:
     env = _env()
     _, info = env.reset(seed=0)
-    marked = [slot for slot, word in enumerate(env.task.episodes[info["episode"]].words) if "*" in word]
+    marked = [slot for slot, word in enumerate(env.task.episodes[info["episode_index"]].words) if "*" in word]
     rewards = []
     for slot in marked:
         _, reward, terminated, truncated, info = env.step(np.int64(slot))
@@ -48,10 +48,10 @@ def test_the_last_info_tells_the_whole_story() -> None:
     for slot in range(3):
         info = env.step(np.int64(slot))[-1]
     assert set(info) == {
-        "action_mask", "episode", "invalid_action", "prompt", "reply", "initial_reply", "reference", "score",
+        "action_mask", "episode_index", "invalid_action", "prompt", "reply", "initial_reply", "reference", "score",
         "initial_score", "deleted", "llm_calls",
     }  # fmt: skip
-    assert info["prompt"].split() == list(env.task.episodes[info["episode"]].words[3:])
+    assert info["prompt"].split() == list(env.task.episodes[info["episode_index"]].words[3:])
 
 
 def test_embeddings_are_zero_exactly_where_no_word_is_left() -> None:
@@ -97,7 +97,7 @@ def test_reset_never_asks_the_llm() -> None:
 
 def test_the_option_picks_the_episode() -> None:
     env = _env()
-    assert [env.reset(options={"episode": i})[1]["episode"] for i in (4, 0, 5)] == [4, 0, 5]
+    assert [env.reset(options={"episode": i})[1]["episode_index"] for i in (4, 0, 5)] == [4, 0, 5]
     with pytest.raises(ValueError, match="there are episodes 0 to 5"):
         env.reset(options={"episode": 6})
 
@@ -106,8 +106,8 @@ def test_the_same_seed_draws_the_same_patients() -> None:
     drawn = []
     for _ in range(2):
         env = _env()
-        first = env.reset(seed=7)[1]["episode"]
-        drawn.append([first, *(env.reset()[1]["episode"] for _ in range(20))])
+        first = env.reset(seed=7)[1]["episode_index"]
+        drawn.append([first, *(env.reset()[1]["episode_index"] for _ in range(20))])
     assert drawn[0] == drawn[1]
     assert len(set(drawn[0])) > 3
 
@@ -155,7 +155,7 @@ def test_it_pickles_in_the_middle_of_an_episode() -> None:
 def test_ansi_strikes_out_what_is_deleted_and_tells_the_score() -> None:
     env = _env(render_mode="ansi", n_edits=1)
     _, info = env.reset(seed=0)
-    word = env.task.episodes[info["episode"]].words[2]
+    word = env.task.episodes[info["episode_index"]].words[2]
     env.step(np.int64(2))
     shown = env.render()
     assert shown is not None

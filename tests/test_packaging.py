@@ -1,9 +1,19 @@
 from __future__ import annotations
 
 import configparser
+import sys
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
 import pmlm_env
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,3 +43,40 @@ def test_every_data_file_goes_into_the_wheel() -> None:
 def test_there_is_one_version() -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'version = "{pmlm_env.__version__}"' in text
+
+
+def test_the_oldest_environment_has_the_lowest_versions_admitted() -> None:
+    lowest: dict[str, Version] = {}
+    for requirement in _requirements(without=("dev",), python="3.11"):
+        (lower,) = (part.version for part in requirement.specifier if part.operator == ">=")
+        lowest[canonicalize_name(requirement.name)] = Version(lower)
+    lowest["torch"] = _pins("constraints.txt")["torch"]  # constraints-oldest.txt says why
+    pins = _pins("constraints-oldest.txt")
+    assert {name: pins.get(name) for name in lowest} == lowest
+
+
+def test_the_usual_environment_is_within_the_ranges() -> None:
+    pins = _pins("constraints.txt")
+    for requirement in _requirements(without=("rllib",)):
+        assert pins[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def _requirements(without: tuple[str, ...], python: str | None = None) -> list[Requirement]:
+    """What pyproject.toml asks for, but for some extras, under the Python that runs or another."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lines = project["dependencies"] + [line for name in extras if name not in without for line in extras[name]]
+    requirements = [each for each in map(Requirement, lines) if each.name != project["name"]]
+    return _that_apply(requirements, python)
+
+
+def _pins(file: str) -> dict[str, Version]:
+    """What a constraints file pins under the Python that runs."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    requirements = _that_apply([Requirement(line) for line in lines if line and not line.startswith("#")])
+    return {canonicalize_name(each.name): Version(str(each.specifier).removeprefix("==")) for each in requirements}
+
+
+def _that_apply(requirements: list[Requirement], python: str | None = None) -> list[Requirement]:
+    environment = {"python_version": python} if python else None
+    return [each for each in requirements if each.marker is None or each.marker.evaluate(environment)]

@@ -69,7 +69,7 @@ def test_patients_are_drawn_as_by_scalar_envs_however_long_it_runs() -> None:
     drawn = []
     for env in (ours, theirs):
         env.reset(seed=9)
-        drawn.append([env.step(np.zeros(3, dtype=np.int64))[-1]["episode"].tolist() for _ in range(100)])
+        drawn.append([env.step(np.zeros(3, dtype=np.int64))[-1]["episode_index"].tolist() for _ in range(100)])
     assert drawn[0] == drawn[1]
 
 
@@ -201,4 +201,4 @@ def test_a_mask_of_the_wrong_form_is_refused() -> None:
 def test_an_episode_set_of_one_serves_any_number_of_rows() -> None:
     env = PMLMVectorEnv(4, **_task(episodes=EpisodeSet(make_episodes(1))))
     _, info = env.reset(seed=0)
-    assert info["episode"].tolist() == [0] * 4
+    assert info["episode_index"].tolist() == [0] * 4

@@ -140,7 +140,7 @@ def test_each_worker_loads_its_own_models_and_agrees_with_this_process() -> None
     workers = _vector(2, "async", "PMLM-v0", options, **task)
     try:
         observation, info = workers.reset(options={"episode": 3})
-        assert info["episode"].tolist() == [3, 3]
+        assert info["episode_index"].tolist() == [3, 3]
         _, rewards, terminated, _, info = workers.step(np.array([4, 4]))
     finally:
         workers.close()

@@ -70,7 +70,7 @@ def test_the_vector_env_is_eight_scalar_envs_action_for_action() -> None:
     for row, env in enumerate(envs):
         alone, alone_info = env.reset(seed=5 + row)
         np.testing.assert_allclose(observation["embeddings"][row], alone["embeddings"], atol=1e-5)
-        assert info["episode"][row] == alone_info["episode"]
+        assert info["episode_index"][row] == alone_info["episode_index"]
     rng = np.random.default_rng(0)
     for _ in range(3):
         slots = np.array([rng.choice(np.flatnonzero(mask)) for mask in observation["action_mask"]])
