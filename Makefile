@@ -3,19 +3,23 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# The same with the lowest versions we admit, and with RLlib, which wants an older Gymnasium
+OLDEST       := .venv-oldest
+OLDEST_READY := $(OLDEST)/.ready
 
 # Idle OpenMP threads sleep instead of spinning: where cores are shared, spinning takes them from those at work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-oldest lint format clean
 
 help:
-	@echo "make setup   make $(VENV), install everything, get the bundled weights"
-	@echo "make demo    the whole method on a simulated cohort (about ten minutes on two cores)"
-	@echo "make test    the tests"
-	@echo "make lint    ruff and mypy"
-	@echo "make format  let ruff format the code"
-	@echo "make clean   remove $(VENV) and what tools left behind (runs/ stays)"
+	@echo "make setup        make $(VENV), install everything but RLlib, get the bundled weights"
+	@echo "make demo         the whole method on a simulated cohort (about ten minutes on two cores)"
+	@echo "make test         the tests"
+	@echo "make test-oldest  the tests with RLlib and the lowest versions admitted, in $(OLDEST)"
+	@echo "make lint         ruff and mypy"
+	@echo "make format       let ruff format the code"
+	@echo "make clean        remove $(VENV), $(OLDEST) and what tools left behind (runs/ stays)"
 
 setup: $(READY)
 
@@ -26,7 +30,7 @@ $(READY): pyproject.toml setup.cfg constraints.txt
 	@echo "== 2/4 Installing PyTorch (minutes; large where it comes with CUDA)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@echo "== 3/4 Installing this package and what it needs"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,sb3,torchrl,dev]"
 	@echo "== 4/4 Getting the bundled weights (180 MB), checking and unpacking them"
 	@$(BIN)/pmlm models --fetch
 	@touch $(READY)
@@ -38,6 +42,22 @@ demo: $(READY)
 test: $(READY)
 	@echo "== Running the tests"
 	@$(BIN)/python -m pytest
+
+test-oldest: $(OLDEST_READY)
+	@echo "== Running the tests with the lowest versions"
+	@$(OLDEST)/bin/python -m pytest
+
+$(OLDEST_READY): pyproject.toml setup.cfg constraints-oldest.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] == (3, 11) else "The lowest versions are pinned for Python 3.11, this is %d.%d: make test-oldest PYTHON=python3.11" % v[:2])'
+	@echo "== 1/4 Making $(OLDEST) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(OLDEST)
+	@echo "== 2/4 Installing PyTorch (minutes; large where it comes with CUDA)"
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt torch
+	@echo "== 3/4 Installing this package and the lowest versions of what it needs"
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[parquet,sb3,torchrl,rllib,test]"
+	@echo "== 4/4 Getting the bundled weights (180 MB), checking and unpacking them"
+	@$(OLDEST)/bin/pmlm models --fetch
+	@touch $(OLDEST_READY)
 
 lint: $(READY)
 	@echo "== ruff"
@@ -51,4 +71,4 @@ format: $(READY)
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

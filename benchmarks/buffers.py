@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ def index_buffer_mib() -> float:
         The peak of what Python and numpy hold meanwhile, in MiB, the env itself apart. Torch's own memory is not
         traced: that is one minibatch at a time.
     """
-    env = PMLMVecEnv(PMLMLiteVectorEnv(_ENVS, observation="index", max_words=_SLOTS))
+    env: Any = PMLMVecEnv(PMLMLiteVectorEnv(_ENVS, observation="index", max_words=_SLOTS))
     env.seed(0)
     observation = env.reset()
     rng = np.random.default_rng(0)

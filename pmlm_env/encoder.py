@@ -62,7 +62,7 @@ class WordEncoder:
     def _bert(self) -> PreTrainedModel:
         return load_bert(self._path, self.device)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what it returns is learnt from
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
         """Embed the kept words of B prompts.
 
