@@ -1,0 +1,137 @@
+"""Policies whose logits or Q-values are one number a word, from that word's features.
+
+Stable-Baselines3's own heads are linear layers over all features at once: what they learn of a word in slot 7 they do
+not know of the same word in slot 8. These share one head among all words, so that the order of the words, but for what
+their embeddings know of it, plays no part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
+from stable_baselines3.common.policies import BasePolicy, MultiInputActorCriticPolicy
+from stable_baselines3.common.torch_layers import MlpExtractor, create_mlp
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.dqn.policies import MultiInputPolicy, QNetwork
+from torch import nn
+
+from agents.sb3.features import WordFeatures
+
+
+class WordMlpExtractor(MlpExtractor):
+    """Stable-Baselines3's layers between features and heads, with words for what it has vectors for.
+
+    The actor's MLP (``net_arch["pi"]``) is applied to each word's features, the critic's (``net_arch["vf"]``) to the
+    mean over the words that are left. ``feature_dim`` and the latent sizes are those of one word.
+    """
+
+    def __init__(self, features: WordFeatures, policy: Any) -> None:
+        """Make the layers for a policy and its features."""
+        super().__init__(features.width, policy.net_arch, policy.activation_fn, policy.device)
+        self.shape = (features.n_words, features.width)
+
+    def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
+        """Turn (B, W * d) into (B, W, latent_dim_pi)."""
+        return self.policy_net(features.unflatten(1, self.shape))
+
+    def forward_critic(self, features: torch.Tensor) -> torch.Tensor:
+        """Turn (B, W * d) into (B, latent_dim_vf)."""
+        words = features.unflatten(1, self.shape)
+        n_left = words[..., -1:].sum(dim=1)  # the last feature says that there is a word
+        return self.value_net(words.sum(dim=1) / n_left.clamp(min=1))
+
+
+class WordActorCriticPolicy(MultiInputActorCriticPolicy):
+    """For ``PPO`` and ``A2C``, which know no masks: illegal deletions may be drawn, and use up a step.
+
+    Takes what ``MultiInputActorCriticPolicy`` takes; only defaults differ: ``WordFeatures``, ReLU, and
+    ``net_arch={"pi": [], "vf": [64]}``, the hidden layers that turn a word's features into its logit, and the mean of
+    the words' features into the value.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the layers."""
+        super().__init__(*args, **_with_defaults(kwargs))
+
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = _extractor(self)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.action_net = _action_net(self)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+
+class MaskableWordActorCriticPolicy(MaskableMultiInputActorCriticPolicy):
+    """For ``MaskablePPO``: illegal deletions are never drawn, as long as ``predict`` is given ``action_masks``.
+
+    Takes what ``MaskableMultiInputActorCriticPolicy`` takes; its defaults are ``WordActorCriticPolicy``'s.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the layers."""
+        super().__init__(*args, **_with_defaults(kwargs))
+
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = _extractor(self)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        self.action_net = _action_net(self)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+
+class WordQNetwork(QNetwork):
+    """DQN's network with one Q-value a word, from that word's features."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make SB3's network, then put one head for each word where it has one for all."""
+        super().__init__(*args, **kwargs)
+        features = _word_features(self.features_extractor)
+        head = create_mlp(features.width, 1, self.net_arch, self.activation_fn)
+        self.q_net = nn.Sequential(nn.Unflatten(1, (features.n_words, features.width)), *head, nn.Flatten())
+
+
+class WordDQNPolicy(MultiInputPolicy):
+    """For ``DQN``, which knows no masks.
+
+    Takes what DQN's ``MultiInputPolicy`` takes; only defaults differ: ``WordFeatures``, and ``net_arch=[]``, the hidden
+    layers that turn a word's features into its Q-value.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the network and its target."""
+        super().__init__(*args, **{"features_extractor_class": WordFeatures, "net_arch": [], **kwargs})
+
+    def make_q_net(self) -> WordQNetwork:
+        """Make the network, or its target, each with a features extractor of its own (a hook of SB3's)."""
+        return WordQNetwork(**self._update_features_extractor(self.net_args, features_extractor=None)).to(self.device)
+
+
+def _with_defaults(kwargs: dict[str, Any]) -> dict[str, Any]:
+    defaults = {
+        "features_extractor_class": WordFeatures,
+        "activation_fn": nn.ReLU,
+        "net_arch": {"pi": [], "vf": [64]},
+    }
+    return {**defaults, **kwargs}
+
+
+def _extractor(policy: Any) -> WordMlpExtractor:
+    return WordMlpExtractor(_word_features(policy.features_extractor), policy)
+
+
+def _action_net(policy: Any) -> nn.Module:
+    """Make the layer that turns latent words (B, W, latent_dim_pi) into logits (B, W), all by the same weights."""
+    layer = nn.Linear(policy.mlp_extractor.latent_dim_pi, 1).to(policy.device)
+    if policy.ortho_init:
+        BasePolicy.init_weights(layer, gain=0.01)  # SB3's: so small that play begins close to uniform
+    return nn.Sequential(layer, nn.Flatten())
+
+
+def _word_features(extractor: nn.Module) -> WordFeatures:
+    if not isinstance(extractor, WordFeatures):
+        raise ValueError(f"features_extractor_class is {type(extractor).__name__}: it must be WordFeatures")
+    return extractor

@@ -1,0 +1,168 @@
+"""PMLMVecEnv: the native vector env in the form that Stable-Baselines3 takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from pmlm_env.vector_env import PMLMVectorEnv
+
+#: What a single env calls by another name than the vector env.
+_OF_ONE_ENV = {"observation_space": "single_observation_space", "action_space": "single_action_space"}
+
+
+class PMLMVecEnv(VecEnv):
+    """A ``PMLMVectorEnv`` as a ``VecEnv``: one encoder pass and one LLM batch a step for all envs.
+
+    It behaves as ``DummyVecEnv`` over as many ``PMLMEnv`` would, masks included: ``MaskablePPO`` finds them by
+    ``env_method("action_masks")``.
+
+    An episode whose reply could not be had ends with reward 0 and ``info["TimeLimit.truncated"]``. On-policy algorithms
+    then add gamma * V(terminal observation) to the reward, and DQN bootstraps in the same way: the critic's own guess
+    stands in for the score that is missing, the advantage is about nothing, and the episode teaches about nothing.
+    That is the most that Stable-Baselines3 allows for; a ``VecMonitor`` still counts such an episode as one of return 0
+    (its ``info["llm_error"]`` tells it apart).
+
+    Args:
+        env: ``gym.make_vec("PMLM-v0", num_envs=N)``, or a ``PMLMVectorEnv``; ``array_type="numpy"`` and autoreset
+            ``SAME_STEP``, as by default.
+
+    Raises:
+        ValueError: ``env`` is not such a one.
+    """
+
+    def __init__(self, env: gym.vector.VectorEnv) -> None:
+        """Check the env and take its spaces over."""
+        native = env.unwrapped
+        if not isinstance(native, PMLMVectorEnv) or env is not native:
+            raise ValueError(f"env is {env}: PMLMVecEnv takes a PMLMVectorEnv, without wrappers")
+        if native.autoreset_mode != AutoresetMode.SAME_STEP:
+            raise ValueError(
+                f"autoreset_mode is {native.autoreset_mode.value!r}: Stable-Baselines3 resets in the same step, "
+                "so make the env with 'SameStep'"
+            )
+        if native.array_type != "numpy":
+            raise ValueError(
+                f"array_type is {native.array_type!r}: Stable-Baselines3's buffers take numpy arrays, "
+                "so make the env with 'numpy'"
+            )
+        self.env = native
+        self._actions: npt.NDArray[np.int64] | None = None
+        super().__init__(native.num_envs, native.single_observation_space, native.single_action_space)
+        self.metadata = native.metadata
+
+    def reset(self) -> VecEnvObs:
+        """Start an episode in every env, with the seeds and options that were set for it; they serve once."""
+        observation, infos = self.env.reset(seed=list(self._seeds), options=self._episode_option())
+        self._reset_seeds()
+        self._reset_options()
+        self.reset_infos = [self._row(infos, row) for row in range(self.num_envs)]
+        return observation
+
+    def step_async(self, actions: npt.NDArray[np.int64]) -> None:
+        """Note what is to be deleted in each env, int (N,)."""
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Delete it.
+
+        Returns:
+            Observations of (N, ...), rewards float32 (N,), dones bool (N,), and an info for each env. Where an
+            episode is done, the observation is the next one's first, and the info is the last one's, with its final
+            observation as ``terminal_observation``; the next one's first info is in ``reset_infos``.
+        """
+        observation, rewards, terminated, truncated, both = self.env.step(self._actions)
+        dones = terminated | truncated
+        infos = []
+        for row, done in enumerate(dones.tolist()):
+            info = self._row(both["final_info"] if done else both, row)
+            info["TimeLimit.truncated"] = bool(truncated[row])
+            if done:
+                info["terminal_observation"] = both["final_obs"][row]
+                self.reset_infos[row] = self._row(both, row)
+            infos.append(info)
+        return observation, rewards.astype(np.float32), dones, infos
+
+    def close(self) -> None:
+        """Close the env."""
+        self.env.close()
+
+    def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
+        """Return each env's prompt as a picture; Nones without ``render_mode="rgb_array"``."""
+        if self.render_mode != "rgb_array":
+            return [None] * self.num_envs
+        return list(self.env.render() or ())
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return an attribute of each of the envs, of which most are shared.
+
+        Raises:
+            AttributeError: There is none of that name.
+        """
+        rows = list(self._get_indices(indices))
+        if attr_name == "action_masks":
+            return [self._mask_of(row) for row in rows]
+        value = getattr(self.env, _OF_ONE_ENV.get(attr_name, attr_name))
+        return [value] * len(rows)
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the vector env.
+
+        Raises:
+            ValueError: It is not meant for all envs, which are one object.
+        """
+        if set(self._get_indices(indices)) != set(range(self.num_envs)):
+            raise ValueError(f"{attr_name!r} cannot be set for some envs alone: all {self.num_envs} share it")
+        setattr(self.env, attr_name, value)
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> Any:
+        """Call ``action_masks`` or ``render`` of each env.
+
+        Returns:
+            A list of bool (max_words,), or of what ``render`` returns.
+
+        Raises:
+            AttributeError: It is another method: the envs step and reset together.
+        """
+        if method_name not in ("action_masks", "render"):
+            raise AttributeError(f"PMLMVecEnv calls 'action_masks' and 'render' of single envs, not {method_name!r}")
+        results = getattr(self.env, method_name)(*method_args, **method_kwargs)
+        return [None if results is None else results[row] for row in self._get_indices(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """Tell that no single env is wrapped."""
+        return [False for _ in self._get_indices(indices)]
+
+    def _mask_of(self, row: int) -> Callable[[], npt.NDArray[np.bool_]]:
+        return lambda: self.env.action_masks()[row]
+
+    def _episode_option(self) -> dict[str, Any] | None:
+        """Join the envs' options into one.
+
+        Raises:
+            ValueError: Some envs are told which episode to take, and some are not.
+        """
+        chosen = [options["episode"] for options in self._options if "episode" in options]
+        if not chosen:
+            return None
+        if len(chosen) != self.num_envs:
+            raise ValueError(f"options['episode'] is set for {len(chosen)} envs of {self.num_envs}: set it for all")
+        return {"episode": np.array([np.asarray(index).item() for index in chosen])}
+
+    @staticmethod
+    def _row(infos: dict[str, Any], row: int) -> dict[str, Any]:
+        """Return one env's part of a vector env's infos, in the scalar env's types."""
+        info = {}
+        for key, values in infos.items():
+            if key[0] != "_" and key not in ("final_info", "final_obs") and infos[f"_{key}"][row]:
+                info[key] = values[row].item() if isinstance(values[row], np.generic) else values[row]
+        return info
