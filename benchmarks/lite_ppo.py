@@ -27,9 +27,10 @@ from agents.sb3 import MaskableWordActorCriticPolicy, PMLMVecEnv, WordActorCriti
 from pmlm_env import PMLMLiteVectorEnv
 from pmlm_env.lite import LiteReward
 
-_ENVS, _SLOTS = 16, 128
+_ENVS = 16
+_TASK: dict[str, Any] = {"max_words": 128, "n_edits": 4}
 _SETTINGS: dict[str, Any] = {
-    "n_steps": 20,  # two episodes of each env
+    "n_steps": 16,  # four episodes of each env
     "batch_size": 64,
     "n_epochs": 4,
     "gamma": 1.0,
@@ -47,13 +48,13 @@ class Options:
     Attributes:
         json: Where to write the returns.
         seeds: How many seeds, from 0.
-        steps: Env steps of training, ten an episode.
+        steps: Env steps of training, four an episode.
         threads: Threads of torch.
     """
 
     json: Path | None = None
     seeds: int = 5
-    steps: int = 20_000
+    steps: int = 6_000
     threads: int = 2
 
 
@@ -63,7 +64,7 @@ def test_return(act: Act) -> float:
     Args:
         act: From a batch of observations to slots, int (64,).
     """
-    env = PMLMLiteVectorEnv(64, split="test", max_words=_SLOTS, autoreset_mode="Disabled")
+    env = PMLMLiteVectorEnv(64, split="test", autoreset_mode="Disabled", **_TASK)
     observation, _ = env.reset(seed=0, options={"episode": np.arange(64)})
     total = np.zeros(64)
     done = np.zeros(64, dtype=np.bool_)
@@ -76,7 +77,7 @@ def test_return(act: Act) -> float:
 
 def train(masked: bool, seed: int, steps: int) -> tuple[Act, Act]:
     """Train on the training patients, and return the policy as it is trained, drawing its actions, and greedy."""
-    env = VecMonitor(PMLMVecEnv(PMLMLiteVectorEnv(_ENVS, max_words=_SLOTS)))
+    env = VecMonitor(PMLMVecEnv(PMLMLiteVectorEnv(_ENVS, **_TASK)))
     if masked:
         model: Any = MaskablePPO(MaskableWordActorCriticPolicy, env, seed=seed, device="cpu", **_SETTINGS)
     else:
@@ -118,7 +119,7 @@ def main(options: Options) -> None:
     env = PMLMLiteVectorEnv(1, split="test")
     reward = env.task.reward
     assert isinstance(reward, LiteReward)
-    print(f"{'best':20} {np.mean([reward.best(i, 10).delta for i in range(64)]):+.3f}   (exact)")
+    print(f"{'best':20} {np.mean([reward.best(i, _TASK['n_edits']).delta for i in range(64)]):+.3f}   (exact)")
     if options.json is not None:
         record = {"steps": options.steps, "settings": _SETTINGS, "returns": returns}
         options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
