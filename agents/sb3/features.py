@@ -111,9 +111,8 @@ class WordFeatures(BaseFeaturesExtractor):
         # Buffers hold a Discrete as (B, 1), so that its one-hot form is (B, 1, n) there, and (B, n) in a rollout.
         episodes = observations["episode"].argmax(dim=-1).reshape(-1)
         kept = observations["kept"] != 0
-        embeddings = self._task.value.embed(episodes.cpu().numpy(), kept.cpu().numpy()).to(kept.device)
-        # The encoder works in inference mode, and autograd refuses such a tensor; its copy is an ordinary one.
-        return embeddings.clone() if embeddings.is_inference() else embeddings, self.patients[episodes]
+        embeddings = self._task.value.embed(episodes.cpu().numpy(), kept.cpu().numpy())
+        return embeddings.to(kept.device), self.patients[episodes]
 
 
 class _Shared:

@@ -95,10 +95,12 @@ class PMLMVecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
-        """Return each env's prompt as a picture; Nones without ``render_mode="rgb_array"``."""
+        """Return each env's prompt as a picture, all of one size; Nones without ``render_mode="rgb_array"``."""
         if self.render_mode != "rgb_array":
             return [None] * self.num_envs
-        return list(self.env.render() or ())
+        pictures = self.env.render() or ()
+        height = max(len(picture) for picture in pictures)  # a page is as long as its prompt, a tile is not
+        return [np.pad(page, ((0, height - len(page)), (0, 0), (0, 0)), mode="edge") for page in pictures]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """Return an attribute of each of the envs, of which most are shared.

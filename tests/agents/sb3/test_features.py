@@ -16,16 +16,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 
 from agents.sb3 import MaskableWordActorCriticPolicy, PMLMVecEnv, WordFeatures
 from benchmarks.buffers import index_buffer_mib
-from pmlm_env import PMLMLiteVectorEnv, PMLMVectorEnv
-from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
-
-
-class _InferenceEncoder(HashEncoder):
-    """Hands out inference tensors, as the real encoder does."""
-
-    @torch.inference_mode()
-    def encode(self, words, kept):  # type: ignore[no-untyped-def]
-        return super().encode(words, kept)
+from pmlm_env import PMLMLiteVectorEnv
 
 
 def _both_forms(steps: int = 3) -> list[tuple[PMLMVecEnv, dict[str, torch.Tensor]]]:
@@ -101,17 +92,6 @@ def test_positions_tell_the_same_word_in_two_slots_apart() -> None:
         made = features(seen).unflatten(1, (-1, 8))
         assert torch.equal(made[:, 7], made[:, 20]) != apart
         assert torch.equal(made.any(dim=-1), seen["embeddings"].any(dim=-1))
-
-
-def test_gradients_flow_though_the_encoder_works_in_inference_mode() -> None:
-    episodes = make_episodes()
-    reward = MarkedWordsReward(episodes)
-    native = PMLMVectorEnv(2, episodes=episodes, encoder=_InferenceEncoder(), reward=reward, observation="index")
-    env = PMLMVecEnv(native)
-    features = _features(env)
-    seen = preprocess_obs(obs_as_tensor(env.reset(), torch.device("cpu")), env.observation_space)
-    features(seen).sum().backward()
-    assert all(p.grad is not None and p.grad.any() for p in (features.word.weight, features.context.weight))
 
 
 def test_the_task_is_shared_by_deep_copies_and_is_no_part_of_the_state() -> None:

@@ -142,11 +142,19 @@ def test_attributes_are_those_of_single_envs() -> None:
         env.env_method("step", 0)
 
 
-def test_pictures_are_tiled() -> None:
+def test_pictures_of_long_and_short_prompts_are_tiled() -> None:
     env = PMLMVecEnv(PMLMLiteVectorEnv(4, render_mode="rgb_array"))
+    lengths = [len(episode.prompt) for episode in env.env.task.episodes]
+    shortest, longest = int(np.argmin(lengths)), int(np.argmax(lengths))
+    env.set_options([{"episode": shortest}, {"episode": longest}, {"episode": shortest}, {"episode": longest}])
     env.reset()
-    height, width, _ = env.get_images()[0].shape
-    assert env.render().shape == (2 * height, 2 * width, 3)
+    pages = env.env.render()
+    heights = {len(page) for page in pages}
+    assert len(heights) == 2
+    pictures = env.get_images()
+    np.testing.assert_array_equal(pictures[0][: len(pages[0])], pages[0])
+    assert (pictures[0][len(pages[0]) :] == 255).all()
+    assert env.render().shape == (2 * max(heights), 2 * 960, 3)
     assert PMLMVecEnv(PMLMLiteVectorEnv(2)).get_images() == [None, None]
 
 
