@@ -36,7 +36,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
 
     Embeddings are contextual, sub-word pieces averaged per word, and encoded anew after each deletion.
     With ``observation="index"``: ``episode`` (index), ``kept`` (max_words,) int8 and ``action_mask``, a few hundred
-    bytes for replay buffers; ``env.unwrapped.task.embed(episode, kept)`` turns them into the same embeddings later.
+    bytes for replay buffers; ``env.unwrapped.task.embed`` turns batches of them into the same embeddings later.
 
     ## Starting State
     A patient drawn by the seeded generator, or ``reset(options={"episode": index})``, with her whole prompt. The

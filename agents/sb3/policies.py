@@ -43,7 +43,25 @@ class WordMlpExtractor(MlpExtractor):
         return self.value_net(words.sum(dim=1) / n_left.clamp(min=1))
 
 
-class WordActorCriticPolicy(MultiInputActorCriticPolicy):
+class _WordHeads:
+    """What the two actor-critic policies do alike, before a policy class of Stable-Baselines3 in the bases."""
+
+    mlp_extractor: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the layers."""
+        super().__init__(*args, **_with_defaults(kwargs))
+
+    def _build_mlp_extractor(self: Any) -> None:
+        self.mlp_extractor = _extractor(self)
+
+    def _build(self: Any, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)  # type: ignore[misc]
+        self.action_net = _action_net(self)
+        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+
+
+class WordActorCriticPolicy(_WordHeads, MultiInputActorCriticPolicy):
     """For ``PPO`` and ``A2C``, which know no masks: illegal deletions may be drawn, and use up a step.
 
     Takes what ``MultiInputActorCriticPolicy`` takes; only defaults differ: ``WordFeatures``, ReLU, and
@@ -51,36 +69,12 @@ class WordActorCriticPolicy(MultiInputActorCriticPolicy):
     the words' features into the value.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the layers."""
-        super().__init__(*args, **_with_defaults(kwargs))
 
-    def _build_mlp_extractor(self) -> None:
-        self.mlp_extractor = _extractor(self)
-
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)
-        self.action_net = _action_net(self)
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
-
-
-class MaskableWordActorCriticPolicy(MaskableMultiInputActorCriticPolicy):
+class MaskableWordActorCriticPolicy(_WordHeads, MaskableMultiInputActorCriticPolicy):
     """For ``MaskablePPO``: illegal deletions are never drawn, as long as ``predict`` is given ``action_masks``.
 
     Takes what ``MaskableMultiInputActorCriticPolicy`` takes; its defaults are ``WordActorCriticPolicy``'s.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the layers."""
-        super().__init__(*args, **_with_defaults(kwargs))
-
-    def _build_mlp_extractor(self) -> None:
-        self.mlp_extractor = _extractor(self)
-
-    def _build(self, lr_schedule: Schedule) -> None:
-        super()._build(lr_schedule)
-        self.action_net = _action_net(self)
-        self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
 
 class WordQNetwork(QNetwork):
