@@ -13,7 +13,7 @@ from agents.prepare import CohortFiles, PrepareConfig, SimulateConfig, prepare, 
 from agents.reinforce import ReinforceConfig
 from agents.run_folder import RunFolder
 from agents.train import TrainConfig, train, training_summary
-from agents.workbench import ModelOptions, Workbench
+from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.pipeline import PipelineConfig
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class DemoConfig:
         train_patients: Patients to train on.
         test_patients: Patients to judge on.
         models: The models.
+        calls: How the LLM is asked, and what may be spent.
         learner: How the policy learns.
         pipeline: How prompts are made.
         seed: Draws everything that is drawn.
@@ -41,7 +42,8 @@ class DemoConfig:
     run: Path = Path("runs/demo")
     train_patients: int = 48
     test_patients: int = 32
-    models: ModelOptions = field(default_factory=lambda: ModelOptions(max_llm_calls=MAX_LLM_CALLS))
+    models: ModelOptions = field(default_factory=ModelOptions)
+    calls: CallOptions = field(default_factory=lambda: CallOptions(max_llm_calls=MAX_LLM_CALLS))
     learner: ReinforceConfig = field(default_factory=ReinforceConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     seed: int = 0
@@ -69,14 +71,19 @@ def demo(config: DemoConfig) -> dict[str, Any]:
         )
     )
     logger.info("Stage 4: training on %s with %s", config.models.encoder, config.models.llm)
-    bench = Workbench(config.models)
+    bench = Workbench(config.models, config.calls, RunFolder(config.run))
     settings = TrainConfig(
-        episodes=prepared, run=config.run, models=config.models, learner=config.learner, seed=config.seed
+        episodes=prepared,
+        run=config.run,
+        models=config.models,
+        calls=config.calls,
+        learner=config.learner,
+        seed=config.seed,
     )
     run = train(settings, bench)
     evaluation = evaluate(EvaluateConfig(config.run, seed=config.seed), bench)
     print()
     print(training_summary(run.metrics()))
     minutes = (time.perf_counter() - started) / 60
-    print(f"{evaluation['llm_calls']} LLM calls, {minutes:.1f} minutes. Everything is in {config.run}/")
+    print(f"{bench.budget.usage.calls} LLM calls, {minutes:.1f} minutes. Everything is in {config.run}/")
     return evaluation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 from agents.evaluation.arms import evaluate_arms, table
 from agents.policy import WordPolicy
 from agents.run_folder import RunFolder, write_json
-from agents.workbench import ModelOptions, Workbench
+from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.episodes import EpisodeSet, Split
 
 
@@ -23,11 +23,13 @@ class EvaluateConfig:
     Attributes:
         run: The run folder that ``pmlm train`` wrote; ``evaluation.json`` goes there.
         split: Whom to evaluate on.
+        calls: How the LLM is asked, and what the whole run may spend; what is not given is as in training.
         seed: Draws the random deletions and the bootstrap's resamples.
     """
 
     run: Path = Path("runs/train")
     split: Split = "test"
+    calls: CallOptions = field(default_factory=CallOptions)
     seed: int = 0
 
 
@@ -43,10 +45,13 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
     run = RunFolder(config.run)
     trained = json.loads(settings.read_text(encoding="utf-8"))["settings"]
     episodes = EpisodeSet.load(trained["episodes"]).of(config.split)
-    bench = bench or Workbench(ModelOptions(**trained["models"]))
+    bench = bench or Workbench(ModelOptions(**trained["models"]), config.calls.over(trained["calls"]), run)
     policy = WordPolicy.load(run.checkpoint, bench.encoder.device)
-    with tqdm(total=2 * len(episodes), desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:
-        evaluation = evaluate_arms(bench, episodes, policy, config.seed, bar.update)
+    try:
+        with tqdm(total=2 * len(episodes), desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:
+            evaluation = evaluate_arms(bench, episodes, policy, config.seed, bar.update)
+    finally:
+        run.write_spent(bench.spent())
     write_json(run.evaluation, {"split": config.split, **evaluation})
     print(table(evaluation))
     return evaluation

@@ -11,11 +11,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+#: What may differ when a run goes on.
+_MAY_CHANGE = ("resume", "dry_run", "calls")
+
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "scikit-learn", "bert-score")
 
 
 class RunFolder:
     """``runs/NAME/``: ``config.json``, ``metrics.jsonl``, ``checkpoint/``, ``evaluation.json``, TensorBoard events.
+
+    Also ``replies.sqlite``, every reply of the LLM, ``spent.sqlite``, what was spent, booked call by call, and
+    ``spent.json``, the same for readers.
 
     Args:
         path: The folder; made if it is not there.
@@ -32,14 +38,36 @@ class RunFolder:
         return self.path / "checkpoint"
 
     @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is one, be it under the name it has while another takes its place."""
+        return self.checkpoint.exists() or self.checkpoint.with_name("checkpoint.old").exists()
+
+    @property
     def evaluation(self) -> Path:
         """Where the before / after table is."""
         return self.path / "evaluation.json"
 
+    @property
+    def replies(self) -> Path:
+        """Where the LLM's replies are kept."""
+        return self.path / "replies.sqlite"
+
+    @property
+    def spending(self) -> Path:
+        """Where spending is booked."""
+        return self.path / "spent.sqlite"
+
+    def write_spent(self, spent: dict[str, float]) -> None:
+        """Write ``spent.json``."""
+        write_json(self.path / "spent.json", spent)
+
     def clear(self) -> None:
         """Remove what an earlier run left in the folder, and nothing else."""
-        for name in ("config.json", "metrics.jsonl", "evaluation.json"):
+        for name in ("config.json", "metrics.jsonl", "evaluation.json", "spent.json"):
             (self.path / name).unlink(missing_ok=True)
+        for database in (self.replies, self.spending):
+            for suffix in ("", "-wal", "-shm"):
+                database.with_name(database.name + suffix).unlink(missing_ok=True)
         for events in self.path.glob("events.out.tfevents.*"):
             events.unlink()
         for name in ("checkpoint", "checkpoint.part", "checkpoint.old"):
@@ -57,7 +85,7 @@ class RunFolder:
             if not path.is_file():
                 raise ValueError(f"{self.path} holds no run to resume")
             before = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            changed = sorted(key for key in settings if settings[key] != before.get(key) and key != "resume")
+            changed = sorted(key for key in settings if settings[key] != before.get(key) and key not in _MAY_CHANGE)
             if changed:
                 raise ValueError(f"{path} has another {', '.join(changed)}: resume with the settings it was begun with")
             return

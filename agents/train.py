@@ -16,8 +16,9 @@ from tqdm import tqdm
 from agents.checkpoint import load_checkpoint, save_checkpoint
 from agents.reinforce import Reinforce, ReinforceConfig, Update
 from agents.run_folder import RunFolder
-from agents.workbench import ModelOptions, Workbench
+from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.episodes import EpisodeSet
+from pmlm_env.reward import DeltaReward, Judged
 
 logger = logging.getLogger(__name__)
 
@@ -34,24 +35,28 @@ class TrainConfig:
         preset: Where the defaults of the other options come from: ``default`` (leave-one-out groups), or ``paper``
             (Eq. 11: no baseline, the whole training set in each update, learning rate .005, dropout .4).
         models: The models of the run.
+        calls: How the LLM is asked, and what may be spent; may change with ``resume``.
         learner: How the policy learns.
         hidden: Width of the policy's layers.
         dropout: After each hidden layer.
         normalize: Whether the policy normalises its inputs; the paper says nothing of it.
         seed: Draws weights, patients and actions.
         resume: Go on from the last complete update of ``run``.
+        dry_run: Say what the run would cost at most, and do nothing.
     """
 
     episodes: Path = Path("prepared")
     run: Path = Path("runs/train")
     preset: Preset = "default"
     models: ModelOptions = field(default_factory=ModelOptions)
+    calls: CallOptions = field(default_factory=CallOptions)
     learner: ReinforceConfig = field(default_factory=ReinforceConfig)
     hidden: int = 256
     dropout: float = 0.0
     normalize: bool = True
     seed: int = 0
     resume: bool = False
+    dry_run: bool = False
 
 
 #: The paper's settings; where it is silent (how many epochs), a number.
@@ -85,58 +90,68 @@ def train(config: TrainConfig, bench: Workbench | None = None) -> RunFolder:
 
     Raises:
         ValueError: The settings do not fit together, or there is nothing to resume.
-        BudgetExceededError: ``models.max_llm_calls`` is used up; the last complete update is saved.
+        BudgetExceededError: A limit is reached; the last complete update and all replies are saved.
+        TooManyFailuresError: Too many episodes in a row got no reply; likewise.
     """
     episodes = EpisodeSet.load(config.episodes).of("train")
-    bench = bench or Workbench(config.models)
+    run = RunFolder(config.run)
+    bench = bench or Workbench(config.models, config.calls, run)
+    run.start(config, resume=config.resume)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         policy = bench.policy(episodes, config.hidden, config.dropout, config.normalize)
     rows = (config.learner.patients or len(episodes)) * config.learner.rollouts
-    env = bench.env(rows, episodes, bench.reward(episodes))
-    trainer = Reinforce(policy, env, config.learner, config.seed)
-    run = RunFolder(config.run)
-    run.start(config, resume=config.resume)
-    done, spent = 0, 0
-    if config.resume:
+    reward = bench.reward(episodes)
+    trainer = Reinforce(policy, bench.env(rows, episodes, reward), config.learner, config.seed)
+    done = 0
+    if config.resume and run.has_checkpoint:
         progress = load_checkpoint(run.checkpoint, trainer)
-        done, spent = progress["updates"], progress["llm_calls"]
-        bench.budget.usage.calls += spent
+        done = progress["updates"]
+        reward.initial = {int(i): Judged(*known) for i, known in progress["initial"].items()}
+    if config.resume:
         run.keep_metrics(done)
         logger.info("Going on after update %d of %d", done, config.learner.updates)
-    _learn(trainer, bench, run, done)
+    try:
+        _learn(trainer, bench, reward, run, done)
+    finally:
+        run.write_spent(bench.spent())
     return run
 
 
-def _learn(trainer: Reinforce, bench: Workbench, run: RunFolder, done: int) -> None:
+def _learn(trainer: Reinforce, bench: Workbench, reward: DeltaReward, run: RunFolder, done: int) -> None:
     """Take the updates that are left, each logged and saved."""
     from torch.utils.tensorboard import SummaryWriter  # slow to import
 
     total = trainer.config.updates
     started, before = time.perf_counter(), bench.seconds
-    writer = SummaryWriter(str(run.path), purge_step=done)
-    bar = tqdm(total=total, initial=done, desc="training", unit="update", dynamic_ncols=True)
-    for number in range(done, total):
-        update = trainer.update()
-        elapsed = time.perf_counter() - started
-        shares = {name: (after - before[name]) / elapsed for name, after in bench.seconds.items()}
-        line = _line(number + 1, update, bench.budget.usage.calls, elapsed, shares)
-        run.append_metrics(line)
-        for key, value in line.items():
-            if isinstance(value, int | float) and key != "update":
-                writer.add_scalar(f"train/{key}", value, number + 1)
-        save_checkpoint(run.checkpoint, trainer, {"updates": number + 1, "llm_calls": bench.budget.usage.calls})
-        bar.set_postfix(calls=line["llm_calls"], delta=f"{line['delta']:+.4f}", failed=update.failed)
-        bar.update()
-    bar.close()
-    writer.close()
+    with (
+        SummaryWriter(str(run.path), purge_step=done) as writer,
+        tqdm(total=total, initial=done, desc="training", unit="update", dynamic_ncols=True) as bar,
+    ):
+        for number in range(done, total):
+            update = trainer.update()
+            elapsed = time.perf_counter() - started
+            shares = {name: (after - before[name]) / elapsed for name, after in bench.seconds.items()}
+            spent = bench.spent()
+            line = _line(number + 1, update, spent, elapsed, shares)
+            run.append_metrics(line)
+            for key, value in line.items():
+                if isinstance(value, int | float) and key != "update":
+                    writer.add_scalar(f"train/{key}", value, number + 1)
+            save_checkpoint(run.checkpoint, trainer, {"updates": number + 1, "initial": reward.initial})
+            said = {"calls": spent["llm_calls"], "delta": f"{line['delta']:+.4f}", "failed": update.failed}
+            bar.set_postfix({**said, **({"cost": f"{spent['cost']:.2f}"} if spent["cost"] else {})})
+            bar.update()
 
 
-def _line(number: int, update: Update, calls: int, elapsed: float, shares: dict[str, float]) -> dict[str, Any]:
+def _line(
+    number: int, update: Update, spent: dict[str, float], elapsed: float, shares: dict[str, float]
+) -> dict[str, Any]:
     """One line of ``metrics.jsonl``.
 
     ``delta``: mean change of F1 of this update's sampled rollouts; ``deltas``: each of them; ``failed``: episodes
-    without a reply, left out; ``share_*``: part of the wall time so far inside each model's forward passes.
+    without a reply, left out; ``llm_calls``, tokens and ``cost``: what the run has spent so far; ``cached_replies``:
+    kept replies that this process used; ``share_*``: part of the wall time so far inside each model's forward passes.
     """
     deltas = update.deltas
     return {
@@ -148,7 +163,7 @@ def _line(number: int, update: Update, calls: int, elapsed: float, shares: dict[
         "entropy": update.entropy,
         "grad_norm": update.grad_norm,
         "invalid_actions": update.invalid_actions,
-        "llm_calls": calls,
+        **spent,
         "seconds": elapsed,
         **{f"share_{name}": share for name, share in shares.items()},
         "share_models": sum(shares.values()),
@@ -170,11 +185,13 @@ def training_summary(metrics: list[dict[str, Any]]) -> str:
     # Welch's interval: the rollouts of the two quarters are different ones.
     half = 1.96 * float(np.sqrt(first.var(ddof=1) / len(first) + last.var(ddof=1) / len(last)))
     end = metrics[-1]
+    failed = sum(line["failed"] for line in metrics)
+    left_out = f"\n{failed} episodes got no reply from the LLM and were left out" if failed else ""
     return (
         f"Sampled deltas of F1 on training patients: first quarter {100 * first.mean():+.2f} points, last quarter "
         f"{100 * last.mean():+.2f}, gain {100 * gain:+.2f} [{100 * (gain - half):+.2f}, {100 * (gain + half):+.2f}]\n"
         f"Wall time in the LLM {end['share_llm']:.0%}, encoder {end['share_encoder']:.0%}, "
-        f"BERTScore {end['share_scorer']:.0%}, everything else {1 - end['share_models']:.0%}"
+        f"BERTScore {end['share_scorer']:.0%}, everything else {1 - end['share_models']:.0%}{left_out}"
     )
 
 

@@ -2,69 +2,114 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from agents.policy import PolicyConfig, WordPolicy
+from agents.run_folder import RunFolder
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import EpisodeSet
-from pmlm_env.llm import BudgetedLLM, CachedLLM, load_llm
+from pmlm_env.llm import Budget, Limits, LLMOptions, load_llm, price_of
 from pmlm_env.reward import BertScorer, DeltaReward
 from pmlm_env.vector_env import PMLMVectorEnv
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """Which models, where, and how many words go.
+class ModelOptions(LLMOptions):
+    """Which models, where, and how many words go: all that decides a run's figures.
 
     Attributes:
-        llm: The downstream LLM: ``local:NAME_OR_DIR``, ``openai:MODEL`` or ``responder``.
-        base_url: The endpoint of ``openai:``.
-        max_new_tokens: Where a reply is cut.
+        n_samples: Replies to each prompt, whose mean F1 counts; more than 1 for an LLM that does not always reply
+            alike.
         encoder: The words' encoder: ``minilm``, a directory or a hub name.
         scorer: BERTScore's model: likewise.
         n_edits: Deletions per prompt (the paper's n).
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        max_llm_calls: Most LLM calls of the whole run; None = no limit.
     """
 
-    llm: str = "local:smollm2-135m"
-    base_url: str | None = None
-    max_new_tokens: int = 48
+    n_samples: int = 1
     encoder: str = "minilm"
     scorer: str = "minilm"
     n_edits: int = 10
     device: str = "auto"
-    max_llm_calls: int | None = None
+
+
+@dataclass(frozen=True)
+class CallOptions(Limits):
+    """How the LLM is asked: may change from one part of a run to the next.
+
+    Attributes:
+        budget_file: A TOML file with limits that several runs share; see docs/llm.
+        cache: The file where replies are kept; by default ``replies.sqlite`` in the run folder.
+        replay: Ask nobody: every reply must be in the cache.
+        concurrency: Most requests under way at once; the provider's by default.
+        max_failures: Most episodes in a row that may end without a reply, before the run stops.
+    """
+
+    budget_file: Path | None = None
+    cache: Path | None = None
+    replay: bool = False
+    concurrency: int | None = None
+    max_failures: int | None = 64
+
+    def over(self, saved: Mapping[str, Any]) -> CallOptions:
+        """Return these options, and those of ``saved`` (as config.json has them) where these are the defaults."""
+        usual = CallOptions()
+        values = {name: value if value != getattr(usual, name) else saved[name] for name, value in vars(self).items()}
+        paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
+        return CallOptions(**{**values, **paths})
 
 
 class Workbench:
-    """Encoder, LLM (cached, counted) and scorer of one run.
+    """Encoder, LLM (cached, booked) and scorer of one run.
+
+    Args:
+        options: Which models.
+        calls: How the LLM is asked.
+        folder: The run folder, where replies and spending are kept; None = in memory.
 
     Attributes:
-        options: As given.
         encoder: The words' encoder.
-        budget: The LLM with its meter: ``budget.usage``.
-        llm: The same behind a cache.
+        llm: The LLM behind its cache.
+        budget: What it has spent: ``budget.usage``.
         scorer: BERTScore.
     """
 
-    def __init__(self, options: ModelOptions) -> None:
+    def __init__(
+        self, options: ModelOptions, calls: CallOptions | None = None, folder: RunFolder | None = None
+    ) -> None:
         """Name the models; weights load at their first use."""
-        self.options = options
+        self.options, self.calls = options, calls or CallOptions()
         self.encoder = WordEncoder(options.encoder, options.device)
-        model = load_llm(
-            options.llm,
-            base_url=options.base_url,
-            max_new_tokens=options.max_new_tokens,
+        ledger = None if folder is None else folder.spending
+        kept = None if folder is None else folder.replies
+        self.budget = Budget(self.calls, ledger, price_of(options), self.calls.budget_file)
+        self.llm = load_llm(
+            options,
             device=options.device,
+            concurrency=self.calls.concurrency,
+            cache=self.calls.cache or kept,
+            replay=self.calls.replay,
+            budget=self.budget,
         )
-        self.budget = BudgetedLLM(model, options.max_llm_calls)
-        self.llm = CachedLLM(self.budget)
         self.scorer = BertScorer(options.scorer, device=options.device)
 
     def reward(self, episodes: EpisodeSet) -> DeltaReward:
         """Make the reward of some episodes; keep it, for it remembers their initial replies."""
-        return DeltaReward(episodes, self.llm, self.scorer)
+        return DeltaReward(episodes, self.llm, self.scorer, self.options.n_samples, self.calls.max_failures)
+
+    def spent(self) -> dict[str, float]:
+        """What the run has spent so far, and how many replies of this process were kept ones."""
+        usage = self.budget.usage
+        return {
+            "llm_calls": usage.calls,
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "cost": round(usage.cost, 9),
+            "cached_replies": self.llm.hits,
+        }
 
     def env(self, rows: int, episodes: EpisodeSet, reward: DeltaReward) -> PMLMVectorEnv:
         """Make a vector env as ``agents.rollout.play`` wants it."""
@@ -86,4 +131,4 @@ class Workbench:
     @property
     def seconds(self) -> dict[str, float]:
         """Wall time spent inside each model so far."""
-        return {"llm": self.budget.usage.seconds, "encoder": self.encoder.seconds, "scorer": self.scorer.seconds}
+        return {"llm": self.llm.seconds, "encoder": self.encoder.seconds, "scorer": self.scorer.seconds}

@@ -54,7 +54,8 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     ## Information
     ``action_mask`` and ``episode_index`` always, ``invalid_action`` after a step. At the end also ``prompt``,
     ``reply``, ``initial_reply``, ``reference``, ``score``, ``initial_score``, ``deleted`` (slots in order) and
-    ``llm_calls`` (made for this episode). The legal actions also come as ``action_masks()``, bool, for sb3-contrib.
+    ``llm_calls`` (made for this episode); with ``n_samples`` above 1 ``score_sd`` and ``initial_score_sd``, the
+    standard deviations over the samples that the scores are means of. The legal actions also come as ``action_masks()``, bool, for sb3-contrib.
 
     ## Arguments
     Every argument is a name, a number or a path, so that specs serialize; ``episodes``, ``encoder`` and ``reward``
@@ -65,9 +66,17 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``episodes`` | ``"demo"`` | a folder that ``pmlm prepare`` wrote, or the small simulated set |
     | ``split`` | ``"train"`` | ``train``, ``validation`` or ``test`` |
     | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT-family model |
-    | ``llm`` | ``"local:smollm2-135m"`` | ``local:NAME_OR_DIR``, ``openai:MODEL`` or ``responder`` |
-    | ``base_url`` | None | the endpoint of ``openai:`` |
+    | ``llm`` | ``"local:smollm2-135m"`` | ``local:NAME_OR_DIR``, ``PROVIDER:MODEL`` (docs/llm) or ``responder`` |
+    | ``base_url`` | None | where the endpoint is; the provider's own by default |
+    | ``providers`` | None | a TOML file with providers of one's own, their limits and prices |
     | ``max_new_tokens`` | 48 | where a reply is cut |
+    | ``temperature`` | 0.0 | of the LLM's sampling; 0 = greedy |
+    | ``llm_seed`` | 0 | of the LLM's sampling |
+    | ``on_truncated`` | None | ``keep`` (default for LLMs in this process) or ``error`` (for endpoints) a cut reply |
+    | ``n_samples`` | 1 | replies to each prompt, whose mean F1 counts |
+    | ``max_failures`` | 64 | episodes in a row that may end without a reply, before an exception stops the run |
+    | ``cache`` | None | a file where replies are kept, for other processes and later runs too; None = in memory |
+    | ``budget_file`` | None | a TOML file with limits on calls, tokens and money (docs/llm) |
     | ``scorer`` | ``"minilm"`` | BERTScore's model |
     | ``reward`` | None | an object to judge prompts with instead |
     | ``n_edits`` | 10 | deletions per episode |

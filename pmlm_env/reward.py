@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ import torch
 from pmlm_env.device import choose_device
 from pmlm_env.encoder import load_bert
 from pmlm_env.episodes import EpisodeSet
-from pmlm_env.llm.base import LLM, LLMError
+from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
 from pmlm_env.models import resolve
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ class BertScorer:
         """
         started = time.perf_counter()
         fresh = list(dict.fromkeys(text for text in references if text not in self._references))
+        for text in fresh:
+            # Alone: in a batch its last digits would hang on its company, and a resumed run's scores with them.
+            self._references[text] = self._embed([text])[0].clone()
         texts = list(dict.fromkeys(replies))
-        embedded = self._embed([*texts, *fresh])
-        for text, vectors in zip(fresh, embedded[len(texts) :], strict=True):
-            self._references[text] = vectors.clone()  # a view would keep its whole batch in memory
-        reply_of = dict(zip(texts, embedded, strict=False))
+        reply_of = dict(zip(texts, self._embed(texts), strict=True))
         rows = [_match(reply_of[a], self._references[b]) for a, b in zip(replies, references, strict=True)]
         table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 3)
         self.seconds += time.perf_counter() - started
@@ -141,8 +141,8 @@ class Texts:
     """What was said in n episodes, each a sequence of n strings.
 
     Attributes:
-        reply: The LLM's replies to the refined prompts.
-        initial_reply: Its replies to the initial prompts.
+        reply: The LLM's replies to the refined prompts; of several samples the first.
+        initial_reply: Its replies to the initial prompts, likewise.
         reference: The doctors' replies.
     """
 
@@ -156,12 +156,15 @@ class Outcomes:
     """How n episodes ended.
 
     Attributes:
-        score: F1 of the reply to the refined prompt against the reference, float64 (n,).
-        initial_score: F1 of the reply to the initial prompt, float64 (n,).
+        score: F1 of the reply to the refined prompt against the reference, float64 (n,); the mean over samples.
+        initial_score: F1 of the reply to the initial prompt, likewise.
         llm_calls: Calls made for each episode, int64 (n,); cached replies cost none.
         texts: What was said; None from a reward that keeps no texts.
         errors: Why an episode's reply could not be had, or "", n strings. Such an episode has no scores and teaches
             nothing.
+        score_sd: Standard deviation of the score over samples of the reply, float64 (n,); None where there is one
+            sample.
+        initial_score_sd: Likewise, of the initial score.
     """
 
     score: npt.NDArray[np.float64]
@@ -169,6 +172,8 @@ class Outcomes:
     llm_calls: npt.NDArray[np.int64]
     texts: Texts | None = None
     errors: Sequence[str] = ()
+    score_sd: npt.NDArray[np.float64] | None = None
+    initial_score_sd: npt.NDArray[np.float64] | None = None
 
     @property
     def failed(self) -> npt.NDArray[np.bool_]:
@@ -197,44 +202,119 @@ class Reward(Protocol):
         ...
 
 
+class TooManyFailuresError(RuntimeError):
+    """So many episodes in a row got no reply that going on would be of no use."""
+
+
+class Judged(NamedTuple):
+    """The replies to one prompt, and how good they are.
+
+    Attributes:
+        reply: The first of them.
+        score: Their mean F1.
+        sd: Its standard deviation over samples (n - 1 in the denominator); 0 for a single one.
+    """
+
+    reply: str
+    score: float
+    sd: float
+
+
 class DeltaReward:
     """BERTScore F1 of the reply to the refined prompt, minus that of the reply to the initial one (Eqs. 9-10).
 
     All prompts that end in a step make one LLM batch and one BERTScore call. The initial reply is asked for when it
-    is first needed, once an episode.
+    is first needed, once an episode. An episode whose replies are not all there ends with an error; the others do not
+    suffer from it.
 
     Args:
         episodes: The episodes that indices refer to.
         llm: The downstream LLM.
         scorer: BERTScore.
+        n_samples: Replies to each prompt, whose mean F1 is the score; more than 1 for an LLM that does not always
+            reply alike.
+        max_failures: Most episodes in a row that may end with an error; None = no limit.
+
+    Attributes:
+        initial: What is known of initial prompts so far, by episode index.
 
     Raises:
-        ValueError: An episode has no reference, so nothing can be scored.
+        ValueError: An episode has no reference, so nothing can be scored, or a number is below 1.
     """
 
-    def __init__(self, episodes: EpisodeSet, llm: LLM, scorer: BertScorer) -> None:
+    def __init__(
+        self,
+        episodes: EpisodeSet,
+        llm: LLM,
+        scorer: BertScorer,
+        n_samples: int = 1,
+        max_failures: int | None = 64,
+    ) -> None:
         """Check that every episode can be scored."""
         for episode in episodes:
             if not episode.reference.strip():
                 raise ValueError(f"patient {episode.patient_id} has no reference reply: PMLM-v0 cannot score her")
+        if n_samples < 1 or (max_failures is not None and max_failures < 1):
+            raise ValueError(f"n_samples ({n_samples}) and max_failures ({max_failures}) must be 1 or more")
         self.episodes, self.llm, self.scorer = episodes, llm, scorer
-        self._initial: dict[int, tuple[str, float]] = {}
+        self.n_samples, self.max_failures = n_samples, max_failures
+        self.initial: dict[int, Judged] = {}
+        self._failures = 0  # in a row
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
-        """Judge refined prompts; an LLM failure becomes an error, never a score."""
+        """Judge refined prompts; an LLM failure becomes an error, never a score.
+
+        Raises:
+            TooManyFailuresError: More than ``max_failures`` episodes in a row got no reply.
+        """
         n = len(indices)
-        new = [i for i in dict.fromkeys(indices) if i not in self._initial]
+        new = [i for i in dict.fromkeys(indices) if i not in self.initial]
         asked = [*prompts, *(self.episodes[i].prompt for i in new)]
-        try:
-            replies = self.llm.generate(asked)
-        except LLMError as error:
-            return Outcomes.of_failures([str(error)] * n)
-        references = [self.episodes[i].reference for i in (*indices, *new)]
-        f1 = self.scorer.score([reply.text for reply in replies], references).f1.tolist()
-        calls = np.array([not reply.cached for reply in replies], dtype=np.int64)
-        for i, reply, score, call in zip(new, replies[n:], f1[n:], calls[n:], strict=True):
-            self._initial[i] = (reply.text, score)
-            calls[list(indices).index(i)] += call  # the initial reply is on the first rollout's bill
-        initial_replies, initial_scores = zip(*(self._initial[i] for i in indices), strict=True)
-        texts = Texts([reply.text for reply in replies[:n]], initial_replies, references[:n])
-        return Outcomes(np.array(f1[:n]), np.array(initial_scores), calls[:n], texts)
+        about = [*indices, *new]
+        replies = self.llm.ask([Request(prompt, sample) for prompt in asked for sample in range(self.n_samples)])
+        groups = [replies[start : start + self.n_samples] for start in range(0, len(replies), self.n_samples)]
+        judged = self._judge(groups, [self.episodes[i].reference for i in about])
+        self.initial.update({i: each for i, each in zip(new, judged[n:], strict=True) if isinstance(each, Judged)})
+        errors_of_new = {i: str(each) for i, each in zip(new, judged[n:], strict=True) if isinstance(each, LLMError)}
+        calls = [sum(isinstance(r, Completion) and not r.cached for r in group) for group in groups]
+        for i, initial_calls in zip(new, calls[n:], strict=True):
+            calls[list(indices).index(i)] += initial_calls  # the initial reply is on the first rollout's bill
+        errors = [
+            str(each) if isinstance(each, LLMError) else errors_of_new.get(i, "")
+            for i, each in zip(indices, judged[:n], strict=True)
+        ]
+        self._count(errors)
+        nothing = Judged("", 0.0, 0.0)
+        after = [each if isinstance(each, Judged) and not e else nothing for each, e in zip(judged, errors)]
+        before = [nothing if e else self.initial[i] for i, e in zip(indices, errors, strict=True)]
+        texts = Texts([x.reply for x in after], [x.reply for x in before], [self.episodes[i].reference for i in indices])
+        sd = [np.array([x.sd for x in side]) if self.n_samples > 1 else None for side in (after, before)]
+        return Outcomes(
+            np.array([x.score for x in after]),
+            np.array([x.score for x in before]),
+            np.array(calls[:n], dtype=np.int64),
+            texts,
+            errors,
+            *sd,
+        )
+
+    def _judge(self, groups: Sequence[Sequence[Reply]], references: Sequence[str]) -> list[Judged | LLMError]:
+        """Score the replies to each prompt, all at once; the first error of a group stands for it."""
+        errors = [next((reply for reply in group if isinstance(reply, LLMError)), None) for group in groups]
+        whole = [i for i, error in enumerate(errors) if error is None]
+        texts = {i: [reply.text for reply in groups[i] if isinstance(reply, Completion)] for i in whole}
+        flat = [(text, references[i]) for i in whole for text in texts[i]]
+        f1 = self.scorer.score([text for text, _ in flat], [reference for _, reference in flat]).f1.double().numpy()
+        table = f1.reshape(len(whole), self.n_samples)
+        sd = table.std(axis=1, ddof=1) if self.n_samples > 1 else np.zeros(len(whole))
+        scored = {i: Judged(texts[i][0], float(row.mean()), float(s)) for i, row, s in zip(whole, table, sd, strict=True)}
+        return [scored[i] if error is None else error for i, error in enumerate(errors)]
+
+    def _count(self, errors: Sequence[str]) -> None:
+        for error in errors:
+            self._failures = self._failures + 1 if error else 0
+            if self.max_failures is not None and self._failures > self.max_failures:
+                raise TooManyFailuresError(
+                    f"{self._failures} episodes in a row got no reply, the last because: {error}. "
+                    "See to that, then go on with --resume; what was paid for is kept"
+                )

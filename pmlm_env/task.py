@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import lru_cache
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -14,8 +14,9 @@ import torch
 from pmlm_env.editing import EditBatch, Prompts
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import EpisodeSet, Split
-from pmlm_env.llm.cache import CachedLLM
-from pmlm_env.llm.specs import load_llm
+from pmlm_env.llm.base import OnTruncated
+from pmlm_env.llm.budget import Budget
+from pmlm_env.llm.specs import LLMOptions, load_llm, price_of
 from pmlm_env.reward import BertScorer, DeltaReward, Outcomes, Reward
 
 #: No embedding or patient vector is ever so large; Gymnasium's checker wants a finite bound.
@@ -49,7 +50,15 @@ class EditTask:
         encoder: Encoder | str = "minilm",
         llm: str = "local:smollm2-135m",
         base_url: str | None = None,
+        providers: str | None = None,
         max_new_tokens: int = 48,
+        temperature: float = 0.0,
+        llm_seed: int = 0,
+        on_truncated: OnTruncated | None = None,
+        n_samples: int = 1,
+        max_failures: int | None = 64,
+        cache: str | None = None,
+        budget_file: str | None = None,
         scorer: str = "minilm",
         reward: Reward | None = None,
         n_edits: int = 10,
@@ -66,10 +75,11 @@ class EditTask:
         else:
             everything = self.episodes = episodes
         if reward is None:
-            if isinstance(episodes, str):
-                reward = _named_reward(episodes, split, llm, base_url, max_new_tokens, scorer, device)
-            else:
-                reward = _make_reward(episodes, llm, base_url, max_new_tokens, scorer, device)
+            recipe = _RewardRecipe(
+                LLMOptions(llm, base_url, providers, max_new_tokens, temperature, llm_seed, on_truncated),
+                *(n_samples, max_failures, cache, budget_file, scorer, device),
+            )
+            reward = _named_reward(episodes, split, recipe) if isinstance(episodes, str) else recipe.make(episodes)
         self.encoder: Encoder = _named_encoder(encoder, device) if isinstance(encoder, str) else encoder
         self.reward: Reward = reward
         self.max_words = everything.max_words if max_words is None else max_words
@@ -172,6 +182,9 @@ def _final_columns(
     if answered.any():
         for name in ("score", "initial_score", "llm_calls"):
             columns[name] = (getattr(outcomes, name), answered)
+        for name in ("score_sd", "initial_score_sd"):
+            if getattr(outcomes, name) is not None:
+                columns[name] = (getattr(outcomes, name), answered)
         if outcomes.texts is not None:
             columns["prompt"] = (list(prompts), every)
             for name in ("reply", "initial_reply", "reference"):
@@ -199,15 +212,24 @@ def _named_encoder(name: str, device: str) -> WordEncoder:
     return WordEncoder(name, device)
 
 
+class _RewardRecipe(NamedTuple):
+    """What a reward is made from, by name."""
+
+    llm: LLMOptions
+    n_samples: int
+    max_failures: int | None
+    cache: str | None
+    budget_file: str | None
+    scorer: str
+    device: str
+
+    def make(self, episodes: EpisodeSet) -> DeltaReward:
+        budget = Budget(price=price_of(self.llm), group=self.budget_file)
+        llm = load_llm(self.llm, device=self.device, cache=self.cache, budget=budget)
+        scorer = BertScorer(self.scorer, device=self.device)
+        return DeltaReward(episodes, llm, scorer, self.n_samples, self.max_failures)
+
+
 @lru_cache(maxsize=8)
-def _named_reward(
-    episodes: str, split: Split, llm: str, base_url: str | None, max_new_tokens: int, scorer: str, device: str
-) -> DeltaReward:
-    return _make_reward(_named_episodes(episodes, split)[1], llm, base_url, max_new_tokens, scorer, device)
-
-
-def _make_reward(
-    episodes: EpisodeSet, llm: str, base_url: str | None, max_new_tokens: int, scorer: str, device: str
-) -> DeltaReward:
-    model = load_llm(llm, base_url=base_url, max_new_tokens=max_new_tokens, device=device)
-    return DeltaReward(episodes, CachedLLM(model), BertScorer(scorer, device=device))
+def _named_reward(episodes: str, split: Split, recipe: _RewardRecipe) -> DeltaReward:
+    return recipe.make(_named_episodes(episodes, split)[1])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from pmlm_env.episodes import Episode, EpisodeSet
-from pmlm_env.llm import Completion, LLMError
+from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
 from pmlm_env.reward import Outcomes, Texts
 
 
@@ -73,17 +73,25 @@ def make_episodes(n: int = 6, n_words: int = 12, n_marked: int = 3, seed: int = 
     return EpisodeSet(episodes)
 
 
-class EchoLLM:
-    """Repeats the prompt's words in alphabetical order, keeps a record, and fails on request."""
+class EchoLLM(LLM):
+    """Repeats the prompt's words in alphabetical order, keeps a record, and fails on request.
+
+    With ``fail`` it fails altogether, with words in ``broken`` it has no reply to prompts that hold one of them.
+    """
 
     identity = "echo"
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.fail = False
+        self.broken: set[str] = set()
 
-    def generate(self, prompts: Sequence[str]) -> list[Completion]:
-        self.batches.append(list(prompts))
-        if self.fail:
-            raise LLMError("the endpoint is down")
-        return [Completion(" ".join(sorted(p.split())) or "nothing", len(p.split()), 1, "stop") for p in prompts]
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        self.batches.append([request.prompt for request in requests])
+        yield {place: self._reply(request) for place, request in enumerate(requests)}
+
+    def _reply(self, request: Request) -> Reply:
+        words = request.prompt.split()
+        if self.fail or self.broken & set(words):
+            return LLMError("the endpoint is down")
+        return Completion(" ".join(sorted(words)) or "nothing", len(words), 1, "stop")

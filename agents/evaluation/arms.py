@@ -55,8 +55,8 @@ def evaluate_arms(
         progress: Called with the number of prompts done, now and then.
 
     Returns:
-        ``summary`` (means by arm, ``delta`` of F1 with 95 % intervals, paired by patient), ``llm_calls`` (of the
-        whole run so far) and ``patients``.
+        ``summary`` (means by arm, ``delta`` of F1 with 95 % intervals, paired by patient) and ``patients``. The same
+        run gives the same, however often it was interrupted; so what was spent stands elsewhere (``spent.json``).
 
     Raises:
         RuntimeError: A reply could not be had, so that nothing can be compared.
@@ -102,7 +102,6 @@ def evaluate_arms(
     ]
     return {
         "summary": summarise(scores, seed),
-        "llm_calls": bench.budget.usage.calls,
         "n_patients": len(episodes),
         "models": asdict(bench.options),
         "patients": patients,

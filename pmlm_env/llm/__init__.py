@@ -1,8 +1,26 @@
-"""The downstream LLM: a protocol, its implementations, a cache and a budget."""
+"""The downstream LLM: a contract, its implementations, a cache and a budget."""
 
-from pmlm_env.llm.base import LLM, Completion, LLMError
-from pmlm_env.llm.budget import BudgetedLLM, BudgetExceededError, Usage
-from pmlm_env.llm.cache import CachedLLM
-from pmlm_env.llm.specs import load_llm
+from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
+from pmlm_env.llm.budget import Budget, BudgetedLLM, BudgetExceededError, Limits, Price, Usage
+from pmlm_env.llm.cache import CachedLLM, ReplayMissError, ReplyCache
+from pmlm_env.llm.specs import LLMOptions, load_llm, price_of
 
-__all__ = ["LLM", "BudgetExceededError", "BudgetedLLM", "CachedLLM", "Completion", "LLMError", "Usage", "load_llm"]
+__all__ = [
+    "LLM",
+    "Budget",
+    "BudgetExceededError",
+    "BudgetedLLM",
+    "CachedLLM",
+    "Completion",
+    "LLMError",
+    "LLMOptions",
+    "Limits",
+    "Price",
+    "ReplayMissError",
+    "Reply",
+    "ReplyCache",
+    "Request",
+    "Usage",
+    "load_llm",
+    "price_of",
+]

@@ -1,67 +1,284 @@
-"""What the LLM has cost, and a limit on it."""
+"""What the LLM has cost, and limits that are never overshot."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
 
-from pmlm_env.llm.base import LLM, Completion
+from pmlm_env.llm.base import LLM, Completion, Reply, Request
+from pmlm_env.llm.database import Database
+from pmlm_env.toml import read_toml
+
+_SCHEMA = (
+    """CREATE TABLE spent (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    calls INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost REAL NOT NULL)""",
+    "INSERT INTO spent VALUES (1, 0, 0, 0, 0.0)",
+)
+_SPENT = "SELECT calls, prompt_tokens, completion_tokens, cost FROM spent"
+
+#: What a chat template adds to a prompt, in tokens, with room to spare.
+_TEMPLATE_TOKENS = 100
 
 
 class BudgetExceededError(RuntimeError):
-    """The next batch would go over the limit on calls. Nothing of it was sent."""
+    """The next call might go over a limit. It was not sent."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """What was spent so far."""
+    """What was spent.
+
+    Attributes:
+        calls: Requests sent, repeated and failed ones too; for an LLM in this process, prompts replied to.
+        prompt_tokens: Tokens in.
+        completion_tokens: Tokens out.
+        cost: Money, in the currency of the prices; 0 where none are given.
+    """
 
     calls: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    seconds: float = 0.0
+    cost: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Add up."""
+        return Usage(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    def __sub__(self, other: Usage) -> Usage:
+        """Take away."""
+        return Usage(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-class BudgetedLLM:
-    """Counts calls, tokens and time; put it inside the cache, so that kept replies are free.
+@dataclass(frozen=True)
+class Limits:
+    """Most that may be spent; None = no limit.
+
+    Attributes:
+        max_llm_calls: LLM calls, repeated and failed ones too; kept replies are free.
+        max_prompt_tokens: Tokens in.
+        max_completion_tokens: Tokens out.
+        max_cost: Money, in the currency of the prices in the providers' file.
+    """
+
+    max_llm_calls: int | None = None
+    max_prompt_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    max_cost: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check the limits.
+
+        Raises:
+            ValueError: One is negative.
+        """
+        for name, limit in vars(self).items():
+            if limit is not None and not limit >= 0:
+                raise ValueError(f"{name} is {limit}: a limit must be 0 or more")
+
+    def check(self, spent: Usage, asked: Usage) -> None:
+        """Raise where ``asked`` does not fit into what is left.
+
+        Raises:
+            BudgetExceededError: It does not.
+        """
+        words = {
+            "calls": (self.max_llm_calls, "LLM calls"),
+            "prompt_tokens": (self.max_prompt_tokens, "prompt tokens"),
+            "completion_tokens": (self.max_completion_tokens, "completion tokens"),
+            "cost": (self.max_cost, "of money"),
+        }
+        for name, (limit, unit) in words.items():
+            before = getattr(spent, name)
+            if limit is not None and before + getattr(asked, name) > limit * (1 + 1e-12):
+                raise BudgetExceededError(
+                    f"the next LLM call would go over the limit of {limit:,} {unit} ({before:,.6g} are spent or on "
+                    "their way): raise it and go on with --resume; what was paid for is kept"
+                )
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a model charges for a million tokens, in any one currency.
+
+    Attributes:
+        prompt: Tokens in.
+        completion: Tokens out.
+    """
+
+    prompt: float
+    completion: float
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Return what these tokens cost."""
+        return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
+
+
+class Account:
+    """What was spent, in a file that outlives the process and that many processes may share, under limits.
+
+    Args:
+        limits: Most that all who share the file may spend.
+        path: The file; None = in memory.
+    """
+
+    def __init__(self, limits: Limits | None = None, path: str | Path | None = None) -> None:
+        """Name the file; it is made at the first use."""
+        self.limits = limits or Limits()
+        self._ledger = Database(path, "record of spending", _SCHEMA)
+
+    @property
+    def usage(self) -> Usage:
+        """What was spent so far, calls under way at their upper bounds."""
+        rows = self._ledger.read(_SPENT)
+        return Usage(*rows[0]) if rows else Usage()
+
+    def add(self, usage: Usage, *, check: bool = False) -> None:
+        """Book ``usage``; with ``check`` only if it fits.
+
+        Raises:
+            BudgetExceededError: It does not fit; nothing is booked.
+        """
+        with self._ledger.transaction() as ledger:
+            if check:
+                self.limits.check(Usage(*ledger.execute(_SPENT).fetchone()), usage)
+            ledger.execute(
+                "UPDATE spent SET calls = calls + ?, prompt_tokens = prompt_tokens + ?, "
+                "completion_tokens = completion_tokens + ?, cost = cost + ?",
+                astuple(usage),
+            )
+
+
+class Budget:
+    """Books every call before it is sent, at its upper bound, and corrects the entry when the bill is known.
+
+    A call that is under way when the process is killed stays booked: the endpoint may have billed it.
+
+    Args:
+        limits: Of this run.
+        path: The run's ledger; None = in memory.
+        price: What the model charges; without, everything costs 0.
+        group: A TOML file with limits (``max_llm_calls``, ...) that all runs which name it share; what they spent
+            lies beside it, in a file with ``.spent.sqlite`` added to the name.
+
+    Raises:
+        ValueError: There is a limit on money but no price, or the group's file is not as it should be.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        path: str | Path | None = None,
+        price: Price | None = None,
+        group: str | Path | None = None,
+    ) -> None:
+        """Check that the limits can be kept."""
+        self.run = Account(limits, path)
+        self.accounts = [self.run]
+        if group is not None:
+            self.accounts.append(Account(_read_limits(Path(group)), f"{group}.spent.sqlite"))
+        if price is None and any(account.limits.max_cost is not None for account in self.accounts):
+            raise ValueError(
+                "max_cost needs the model's price: write it into a TOML file under [PROVIDER.prices.\"MODEL\"], "
+                "prompt = ..., completion = ... (per million tokens), and name the file with --providers"
+            )
+        self.price = price or Price(0.0, 0.0)
+
+    @property
+    def usage(self) -> Usage:
+        """What this run has spent so far."""
+        return self.run.usage
+
+    def reserve(self, prompt: str, max_tokens: int, calls: int = 1) -> Usage:
+        """Book a call at its upper bound: no tokenizer makes more tokens of a text than it has bytes.
+
+        Args:
+            prompt: All that is sent, the system prompt too.
+            max_tokens: Most tokens that may come back.
+            calls: 1, or 0 for one that is not counted.
+
+        Returns:
+            What was booked.
+
+        Raises:
+            BudgetExceededError: It does not fit into what is left; nothing is booked.
+        """
+        prompt_tokens = len(prompt.encode("utf-8", "surrogatepass")) + _TEMPLATE_TOKENS
+        booked = Usage(calls, prompt_tokens, max_tokens, self.price.cost(prompt_tokens, max_tokens))
+        done: list[Account] = []
+        try:
+            for account in self.accounts:
+                account.add(booked, check=True)
+                done.append(account)
+        except BudgetExceededError:
+            for account in done:
+                account.add(Usage() - booked)
+            raise
+        return booked
+
+    def settle(self, booked: Usage, prompt_tokens: int, completion_tokens: int, calls: int = 1) -> None:
+        """Put what a call has really cost in the place of what was booked for it.
+
+        Args:
+            booked: What ``reserve`` returned.
+            prompt_tokens: Tokens in.
+            completion_tokens: Tokens out.
+            calls: 0 where it was never sent.
+        """
+        cost = self.price.cost(prompt_tokens, completion_tokens)
+        correction = Usage(calls, prompt_tokens, completion_tokens, cost) - booked
+        for account in self.accounts:
+            account.add(correction)
+
+
+class BudgetedLLM(LLM):
+    """Books the calls of an LLM that runs in this process; one behind an endpoint books each request by itself.
 
     Args:
         llm: Who is asked.
-        max_calls: Most calls in all; no limit by default. Checked before sending, so never overshot.
-
-    Attributes:
-        usage: What was spent so far. A batch that failed is counted in full: an endpoint may have billed it.
+        budget: Where it is booked. Put this inside the cache, so that kept replies are free.
+        max_tokens: Most tokens of a reply.
     """
 
-    def __init__(self, llm: LLM, max_calls: int | None = None) -> None:
-        """Start at nothing spent."""
-        self.llm = llm
-        self.max_calls = max_calls
-        self.usage = Usage()
+    def __init__(self, llm: LLM, budget: Budget, max_tokens: int) -> None:
+        """Spend nothing."""
+        self.llm, self.budget, self.max_tokens = llm, budget, max_tokens
 
     @property
     def identity(self) -> str:
         """The inner LLM's."""
         return self.llm.identity
 
-    def generate(self, prompts: Sequence[str]) -> list[Completion]:
-        """Reply to each prompt, in order.
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        """Reply to as many requests as the budget lets through.
 
         Raises:
-            BudgetExceededError: The batch does not fit into what is left.
+            BudgetExceededError: The others were not asked.
         """
-        usage = self.usage
-        if self.max_calls is not None and usage.calls + len(prompts) > self.max_calls:
-            raise BudgetExceededError(
-                f"{len(prompts)} more LLM calls would go over the limit of {self.max_calls} ({usage.calls} are spent)"
-            )
-        started = time.perf_counter()
-        usage.calls += len(prompts)
-        try:
-            replies = self.llm.generate(prompts)
-        finally:
-            usage.seconds += time.perf_counter() - started
-        usage.prompt_tokens += sum(reply.prompt_tokens for reply in replies)
-        usage.completion_tokens += sum(reply.completion_tokens for reply in replies)
-        return replies
+        booked: list[Usage] = []
+        refusal = None
+        for request in requests:
+            try:
+                booked.append(self.budget.reserve(request.prompt, self.max_tokens))
+            except BudgetExceededError as error:
+                refusal = error
+                break
+        for lot in self.llm.replies(requests[: len(booked)]):
+            for place, reply in lot.items():
+                if isinstance(reply, Completion):
+                    self.budget.settle(booked[place], reply.prompt_tokens, reply.completion_tokens)
+            yield lot
+        if refusal is not None:
+            raise refusal
+
+
+def _read_limits(path: Path) -> Limits:
+    table = read_toml(path)
+    known = list(Limits.__dataclass_fields__)
+    for name, value in table.items():
+        if name not in known:
+            raise ValueError(f"{path}: unknown {name!r}; the limits are {', '.join(known)}")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{path}: {name} is {value!r}, which is no number")
+    return Limits(**table)

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from typing import Any, cast
 
-import httpx
-
-from pmlm_env.llm.base import Completion
+from pmlm_env.llm.base import Completion, FinishReason, OnTruncated
 
 _RETRIED = frozenset({408, 409, 429})  # and every 5xx
 _FILTERED = frozenset({"content_filter", "sensitive", "safety"})  # OpenAI and Gemini, Zhipu, others
-_LONGEST_RETRY_AFTER = 300.0
 _ADVICE = {
     401: "check the key",
     403: "check the key and what it gives access to",
     404: "check base_url and the name of the model",
     413: "the prompt is too long for this endpoint",
-    429: "lower concurrency, or check the account's quota",
+    429: "lower concurrency or requests_per_minute, or check the account's quota",
 }
+_REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-log-id")
+_MOST_TOKENS = 10**9  # in one answer; more is nonsense
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer as it came.
+
+    Attributes:
+        status: The status code.
+        headers: By name in lower case.
+        body: The bytes.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,66 +48,146 @@ class Attempt:
         reply: The reply, or None.
         error: What went wrong, and what to do, in one line without key and prompt.
         again: Whether it may go better next time.
+        useless: Whether there was an answer, likely billed, that is no reply: not to be asked for again for ever.
         retry_after: Seconds that the server asks to wait before that, if it does.
+        tokens: Tokens in and out that are billed; None where nobody knows.
+        sent: Whether the endpoint may have seen the request at all.
     """
 
     reply: Completion | None = None
     error: str = ""
     again: bool = False
+    useless: bool = False
     retry_after: float | None = None
+    tokens: tuple[int, int] | None = None
+    sent: bool = True
 
 
-def read_answer(response: httpx.Response, prompt: str, key: str) -> Attempt:
+class _Malformed(Exception):
+    """The answer is not of the shape of a chat completion; the message says where."""
+
+
+def read_answer(answer: Answer, prompt: str, key: str, on_truncated: OnTruncated) -> Attempt:
     """Make sense of an answer to ``prompt``; ``key`` is only there to be kept out of the error."""
-    if response.is_success:
-        return _read_completion(response)
-    status = response.status_code
-    said = "" if status in (401, 403) else _server_says(response, prompt, key)
-    advice = _ADVICE.get(status, "check base_url" if status < 400 else "")
-    error = ": ".join(part for part in (f"HTTP {status}", said, advice) if part)
-    if status not in _RETRIED and status < 500:
-        return Attempt(error=error)
-    retry_after = _seconds(response.headers.get("Retry-After", ""))
-    if retry_after is not None and retry_after > _LONGEST_RETRY_AFTER:
-        return Attempt(error=f"{error}; the server asks to wait {retry_after:.0f} s: come back then")
-    return Attempt(error=error, again=True, retry_after=retry_after)
+    attempt = _read_completion(answer, on_truncated) if 200 <= answer.status < 300 else _read_error(answer, prompt)
+    return replace(attempt, error=attempt.error.replace(key, "***")) if key else attempt
 
 
-def _read_completion(response: httpx.Response) -> Attempt:
+def _read_error(answer: Answer, prompt: str) -> Attempt:
+    said = "" if answer.status in (401, 403) else _server_says(answer.body, prompt)
+    advice = _ADVICE.get(answer.status, "check base_url" if answer.status < 400 else "")
+    error = ": ".join(part for part in (f"HTTP {answer.status}", said, advice) if part) + _request_id(answer, {})
+    if answer.status not in _RETRIED and answer.status < 500:
+        return Attempt(error=error, tokens=(0, 0))
+    retry_after = _seconds(answer.headers.get("retry-after", ""))
+    if retry_after:
+        error += f"; the server asks to wait {retry_after:.0f} s"
+    return Attempt(error=error, again=True, retry_after=retry_after, tokens=(0, 0))
+
+
+def _read_completion(answer: Answer, on_truncated: OnTruncated) -> Attempt:
     try:
-        answer = response.json()
-        choice = answer["choices"][0]
-        text, reason = choice["message"].get("content"), choice.get("finish_reason") or "stop"
-        usage = answer.get("usage") or {}
-        n_in, n_out = (int(usage.get(name) or 0) for name in ("prompt_tokens", "completion_tokens"))
-    except (ValueError, LookupError, AttributeError, TypeError):
-        return Attempt(error="the answer is not a chat completion; check base_url")
-    if reason == "length" and isinstance(text, str) and text.strip():
-        return Attempt(Completion(text.strip(), n_in, n_out, "length"))
-    if reason == "stop" and isinstance(text, str) and text.strip():
-        return Attempt(Completion(text.strip(), n_in, n_out, "stop"))
-    if str(reason).lower() in _FILTERED:
-        return Attempt(error="the reply was filtered; leave this patient out, or ask another model")
-    if reason in ("stop", "length"):
-        return Attempt(error="the reply is empty; raise max_tokens if the model thinks before it replies")
-    return Attempt(error=f"the reply ended for the reason {str(reason)[:40]!r}, not stop or length; ask another model")
+        body = _json_object(answer.body)
+        tokens = _tokens(body)
+    except _Malformed as why:
+        return _no_use(f"the answer is not a chat completion ({why}); check base_url", answer, {}, None)
+    try:
+        text, reason = _text_and_reason(body)
+    except _Malformed as why:
+        return _no_use(f"the answer is not a chat completion ({why}); check base_url", answer, body, tokens)
+    where = _request_id(answer, body)
+    if reason in _FILTERED:
+        return Attempt(error=f"the reply was filtered{where}; leave this patient out, or ask another model", tokens=tokens)
+    if reason not in ("stop", "length"):
+        said = f"the reply ended for the reason {reason[:40]!r}, not stop or length; ask another model"
+        return _no_use(said, answer, body, tokens)
+    if not text:
+        said = "the reply is empty; raise max_new_tokens, or switch thinking off, if the model thinks before it replies"
+        return _no_use(said, answer, body, tokens)
+    if reason == "length" and on_truncated == "error":
+        error = f"the reply was cut at the limit of tokens{where}; raise max_new_tokens, or ask for on_truncated=keep"
+        return Attempt(error=error, tokens=tokens)
+    model = body.get("model")
+    completion = Completion(
+        text, *(tokens or (0, 0)), cast(FinishReason, reason), model[:200] if isinstance(model, str) else ""
+    )
+    return Attempt(completion, tokens=tokens)
 
 
-def _server_says(response: httpx.Response, prompt: str, key: str) -> str:
+def _no_use(error: str, answer: Answer, body: Mapping[str, Any], tokens: tuple[int, int] | None) -> Attempt:
+    return Attempt(error=error + _request_id(answer, body), again=True, useless=True, tokens=tokens)
+
+
+def _json_object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        raise _Malformed("no JSON") from None
+    if not isinstance(body, dict):
+        raise _Malformed(f"a {type(body).__name__}, not an object")
+    return body
+
+
+def _text_and_reason(body: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the reply's text, stripped ("" where there is none), and why it ended."""
+    choices = body.get("choices")
+    if not isinstance(choices, list) or len(choices) != 1:
+        raise _Malformed(f"{len(choices) if isinstance(choices, list) else 'no'} choices instead of 1")
+    choice = choices[0]
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(message, dict):
+        raise _Malformed("a choice without a message")
+    text, reason = message.get("content"), choice.get("finish_reason")
+    if not isinstance(reason, str):
+        raise _Malformed("no finish_reason")
+    if text is not None and not isinstance(text, str):
+        raise _Malformed("a content that is no text")
+    if message.get("role", "assistant") != "assistant":
+        raise _Malformed("a message that is not the assistant's")
+    text = (text or "").strip()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _Malformed("half a character") from None
+    return text, reason.lower()
+
+
+def _tokens(body: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return tokens in and out, or None where the endpoint does not tell."""
+    usage = body.get("usage")
+    if usage is None:
+        return None
+    if not isinstance(usage, dict):
+        raise _Malformed("a usage that is no object")
+    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    if not all(type(count) is int and 0 <= count <= _MOST_TOKENS for count in counts):
+        raise _Malformed("a usage without counts of tokens")
+    return counts[0], counts[1]  # type: ignore[return-value]  # both are whole numbers
+
+
+def _request_id(answer: Answer, body: Mapping[str, Any]) -> str:
+    """Return " (request ...)", by which the endpoint's own people find it, or nothing."""
+    found = [answer.headers.get(name) for name in _REQUEST_ID_HEADERS] + [body.get("request_id"), body.get("id")]
+    for name in found:
+        if isinstance(name, str) and name.isascii() and name.isprintable() and 0 < len(name) <= 100:
+            return f" (request {name})"
+    return ""
+
+
+def _server_says(raw: bytes, prompt: str) -> str:
     """Return the server's error message in one line, unless it quotes the prompt."""
     try:
-        answer = response.json()
-        answer = answer[0] if isinstance(answer, list) else answer  # Gemini sends a list
-        error = answer.get("error", answer)
+        body = json.loads(raw)
+        body = body[0] if isinstance(body, list) else body  # Gemini sends a list
+        error = body.get("error", body)
         message = error["message"] if isinstance(error, Mapping) else error
-    except (ValueError, LookupError, AttributeError, TypeError):
+    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
         return ""
     if not isinstance(message, str):
         return ""
     if any(prompt[start : start + 20] in message for start in range(max(1, len(prompt) - 19))):
         return "the server's message quotes the prompt and is left out"
-    message = " ".join(message.split())
-    return (message.replace(key, "***") if key else message)[:200]
+    return " ".join(message.split())[:300].encode("utf-8", "replace").decode()
 
 
 def _seconds(retry_after: str) -> float | None:
@@ -101,6 +197,6 @@ def _seconds(retry_after: str) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError, IndexError):
             return None
     return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -2,151 +2,278 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from tenacity import RetryCallState, Retrying, retry_if_result, stop_after_attempt, wait_exponential, wait_random
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_result,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_random_exponential,
+)
 
-from pmlm_env.llm.base import Completion, LLMError
-from pmlm_env.llm.chat_answers import Attempt, read_answer
+from pmlm_env.llm.background import as_they_come, event_loop
+from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request
+from pmlm_env.llm.budget import Budget, BudgetExceededError
+from pmlm_env.llm.chat_answers import Answer, Attempt, read_answer
+from pmlm_env.llm.pacing import Pacer
 
-_PASSING_ERRORS = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError)
 _MAX_BACKOFF = 60.0
+#: Answers that are no replies are likely billed all the same, so after so many no more is asked.
+_MOST_USELESS = 3
+#: Bytes of an answer; a reply of a few thousand tokens has some ten thousand.
+_LONGEST_ANSWER = 4_000_000
+_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_PASSING = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.DecodingError)
 
 
 @dataclass(frozen=True)
-class OpenAIChat:
+class OpenAIChat(LLM):
     """Chat completions over HTTP: OpenAI, the compatible endpoints of Gemini and Zhipu, vLLM, Ollama, ...
 
     Prompts go to ``base_url`` and nowhere else, and are not logged. The key is read from the environment for each
     request and kept nowhere. Requests that fail for a passing reason (connection lost, timeout, HTTP 408, 409, 429,
-    5xx) are repeated after growing, jittered pauses, or as long as the server's ``Retry-After`` says.
+    5xx) are repeated after pauses that grow, with full jitter, or as long as ``Retry-After`` says; so are, twice at
+    most, answers that are no replies. Several threads and processes may use one client; each process has a pool of
+    connections of its own.
 
     Attributes:
         model: The model's name at the endpoint.
         base_url: The endpoint up to, not including, ``/chat/completions``: ``https``, or on this machine.
         api_key_env: The environment variable that holds the key. An endpoint on this machine needs none.
-        max_tokens: Most tokens of a reply; a reply cut there is kept as it is.
-        temperature: Sampling temperature; 0 = greedy.
-        seed: Sampling seed; None leaves it out, for endpoints that know none.
+        max_tokens: Most tokens of a reply.
+        temperature: Sampling temperature; 0 = greedy; None leaves it out, for models that refuse it.
+        seed: Sampling seed of a prompt's first reply, one more for each further one; None leaves it out, for
+            endpoints that refuse it.
         system_prompt: The system turn before every prompt; None = no such turn.
+        on_truncated: What becomes of a reply cut at ``max_tokens``: ``"error"``, or ``"keep"`` it as it is.
+        max_tokens_name: What the endpoint calls ``max_tokens``.
+        extra_body: More that every request holds, such as what switches thinking off.
         concurrency: Most requests under way at once.
-        timeout: Seconds to wait for a connection, and for each part of an answer.
-        tries: Most requests for one prompt, the first included.
-        backoff: Seconds before the second try; they double from try to try, up to a minute.
+        requests_per_minute: Most that this process starts in a minute; None = no limit.
+        tokens_per_minute: Likewise, tokens in and out.
+        connect_timeout: Seconds to wait for a connection.
+        read_timeout: Seconds to wait for the next part of an answer.
+        tries: Most requests for one reply, the first included.
+        patience: Most seconds for one request, and after which none is repeated.
+        backoff: Longest pause before the second try, in seconds; it doubles from try to try, up to a minute.
+        allow_http: Whether prompts may go unencrypted to another machine.
+        budget: Where every request is booked before it is sent.
     """
 
     model: str
     base_url: str = "https://api.openai.com/v1"
     api_key_env: str = "OPENAI_API_KEY"
     max_tokens: int = 256
-    temperature: float = 0.0
+    temperature: float | None = 0.0
     seed: int | None = 0
     system_prompt: str | None = None
+    on_truncated: OnTruncated = "error"
+    max_tokens_name: str = "max_tokens"
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
     concurrency: int = 8
-    timeout: float = 60.0
-    tries: int = 6
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    connect_timeout: float = 10.0
+    read_timeout: float = 120.0
+    tries: int = 8
+    patience: float = 600.0
     backoff: float = 1.0
-    # By process: a forked child must not share its parent's sockets, or replies would cross over.
-    _clients: dict[int, httpx.Client] = field(default_factory=dict, init=False, repr=False, compare=False)
+    allow_http: bool = False
+    budget: Budget = field(default_factory=Budget, compare=False, repr=False)
+    _lines: dict[int, _Line] = field(default_factory=dict, init=False, repr=False, compare=False)  # by process
 
     def __post_init__(self) -> None:
         """Check the settings; opens no connection.
 
         Raises:
-            ValueError: A number is out of range, or ``base_url`` will not do.
-            LLMError: The endpoint needs a key and ``api_key_env`` holds none.
+            ValueError: A setting is out of range, or ``base_url`` will not do.
         """
-        if min(self.max_tokens, self.concurrency, self.tries) < 1:
-            raise ValueError("max_tokens, concurrency and tries must be at least 1")
-        if self.temperature < 0 or self.backoff < 0 or self.timeout <= 0:
-            raise ValueError("temperature and backoff must not be negative, and timeout must be positive")
-        object.__setattr__(self, "base_url", _checked(self.base_url))
-        self._key()
+        for name in ("max_tokens", "concurrency", "tries"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("requests_per_minute", "tokens_per_minute", "connect_timeout", "read_timeout", "patience"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be positive")
+        for name in ("temperature", "backoff"):
+            if getattr(self, name) is not None and not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
+        if self.on_truncated not in ("error", "keep"):
+            raise ValueError(f"on_truncated is {self.on_truncated!r}: use 'error' or 'keep'")
+        object.__setattr__(self, "base_url", _checked(self.base_url, self.allow_http))
 
     @property
     def identity(self) -> str:
         """Endpoint, model and all that shapes the reply, as JSON with sorted keys; never the key."""
-        parts = ("base_url", "model", "max_tokens", "temperature", "seed", "system_prompt")
-        return json.dumps({part: getattr(self, part) for part in parts}, sort_keys=True)
+        parts = ("base_url", "model", "max_tokens", "temperature", "seed", "system_prompt", "on_truncated")
+        more = {"extra_body": dict(self.extra_body)} if self.extra_body else {}
+        return json.dumps({**{part: getattr(self, part) for part in parts}, **more}, sort_keys=True)
 
-    def generate(self, prompts: Sequence[str]) -> list[Completion]:
-        """Reply to each prompt, in order. Where the endpoint tells no usage, the token counts are 0.
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        """Reply to each request, as soon as may be; closing the generator cancels what is under way.
+
+        Where the endpoint tells no usage, a completion's token counts are 0 and the budget keeps the upper bound.
 
         Raises:
-            LLMError: A reply could not be had; prompts not yet sent are not sent any more.
+            LLMError: The endpoint needs a key and ``api_key_env`` holds none; nothing was sent.
+            BudgetExceededError: The rest was not asked for.
         """
-        if not prompts:
-            return []
-        client = self._client()
-        with ThreadPoolExecutor(min(self.concurrency, len(prompts))) as pool:
-            return list(pool.map(lambda prompt: self._complete(client, prompt), prompts))
+        if not requests:
+            return
+        self.check_key()
+
+        def work(put: Callable[[tuple[int, Reply]], None]) -> Coroutine[Any, Any, None]:
+            return self._work(requests, put)
+
+        with closing(as_they_come(work)) as lots:
+            for lot in lots:
+                yield dict(lot)
+
+    def check_key(self) -> None:
+        """See that the environment holds a key where one is needed.
+
+        Raises:
+            LLMError: It does not.
+        """
+        self._key()
 
     def close(self) -> None:
         """Close the connections; the next batch opens new ones."""
-        client = self._clients.pop(os.getpid(), None)
-        if client is not None:
-            client.close()
+        line = self._lines.pop(os.getpid(), None)
+        if line is not None:
+            asyncio.run_coroutine_threadsafe(line.client.aclose(), event_loop()).result()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings without the connections."""
-        return {**self.__dict__, "_clients": {}}
+        return {**self.__dict__, "_lines": {}}
 
-    def _client(self) -> httpx.Client:
+    async def _work(self, requests: Sequence[Request], put: Callable[[tuple[int, Reply]], None]) -> None:
+        """Hand out the replies, at most ``concurrency`` requests under way; a used-up budget stops new ones only."""
+        line = self._line()
+        to_do = iter(enumerate(requests))
+        refusals: list[BudgetExceededError] = []
+
+        async def worker() -> None:
+            for place, request in to_do:
+                try:
+                    put((place, await self._complete(line, request)))
+                except BudgetExceededError as refusal:
+                    refusals.append(refusal)
+                if refusals:
+                    return
+
+        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(requests)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        if refusals:
+            raise refusals[0]
+
+    def _line(self) -> _Line:
+        """Return this process's connections; to be called on the event loop."""
         pid = os.getpid()
-        if pid not in self._clients:
-            self._clients[pid] = httpx.Client(
-                timeout=self.timeout,
-                limits=httpx.Limits(max_connections=self.concurrency),
+        if pid not in self._lines:
+            client = httpx.AsyncClient(
+                timeout=httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None),
+                limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
                 trust_env=not _is_this_machine(self.base_url),  # a proxy would carry local prompts abroad
             )
-        return self._clients[pid]
+            self._lines[pid] = _Line(client, Pacer(self.requests_per_minute), Pacer(self.tokens_per_minute))
+        return self._lines[pid]
 
-    def _complete(self, client: httpx.Client, prompt: str) -> Completion:
+    async def _complete(self, line: _Line, request: Request) -> Reply:
         # Failures come back as values: an httpx exception, chained or in a traceback, would hold the key.
-        retrying = Retrying(
+        useless = 0
+
+        async def once() -> Attempt:
+            nonlocal useless
+            attempt = await self._ask(line, request)
+            useless += attempt.useless
+            return attempt
+
+        retrying = AsyncRetrying(
             retry=retry_if_result(lambda attempt: attempt.again),
-            stop=stop_after_attempt(self.tries),
+            stop=lambda state: (
+                useless >= _MOST_USELESS
+                or stop_after_attempt(self.tries)(state)
+                or stop_before_delay(self.patience)(state)
+            ),
             wait=self._pause,
             retry_error_callback=_last_attempt,
         )
-        attempt: Attempt = retrying(self._ask, client, prompt)
-        if attempt.reply is None:
-            tries = f" (tried {self.tries} times)" if attempt.again else ""
-            raise LLMError(f"{self.model} at {self.base_url}: {attempt.error}{tries}")
-        return attempt.reply
+        attempt: Attempt = await retrying(once)
+        if attempt.reply is not None:
+            return attempt.reply
+        n = retrying.statistics.get("attempt_number", 1)
+        tries = f" (tried {n} times)" if n > 1 else ""
+        return LLMError(f"{self.model} at {self.base_url}: {attempt.error}{tries}")
 
     def _pause(self, state: RetryCallState) -> float:
         asked = _last_attempt(state).retry_after
-        if asked is not None:
-            return asked
-        return wait_exponential(multiplier=self.backoff, max=_MAX_BACKOFF)(state) + wait_random(0, self.backoff)(state)
+        return wait_random_exponential(self.backoff, _MAX_BACKOFF)(state) if asked is None else asked
 
-    def _ask(self, client: httpx.Client, prompt: str) -> Attempt:
+    async def _ask(self, line: _Line, request: Request) -> Attempt:
+        """Wait for a turn, book the request, send it, and book what it has cost."""
+        text = (self.system_prompt or "") + request.prompt
+        guess = len(text) / 4 + self.max_tokens  # English has about four letters a token; corrected when it is known
+        now = time.monotonic()
+        await asyncio.sleep(max(line.requests.book(1, now), line.tokens.book(guess, now)))
+        booked = self.budget.reserve(text, self.max_tokens)
+        try:
+            attempt = await asyncio.wait_for(self._send(line.client, request), self.patience)
+        except asyncio.TimeoutError:  # an answer that drips, byte by byte
+            attempt = Attempt(error=f"no whole answer within {self.patience:g} s; see whether the endpoint is up")
+        if not attempt.sent:
+            self.budget.settle(booked, 0, 0, calls=0)
+        elif attempt.tokens is not None:
+            self.budget.settle(booked, *attempt.tokens)
+            line.tokens.correct(sum(attempt.tokens) - guess)
+        if attempt.retry_after:
+            line.requests.hold(time.monotonic() + min(attempt.retry_after, self.patience))
+        return attempt
+
+    async def _send(self, client: httpx.AsyncClient, request: Request) -> Attempt:
         system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
         body = {
+            **self.extra_body,
             "model": self.model,
-            "messages": [*system, {"role": "user", "content": prompt}],
-            "max_tokens": self.max_tokens,
-            "temperature": self.temperature,
-            **({} if self.seed is None else {"seed": self.seed}),
+            "messages": [*system, {"role": "user", "content": request.prompt}],
+            self.max_tokens_name: self.max_tokens,
+            **({} if self.temperature is None else {"temperature": self.temperature}),
+            **({} if self.seed is None else {"seed": self.seed + request.sample}),
         }
         key = self._key()
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        url = f"{self.base_url}/chat/completions"
         try:
             # json.dumps escapes what UTF-8 cannot encode; httpx's own json= would raise with the prompt in the error.
-            response = client.post(f"{self.base_url}/chat/completions", content=json.dumps(body), headers=headers)
-        except _PASSING_ERRORS as error:
-            return Attempt(error=f"no answer ({type(error).__name__}); see whether the endpoint is up", again=True)
-        except httpx.HTTPError as error:
-            return Attempt(error=f"no answer ({type(error).__name__}); check base_url")
-        return read_answer(response, prompt, key)
+            async with client.stream("POST", url, content=json.dumps(body), headers=headers) as response:
+                raw = bytearray()
+                async for part in response.aiter_bytes():
+                    raw += part
+                    if len(raw) > _LONGEST_ANSWER:
+                        return Attempt(error="the answer has no end; check base_url", useless=True)
+                answer = Answer(response.status_code, response.headers, bytes(raw))
+        except _UNSENT as error:
+            return Attempt(error=_no_answer(error, "see whether the endpoint is up"), again=True, sent=False)
+        except _PASSING as error:
+            return Attempt(error=_no_answer(error, "see whether the endpoint is up"), again=True)
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+            return Attempt(error=_no_answer(error, "check base_url"))
+        return read_answer(answer, request.prompt, key, self.on_truncated)
 
     def _key(self) -> str:
         key = os.environ.get(self.api_key_env, "").strip()
@@ -157,10 +284,23 @@ class OpenAIChat:
         return key
 
 
+@dataclass(frozen=True)
+class _Line:
+    """One process's way to the endpoint."""
+
+    client: httpx.AsyncClient
+    requests: Pacer
+    tokens: Pacer
+
+
 def _last_attempt(state: RetryCallState) -> Attempt:
     assert state.outcome is not None
     attempt: Attempt = state.outcome.result()
     return attempt
+
+
+def _no_answer(error: Exception, advice: str) -> str:
+    return f"no answer ({type(error).__name__}); {advice}"
 
 
 def _is_this_machine(url: str) -> bool:
@@ -171,7 +311,7 @@ def _is_this_machine(url: str) -> bool:
         return host == "localhost"
 
 
-def _checked(base_url: str) -> str:
+def _checked(base_url: str, allow_http: bool) -> str:
     try:
         url = httpx.URL(base_url.strip().rstrip("/"))
     except httpx.InvalidURL:
@@ -180,6 +320,9 @@ def _checked(base_url: str) -> str:
         raise ValueError("base_url must not hold a user, query or fragment; put the key in the environment")
     if url.scheme not in ("http", "https") or not url.host:
         raise ValueError(f"base_url {base_url!r} should look like https://api.openai.com/v1")
-    if url.scheme == "http" and not _is_this_machine(str(url)):
-        raise ValueError(f"base_url {base_url!r} would send prompts unencrypted to another machine: use https")
+    if url.scheme == "http" and not allow_http and not _is_this_machine(str(url)):
+        raise ValueError(
+            f"base_url {base_url!r} would send prompts unencrypted to another machine: use https, or write "
+            "allow_http = true in the providers' file"
+        )
     return str(url)

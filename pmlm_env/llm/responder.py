@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 from pmlm_env.cohort.naming import Mention, find_mentions
 from pmlm_env.cohort.schema import LABELS
-from pmlm_env.llm.base import Completion
+from pmlm_env.llm.base import LLM, Completion, Reply, Request
 
 #: Unlike a diagnosis in a reply, a label in a prompt may be the bare word "normal".
 _PHRASES = {label.name: (label.name, *label.aliases) for label in LABELS}
+
+#: More than any reply has, a token being a word.
+MAX_TOKENS = 200
 
 _FIRST_WEIGHT = 4.0  # the first condition of a prompt is usually the patient's own
 _PEERS = 10.0
@@ -45,7 +48,7 @@ _PADDING = (
 )
 
 
-class Responder:
+class Responder(LLM):
     """Replies by fixed rules to the words it finds in the prompt: for tests and for benchmarks of algorithms.
 
     It is no language model, knows no medicine, and what it scores says nothing about any LLM. What it has in common
@@ -65,13 +68,13 @@ class Responder:
 
     identity = "responder:v1"
 
-    def generate(self, prompts: Sequence[str]) -> list[Completion]:
-        """Reply to each prompt, in order; the same prompt always gets the same reply, and none an empty one."""
-        replies = [_reply(prompt) for prompt in prompts]
-        return [
-            Completion(reply, len(prompt.split()), len(reply.split()), "stop")
-            for prompt, reply in zip(prompts, replies, strict=True)
-        ]
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        """Reply to each request; the same prompt always gets the same reply, and none an empty one."""
+        replies = [_reply(request.prompt) for request in requests]
+        yield {
+            place: Completion(reply, len(request.prompt.split()), len(reply.split()), "stop")
+            for place, (request, reply) in enumerate(zip(requests, replies, strict=True))
+        }
 
 
 def _reply(prompt: str) -> str:

@@ -2,41 +2,140 @@
 
 from __future__ import annotations
 
-from pmlm_env.llm.base import LLM
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-_KNOWN = "local:NAME_OR_DIR, openai:MODEL (with a base URL) or responder"
+from pmlm_env.llm.base import LLM, OnTruncated
+from pmlm_env.llm.budget import Budget, BudgetedLLM, Price
+from pmlm_env.llm.cache import CachedLLM, ReplyCache
+from pmlm_env.llm.providers import Provider, load_providers
+
+if TYPE_CHECKING:
+    from pmlm_env.llm.openai import OpenAIChat
+
+_HERE = ("local", "vllm")
+
+
+@dataclass(frozen=True)
+class LLMOptions:
+    """The downstream LLM, and all that decides its replies.
+
+    Attributes:
+        llm: ``local:NAME_OR_DIR`` (transformers, in this process), ``vllm:NAME_OR_DIR`` (vLLM, likewise),
+            ``PROVIDER:MODEL`` (an OpenAI-compatible endpoint: openai, gemini, zhipu, ... or one of ``providers``), or
+            ``responder`` (rule-based; for tests).
+        base_url: Where the endpoint is; the provider's own by default. Keys come from the environment only.
+        providers: A TOML file with providers of one's own, limits on their use, and prices; see docs/llm.
+        max_new_tokens: Where a reply is cut.
+        temperature: Sampling temperature; 0 = greedy.
+        llm_seed: Of the sampling.
+        on_truncated: What becomes of replies that are cut: ``keep`` them as they are, which is the default for LLMs in
+            this process, or ``error``, the default for endpoints.
+    """
+
+    llm: str = "local:smollm2-135m"
+    base_url: str | None = None
+    providers: str | None = None
+    max_new_tokens: int = 48
+    temperature: float = 0.0
+    llm_seed: int = 0
+    on_truncated: OnTruncated | None = None
+
+
+def price_of(options: LLMOptions) -> Price | None:
+    """Return what the LLM charges by its provider's file; None where that does not tell.
+
+    Raises:
+        ValueError: The providers' file is not as it should be.
+    """
+    kind, _, model = options.llm.partition(":")
+    provider = load_providers(options.providers).get(kind)
+    return provider.prices.get(model) if provider is not None else None
 
 
 def load_llm(
-    spec: str = "local:smollm2-135m", *, base_url: str | None = None, max_new_tokens: int = 48, device: str = "auto"
-) -> LLM:
-    """Make the LLM that ``spec`` names.
+    options: LLMOptions | str,
+    *,
+    device: str = "auto",
+    concurrency: int | None = None,
+    cache: str | Path | None = None,
+    replay: bool = False,
+    budget: Budget | None = None,
+) -> CachedLLM:
+    """Make the LLM that a spec names, behind its cache.
 
     Args:
-        spec: ``local:NAME_OR_DIR`` (transformers, in this process), ``openai:MODEL`` (any OpenAI-compatible endpoint)
-            or ``responder`` (rule-based; for tests).
-        base_url: Where the endpoint is; OpenAI's own by default. Keys come from the environment only.
-        max_new_tokens: Where a reply is cut.
+        options: What to ask; a string stands for ``LLMOptions`` with that ``llm``.
         device: For ``local:``.
+        concurrency: Most requests under way at once; the provider's by default.
+        cache: The file where replies are kept; None = in memory.
+        replay: Ask nobody: a reply that is not in ``cache`` is an error. Needs no key and no weights.
+        budget: Where its calls are booked.
 
     Raises:
-        ValueError: ``spec`` names none of these, or ``base_url`` is given for one that has none.
+        ValueError: There is no such LLM, or an argument does not fit it.
+        LLMError: The endpoint needs a key and the environment holds none.
     """
-    kind, _, name = spec.partition(":")
-    if base_url is not None and kind != "openai":
-        raise ValueError(f"{spec!r} runs here and takes no base URL: leave it out, or use openai:MODEL")
-    if kind == "local" and name:
-        from pmlm_env.llm.local import LocalLLM
+    if isinstance(options, str):
+        options = LLMOptions(options)
+    budget = budget or Budget()
+    kind, _, name = options.llm.partition(":")
+    here = options.llm == "responder" or (kind in _HERE and bool(name))
+    if options.base_url is not None and here:
+        raise ValueError(f"{options.llm!r} runs here and takes no base URL: leave it out, or use openai:MODEL")
+    if replay and cache is None:
+        raise ValueError("a replay needs the file with the replies: name it with cache")
+    if here:
+        model, max_tokens = _in_this_process(options, kind, name, device)
+        return CachedLLM(BudgetedLLM(model, budget, max_tokens), ReplyCache(cache), replay)
+    providers = load_providers(options.providers)
+    if kind not in providers or not name:
+        raise ValueError(
+            f"unknown LLM {options.llm!r}: use local:NAME_OR_DIR, vllm:NAME_OR_DIR, responder, or PROVIDER:MODEL with "
+            f"one of {', '.join(sorted(providers))}"
+        )
+    chat = _endpoint(options, providers[kind], name, concurrency, budget)
+    if not replay:
+        chat.check_key()
+    return CachedLLM(chat, ReplyCache(cache), replay)
 
-        return LocalLLM(name, max_new_tokens=max_new_tokens, device=device)
-    if kind == "openai" and name:
-        from pmlm_env.llm.openai import OpenAIChat
 
-        if base_url is None:
-            return OpenAIChat(name, max_tokens=max_new_tokens)
-        return OpenAIChat(name, base_url=base_url, max_tokens=max_new_tokens)
-    if spec == "responder":
-        from pmlm_env.llm.responder import Responder
+def _in_this_process(options: LLMOptions, kind: str, name: str, device: str) -> tuple[LLM, int]:
+    """Return the LLM, and the most tokens of a reply."""
+    if kind == "responder":
+        from pmlm_env.llm.responder import MAX_TOKENS, Responder
 
-        return Responder()
-    raise ValueError(f"unknown LLM {spec!r}: use {_KNOWN}")
+        return Responder(), MAX_TOKENS
+    settings: dict[str, Any] = {
+        "max_new_tokens": options.max_new_tokens,
+        "temperature": options.temperature,
+        "seed": options.llm_seed,
+        "on_truncated": options.on_truncated or "keep",
+    }
+    if kind == "vllm":
+        from pmlm_env.llm.vllm import VLLMEngine
+
+        return VLLMEngine(name, **settings), options.max_new_tokens
+    from pmlm_env.llm.local import LocalLLM
+
+    return LocalLLM(name, device=device, **settings), options.max_new_tokens
+
+
+def _endpoint(
+    options: LLMOptions, provider: Provider, model: str, concurrency: int | None, budget: Budget
+) -> OpenAIChat:
+    from pmlm_env.llm.openai import OpenAIChat
+
+    settings: dict[str, Any] = {
+        **provider.settings,
+        "max_tokens": options.max_new_tokens,
+        "temperature": options.temperature if provider.send_temperature else None,
+        "seed": options.llm_seed if provider.send_seed else None,
+        "on_truncated": options.on_truncated or "error",
+    }
+    if options.base_url is not None:
+        settings["base_url"] = options.base_url
+    if concurrency is not None:
+        settings["concurrency"] = concurrency
+    return OpenAIChat(model, **settings, budget=budget)

@@ -1,0 +1,67 @@
+"""Coroutines run from synchronous code, whether or not the caller itself stands in a running event loop (notebooks)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a forked child has no thread to run its parent's
+_lock = threading.Lock()
+os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """Return this process's background loop, which runs in a thread of its own until the process ends."""
+    with _lock:
+        pid = os.getpid()
+        if pid not in _loops:
+            _loops[pid] = asyncio.new_event_loop()
+            threading.Thread(target=_loops[pid].run_forever, name="pmlm-llm", daemon=True).start()
+        return _loops[pid]
+
+
+def as_they_come(work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> Generator[list[T], None, None]:
+    """Run a coroutine on the background loop, and yield what it hands out.
+
+    Closing the generator (or an interruption, such as Ctrl-C) cancels the coroutine and waits until it is over.
+
+    Args:
+        work: Makes the coroutine, given a function to hand things out with.
+
+    Yields:
+        What has been handed out since the last time, one thing at least.
+
+    Raises:
+        BaseException: What the coroutine raised, once all that it handed out has been yielded.
+    """
+    loop = event_loop()
+    out: queue.SimpleQueue[T | asyncio.Task[None]] = queue.SimpleQueue()  # the task itself comes last
+    running: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        running.append(loop.create_task(work(out.put)))
+        running[0].add_done_callback(out.put)
+
+    loop.call_soon_threadsafe(start)
+    task = None
+    try:
+        while task is None:
+            got = [out.get()]
+            while not out.empty():
+                got.append(out.get())
+            if isinstance(got[-1], asyncio.Task):
+                task = got.pop()
+            if got:
+                yield got  # type: ignore[misc]  # the task came last, and is gone
+    finally:
+        if task is None:
+            loop.call_soon_threadsafe(lambda: running[0].cancel())
+            while not isinstance(out.get(), asyncio.Task):
+                pass
+    task.result()  # type: ignore[union-attr]

@@ -1,0 +1,98 @@
+"""Endpoints by name: where they are, what their key is called, what they accept, what they charge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pmlm_env.llm.budget import Price
+from pmlm_env.toml import read_toml
+
+#: What a provider's table may hold, and of which type.
+_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
+    "base_url": str,
+    "api_key_env": str,
+    "send_temperature": bool,
+    "send_seed": bool,
+    "system_prompt": str,
+    "max_tokens_name": str,
+    "extra_body": dict,
+    "concurrency": int,
+    "requests_per_minute": (int, float),
+    "tokens_per_minute": (int, float),
+    "connect_timeout": (int, float),
+    "read_timeout": (int, float),
+    "tries": int,
+    "patience": (int, float),
+    "backoff": (int, float),
+    "allow_http": bool,
+    "prices": dict,
+}
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An endpoint, as ``providers.toml`` describes it.
+
+    Attributes:
+        name: What it is called in ``NAME:MODEL``.
+        settings: Arguments of ``OpenAIChat``.
+        send_temperature: Whether the endpoint's models accept a temperature.
+        send_seed: Whether the endpoint accepts a seed.
+        prices: What its models charge, by name.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    send_temperature: bool = True
+    send_seed: bool = True
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+
+def load_providers(path: str | Path | None = None) -> dict[str, Provider]:
+    """Read the built-in providers, and a file of one's own over them.
+
+    Args:
+        path: A TOML file with a table for each provider; its settings go before the built-in ones.
+
+    Raises:
+        ValueError: The file is not as it should be; the message names the table and the setting.
+    """
+    with resources.as_file(resources.files(__package__) / "providers.toml") as built_in:
+        tables = _checked(read_toml(built_in), str(built_in))
+    if path is not None:
+        for name, table in _checked(read_toml(Path(path)), str(path)).items():
+            tables[name] = {**tables.get(name, {}), **table}
+    return {name: _provider(name, table, str(path)) for name, table in tables.items()}
+
+
+def _checked(tables: Mapping[str, Any], file: str) -> dict[str, dict[str, Any]]:
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ValueError(f"{file}: {name!r} stands outside a table; begin with [PROVIDER]")
+        for key, value in table.items():
+            if key not in _SETTINGS:
+                raise ValueError(f"{file}, [{name}]: unknown {key!r}; a provider has {', '.join(_SETTINGS)}")
+            types = _SETTINGS[key]
+            if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+                raise ValueError(f"{file}, [{name}]: {key} is {value!r}, which is of the wrong kind")
+    return {name: dict(table) for name, table in tables.items()}
+
+
+def _provider(name: str, table: dict[str, Any], file: str) -> Provider:
+    prices = {}
+    for model, price in table.pop("prices", {}).items():
+        numbers = price if isinstance(price, dict) else {}
+        if numbers.keys() != {"prompt", "completion"} or not all(
+            isinstance(number, int | float) and not isinstance(number, bool) and number >= 0
+            for number in numbers.values()
+        ):
+            raise ValueError(
+                f"{file}, [{name}.prices.{model!r}] should hold prompt and completion, what a million tokens cost"
+            )
+        prices[model] = Price(float(numbers["prompt"]), float(numbers["completion"]))
+    flags = {key: table.pop(key) for key in ("send_temperature", "send_seed") if key in table}
+    return Provider(name, table, prices=prices, **flags)

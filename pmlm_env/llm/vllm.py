@@ -1,0 +1,109 @@
+"""A downstream LLM in this process, through vLLM: for large models and many prompts on a GPU."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Sequence
+from functools import cached_property
+from typing import Any
+
+from pmlm_env.llm.base import LLM, Completion, LLMError, OnTruncated, Reply, Request
+from pmlm_env.models import resolve
+
+#: Most requests in one lot: what a kill may lose. How many of them run at once is vLLM's affair.
+_LOT = 1024
+
+
+class VLLMEngine(LLM):
+    """vLLM's offline engine, on this machine: nothing leaves it.
+
+    vLLM's wheels pin torch, so it wants an environment of its own. The engine starts at the first request, takes most
+    of the GPU's memory, and does not travel in a pickle. Where this process has used CUDA before, vLLM spawns its
+    worker: the program then needs ``if __name__ == "__main__"``. Even a greedy reply may depend on the batch it is in,
+    where two next words are all but equally likely.
+
+    Args:
+        model: A bundled model's name, a directory or a hub name of an instruction-tuned causal LM.
+        max_new_tokens: Where a reply is cut.
+        temperature: Sampling temperature; 0 = greedy.
+        seed: Seed of the first reply to a prompt; the second has the next one, and so on.
+        on_truncated: What becomes of a reply cut at ``max_new_tokens``: ``"error"``, or ``"keep"`` it as it is.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        max_new_tokens: int = 48,
+        temperature: float = 0.0,
+        seed: int = 0,
+        on_truncated: OnTruncated = "keep",
+    ) -> None:
+        """Find the model; the engine starts at the first request."""
+        if max_new_tokens < 1 or not 0 <= temperature <= 2 or seed < 0:
+            raise ValueError("max_new_tokens must be 1 or more, temperature from 0 to 2, and seed 0 or more")
+        if on_truncated not in ("error", "keep"):
+            raise ValueError(f"on_truncated is {on_truncated!r}: use 'error' or 'keep'")
+        self.model, self.max_new_tokens, self.temperature = model, max_new_tokens, temperature
+        self.seed, self.on_truncated = seed, on_truncated
+        self._path = resolve(model)
+
+    @property
+    def identity(self) -> str:
+        """Model, limit and sampling, as JSON."""
+        parts = ("max_new_tokens", "temperature", "seed", "on_truncated")
+        return json.dumps({"vllm": self.model, **{part: getattr(self, part) for part in parts}}, sort_keys=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the engine behind."""
+        return {key: value for key, value in self.__dict__.items() if key != "_engine"}
+
+    @cached_property
+    def _engine(self) -> Any:
+        engine = _vllm().LLM(self._path)
+        if getattr(engine.get_tokenizer(), "chat_template", "") is None:
+            raise LLMError(f"{self.model} has no chat template: choose an instruction-tuned model")
+        return engine
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        """Reply in lots; too long a prompt is found before vLLM sees it, for it would refuse the whole lot."""
+        turns = [[{"role": "user", "content": request.prompt}] for request in requests]
+        for start in range(0, len(requests), _LOT):
+            places = range(start, min(start + _LOT, len(requests)))
+            errors = {place: self._too_long(turns[place]) for place in places}
+            fit = [place for place in places if errors[place] is None]
+            lot: dict[int, Reply] = {place: error for place, error in errors.items() if error is not None}
+            if fit:
+                sampling = [self._sampling(requests[place].sample) for place in fit]
+                outputs = self._engine.chat([turns[place] for place in fit], sampling, use_tqdm=False)
+                lot.update({place: self._reply(output) for place, output in zip(fit, outputs, strict=True)})
+            yield lot
+
+    def _sampling(self, sample: int) -> Any:
+        seed = self.seed + sample
+        return _vllm().SamplingParams(temperature=self.temperature, max_tokens=self.max_new_tokens, seed=seed)
+
+    def _too_long(self, turn: list[dict[str, str]]) -> LLMError | None:
+        render = self._engine.get_tokenizer().apply_chat_template
+        ids = render(turn, add_generation_prompt=True, tokenize=True, return_dict=False)
+        room = self._engine.llm_engine.model_config.max_model_len - self.max_new_tokens
+        if len(ids) <= room:
+            return None
+        return LLMError(f"a prompt has {len(ids)} tokens, but {self.model} takes {room}: shorten it")
+
+    def _reply(self, output: Any) -> Reply:
+        best, n_prompt = output.outputs[0], len(output.prompt_token_ids)
+        if best.finish_reason not in ("stop", "length"):
+            return LLMError(f"{self.model} broke off a reply ({best.finish_reason}): ask again")
+        if best.finish_reason == "length" and self.on_truncated == "error":
+            return LLMError(f"{self.model}'s reply was cut: raise max_new_tokens, or ask for on_truncated=keep")
+        if not (text := best.text.strip()):
+            return LLMError(f"{self.model} gave an empty reply to a prompt of {n_prompt} tokens")
+        return Completion(text, n_prompt, len(best.token_ids), best.finish_reason)
+
+
+def _vllm() -> Any:
+    try:
+        import vllm
+    except ImportError as error:
+        raise LLMError(f"vLLM cannot be used ({error}): pip install 'pmlm-env[vllm]'") from None
+    return vllm
