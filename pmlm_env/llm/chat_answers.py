@@ -160,8 +160,10 @@ def _tokens(body: Mapping[str, Any]) -> tuple[int, int] | None:
     if not isinstance(usage, dict):
         raise _Malformed("a usage that is no object")
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    if None in counts:
+        return None
     if not all(type(count) is int and 0 <= count <= _MOST_TOKENS for count in counts):
-        raise _Malformed("a usage without counts of tokens")
+        raise _Malformed("counts of tokens that are none")
     return counts[0], counts[1]  # type: ignore[return-value]  # both are whole numbers
 
 

@@ -53,9 +53,14 @@ def test_what_is_written_is_there_for_another() -> None:
 
 def test_a_failed_transaction_leaves_nothing_and_the_next_one_works(tmp_path: Path) -> None:
     database = notes(tmp_path / "a")
-    with pytest.raises(KeyboardInterrupt), database.transaction() as connection:
-        connection.execute("INSERT INTO notes VALUES ('half')")
-        raise KeyboardInterrupt
+
+    def fail() -> None:
+        with database.transaction() as connection:
+            connection.execute("INSERT INTO notes VALUES ('half')")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     write(database, "whole")
     assert read(database) == ["whole"]
 
