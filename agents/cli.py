@@ -16,6 +16,7 @@ _COMMANDS = {
     "train": "Stage 4: train a policy on the prompts.",
     "evaluate": "Judge a trained policy on held-out patients.",
     "models": "List or fetch the bundled models.",
+    "cache": "Look at, prune, export or import kept replies of an LLM.",
     "doctor": "Say what is installed, which device, what is missing and how to get it.",
 }
 
@@ -46,15 +47,13 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
 def _run(command: str, rest: Sequence[str]) -> int:
     """Run a command; a foreseeable failure becomes one line that says what to do."""
     from pmlm_env.cohort import CohortError
-    from pmlm_env.llm import BudgetExceededError, LLMError
-    from pmlm_env.models import ModelError
 
     try:
         return _dispatch(command)(command, rest)
     except (CohortError, ValueError) as error:
         print(f"pmlm {command}: {error}", file=sys.stderr)
         return 2
-    except (BudgetExceededError, LLMError, ModelError, OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:  # what the house raises where it is not the input's fault
         logging.getLogger("agents").debug("traceback", exc_info=True)
         print(f"pmlm {command}: {error}", file=sys.stderr)
         return 1
@@ -69,13 +68,17 @@ def _dispatch(command: str) -> Callable[[str, Sequence[str]], int]:
 
     transformers_logging.disable_progress_bar()
     if command == "doctor":
-        from agents.doctor import doctor
+        from agents.doctor import DoctorConfig, doctor
 
-        return lambda _, rest: _parse(command, doctor, rest)
+        return lambda _, rest: doctor(_parse(command, DoctorConfig, rest))
     if command == "models":
         from agents.doctor import ModelsConfig, models
 
         return _with(ModelsConfig, models)
+    if command == "cache":
+        from agents.cache import CacheCommand, run
+
+        return _with(CacheCommand, run)
     if command == "simulate":
         from agents.prepare import SimulateConfig, simulate
 
@@ -95,7 +98,7 @@ def _dispatch(command: str) -> Callable[[str, Sequence[str]], int]:
     return _train
 
 
-def _with(config: type, function: Callable[[Any], Any]) -> Callable[[str, Sequence[str]], int]:
+def _with(config: Any, function: Callable[[Any], Any]) -> Callable[[str, Sequence[str]], int]:
     def run(command: str, rest: Sequence[str]) -> int:
         function(_parse(command, config, rest))
         return 0
@@ -110,6 +113,7 @@ def _parse(command: str, what: Any, rest: Sequence[str], default: Any = None) ->
 
 def _train(command: str, rest: Sequence[str]) -> int:
     """``--preset`` says where the other options' defaults come from, so it is looked at first."""
+    from agents.estimate import estimate
     from agents.train import PRESETS, train, training_summary
 
     preset = "default"
@@ -118,6 +122,9 @@ def _train(command: str, rest: Sequence[str]) -> int:
         if name == "--preset":
             preset = value if equals else (rest[i + 1] if i + 1 < len(rest) else "")
     config = _parse(command, type(PRESETS["default"]), rest, PRESETS.get(preset, PRESETS["default"]))  # type: ignore[call-overload]
+    if config.dry_run:
+        print(estimate(config))
+        return 0
     run = train(config)
     print(training_summary(run.metrics()))
     print(f"The checkpoint is in {run.checkpoint}. Next: pmlm evaluate --run {run.path}")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import time
 from dataclasses import dataclass
 from importlib import metadata
 
 import torch
 
 from pmlm_env.device import choose_device, llm_dtype
+from pmlm_env.llm import LLMOptions, load_llm
+from pmlm_env.llm.providers import load_providers
 from pmlm_env.models import BUNDLED, ModelError, cache_dir, fetch
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "scikit-learn", "bert-score", "tensorboard")
@@ -37,12 +40,53 @@ def models(config: ModelsConfig) -> None:
     print("Any other name is a directory, or a model on the Hugging Face hub.")
 
 
-def doctor() -> int:
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Say what is installed, which device, what is missing; or with --llm, whether an LLM answers.
+
+    Attributes:
+        llm: Ask this LLM one question, which may cost a call: ``local:NAME_OR_DIR``, ``PROVIDER:MODEL``, ...
+        base_url: Where the endpoint is; the provider's own by default.
+        providers: A TOML file with providers of one's own.
+        max_new_tokens: Where the reply is cut.
+        device: For ``local:``.
+    """
+
+    llm: str | None = None
+    base_url: str | None = None
+    providers: str | None = None
+    max_new_tokens: int = 48
+    device: str = "auto"
+
+
+_QUESTION = "Reply with one short sentence: what does a midwife do?"
+
+
+def doctor(config: DoctorConfig) -> int:
     """Say what is there and what is missing.
 
     Returns:
         The exit code: 0 where the method can run, 1 where something it needs is missing.
+
+    Raises:
+        LLMError: The LLM that was to be asked gave no reply.
     """
+    if config.llm is None:
+        return _examine()
+    options = LLMOptions(
+        config.llm, config.base_url, config.providers, config.max_new_tokens, on_truncated="keep"
+    )
+    llm = load_llm(options, device=config.device)
+    started = time.perf_counter()
+    (reply,) = llm.generate([_QUESTION])
+    seconds = time.perf_counter() - started
+    cut = f", cut at max_new_tokens={config.max_new_tokens}" if reply.finish_reason == "length" else ""
+    print(f"{config.llm} answers as {reply.model or 'itself'}, in {seconds:.2f} s")
+    print(f"{reply.prompt_tokens} tokens in, {reply.completion_tokens} out{cut}: {reply.text!r}")
+    return 0
+
+
+def _examine() -> int:
     print(f"Python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
     for name in _PACKAGES:
         print(f"  {name} {metadata.version(name)}")
@@ -57,8 +101,11 @@ def doctor() -> int:
     states = [_state(name) for name in BUNDLED]
     for name, (_, text) in zip(BUNDLED, states, strict=True):
         print(f"  {name:14} {text}")
-    key = "is set" if os.environ.get("OPENAI_API_KEY") else "is not set (needed for openai: endpoints elsewhere)"
-    print(f"OPENAI_API_KEY {key}")
+    print("Endpoints (`pmlm doctor --llm NAME:MODEL` asks one):")
+    for provider in load_providers().values():
+        variable = provider.settings.get("api_key_env", "OPENAI_API_KEY")
+        key = f"{variable} is {'set' if os.environ.get(variable) else 'not set'}"
+        print(f"  {provider.name:18} {provider.settings['base_url']}, {key}")
     healthy = all(good for good, _ in states)
     print("All that the method needs is here." if healthy else "Something is missing: run `pmlm models --fetch`.")
     return 0 if healthy else 1

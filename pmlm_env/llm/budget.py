@@ -73,7 +73,8 @@ class Limits:
         Raises:
             ValueError: One is negative.
         """
-        for name, limit in vars(self).items():
+        for name in Limits.__dataclass_fields__:  # not those of a subclass
+            limit = getattr(self, name)
             if limit is not None and not limit >= 0:
                 raise ValueError(f"{name} is {limit}: a limit must be 0 or more")
 

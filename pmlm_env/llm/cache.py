@@ -16,7 +16,7 @@ from pmlm_env.llm.base import LLM, Completion, Reply, Request
 from pmlm_env.llm.database import Database, DatabaseError
 
 _SCHEMA = (
-    "CREATE TABLE replies (key TEXT PRIMARY KEY, request TEXT NOT NULL, reply TEXT NOT NULL, created REAL NOT NULL);"
+    "CREATE TABLE replies (key TEXT PRIMARY KEY, request TEXT NOT NULL, reply TEXT NOT NULL, created REAL NOT NULL)",
 )
 _INSERT = "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)"
 

@@ -14,6 +14,8 @@ from pmlm_env.llm.base import Completion, FinishReason, OnTruncated
 
 _RETRIED = frozenset({408, 409, 429})  # and every 5xx
 _FILTERED = frozenset({"content_filter", "sensitive", "safety"})  # OpenAI and Gemini, Zhipu, others
+#: Codes of HTTP 429 that no waiting helps: out of money, account stopped (OpenAI, Zhipu).
+_NO_MORE_MONEY = frozenset({"insufficient_quota", "credit_balance_exhausted", "1112", "1113", "1121", "1308"})
 _ADVICE = {
     401: "check the key",
     403: "check the key and what it gives access to",
@@ -77,7 +79,7 @@ def _read_error(answer: Answer, prompt: str) -> Attempt:
     said = "" if answer.status in (401, 403) else _server_says(answer.body, prompt)
     advice = _ADVICE.get(answer.status, "check base_url" if answer.status < 400 else "")
     error = ": ".join(part for part in (f"HTTP {answer.status}", said, advice) if part) + _request_id(answer, {})
-    if answer.status not in _RETRIED and answer.status < 500:
+    if (answer.status not in _RETRIED and answer.status < 500) or _codes(answer.body) & _NO_MORE_MONEY:
         return Attempt(error=error, tokens=(0, 0))
     retry_after = _seconds(answer.headers.get("retry-after", ""))
     if retry_after:
@@ -97,7 +99,9 @@ def _read_completion(answer: Answer, on_truncated: OnTruncated) -> Attempt:
         return _no_use(f"the answer is not a chat completion ({why}); check base_url", answer, body, tokens)
     where = _request_id(answer, body)
     if reason in _FILTERED:
-        return Attempt(error=f"the reply was filtered{where}; leave this patient out, or ask another model", tokens=tokens)
+        return Attempt(
+            error=f"the reply was filtered{where}; leave this patient out, or ask another model", tokens=tokens
+        )
     if reason not in ("stop", "length"):
         said = f"the reply ended for the reason {reason[:40]!r}, not stop or length; ask another model"
         return _no_use(said, answer, body, tokens)
@@ -120,12 +124,24 @@ def _no_use(error: str, answer: Answer, body: Mapping[str, Any], tokens: tuple[i
 
 def _json_object(raw: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(raw)
+        # Stricter than json.loads(raw): UTF-8 only, each name once (which of two texts was the reply?), no NaN.
+        body = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_each_once, parse_constant=_refuse)
     except (ValueError, RecursionError):
         raise _Malformed("no JSON") from None
     if not isinstance(body, dict):
         raise _Malformed(f"a {type(body).__name__}, not an object")
     return body
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a name comes twice")
+    return table
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def _text_and_reason(body: Mapping[str, Any]) -> tuple[str, str]:
@@ -176,15 +192,26 @@ def _request_id(answer: Answer, body: Mapping[str, Any]) -> str:
     return ""
 
 
-def _server_says(raw: bytes, prompt: str) -> str:
-    """Return the server's error message in one line, unless it quotes the prompt."""
+def _error_object(raw: bytes) -> Mapping[str, Any]:
+    """Return the server's account of its error: ``message``, ``code``, ..., as far as there is one."""
     try:
         body = json.loads(raw)
-        body = body[0] if isinstance(body, list) else body  # Gemini sends a list
-        error = body.get("error", body)
-        message = error["message"] if isinstance(error, Mapping) else error
-    except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
-        return ""
+    except (ValueError, RecursionError):
+        return {}
+    body = body[0] if isinstance(body, list) and body else body  # Gemini sends a list
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    return {"message": error} if isinstance(error, str) else error if isinstance(error, dict) else {}
+
+
+def _codes(raw: bytes) -> set[str]:
+    error = _error_object(raw)
+    return {str(error.get(name)) for name in ("code", "type")}
+
+
+def _server_says(raw: bytes, prompt: str) -> str:
+    """Return the server's error message in one line, unless it quotes the prompt."""
+    error = _error_object(raw)
+    message = error.get("message", error.get("detail"))  # "detail": FastAPI, and so transformers serve
     if not isinstance(message, str):
         return ""
     if any(prompt[start : start + 20] in message for start in range(max(1, len(prompt) - 19))):

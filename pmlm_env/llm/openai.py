@@ -277,10 +277,14 @@ class OpenAIChat(LLM):
 
     def _key(self) -> str:
         key = os.environ.get(self.api_key_env, "").strip()
+        error = ""
         if not key and not _is_this_machine(self.base_url):
-            raise LLMError(f"{self.base_url} needs a key: put it in the environment variable {self.api_key_env}")
-        if not all("!" <= letter <= "~" for letter in key):  # httpx would quote such a key in its error
-            raise LLMError(f"the environment variable {self.api_key_env} holds no key: it has blanks or odd letters")
+            error = f"{self.base_url} needs a key: put it in the environment variable {self.api_key_env}"
+        elif not all("!" <= letter <= "~" for letter in key):  # httpx would quote such a key in its error
+            error = f"the environment variable {self.api_key_env} holds no key: it has blanks or odd letters"
+        if error:
+            del key  # some show local variables with a traceback
+            raise LLMError(error)
         return key
 
 

@@ -2,37 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pmlm_env.llm import BudgetedLLM, BudgetExceededError, CachedLLM, LLMError, load_llm
+from pmlm_env.llm import BudgetedLLM, BudgetExceededError, CachedLLM, load_llm
 from tests.standins import EchoLLM
-
-
-def test_nothing_is_asked_twice_even_in_one_batch() -> None:
-    inner = EchoLLM()
-    llm = CachedLLM(inner)
-    first = llm.generate(["b a", "c", "b a"])
-    second = llm.generate(["c", "d"])
-    assert inner.batches == [["b a", "c"], ["d"]]
-    assert [reply.text for reply in first] == ["a b", "c", "a b"]
-    assert [reply.cached for reply in first + second] == [False, False, True, True, False]
-
-
-def test_another_identity_is_another_key() -> None:
-    inner = EchoLLM()
-    llm = CachedLLM(inner)
-    llm.generate(["a"])
-    inner.identity = "echo at temperature 1"
-    llm.generate(["a"])
-    assert inner.batches == [["a"], ["a"]]
-
-
-def test_a_failed_batch_leaves_nothing_in_the_cache() -> None:
-    inner = EchoLLM()
-    llm = CachedLLM(inner)
-    inner.fail = True
-    with pytest.raises(LLMError):
-        llm.generate(["a"])
-    inner.fail = False
-    assert llm.generate(["a"])[0].text == "a"
 
 
 def test_the_budget_counts_and_is_never_overshot() -> None:

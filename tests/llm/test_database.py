@@ -40,8 +40,6 @@ def in_child(task: Callable[[], None]) -> int | None:
     child.join(20)
     if child.exitcode is None:
         child.kill()
-        child.join()
-        return None
     return child.exitcode
 
 
@@ -177,7 +175,7 @@ def test_a_pickles_twin_opens_the_file_itself_and_one_in_memory_starts_empty(tmp
 
 def test_threads_take_turns() -> None:
     database = notes(None)
-    threads = [threading.Thread(target=lambda i=i: write(database, f"{i} a", f"{i} b")) for i in range(20)]  # type: ignore[misc]
+    threads = [threading.Thread(target=lambda i=i: write(database, f"{i} a", f"{i} b")) for i in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -189,7 +187,7 @@ def test_many_can_open_a_new_file_at_once(tmp_path: Path) -> None:
     for attempt in range(5):
         barrier = FORK.Barrier(6)
 
-        def task(path: Path = tmp_path / str(attempt), barrier: threading.Barrier = barrier) -> None:  # type: ignore[assignment]
+        def task(path: Path = tmp_path / str(attempt), barrier: threading.Barrier = barrier) -> None:
             barrier.wait(20)
             write(notes(path), str(os.getpid()))
 
@@ -200,6 +198,32 @@ def test_many_can_open_a_new_file_at_once(tmp_path: Path) -> None:
             child.join(30)
         assert [child.exitcode for child in children] == [0] * 6
         assert len(read(notes(tmp_path / str(attempt)))) == 6
+
+
+def test_two_that_find_no_file_at_once_make_one(tmp_path: Path) -> None:
+    class Overtaken(Database):
+        def _is_ours(self, connection: sqlite3.Connection) -> bool:
+            ours = super()._is_ours(connection)
+            if not ours:
+                write(notes(tmp_path / "a"), "the faster one")
+            return ours
+
+    write(Overtaken(tmp_path / "a", "notebook", SCHEMA), "the slower one")
+    assert read(notes(tmp_path / "a")) == ["the faster one", "the slower one"]
+
+
+def test_whoever_opens_waits_for_one_who_still_reads_without_a_journal(tmp_path: Path) -> None:
+    write(notes(tmp_path / "a"), "one")
+    reader = sqlite3.connect(tmp_path / "a", isolation_level=None, check_same_thread=False)
+    reader.execute("PRAGMA journal_mode = DELETE")  # as between the making of a file and its switch to write-ahead
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM notes").fetchall()
+    timer = threading.Timer(0.2, reader.close)
+    timer.start()
+    database = notes(tmp_path / "a")
+    assert read(database) == ["one"]
+    timer.join()
+    assert database.read("PRAGMA journal_mode") == [("wal",)]
 
 
 def test_a_fork_while_a_thread_is_writing_harms_neither(tmp_path: Path) -> None:
@@ -232,7 +256,7 @@ def test_what_a_forked_child_writes_outlives_its_parents_connection(tmp_path: Pa
         there.recv()
         write(database, "child 2")
 
-    child = FORK.Process(target=task)
+    child = FORK.Process(target=task, daemon=True)
     child.start()
     assert here.poll(20)
     here.recv()

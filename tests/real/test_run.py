@@ -16,6 +16,7 @@ from agents.cli import main
 from agents.evaluation.arms import ARMS, METRICS
 from agents.policy import WordPolicy
 from agents.run_folder import RunFolder
+from pmlm_env.llm import ReplyCache
 
 pytestmark = pytest.mark.real
 
@@ -48,7 +49,9 @@ def run(prepared: Path) -> RunFolder:
 
 
 def _without_times(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if k != "seconds" and not k.startswith("share_")} for line in metrics]
+    """What the same run gives again: how much of it came from kept replies is another matter."""
+    left_out = ("seconds", "cached_replies")
+    return [{k: v for k, v in line.items() if k not in left_out and not k.startswith("share_")} for line in metrics]
 
 
 def test_the_run_folder_holds_what_design_promises(run: RunFolder) -> None:
@@ -81,10 +84,13 @@ def test_the_deleted_slots_account_for_every_prompt(run: RunFolder) -> None:
             assert played["prompt"] == " ".join(left)
 
 
-def test_llm_calls_are_what_the_llm_saw(run: RunFolder) -> None:
+def test_every_distinct_prompt_is_paid_for_once_and_kept(run: RunFolder) -> None:
     evaluation = json.loads(run.evaluation.read_text())
     prompts = {p["arms"][arm]["prompt"] for p in evaluation["patients"] for arm in ARMS}
-    assert evaluation["llm_calls"] == len(prompts)  # evaluated in a process of its own: nothing was kept from training
+    kept = [entry.request["prompt"] for entry in ReplyCache(run.replies)]
+    spent = json.loads((run.path / "spent.json").read_text())
+    assert spent["llm_calls"] == len(kept) == len(set(kept))
+    assert prompts < set(kept)
 
 
 def test_tensorboard_shows_the_metrics(run: RunFolder) -> None:
@@ -121,10 +127,7 @@ def test_a_run_cut_short_and_resumed_ends_as_if_it_had_never_stopped(prepared: P
     shutil.move(folder / "checkpoint", folder / "checkpoint.old")  # as between the two renames
     assert _pmlm("train", *arguments, "--resume") == 0
     resumed = RunFolder(folder)
-    ours, theirs = _without_times(resumed.metrics()), _without_times(run.metrics())
-    for line in (*ours, *theirs):
-        del line["llm_calls"]  # the initial replies that were kept in memory are asked for again
-    assert ours == theirs
+    assert _without_times(resumed.metrics()) == _without_times(run.metrics())
     a, b = (WordPolicy.load(folder.checkpoint) for folder in (resumed, run))
     for mine, other in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(mine, other)
@@ -141,10 +144,39 @@ def test_a_run_is_never_overwritten(prepared: Path, run: RunFolder, capsys: Any)
     assert "holds a run already" in capsys.readouterr().err
 
 
-def test_the_limit_on_calls_ends_the_run_with_a_clear_line(prepared: Path, capsys: Any) -> None:
-    arguments = ["--episodes", prepared, "--run", prepared.parent / "poor", *OPTIONS, "--max-llm-calls", 10]
-    assert _pmlm("train", *arguments) == 1
-    assert "would go over the limit of 10" in capsys.readouterr().err
+def test_the_limit_on_calls_ends_the_run_with_a_clear_line_and_a_higher_one_goes_on(
+    prepared: Path, run: RunFolder, capsys: Any
+) -> None:
+    poor = RunFolder(prepared.parent / "poor")
+    arguments = ["--episodes", prepared, "--run", poor.path, *OPTIONS, "--max-llm-calls"]
+    assert _pmlm("train", *arguments, 10) == 1
+    assert "would go over the limit of 10 LLM calls" in capsys.readouterr().err
+    assert json.loads((poor.path / "spent.json").read_text())["llm_calls"] == 10
+    assert _pmlm("train", *arguments, 1000, "--resume") == 0
+    assert _without_times(poor.metrics()) == _without_times(run.metrics())
+
+
+def test_a_dry_run_tells_the_most_it_may_cost_and_leaves_nothing(prepared: Path, run: RunFolder, capsys: Any) -> None:
+    folder = prepared.parent / "dry"
+    assert _pmlm("train", "--episodes", prepared, "--run", folder, *OPTIONS, "--dry-run") == 0
+    said = capsys.readouterr().out
+    n_test = sum('"test"' in text for text in (prepared / "episodes.jsonl").read_text().splitlines())
+    assert f"training   {12 + 4 * 3 * 2} LLM calls" in said
+    assert f"evaluation {3 * n_test} LLM calls" in said
+    assert not folder.exists()
+    assert run.metrics()[-1]["llm_calls"] <= 36
+
+
+def test_a_run_is_replayed_from_its_replies_alone(prepared: Path, run: RunFolder, capsys: Any) -> None:
+    replay = RunFolder(prepared.parent / "replay")
+    arguments = ["--episodes", prepared, "--run", replay.path, *OPTIONS, "--replay", "--cache", run.replies]
+    assert _pmlm("train", *arguments) == 0
+    assert _pmlm("evaluate", "--run", replay.path) == 0
+    assert replay.evaluation.read_text() == run.evaluation.read_text()
+    assert json.loads((replay.path / "spent.json").read_text())["llm_calls"] == 0
+    other = ["--episodes", prepared, "--run", prepared.parent / "other", *OPTIONS, "--replay", "--cache", run.replies]
+    assert _pmlm("train", *other, "--seed", 5) == 1
+    assert "differs from the kept one" in capsys.readouterr().err
 
 
 def test_the_paper_preset_is_eq_11(prepared: Path) -> None:
@@ -191,4 +223,4 @@ def test_the_demo_runs_on_ones_own_cohort(prepared: Path) -> None:
     assert _pmlm("demo", *arguments, *OPTIONS[:-2], "--n-folds", 2) == 0
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["n_patients"] == 4
-    assert evaluation["llm_calls"] <= 600
+    assert 0 < json.loads((run / "spent.json").read_text())["llm_calls"] <= 600

@@ -1,0 +1,284 @@
+"""OpenAIChat against a real HTTP server on this machine: what comes back, and what is made of it."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from asyncio import sleep
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from pmlm_env.llm.base import Completion, LLMError, Request
+from pmlm_env.llm.openai import OpenAIChat
+from tests.llm.endpoint import PROMPT, Answer, Delivery, Endpoint, chat
+
+Connect = Callable[..., OpenAIChat]
+
+
+def with_message(**message: Any) -> Answer:
+    return Answer(body={"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+
+def with_choices(n: int) -> Answer:
+    answer = chat()
+    answer.body["choices"] *= n
+    return answer
+
+
+# Replies
+
+
+def test_a_reply_is_stripped_and_counted(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.script(chat("  Eat well.\n", model="some-model-0125"))
+    assert llm.generate([PROMPT]) == [Completion("Eat well.", 12, 3, "stop", "some-model-0125", cached=False)]
+
+
+def test_a_reply_cut_by_the_limit_is_an_error_that_is_not_asked_for_again(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.script(chat("Eat we", "length"))
+    with pytest.raises(LLMError, match="cut at the limit of tokens"):
+        llm.generate([PROMPT])
+    assert endpoint.n_requests == 1
+
+
+def test_a_reply_cut_by_the_limit_is_kept_on_demand(endpoint: Endpoint, connect: Connect) -> None:
+    endpoint.script(chat("Eat we", "length"))
+    (reply,) = connect(on_truncated="keep").generate([PROMPT])
+    assert (reply.text, reply.finish_reason) == ("Eat we", "length")
+
+
+def test_geminis_capital_stop_is_a_stop(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.script(chat("Eat well.", "STOP"))
+    assert llm.generate([PROMPT])[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, {"prompt_tokens": 3}], ids=str)
+def test_an_endpoint_that_counts_no_tokens_counts_zero_and_leaves_the_bound_booked(
+    endpoint: Endpoint, llm: OpenAIChat, usage: Any
+) -> None:
+    endpoint.script(chat(usage=usage))
+    (reply,) = llm.generate([PROMPT])
+    assert (reply.prompt_tokens, reply.completion_tokens) == (0, 0)
+    booked = llm.budget.usage
+    assert (booked.prompt_tokens >= len(PROMPT), booked.completion_tokens) == (True, 256)
+
+
+# Failures that pass
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Answer(429, {}, {"Retry-After": "0"}),
+        Answer(408, {}),
+        Answer(409, {}),
+        Answer(500, {}),
+        Answer(503, b"<html>"),
+        Answer(200, chat().body, {"Content-Encoding": "gzip"}),
+        Answer(200, gzip.compress(chat().bytes())[:-12], {"Content-Encoding": "gzip"}),
+        Answer(raw=b"SSH-2.0-OpenSSH_9.6\r\n"),
+        chat(delivery="nothing"),
+        chat(delivery="half a header"),
+        chat(delivery="half a body"),
+        chat(delivery="reset"),
+    ],
+    ids=["429", "408", "409", "500", "503", "no gzip", "half a gzip", "no HTTP", "shut", "header", "body", "reset"],
+)
+def test_a_passing_failure_is_tried_again(endpoint: Endpoint, llm: OpenAIChat, failure: Answer) -> None:
+    endpoint.script(failure, chat())
+    assert llm.generate([PROMPT])[0].text == "Eat well."
+    assert endpoint.n_requests == llm.budget.usage.calls == 2
+
+
+@pytest.mark.parametrize("delivery", ["stalled", "stalled body"])
+def test_an_answer_that_stalls_is_given_up_and_asked_for_again(
+    endpoint: Endpoint, connect: Connect, delivery: Delivery
+) -> None:
+    endpoint.script(chat(delivery=delivery))
+    with pytest.raises(LLMError, match=r"ReadTimeout.*see whether the endpoint is up \(tried 2 times\)"):
+        connect(tries=2, read_timeout=0.2).generate([PROMPT])
+    assert endpoint.n_requests == 2
+
+
+def test_tries_come_to_an_end(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.script(Answer(500, {"error": {"message": "overloaded"}}))
+    with pytest.raises(LLMError, match=r"HTTP 500: overloaded \(tried 3 times\)"):
+        llm.generate([PROMPT])
+    assert endpoint.n_requests == 3
+
+
+def test_an_endpoint_that_is_down_is_named_and_costs_nothing(connect: Connect) -> None:
+    llm = connect(base_url="http://127.0.0.1:9/v1", tries=2)
+    with pytest.raises(LLMError, match=r"127.0.0.1:9.*ConnectError.*see whether the endpoint is up \(tried 2 times\)"):
+        llm.generate([PROMPT])
+    assert llm.budget.usage.calls == 0
+
+
+def test_retry_after_in_seconds_is_obeyed(endpoint: Endpoint, llm: OpenAIChat, naps: list[float]) -> None:
+    endpoint.script(Answer(429, {}, {"Retry-After": "7"}), chat())
+    llm.generate([PROMPT])
+    assert naps[0] == 7.0
+
+
+def test_retry_after_as_a_date_is_obeyed(endpoint: Endpoint, llm: OpenAIChat, naps: list[float]) -> None:
+    endpoint.script(Answer(503, {}, {"Retry-After": formatdate(time.time() + 20, usegmt=True)}), chat())
+    llm.generate([PROMPT])
+    assert naps[0] == pytest.approx(20, abs=3)
+
+
+def test_retry_after_holds_other_prompts_too(endpoint: Endpoint, connect: Connect, naps: list[float]) -> None:
+    endpoint.script(Answer(429, {}, {"Retry-After": "70"}), chat())
+    replies = connect(tries=1, concurrency=1).ask([Request("a"), Request("b")])
+    assert isinstance(replies[0], LLMError)
+    assert naps == [pytest.approx(70, abs=3)]
+
+
+def test_a_server_that_asks_to_wait_too_long_is_not_waited_for(
+    endpoint: Endpoint, llm: OpenAIChat, naps: list[float]
+) -> None:
+    endpoint.script(Answer(429, {}, {"Retry-After": "86400"}))
+    with pytest.raises(LLMError, match="asks to wait 86400 s"):
+        llm.generate([PROMPT])
+    assert (endpoint.n_requests, naps) == (1, [])
+
+
+@pytest.mark.parametrize("nonsense", ["soon", "nan", "inf", ""])
+def test_pauses_have_full_jitter_and_double_where_the_server_says_nothing_of_use(
+    endpoint: Endpoint, connect: Connect, naps: list[float], nonsense: str
+) -> None:
+    endpoint.script(*[Answer(429, {}, {"Retry-After": nonsense})] * 3, chat())
+    naps_by_try: list[list[float]] = []
+    for _ in range(12):
+        endpoint.bodies.clear()
+        naps.clear()
+        connect(backoff=1.0, tries=4).generate([PROMPT])
+        naps_by_try.append(list(naps))
+    longest = [max(column) for column in zip(*naps_by_try, strict=True)]
+    shortest = [min(column) for column in zip(*naps_by_try, strict=True)]
+    assert [bound / 2 < most <= bound for bound, most in zip((1, 2, 4), longest, strict=True)] == [True] * 3
+    assert [least < bound / 2 for bound, least in zip((1, 2, 4), shortest, strict=True)] == [True] * 3
+
+
+# Failures that last
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422])
+def test_a_lasting_failure_is_not_tried_again(endpoint: Endpoint, llm: OpenAIChat, status: int) -> None:
+    endpoint.script(Answer(status, {"error": {"message": "no"}}, {"Retry-After": "0"}))
+    with pytest.raises(LLMError, match=f"HTTP {status}"):
+        llm.generate([PROMPT])
+    assert endpoint.n_requests == 1
+
+
+def test_a_failed_prompt_costs_only_its_own_place(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.answer = lambda count, prompt: Answer(400, {}) if prompt == "b" else chat(prompt.upper())
+    replies = llm.ask([Request(prompt) for prompt in "abc"])
+    assert [reply.text if isinstance(reply, Completion) else "error" for reply in replies] == ["A", "error", "C"]
+
+
+def test_generate_raises_the_first_error(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.answer = lambda count, prompt: chat() if prompt == "a" else Answer(400, {"error": {"message": prompt}})
+    with pytest.raises(LLMError, match="HTTP 400: the server's message quotes"):
+        llm.generate(["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (Answer(400, {}, {"X-Request-Id": "req-17"}), "request req-17"),
+        (Answer(400, {}, {"request-id": "req_18"}), "request req_18"),
+        (chat("", id="chatcmpl-19"), "request chatcmpl-19"),
+        (chat("Eat", "content_filter", request_id="2026-20"), "request 2026-20"),
+        (Answer(body=b"no JSON", headers={"x-log-id": "21"}), "request 21"),
+    ],
+)
+def test_the_error_names_the_request(endpoint: Endpoint, llm: OpenAIChat, answer: Answer, found: str) -> None:
+    endpoint.script(answer)
+    with pytest.raises(LLMError, match=rf"\({found}\)"):
+        llm.generate([PROMPT])
+
+
+# Answers that are no replies
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "sensitive", "SAFETY"])
+def test_a_filtered_reply_is_an_error_and_not_asked_for_again(endpoint: Endpoint, llm: OpenAIChat, reason: str) -> None:
+    endpoint.script(chat("Eat", reason))
+    with pytest.raises(LLMError, match="the reply was filtered"):
+        llm.generate([PROMPT])
+    assert endpoint.n_requests == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (chat(""), "the reply is empty"),
+        (chat(" \n", "length"), "the reply is empty"),
+        (chat(None), "the reply is empty"),
+        (with_message(role="assistant"), "the reply is empty"),
+        (chat("Eat", "tool_calls"), "reason 'tool_calls'"),
+        (chat("Eat", None), "no finish_reason"),
+        (chat([{"type": "text", "text": "x"}]), "a content that is no text"),
+        (with_message(role="user", content="x"), "not the assistant's"),
+        (chat("Eat \ud83c well."), "half a character"),
+        (Answer(body=b'{"choices": [{"mess'), "no JSON"),
+        (Answer(body=b"\xff\xfe"), "no JSON"),
+        (Answer(body=chat().bytes().decode().encode("utf-16")), "no JSON"),
+        (Answer(body=chat().bytes()[:-1] + b', "choices": []}'), "no JSON"),
+        (chat(score=float("nan")), "no JSON"),
+        (Answer(body=b"[" * 100_000), "no JSON"),
+        (Answer(204, b""), "no JSON"),
+        (Answer(body=[]), "a list, not an object"),
+        (Answer(body={}), "no choices"),
+        (with_choices(0), "0 choices"),
+        (with_choices(2), "2 choices"),
+        (Answer(body={"choices": [{"text": "Eat"}]}), "a choice without a message"),
+        (Answer(body={"choices": [{"message": None}]}), "a choice without a message"),
+        (chat(usage=["12"]), "a usage that is no object"),
+        *[
+            (chat(usage={"prompt_tokens": count, "completion_tokens": 3}), "counts of tokens that are none")
+            for count in (-1, True, "12", 12.0, 10**12)
+        ],
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_an_answer_that_is_no_reply_is_asked_for_thrice_and_then_an_error(
+    endpoint: Endpoint, connect: Connect, answer: Answer, message: str
+) -> None:
+    endpoint.script(answer)
+    with pytest.raises(LLMError, match=message) as caught:
+        connect(tries=9).generate([PROMPT])
+    assert endpoint.n_requests == 3
+    assert "\n" not in str(caught.value)
+
+
+def test_an_answer_that_is_no_reply_may_be_followed_by_one(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.script(chat(""), with_choices(2), chat())
+    assert llm.generate([PROMPT])[0].text == "Eat well."
+
+
+def test_an_answer_without_end_is_ended_early(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.script(chat(delivery="endless"))
+    with pytest.raises(LLMError, match="the answer has no end"):
+        llm.generate([PROMPT])
+    assert (endpoint.n_requests, endpoint.bytes_sent < 32_000_000) == (1, True)
+
+
+def test_an_answer_that_drips_is_ended_by_patience(endpoint: Endpoint, connect: Connect) -> None:
+    endpoint.script(chat(delivery="dripping"))
+    with pytest.raises(LLMError, match=r"no whole answer within 0.3 s"):
+        connect(patience=0.3, read_timeout=5).generate([PROMPT])
+    assert endpoint.n_requests == 1
+
+
+def test_patience_also_ends_the_tries(endpoint: Endpoint, connect: Connect) -> None:
+    async def answer(count: int, prompt: str) -> Answer:
+        await sleep(0.2)
+        return Answer(500, {})
+
+    endpoint.answer = answer
+    with pytest.raises(LLMError, match="HTTP 500"):
+        connect(patience=0.5, tries=1000).generate([PROMPT])
+    assert 1 < endpoint.n_requests <= 3
