@@ -73,9 +73,7 @@ def doctor(config: DoctorConfig) -> int:
     """
     if config.llm is None:
         return _examine()
-    options = LLMOptions(
-        config.llm, config.base_url, config.providers, config.max_new_tokens, on_truncated="keep"
-    )
+    options = LLMOptions(config.llm, config.base_url, config.providers, config.max_new_tokens, on_truncated="keep")
     llm = load_llm(options, device=config.device)
     started = time.perf_counter()
     (reply,) = llm.generate([_QUESTION])

@@ -173,8 +173,8 @@ class Reinforce:
             total = (rewards * valid).sum(dim=1, keepdim=True)
             baseline = (total - rewards * valid) / others.clamp(min=1)
             advantages = (rewards - baseline) * valid * (others > 0)
-        if self.config.scale_advantages:
-            advantages = advantages / advantages.square().mean().sqrt().clamp(min=1e-8)
+        if self.config.scale_advantages and bool(valid.any()):
+            advantages = advantages / advantages[valid > 0].square().mean().sqrt().clamp(min=1e-8)
         return advantages.flatten()
 
     def _next_patients(self) -> npt.NDArray[np.int64]:

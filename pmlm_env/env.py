@@ -55,7 +55,8 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     ``action_mask`` and ``episode_index`` always, ``invalid_action`` after a step. At the end also ``prompt``,
     ``reply``, ``initial_reply``, ``reference``, ``score``, ``initial_score``, ``deleted`` (slots in order) and
     ``llm_calls`` (made for this episode); with ``n_samples`` above 1 ``score_sd`` and ``initial_score_sd``, the
-    standard deviations over the samples that the scores are means of. The legal actions also come as ``action_masks()``, bool, for sb3-contrib.
+    standard deviations over the samples that the scores are means of. The legal actions also come as
+    ``action_masks()``, bool, for sb3-contrib.
 
     ## Arguments
     Every argument is a name, a number or a path, so that specs serialize; ``episodes``, ``encoder`` and ``reward``

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -270,32 +270,29 @@ class DeltaReward:
         n = len(indices)
         new = [i for i in dict.fromkeys(indices) if i not in self.initial]
         asked = [*prompts, *(self.episodes[i].prompt for i in new)]
-        about = [*indices, *new]
+        references = [self.episodes[i].reference for i in (*indices, *new)]
         replies = self.llm.ask([Request(prompt, sample) for prompt in asked for sample in range(self.n_samples)])
         groups = [replies[start : start + self.n_samples] for start in range(0, len(replies), self.n_samples)]
-        judged = self._judge(groups, [self.episodes[i].reference for i in about])
-        self.initial.update({i: each for i, each in zip(new, judged[n:], strict=True) if isinstance(each, Judged)})
-        errors_of_new = {i: str(each) for i, each in zip(new, judged[n:], strict=True) if isinstance(each, LLMError)}
+        judged = self._judge(groups, references)
         calls = [sum(isinstance(r, Completion) and not r.cached for r in group) for group in groups]
-        for i, initial_calls in zip(new, calls[n:], strict=True):
-            calls[list(indices).index(i)] += initial_calls  # the initial reply is on the first rollout's bill
-        errors = [
-            str(each) if isinstance(each, LLMError) else errors_of_new.get(i, "")
-            for i, each in zip(indices, judged[:n], strict=True)
-        ]
+        for i, more in zip(new, calls[n:], strict=True):
+            calls[list(indices).index(i)] += more  # the initial reply is on the first rollout's bill
+        initial = {**self.initial, **dict(zip(new, judged[n:], strict=True))}
+        self.initial = {i: each for i, each in initial.items() if isinstance(each, Judged)}
+        pairs = [(after, initial[i]) for i, after in zip(indices, judged[:n], strict=True)]
+        errors = [next((str(each) for each in pair if isinstance(each, LLMError)), "") for pair in pairs]
         self._count(errors)
         nothing = Judged("", 0.0, 0.0)
-        after = [each if isinstance(each, Judged) and not e else nothing for each, e in zip(judged, errors)]
-        before = [nothing if e else self.initial[i] for i, e in zip(indices, errors, strict=True)]
-        texts = Texts([x.reply for x in after], [x.reply for x in before], [self.episodes[i].reference for i in indices])
-        sd = [np.array([x.sd for x in side]) if self.n_samples > 1 else None for side in (after, before)]
+        whole = [(nothing, nothing) if e else pair for pair, e in zip(pairs, errors, strict=True)]
+        after, before = (cast(tuple[Judged, ...], side) for side in zip(*whole, strict=True))
         return Outcomes(
-            np.array([x.score for x in after]),
-            np.array([x.score for x in before]),
+            np.array([each.score for each in after]),
+            np.array([each.score for each in before]),
             np.array(calls[:n], dtype=np.int64),
-            texts,
+            Texts([each.reply for each in after], [each.reply for each in before], references[:n]),
             errors,
-            *sd,
+            np.array([each.sd for each in after]) if self.n_samples > 1 else None,
+            np.array([each.sd for each in before]) if self.n_samples > 1 else None,
         )
 
     def _judge(self, groups: Sequence[Sequence[Reply]], references: Sequence[str]) -> list[Judged | LLMError]:
@@ -307,7 +304,9 @@ class DeltaReward:
         f1 = self.scorer.score([text for text, _ in flat], [reference for _, reference in flat]).f1.double().numpy()
         table = f1.reshape(len(whole), self.n_samples)
         sd = table.std(axis=1, ddof=1) if self.n_samples > 1 else np.zeros(len(whole))
-        scored = {i: Judged(texts[i][0], float(row.mean()), float(s)) for i, row, s in zip(whole, table, sd, strict=True)}
+        scored = {
+            i: Judged(texts[i][0], float(row.mean()), float(s)) for i, row, s in zip(whole, table, sd, strict=True)
+        }
         return [scored[i] if error is None else error for i, error in enumerate(errors)]
 
     def _count(self, errors: Sequence[str]) -> None:

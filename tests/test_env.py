@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from pmlm_env import EpisodeSet, PMLMEnv
-from pmlm_env.reward import DeltaReward, Outcomes
-from tests.standins import EchoLLM, HashEncoder, MarkedWordsReward, make_episodes
+from pmlm_env import PMLMEnv
+from pmlm_env.reward import Outcomes
+from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 
 def _env(**more: Any) -> PMLMEnv:
@@ -161,44 +161,3 @@ def test_ansi_strikes_out_what_is_deleted_and_tells_the_score() -> None:
     assert shown is not None
     assert f"\x1b[9;31m{word}\x1b[0m" in shown
     assert "F1 0.0000 -> " in shown
-
-
-class _Scorer:
-    """Scores a reply by its share of the letter e."""
-
-    def score(self, replies, references):  # type: ignore[no-untyped-def]
-        import torch
-
-        f1 = torch.tensor([text.count("e") / len(text) for text in replies])
-        return type("Scores", (), {"f1": f1})
-
-
-def test_the_initial_reply_is_bought_once_a_patient_and_all_that_end_together_make_one_batch() -> None:
-    episodes = make_episodes(3)
-    llm = EchoLLM()
-    reward = DeltaReward(episodes, llm, _Scorer())  # type: ignore[arg-type]
-    outcomes = reward([0, 1, 0], ["a e", "b", "c"])
-    assert llm.batches == [["a e", "b", "c", episodes[0].prompt, episodes[1].prompt]]
-    assert outcomes.llm_calls.tolist() == [2, 2, 1]
-    reward([1, 2], ["d", "e"])
-    assert llm.batches[1] == ["d", "e", episodes[2].prompt]
-    initial = " ".join(sorted(episodes[0].words))
-    assert outcomes.delta[0] == pytest.approx(1 / 3 - initial.count("e") / len(initial))
-
-
-def test_a_failed_batch_becomes_errors_and_is_asked_again_later() -> None:
-    episodes = make_episodes(2)
-    llm = EchoLLM()
-    llm.fail = True
-    reward = DeltaReward(episodes, llm, _Scorer())  # type: ignore[arg-type]
-    assert reward([0, 1], ["a", "b"]).errors == ["the endpoint is down"] * 2
-    llm.fail = False
-    assert not reward([0], ["a"]).failed.any()
-
-
-def test_a_patient_without_reference_is_named() -> None:
-    from dataclasses import replace
-
-    episodes = EpisodeSet([replace(make_episodes(1)[0], reference=" ")])
-    with pytest.raises(ValueError, match="patient P0 has no reference"):
-        DeltaReward(episodes, EchoLLM(), _Scorer())  # type: ignore[arg-type]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
 from pmlm_env.llm.database import Database
@@ -26,8 +27,7 @@ class BudgetExceededError(RuntimeError):
     """The next call might go over a limit. It was not sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What was spent.
 
     Attributes:
@@ -42,13 +42,9 @@ class Usage:
     completion_tokens: int = 0
     cost: float = 0.0
 
-    def __add__(self, other: Usage) -> Usage:
-        """Add up."""
-        return Usage(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    def __sub__(self, other: Usage) -> Usage:
+    def minus(self, other: Usage) -> Usage:
         """Take away."""
-        return Usage(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
+        return Usage(*(a - b for a, b in zip(self, other, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ class Account:
             ledger.execute(
                 "UPDATE spent SET calls = calls + ?, prompt_tokens = prompt_tokens + ?, "
                 "completion_tokens = completion_tokens + ?, cost = cost + ?",
-                astuple(usage),
+                usage,
             )
 
 
@@ -181,7 +177,7 @@ class Budget:
             self.accounts.append(Account(_read_limits(Path(group)), f"{group}.spent.sqlite"))
         if price is None and any(account.limits.max_cost is not None for account in self.accounts):
             raise ValueError(
-                "max_cost needs the model's price: write it into a TOML file under [PROVIDER.prices.\"MODEL\"], "
+                'max_cost needs the model\'s price: write it into a TOML file under [PROVIDER.prices."MODEL"], '
                 "prompt = ..., completion = ... (per million tokens), and name the file with --providers"
             )
         self.price = price or Price(0.0, 0.0)
@@ -214,7 +210,7 @@ class Budget:
                 done.append(account)
         except BudgetExceededError:
             for account in done:
-                account.add(Usage() - booked)
+                account.add(Usage().minus(booked))
             raise
         return booked
 
@@ -228,7 +224,7 @@ class Budget:
             calls: 0 where it was never sent.
         """
         cost = self.price.cost(prompt_tokens, completion_tokens)
-        correction = Usage(calls, prompt_tokens, completion_tokens, cost) - booked
+        correction = Usage(calls, prompt_tokens, completion_tokens, cost).minus(booked)
         for account in self.accounts:
             account.add(correction)
 

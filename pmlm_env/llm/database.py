@@ -30,7 +30,8 @@ class DatabaseError(RuntimeError):
 class Database:
     """One SQLite file in write-ahead mode (or one in memory), its connection opened at the first use.
 
-    What a transaction has committed is there after a kill -9 and after a power cut. Threads take turns; a forked child
+    What a transaction has committed is there after a kill -9; a power cut may take the last moments, not the whole file
+    (waiting for the disk at every commit would cost milliseconds a call). Threads take turns; a forked child
     and a pickle's twin open connections of their own (in memory: the child starts with a copy, the twin with nothing).
     A new file is readable by its owner alone, for it may hold prompts. A file or folder that cannot be written can
     still be read. An existing file that is none of ours is refused and left as it is.
@@ -161,7 +162,7 @@ class Database:
                 connection.execute(f"PRAGMA user_version = {_LAYOUT}")
             connection.execute("COMMIT")
         # A lot of replies took seconds to make and may have cost money: a sync of some milliseconds each is cheap.
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA synchronous = NORMAL")
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:

@@ -101,7 +101,7 @@ def serve() -> Iterator[Endpoint]:
 async def _serve_connection(state: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     state.n_connections += 1
     try:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):  # or it is logged
             while await _serve_request(state, reader, writer):
                 pass
     finally:

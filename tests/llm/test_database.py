@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -224,6 +225,28 @@ def test_whoever_opens_waits_for_one_who_still_reads_without_a_journal(tmp_path:
     assert read(database) == ["one"]
     timer.join()
     assert database.read("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_a_switch_to_write_ahead_that_sqlite_gives_up_at_once_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does about once in 300 times when eight processes open a new file together, whatever its timeout."""
+    tries = []
+
+    class Impatient(sqlite3.Connection):
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            if "journal_mode" in statement:
+                tries.append(statement)
+                if len(tries) < 3:
+                    raise sqlite3.OperationalError("database is locked")
+            return super().execute(statement, *values)
+
+    monkeypatch.setattr(
+        "pmlm_env.llm.database._sqlite",
+        lambda target, uri=False: sqlite3.connect(target, isolation_level=None, uri=uri, factory=Impatient),
+    )
+    write(notes(tmp_path / "a"), "one")
+    assert len(tries) == 3
 
 
 def test_a_fork_while_a_thread_is_writing_harms_neither(tmp_path: Path) -> None:

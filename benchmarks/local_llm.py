@@ -1,0 +1,154 @@
+"""How fast the local LLM is: python -m benchmarks.local_llm --json FILE.
+
+One batch of 64 prompts of ``LocalLLM`` against one at a time with transformers' plain ``generate``, greedy both, 48
+new tokens at most, in the default number format and in float32. A shared machine's speed swings severalfold, so they
+are timed in turn: in each round the batch of all 64, then a part of them one at a time, a different part each round.
+The parts are spread evenly over the prompts' lengths, and a part's time is scaled to 64 prompts.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from pmlm_env.llm.local import LocalLLM
+from pmlm_env.models import resolve
+from pmlm_env.pipeline import demo_episodes
+
+_PROMPTS, _NEW_TOKENS, _DELETED = 64, 48, 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure.
+
+    Attributes:
+        json: Where to write the figures.
+        rounds: Rounds, in each of which 64 / rounds prompts are asked one at a time.
+        threads: Threads of torch.
+    """
+
+    json: Path | None = None
+    rounds: int = 4
+    threads: int = 2
+
+
+class Plain:
+    """transformers' ``generate``, for one prompt at a time.
+
+    Args:
+        dtype: Number format.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        """Load the model and its tokenizer."""
+        path = resolve("smollm2-135m")
+        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+
+    def inputs(self, prompt: str) -> Any:
+        """The prompt as the model's user turn: input ids and attention mask, (1, length) each."""
+        turn = [{"role": "user", "content": prompt}]
+        return self.tokenizer.apply_chat_template(
+            turn, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+
+    def reply(self, prompt: str) -> list[int]:
+        """The new tokens."""
+        inputs = self.inputs(prompt)
+        output = self.model.generate(**inputs, max_new_tokens=_NEW_TOKENS, do_sample=False)
+        return output[0, inputs["input_ids"].shape[1] :].tolist()
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The tokens as text."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+
+    @torch.inference_mode()
+    def gap(self, prompt: str, tokens: Sequence[int], other: str) -> float:
+        """How far apart the two top logits were at the first token of a reply that is not in another reply."""
+        agree = [other.startswith(self.text(tokens[: i + 1])) for i in range(len(tokens) - 1)]
+        first = agree.index(False) if False in agree else len(tokens) - 1
+        ids = torch.cat([self.inputs(prompt)["input_ids"], torch.tensor([tokens[:first]], dtype=torch.long)], dim=1)
+        top = self.model(ids).logits[0, -1].float().topk(2).values
+        return float(top[0] - top[1])
+
+
+def mixed_prompts() -> list[str]:
+    """64 patients' prompts, ten random words deleted from each; sorted by their words."""
+    rng = np.random.default_rng(0)
+    episodes = demo_episodes()
+    prompts = []
+    for i in rng.choice(len(episodes), _PROMPTS, replace=False):
+        words = episodes[int(i)].words
+        prompts.append([words[k] for k in np.sort(rng.permutation(len(words))[_DELETED:])])
+    return [" ".join(words) for words in sorted(prompts, key=len)]
+
+
+def compare(dtype: torch.dtype | None, rounds: int) -> tuple[list[float], list[float], list[float]]:
+    """Time a batch against one at a time.
+
+    Args:
+        dtype: Number format; None is the default one.
+        rounds: Rounds; a divisor of 64.
+
+    Returns:
+        For each round the throughput of the batch over that of one at a time; for each round the prompts a second of
+        the batch; and for each prompt whose texts differ the gap of the two top logits, in plain decoding, where they
+        first do.
+    """
+    prompts = mixed_prompts()
+    batch = LocalLLM(max_new_tokens=_NEW_TOKENS, device="cpu", dtype=dtype, batch_size=_PROMPTS)
+    plain = Plain(batch.dtype)
+    batch.generate(prompts[:1])
+    plain.reply(prompts[0])
+    ratios, rates, gaps = [], [], []
+    for i in range(rounds):
+        started = time.perf_counter()
+        ours = [reply.text for reply in batch.generate(prompts)]
+        middle = time.perf_counter()
+        part = range(i, _PROMPTS, rounds)
+        theirs = [plain.reply(prompts[k]) for k in part]
+        one_at_a_time = (time.perf_counter() - middle) * _PROMPTS / len(part)
+        ratios.append(one_at_a_time / (middle - started))
+        rates.append(_PROMPTS / (middle - started))
+        gaps += [
+            plain.gap(prompts[k], tokens, ours[k])
+            for k, tokens in zip(part, theirs, strict=True)
+            if plain.text(tokens) != ours[k]
+        ]
+        print(f"{batch.dtype}, round {i + 1}: {ratios[-1]:.2f} times, {len(gaps)} texts differ", flush=True)
+    return ratios, rates, gaps
+
+
+def main(options: Options) -> None:
+    """Measure everything, print a table, and write it as JSON."""
+    torch.set_num_threads(options.threads)
+    table: dict[str, Any] = {}
+    for name, dtype in (("float32", torch.float32), ("default", None)):
+        ratios, rates, gaps = compare(dtype, options.rounds)
+        for key, values in ((f"{name}_speedup", ratios), (f"{name}_prompts_per_second", rates)):
+            table[key] = {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        table[f"{name}_texts_that_differ"] = {"of": _PROMPTS, "n": len(gaps), "logit_gaps": sorted(gaps)}
+        if options.json is not None:
+            options.json.write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")
+    print(f"{'':34}{'median':>12}{'min':>12}{'max':>12}")
+    for name, row in table.items():
+        if "median" in row:
+            print(f"{name:34}" + "".join(f"{row[key]:12,.2f}" for key in ("median", "min", "max")))
+        else:
+            largest = max(row["logit_gaps"], default=0.0)
+            print(f"{name:34}{row['n']:12} of {row['of']}; gap of the two top logits there: {largest:.1e} at most")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import multiprocessing
+import random
+from asyncio import sleep
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pmlm_env.llm import BudgetedLLM, BudgetExceededError, CachedLLM
+from pmlm_env.llm.base import Completion, LLMError, Request
+from pmlm_env.llm.budget import Account, Budget, Limits, Price, Usage
+from pmlm_env.llm.openai import OpenAIChat
+from tests.llm.endpoint import Answer, Endpoint, chat
+from tests.standins import EchoLLM
+
+Connect = Callable[..., OpenAIChat]
+FORK = multiprocessing.get_context("fork")
+HELLO = "hello"
+ROOM = len(HELLO) + 100  # what a prompt of five letters is booked at
+
+
+# Limits
+
+
+@pytest.mark.parametrize("name", list(Limits.__dataclass_fields__))
+@pytest.mark.parametrize("value", [-1, float("nan")])
+def test_a_limit_that_is_none_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}: a limit must be 0 or more"):
+        Limits(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked", "unit"),
+    [
+        (Limits(max_llm_calls=10), Usage(calls=1), "10 LLM calls"),
+        (Limits(max_prompt_tokens=10), Usage(prompt_tokens=1), "10 prompt tokens"),
+        (Limits(max_completion_tokens=10), Usage(completion_tokens=1), "10 completion tokens"),
+        (Limits(max_cost=10), Usage(cost=0.01), "10 of money"),
+    ],
+)
+def test_each_limit_lets_in_what_just_fits_and_names_what_does_not(limits: Limits, asked: Usage, unit: str) -> None:
+    spent = Usage(10, 10, 10, 10.0)
+    limits.check(spent - asked, asked)
+    with pytest.raises(BudgetExceededError, match=f"the limit of {unit}.*--resume") as caught:
+        limits.check(spent, asked)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_limit_of_nothing_lets_nothing_through() -> None:
+    with pytest.raises(BudgetExceededError):
+        Budget(Limits(max_llm_calls=0)).reserve(HELLO, 1)
+
+
+# Accounts
+
+
+def test_what_does_not_fit_is_not_booked() -> None:
+    account = Account(Limits(max_llm_calls=2))
+    account.add(Usage(calls=2), check=True)
+    with pytest.raises(BudgetExceededError):
+        account.add(Usage(calls=1, prompt_tokens=7), check=True)
+    assert account.usage == Usage(calls=2)
+
+
+def test_an_account_outlives_its_process(tmp_path: Path) -> None:
+    Account(path=tmp_path / "spent").add(Usage(1, 2, 3, 4.5))
+    assert Account(path=tmp_path / "spent").usage == Usage(1, 2, 3, 4.5)
+
+
+def test_an_account_that_was_not_used_has_no_file(tmp_path: Path) -> None:
+    assert Account(path=tmp_path / "spent").usage == Usage()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _reserve(path: Path, n: int, granted: SimpleQueue[int]) -> None:
+    budget, count = Budget(Limits(max_llm_calls=120), path), 0
+    for _ in range(n):
+        try:
+            budget.reserve(HELLO, 1)
+            count += 1
+        except BudgetExceededError:
+            pass
+    granted.put(count)
+
+
+def test_processes_that_share_a_file_never_go_over_its_limit(tmp_path: Path) -> None:
+    granted: SimpleQueue[int] = FORK.SimpleQueue()
+    children = [FORK.Process(target=_reserve, args=(tmp_path / "spent", 50, granted)) for _ in range(4)]
+    for child in children:
+        child.start()
+    assert sum(granted.get() for _ in children) == 120
+    for child in children:
+        child.join(30)
+    assert Account(path=tmp_path / "spent").usage.calls == 120
+
+
+# Bookings
+
+
+def test_a_call_is_booked_at_its_upper_bound_and_then_at_what_it_cost() -> None:
+    budget = Budget(price=Price(prompt=2.0, completion=10.0))
+    booked = budget.reserve(HELLO, 50)
+    assert budget.usage == booked == Usage(1, ROOM, 50, pytest.approx((2 * ROOM + 10 * 50) / 1e6))
+    budget.settle(booked, 9, 4)
+    assert budget.usage == Usage(1, 9, 4, pytest.approx((2 * 9 + 10 * 4) / 1e6))
+
+
+def test_a_call_that_was_never_sent_costs_nothing() -> None:
+    budget = Budget(price=Price(2.0, 10.0))
+    budget.settle(budget.reserve(HELLO, 50), 0, 0, calls=0)
+    assert budget.usage == Usage(0, 0, 0, pytest.approx(0.0))
+
+
+@given(st.text(st.characters(), max_size=60))
+def test_a_prompt_is_booked_at_no_less_than_its_bytes(prompt: str) -> None:
+    # A token is at least one byte: byte-level vocabularies merge bytes, others fall back on them.
+    assert Budget().reserve(prompt, 1).prompt_tokens >= len(prompt.encode("utf-8", "surrogatepass"))
+
+
+def test_the_bound_leaves_room_for_the_template() -> None:
+    assert Budget().reserve("", 1).prompt_tokens >= 50  # Llama 3.1's own, with its date, has about 40
+
+
+def test_a_limit_on_money_needs_a_price() -> None:
+    with pytest.raises(ValueError, match=r"max_cost needs the model's price: .*--providers"):
+        Budget(Limits(max_cost=1.0))
+    assert Budget(Limits(max_cost=1.0), price=Price(0.0, 0.0)).usage == Usage()
+
+
+# Groups
+
+
+def group_file(folder: Path, text: str) -> Path:
+    path = folder / "group.toml"
+    path.write_text(text)
+    return path
+
+
+def test_runs_of_a_group_share_its_limit(tmp_path: Path) -> None:
+    group = group_file(tmp_path, "max_llm_calls = 3\n")
+    runs = [Budget(path=tmp_path / name, group=group) for name in "ab"]
+    for run in (runs[0], runs[1], runs[0]):
+        run.reserve(HELLO, 1)
+    for run in runs:
+        with pytest.raises(BudgetExceededError, match="limit of 3 LLM calls"):
+            run.reserve(HELLO, 1)
+    assert [run.usage.calls for run in runs] == [2, 1]  # the refused ones are on no run's bill
+    assert Account(path=f"{group}.spent.sqlite").usage.calls == 3
+
+
+def test_a_run_keeps_its_own_limit_too(tmp_path: Path) -> None:
+    group = group_file(tmp_path, "max_llm_calls = 3\n")
+    run = Budget(Limits(max_llm_calls=1), group=group)
+    run.reserve(HELLO, 1)
+    with pytest.raises(BudgetExceededError, match="limit of 1 LLM calls"):
+        run.reserve(HELLO, 1)
+    assert Account(path=f"{group}.spent.sqlite").usage.calls == 1
+
+
+def test_what_is_settled_is_free_for_the_group_again(tmp_path: Path) -> None:
+    group = group_file(tmp_path, f"max_prompt_tokens = {ROOM + 5}\n")
+    run, other = Budget(group=group), Budget(group=group)
+    booked = run.reserve(HELLO, 1)
+    with pytest.raises(BudgetExceededError):
+        other.reserve(HELLO, 1)
+    run.settle(booked, 5, 1)
+    assert other.reserve(HELLO, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_calls = 3", "unknown 'max_calls'; the limits are max_llm_calls, "),
+        ("max_llm_calls = true", "max_llm_calls is True, which is no number"),
+        ('max_cost = "3"', "max_cost is '3', which is no number"),
+        ("max_llm_calls = -3", "max_llm_calls is -3: a limit must be 0 or more"),
+        ("max_cost = 3", "max_cost needs the model's price"),
+    ],
+)
+def test_a_groups_file_that_will_not_do_is_named_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        Budget(group=group_file(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_group_without_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises((ValueError, OSError), match=r"none\.toml"):
+        Budget(group=tmp_path / "none.toml")
+
+
+# LLMs in this process
+
+
+def test_as_many_as_fit_are_asked_and_then_the_budget_is_named() -> None:
+    inner, budget = EchoLLM(), Budget(Limits(max_llm_calls=5))
+    llm = BudgetedLLM(inner, budget, 50)
+    llm.generate(["a b", "c"])
+    lots = llm.replies([Request(prompt) for prompt in "wxyz"])
+    assert sorted(place for place in next(lots)) == [0, 1, 2]
+    with pytest.raises(BudgetExceededError, match=r"the limit of 5 LLM calls \(5 are spent or on their way\)"):
+        next(lots)
+    assert inner.batches == [["a b", "c"], ["w", "x", "y"]]
+    assert budget.usage == Usage(5, 6, 5, 0.0)
+
+
+def test_kept_replies_are_free() -> None:
+    budget = Budget()
+    llm = CachedLLM(BudgetedLLM(EchoLLM(), budget, 50))
+    for _ in range(3):
+        llm.generate(["a", "b"])
+    assert budget.usage.calls == 2
+
+
+def test_what_was_paid_for_before_the_budget_ended_is_kept() -> None:
+    llm = CachedLLM(BudgetedLLM(EchoLLM(), Budget(Limits(max_llm_calls=2)), 50))
+    with pytest.raises(BudgetExceededError):
+        llm.generate(["a", "b", "c"])
+    assert [reply.cached for reply in llm.generate(["a", "b"])] == [True, True]
+
+
+# An endpoint
+
+
+async def unhurried(count: int, prompt: str) -> Answer:
+    await sleep(0.05)
+    return chat()
+
+
+def test_128_tasks_against_a_budget_of_1000_calls_send_exactly_1000(endpoint: Endpoint, connect: Connect) -> None:
+    endpoint.answer = unhurried
+    llm = connect(concurrency=128, budget=Budget(Limits(max_llm_calls=1000)), read_timeout=60.0)
+
+    def task(number: int) -> int:
+        for count in range(1000):
+            try:
+                llm.generate([f"{number} {count}"])
+            except BudgetExceededError:
+                return count
+        raise AssertionError("the budget never ended")
+
+    with ThreadPoolExecutor(128) as pool:
+        replies = sum(pool.map(task, range(128)))
+    assert endpoint.n_requests == llm.budget.usage.calls == replies == 1000
+
+
+def test_one_batch_of_1300_prompts_against_1000_calls_sends_exactly_1000(endpoint: Endpoint, connect: Connect) -> None:
+    endpoint.answer = unhurried
+    llm = connect(concurrency=128, budget=Budget(Limits(max_llm_calls=1000)), read_timeout=60.0)
+    had: dict[int, Any] = {}
+
+    def collect() -> None:
+        for lot in llm.replies([Request(str(i)) for i in range(1300)]):
+            had.update(lot)
+
+    with pytest.raises(BudgetExceededError, match="1,000 LLM calls"):
+        collect()
+    assert endpoint.n_requests == llm.budget.usage.calls == len(had) == 1000
+    assert all(isinstance(reply, Completion) for reply in had.values())
+
+
+def test_repeated_requests_count(endpoint: Endpoint, connect: Connect) -> None:
+    endpoint.script(Answer(500, {}))
+    llm = connect(tries=100, budget=Budget(Limits(max_llm_calls=10)))
+    with pytest.raises(BudgetExceededError):
+        llm.generate([HELLO])
+    assert endpoint.n_requests == 10
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(max_completion_tokens=5000), Limits(max_prompt_tokens=9000), Limits(max_cost=0.02)],
+    ids=["completion tokens", "prompt tokens", "money"],
+)
+def test_what_the_server_bills_never_overshoots_a_limit(endpoint: Endpoint, connect: Connect, limits: Limits) -> None:
+    rng, price, billed = random.Random(0), Price(prompt=1.0, completion=5.0), Counter[str]()
+
+    def answer(count: int, prompt: str) -> Answer:
+        """Bill at random, up to the bound; now and then fail, or fail to tell what was billed."""
+        fate = rng.random()
+        if fate < 0.1:
+            return Answer(500, {})
+        usage = {"prompt_tokens": rng.randint(0, len(prompt) + 100), "completion_tokens": rng.randint(0, 50)}
+        billed.update(usage)
+        if fate < 0.2:
+            return chat(delivery="nothing", usage=usage)
+        return chat("Eat", "content_filter", usage=usage) if fate < 0.3 else chat(usage=usage if fate < 0.9 else None)
+
+    endpoint.answer = answer
+    llm = connect(max_tokens=50, concurrency=16, tries=9, budget=Budget(limits, price=price))
+    with pytest.raises(BudgetExceededError):
+        llm.generate([HELLO] * 2000)
+    cost = price.cost(billed["prompt_tokens"], billed["completion_tokens"])
+    spent = llm.budget.usage
+    assert endpoint.n_requests == spent.calls
+    assert billed["prompt_tokens"] <= spent.prompt_tokens <= (limits.max_prompt_tokens or spent.prompt_tokens)
+    assert (
+        billed["completion_tokens"]
+        <= spent.completion_tokens
+        <= (limits.max_completion_tokens or spent.completion_tokens)
+    )
+    assert cost <= spent.cost <= (limits.max_cost or spent.cost)
+    assert 0 < sum(billed.values())
+
+
+def test_what_was_under_way_when_the_run_ended_stays_booked(endpoint: Endpoint, connect: Connect) -> None:
+    endpoint.script(chat(), chat(delivery="stalled"))
+    llm = connect(concurrency=1, max_tokens=50)
+    lots = llm.replies([Request(HELLO), Request(HELLO)])
+    next(lots)
+    while endpoint.n_requests < 2:
+        pass
+    lots.close()
+    assert llm.budget.usage == Usage(2, 12 + ROOM, 3 + 50, 0.0)
+
+
+def test_a_lasting_failure_costs_a_call_and_no_tokens(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.script(Answer(400, {}))
+    assert isinstance(llm.ask([Request(HELLO)])[0], LLMError)
+    assert llm.budget.usage == Usage(calls=1)

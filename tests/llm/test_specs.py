@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pmlm_env.llm import LLMError, LLMOptions, ReplayMissError, load_llm, price_of
+from pmlm_env.llm.openai import OpenAIChat
+
+
+@pytest.mark.parametrize("spec", ["gpt-4", "local:", "openai:", "responder:2", "nobody:model", ""])
+def test_an_unknown_spec_says_what_there_is(spec: str) -> None:
+    with pytest.raises(ValueError, match=r"use local:NAME_OR_DIR, .*PROVIDER:MODEL with one of .*openai"):
+        load_llm(spec)
+
+
+def test_a_base_url_for_a_model_that_runs_here_is_refused() -> None:
+    with pytest.raises(ValueError, match="takes no base URL"):
+        load_llm(LLMOptions("responder", base_url="https://example.org/v1"))
+
+
+def test_a_missing_key_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(LLMError, match="environment variable OPENAI_API_KEY"):
+        load_llm("openai:gpt-4o-mini")
+
+
+def test_a_replay_needs_no_key_but_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ValueError, match="name it with cache"):
+        load_llm("openai:gpt-4o-mini", replay=True)
+    with pytest.raises(ReplayMissError):
+        load_llm("openai:gpt-4o-mini", replay=True, cache=tmp_path / "replies").generate(["hello"])
+
+
+def test_options_reach_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = LLMOptions(
+        "openai:some-model", "http://localhost:1/v1", max_new_tokens=7, temperature=0.5, llm_seed=3, on_truncated="keep"
+    )
+    chat = load_llm(options, concurrency=2).llm
+    assert chat == OpenAIChat(
+        "some-model",
+        "http://localhost:1/v1",
+        max_tokens=7,
+        max_tokens_name=chat.max_tokens_name,  # type: ignore[attr-defined]  # the provider's
+        temperature=0.5,
+        seed=3,
+        on_truncated="keep",
+        concurrency=2,
+    )
+
+
+def test_a_provider_of_ones_own_brings_its_settings_and_prices(tmp_path: Path) -> None:
+    path = tmp_path / "providers.toml"
+    path.write_text(
+        '[mine]\nbase_url = "http://localhost:1/v1"\nsend_seed = false\nsend_temperature = false\ntries = 2\n'
+        '[mine.prices."m"]\nprompt = 1\ncompletion = 2.5\n'
+    )
+    options = LLMOptions("mine:m", providers=str(path))
+    chat = load_llm(options).llm
+    assert isinstance(chat, OpenAIChat)
+    assert (chat.base_url, chat.seed, chat.temperature, chat.tries) == ("http://localhost:1/v1", None, None, 2)
+    price = price_of(options)
+    assert price is not None
+    assert (price.prompt, price.completion) == (1.0, 2.5)
+    assert price_of(LLMOptions("mine:another", providers=str(path))) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tries = 2", "'tries' stands outside a table"),
+        ('[mine]\napi_key = "sk"', "unknown 'api_key'; a provider has base_url, api_key_env"),
+        ("[mine]\ntries = true", "tries is True, which is of the wrong kind"),
+        ('[mine]\nread_timeout = "2"', "read_timeout is '2', which is of the wrong kind"),
+        ("[mine.prices.m]\nprompt = 1", "should hold prompt and completion"),
+        ("[mine.prices.m]\nprompt = 1\ncompletion = -1", "should hold prompt and completion"),
+    ],
+)
+def test_a_providers_file_that_will_not_do_is_named_with_the_setting(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "providers.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        load_llm(LLMOptions("mine:m", providers=str(path)))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)

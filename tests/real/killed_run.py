@@ -1,0 +1,38 @@
+"""What tests/real/test_kill.py runs in processes that it kills: a module, so that it is imported once for all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import torch
+import torch.utils.tensorboard
+import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
+
+import agents.demo  # noqa: F401  likewise
+from agents.cli import main
+
+OPTIONS = [
+    "--llm", "openai:some-model", "--device", "cpu", "--n-edits", "2", "--updates", "3", "--patients", "2",
+    "--rollouts", "2", "--concurrency", "3",
+]  # fmt: skip
+
+
+def train_and_evaluate(prepared: Path, run: Path, base_url: str) -> None:
+    """Begin, or go on with, a run, and evaluate it."""
+    torch.set_num_threads(1)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    resume = ["--resume"] if (run / "config.json").exists() else []
+    train = ["--episodes", str(prepared), "--run", str(run), "--base-url", base_url, *OPTIONS, *resume]
+    with Path(f"{run}.log").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        _pmlm("train", train)
+        _pmlm("evaluate", ["--run", str(run)])
+
+
+def _pmlm(command: str, arguments: list[str]) -> None:
+    try:
+        main(command, arguments)
+    except SystemExit as end:
+        if end.code:
+            raise RuntimeError(f"pmlm {command} failed") from None
