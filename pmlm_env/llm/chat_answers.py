@@ -112,9 +112,8 @@ def _read_completion(answer: Answer, on_truncated: OnTruncated) -> Attempt:
         error = f"the reply was cut at the limit of tokens{where}; raise max_new_tokens, or ask for on_truncated=keep"
         return Attempt(error=error, tokens=tokens)
     model = body.get("model")
-    completion = Completion(
-        text, *(tokens or (0, 0)), cast(FinishReason, reason), model[:200] if isinstance(model, str) else ""
-    )
+    name = model[:200].encode("utf-8", "replace").decode() if isinstance(model, str) else ""
+    completion = Completion(text, *(tokens or (0, 0)), cast(FinishReason, reason), name)
     return Attempt(completion, tokens=tokens)
 
 
@@ -176,10 +175,10 @@ def _tokens(body: Mapping[str, Any]) -> tuple[int, int] | None:
     if not isinstance(usage, dict):
         raise _Malformed("a usage that is no object")
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    if not all(count is None or (type(count) is int and 0 <= count <= _MOST_TOKENS) for count in counts):
+        raise _Malformed("counts of tokens that are none")
     if None in counts:
         return None
-    if not all(type(count) is int and 0 <= count <= _MOST_TOKENS for count in counts):
-        raise _Malformed("counts of tokens that are none")
     return counts[0], counts[1]  # type: ignore[return-value]  # both are whole numbers
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
+import time
 from asyncio import sleep
 from collections import Counter
 from collections.abc import Callable
@@ -316,7 +317,7 @@ def test_what_was_under_way_when_the_run_ended_stays_booked(endpoint: Endpoint, 
     lots = llm.replies([Request(HELLO), Request(HELLO)])
     next(lots)
     while endpoint.n_requests < 2:
-        pass
+        time.sleep(0.01)
     lots.close()
     assert llm.budget.usage == Usage(2, 12 + ROOM, 3 + 50, 0.0)
 

@@ -90,7 +90,8 @@ def play_once(episodes: EpisodeSet, encoder: HashedEncoder, reward: DeltaReward,
         _, rewards, terminated, truncated, infos = env.step(slots[:, step])
     assert (terminated ^ truncated).all()
     errors = infos.get("llm_error", [None] * len(numbers))
-    columns = rewards.tolist(), truncated.tolist(), errors, infos["_score"].tolist(), infos["prompt"]
+    scored = infos.get("_score", np.zeros(len(numbers), dtype=np.bool_))
+    columns = rewards.tolist(), truncated.tolist(), errors, scored.tolist(), infos["prompt"]
     return [Ended(*row) for row in zip(*columns, strict=True)]
 
 
