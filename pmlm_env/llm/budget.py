@@ -44,7 +44,12 @@ class Usage(NamedTuple):
 
     def minus(self, other: Usage) -> Usage:
         """Take away."""
-        return Usage(*(a - b for a, b in zip(self, other, strict=True)))
+        return Usage(
+            self.calls - other.calls,
+            self.prompt_tokens - other.prompt_tokens,
+            self.completion_tokens - other.completion_tokens,
+            self.cost - other.cost,
+        )
 
 
 @dataclass(frozen=True)

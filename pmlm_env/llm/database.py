@@ -161,7 +161,6 @@ class Database:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA user_version = {_LAYOUT}")
             connection.execute("COMMIT")
-        # A lot of replies took seconds to make and may have cost money: a sync of some milliseconds each is cheap.
         connection.execute("PRAGMA synchronous = NORMAL")
         deadline = time.monotonic() + _PATIENCE
         while True:
