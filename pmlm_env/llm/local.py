@@ -94,6 +94,7 @@ class LocalLLM(LLM):
             "dtype": str(self.dtype),
             "max_new_tokens": self.max_new_tokens,
             "min_new_tokens": self._min_new_tokens,
+            "on_truncated": self.on_truncated,  # or a run that refuses cut replies would find those another kept
             "temperature": self.temperature,
         }
         if self.temperature:

@@ -281,10 +281,11 @@ def test_the_identity_tells_what_decides_the_reply() -> None:
         {"temperature": 0.5},
         {"temperature": 0.5, "seed": 1},
         {"temperature": 0.6},
+        {"on_truncated": "error"},
     ]
     assert len({_llm(**more).identity for more in settings}) == len(settings)
     assert _llm(seed=1).identity == _llm().identity  # nothing is drawn at temperature 0
-    assert _llm(batch_size=1, on_truncated="error").identity == _llm().identity
+    assert _llm(batch_size=1).identity == _llm().identity
     assert json.loads(_llm(max_new_tokens=2).identity)["min_new_tokens"] == 2
 
 
