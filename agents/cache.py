@@ -217,7 +217,8 @@ def _name(kept: KeptReply) -> str:
     """The model and where it runs, without the sampling; an identity that does not tell as it is."""
     llm: Any = kept.request["llm"]
     if isinstance(llm, dict):
-        model, endpoint = llm.get("model") or llm.get("local"), llm.get("base_url") or llm.get("endpoint")
+        model = llm.get("model") or llm.get("local") or llm.get("vllm")
+        endpoint = llm.get("base_url")
         if model:
             return f"{model} at {endpoint}" if endpoint else str(model)
     return kept.identity

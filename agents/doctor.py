@@ -6,13 +6,14 @@ import importlib.util
 import os
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 
 import torch
 
 from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm import LLMOptions, load_llm
+from pmlm_env.llm.openai import OpenAIChat
 from pmlm_env.llm.providers import load_providers
 from pmlm_env.models import BUNDLED, ModelError, cache_dir, fetch
 
@@ -75,6 +76,8 @@ def doctor(config: DoctorConfig) -> int:
         return _examine()
     options = LLMOptions(config.llm, config.base_url, config.providers, config.max_new_tokens, on_truncated="keep")
     llm = load_llm(options, device=config.device)
+    if isinstance(llm.llm, OpenAIChat):
+        llm.llm = replace(llm.llm, tries=2)  # a person is waiting
     started = time.perf_counter()
     (reply,) = llm.generate([_QUESTION])
     seconds = time.perf_counter() - started

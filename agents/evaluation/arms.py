@@ -15,6 +15,7 @@ from agents.policy import MaskedCategorical, WordPolicy
 from agents.rollout import play
 from agents.workbench import Workbench
 from pmlm_env.episodes import EpisodeSet
+from pmlm_env.llm.base import Request, all_or_error
 
 #: Most prompts edited at once.
 _ROWS = 64
@@ -86,7 +87,7 @@ def evaluate_arms(
         ],
         **{arm: [{k: info[k] for k in ("prompt", "deleted", "reply")} for info in played[arm]] for arm in played},
     }
-    scores = {arm: _score(bench, episodes, [text["reply"] for text in texts[arm]]) for arm in ARMS}
+    scores = {arm: _score(bench, episodes, [text["prompt"] for text in texts[arm]]) for arm in ARMS}
     patients = [
         {
             "patient_id": e.patient_id,
@@ -108,8 +109,15 @@ def evaluate_arms(
     }
 
 
-def _score(bench: Workbench, episodes: EpisodeSet, replies: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return every metric of every reply, 0 to 1, shape (N,) each."""
+def _score(bench: Workbench, episodes: EpisodeSet, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return every metric of the replies to every prompt, 0 to 1, shape (N,) each: means over its samples."""
+    samples = range(bench.options.n_samples)
+    asked = [bench.llm.ask([Request(prompt, sample) for prompt in prompts]) for sample in samples]  # all of them kept
+    each = [_score_replies(bench, episodes, [reply.text for reply in all_or_error(replies)]) for replies in asked]
+    return {name: np.mean([scores[name] for scores in each], axis=0) for name in METRICS}
+
+
+def _score_replies(bench: Workbench, episodes: EpisodeSet, replies: Sequence[str]) -> dict[str, np.ndarray]:
     references = [e.reference for e in episodes]
     text, bert = text_scores(replies, references), bench.scorer.score(replies, references)
     pairs = list(zip(replies, (e.label for e in episodes), strict=True))

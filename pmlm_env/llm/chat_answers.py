@@ -13,7 +13,9 @@ from typing import Any, cast
 from pmlm_env.llm.base import Completion, FinishReason, OnTruncated
 
 _RETRIED = frozenset({408, 409, 429})  # and every 5xx
-_FILTERED = frozenset({"content_filter", "sensitive", "safety"})  # OpenAI and Gemini, Zhipu, others
+#: Why a reply ended that was filtered: OpenAI and others, Zhipu, Gemini.
+_FILTERED = frozenset({"content_filter", "sensitive", "safety", "recitation", "prohibited_content", "blocklist", "spii"})
+_TOO_LONG = "model_context_window_exceeded"  # Zhipu
 #: Codes of HTTP 429 that no waiting helps: out of money, account stopped (OpenAI, Zhipu).
 _NO_MORE_MONEY = frozenset({"insufficient_quota", "credit_balance_exhausted", "1112", "1113", "1121", "1308"})
 _ADVICE = {
@@ -79,9 +81,10 @@ def _read_error(answer: Answer, prompt: str) -> Attempt:
     said = "" if answer.status in (401, 403) else _server_says(answer.body, prompt)
     advice = _ADVICE.get(answer.status, "check base_url" if answer.status < 400 else "")
     error = ": ".join(part for part in (f"HTTP {answer.status}", said, advice) if part) + _request_id(answer, {})
-    if (answer.status not in _RETRIED and answer.status < 500) or _codes(answer.body) & _NO_MORE_MONEY:
+    account = _error_object(answer.body)
+    if (answer.status not in _RETRIED and answer.status < 500) or _is_lasting(account):
         return Attempt(error=error, tokens=(0, 0))
-    retry_after = _seconds(answer.headers.get("retry-after", ""))
+    retry_after = _seconds(answer.headers.get("retry-after", "") or _retry_delay(account))
     if retry_after:
         error += f"; the server asks to wait {retry_after:.0f} s"
     return Attempt(error=error, again=True, retry_after=retry_after, tokens=(0, 0))
@@ -102,6 +105,8 @@ def _read_completion(answer: Answer, on_truncated: OnTruncated) -> Attempt:
         return Attempt(
             error=f"the reply was filtered{where}; leave this patient out, or ask another model", tokens=tokens
         )
+    if reason == _TOO_LONG:
+        return Attempt(error=f"the prompt does not fit the model's context{where}; shorten it", tokens=tokens)
     if reason not in ("stop", "length"):
         said = f"the reply ended for the reason {reason[:40]!r}, not stop or length; ask another model"
         return _no_use(said, answer, body, tokens)
@@ -202,9 +207,22 @@ def _error_object(raw: bytes) -> Mapping[str, Any]:
     return {"message": error} if isinstance(error, str) else error if isinstance(error, dict) else {}
 
 
-def _codes(raw: bytes) -> set[str]:
-    error = _error_object(raw)
-    return {str(error.get(name)) for name in ("code", "type")}
+def _is_lasting(error: Mapping[str, Any]) -> bool:
+    """Whether no waiting of minutes helps: out of money, account stopped, or Gemini's quota for the day is used up."""
+    if {str(error.get(name)) for name in ("code", "type")} & _NO_MORE_MONEY:
+        return True
+    return any("PerDay" in str(detail.get("violations")) for detail in _details(error))
+
+
+def _retry_delay(error: Mapping[str, Any]) -> str:
+    """Return the seconds that Gemini, which sends no ``Retry-After``, asks to wait, or ""."""
+    delays = [detail.get("retryDelay") for detail in _details(error)]
+    return next((delay.removesuffix("s") for delay in delays if isinstance(delay, str)), "")
+
+
+def _details(error: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    details = error.get("details")
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
 
 
 def _server_says(raw: bytes, prompt: str) -> str:

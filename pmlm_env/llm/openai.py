@@ -33,6 +33,8 @@ from pmlm_env.llm.pacing import Pacer
 _MAX_BACKOFF = 60.0
 #: Answers that are no replies are likely billed all the same, so after so many no more is asked.
 _MOST_USELESS = 3
+#: Seconds between the first requests: sent all at once, they come back all at once, and each waits for all the others.
+_STAGGER = 0.0015
 #: Bytes of an answer; a reply of a few thousand tokens has some ten thousand.
 _LONGEST_ANSWER = 4_000_000
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -165,7 +167,8 @@ class OpenAIChat(LLM):
         to_do = iter(enumerate(requests))
         refusals: list[BudgetExceededError] = []
 
-        async def worker() -> None:
+        async def worker(number: int) -> None:
+            await asyncio.sleep(number * _STAGGER)
             for place, request in to_do:
                 try:
                     put((place, await self._complete(line, request)))
@@ -174,7 +177,7 @@ class OpenAIChat(LLM):
                 if refusals:
                     return
 
-        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(requests)))]
+        workers = [asyncio.ensure_future(worker(number)) for number in range(min(self.concurrency, len(requests)))]
         try:
             await asyncio.gather(*workers)
         finally:

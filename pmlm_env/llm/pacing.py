@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Pacer:
-    """Spaces things evenly, so that in no minute there are more than allowed.
+    """Spaces things evenly, so that in no minute there are more than allowed (of tokens: and one request's beyond).
 
     Evenly, and not in bursts: an endpoint may count over any window of time.
 

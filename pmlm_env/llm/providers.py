@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -56,7 +57,8 @@ def load_providers(path: str | Path | None = None) -> dict[str, Provider]:
     """Read the built-in providers, and a file of one's own over them.
 
     Args:
-        path: A TOML file with a table for each provider; its settings go before the built-in ones.
+        path: A TOML file with a table for each provider; its settings go before the built-in ones. A provider that is
+            not built in needs a ``base_url``; its key is in ``NAME_API_KEY`` unless ``api_key_env`` says otherwise.
 
     Raises:
         ValueError: The file is not as it should be; the message names the table and the setting.
@@ -65,7 +67,12 @@ def load_providers(path: str | Path | None = None) -> dict[str, Provider]:
         tables = _checked(read_toml(built_in), str(built_in))
     if path is not None:
         for name, table in _checked(read_toml(Path(path)), str(path)).items():
-            tables[name] = {**tables.get(name, {}), **table}
+            if name not in tables and "base_url" not in table:  # else prompts would go to where nobody meant them to
+                raise ValueError(
+                    f"{path}, [{name}]: base_url is missing, and the name is none of {', '.join(sorted(tables))}"
+                )
+            usual = {"api_key_env": re.sub(r"\W", "_", name.upper()) + "_API_KEY"}
+            tables[name] = {**tables.get(name, usual), **table}
     return {name: _provider(name, table, str(path)) for name, table in tables.items()}
 
 

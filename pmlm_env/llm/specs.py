@@ -70,7 +70,7 @@ def load_llm(
         device: For ``local:``.
         concurrency: Most requests under way at once; the provider's by default.
         cache: The file where replies are kept; None = in memory.
-        replay: Ask nobody: a reply that is not in ``cache`` is an error. Needs no key and no weights.
+        replay: Ask nobody: a reply that is not in ``cache`` is an error. Needs no key, and loads no weights.
         budget: Where its calls are booked.
 
     Raises:
@@ -127,6 +127,8 @@ def _endpoint(
 ) -> OpenAIChat:
     from pmlm_env.llm.openai import OpenAIChat
 
+    if options.temperature and not provider.send_temperature:
+        raise ValueError(f"{provider.name} models take no temperature: leave {options.temperature} out")
     settings: dict[str, Any] = {
         **provider.settings,
         "max_tokens": options.max_new_tokens,

@@ -16,6 +16,8 @@ import pytest
 
 from pmlm_env.llm.background import as_they_come, event_loop
 from pmlm_env.llm.base import Request
+from pmlm_env.llm.budget import Budget, Usage
+from pmlm_env.llm.database import DatabaseError
 from pmlm_env.llm.openai import OpenAIChat
 from tests.llm.endpoint import Answer, Endpoint, chat
 
@@ -192,6 +194,22 @@ def test_closing_the_connections_between_two_tries_does_no_harm(endpoint: Endpoi
         time.sleep(0.1)  # until the answer is there
         llm.close()
         assert reply.result(10)[0].text == "a"
+
+
+class FullDisk(Budget):
+    """Cannot book a fourth call."""
+
+    def reserve(self, prompt: str, max_tokens: int, calls: int = 1) -> Usage:
+        if self.usage.calls == 3:
+            raise DatabaseError("the disk is full")
+        return super().reserve(prompt, max_tokens, calls)
+
+
+def test_an_error_that_is_nobodys_reply_calls_off_what_is_under_way(endpoint: Endpoint, connect: Connect) -> None:
+    endpoint.answer = first_only
+    with pytest.raises(DatabaseError, match="the disk is full"):
+        connect(concurrency=3, budget=FullDisk(), read_timeout=60.0).generate(["a", "b", "c", "d"])
+    assert tasks() == set()
 
 
 def test_ctrl_c_calls_off_what_is_under_way(endpoint: Endpoint, llm: OpenAIChat) -> None:

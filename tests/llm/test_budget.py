@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -71,26 +72,33 @@ def test_an_account_that_was_not_used_has_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def _reserve(path: Path, n: int, granted: SimpleQueue[int]) -> None:
-    budget, count = Budget(Limits(max_llm_calls=120), path), 0
-    for _ in range(n):
-        try:
-            budget.reserve(HELLO, 1)
-            count += 1
-        except BudgetExceededError:
-            pass
-    granted.put(count)
+def _reserve(paths: list[Path], all_there: Barrier, granted: SimpleQueue[list[int]]) -> None:
+    counts = []
+    for path in paths:
+        budget, count = Budget(Limits(max_llm_calls=120), path), 0
+        all_there.wait(30)
+        for _ in range(50):
+            try:
+                budget.reserve(HELLO, 1)
+                count += 1
+            except BudgetExceededError:
+                pass
+        counts.append(count)
+    granted.put(counts)
 
 
 def test_processes_that_share_a_file_never_go_over_its_limit(tmp_path: Path) -> None:
-    granted: SimpleQueue[int] = FORK.SimpleQueue()
-    children = [FORK.Process(target=_reserve, args=(tmp_path / "spent", 50, granted)) for _ in range(4)]
+    paths = [tmp_path / str(i) for i in range(6)]  # a race is not lost every time
+    granted: SimpleQueue[list[int]] = FORK.SimpleQueue()
+    all_there = FORK.Barrier(4)
+    children = [FORK.Process(target=_reserve, args=(paths, all_there, granted)) for _ in range(4)]
     for child in children:
         child.start()
-    assert sum(granted.get() for _ in children) == 120
+    counts = [granted.get() for _ in children]
     for child in children:
         child.join(30)
-    assert Account(path=tmp_path / "spent").usage.calls == 120
+    assert [sum(column) for column in zip(*counts, strict=True)] == [120] * 6
+    assert [Account(path=path).usage.calls for path in paths] == [120] * 6
 
 
 # Bookings
