@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -192,13 +193,12 @@ class Budget:
         """What this run has spent so far."""
         return self.run.usage
 
-    def reserve(self, prompt: str, max_tokens: int, calls: int = 1) -> Usage:
+    def reserve(self, prompt: str, max_tokens: int) -> Usage:
         """Book a call at its upper bound: no tokenizer makes more tokens of a text than it has bytes.
 
         Args:
             prompt: All that is sent, the system prompt too.
             max_tokens: Most tokens that may come back.
-            calls: 1, or 0 for one that is not counted.
 
         Returns:
             What was booked.
@@ -207,13 +207,13 @@ class Budget:
             BudgetExceededError: It does not fit into what is left; nothing is booked.
         """
         prompt_tokens = len(prompt.encode("utf-8", "surrogatepass")) + _TEMPLATE_TOKENS
-        booked = Usage(calls, prompt_tokens, max_tokens, self.price.cost(prompt_tokens, max_tokens))
+        booked = Usage(1, prompt_tokens, max_tokens, self.price.cost(prompt_tokens, max_tokens))
         done: list[Account] = []
         try:
             for account in self.accounts:
                 account.add(booked, check=True)
                 done.append(account)
-        except BudgetExceededError:
+        except BaseException:
             for account in done:
                 account.add(Usage().minus(booked))
             raise
@@ -266,11 +266,12 @@ class BudgetedLLM(LLM):
             except BudgetExceededError as error:
                 refusal = error
                 break
-        for lot in self.llm.replies(requests[: len(booked)]):
-            for place, reply in lot.items():
-                if isinstance(reply, Completion):
-                    self.budget.settle(booked[place], reply.prompt_tokens, reply.completion_tokens)
-            yield lot
+        with closing(self.llm.replies(requests[: len(booked)])) as lots:
+            for lot in lots:
+                for place, reply in lot.items():
+                    if isinstance(reply, Completion):
+                        self.budget.settle(booked[place], reply.prompt_tokens, reply.completion_tokens)
+                yield lot
         if refusal is not None:
             raise refusal
 
@@ -282,5 +283,5 @@ def _read_limits(path: Path) -> Limits:
         if name not in known:
             raise ValueError(f"{path}: unknown {name!r}; the limits are {', '.join(known)}")
         if isinstance(value, bool) or not isinstance(value, int | float if name == "max_cost" else int):
-            raise ValueError(f"{path}: {name} is {value!r}, which is no {'number' if name == 'max_cost' else 'count'}")
+            raise ValueError(f"{path}: {name} is {value!r}, which is no {'number' if name == 'max_cost' else 'whole number'}")
     return Limits(**table)

@@ -152,7 +152,10 @@ class Database:
 
     def _claim(self, connection: sqlite3.Connection) -> None:
         """See whether the file is ours, and only then touch it."""
-        if not self._is_ours(connection):
+        connection.execute("BEGIN")  # so that both looks of _is_ours are at one state of the file
+        ours = self._is_ours(connection)
+        connection.execute("COMMIT")
+        if not ours:
             connection.execute("BEGIN IMMEDIATE")
             if not self._is_ours(connection):  # another process may have been faster
                 connection.execute("CREATE TABLE pmlm (kind TEXT NOT NULL)")

@@ -199,10 +199,10 @@ def test_closing_the_connections_between_two_tries_does_no_harm(endpoint: Endpoi
 class FullDisk(Budget):
     """Cannot book a fourth call."""
 
-    def reserve(self, prompt: str, max_tokens: int, calls: int = 1) -> Usage:
+    def reserve(self, prompt: str, max_tokens: int) -> Usage:
         if self.usage.calls == 3:
             raise DatabaseError("the disk is full")
-        return super().reserve(prompt, max_tokens, calls)
+        return super().reserve(prompt, max_tokens)
 
 
 def test_an_error_that_is_nobodys_reply_calls_off_what_is_under_way(endpoint: Endpoint, connect: Connect) -> None:

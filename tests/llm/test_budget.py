@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from contextlib import suppress
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -73,18 +74,18 @@ def test_an_account_that_was_not_used_has_no_file(tmp_path: Path) -> None:
 
 
 def _reserve(paths: list[Path], all_there: Barrier, granted: SimpleQueue[list[int]]) -> None:
-    counts = []
-    for path in paths:
-        budget, count = Budget(Limits(max_llm_calls=120), path), 0
-        all_there.wait(30)
-        for _ in range(50):
-            try:
-                budget.reserve(HELLO, 1)
-                count += 1
-            except BudgetExceededError:
-                pass
-        counts.append(count)
-    granted.put(counts)
+    counts: list[int] = []
+    try:
+        for path in paths:
+            budget = Budget(Limits(max_llm_calls=120), path)
+            counts.append(0)
+            all_there.wait(10)
+            for _ in range(50):
+                with suppress(BudgetExceededError):
+                    budget.reserve(HELLO, 1)
+                    counts[-1] += 1
+    finally:
+        granted.put(counts)
 
 
 def test_processes_that_share_a_file_never_go_over_its_limit(tmp_path: Path) -> None:
@@ -178,7 +179,8 @@ def test_what_is_settled_is_free_for_the_group_again(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("max_calls = 3", "unknown 'max_calls'; the limits are max_llm_calls, "),
-        ("max_llm_calls = true", "max_llm_calls is True, which is no number"),
+        ("max_llm_calls = 2000.5", "max_llm_calls is 2000.5, which is no whole number"),
+        ("max_llm_calls = true", "max_llm_calls is True, which is no whole number"),
         ('max_cost = "3"', "max_cost is '3', which is no number"),
         ("max_llm_calls = -3", "max_llm_calls is -3: a limit must be 0 or more"),
         ("max_cost = 3", "max_cost needs the model's price"),

@@ -177,6 +177,14 @@ def test_a_lasting_failure_is_not_tried_again(endpoint: Endpoint, llm: OpenAICha
     assert endpoint.n_requests == 1
 
 
+@pytest.mark.parametrize("code", ["insufficient_quota", "1113"])
+def test_an_account_without_money_is_not_waited_for(endpoint: Endpoint, llm: OpenAIChat, code: str) -> None:
+    endpoint.script(Answer(429, {"error": {"message": "no money", "code": code}}))
+    with pytest.raises(LLMError, match="HTTP 429: no money"):
+        llm.generate([PROMPT])
+    assert endpoint.n_requests == 1
+
+
 def test_a_failed_prompt_costs_only_its_own_place(endpoint: Endpoint, llm: OpenAIChat) -> None:
     endpoint.answer = lambda count, prompt: Answer(400, {}) if prompt == "b" else chat(prompt.upper())
     replies = llm.ask([Request(prompt) for prompt in "abc"])
@@ -208,7 +216,7 @@ def test_the_error_names_the_request(endpoint: Endpoint, llm: OpenAIChat, answer
 # Answers that are no replies
 
 
-@pytest.mark.parametrize("reason", ["content_filter", "sensitive", "SAFETY"])
+@pytest.mark.parametrize("reason", ["content_filter", "sensitive", "SAFETY", "RECITATION"])
 def test_a_filtered_reply_is_an_error_and_not_asked_for_again(endpoint: Endpoint, llm: OpenAIChat, reason: str) -> None:
     endpoint.script(chat("Eat", reason))
     with pytest.raises(LLMError, match="the reply was filtered"):

@@ -73,8 +73,8 @@ def test_a_provider_of_ones_own_brings_its_settings_and_prices(tmp_path: Path) -
         ('[mine]\napi_key = "sk"', "unknown 'api_key'; a provider has base_url, api_key_env"),
         ("[mine]\ntries = true", "tries is True, which is of the wrong kind"),
         ('[mine]\nread_timeout = "2"', "read_timeout is '2', which is of the wrong kind"),
-        ("[mine.prices.m]\nprompt = 1", "should hold prompt and completion"),
-        ("[mine.prices.m]\nprompt = 1\ncompletion = -1", "should hold prompt and completion"),
+        ("[openai.prices.m]\nprompt = 1", "should hold prompt and completion"),
+        ("[openai.prices.m]\nprompt = 1\ncompletion = -1", "should hold prompt and completion"),
     ],
 )
 def test_a_providers_file_that_will_not_do_is_named_with_the_setting(tmp_path: Path, text: str, message: str) -> None:
