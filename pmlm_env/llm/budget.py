@@ -283,5 +283,7 @@ def _read_limits(path: Path) -> Limits:
         if name not in known:
             raise ValueError(f"{path}: unknown {name!r}; the limits are {', '.join(known)}")
         if isinstance(value, bool) or not isinstance(value, int | float if name == "max_cost" else int):
-            raise ValueError(f"{path}: {name} is {value!r}, which is no {'number' if name == 'max_cost' else 'whole number'}")
+            raise ValueError(
+                f"{path}: {name} is {value!r}, which is no {'number' if name == 'max_cost' else 'whole number'}"
+            )
     return Limits(**table)

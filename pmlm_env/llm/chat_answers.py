@@ -14,7 +14,9 @@ from pmlm_env.llm.base import Completion, FinishReason, OnTruncated
 
 _RETRIED = frozenset({408, 409, 429})  # and every 5xx
 #: Why a reply ended that was filtered: OpenAI and others, Zhipu, Gemini.
-_FILTERED = frozenset({"content_filter", "sensitive", "safety", "recitation", "prohibited_content", "blocklist", "spii"})
+_FILTERED = frozenset(
+    {"content_filter", "sensitive", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
+)
 _TOO_LONG = "model_context_window_exceeded"  # Zhipu
 #: Codes of HTTP 429 that no waiting helps: out of money, account stopped (OpenAI, Zhipu).
 _NO_MORE_MONEY = frozenset({"insufficient_quota", "credit_balance_exhausted", "1112", "1113", "1121", "1308"})

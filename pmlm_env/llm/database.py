@@ -152,10 +152,7 @@ class Database:
 
     def _claim(self, connection: sqlite3.Connection) -> None:
         """See whether the file is ours, and only then touch it."""
-        connection.execute("BEGIN")  # so that both looks of _is_ours are at one state of the file
-        ours = self._is_ours(connection)
-        connection.execute("COMMIT")
-        if not ours:
+        if not self._is_ours(connection):
             connection.execute("BEGIN IMMEDIATE")
             if not self._is_ours(connection):  # another process may have been faster
                 connection.execute("CREATE TABLE pmlm (kind TEXT NOT NULL)")
@@ -181,8 +178,13 @@ class Database:
 
     def _is_ours(self, connection: sqlite3.Connection) -> bool:
         """Whether it is; False for an empty file, an error for anything else."""
+        alone = not connection.in_transaction
+        if alone:
+            connection.execute("BEGIN")  # so that both looks are at one state of the file
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         ((layout,),) = connection.execute("PRAGMA user_version").fetchall()
+        if alone:
+            connection.execute("COMMIT")
         if not tables and not layout:
             return False
         kinds = connection.execute("SELECT kind FROM pmlm").fetchall() if "pmlm" in tables else []

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
@@ -196,12 +197,19 @@ class OpenAIChat(LLM):
                 clients.put_nowait(None)
             trust_env = not _is_this_machine(self.base_url)  # a proxy would carry local prompts abroad
             pacers = Pacer(self.requests_per_minute), Pacer(self.tokens_per_minute)
-            self._lines[pid] = _Line(clients, httpx.create_ssl_context(trust_env=trust_env), trust_env, *pacers)
+            timeout = httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None)
+            self._lines[pid] = _Line(
+                httpx.URL(f"{self.base_url}/chat/completions"),
+                {"timeout": timeout.as_dict()},
+                clients,
+                httpx.create_ssl_context(trust_env=trust_env),
+                trust_env,
+                *pacers,
+            )
         return self._lines[pid]
 
     def _new_client(self, line: _Line) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            timeout=httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None),
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # else replies might hang on earlier ones
             verify=line.tls,
@@ -263,39 +271,46 @@ class OpenAIChat(LLM):
         client = await line.clients.get()
         try:
             client = client or self._new_client(line)
-            return await self._send(client, request)
+            return await self._send(line, client, request)
         finally:
             line.clients.put_nowait(client)
 
-    async def _send(self, client: httpx.AsyncClient, request: Request) -> Attempt:
+    async def _send(self, line: _Line, client: httpx.AsyncClient, wanted: Request) -> Attempt:
         system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
         body = {
             **self.extra_body,
             "model": self.model,
-            "messages": [*system, {"role": "user", "content": request.prompt}],
+            "messages": [*system, {"role": "user", "content": wanted.prompt}],
             self.max_tokens_name: self.max_tokens,
             **({} if self.temperature is None else {"temperature": self.temperature}),
-            **({} if self.seed is None else {"seed": self.seed + request.sample}),
+            **({} if self.seed is None else {"seed": self.seed + wanted.sample}),
         }
         key = self._key()
-        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-        url = f"{self.base_url}/chat/completions"
+        headers = {"Content-Type": "application/json", "Accept": "*/*", "User-Agent": "pmlm-env"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
         try:
             # json.dumps escapes what UTF-8 cannot encode; httpx's own json= would raise with the prompt in the error.
-            async with client.stream("POST", url, content=json.dumps(body), headers=headers) as response:
+            request = httpx.Request(
+                "POST", line.url, content=json.dumps(body), headers=headers, extensions=line.timeouts
+            )
+            response = await client.send(request, stream=True)
+            try:
                 raw = bytearray()
                 async for part in response.aiter_bytes():
                     raw += part
                     if len(raw) > _LONGEST_ANSWER:
                         return Attempt(error="the answer has no end; check base_url", useless=True)
-                answer = Answer(response.status_code, response.headers, bytes(raw))
+            finally:
+                await response.aclose()
+            answer = Answer(response.status_code, response.headers, bytes(raw))
         except _UNSENT as error:
             return Attempt(error=_no_answer(error, "see whether the endpoint is up"), again=True, sent=False)
         except _PASSING as error:
             return Attempt(error=_no_answer(error, "see whether the endpoint is up"), again=True)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             return Attempt(error=_no_answer(error, "check base_url"))
-        return read_answer(answer, request.prompt, key, self.on_truncated)
+        return read_answer(answer, wanted.prompt, key, self.on_truncated)
 
     def _key(self) -> str:
         key = os.environ.get(self.api_key_env, "").strip()
@@ -318,6 +333,8 @@ class _Line:
     all its connections about each request, and with a hundred of them takes ten milliseconds for it.
     """
 
+    url: httpx.URL
+    timeouts: dict[str, Any]
     clients: asyncio.LifoQueue[httpx.AsyncClient | None]
     tls: ssl.SSLContext
     trust_env: bool
@@ -344,6 +361,7 @@ def _no_answer(error: Exception, advice: str) -> str:
     return f"no answer ({type(error).__name__}); {advice}"
 
 
+@lru_cache(maxsize=16)
 def _is_this_machine(url: str) -> bool:
     host = httpx.URL(url).host
     try:
