@@ -73,6 +73,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``max_new_tokens`` | 48 | where a reply is cut |
     | ``temperature`` | 0.0 | of the LLM's sampling; 0 = greedy |
     | ``llm_seed`` | 0 | of the LLM's sampling |
+    | ``llm_dtype`` | ``"auto"`` | number format of ``local:``; in ``float32`` replies do not hang on their batch |
     | ``on_truncated`` | None | ``keep`` (default for LLMs in this process) or ``error`` (for endpoints) a cut reply |
     | ``n_samples`` | 1 | replies to each prompt, whose mean F1 counts |
     | ``max_failures`` | 64 | episodes in a row that may end without a reply, before an exception stops the run |

@@ -16,7 +16,7 @@ from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import EpisodeSet, Split
 from pmlm_env.llm.base import OnTruncated
 from pmlm_env.llm.budget import Budget
-from pmlm_env.llm.specs import LLMOptions, load_llm, price_of
+from pmlm_env.llm.specs import LLMDtype, LLMOptions, load_llm, price_of
 from pmlm_env.reward import BertScorer, DeltaReward, Outcomes, Reward
 
 #: No embedding or patient vector is ever so large; Gymnasium's checker wants a finite bound.
@@ -54,6 +54,7 @@ class EditTask:
         max_new_tokens: int = 48,
         temperature: float = 0.0,
         llm_seed: int = 0,
+        llm_dtype: LLMDtype = "auto",
         on_truncated: OnTruncated | None = None,
         n_samples: int = 1,
         max_failures: int | None = 64,
@@ -76,7 +77,7 @@ class EditTask:
             everything = self.episodes = episodes
         if reward is None:
             recipe = _RewardRecipe(
-                LLMOptions(llm, base_url, providers, max_new_tokens, temperature, llm_seed, on_truncated),
+                LLMOptions(llm, base_url, providers, max_new_tokens, temperature, llm_seed, llm_dtype, on_truncated),
                 *(n_samples, max_failures, cache, budget_file, scorer, device),
             )
             reward = _named_reward(episodes, split, recipe) if isinstance(episodes, str) else recipe.make(episodes)

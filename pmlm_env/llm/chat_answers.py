@@ -181,12 +181,17 @@ def _tokens(body: Mapping[str, Any]) -> tuple[int, int] | None:
         return None
     if not isinstance(usage, dict):
         raise _Malformed("a usage that is no object")
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    if not all(count is None or (type(count) is int and 0 <= count <= _MOST_TOKENS) for count in counts):
+    n_in, n_out, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    if not all(count is None or _is_count(count) for count in (n_in, n_out)):
         raise _Malformed("counts of tokens that are none")
-    if None in counts:
+    if n_in is None or n_out is None:
         return None
-    return counts[0], counts[1]  # type: ignore[return-value]  # both are whole numbers
+    # Gemini counts a model's thoughts in the total alone, and bills them.
+    return n_in, max(n_out, total - n_in) if _is_count(total) else n_out
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _MOST_TOKENS
 
 
 def _request_id(answer: Answer, body: Mapping[str, Any]) -> str:

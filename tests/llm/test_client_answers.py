@@ -295,3 +295,44 @@ def test_patience_also_ends_the_tries(endpoint: Endpoint, connect: Connect) -> N
     with pytest.raises(LLMError, match="HTTP 500"):
         connect(patience=2.0, tries=1000).generate([PROMPT])
     assert 1 < endpoint.n_requests <= 3
+
+
+def test_thoughts_that_are_in_the_total_alone_are_booked(endpoint: Endpoint, connect: Connect) -> None:
+    endpoint.script(chat(usage={"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 40}))
+    llm = connect()
+    assert llm.generate([PROMPT])[0].completion_tokens == 30
+    assert llm.budget.usage.completion_tokens == 30
+
+
+def _gemini_429(*details: dict[str, Any]) -> Answer:
+    return Answer(429, [{"error": {"code": 429, "message": "slow down", "details": list(details)}}])
+
+
+def test_the_pause_that_gemini_asks_for_in_the_body_is_obeyed(
+    endpoint: Endpoint, llm: OpenAIChat, naps: list[float]
+) -> None:
+    endpoint.script(_gemini_429({"@type": "RetryInfo", "retryDelay": "34.5s"}), chat())
+    llm.generate([PROMPT])
+    assert naps[0] == 34.5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(429, {"error": {"message": "no money", "type": "insufficient_quota"}}),
+        Answer(429, {"error": {"message": "no money", "code": "1113"}}),
+        _gemini_429({"@type": "QuotaFailure", "violations": [{"quotaId": "GenerateRequestsPerDayPerProject"}]}),
+    ],
+)
+def test_a_429_that_no_waiting_helps_is_not_tried_again(endpoint: Endpoint, llm: OpenAIChat, answer: Answer) -> None:
+    endpoint.script(answer)
+    with pytest.raises(LLMError, match="HTTP 429"):
+        llm.generate([PROMPT])
+    assert endpoint.n_requests == 1
+
+
+def test_a_prompt_beyond_the_models_context_is_told_and_not_sent_again(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.script(chat("Eat", "model_context_window_exceeded"))
+    with pytest.raises(LLMError, match="does not fit the model's context"):
+        llm.generate([PROMPT])
+    assert endpoint.n_requests == 1

@@ -50,6 +50,29 @@ def test_options_reach_the_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_the_number_format_is_for_the_local_llm_alone(tmp_path: Path) -> None:
+    for name in ("float32", "bfloat16"):
+        assert f"torch.{name}" in load_llm(LLMOptions(llm_dtype=name)).identity  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"llm_dtype is 'float32': use one of .* only with local:"):
+        load_llm(LLMOptions("responder", llm_dtype="float32"))
+    with pytest.raises(ValueError, match="llm_dtype is 'int8'"):
+        load_llm(LLMOptions(llm_dtype="int8"))  # type: ignore[arg-type]
+
+
+def test_a_temperature_that_the_models_refuse_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(ValueError, match=r"openai-reasoning models take no temperature: leave 0.7 out"):
+        load_llm(LLMOptions("openai-reasoning:o4-mini", "http://localhost:1/v1", temperature=0.7))
+
+
+def test_a_provider_that_is_not_built_in_needs_an_address_and_has_a_key_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "providers.toml"
+    path.write_text("[ollma]\ntries = 2\n")
+    with pytest.raises(ValueError, match=r"\[ollma\]: base_url is missing, and the name is none of gemini, "):
+        load_llm(LLMOptions("ollma:m", providers=str(path)))
+    path.write_text('[ward-7]\nbase_url = "http://localhost:1/v1"\n')
+    assert load_llm(LLMOptions("ward-7:m", providers=str(path))).llm.api_key_env == "WARD_7_API_KEY"  # type: ignore[attr-defined]
+
+
 def test_a_provider_of_ones_own_brings_its_settings_and_prices(tmp_path: Path) -> None:
     path = tmp_path / "providers.toml"
     path.write_text(
