@@ -37,7 +37,7 @@ class Options:
 
     json: Path | None = None
     repeats: int = 5
-    prompts: int = 1280
+    prompts: int = 2560
     kept: int = 10_000
 
 

@@ -34,8 +34,8 @@ from pmlm_env.llm.pacing import Pacer
 _MAX_BACKOFF = 60.0
 #: Answers that are no replies are likely billed all the same, so after so many no more is asked.
 _MOST_USELESS = 3
-#: Seconds between the first requests: sent all at once, they come back all at once, and each waits for all the others.
-_STAGGER = 0.0015
+#: Requests are sent so many seconds apart at least: sent all at once, they come back all at once, each waiting for all.
+_APART = 0.002
 #: Bytes of an answer; a reply of a few thousand tokens has some ten thousand.
 _LONGEST_ANSWER = 4_000_000
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -168,8 +168,7 @@ class OpenAIChat(LLM):
         to_do = iter(enumerate(requests))
         refusals: list[BudgetExceededError] = []
 
-        async def worker(number: int) -> None:
-            await asyncio.sleep(number * _STAGGER)
+        async def worker() -> None:
             for place, request in to_do:
                 try:
                     put((place, await self._complete(line, request)))
@@ -178,7 +177,7 @@ class OpenAIChat(LLM):
                 if refusals:
                     return
 
-        workers = [asyncio.ensure_future(worker(number)) for number in range(min(self.concurrency, len(requests)))]
+        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(requests)))]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -196,7 +195,7 @@ class OpenAIChat(LLM):
             for _ in range(self.concurrency):
                 clients.put_nowait(None)
             trust_env = not _is_this_machine(self.base_url)  # a proxy would carry local prompts abroad
-            pacers = Pacer(self.requests_per_minute), Pacer(self.tokens_per_minute)
+            pacers = Pacer(min(self.requests_per_minute or float("inf"), 60 / _APART)), Pacer(self.tokens_per_minute)
             timeout = httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None)
             self._lines[pid] = _Line(
                 httpx.URL(f"{self.base_url}/chat/completions"),
