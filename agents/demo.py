@@ -28,7 +28,7 @@ class DemoConfig:
 
     Attributes:
         cohort: A folder with one's own patients instead of simulated ones (see ``pmlm prepare --help``).
-        run: The run folder; what is there of an earlier demo is replaced.
+        run: The run folder; what is there of an earlier demo is replaced, but for the LLM's replies, which are used.
         train_patients: Patients to train on.
         test_patients: Patients to judge on.
         models: The models.
@@ -53,6 +53,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     """Run the method from records to the before / after table."""
     started = time.perf_counter()
     RunFolder(config.run).clear()
+    old_replies = RunFolder(config.run).replies.exists()
     cohort = config.cohort
     if cohort is None:
         cohort = config.run / "cohort"
@@ -85,5 +86,6 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     print()
     print(training_summary(run.metrics()))
     minutes = (time.perf_counter() - started) / 60
-    print(f"{bench.budget.usage.calls} LLM calls, {minutes:.1f} minutes. Everything is in {config.run}/")
+    again = " (replies of an earlier demo in this folder are used again)" if old_replies else ""
+    print(f"{bench.budget.usage.calls} LLM calls{again}, {minutes:.1f} minutes. Everything is in {config.run}/")
     return evaluation

@@ -77,7 +77,7 @@ def doctor(config: DoctorConfig) -> int:
     options = LLMOptions(config.llm, config.base_url, config.providers, config.max_new_tokens, on_truncated="keep")
     llm = load_llm(options, device=config.device)
     if isinstance(llm.llm, OpenAIChat):
-        llm.llm = replace(llm.llm, tries=2)  # a person is waiting
+        llm.llm = replace(llm.llm, tries=1)  # a person is waiting
     started = time.perf_counter()
     (reply,) = llm.generate([_QUESTION])
     seconds = time.perf_counter() - started

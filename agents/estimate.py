@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agents.train import TrainConfig
 from pmlm_env.episodes import EpisodeSet
-from pmlm_env.llm import Limits, price_of
+from pmlm_env.llm import Budget, Limits, LLMError, load_llm, price_of
 
 #: English has about so many bytes a token; a model's own tokenizer may differ by a third.
 _BYTES_PER_TOKEN = 4
@@ -18,6 +18,15 @@ def estimate(config: TrainConfig) -> str:
     Raises:
         ValueError: The episodes, or the providers' file, are not as they should be.
     """
+    price = price_of(config.models)
+    Budget(config.calls, None, price, config.calls.budget_file)  # are the limits such as can be kept?
+    lines: list[str] = []
+    needed: list[str] = []
+    total = [0, 0.0, 0]
+    try:
+        load_llm(config.models, device=config.models.device)
+    except LLMError as error:
+        needed = [f"but first: {error}"]
     episodes = EpisodeSet.load(config.episodes)
     train, test = episodes.of("train"), [e for e in episodes if e.split == "test"]
     learner, samples = config.learner, config.models.n_samples
@@ -27,8 +36,6 @@ def estimate(config: TrainConfig) -> str:
         "training": (initial + learner.updates * a_update * learner.rollouts, _tokens([e.prompt for e in train])),
         "evaluation": (3 * len(test), _tokens([e.prompt for e in test])),
     }
-    price = price_of(config.models)
-    lines, total = [], [0, 0.0, 0]
     for name, (prompts, tokens) in parts.items():
         calls = prompts * samples
         amounts = [calls, calls * tokens, calls * config.models.max_new_tokens]
@@ -40,7 +47,7 @@ def estimate(config: TrainConfig) -> str:
     lines.append(f"limits: {given or 'none'}")
     if price is None:
         lines.append("no price is known for this LLM: a providers' file can hold it (docs/llm)")
-    return "\n".join([f"{config.models.llm}, at most:", *lines, "Nothing was sent."])
+    return "\n".join([f"{config.models.llm}, at most:", *lines, *needed, "Nothing was sent."])
 
 
 def _tokens(prompts: list[str]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,13 +38,16 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
     Raises:
         ValueError: The folder holds no run.
     """
-    settings = config.run / "config.json"
-    if not settings.is_file():
+    if not config.run.is_dir():
         raise ValueError(f"{config.run} holds no run: train first with `pmlm train --run {config.run}`")
     run = RunFolder(config.run)
-    trained = json.loads(settings.read_text(encoding="utf-8"))["settings"]
+    trained = run.settings()
     episodes = EpisodeSet.load(trained["episodes"]).of(config.split)
-    bench = bench or Workbench(ModelOptions(**trained["models"]), config.calls.over(trained["calls"]), run)
+    if bench is None:
+        try:
+            bench = Workbench(ModelOptions(**trained["models"]), config.calls.over(trained["calls"]), run)
+        except (KeyError, TypeError):
+            raise ValueError(f"{config.run} was made by another version of pmlm-env: train anew") from None
     policy = WordPolicy.load(run.checkpoint, bench.encoder.device)
     try:
         with tqdm(total=2 * len(episodes), desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:

@@ -124,6 +124,8 @@ class Reinforce:
         dropout_seed = int(torch.randint(2**31, (), generator=self.actions_rng, device=self.actions_rng.device))
         with _seeded(dropout_seed, self.actions_rng.device):
             rollout = play(self.env, self.policy, episodes.tolist(), self.actions_rng, masked=config.masked)
+        if not bool(rollout.valid.any()):  # even a gradient of 0 would move the weights, by Adam's momentum
+            return Update(np.zeros(0, np.float32), len(rollout.valid), 0.0, 0.0, 0.0, rollout.invalid_actions)
         advantages = self.advantages(rollout).to(self.actions_rng.device)
         weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
         seen = []

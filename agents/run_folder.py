@@ -62,32 +62,48 @@ class RunFolder:
         write_json(self.path / "spent.json", spent)
 
     def clear(self) -> None:
-        """Remove what an earlier run left in the folder, and nothing else."""
+        """Remove what an earlier run left in the folder but the LLM's replies, which may have cost money."""
         for name in ("config.json", "metrics.jsonl", "evaluation.json", "spent.json"):
             (self.path / name).unlink(missing_ok=True)
-        for database in (self.replies, self.spending):
-            for suffix in ("", "-wal", "-shm"):
-                database.with_name(database.name + suffix).unlink(missing_ok=True)
+        for suffix in ("", "-wal", "-shm"):
+            self.spending.with_name(self.spending.name + suffix).unlink(missing_ok=True)
         for events in self.path.glob("events.out.tfevents.*"):
             events.unlink()
         for name in ("checkpoint", "checkpoint.part", "checkpoint.old"):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
-    def start(self, config: Any, *, resume: bool) -> None:
-        """Write ``config.json``, or on resuming check that it is the same run.
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that the run was begun, or gone on, with.
+
+        Raises:
+            ValueError: The folder holds no run.
+        """
+        path = self.path / "config.json"
+        if not path.is_file():
+            raise ValueError(f"{self.path} holds no run: train first with `pmlm train --run {self.path}`")
+        return json.loads(path.read_text(encoding="utf-8"))["settings"]
+
+    def start(self, config: Any, llm_identity: str, *, resume: bool) -> None:
+        """Write ``config.json``; on resuming check that it is the same run, and note what may have changed.
+
+        Args:
+            config: The settings.
+            llm_identity: The LLM's, for files that the settings name may change.
+            resume: Whether the run goes on.
 
         Raises:
             ValueError: The folder holds a run already, or on resuming none, or one with other settings.
         """
         path = self.path / "config.json"
-        settings = plain(config)
+        settings = {**plain(config), "llm_identity": llm_identity}
         if resume:
-            if not path.is_file():
-                raise ValueError(f"{self.path} holds no run to resume")
-            before = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            changed = sorted(key for key in settings if settings[key] != before.get(key) and key not in _MAY_CHANGE)
+            before = self.settings()
+            fixed = {key: value for key, value in settings.items() if key not in _MAY_CHANGE}
+            changed = sorted(_differences(fixed, before))
             if changed:
                 raise ValueError(f"{path} has another {', '.join(changed)}: resume with the settings it was begun with")
+            content = json.loads(path.read_text(encoding="utf-8"))
+            write_json(path, {**content, "settings": {**before, "calls": settings["calls"]}})
             return
         if path.is_file():
             raise ValueError(f"{self.path} holds a run already: choose another --run, or go on with --resume")
@@ -110,6 +126,17 @@ class RunFolder:
         """Cut ``metrics.jsonl`` back to its first ``n`` lines: what came after the last checkpoint is done again."""
         lines = [json.dumps(line) + "\n" for line in self.metrics()[:n]]
         write_text(self.path / "metrics.jsonl", "".join(lines))
+
+
+def _differences(now: dict[str, Any], before: dict[str, Any], within: str = "") -> list[str]:
+    """Name what differs, as in "models.llm"; settings that are younger than the run are left out."""
+    names = []
+    for key in now.keys() & before.keys():
+        if isinstance(now[key], dict) and isinstance(before[key], dict):
+            names += _differences(now[key], before[key], f"{within}{key}.")
+        elif now[key] != before[key]:
+            names.append(f"{within}{key}")
+    return names
 
 
 def plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ class TrainConfig:
         preset: Where the defaults of the other options come from: ``default`` (leave-one-out groups), or ``paper``
             (Eq. 11: no baseline, the whole training set in each update, learning rate .005, dropout .4).
         models: The models of the run.
-        calls: How the LLM is asked, and what may be spent; may change with ``resume``.
+        calls: How the LLM is asked, and what may be spent; what is given with ``resume`` goes before what was.
         learner: How the policy learns.
         hidden: Width of the policy's layers.
         dropout: After each hidden layer.
@@ -95,8 +95,10 @@ def train(config: TrainConfig, bench: Workbench | None = None) -> RunFolder:
     """
     episodes = EpisodeSet.load(config.episodes).of("train")
     run = RunFolder(config.run)
+    if config.resume:
+        config = replace(config, calls=config.calls.over(run.settings()["calls"]))
     bench = bench or Workbench(config.models, config.calls, run)
-    run.start(config, resume=config.resume)
+    run.start(config, bench.llm.identity, resume=config.resume)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         policy = bench.policy(episodes, config.hidden, config.dropout, config.normalize)
@@ -128,8 +130,12 @@ def _learn(trainer: Reinforce, bench: Workbench, reward: DeltaReward, run: RunFo
         SummaryWriter(str(run.path), purge_step=done) as writer,
         tqdm(total=total, initial=done, desc="training", unit="update", dynamic_ncols=True) as bar,
     ):
-        for number in range(done, total):
+        number = done
+        while number < total:
             update = trainer.update()
+            if not len(update.deltas):
+                logger.warning("No episode of this update got a reply: it does not count")
+                continue
             elapsed = time.perf_counter() - started
             shares = {name: (after - before[name]) / elapsed for name, after in bench.seconds.items()}
             spent = bench.spent()
@@ -138,7 +144,8 @@ def _learn(trainer: Reinforce, bench: Workbench, reward: DeltaReward, run: RunFo
             for key, value in line.items():
                 if isinstance(value, int | float) and key != "update":
                     writer.add_scalar(f"train/{key}", value, number + 1)
-            save_checkpoint(run.checkpoint, trainer, {"updates": number + 1, "initial": reward.initial})
+            number += 1
+            save_checkpoint(run.checkpoint, trainer, {"updates": number, "initial": reward.initial})
             said = {"calls": spent["llm_calls"], "delta": f"{line['delta']:+.4f}", "failed": update.failed}
             bar.set_postfix({**said, **({"cost": f"{spent['cost']:.2f}"} if spent["cost"] else {})})
             bar.update()
@@ -181,6 +188,8 @@ def quarters(metrics: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
 def training_summary(metrics: list[dict[str, Any]]) -> str:
     """Return what training brought and where its time went, in two lines."""
     first, last = quarters(metrics)
+    if min(len(first), len(last)) < 2:
+        return "Too few episodes got a reply to say what training brought"
     gain = last.mean() - first.mean()
     # Welch's interval: the rollouts of the two quarters are different ones.
     half = 1.96 * float(np.sqrt(first.var(ddof=1) / len(first) + last.var(ddof=1) / len(last)))

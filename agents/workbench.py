@@ -45,7 +45,7 @@ class CallOptions(Limits):
         cache: The file where replies are kept; by default ``replies.sqlite`` in the run folder.
         replay: Ask nobody: every reply must be in the cache.
         concurrency: Most requests under way at once; the provider's by default.
-        max_failures: Most episodes in a row that may end without a reply, before the run stops.
+        max_failures: So many episodes in a row without a reply stop the run.
     """
 
     budget_file: Path | None = None
@@ -55,9 +55,19 @@ class CallOptions(Limits):
     max_failures: int | None = 64
 
     def over(self, saved: Mapping[str, Any]) -> CallOptions:
-        """Return these options, and those of ``saved`` (as config.json has them) where these are the defaults."""
+        """Return these options, and those of ``saved`` (as config.json has them) where these are the defaults.
+
+        Raises:
+            ValueError: The replies were kept elsewhere.
+        """
         usual = CallOptions()
-        values = {name: value if value != getattr(usual, name) else saved[name] for name, value in vars(self).items()}
+        values = {
+            name: value if value != getattr(usual, name) else saved.get(name, value)
+            for name, value in vars(self).items()
+        }
+        if self.cache is not None and str(self.cache) != saved.get("cache"):
+            where = saved.get("cache") or "the run folder"
+            raise ValueError(f"the replies of this run are kept in {where}: leave --cache out")
         paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
         return CallOptions(**{**values, **paths})
 

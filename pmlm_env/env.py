@@ -76,7 +76,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``llm_dtype`` | ``"auto"`` | number format of ``local:``; in ``float32`` replies do not hang on their batch |
     | ``on_truncated`` | None | ``keep`` (default for LLMs in this process) or ``error`` (for endpoints) a cut reply |
     | ``n_samples`` | 1 | replies to each prompt, whose mean F1 counts |
-    | ``max_failures`` | 64 | episodes in a row that may end without a reply, before an exception stops the run |
+    | ``max_failures`` | 64 | so many episodes in a row without a reply stop the run with an exception |
     | ``cache`` | None | a file where replies are kept, for other processes and later runs too; None = in memory |
     | ``budget_file`` | None | a TOML file with limits on calls, tokens and money (docs/llm) |
     | ``scorer`` | ``"minilm"`` | BERTScore's model |

@@ -233,7 +233,7 @@ class DeltaReward:
         scorer: BERTScore.
         n_samples: Replies to each prompt, whose mean F1 is the score; more than 1 for an LLM that does not always
             reply alike.
-        max_failures: Most episodes in a row that may end with an error; None = no limit.
+        max_failures: So many episodes in a row that end with an error stop the run; None = go on for ever.
 
     Attributes:
         initial: What is known of initial prompts so far, by episode index.
@@ -265,9 +265,11 @@ class DeltaReward:
         """Judge refined prompts; an LLM failure becomes an error, never a score.
 
         Raises:
-            TooManyFailuresError: More than ``max_failures`` episodes in a row got no reply.
+            TooManyFailuresError: ``max_failures`` episodes in a row got no reply.
         """
         n = len(indices)
+        if n == 0:
+            return Outcomes.of_failures([])
         new = [i for i in dict.fromkeys(indices) if i not in self.initial]
         asked = [*prompts, *(self.episodes[i].prompt for i in new)]
         references = [self.episodes[i].reference for i in (*indices, *new)]
@@ -312,8 +314,9 @@ class DeltaReward:
     def _count(self, errors: Sequence[str]) -> None:
         for error in errors:
             self._failures = self._failures + 1 if error else 0
-            if self.max_failures is not None and self._failures > self.max_failures:
+            if self.max_failures is not None and self._failures >= self.max_failures:
+                self._failures = 0  # for whoever goes on with this object
                 raise TooManyFailuresError(
-                    f"{self._failures} episodes in a row got no reply, the last because: {error}. "
-                    "See to that, then go on with --resume; what was paid for is kept"
+                    f"{self.max_failures} episodes in a row got no reply, the last because: {error}. "
+                    "See to that, then run the command again (pmlm train with --resume)"
                 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import gymnasium as gym
@@ -76,9 +77,13 @@ class EditTask:
         else:
             everything = self.episodes = episodes
         if reward is None:
+            for name, value in {"llm": llm, "providers": providers, "cache": cache, "budget_file": budget_file}.items():
+                if not isinstance(value, str | None):
+                    raise ValueError(f"{name} is {value!r}: give a string")
             recipe = _RewardRecipe(
                 LLMOptions(llm, base_url, providers, max_new_tokens, temperature, llm_seed, llm_dtype, on_truncated),
                 *(n_samples, max_failures, cache, budget_file, scorer, device),
+                (_text(providers), _text(budget_file)),
             )
             reward = _named_reward(episodes, split, recipe) if isinstance(episodes, str) else recipe.make(episodes)
         self.encoder: Encoder = _named_encoder(encoder, device) if isinstance(encoder, str) else encoder
@@ -223,12 +228,18 @@ class _RewardRecipe(NamedTuple):
     budget_file: str | None
     scorer: str
     device: str
+    contents: tuple[str, ...]  # of the two files, for one that has changed makes another reward
 
     def make(self, episodes: EpisodeSet) -> DeltaReward:
         budget = Budget(price=price_of(self.llm), group=self.budget_file)
         llm = load_llm(self.llm, device=self.device, cache=self.cache, budget=budget)
         scorer = BertScorer(self.scorer, device=self.device)
         return DeltaReward(episodes, llm, scorer, self.n_samples, self.max_failures)
+
+
+def _text(file: str | None) -> str:
+    """What is in a file; nothing where there is none, which is told when it is read in earnest."""
+    return Path(file).read_text(encoding="utf-8") if file is not None and Path(file).is_file() else ""
 
 
 @lru_cache(maxsize=8)

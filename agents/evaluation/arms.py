@@ -56,11 +56,12 @@ def evaluate_arms(
         progress: Called with the number of prompts done, now and then.
 
     Returns:
-        ``summary`` (means by arm, ``delta`` of F1 with 95 % intervals, paired by patient) and ``patients``. The same
-        run gives the same, however often it was interrupted; so what was spent stands elsewhere (``spent.json``).
+        ``summary`` (means by arm, ``delta`` of F1 with 95 % intervals, paired by patient), ``patients``, and
+        ``without_reply``, who is left out because one of her replies could not be had. The same run gives the same,
+        however often it was interrupted; so what was spent stands elsewhere (``spent.json``).
 
     Raises:
-        RuntimeError: A reply could not be had, so that nothing can be compared.
+        RuntimeError: No patient's replies are all there, so that nothing can be compared.
     """
     reward = bench.reward(episodes)
     played: dict[str, list[dict[str, Any]]] = {"random": [], "policy": []}
@@ -73,13 +74,15 @@ def evaluate_arms(
         rows = range(start, min(start + _ROWS, len(episodes)))
         env = bench.env(len(rows), episodes, reward)
         for arm, (player, generator) in players.items():
-            rollout = play(env, player, rows, generator)
-            for info in rollout.infos:
-                if "llm_error" in info:
-                    raise RuntimeError(f"evaluation needs every reply, but: {info['llm_error']}")
-            played[arm] += rollout.infos
+            played[arm] += play(env, player, rows, generator).infos
             if progress is not None:
                 progress(len(rows))
+    errors = {i: info["llm_error"] for arm in played for i, info in enumerate(played[arm]) if "llm_error" in info}
+    if len(errors) == len(episodes):
+        raise RuntimeError(f"no patient's replies are all there; the last is missing because: {errors[max(errors)]}")
+    left_out = [episodes[i].patient_id for i in sorted(errors)]
+    episodes = EpisodeSet([episode for i, episode in enumerate(episodes) if i not in errors])
+    played = {arm: [info for i, info in enumerate(infos) if i not in errors] for arm, infos in played.items()}
     texts = {
         "keep_all": [
             {"prompt": e.prompt, "deleted": (), "reply": info["initial_reply"]}
@@ -104,6 +107,7 @@ def evaluate_arms(
     return {
         "summary": summarise(scores, seed),
         "n_patients": len(episodes),
+        "without_reply": left_out,
         "models": asdict(bench.options),
         "patients": patients,
     }
@@ -158,7 +162,9 @@ def table(evaluation: dict[str, Any]) -> str:
     heads = ("BLEU-4", "R-1", "R-2", "R-L", "P", "R", "F1", "named", "wrong")
     names = {"keep_all": "before (keep all)", "random": "random deletion", "policy": "after (policy)"}
     summary = evaluation["summary"]
-    lines = [f"{evaluation['n_patients']} held-out patients; all figures in %"]
+    missing = len(evaluation["without_reply"])
+    left_out = f", {missing} more left out for want of a reply" if missing else ""
+    lines = [f"{evaluation['n_patients']} held-out patients{left_out}; all figures in %"]
     lines += [" " * 18 + "".join(f"{head:>8}" for head in heads)]
     lines += [f"{names[arm]:18}" + "".join(f"{100 * summary[arm][m]:8.2f}" for m in METRICS) for arm in ARMS]
     lines += ["", "Change of BERTScore F1 in points, mean and 95 % interval, paired by patient:"]

@@ -13,7 +13,15 @@ T = TypeVar("T")
 
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a forked child has no thread to run its parent's
 _lock = threading.Lock()
-os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+def _new_lock() -> None:
+    """Another thread may have held the lock when this process was forked, and will not let go of it here."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
 
 
 def event_loop() -> asyncio.AbstractEventLoop:

@@ -80,8 +80,8 @@ class Limits:
             if limit is not None and not limit >= 0:
                 raise ValueError(f"{name} is {limit}: a limit must be 0 or more")
 
-    def check(self, spent: Usage, asked: Usage) -> None:
-        """Raise where ``asked`` does not fit into what is left.
+    def check(self, spent: Usage, asked: Usage, whose: str = "") -> None:
+        """Raise where ``asked`` does not fit into what is left; the error says ``whose`` limit it is.
 
         Raises:
             BudgetExceededError: It does not.
@@ -96,8 +96,8 @@ class Limits:
             before = getattr(spent, name)
             if limit is not None and before + getattr(asked, name) > limit * (1 + 1e-12):
                 raise BudgetExceededError(
-                    f"the next LLM call would go over the limit of {limit:,} {unit} ({before:,.6g} are spent or on "
-                    "their way): raise it and go on with --resume; what was paid for is kept"
+                    f"the next LLM call would go over the limit of {limit:,} {unit}{whose} ({before:,.6g} are spent or "
+                    "on their way): raise it and run the command again (pmlm train with --resume)"
                 )
 
 
@@ -124,11 +124,13 @@ class Account:
     Args:
         limits: Most that all who share the file may spend.
         path: The file; None = in memory.
+        whose: What errors say after the limit, as in " of group.toml".
     """
 
-    def __init__(self, limits: Limits | None = None, path: str | Path | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, path: str | Path | None = None, whose: str = "") -> None:
         """Name the file; it is made at the first use."""
         self.limits = limits or Limits()
+        self._whose = whose
         self._ledger = Database(path, "record of spending", _SCHEMA)
 
     @property
@@ -145,7 +147,7 @@ class Account:
         """
         with self._ledger.transaction() as ledger:
             if check:
-                self.limits.check(Usage(*ledger.execute(_SPENT).fetchone()), usage)
+                self.limits.check(Usage(*ledger.execute(_SPENT).fetchone()), usage, self._whose)
             ledger.execute(
                 "UPDATE spent SET calls = calls + ?, prompt_tokens = prompt_tokens + ?, "
                 "completion_tokens = completion_tokens + ?, cost = cost + ?",
@@ -180,7 +182,7 @@ class Budget:
         self.run = Account(limits, path)
         self.accounts = [self.run]
         if group is not None:
-            self.accounts.append(Account(_read_limits(Path(group)), f"{group}.spent.sqlite"))
+            self.accounts.append(Account(_read_limits(Path(group)), f"{group}.spent.sqlite", f" of {group}"))
         if price is None and any(account.limits.max_cost is not None for account in self.accounts):
             raise ValueError(
                 'max_cost needs the model\'s price: write it into a TOML file under [PROVIDER.prices."MODEL"], '
@@ -253,27 +255,39 @@ class BudgetedLLM(LLM):
         return self.llm.identity
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
-        """Reply to as many requests as the budget lets through.
+        """Reply to as many requests as the budget lets through; what gets no reply costs nothing.
 
         Raises:
             BudgetExceededError: The others were not asked.
         """
-        booked: list[Usage] = []
-        refusal = None
-        for request in requests:
+        left = list(range(len(requests)))
+        while left:
+            booked = self._book(requests, left)
+            places = list(booked)
             try:
-                booked.append(self.budget.reserve(request.prompt, self.max_tokens))
-            except BudgetExceededError as error:
-                refusal = error
+                with closing(self.llm.replies([requests[place] for place in places])) as lots:
+                    for lot in lots:
+                        out = {places[i]: reply for i, reply in lot.items()}
+                        for place, reply in out.items():
+                            if isinstance(reply, Completion):
+                                self.budget.settle(booked.pop(place), reply.prompt_tokens, reply.completion_tokens)
+                        yield out
+            finally:
+                for usage in booked.values():
+                    self.budget.settle(usage, 0, 0, calls=0)
+            left = left[len(places) :]  # what did not fit at its upper bound may fit beside what was really spent
+
+    def _book(self, requests: Sequence[Request], places: Sequence[int]) -> dict[int, Usage]:
+        """Book as many requests as fit, one at least."""
+        booked: dict[int, Usage] = {}
+        for place in places:
+            try:
+                booked[place] = self.budget.reserve(requests[place].prompt, self.max_tokens)
+            except BudgetExceededError:
+                if not booked:
+                    raise
                 break
-        with closing(self.llm.replies(requests[: len(booked)])) as lots:
-            for lot in lots:
-                for place, reply in lot.items():
-                    if isinstance(reply, Completion):
-                        self.budget.settle(booked[place], reply.prompt_tokens, reply.completion_tokens)
-                yield lot
-        if refusal is not None:
-            raise refusal
+        return booked
 
 
 def _read_limits(path: Path) -> Limits:

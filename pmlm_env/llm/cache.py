@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -63,7 +62,7 @@ class KeptReply:
             raise ValueError("reply.finish_reason should be stop or length")
         if isinstance(self.created, bool) or not isinstance(self.created, (int, float)):
             raise ValueError("created should be a number")
-        if not math.isfinite(self.created) or self.created < 0:
+        if not 0 <= self.created < 1e11:  # the year 5138
             raise ValueError("created should be seconds since 1970")
 
     @property

@@ -28,6 +28,7 @@ _ADVICE = {
     429: "lower concurrency or requests_per_minute, or check the account's quota",
 }
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-log-id")
+_SECRET = 8  # letters; a shorter "key" is a word put there for a server that wants one, and stands in other words
 _MOST_TOKENS = 10**9  # in one answer; more is nonsense
 
 
@@ -76,7 +77,7 @@ class _Malformed(Exception):
 def read_answer(answer: Answer, prompt: str, key: str, on_truncated: OnTruncated) -> Attempt:
     """Make sense of an answer to ``prompt``; ``key`` is only there to be kept out of the error."""
     attempt = _read_completion(answer, on_truncated) if 200 <= answer.status < 300 else _read_error(answer, prompt)
-    return replace(attempt, error=attempt.error.replace(key, "***")) if key else attempt
+    return replace(attempt, error=attempt.error.replace(key, "***")) if len(key) >= _SECRET else attempt
 
 
 def _read_error(answer: Answer, prompt: str) -> Attempt:

@@ -20,8 +20,6 @@ from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_result,
-    stop_after_attempt,
-    stop_before_delay,
     wait_random_exponential,
 )
 
@@ -35,7 +33,7 @@ _MAX_BACKOFF = 60.0
 #: Answers that are no replies are likely billed all the same, so after so many no more is asked.
 _MOST_USELESS = 3
 #: Requests are sent so many seconds apart at least: sent all at once, they come back all at once, each waiting for all.
-_APART = 0.002
+_APART = 0.0015
 #: Bytes of an answer; a reply of a few thousand tokens has some ten thousand.
 _LONGEST_ANSWER = 4_000_000
 _UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -70,7 +68,7 @@ class OpenAIChat(LLM):
         connect_timeout: Seconds to wait for a connection.
         read_timeout: Seconds to wait for the next part of an answer.
         tries: Most requests for one reply, the first included.
-        patience: Most seconds for one request, and after which none is repeated.
+        patience: Most seconds for one request; no try begins later than this after the first.
         backoff: Longest pause before the second try, in seconds; it doubles from try to try, up to a minute.
         allow_http: Whether prompts may go unencrypted to another machine.
         budget: Where every request is booked before it is sent.
@@ -91,7 +89,7 @@ class OpenAIChat(LLM):
     tokens_per_minute: float | None = None
     connect_timeout: float = 10.0
     read_timeout: float = 120.0
-    tries: int = 8
+    tries: int = 20
     patience: float = 600.0
     backoff: float = 1.0
     allow_http: bool = False
@@ -195,7 +193,8 @@ class OpenAIChat(LLM):
             for _ in range(self.concurrency):
                 clients.put_nowait(None)
             trust_env = not _is_this_machine(self.base_url)  # a proxy would carry local prompts abroad
-            pacers = Pacer(min(self.requests_per_minute or float("inf"), 60 / _APART)), Pacer(self.tokens_per_minute)
+            most = min(self.requests_per_minute or 60 / _APART, 60 / _APART)
+            pacers = Pacer(most), Pacer(self.tokens_per_minute)
             timeout = httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None)
             self._lines[pid] = _Line(
                 httpx.URL(f"{self.base_url}/chat/completions"),
@@ -217,21 +216,23 @@ class OpenAIChat(LLM):
 
     async def _complete(self, line: _Line, request: Request) -> Reply:
         # Failures come back as values: an httpx exception, chained or in a traceback, would hold the key.
-        useless = 0
+        useless, first = 0, float("inf")
 
         async def once() -> Attempt:
-            nonlocal useless
-            attempt = await self._ask(line, request)
+            nonlocal useless, first
+            guess = await self._turn(line, request)
+            first = min(first, time.monotonic())  # waiting for one's turn takes no patience
+            attempt = await self._ask(line, request, guess)
             useless += attempt.useless
             return attempt
 
+        def stop(state: RetryCallState) -> bool:
+            begins = time.monotonic() + state.upcoming_sleep
+            return useless >= _MOST_USELESS or state.attempt_number >= self.tries or begins > first + self.patience
+
         retrying = AsyncRetrying(
             retry=retry_if_result(lambda attempt: attempt.again),
-            stop=lambda state: (
-                useless >= _MOST_USELESS
-                or stop_after_attempt(self.tries)(state)
-                or stop_before_delay(self.patience)(state)
-            ),
+            stop=stop,
             wait=self._pause,
             retry_error_callback=_last_attempt,
         )
@@ -244,19 +245,28 @@ class OpenAIChat(LLM):
 
     def _pause(self, state: RetryCallState) -> float:
         asked = _last_attempt(state).retry_after
-        return wait_random_exponential(self.backoff, _MAX_BACKOFF)(state) if asked is None else asked
+        # Not less than usual: some servers ask for a pause of 0, and others' clocks are behind.
+        return max(asked or 0.0, wait_random_exponential(self.backoff, _MAX_BACKOFF)(state))
 
-    async def _ask(self, line: _Line, request: Request) -> Attempt:
-        """Wait for a turn, book the request, send it, and book what it has cost."""
-        text = (self.system_prompt or "") + request.prompt
-        guess = len(text) / 4 + self.max_tokens  # English has about four letters a token; corrected when it is known
+    async def _turn(self, line: _Line, request: Request) -> float:
+        """Wait until the limits per minute let the request go; return how many tokens it was taken for."""
+        # English has about four letters a token; corrected when the tokens are known.
+        guess = len((self.system_prompt or "") + request.prompt) / 4 + self.max_tokens
         now = time.monotonic()
         await asyncio.sleep(max(line.requests.book(1, now), line.tokens.book(guess, now)))
-        booked = self.budget.reserve(text, self.max_tokens)
+        return guess
+
+    async def _ask(self, line: _Line, request: Request, guess: float) -> Attempt:
+        """Wait for a connection, book the request, send it, and book what it has cost."""
+        client = await line.clients.get()
         try:
-            attempt = await asyncio.wait_for(self._send_by(line, request), self.patience)
+            booked = self.budget.reserve((self.system_prompt or "") + request.prompt, self.max_tokens)
+            client = client or self._new_client(line)
+            attempt = await asyncio.wait_for(self._send(line, client, request), self.patience)
         except asyncio.TimeoutError:  # an answer that drips, byte by byte
             attempt = Attempt(error=f"no whole answer within {self.patience:g} s; see whether the endpoint is up")
+        finally:
+            line.clients.put_nowait(client)
         if not attempt.sent:
             self.budget.settle(booked, 0, 0, calls=0)
         elif attempt.tokens is not None:
@@ -265,14 +275,6 @@ class OpenAIChat(LLM):
         if attempt.retry_after:
             line.requests.hold(time.monotonic() + min(attempt.retry_after, self.patience))
         return attempt
-
-    async def _send_by(self, line: _Line, request: Request) -> Attempt:
-        client = await line.clients.get()
-        try:
-            client = client or self._new_client(line)
-            return await self._send(line, client, request)
-        finally:
-            line.clients.put_nowait(client)
 
     async def _send(self, line: _Line, client: httpx.AsyncClient, wanted: Request) -> Attempt:
         system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]

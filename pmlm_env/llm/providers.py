@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -86,6 +87,12 @@ def _checked(tables: Mapping[str, Any], file: str) -> dict[str, dict[str, Any]]:
             types = _SETTINGS[key]
             if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
                 raise ValueError(f"{file}, [{name}]: {key} is {value!r}, which is of the wrong kind")
+        try:
+            json.dumps(table.get("extra_body"), allow_nan=False)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"{file}, [{name}]: extra_body holds what JSON does not know (a date, inf or nan)"
+            ) from None
     return {name: dict(table) for name, table in tables.items()}
 
 

@@ -19,8 +19,9 @@ completion = 2000.0
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> TrainConfig:
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     """8 training and 4 test patients, 3 updates of 2 patients with 4 rollouts each."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
     everybody = [replace(episode, split="test" if i > 7 else "train") for i, episode in enumerate(make_episodes(12))]
     EpisodeSet(everybody).save(tmp_path / "prepared")
     (tmp_path / "providers.toml").write_text(PRICES)
@@ -58,3 +59,12 @@ def test_without_a_price_it_says_so(config: TrainConfig) -> None:
     said = estimate(replace(config, models=replace(config.models, llm="responder")))
     assert "no price is known" in said
     assert "of money" not in said
+
+
+def test_what_would_keep_the_run_from_starting_is_told(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert "but first: https://api.openai.com/v1 needs a key" in estimate(config)
+    with pytest.raises(ValueError, match="unknown LLM 'opneai:dear'"):
+        estimate(replace(config, models=replace(config.models, llm="opneai:dear")))
+    with pytest.raises(ValueError, match="max_cost needs the model's price"):
+        estimate(replace(config, models=replace(config.models, llm="openai:cheap"), calls=CallOptions(max_cost=1.0)))

@@ -155,6 +155,11 @@ def test_episodes_that_failed_teach_nothing() -> None:
     update = trainer.update()
     assert update.failed == 4
     assert len(update.deltas) == 0
+    trainer.env.task.reward = MarkedWordsReward(episodes)
+    trainer.update()
+    before = [parameter.clone() for parameter in trainer.policy.parameters()]
+    trainer.env.task.reward = _FailingReward(episodes)
+    trainer.update()  # nor does Adam's momentum carry on
     for old, new in zip(before, trainer.policy.parameters(), strict=True):
         torch.testing.assert_close(old, new, atol=0, rtol=0)
 

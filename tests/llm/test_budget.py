@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmlm_env.llm import BudgetedLLM, BudgetExceededError, CachedLLM
-from pmlm_env.llm.base import Request
+from pmlm_env.llm.base import Completion, LLMError, Reply, Request
 from pmlm_env.llm.budget import Account, Budget, Limits, Price, Usage
 from tests.standins import EchoLLM
 
@@ -225,3 +226,25 @@ def test_what_was_paid_for_before_the_budget_ended_is_kept() -> None:
     with pytest.raises(BudgetExceededError):
         llm.generate(["a", "b", "c"])
     assert [reply.cached for reply in llm.generate(["a", "b"])] == [True, True]
+
+
+class _Broken(EchoLLM):
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        yield {0: Completion("one", 5, 1, "stop")}
+        yield {1: LLMError("the prompt is too long")}
+        raise LLMError("the engine is gone")
+
+
+def test_in_this_process_what_gets_no_reply_costs_nothing() -> None:
+    budget = Budget()
+    with pytest.raises(LLMError, match="the engine is gone"):
+        BudgetedLLM(_Broken(), budget, 100).generate(["a", "b", "c", "d"])
+    assert budget.usage == Usage(1, 5, 1, 0.0)
+
+
+def test_in_this_process_a_limit_on_tokens_is_used_up_to_the_last_call_that_surely_fits() -> None:
+    budget = Budget(Limits(max_prompt_tokens=1000))  # each of these prompts has 2 tokens, and is booked at over 100
+    llm = BudgetedLLM(EchoLLM(), budget, 1)
+    with pytest.raises(BudgetExceededError):
+        llm.generate(["a b"] * 2000)
+    assert 1000 - 2 - len("a b") - 100 < budget.usage.prompt_tokens <= 1000

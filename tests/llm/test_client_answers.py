@@ -336,3 +336,12 @@ def test_a_prompt_beyond_the_models_context_is_told_and_not_sent_again(endpoint:
     with pytest.raises(LLMError, match="does not fit the model's context"):
         llm.generate([PROMPT])
     assert endpoint.n_requests == 1
+
+
+def test_a_server_that_asks_for_no_pause_is_given_the_usual_one(
+    endpoint: Endpoint, connect: Connect, monkeypatch: pytest.MonkeyPatch, naps: list[float]
+) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    endpoint.script(Answer(503, {}, {"Retry-After": "0"}), chat())
+    connect(backoff=4.0).generate([PROMPT])
+    assert naps[0] == 4.0

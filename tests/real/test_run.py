@@ -13,10 +13,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.cli import main
+from agents.evaluate import EvaluateConfig, evaluate
 from agents.evaluation.arms import ARMS, METRICS
 from agents.policy import WordPolicy
 from agents.run_folder import RunFolder
-from pmlm_env.llm import ReplyCache
+from agents.workbench import ModelOptions, Workbench
+from pmlm_env.llm import LLMError, ReplyCache
+from pmlm_env.llm.responder import Responder
 
 pytestmark = pytest.mark.real
 
@@ -154,6 +157,45 @@ def test_the_limit_on_calls_ends_the_run_with_a_clear_line_and_a_higher_one_goes
     assert json.loads((poor.path / "spent.json").read_text())["llm_calls"] == 10
     assert _pmlm("train", *arguments, 1000, "--resume") == 0
     assert _without_times(poor.metrics()) == _without_times(run.metrics())
+    assert _pmlm("evaluate", "--run", poor.path) == 0  # the higher limit is the run's from then on
+    assert poor.evaluation.read_text() == run.evaluation.read_text()
+
+
+def test_a_resumed_run_keeps_its_limits_and_its_replies_where_they_are(
+    prepared: Path, run: RunFolder, capsys: Any
+) -> None:
+    folder = RunFolder(prepared.parent / "limited")
+    arguments = ["--episodes", prepared, "--run", folder.path, *OPTIONS]
+    assert _pmlm("train", *arguments, "--max-llm-calls", 10) == 1
+    assert _pmlm("train", *arguments, "--resume") == 1
+    assert "over the limit of 10 LLM calls" in capsys.readouterr().err
+    assert _pmlm("train", *arguments, "--resume", "--cache", run.replies) == 2
+    assert "the replies of this run are kept in the run folder: leave --cache out" in capsys.readouterr().err
+
+
+def test_a_patient_without_a_reply_is_left_out_of_every_arm_and_named(run: RunFolder, monkeypatch: Any) -> None:
+    text = run.evaluation.read_text()
+    whole = json.loads(text)
+    lost = whole["patients"][1]
+    honest = Responder.replies
+
+    def replies(self: Responder, requests: Any) -> Any:
+        for lot in honest(self, requests):
+            gone = LLMError("the reply was filtered")
+            yield {i: gone if requests[i].prompt == lost["arms"]["policy"]["prompt"] else lot[i] for i in lot}
+
+    monkeypatch.setattr(Responder, "replies", replies)
+    bench = Workbench(ModelOptions(**{**whole["models"], "device": "cpu"}))  # with no kept replies
+    ours = evaluate(EvaluateConfig(run.path), bench)
+    run.evaluation.write_text(text)
+    assert lost["patient_id"] in ours["without_reply"]
+    left = [patient["patient_id"] for patient in ours["patients"]]
+    assert left == [p["patient_id"] for p in whole["patients"] if p["patient_id"] not in ours["without_reply"]]
+    assert ours["n_patients"] == len(left)
+    theirs = {patient["patient_id"]: patient for patient in whole["patients"]}
+    for patient in ours["patients"]:
+        for arm in ARMS:
+            assert patient["arms"][arm]["reply"] == theirs[patient["patient_id"]]["arms"][arm]["reply"]
 
 
 def test_a_dry_run_tells_the_most_it_may_cost_and_leaves_nothing(prepared: Path, run: RunFolder, capsys: Any) -> None:
