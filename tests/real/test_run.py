@@ -223,7 +223,7 @@ def test_a_run_is_replayed_from_its_replies_alone(prepared: Path, run: RunFolder
 
 def test_the_paper_preset_is_eq_11(prepared: Path) -> None:
     folder = prepared.parent / "paper"
-    arguments = ["--preset", "paper", "--episodes", prepared, "--run", folder, "--llm", "responder", "--updates", 1]
+    arguments = ["--preset", "paper", "--episodes", prepared, "--run", folder, "--updates", 1, *OPTIONS[:6]]
     assert _pmlm("train", *arguments) == 0
     settings = json.loads((folder / "config.json").read_text())["settings"]
     assert settings["learner"]["baseline"] == "none"
