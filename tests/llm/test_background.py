@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -212,6 +212,15 @@ def test_an_error_that_is_nobodys_reply_calls_off_what_is_under_way(endpoint: En
     assert tasks() == set()
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: whoever runs the tests in the background may have told them to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_calls_off_what_is_under_way(endpoint: Endpoint, llm: OpenAIChat) -> None:
     main_thread = threading.main_thread().ident
     assert main_thread is not None
