@@ -22,6 +22,7 @@ import torch
 import tyro
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from pmlm_env.llm.base import Reply
 from pmlm_env.llm.local import LocalLLM
 from pmlm_env.models import resolve
 from pmlm_env.pipeline import demo_episodes
@@ -77,13 +78,30 @@ class Plain:
         return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
     @torch.inference_mode()
-    def gap(self, prompt: str, tokens: Sequence[int], other: str) -> float:
-        """How far apart the two top logits were at the first token of a reply that is not in another reply."""
-        agree = [other.startswith(self.text(tokens[: i + 1])) for i in range(len(tokens) - 1)]
-        first = agree.index(False) if False in agree else len(tokens) - 1
+    def gap(self, prompt: str, tokens: Sequence[int], other: Sequence[int]) -> float:
+        """How far apart the two top logits were at the first token of a reply that is not that of another reply."""
+        pairs = enumerate(zip(tokens, other, strict=False))
+        first = next((i for i, (a, b) in pairs if a != b), min(len(tokens), len(other)))
         ids = torch.cat([self.inputs(prompt)["input_ids"], torch.tensor([tokens[:first]], dtype=torch.long)], dim=1)
         top = self.model(ids).logits[0, -1].float().topk(2).values
         return float(top[0] - top[1])
+
+
+class Noting(LocalLLM):
+    """Also notes the tokens of its replies, by those of their prompts."""
+
+    def __init__(self, dtype: torch.dtype | None) -> None:
+        """Take all prompts in one batch."""
+        super().__init__(max_new_tokens=_NEW_TOKENS, device="cpu", dtype=dtype, batch_size=_PROMPTS)
+        self.rows: dict[tuple[int, ...], list[int]] = {}
+
+    def _reply(self, prompt: list[int], row: list[int]) -> Reply:
+        self.rows[tuple(prompt)] = row
+        return super()._reply(prompt, row)
+
+    def tokens_of(self, prompt: str) -> list[int]:
+        """Those of the newest reply to a prompt."""
+        return self.rows[tuple(self._tokens(prompt))]
 
 
 def mixed_prompts() -> list[str]:
@@ -111,7 +129,7 @@ def compare(dtype: torch.dtype | None, rounds: int, singles: int) -> tuple[list[
         first do.
     """
     prompts, stride = mixed_prompts(), _PROMPTS // singles
-    batch = LocalLLM(max_new_tokens=_NEW_TOKENS, device="cpu", dtype=dtype, batch_size=_PROMPTS)
+    batch = Noting(dtype)
     plain = Plain(batch.dtype)
     batch.generate(prompts[:1])
     plain.reply(prompts[0])
@@ -126,7 +144,7 @@ def compare(dtype: torch.dtype | None, rounds: int, singles: int) -> tuple[list[
         ratios.append(one_at_a_time / (middle - started))
         rates.append(_PROMPTS / (middle - started))
         gaps += [
-            plain.gap(prompts[k], tokens, ours[k])
+            plain.gap(prompts[k], tokens, batch.tokens_of(prompts[k]))
             for k, tokens in zip(part, theirs, strict=True)
             if plain.text(tokens) != ours[k]
         ]

@@ -44,7 +44,7 @@ def endpoint() -> Iterator[Endpoint]:
 def prepared(tmp_path: Path) -> Path:
     for command, arguments in {
         "simulate": ["--out", tmp_path / "cohort", "--patients", 120],
-        "prepare": ["--cohort", tmp_path / "cohort", "--out", tmp_path / "prepared", "--n-folds", 2, "--max-test", 4],
+        "prepare": ["--cohort", tmp_path / "cohort", "--out", tmp_path / "prepared", "--n-folds", 2, "--max-test", 3],
     }.items():
         with pytest.raises(SystemExit) as end:
             main(command, [str(argument) for argument in arguments])
