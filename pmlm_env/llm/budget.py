@@ -196,7 +196,7 @@ class Budget:
         return self.run.usage
 
     def reserve(self, prompt: str, max_tokens: int) -> Usage:
-        """Book a call at its upper bound: no tokenizer makes more tokens of a text than it has bytes.
+        """Book a call at its upper bound: a token for each byte, which is the most that tokenizers of bytes make of it.
 
         Args:
             prompt: All that is sent, the system prompt too.

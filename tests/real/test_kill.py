@@ -32,7 +32,7 @@ def endpoint() -> Iterator[Endpoint]:
     """An endpoint that takes a moment, so that kills find requests under way."""
 
     async def answer(count: int, prompt: str) -> Answer:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.03)
         return chat(Responder().generate([prompt])[0].text)
 
     with serve() as state:
@@ -44,7 +44,18 @@ def endpoint() -> Iterator[Endpoint]:
 def prepared(tmp_path: Path) -> Path:
     for command, arguments in {
         "simulate": ["--out", tmp_path / "cohort", "--patients", 120],
-        "prepare": ["--cohort", tmp_path / "cohort", "--out", tmp_path / "prepared", "--n-folds", 2, "--max-test", 3],
+        "prepare": [
+            "--cohort",
+            tmp_path / "cohort",
+            "--out",
+            tmp_path / "prepared",
+            "--n-folds",
+            2,
+            "--max-train",
+            3,
+            "--max-test",
+            3,
+        ],
     }.items():
         with pytest.raises(SystemExit) as end:
             main(command, [str(argument) for argument in arguments])
@@ -93,7 +104,7 @@ def test_runs_killed_at_20_random_moments_end_like_one_that_was_not_and_buy_no_r
             moment = endpoint.n_requests + draw.randrange(length)
             while endpoint.n_requests < moment and child.is_alive():
                 time.sleep(0.001)
-            child.join(draw.uniform(0, 0.2))
+            child.join(draw.choice([0.0, 0.2]) * draw.random())  # amid a batch of requests, or after it
             if not child.is_alive():
                 assert child.exitcode == 0, Path(f"{run}.log").read_text()
                 break
@@ -111,7 +122,7 @@ def test_runs_killed_at_20_random_moments_end_like_one_that_was_not_and_buy_no_r
         assert len(_kept(run)) <= requests <= len(_kept(run)) + killed_here * CONCURRENCY
         booked = Account(path=run / "spent.sqlite").usage.calls
         assert requests <= booked <= requests + killed_here * CONCURRENCY
-    assert len(after) >= 5, f"the kills came at too few different moments: {after}"
+    assert len(after) >= 3, f"the kills came at too few different moments: {after}"
 
 
 def test_the_replies_of_a_killed_run_are_whole(endpoint: Endpoint, prepared: Path, tmp_path: Path) -> None:

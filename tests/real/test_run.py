@@ -20,6 +20,7 @@ from agents.run_folder import RunFolder
 from agents.workbench import ModelOptions, Workbench
 from pmlm_env.llm import LLMError, ReplyCache
 from pmlm_env.llm.responder import Responder
+from pmlm_env.reward import BertScorer
 
 pytestmark = pytest.mark.real
 
@@ -134,6 +135,27 @@ def test_a_run_cut_short_and_resumed_ends_as_if_it_had_never_stopped(prepared: P
     a, b = (WordPolicy.load(folder.checkpoint) for folder in (resumed, run))
     for mine, other in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_a_resumed_run_scores_no_initial_reply_again(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scored in other company its last digits might be others, and the rest of the run with them."""
+    few = prepared.parent / "few"
+    _pmlm("prepare", "--cohort", prepared.parent / "cohort", "--out", few, "--n-folds", 2, "--max-train", 3)
+    arguments = ["--episodes", few, "--run", prepared.parent / "known", *OPTIONS, "--max-llm-calls"]
+    n_scored: list[int] = []
+    honest = BertScorer.score
+
+    def score(self: BertScorer, replies: Any, references: Any) -> Any:
+        n_scored.append(len(replies))
+        return honest(self, replies, references)
+
+    monkeypatch.setattr(BertScorer, "score", score)
+    assert (
+        _pmlm("train", *arguments, 12) == 1
+    )  # 3 initial prompts and 6 refined ones, then it ends in the second update
+    assert n_scored == [9]
+    assert _pmlm("train", *arguments, 1000, "--resume") == 0
+    assert n_scored == [9, 6, 6, 6]
 
 
 def test_resuming_with_other_settings_is_refused(prepared: Path, run: RunFolder, capsys: Any) -> None:
