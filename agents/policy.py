@@ -64,8 +64,15 @@ class WordPolicy(nn.Module):
         """Return the distribution over slots.
 
         Args:
-            observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P); ``action_mask``
-                (B, W), nonzero where a deletion is legal.
+            observation: As for ``scores``, and ``action_mask`` (B, W), nonzero where a deletion is legal.
+        """
+        return MaskedCategorical(self.scores(observation), observation["action_mask"] != 0)
+
+    def scores(self, observation: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return a number for each slot before any mask, (B, W): a logit, or what else f is trained to be.
+
+        Args:
+            observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P).
         """
         embeddings = observation["embeddings"]
         left = embeddings.any(dim=-1)
@@ -74,8 +81,7 @@ class WordPolicy(nn.Module):
         if self.config.normalize:
             embeddings, mean, patient = (nn.functional.layer_norm(x, x.shape[-1:]) for x in (embeddings, mean, patient))
         context = self.context(torch.cat([mean, patient], dim=-1))
-        scores = self.body(self.word(embeddings) + context[:, None, :]).squeeze(-1)
-        return MaskedCategorical(scores, observation["action_mask"] != 0)
+        return self.body(self.word(embeddings) + context[:, None, :]).squeeze(-1)
 
     def save(self, folder: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json`` into ``folder``."""

@@ -8,7 +8,12 @@ except ImportError as error:
     raise ImportError(f'agents.sb3 needs Stable-Baselines3 ({error}): pip install "pmlm-env[sb3]"') from None
 
 from agents.sb3.features import WordFeatures
-from agents.sb3.policies import MaskableWordActorCriticPolicy, WordActorCriticPolicy, WordDQNPolicy
+from agents.sb3.policies import (
+    MaskableWordActorCriticPolicy,
+    WordActorCriticPolicy,
+    WordDQNPolicy,
+    WordQRDQNPolicy,
+)
 from agents.sb3.vec_env import PMLMVecEnv
 
 __all__ = [
@@ -17,4 +22,5 @@ __all__ = [
     "WordActorCriticPolicy",
     "WordDQNPolicy",
     "WordFeatures",
+    "WordQRDQNPolicy",
 ]

@@ -105,8 +105,12 @@ class WordFeatures(BaseFeaturesExtractor):
         return (torch.cat([features, present], dim=-1) * left).flatten(start_dim=1)
 
     def embed(self, observations: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return word embeddings (B, W, H) and patient vectors (B, P) of observations in either form."""
-        if self._task is None:
+        """Return word embeddings (B, W, H) and patient vectors (B, P) of observations in either form.
+
+        Embeddings are taken as they are, whatever the observation space: a policy that is trained on the index form,
+        which is about the training episodes, so judges other episodes too.
+        """
+        if self._task is None or "embeddings" in observations:
             return observations["embeddings"], observations["patient"]
         # Buffers hold a Discrete as (B, 1), so that its one-hot form is (B, 1, n) there, and (B, n) in a rollout.
         episodes = observations["episode"].argmax(dim=-1).reshape(-1)

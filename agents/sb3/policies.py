@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
+from sb3_contrib.qrdqn.policies import MultiInputPolicy as QuantilePolicy
+from sb3_contrib.qrdqn.policies import QuantileNetwork
 from stable_baselines3.common.policies import BasePolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.torch_layers import MlpExtractor, create_mlp
 from stable_baselines3.common.type_aliases import Schedule
@@ -51,6 +53,10 @@ class _WordHeads:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Make the layers."""
         super().__init__(*args, **_with_defaults(kwargs))
+
+    def scores(self: Any, observation: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return a logit for each word before any mask, (B, W), of ``embeddings`` (B, W, H), ``patient`` (B, P)."""
+        return self.action_net(self.mlp_extractor.forward_actor(self.pi_features_extractor(observation)))
 
     def _build_mlp_extractor(self: Any) -> None:
         self.mlp_extractor = _extractor(self)
@@ -102,6 +108,47 @@ class WordDQNPolicy(MultiInputPolicy):
     def make_q_net(self) -> WordQNetwork:
         """Make the network, or its target, each with a features extractor of its own (a hook of SB3's)."""
         return WordQNetwork(**self._update_features_extractor(self.net_args, features_extractor=None)).to(self.device)
+
+    def scores(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return a Q-value for each word, (B, W), of ``embeddings`` (B, W, H) and ``patient`` (B, P)."""
+        return self.q_net.q_net(self.q_net.features_extractor(observation))
+
+
+class WordQuantileNetwork(QuantileNetwork):
+    """QRDQN's network with ``n_quantiles`` numbers a word, from that word's features."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make SB3's network, then put one head for each word where it has one for all."""
+        super().__init__(*args, **kwargs)
+        features = _word_features(self.features_extractor)
+        head = create_mlp(features.width, self.n_quantiles, self.net_arch, self.activation_fn)
+        self.quantile_net = nn.Sequential(nn.Unflatten(1, (features.n_words, features.width)), *head)
+
+    def forward(self, obs: Any) -> torch.Tensor:
+        """Return the quantiles of all words' values, (B, n_quantiles, W)."""
+        return self.quantile_net(self.extract_features(obs, self.features_extractor)).transpose(1, 2)
+
+
+class WordQRDQNPolicy(QuantilePolicy):
+    """For ``QRDQN``, which knows no masks.
+
+    Takes what QRDQN's ``MultiInputPolicy`` takes; its defaults are ``WordDQNPolicy``'s, and 20 quantiles.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Make the network and its target."""
+        defaults = {"features_extractor_class": WordFeatures, "net_arch": [], "n_quantiles": 20}
+        super().__init__(*args, **{**defaults, **kwargs})
+
+    def make_quantile_net(self) -> WordQuantileNetwork:
+        """Make the network, or its target, each with a features extractor of its own (a hook of SB3's)."""
+        settings = self._update_features_extractor(self.net_args, features_extractor=None)
+        return WordQuantileNetwork(**settings).to(self.device)
+
+    def scores(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return each word's mean quantile, its Q-value, (B, W), of ``embeddings`` (B, W, H), ``patient`` (B, P)."""
+        features = self.quantile_net.features_extractor(observation)
+        return self.quantile_net.quantile_net(features).mean(dim=-1)
 
 
 def _with_defaults(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,23 @@
+"""What learning is compared with: controls, filters, and searches of one prompt or of a whole task."""
+
+from agents.baselines.controls import KeepAll, RandomN, RandomP
+from agents.baselines.oracle import SEARCHES, Refinement, search_prompts
+from agents.baselines.search import Candidate, Problem, Search, run
+from agents.baselines.self_information import SelfInformation
+from agents.baselines.task_search import TaskGenetic, TaskGrips
+
+__all__ = [
+    "SEARCHES",
+    "Candidate",
+    "KeepAll",
+    "Problem",
+    "RandomN",
+    "RandomP",
+    "Refinement",
+    "Search",
+    "SelfInformation",
+    "TaskGenetic",
+    "TaskGrips",
+    "run",
+    "search_prompts",
+]

@@ -1,0 +1,176 @@
+"""Searches for the best words to delete: what a search is, and what runs those of many prompts side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+#: Which words of a prompt are left, bool (W,).
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+#: A search under way: yields masks to be scored and is sent their scores.
+Steps: TypeAlias = Generator[list[Mask], list[float], None]
+
+#: Scores masks, each of the problem whose place is given: float64 (M,), -inf where there is no score.
+Score: TypeAlias = Callable[[Sequence[int], Sequence[Mask]], npt.NDArray[np.float64]]
+
+_IDLE_ROUNDS = 50  # a search that asks for nothing new so often in a row has seen it all
+_PUNCTUATION = ",.;:!?\uff0c\u3002\uff1b\uff1a\uff01\uff1f\u3001"
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One prompt to be edited.
+
+    Attributes:
+        legal: Whether a word may be deleted, bool (W,).
+        words: The initial prompt's words, W of them.
+        roles: What each word is there for, W of them.
+        n_edits: Deletions, at most.
+        budget: Masks that will be scored, at most; the whole prompt, whose score is 0, is not among them.
+    """
+
+    legal: Mask
+    words: Sequence[str]
+    roles: Sequence[str]
+    n_edits: int
+    budget: int
+
+    @property
+    def whole(self) -> Mask:
+        """The mask of the initial prompt."""
+        return np.ones(len(self.words), dtype=np.bool_)
+
+    def deletable(self, kept: Mask) -> npt.NDArray[np.int64]:
+        """Return the slots of words that are left and may go."""
+        return np.flatnonzero(self.legal & kept)
+
+    def room(self, kept: Mask) -> int:
+        """Return how many more words may be deleted."""
+        return min(self.n_edits - int((~kept).sum()), len(self.deletable(kept)))
+
+    def without(self, kept: Mask, slots: npt.ArrayLike) -> Mask:
+        """Return a mask that lacks some more words."""
+        less = kept.copy()
+        less[slots] = False
+        return less
+
+    def randomly_without(self, kept: Mask, n: int, rng: np.random.Generator) -> Mask:
+        """Return a mask that lacks ``n`` more words, or as many as may go, drawn evenly."""
+        return self.without(kept, rng.choice(self.deletable(kept), min(n, self.room(kept)), replace=False))
+
+    def sections(self) -> list[list[int]]:
+        """Return the slots of each run of words of one role, in order."""
+        return [[slot for slot, _ in run] for _, run in groupby(enumerate(self.roles), key=lambda pair: pair[1])]
+
+    def phrases(self) -> list[list[int]]:
+        """Return the slots of each phrase, in order: it ends with its section, or where a word ends in punctuation."""
+        phrases: list[list[int]] = []
+        for section in self.sections():
+            phrases.append([])
+            for slot in section:
+                phrases[-1].append(slot)
+                if self.words[slot][-1] in _PUNCTUATION and slot != section[-1]:
+                    phrases.append([])
+        return phrases
+
+
+#: Begins to search one prompt.
+Search: TypeAlias = Callable[[Problem, np.random.Generator], Steps]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A mask and its score.
+
+    Attributes:
+        kept: Which words are left, bool (W,).
+        delta: What that brings over the whole prompt.
+    """
+
+    kept: Mask
+    delta: float
+
+    @property
+    def deleted(self) -> tuple[int, ...]:
+        """The slots of the words that are gone."""
+        return tuple(np.flatnonzero(~self.kept).tolist())
+
+
+def run(
+    search: Search, problems: Sequence[Problem], score: Score, rngs: Sequence[np.random.Generator]
+) -> list[list[Candidate]]:
+    """Search all problems at once: each round scores what all of the searches ask for in one batch.
+
+    A mask is scored once; to ask for it again costs nothing. What a search asks for beyond its problem's budget is cut
+    off, and ends it.
+
+    Args:
+        search: Begins each search.
+        problems: What to search, N of them.
+        score: Scores masks, of problems given by their places.
+        rngs: N generators, so that nobody's search depends on who else is searched.
+
+    Returns:
+        For each problem all that was scored, and the whole prompt with its 0, best first; of equals the earlier first.
+
+    Raises:
+        ValueError: A search deletes what may not go, or too much.
+    """
+    tracks = [_Track(problem, search(problem, rng)) for problem, rng in zip(problems, rngs, strict=True)]
+    while any(track.asked is not None for track in tracks):
+        new = [(place, mask) for place, track in enumerate(tracks) for mask in track.new()]
+        if new:
+            deltas = score([place for place, _ in new], [mask for _, mask in new])
+            for (place, mask), delta in zip(new, deltas.tolist(), strict=True):
+                tracks[place].note(mask, delta)
+        for track in tracks:
+            track.go_on()
+    return [sorted(track.seen, key=lambda candidate: -candidate.delta) for track in tracks]
+
+
+class _Track:
+    """One search, and what is known of its problem."""
+
+    def __init__(self, problem: Problem, steps: Steps) -> None:
+        self.problem, self._steps = problem, steps
+        self.seen: list[Candidate] = []
+        self._deltas: dict[bytes, float] = {}
+        self._idle = 0
+        self.note(problem.whole, 0.0)
+        self.asked: list[Mask] | None = next(steps, None)
+
+    def note(self, mask: Mask, delta: float) -> None:
+        """Keep a score."""
+        self.seen.append(Candidate(mask, delta))
+        self._deltas[mask.tobytes()] = delta
+
+    def new(self) -> list[Mask]:
+        """Return the masks asked for that are to be scored, each once, as far as the budget goes."""
+        new = {mask.tobytes(): mask for mask in self.asked or []}
+        new = {key: mask for key, mask in new.items() if key not in self._deltas}
+        self._idle = 0 if new else self._idle + 1
+        for mask in new.values():
+            deleted = ~mask
+            if (deleted & ~self.problem.legal).any() or deleted.sum() > self.problem.n_edits:
+                raise ValueError(f"a search deletes slots {np.flatnonzero(deleted).tolist()}: some of them may not go")
+        return list(new.values())[: self.problem.budget + 1 - len(self._deltas)]
+
+    def go_on(self) -> None:
+        """Send the scores and take the next question; end the search if some score is missing."""
+        if self.asked is None:
+            return
+        keys = [mask.tobytes() for mask in self.asked]
+        if self._idle >= _IDLE_ROUNDS or not all(key in self._deltas for key in keys):
+            self._steps.close()
+            self.asked = None
+            return
+        try:
+            self.asked = self._steps.send([self._deltas[key] for key in keys])
+        except StopIteration:
+            self.asked = None

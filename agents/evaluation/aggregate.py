@@ -1,0 +1,181 @@
+"""Scores of many runs in one number with an interval: over seeds and patients, and over seeds and tasks.
+
+The interquartile mean, the probability of improvement and performance profiles are those of Agarwal et al., "Deep RL
+at the Edge of the Statistical Precipice", NeurIPS 2021. There a task's scores are those of its runs, and runs are
+resampled within their task (stratified bootstrap). All intervals here are percentile intervals, and of a single run
+there is nothing to resample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.evaluation.bootstrap import Interval
+
+#: One array of run scores a task; tasks may have different numbers of runs.
+Strata = Sequence[npt.ArrayLike]
+
+_Floats = npt.NDArray[np.float64]
+
+
+def crossed_bootstrap(
+    deltas: npt.ArrayLike, rng: np.random.Generator, n_resamples: int = 5000, confidence: float = 0.95
+) -> Interval:
+    """Return the mean over seeds and patients with an interval that resamples both.
+
+    This is the pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007): rows and
+    columns are drawn with replacement, each apart from the other. With R seeds, C patients and the effects' variances
+    it gives, on average,
+
+        (1 - 1/R) (A/R + E/RC) + (1 - 1/C) (B/C + E/RC) + (1 - 1/R) (1 - 1/C) E/RC
+
+    where the truth is A/R + B/C + E/RC (A of seeds, B of patients, E of single values). So it is cautious about noise
+    in single values, and a little too sure about seeds where these are few.
+
+    Args:
+        deltas: One change a seed and patient, shape (seeds, patients); for a paired comparison the differences of
+            two agents.
+        rng: Draws the resamples.
+        n_resamples: How many resamples.
+        confidence: The share of such intervals that should hold the true mean.
+
+    Raises:
+        ValueError: The array is empty, not two-dimensional, or not all finite.
+    """
+    values = np.asarray(deltas, dtype=np.float64)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"need an array of seeds x patients, got shape {values.shape}")
+    _check_finite(values)
+    return _interval(float(values.mean()), _crossed_means(values, rng, n_resamples), confidence)
+
+
+def iqm(scores: npt.ArrayLike) -> float:
+    """Return the interquartile mean of scores of any shape: the mean without the lowest and the highest quarter.
+
+    A quarter of N scores is N / 4 rounded down, as in ``scipy.stats.trim_mean``.
+    """
+    return float(_iqm_rows(_scores(scores)[None])[0])
+
+
+def iqm_interval(
+    strata: Strata, rng: np.random.Generator, n_resamples: int = 5000, confidence: float = 0.95
+) -> Interval:
+    """Return the interquartile mean over all runs of all tasks, with its stratified bootstrap interval.
+
+    Args:
+        strata: Run scores, one array a task, shape (runs,) each.
+        rng: Draws the resamples.
+        n_resamples: How many resamples.
+        confidence: The share of such intervals that should hold the true value.
+
+    Returns:
+        The interquartile mean stands in ``mean``.
+
+    Raises:
+        ValueError: There is no task, or one has no runs, or a score is not finite.
+    """
+    tasks = _tasks(strata)
+    drawn = [scores[rng.integers(len(scores), size=(n_resamples, len(scores)))] for scores in tasks]
+    return _interval(iqm(np.concatenate(tasks)), _iqm_rows(np.concatenate(drawn, axis=1)), confidence)
+
+
+def probability_of_improvement(
+    x: Strata, y: Strata, rng: np.random.Generator, n_resamples: int = 5000, confidence: float = 0.95
+) -> Interval:
+    """Return how probable it is that a run of X scores above one of Y on a task drawn at random.
+
+    On a task it is the Mann-Whitney U statistic over the number of pairs, so a tie counts half; tasks count alike.
+
+    Args:
+        x: Run scores of the first agent, one array a task, shape (runs,) each.
+        y: Those of the second one on the same tasks.
+        rng: Draws the resamples, of both agents' runs within each task.
+        n_resamples: How many resamples.
+        confidence: The share of such intervals that should hold the true value.
+
+    Returns:
+        The probability, 0 to 1, stands in ``mean``.
+
+    Raises:
+        ValueError: The agents have different numbers of tasks, or none, or a task has no runs.
+    """
+    if len(x) != len(y):
+        raise ValueError(f"the first agent has {len(x)} tasks and the second {len(y)}: give both on the same tasks")
+    wins = []
+    for ours, theirs in zip(_tasks(x), _tasks(y), strict=True):
+        wins.append((ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs))
+    resampled = np.mean([_crossed_means(matrix, rng, n_resamples) for matrix in wins], axis=0)
+    return _interval(float(np.mean([matrix.mean() for matrix in wins])), resampled, confidence)
+
+
+def performance_profile(
+    strata: Strata,
+    taus: npt.ArrayLike,
+    rng: np.random.Generator,
+    n_resamples: int = 2000,
+    confidence: float = 0.95,
+) -> list[Interval]:
+    """Return the share of runs that score above each tau, with pointwise bands; tasks count alike.
+
+    Args:
+        strata: Run scores, one array a task, shape (runs,) each.
+        taus: Scores to compare with, shape (T,).
+        rng: Draws the resamples.
+        n_resamples: How many resamples.
+        confidence: The share of such intervals that should hold the true value, at each tau by itself.
+
+    Returns:
+        T intervals; the share, 0 to 1, stands in ``mean``.
+
+    Raises:
+        ValueError: There is no task, or one has no runs, or a score is not finite.
+    """
+    levels = np.asarray(taus, dtype=np.float64)
+    above = [(scores[:, None] > levels).astype(np.float64) for scores in _tasks(strata)]
+    shares = np.mean([task.mean(axis=0) for task in above], axis=0)
+    resampled = np.mean([_weights(len(task), rng, n_resamples) @ task for task in above], axis=0)
+    return [_interval(float(share), resampled[:, i], confidence) for i, share in enumerate(shares)]
+
+
+def _crossed_means(values: _Floats, rng: np.random.Generator, n_resamples: int) -> _Floats:
+    """Return means of a matrix whose rows and columns are both drawn with replacement, shape (n_resamples,)."""
+    rows, columns = (_weights(n, rng, n_resamples) for n in values.shape)
+    return ((rows @ values) * columns).sum(axis=1)
+
+
+def _weights(n: int, rng: np.random.Generator, n_resamples: int) -> _Floats:
+    """Return how often each of n is drawn, as a share, shape (n_resamples, n)."""
+    return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
+
+
+def _iqm_rows(scores: _Floats) -> _Floats:
+    """Return the interquartile mean of each row."""
+    n = scores.shape[1]
+    return np.sort(scores, axis=1)[:, n // 4 : n - n // 4].mean(axis=1)
+
+
+def _interval(estimate: float, resampled: _Floats, confidence: float) -> Interval:
+    low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(estimate, float(low), float(high))
+
+
+def _tasks(strata: Strata) -> list[_Floats]:
+    if not len(strata):
+        raise ValueError("need the scores of one task or more")
+    return [_scores(scores) for scores in strata]
+
+
+def _scores(scores: npt.ArrayLike) -> _Floats:
+    values = np.asarray(scores, dtype=np.float64).ravel()
+    if not len(values):
+        raise ValueError("a task needs one run or more")
+    _check_finite(values)
+    return values
+
+
+def _check_finite(values: _Floats) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} of {values.size} values are not finite")

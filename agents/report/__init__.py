@@ -1,0 +1,1 @@
+"""The agents' benchmark as tables and pictures: ``agents.report.report``."""

@@ -1,0 +1,141 @@
+"""Turn the benchmark's runs into one page: ``pmlm report``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from agents.evaluation.aggregate import iqm_interval, probability_of_improvement
+from agents.report import tables
+from agents.report.results import Run, Runs, read_runs
+from agents.report.summary import Cells, summarise
+from agents.run_folder import write_text
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """Put the benchmark's runs into tables and pictures: ``report.md`` and ``figures/``.
+
+    Attributes:
+        results: Where the runs are: every ``runs.jsonl`` in this folder and below is read.
+        out: Where the report goes; by default where the runs are.
+        default: The agent that the others are compared with.
+        seed: Draws the bootstraps' resamples.
+    """
+
+    results: tyro.conf.Positional[Path] = Path("benchmarks/results")
+    out: Path | None = None
+    default: str = "guided"
+    seed: int = 0
+
+
+def report(config: ReportConfig) -> str:
+    """Write the report, print it and return it.
+
+    Raises:
+        ValueError: There are no runs, or a line is not as it should be.
+    """
+    runs = read_runs(config.results)
+    out = config.results if config.out is None else config.out
+    out.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(config.seed)
+    parts = ["# Benchmark of the agents", _HOW.format(default=config.default)]
+    for env in sorted({run.env for run in runs}):
+        parts += _env([run for run in runs if run.env == env], env, config.default, out, rng)
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    write_text(out / "report.md", text)
+    print(text, end="")
+    return text
+
+
+_HOW = """Deltas are changes of F1 from the initial to the refined prompt on test patients, in points (hundredths),
+with 95 % intervals that resample seeds and patients both (pigeonhole bootstrap, Owen 2007). ▲ and ▼: the difference to
+{default} on the same seeds and patients has an interval wholly above or below zero; nothing is corrected for the
+number of comparisons. With few seeds the intervals know little of how seeds differ. Inductive agents never read a test
+patient's reference; oracles search each test patient *with* it, and are no more than an upper bound."""
+
+
+def _env(runs: list[Run], env: str, default: str, out: Path, rng: np.random.Generator) -> list[str]:
+    """Return the sections of one environment."""
+    parts = [f"## {env}"]
+    inductive, oracle = (Runs(run for run in runs if run.track == track) for track in ("inductive", "oracle"))
+    if inductive.agents:
+        cells = summarise(inductive, default, rng)
+        parts += ["### Inductive", tables.patients_line(cells), tables.main_table(inductive, cells, default)]
+        parts += _pictures(inductive, cells, env, default, out, rng)
+        parts += _titled("Other metrics, in %, each agent at its largest budget:", tables.metrics_table(inductive))
+        parts += _titled(
+            f"Words that {default} deletes most often, with the number of prompts over all seeds:",
+            tables.deleted_table(inductive.last(default)),
+        )
+    if oracle.agents:
+        cells = summarise(oracle, None, rng)
+        parts += ["### Oracle (upper bound)", tables.patients_line(cells), tables.oracle_table(cells)]
+        parts += [tables.reached(inductive, oracle, default)]
+        parts += _titled("Other metrics, in %, each oracle at its largest budget:", tables.metrics_table(oracle))
+    seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
+    return [*parts, f"### Runs\n\nSeeds {seeds}.", tables.versions_lines(runs)]
+
+
+def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, rng: np.random.Generator) -> list[str]:
+    """Draw the pictures and return the lines that show them."""
+    from agents.report import figures  # matplotlib takes a second to import
+
+    strata = {agent: runs.strata(agent) for agent in runs.agents}
+    n = len(runs.budgets)
+    notes = {a: f" ({len(own)} of {n} budgets)" for a, own in strata.items() if runs.learns(a) and len(own) < n}
+    order = tables.ranked(runs, cells)
+    points = "delta of F1, points"
+    drawn = {
+        "budget": (
+            "Test delta against budget, with 95 % intervals",
+            figures.panels(figures.budget_curves(runs, cells), order, default, "budget, calls", points, dots=True),
+        ),
+        "iqm": (
+            "Interquartile mean over runs at all budgets, with 95 % stratified bootstrap intervals",
+            figures.forest(
+                {agent: iqm_interval(list(own.values()), rng) for agent, own in strata.items()},
+                default,
+                f"interquartile mean, {points}",
+                scale=100,
+                notes=notes,
+            ),
+        ),
+        "profile": (
+            "Share of runs above a delta, with pointwise 95 % bands",
+            figures.panels(figures.profiles(runs, rng), order, default, points, "share of runs above", scale=1),
+        ),
+    }
+    curves = figures.learning_curves(runs, rng)
+    if curves:
+        figure = figures.panels(curves, order, default, "LLM calls", points)
+        drawn["learning"] = "Sampled delta on training patients as calls are spent, with 95 % bands over seeds", figure
+    wins = {}
+    for agent in runs.agents:
+        both = [
+            budget
+            for budget in runs.budgets
+            if agent != default and runs.of(agent, budget) and runs.of(default, budget)
+        ]
+        if both:
+            ours, theirs = ([_scores(runs, name, budget) for budget in both] for name in (default, agent))
+            wins[agent] = probability_of_improvement(ours, theirs, rng)
+    if wins:
+        figure = figures.forest(wins, default, f"P(a run of {default} is better than one of this agent)", zero=0.5)
+        drawn["improvement"] = f"Probability that {default} is better, with 95 % stratified bootstrap intervals", figure
+    lines = []
+    for name, (title, figure) in drawn.items():
+        figures.save(figure, out / "figures" / f"{env}-{name}.svg")
+        lines.append(f"![{title}](figures/{env}-{name}.svg)\n\n*{title}.*")
+    return lines
+
+
+def _scores(runs: Runs, agent: str, budget: int) -> list[float]:
+    return [run.score for run in runs.of(agent, budget).values()]
+
+
+def _titled(title: str, table: str) -> list[str]:
+    return [title, table] if table else []

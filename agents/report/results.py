@@ -1,0 +1,216 @@
+"""Read the benchmark's ``runs.jsonl``: one line a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+Track = Literal["inductive", "oracle"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One agent's run with one seed.
+
+    Attributes:
+        env: Which environment.
+        track: "inductive", where a test patient's reference is never read, or "oracle", where it is searched with.
+        agent: Whose run.
+        budget: Completions it could ask for; 0 = it learns nothing, so that it holds for every budget.
+        seed: Its seed.
+        calls: Completions it did ask for.
+        patients: Test patients.
+        deltas: Change of F1 of each of them, as a fraction.
+        history: Of each batch on training patients: calls after it, episodes, mean delta.
+        claimed: The mean delta that an oracle's own search saw, before finalists were scored afresh.
+        metrics: Means over test patients, 0 to 1.
+        deleted: Words most often deleted: word, role, number of prompts.
+        versions: The machine and what was installed.
+    """
+
+    env: str
+    track: Track
+    agent: str
+    budget: int
+    seed: int
+    calls: int
+    patients: tuple[str, ...]
+    deltas: tuple[float, ...]
+    history: tuple[tuple[float, float, float], ...]
+    claimed: float | None
+    metrics: dict[str, float]
+    deleted: tuple[tuple[str, str, int], ...]
+    versions: dict[str, str]
+
+    @property
+    def score(self) -> float:
+        """Mean delta over test patients."""
+        return float(np.mean(self.deltas))
+
+
+class Runs:
+    """The runs of one environment and track.
+
+    Args:
+        runs: All of them.
+
+    Attributes:
+        agents: Their names, sorted.
+        budgets: Their budgets, ascending, without 0 unless there is no other.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        """Sort them by agent, budget and seed."""
+        self._runs: dict[tuple[str, int], dict[int, Run]] = {}
+        for run in sorted(runs, key=lambda run: (run.agent, run.budget, run.seed)):
+            self._runs.setdefault((run.agent, run.budget), {})[run.seed] = run
+        self.agents = sorted({agent for agent, _ in self._runs})
+        self.budgets = sorted({budget for _, budget in self._runs if budget}) or [0]
+
+    def of(self, agent: str, budget: int) -> dict[int, Run]:
+        """Return an agent's runs by seed: those with this budget, else those of an agent that learns nothing."""
+        return self._runs.get((agent, budget)) or self._runs.get((agent, 0), {})
+
+    def last(self, agent: str) -> dict[int, Run]:
+        """Return an agent's runs at the largest budget it has, by seed."""
+        return next((runs for budget in reversed(self.budgets) if (runs := self.of(agent, budget))), {})
+
+    def learns(self, agent: str) -> bool:
+        """Whether an agent has runs with a budget."""
+        return any(budget for name, budget in self._runs if name == agent)
+
+    def strata(self, agent: str) -> dict[int, npt.NDArray[np.float64]]:
+        """Return an agent's run scores by budget; one stratum alone, 0, if it learns nothing."""
+        budgets = self.budgets if self.learns(agent) else [0]
+        scores = {budget: [run.score for run in self.of(agent, budget).values()] for budget in budgets}
+        return {budget: np.array(values) for budget, values in scores.items() if values}
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Read every ``runs.jsonl`` in a folder and below.
+
+    Of two lines with the same env, track, agent, budget and seed the later one counts. The last line of a file may be
+    cut short, as a run in progress leaves it; it is left out with a warning.
+
+    Raises:
+        ValueError: There is no run, or a line is not as it should be.
+    """
+    found: dict[tuple[Any, ...], Run] = {}
+    for path in sorted(folder.rglob("runs.jsonl")):
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                run = _run(_object(line))
+            except _NotJSONError as error:
+                if number == len(lines):  # no line end: it is being written, or its writer was stopped
+                    _log.warning("%s, line %d is cut short and left out", path, number)
+                    continue
+                raise ValueError(f"{path}, line {number}: {error}: correct or remove the line") from None
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}: correct or remove the line") from None
+            found[run.env, run.track, run.agent, run.budget, run.seed] = run
+    if not found:
+        raise ValueError(f"{folder} holds no runs: give the folder that the benchmark wrote runs.jsonl into")
+    return list(found.values())
+
+
+class _NotJSONError(ValueError):
+    pass
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        raise _NotJSONError("it is no JSON") from None
+    if not isinstance(value, dict):
+        raise ValueError("it should be an object")
+    return value
+
+
+def _run(line: dict[str, Any]) -> Run:
+    missing = [name for name in _NEEDED if name not in line]
+    if missing:
+        raise ValueError(f"it has no {', '.join(missing)}")
+    env, track, agent = (_name(line, key) for key in ("env", "track", "agent"))
+    if track not in get_args(Track):
+        raise ValueError(f"track is {track!r}, and should be one of {', '.join(get_args(Track))}")
+    budget, seed, calls = (_count(line, key) for key in ("budget", "seed", "calls"))
+    patients, deltas = line["patients"], line["deltas"]
+    if not isinstance(patients, list) or not patients or not all(isinstance(patient, str) for patient in patients):
+        raise ValueError("patients should be a list of names, one or more")
+    if len(set(patients)) < len(patients):
+        raise ValueError("patients names somebody twice")
+    if not isinstance(deltas, list) or not all(map(_is_number, deltas)):
+        raise ValueError("deltas should be a list of finite numbers")
+    if len(deltas) != len(patients):
+        raise ValueError(f"it has {len(deltas)} deltas and {len(patients)} patients: one each is needed")
+    history = line.get("history") or []
+    if not isinstance(history, list) or not all(_is_row(row, 3) and all(map(_is_number, row)) for row in history):
+        raise ValueError("history should be a list of [calls, episodes, mean delta]")
+    claimed = line.get("claimed")
+    if claimed is not None and not _is_number(claimed):
+        raise ValueError(f"claimed is {claimed!r}, and should be a finite number or null")
+    metrics = line.get("metrics") or {}
+    if not isinstance(metrics, dict) or not all(value is None or _is_number(value) for value in metrics.values()):
+        raise ValueError("metrics should be an object of finite numbers")
+    deleted = line.get("deleted") or []
+    if not isinstance(deleted, list) or not all(_is_row(row, 3) and _is_number(row[2]) for row in deleted):
+        raise ValueError("deleted should be a list of [word, role, prompts]")
+    versions = line.get("versions") or {}
+    if not isinstance(versions, dict):
+        raise ValueError("versions should be an object")
+    return Run(
+        env=env,
+        track=track,  # type: ignore[arg-type]
+        agent=agent,
+        budget=budget,
+        seed=seed,
+        calls=calls,
+        patients=tuple(patients),
+        deltas=tuple(map(float, deltas)),
+        history=tuple((float(calls), float(episodes), float(delta)) for calls, episodes, delta in history),
+        claimed=claimed,
+        metrics={name: float(value) for name, value in metrics.items() if value is not None},
+        deleted=tuple((str(word), str(role), int(prompts)) for word, role, prompts in deleted),
+        versions={name: str(version) for name, version in versions.items()},
+    )
+
+
+_NAME = re.compile(r"[\w.,=+() -]+")  # it goes into tables and file names
+_NEEDED = ("env", "track", "agent", "budget", "seed", "calls", "patients", "deltas")
+
+
+def _name(line: dict[str, Any], key: str) -> str:
+    if not isinstance(line[key], str) or not _NAME.fullmatch(line[key]):
+        raise ValueError(
+            f"{key} is {line[key]!r}, and should be a name of letters, digits and any of _.,=+()- or space"
+        )
+    return line[key]
+
+
+def _count(line: dict[str, Any], key: str) -> int:
+    if not isinstance(line[key], int) or isinstance(line[key], bool) or line[key] < 0:
+        raise ValueError(f"{key} is {line[key]!r}, and should be a whole number from 0 up")
+    return line[key]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_row(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length

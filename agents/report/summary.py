@@ -1,0 +1,115 @@
+"""What the report says of each agent at each budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.evaluation.aggregate import crossed_bootstrap
+from agents.evaluation.bootstrap import Interval
+from agents.report.results import Run, Runs
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One agent at one budget; deltas are fractions of F1.
+
+    Attributes:
+        delta: Mean over seeds and test patients, with its crossed interval.
+        over_default: Its difference to the default agent, paired by seed and patient; None where there is none.
+        seeds: The seeds, sorted.
+        n_patients: Test patients that all seeds have.
+        calls: Mean number of completions spent.
+        claimed: An oracle's own mean delta over seeds; None where no run tells.
+    """
+
+    delta: Interval
+    over_default: Interval | None
+    seeds: tuple[int, ...]
+    n_patients: int
+    calls: float
+    claimed: float | None
+
+
+#: By agent and budget.
+Cells = dict[tuple[str, int], Cell]
+
+
+def summarise(runs: Runs, default: str | None, rng: np.random.Generator) -> Cells:
+    """Summarise all agents at all budgets.
+
+    Args:
+        runs: Of one environment and track.
+        default: The agent that all others are compared with; None = no comparison.
+        rng: Draws the resamples.
+    """
+    cells: Cells = {}
+    for agent in runs.agents:
+        shown: dict[int, Interval] = {}  # an agent that learns nothing has one interval, whatever the budget
+        for budget in runs.budgets:
+            by_seed = runs.of(agent, budget)
+            if not by_seed:
+                continue
+            own = next(iter(by_seed.values())).budget
+            deltas = aligned(by_seed)
+            if own not in shown:
+                shown[own] = crossed_bootstrap(deltas, rng)
+            difference = None
+            if default is not None and agent != default:
+                difference = paired_difference(by_seed, runs.of(default, budget))
+            claims = [run.claimed for run in by_seed.values() if run.claimed is not None]
+            cells[agent, budget] = Cell(
+                delta=shown[own],
+                over_default=None if difference is None else crossed_bootstrap(difference, rng),
+                seeds=tuple(sorted(by_seed)),
+                n_patients=deltas.shape[1],
+                calls=float(np.mean([run.calls for run in by_seed.values()])),
+                claimed=float(np.mean(claims)) if claims else None,
+            )
+    return cells
+
+
+def aligned(runs: dict[int, Run], others: dict[int, Run] | None = None) -> npt.NDArray[np.float64]:
+    """Return the deltas of patients whom all runs have, sorted by name, shape (seeds, patients).
+
+    Args:
+        runs: By seed.
+        others: Another agent's, who must have the patients too.
+
+    Raises:
+        ValueError: There is no such patient.
+    """
+    every = [*runs.values(), *(others or {}).values()]
+    names = sorted(set.intersection(*(set(run.patients) for run in every)))
+    if not names:
+        agents = " and ".join(dict.fromkeys(run.agent for run in every))
+        raise ValueError(f"the runs of {agents} in {every[0].env} have no test patient in common")
+    rows = [dict(zip(run.patients, run.deltas, strict=True)) for run in runs.values()]
+    return np.array([[row[name] for name in names] for row in rows])
+
+
+def paired_difference(ours: dict[int, Run], theirs: dict[int, Run]) -> npt.NDArray[np.float64] | None:
+    """Return the differences of two agents, paired by seed and patient, shape (seeds, patients).
+
+    The single run of an agent that learns nothing goes with every seed.
+
+    Returns:
+        None if they have no seed in common.
+
+    Raises:
+        ValueError: They have no patient in common.
+    """
+    ours, theirs = _spread(ours, theirs), _spread(theirs, ours)
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return None
+    first, second = ({seed: runs[seed] for seed in seeds} for runs in (ours, theirs))
+    return aligned(first, second) - aligned(second, first)
+
+
+def _spread(runs: dict[int, Run], others: dict[int, Run]) -> dict[int, Run]:
+    """Give the single run of an agent that learns nothing the other agent's seeds."""
+    only = next(iter(runs.values())) if len(runs) == 1 else None
+    return dict.fromkeys(others, only) if only is not None and only.budget == 0 and others else runs

@@ -1,0 +1,181 @@
+"""The report's tables, as Markdown; all deltas in points of F1 (a hundredth)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from agents.evaluation.bootstrap import Interval
+from agents.report.results import Run, Runs
+from agents.report.summary import Cell, Cells, aligned
+
+#: What runs say besides F1, and what the tables call it.
+METRICS = {
+    "rougeL": "ROUGE-L",
+    "diagnosis_named": "right diagnosis named",
+    "wrong_diagnosis_named": "wrong diagnosis named",
+    "bertscore_precision": "BERTScore P",
+    "bertscore_recall": "BERTScore R",
+    "bertscore_f1": "BERTScore F1",
+}
+
+#: Most words shown a role.
+_WORDS = 10
+
+
+def main_table(runs: Runs, cells: Cells, default: str) -> str:
+    """Return a row an agent: its delta at each budget, its difference to the default agent, seeds and calls.
+
+    Rows are sorted by the mean at the largest budget; the best of each budget is bold.
+    """
+    best = {budget: max(c.delta.mean for (_, b), c in cells.items() if b == budget) for budget in runs.budgets}
+    rows = []
+    for agent in ranked(runs, cells):
+        own = {budget: cells[agent, budget] for budget in runs.budgets if (agent, budget) in cells}
+        row = [f"**{agent}**" if agent == default else agent]
+        for budget in runs.budgets:
+            if budget not in own:
+                row.append("-")
+                continue
+            cell = own[budget]
+            text = in_points(cell.delta)
+            row.append((f"**{text}**" if cell.delta.mean == best[budget] else text) + _mark(cell.over_default))
+        row.append(_over_default(own, runs.budgets[-1]))
+        learns = runs.learns(agent)
+        row.append(_each([str(len(cell.seeds)) for cell in own.values()]))
+        row.append(_each([f"{cell.calls:,.0f}" for cell in own.values()]) if learns else "none to learn")
+        rows.append(row)
+    heads = [_budget(budget) for budget in runs.budgets]
+    return table(["agent", *heads, f"over {default}", "seeds", "calls spent"], rows)
+
+
+def oracle_table(cells: Cells) -> str:
+    """Return a row an oracle and budget: the gain it claimed and the gain that fresh scores confirm."""
+    order = sorted(cells, key=lambda key: (-cells[key].delta.mean, key))
+    rows = []
+    for n, (agent, budget) in enumerate(order):
+        cell = cells[agent, budget]
+        text = in_points(cell.delta)
+        claimed = "-" if cell.claimed is None else points(cell.claimed)
+        calls = f"{cell.calls:,.0f}"
+        rows.append([agent, _budget(budget), claimed, f"**{text}**" if n == 0 else text, str(len(cell.seeds)), calls])
+    return table(["oracle", "budget", "claimed", "re-scored", "seeds", "calls spent"], rows)
+
+
+def reached(inductive: Runs, oracle: Runs, default: str) -> str:
+    """Say what share of the best oracle's re-scored gain the default agent has, on the patients of both."""
+    ours = inductive.last(default)
+    searched = [(agent, budget) for agent in oracle.agents for budget in oracle.budgets if oracle.of(agent, budget)]
+    if not ours or not searched:
+        return f"There is no run of {default} to compare with."
+    agent, budget = max(searched, key=lambda key: float(aligned(oracle.of(*key)).mean()))
+    theirs = oracle.of(agent, budget)
+    gain, best = float(aligned(ours, theirs).mean()), float(aligned(theirs, ours).mean())
+    if best <= 0:
+        return f"The best oracle, {agent}, gains nothing ({points(best)}), so that there is no share to give."
+    return (
+        f"{default} at its largest budget gains {points(gain)} of the {points(best)} points of the best oracle "
+        f"({agent}, {_budget(budget)}), re-scored: {100 * gain / best:.0f} %."
+    )
+
+
+def metrics_table(runs: Runs) -> str:
+    """Return each agent's other metrics in per cent at its largest budget; "" if no run has any."""
+    rows = []
+    for agent in runs.agents:
+        told = [run.metrics for run in runs.last(agent).values() if run.metrics]
+        values = {name: [metrics[name] for metrics in told if name in metrics] for name in METRICS}
+        if any(values.values()):
+            means = [f"{100 * np.mean(values[name]):.1f}" if values[name] else "-" for name in METRICS]
+            rows.append([agent, *means, str(len(told))])
+    return table(["agent", *METRICS.values(), "seeds"], rows) if rows else ""
+
+
+def deleted_table(runs: dict[int, Run]) -> str:
+    """Return the words most often deleted by role, with numbers of prompts summed over seeds; "" if none is told."""
+    counts: dict[str, Counter[str]] = {}
+    for run in runs.values():
+        for word, role, prompts in run.deleted:
+            counts.setdefault(role, Counter())[word] += prompts
+    rows = []
+    for role, words in sorted(counts.items(), key=lambda item: (-item[1].total(), item[0])):
+        top = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:_WORDS]
+        rows.append([role, ", ".join(f"{_code(word)} {n}" for word, n in top)])
+    return table(["role", "words and prompts"], rows) if rows else ""
+
+
+def versions_lines(runs: Iterable[Run]) -> str:
+    """Return a line for each machine and set of versions, the most frequent first."""
+    seen = Counter(", ".join(f"{name} {version}" for name, version in sorted(run.versions.items())) for run in runs)
+    return "\n".join(
+        f"- {n} runs: {text or 'nothing told'}" for text, n in sorted(seen.items(), key=lambda i: (-i[1], i))
+    )
+
+
+def ranked(runs: Runs, cells: Cells) -> list[str]:
+    """Return agents sorted by the mean at the largest budget; those without it come last, by the next budget."""
+
+    def key(agent: str) -> tuple[tuple[float, ...], str]:
+        have = (cells.get((agent, budget)) for budget in reversed(runs.budgets))
+        return tuple(np.inf if cell is None else -cell.delta.mean for cell in have), agent
+
+    return sorted(runs.agents, key=key)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table; the first column is text, the others are aligned to the right."""
+    lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def points(delta: float) -> str:
+    """Return a delta in points with its sign."""
+    return f"{round(100 * delta, 2) + 0.0:+.2f}"
+
+
+def in_points(interval: Interval) -> str:
+    """Return a mean with its interval in points."""
+    return f"{points(interval.mean)} [{points(interval.low)}, {points(interval.high)}]"
+
+
+def _mark(difference: Interval | None) -> str:
+    """Return ▲ where the agent is shown to be above the default one, ▼ where below."""
+    return {"better": " ▲", "worse": " ▼"}.get(_verdict(difference), "") if difference is not None else ""
+
+
+def _over_default(own: dict[int, Cell], largest: int) -> str:
+    """Return the difference to the default agent at the largest budget that both have."""
+    for budget, cell in reversed(own.items()):
+        if cell.over_default is not None:
+            where = "" if budget == largest else f" at {_budget(budget)}"
+            return f"{in_points(cell.over_default)}, {_verdict(cell.over_default)}{where}"
+    return "-"
+
+
+def _verdict(difference: Interval) -> str:
+    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "not shown"
+
+
+def _budget(budget: int) -> str:
+    return f"{budget:,} calls" if budget else "no calls"
+
+
+def _each(values: list[str]) -> str:
+    """Return one value if all are equal, else all."""
+    return values[0] if len(set(values)) == 1 else " / ".join(values)
+
+
+def _code(word: str) -> str:
+    return "`" + word.replace("`", "'").replace("|", "\\|") + "`"
+
+
+def patients_line(cells: Cells) -> str:
+    """Say how many test patients there are, and which agents have fewer."""
+    counts: dict[str, int] = {}
+    for (agent, _), cell in cells.items():
+        counts[agent] = min(cell.n_patients, counts.get(agent, cell.n_patients))
+    most = max(counts.values())
+    fewer = ", ".join(f"{agent} {n}" for agent, n in sorted(counts.items()) if n < most)
+    return f"{most} test patients" + (f" ({fewer})." if fewer else ".")

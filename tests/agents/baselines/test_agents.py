@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+from collections import Counter
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from agents.agent import Agent, Deletions
+from agents.arena import Arena, MeteredReward, blind
+from agents.baselines import KeepAll, RandomN, RandomP, SelfInformation, TaskGenetic, TaskGrips
+from pmlm_env.episodes import EpisodeSet
+from pmlm_env.lite import HashedEncoder, LiteReward, lite_episodes
+from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+
+AGENTS = (KeepAll, RandomN, RandomP, SelfInformation, TaskGrips, TaskGenetic)
+TASK_AGENTS = (TaskGrips, TaskGenetic)
+
+
+def _arena(episodes: EpisodeSet, limit: int | None = None, penalty: float = 0.05, **options: Any) -> Arena:
+    meter = MeteredReward(MarkedWordsReward(episodes, penalty), limit, options.pop("per_prompt", 1))
+    return Arena(episodes, HashEncoder(), meter, **{"n_edits": 3, **options})
+
+
+def _unseen(episodes: EpisodeSet, **options: Any) -> Arena:
+    return Arena(blind(episodes), HashEncoder(), None, **{"n_edits": 3, **options})
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+@pytest.mark.parametrize("limit", [0, 1, 7, 50, 100, None])
+@pytest.mark.parametrize("per_prompt", [1, 3])
+def test_an_agent_keeps_within_its_budget_and_deletes_only_what_may_go(
+    agent: type[Agent], limit: int | None, per_prompt: int
+) -> None:
+    arena = _arena(make_episodes(20), limit, per_prompt=per_prompt, protect=("peer",))
+    fitted = agent(seed=1)
+    fitted.fit(arena)
+    assert arena.reward.calls <= (float("inf") if limit is None else limit)
+    unseen = _unseen(make_episodes(10, seed=9), protect=("peer",))
+    deletions = fitted.refine(unseen)
+    for slots, legal in zip(deletions, unseen.batch(range(10)).legal, strict=True):
+        assert len(set(slots)) == len(slots) <= 3
+        assert legal[list(slots)].all()
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_an_agent_refines_before_it_is_fitted_and_alike_when_asked_again(agent: type[Agent]) -> None:
+    unseen = _unseen(make_episodes(10))
+    fresh = agent(seed=3)
+    assert fresh.refine(unseen) == fresh.refine(unseen) == agent(seed=3).refine(unseen)
+
+
+def test_keep_all_deletes_nothing() -> None:
+    assert KeepAll().refine(_unseen(make_episodes(4))) == [()] * 4
+
+
+def test_random_n_draws_every_set_of_words_equally_often() -> None:
+    n = 2800
+    deletions = RandomN().refine(_unseen(make_episodes(n, n_words=8), n_edits=2))
+    counts = Counter(tuple(sorted(slots)) for slots in deletions)
+    assert stats.chisquare([counts[pair] for pair in combinations(range(8), 2)]).pvalue > 1e-3
+    assert stats.chisquare(np.bincount([slots[0] for slots in deletions])).pvalue > 1e-3  # in random order, too
+
+
+def test_random_p_keeps_words_with_its_probability_and_never_deletes_too_much() -> None:
+    n, episodes = 500, make_episodes(500, n_words=12)
+    agent = RandomP(RandomP.Config(keep=(0.75,)))
+    deleted = [len(slots) for slots in agent.refine(_unseen(episodes, n_edits=12))]
+    assert stats.binomtest(sum(deleted), n * 12, 0.25).pvalue > 1e-3
+    capped = [len(slots) for slots in agent.refine(_unseen(episodes, n_edits=3))]
+    assert capped == np.minimum(deleted, 3).tolist()
+
+
+@pytest.mark.parametrize(("n_marked", "best"), [(12, 0.5), (0, 0.9)])
+def test_random_p_finds_the_probability_that_pays(n_marked: int, best: float) -> None:
+    arena = _arena(make_episodes(30, n_words=12, n_marked=n_marked), limit=240, n_edits=12)
+    agent = RandomP(RandomP.Config(keep=(0.9, 0.5, 0.7)))
+    agent.fit(arena)
+    assert agent.keep == best
+    assert arena.reward.calls >= 180  # all patients, each draw of which is paid for once
+
+
+def test_random_p_takes_the_middle_one_where_the_budget_pays_for_too_few_patients() -> None:
+    arena = _arena(make_episodes(30, n_marked=0), limit=8 * 4 - 1)
+    agent = RandomP(RandomP.Config(keep=(0.9, 0.5, 0.7)))
+    agent.fit(arena)
+    assert (agent.keep, arena.reward.calls) == (0.7, 0)
+
+
+def test_a_random_p_without_probabilities_is_refused() -> None:
+    with pytest.raises(ValueError, match="give probabilities"):
+        RandomP.Config(keep=(0.5, 1.5))
+
+
+@pytest.mark.parametrize("agent", TASK_AGENTS)
+def test_a_task_search_finds_the_words_that_are_marked_everywhere(agent: type[Agent]) -> None:
+    fitted = agent(agent.Config(calls=1000))
+    fitted.fit(_arena(make_episodes(40)))
+    unseen = make_episodes(20, seed=5)
+    assert _value(fitted.refine(_unseen(unseen)), _arena(unseen)) > 0.05  # random -.04, all of them .3
+
+
+@pytest.mark.parametrize("agent", TASK_AGENTS)
+def test_on_pmlm_lite_600_calls_of_task_search_beat_random_deletion(agent: type[Agent]) -> None:
+    episodes = lite_episodes()
+    train, test = episodes.of("train"), episodes.of("test")
+    meter = MeteredReward(LiteReward(train), 600)
+    judge = Arena(test, HashedEncoder(), MeteredReward(LiteReward(test)), 10)
+    values = []
+    for fitted in (agent(), RandomN()):
+        fitted.fit(Arena(train, HashedEncoder(), meter, 10))
+        values.append(_value(fitted.refine(Arena(blind(test), HashedEncoder(), None, 10)), judge))
+    assert 500 < meter.calls <= 600
+    assert values[0] > 0.05
+    assert values[1] < 0
+
+
+def test_of_a_task_s_words_the_first_in_a_prompt_go_up_to_the_edit_budget() -> None:
+    agent = TaskGrips()
+    episodes = make_episodes(4)
+    agent.keys = frozenset(("peer", word) for word in episodes[0].words)
+    peers = [slot for slot, role in enumerate(episodes[0].roles) if role == "peer"]
+    assert agent.refine(_unseen(episodes, n_edits=2))[0] == tuple(peers[:2])
+
+
+def test_where_no_set_of_words_does_good_a_task_search_deletes_nothing() -> None:
+    agent = TaskGrips()
+    agent.fit(_arena(make_episodes(20, n_marked=0)))
+    assert agent.keys == frozenset()
+
+
+def _value(deletions: Deletions, arena: Arena) -> float:
+    index = list(range(len(deletions)))
+    kept = arena.batch(index).kept
+    for row, slots in zip(kept, deletions, strict=True):
+        row[list(slots)] = False
+    return float(arena.judge(index, kept).delta.mean())

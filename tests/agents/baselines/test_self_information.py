@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from agents.arena import Arena, MeteredReward
+from agents.baselines import SelfInformation
+from agents.baselines.self_information import Bigram, LocalLM
+from pmlm_env.episodes import Episode, EpisodeSet
+from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+
+
+def _episodes(*prompts: str) -> EpisodeSet:
+    vector = np.zeros(128, dtype=np.float32)
+    return EpisodeSet(
+        [
+            Episode("P", "train", tuple(text.split()), ("self",) * len(text.split()), vector, "r", "a", "a", ("a",))
+            for text in prompts
+        ]
+    )
+
+
+def _arena(episodes: EpisodeSet, n_edits: int = 2) -> Arena:
+    return Arena(episodes, HashEncoder(), MeteredReward(MarkedWordsReward(episodes), 0), n_edits)
+
+
+def test_a_bigram_s_self_information_is_as_counted_by_hand() -> None:
+    bigram = Bigram()
+    bigram.learn([["she", "is", "well"], ["she", "is", "ill"], ["is", "she"]])  # 4 words known, so V is 5
+    (values,) = bigram([["she", "is", "well", "again"]])
+    expected = [3 / (3 + 5), 3 / (2 + 5), 2 / (3 + 5), 1 / (0 + 5)]  # "she" is followed twice, "well" never
+    np.testing.assert_allclose(values, -np.log(expected))
+    successors = bigram([["she", word] for word in ("she", "is", "well", "ill", "unknown")])
+    assert sum(np.exp(-value[1]) for value in successors) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("order", "slots"), [("low", (0, 1)), ("high", (3, 2))])
+def test_the_least_surprising_words_go_first_or_the_most(order: str, slots: tuple[int, ...]) -> None:
+    agent = SelfInformation(SelfInformation.Config(order=order))
+    agent.fit(_arena(_episodes("a b c x", "a b c y", "a b d z", "a b c z")))
+    assert agent.refine(_arena(_episodes("a b d y")))[0] == slots
+
+
+def test_no_completion_is_asked_for() -> None:
+    agent, arena = SelfInformation(), _arena(make_episodes(4))
+    agent.fit(arena)
+    assert [len(slots) for slots in agent.refine(arena)] == [2] * 4
+    assert arena.reward.calls == 0
+
+
+def test_an_order_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="use one of"):
+        SelfInformation.Config(order="middle")  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def lm() -> LocalLM:
+    return LocalLM("smollm2-135m", device="cpu", batch_size=2)
+
+
+def _surprise_of_text(model: Any, tokenizer: Any, text: str) -> float:
+    """Total -log p of a text, by transformers' own loss, which is the mean over tokens."""
+    ids = torch.tensor([[tokenizer.bos_token_id, *tokenizer.encode(text, add_special_tokens=False)]])
+    with torch.inference_mode():
+        return float(model(input_ids=ids, labels=ids).loss) * (ids.shape[1] - 1)
+
+
+@pytest.mark.real
+def test_a_language_model_s_self_information_adds_up_to_that_of_each_beginning_of_the_prompt(lm: LocalLM) -> None:
+    model, tokenizer = lm._model, lm._tokenizer
+    assert model.dtype == torch.float32
+    words = "Her haemoglobin is 10.5 g/dL, \u8840\u7ea2\u86cb\u767d low.".split()
+    totals = [_surprise_of_text(model, tokenizer, " ".join(words[:n])) for n in range(1, len(words) + 1)]
+    others: list[Sequence[str]] = [words[:3], words * 2, ["well"]]  # which make for padding
+    values = lm([*others, words])[-1]
+    np.testing.assert_allclose(values, np.diff([0.0, *totals]), atol=2e-3)
+
+
+@pytest.mark.real
+def test_the_agent_deletes_what_the_language_model_foresees(lm: LocalLM) -> None:
+    agent = SelfInformation(SelfInformation.Config(model="smollm2-135m", device="cpu"))
+    agent.surprise = lm
+    prompt = "The capital of France is Paris and the capital of Germany is zebra"
+    (slots,) = agent.refine(_arena(_episodes(prompt), n_edits=3))
+    assert prompt.split().index("zebra") not in slots
+    agent.config = SelfInformation.Config(order="high")
+    assert prompt.split().index("zebra") in agent.refine(_arena(_episodes(prompt), n_edits=3))[0]

@@ -1,0 +1,258 @@
+"""The report on runs made up here, whose numbers are known."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tyro
+
+from agents.report.report import ReportConfig, report
+from agents.report.results import read_runs
+
+PATIENTS = [f"test-{i}" for i in range(12)]
+NOISE = np.random.default_rng(0).normal(0, 0.002, size=len(PATIENTS))
+
+
+def line(agent: str, budget: int, seed: int = 0, mean: float = 0.01, env: str = "lite", **more: Any) -> dict[str, Any]:
+    deltas = mean + NOISE - NOISE.mean()
+    return {
+        "agent": agent,
+        "track": "inductive",
+        "env": env,
+        "budget": budget,
+        "seed": seed,
+        "calls": budget and budget - 2,
+        "patients": PATIENTS,
+        "deltas": deltas.tolist(),
+        "history": [[calls, 8, mean * calls / budget] for calls in range(20, budget, 20)],
+        "versions": {"machine": "abacus", "torch": "9.9"},
+        **more,
+    }
+
+
+def benchmark() -> list[dict[str, Any]]:
+    lines = [line("keep_all", 0, mean=0.0)]
+    for seed in range(3):
+        metrics = {"rougeL": 0.25, "diagnosis_named": 0.4 + 0.1 * seed, "wrong_diagnosis_named": 0.2}
+        deleted = [["sentence,", "instruction", 96], ["a|b", "peer", 5 + seed]]
+        for budget in (100, 400):
+            gain = 0.01 * budget / 100 + 0.001 * seed
+            lines += [line("guided", budget, seed, gain, metrics=metrics, deleted=deleted)]
+            lines += [line("rloo", budget, seed, gain / 2), line("surrogate", budget, seed, gain + 0.01)]
+        lines += [line("best_of_n", 16, seed, 0.082, track="oracle", claimed=0.12)]
+        lines += [line("greedy", 16, seed, 0.05, track="oracle", claimed=0.2)]
+    return lines
+
+
+def write(folder: Path, lines: list[dict[str, Any]], end: str = "") -> Path:
+    for env in {line["env"] for line in lines}:
+        (folder / env).mkdir(parents=True, exist_ok=True)
+        text = "".join(json.dumps(line) + "\n" for line in lines if line["env"] == env)
+        (folder / env / "runs.jsonl").write_text(text + end, encoding="utf-8")
+    return folder
+
+
+def row(text: str, agent: str) -> list[str]:
+    rows = [line for line in text.splitlines() if line.startswith((f"| {agent} |", f"| **{agent}** |"))]
+    return [cell.strip() for cell in rows[0].strip("|").split(" | ")]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("results"), benchmark())
+
+
+@pytest.fixture(scope="module")
+def text(results: Path) -> str:
+    return report(ReportConfig(results))
+
+
+def test_the_page_is_printed_and_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = report(ReportConfig(write(tmp_path, benchmark()[-1:]), tmp_path / "new" / "out"))
+    assert capsys.readouterr().out == text == (tmp_path / "new" / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_table_has_means_in_points_at_each_budget(text: str) -> None:
+    first, last = row(text, "guided")[1:3]
+    assert first.startswith("+1.10 [")
+    assert last.startswith("+4.10 [")
+    assert row(text, "rloo")[1].startswith("+0.55 [")
+
+
+def test_the_largest_budget_sorts_and_the_best_is_bold(text: str) -> None:
+    rows = [line.split(" | ")[0].strip("|* ") for line in text.split("### Oracle")[0].splitlines() if line[:2] == "| "]
+    assert rows[:6] == ["agent", "---", "surrogate", "guided", "rloo", "keep_all"]
+    assert row(text, "surrogate")[2].startswith("**+5.10 [")
+    assert "**" not in row(text, "guided")[2]
+
+
+def test_differences_to_the_default_are_paired(text: str) -> None:
+    assert row(text, "surrogate")[3] == "+1.00 [+1.00, +1.00], better"  # seeds and patients vary alike
+    assert row(text, "surrogate")[2].endswith("▲")
+    assert row(text, "rloo")[2].endswith("▼")
+    assert row(text, "guided")[3] == "-"
+
+
+def test_patients_are_paired_by_name_in_whatever_order(tmp_path: Path) -> None:
+    ours, theirs = line("guided", 100, mean=0.01), line("rloo", 100, mean=0.03)
+    for key in ("patients", "deltas"):
+        theirs[key] = theirs[key][::-1]
+    assert row(report(ReportConfig(write(tmp_path, [ours, theirs]))), "rloo")[2] == "+2.00 [+2.00, +2.00], better"
+
+
+def test_an_agent_that_learns_nothing_stands_at_every_budget(text: str) -> None:
+    first, last, difference, seeds, calls = row(text, "keep_all")[1:]
+    assert first == last.replace("**", "")
+    assert first.startswith("+0.00 [")
+    assert difference.startswith("-4.10 [")  # its one run goes with all three seeds
+    assert (seeds, calls) == ("1", "none to learn")
+
+
+def test_seeds_and_calls_are_told(text: str) -> None:
+    assert row(text, "rloo")[4:] == ["3", "98 / 398"]
+    assert "Seeds 0, 1, 2." in text
+    assert "- 25 runs: machine abacus, torch 9.9" in text
+
+
+def test_oracles_are_apart_with_claim_and_fresh_score(text: str) -> None:
+    inductive, oracle = text.split("### Oracle")
+    assert "best_of_n" not in inductive
+    budget, claimed, rescored, seeds, calls = row(oracle, "best_of_n")[1:]
+    assert (budget, claimed, seeds, calls) == ("16 calls", "+12.00", "3", "14")
+    assert rescored.startswith("**+8.20 [")
+    assert row(oracle, "greedy")[2] == "+20.00"
+    assert "gains +4.10 of the +8.20 points of the best oracle (best_of_n, 16 calls), re-scored: 50 %" in oracle
+
+
+def test_other_metrics_and_deleted_words_are_those_of_the_largest_budget(text: str) -> None:
+    assert "| guided | 25.0 | 50.0 | 20.0 | - | - | - | 3 |" in text
+    assert "| instruction | `sentence,` 288 |" in text
+    assert "| peer | `a\\|b` 18 |" in text
+
+
+def test_every_picture_that_is_named_is_there_and_small(text: str, results: Path) -> None:
+    named = [part.split(")")[0] for part in text.split("](")[1:]]
+    assert sorted(named) == sorted(f"figures/{path.name}" for path in (results / "figures").iterdir())
+    assert len(named) == 5
+    for name in named:
+        assert 2_000 < (results / name).stat().st_size < 150_000
+
+
+def test_the_same_runs_give_the_same_bytes_in_another_process(text: str, results: Path, tmp_path: Path) -> None:
+    code = "import sys; from agents.report.report import *; report(ReportConfig(*map(Path, sys.argv[1:])))"
+    command = [sys.executable, "-c", code, str(results), str(tmp_path)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "1"}, stdout=subprocess.DEVNULL)
+    assert (tmp_path / "report.md").read_text(encoding="utf-8") == text
+    pictures = sorted(path.name for path in (tmp_path / "figures").iterdir())
+    assert len(pictures) == 5
+    for name in pictures:
+        assert (tmp_path / "figures" / name).read_bytes() == (results / "figures" / name).read_bytes()
+
+
+def test_partial_results_are_shown_with_what_they_have(tmp_path: Path) -> None:
+    lines = [
+        *benchmark(),
+        line("late", 100, 1, 0.02),
+        line("late", 100, 2, 0.02),
+        line("short", 400, 0, 0.5, patients=PATIENTS[:4], deltas=[0.1] * 4),
+        line("other", 100, 7, 0.03, history=[]),
+    ]
+    text = report(ReportConfig(write(tmp_path, lines)))
+    assert row(text, "late")[2:] == ["-", row(text, "late")[3], "2", "98"]
+    assert row(text, "other")[3] == "-"  # no seed in common with the default
+    assert row(text, "short")[2].startswith("**+10.00 [")
+    assert "12 test patients (short 4)" in text
+
+
+def test_a_folder_without_the_default_agent_has_no_comparison(tmp_path: Path) -> None:
+    text = report(ReportConfig(write(tmp_path, benchmark()[-5:]), default="nobody"))
+    assert "There is no run of nobody to compare with." in text
+    assert "improvement" not in text
+
+
+@pytest.mark.parametrize("keep", ["keep_all", "best_of_n"])
+def test_a_single_line_is_enough(tmp_path: Path, keep: str) -> None:
+    lines = [line for line in benchmark() if line["agent"] == keep][:1]
+    assert keep in report(ReportConfig(write(tmp_path, lines)))
+
+
+def test_each_environment_has_its_section(tmp_path: Path) -> None:
+    text = report(ReportConfig(write(tmp_path, [line("guided", 100), line("guided", 50, env="real", mean=0.03)])))
+    lite, real = text.split("## real")
+    assert "+1.00 [" in lite
+    assert "+3.00 [" in real
+    assert "figures/real-budget.svg" in real
+
+
+def test_of_two_lines_for_one_run_the_last_counts(tmp_path: Path) -> None:
+    write(tmp_path, [line("guided", 100, mean=0.5), line("guided", 100, mean=0.25)])
+    (run,) = read_runs(tmp_path)
+    assert run.score == pytest.approx(0.25)
+
+
+def test_a_last_line_cut_short_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, [line("guided", 100)], end='{"agent": "rloo", "tra')
+    with caplog.at_level(logging.WARNING):
+        assert [run.agent for run in read_runs(tmp_path)] == ["guided"]
+    assert f"{tmp_path / 'lite' / 'runs.jsonl'}, line 2 is cut short" in caplog.text
+
+
+def test_a_last_line_without_line_end_is_read_if_it_is_whole(tmp_path: Path) -> None:
+    write(tmp_path, [line("guided", 100)], end=json.dumps(line("rloo", 100)))
+    assert [run.agent for run in read_runs(tmp_path)] == ["guided", "rloo"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"budget": None}, "budget is None"),
+        ({"seed": True}, "seed is True"),
+        ({"track": "both"}, "'both', and should be one of inductive, oracle"),
+        ({"env": "../lite"}, "env is '../lite'"),
+        ({"deltas": [0.1]}, "1 deltas and 12 patients"),
+        ({"deltas": [float("nan")] * 12}, "finite"),
+        ({"patients": ["test-0"] * 12}, "twice"),
+        ({"history": [[1, 2]]}, "history"),
+        ({"claimed": "much"}, "claimed"),
+        ({"metrics": {"rougeL": "high"}}, "metrics"),
+        ({"deleted": [["word", "role"]]}, "deleted"),
+        ({"versions": ["torch"]}, "versions"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named_with_file_and_number(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    file = tmp_path / "runs.jsonl"
+    wrong = json.dumps({**line("guided", 100), **change})
+    file.write_text(f"{json.dumps(line('guided', 100))}\n{wrong}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 2: .*correct or remove the line") as caught:
+        read_runs(tmp_path)
+    assert str(file) in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"), [('{"agent":', "no JSON"), ("[1]", "an object"), ("{}", "no env, track")]
+)
+def test_a_broken_line_before_the_last_is_refused(tmp_path: Path, broken: str, message: str) -> None:
+    (tmp_path / "runs.jsonl").write_text(f"{broken}\n{json.dumps(line('guided', 100))}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=f"line 1: .*{message}"):
+        read_runs(tmp_path)
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no runs"):
+        report(ReportConfig(tmp_path))
+
+
+def test_the_results_folder_is_given_by_position() -> None:
+    assert tyro.cli(ReportConfig, args=["there", "--default", "rloo"]) == ReportConfig(Path("there"), default="rloo")
+    assert tyro.cli(ReportConfig, args=[]) == ReportConfig()

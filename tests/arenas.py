@@ -1,0 +1,50 @@
+"""A small arena of made-up words: three marked words of twelve are worth deleting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from agents.agent import Deletions
+from agents.arena import Arena, MeteredReward
+from pmlm_env.reward import Outcomes
+from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+
+N_EDITS, BEST = 3, 0.3
+N_WORDS = 12
+CHANCE = 0.1 * N_EDITS * N_EDITS / N_WORDS
+
+
+def make_arena(
+    limit: int | None = None,
+    judged: bool = True,
+    decoys: bool = False,
+    n: int = 6,
+    seed: int = 0,
+    reward: Callable[..., Any] | None = None,
+) -> Arena:
+    """Six prompts; with ``decoys`` the second half of each is protected, and has as many marked words."""
+    episodes = make_episodes(n, N_WORDS, N_EDITS, seed, decoys)
+    meter = MeteredReward((reward or MarkedWordsReward)(episodes), limit) if judged else None
+    return Arena(episodes, HashEncoder(), meter, N_EDITS, protect=("peer", "instruction") if decoys else ())
+
+
+def mean_return(arena: Arena, deletions: Deletions) -> float:
+    """What the legal ones of the deletions bring, in the mean over prompts."""
+    legal = arena.batch(range(len(arena.episodes))).legal
+    marked = [
+        sum("*" in arena.episodes[i].words[slot] and bool(legal[i, slot]) for slot in slots)
+        for i, slots in enumerate(deletions)
+    ]
+    return 0.1 * float(np.mean(marked))
+
+
+class ShuffledReward(MarkedWordsReward):
+    """Gives each prompt of a batch the reward of the one before, so that none gets its own."""
+
+    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
+        outcomes = super().__call__(indices, prompts)
+        return replace(outcomes, score=np.roll(outcomes.score, 1))
