@@ -15,6 +15,8 @@ _COMMANDS = {
     "prepare": "Stages 1 to 3: from a cohort to initial prompts.",
     "train": "Stage 4: train a policy on the prompts.",
     "evaluate": "Judge a trained policy on held-out patients.",
+    "benchmark": "Fit agents within equal budgets and judge them on held-out patients.",
+    "report": "Make tables and pictures of what `pmlm benchmark` found.",
     "models": "List or fetch the bundled models.",
     "cache": "Look at, prune, export or import kept replies of an LLM.",
     "doctor": "Say what is installed, which device, what is missing and how to get it.",
@@ -91,6 +93,14 @@ def _dispatch(command: str) -> Callable[[str, Sequence[str]], int]:
         from agents.demo import DemoConfig, demo
 
         return _with(DemoConfig, demo)
+    if command == "benchmark":
+        from agents.benchmark import BenchmarkConfig, benchmark
+
+        return _with(BenchmarkConfig, benchmark)
+    if command == "report":
+        from agents.report.report import ReportConfig, report
+
+        return _with(ReportConfig, report)
     if command == "evaluate":
         from agents.evaluate import EvaluateConfig, evaluate
 

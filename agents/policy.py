@@ -6,10 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from agents.lexicon import Lexicon
+
+Distribution = Literal["softmax", "sparsemax"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,9 @@ class PolicyConfig:
         dropout: After each hidden layer (0.4 in the paper).
         normalize: Whether each of f's three inputs is first brought to zero mean and unit variance (the paper does not
             say so). Otherwise the patient vector, some five times as long as an embedding, drowns the words.
+        patient: Whether f sees the patient vector; False only for ablations.
+        distribution: ``softmax``, or ``sparsemax`` (Martins and Astudillo 2016), which gives most words no probability
+            at all, as in PIN (Choi et al. 2024).
     """
 
     embedding_size: int
@@ -30,6 +38,17 @@ class PolicyConfig:
     hidden: int = 256
     dropout: float = 0.0
     normalize: bool = True
+    patient: bool = True
+    distribution: Distribution = "softmax"
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: The distribution is unknown.
+        """
+        if self.distribution not in get_args(Distribution):
+            raise ValueError(f"distribution is {self.distribution!r}: use one of {get_args(Distribution)}")
 
 
 class WordPolicy(nn.Module):
@@ -38,14 +57,22 @@ class WordPolicy(nn.Module):
     The first layer is linear, so f's part for the context (the mean and the patient) is computed once a prompt and
     added to each word's part: the same function as on the concatenation, for a fraction of the work.
 
+    With a lexicon each word's logit is f's plus a weight for each form in which the lexicon knows it. f must learn from
+    a few hundred rewards what the words have in common; of a word that stands in every prompt its own weight learns
+    much faster.
+
     Args:
         config: The policy's shape.
+        lexicon: Numbers words; None = f alone, as in the paper.
     """
 
-    def __init__(self, config: PolicyConfig) -> None:
+    def __init__(self, config: PolicyConfig, lexicon: Lexicon | None = None) -> None:
         """Make a policy that is close to uniform over the legal words."""
         super().__init__()
-        self.config = config
+        self.config, self.lexicon = config, lexicon
+        self.table = None if lexicon is None else nn.Embedding(len(lexicon), 1, padding_idx=0)
+        if self.table is not None:
+            nn.init.zeros_(self.table.weight)
         self.word = nn.Linear(config.embedding_size, config.hidden)
         self.context = nn.Linear(config.embedding_size + config.patient_size, config.hidden, bias=False)
         last = nn.Linear(config.hidden, 1)
@@ -66,22 +93,25 @@ class WordPolicy(nn.Module):
         Args:
             observation: As for ``scores``, and ``action_mask`` (B, W), nonzero where a deletion is legal.
         """
-        return MaskedCategorical(self.scores(observation), observation["action_mask"] != 0)
+        kind = MaskedCategorical if self.config.distribution == "softmax" else MaskedSparsemax
+        return kind(self.scores(observation), observation["action_mask"] != 0)
 
     def scores(self, observation: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return a number for each slot before any mask, (B, W): a logit, or what else f is trained to be.
 
         Args:
-            observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P).
+            observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P); with a lexicon
+                its numbers of the words, ``words`` (B, W, N_FORMS).
         """
         embeddings = observation["embeddings"]
         left = embeddings.any(dim=-1)
         mean = embeddings.sum(dim=1) / left.sum(dim=1, keepdim=True).clamp(min=1)
-        patient = observation["patient"]
+        patient = observation["patient"] if self.config.patient else torch.zeros_like(observation["patient"])
         if self.config.normalize:
             embeddings, mean, patient = (nn.functional.layer_norm(x, x.shape[-1:]) for x in (embeddings, mean, patient))
         context = self.context(torch.cat([mean, patient], dim=-1))
-        return self.body(self.word(embeddings) + context[:, None, :]).squeeze(-1)
+        scores = self.body(self.word(embeddings) + context[:, None, :]).squeeze(-1)
+        return scores if self.table is None else scores + self.table(observation["words"]).sum(dim=(-2, -1))
 
     def save(self, folder: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json`` into ``folder``."""
@@ -89,7 +119,8 @@ class WordPolicy(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         save_file({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
                   folder / "policy.safetensors")  # fmt: skip
-        (folder / "policy.json").write_text(json.dumps(asdict(self.config), indent=2) + "\n", encoding="utf-8")
+        settings = {**asdict(self.config), "lexicon": None if self.lexicon is None else self.lexicon.forms}
+        (folder / "policy.json").write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> WordPolicy:
@@ -98,11 +129,13 @@ class WordPolicy(nn.Module):
         Raises:
             ValueError: A file is missing.
         """
-        settings, weights = Path(folder) / "policy.json", Path(folder) / "policy.safetensors"
-        for path in (settings, weights):
+        described, weights = Path(folder) / "policy.json", Path(folder) / "policy.safetensors"
+        for path in (described, weights):
             if not path.is_file():
                 raise ValueError(f"{path} is missing: {folder} is not a checkpoint")
-        policy = cls(PolicyConfig(**json.loads(settings.read_text(encoding="utf-8"))))
+        settings = json.loads(described.read_text(encoding="utf-8"))
+        forms = settings.pop("lexicon", None)
+        policy = cls(PolicyConfig(**settings), None if forms is None else Lexicon(map(tuple, forms)))
         policy.load_state_dict(load_file(weights))
         return policy.to(device)
 
@@ -125,12 +158,15 @@ class MaskedCategorical:
             raise ValueError(f"prompts {rows} have no word that may be deleted")
         scores = scores.float()
         self.legal = legal
-        self.log_probs = scores.masked_fill(~legal, torch.finfo(scores.dtype).min).log_softmax(dim=-1)
+        self.log_probs = self._log_probs(scores, legal)
 
     @property
     def probs(self) -> torch.Tensor:
         """Probabilities, (B, W); exactly 0 for illegal slots."""
         return self.log_probs.exp().masked_fill(~self.legal, 0.0)
+
+    def _log_probs(self, scores: torch.Tensor, legal: torch.Tensor) -> torch.Tensor:
+        return scores.masked_fill(~legal, torch.finfo(scores.dtype).min).log_softmax(dim=-1)
 
     def sample(self, generator: torch.Generator) -> torch.Tensor:
         """Draw a slot for each prompt, int64 (B,)."""
@@ -147,3 +183,26 @@ class MaskedCategorical:
     def entropy(self) -> torch.Tensor:
         """Entropy in nats, shape (B,); illegal slots add nothing, nor a NaN to its gradient."""
         return -(self.probs * torch.where(self.legal, self.log_probs, 0.0)).sum(dim=-1)
+
+
+class MaskedSparsemax(MaskedCategorical):
+    """As ``MaskedCategorical``, but with probabilities by sparsemax: the point of the simplex nearest to the scores.
+
+    Where a word has no probability, its log-probability is that of 1e-12 and has no gradient.
+    """
+
+    def _log_probs(self, scores: torch.Tensor, legal: torch.Tensor) -> torch.Tensor:
+        low = scores.masked_fill(~legal, torch.inf).amin(dim=-1, keepdim=True)
+        sorted_scores = torch.where(legal, scores - low, -1e6).sort(dim=-1, descending=True).values
+        rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=scores.dtype)
+        sums = sorted_scores.cumsum(dim=-1)
+        size = (1 + rank * sorted_scores > sums).sum(dim=-1, keepdim=True)
+        threshold = (sums.gather(-1, size - 1) - 1) / size
+        probs = torch.where(legal, scores - low - threshold, 0.0).clamp(min=0.0)
+        return torch.where(probs > 0, probs.clamp(min=1e-12), 1e-12).log()
+
+    @property
+    def probs(self) -> torch.Tensor:
+        """Probabilities, (B, W); exactly 0 for illegal slots and for those that sparsemax leaves out."""
+        probs = self.log_probs.exp()
+        return torch.where(self.legal & (probs > 1e-11), probs, 0.0)

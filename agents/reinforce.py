@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ class ReinforceConfig:
         baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
             al. 2019), so that hard patients and easy ones count alike; ``none``: the bare reward, as in Eq. 11.
         learning_rate: Adam's.
+        word_learning_rate: Adam's for the weights of the lexicon's words, if the policy has a lexicon.
         entropy: Weight of the entropy bonus, against advantages of unit spread.
         clip_norm: Largest norm of the gradient.
         epochs: Gradient steps on each batch of episodes, for replies are dear and gradients cheap. The first is
@@ -44,6 +45,7 @@ class ReinforceConfig:
     rollouts: int = 4
     baseline: Baseline = "leave-one-out"
     learning_rate: float = 1e-3
+    word_learning_rate: float = 0.1
     entropy: float = 0.01
     clip_norm: float = 1.0
     epochs: int = 4
@@ -105,7 +107,12 @@ class Reinforce:
         if env.num_envs != self.n_patients * config.rollouts:
             raise ValueError(f"the env has {env.num_envs} rows for {self.n_patients} x {config.rollouts} rollouts")
         self.policy, self.env, self.config = policy, env, config
-        self.optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
+        words = [] if policy.table is None else list(policy.table.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in policy.parameters() if all(p is not word for word in words)]}
+        ]
+        groups += [{"params": words, "lr": config.word_learning_rate}] if words else []
+        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate)
         self.patients_rng = np.random.default_rng(seed)
         device = next(policy.parameters()).device
         self.actions_rng = torch.Generator(device).manual_seed(seed)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.lexicon import Lexicon
 from agents.policy import MaskedCategorical
 from pmlm_env.vector_env import PMLMVectorEnv
 
@@ -64,13 +65,19 @@ def play(
 
     Args:
         env: A vector env with ``array_type="torch"`` and autoreset ``DISABLED``, as many rows as episodes.
-        policy: Who plays: a ``WordPolicy``, or anything that turns an observation into a ``MaskedCategorical``.
+        policy: Who plays: a ``WordPolicy``, or anything that turns an observation into a ``MaskedCategorical``. If it
+            has a ``lexicon``, the observation has the lexicon's numbers of the words.
         episodes: Indices into the env's episodes.
         generator: Draws the actions; None plays the most probable ones.
         masked: Whether illegal slots are barred; unmasked play is for ablations.
     """
     observation, _ = env.reset(options={"episode": np.asarray(episodes)})
     rows = len(episodes)
+    lexicon: Lexicon | None = getattr(policy, "lexicon", None)
+    more = {}
+    if lexicon is not None:
+        numbers = lexicon.ids(env.task.episodes, env.task.max_words)[np.asarray(episodes)]
+        more["words"] = torch.as_tensor(numbers, device=env.task.encoder.device)
     infos: list[dict[str, Any]] = [{} for _ in range(rows)]
     rewards, valid = torch.zeros(rows), torch.zeros(rows, dtype=torch.bool)
     running = torch.ones(rows, dtype=torch.bool)
@@ -79,7 +86,7 @@ def play(
         live = running.to(observation["action_mask"].device)
         # Rows that have ended early take part with any slot, and count for nothing.
         allowed = (observation["action_mask"] != 0) if masked else torch.ones_like(observation["action_mask"]).bool()
-        seen = {**observation, "action_mask": allowed | ~live[:, None]}
+        seen = {**observation, **more, "action_mask": allowed | ~live[:, None]}
         distribution: MaskedCategorical = policy(seen)
         slots = distribution.mode() if generator is None else distribution.sample(generator)
         steps.append(Step(seen, slots, distribution.log_prob(slots), live))

@@ -32,14 +32,16 @@ class TrainConfig:
     Attributes:
         episodes: A folder that ``pmlm prepare`` wrote.
         run: The run folder to write.
-        preset: Where the defaults of the other options come from: ``default`` (leave-one-out groups), or ``paper``
-            (Eq. 11: no baseline, the whole training set in each update, learning rate .005, dropout .4).
+        preset: Where the defaults of the other options come from: ``default`` (leave-one-out groups and a
+            lexicon), or ``paper`` (Eq. 11: no baseline, no lexicon, the whole training set in each update, learning
+            rate .005, dropout .4).
         models: The models of the run.
         calls: How the LLM is asked, and what may be spent; what is given with ``resume`` goes before what was.
         learner: How the policy learns.
         hidden: Width of the policy's layers.
         dropout: After each hidden layer.
         normalize: Whether the policy normalises its inputs; the paper says nothing of it.
+        lexicon: Whether each word of the training prompts has a weight of its own besides; see ``WordPolicy``.
         seed: Draws weights, patients and actions.
         resume: Go on from the last complete update of ``run``.
         dry_run: Say what the run would cost at most, and do nothing.
@@ -54,6 +56,7 @@ class TrainConfig:
     hidden: int = 256
     dropout: float = 0.0
     normalize: bool = True
+    lexicon: bool = True
     seed: int = 0
     resume: bool = False
     dry_run: bool = False
@@ -77,6 +80,7 @@ PRESETS: Mapping[Preset, TrainConfig] = {
         ),
         dropout=0.4,
         normalize=False,
+        lexicon=False,
     ),
 }
 
@@ -101,7 +105,7 @@ def train(config: TrainConfig, bench: Workbench | None = None) -> RunFolder:
     run.start(config, bench.llm.identity, resume=config.resume)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        policy = bench.policy(episodes, config.hidden, config.dropout, config.normalize)
+        policy = bench.policy(episodes, config.hidden, config.dropout, config.normalize, config.lexicon)
     rows = (config.learner.patients or len(episodes)) * config.learner.rollouts
     reward = bench.reward(episodes)
     trainer = Reinforce(policy, bench.env(rows, episodes, reward), config.learner, config.seed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.lexicon import Lexicon
 from agents.policy import PolicyConfig, WordPolicy
 from agents.run_folder import RunFolder
 from pmlm_env.encoder import WordEncoder
@@ -133,10 +134,12 @@ class Workbench:
             n_edits=self.options.n_edits,
         )
 
-    def policy(self, episodes: EpisodeSet, hidden: int, dropout: float, normalize: bool) -> WordPolicy:
-        """Make an untrained policy that fits the encoder and the patient vectors."""
+    def policy(
+        self, episodes: EpisodeSet, hidden: int, dropout: float, normalize: bool, lexicon: bool = False
+    ) -> WordPolicy:
+        """Make an untrained policy that fits the encoder and the patient vectors; with a lexicon of ``episodes``."""
         config = PolicyConfig(self.encoder.hidden_size, episodes.vectors.shape[1], hidden, dropout, normalize)
-        return WordPolicy(config).to(self.encoder.device)
+        return WordPolicy(config, Lexicon.of(episodes) if lexicon else None).to(self.encoder.device)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -117,11 +117,12 @@ def _score(bench: Workbench, episodes: EpisodeSet, prompts: Sequence[str]) -> di
     """Return every metric of the replies to every prompt, 0 to 1, shape (N,) each: means over its samples."""
     samples = range(bench.options.n_samples)
     asked = [bench.llm.ask([Request(prompt, sample) for prompt in prompts]) for sample in samples]  # all of them kept
-    each = [_score_replies(bench, episodes, [reply.text for reply in all_or_error(replies)]) for replies in asked]
+    each = [score_replies(bench, episodes, [reply.text for reply in all_or_error(replies)]) for replies in asked]
     return {name: np.mean([scores[name] for scores in each], axis=0) for name in METRICS}
 
 
-def _score_replies(bench: Workbench, episodes: EpisodeSet, replies: Sequence[str]) -> dict[str, np.ndarray]:
+def score_replies(bench: Workbench, episodes: EpisodeSet, replies: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return every metric of one reply to each patient, 0 to 1, shape (N,) each."""
     references = [e.reference for e in episodes]
     text, bert = text_scores(replies, references), bench.scorer.score(replies, references)
     pairs = list(zip(replies, (e.label for e in episodes), strict=True))

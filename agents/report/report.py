@@ -28,7 +28,7 @@ class ReportConfig:
 
     results: tyro.conf.Positional[Path] = Path("benchmarks/results")
     out: Path | None = None
-    default: str = "guided"
+    default: str = "lexicon"
     seed: int = 0
 
 

@@ -45,7 +45,7 @@ def benchmark() -> list[dict[str, Any]]:
         deleted = [["sentence,", "instruction", 96], ["a|b", "peer", 5 + seed]]
         for budget in (100, 400):
             gain = 0.01 * budget / 100 + 0.001 * seed
-            lines += [line("guided", budget, seed, gain, metrics=metrics, deleted=deleted)]
+            lines += [line("lexicon", budget, seed, gain, metrics=metrics, deleted=deleted)]
             lines += [line("rloo", budget, seed, gain / 2), line("surrogate", budget, seed, gain + 0.01)]
         lines += [line("best_of_n", 16, seed, 0.082, track="oracle", claimed=0.12)]
         lines += [line("greedy", 16, seed, 0.05, track="oracle", claimed=0.2)]
@@ -81,7 +81,7 @@ def test_the_page_is_printed_and_written(capsys: pytest.CaptureFixture[str], tmp
 
 
 def test_the_table_has_means_in_points_at_each_budget(text: str) -> None:
-    first, last = row(text, "guided")[1:3]
+    first, last = row(text, "lexicon")[1:3]
     assert first.startswith("+1.10 [")
     assert last.startswith("+4.10 [")
     assert row(text, "rloo")[1].startswith("+0.55 [")
@@ -89,20 +89,20 @@ def test_the_table_has_means_in_points_at_each_budget(text: str) -> None:
 
 def test_the_largest_budget_sorts_and_the_best_is_bold(text: str) -> None:
     rows = [line.split(" | ")[0].strip("|* ") for line in text.split("### Oracle")[0].splitlines() if line[:2] == "| "]
-    assert rows[:6] == ["agent", "---", "surrogate", "guided", "rloo", "keep_all"]
+    assert rows[:6] == ["agent", "---", "surrogate", "lexicon", "rloo", "keep_all"]
     assert row(text, "surrogate")[2].startswith("**+5.10 [")
-    assert "**" not in row(text, "guided")[2]
+    assert "**" not in row(text, "lexicon")[2]
 
 
 def test_differences_to_the_default_are_paired(text: str) -> None:
     assert row(text, "surrogate")[3] == "+1.00 [+1.00, +1.00], better"  # seeds and patients vary alike
     assert row(text, "surrogate")[2].endswith("▲")
     assert row(text, "rloo")[2].endswith("▼")
-    assert row(text, "guided")[3] == "-"
+    assert row(text, "lexicon")[3] == "-"
 
 
 def test_patients_are_paired_by_name_in_whatever_order(tmp_path: Path) -> None:
-    ours, theirs = line("guided", 100, mean=0.01), line("rloo", 100, mean=0.03)
+    ours, theirs = line("lexicon", 100, mean=0.01), line("rloo", 100, mean=0.03)
     for key in ("patients", "deltas"):
         theirs[key] = theirs[key][::-1]
     assert row(report(ReportConfig(write(tmp_path, [ours, theirs]))), "rloo")[2] == "+2.00 [+2.00, +2.00], better"
@@ -133,7 +133,7 @@ def test_oracles_are_apart_with_claim_and_fresh_score(text: str) -> None:
 
 
 def test_other_metrics_and_deleted_words_are_those_of_the_largest_budget(text: str) -> None:
-    assert "| guided | 25.0 | 50.0 | 20.0 | - | - | - | 3 |" in text
+    assert "| lexicon | 25.0 | 50.0 | 20.0 | - | - | - | 3 |" in text
     assert "| instruction | `sentence,` 288 |" in text
     assert "| peer | `a\\|b` 18 |" in text
 
@@ -185,7 +185,7 @@ def test_a_single_line_is_enough(tmp_path: Path, keep: str) -> None:
 
 
 def test_each_environment_has_its_section(tmp_path: Path) -> None:
-    text = report(ReportConfig(write(tmp_path, [line("guided", 100), line("guided", 50, env="real", mean=0.03)])))
+    text = report(ReportConfig(write(tmp_path, [line("lexicon", 100), line("lexicon", 50, env="real", mean=0.03)])))
     lite, real = text.split("## real")
     assert "+1.00 [" in lite
     assert "+3.00 [" in real
@@ -193,21 +193,21 @@ def test_each_environment_has_its_section(tmp_path: Path) -> None:
 
 
 def test_of_two_lines_for_one_run_the_last_counts(tmp_path: Path) -> None:
-    write(tmp_path, [line("guided", 100, mean=0.5), line("guided", 100, mean=0.25)])
+    write(tmp_path, [line("lexicon", 100, mean=0.5), line("lexicon", 100, mean=0.25)])
     (run,) = read_runs(tmp_path)
     assert run.score == pytest.approx(0.25)
 
 
 def test_a_last_line_cut_short_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write(tmp_path, [line("guided", 100)], end='{"agent": "rloo", "tra')
+    write(tmp_path, [line("lexicon", 100)], end='{"agent": "rloo", "tra')
     with caplog.at_level(logging.WARNING):
-        assert [run.agent for run in read_runs(tmp_path)] == ["guided"]
+        assert [run.agent for run in read_runs(tmp_path)] == ["lexicon"]
     assert f"{tmp_path / 'lite' / 'runs.jsonl'}, line 2 is cut short" in caplog.text
 
 
 def test_a_last_line_without_line_end_is_read_if_it_is_whole(tmp_path: Path) -> None:
-    write(tmp_path, [line("guided", 100)], end=json.dumps(line("rloo", 100)))
-    assert [run.agent for run in read_runs(tmp_path)] == ["guided", "rloo"]
+    write(tmp_path, [line("lexicon", 100)], end=json.dumps(line("rloo", 100)))
+    assert [run.agent for run in read_runs(tmp_path)] == ["lexicon", "rloo"]
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,8 @@ def test_a_line_that_is_wrong_is_named_with_file_and_number(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     file = tmp_path / "runs.jsonl"
-    wrong = json.dumps({**line("guided", 100), **change})
-    file.write_text(f"{json.dumps(line('guided', 100))}\n{wrong}\n", encoding="utf-8")
+    wrong = json.dumps({**line("lexicon", 100), **change})
+    file.write_text(f"{json.dumps(line('lexicon', 100))}\n{wrong}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"line 2: .*correct or remove the line") as caught:
         read_runs(tmp_path)
     assert str(file) in str(caught.value)
@@ -243,7 +243,7 @@ def test_a_line_that_is_wrong_is_named_with_file_and_number(
     ("broken", "message"), [('{"agent":', "no JSON"), ("[1]", "an object"), ("{}", "no env, track")]
 )
 def test_a_broken_line_before_the_last_is_refused(tmp_path: Path, broken: str, message: str) -> None:
-    (tmp_path / "runs.jsonl").write_text(f"{broken}\n{json.dumps(line('guided', 100))}\n", encoding="utf-8")
+    (tmp_path / "runs.jsonl").write_text(f"{broken}\n{json.dumps(line('lexicon', 100))}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=f"line 1: .*{message}"):
         read_runs(tmp_path)
 

@@ -1,0 +1,72 @@
+"""Every agent of the benchmark by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from agents.agent import Agent
+from agents.baselines import KeepAll, RandomN, RandomP, SelfInformation, TaskGenetic, TaskGrips
+from agents.policy_gradient import Kind, PolicyGradient, PolicyGradientConfig
+from agents.q_learning import QAgent, QConfig
+from agents.surrogate import Surrogate
+
+BenchmarkEnv = Literal["lite", "real"]
+
+#: Our default agent.
+DEFAULT = "lexicon"
+
+#: Agents that ask for nothing while they are fitted: a run of theirs holds for every budget.
+UNTRAINED = ("keep-all", "random-n", "self-information-low", "self-information-high")
+
+#: Those of them whose refinement is the same whatever the seed.
+UNSEEDED = ("keep-all", "self-information-low", "self-information-high")
+
+
+def _gradient(kind: Kind) -> Callable[[BenchmarkEnv, int], Agent]:
+    return lambda env, seed: PolicyGradient(PolicyGradientConfig.of(kind), seed)
+
+
+def _sb3(algorithm: str) -> Callable[[BenchmarkEnv, int], Agent]:
+    def make(env: BenchmarkEnv, seed: int) -> Agent:
+        from agents.sb3.agents import SB3Agent, SB3Config
+
+        # Lite's embeddings do not know where a word stands.
+        return SB3Agent(SB3Config.of(algorithm, positions=env == "lite"), seed)  # type: ignore[arg-type]
+
+    return make
+
+
+def _self_information(order: Literal["low", "high"]) -> Callable[[BenchmarkEnv, int], Agent]:
+    def make(env: BenchmarkEnv, seed: int) -> Agent:
+        model = "bigram" if env == "lite" else "smollm2-135m"
+        return SelfInformation(SelfInformation.Config(order=order, model=model), seed)
+
+    return make
+
+
+#: Makes an agent with its default settings for an env, from a seed.
+AGENTS: Mapping[str, Callable[[BenchmarkEnv, int], Agent]] = MappingProxyType(
+    {
+        "lexicon": _gradient("lexicon"),
+        "leave-one-out": _gradient("leave-one-out"),
+        "reinforce": _gradient("reinforce"),
+        "sparsemax": _gradient("sparsemax"),
+        "q-dqn": lambda env, seed: QAgent(QConfig.of("dqn"), seed),
+        "q-soft": lambda env, seed: QAgent(QConfig.of("soft"), seed),
+        "maskable-ppo": _sb3("maskable_ppo"),
+        "ppo": _sb3("ppo"),
+        "a2c": _sb3("a2c"),
+        "dqn": _sb3("dqn"),
+        "qrdqn": _sb3("qrdqn"),
+        "surrogate": lambda env, seed: Surrogate(None, seed),
+        "task-grips": lambda env, seed: TaskGrips(None, seed),
+        "task-genetic": lambda env, seed: TaskGenetic(None, seed),
+        "random-p": lambda env, seed: RandomP(None, seed),
+        "random-n": lambda env, seed: RandomN(None, seed),
+        "keep-all": lambda env, seed: KeepAll(None, seed),
+        "self-information-low": _self_information("low"),
+        "self-information-high": _self_information("high"),
+    }
+)

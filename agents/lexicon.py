@@ -1,0 +1,62 @@
+"""Lexicon: numbers for words, so that what is learnt of a word in one prompt is known in the next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.episodes import Episode, EpisodeSet
+
+#: How a word is known: its role and text; its role and letters, without case and punctuation; its role.
+N_FORMS = 3
+
+
+class Lexicon:
+    """Numbers the forms in which words occur in training prompts: from (role, text) to the role alone.
+
+    A form of too few prompts has no number: nothing can be learnt of it, and a word that only one patient's prompt has
+    would be kept in every checkpoint.
+
+    Args:
+        forms: Of all words, each a role and a text; that of a role alone has an empty text.
+    """
+
+    def __init__(self, forms: Iterable[tuple[str, str]]) -> None:
+        """Number the forms from 1; 0 is none."""
+        self.forms = tuple((role, text) for role, text in forms)
+        self._numbers = {form: number for number, form in enumerate(self.forms, start=1)}
+        self._tables: dict[int, tuple[EpisodeSet, npt.NDArray[np.int64]]] = {}
+
+    def __len__(self) -> int:
+        """Return how many numbers there are, 0 included."""
+        return len(self.forms) + 1
+
+    @classmethod
+    def of(cls, episodes: EpisodeSet, at_least: int = 3) -> Lexicon:
+        """Make one of the forms that ``at_least`` prompts have."""
+        counts = Counter(form for e in episodes for form in {f for forms in _forms(e) for f in forms})
+        return cls(form for form, n in sorted(counts.items()) if n >= min(at_least, len(episodes)))
+
+    def ids(self, episodes: EpisodeSet, width: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of every word of every prompt, int (N, width, N_FORMS); 0 where there is none."""
+        known = self._tables.get(id(episodes))
+        if known is None or known[0] is not episodes or known[1].shape[1] != width:
+            table = np.zeros((len(episodes), width, N_FORMS), dtype=np.int64)
+            for row, episode in enumerate(episodes):
+                table[row, : len(episode.words)] = [
+                    [self._numbers.get(form, 0) for form in forms] for forms in _forms(episode)
+                ]
+            self._tables = {id(episodes): (episodes, table)}
+            return table
+        return known[1]
+
+
+def _forms(episode: Episode) -> Sequence[tuple[tuple[str, str], ...]]:
+    """Return the forms of each word of a prompt; letters alone are marked by a leading blank, which no word has."""
+    return [
+        ((role, word), (role, " " + "".join(c for c in word.casefold() if c.isalnum())), (role, ""))
+        for word, role in zip(episode.words, episode.roles, strict=True)
+    ]

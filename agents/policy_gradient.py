@@ -1,0 +1,113 @@
+"""PolicyGradient: REINFORCE and its kin as agents that are fitted within a budget and then refine unseen prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from agents.agent import Agent, Deletions
+from agents.arena import Arena
+from agents.greedy import greedy_deletions
+from agents.lexicon import Lexicon
+from agents.policy import Distribution, PolicyConfig, WordPolicy
+from agents.reinforce import Reinforce, ReinforceConfig
+
+Kind = Literal["lexicon", "leave-one-out", "reinforce", "sparsemax"]
+
+
+@dataclass(frozen=True)
+class PolicyGradientConfig:
+    """What can be set; ``PolicyGradientConfig.of`` has the settings of each kind, those here are the default agent's.
+
+    Attributes:
+        learner: How the policy learns; ``updates`` counts where the arena has no limit.
+        hidden: Width of the policy's layers.
+        dropout: After each hidden layer.
+        normalize: Whether the policy normalises its inputs.
+        patient: Whether it sees the patient vector.
+        lexicon: Whether each word of the training prompts has a weight of its own besides.
+        distribution: Over words.
+    """
+
+    learner: ReinforceConfig = field(default_factory=lambda: ReinforceConfig(patients=8, rollouts=4))
+    hidden: int = 256
+    dropout: float = 0.0
+    normalize: bool = True
+    patient: bool = True
+    lexicon: bool = True
+    distribution: Distribution = "softmax"
+
+    @classmethod
+    def of(cls, kind: Kind, **changes: Any) -> PolicyGradientConfig:
+        """Return the settings of a kind, but for ``changes``.
+
+        ``lexicon`` is the default agent, ``leave-one-out`` the same without a lexicon, ``sparsemax`` the default agent
+        with that distribution, and ``reinforce`` is Eq. 11 as published: no baseline, dropout .4, one gradient step.
+        Its updates are of 32 rollouts, for a budget of 600 completions is not six updates of the whole training set.
+        """
+        bare = ReinforceConfig(
+            patients=32,
+            rollouts=1,
+            baseline="none",
+            learning_rate=5e-3,
+            entropy=0.0,
+            clip_norm=float("inf"),
+            epochs=1,
+            scale_advantages=False,
+        )
+        settings: dict[Kind, dict[str, Any]] = {
+            "lexicon": {},
+            "leave-one-out": {"lexicon": False},
+            "reinforce": {"learner": bare, "dropout": 0.4, "normalize": False, "lexicon": False},
+            "sparsemax": {"distribution": "sparsemax"},
+        }
+        return replace(cls(), **{**settings[kind], **changes})
+
+
+class PolicyGradient(Agent):
+    """A masked policy over words, trained by policy gradient on rewards of whole episodes."""
+
+    Config = PolicyGradientConfig
+    config: PolicyGradientConfig
+    policy: WordPolicy | None = None
+
+    def fit(self, arena: Arena) -> None:
+        """Learn until the budget is spent; see ``Agent.fit``."""
+        self.policy = self._new(arena)
+        learner, meter = self.config.learner, arena.reward
+        rows = (learner.patients or len(arena.episodes)) * learner.rollouts
+        trainer = Reinforce(self.policy, arena.env(rows), learner, self.seed)
+        # Prompts asked about before are free, and a policy that is sure of itself repeats itself: no more than twice
+        # the updates that the limit would pay for if all were new.
+        updates = learner.updates if meter.limit is None else 2 * int(meter.left) // (rows * meter.per_prompt)
+        for _ in range(updates):
+            trainer.update()
+
+    def refine(self, arena: Arena) -> Deletions:
+        """Delete the most probable words in turn; see ``Agent.refine``."""
+        return greedy_deletions(arena, self._new(arena) if self.policy is None else self.policy)
+
+    def save(self, folder: Path) -> None:
+        """Write the policy into ``folder``; see ``WordPolicy.save``."""
+        if self.policy is None:
+            raise ValueError("nothing was learnt yet: call fit first")
+        self.policy.save(folder)
+
+    def _new(self, arena: Arena) -> WordPolicy:
+        """Make an untrained policy."""
+        config = self.config
+        shape = PolicyConfig(
+            arena.encoder.hidden_size,
+            arena.episodes.vectors.shape[1],
+            config.hidden,
+            config.dropout,
+            config.normalize,
+            config.patient,
+            config.distribution,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return WordPolicy(shape, Lexicon.of(arena.episodes) if config.lexicon else None).to(arena.encoder.device)
