@@ -50,9 +50,7 @@ class MeteredReward:
 
     def cost(self, indices: Sequence[int], prompts: Sequence[str]) -> int:
         """Return how many completions a batch would take."""
-        return len(self._new(indices, prompts)[0]) * self.per_prompt + len(set(indices) - self._initial) * (
-            self.per_prompt
-        )
+        return (len(self._new(indices, prompts)) + len(set(indices) - self._initial)) * self.per_prompt
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
         """Judge refined prompts.
@@ -60,24 +58,22 @@ class MeteredReward:
         Raises:
             BudgetExceededError: The batch would overshoot the limit; nobody is asked.
         """
-        new, keys = self._new(indices, prompts)
-        fresh = set(indices) - self._initial
-        cost = (len(new) + len(fresh)) * self.per_prompt
+        new = self._new(indices, prompts)
+        cost = self.cost(indices, prompts)
         if cost > self.left:
             raise BudgetExceededError(f"{self.calls} of {self.limit} completions are spent, and {cost} more are wanted")
         outcomes = self._reward(indices, prompts)
         self.calls += cost
         self._asked |= new
-        self._initial |= fresh
+        self._initial |= set(indices)
         whole = ~outcomes.failed
         if whole.any():
             self.history.append((self.calls, int(whole.sum()), float(outcomes.delta[whole].mean())))
         return outcomes
 
-    def _new(self, indices: Sequence[int], prompts: Sequence[str]) -> tuple[set[Any], list[Any]]:
-        texts = [row.tobytes() for row in prompts.kept] if isinstance(prompts, Prompts) else list(prompts)
-        keys = list(zip(indices, texts, strict=True))
-        return set(keys) - self._asked, keys
+    def _new(self, indices: Sequence[int], prompts: Sequence[str]) -> set[tuple[int, bytes | str]]:
+        texts = [row.tobytes() for row in prompts.kept] if isinstance(prompts, Prompts) else prompts
+        return set(zip(indices, texts, strict=True)) - self._asked
 
 
 class Arena:

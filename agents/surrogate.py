@@ -24,7 +24,7 @@ class SurrogateConfig:
 
     episodes: int = 2_000
     rows: int = 32
-    penalty: float = 0.3
+    penalty: float = 1.0
 
 
 class Surrogate(Agent):
