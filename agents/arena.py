@@ -17,6 +17,10 @@ from pmlm_env.task import Encoder
 from pmlm_env.vector_env import PMLMVectorEnv
 
 
+class BudgetSpentError(BudgetExceededError):
+    """The agent's own budget is spent, and not a limit of the whole run."""
+
+
 class MeteredReward:
     """Counts the completions that an agent asks for, and stops it at a limit: the same for every agent.
 
@@ -56,12 +60,12 @@ class MeteredReward:
         """Judge refined prompts.
 
         Raises:
-            BudgetExceededError: The batch would overshoot the limit; nobody is asked.
+            BudgetSpentError: The batch would overshoot the limit; nobody is asked.
         """
         new = self._new(indices, prompts)
         cost = self.cost(indices, prompts)
         if cost > self.left:
-            raise BudgetExceededError(f"{self.calls} of {self.limit} completions are spent, and {cost} more are wanted")
+            raise BudgetSpentError(f"{self.calls} of {self.limit} completions are spent, and {cost} more are wanted")
         outcomes = self._reward(indices, prompts)
         self.calls += cost
         self._asked |= new

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from agents.agent import Deletions
-from agents.arena import Arena, MeteredReward, blind
+from agents.arena import Arena, BudgetSpentError, MeteredReward, blind
 from agents.baselines import SEARCHES, search_prompts
 from agents.catalogue import AGENTS, UNSEEDED, UNTRAINED, BenchmarkEnv
 from agents.evaluation.arms import score_replies
@@ -28,7 +28,7 @@ from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.editing import Prompts
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.lite import HashedEncoder, LiteReward, lite_episodes
-from pmlm_env.llm import LLM, BudgetExceededError, Reply, Request
+from pmlm_env.llm import LLM, Reply, Request
 from pmlm_env.reward import DeltaReward, Reward
 from pmlm_env.task import Encoder
 
@@ -153,9 +153,8 @@ class _Ground:
         arena = self._arena(self.train, MeteredReward(self.reward("train"), budget, self.per_prompt))
         try:
             agent.fit(arena)
-        except BudgetExceededError:
-            if arena.reward.left > budget / 2:  # another limit, of the run itself
-                raise
+        except BudgetSpentError:
+            logger.debug("%s spent its budget", name)
         deleted = agent.refine(self._arena(blind(self.test), None))
         history = [[calls, n, round(mean, 5)] for calls, n, mean in arena.reward.history]
         return {

@@ -32,16 +32,16 @@ class TrainConfig:
     Attributes:
         episodes: A folder that ``pmlm prepare`` wrote.
         run: The run folder to write.
-        preset: Where the defaults of the other options come from: ``default`` (leave-one-out groups and a
-            lexicon), or ``paper`` (Eq. 11: no baseline, no lexicon, the whole training set in each update, learning
-            rate .005, dropout .4).
+        preset: Where the defaults of the other options come from: ``default`` (leave-one-out groups), or ``paper``
+            (Eq. 11: no baseline, the whole training set in each update, learning rate .005, dropout .4).
         models: The models of the run.
         calls: How the LLM is asked, and what may be spent; what is given with ``resume`` goes before what was.
         learner: How the policy learns.
         hidden: Width of the policy's layers.
         dropout: After each hidden layer.
         normalize: Whether the policy normalises its inputs; the paper says nothing of it.
-        lexicon: Whether each word of the training prompts has a weight of its own besides; see ``WordPolicy``.
+        lexicon: Whether each word of the training prompts has a weight of its own besides; see ``WordPolicy``. It pays
+            from a thousand completions or so.
         seed: Draws weights, patients and actions.
         resume: Go on from the last complete update of ``run``.
         dry_run: Say what the run would cost at most, and do nothing.
@@ -56,7 +56,7 @@ class TrainConfig:
     hidden: int = 256
     dropout: float = 0.0
     normalize: bool = True
-    lexicon: bool = True
+    lexicon: bool = False
     seed: int = 0
     resume: bool = False
     dry_run: bool = False
@@ -80,7 +80,6 @@ PRESETS: Mapping[Preset, TrainConfig] = {
         ),
         dropout=0.4,
         normalize=False,
-        lexicon=False,
     ),
 }
 
