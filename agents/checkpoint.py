@@ -30,6 +30,8 @@ def save_checkpoint(folder: Path, trainer: Reinforce, progress: dict[str, Any]) 
         for number, state in optimizer["state"].items()
         for name, value in state.items()
     }
+    for age, (scores, advantages) in enumerate(trainer.words.memory if trainer.words else ()):
+        tensors |= {f"words.{age}.scores": scores.contiguous(), f"words.{age}.advantages": advantages.contiguous()}
     tensors["actions_rng"] = trainer.actions_rng.get_state()
     save_file(tensors, scratch / "trainer.safetensors")
     state = {"patients_rng": trainer.patients_rng.bit_generator.state, "queue": trainer.queue, "progress": progress}
@@ -55,6 +57,11 @@ def load_checkpoint(folder: Path, trainer: Reinforce) -> dict[str, Any]:
     trainer.policy.load_state_dict(load_file(folder / "policy.safetensors"))
     tensors = load_file(folder / "trainer.safetensors")
     trainer.actions_rng.set_state(tensors.pop("actions_rng"))
+    if trainer.words is not None:
+        ages = range(sum(key.startswith("words.") for key in tensors) // 2)
+        trainer.words.memory = [
+            (tensors.pop(f"words.{age}.scores"), tensors.pop(f"words.{age}.advantages")) for age in ages
+        ]
     optimizer = trainer.optimizer.state_dict()
     optimizer["state"] = {}
     for key, value in tensors.items():

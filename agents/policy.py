@@ -24,7 +24,7 @@ class PolicyConfig:
     Attributes:
         embedding_size: Length of a word embedding (the encoder's hidden size).
         patient_size: Length of the patient vector.
-        hidden: Width of the two hidden layers (256 in the paper).
+        hidden: Width of the two hidden layers (256 in the paper); 0 = no network, the lexicon's weights alone.
         dropout: After each hidden layer (0.4 in the paper).
         normalize: Whether each of f's three inputs is first brought to zero mean and unit variance (the paper does not
             say so). Otherwise the patient vector, some five times as long as an embedding, drowns the words.
@@ -59,20 +59,27 @@ class WordPolicy(nn.Module):
 
     With a lexicon each word's logit is f's plus a weight for each form in which the lexicon knows it. f must learn from
     a few hundred rewards what the words have in common; of a word that stands in every prompt its own weight learns
-    much faster.
+    much faster. Without f (``hidden`` 0) the policy sees neither embeddings nor patient, and needs no encoder.
 
     Args:
         config: The policy's shape.
         lexicon: Numbers words; None = f alone, as in the paper.
+
+    Raises:
+        ValueError: There is neither a network nor a lexicon.
     """
 
     def __init__(self, config: PolicyConfig, lexicon: Lexicon | None = None) -> None:
         """Make a policy that is close to uniform over the legal words."""
         super().__init__()
+        if not config.hidden and lexicon is None:
+            raise ValueError("a policy needs a network (hidden above 0), a lexicon, or both")
         self.config, self.lexicon = config, lexicon
         self.table = None if lexicon is None else nn.Embedding(len(lexicon), 1, padding_idx=0)
         if self.table is not None:
             nn.init.zeros_(self.table.weight)
+        if not config.hidden:
+            return
         self.word = nn.Linear(config.embedding_size, config.hidden)
         self.context = nn.Linear(config.embedding_size + config.patient_size, config.hidden, bias=False)
         last = nn.Linear(config.hidden, 1)
@@ -87,14 +94,23 @@ class WordPolicy(nn.Module):
             last,
         )
 
+    @property
+    def observation(self) -> Literal["embeddings", "index"]:
+        """What the policy needs to see of an env besides the words' numbers."""
+        return "embeddings" if self.config.hidden else "index"
+
     def forward(self, observation: Mapping[str, torch.Tensor]) -> MaskedCategorical:
         """Return the distribution over slots.
 
         Args:
             observation: As for ``scores``, and ``action_mask`` (B, W), nonzero where a deletion is legal.
         """
+        return self.distribution(self.scores(observation), observation)
+
+    def distribution(self, scores: torch.Tensor, observation: Mapping[str, torch.Tensor]) -> MaskedCategorical:
+        """Return the distribution that ``scores`` make of the observation's legal slots."""
         kind = MaskedCategorical if self.config.distribution == "softmax" else MaskedSparsemax
-        return kind(self.scores(observation), observation["action_mask"] != 0)
+        return kind(scores, observation["action_mask"] != 0)
 
     def scores(self, observation: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return a number for each slot before any mask, (B, W): a logit, or what else f is trained to be.
@@ -103,6 +119,9 @@ class WordPolicy(nn.Module):
             observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P); with a lexicon
                 its numbers of the words, ``words`` (B, W, N_FORMS).
         """
+        known = None if self.table is None else self.table(observation["words"]).sum(dim=(-2, -1))
+        if known is not None and not self.config.hidden:
+            return known
         embeddings = observation["embeddings"]
         left = embeddings.any(dim=-1)
         mean = embeddings.sum(dim=1) / left.sum(dim=1, keepdim=True).clamp(min=1)
@@ -111,7 +130,7 @@ class WordPolicy(nn.Module):
             embeddings, mean, patient = (nn.functional.layer_norm(x, x.shape[-1:]) for x in (embeddings, mean, patient))
         context = self.context(torch.cat([mean, patient], dim=-1))
         scores = self.body(self.word(embeddings) + context[:, None, :]).squeeze(-1)
-        return scores if self.table is None else scores + self.table(observation["words"]).sum(dim=(-2, -1))
+        return scores if known is None else scores + known
 
     def save(self, folder: str | Path) -> None:
         """Write ``policy.safetensors`` and ``policy.json`` into ``folder``."""

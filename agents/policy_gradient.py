@@ -24,7 +24,7 @@ class PolicyGradientConfig:
 
     Attributes:
         learner: How the policy learns; ``updates`` counts where the arena has no limit.
-        hidden: Width of the policy's layers.
+        hidden: Width of the policy's layers; 0 = no network.
         dropout: After each hidden layer.
         normalize: Whether the policy normalises its inputs.
         patient: Whether it sees the patient vector.
@@ -32,8 +32,8 @@ class PolicyGradientConfig:
         distribution: Over words.
     """
 
-    learner: ReinforceConfig = field(default_factory=lambda: ReinforceConfig(patients=8, rollouts=4))
-    hidden: int = 256
+    learner: ReinforceConfig = field(default_factory=lambda: ReinforceConfig(patients=16, rollouts=4))
+    hidden: int = 0
     dropout: float = 0.0
     normalize: bool = True
     patient: bool = True
@@ -44,9 +44,10 @@ class PolicyGradientConfig:
     def of(cls, kind: Kind, **changes: Any) -> PolicyGradientConfig:
         """Return the settings of a kind, but for ``changes``.
 
-        ``lexicon`` is the default agent, ``leave-one-out`` the same without a lexicon, ``sparsemax`` the default agent
-        with that distribution, and ``reinforce`` is Eq. 11 as published: no baseline, dropout .4, one gradient step.
-        Its updates are of 32 rollouts, for a budget of 600 completions is not six updates of the whole training set.
+        ``lexicon`` is the default agent, ``leave-one-out`` a network on embeddings and patient instead of a lexicon,
+        ``sparsemax`` the same with that distribution, and ``reinforce`` is Eq. 11 as published: no baseline, dropout
+        .4, one gradient step. Its updates are of 32 rollouts, for a budget of 600 completions is not six updates of the
+        whole training set.
         """
         bare = ReinforceConfig(
             patients=32,
@@ -58,11 +59,12 @@ class PolicyGradientConfig:
             epochs=1,
             scale_advantages=False,
         )
+        network = {"learner": ReinforceConfig(patients=8, rollouts=4), "hidden": 256, "lexicon": False}
         settings: dict[Kind, dict[str, Any]] = {
             "lexicon": {},
-            "leave-one-out": {"lexicon": False},
-            "reinforce": {"learner": bare, "dropout": 0.4, "normalize": False, "lexicon": False},
-            "sparsemax": {"distribution": "sparsemax"},
+            "leave-one-out": network,
+            "reinforce": {"learner": bare, "hidden": 256, "dropout": 0.4, "normalize": False, "lexicon": False},
+            "sparsemax": {**network, "distribution": "sparsemax"},
         }
         return replace(cls(), **{**settings[kind], **changes})
 
@@ -79,7 +81,8 @@ class PolicyGradient(Agent):
         self.policy = self._new(arena)
         learner, meter = self.config.learner, arena.reward
         rows = (learner.patients or len(arena.episodes)) * learner.rollouts
-        trainer = Reinforce(self.policy, arena.env(rows), learner, self.seed)
+        env = arena.env(rows, observation=self.policy.observation)
+        trainer = Reinforce(self.policy, env, learner, self.seed)
         # Prompts asked about before are free, and a policy that is sure of itself repeats itself: no more than twice
         # the updates that the limit would pay for if all were new.
         updates = learner.updates if meter.limit is None else 2 * int(meter.left) // (rows * meter.per_prompt)

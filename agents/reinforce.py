@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from agents.natural import NaturalConfig, NaturalGradient
 from agents.policy import WordPolicy
 from agents.rollout import Rollout, play
 from pmlm_env.vector_env import PMLMVectorEnv
@@ -29,7 +30,6 @@ class ReinforceConfig:
         baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
             al. 2019), so that hard patients and easy ones count alike; ``none``: the bare reward, as in Eq. 11.
         learning_rate: Adam's.
-        word_learning_rate: Adam's for the weights of the lexicon's words, if the policy has a lexicon.
         entropy: Weight of the entropy bonus, against advantages of unit spread.
         clip_norm: Largest norm of the gradient.
         epochs: Gradient steps on each batch of episodes, for replies are dear and gradients cheap. The first is
@@ -38,6 +38,7 @@ class ReinforceConfig:
         scale_advantages: Whether advantages are divided by their root mean square over the update, which makes the
             entropy weight and the clipping mean the same whatever the LLM and the metric.
         masked: Whether illegal slots are barred; False only for ablations.
+        words: How the weights of the lexicon's words learn, if the policy has a lexicon.
     """
 
     updates: int = 14
@@ -45,13 +46,13 @@ class ReinforceConfig:
     rollouts: int = 4
     baseline: Baseline = "leave-one-out"
     learning_rate: float = 1e-3
-    word_learning_rate: float = 0.1
     entropy: float = 0.01
     clip_norm: float = 1.0
     epochs: int = 4
     clip_ratio: float = 0.2
     scale_advantages: bool = True
     masked: bool = True
+    words: NaturalConfig = field(default_factory=NaturalConfig)
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -76,7 +77,7 @@ class Update:
         failed: Episodes whose reply could not be had; they are left out of the loss.
         loss: Policy loss of the first epoch.
         entropy: Mean entropy of the policy that played, nats.
-        grad_norm: Norm of the first epoch's gradient before clipping.
+        grad_norm: Norm of the network's gradient before clipping, in the first epoch; 0 without a network.
         invalid_actions: Steps that deleted nothing; 0 where the policy is masked.
     """
 
@@ -107,12 +108,9 @@ class Reinforce:
         if env.num_envs != self.n_patients * config.rollouts:
             raise ValueError(f"the env has {env.num_envs} rows for {self.n_patients} x {config.rollouts} rollouts")
         self.policy, self.env, self.config = policy, env, config
-        words = [] if policy.table is None else list(policy.table.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in policy.parameters() if all(p is not word for word in words)]}
-        ]
-        groups += [{"params": words, "lr": config.word_learning_rate}] if words else []
-        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate)
+        self.words = None if policy.table is None else NaturalGradient(policy, config.words)
+        self.network = [parameter for name, parameter in policy.named_parameters() if not name.startswith("table.")]
+        self.optimizer = torch.optim.Adam([{"params": self.network}], lr=config.learning_rate)
         self.patients_rng = np.random.default_rng(seed)
         device = next(policy.parameters()).device
         self.actions_rng = torch.Generator(device).manual_seed(seed)
@@ -135,16 +133,18 @@ class Reinforce:
             return Update(np.zeros(0, np.float32), len(rollout.valid), 0.0, 0.0, 0.0, rollout.invalid_actions)
         advantages = self.advantages(rollout).to(self.actions_rng.device)
         weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
+        scores = None if self.words is None else self.words.scores(rollout)  # of the policy that played
         seen = []
-        for _ in range(config.epochs):
+        for _ in range(config.epochs if self.network else 1):
             # The same seed drops out the same units: the log-probability is that of the distribution drawn from.
             with _seeded(dropout_seed, self.actions_rng.device):
                 loss, entropy = self.loss(rollout, advantages, weight)
-            self.optimizer.zero_grad()
-            (loss - config.entropy * entropy).backward()
-            norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), config.clip_norm)
-            self.optimizer.step()
-            seen.append((float(loss.detach()), float(entropy.detach()), float(norm)))
+            norm = self._descend(loss - config.entropy * entropy) if self.network else 0.0
+            seen.append((float(loss.detach()), float(entropy.detach()), norm))
+        if self.words is not None and scores is not None:
+            compare = self.comparison(rollout.valid)
+            compare = compare[compare.any(dim=1)]
+            self.words.step(compare @ scores, compare @ rollout.rewards.double())
         return Update(
             deltas=rollout.rewards[rollout.valid].numpy(),
             failed=int((~rollout.valid).sum()),
@@ -174,17 +174,28 @@ class Reinforce:
 
     def advantages(self, rollout: Rollout) -> torch.Tensor:
         """Return each episode's advantage, float32 (N,): 0 where it failed or has no fellow to compare with."""
-        rewards = rollout.rewards.reshape(-1, self.config.rollouts)
-        valid = rollout.valid.reshape(rewards.shape).float()
-        advantages = rewards * valid
-        if self.config.baseline == "leave-one-out":
-            others = valid.sum(dim=1, keepdim=True) - valid
-            total = (rewards * valid).sum(dim=1, keepdim=True)
-            baseline = (total - rewards * valid) / others.clamp(min=1)
-            advantages = (rewards - baseline) * valid * (others > 0)
-        if self.config.scale_advantages and bool(valid.any()):
-            advantages = advantages / advantages[valid > 0].square().mean().sqrt().clamp(min=1e-8)
-        return advantages.flatten()
+        advantages = self.comparison(rollout.valid) @ rollout.rewards.double()
+        if self.config.scale_advantages and bool(rollout.valid.any()):
+            advantages = advantages / advantages[rollout.valid].square().mean().sqrt().clamp(min=1e-8)
+        return advantages.float()
+
+    def comparison(self, valid: torch.Tensor) -> torch.Tensor:
+        """Return what makes advantages of rewards, float64 (N, N): each less the mean of the patient's others."""
+        if self.config.baseline == "none":
+            return torch.diag(valid.double())
+        size = self.config.rollouts
+        same = torch.block_diag(*[torch.ones(size, size, dtype=torch.float64)] * (len(valid) // size))
+        pairs = same * valid.outer(valid) * (1 - torch.eye(len(valid), dtype=torch.float64))
+        others = pairs.sum(dim=1, keepdim=True)
+        return torch.diag((others[:, 0] > 0).double()) - pairs / others.clamp(min=1)
+
+    def _descend(self, loss: torch.Tensor) -> float:
+        """Take one step of the network, and return the norm of its gradient before clipping."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network, self.config.clip_norm)
+        self.optimizer.step()
+        return float(norm)
 
     def _next_patients(self) -> npt.NDArray[np.int64]:
         """Return the next patients: everybody once, in random order, before anybody twice."""
