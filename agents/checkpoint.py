@@ -10,6 +10,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from agents.policy import WEIGHTS
 from agents.reinforce import Reinforce
 
 
@@ -23,7 +24,7 @@ def save_checkpoint(folder: Path, trainer: Reinforce, progress: dict[str, Any]) 
     """
     scratch, old = folder.with_name("checkpoint.part"), folder.with_name("checkpoint.old")
     shutil.rmtree(scratch, ignore_errors=True)
-    trainer.policy.save(scratch)
+    trainer.policy.save_pretrained(scratch)
     optimizer = trainer.optimizer.state_dict()
     tensors = {
         f"{number}.{name}": value.detach().cpu().contiguous()
@@ -54,7 +55,7 @@ def load_checkpoint(folder: Path, trainer: Reinforce) -> dict[str, Any]:
         os.replace(old, folder)
     if not (folder / "trainer.json").is_file():
         raise ValueError(f"{folder} holds no checkpoint to resume from: begin again without --resume")
-    trainer.policy.load_state_dict(load_file(folder / "policy.safetensors"))
+    trainer.policy.load_state_dict(load_file(folder / WEIGHTS))
     tensors = load_file(folder / "trainer.safetensors")
     trainer.actions_rng.set_state(tensors.pop("actions_rng"))
     if trainer.words is not None:

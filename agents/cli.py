@@ -15,7 +15,10 @@ _COMMANDS = {
     "prepare": "Stages 1 to 3: from a cohort to initial prompts.",
     "train": "Stage 4: train a policy on the prompts.",
     "evaluate": "Judge a trained policy on held-out patients.",
+    "refine": "Refine prompts with a trained policy, without an LLM.",
+    "publish": "Hand a trained policy on, to a folder or to the Hugging Face hub.",
     "benchmark": "Fit agents within equal budgets and judge them on held-out patients.",
+    "tune": "Tune agents under equal numbers of trials (needs optuna).",
     "report": "Make tables and pictures of what `pmlm benchmark` found.",
     "models": "List or fetch the bundled models.",
     "cache": "Look at, prune, export or import kept replies of an LLM.",
@@ -97,10 +100,22 @@ def _dispatch(command: str) -> Callable[[str, Sequence[str]], int]:
         from agents.benchmark import BenchmarkConfig, benchmark
 
         return _with(BenchmarkConfig, benchmark)
+    if command == "tune":
+        from agents.tuning import TuneConfig, tune
+
+        return _with(TuneConfig, tune)
     if command == "report":
         from agents.report.report import ReportConfig, report
 
         return _with(ReportConfig, report)
+    if command == "refine":
+        from agents.refine import RefineConfig, refine
+
+        return _with(RefineConfig, refine)
+    if command == "publish":
+        from agents.publish import PublishConfig, publish
+
+        return _with(PublishConfig, publish)
     if command == "evaluate":
         from agents.evaluate import EvaluateConfig, evaluate
 

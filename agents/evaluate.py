@@ -48,7 +48,7 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
             bench = Workbench(ModelOptions(**trained["models"]), config.calls.over(trained["calls"]), run)
         except (KeyError, TypeError):
             raise ValueError(f"{config.run} was made by another version of pmlm-env: train anew") from None
-    policy = WordPolicy.load(run.checkpoint, bench.encoder.device)
+    policy = WordPolicy.from_pretrained(run.checkpoint, bench.encoder.device)
     try:
         with tqdm(total=2 * len(episodes), desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:
             evaluation = evaluate_arms(bench, episodes, policy, config.seed, bar.update)

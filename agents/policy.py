@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from agents.lexicon import Lexicon
+from pmlm_env.models import resolve
 
 Distribution = Literal["softmax", "sparsemax"]
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class PolicyConfig:
         patient: Whether f sees the patient vector; False only for ablations.
         distribution: ``softmax``, or ``sparsemax`` (Martins and Astudillo 2016), which gives most words no probability
             at all, as in PIN (Choi et al. 2024).
+        encoder: Whose embeddings f was trained on: a name as ``WordEncoder`` takes it.
+        n_edits: Deletions a prompt that it was trained to make.
     """
 
     embedding_size: int
@@ -40,6 +46,8 @@ class PolicyConfig:
     normalize: bool = True
     patient: bool = True
     distribution: Distribution = "softmax"
+    encoder: str = "minilm"
+    n_edits: int = 10
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -132,31 +140,46 @@ class WordPolicy(nn.Module):
         scores = self.body(self.word(embeddings) + context[:, None, :]).squeeze(-1)
         return scores if known is None else scores + known
 
-    def save(self, folder: str | Path) -> None:
-        """Write ``policy.safetensors`` and ``policy.json`` into ``folder``."""
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write ``model.safetensors`` and ``config.json`` into ``folder``: all that ``from_pretrained`` needs."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()},
-                  folder / "policy.safetensors")  # fmt: skip
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS)
         settings = {**asdict(self.config), "lexicon": None if self.lexicon is None else self.lexicon.forms}
-        (folder / "policy.json").write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / CONFIG).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | Path, device: torch.device | str = "cpu") -> WordPolicy:
-        """Read what ``save`` wrote.
+    def from_pretrained(
+        cls, source: str | Path, device: torch.device | str = "cpu", revision: str | None = None
+    ) -> WordPolicy:
+        """Read what ``save_pretrained`` wrote, on whatever device; nothing is unpickled.
+
+        Args:
+            source: A folder, such as ``runs/mine/checkpoint``, or a repository's name on the Hugging Face hub.
+            device: Where the policy goes.
+            revision: The repository's branch, tag or commit.
 
         Raises:
             ValueError: A file is missing.
+            ModelError: There is no such folder.
+            OSError: The hub does not answer, or has no such repository.
         """
-        described, weights = Path(folder) / "policy.json", Path(folder) / "policy.safetensors"
+        name = resolve(str(source))
+        if not Path(name).is_dir():
+            name = snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS])
+        described, weights = Path(name) / CONFIG, Path(name) / WEIGHTS
         for path in (described, weights):
             if not path.is_file():
-                raise ValueError(f"{path} is missing: {folder} is not a checkpoint")
+                raise ValueError(f"{path} is missing: {source} is not a policy")
         settings = json.loads(described.read_text(encoding="utf-8"))
         forms = settings.pop("lexicon", None)
-        policy = cls(PolicyConfig(**settings), None if forms is None else Lexicon(map(tuple, forms)))
-        policy.load_state_dict(load_file(weights))
-        return policy.to(device)
+        try:
+            policy = cls(PolicyConfig(**settings), None if forms is None else Lexicon(map(tuple, forms)))
+            policy.load_state_dict(load_file(weights))
+        except (TypeError, RuntimeError):
+            raise ValueError(f"{source} was made by another version of pmlm-env: train anew") from None
+        return policy.to(device).eval()
 
 
 class MaskedCategorical:

@@ -94,10 +94,10 @@ class PolicyGradient(Agent):
         return greedy_deletions(arena, self._new(arena) if self.policy is None else self.policy)
 
     def save(self, folder: Path) -> None:
-        """Write the policy into ``folder``; see ``WordPolicy.save``."""
+        """Write the policy into ``folder``; see ``WordPolicy.save_pretrained``."""
         if self.policy is None:
             raise ValueError("nothing was learnt yet: call fit first")
-        self.policy.save(folder)
+        self.policy.save_pretrained(folder)
 
     def _new(self, arena: Arena) -> WordPolicy:
         """Make an untrained policy."""
@@ -110,6 +110,8 @@ class PolicyGradient(Agent):
             config.normalize,
             config.patient,
             config.distribution,
+            getattr(arena.encoder, "model_name", ""),
+            arena.n_edits,
         )
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)

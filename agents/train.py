@@ -22,7 +22,7 @@ from pmlm_env.reward import DeltaReward, Judged
 
 logger = logging.getLogger(__name__)
 
-Preset = Literal["default", "paper"]
+Preset = Literal["default", "network", "paper"]
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,17 @@ class TrainConfig:
     Attributes:
         episodes: A folder that ``pmlm prepare`` wrote.
         run: The run folder to write.
-        preset: Where the defaults of the other options come from: ``default`` (leave-one-out groups), or ``paper``
-            (Eq. 11: no baseline, the whole training set in each update, learning rate .005, dropout .4).
+        preset: Where the defaults of the other options come from: ``default`` (a weight for each word of the template,
+            by natural gradient), ``network`` (the paper's network on embeddings and patient, leave-one-out groups), or
+            ``paper`` (the network by Eq. 11: no baseline, the whole training set in each update, learning rate .005,
+            dropout .4).
         models: The models of the run.
         calls: How the LLM is asked, and what may be spent; what is given with ``resume`` goes before what was.
         learner: How the policy learns.
-        hidden: Width of the policy's layers.
+        hidden: Width of the network's layers; 0 = no network.
         dropout: After each hidden layer.
         normalize: Whether the policy normalises its inputs; the paper says nothing of it.
-        lexicon: Whether each word of the training prompts has a weight of its own besides; see ``WordPolicy``. It pays
-            from a thousand completions or so.
+        lexicon: Whether each word that three or more training prompts have gets a weight; see ``WordPolicy``.
         seed: Draws weights, patients and actions.
         resume: Go on from the last complete update of ``run``.
         dry_run: Say what the run would cost at most, and do nothing.
@@ -52,11 +53,11 @@ class TrainConfig:
     preset: Preset = "default"
     models: ModelOptions = field(default_factory=ModelOptions)
     calls: CallOptions = field(default_factory=CallOptions)
-    learner: ReinforceConfig = field(default_factory=ReinforceConfig)
-    hidden: int = 256
+    learner: ReinforceConfig = field(default_factory=lambda: ReinforceConfig(updates=30, patients=16))
+    hidden: int = 0
     dropout: float = 0.0
     normalize: bool = True
-    lexicon: bool = False
+    lexicon: bool = True
     seed: int = 0
     resume: bool = False
     dry_run: bool = False
@@ -65,6 +66,7 @@ class TrainConfig:
 #: The paper's settings; where it is silent (how many epochs), a number.
 PRESETS: Mapping[Preset, TrainConfig] = {
     "default": TrainConfig(),
+    "network": TrainConfig(preset="network", learner=ReinforceConfig(updates=60), hidden=256, lexicon=False),
     "paper": TrainConfig(
         preset="paper",
         learner=ReinforceConfig(
@@ -78,8 +80,10 @@ PRESETS: Mapping[Preset, TrainConfig] = {
             epochs=1,
             scale_advantages=False,
         ),
+        hidden=256,
         dropout=0.4,
         normalize=False,
+        lexicon=False,
     ),
 }
 
@@ -107,7 +111,7 @@ def train(config: TrainConfig, bench: Workbench | None = None) -> RunFolder:
         policy = bench.policy(episodes, config.hidden, config.dropout, config.normalize, config.lexicon)
     rows = (config.learner.patients or len(episodes)) * config.learner.rollouts
     reward = bench.reward(episodes)
-    trainer = Reinforce(policy, bench.env(rows, episodes, reward), config.learner, config.seed)
+    trainer = Reinforce(policy, bench.env(rows, episodes, reward, policy), config.learner, config.seed)
     done = 0
     if config.resume and run.has_checkpoint:
         progress = load_checkpoint(run.checkpoint, trainer)

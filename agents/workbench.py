@@ -122,8 +122,8 @@ class Workbench:
             "cached_replies": self.llm.hits,
         }
 
-    def env(self, rows: int, episodes: EpisodeSet, reward: DeltaReward) -> PMLMVectorEnv:
-        """Make a vector env as ``agents.rollout.play`` wants it."""
+    def env(self, rows: int, episodes: EpisodeSet, reward: DeltaReward, policy: WordPolicy) -> PMLMVectorEnv:
+        """Make a vector env as ``agents.rollout.play`` wants it, with what ``policy`` looks at."""
         return PMLMVectorEnv(
             rows,
             autoreset_mode="Disabled",
@@ -132,13 +132,22 @@ class Workbench:
             encoder=self.encoder,
             reward=reward,
             n_edits=self.options.n_edits,
+            observation=policy.observation,
         )
 
     def policy(
         self, episodes: EpisodeSet, hidden: int, dropout: float, normalize: bool, lexicon: bool = False
     ) -> WordPolicy:
         """Make an untrained policy that fits the encoder and the patient vectors; with a lexicon of ``episodes``."""
-        config = PolicyConfig(self.encoder.hidden_size, episodes.vectors.shape[1], hidden, dropout, normalize)
+        config = PolicyConfig(
+            self.encoder.hidden_size,
+            episodes.vectors.shape[1],
+            hidden,
+            dropout,
+            normalize,
+            encoder=self.options.encoder,
+            n_edits=self.options.n_edits,
+        )
         return WordPolicy(config, Lexicon.of(episodes) if lexicon else None).to(self.encoder.device)
 
     @property

@@ -25,7 +25,7 @@ class TaskSearchConfig:
     """How the edit is searched.
 
     Attributes:
-        calls: Completions, at most; the arena's own limit counts too.
+        calls: Completions, where the arena has no limit.
         patients: Training patients that each candidate is scored on, always the same.
         finalists: Candidates that are scored again on others, with a fifth of the calls.
     """
@@ -77,7 +77,7 @@ class TaskSearch(Agent):
         rng = np.random.default_rng(self.seed)
         order = rng.permutation(n).tolist()
         patients = order[: min(config.patients, max(1, n // 2))]
-        prompts = int(min(config.calls, arena.reward.left)) // arena.reward.per_prompt
+        prompts = int(config.calls if arena.reward.limit is None else arena.reward.left) // arena.reward.per_prompt
         judges = order[len(patients) :][: prompts // 5 // (1 + config.finalists)]
         for_search = prompts - len(judges) * (1 + config.finalists)
         words = _usual_order(arena, patients)

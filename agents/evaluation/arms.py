@@ -72,7 +72,7 @@ def evaluate_arms(
     }
     for start in range(0, len(episodes), _ROWS):
         rows = range(start, min(start + _ROWS, len(episodes)))
-        env = bench.env(len(rows), episodes, reward)
+        env = bench.env(len(rows), episodes, reward, policy)
         for arm, (player, generator) in players.items():
             played[arm] += play(env, player, rows, generator).infos
             if progress is not None:

@@ -50,8 +50,8 @@ def test_a_saved_policy_plays_the_same_with_its_lexicon(tmp_path: Path) -> None:
     arena = make_arena()
     policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size), Lexicon.of(arena.episodes, at_least=1))
     torch.nn.init.normal_(policy.table.weight, generator=torch.Generator().manual_seed(0))
-    policy.save(tmp_path)
-    again = WordPolicy.load(tmp_path)
+    policy.save_pretrained(tmp_path)
+    again = WordPolicy.from_pretrained(tmp_path)
     played = [play(arena.env(6), each.eval(), range(6), None) for each in (policy, again)]
     for one, other in zip(*(rollout.steps for rollout in played), strict=True):
         assert torch.equal(one.slots, other.slots)

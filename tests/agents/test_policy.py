@@ -101,13 +101,13 @@ def test_a_prompt_without_a_legal_word_is_an_error_not_a_uniform_draw() -> None:
 
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     policy = _policy(dropout=0.4)
-    policy.save(tmp_path)
-    twin = WordPolicy.load(tmp_path)
+    policy.save_pretrained(tmp_path)
+    twin = WordPolicy.from_pretrained(tmp_path)
     observation = _observation()
     assert torch.equal(policy.eval()(observation).log_probs, twin.eval()(observation).log_probs)
     assert twin.config == policy.config
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"policy.json is missing"):
-        WordPolicy.load(tmp_path)
+    with pytest.raises(ValueError, match=r"config.json is missing"):
+        WordPolicy.from_pretrained(tmp_path)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.real
 
 OPTIONS = [
     "--llm", "responder", "--device", "cpu", "--n-edits", "3", "--updates", "4", "--patients", "3", "--rollouts", "2",
-    "--dropout", "0.2",
+    "--hidden", "16", "--dropout", "0.2",
 ]  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def test_a_run_cut_short_and_resumed_ends_as_if_it_had_never_stopped(prepared: P
     assert _pmlm("train", *arguments, "--resume") == 0
     resumed = RunFolder(folder)
     assert _without_times(resumed.metrics()) == _without_times(run.metrics())
-    a, b = (WordPolicy.load(folder.checkpoint) for folder in (resumed, run))
+    a, b = (WordPolicy.from_pretrained(folder.checkpoint) for folder in (resumed, run))
     for mine, other in zip(a.parameters(), b.parameters(), strict=True):
         assert torch.equal(mine, other)
 

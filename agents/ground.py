@@ -1,0 +1,220 @@
+"""Ground: training patients and those held out, and how agents are fitted and judged on them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.agent import Agent, Deletions
+from agents.arena import Arena, BudgetSpentError, MeteredReward, blind
+from agents.baselines import SEARCHES, search_prompts
+from agents.catalogue import BenchmarkEnv
+from agents.evaluation.arms import score_replies
+from agents.run_folder import RunFolder, plain
+from agents.workbench import CallOptions, ModelOptions, Workbench
+from pmlm_env.editing import Prompts
+from pmlm_env.episodes import EpisodeSet, Split
+from pmlm_env.lite import HashedEncoder, LiteReward, lite_episodes
+from pmlm_env.llm import LLM, Reply, Request
+from pmlm_env.reward import DeltaReward, Outcomes, Reward
+from pmlm_env.task import Encoder
+
+logger = logging.getLogger(__name__)
+
+#: Words named in a run's line.
+_N_WORDS = 20
+
+
+class Ground:
+    """Training patients and those held out, and how they are judged.
+
+    Args:
+        episodes: Everybody.
+        encoder: Embeds words.
+        split: Who is held out: the others are never asked about. Without validation patients the last quarter of the
+            training patients stand in for them.
+    """
+
+    per_prompt = 1
+
+    def __init__(self, episodes: EpisodeSet, encoder: Encoder, split: Split) -> None:
+        """Part training patients from those held out."""
+        self.train, self.split = episodes.of("train"), split
+        if split == "validation" and all(episode.split != split for episode in episodes):
+            everyone = list(self.train)
+            n_left = len(everyone) - len(everyone) // 4
+            self.train, self.held_out = EpisodeSet(everyone[:n_left]), EpisodeSet(everyone[n_left:])
+        else:
+            self.held_out = episodes.of(split)
+        self.encoder, self.max_words, self.n_edits = encoder, episodes.max_words, 10
+
+    def inductive(self, agent: Agent, budget: int) -> dict[str, Any]:
+        """Fit an agent and judge it."""
+        meter = MeteredReward(self.reward("train"), budget, self.per_prompt)
+        deleted = self._refined(agent, meter)
+        history = [[calls, n, round(mean, 5)] for calls, n, mean in meter.history]
+        return {"calls": meter.calls, "config": plain(agent.config), "history": history, **self._judged(deleted)}
+
+    def delta(self, agent: Agent, budget: int, reward: Reward | None = None) -> float:
+        """Fit an agent, with another reward if so wished, and return its mean delta alone."""
+        deleted = self._refined(agent, MeteredReward(reward or self.reward("train"), budget, self.per_prompt))
+        return float(self._outcomes(deleted).delta.mean())
+
+    def oracle(self, name: str, budget: int, seed: int) -> dict[str, Any]:
+        """Search every test patient's best deletions with her reference."""
+        arena = self._arena(self.held_out, MeteredReward(self.reward(self.split), None, self.per_prompt))
+        found = search_prompts(arena, range(len(self.held_out)), SEARCHES[name], budget, seed, self.rescore)
+        return {
+            "calls": sum(each.calls for each in found),
+            "config": {"calls_per_patient": budget},
+            "claimed": float(np.mean([each.claimed for each in found])),
+            **self._judged([each.deleted for each in found]),
+            "deltas": [round(float(each.rescored), 6) for each in found],
+        }
+
+    def reward(self, split: Split) -> Reward:
+        """Judge training patients or those held out."""
+        raise NotImplementedError
+
+    rescore: Any = None
+
+    def close(self) -> None:
+        """Write down what was spent."""
+
+    def _arena(self, episodes: EpisodeSet, meter: MeteredReward | None) -> Arena:
+        return Arena(episodes, self.encoder, meter, self.n_edits, self.max_words)
+
+    def _refined(self, agent: Agent, meter: MeteredReward) -> Deletions:
+        """Fit an agent and let it edit the prompts of those held out."""
+        try:
+            agent.fit(self._arena(self.train, meter))
+        except BudgetSpentError:
+            logger.debug("%s spent its budget", type(agent).__name__)
+        return agent.refine(self._arena(blind(self.held_out), None))
+
+    def _kept(self, deleted: Deletions) -> npt.NDArray[np.bool_]:
+        """Return what is left of every held-out prompt, bool (N, max_words).
+
+        Raises:
+            RuntimeError: An agent deleted what may not go, or too much.
+        """
+        batch = self._arena(blind(self.held_out), None).batch(range(len(self.held_out)))
+        for row, slots in enumerate(deleted):
+            if len(set(slots)) > self.n_edits or not batch.legal[row, list(slots)].all():
+                raise RuntimeError(f"the agent deleted {slots} from prompt {row}, which is not allowed")
+            batch.kept[row, list(slots)] = False
+        return batch.kept
+
+    def _outcomes(self, deleted: Deletions) -> Outcomes:
+        everyone = list(range(len(self.held_out)))
+        outcomes = self.reward(self.split)(everyone, Prompts(self.held_out, everyone, self._kept(deleted)))
+        if outcomes.failed.any():
+            raise RuntimeError(
+                f"{outcomes.failed.sum()} {self.split} patients' replies are missing: run the command again"
+            )
+        return outcomes
+
+    def _judged(self, deleted: Deletions) -> dict[str, Any]:
+        outcomes, prompts = self._outcomes(deleted), self.held_out
+        counts = Counter(
+            (prompts[i].words[slot], prompts[i].roles[slot]) for i, slots in enumerate(deleted) for slot in slots
+        )
+        return {
+            "patients": [e.patient_id for e in prompts],
+            "deltas": [round(float(delta), 6) for delta in outcomes.delta],
+            "deleted": [[word, role, n] for (word, role), n in counts.most_common(_N_WORDS)],
+            **self.more(outcomes.texts.reply if outcomes.texts else ()),
+        }
+
+    def more(self, replies: Sequence[str]) -> dict[str, Any]:
+        """Return other metrics of held-out patients' replies."""
+        return {}
+
+
+class LiteGround(Ground):
+    """PMLMLite-v0's patients."""
+
+    def __init__(self, split: Split) -> None:
+        """Make them."""
+        super().__init__(lite_episodes(), HashedEncoder(), split)
+        self._rewards = {"train": LiteReward(self.train), split: LiteReward(self.held_out)}
+
+    def reward(self, split: Split) -> Reward:
+        """Judge training patients or those held out."""
+        return self._rewards[split]
+
+
+class RealGround(Ground):
+    """A prepared folder's patients, with the LLM and BERTScore."""
+
+    def __init__(self, split: Split, episodes: Path, run: Path, models: ModelOptions, calls: CallOptions) -> None:
+        """Read the folder; models load at their first use."""
+        self._folder = RunFolder(run)
+        self._bench = Workbench(models, calls, self._folder)
+        super().__init__(EpisodeSet.load(episodes), self._bench.encoder, split)
+        self.n_edits, self.per_prompt = models.n_edits, models.n_samples
+        self._rewards = {"train": self._bench.reward(self.train), split: self._bench.reward(self.held_out)}
+        self._fresh = DeltaReward(
+            self.held_out, _Again(self._bench.llm), self._bench.scorer, self.per_prompt, calls.max_failures
+        )
+
+    def reward(self, split: Split) -> Reward:
+        """Judge training patients or those held out."""
+        return self._rewards[split]
+
+    def rescore(self, indices: Sequence[int], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """Score edited prompts by replies that nobody has seen yet."""
+        outcomes = self._fresh(list(indices), Prompts(self.held_out, list(indices), kept))
+        return np.where(outcomes.failed, np.nan, outcomes.delta)
+
+    def close(self) -> None:
+        """Write down what was spent."""
+        self._folder.write_spent(self._bench.spent())
+
+    def more(self, replies: Sequence[str]) -> dict[str, Any]:
+        """Return the means of all metrics."""
+        scores = score_replies(self._bench, self.held_out, replies)
+        return {"metrics": {name: round(float(values.mean()), 5) for name, values in scores.items()}}
+
+
+class _Again(LLM):
+    """Asks for other samples than everybody else: every request a new one."""
+
+    def __init__(self, llm: LLM) -> None:
+        self._llm = llm
+        self._asked: Counter[Request] = Counter()
+
+    @property
+    def identity(self) -> str:
+        return self._llm.identity
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        fresh = []
+        for request in requests:
+            self._asked[request] += 1
+            fresh.append(Request(request.prompt, request.sample + 1_000 * self._asked[request]))
+        yield from self._llm.replies(fresh)
+
+
+def ground(
+    env: BenchmarkEnv,
+    split: Split,
+    episodes: Path = Path("prepared"),
+    run: Path = Path("runs/benchmark"),
+    models: ModelOptions | None = None,
+    calls: CallOptions | None = None,
+) -> Ground:
+    """Return an env's training patients, with those of ``split`` held out; the rest is for ``real`` alone.
+
+    Raises:
+        ValueError: The episodes are not as they should be.
+    """
+    if env == "lite":
+        return LiteGround(split)
+    return RealGround(split, episodes, run, models or ModelOptions(), calls or CallOptions())

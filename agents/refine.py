@@ -1,0 +1,137 @@
+"""Refine prompts with a trained policy, without asking any LLM: ``pmlm refine``, or ``Refiner`` in Python."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from agents.arena import Arena, blind
+from agents.greedy import greedy_deletions
+from agents.policy import WordPolicy
+from agents.run_folder import write_text
+from pmlm_env.encoder import WordEncoder
+from pmlm_env.episodes import Episode, EpisodeSet, Role, Split
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """A refined prompt.
+
+    Attributes:
+        prompt: What is left.
+        deleted: The slots of the initial prompt that went, in order.
+    """
+
+    prompt: str
+    deleted: tuple[int, ...]
+
+
+class Refiner:
+    """A trained policy that deletes its most probable words: the same prompt is always refined alike.
+
+    Args:
+        policy: Who decides; it says how many words go.
+        encoder: Embeds words, on the policy's device; the one that the policy was trained with, by default.
+    """
+
+    def __init__(self, policy: WordPolicy, encoder: WordEncoder | None = None) -> None:
+        """Gather the parts; the encoder's weights load at their first use, if the policy needs them at all."""
+        device = next(policy.parameters()).device
+        self.policy = policy
+        self.encoder = encoder or WordEncoder(policy.config.encoder, str(device))
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | Path, device: torch.device | str = "cpu", revision: str | None = None
+    ) -> Refiner:
+        """Load a policy; see ``WordPolicy.from_pretrained``."""
+        return cls(WordPolicy.from_pretrained(source, device, revision))
+
+    def refine(self, prompt: tuple[Sequence[str], Sequence[Role]], patient: npt.ArrayLike) -> Refinement:
+        """Refine one prompt.
+
+        Args:
+            prompt: Its words and their roles, as ``pmlm_env.prompting.InitialPrompt.fill`` returns them.
+            patient: The patient vector of Eq. 2, (128,).
+
+        Raises:
+            ValueError: Words and roles do not fit, or the vector has another length than in training.
+        """
+        words, roles = prompt
+        vector = np.asarray(patient, dtype=np.float32)
+        return self.refine_all(EpisodeSet([Episode("", "test", tuple(words), tuple(roles), vector, "", "", "", ())]))[0]
+
+    def refine_all(self, episodes: EpisodeSet) -> list[Refinement]:
+        """Refine every prompt; references and labels are not looked at.
+
+        Raises:
+            ValueError: The patient vectors have another length than in training.
+        """
+        size = episodes.vectors.shape[1]
+        if size != self.policy.config.patient_size:
+            raise ValueError(f"the patient vector has {size} numbers, {self.policy.config.patient_size} in training")
+        arena = Arena(blind(episodes), self.encoder, None, self.policy.config.n_edits)
+        return [
+            Refinement(" ".join(w for slot, w in enumerate(episode.words) if slot not in slots), slots)
+            for episode, slots in zip(episodes, greedy_deletions(arena, self.policy), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """Refine prompts with a trained policy and write them as JSON Lines; no LLM is asked.
+
+    Attributes:
+        model: A run's ``checkpoint`` folder, a folder that ``pmlm publish`` wrote, or a name on the Hugging Face hub.
+        episodes: A folder that ``pmlm prepare`` wrote.
+        split: Whose prompts.
+        patient: One patient's alone, by her id.
+        out: The file to write; by default refined prompts are printed, one a line.
+        device: Where the policy and its encoder run.
+    """
+
+    model: str = "runs/train/checkpoint"
+    episodes: Path = Path("prepared")
+    split: Split = "test"
+    patient: str | None = None
+    out: Path | None = None
+    device: str = "cpu"
+
+
+def refine(config: RefineConfig) -> list[Refinement]:
+    """Refine, and print or write.
+
+    Raises:
+        ValueError: There is no such policy or patient.
+    """
+    episodes = EpisodeSet.load(config.episodes).of(config.split)
+    if config.patient is not None:
+        hers = [episode for episode in episodes if episode.patient_id == config.patient]
+        if not hers:
+            raise ValueError(
+                f"{config.episodes} has no {config.split} patient {config.patient}: see its episodes.jsonl"
+            )
+        episodes = EpisodeSet(hers)
+    refined = Refiner.from_pretrained(config.model, config.device).refine_all(episodes)
+    if config.out is None:
+        print("\n".join(each.prompt for each in refined))
+        return refined
+    lines = [
+        {"patient_id": episode.patient_id, "prompt": each.prompt, "deleted": each.deleted}
+        for episode, each in zip(episodes, refined, strict=True)
+    ]
+    write_text(config.out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    print(f"{len(lines)} refined prompts are in {config.out}")
+    return refined
+
+
+if __name__ == "__main__":
+    from agents.cli import main
+
+    main("refine")

@@ -1,0 +1,148 @@
+"""A trained policy handed on: refine in a fresh process, publish to a folder and to the hub."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from safetensors import safe_open
+
+import agents.publish
+from agents.cli import main
+from agents.policy import WordPolicy
+from agents.refine import Refiner
+from pmlm_env import EpisodeSet
+from tests.standins import make_episodes
+
+pytestmark = pytest.mark.real
+
+TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--updates", 2, "--patients", 3, "--rollouts", 2]
+KINDS = {"lexicon": [], "network": ["--preset", "network"], "both": ["--hidden", 8]}
+
+
+def _pmlm(command: str, *arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(command, [str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("work")
+    assert _pmlm("simulate", "--out", folder / "cohort", "--patients", 80) == 0
+    assert _pmlm("prepare", "--cohort", folder / "cohort", "--out", folder / "prepared", "--n-folds", 2) == 0
+    for kind, options in KINDS.items():
+        assert _pmlm("train", "--episodes", folder / "prepared", "--run", folder / kind, *TRAIN, *options) == 0
+    assert _pmlm("evaluate", "--run", folder / "lexicon") == 0
+    return folder
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fresh_process_refines_as_this_one_does(work: Path, kind: str) -> None:
+    checkpoint, prepared, out = work / kind / "checkpoint", work / "prepared", work / f"{kind}.jsonl"
+    command = [sys.executable, "-m", "agents.refine", "--model", checkpoint, "--episodes", prepared, "--out", out]
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    episodes = EpisodeSet.load(prepared).of("test")
+    refiner = Refiner.from_pretrained(checkpoint)
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [line["patient_id"] for line in lines] == [episode.patient_id for episode in episodes]
+    for line, episode in zip(lines, episodes, strict=True):
+        alone = refiner.refine((episode.words, episode.roles), episode.vector)
+        assert (line["prompt"], tuple(line["deleted"])) == (alone.prompt, alone.deleted)
+        assert len(set(alone.deleted)) == 3
+        left = [word for slot, word in enumerate(episode.words) if slot not in alone.deleted]
+        assert alone.prompt == " ".join(left)
+
+
+def test_it_refines_as_the_evaluation_did(work: Path) -> None:
+    evaluated = json.loads((work / "lexicon" / "evaluation.json").read_text())["patients"]
+    refined = Refiner.from_pretrained(work / "lexicon" / "checkpoint").refine_all(
+        EpisodeSet.load(work / "prepared").of("test")
+    )
+    assert [each.prompt for each in refined] == [patient["arms"]["policy"]["prompt"] for patient in evaluated]
+
+
+def test_one_patients_prompt_is_printed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    episode = EpisodeSet.load(work / "prepared").of("test")[0]
+    options = ["--model", work / "lexicon" / "checkpoint", "--episodes", work / "prepared"]
+    capsys.readouterr()
+    assert _pmlm("refine", *options, "--patient", episode.patient_id) == 0
+    printed = capsys.readouterr().out.strip().splitlines()
+    assert len(printed) == 1
+    assert len(printed[0].split()) == len(episode.words) - 3
+    assert _pmlm("refine", *options, "--patient", "nobody") == 2
+    assert "nobody" in capsys.readouterr().err
+
+
+def test_a_vector_of_another_length_is_refused(work: Path) -> None:
+    episode = make_episodes(1)[0]
+    refiner = Refiner.from_pretrained(work / "network" / "checkpoint")
+    with pytest.raises(ValueError, match="7 numbers, 128 in training"):
+        refiner.refine((episode.words, episode.roles), np.zeros(7))
+
+
+def test_a_published_folder_has_three_files_and_refines_alike(work: Path) -> None:
+    out = work / "published"
+    assert _pmlm("publish", "--run", work / "lexicon", "--out", out, "--license", "apache-2.0") == 0
+    assert {path.name for path in out.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    episodes = EpisodeSet.load(work / "prepared").of("test")
+    ours, theirs = (Refiner.from_pretrained(f).refine_all(episodes) for f in (work / "lexicon" / "checkpoint", out))
+    assert ours == theirs
+    with safe_open(out / "model.safetensors", "pt") as weights:
+        assert set(weights.keys()) == {"table.weight"}
+
+
+def test_the_card_tells_of_the_run_and_of_no_patient(work: Path) -> None:
+    out = work / "card"
+    assert _pmlm("publish", "--run", work / "lexicon", "--out", out, "--license", "apache-2.0") == 0
+    card = (out / "README.md").read_text()
+    head = yaml.safe_load(card.split("---")[1])
+    assert (head["license"], head["library_name"]) == ("apache-2.0", "pmlm-env")
+    evaluation = json.loads((work / "lexicon" / "evaluation.json").read_text())
+    assert f"{100 * evaluation['summary']['delta']['policy']['mean']:+6.2f}" in card
+    assert "`responder:v1`" in card
+    for patient in evaluation["patients"]:
+        assert patient["patient_id"] not in card
+        assert patient["reference"][:40] not in card
+    assert _pmlm("publish", "--run", work / "network", "--out", out) == 0
+    assert "not evaluated" in (out / "README.md").read_text()
+
+
+def test_the_hub_gets_those_three_files_and_gives_them_back(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the hub: what is sent, and what a download by the repository's name brings."""
+    hub = work / "hub"
+    asked: dict[str, Any] = {}
+
+    class Api:
+        def create_repo(self, repo: str, **options: Any) -> None:
+            asked.update(repo=repo, **options)
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, allow_patterns: list[str], **_: Any) -> Any:
+            hub.mkdir()
+            for path in folder_path.iterdir():
+                assert path.name in allow_patterns
+                (hub / path.name).write_bytes(path.read_bytes())
+            return type("Commit", (), {"repo_url": f"https://hub.example/{repo_id}"})()
+
+    monkeypatch.setattr(agents.publish, "HfApi", Api)
+    monkeypatch.setattr("agents.policy.snapshot_download", lambda name, **_: str(hub))
+    assert _pmlm("publish", "--run", work / "both", "--repo", "me/mine") == 0
+    assert asked == {"repo": "me/mine", "private": True, "exist_ok": True}
+    assert {path.name for path in hub.iterdir()} == {"config.json", "model.safetensors", "README.md"}
+    ours, theirs = (WordPolicy.from_pretrained(name) for name in (work / "both" / "checkpoint", "me/mine"))
+    assert ours.config == theirs.config
+    assert all((theirs.state_dict()[name] == value).all() for name, value in ours.state_dict().items())
+
+
+def test_where_to_must_be_said_and_there_must_be_a_run(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _pmlm("publish", "--run", work / "lexicon") == 2
+    assert "--out FOLDER or --repo OWNER/NAME" in capsys.readouterr().err
+    assert _pmlm("publish", "--run", work / "nothing", "--out", work / "x") == 2
+    assert _pmlm("refine", "--model", work / "nothing", "--episodes", work / "prepared") in (1, 2)
+    assert not (work / "nothing").exists()
