@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from agents.evaluation.arms import evaluate_arms, table
+from agents.evaluation.cases import worst_cases
 from agents.policy import WordPolicy
 from agents.run_folder import RunFolder, write_json
 from agents.workbench import CallOptions, ModelOptions, Workbench
@@ -24,12 +25,14 @@ class EvaluateConfig:
         split: Whom to evaluate on.
         calls: How the LLM is asked, and what the whole run may spend; what is not given is as in training.
         seed: Draws the random deletions and the bootstrap's resamples.
+        cases: So many of the patients whose F1 fell most are printed, with prompts, replies and references.
     """
 
     run: Path = Path("runs/train")
     split: Split = "test"
     calls: CallOptions = field(default_factory=CallOptions)
     seed: int = 0
+    cases: int = 0
 
 
 def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str, Any]:
@@ -56,6 +59,8 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
         run.write_spent(bench.spent())
     write_json(run.evaluation, {"split": config.split, **evaluation})
     print(table(evaluation))
+    if config.cases:
+        print("\n" + worst_cases(evaluation, config.cases))
     return evaluation
 
 
