@@ -51,6 +51,7 @@ AGENTS: Mapping[str, Callable[[BenchmarkEnv, int], Agent]] = MappingProxyType(
     {
         "lexicon": _gradient("lexicon"),
         "leave-one-out": _gradient("leave-one-out"),
+        "actor-critic": _gradient("actor-critic"),
         "reinforce": _gradient("reinforce"),
         "sparsemax": _gradient("sparsemax"),
         "q-dqn": lambda env, seed: QAgent(QConfig.of("dqn"), seed),

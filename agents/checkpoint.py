@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from agents.policy import WEIGHTS
@@ -25,14 +26,13 @@ def save_checkpoint(folder: Path, trainer: Reinforce, progress: dict[str, Any]) 
     scratch, old = folder.with_name("checkpoint.part"), folder.with_name("checkpoint.old")
     shutil.rmtree(scratch, ignore_errors=True)
     trainer.policy.save_pretrained(scratch)
-    optimizer = trainer.optimizer.state_dict()
-    tensors = {
-        f"{number}.{name}": value.detach().cpu().contiguous()
-        for number, state in optimizer["state"].items()
-        for name, value in state.items()
-    }
-    for age, (scores, advantages) in enumerate(trainer.words.memory if trainer.words else ()):
-        tensors |= {f"words.{age}.scores": scores.contiguous(), f"words.{age}.advantages": advantages.contiguous()}
+    tensors = _packed(trainer.optimizer, "")
+    if trainer.critic is not None:
+        weights = {f"critic.weights.{name}": value for name, value in trainer.critic.network.state_dict().items()}
+        tensors |= {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        tensors |= _packed(trainer.critic.optimizer, "critic.optimizer.")
+    for n, (scores, advantages) in enumerate(trainer.words.memory if trainer.words else ()):
+        tensors |= {f"words.{n}.scores": scores.contiguous(), f"words.{n}.advantages": advantages.contiguous()}
     tensors["actions_rng"] = trainer.actions_rng.get_state()
     save_file(tensors, scratch / "trainer.safetensors")
     state = {"patients_rng": trainer.patients_rng.bit_generator.state, "queue": trainer.queue, "progress": progress}
@@ -59,17 +59,37 @@ def load_checkpoint(folder: Path, trainer: Reinforce) -> dict[str, Any]:
     tensors = load_file(folder / "trainer.safetensors")
     trainer.actions_rng.set_state(tensors.pop("actions_rng"))
     if trainer.words is not None:
-        ages = range(sum(key.startswith("words.") for key in tensors) // 2)
-        trainer.words.memory = [
-            (tensors.pop(f"words.{age}.scores"), tensors.pop(f"words.{age}.advantages")) for age in ages
-        ]
-    optimizer = trainer.optimizer.state_dict()
-    optimizer["state"] = {}
-    for key, value in tensors.items():
-        number, _, name = key.partition(".")
-        optimizer["state"].setdefault(int(number), {})[name] = value
-    trainer.optimizer.load_state_dict(optimizer)
+        words = _part(tensors, "words.")
+        trainer.words.memory = [(words[f"{n}.scores"], words[f"{n}.advantages"]) for n in range(len(words) // 2)]
+    if trainer.critic is not None:
+        trainer.critic.network.load_state_dict(_part(tensors, "critic.weights."))
+        _unpack(trainer.critic.optimizer, _part(tensors, "critic.optimizer."))
+    _unpack(trainer.optimizer, tensors)
     state = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
     trainer.patients_rng.bit_generator.state = state["patients_rng"]
     trainer.queue = state["queue"]
     return state["progress"]
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Take out of ``tensors`` those whose names begin so, and return them without that beginning."""
+    return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
+
+
+def _packed(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, torch.Tensor]:
+    """Return an optimiser's state as named tensors."""
+    return {
+        f"{prefix}{number}.{name}": value.detach().cpu().contiguous()
+        for number, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+    }
+
+
+def _unpack(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    """Put an optimiser where ``_packed`` found another."""
+    state = optimizer.state_dict()
+    state["state"] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        state["state"].setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(state)

@@ -15,7 +15,7 @@ from agents.lexicon import Lexicon
 from agents.policy import Distribution, PolicyConfig, WordPolicy
 from agents.reinforce import Reinforce, ReinforceConfig
 
-Kind = Literal["lexicon", "leave-one-out", "reinforce", "sparsemax"]
+Kind = Literal["lexicon", "leave-one-out", "actor-critic", "reinforce", "sparsemax"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class PolicyGradientConfig:
         """Return the settings of a kind, but for ``changes``.
 
         ``lexicon`` is the default agent, ``leave-one-out`` a network on embeddings and patient instead of a lexicon,
-        ``sparsemax`` the same with that distribution, and ``reinforce`` is Eq. 11 as published: no baseline, dropout
-        .4, one gradient step. Its updates are of 32 rollouts, for a budget of 600 completions is not six updates of the
-        whole training set.
+        ``actor-critic`` the same with a critic of each word for a baseline, ``sparsemax`` with that distribution, and
+        ``reinforce`` is Eq. 11 as published: no baseline, dropout .4, one gradient step. Its updates are of 32
+        rollouts, for a budget of 600 completions is not six updates of the whole training set.
         """
         bare = ReinforceConfig(
             patients=32,
@@ -63,6 +63,7 @@ class PolicyGradientConfig:
         settings: dict[Kind, dict[str, Any]] = {
             "lexicon": {},
             "leave-one-out": network,
+            "actor-critic": {**network, "learner": ReinforceConfig(patients=32, rollouts=1, baseline="critic")},
             "reinforce": {"learner": bare, "hidden": 256, "dropout": 0.4, "normalize": False, "lexicon": False},
             "sparsemax": {**network, "distribution": "sparsemax"},
         }

@@ -1,4 +1,4 @@
-"""REINFORCE as published (Eq. 11), and with a leave-one-out baseline over groups of rollouts."""
+"""REINFORCE as published (Eq. 11), with a leave-one-out baseline over groups of rollouts, or with a critic."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from agents.critic import WordCritic
 from agents.natural import NaturalConfig, NaturalGradient
 from agents.policy import WordPolicy
 from agents.rollout import Rollout, play
 from pmlm_env.vector_env import PMLMVectorEnv
 
-Baseline = Literal["leave-one-out", "none"]
+Baseline = Literal["leave-one-out", "critic", "none"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class ReinforceConfig:
         patients: Patients in each update; None = all of them, as in the paper.
         rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
         baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
-            al. 2019), so that hard patients and easy ones count alike; ``none``: the bare reward, as in Eq. 11.
+            al. 2019), so that hard patients and easy ones count alike; ``critic``: what a ``WordCritic`` expects of
+            the state; ``none``: the bare reward, as in Eq. 11.
         learning_rate: Adam's.
         entropy: Weight of the entropy bonus, against advantages of unit spread.
         clip_norm: Largest norm of the gradient.
@@ -110,6 +112,11 @@ class Reinforce:
         self.policy, self.env, self.config = policy, env, config
         self.words = None if policy.table is None else NaturalGradient(policy, config.words)
         self.network = [parameter for name, parameter in policy.named_parameters() if not name.startswith("table.")]
+        self.critic: WordCritic | None = None
+        if config.baseline == "critic":
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                self.critic = WordCritic(policy, config.learning_rate, config.epochs)
         self.optimizer = torch.optim.Adam([{"params": self.network}], lr=config.learning_rate)
         self.patients_rng = np.random.default_rng(seed)
         device = next(policy.parameters()).device
@@ -131,7 +138,8 @@ class Reinforce:
             rollout = play(self.env, self.policy, episodes.tolist(), self.actions_rng, masked=config.masked)
         if not bool(rollout.valid.any()):  # even a gradient of 0 would move the weights, by Adam's momentum
             return Update(np.zeros(0, np.float32), len(rollout.valid), 0.0, 0.0, 0.0, rollout.invalid_actions)
-        advantages = self.advantages(rollout).to(self.actions_rng.device)
+        values = None if self.critic is None else self.critic.values(rollout, self.policy)
+        advantages = self.advantages(rollout, values).to(self.actions_rng.device)
         weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
         scores = None if self.words is None else self.words.scores(rollout)  # of the policy that played
         seen = []
@@ -144,7 +152,10 @@ class Reinforce:
         if self.words is not None and scores is not None:
             compare = self.comparison(rollout.valid)
             compare = compare[compare.any(dim=1)]
-            self.words.step(compare @ scores, compare @ rollout.rewards.double())
+            rewards = rollout.rewards.double() if values is None else (rollout.rewards - values[0].cpu()).double()
+            self.words.step(compare @ scores, compare @ rewards)
+        if self.critic is not None:
+            self.critic.learn(rollout)
         return Update(
             deltas=rollout.rewards[rollout.valid].numpy(),
             failed=int((~rollout.valid).sum()),
@@ -163,25 +174,31 @@ class Reinforce:
         """
         losses, entropies = [], []
         clip = self.config.clip_ratio
-        for step in rollout.steps:
+        for step, advantage in zip(rollout.steps, advantages.expand(len(rollout.steps), -1), strict=True):
             distribution = self.policy(step.observation)
             ratio = (distribution.log_prob(step.slots) - step.log_probs).exp()
-            gain = torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+            gain = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
             losses.append(-torch.where(step.live, gain, 0.0))
             entropies.append(torch.where(step.live, distribution.entropy(), 0.0))
         n_steps = torch.stack([step.live for step in rollout.steps]).sum(dim=0).clamp(min=1)
         return (weight * sum(losses)).sum(), (weight * sum(entropies) / n_steps).sum()
 
-    def advantages(self, rollout: Rollout) -> torch.Tensor:
-        """Return each episode's advantage, float32 (N,): 0 where it failed or has no fellow to compare with."""
-        advantages = self.comparison(rollout.valid) @ rollout.rewards.double()
+    def advantages(self, rollout: Rollout, values: torch.Tensor | None = None) -> torch.Tensor:
+        """Return each episode's advantage, float32 (N,): 0 where it failed or has no fellow to compare with.
+
+        Args:
+            rollout: Episodes.
+            values: What a critic expects of every state, (steps, N): then advantages are of that shape too.
+        """
+        rewards = rollout.rewards.double() - (0.0 if values is None else values.double().cpu())
+        advantages = rewards @ self.comparison(rollout.valid).T
         if self.config.scale_advantages and bool(rollout.valid.any()):
-            advantages = advantages / advantages[rollout.valid].square().mean().sqrt().clamp(min=1e-8)
+            advantages = advantages / advantages[..., rollout.valid].square().mean().sqrt().clamp(min=1e-8)
         return advantages.float()
 
     def comparison(self, valid: torch.Tensor) -> torch.Tensor:
-        """Return what makes advantages of rewards, float64 (N, N): each less the mean of the patient's others."""
-        if self.config.baseline == "none":
+        """Return what makes advantages of rewards, float64 (N, N): each, less the mean of the patient's others."""
+        if self.config.baseline != "leave-one-out":
             return torch.diag(valid.double())
         size = self.config.rollouts
         same = torch.block_diag(*[torch.ones(size, size, dtype=torch.float64)] * (len(valid) // size))

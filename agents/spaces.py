@@ -77,6 +77,7 @@ SPACES: Mapping[str, Mapping[str, Range]] = MappingProxyType(
             "learner.patients": Choices((4, 8, 16, 32)),
         },
         "leave-one-out": _NETWORK,
+        "actor-critic": _NETWORK,
         "reinforce": _NETWORK,
         "sparsemax": _NETWORK,
         "q-dqn": {**_Q, "n_step": Choices((1, 3, 5, 10)), "exploration": Floats(0.1, 1.0)},

@@ -113,13 +113,15 @@ def test_network_and_lexicon_learn_side_by_side() -> None:
     assert not any(parameter is trainer.policy.table.weight for parameter in trainer.network)
 
 
-def test_a_resumed_run_remembers_what_the_regression_looks_back_on(tmp_path: Path) -> None:
-    whole, cut = _trainer(), _trainer()
+@pytest.mark.parametrize("baseline", ["leave-one-out", "critic"])
+def test_a_resumed_run_remembers_what_regression_and_critic_have_learnt(tmp_path: Path, baseline: str) -> None:
+    toy = replace(TOY, baseline=baseline)  # type: ignore[arg-type]
+    whole, cut = _trainer(toy, _policy(8)), _trainer(toy, _policy(8))
     for _ in range(3):
         whole.update()
         cut.update()
     save_checkpoint(tmp_path / "checkpoint", cut, {"updates": 3})
-    resumed = _trainer(seed=1)
+    resumed = _trainer(toy, _policy(8), seed=1)
     assert load_checkpoint(tmp_path / "checkpoint", resumed) == {"updates": 3}
     assert len(resumed.words.memory) == 3
     for _ in range(2):

@@ -65,8 +65,8 @@ def test_with_shuffled_advantages_it_does_not_learn_it() -> None:
     trainer = _trainer(TOY)
     honest, rng = trainer.advantages, torch.Generator().manual_seed(0)
 
-    def shuffled(rollout: Rollout) -> torch.Tensor:
-        advantages = honest(rollout)
+    def shuffled(rollout: Rollout, values: torch.Tensor | None) -> torch.Tensor:
+        advantages = honest(rollout, values)
         return advantages[torch.randperm(len(advantages), generator=rng)]
 
     trainer.advantages = shuffled  # type: ignore[method-assign]
@@ -196,7 +196,7 @@ def test_prompts_that_run_out_of_words_end_early_and_count() -> None:
     [
         ({"rollouts": 1}, "leave-one-out"),
         ({"updates": 0}, "must be 1 or more"),
-        ({"baseline": "critic"}, "baseline is 'critic'"),
+        ({"baseline": "median"}, "baseline is 'median'"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], message: str) -> None:
