@@ -54,10 +54,10 @@ def test_it_learns_what_to_delete_from_prompts_never_seen(kind: str, limit: int,
     assert reached >= share * BEST, reached / BEST
 
 
-@pytest.mark.parametrize("kind", ["lexicon", "leave-one-out", "actor-critic", "sparsemax", "surrogate"])
+@pytest.mark.parametrize("kind", ["lexicon", "leave-one-out", "actor-critic", "sparsemax", "surrogate", "reinforce"])
 def test_it_does_not_learn_where_each_prompt_gets_anothers_reward(kind: str) -> None:
-    reached = _reached(kind, reward=ShuffledReward)
-    assert reached < 0.7 * BEST, reached / BEST
+    reached = _reached(kind, limit=2500 if kind == "reinforce" else 800, reward=ShuffledReward)
+    assert reached < (0.5 if kind == "reinforce" else 0.7) * BEST, reached / BEST
 
 
 @pytest.mark.parametrize("kind", ["lexicon", "surrogate", "reinforce"])

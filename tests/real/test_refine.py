@@ -23,7 +23,7 @@ from tests.standins import make_episodes
 pytestmark = pytest.mark.real
 
 TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--updates", 2, "--patients", 3, "--rollouts", 2]
-KINDS = {"lexicon": [], "network": ["--preset", "network"], "both": ["--hidden", 8]}
+KINDS = {"lexicon": [], "both": ["--hidden", 8]}  # both: and a network
 
 
 def _pmlm(command: str, *arguments: object) -> int:
@@ -82,7 +82,7 @@ def test_one_patients_prompt_is_printed(work: Path, capsys: pytest.CaptureFixtur
 
 def test_a_vector_of_another_length_is_refused(work: Path) -> None:
     episode = make_episodes(1)[0]
-    refiner = Refiner.from_pretrained(work / "network" / "checkpoint")
+    refiner = Refiner.from_pretrained(work / "both" / "checkpoint")
     with pytest.raises(ValueError, match="7 numbers, 128 in training"):
         refiner.refine((episode.words, episode.roles), np.zeros(7))
 
@@ -110,7 +110,7 @@ def test_the_card_tells_of_the_run_and_of_no_patient(work: Path) -> None:
     for patient in evaluation["patients"]:
         assert patient["patient_id"] not in card
         assert patient["reference"][:40] not in card
-    assert _pmlm("publish", "--run", work / "network", "--out", out) == 0
+    assert _pmlm("publish", "--run", work / "both", "--out", out) == 0
     assert "not evaluated" in (out / "README.md").read_text()
 
 
