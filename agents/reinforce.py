@@ -141,7 +141,10 @@ class Reinforce:
         values = None if self.critic is None else self.critic.values(rollout, self.policy)
         advantages = self.advantages(rollout, values).to(self.actions_rng.device)
         weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
-        scores = None if self.words is None else self.words.scores(rollout)  # of the policy that played
+        scores = None
+        if self.words is not None:  # before the network's steps: the scores are those of the policy that played
+            with _seeded(dropout_seed, self.actions_rng.device):
+                scores = self.words.scores(rollout)
         seen = []
         for _ in range(config.epochs if self.network else 1):
             # The same seed drops out the same units: the log-probability is that of the distribution drawn from.

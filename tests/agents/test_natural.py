@@ -21,8 +21,8 @@ from tests.standins import HashEncoder
 TOY = ReinforceConfig(updates=40, patients=8, rollouts=4)
 
 
-def _policy(hidden: int = 0, distribution: str = "softmax") -> WordPolicy:
-    shape = PolicyConfig(HashEncoder.hidden_size, hidden=hidden, distribution=distribution)  # type: ignore[arg-type]
+def _policy(hidden: int = 0, distribution: str = "softmax", dropout: float = 0.0) -> WordPolicy:
+    shape = PolicyConfig(HashEncoder.hidden_size, hidden=hidden, dropout=dropout, distribution=distribution)  # type: ignore[arg-type]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return WordPolicy(shape, Lexicon.of(make_arena(n=16).episodes, at_least=1))
@@ -116,17 +116,18 @@ def test_network_and_lexicon_learn_side_by_side() -> None:
 @pytest.mark.parametrize("baseline", ["leave-one-out", "critic"])
 def test_a_resumed_run_remembers_what_regression_and_critic_have_learnt(tmp_path: Path, baseline: str) -> None:
     toy = replace(TOY, baseline=baseline)  # type: ignore[arg-type]
-    whole, cut = _trainer(toy, _policy(8)), _trainer(toy, _policy(8))
+    whole, cut = (_trainer(toy, _policy(8, dropout=0.2)) for _ in range(2))
     for _ in range(3):
         whole.update()
         cut.update()
     save_checkpoint(tmp_path / "checkpoint", cut, {"updates": 3})
-    resumed = _trainer(toy, _policy(8), seed=1)
+    resumed = _trainer(toy, _policy(8, dropout=0.2), seed=1)
     assert load_checkpoint(tmp_path / "checkpoint", resumed) == {"updates": 3}
     assert len(resumed.words.memory) == 3
     for _ in range(2):
         assert np.array_equal(whole.update().deltas, resumed.update().deltas)
     assert torch.equal(whole.policy.table.weight, resumed.policy.table.weight)
+    assert torch.equal(whole.policy.word.weight, resumed.policy.word.weight)
 
 
 def test_a_policy_without_a_lexicon_has_no_words_to_move() -> None:
@@ -144,7 +145,7 @@ def test_settings_that_make_no_sense_are_refused(changes: dict[str, float]) -> N
 
 def test_the_policy_that_plays_is_the_one_whose_scores_count() -> None:
     """The network's steps come between: scores must be those of the draw."""
-    trainer = _trainer(replace(TOY, learning_rate=1.0), policy=_policy(hidden=16))
+    trainer = _trainer(replace(TOY, learning_rate=1.0), policy=_policy(hidden=16, dropout=0.4))
     seen: list[torch.Tensor] = []
     honest = trainer.words.scores
 
