@@ -28,6 +28,7 @@ OPTIONS = [
     "--llm", "responder", "--device", "cpu", "--n-edits", "3", "--updates", "4", "--patients", "3", "--rollouts", "2",
     "--hidden", "16", "--dropout", "0.2",
 ]  # fmt: skip
+DEMO = OPTIONS[: OPTIONS.index("--hidden")]  # the demo's policy is a lexicon: it has no network to size
 
 
 def _pmlm(command: str, *arguments: object) -> int:
@@ -284,7 +285,7 @@ def test_a_cohort_from_one_seed_is_one_cohort(tmp_path: Path) -> None:
 def test_the_demo_runs_on_ones_own_cohort(prepared: Path) -> None:
     run = prepared.parent / "demo"
     arguments = ["--cohort", prepared.parent / "cohort", "--run", run, "--train-patients", 6, "--test-patients", 4]
-    assert _pmlm("demo", *arguments, *OPTIONS[:-2], "--n-folds", 2) == 0
+    assert _pmlm("demo", *arguments, *DEMO, "--n-folds", 2) == 0
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["n_patients"] == 4
     assert 0 < json.loads((run / "spent.json").read_text())["llm_calls"] <= 600
