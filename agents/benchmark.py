@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from agents.baselines import SEARCHES
 from agents.catalogue import AGENTS, UNSEEDED, UNTRAINED, BenchmarkEnv
-from agents.ground import ground
+from agents.ground import check_identity, ground
 from agents.run_folder import plain, write_text
 from agents.settings import made, read_tuned
 from agents.workbench import CallOptions, ModelOptions
@@ -28,7 +28,8 @@ _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "stable-
 class BenchmarkConfig:
     """Run agents with equal budgets on equal patients, and append a line for each run to OUT/ENV/runs.jsonl.
 
-    What is there already is not run again, so that a benchmark that was stopped goes on.
+    What is there already is not run again, so that a benchmark that was stopped goes on. The file names the test
+    patients with each one's change of F1, and words deleted from three or more of their prompts; no prompt, no reply.
 
     Attributes:
         agents: Which; all of the inductive ones by default. Names: see ``agents/catalogue.py``.
@@ -55,7 +56,7 @@ class BenchmarkConfig:
     seeds: int = 10
     tuned: Path | None = None
     episodes: Path = Path("prepared")
-    out: Path = Path("benchmarks/results")
+    out: Path = Path("results")
     run: Path = Path("runs/benchmark")
     models: ModelOptions = field(default_factory=ModelOptions)
     calls: CallOptions = field(default_factory=CallOptions)
@@ -77,8 +78,8 @@ def benchmark(config: BenchmarkConfig) -> Path:
     """Run what is not there yet, and return the file of results.
 
     Raises:
-        ValueError: The episodes, or the file of tuned settings, are not as they should be, or the results have runs of
-            an agent with other settings than those tuned.
+        ValueError: The episodes, or the file of tuned settings, are not as they should be, or the results have runs
+            with other episodes or models, or of an agent with other settings.
         BudgetExceededError: A limit in ``calls`` is reached; what is complete is kept.
     """
     file = config.out / config.env / "runs.jsonl"
@@ -86,6 +87,8 @@ def benchmark(config: BenchmarkConfig) -> Path:
     jobs = [job for job in _jobs(config) if job not in done]
     tuned = _tuned(config, done, file)
     place = ground(config.env, "test", config.episodes, config.run, config.models, config.calls)
+    for line in done.values():
+        check_identity(file, line.get("ground", {}), place.identity)
     with tqdm(jobs, unit="run", dynamic_ncols=True) as bar:
         for track, name, budget, seed in bar:
             bar.set_postfix_str(f"{name}, {budget} calls, seed {seed}")
@@ -98,6 +101,7 @@ def benchmark(config: BenchmarkConfig) -> Path:
             finally:
                 place.close()
             head = {"agent": name, "track": track, "env": config.env, "budget": budget, "seed": seed}
+            head |= {"seeded": name not in UNSEEDED, "ground": place.identity}
             tail = {"seconds": round(time.perf_counter() - started, 1), "versions": _versions(config)}
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps({**head, **line, **tail}, ensure_ascii=False) + "\n")
@@ -119,24 +123,24 @@ def _jobs(config: BenchmarkConfig) -> Iterator[tuple[str, str, int, int]]:
 
 
 def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
-    """Return the runs that a file has, with their settings, and cut off a last line that was not written to its end."""
+    """Return the runs that a file has, and cut off a last line that was not written to its end."""
     file.parent.mkdir(parents=True, exist_ok=True)
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_text(file, whole)
     lines = [json.loads(line) for line in whole.splitlines()]
-    return {(line["track"], line["agent"], line["budget"], line["seed"]): line["config"] for line in lines}
+    return {(line["track"], line["agent"], line["budget"], line["seed"]): line for line in lines}
 
 
 def _tuned(config: BenchmarkConfig, done: Mapping[tuple[str, str, int, int], Any], file: Path) -> dict[str, Any]:
-    """Return the tuned settings by agent, once it is sure that they hold for every run of the results."""
+    """Return the tuned settings by agent, once it is sure that earlier runs of our agents had the settings of now."""
     agents = {} if config.tuned is None else read_tuned(config.tuned)["agents"]
     tuned = {name: found["settings"] for name, found in agents.items()}
-    for name in set(config.agents) & set(tuned):
-        settings = plain(made(name, config.env, 0, tuned[name]).config)
-        if any(job[:2] == ("inductive", name) and before != settings for job, before in done.items()):
-            raise ValueError(f"{file} has runs of {name} with other settings than {config.tuned}: choose another --out")
+    for name in config.agents:
+        settings = plain(made(name, config.env, 0, tuned.get(name, {})).config)
+        if any(job[:2] == ("inductive", name) and line["config"] != settings for job, line in done.items()):
+            raise ValueError(f"{file} has runs of {name} with other settings than those of now: choose another --out")
     return tuned
 
 

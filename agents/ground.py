@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from agents.agent import Agent, Deletions
 from agents.arena import Arena, BudgetSpentError, MeteredReward, blind
 from agents.baselines import SEARCHES, search_prompts
+from agents.baselines.oracle import Rescore
 from agents.catalogue import BenchmarkEnv
 from agents.evaluation.arms import score_replies
 from agents.run_folder import RunFolder, plain
@@ -27,8 +30,12 @@ from pmlm_env.task import Encoder
 
 logger = logging.getLogger(__name__)
 
-#: Words named in a run's line.
-_N_WORDS = 20
+#: Words named in a run's line, and in how many prompts a word must have been deleted: a result is handed on more
+#: readily than a prompt, and a word of one patient's prompt may tell who she is.
+_N_WORDS, _FEWEST = 20, 3
+
+#: Of the models' options, those that tell where they run and not what comes out.
+_WHERE = ("base_url", "providers", "device")
 
 
 class Ground:
@@ -54,6 +61,13 @@ class Ground:
             self.held_out = episodes.of(split)
         self.encoder, self.max_words, self.n_edits = encoder, episodes.max_words, 10
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the figures besides the agent: results of one identity alone can be compared."""
+        told = [[e.patient_id, e.split, e.prompt, e.reference] for e in [*self.train, *self.held_out]]
+        digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        return {"episodes": digest[:16], "n_edits": self.n_edits}
+
     def inductive(self, agent: Agent, budget: int) -> dict[str, Any]:
         """Fit an agent and judge it."""
         meter = MeteredReward(self.reward("train"), budget, self.per_prompt)
@@ -61,15 +75,16 @@ class Ground:
         history = [[calls, n, round(mean, 5)] for calls, n, mean in meter.history]
         return {"calls": meter.calls, "config": plain(agent.config), "history": history, **self._judged(deleted)}
 
-    def delta(self, agent: Agent, budget: int, reward: Reward | None = None) -> float:
-        """Fit an agent, with another reward if so wished, and return its mean delta alone."""
+    def deltas(self, agent: Agent, budget: int, reward: Reward | None = None) -> npt.NDArray[np.float64]:
+        """Fit an agent, with another reward if so wished, and return each held-out patient's delta alone, (N,)."""
         deleted = self._refined(agent, MeteredReward(reward or self.reward("train"), budget, self.per_prompt))
-        return float(self._outcomes(deleted).delta.mean())
+        return np.asarray(self._outcomes(deleted).delta, dtype=np.float64)
 
     def oracle(self, name: str, budget: int, seed: int) -> dict[str, Any]:
         """Search every test patient's best deletions with her reference."""
         arena = self._arena(self.held_out, MeteredReward(self.reward(self.split), None, self.per_prompt))
-        found = search_prompts(arena, range(len(self.held_out)), SEARCHES[name], budget, seed, self.rescore)
+        rescore = self.fresh(f"{name}, {budget} calls, seed {seed}")
+        found = search_prompts(arena, range(len(self.held_out)), SEARCHES[name], budget, seed, rescore)
         return {
             "calls": sum(each.calls for each in found),
             "config": {"calls_per_patient": budget},
@@ -82,7 +97,9 @@ class Ground:
         """Judge training patients or those held out."""
         raise NotImplementedError
 
-    rescore: Any = None
+    def fresh(self, purpose: str) -> Rescore | None:
+        """Return what scores edited prompts by replies that nobody has seen yet; None where replies never change."""
+        return None
 
     def close(self) -> None:
         """Write down what was spent."""
@@ -122,13 +139,14 @@ class Ground:
 
     def _judged(self, deleted: Deletions) -> dict[str, Any]:
         outcomes, prompts = self._outcomes(deleted), self.held_out
-        counts = Counter(
-            (prompts[i].words[slot], prompts[i].roles[slot]) for i, slots in enumerate(deleted) for slot in slots
-        )
+        gone = [[(prompts[i].words[slot], prompts[i].roles[slot]) for slot in slots] for i, slots in enumerate(deleted)]
+        times = Counter(word for words in gone for word in words)
+        n_prompts = Counter(word for words in gone for word in set(words))
+        common = [(word, n) for word, n in times.most_common() if n_prompts[word] >= _FEWEST]
         return {
             "patients": [e.patient_id for e in prompts],
             "deltas": [round(float(delta), 6) for delta in outcomes.delta],
-            "deleted": [[word, role, n] for (word, role), n in counts.most_common(_N_WORDS)],
+            "deleted": [[word, role, n] for (word, role), n in common[:_N_WORDS]],
             **self.more(outcomes.texts.reply if outcomes.texts else ()),
         }
 
@@ -159,19 +177,29 @@ class RealGround(Ground):
         self._bench = Workbench(models, calls, self._folder)
         super().__init__(EpisodeSet.load(episodes), self._bench.encoder, split)
         self.n_edits, self.per_prompt = models.n_edits, models.n_samples
+        self._models = {name: value for name, value in plain(models).items() if name not in _WHERE}
         self._rewards = {"train": self._bench.reward(self.train), split: self._bench.reward(self.held_out)}
-        self._fresh = DeltaReward(
-            self.held_out, _Again(self._bench.llm), self._bench.scorer, self.per_prompt, calls.max_failures
-        )
+        self._max_failures = calls.max_failures
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The patients, and the models with their settings."""
+        return {**super().identity, **self._models}
 
     def reward(self, split: Split) -> Reward:
         """Judge training patients or those held out."""
         return self._rewards[split]
 
-    def rescore(self, indices: Sequence[int], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """Score edited prompts by replies that nobody has seen yet."""
-        outcomes = self._fresh(list(indices), Prompts(self.held_out, list(indices), kept))
-        return np.where(outcomes.failed, np.nan, outcomes.delta)
+    def fresh(self, purpose: str) -> Rescore:
+        """Score by samples that are this purpose's own, the same ones when it is taken up again."""
+        llm = _Again(self._bench.llm, purpose)
+        reward = DeltaReward(self.held_out, llm, self._bench.scorer, self.per_prompt, self._max_failures)
+
+        def rescore(indices: Sequence[int], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+            outcomes = reward(list(indices), Prompts(self.held_out, list(indices), kept))
+            return np.where(outcomes.failed, np.nan, outcomes.delta)
+
+        return rescore
 
     def close(self) -> None:
         """Write down what was spent."""
@@ -184,10 +212,11 @@ class RealGround(Ground):
 
 
 class _Again(LLM):
-    """Asks for other samples than everybody else: every request a new one."""
+    """Asks for samples that nobody else asks for, a new one whenever a request comes again."""
 
-    def __init__(self, llm: LLM) -> None:
+    def __init__(self, llm: LLM, purpose: str) -> None:
         self._llm = llm
+        self._first = 1_000_000 * (1 + int(hashlib.sha256(purpose.encode()).hexdigest()[:8], 16) % 1_000)
         self._asked: Counter[Request] = Counter()
 
     @property
@@ -198,7 +227,7 @@ class _Again(LLM):
         fresh = []
         for request in requests:
             self._asked[request] += 1
-            fresh.append(Request(request.prompt, request.sample + 1_000 * self._asked[request]))
+            fresh.append(Request(request.prompt, request.sample + self._first + 1_000 * self._asked[request]))
         yield from self._llm.replies(fresh)
 
 
@@ -218,3 +247,15 @@ def ground(
     if env == "lite":
         return LiteGround(split)
     return RealGround(split, episodes, run, models or ModelOptions(), calls or CallOptions())
+
+
+def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """See that results in a file are of the same ground.
+
+    Raises:
+        ValueError: They are of other patients or models.
+    """
+    other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if other:
+        told = ", ".join(f"{name} {before.get(name)!r} and not {now.get(name)!r}" for name in other)
+        raise ValueError(f"{file} has results with {told}: use the same, or another --out")

@@ -24,6 +24,9 @@ Baseline = Literal["leave-one-out", "critic", "none"]
 class ReinforceConfig:
     """How the policy learns.
 
+    A policy without a network learns by ``words`` alone: ``learning_rate``, ``entropy``, ``clip_norm``, ``epochs``,
+    ``clip_ratio`` and ``scale_advantages`` are the network's.
+
     Attributes:
         updates: Batches of episodes.
         patients: Patients in each update; None = all of them, as in the paper.
@@ -64,7 +67,8 @@ class ReinforceConfig:
         """
         if self.baseline not in get_args(Baseline):
             raise ValueError(f"baseline is {self.baseline!r}: use one of {get_args(Baseline)}")
-        if min(self.updates, self.patients or 1, self.rollouts, self.epochs) < 1:
+        patients = 1 if self.patients is None else self.patients
+        if min(self.updates, patients, self.rollouts, self.epochs) < 1:
             raise ValueError("updates, patients, rollouts and epochs must be 1 or more")
         if self.baseline == "leave-one-out" and self.rollouts < 2:
             raise ValueError("a leave-one-out baseline needs rollouts of 2 or more")
@@ -115,7 +119,7 @@ class Reinforce:
         self.critic: WordCritic | None = None
         if config.baseline == "critic":
             with torch.random.fork_rng():
-                torch.manual_seed(seed)
+                torch.manual_seed(2**31 + seed)  # not the policy's: it would begin with the policy's very weights
                 self.critic = WordCritic(policy, config.learning_rate, config.epochs)
         self.optimizer = torch.optim.Adam([{"params": self.network}], lr=config.learning_rate)
         self.patients_rng = np.random.default_rng(seed)

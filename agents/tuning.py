@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from agents.catalogue import BenchmarkEnv
-from agents.ground import ground
+from agents.ground import check_identity, ground
 from agents.run_folder import write_json
 from agents.settings import made, read_tuned
 from agents.spaces import SPACES, draw, first_of
@@ -49,7 +49,7 @@ class TuneConfig:
     trials: int = 20
     seeds: int = 2
     episodes: Path = Path("prepared")
-    out: Path = Path("benchmarks/results")
+    out: Path = Path("results")
     run: Path = Path("runs/tune")
     models: ModelOptions = field(default_factory=ModelOptions)
     calls: CallOptions = field(default_factory=CallOptions)
@@ -81,14 +81,16 @@ def tune(config: TuneConfig) -> Path:
         raise RuntimeError(f"pmlm tune needs Optuna ({error}): pip install 'pmlm-env[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     file = config.out / config.env / "tuned.json"
-    numbers = {"budget": config.budget, "trials": config.trials, "seeds": config.seeds}
+    numbers = {"budget": config.budget, "trials": config.trials, "seeds": config.seeds, "seed": config.seed}
+    place = ground(config.env, "validation", config.episodes, config.run, config.models, config.calls)
+    numbers.update(place.identity)
     found = _found(file, numbers)
     jobs = [name for name in dict.fromkeys(config.agents) if name not in found]
-    place = ground(config.env, "validation", config.episodes, config.run, config.models, config.calls)
 
     def objective(name: str, settings: Mapping[str, Any]) -> float:
         seeds = range(_FIRST_SEED, _FIRST_SEED + config.seeds)
-        return float(np.mean([place.delta(made(name, config.env, seed, settings), config.budget) for seed in seeds]))
+        agents = [made(name, config.env, seed, settings) for seed in seeds]
+        return float(np.mean([place.deltas(agent, config.budget).mean() for agent in agents]))
 
     with tqdm(total=len(jobs) * config.trials, unit="trial", dynamic_ncols=True) as bar:
         for name in jobs:
@@ -114,15 +116,13 @@ def tune(config: TuneConfig) -> Path:
     return file
 
 
-def _found(file: Path, numbers: Mapping[str, int]) -> dict[str, Any]:
+def _found(file: Path, numbers: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an earlier tuning found, by agent."""
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         return {}
     content = read_tuned(file)
-    if before := {key: content.get(key) for key in numbers if content.get(key) != numbers[key]}:
-        told = ", ".join(f"{key} {value}" for key, value in before.items())
-        raise ValueError(f"{file} was tuned with {told}: use the same, or another --out")
+    check_identity(file, {key: value for key, value in content.items() if key != "agents"}, numbers)
     return content["agents"]
 
 

@@ -4,11 +4,13 @@ One setting of an agent at a time is changed; each variant is fitted within the 
 patients and judged on validation patients, several seeds each. Test patients have no part in it.
 
 On PMLMLite-v0 by default, whose replies are exact; ``--noise`` adds normal noise to training rewards, for an LLM's
-replies jump when a word goes. With ``--env real`` on a prepared folder, with the LLM and BERTScore.
+replies jump when a word goes: one draw a prompt, as a kept reply is one. With ``--env real`` on a prepared folder, with
+the LLM and BERTScore.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,13 +23,14 @@ import tyro
 from tqdm import tqdm
 
 from agents.catalogue import BenchmarkEnv
-from agents.evaluation.bootstrap import paired_bootstrap
-from agents.ground import Ground, ground
+from agents.evaluation.aggregate import crossed_bootstrap
+from agents.ground import Ground, check_identity, ground
+from agents.run_folder import write_json
 from agents.settings import made
 from agents.workbench import CallOptions, ModelOptions
 from pmlm_env.reward import Outcomes, Reward
 
-#: Agent, and what is changed of it, by the variant's name.
+#: Agent, and what is changed of it, by the variant's name. Each is compared with the one whose name is its first word.
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "lexicon": ("lexicon", {}),
     "lexicon, step 1": ("lexicon", {"learner.words.step": 1.0}),
@@ -63,7 +66,7 @@ class Options:
     """What to run.
 
     Attributes:
-        json: Where to write the mean deltas.
+        json: Where each patient's deltas are kept; what is there is not run again.
         variants: Names; all by default. A name that ends in ``*`` stands for all that begin so.
         env: ``lite`` or ``real``.
         budget: Completions for each fit.
@@ -94,22 +97,27 @@ class NoisyReward:
 
     def __init__(self, reward: Reward, sd: float, seed: int) -> None:
         """Seed the noise."""
-        self._reward, self._sd, self._rng = reward, sd, np.random.default_rng(seed)
+        self._reward, self._sd, self._seed = reward, sd, seed
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
-        """Judge, and add noise to the refined prompts' scores."""
+        """Judge, and add noise to the refined prompts' scores: the same again where a prompt comes again."""
         outcomes = self._reward(indices, prompts)
-        return replace(outcomes, score=outcomes.score + self._sd * self._rng.standard_normal(len(outcomes.score)))
+        noise = [self._noise(index, prompt) for index, prompt in zip(indices, prompts, strict=True)]
+        return replace(outcomes, score=outcomes.score + self._sd * np.array(noise))
+
+    def _noise(self, index: int, prompt: str) -> float:
+        key = hashlib.sha256(json.dumps([self._seed, index, prompt]).encode()).digest()
+        return float(np.random.default_rng(int.from_bytes(key[:16], "big")).standard_normal())
 
 
-def delta(place: Ground, variant: str, options: Options, seed: int) -> float:
-    """Fit a variant and return its mean delta on validation patients."""
+def deltas(place: Ground, variant: str, options: Options, seed: int) -> list[float]:
+    """Fit a variant and return each validation patient's delta."""
     name, settings = VARIANTS[variant]
     agent = made(name, options.env, seed, settings)
     reward = place.reward("train")
     if options.noise:
         reward = NoisyReward(reward, options.noise, seed + 1_000)
-    return place.delta(agent, options.budget, reward)
+    return [round(float(delta), 6) for delta in place.deltas(agent, options.budget, reward)]
 
 
 def chosen(patterns: Sequence[str]) -> list[str]:
@@ -127,25 +135,54 @@ def chosen(patterns: Sequence[str]) -> list[str]:
     return names
 
 
+def kept(file: Path | None, about: Mapping[str, Any]) -> dict[str, list[list[float]]]:
+    """Return what a file has, by variant and seed.
+
+    Raises:
+        ValueError: It was made with other options.
+    """
+    if file is None or not file.is_file():
+        return {}
+    content = json.loads(file.read_text(encoding="utf-8"))
+    check_identity(file, content["about"], about)
+    return content["deltas"]
+
+
+def table(found: Mapping[str, list[list[float]]], n_seeds: int) -> str:
+    """Return a row a variant: its delta, and the difference to the one that it is a variant of, in points.
+
+    Intervals resample seeds and patients both.
+    """
+    rng = np.random.default_rng(0)
+    lines = ["| variant | delta, points | minus the default's |", "|---|---|---|"]
+    for name, runs in found.items():
+        base, own = name.split(",")[0].split(" and ")[0], np.array(runs[:n_seeds])
+        cells = [crossed_bootstrap(100 * own, rng)]
+        if base != name and len(found.get(base, [])) >= n_seeds:
+            cells.append(crossed_bootstrap(100 * (own - np.array(found[base][:n_seeds])), rng))
+        texts = [f"{cell.mean:+.2f} [{cell.low:+.2f}, {cell.high:+.2f}]" for cell in cells]
+        lines.append(f"| {name} | {' | '.join(texts)} |" + ("" if len(texts) == 2 else " |"))
+    return "\n".join(lines)
+
+
 def main(options: Options) -> None:
-    """Run all variants, print a table, write the mean deltas."""
+    """Run all variants and print a table."""
     torch.set_num_threads(options.threads)
     place = ground(options.env, "validation", options.episodes, options.run, options.models, options.calls)
-    kept = json.loads(options.json.read_text()) if options.json and options.json.is_file() else {}
-    found: dict[str, list[float]] = kept.get("deltas", {})
+    about = {"env": options.env, "budget": options.budget, "noise": options.noise, **place.identity}
+    found = kept(options.json, about)
     names = chosen(options.variants)
-    for seed in tqdm(range(options.seeds), unit="seed"):
-        for name in names:
-            if len(found.setdefault(name, [])) <= seed:
-                found[name].append(round(delta(place, name, options, seed), 5))
-                place.close()
-        if options.json:
-            about = {"env": options.env, "budget": options.budget, "noise": options.noise}
-            options.json.write_text(json.dumps({**about, "deltas": found}, indent=1) + "\n")
-    print(f"| variant | mean delta, {options.seeds} seeds | 95 % |\n|---|---|---|")
-    for name in names:
-        mean = paired_bootstrap(np.array(found[name]), np.random.default_rng(0))
-        print(f"| {name} | {100 * mean.mean:+.2f} | [{100 * mean.low:+.2f}, {100 * mean.high:+.2f}] |")
+    with tqdm(total=options.seeds * len(names), unit="fit") as bar:
+        for seed in range(options.seeds):
+            for name in names:
+                if len(found.setdefault(name, [])) <= seed:
+                    found[name].append(deltas(place, name, options, seed))
+                    place.close()
+                    if options.json:
+                        write_json(options.json, {"about": about, "deltas": found})
+                bar.update()
+    print(f"{options.seeds} seeds, {len(place.held_out)} validation patients")
+    print(table({name: found[name] for name in names}, options.seeds))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ class ReportConfig:
         seed: Draws the bootstraps' resamples.
     """
 
-    results: tyro.conf.Positional[Path] = Path("benchmarks/results")
+    results: tyro.conf.Positional[Path] = Path("results")
     out: Path | None = None
     default: str = "lexicon"
     seed: int = 0
@@ -42,7 +42,7 @@ def report(config: ReportConfig) -> str:
     out = config.results if config.out is None else config.out
     out.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(config.seed)
-    parts = ["# Benchmark of the agents", _HOW.format(default=config.default)]
+    parts = ["# Benchmark of the agents", _HOW.format(default=config.default, fewest=tables.FEWEST_SEEDS)]
     for env in sorted({run.env for run in runs}):
         parts += _env([run for run in runs if run.env == env], env, config.default, out, rng)
     text = "\n\n".join(part for part in parts if part) + "\n"
@@ -53,9 +53,10 @@ def report(config: ReportConfig) -> str:
 
 _HOW = """Deltas are changes of F1 from the initial to the refined prompt on test patients, in points (hundredths),
 with 95 % intervals that resample seeds and patients both (pigeonhole bootstrap, Owen 2007). ▲ and ▼: the difference to
-{default} on the same seeds and patients has an interval wholly above or below zero; nothing is corrected for the
-number of comparisons. With few seeds the intervals know little of how seeds differ. Inductive agents never read a test
-patient's reference; oracles search each test patient *with* it, and are no more than an upper bound."""
+{default} on the same seeds and patients, {fewest} seeds or more, has an interval wholly above or below zero; nothing is
+corrected for the number of comparisons. With few seeds the intervals know little of how seeds differ: of three, too
+little. Inductive agents never read a test patient's reference; oracles search each test patient *with* it, and are no
+more than an upper bound."""
 
 
 def _env(runs: list[Run], env: str, default: str, out: Path, rng: np.random.Generator) -> list[str]:
@@ -68,7 +69,7 @@ def _env(runs: list[Run], env: str, default: str, out: Path, rng: np.random.Gene
         parts += _pictures(inductive, cells, env, default, out, rng)
         parts += _titled("Other metrics, in %, each agent at its largest budget:", tables.metrics_table(inductive))
         parts += _titled(
-            f"Words that {default} deletes most often, with the number of prompts over all seeds:",
+            f"Words that {default} deletes most often, of each run's twenty commonest, with how many times in all:",
             tables.deleted_table(inductive.last(default)),
         )
     if oracle.agents:

@@ -35,8 +35,10 @@ class Run:
         history: Of each batch on training patients: calls after it, episodes, mean delta.
         claimed: The mean delta that an oracle's own search saw, before finalists were scored afresh.
         metrics: Means over test patients, 0 to 1.
-        deleted: Words most often deleted: word, role, number of prompts.
+        deleted: Words most often deleted: word, role, how many times.
         versions: The machine and what was installed.
+        ground: The episodes, and the models with their settings.
+        seeded: Whether another seed may give another result.
     """
 
     env: str
@@ -52,6 +54,8 @@ class Run:
     metrics: dict[str, float]
     deleted: tuple[tuple[str, str, int], ...]
     versions: dict[str, str]
+    ground: dict[str, Any]
+    seeded: bool
 
     @property
     def score(self) -> float:
@@ -100,13 +104,16 @@ class Runs:
 def read_runs(folder: Path) -> list[Run]:
     """Read every ``runs.jsonl`` in a folder and below.
 
-    Of two lines with the same env, track, agent, budget and seed the later one counts. The last line of a file may be
-    cut short, as a run in progress leaves it; it is left out with a warning.
+    Of two lines of a file with the same env, track, agent, budget and seed the later one counts. The last line of a
+    file may be cut short, as a run in progress leaves it; it is left out with a warning.
 
     Raises:
-        ValueError: There is no run, or a line is not as it should be.
+        ValueError: There is no run, a line is not as it should be, or files do not belong together: two have the same
+            run, or other patients or models in the same env.
     """
     found: dict[tuple[Any, ...], Run] = {}
+    files: dict[tuple[Any, ...], Path] = {}
+    grounds: dict[str, tuple[Any, Path]] = {}
     for path in sorted(folder.rglob("runs.jsonl")):
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         for number, line in enumerate(lines, start=1):
@@ -121,7 +128,14 @@ def read_runs(folder: Path) -> list[Run]:
                 raise ValueError(f"{path}, line {number}: {error}: correct or remove the line") from None
             except ValueError as error:
                 raise ValueError(f"{path}, line {number}: {error}: correct or remove the line") from None
-            found[run.env, run.track, run.agent, run.budget, run.seed] = run
+            key = (run.env, run.track, run.agent, run.budget, run.seed)
+            if files.setdefault(key, path) != path:
+                told = f"{run.agent} with {run.budget} calls and seed {run.seed}"
+                raise ValueError(f"{files[key]} and {path} both have {told}: make a report of each folder")
+            ground, where = grounds.setdefault(run.env, (run.ground, path))
+            if run.ground != ground:
+                raise ValueError(f"{path}, line {number} has other episodes or models than {where}: report them apart")
+            found[key] = run
     if not found:
         raise ValueError(f"{folder} holds no runs: give the folder that the benchmark wrote runs.jsonl into")
     return list(found.values())
@@ -169,10 +183,10 @@ def _run(line: dict[str, Any]) -> Run:
         raise ValueError("metrics should be an object of finite numbers")
     deleted = line.get("deleted") or []
     if not isinstance(deleted, list) or not all(_is_row(row, 3) and _is_number(row[2]) for row in deleted):
-        raise ValueError("deleted should be a list of [word, role, prompts]")
-    versions = line.get("versions") or {}
-    if not isinstance(versions, dict):
-        raise ValueError("versions should be an object")
+        raise ValueError("deleted should be a list of [word, role, times]")
+    versions, ground = line.get("versions") or {}, line.get("ground") or {}
+    if not isinstance(versions, dict) or not isinstance(ground, dict):
+        raise ValueError("versions and ground should be objects")
     return Run(
         env=env,
         track=track,  # type: ignore[arg-type]
@@ -185,8 +199,10 @@ def _run(line: dict[str, Any]) -> Run:
         history=tuple((float(calls), float(episodes), float(delta)) for calls, episodes, delta in history),
         claimed=claimed,
         metrics={name: float(value) for name, value in metrics.items() if value is not None},
-        deleted=tuple((str(word), str(role), int(prompts)) for word, role, prompts in deleted),
+        deleted=tuple((str(word), str(role), int(times)) for word, role, times in deleted),
         versions={name: str(version) for name, version in versions.items()},
+        ground=ground,
+        seeded=line.get("seeded", True) is not False,
     )
 
 

@@ -19,6 +19,7 @@ class Cell:
     Attributes:
         delta: Mean over seeds and test patients, with its crossed interval.
         over_default: Its difference to the default agent, paired by seed and patient; None where there is none.
+        n_paired: The seeds that both have.
         seeds: The seeds, sorted.
         n_patients: Test patients that all seeds have.
         calls: Mean number of completions spent.
@@ -27,6 +28,7 @@ class Cell:
 
     delta: Interval
     over_default: Interval | None
+    n_paired: int
     seeds: tuple[int, ...]
     n_patients: int
     calls: float
@@ -63,6 +65,7 @@ def summarise(runs: Runs, default: str | None, rng: np.random.Generator) -> Cell
             cells[agent, budget] = Cell(
                 delta=shown[own],
                 over_default=None if difference is None else crossed_bootstrap(difference, rng),
+                n_paired=0 if difference is None else len(difference),
                 seeds=tuple(sorted(by_seed)),
                 n_patients=deltas.shape[1],
                 calls=float(np.mean([run.calls for run in by_seed.values()])),
@@ -93,7 +96,7 @@ def aligned(runs: dict[int, Run], others: dict[int, Run] | None = None) -> npt.N
 def paired_difference(ours: dict[int, Run], theirs: dict[int, Run]) -> npt.NDArray[np.float64] | None:
     """Return the differences of two agents, paired by seed and patient, shape (seeds, patients).
 
-    The single run of an agent that learns nothing goes with every seed.
+    The single run of an agent that is the same with every seed goes with all of them.
 
     Returns:
         None if they have no seed in common.
@@ -110,6 +113,6 @@ def paired_difference(ours: dict[int, Run], theirs: dict[int, Run]) -> npt.NDArr
 
 
 def _spread(runs: dict[int, Run], others: dict[int, Run]) -> dict[int, Run]:
-    """Give the single run of an agent that learns nothing the other agent's seeds."""
+    """Give the single run of an agent that is the same with every seed the other agent's seeds."""
     only = next(iter(runs.values())) if len(runs) == 1 else None
-    return dict.fromkeys(others, only) if only is not None and only.budget == 0 and others else runs
+    return dict.fromkeys(others, only) if only is not None and not only.seeded and others else runs

@@ -21,6 +21,9 @@ METRICS = {
     "bertscore_f1": "BERTScore F1",
 }
 
+#: With fewer seeds in common nothing is said of two agents: the interval then knows next to nothing of seeds.
+FEWEST_SEEDS = 3
+
 #: Most words shown a role.
 _WORDS = 10
 
@@ -41,7 +44,7 @@ def main_table(runs: Runs, cells: Cells, default: str) -> str:
                 continue
             cell = own[budget]
             text = in_points(cell.delta)
-            row.append((f"**{text}**" if cell.delta.mean == best[budget] else text) + _mark(cell.over_default))
+            row.append((f"**{text}**" if cell.delta.mean == best[budget] else text) + _mark(cell))
         row.append(_over_default(own, runs.budgets[-1]))
         learns = runs.learns(agent)
         row.append(_each([str(len(cell.seeds)) for cell in own.values()]))
@@ -94,16 +97,16 @@ def metrics_table(runs: Runs) -> str:
 
 
 def deleted_table(runs: dict[int, Run]) -> str:
-    """Return the words most often deleted by role, with numbers of prompts summed over seeds; "" if none is told."""
+    """Return the words most often deleted by role, with how many times over all seeds; "" if none is told."""
     counts: dict[str, Counter[str]] = {}
     for run in runs.values():
-        for word, role, prompts in run.deleted:
-            counts.setdefault(role, Counter())[word] += prompts
+        for word, role, times in run.deleted:
+            counts.setdefault(role, Counter())[word] += times
     rows = []
     for role, words in sorted(counts.items(), key=lambda item: (-item[1].total(), item[0])):
         top = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:_WORDS]
         rows.append([role, ", ".join(f"{_code(word)} {n}" for word, n in top)])
-    return table(["role", "words and prompts"], rows) if rows else ""
+    return table(["role", "words and times"], rows) if rows else ""
 
 
 def versions_lines(runs: Iterable[Run]) -> str:
@@ -140,9 +143,9 @@ def in_points(interval: Interval) -> str:
     return f"{points(interval.mean)} [{points(interval.low)}, {points(interval.high)}]"
 
 
-def _mark(difference: Interval | None) -> str:
+def _mark(cell: Cell) -> str:
     """Return ▲ where the agent is shown to be above the default one, ▼ where below."""
-    return {"better": " ▲", "worse": " ▼"}.get(_verdict(difference), "") if difference is not None else ""
+    return {"better": " ▲", "worse": " ▼"}.get(_verdict(cell), "")
 
 
 def _over_default(own: dict[int, Cell], largest: int) -> str:
@@ -150,11 +153,16 @@ def _over_default(own: dict[int, Cell], largest: int) -> str:
     for budget, cell in reversed(own.items()):
         if cell.over_default is not None:
             where = "" if budget == largest else f" at {_budget(budget)}"
-            return f"{in_points(cell.over_default)}, {_verdict(cell.over_default)}{where}"
+            return f"{in_points(cell.over_default)}, {_verdict(cell)}{where}"
     return "-"
 
 
-def _verdict(difference: Interval) -> str:
+def _verdict(cell: Cell) -> str:
+    difference = cell.over_default
+    if difference is None:
+        return ""
+    if cell.n_paired < FEWEST_SEEDS:
+        return f"{cell.n_paired} seeds in common"
     return "better" if difference.low > 0 else "worse" if difference.high < 0 else "not shown"
 
 

@@ -9,6 +9,7 @@ import pytest
 from agents.arena import MeteredReward
 from agents.benchmark import BenchmarkConfig, benchmark
 from agents.catalogue import AGENTS, DEFAULT, UNSEEDED, UNTRAINED
+from agents.ground import ground
 from agents.report.report import ReportConfig, report
 from pmlm_env.lite import LiteReward, lite_episodes
 from pmlm_env.llm import BudgetExceededError
@@ -53,6 +54,25 @@ def test_what_is_there_is_not_run_again_and_a_cut_line_is(tmp_path: Path) -> Non
     benchmark(config)
     again = [{k: v for k, v in x.items() if k != "seconds"} for x in _lines(tmp_path)]
     assert again == [{k: v for k, v in json.loads(x).items() if k != "seconds"} for x in whole.splitlines()]
+
+
+def test_runs_on_other_patients_do_not_go_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark(BenchmarkConfig(agents=("keep-all",), seeds=1, out=tmp_path))
+    monkeypatch.setattr("agents.ground.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    with pytest.raises(
+        ValueError, match=r"runs.jsonl has results with episodes '\w{16}' and not '\w{16}': use the same"
+    ):
+        benchmark(BenchmarkConfig(agents=("random-n",), seeds=1, out=tmp_path))
+    assert [line["agent"] for line in _lines(tmp_path)] == ["keep-all"]
+
+
+def test_words_deleted_from_fewer_than_three_prompts_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.ground.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    place = ground("lite", "test")
+    first = [[place.held_out[i].words.index(word)] for i, word in enumerate(["pregnant", "pregnant", "woman", "woman"])]
+    assert place._judged(first)["deleted"] == []
+    first[0] = first[0] + [place.held_out[0].words.index("woman")]
+    assert place._judged(first)["deleted"] == [["woman", "background", 3]]
 
 
 @pytest.mark.parametrize("wrong", [{"agents": ("lexikon",)}, {"oracles": ("best",)}, {"seeds": 0}, {"budget": (0,)}])

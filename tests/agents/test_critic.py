@@ -48,15 +48,19 @@ def test_it_learns_what_a_marked_word_is_worth_to_a_random_policy() -> None:
     assert float(said[marked].mean() - said[~marked].mean()) == pytest.approx(0.1 + 0.4 / 11 - 0.6 / 11, rel=0.3)
 
 
-def test_rows_that_rest_or_failed_teach_nothing() -> None:
+@pytest.mark.parametrize("failed", [False, True], ids=["rests", "failed"])
+def test_a_row_that_rests_or_failed_teaches_nothing(failed: bool) -> None:
     policy = _policy()
     rollout = _played(policy)
+    others = torch.arange(16) != 1
+    valid = rollout.valid & others if failed else rollout.valid
     losses = []
     for rewards in (rollout.rewards, rollout.rewards + torch.tensor([0.0, 50.0] + [0.0] * 14)):
         critic = WordCritic(policy, 1e-2, 1)
         critic.network.load_state_dict(policy.state_dict())
-        steps = [Step(s.observation, s.slots, s.log_probs, s.live & (torch.arange(16) != 1)) for s in rollout.steps[:1]]
-        losses.append(critic.learn(Rollout(rewards, rollout.valid, [], [*steps], 0)))
+        step = rollout.steps[0]
+        step = Step(step.observation, step.slots, step.log_probs, step.live if failed else step.live & others)
+        losses.append(critic.learn(Rollout(rewards, valid, [], [step], 0)))
     assert losses[0] == losses[1]
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,13 @@ _SMALL: dict[str, Any] = {"agents": ("surrogate", "random-p"), "budget": 700, "t
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The settings of every fit that a tuning asks for."""
     seen: list[Any] = []
-    delta = Ground.delta
+    deltas = Ground.deltas
 
-    def spy(self: Ground, agent: Any, budget: int) -> float:
+    def spy(self: Ground, agent: Any, budget: int) -> np.ndarray:
         seen.append(agent.config)
-        return delta(self, agent, budget)
+        return deltas(self, agent, budget)
 
-    monkeypatch.setattr(Ground, "delta", spy)
+    monkeypatch.setattr(Ground, "deltas", spy)
     return seen
 
 
@@ -115,7 +116,7 @@ def test_without_validation_patients_the_last_quarter_of_the_training_patients_s
     place = ground("lite", "validation")
     assert [episode.patient_id for episode in place.train] == [f"train-{i}" for i in range(6)]
     assert [episode.patient_id for episode in place.held_out] == ["train-6", "train-7"]
-    assert -1 < place.delta(AGENTS["random-n"]("lite", 0), 1) < 1
+    assert place.deltas(AGENTS["random-n"]("lite", 0), 1).shape == (2,)
 
 
 def test_what_was_tuned_is_not_tuned_again(tmp_path: Path, fits: list[Any]) -> None:
@@ -129,7 +130,7 @@ def test_what_was_tuned_is_not_tuned_again(tmp_path: Path, fits: list[Any]) -> N
     fits.clear()
     tune(TuneConfig(**_SMALL, out=tmp_path))
     assert (fits, file.read_text()) == ([], text)
-    with pytest.raises(ValueError, match=r"was tuned with trials 3: use the same, or another --out"):
+    with pytest.raises(ValueError, match=r"has results with trials 3 and not 4: use the same, or another --out"):
         tune(TuneConfig(**{**_SMALL, "trials": 4}, out=tmp_path))
 
 
@@ -154,8 +155,10 @@ def test_a_benchmark_takes_the_tuned_settings_and_the_defaults_of_all_others(tmp
     assert lines["random-n"]["config"] == {}
     benchmark(config)  # which goes on
     _write(tmp_path, {"surrogate": {"penalty": 7.0}})
-    with pytest.raises(ValueError, match=r"has runs of surrogate with other settings than .*tuned.json: choose"):
+    with pytest.raises(ValueError, match=r"has runs of surrogate with other settings than those of now: choose"):
         benchmark(config)
+    with pytest.raises(ValueError, match=r"has runs of surrogate with other settings"):
+        benchmark(replace(config, tuned=None, seeds=2))
 
 
 def test_without_optuna_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def line(agent: str, budget: int, seed: int = 0, mean: float = 0.01, env: str = 
 
 
 def benchmark() -> list[dict[str, Any]]:
-    lines = [line("keep_all", 0, mean=0.0)]
+    lines = [line("keep-all", 0, mean=0.0, seeded=False)]
     for seed in range(3):
         metrics = {"rougeL": 0.25, "diagnosis_named": 0.4 + 0.1 * seed, "wrong_diagnosis_named": 0.2}
         deleted = [["sentence,", "instruction", 96], ["a|b", "peer", 5 + seed]]
@@ -89,7 +89,7 @@ def test_the_table_has_means_in_points_at_each_budget(text: str) -> None:
 
 def test_the_largest_budget_sorts_and_the_best_is_bold(text: str) -> None:
     rows = [line.split(" | ")[0].strip("|* ") for line in text.split("### Oracle")[0].splitlines() if line[:2] == "| "]
-    assert rows[:6] == ["agent", "---", "surrogate", "lexicon", "rloo", "keep_all"]
+    assert rows[:6] == ["agent", "---", "surrogate", "lexicon", "rloo", "keep-all"]
     assert row(text, "surrogate")[2].startswith("**+5.10 [")
     assert "**" not in row(text, "lexicon")[2]
 
@@ -105,15 +105,39 @@ def test_patients_are_paired_by_name_in_whatever_order(tmp_path: Path) -> None:
     ours, theirs = line("lexicon", 100, mean=0.01), line("rloo", 100, mean=0.03)
     for key in ("patients", "deltas"):
         theirs[key] = theirs[key][::-1]
-    assert row(report(ReportConfig(write(tmp_path, [ours, theirs]))), "rloo")[2] == "+2.00 [+2.00, +2.00], better"
+    assert (
+        row(report(ReportConfig(write(tmp_path, [ours, theirs]))), "rloo")[2]
+        == "+2.00 [+2.00, +2.00], 1 seeds in common"
+    )
 
 
 def test_an_agent_that_learns_nothing_stands_at_every_budget(text: str) -> None:
-    first, last, difference, seeds, calls = row(text, "keep_all")[1:]
+    first, last, difference, seeds, calls = row(text, "keep-all")[1:]
     assert first == last.replace("**", "")
     assert first.startswith("+0.00 [")
     assert difference.startswith("-4.10 [")  # its one run goes with all three seeds
     assert (seeds, calls) == ("1", "none to learn")
+
+
+def test_of_two_seeds_in_common_no_verdict_is_given(tmp_path: Path) -> None:
+    lines = [line("lexicon", 100, seed) for seed in (0, 1)] + [line("rloo", 100, seed, 0.05) for seed in (0, 1, 2)]
+    cells = row(report(ReportConfig(write(tmp_path, lines))), "rloo")
+    assert (cells[2], "▲" in cells[1]) == ("+4.00 [+4.00, +4.00], 2 seeds in common", False)
+
+
+def test_one_run_of_an_agent_that_draws_does_not_stand_for_all_seeds(tmp_path: Path) -> None:
+    lines = [line("lexicon", 100, seed) for seed in range(3)] + [line("random-n", 0, mean=-0.04)]
+    assert row(report(ReportConfig(write(tmp_path, lines))), "random-n")[2].endswith("1 seeds in common")
+
+
+def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a", [line("rloo", 100)])
+    write(tmp_path / "b", [line("rloo", 100, mean=0.05)])
+    with pytest.raises(ValueError, match=r"both have rloo with 100 calls and seed 0: make a report of each folder"):
+        read_runs(tmp_path)
+    write(tmp_path / "b", [line("dqn", 100, ground={"episodes": "feed"})])
+    with pytest.raises(ValueError, match=r"line 1 has other episodes or models than .*a/lite/runs.jsonl: report them"):
+        read_runs(tmp_path)
 
 
 def test_seeds_and_calls_are_told(text: str) -> None:
@@ -178,7 +202,7 @@ def test_a_folder_without_the_default_agent_has_no_comparison(tmp_path: Path) ->
     assert "improvement" not in text
 
 
-@pytest.mark.parametrize("keep", ["keep_all", "best_of_n"])
+@pytest.mark.parametrize("keep", ["keep-all", "best_of_n"])
 def test_a_single_line_is_enough(tmp_path: Path, keep: str) -> None:
     lines = [line for line in benchmark() if line["agent"] == keep][:1]
     assert keep in report(ReportConfig(write(tmp_path, lines)))
