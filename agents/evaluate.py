@@ -39,25 +39,25 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
     """Evaluate on the models and prompts of the run itself, print the table and write ``evaluation.json``.
 
     Raises:
-        ValueError: The folder holds no run.
+        ValueError: The folder holds no run, or no checkpoint.
     """
     if not config.run.is_dir():
         raise ValueError(f"{config.run} holds no run: train first with `pmlm train --run {config.run}`")
     run = RunFolder(config.run)
-    trained = run.settings()
+    trained, updates = run.settings(), run.updates()
     episodes = EpisodeSet.load(trained["episodes"]).of(config.split)
     if bench is None:
         try:
             bench = Workbench(ModelOptions(**trained["models"]), config.calls.over(trained["calls"]), run)
         except (KeyError, TypeError):
             raise ValueError(f"{config.run} was made by another version of pmlm-env: train anew") from None
-    policy = WordPolicy.from_pretrained(run.checkpoint, bench.encoder.device)
+    policy = WordPolicy.from_pretrained(run.whole_checkpoint(), bench.encoder.device)
     try:
         with tqdm(total=2 * len(episodes), desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:
             evaluation = evaluate_arms(bench, episodes, policy, config.seed, bar.update)
     finally:
         run.write_spent(bench.spent())
-    write_json(run.evaluation, {"split": config.split, **evaluation})
+    write_json(run.evaluation, {"split": config.split, "updates": updates, **evaluation})
     print(table(evaluation))
     if config.cases:
         print("\n" + worst_cases(evaluation, config.cases))

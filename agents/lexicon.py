@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -9,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.episodes import Episode, EpisodeSet
+
+logger = logging.getLogger(__name__)
 
 #: How a word is known: its role and text; its role and letters, without case and punctuation; its role.
 N_FORMS = 3
@@ -36,9 +39,15 @@ class Lexicon:
 
     @classmethod
     def of(cls, episodes: EpisodeSet, at_least: int = 3) -> Lexicon:
-        """Make one of the forms that ``at_least`` prompts have."""
+        """Make one of the forms that ``at_least`` prompts have; of fewer prompts than that it knows no word."""
+        if len(episodes) < at_least:
+            logger.warning(
+                "A lexicon of %d training patients knows no word, and nothing can be learnt with it: take %d or more",
+                len(episodes),
+                at_least,
+            )
         counts = Counter(form for e in episodes for form in {f for forms in _forms(e) for f in forms})
-        return cls(form for form, n in sorted(counts.items()) if n >= min(at_least, len(episodes)))
+        return cls(form for form, n in sorted(counts.items()) if n >= at_least)
 
     def ids(self, episodes: EpisodeSet, width: int) -> npt.NDArray[np.int64]:
         """Return the numbers of every word of every prompt, int (N, width, N_FORMS); 0 where there is none."""

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -161,7 +162,7 @@ class WordPolicy(nn.Module):
             revision: The repository's branch, tag or commit.
 
         Raises:
-            ValueError: A file is missing.
+            ValueError: A file is missing, damaged or of another version.
             ModelError: There is no such folder.
             OSError: The hub does not answer, or has no such repository.
         """
@@ -172,11 +173,18 @@ class WordPolicy(nn.Module):
         for path in (described, weights):
             if not path.is_file():
                 raise ValueError(f"{path} is missing: {source} is not a policy")
-        settings = json.loads(described.read_text(encoding="utf-8"))
-        forms = settings.pop("lexicon", None)
+        try:
+            settings = json.loads(described.read_text(encoding="utf-8"))
+            forms = settings.pop("lexicon", None)
+        except (ValueError, TypeError, AttributeError):
+            raise ValueError(f"{described} is damaged: copy it again, or train anew") from None
         try:
             policy = cls(PolicyConfig(**settings), None if forms is None else Lexicon(map(tuple, forms)))
             policy.load_state_dict(load_file(weights))
+        except SafetensorError:
+            raise ValueError(f"{weights} is damaged: copy it again, or train anew") from None
+        except ValueError as error:
+            raise ValueError(f"{described}: {error}") from None
         except (TypeError, RuntimeError):
             raise ValueError(f"{source} was made by another version of pmlm-env: train anew") from None
         return policy.to(device).eval()

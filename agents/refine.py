@@ -108,8 +108,10 @@ def refine(config: RefineConfig) -> list[Refinement]:
     """Refine, and print or write.
 
     Raises:
-        ValueError: There is no such policy or patient.
+        ValueError: There is no such policy or patient, or ``out`` is a folder.
     """
+    if config.out is not None and config.out.is_dir():
+        raise ValueError(f"{config.out} is a folder: name the file to write")
     episodes = EpisodeSet.load(config.episodes).of(config.split)
     if config.patient is not None:
         hers = [episode for episode in episodes if episode.patient_id == config.patient]
@@ -118,7 +120,10 @@ def refine(config: RefineConfig) -> list[Refinement]:
                 f"{config.episodes} has no {config.split} patient {config.patient}: see its episodes.jsonl"
             )
         episodes = EpisodeSet(hers)
-    refined = Refiner.from_pretrained(config.model, config.device).refine_all(episodes)
+    refiner = Refiner.from_pretrained(config.model, config.device)
+    if config.out is not None:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+    refined = refiner.refine_all(episodes)
     if config.out is None:
         print("\n".join(each.prompt for each in refined))
         return refined

@@ -81,7 +81,36 @@ class RunFolder:
         path = self.path / "config.json"
         if not path.is_file():
             raise ValueError(f"{self.path} holds no run: train first with `pmlm train --run {self.path}`")
-        return json.loads(path.read_text(encoding="utf-8"))["settings"]
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["settings"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} is not that of a run, or damaged: train anew with another --run") from None
+
+    def whole_checkpoint(self) -> Path:
+        """Return where the checkpoint is, and put it there if training stopped between the two renames.
+
+        Raises:
+            ValueError: There is none; a policy's name that is no folder would be looked up on the hub.
+        """
+        old = self.checkpoint.with_name("checkpoint.old")
+        if not self.checkpoint.exists() and old.exists():
+            os.replace(old, self.checkpoint)
+        if not self.checkpoint.is_dir():
+            self.settings()  # says so where there is no run at all
+            raise ValueError(f"{self.path} holds no checkpoint: train first (pmlm train --run {self.path} --resume)")
+        return self.checkpoint
+
+    def updates(self) -> int:
+        """Return how many updates the checkpoint has seen.
+
+        Raises:
+            ValueError: There is no checkpoint, or it is damaged.
+        """
+        path = self.whole_checkpoint() / "trainer.json"
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["progress"]["updates"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            raise ValueError(f"{path} is missing or damaged: train anew with another --run") from None
 
     def start(self, config: Any, llm_identity: str, *, resume: bool) -> None:
         """Write ``config.json``; on resuming check that it is the same run, and note what may have changed.

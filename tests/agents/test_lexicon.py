@@ -8,8 +8,10 @@ import torch
 
 from agents.lexicon import N_FORMS, Lexicon
 from agents.policy import MaskedSparsemax, PolicyConfig, WordPolicy
+from agents.policy_gradient import PolicyGradient, PolicyGradientConfig
 from agents.rollout import play
-from tests.arenas import make_arena
+from agents.surrogate import Surrogate
+from tests.arenas import N_EDITS, make_arena
 from tests.standins import HashEncoder, make_episodes
 
 
@@ -35,6 +37,27 @@ def test_words_of_too_few_prompts_have_no_number_but_their_roles() -> None:
     assert all(all(form in prompt for prompt in prompts) for form in texts)
     assert {(role, "") for role in ("background", "self", "peer", "instruction")} <= set(lexicon.forms)
     assert not {word for _, word in lexicon.forms} & (set(rare) - {w for e in episodes for w in e.words})
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_of_one_or_two_patients_no_word_is_kept_and_it_is_said(n: int, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "agents"):
+        assert Lexicon.of(make_episodes(n)).forms == ()
+    assert [record.getMessage().split(" knows")[0] for record in caplog.records] == [
+        f"A lexicon of {n} training patients"
+    ]
+    assert Lexicon.of(make_episodes(3)).forms
+
+
+def test_agents_that_know_no_word_can_still_be_fitted_and_refine(tmp_path: Path) -> None:
+    surrogate, gradient = Surrogate(), PolicyGradient(PolicyGradientConfig())
+    for agent in (surrogate, gradient):
+        agent.fit(make_arena(limit=400, n=2))
+        assert [len(slots) for slots in agent.refine(make_arena(n=6, judged=False))] == [N_EDITS] * 6
+    assert not surrogate.coefficients().any()
+    assert not gradient.policy.table.weight.any()
+    gradient.save(tmp_path)
+    assert len(WordPolicy.from_pretrained(tmp_path).lexicon) == 1
 
 
 def test_numbers_are_those_of_the_episodes_asked_about_and_of_the_width() -> None:

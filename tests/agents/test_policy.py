@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -110,4 +111,21 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"config.json is missing"):
+        WordPolicy.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "7", "{", "", "\udcff", '{"embedding_size": 16, "distribution": "cubic"}'])
+def test_damaged_settings_are_one_line_that_names_the_file(tmp_path: Path, content: str) -> None:
+    _policy().save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(tmp_path))}/config\.json[^\n]*$"):
+        WordPolicy.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("left", [0, 4, 100, -1])
+def test_truncated_weights_are_one_line_that_names_the_file(tmp_path: Path, left: int) -> None:
+    _policy().save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:left])
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(weights))} is damaged[^\n]*$"):
         WordPolicy.from_pretrained(tmp_path)

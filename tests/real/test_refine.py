@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ import agents.publish
 from agents.cli import main
 from agents.policy import WordPolicy
 from agents.refine import Refiner
+from agents.run_folder import RunFolder
 from pmlm_env import EpisodeSet
 from tests.standins import make_episodes
 
@@ -30,6 +32,20 @@ def _pmlm(command: str, *arguments: object) -> int:
     with pytest.raises(SystemExit) as stop:
         main(command, [str(argument) for argument in arguments])
     return int(stop.value.code or 0)
+
+
+def _one_line(capsys: pytest.CaptureFixture[str]) -> str:
+    error = capsys.readouterr().err.strip()
+    assert len(error.splitlines()) == 1
+    return error
+
+
+def _copy_of(run: Path, target: Path) -> RunFolder:
+    return RunFolder(shutil.copytree(run, target))
+
+
+def _change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +96,19 @@ def test_one_patients_prompt_is_printed(work: Path, capsys: pytest.CaptureFixtur
     assert "nobody" in capsys.readouterr().err
 
 
+def test_the_folder_of_the_refined_prompts_is_made_and_a_folder_in_their_place_is_found_first(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model", work / "lexicon" / "checkpoint", "--episodes", work / "prepared"]
+    out = tmp_path / "no" / "such" / "x.jsonl"
+    assert _pmlm("refine", *options, "--out", out) == 0
+    assert len(out.read_text().splitlines()) == len(EpisodeSet.load(work / "prepared").of("test"))
+    monkeypatch.delattr(Refiner, "refine_all")  # from here on nothing may be refined
+    capsys.readouterr()
+    assert _pmlm("refine", *options, "--out", tmp_path) == 2
+    assert _one_line(capsys) == f"pmlm refine: {tmp_path} is a folder: name the file to write"
+
+
 def test_a_vector_of_another_length_is_refused(work: Path) -> None:
     episode = make_episodes(1)[0]
     refiner = Refiner.from_pretrained(work / "both" / "checkpoint")
@@ -106,12 +135,129 @@ def test_the_card_tells_of_the_run_and_of_no_patient(work: Path) -> None:
     assert (head["license"], head["library_name"]) == ("apache-2.0", "pmlm-env")
     evaluation = json.loads((work / "lexicon" / "evaluation.json").read_text())
     assert f"{100 * evaluation['summary']['delta']['policy']['mean']:+6.2f}" in card
-    assert "`responder:v1`" in card
+    assert "trained for the replies of | `responder` |" in card
     for patient in evaluation["patients"]:
         assert patient["patient_id"] not in card
         assert patient["reference"][:40] not in card
     assert _pmlm("publish", "--run", work / "both", "--out", out) == 0
     assert "not evaluated" in (out / "README.md").read_text()
+
+
+def test_a_run_folder_or_any_other_folder_with_files_is_not_published_over(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _copy_of(work / "both", tmp_path / "run").path
+    mine, file = tmp_path / "mine", tmp_path / "file"
+    mine.mkdir()
+    (mine / "README.md").write_text("My own")
+    file.write_text("My own")
+    policy = tmp_path / "policy"  # by save_pretrained, with a card by hand
+    WordPolicy.from_pretrained(run / "checkpoint").save_pretrained(policy)
+    (policy / "README.md").write_text("My own")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for out in (run, run / "checkpoint", mine, file, policy):
+        capsys.readouterr()
+        assert _pmlm("publish", "--run", run, "--out", out) == 2
+        assert _one_line(capsys).startswith(f"pmlm publish: {out} is not a folder that pmlm publish wrote")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for _ in range(2):
+        assert _pmlm("publish", "--run", run, "--out", empty) == 0
+
+
+@pytest.mark.parametrize("command", ["publish", "evaluate"])
+def test_a_run_without_a_checkpoint_is_never_looked_up_on_the_hub(
+    work: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    shutil.rmtree(_copy_of(work / "lexicon", tmp_path / "mine").checkpoint)
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("agents.policy.snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path))
+    capsys.readouterr()
+    assert _pmlm(command, "--run", "mine", *(["--out", "out"] if command == "publish" else [])) == 2
+    assert asked == []
+    assert "mine holds no checkpoint: train first (pmlm train --run mine" in _one_line(capsys)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("command", ["publish", "evaluate"])
+def test_a_checkpoint_left_between_its_two_renames_is_put_in_its_place(
+    work: Path, tmp_path: Path, command: str
+) -> None:
+    run = _copy_of(work / "lexicon", tmp_path / "run")
+    run.checkpoint.rename(run.checkpoint.with_name("checkpoint.old"))
+    assert _pmlm(command, "--run", run.path, *(["--out", tmp_path / "out"] if command == "publish" else [])) == 0
+    assert run.checkpoint.is_dir()
+
+
+def test_the_card_shows_no_evaluation_of_another_checkpoint(work: Path, tmp_path: Path) -> None:
+    run, out = _copy_of(work / "lexicon", tmp_path / "run"), tmp_path / "out"
+    assert json.loads(run.evaluation.read_text())["updates"] == TRAIN[TRAIN.index("--updates") + 1] == 2
+    run.append_metrics({**run.metrics()[-1], "llm_calls": 1_234_567})  # of an update that no checkpoint has seen
+
+    def card() -> str:
+        assert _pmlm("publish", "--run", run.path, "--out", out) == 0
+        return (out / "README.md").read_text()
+
+    assert "| updates | 2, " in card()
+    assert "1234567" not in card()
+    assert "On test patients" in card()
+    _change(run.checkpoint / "trainer.json", progress={"updates": 3, "initial": {}})  # as after --resume
+    assert "| updates | 3, " in card()
+    assert "not evaluated: `pmlm evaluate`" in card()
+    assert "On test patients" not in card()
+    assert _pmlm("evaluate", "--run", run.path) == 0
+    assert "On test patients" in card()
+
+
+def test_the_card_names_models_without_url_system_prompt_or_path(work: Path, tmp_path: Path) -> None:
+    run = _copy_of(work / "both", tmp_path / "run")
+    _change(run.checkpoint / "config.json", encoder="/secret/encoders/ours")
+    config = json.loads((run.path / "config.json").read_text())
+    for llm, name in {
+        "openai:gpt-x": "gpt-x",
+        "ollama:llama:8b": "llama:8b",
+        "local:/secret/models/tuned/": "tuned",
+        f"vllm:{tmp_path}": tmp_path.name,
+        "local:smollm2-135m": "smollm2-135m",
+        "local:someone/model": "someone/model",
+    }.items():
+        identity = json.dumps({"base_url": "https://secret", "system_prompt": "secret", "extra_body": {"secret": 1}})
+        models = {**config["settings"]["models"], "llm": llm, "scorer": "../secret/scorer"}
+        settings = {**config["settings"], "models": models, "llm_identity": identity}
+        _change(run.path / "config.json", settings=settings)
+        assert _pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
+        card = (tmp_path / "out" / "README.md").read_text()
+        assert f"replies of | `{name}` |" in card
+        assert "embeddings of `ours`" in card
+        assert "F1 by `scorer`" in card
+        assert "secret" not in card
+        assert str(tmp_path.parent) not in card
+
+
+def test_the_words_that_the_policy_knows_are_printed_before_they_leave(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = []
+
+    class Api:
+        def create_repo(self, *_: Any, **__: Any) -> None:
+            said.append(capsys.readouterr().out)
+            raise OSError("nothing leaves here")
+
+    monkeypatch.setattr(agents.publish, "HfApi", Api)
+    for kind in KINDS:
+        assert _pmlm("publish", "--run", work / kind, "--repo", "me/mine") == 1
+        forms = json.loads((work / kind / "checkpoint" / "config.json").read_text())["lexicon"]
+        words = {text.strip() for _, text in forms} - {""}
+        head, _, listed = said.pop().strip().partition(": ")
+        assert head == f"The policy names {len(words)} words of the training prompts"
+        assert listed.split() == sorted(words)
 
 
 def test_the_hub_gets_those_three_files_and_gives_them_back(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,5 +290,11 @@ def test_where_to_must_be_said_and_there_must_be_a_run(work: Path, capsys: pytes
     assert _pmlm("publish", "--run", work / "lexicon") == 2
     assert "--out FOLDER or --repo OWNER/NAME" in capsys.readouterr().err
     assert _pmlm("publish", "--run", work / "nothing", "--out", work / "x") == 2
+    assert "holds no run" in capsys.readouterr().err
+    published = work / "no-run"
+    assert _pmlm("publish", "--run", work / "both", "--out", published) == 0
+    capsys.readouterr()
+    assert _pmlm("publish", "--run", published, "--out", work / "x") == 2
+    assert _one_line(capsys).startswith(f"pmlm publish: {published / 'config.json'} is not that of a run")
     assert _pmlm("refine", "--model", work / "nothing", "--episodes", work / "prepared") in (1, 2)
     assert not (work / "nothing").exists()
