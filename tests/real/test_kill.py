@@ -119,7 +119,8 @@ def test_runs_killed_at_20_random_moments_end_like_one_that_was_not_and_buy_no_r
         for kept, then in bought:
             assert [prompt for prompt in kept if asked[prompt] != then[prompt]] == []
         requests = (asked - before).total()
-        assert len(_kept(run)) <= requests <= len(_kept(run)) + killed_here * CONCURRENCY
+        # Lost at a kill: what was under way, and replies that came in the last moments and were not yet written.
+        assert len(_kept(run)) <= requests <= len(_kept(run)) + killed_here * 2 * CONCURRENCY
         booked = Account(path=run / "spent.sqlite").usage.calls
         assert requests <= booked <= requests + killed_here * CONCURRENCY
     assert len(after) >= 3, f"the kills came at too few different moments: {after}"
