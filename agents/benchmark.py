@@ -87,8 +87,9 @@ def benchmark(config: BenchmarkConfig) -> Path:
     jobs = [job for job in _jobs(config) if job not in done]
     tuned = _tuned(config, done, file)
     place = ground(config.env, "test", config.episodes, config.run, config.models, config.calls)
+    identity = place.identity  # hashes every prompt: once is enough
     for line in done.values():
-        check_identity(file, line.get("ground", {}), place.identity)
+        check_identity(file, line.get("ground", {}), identity)
     with tqdm(jobs, unit="run", dynamic_ncols=True) as bar:
         for track, name, budget, seed in bar:
             bar.set_postfix_str(f"{name}, {budget} calls, seed {seed}")
@@ -101,7 +102,7 @@ def benchmark(config: BenchmarkConfig) -> Path:
             finally:
                 place.close()
             head = {"agent": name, "track": track, "env": config.env, "budget": budget, "seed": seed}
-            head |= {"seeded": name not in UNSEEDED, "ground": place.identity}
+            head |= {"seeded": name not in UNSEEDED, "ground": identity}
             tail = {"seconds": round(time.perf_counter() - started, 1), "versions": _versions(config)}
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps({**head, **line, **tail}, ensure_ascii=False) + "\n")
