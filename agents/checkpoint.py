@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from agents.policy import WEIGHTS
 from agents.reinforce import Reinforce
+
+logger = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, trainer: Reinforce, progress: dict[str, Any]) -> None:
@@ -57,7 +61,7 @@ def load_checkpoint(folder: Path, trainer: Reinforce) -> dict[str, Any]:
         raise ValueError(f"{folder} holds no checkpoint to resume from: begin again without --resume")
     trainer.policy.load_state_dict(load_file(folder / WEIGHTS))
     tensors = load_file(folder / "trainer.safetensors")
-    trainer.actions_rng.set_state(tensors.pop("actions_rng"))
+    _put_back(trainer.actions_rng, tensors.pop("actions_rng"))
     if trainer.words is not None:
         words = _part(tensors, "words.")
         trainer.words.memory = [(words[f"{n}.scores"], words[f"{n}.advantages"]) for n in range(len(words) // 2)]
@@ -69,6 +73,15 @@ def load_checkpoint(folder: Path, trainer: Reinforce) -> dict[str, Any]:
     trainer.patients_rng.bit_generator.state = state["patients_rng"]
     trainer.queue = state["queue"]
     return state["progress"]
+
+
+def _put_back(generator: torch.Generator, state: torch.Tensor) -> None:
+    """Put a generator where another was; on another kind of device it draws other numbers, by a seed of that state."""
+    if len(state) == len(generator.get_state()):
+        generator.set_state(state)
+        return
+    logger.warning("The run was on another kind of device: its actions are drawn anew, not as there")
+    generator.manual_seed(int.from_bytes(hashlib.sha256(state.numpy().tobytes()).digest()[:7], "big"))
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -6,14 +6,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
 from agents.agent import Agent, Deletions
 from agents.arena import Arena
 from agents.greedy import greedy_deletions
 from agents.lexicon import Lexicon
 from agents.policy import Distribution, PolicyConfig, WordPolicy
 from agents.reinforce import Reinforce, ReinforceConfig
+from pmlm_env.device import seeded
 
 Kind = Literal["lexicon", "leave-one-out", "actor-critic", "reinforce", "sparsemax"]
 
@@ -114,6 +113,5 @@ class PolicyGradient(Agent):
             getattr(arena.encoder, "model_name", ""),
             arena.n_edits,
         )
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             return WordPolicy(shape, Lexicon.of(arena.episodes) if config.lexicon else None).to(arena.encoder.device)

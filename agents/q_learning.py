@@ -21,6 +21,7 @@ from agents.greedy import greedy_deletions
 from agents.policy import MaskedCategorical, PolicyConfig, WordPolicy
 from agents.replay import Replay
 from agents.rollout import play
+from pmlm_env.device import seeded
 
 Kind = Literal["dqn", "soft"]
 
@@ -134,8 +135,7 @@ class QAgent(Agent):
     def _new(self, arena: Arena) -> WordPolicy:
         """Make a network that knows nothing."""
         shape = PolicyConfig(arena.encoder.hidden_size, arena.episodes.vectors.shape[1], self.config.hidden)
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
+        with seeded(self.seed):
             return WordPolicy(shape).to(arena.encoder.device)
 
 

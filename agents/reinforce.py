@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -15,6 +14,7 @@ from agents.critic import WordCritic
 from agents.natural import NaturalConfig, NaturalGradient
 from agents.policy import WordPolicy
 from agents.rollout import Rollout, play
+from pmlm_env.device import seeded
 from pmlm_env.vector_env import PMLMVectorEnv
 
 Baseline = Literal["leave-one-out", "critic", "none"]
@@ -118,8 +118,7 @@ class Reinforce:
         self.network = [parameter for name, parameter in policy.named_parameters() if not name.startswith("table.")]
         self.critic: WordCritic | None = None
         if config.baseline == "critic":
-            with torch.random.fork_rng():
-                torch.manual_seed(2**31 + seed)  # not the policy's: it would begin with the policy's very weights
+            with seeded(2**31 + seed):  # not the policy's: it would begin with the policy's very weights
                 self.critic = WordCritic(policy, config.learning_rate, config.epochs)
         self.optimizer = torch.optim.Adam([{"params": self.network}], lr=config.learning_rate)
         self.patients_rng = np.random.default_rng(seed)
@@ -138,7 +137,7 @@ class Reinforce:
         self.policy.train()
         episodes = np.repeat(self._next_patients(), config.rollouts)
         dropout_seed = int(torch.randint(2**31, (), generator=self.actions_rng, device=self.actions_rng.device))
-        with _seeded(dropout_seed, self.actions_rng.device):
+        with seeded(dropout_seed, self.actions_rng.device):
             rollout = play(self.env, self.policy, episodes.tolist(), self.actions_rng, masked=config.masked)
         if not bool(rollout.valid.any()):  # even a gradient of 0 would move the weights, by Adam's momentum
             return Update(np.zeros(0, np.float32), len(rollout.valid), 0.0, 0.0, 0.0, rollout.invalid_actions)
@@ -147,12 +146,12 @@ class Reinforce:
         weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
         scores = None
         if self.words is not None:  # before the network's steps: the scores are those of the policy that played
-            with _seeded(dropout_seed, self.actions_rng.device):
+            with seeded(dropout_seed, self.actions_rng.device):
                 scores = self.words.scores(rollout)
         seen = []
         for _ in range(config.epochs if self.network else 1):
             # The same seed drops out the same units: the log-probability is that of the distribution drawn from.
-            with _seeded(dropout_seed, self.actions_rng.device):
+            with seeded(dropout_seed, self.actions_rng.device):
                 loss, entropy = self.loss(rollout, advantages, weight)
             norm = self._descend(loss - config.entropy * entropy) if self.network else 0.0
             seen.append((float(loss.detach()), float(entropy.detach()), norm))
@@ -227,11 +226,3 @@ class Reinforce:
             self.queue += self.patients_rng.permutation(len(self.env.task.episodes)).tolist()
         chosen, self.queue = self.queue[: self.n_patients], self.queue[self.n_patients :]
         return np.array(chosen)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Dropout draws from torch's global generators: seed them for a while, then put them back."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

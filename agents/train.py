@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from agents.checkpoint import load_checkpoint, save_checkpoint
 from agents.reinforce import Reinforce, ReinforceConfig, Update
 from agents.run_folder import RunFolder
 from agents.workbench import CallOptions, ModelOptions, Workbench
+from pmlm_env.device import seeded
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.reward import DeltaReward, Judged
 
@@ -106,8 +106,7 @@ def train(config: TrainConfig, bench: Workbench | None = None) -> RunFolder:
         config = replace(config, calls=config.calls.over(run.settings()["calls"]))
     bench = bench or Workbench(config.models, config.calls, run)
     run.start(config, bench.llm.identity, resume=config.resume)
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         policy = bench.policy(episodes, config.hidden, config.dropout, config.normalize, config.lexicon)
     rows = (config.learner.patients or len(episodes)) * config.learner.rollouts
     reward = bench.reward(episodes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -33,3 +35,20 @@ def llm_dtype(device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public name for it
     return torch.bfloat16 if has_bfloat16() else torch.float32
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Seed torch's global generators, which initial weights and dropout draw from, for a while; then put them back.
+
+    Args:
+        seed: Of the CPU's generator, and of the device's.
+        device: Where is drawn besides the CPU. Other devices' generators are left alone.
+    """
+    gpu = [device] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=gpu):
+        torch.default_generator.manual_seed(seed)
+        for each in gpu:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
+        yield

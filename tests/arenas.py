@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.agent import Deletions
 from agents.arena import Arena, MeteredReward
@@ -25,11 +26,12 @@ def make_arena(
     n: int = 6,
     seed: int = 0,
     reward: Callable[..., Any] | None = None,
+    device: torch.device | str = "cpu",
 ) -> Arena:
     """Six prompts; with ``decoys`` the second half of each is protected, and has as many marked words."""
     episodes = make_episodes(n, N_WORDS, N_EDITS, seed, decoys)
     meter = MeteredReward((reward or MarkedWordsReward)(episodes), limit) if judged else None
-    return Arena(episodes, HashEncoder(), meter, N_EDITS, protect=("peer", "instruction") if decoys else ())
+    return Arena(episodes, HashEncoder(device), meter, N_EDITS, protect=("peer", "instruction") if decoys else ())
 
 
 def mean_return(arena: Arena, deletions: Deletions) -> float:

@@ -18,7 +18,9 @@ class HashEncoder:
     """Embeds a word by a hash of its text, whatever stands beside it."""
 
     hidden_size = 16
-    device = torch.device("cpu")
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
 
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
         out = np.zeros((*kept.shape, self.hidden_size), dtype=np.float32)
@@ -27,7 +29,7 @@ class HashEncoder:
                 if kept[row, slot]:
                     digest = hashlib.sha256(word.encode()).digest()[: self.hidden_size]
                     out[row, slot] = np.frombuffer(digest, dtype=np.uint8).astype(np.float32) / 128 - 1
-        return torch.from_numpy(out)
+        return torch.from_numpy(out).to(self.device)
 
 
 class MarkedWordsReward:

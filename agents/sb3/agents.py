@@ -140,7 +140,7 @@ class SB3Agent(Agent):
         def falling(left: float) -> float:
             return self.config.learning_rate * (left if limit is None else min(left, meter.left / whole))
 
-        with _generators_put_back():
+        with _generators_put_back(arena.encoder.device):
             model = self._model(arena, falling)
             self._policy = model.policy
             model.learn(steps)
@@ -149,7 +149,7 @@ class SB3Agent(Agent):
         """Delete the best words in turn; see ``Agent.refine``."""
         policy = self._policy
         if policy is None:  # nothing learnt yet
-            with _generators_put_back():
+            with _generators_put_back(arena.encoder.device):
                 policy = self._model(arena, lambda _: 0.0).policy
         return greedy_deletions(arena, _Greedy(policy))
 
@@ -217,10 +217,10 @@ class _Greedy(torch.nn.Module):
 
 
 @contextmanager
-def _generators_put_back() -> Iterator[None]:
+def _generators_put_back(device: torch.device) -> Iterator[None]:
     """Leave the global generators as they were."""
     python, numpy = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             yield
         finally:

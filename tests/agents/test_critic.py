@@ -8,13 +8,13 @@ from agents.critic import WordCritic
 from agents.policy import PolicyConfig, WordPolicy
 from agents.reinforce import Reinforce, ReinforceConfig
 from agents.rollout import Rollout, Step, play
+from pmlm_env.device import seeded
 from tests.arenas import make_arena
 from tests.standins import HashEncoder
 
 
 def _policy(seed: int = 0) -> WordPolicy:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return WordPolicy(PolicyConfig(HashEncoder.hidden_size, hidden=32))
 
 

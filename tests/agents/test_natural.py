@@ -15,6 +15,7 @@ from agents.natural import NaturalConfig, NaturalGradient
 from agents.policy import PolicyConfig, WordPolicy
 from agents.reinforce import Reinforce, ReinforceConfig
 from agents.rollout import Rollout, play
+from pmlm_env.device import seeded
 from tests.arenas import BEST, ShuffledReward, make_arena
 from tests.standins import HashEncoder
 
@@ -23,8 +24,7 @@ TOY = ReinforceConfig(updates=40, patients=8, rollouts=4)
 
 def _policy(hidden: int = 0, distribution: str = "softmax", dropout: float = 0.0) -> WordPolicy:
     shape = PolicyConfig(HashEncoder.hidden_size, hidden=hidden, dropout=dropout, distribution=distribution)  # type: ignore[arg-type]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    with seeded(0):
         return WordPolicy(shape, Lexicon.of(make_arena(n=16).episodes, at_least=1))
 
 

@@ -11,6 +11,7 @@ from agents.policy import PolicyConfig, WordPolicy
 from agents.reinforce import Reinforce, ReinforceConfig
 from agents.rollout import Rollout, play
 from pmlm_env import PMLMVectorEnv
+from pmlm_env.device import seeded
 from pmlm_env.reward import Outcomes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
@@ -24,8 +25,7 @@ def _trainer(config: ReinforceConfig, seed: int = 0, dropout: float = 0.0, n: in
         config.patients * config.rollouts, autoreset_mode="Disabled", array_type="torch",
         episodes=episodes, encoder=HashEncoder(), **task,
     )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size, dropout=dropout))
     return Reinforce(policy, env, config, seed)
 
