@@ -54,9 +54,6 @@ def load_checkpoint(folder: Path, trainer: Reinforce) -> dict[str, Any]:
     Raises:
         ValueError: There is no checkpoint.
     """
-    old = folder.with_name("checkpoint.old")
-    if not folder.exists() and old.exists():  # it stopped between the two renames
-        os.replace(old, folder)
     if not (folder / "trainer.json").is_file():
         raise ValueError(f"{folder} holds no checkpoint to resume from: begin again without --resume")
     trainer.policy.load_state_dict(load_file(folder / WEIGHTS))

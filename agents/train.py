@@ -113,7 +113,7 @@ def train(config: TrainConfig, bench: Workbench | None = None) -> RunFolder:
     trainer = Reinforce(policy, bench.env(rows, episodes, reward, policy), config.learner, config.seed)
     done = 0
     if config.resume and run.has_checkpoint:
-        progress = load_checkpoint(run.checkpoint, trainer)
+        progress = load_checkpoint(run.whole_checkpoint(), trainer)
         done = progress["updates"]
         reward.initial = {int(i): Judged(*known) for i, known in progress["initial"].items()}
     if config.resume:
