@@ -24,16 +24,22 @@ UNTRAINED = ("keep-all", "random-n", "self-information-low", "self-information-h
 UNSEEDED = ("keep-all", "self-information-low", "self-information-high")
 
 
+def _positions(env: BenchmarkEnv) -> bool:
+    """Whether networks must be told where a word stands: Lite's embeddings do not know."""
+    return env == "lite"
+
+
 def _gradient(kind: Kind) -> Callable[[BenchmarkEnv, int], Agent]:
-    return lambda env, seed: PolicyGradient(PolicyGradientConfig.of(kind), seed)
+    return lambda env, seed: PolicyGradient(
+        PolicyGradientConfig.of(kind, positions=_positions(env) and kind != "lexicon"), seed
+    )
 
 
 def _sb3(algorithm: str) -> Callable[[BenchmarkEnv, int], Agent]:
     def make(env: BenchmarkEnv, seed: int) -> Agent:
         from agents.sb3.agents import SB3Agent, SB3Config
 
-        # Lite's embeddings do not know where a word stands.
-        return SB3Agent(SB3Config.of(algorithm, positions=env == "lite"), seed)  # type: ignore[arg-type]
+        return SB3Agent(SB3Config.of(algorithm, positions=_positions(env)), seed)  # type: ignore[arg-type]
 
     return make
 
@@ -54,8 +60,8 @@ AGENTS: Mapping[str, Callable[[BenchmarkEnv, int], Agent]] = MappingProxyType(
         "actor-critic": _gradient("actor-critic"),
         "reinforce": _gradient("reinforce"),
         "sparsemax": _gradient("sparsemax"),
-        "q-dqn": lambda env, seed: QAgent(QConfig.of("dqn"), seed),
-        "q-soft": lambda env, seed: QAgent(QConfig.of("soft"), seed),
+        "q-dqn": lambda env, seed: QAgent(QConfig.of("dqn", positions=_positions(env)), seed),
+        "q-soft": lambda env, seed: QAgent(QConfig.of("soft", positions=_positions(env)), seed),
         "maskable-ppo": _sb3("maskable_ppo"),
         "ppo": _sb3("ppo"),
         "a2c": _sb3("a2c"),

@@ -34,6 +34,8 @@ class PolicyConfig:
         normalize: Whether each of f's three inputs is first brought to zero mean and unit variance (the paper does not
             say so). Otherwise the patient vector, some five times as long as an embedding, drowns the words.
         patient: Whether f sees the patient vector; False only for ablations.
+        positions: How many slots f can tell apart, each by a part of its own in the first layer; 0 = none, for
+            embeddings that know where a word stands, as BERT's do.
         distribution: ``softmax``, or ``sparsemax`` (Martins and Astudillo 2016), which gives most words no probability
             at all, as in PIN (Choi et al. 2024).
         encoder: Whose embeddings f was trained on: a name as ``WordEncoder`` takes it.
@@ -46,6 +48,7 @@ class PolicyConfig:
     dropout: float = 0.0
     normalize: bool = True
     patient: bool = True
+    positions: int = 0
     distribution: Distribution = "softmax"
     encoder: str = "minilm"
     n_edits: int = 10
@@ -91,6 +94,7 @@ class WordPolicy(nn.Module):
             return
         self.word = nn.Linear(config.embedding_size, config.hidden)
         self.context = nn.Linear(config.embedding_size + config.patient_size, config.hidden, bias=False)
+        self.positions = nn.Parameter(torch.zeros(config.positions, config.hidden)) if config.positions else None
         last = nn.Linear(config.hidden, 1)
         nn.init.orthogonal_(last.weight, gain=0.01)
         nn.init.zeros_(last.bias)
@@ -127,6 +131,9 @@ class WordPolicy(nn.Module):
         Args:
             observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P); with a lexicon
                 its numbers of the words, ``words`` (B, W, N_FORMS).
+
+        Raises:
+            ValueError: There are more slots than the policy has positions.
         """
         known = None if self.table is None else self.table(observation["words"]).sum(dim=(-2, -1))
         if known is not None and not self.config.hidden:
@@ -138,7 +145,12 @@ class WordPolicy(nn.Module):
         if self.config.normalize:
             embeddings, mean, patient = (nn.functional.layer_norm(x, x.shape[-1:]) for x in (embeddings, mean, patient))
         context = self.context(torch.cat([mean, patient], dim=-1))
-        scores = self.body(self.word(embeddings) + context[:, None, :]).squeeze(-1)
+        hidden = self.word(embeddings) + context[:, None, :]
+        if self.positions is not None:
+            if hidden.shape[1] > len(self.positions):
+                raise ValueError(f"the prompts have {hidden.shape[1]} slots, {len(self.positions)} in training")
+            hidden = hidden + self.positions[: hidden.shape[1]]
+        scores = self.body(hidden).squeeze(-1)
         return scores if known is None else scores + known
 
     def save_pretrained(self, folder: str | Path) -> None:

@@ -27,6 +27,7 @@ class PolicyGradientConfig:
         dropout: After each hidden layer.
         normalize: Whether the policy normalises its inputs.
         patient: Whether it sees the patient vector.
+        positions: Whether its network tells the slots apart, which embeddings without context do not.
         lexicon: Whether each word of the training prompts has a weight of its own besides.
         distribution: Over words.
     """
@@ -36,6 +37,7 @@ class PolicyGradientConfig:
     dropout: float = 0.0
     normalize: bool = True
     patient: bool = True
+    positions: bool = False
     lexicon: bool = True
     distribution: Distribution = "softmax"
 
@@ -109,6 +111,7 @@ class PolicyGradient(Agent):
             config.dropout,
             config.normalize,
             config.patient,
+            arena.max_words if config.positions else 0,
             config.distribution,
             getattr(arena.encoder, "model_name", ""),
             arena.n_edits,

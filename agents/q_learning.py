@@ -37,6 +37,7 @@ class QConfig:
         rows: Episodes side by side, judged at once.
         rollouts: Of each patient among them; ``rows`` is a multiple of it.
         hidden: Width of the network.
+        positions: Whether it tells the slots apart, which embeddings without context do not.
         learning_rate: Adam's.
         batch_size: Episodes drawn from the replay for a gradient step; of each, all steps (``soft``) or one (``dqn``).
         gradient_steps: After each batch of ``rows`` episodes.
@@ -56,6 +57,7 @@ class QConfig:
     rows: int = 8
     rollouts: int = 4
     hidden: int = 128
+    positions: bool = False
     learning_rate: float = 1e-3
     batch_size: int = 64
     gradient_steps: int = 8
@@ -134,7 +136,12 @@ class QAgent(Agent):
 
     def _new(self, arena: Arena) -> WordPolicy:
         """Make a network that knows nothing."""
-        shape = PolicyConfig(arena.encoder.hidden_size, arena.episodes.vectors.shape[1], self.config.hidden)
+        shape = PolicyConfig(
+            arena.encoder.hidden_size,
+            arena.episodes.vectors.shape[1],
+            self.config.hidden,
+            positions=arena.max_words if self.config.positions else 0,
+        )
         with seeded(self.seed):
             return WordPolicy(shape).to(arena.encoder.device)
 

@@ -57,6 +57,29 @@ def test_permuting_the_words_permutes_the_probabilities() -> None:
     torch.testing.assert_close(policy(observation).probs[:, order], policy(shuffled).probs)
 
 
+def test_positions_are_a_one_hot_of_the_slot_beside_the_other_inputs(tmp_path: Path) -> None:
+    observation = _observation()
+    with seeded(0):
+        policy = WordPolicy(PolicyConfig(16, hidden=8, normalize=False, positions=7))
+        for weight in (policy.body[-1].weight, policy.positions):
+            torch.nn.init.normal_(weight)
+    first = torch.nn.Linear(16 + 16 + 128 + 7, 8)
+    first.weight.data = torch.cat([policy.word.weight, policy.context.weight, policy.positions.T], dim=1)
+    first.bias.data = policy.word.bias
+    row, words = 2, observation["embeddings"][2]
+    context = torch.cat([words.mean(dim=0), observation["patient"][row]])
+    expected = torch.cat(
+        [policy.body(first(torch.cat([e, context, h]))) for e, h in zip(words, torch.eye(7), strict=True)]
+    )
+    torch.testing.assert_close(policy.scores(observation)[row], expected, atol=1e-5, rtol=1e-5)
+    policy.save_pretrained(tmp_path)
+    assert torch.equal(WordPolicy.from_pretrained(tmp_path).scores(observation), policy.eval().scores(observation))
+    fewer = {key: value[:, :5] if key != "patient" else value for key, value in observation.items()}
+    assert policy.scores(fewer).shape == (3, 5)
+    with pytest.raises(ValueError, match="have 8 slots, 7 in training"):
+        policy.scores({**observation, "embeddings": torch.zeros(3, 8, 16)})
+
+
 def test_padding_does_not_matter() -> None:
     policy, observation = _policy(), _observation()
     padded = {

@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import pytest
+
+from agents.catalogue import AGENTS
+
+OURS = {"leave-one-out", "actor-critic", "reinforce", "sparsemax", "q-dqn", "q-soft"}
+NETWORKS = OURS | {"maskable-ppo", "ppo", "a2c", "dqn", "qrdqn"}
+
+
+@pytest.mark.parametrize("env", ["lite", "real"])
+def test_every_network_knows_where_a_word_stands_or_none_does(env: str) -> None:
+    """Lite's embeddings are those of words alone, BERT's are not; to tell only some agents would be unfair."""
+    pytest.importorskip("sb3_contrib")
+    configs = {name: make(env, 0).config for name, make in AGENTS.items()}  # type: ignore[arg-type]
+    told = {name for name, config in configs.items() if getattr(config, "positions", False)}
+    assert told == (NETWORKS if env == "lite" else set())
