@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agents.catalogue import AGENTS
+from tests.arenas import make_arena
 
 OURS = {"leave-one-out", "actor-critic", "reinforce", "sparsemax", "q-dqn", "q-soft"}
 NETWORKS = OURS | {"maskable-ppo", "ppo", "a2c", "dqn", "qrdqn"}
@@ -15,3 +16,11 @@ def test_every_network_knows_where_a_word_stands_or_none_does(env: str) -> None:
     configs = {name: make(env, 0).config for name, make in AGENTS.items()}  # type: ignore[arg-type]
     told = {name for name, config in configs.items() if getattr(config, "positions", False)}
     assert told == (NETWORKS if env == "lite" else set())
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_networks_have_a_part_for_each_slot_if_they_are_told(name: str) -> None:
+    arena = make_arena(judged=False)
+    told, untold = (AGENTS[name](env, 0)._new(arena) for env in ("lite", "real"))  # type: ignore[attr-defined, arg-type]
+    assert told.positions.shape[0] == arena.max_words
+    assert untold.positions is None
