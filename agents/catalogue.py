@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from agents.agent import Agent
 from agents.baselines import KeepAll, RandomN, RandomP, SelfInformation, TaskGenetic, TaskGrips
@@ -24,22 +24,20 @@ UNTRAINED = ("keep-all", "random-n", "self-information-low", "self-information-h
 UNSEEDED = ("keep-all", "self-information-low", "self-information-high")
 
 
-def _positions(env: BenchmarkEnv) -> bool:
-    """Whether networks must be told where a word stands: Lite's embeddings do not know."""
-    return env == "lite"
+def _inputs(env: BenchmarkEnv) -> dict[str, Any]:
+    """Return how all networks take an env's words: Lite's embeddings do not know where a word stands, as BERT's do."""
+    return {"positions": True, "normalize": False} if env == "lite" else {}
 
 
 def _gradient(kind: Kind) -> Callable[[BenchmarkEnv, int], Agent]:
-    return lambda env, seed: PolicyGradient(
-        PolicyGradientConfig.of(kind, positions=_positions(env) and kind != "lexicon"), seed
-    )
+    return lambda env, seed: PolicyGradient(PolicyGradientConfig.of(kind, **_inputs(env)), seed)
 
 
 def _sb3(algorithm: str) -> Callable[[BenchmarkEnv, int], Agent]:
     def make(env: BenchmarkEnv, seed: int) -> Agent:
         from agents.sb3.agents import SB3Agent, SB3Config
 
-        return SB3Agent(SB3Config.of(algorithm, positions=_positions(env)), seed)  # type: ignore[arg-type]
+        return SB3Agent(SB3Config.of(algorithm, **_inputs(env)), seed)  # type: ignore[arg-type]
 
     return make
 
@@ -55,13 +53,13 @@ def _self_information(order: Literal["low", "high"]) -> Callable[[BenchmarkEnv, 
 #: Makes an agent with its default settings for an env, from a seed.
 AGENTS: Mapping[str, Callable[[BenchmarkEnv, int], Agent]] = MappingProxyType(
     {
-        "lexicon": _gradient("lexicon"),
+        "lexicon": lambda env, seed: PolicyGradient(None, seed),
         "leave-one-out": _gradient("leave-one-out"),
         "actor-critic": _gradient("actor-critic"),
         "reinforce": _gradient("reinforce"),
         "sparsemax": _gradient("sparsemax"),
-        "q-dqn": lambda env, seed: QAgent(QConfig.of("dqn", positions=_positions(env)), seed),
-        "q-soft": lambda env, seed: QAgent(QConfig.of("soft", positions=_positions(env)), seed),
+        "q-dqn": lambda env, seed: QAgent(QConfig.of("dqn", **_inputs(env)), seed),
+        "q-soft": lambda env, seed: QAgent(QConfig.of("soft", **_inputs(env)), seed),
         "maskable-ppo": _sb3("maskable_ppo"),
         "ppo": _sb3("ppo"),
         "a2c": _sb3("a2c"),

@@ -60,11 +60,12 @@ class PolicyGradientConfig:
             epochs=1,
             scale_advantages=False,
         )
-        network = {"learner": ReinforceConfig(patients=8, rollouts=4), "hidden": 256, "lexicon": False}
+        group = ReinforceConfig(patients=8, rollouts=4, learning_rate=5e-3)
+        network = {"learner": group, "hidden": 64, "lexicon": False}
         settings: dict[Kind, dict[str, Any]] = {
             "lexicon": {},
             "leave-one-out": network,
-            "actor-critic": {**network, "learner": ReinforceConfig(patients=32, rollouts=1, baseline="critic")},
+            "actor-critic": {**network, "learner": replace(group, patients=32, rollouts=1, baseline="critic")},
             "reinforce": {"learner": bare, "hidden": 256, "dropout": 0.4, "normalize": False, "lexicon": False},
             "sparsemax": {**network, "distribution": "sparsemax"},
         }

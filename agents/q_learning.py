@@ -38,6 +38,7 @@ class QConfig:
         rollouts: Of each patient among them; ``rows`` is a multiple of it.
         hidden: Width of the network.
         positions: Whether it tells the slots apart, which embeddings without context do not.
+        normalize: Whether it normalises its inputs.
         learning_rate: Adam's.
         batch_size: Episodes drawn from the replay for a gradient step; of each, all steps (``soft``) or one (``dqn``).
         gradient_steps: After each batch of ``rows`` episodes.
@@ -58,6 +59,7 @@ class QConfig:
     rollouts: int = 4
     hidden: int = 128
     positions: bool = False
+    normalize: bool = True
     learning_rate: float = 1e-3
     batch_size: int = 64
     gradient_steps: int = 8
@@ -140,6 +142,7 @@ class QAgent(Agent):
             arena.encoder.hidden_size,
             arena.episodes.vectors.shape[1],
             self.config.hidden,
+            normalize=self.config.normalize,
             positions=arena.max_words if self.config.positions else 0,
         )
         with seeded(self.seed):

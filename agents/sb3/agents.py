@@ -60,6 +60,7 @@ class SB3Config:
         width: Features of a word.
         hidden: Width of the hidden layer.
         positions: Whether the network knows the slots apart; see ``WordFeatures``.
+        normalize: Whether it normalises its inputs.
         buffer_size: Steps that the replay buffer holds (DQN and QRDQN, as all below).
         learning_starts: Steps of uniformly random play before the first gradient.
         gradient_steps: After each step of all rows.
@@ -82,9 +83,10 @@ class SB3Config:
     width: int = 32
     hidden: int = 64
     positions: bool = False
+    normalize: bool = True
     buffer_size: int = 20_000
     learning_starts: int = 500
-    gradient_steps: int = 4
+    gradient_steps: int = 1
     target_update_interval: int = 250
     exploration_fraction: float = 0.5
     exploration_final: float = 0.05
@@ -111,7 +113,7 @@ class SB3Config:
 
 _OFF_POLICY: dict[str, Any] = {"observation": "index", "rows": 8, "batch_size": 64}
 _DEFAULTS: dict[str, dict[str, Any]] = {
-    "a2c": {"rows": 8, "episodes": 1, "learning_rate": 5e-3},
+    "a2c": {"rows": 8, "episodes": 1, "learning_rate": 1e-2},
     "dqn": _OFF_POLICY,
     "qrdqn": _OFF_POLICY,
 }
@@ -158,7 +160,12 @@ class SB3Agent(Agent):
         native = arena.env(
             config.rows, array_type="numpy", autoreset_mode="SameStep", observation=config.observation
         )  # fmt: skip
-        features: dict[str, Any] = {"width": config.width, "hidden": config.hidden, "positions": config.positions}
+        features: dict[str, Any] = {
+            "width": config.width,
+            "hidden": config.hidden,
+            "positions": config.positions,
+            "normalize": config.normalize,
+        }
         if config.observation == "index":
             features["task"] = native.task
         policy_kwargs: dict[str, Any] = {"features_extractor_kwargs": features}

@@ -15,9 +15,8 @@ from pmlm_env.task import EditTask
 class WordFeatures(BaseFeaturesExtractor):
     """What a shared MLP makes of each word: f(e || mean(E) || x_hat), as in Eq. 8 but for its last layer.
 
-    As in ``WordPolicy`` each of the three inputs is first brought to zero mean and unit variance, and the context's
-    part of the first layer is computed once a prompt. The last feature of a word is 1, so that a policy can tell the
-    words that are left from the empty slots, whose features are all 0.
+    As in ``WordPolicy`` the context's part of the first layer is computed once a prompt. The last feature of a word is
+    1, so that a policy can tell the words that are left from the empty slots, whose features are all 0.
 
     Observations in index form are embedded here, by the task's own encoder. This keeps rollout and replay buffers
     small, and costs an encoder pass for every minibatch instead.
@@ -38,6 +37,8 @@ class WordFeatures(BaseFeaturesExtractor):
         positions: Whether the hidden layer gets something learnt for each slot besides. Contextual embeddings know a
             word's place; Lite's do not, and there a peer's condition cannot be told from the patient's own without it.
             With it the order of the words is no longer all one.
+        normalize: Whether each of the three inputs is first brought to zero mean and unit variance, as
+            ``PolicyConfig.normalize``.
 
     Attributes:
         n_words: W, the number of slots.
@@ -54,6 +55,7 @@ class WordFeatures(BaseFeaturesExtractor):
         width: int = 64,
         hidden: int = 128,
         positions: bool = False,
+        normalize: bool = True,
     ) -> None:
         """Make the layers."""
         if not isinstance(observation_space, gym.spaces.Dict) or "action_mask" not in observation_space.spaces:
@@ -62,7 +64,7 @@ class WordFeatures(BaseFeaturesExtractor):
             raise ValueError(f"width is {width}: it must be 2 or more, as one feature only says that there is a word")
         n_words = int(observation_space["action_mask"].shape[0])  # type: ignore[index]
         super().__init__(observation_space, n_words * width)
-        self.n_words, self.width = n_words, width
+        self.n_words, self.width, self.normalize = n_words, width, normalize
         self._task: _Shared | None = None
         self.patients: torch.Tensor
         if "episode" in observation_space.spaces:
@@ -97,7 +99,8 @@ class WordFeatures(BaseFeaturesExtractor):
         embeddings, patient = self.embed(observations)
         left = embeddings.any(dim=-1, keepdim=True)
         mean = embeddings.sum(dim=1) / left.sum(dim=1).clamp(min=1)
-        embeddings, mean, patient = (nn.functional.layer_norm(x, x.shape[-1:]) for x in (embeddings, mean, patient))
+        if self.normalize:
+            embeddings, mean, patient = (nn.functional.layer_norm(x, x.shape[-1:]) for x in (embeddings, mean, patient))
         context = self.context(torch.cat([mean, patient], dim=-1))
         hidden = self.word(embeddings) + context[:, None, :]
         features = self.body(hidden if self.positions is None else hidden + self.positions)

@@ -18,6 +18,16 @@ def test_every_network_knows_where_a_word_stands_or_none_does(env: str) -> None:
     assert told == (NETWORKS if env == "lite" else set())
 
 
+@pytest.mark.parametrize(("env", "exempt"), [("lite", set()), ("real", {"reinforce"})])
+def test_no_network_but_the_published_one_takes_its_inputs_otherwise_than_the_others(
+    env: str, exempt: set[str]
+) -> None:
+    pytest.importorskip("sb3_contrib")
+    configs = {name: AGENTS[name](env, 0).config for name in NETWORKS}  # type: ignore[arg-type]
+    normalised = {name for name, config in configs.items() if config.normalize}
+    assert normalised == (set() if env == "lite" else NETWORKS - exempt)
+
+
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_our_networks_have_a_part_for_each_slot_if_they_are_told(name: str) -> None:
     arena = make_arena(judged=False)

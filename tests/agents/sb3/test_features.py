@@ -94,6 +94,14 @@ def test_positions_tell_the_same_word_in_two_slots_apart() -> None:
         assert torch.equal(made.any(dim=-1), seen["embeddings"].any(dim=-1))
 
 
+def test_inputs_are_normalised_if_so_wished_and_only_then() -> None:
+    (env, seen), _ = _both_forms()
+    longer = {**seen, "embeddings": 3 * seen["embeddings"], "patient": 3 * seen["patient"]}
+    for normalize in (True, False):
+        features = _features(env, normalize=normalize)
+        assert torch.allclose(features(seen), features(longer), atol=1e-3) == normalize
+
+
 def test_the_task_is_shared_by_deep_copies_and_is_no_part_of_the_state() -> None:
     _, (env, seen) = _both_forms()
     features = _features(env)
