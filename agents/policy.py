@@ -32,7 +32,7 @@ class PolicyConfig:
         hidden: Width of the two hidden layers (256 in the paper); 0 = no network, the lexicon's weights alone.
         dropout: After each hidden layer (0.4 in the paper).
         normalize: Whether each of f's three inputs is first brought to zero mean and unit variance (the paper does not
-            say so). Otherwise the patient vector, some five times as long as an embedding, drowns the words.
+            say so). On PMLMLite-v0 every network learns much slower for it: see docs/learning.md.
         patient: Whether f sees the patient vector; False only for ablations.
         positions: How many slots f can tell apart, each by a part of its own in the first layer; 0 = none, for
             embeddings that know where a word stands, as BERT's do.

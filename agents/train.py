@@ -66,7 +66,9 @@ class TrainConfig:
 #: The paper's settings; where it is silent (how many epochs), a number.
 PRESETS: Mapping[Preset, TrainConfig] = {
     "default": TrainConfig(),
-    "network": TrainConfig(preset="network", learner=ReinforceConfig(updates=60), hidden=256, lexicon=False),
+    "network": TrainConfig(
+        preset="network", learner=ReinforceConfig(updates=60, learning_rate=5e-3), hidden=64, lexicon=False
+    ),
     "paper": TrainConfig(
         preset="paper",
         learner=ReinforceConfig(

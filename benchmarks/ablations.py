@@ -60,7 +60,9 @@ VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "network, no positions": ("leave-one-out", {"positions": False}),
     "network, no patient": ("leave-one-out", {"patient": False}),
     "network, bare advantages": ("leave-one-out", {"learner.scale_advantages": False}),
+    # One of these two is the network as it is: bare on Lite, normalised with an LLM.
     "network, normalised inputs": ("leave-one-out", {"normalize": True}),
+    "network, bare inputs": ("leave-one-out", {"normalize": False}),
     "network, width 256": ("leave-one-out", {"hidden": 256}),
     "network, as published": ("reinforce", {}),
     "actor-critic": ("actor-critic", {}),
