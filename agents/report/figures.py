@@ -37,7 +37,7 @@ _SVG: dict[Any, Any] = {"svg.hashsalt": "pmlm", "svg.fonttype": "none", "font.sa
 Curve = tuple[Sequence[float], Sequence[Interval]]
 
 
-def learning_curves(runs: Runs, rng: np.random.Generator) -> dict[str, Curve]:
+def learning_curves(runs: Runs, seed: int) -> dict[str, Curve]:
     """Return the sampled delta on training patients against calls, of each agent at its largest budget.
 
     Batches are put into bins of calls, weighted by their episodes; the band is a 95 % bootstrap over seeds.
@@ -56,6 +56,7 @@ def learning_curves(runs: Runs, rng: np.random.Generator) -> dict[str, Curve]:
         have = ~np.isnan(values)
         shown = np.flatnonzero(have.any(axis=0))
         if len(shown):
+            rng = np.random.default_rng(seed)  # for each agent anew: its band stays as it is when others come
             bands = [crossed_bootstrap(values[have[:, i], i][:, None], rng, n_resamples=1000) for i in shown]
             curves[agent] = ((edges[shown] + edges[shown + 1]) / 2).tolist(), bands
     return curves
@@ -70,13 +71,16 @@ def budget_curves(runs: Runs, cells: Cells) -> dict[str, Curve]:
     return curves
 
 
-def profiles(runs: Runs, rng: np.random.Generator) -> dict[str, Curve]:
+def profiles(runs: Runs, seed: int) -> dict[str, Curve]:
     """Return the share of runs above each delta, with pointwise bands; the deltas are in points."""
     scores = {agent: list(runs.strata(agent).values()) for agent in runs.agents}
     every = np.concatenate([stratum for strata in scores.values() for stratum in strata])
     margin = 0.05 * np.ptp(every) or 0.001
     taus = np.linspace(every.min() - margin, every.max() + margin, _TAUS)
-    return {agent: ((100 * taus).tolist(), performance_profile(strata, taus, rng)) for agent, strata in scores.items()}
+    return {
+        agent: ((100 * taus).tolist(), performance_profile(strata, taus, np.random.default_rng(seed)))
+        for agent, strata in scores.items()
+    }
 
 
 def panels(

@@ -41,10 +41,9 @@ def report(config: ReportConfig) -> str:
     runs = read_runs(config.results)
     out = config.results if config.out is None else config.out
     out.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(config.seed)
     parts = ["# Benchmark of the agents", _HOW.format(default=config.default, fewest=tables.FEWEST_SEEDS)]
     for env in sorted({run.env for run in runs}):
-        parts += _env([run for run in runs if run.env == env], env, config.default, out, rng)
+        parts += _env([run for run in runs if run.env == env], env, config.default, out, config.seed)
     text = "\n\n".join(part for part in parts if part) + "\n"
     write_text(out / "report.md", text)
     print(text, end="")
@@ -59,21 +58,21 @@ little. Inductive agents never read a test patient's reference; oracles search e
 more than an upper bound."""
 
 
-def _env(runs: list[Run], env: str, default: str, out: Path, rng: np.random.Generator) -> list[str]:
+def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[str]:
     """Return the sections of one environment."""
     parts = [f"## {env}"]
     inductive, oracle = (Runs(run for run in runs if run.track == track) for track in ("inductive", "oracle"))
     if inductive.agents:
-        cells = summarise(inductive, default, rng)
+        cells = summarise(inductive, default, seed)
         parts += ["### Inductive", tables.patients_line(cells), tables.main_table(inductive, cells, default)]
-        parts += _pictures(inductive, cells, env, default, out, rng)
+        parts += _pictures(inductive, cells, env, default, out, seed)
         parts += _titled("Other metrics, in %, each agent at its largest budget:", tables.metrics_table(inductive))
         parts += _titled(
             f"Words that {default} deletes most often, of each run's twenty commonest, with how many times in all:",
             tables.deleted_table(inductive.last(default)),
         )
     if oracle.agents:
-        cells = summarise(oracle, None, rng)
+        cells = summarise(oracle, None, seed)
         parts += ["### Oracle (upper bound)", tables.patients_line(cells), tables.oracle_table(cells)]
         parts += [tables.reached(inductive, oracle, default)]
         parts += _titled("Other metrics, in %, each oracle at its largest budget:", tables.metrics_table(oracle))
@@ -81,7 +80,7 @@ def _env(runs: list[Run], env: str, default: str, out: Path, rng: np.random.Gene
     return [*parts, f"### Runs\n\nSeeds {seeds}.", tables.versions_lines(runs)]
 
 
-def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, rng: np.random.Generator) -> list[str]:
+def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, seed: int) -> list[str]:
     """Draw the pictures and return the lines that show them."""
     from agents.report import figures  # matplotlib takes a second to import
 
@@ -98,7 +97,7 @@ def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, rng: 
         "iqm": (
             "Interquartile mean over runs at all budgets, with 95 % stratified bootstrap intervals",
             figures.forest(
-                {agent: iqm_interval(list(own.values()), rng) for agent, own in strata.items()},
+                {agent: iqm_interval(list(own.values()), np.random.default_rng(seed)) for agent, own in strata.items()},
                 default,
                 f"interquartile mean, {points}",
                 scale=100,
@@ -107,10 +106,10 @@ def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, rng: 
         ),
         "profile": (
             "Share of runs above a delta, with pointwise 95 % bands",
-            figures.panels(figures.profiles(runs, rng), order, default, points, "share of runs above", scale=1),
+            figures.panels(figures.profiles(runs, seed), order, default, points, "share of runs above", scale=1),
         ),
     }
-    curves = figures.learning_curves(runs, rng)
+    curves = figures.learning_curves(runs, seed)
     if curves:
         figure = figures.panels(curves, order, default, "LLM calls", points)
         drawn["learning"] = "Sampled delta on training patients as calls are spent, with 95 % bands over seeds", figure
@@ -123,7 +122,7 @@ def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, rng: 
         ]
         if both:
             ours, theirs = ([_scores(runs, name, budget) for budget in both] for name in (default, agent))
-            wins[agent] = probability_of_improvement(ours, theirs, rng)
+            wins[agent] = probability_of_improvement(ours, theirs, np.random.default_rng(seed))
     if wins:
         figure = figures.forest(wins, default, f"P(a run of {default} is better than one of this agent)", zero=0.5)
         drawn["improvement"] = f"Probability that {default} is better, with 95 % stratified bootstrap intervals", figure

@@ -39,32 +39,31 @@ class Cell:
 Cells = dict[tuple[str, int], Cell]
 
 
-def summarise(runs: Runs, default: str | None, rng: np.random.Generator) -> Cells:
+def summarise(runs: Runs, default: str | None, seed: int) -> Cells:
     """Summarise all agents at all budgets.
+
+    Every interval has resamples of its own from the same seed, so that an agent's stay as they are when others come.
 
     Args:
         runs: Of one environment and track.
         default: The agent that all others are compared with; None = no comparison.
-        rng: Draws the resamples.
+        seed: Draws the resamples.
     """
     cells: Cells = {}
     for agent in runs.agents:
-        shown: dict[int, Interval] = {}  # an agent that learns nothing has one interval, whatever the budget
         for budget in runs.budgets:
             by_seed = runs.of(agent, budget)
             if not by_seed:
                 continue
-            own = next(iter(by_seed.values())).budget
             deltas = aligned(by_seed)
-            if own not in shown:
-                shown[own] = crossed_bootstrap(deltas, rng)
             difference = None
             if default is not None and agent != default:
                 difference = paired_difference(by_seed, runs.of(default, budget))
             claims = [run.claimed for run in by_seed.values() if run.claimed is not None]
+            paired = None if difference is None else crossed_bootstrap(difference, np.random.default_rng(seed))
             cells[agent, budget] = Cell(
-                delta=shown[own],
-                over_default=None if difference is None else crossed_bootstrap(difference, rng),
+                delta=crossed_bootstrap(deltas, np.random.default_rng(seed)),
+                over_default=paired,
                 n_paired=0 if difference is None else len(difference),
                 seeds=tuple(sorted(by_seed)),
                 n_patients=deltas.shape[1],

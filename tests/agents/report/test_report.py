@@ -119,6 +119,13 @@ def test_an_agent_that_learns_nothing_stands_at_every_budget(text: str) -> None:
     assert (seeds, calls) == ("1", "none to learn")
 
 
+def test_another_agent_leaves_the_intervals_of_the_others_as_they_are(text: str, tmp_path: Path) -> None:
+    more = [line("also", budget, seed, 0.005) for budget in (100, 400) for seed in range(3)]
+    other = report(ReportConfig(write(tmp_path, [*more, *benchmark()])))
+    for agent in ("lexicon", "rloo", "surrogate", "keep-all"):
+        assert row(other, agent) == row(text, agent)
+
+
 def test_of_two_seeds_in_common_no_verdict_is_given(tmp_path: Path) -> None:
     lines = [line("lexicon", 100, seed) for seed in (0, 1)] + [line("rloo", 100, seed, 0.05) for seed in (0, 1, 2)]
     cells = row(report(ReportConfig(write(tmp_path, lines))), "rloo")
