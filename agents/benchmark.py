@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from agents.baselines import SEARCHES
 from agents.catalogue import AGENTS, UNSEEDED, UNTRAINED, BenchmarkEnv
-from agents.ground import check_identity, ground
+from agents.evaluation.controls import CONTROLS
+from agents.ground import Ground, RealGround, check_identity, ground
 from agents.run_folder import plain, write_text
 from agents.settings import made, read_tuned
 from agents.workbench import CallOptions, ModelOptions
@@ -28,8 +29,9 @@ _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "stable-
 class BenchmarkConfig:
     """Run agents with equal budgets on equal patients, and append a line for each run to OUT/ENV/runs.jsonl.
 
-    What is there already is not run again, so that a benchmark that was stopped goes on. The file names the test
-    patients with each one's change of F1, and words deleted from three or more of their prompts; no prompt, no reply.
+    What is there already is not run again, so that a benchmark that was stopped goes on. Every benchmark has the
+    zero-call controls beside the agents: what replies score that need no LLM. The file names the test patients with
+    each one's figures, and words deleted from three or more of their prompts; no prompt, no reply.
 
     Attributes:
         agents: Which; all of the inductive ones by default. Names: see ``agents/catalogue.py``.
@@ -41,6 +43,8 @@ class BenchmarkConfig:
         seeds: How many, from 0.
         tuned: Settings that `pmlm tune` found; agents that the file does not name keep their defaults.
         episodes: With ``real``, a folder that ``pmlm prepare`` wrote.
+        raw: With ``real``, a folder of the same patients prepared with ``--template raw``: the LLM's replies to these
+            untouched prompts, the paper's "before", become a row. They hold laboratory values, and the LLM gets them.
         out: Where results go.
         run: With ``real``, the folder for replies and spending. Replies are shared by all runs: a budget is what an
             agent would have spent alone.
@@ -56,6 +60,7 @@ class BenchmarkConfig:
     seeds: int = 10
     tuned: Path | None = None
     episodes: Path = Path("prepared")
+    raw: Path | None = None
     out: Path = Path("results")
     run: Path = Path("runs/benchmark")
     models: ModelOptions = field(default_factory=ModelOptions)
@@ -72,6 +77,8 @@ class BenchmarkConfig:
                 raise ValueError(f"there is no agent {unknown[0]!r}: use some of {', '.join(known)}")
         if min(self.seeds, self.oracle_budget, *self.budget) < 1:
             raise ValueError("seeds, budget and oracle-budget must be 1 or more")
+        if self.raw is not None and self.env != "real":
+            raise ValueError(f"{self.env} has no raw-data prompts: leave --raw out, or use --env real")
 
 
 def benchmark(config: BenchmarkConfig) -> Path:
@@ -86,7 +93,7 @@ def benchmark(config: BenchmarkConfig) -> Path:
     done = _complete(file)
     jobs = [job for job in _jobs(config) if job not in done]
     tuned = _tuned(config, done, file)
-    place = ground(config.env, "test", config.episodes, config.run, config.models, config.calls)
+    place = ground(config.env, "test", config.episodes, config.run, config.models, config.calls, config.raw)
     identity = place.identity  # hashes every prompt: once is enough
     for line in done.values():
         check_identity(file, line.get("ground", {}), identity)
@@ -95,14 +102,11 @@ def benchmark(config: BenchmarkConfig) -> Path:
             bar.set_postfix_str(f"{name}, {budget} calls, seed {seed}")
             started = time.perf_counter()
             try:
-                if track == "oracle":
-                    line = place.oracle(name, budget, seed)
-                else:
-                    line = place.inductive(made(name, config.env, seed, tuned.get(name, {})), budget)
+                line = _run(place, track, name, budget, seed, tuned)
             finally:
                 place.close()
             head = {"agent": name, "track": track, "env": config.env, "budget": budget, "seed": seed}
-            head |= {"seeded": name not in UNSEEDED, "ground": identity}
+            head |= {"seeded": track != "control" and name not in UNSEEDED, "ground": identity}
             tail = {"seconds": round(time.perf_counter() - started, 1), "versions": _versions(config)}
             with file.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps({**head, **line, **tail}, ensure_ascii=False) + "\n")
@@ -112,8 +116,24 @@ def benchmark(config: BenchmarkConfig) -> Path:
     return file
 
 
+#: The row of replies to untouched raw-data prompts.
+_RAW = "raw-data"
+
+
+def _run(place: Ground, track: str, name: str, budget: int, seed: int, tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Do one run and return what its line says of it."""
+    if track == "oracle":
+        return place.oracle(name, budget, seed)
+    if track == "control":
+        return place.raw_data() if name == _RAW and isinstance(place, RealGround) else place.control(name)
+    return place.inductive(made(name, place.env, seed, tuned.get(name, {})), budget)
+
+
 def _jobs(config: BenchmarkConfig) -> Iterator[tuple[str, str, int, int]]:
-    """Name all runs: track, agent, budget, seed; seed by seed, so that a part of it is fair to all."""
+    """Name all runs: track, agent, budget, seed; controls first, then seed by seed, so that a part is fair to all."""
+    yield from (("control", name, 0, 0) for name in CONTROLS)
+    if config.raw is not None:
+        yield "control", _RAW, 0, 0
     for seed in range(config.seeds):
         for name in config.agents:
             if name not in UNTRAINED:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from agents.agent import Agent
-from agents.baselines import KeepAll, RandomN, RandomP, SelfInformation, TaskGenetic, TaskGrips
+from agents.baselines import KeepAll, RandomN, RandomP, SelfInformation, SingleRule, TaskGenetic, TaskGrips
 from agents.policy_gradient import Kind, PolicyGradient, PolicyGradientConfig
 from agents.q_learning import QAgent, QConfig
 from agents.surrogate import Surrogate
@@ -16,6 +16,9 @@ BenchmarkEnv = Literal["lite", "real"]
 
 #: Our default agent.
 DEFAULT = "lexicon"
+
+#: The agent that edits all prompts alike: what others gain beyond it is personal.
+RULE = "single-rule"
 
 #: Agents that ask for nothing while they are fitted: a run of theirs holds for every budget.
 UNTRAINED = ("keep-all", "random-n", "self-information-low", "self-information-high")
@@ -66,6 +69,7 @@ AGENTS: Mapping[str, Callable[[BenchmarkEnv, int], Agent]] = MappingProxyType(
         "dqn": _sb3("dqn"),
         "qrdqn": _sb3("qrdqn"),
         "surrogate": lambda env, seed: Surrogate(None, seed),
+        "single-rule": lambda env, seed: SingleRule(None, seed),
         "task-grips": lambda env, seed: TaskGrips(None, seed),
         "task-genetic": lambda env, seed: TaskGenetic(None, seed),
         "random-p": lambda env, seed: RandomP(None, seed),

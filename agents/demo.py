@@ -9,22 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from agents.evaluate import EvaluateConfig, evaluate
+from agents.evaluation.cases import first_cases
 from agents.prepare import CohortFiles, PrepareConfig, SimulateConfig, prepare, simulate
 from agents.reinforce import ReinforceConfig
 from agents.run_folder import RunFolder
 from agents.train import TrainConfig, train, training_summary
 from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.pipeline import PipelineConfig
+from pmlm_env.weights import BUNDLED, fetch
 
 logger = logging.getLogger(__name__)
 
-#: Calls: 48 + 14 x 8 x 4 = 496 in training at most, 3 x 32 = 96 in evaluation.
-MAX_LLM_CALLS = 600
+#: Calls: 48 + 9 x 8 x 4 = 336 in training at most, as many for the single rule, 4 x 32 = 128 in evaluation.
+MAX_LLM_CALLS = 800
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Simulate a cohort, fit stages 1 and 2, train on 48 patients, and judge on 32 others: at most 600 LLM calls.
+    """Simulate a cohort, fit stages 1 and 2, train on 48 patients, and judge on 32 others: at most 800 LLM calls.
+
+    The LLM's weights are fetched where they are missing: 491 MB with the default.
 
     Attributes:
         cohort: A folder with one's own patients instead of simulated ones (see ``pmlm prepare --help``).
@@ -44,13 +48,16 @@ class DemoConfig:
     test_patients: int = 32
     models: ModelOptions = field(default_factory=ModelOptions)
     calls: CallOptions = field(default_factory=lambda: CallOptions(max_llm_calls=MAX_LLM_CALLS))
-    learner: ReinforceConfig = field(default_factory=ReinforceConfig)
+    learner: ReinforceConfig = field(default_factory=lambda: ReinforceConfig(updates=9))
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     seed: int = 0
 
 
 def demo(config: DemoConfig) -> dict[str, Any]:
     """Run the method from records to the before / after table."""
+    models = config.models
+    wanted = {models.encoder, models.scorer, models.llm.removeprefix("local:")}
+    fetch(*(name for name in BUNDLED if name in wanted))
     started = time.perf_counter()
     RunFolder(config.run).clear()
     old_replies = RunFolder(config.run).replies.exists()
@@ -82,8 +89,10 @@ def demo(config: DemoConfig) -> dict[str, Any]:
         seed=config.seed,
     )
     run = train(settings, bench)
-    evaluation = evaluate(EvaluateConfig(config.run, seed=config.seed), bench)
-    print()
+    learner = config.learner
+    asked = (learner.patients or config.train_patients) * learner.rollouts * learner.updates + config.train_patients
+    evaluation = evaluate(EvaluateConfig(config.run, rule_calls=asked, seed=config.seed), bench)
+    print("\n" + first_cases(evaluation, 3) + "\n")
     print(training_summary(run.metrics()))
     minutes = (time.perf_counter() - started) / 60
     again = " (replies of an earlier demo in this folder are used again)" if old_replies else ""

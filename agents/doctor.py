@@ -8,14 +8,16 @@ import platform
 import time
 from dataclasses import dataclass, replace
 from importlib import metadata
+from typing import Annotated
 
 import torch
+import tyro
 
 from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm import LLMOptions, load_llm
 from pmlm_env.llm.openai import OpenAIChat
 from pmlm_env.llm.providers import load_providers
-from pmlm_env.models import BUNDLED, ModelError, cache_dir, fetch
+from pmlm_env.weights import BUNDLED, SMALL, cache_dir, describe, fetch, state
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "scikit-learn", "bert-score", "tensorboard")
 _EXTRAS = {"pyarrow": "to read Parquet: pip install 'pmlm-env[parquet]'"}
@@ -23,21 +25,21 @@ _EXTRAS = {"pyarrow": "to read Parquet: pip install 'pmlm-env[parquet]'"}
 
 @dataclass(frozen=True)
 class ModelsConfig:
-    """List the bundled models.
+    """List the bundled models, or fetch some.
 
     Attributes:
-        fetch: Install those that are missing, check them and unpack them.
+        fetch: Download these, check and unpack them; without a name those that the tests and the set-up need.
     """
 
-    fetch: bool = False
+    fetch: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[NAME ...]")] = None
 
 
 def models(config: ModelsConfig) -> None:
     """List, or get, the bundled models."""
-    if config.fetch:
-        fetch()
+    if config.fetch is not None:
+        fetch(*(config.fetch or SMALL))
     for name in BUNDLED:
-        print(f"{name:14} {_state(name)[1]}")
+        print(f"{name:18} {describe(name)}")
     print("Any other name is a directory, or a model on the Hugging Face hub.")
 
 
@@ -99,22 +101,28 @@ def _examine() -> int:
     print(f"Device: {device} ({kind}); the local LLM runs in {str(llm_dtype(device)).removeprefix('torch.')}")
     print(f"Cache: {cache_dir()}")
     print("Bundled models:")
-    states = [_state(name) for name in BUNDLED]
-    for name, (_, text) in zip(BUNDLED, states, strict=True):
-        print(f"  {name:14} {text}")
+    for name in BUNDLED:
+        print(f"  {name:18} {describe(name)}")
     print("Endpoints (`pmlm doctor --llm NAME:MODEL` asks one):")
     for provider in load_providers().values():
         variable = provider.settings.get("api_key_env", "OPENAI_API_KEY")
         key = f"{variable} is {'set' if os.environ.get(variable) else 'not set'}"
         print(f"  {provider.name:18} {provider.settings['base_url']}, {key}")
-    healthy = all(good for good, _ in states)
-    print("All that the method needs is here." if healthy else "Something is missing: run `pmlm models --fetch`.")
-    return 0 if healthy else 1
+    needed = _needed()
+    for line in needed:
+        print(line)
+    if not needed:
+        print("All that the method needs is here.")
+    return 1 if needed else 0
 
 
-def _state(name: str) -> tuple[bool, str]:
-    try:
-        BUNDLED[name].check()
-    except ModelError as error:
-        return False, f"missing: {error}"
-    return True, f"{BUNDLED[name].what}: installed, checksum right"
+def _needed() -> list[str]:
+    """Say what the method cannot do without and how to get it, a line each."""
+    ready = [name for name in BUNDLED if state(name) == "ready"]
+    lines = []
+    if "minilm" not in ready:
+        lines.append("Missing: the encoder: run `pmlm models --fetch minilm`")
+    if not set(ready) - {"minilm"}:
+        llms = " or ".join(name for name in BUNDLED if name != "minilm")
+        lines.append(f"Missing: a local LLM: run `pmlm models --fetch smollm2-135m` (one of {llms} is enough)")
+    return lines

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from agents.arena import Arena, BudgetSpentError, MeteredReward
+from agents.baselines import SingleRule
 from agents.evaluation.arms import evaluate_arms, table
 from agents.evaluation.cases import worst_cases
 from agents.policy import WordPolicy
@@ -15,24 +18,41 @@ from agents.run_folder import RunFolder, write_json
 from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.episodes import EpisodeSet, Split
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Refine held-out patients' prompts with a trained policy and compare with keep-all and random deletion.
+    """Refine held-out patients' prompts with a trained policy and compare with keep-all, random deletion and controls.
+
+    Zero-call controls, such as an echo of the prompt, stand in every table. The best single rule stands in it with
+    --rule-calls: what a policy gains beyond it is personal.
 
     Attributes:
         run: The run folder that ``pmlm train`` wrote; ``evaluation.json`` goes there.
         split: Whom to evaluate on.
         calls: How the LLM is asked, and what the whole run may spend; what is not given is as in training.
-        seed: Draws the random deletions and the bootstrap's resamples.
+        rule_calls: LLM calls for the search of the best single rule on training patients; a fair comparison takes as
+            many as training did. 0 = no rule.
+        seed: Draws the random deletions, the rule's search and the bootstrap's resamples.
         cases: So many of the patients whose F1 fell most are printed, with prompts, replies and references.
     """
 
     run: Path = Path("runs/train")
     split: Split = "test"
     calls: CallOptions = field(default_factory=CallOptions)
+    rule_calls: int = 0
     seed: int = 0
     cases: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: One is below 0.
+        """
+        if min(self.rule_calls, self.cases) < 0:
+            raise ValueError(f"rule-calls ({self.rule_calls}) and cases ({self.cases}) must be 0 or more")
 
 
 def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str, Any]:
@@ -45,7 +65,8 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
         raise ValueError(f"{config.run} holds no run: train first with `pmlm train --run {config.run}`")
     run = RunFolder(config.run)
     trained, updates = run.settings(), run.updates()
-    episodes = EpisodeSet.load(trained["episodes"]).of(config.split)
+    everybody = EpisodeSet.load(trained["episodes"])
+    episodes, training = everybody.of(config.split), everybody.of("train")
     if bench is None:
         try:
             bench = Workbench(ModelOptions(**trained["models"]), config.calls.over(trained["calls"]), run)
@@ -53,8 +74,10 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
             raise ValueError(f"{config.run} was made by another version of pmlm-env: train anew") from None
     policy = WordPolicy.from_pretrained(run.whole_checkpoint(), bench.encoder.device)
     try:
-        with tqdm(total=2 * len(episodes), desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:
-            evaluation = evaluate_arms(bench, episodes, policy, config.seed, bar.update)
+        rule = _searched_rule(bench, training, config) if config.rule_calls else None
+        total = (2 if rule is None else 3) * len(episodes)
+        with tqdm(total=total, desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:
+            evaluation = evaluate_arms(bench, episodes, training, policy, config.seed, rule, bar.update)
     finally:
         run.write_spent(bench.spent())
     write_json(run.evaluation, {"split": config.split, "updates": updates, **evaluation})
@@ -62,6 +85,17 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
     if config.cases:
         print("\n" + worst_cases(evaluation, config.cases))
     return evaluation
+
+
+def _searched_rule(bench: Workbench, training: EpisodeSet, config: EvaluateConfig) -> SingleRule:
+    logger.info("Searching the best single rule with %d calls", config.rule_calls)
+    meter = MeteredReward(bench.reward(training), config.rule_calls, bench.options.n_samples)
+    rule = SingleRule(seed=config.seed)
+    try:
+        rule.fit(Arena(training, bench.encoder, meter, bench.options.n_edits))
+    except BudgetSpentError:
+        logger.debug("the rule's search spent its calls")
+    return rule
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,18 @@ from agents.agent import Agent, Deletions
 from agents.arena import Arena, BudgetSpentError, MeteredReward, blind
 from agents.baselines import SEARCHES, search_prompts
 from agents.baselines.oracle import Rescore
+from agents.baselines.single_rule import role_places
 from agents.catalogue import BenchmarkEnv
-from agents.evaluation.arms import score_replies
+from agents.evaluation.controls import control_replies
+from agents.evaluation.metrics import ReplyMetrics
 from agents.run_folder import RunFolder, plain
 from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.editing import Prompts
 from pmlm_env.episodes import EpisodeSet, Split
 from pmlm_env.lite import HashedEncoder, LiteReward, lite_episodes
+from pmlm_env.lite.reward import word_f1
 from pmlm_env.llm import LLM, Reply, Request
+from pmlm_env.llm.base import all_or_error
 from pmlm_env.reward import DeltaReward, Outcomes, Reward
 from pmlm_env.task import Encoder
 
@@ -48,6 +53,7 @@ class Ground:
             training patients stand in for them.
     """
 
+    env: BenchmarkEnv
     per_prompt = 1
 
     def __init__(self, episodes: EpisodeSet, encoder: Encoder, split: Split) -> None:
@@ -92,6 +98,33 @@ class Ground:
             **self._judged([each.deleted for each in found]),
             "deltas": [round(float(each.rescored), 6) for each in found],
         }
+
+    def control(self, name: str) -> dict[str, Any]:
+        """Judge a zero-call control on every test patient; see ``agents.evaluation.controls``.
+
+        Raises:
+            ValueError: It needs a training letter, and there is none.
+        """
+        if name not in self._control_replies:
+            raise ValueError(f"the control {name} needs letters of training patients, and no episode has a reference")
+        replies = self._control_replies[name]
+        references = [episode.reference for episode in self.held_out]
+        deltas = self.f1(replies, references) - self._outcomes([()] * len(self.held_out)).score
+        return {
+            "calls": 0,
+            "config": {},
+            "patients": [episode.patient_id for episode in self.held_out],
+            "deltas": [round(float(delta), 6) for delta in deltas],
+            **self.measured(replies, [episode.prompt for episode in self.held_out]),
+        }
+
+    @cached_property
+    def _control_replies(self) -> dict[str, list[str]]:
+        return control_replies(blind(self.held_out), self.train, self.f1)
+
+    def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Score texts against references as this environment's reward does, float64 (N,)."""
+        raise NotImplementedError
 
     def reward(self, split: Split) -> Reward:
         """Judge training patients or those held out."""
@@ -140,6 +173,8 @@ class Ground:
     def _judged(self, deleted: Deletions) -> dict[str, Any]:
         outcomes, prompts = self._outcomes(deleted), self.held_out
         gone = [[(prompts[i].words[slot], prompts[i].roles[slot]) for slot in slots] for i, slots in enumerate(deleted)]
+        places = [role_places(episode.roles) for episode in prompts]
+        edits = {frozenset(places[i][slot] for slot in slots) for i, slots in enumerate(deleted)}
         times = Counter(word for words in gone for word in words)
         n_prompts = Counter(word for words in gone for word in set(words))
         common = [(word, n) for word, n in times.most_common() if n_prompts[word] >= _FEWEST]
@@ -147,21 +182,32 @@ class Ground:
             "patients": [e.patient_id for e in prompts],
             "deltas": [round(float(delta), 6) for delta in outcomes.delta],
             "deleted": [[word, role, n] for (word, role), n in common[:_N_WORDS]],
-            **self.more(outcomes.texts.reply if outcomes.texts else ()),
+            "edits": len(edits),
+            **self.answered(list(Prompts(prompts, range(len(prompts)), self._kept(deleted)))),
         }
 
-    def more(self, replies: Sequence[str]) -> dict[str, Any]:
-        """Return other metrics of held-out patients' replies."""
+    def answered(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """Return all metrics of the replies to held-out patients' edited prompts, where replies are texts."""
+        return {}
+
+    def measured(self, replies: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
+        """Return all metrics of held-out patients' replies, where replies are texts."""
         return {}
 
 
 class LiteGround(Ground):
     """PMLMLite-v0's patients."""
 
+    env = "lite"
+
     def __init__(self, split: Split) -> None:
         """Make them."""
         super().__init__(lite_episodes(), HashedEncoder(), split)
         self._rewards = {"train": LiteReward(self.train), split: LiteReward(self.held_out)}
+
+    def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Score by shared words."""
+        return np.array([word_f1(text, reference) for text, reference in zip(texts, references, strict=True)])
 
     def reward(self, split: Split) -> Reward:
         """Judge training patients or those held out."""
@@ -169,10 +215,29 @@ class LiteGround(Ground):
 
 
 class RealGround(Ground):
-    """A prepared folder's patients, with the LLM and BERTScore."""
+    """A prepared folder's patients, with the LLM and BERTScore.
 
-    def __init__(self, split: Split, episodes: Path, run: Path, models: ModelOptions, calls: CallOptions) -> None:
-        """Read the folder; models load at their first use."""
+    Args:
+        split: Who is held out.
+        episodes: The folder.
+        run: Where replies and spending are kept.
+        models: The models.
+        calls: How the LLM is asked.
+        raw: A folder with the same patients' raw-data prompts, for ``raw_data``.
+    """
+
+    env = "real"
+
+    def __init__(
+        self,
+        split: Split,
+        episodes: Path,
+        run: Path,
+        models: ModelOptions,
+        calls: CallOptions,
+        raw: Path | None = None,
+    ) -> None:
+        """Read the folders; models load at their first use."""
         self._folder = RunFolder(run)
         self._bench = Workbench(models, calls, self._folder)
         super().__init__(EpisodeSet.load(episodes), self._bench.encoder, split)
@@ -180,6 +245,8 @@ class RealGround(Ground):
         self._models = {name: value for name, value in plain(models).items() if name not in _WHERE}
         self._rewards = {"train": self._bench.reward(self.train), split: self._bench.reward(self.held_out)}
         self._max_failures = calls.max_failures
+        self._metrics = ReplyMetrics(self.held_out, self.train, self._bench.scorer)
+        self._raw = None if raw is None else _of_patients(raw, self.held_out)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -189,6 +256,35 @@ class RealGround(Ground):
     def reward(self, split: Split) -> Reward:
         """Judge training patients or those held out."""
         return self._rewards[split]
+
+    def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Score by BERTScore."""
+        return self._bench.scorer.score(texts, references).f1.double().numpy()
+
+    def raw_data(self) -> dict[str, Any]:
+        """Judge the replies to untouched raw-data prompts, the paper's "before".
+
+        Raises:
+            ValueError: No folder with them was given.
+        """
+        if self._raw is None:
+            raise ValueError("raw-data prompts are in no folder: name it with --raw, see `pmlm prepare --template raw`")
+        reward = self._bench.reward(self._raw)
+        everyone = list(range(len(self._raw)))
+        prompts = [episode.prompt for episode in self._raw]
+        outcomes = reward(everyone, prompts)
+        if outcomes.failed.any():
+            raise RuntimeError(
+                f"{outcomes.failed.sum()} replies to raw-data prompts are missing: run the command again"
+            )
+        deltas = outcomes.score - self._outcomes([()] * len(self.held_out)).score
+        return {
+            "calls": len(prompts) * self.per_prompt,
+            "config": {},
+            "patients": [episode.patient_id for episode in self._raw],
+            "deltas": [round(float(delta), 6) for delta in deltas],
+            **self.answered(prompts),
+        }
 
     def fresh(self, purpose: str) -> Rescore:
         """Score by samples that are this purpose's own, the same ones when it is taken up again."""
@@ -205,10 +301,39 @@ class RealGround(Ground):
         """Write down what was spent."""
         self._folder.write_spent(self._bench.spent())
 
-    def more(self, replies: Sequence[str]) -> dict[str, Any]:
-        """Return the means of all metrics."""
-        scores = score_replies(self._bench, self.held_out, replies)
-        return {"metrics": {name: round(float(values.mean()), 5) for name, values in scores.items()}}
+    def answered(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """Return all metrics of the first replies to held-out patients' prompts, which are kept ones by now."""
+        replies = all_or_error(self._bench.llm.ask([Request(prompt) for prompt in prompts]))
+        cut = [reply.finish_reason == "length" for reply in replies]
+        return self.measured([reply.text for reply in replies], prompts, cut)
+
+    def measured(
+        self, replies: Sequence[str], prompts: Sequence[str], cut: Sequence[bool] | None = None
+    ) -> dict[str, Any]:
+        """Return all metrics, a value a patient; one that cannot be had (a margin without contrast) is null."""
+        values = self._metrics(replies, prompts, cut)
+        return {
+            "metrics": {
+                name: [None if np.isnan(value) else round(float(value), 5) for value in column]
+                for name, column in values.items()
+            }
+        }
+
+
+def _of_patients(folder: Path, held_out: EpisodeSet) -> EpisodeSet:
+    """Return the episodes of another prepared folder that are of the same patients, in the same order.
+
+    Raises:
+        ValueError: The folder lacks one of them.
+    """
+    by_id = {episode.patient_id: episode for episode in EpisodeSet.load(folder)}
+    missing = [episode.patient_id for episode in held_out if episode.patient_id not in by_id]
+    if missing:
+        raise ValueError(
+            f"{folder} has no prompt of patient {missing[0]} ({len(missing)} are missing): prepare it with the same "
+            "cohort, seed and limits as the other folder"
+        )
+    return EpisodeSet([by_id[episode.patient_id] for episode in held_out])
 
 
 class _Again(LLM):
@@ -238,6 +363,7 @@ def ground(
     run: Path = Path("runs/benchmark"),
     models: ModelOptions | None = None,
     calls: CallOptions | None = None,
+    raw: Path | None = None,
 ) -> Ground:
     """Return an env's training patients, with those of ``split`` held out; the rest is for ``real`` alone.
 
@@ -246,7 +372,7 @@ def ground(
     """
     if env == "lite":
         return LiteGround(split)
-    return RealGround(split, episodes, run, models or ModelOptions(), calls or CallOptions())
+    return RealGround(split, episodes, run, models or ModelOptions(), calls or CallOptions(), raw)
 
 
 def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

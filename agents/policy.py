@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from agents.lexicon import Lexicon
-from pmlm_env.models import resolve
+from pmlm_env.weights import resolve
 
 Distribution = Literal["softmax", "sparsemax"]
 

@@ -24,8 +24,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pmlm_env.llm.base import Reply
 from pmlm_env.llm.local import LocalLLM
-from pmlm_env.models import resolve
 from pmlm_env.pipeline import demo_episodes
+from pmlm_env.weights import resolve
 
 _PROMPTS, _NEW_TOKENS, _DELETED = 64, 48, 10
 

@@ -17,9 +17,9 @@ from bert_score import BERTScorer
 
 import pmlm_env  # noqa: F401  (registers PMLM-v0)
 from pmlm_env.encoder import WordEncoder
-from pmlm_env.models import resolve
 from pmlm_env.pipeline import demo_episodes
 from pmlm_env.reward import BertScorer
+from pmlm_env.weights import resolve
 
 
 def encoder_overhead(repeats: int = 15) -> list[float]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from pmlm_env.device import choose_device
-from pmlm_env.models import resolve
+from pmlm_env.weights import resolve
 
 if TYPE_CHECKING:  # importing transformers takes seconds, which those who need no weights are spared
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -17,10 +17,10 @@ from pmlm_env.cohort.schema import Cohort
 from pmlm_env.cohort.split import Split, split_by_date
 from pmlm_env.episodes import Episode, EpisodeSet
 from pmlm_env.episodes import Split as SplitName
-from pmlm_env.models import cache_dir
 from pmlm_env.predictor import BoostedTrees, Predictor, PredictorReport, evaluate, out_of_fold_proba
-from pmlm_env.prompting.initial import InitialPrompt, PeerForm
+from pmlm_env.prompting import InitialPrompt, PeerForm
 from pmlm_env.retrieval import PatientEncoder, Retriever, out_of_fold_vectors
+from pmlm_env.weights import cache_dir
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,8 @@ class PipelineConfig:
 
     Attributes:
         k: Peers per patient (the paper's k).
-        peers: How the prompt tells their labels.
-        template: A template file of one's own, or None.
+        peers: How ``{peers}`` gives their labels: counted, or listed from the nearest on.
+        template: ``default``, ``short``, ``paper``, ``raw``, or a template file; see docs/templates.md.
         n_folds: Folds of the out-of-fold predictions and vectors of training patients.
         train_until: Last day of train.
         validation_until: Last day of validation; what comes after is test.
@@ -41,7 +41,7 @@ class PipelineConfig:
 
     k: int = 10
     peers: PeerForm = "counted"
-    template: str | None = None
+    template: str = "default"
     n_folds: int = 5
     train_until: str = "2021-12-31"
     validation_until: str = "2022-06-30"
@@ -106,6 +106,8 @@ def build_episodes(
             f"{len(split.train)} patients are in train (up to {config.train_until}), but {config.k} peers each need "
             f"{config.k + 1}: move --train-until, or ask for fewer peers"
         )
+    template = InitialPrompt(config.template, config.peers)
+    template.check_columns({column for patient in cohort for column in patient.extra})
     rng = np.random.default_rng(seed)
     logger.info("Stage 1: fitting the predictor to %d patients (%d times)", len(split.train), config.n_folds + 1)
     predictor = make_predictor(seed).fit(split.train)
@@ -115,7 +117,6 @@ def build_episodes(
     retriever = Retriever(encoder.encode(split.train), [p.patient_id for p in split.train], list(split.train.y))
     train_vectors = out_of_fold_vectors(encoder, split.train, seed, config.n_folds, device)
     logger.info("Stage 3: filling the prompts")
-    template = InitialPrompt(config.template, config.peers)
     report = PipelineReport()
     episodes: list[Episode] = []
     for name, part in _parts(split).items():
@@ -135,7 +136,8 @@ def build_episodes(
         for i in chosen:
             patient, predicted = part[int(i)], labels[int(proba[i].argmax())]
             peer_labels = tuple(peer.label for peer in found[i])
-            words, roles = template.fill(predicted, peer_labels)
+            probabilities = dict(zip(map(str, labels), proba[i].tolist(), strict=True))
+            words, roles = template.fill(predicted, peer_labels, probabilities, patient)
             episodes.append(
                 Episode(
                     patient_id=patient.patient_id,

@@ -16,7 +16,7 @@ from pmlm_env.device import choose_device
 from pmlm_env.encoder import load_bert
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
-from pmlm_env.models import resolve
+from pmlm_env.weights import resolve
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -94,6 +94,15 @@ class BertScorer:
         table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 3)
         self.seconds += time.perf_counter() - started
         return BertScores(*table.unbind(dim=1))
+
+    def score_once(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
+        """Score as ``score`` does, but forget the references, which will not come again."""
+        known = self._references
+        self._references = dict(known)
+        try:
+            return self.score(replies, references)
+        finally:
+            self._references = known
 
     def _embed(self, texts: Sequence[str]) -> list[torch.Tensor]:
         """Unit vectors of every piece of every text, special tokens first and last: [(pieces, H)]."""

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import os
+
+# Before anything is imported: the one place that names the LLM of the tests, and of the processes they start.
+os.environ["PMLM_DEFAULT_LLM"] = "smollm2-135m"
+
 from pathlib import Path
 
 import pytest

@@ -4,6 +4,7 @@ from agents.baselines.controls import KeepAll, RandomN, RandomP
 from agents.baselines.oracle import SEARCHES, Refinement, search_prompts
 from agents.baselines.search import Candidate, Problem, Search, run
 from agents.baselines.self_information import SelfInformation
+from agents.baselines.single_rule import SingleRule
 from agents.baselines.task_search import TaskGenetic, TaskGrips
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Refinement",
     "Search",
     "SelfInformation",
+    "SingleRule",
     "TaskGenetic",
     "TaskGrips",
     "run",

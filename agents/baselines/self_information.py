@@ -18,7 +18,7 @@ from agents.agent import Agent, Deletions
 from agents.arena import Arena
 from pmlm_env.device import choose_device
 from pmlm_env.episodes import EpisodeSet
-from pmlm_env.models import resolve
+from pmlm_env.weights import resolve
 
 Order = Literal["low", "high"]
 

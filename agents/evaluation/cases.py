@@ -1,4 +1,4 @@
-"""The held-out prompts that a policy harmed most, with what can be read off them."""
+"""Prompts and replies of single held-out patients, before and after, with what can be read off them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ from typing import Any
 
 _FIGURES = {"bertscore_precision": "precision", "bertscore_recall": "recall", "rougeL": "ROUGE-L"}
 _NAMED = {"diagnosis_named": "the right diagnosis", "wrong_diagnosis_named": "a wrong diagnosis"}
+
+
+def first_cases(evaluation: dict[str, Any], n: int) -> str:
+    """Return the first ``n`` patients, chosen by nothing, as text; see ``worst_cases``."""
+    patients = evaluation["patients"][:n]
+    head = f"The first {len(patients)} of {len(evaluation['patients'])} patients:"
+    return "\n\n".join([head, *(_told(patient, _change(patient, "bertscore_f1")) for patient in patients)])
 
 
 def worst_cases(evaluation: dict[str, Any], n: int) -> str:

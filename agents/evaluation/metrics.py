@@ -1,7 +1,8 @@
-"""How close replies are to the doctors' own, and whether they name the right condition."""
+"""How close replies are to the doctors' own, and what else can be measured of them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -11,6 +12,17 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
 from pmlm_env.cohort.schema import LABEL_NAMES, named_labels
+from pmlm_env.episodes import Episode, EpisodeSet
+from pmlm_env.reward import BertScorer
+
+#: All that is measured of a reply. Values are fractions, but for ``words``.
+METRICS = (
+    "bleu4", "rouge1", "rouge2", "rougeL", "bertscore_precision", "bertscore_recall", "bertscore_f1", "margin",
+    "diagnosis_named", "wrong_diagnosis_named", "copy", "words", "cut",
+)  # fmt: skip
+
+#: Letters of other patients that the margin compares with.
+N_CONTRASTS = 8
 
 _ROUGES = ("rouge1", "rouge2", "rougeL")
 
@@ -80,3 +92,82 @@ def diagnosis_named(reply: str, label: str, labels: Iterable[str] = LABEL_NAMES)
 def wrong_diagnosis_named(reply: str, label: str, labels: Iterable[str] = LABEL_NAMES) -> bool:
     """Whether ``reply`` names any other of the cohort's ``labels`` than the patient's own, ``label``."""
     return bool(named_labels(reply, {label, *labels}) - {label})
+
+
+class ReplyMetrics:
+    """Measures replies to some patients' prompts: every name of ``METRICS``, one value a patient.
+
+    | metric | what it is |
+    |---|---|
+    | ``bleu4``, ``rouge1``, ``rouge2``, ``rougeL`` | see ``text_scores`` |
+    | ``bertscore_precision``, ``bertscore_recall``, ``bertscore_f1`` | against the patient's own letter |
+    | ``margin`` | F1 against the patient's own letter, minus the mean F1 against eight others' (``contrast_letters``) |
+    | ``diagnosis_named``, ``wrong_diagnosis_named`` | 1 where the reply names the patient's condition; any other |
+    | ``copy`` | F1 of the reply against the very prompt it replies to |
+    | ``words`` | number of words |
+    | ``cut`` | 1 where the limit on new tokens ended the reply |
+
+    The margin is what is left of F1 when the form that all letters share is taken out.
+
+    Args:
+        episodes: Whose replies.
+        training: Training patients, whose letters the margin compares with. Which eight are drawn depends on the
+            patient alone, so that two agents' margins can be compared patient by patient. Without a letter of another
+            label the margin is NaN.
+        scorer: BERTScore.
+    """
+
+    def __init__(self, episodes: EpisodeSet, training: EpisodeSet, scorer: BertScorer) -> None:
+        """Draw the letters to compare with."""
+        self.episodes, self._scorer = episodes, scorer
+        self._contrasts = [contrast_letters(episode, training) for episode in episodes]
+
+    def __call__(
+        self, replies: Sequence[str], prompts: Sequence[str], cut: Sequence[bool] | None = None
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """Measure one reply to each patient's prompt.
+
+        Args:
+            replies: N texts.
+            prompts: What each replies to.
+            cut: Whether it was cut; none was by default.
+
+        Returns:
+            For each name of ``METRICS`` float64 (N,).
+        """
+        references = [episode.reference for episode in self.episodes]
+        text, bert = text_scores(replies, references), self._scorer.score(replies, references)
+        labels = self.episodes.labels
+        pairs = list(zip(replies, (episode.label for episode in self.episodes), strict=True))
+        f1 = bert.f1.double().numpy()
+        values: dict[str, Sequence[float] | npt.NDArray[np.float64]] = {
+            **asdict(text),
+            "bertscore_precision": bert.precision.double().numpy(),
+            "bertscore_recall": bert.recall.double().numpy(),
+            "bertscore_f1": f1,
+            "margin": f1 - self._contrast(replies),
+            "diagnosis_named": [diagnosis_named(reply, label, labels) for reply, label in pairs],
+            "wrong_diagnosis_named": [wrong_diagnosis_named(reply, label, labels) for reply, label in pairs],
+            "copy": self._scorer.score_once(replies, prompts).f1.double().numpy(),
+            "words": [len(reply.split()) for reply in replies],
+            "cut": [False] * len(replies) if cut is None else cut,
+        }
+        return {name: np.asarray(values[name], dtype=np.float64) for name in METRICS}
+
+    def _contrast(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return the mean F1 of each reply against the letters of others, float64 (N,)."""
+        pairs = [(reply, letter) for reply, letters in zip(replies, self._contrasts, strict=True) for letter in letters]
+        f1 = self._scorer.score([reply for reply, _ in pairs], [letter for _, letter in pairs]).f1.double().numpy()
+        bounds = np.cumsum([len(letters) for letters in self._contrasts])[:-1]
+        return np.array([part.mean() if len(part) else np.nan for part in np.split(f1, bounds)])
+
+
+def contrast_letters(episode: Episode, training: EpisodeSet) -> tuple[str, ...]:
+    """Return the letters of eight training patients with another label, or of all where there are fewer.
+
+    They are drawn by the patient's id, so that they are the same whoever else is measured.
+    """
+    letters = [other.reference for other in training if other.label != episode.label and other.reference.strip()]
+    seed = int.from_bytes(hashlib.sha256(episode.patient_id.encode()).digest()[:8], "big")
+    chosen = np.random.default_rng(seed).permutation(len(letters))[:N_CONTRASTS]
+    return tuple(letters[i] for i in chosen.tolist())

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
+from agents.catalogue import RULE
 from agents.evaluation.aggregate import iqm_interval, probability_of_improvement
 from agents.report import tables
 from agents.report.results import Run, Runs, read_runs
@@ -41,7 +42,7 @@ def report(config: ReportConfig) -> str:
     runs = read_runs(config.results)
     out = config.results if config.out is None else config.out
     out.mkdir(parents=True, exist_ok=True)
-    parts = ["# Benchmark of the agents", _HOW.format(default=config.default, fewest=tables.FEWEST_SEEDS)]
+    parts = ["# Benchmark of the agents", _HOW.format(default=config.default, rule=RULE, fewest=tables.FEWEST_SEEDS)]
     for env in sorted({run.env for run in runs}):
         parts += _env([run for run in runs if run.env == env], env, config.default, out, config.seed)
     text = "\n\n".join(part for part in parts if part) + "\n"
@@ -54,26 +55,37 @@ _HOW = """Deltas are changes of F1 from the initial to the refined prompt on tes
 with 95 % intervals that resample seeds and patients both (pigeonhole bootstrap, Owen 2007). ▲ and ▼: the difference to
 {default} on the same seeds and patients, {fewest} seeds or more, has an interval wholly above or below zero; nothing is
 corrected for the number of comparisons. With few seeds the intervals know little of how seeds differ: of three, too
-little. Inductive agents never read a test patient's reference; oracles search each test patient *with* it, and are no
-more than an upper bound."""
+little. Agents never read a test patient's reference. Names in italics are controls: replies that need no agent and, but
+for `raw-data`, no LLM. "Personal" is the difference to `{rule}`, one set of deletions for everybody, searched with as
+many calls: what comes from treating patients differently. Oracles search each test patient *with* the reference; what
+they find is a lower bound of what editing can reach."""
+
+
+_REPLIES = """The replies, each agent at its largest budget. F1 and its change in points; *margin*: F1 against the
+patient's own letter minus the mean F1 against eight letters of patients with other labels; the share of replies that
+name the right condition, and a wrong one; *copy*: F1 of the reply against the prompt it replies to; its length in
+words; the share cut at the limit on new tokens; *edits*: in how many different ways the test patients' prompts were
+edited."""
 
 
 def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[str]:
     """Return the sections of one environment."""
     parts = [f"## {env}"]
-    inductive, oracle = (Runs(run for run in runs if run.track == track) for track in ("inductive", "oracle"))
+    inductive = Runs(run for run in runs if run.track != "oracle")
+    oracle = Runs(run for run in runs if run.track == "oracle")
     if inductive.agents:
-        cells = summarise(inductive, default, seed)
-        parts += ["### Inductive", tables.patients_line(cells), tables.main_table(inductive, cells, default)]
-        parts += _pictures(inductive, cells, env, default, out, seed)
+        cells = summarise(inductive, default, seed, RULE)
+        parts += ["### Agents and controls", tables.patients_line(cells), tables.main_table(inductive, cells, default)]
+        parts += _titled(_REPLIES, tables.replies_table(inductive, cells, default, seed))
         parts += _titled("Other metrics, in %, each agent at its largest budget:", tables.metrics_table(inductive))
+        parts += _pictures(inductive, cells, env, default, out, seed)
         parts += _titled(
             f"Words that {default} deletes most often, of each run's twenty commonest, with how many times in all:",
             tables.deleted_table(inductive.last(default)),
         )
     if oracle.agents:
         cells = summarise(oracle, None, seed)
-        parts += ["### Oracle (upper bound)", tables.patients_line(cells), tables.oracle_table(cells)]
+        parts += ["### Oracles", tables.patients_line(cells), tables.oracle_table(cells)]
         parts += [tables.reached(inductive, oracle, default)]
         parts += _titled("Other metrics, in %, each oracle at its largest budget:", tables.metrics_table(oracle))
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-Track = Literal["inductive", "oracle"]
+Track = Literal["inductive", "control", "oracle"]
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +25,8 @@ class Run:
 
     Attributes:
         env: Which environment.
-        track: "inductive", where a test patient's reference is never read, or "oracle", where it is searched with.
+        track: "inductive", where a test patient's reference is never read, "control", where no agent is asked either,
+            or "oracle", where the reference is searched with.
         agent: Whose run.
         budget: Completions it could ask for; 0 = it learns nothing, so that it holds for every budget.
         seed: Its seed.
@@ -34,8 +35,9 @@ class Run:
         deltas: Change of F1 of each of them, as a fraction.
         history: Of each batch on training patients: calls after it, episodes, mean delta.
         claimed: The mean delta that an oracle's own search saw, before finalists were scored afresh.
-        metrics: Means over test patients, 0 to 1.
+        metrics: All that was measured of the replies, a value a test patient; NaN where there is none.
         deleted: Words most often deleted: word, role, how many times.
+        edits: In how many different ways prompts were edited; None where nothing is said of it.
         versions: The machine and what was installed.
         ground: The episodes, and the models with their settings.
         seeded: Whether another seed may give another result.
@@ -51,8 +53,9 @@ class Run:
     deltas: tuple[float, ...]
     history: tuple[tuple[float, float, float], ...]
     claimed: float | None
-    metrics: dict[str, float]
+    metrics: dict[str, tuple[float, ...]]
     deleted: tuple[tuple[str, str, int], ...]
+    edits: int | None
     versions: dict[str, str]
     ground: dict[str, Any]
     seeded: bool
@@ -64,20 +67,32 @@ class Run:
 
 
 class Runs:
-    """The runs of one environment and track.
+    """The runs of one environment: agents with the zero-call controls beside them, or oracles.
 
     Args:
         runs: All of them.
 
     Attributes:
-        agents: Their names, sorted.
+        agents: Their names, sorted; controls among them.
+        controls: The names of the controls.
         budgets: Their budgets, ascending, without 0 unless there is no other.
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        """Sort them by agent, budget and seed."""
+        """Sort them by agent, budget and seed.
+
+        Raises:
+            ValueError: There are agents, but not the echo: what an agent gains means little without it.
+        """
+        runs = sorted(runs, key=lambda run: (run.agent, run.budget, run.seed))
+        self.controls = {run.agent for run in runs if run.track == "control"}
+        if any(run.track == "inductive" for run in runs) and "echo" not in self.controls:
+            raise ValueError(
+                f"the runs of {runs[0].env} have no echo (the untouched prompt as the reply) beside the agents: run "
+                "`pmlm benchmark` with the same settings and --out again, which adds the controls without an LLM call"
+            )
         self._runs: dict[tuple[str, int], dict[int, Run]] = {}
-        for run in sorted(runs, key=lambda run: (run.agent, run.budget, run.seed)):
+        for run in runs:
             self._runs.setdefault((run.agent, run.budget), {})[run.seed] = run
         self.agents = sorted({agent for agent, _ in self._runs})
         self.budgets = sorted({budget for _, budget in self._runs if budget}) or [0]
@@ -179,8 +194,11 @@ def _run(line: dict[str, Any]) -> Run:
     if claimed is not None and not _is_number(claimed):
         raise ValueError(f"claimed is {claimed!r}, and should be a finite number or null")
     metrics = line.get("metrics") or {}
-    if not isinstance(metrics, dict) or not all(value is None or _is_number(value) for value in metrics.values()):
-        raise ValueError("metrics should be an object of finite numbers")
+    if not isinstance(metrics, dict) or not all(_is_column(column, len(patients)) for column in metrics.values()):
+        raise ValueError("metrics should be an object of lists, each with a finite number or null for every patient")
+    edits = line.get("edits")
+    if edits is not None and (not isinstance(edits, int) or isinstance(edits, bool) or edits < 1):
+        raise ValueError(f"edits is {edits!r}, and should be a whole number from 1 up, or null")
     deleted = line.get("deleted") or []
     if not isinstance(deleted, list) or not all(_is_row(row, 3) and _is_number(row[2]) for row in deleted):
         raise ValueError("deleted should be a list of [word, role, times]")
@@ -198,8 +216,9 @@ def _run(line: dict[str, Any]) -> Run:
         deltas=tuple(map(float, deltas)),
         history=tuple((float(calls), float(episodes), float(delta)) for calls, episodes, delta in history),
         claimed=claimed,
-        metrics={name: float(value) for name, value in metrics.items() if value is not None},
+        metrics={name: tuple(math.nan if v is None else float(v) for v in values) for name, values in metrics.items()},
         deleted=tuple((str(word), str(role), int(times)) for word, role, times in deleted),
+        edits=edits,
         versions={name: str(version) for name, version in versions.items()},
         ground=ground,
         seeded=line.get("seeded", True) is not False,
@@ -226,6 +245,10 @@ def _count(line: dict[str, Any], key: str) -> int:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_column(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length and all(v is None or _is_number(v) for v in value)
 
 
 def _is_row(value: Any, length: int) -> bool:

@@ -19,6 +19,7 @@ class Cell:
     Attributes:
         delta: Mean over seeds and test patients, with its crossed interval.
         over_default: Its difference to the default agent, paired by seed and patient; None where there is none.
+        personal: Its difference to the best single rule, likewise: what comes from treating patients differently.
         n_paired: The seeds that both have.
         seeds: The seeds, sorted.
         n_patients: Test patients that all seeds have.
@@ -28,6 +29,7 @@ class Cell:
 
     delta: Interval
     over_default: Interval | None
+    personal: Interval | None
     n_paired: int
     seeds: tuple[int, ...]
     n_patients: int
@@ -39,7 +41,7 @@ class Cell:
 Cells = dict[tuple[str, int], Cell]
 
 
-def summarise(runs: Runs, default: str | None, seed: int) -> Cells:
+def summarise(runs: Runs, default: str | None, seed: int, rule: str | None = None) -> Cells:
     """Summarise all agents at all budgets.
 
     Every interval has resamples of its own from the same seed, so that an agent's stay as they are when others come.
@@ -48,6 +50,7 @@ def summarise(runs: Runs, default: str | None, seed: int) -> Cells:
         runs: Of one environment and track.
         default: The agent that all others are compared with; None = no comparison.
         seed: Draws the resamples.
+        rule: The agent that edits all prompts alike; None = no comparison with it.
     """
     cells: Cells = {}
     for agent in runs.agents:
@@ -56,14 +59,17 @@ def summarise(runs: Runs, default: str | None, seed: int) -> Cells:
             if not by_seed:
                 continue
             deltas = aligned(by_seed)
-            difference = None
+            difference = beyond = None
             if default is not None and agent != default:
                 difference = paired_difference(by_seed, runs.of(default, budget))
+            if rule is not None and agent != rule and agent not in runs.controls:
+                beyond = paired_difference(by_seed, runs.of(rule, budget))
             claims = [run.claimed for run in by_seed.values() if run.claimed is not None]
             paired = None if difference is None else crossed_bootstrap(difference, np.random.default_rng(seed))
             cells[agent, budget] = Cell(
                 delta=crossed_bootstrap(deltas, np.random.default_rng(seed)),
                 over_default=paired,
+                personal=None if beyond is None else crossed_bootstrap(beyond, np.random.default_rng(seed)),
                 n_paired=0 if difference is None else len(difference),
                 seeds=tuple(sorted(by_seed)),
                 n_patients=deltas.shape[1],
@@ -73,12 +79,15 @@ def summarise(runs: Runs, default: str | None, seed: int) -> Cells:
     return cells
 
 
-def aligned(runs: dict[int, Run], others: dict[int, Run] | None = None) -> npt.NDArray[np.float64]:
+def aligned(
+    runs: dict[int, Run], others: dict[int, Run] | None = None, metric: str | None = None
+) -> npt.NDArray[np.float64]:
     """Return the deltas of patients whom all runs have, sorted by name, shape (seeds, patients).
 
     Args:
         runs: By seed.
         others: Another agent's, who must have the patients too.
+        metric: A metric that all runs have, instead of the deltas.
 
     Raises:
         ValueError: There is no such patient.
@@ -88,7 +97,10 @@ def aligned(runs: dict[int, Run], others: dict[int, Run] | None = None) -> npt.N
     if not names:
         agents = " and ".join(dict.fromkeys(run.agent for run in every))
         raise ValueError(f"the runs of {agents} in {every[0].env} have no test patient in common")
-    rows = [dict(zip(run.patients, run.deltas, strict=True)) for run in runs.values()]
+    rows = [
+        dict(zip(run.patients, run.deltas if metric is None else run.metrics[metric], strict=True))
+        for run in runs.values()
+    ]
     return np.array([[row[name] for name in names] for row in rows])
 
 

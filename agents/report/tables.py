@@ -7,18 +7,19 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
 from agents.report.results import Run, Runs
 from agents.report.summary import Cell, Cells, aligned
 
-#: What runs say besides F1, and what the tables call it.
+#: Metrics that have a column of their own nowhere else, and what the tables call them.
 METRICS = {
+    "bleu4": "BLEU-4",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
     "rougeL": "ROUGE-L",
-    "diagnosis_named": "right diagnosis named",
-    "wrong_diagnosis_named": "wrong diagnosis named",
     "bertscore_precision": "BERTScore P",
     "bertscore_recall": "BERTScore R",
-    "bertscore_f1": "BERTScore F1",
 }
 
 #: With fewer seeds in common nothing is said of two agents: the interval then knows next to nothing of seeds.
@@ -29,29 +30,40 @@ _WORDS = 10
 
 
 def main_table(runs: Runs, cells: Cells, default: str) -> str:
-    """Return a row an agent: its delta at each budget, its difference to the default agent, seeds and calls.
+    """Return a row an agent or control: its delta at each budget, its differences to others, seeds and calls.
 
-    Rows are sorted by the mean at the largest budget; the best of each budget is bold.
+    Rows are sorted by the mean at the largest budget; the best agent of each budget is bold. Controls are in italics.
     """
-    best = {budget: max(c.delta.mean for (_, b), c in cells.items() if b == budget) for budget in runs.budgets}
+    best = {
+        budget: max(
+            (c.delta.mean for (agent, b), c in cells.items() if b == budget and agent not in runs.controls),
+            default=np.nan,
+        )
+        for budget in runs.budgets
+    }
     rows = []
     for agent in ranked(runs, cells):
         own = {budget: cells[agent, budget] for budget in runs.budgets if (agent, budget) in cells}
-        row = [f"**{agent}**" if agent == default else agent]
+        row = [_name(agent, runs, default)]
         for budget in runs.budgets:
             if budget not in own:
                 row.append("-")
                 continue
             cell = own[budget]
             text = in_points(cell.delta)
-            row.append((f"**{text}**" if cell.delta.mean == best[budget] else text) + _mark(cell))
+            row.append(
+                (f"**{text}**" if cell.delta.mean == best[budget] and agent not in runs.controls else text)
+                + _mark(cell)
+            )
         row.append(_over_default(own, runs.budgets[-1]))
+        personal = next((cell.personal for cell in reversed(own.values()) if cell.personal is not None), None)
+        row.append("-" if personal is None else in_points(personal))
         learns = runs.learns(agent)
         row.append(_each([str(len(cell.seeds)) for cell in own.values()]))
         row.append(_each([f"{cell.calls:,.0f}" for cell in own.values()]) if learns else "none to learn")
         rows.append(row)
     heads = [_budget(budget) for budget in runs.budgets]
-    return table(["agent", *heads, f"over {default}", "seeds", "calls spent"], rows)
+    return table(["agent", *heads, f"over {default}", "personal", "seeds", "calls spent"], rows)
 
 
 def oracle_table(cells: Cells) -> str:
@@ -84,16 +96,83 @@ def reached(inductive: Runs, oracle: Runs, default: str) -> str:
     )
 
 
+def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
+    """Return a row an agent or control, at its largest budget: how good its replies are, and how they came about.
+
+    Margins are in points; "right / wrong" is the share of replies that name the patient's condition, and any other.
+    Rows are sorted by F1. Returns "" if no run tells of replies.
+
+    Args:
+        runs: Agents with the controls beside them.
+        cells: Their summary.
+        default: Whose row is bold.
+        seed: Draws the resamples.
+    """
+    rows = []
+    for agent in runs.agents:
+        last = {s: run for s, run in runs.last(agent).items() if run.metrics}
+        if not last:
+            continue
+        cell = next(cells[agent, budget] for budget in reversed(runs.budgets) if (agent, budget) in cells)
+        f1, margin = (_crossed(last, name, seed) for name in ("bertscore_f1", "margin"))
+        right, wrong, copy, cut = (
+            100 * _mean(last, name) for name in ("diagnosis_named", "wrong_diagnosis_named", "copy", "cut")
+        )
+        edits = [run.edits for run in last.values() if run.edits is not None]
+        row = [
+            _name(agent, runs, default),
+            _absolute(f1),
+            in_points(cell.delta),
+            "-" if cell.personal is None else in_points(cell.personal),
+            "-" if margin is None else _absolute(margin),
+            f"{right:.0f} / {wrong:.0f}",
+            f"{copy:.1f}",
+            f"{_mean(last, 'words'):.0f}",
+            "-" if agent in runs.controls and not cell.calls else f"{cut:.0f}",
+            f"{np.mean(edits):.0f}" if edits else "-",
+            str(len(last)),
+        ]
+        rows.append((-f1.mean if f1 is not None else 0.0, row))
+    heads = [
+        "reply of", "F1", "change", "personal", "margin", "right / wrong, %", "copy", "words", "cut, %", "edits",
+        "seeds",
+    ]  # fmt: skip
+    return table(heads, [row for _, row in sorted(rows)]) if rows else ""
+
+
 def metrics_table(runs: Runs) -> str:
     """Return each agent's other metrics in per cent at its largest budget; "" if no run has any."""
     rows = []
     for agent in runs.agents:
-        told = [run.metrics for run in runs.last(agent).values() if run.metrics]
-        values = {name: [metrics[name] for metrics in told if name in metrics] for name in METRICS}
-        if any(values.values()):
-            means = [f"{100 * np.mean(values[name]):.1f}" if values[name] else "-" for name in METRICS]
-            rows.append([agent, *means, str(len(told))])
+        last = {seed: run for seed, run in runs.last(agent).items() if run.metrics}
+        if last:
+            rows.append([agent, *(f"{100 * _mean(last, name):.1f}" for name in METRICS), str(len(last))])
     return table(["agent", *METRICS.values(), "seeds"], rows) if rows else ""
+
+
+def _mean(runs: dict[int, Run], metric: str) -> float:
+    """Return the mean of a metric over seeds and patients; NaN where no run has it."""
+    values = [value for run in runs.values() for value in run.metrics.get(metric, ()) if np.isfinite(value)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _crossed(runs: dict[int, Run], metric: str, seed: int) -> Interval | None:
+    """Return a metric's mean with its crossed interval; None where a run lacks it or a value."""
+    if not all(np.isfinite(run.metrics.get(metric, np.nan)).all() for run in runs.values()):
+        return None
+    return crossed_bootstrap(aligned(runs, metric=metric), np.random.default_rng(seed))
+
+
+def _absolute(interval: Interval | None) -> str:
+    """Return a fraction's mean and interval in hundredths, without sign."""
+    if interval is None:
+        return "-"
+    return f"{100 * interval.mean:.2f} [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+
+
+def _name(agent: str, runs: Runs, default: str) -> str:
+    """Return an agent's name: the default agent's bold, a control's in italics."""
+    return f"**{agent}**" if agent == default else f"*{agent}*" if agent in runs.controls else agent
 
 
 def deleted_table(runs: dict[int, Run]) -> str:

@@ -16,13 +16,13 @@ _PREDICTOR, _PEER = 0.75, 0.55  # how often stage 1, and each peer, has the righ
 _SIZES: dict[Split, int] = {"train": 256, "validation": 64, "test": 64}
 
 
-def lite_episodes(sizes: Mapping[Split, int] | None = None, seed: int = 0, template: str | None = None) -> EpisodeSet:
+def lite_episodes(sizes: Mapping[Split, int] | None = None, seed: int = 0, template: str = "short") -> EpisodeSet:
     """Make episodes of made-up patients: the real template, a predicted condition and peers that are often right.
 
     Args:
         sizes: How many patients each split has; 256, 64 and 64 by default.
         seed: Draws them.
-        template: A template file of one's own.
+        template: A template's name or file.
     """
     rng = np.random.default_rng(seed)
     names = list(CONDITIONS)

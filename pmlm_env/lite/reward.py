@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -125,3 +126,9 @@ class LiteReward:
         reply, reference = made.astype(np.float32) @ self._bags, self._references[index]
         shared = np.minimum(reply, reference).sum(axis=1)
         return 2.0 * shared / np.maximum(reply.sum(axis=1) + self._lengths[index], 1)
+
+
+def word_f1(text: str, reference: str) -> float:
+    """F1 of the words that two texts share, each counted as often as in the text that has fewer of it (ROUGE-1)."""
+    ours, theirs = Counter(tokens(text)), Counter(tokens(reference))
+    return 2.0 * (ours & theirs).total() / max(ours.total() + theirs.total(), 1)

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm.base import LLM, Completion, FinishReason, LLMError, OnTruncated, Reply, Request
 from pmlm_env.llm.decoding import Tokens, decode
-from pmlm_env.models import resolve
+from pmlm_env.weights import DEFAULT_LLM, resolve
 
 #: A small model may end its turn before it has said a word.
 _MIN_NEW_TOKENS = 4
@@ -51,8 +51,8 @@ class LocalLLM(LLM):
 
     def __init__(
         self,
-        model: str = "smollm2-135m",
-        max_new_tokens: int = 48,
+        model: str = DEFAULT_LLM,
+        max_new_tokens: int = 128,
         device: str = "auto",
         dtype: torch.dtype | None = None,
         batch_size: int = 64,

@@ -10,6 +10,7 @@ from pmlm_env.llm.base import LLM, OnTruncated
 from pmlm_env.llm.budget import Budget, BudgetedLLM, Price
 from pmlm_env.llm.cache import CachedLLM, ReplyCache
 from pmlm_env.llm.providers import Provider, load_providers
+from pmlm_env.weights import DEFAULT_LLM
 
 if TYPE_CHECKING:
     from pmlm_env.llm.openai import OpenAIChat
@@ -38,10 +39,10 @@ class LLMOptions:
             this process, or ``error``, the default for endpoints.
     """
 
-    llm: str = "local:smollm2-135m"
+    llm: str = f"local:{DEFAULT_LLM}"
     base_url: str | None = None
     providers: str | None = None
-    max_new_tokens: int = 48
+    max_new_tokens: int = 128
     temperature: float = 0.0
     llm_seed: int = 0
     llm_dtype: LLMDtype = "auto"

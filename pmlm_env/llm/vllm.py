@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from pmlm_env.llm.base import LLM, Completion, LLMError, OnTruncated, Reply, Request
-from pmlm_env.models import resolve
+from pmlm_env.weights import resolve
 
 #: Most requests in one lot: what a kill may lose. How many of them run at once is vLLM's affair.
 _LOT = 1024

@@ -1,5 +1,6 @@
 """Stage 3: prompts from templates."""
 
-from pmlm_env.prompting.initial import InitialPrompt
+from pmlm_env.prompting.fields import PeerForm
+from pmlm_env.prompting.initial import TEMPLATES, InitialPrompt
 
-__all__ = ["InitialPrompt"]
+__all__ = ["TEMPLATES", "InitialPrompt", "PeerForm"]

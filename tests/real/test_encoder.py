@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from pmlm_env.encoder import WordEncoder
-from pmlm_env.models import resolve
+from pmlm_env.weights import resolve
 
 pytestmark = pytest.mark.real
 

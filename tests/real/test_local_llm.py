@@ -16,8 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from pmlm_env.llm.base import Completion, LLMError, Reply, Request
 from pmlm_env.llm.decoding import decode
 from pmlm_env.llm.local import LocalLLM
-from pmlm_env.models import BUNDLED, resolve
 from pmlm_env.pipeline import demo_episodes
+from pmlm_env.weights import BUNDLED, resolve
 
 pytestmark = pytest.mark.real
 
@@ -72,8 +72,18 @@ def small_memory(llm: LocalLLM) -> Iterator[list[int]]:
     watch.remove()
 
 
-def test_the_unpacked_weights_are_those_of_the_gguf_file() -> None:
-    tensors = {t.name: t for t in gguf.GGUFReader(str(BUNDLED["smollm2-135m"].path)).tensors}
+@pytest.fixture(scope="module")
+def gguf_file() -> Path:
+    """What the bundled model was unpacked from."""
+    resolve("smollm2-135m")
+    path = BUNDLED["smollm2-135m"].path
+    if not path.is_file():
+        pytest.skip(f"{path} is gone, which it may be once it is unpacked")
+    return path
+
+
+def test_the_unpacked_weights_are_those_of_the_gguf_file(gguf_file: Path) -> None:
+    tensors = {t.name: t for t in gguf.GGUFReader(str(gguf_file)).tensors}
     ours = load_file(Path(resolve("smollm2-135m")) / "model.safetensors")
     names = {
         "blk.3.ffn_down.weight": "model.layers.3.mlp.down_proj.weight",
@@ -83,6 +93,15 @@ def test_the_unpacked_weights_are_those_of_the_gguf_file() -> None:
     for theirs, mine in names.items():
         exact = gguf.quants.dequantize(tensors[theirs].data, tensors[theirs].tensor_type)
         np.testing.assert_allclose(ours[mine].float().numpy(), exact, rtol=2**-8, atol=1e-6)  # bfloat16's rounding
+
+
+def test_the_unpacked_weights_are_those_that_transformers_reads(gguf_file: Path) -> None:
+    ours, info = AutoModelForCausalLM.from_pretrained(resolve("smollm2-135m"), output_loading_info=True)
+    assert not any(info.values()), info
+    theirs = AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name, dtype=torch.float32)
+    expected = theirs.state_dict()
+    assert set(ours.state_dict()) == set(expected)
+    assert all(torch.equal(tensor, expected[name].bfloat16()) for name, tensor in ours.state_dict().items())
 
 
 def test_a_batch_says_what_plain_greedy_decoding_says_one_at_a_time(llm: LocalLLM) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from bert_score import BERTScorer
 
-from pmlm_env.models import resolve
 from pmlm_env.reward import BertScorer
+from pmlm_env.weights import resolve
 
 pytestmark = pytest.mark.real
 

@@ -21,10 +21,10 @@ from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm import LLM, Budget, Completion, LLMError, LLMOptions, Request, load_llm
 from pmlm_env.llm.local import LocalLLM
-from pmlm_env.models import resolve
 from pmlm_env.pipeline import demo_episodes
 from pmlm_env.reward import BertScorer, DeltaReward
 from pmlm_env.vector_env import PMLMVectorEnv
+from pmlm_env.weights import resolve
 
 pytestmark = pytest.mark.real
 

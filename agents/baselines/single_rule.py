@@ -1,0 +1,155 @@
+"""The best single rule: one set of deletions for everybody, named by role and place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agents.agent import Agent, Deletions
+from agents.arena import Arena
+from pmlm_env.episodes import EpisodeSet
+from pmlm_env.reward import Outcomes
+
+#: A word by its role and its place among the words of that role, from 0.
+RolePlace = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class SingleRuleConfig:
+    """How the rule is searched.
+
+    Attributes:
+        calls: Completions, where the arena has no limit.
+        patients: Training patients to search on, always the same ones.
+        judged: Largest share of the calls that goes into judging rules; the rest goes into random deletions.
+        penalty: Weight of the squared coefficients, in units of the places' mean squared count.
+    """
+
+    calls: int = 600
+    patients: int = 24
+    judged: float = 0.4
+    penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: A number is out of its range.
+        """
+        if min(self.calls, self.patients) < 1 or not 0 < self.judged < 1 or self.penalty <= 0:
+            raise ValueError("calls and patients must be 1 or more, judged between 0 and 1, penalty above 0")
+
+
+class SingleRule(Agent):
+    """Deletes the same words from every prompt: what any search for one prompt a task can find.
+
+    What an agent gains beyond it is *personal*: it comes from treating patients differently. Random deletions from some
+    training patients' prompts tell, by ridge regression, what deleting each place brings. Rules of several sizes, made
+    of the places with the highest coefficients, are then applied to those same patients, and the rule with the highest
+    mean delta is taken; none where no mean is above 0.
+
+    Attributes:
+        rule: The places to delete, the most promising first; none before ``fit``.
+    """
+
+    Config = SingleRuleConfig
+    config: SingleRuleConfig
+
+    def __init__(self, config: SingleRuleConfig | None = None, seed: int = 0) -> None:
+        """Begin with no deletion."""
+        super().__init__(config, seed)
+        self.rule: tuple[RolePlace, ...] = ()
+
+    def fit(self, arena: Arena) -> None:
+        """Explore, then judge rules; see ``Agent.fit``."""
+        self.rule = ()
+        config, meter, rng = self.config, arena.reward, np.random.default_rng(self.seed)
+        prompts = (config.calls if meter.limit is None else int(meter.left)) // meter.per_prompt
+        patients = rng.permutation(len(arena.episodes))[: min(config.patients, max(1, prompts // 3))]
+        sizes = sorted({max(1, size) for size in (1, arena.n_edits // 4, arena.n_edits // 2, arena.n_edits)})
+        left = prompts - len(patients)
+        explored = left - min(int(config.judged * left), len(sizes) * len(patients))
+        places = _places(arena.episodes)
+        coefficients = self._explore(arena, places, np.resize(patients, explored), rng)
+        ranked = [place for place in sorted(coefficients, key=lambda p: -coefficients[p]) if coefficients[place] > 0]
+        rules = list(dict.fromkeys(tuple(ranked[:size]) for size in sizes if ranked))
+        best = 0.0
+        for number, rule in enumerate(rules):
+            judged = patients
+            if meter.limit is not None:
+                judged = patients[: int(meter.left) // meter.per_prompt // (len(rules) - number)]
+            if not len(judged):
+                break
+            outcomes = self._judge(arena, judged, _apply(arena, judged, rule))
+            whole = ~outcomes.failed
+            if whole.any() and outcomes.delta[whole].mean() > best:
+                best, self.rule = float(outcomes.delta[whole].mean()), rule
+
+    def refine(self, arena: Arena) -> Deletions:
+        """Delete the rule's places wherever they are and may go; see ``Agent.refine``."""
+        return _apply(arena, np.arange(len(arena.episodes)), self.rule)
+
+    def _explore(
+        self,
+        arena: Arena,
+        places: Sequence[Sequence[RolePlace]],
+        patients: npt.NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> dict[RolePlace, float]:
+        """Return what deleting each place brings, up to one constant, by random deletions from these prompts."""
+        batch = arena.batch(patients)
+        while not batch.done.all():
+            draws = np.where(batch.legal, rng.random(batch.legal.shape), -1.0)
+            batch.delete(draws.argmax(axis=1), ~batch.done)
+        deletions = batch.deleted(range(len(patients)))
+        if not deletions:
+            return {}
+        outcomes = self._judge(arena, patients, deletions)
+        whole = np.flatnonzero(~outcomes.failed)
+        names = sorted({place for i in patients.tolist() for place in places[i]})
+        column = {place: j for j, place in enumerate(names)}
+        gone = np.zeros((len(whole), len(names)))
+        for row, i in enumerate(whole.tolist()):
+            gone[row, [column[places[patients[i]][slot]] for slot in deletions[i]]] = 1.0
+        if not len(whole):
+            return {}
+        deltas = outcomes.delta[whole]
+        gone, deltas = gone - gone.mean(axis=0), deltas - deltas.mean()
+        gram = gone.T @ gone
+        ridge = self.config.penalty * max(1e-12, float(np.trace(gram)) / len(gram))
+        solved = np.linalg.solve(gram + ridge * np.eye(len(gram)), gone.T @ deltas)
+        return dict(zip(names, solved.tolist(), strict=True))
+
+    def _judge(self, arena: Arena, patients: npt.NDArray[np.int64], deletions: Deletions) -> Outcomes:
+        kept = arena.batch(patients).kept
+        for row, slots in zip(kept, deletions, strict=True):
+            row[list(slots)] = False
+        return arena.judge(patients.tolist(), kept)
+
+
+def _places(episodes: EpisodeSet) -> list[list[RolePlace]]:
+    """Return the role and place of every word of every prompt."""
+    return [role_places(episode.roles) for episode in episodes]
+
+
+def role_places(roles: Sequence[str]) -> list[RolePlace]:
+    """Return the role and place of each word of a prompt."""
+    seen: dict[str, int] = {}
+    places = []
+    for role in roles:
+        places.append((role, seen.get(role, 0)))
+        seen[role] = seen.get(role, 0) + 1
+    return places
+
+
+def _apply(arena: Arena, patients: npt.NDArray[np.int64], rule: Sequence[RolePlace]) -> Deletions:
+    """Return the slots that a rule deletes from each prompt, at most ``n_edits``."""
+    deletions = []
+    for index, legal in zip(patients.tolist(), arena.batch(patients).legal, strict=True):
+        slot_of = {place: slot for slot, place in enumerate(role_places(arena.episodes[index].roles))}
+        slots = [slot_of[place] for place in rule if place in slot_of]
+        deletions.append(tuple([slot for slot in slots if legal[slot]][: arena.n_edits]))
+    return deletions

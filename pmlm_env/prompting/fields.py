@@ -1,0 +1,92 @@
+"""What the fields of a template become."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from pmlm_env.cohort.schema import INDICATORS, Patient
+
+PeerForm = Literal["counted", "listed"]
+
+#: The forms that a field may have, behind a colon.
+FORMS: Mapping[str, re.Pattern[str]] = {
+    "peers": re.compile("counted|listed"),
+    "labs": re.compile(r"all|[1-9]\d*"),
+}
+
+#: Labels that ``{probabilities}`` names: so many at most, each with so much probability at least.
+_MOST, _LEAST = 3, 0.05
+
+#: Check-ups that ``{labs}`` shows.
+_LATEST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The peers' labels, counted or listed.
+
+    Attributes:
+        labels: Nearest first.
+        form: How they are put where the template does not say.
+    """
+
+    labels: Sequence[str]
+    form: PeerForm
+
+    def __format__(self, spec: str) -> str:
+        """Return "6 of 10 had thalassemia, 4 of 10 had normal", ties by nearness, or the list, nearest first."""
+        if (spec or self.form) == "listed":
+            return "nearest first, had: " + "; ".join(self.labels)
+        counts = Counter(self.labels).most_common()
+        return ", ".join(f"{count} of {len(self.labels)} had {label}" for label, count in counts)
+
+
+@dataclass(frozen=True, slots=True)
+class Probabilities:
+    """What stage 1 makes of each label."""
+
+    by_label: Mapping[str, float]
+
+    def __format__(self, spec: str) -> str:
+        """Return "thalassemia 62%, normal 30%": the likeliest labels, 5 % at least, three at most, one in any case."""
+        ranked = sorted(self.by_label.items(), key=lambda item: -item[1])[:_MOST]
+        shown = [item for i, item in enumerate(ranked) if i == 0 or item[1] >= _LEAST]
+        return ", ".join(f"{label} {probability:.0%}" for label, probability in shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Labs:
+    """A patient's check-ups as text (paper, Figure 5)."""
+
+    patient: Patient
+
+    def __format__(self, spec: str) -> str:
+        """Return the last check-ups, the latest first, and how many earlier ones are left out.
+
+        Dates are given as days before the latest check-up. Values have four significant digits and the unit of their
+        indicator; what was not measured is not mentioned.
+        """
+        total = len(self.patient.dates)
+        shown = total if spec == "all" else min(total, int(spec or _LATEST))
+        parts = []
+        for i in range(total - 1, total - shown - 1, -1):
+            days = int((self.patient.dates[-1] - self.patient.dates[i]) / np.timedelta64(1, "D"))
+            ago = f"{days} day{'' if days == 1 else 's'} before the latest check-up"
+            when = ago if i < total - 1 else "Latest check-up"
+            values = [
+                f"{each.name.replace('_', ' ')} {value:.4g}{' ' + each.unit if each.unit else ''}"
+                for each, value in zip(INDICATORS, self.patient.values[i], strict=True)
+                if np.isfinite(value)
+            ]
+            parts.append(f"{when}: {', '.join(values) or 'nothing was measured'}.")
+        if not parts:
+            parts.append("No check-up is on record.")
+        if shown < total:
+            parts.append(f"Earlier check-ups, not shown: {total - shown}.")
+        return " ".join(parts)

@@ -1,0 +1,159 @@
+"""A GGUF file's weights as plain bfloat16 safetensors.
+
+transformers loads a GGUF as a "quantized" model, slowly, in float32, and without a way to save it. Here tensors are
+dequantized one at a time and written once; from then on loading takes a second. The configuration and the tokenizer
+are those that transformers reads out of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+#: Query and key rows of these are stored in another order, see ``_in_halves``.
+_ARCHITECTURES = {"llama": True, "qwen2": False}
+#: Most bytes in one file of weights, unless a single tensor is larger.
+_SHARD = 500_000_000
+#: Weights dequantized at once: gguf needs several times their size in float32.
+_AT_ONCE = 1 << 22
+
+
+def unpack(source: Path, target: Path, shard: int = _SHARD) -> None:
+    """Write a GGUF file as a directory that ``from_pretrained`` loads: weights, configuration, tokenizer.
+
+    Args:
+        source: A GGUF file of a llama or qwen2 model.
+        target: The directory to make.
+        shard: Most bytes in one file of weights.
+
+    Raises:
+        ValueError: It is of another architecture, or its tensors do not fit its configuration.
+    """
+    from gguf import GGUFReader
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    reader = GGUFReader(str(source))
+    field = reader.fields.get("general.architecture")
+    architecture = bytes(field.parts[field.data[0]]).decode() if field is not None else "unknown"
+    if architecture not in _ARCHITECTURES:
+        raise ValueError(f"{source} is a {architecture} model: only {' and '.join(_ARCHITECTURES)} can be unpacked")
+    roles = {"bos_token": "bos_token_id", "eos_token": "eos_token_id", "pad_token": "padding_token_id"}
+    found = {role: reader.fields.get(f"tokenizer.ggml.{key}") for role, key in roles.items()}
+    special = {role: int(its.parts[its.data[0]][0]) for role, its in found.items() if its is not None}
+    if "eos_token" not in special:
+        raise ValueError(f"{source} does not say which token ends a reply (tokenizer.ggml.eos_token_id)")
+    tensors = {tensor.name: tensor for tensor in reader.tensors}  # mapped, not read yet
+    del reader, field, found  # the vocabulary takes half a gigabyte in there
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
+    packed = AutoConfig.from_pretrained(**where).to_dict()
+    settings = {k: v for k, v in packed.items() if k not in ("quantization_config", "model_type") and k[0] != "_"}
+    settings.update({f"{role}_id": number for role, number in special.items()})
+    settings.update(tie_word_embeddings="output.weight" not in tensors, dtype="bfloat16")
+    config = AutoConfig.for_model(packed["model_type"], **settings)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    config.architectures = [type(model).__name__]
+    tokenizer = AutoTokenizer.from_pretrained(**where)
+    for role, number in special.items():  # older versions of transformers take those of the architecture's first model
+        setattr(tokenizer, role, tokenizer.convert_ids_to_tokens(number))
+
+    target.mkdir(parents=True)
+    _save(_tensors(model, architecture, tensors, source), target, shard)
+    config.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    end, pad = special["eos_token"], special.get("pad_token", special["eos_token"])
+    GenerationConfig(
+        bos_token_id=special.get("bos_token"),
+        eos_token_id=end if pad == end else [end, pad],  # Qwen pads with what ends a text, which may end a reply, too
+        pad_token_id=pad,
+    ).save_pretrained(target)
+    for file in target.glob("*.safetensors"):
+        shutil.copymode(target / "config.json", file)  # safetensors lets nobody else read them
+
+
+def _tensors(
+    model: torch.nn.Module, architecture: str, tensors: dict[str, Any], source: Path
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield a model's parameters in bfloat16 by their Hugging Face names."""
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+    config: Any = model.config
+    (arch,) = (number for number, name in MODEL_ARCH_NAMES.items() if name == architecture)
+    names = get_tensor_name_map(arch, config.num_hidden_layers)
+    for name, parameter in model.named_parameters():
+        theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if theirs == "output.weight" and config.tie_word_embeddings:
+            continue
+        if theirs not in tensors:
+            raise ValueError(f"{source} lacks {theirs or name}, which its configuration asks for")
+        packed = tensors[theirs]
+        shape = tuple(int(n) for n in packed.shape[::-1])
+        if shape != tuple(parameter.shape):
+            raise ValueError(f"{source}: {theirs} has the shape {shape}, expected {tuple(parameter.shape)}")
+        weights = _bfloat16(packed, shape)
+        if _ARCHITECTURES[architecture] and ".attn_q." in theirs:
+            weights = _in_halves(weights, config.num_attention_heads)
+        elif _ARCHITECTURES[architecture] and ".attn_k." in theirs:
+            weights = _in_halves(weights, config.num_key_value_heads)
+        yield name, weights
+
+
+def _bfloat16(packed: Any, shape: tuple[int, ...]) -> torch.Tensor:
+    """Dequantize a tensor, some rows at a time."""
+    from gguf.quants import dequantize
+
+    weights = torch.empty(shape, dtype=torch.bfloat16)
+    rows = max(1, _AT_ONCE // int(np.prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        some = np.array(dequantize(packed.data[start : start + rows], packed.tensor_type), dtype=np.float32)
+        weights[start : start + rows] = torch.from_numpy(some).reshape(-1, *shape[1:])
+    return weights
+
+
+def _in_halves(weights: torch.Tensor, heads: int) -> torch.Tensor:
+    """Order a head's rows as rotary embeddings of transformers take them.
+
+    A rotation turns pairs of a head's dimensions. llama.cpp keeps a pair's two rows side by side, transformers all the
+    first ones before all the second ones.
+    """
+    pairs = weights.reshape(heads, -1, 2, *weights.shape[1:])
+    return pairs.transpose(1, 2).reshape(weights.shape).contiguous()
+
+
+def _save(tensors: Iterator[tuple[str, torch.Tensor]], target: Path, limit: int) -> None:
+    """Write tensors as they come, in files of at most ``limit`` bytes, and the index of transformers if several."""
+    shards: list[list[str]] = []
+    total = held = 0
+    waiting: dict[str, torch.Tensor] = {}
+
+    def write() -> None:
+        save_file(waiting, target / f"{len(shards)}.safetensors", metadata={"format": "pt"})
+        shards.append(list(waiting))
+        waiting.clear()
+
+    for name, tensor in tensors:
+        if waiting and held + tensor.nbytes > limit:
+            write()
+            held = 0
+        waiting[name] = tensor
+        held += tensor.nbytes
+        total += tensor.nbytes
+        del tensor
+    write()
+    if len(shards) == 1:
+        (target / "0.safetensors").rename(target / "model.safetensors")
+        return
+    places = {}
+    for i, names in enumerate(shards):
+        file = f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
+        (target / f"{i}.safetensors").rename(target / file)
+        places.update(dict.fromkeys(names, file))
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
