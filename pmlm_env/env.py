@@ -44,7 +44,8 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
 
     ## Rewards
     0 until the last step; then BERTScore F1 of the reply to the refined prompt, minus F1 of the reply to the initial
-    prompt, both against the doctor's reply (Eq. 9).
+    prompt, both against the doctor's reply (Eq. 9). BERTScore pays for a letter's form as well as for what it says, so
+    compare what an agent gains with the zero-call controls of ``pmlm evaluate``, such as an echo of the prompt.
 
     ## Episode End
     ``terminated`` after ``n_edits`` steps, or when no word is left that may go; with ``n_edits=0`` after one step
@@ -60,17 +61,18 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
 
     ## Arguments
     Every argument is a name, a number or a path, so that specs serialize; ``episodes``, ``encoder`` and ``reward``
-    may be live objects where the class is called directly.
+    may be live objects where the class is called directly. Weights of bundled models are fetched once, with
+    ``pmlm models --fetch NAME``; the error message of a missing one says so.
 
     | argument | default | meaning |
     |---|---|---|
     | ``episodes`` | ``"demo"`` | a folder that ``pmlm prepare`` wrote, or the small simulated set |
     | ``split`` | ``"train"`` | ``train``, ``validation`` or ``test`` |
     | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT-family model |
-    | ``llm`` | ``"local:smollm2-135m"`` | ``local:NAME_OR_DIR``, ``PROVIDER:MODEL`` (docs/llm) or ``responder`` |
+    | ``llm`` | ``"local:qwen2.5-coder-0.5b"`` | ``local:NAME_OR_DIR``, ``PROVIDER:MODEL`` (docs/llm), ``responder`` |
     | ``base_url`` | None | where the endpoint is; the provider's own by default |
     | ``providers`` | None | a TOML file with providers of one's own, their limits and prices |
-    | ``max_new_tokens`` | 48 | where a reply is cut |
+    | ``max_new_tokens`` | 128 | where a reply is cut |
     | ``temperature`` | 0.0 | of the LLM's sampling; 0 = greedy |
     | ``llm_seed`` | 0 | of the LLM's sampling |
     | ``llm_dtype`` | ``"auto"`` | number format of ``local:``; in ``float32`` replies do not hang on their batch |

@@ -56,7 +56,7 @@ class BundledModel:
         size: Its size in bytes.
         sha256: What it must hash to.
         what: What it is, for people.
-        licence: The weights' licence.
+        license: The weights' license.
         unpacked: Size in bytes of the directory that ``from_pretrained`` loads.
         memory: How much memory in bytes it takes to make that directory.
         repo: The official repository on the Hugging Face hub, if it holds ``file``.
@@ -68,7 +68,7 @@ class BundledModel:
     size: int
     sha256: str
     what: str
-    licence: str
+    license: str
     unpacked: int
     memory: int = 0
     repo: str | None = None
@@ -247,7 +247,7 @@ def _ready(name: str, *, download: bool) -> Path:
 
 def _not_here(name: str) -> str:
     model = BUNDLED[name]
-    needs = f"{_size(model.size)} to download, {_size(_disk(model))} of disk, {model.licence}"
+    needs = f"{_size(model.size)} to download, {_size(_disk(model))} of disk, {model.license}"
     text = f"{name} is not here: run `pmlm models --fetch {name}` ({needs})"
     if model.is_folder:
         return text
@@ -341,7 +341,7 @@ def _download(name: str, scratch: Path) -> None:
     room = "" if model.is_folder else f"; {_size(model.size)} for the file, {_size(model.unpacked)} unpacked"
     logger.info(
         "%s is %s, %s: %s to download from %s%s",
-        *(name, model.what, model.licence, _size(model.size)),
+        *(name, model.what, model.license, _size(model.size)),
         *(f"https://huggingface.co/{model.repo}" if on_hub else wheels, f", {_size(done)} of it here" if done else ""),
     )
     if model.is_folder:

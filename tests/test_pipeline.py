@@ -2,14 +2,18 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pmlm_env.cohort import Cohort
+from agents.cli import main
+from pmlm_env.cohort import Cohort, write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.pipeline import PipelineConfig, PipelineReport, build_episodes
+from pmlm_env.predictor import Predictor
+from pmlm_env.prompting import InitialPrompt
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +92,69 @@ def test_the_report_judges_each_split(built: tuple) -> None:
 def test_too_few_training_patients_are_an_error_that_says_what_to_do(cohort: Cohort) -> None:
     with pytest.raises(ValueError, match=r"0 patients are in train \(up to 2001-01-01\).*--train-until"):
         build_episodes(cohort, PipelineConfig(train_until="2001-01-01"))
+
+
+def test_raw_prompts_are_filled_from_the_patients_and_leave_stages_1_and_2_as_they_are(
+    cohort: Cohort, built: tuple
+) -> None:
+    of, usual = {p.patient_id: p for p in cohort}, {e.patient_id: e for e in built[0]}
+    limits = {"train": 6, "validation": 0, "test": 6}
+    raw, _ = build_episodes(
+        cohort, PipelineConfig(n_folds=2, template="raw"), limits=limits, seed=3, device="cpu"
+    )  # fmt: skip
+    assert len(raw) == 12
+    for episode in raw:
+        words, roles = InitialPrompt("raw").fill("", (), None, of[episode.patient_id])
+        assert (episode.words, episode.roles) == (words, roles)
+        theirs = usual[episode.patient_id]
+        assert (episode.predicted, episode.peers) == (theirs.predicted, theirs.peers)
+        np.testing.assert_array_equal(episode.vector, theirs.vector)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("self: {weight}\n", r"mine\.txt: cannot fill \{weight\}; .*patients' table \(.*gestational_weeks"),
+        ("self: {0}\n", r"mine\.txt, line 1: cannot fill \{0\}"),
+        (None, "there is no template"),
+    ],
+)
+def test_a_wrong_template_is_refused_before_anything_is_fitted(
+    cohort: Cohort, tmp_path: Path, text: str | None, message: str
+) -> None:
+    file = tmp_path / "mine.txt"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+
+    def never(seed: int) -> Predictor:
+        pytest.fail("a predictor was made")
+
+    with pytest.raises(ValueError, match=message):
+        build_episodes(cohort, PipelineConfig(template=str(file)), make_predictor=never)
+
+
+def test_a_column_that_some_patients_have_is_filled_for_all(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("self: {predicted}, {probabilities}, {blood_group}\n", encoding="utf-8")
+    cohort = simulate_cohort(60, seed=2)
+    some = Cohort(tuple(replace(p, extra={"blood_group": "0"} if i % 2 else {}) for i, p in enumerate(cohort)))
+    config = PipelineConfig(n_folds=2, template=str(file), k=2)
+    for episode in build_episodes(some, config, device="cpu")[0]:
+        odd = [p.patient_id for p in some].index(episode.patient_id) % 2
+        assert episode.words[-1] == ("0" if odd else "unknown")
+        likeliest, share = episode.prompt.removeprefix(f"{episode.predicted}, ").split("%")[0].rsplit(" ", 1)
+        assert likeliest == episode.predicted
+        assert 0 < int(share) <= 100
+
+
+def test_a_template_that_there_is_not_ends_the_command_with_one_line(
+    tmp_path: Path, cohort: Cohort, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_cohort(cohort, tmp_path / "cohort")
+    arguments = ["--cohort", str(tmp_path / "cohort"), "--out", str(tmp_path / "out"), "--template", "long"]
+    with pytest.raises(SystemExit) as stop:
+        main("prepare", arguments)
+    assert stop.value.code == 2
+    told = "pmlm prepare: there is no template 'long': use default, short, paper, raw or a file\n"
+    assert capsys.readouterr().err == told
+    assert not (tmp_path / "out").exists()

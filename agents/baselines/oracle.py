@@ -1,4 +1,4 @@
-"""The oracle track: each prompt searched with its own reference. An upper bound, and nothing to deploy."""
+"""The oracle track: each prompt searched with its own reference. It finds a lower bound of what editing can reach."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ class SingleRule(Agent):
         prompts = (config.calls if meter.limit is None else int(meter.left)) // meter.per_prompt
         patients = rng.permutation(len(arena.episodes))[: min(config.patients, max(1, prompts // 3))]
         sizes = sorted({max(1, size) for size in (1, arena.n_edits // 4, arena.n_edits // 2, arena.n_edits)})
-        left = prompts - len(patients)
+        left = max(0, prompts - len(patients))  # none where the limit is below one prompt's completions
         explored = left - min(int(config.judged * left), len(sizes) * len(patients))
         places = _places(arena.episodes)
         coefficients = self._explore(arena, places, np.resize(patients, explored), rng)

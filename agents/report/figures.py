@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -71,15 +72,14 @@ def budget_curves(runs: Runs, cells: Cells) -> dict[str, Curve]:
     return curves
 
 
-def profiles(runs: Runs, seed: int) -> dict[str, Curve]:
-    """Return the share of runs above each delta, with pointwise bands; the deltas are in points."""
-    scores = {agent: list(runs.strata(agent).values()) for agent in runs.agents}
-    every = np.concatenate([stratum for strata in scores.values() for stratum in strata])
+def profiles(scores: Mapping[str, npt.NDArray[np.float64]], seed: int) -> dict[str, Curve]:
+    """Return the share of an agent's runs above each delta, with pointwise bands; the deltas are in points."""
+    every = np.concatenate(list(scores.values()))
     margin = 0.05 * np.ptp(every) or 0.001
     taus = np.linspace(every.min() - margin, every.max() + margin, _TAUS)
     return {
-        agent: ((100 * taus).tolist(), performance_profile(strata, taus, np.random.default_rng(seed)))
-        for agent, strata in scores.items()
+        agent: ((100 * taus).tolist(), performance_profile([own], taus, np.random.default_rng(seed)))
+        for agent, own in scores.items()
     }
 
 
@@ -143,7 +143,6 @@ def forest(
     x: str,
     zero: float = 0,
     scale: float = 1,
-    notes: dict[str, str] | None = None,
 ) -> Figure:
     """Draw a row an agent: a dot with its interval, the largest on top.
 
@@ -153,7 +152,6 @@ def forest(
         x: What is to the right.
         zero: Where "no difference" is.
         scale: What the intervals are multiplied with.
-        notes: What stands behind an agent's name.
     """
     agents = sorted(rows, key=lambda agent: (rows[agent].mean, agent))
     figure = Figure(figsize=(5.6, 0.24 * len(agents) + 0.8), layout="constrained")
@@ -164,8 +162,7 @@ def forest(
         interval, colour = rows[agent], _ORANGE if agent == default else _BLUE
         ax.plot([scale * interval.low, scale * interval.high], [height, height], color=colour, linewidth=1.5)
         ax.plot([scale * interval.mean], [height], color=colour, marker="o", markersize=4.5)
-    labels = [agent + (notes or {}).get(agent, "") for agent in agents]
-    ax.set_yticks(range(len(agents)), labels=labels)
+    ax.set_yticks(range(len(agents)), labels=agents)
     ax.set_ylim(-0.6, len(agents) - 0.4)
     ax.set_xlabel(x, fontsize=8)
     return figure

@@ -58,7 +58,9 @@ corrected for the number of comparisons. With few seeds the intervals know littl
 little. Agents never read a test patient's reference. Names in italics are controls: replies that need no agent and, but
 for `raw-data`, no LLM. "Personal" is the difference to `{rule}`, one set of deletions for everybody, searched with as
 many calls: what comes from treating patients differently. Oracles search each test patient *with* the reference; what
-they find is a lower bound of what editing can reach."""
+they find is a lower bound of what editing can reach. A budget is a limit, and some agents spend less, as prompts that
+they have asked about before are free: † marks those that spent less than nine tenths of the largest one, whose rank is
+that of fewer calls."""
 
 
 _REPLIES = """The replies, each agent at its largest budget. F1 and its change in points; *margin*: F1 against the
@@ -96,57 +98,46 @@ def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, seed:
     """Draw the pictures and return the lines that show them."""
     from agents.report import figures  # matplotlib takes a second to import
 
-    strata = {agent: runs.strata(agent) for agent in runs.agents}
-    n = len(runs.budgets)
-    notes = {a: f" ({len(own)} of {n} budgets)" for a, own in strata.items() if runs.learns(a) and len(own) < n}
+    scores = {agent: own for agent in runs.agents if len(own := runs.scores(agent))}
     order = tables.ranked(runs, cells)
-    points = "delta of F1, points"
+    points, largest = "delta of F1, points", f"{runs.budgets[-1]:,} calls"
     drawn = {
         "budget": (
             "Test delta against budget, with 95 % intervals",
             figures.panels(figures.budget_curves(runs, cells), order, default, "budget, calls", points, dots=True),
         ),
         "iqm": (
-            "Interquartile mean over runs at all budgets, with 95 % stratified bootstrap intervals",
+            f"Interquartile mean over runs with {largest}, with 95 % bootstrap intervals",
             figures.forest(
-                {agent: iqm_interval(list(own.values()), np.random.default_rng(seed)) for agent, own in strata.items()},
+                {agent: iqm_interval([own], np.random.default_rng(seed)) for agent, own in scores.items()},
                 default,
                 f"interquartile mean, {points}",
                 scale=100,
-                notes=notes,
             ),
         ),
         "profile": (
-            "Share of runs above a delta, with pointwise 95 % bands",
-            figures.panels(figures.profiles(runs, seed), order, default, points, "share of runs above", scale=1),
+            f"Share of runs with {largest} above a delta, with pointwise 95 % bands",
+            figures.panels(figures.profiles(scores, seed), order, default, points, "share of runs above", scale=1),
         ),
     }
     curves = figures.learning_curves(runs, seed)
     if curves:
         figure = figures.panels(curves, order, default, "LLM calls", points)
         drawn["learning"] = "Sampled delta on training patients as calls are spent, with 95 % bands over seeds", figure
-    wins = {}
-    for agent in runs.agents:
-        both = [
-            budget
-            for budget in runs.budgets
-            if agent != default and runs.of(agent, budget) and runs.of(default, budget)
-        ]
-        if both:
-            ours, theirs = ([_scores(runs, name, budget) for budget in both] for name in (default, agent))
-            wins[agent] = probability_of_improvement(ours, theirs, np.random.default_rng(seed))
+    wins = {
+        agent: probability_of_improvement([scores[default]], [own], np.random.default_rng(seed))
+        for agent, own in scores.items()
+        if agent != default and default in scores
+    }
     if wins:
         figure = figures.forest(wins, default, f"P(a run of {default} is better than one of this agent)", zero=0.5)
-        drawn["improvement"] = f"Probability that {default} is better, with 95 % stratified bootstrap intervals", figure
+        title = f"Probability that {default} is better with {largest}, with 95 % bootstrap intervals"
+        drawn["improvement"] = title, figure
     lines = []
     for name, (title, figure) in drawn.items():
         figures.save(figure, out / "figures" / f"{env}-{name}.svg")
         lines.append(f"![{title}](figures/{env}-{name}.svg)\n\n*{title}.*")
     return lines
-
-
-def _scores(runs: Runs, agent: str, budget: int) -> list[float]:
-    return [run.score for run in runs.of(agent, budget).values()]
 
 
 def _titled(title: str, table: str) -> list[str]:

@@ -82,14 +82,22 @@ class Runs:
         """Sort them by agent, budget and seed.
 
         Raises:
-            ValueError: There are agents, but not the echo: what an agent gains means little without it.
+            ValueError: There are agents, but not the echo: what an agent gains means little without it. Or there are
+                metrics of agents' replies, but not of the echo.
         """
         runs = sorted(runs, key=lambda run: (run.agent, run.budget, run.seed))
-        self.controls = {run.agent for run in runs if run.track == "control"}
-        if any(run.track == "inductive" for run in runs) and "echo" not in self.controls:
+        controls = {run.agent: run for run in runs if run.track == "control"}
+        self.controls = {*controls}
+        inductive = [run for run in runs if run.track == "inductive"]
+        if inductive and "echo" not in controls:
             raise ValueError(
                 f"the runs of {runs[0].env} have no echo (the untouched prompt as the reply) beside the agents: run "
                 "`pmlm benchmark` with the same settings and --out again, which adds the controls without an LLM call"
+            )
+        if any(run.metrics for run in inductive) and not controls["echo"].metrics:
+            raise ValueError(
+                f"the echo in the runs of {runs[0].env} has no metrics, and agents have: remove its line and run "
+                "`pmlm benchmark` again"
             )
         self._runs: dict[tuple[str, int], dict[int, Run]] = {}
         for run in runs:
@@ -109,11 +117,9 @@ class Runs:
         """Whether an agent has runs with a budget."""
         return any(budget for name, budget in self._runs if name == agent)
 
-    def strata(self, agent: str) -> dict[int, npt.NDArray[np.float64]]:
-        """Return an agent's run scores by budget; one stratum alone, 0, if it learns nothing."""
-        budgets = self.budgets if self.learns(agent) else [0]
-        scores = {budget: [run.score for run in self.of(agent, budget).values()] for budget in budgets}
-        return {budget: np.array(values) for budget, values in scores.items() if values}
+    def scores(self, agent: str) -> npt.NDArray[np.float64]:
+        """Return an agent's run scores at the largest budget, (runs,): none where it has no run there."""
+        return np.array([run.score for run in self.of(agent, self.budgets[-1]).values()])
 
 
 def read_runs(folder: Path) -> list[Run]:

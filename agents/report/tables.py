@@ -25,6 +25,9 @@ METRICS = {
 #: With fewer seeds in common nothing is said of two agents: the interval then knows next to nothing of seeds.
 FEWEST_SEEDS = 3
 
+#: An agent that has spent a smaller share of the largest budget is marked: its rank is that of fewer calls.
+MOST_SPENT = 0.9
+
 #: Most words shown a role.
 _WORDS = 10
 
@@ -44,7 +47,7 @@ def main_table(runs: Runs, cells: Cells, default: str) -> str:
     rows = []
     for agent in ranked(runs, cells):
         own = {budget: cells[agent, budget] for budget in runs.budgets if (agent, budget) in cells}
-        row = [_name(agent, runs, default)]
+        row = [_name(agent, runs, cells, default)]
         for budget in runs.budgets:
             if budget not in own:
                 row.append("-")
@@ -120,15 +123,15 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
         )
         edits = [run.edits for run in last.values() if run.edits is not None]
         row = [
-            _name(agent, runs, default),
+            _name(agent, runs, cells, default),
             _absolute(f1),
             in_points(cell.delta),
             "-" if cell.personal is None else in_points(cell.personal),
             "-" if margin is None else _absolute(margin),
-            f"{right:.0f} / {wrong:.0f}",
-            f"{copy:.1f}",
-            f"{_mean(last, 'words'):.0f}",
-            "-" if agent in runs.controls and not cell.calls else f"{cut:.0f}",
+            f"{_number(right)} / {_number(wrong)}",
+            _number(copy, 1),
+            _number(_mean(last, "words")),
+            "-" if agent in runs.controls and not cell.calls else _number(cut),
             f"{np.mean(edits):.0f}" if edits else "-",
             str(len(last)),
         ]
@@ -146,7 +149,7 @@ def metrics_table(runs: Runs) -> str:
     for agent in runs.agents:
         last = {seed: run for seed, run in runs.last(agent).items() if run.metrics}
         if last:
-            rows.append([agent, *(f"{100 * _mean(last, name):.1f}" for name in METRICS), str(len(last))])
+            rows.append([agent, *(_number(100 * _mean(last, name), 1) for name in METRICS), str(len(last))])
     return table(["agent", *METRICS.values(), "seeds"], rows) if rows else ""
 
 
@@ -154,6 +157,10 @@ def _mean(runs: dict[int, Run], metric: str) -> float:
     """Return the mean of a metric over seeds and patients; NaN where no run has it."""
     values = [value for run in runs.values() for value in run.metrics.get(metric, ()) if np.isfinite(value)]
     return float(np.mean(values)) if values else float("nan")
+
+
+def _number(value: float, digits: int = 0) -> str:
+    return "-" if np.isnan(value) else f"{value:.{digits}f}"
 
 
 def _crossed(runs: dict[int, Run], metric: str, seed: int) -> Interval | None:
@@ -170,9 +177,12 @@ def _absolute(interval: Interval | None) -> str:
     return f"{100 * interval.mean:.2f} [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
-def _name(agent: str, runs: Runs, default: str) -> str:
-    """Return an agent's name: the default agent's bold, a control's in italics."""
-    return f"**{agent}**" if agent == default else f"*{agent}*" if agent in runs.controls else agent
+def _name(agent: str, runs: Runs, cells: Cells, default: str) -> str:
+    """Return an agent's name: the default agent's bold, a control's in italics; † where it left calls unspent."""
+    name = f"**{agent}**" if agent == default else f"*{agent}*" if agent in runs.controls else agent
+    cell = cells.get((agent, runs.budgets[-1]))
+    unspent = runs.learns(agent) and cell is not None and cell.calls < MOST_SPENT * runs.budgets[-1]
+    return f"{name} †" if unspent else name
 
 
 def deleted_table(runs: dict[int, Run]) -> str:

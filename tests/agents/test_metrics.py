@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import sacrebleu
+import torch
 from rouge_score import rouge_scorer
 
-from agents.evaluation.metrics import diagnosis_named, text_scores, wrong_diagnosis_named
+from agents.evaluation.metrics import (
+    METRICS,
+    ReplyMetrics,
+    contrast_letters,
+    diagnosis_named,
+    text_scores,
+    wrong_diagnosis_named,
+)
+from pmlm_env.episodes import EpisodeSet
+from pmlm_env.lite import lite_episodes
+from pmlm_env.lite.reward import word_f1
+from pmlm_env.reward import BertScores
 
 REFERENCES = [
     "Discharge diagnosis: gestational diabetes. Follow a diabetic diet and monitor fasting glucose.",
@@ -129,3 +143,110 @@ def test_telling_a_patient_that_she_is_well_is_wrong() -> None:
 def test_labels_of_ones_own_need_not_include_the_true_one() -> None:
     assert diagnosis_named("Anaemia.", "anaemia", ["gout"])
     assert not diagnosis_named("", "anaemia", ["gout"])
+
+
+class WordScorer:
+    """Stands in for BERTScore: shared words."""
+
+    def score(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
+        f1 = torch.tensor([word_f1(a, b) for a, b in zip(replies, references, strict=True)])
+        return BertScores(f1 / 2, f1 / 4, f1)
+
+    score_once = score
+
+
+def _patients(n: int = 30) -> tuple[EpisodeSet, EpisodeSet]:
+    """Test and training patients, whose letters all differ."""
+    everybody = lite_episodes({"train": n, "test": 6})
+    told = EpisodeSet([replace(e, reference=f"{e.reference} Yours, {e.patient_id}.") for e in everybody])
+    return told.of("test"), told.of("train")
+
+
+def _measured(test: EpisodeSet, training: EpisodeSet, replies: Sequence[str]) -> dict[str, np.ndarray]:
+    return ReplyMetrics(test, training, WordScorer())(replies, [e.prompt for e in test])  # type: ignore[arg-type]
+
+
+def test_every_metric_has_a_value_a_patient() -> None:
+    test, training = _patients()
+    values = _measured(test, training, [e.prompt for e in test])
+    assert tuple(values) == METRICS
+    assert {column.shape for column in values.values()} == {(6,)}
+    assert {column.dtype for column in values.values()} == {np.dtype(np.float64)}
+
+
+def test_the_margin_is_the_own_letters_f1_minus_the_mean_of_the_others() -> None:
+    test, training = _patients()
+    replies = [f"{e.predicted}. Rest, and come again. {e.prompt}" for e in test]
+    margin = _measured(test, training, replies)["margin"]
+    for episode, reply, value in zip(test, replies, margin, strict=True):
+        others = [word_f1(reply, letter) for letter in contrast_letters(episode, training)]
+        assert len(others) == 8
+        assert value == pytest.approx(word_f1(reply, episode.reference) - sum(others) / 8, abs=1e-6)
+
+
+def test_the_margin_of_one_letter_for_everybody_is_not_that_of_the_right_letter() -> None:
+    test, training = _patients(200)
+    own = _measured(test, training, [e.reference for e in test])["margin"]
+    stock = _measured(test, training, [training[0].reference] * 6)["margin"]
+    assert own.min() > 0.1
+    assert stock.mean() < own.mean() / 2
+
+
+def test_letters_to_compare_with_hang_on_the_patient_alone() -> None:
+    test, training = _patients()
+    letters = [contrast_letters(episode, training) for episode in test]
+    assert len({frozenset(some) for some in letters}) == 6  # another draw for each patient
+    replies = [e.prompt for e in test]
+    whole = _measured(test, training, replies)["margin"]
+    for i, episode in enumerate(test):
+        assert contrast_letters(replace(episode, words=("Else.",), roles=("self",)), training) == letters[i]
+        assert _measured(EpisodeSet([episode]), training, [replies[i]])["margin"] == pytest.approx(whole[i])
+
+
+def test_letters_to_compare_with_are_eight_different_patients_of_other_labels() -> None:
+    test, training = _patients()
+    label_of = {e.reference: e.label for e in training}
+    for episode in [*test, *training]:  # a training patient's own letter has the label, too
+        letters = contrast_letters(episode, training)
+        assert len(set(letters)) == 8
+        assert episode.label not in {label_of[letter] for letter in letters}
+
+
+def test_where_there_are_fewer_letters_all_are_taken_and_without_any_there_is_no_margin() -> None:
+    test, training = _patients()
+    others = [e for e in training if e.label != test[0].label]
+    few = EpisodeSet([*others[:3], replace(others[4], reference=" "), replace(others[5], label=test[0].label)])
+    assert sorted(contrast_letters(test[0], few)) == sorted(e.reference for e in others[:3])
+    alike = EpisodeSet([replace(e, label=test[0].label) for e in training])
+    assert contrast_letters(test[0], alike) == ()
+    patients = EpisodeSet([test[0], replace(test[1], label="another"), test[0]])
+    margin = _measured(patients, alike, ["Rest."] * 3)["margin"]
+    assert np.isnan(margin).tolist() == [True, False, True]
+
+
+def test_a_copy_is_measured_against_the_prompt_that_was_asked() -> None:
+    test, training = _patients()
+    prompts = [f"Other words {i}" for i in range(6)]
+    metrics = ReplyMetrics(test, training, WordScorer())  # type: ignore[arg-type]
+    assert metrics(prompts, prompts)["copy"].tolist() == [1.0] * 6
+    assert metrics(["Nothing"] * 6, prompts)["copy"].tolist() == [0.0] * 6
+
+
+def test_words_and_cut_replies_are_counted() -> None:
+    test, training = _patients()
+    metrics = ReplyMetrics(test, training, WordScorer())  # type: ignore[arg-type]
+    replies = ["one", "one two", "", "one\n two  three", "a-b", "a , b"]
+    assert metrics(replies, replies)["words"].tolist() == [1, 2, 0, 3, 1, 3]
+    assert metrics(replies, replies)["cut"].tolist() == [0] * 6
+    assert metrics(replies, replies, [True, False] * 3)["cut"].tolist() == [1, 0] * 3
+
+
+def test_a_condition_is_named_or_not_patient_by_patient() -> None:
+    test, training = _patients()
+    right = _measured(test, training, [f"It is {e.label}." for e in test])
+    a, b = sorted({*test.labels} - {"normal"})[:2]
+    both = EpisodeSet([replace(test[0], label=a), replace(test[1], label=b)])
+    values = _measured(both, training, [f"It is {a}.", f"It is {a}."])
+    assert values["diagnosis_named"].tolist() == [1, 0]
+    assert values["wrong_diagnosis_named"].tolist() == [0, 1]
+    assert right["wrong_diagnosis_named"].tolist() == [0] * 6

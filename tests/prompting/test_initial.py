@@ -47,13 +47,55 @@ def test_a_template_of_ones_own_is_filled(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("background: ok\ndoctor: hm\n", r"line 2: 'doctor: hm' must begin with"),
-        ("self: {prediction}\n", r"line 1: cannot fill 'prediction'; the fields are \{predicted\}"),
-        ("self: {0}\n", "line 1: cannot fill"),
+        ("self: ok\nself:  \n", r"line 2: nothing stands behind self:"),
+        ("self: {0}\n", r"line 1: cannot fill \{0\}; the fields are predicted, probabilities, peers, k, labs"),
+        ("self: {}\n", r"line 1: cannot fill \{\}"),
+        ("# mine\nself: {predicted.__class__}\n", r"line 2: cannot fill \{predicted\.__class__\}"),
+        ("self: {peers[0]}\n", r"line 1: cannot fill \{peers\[0\]\}"),
+        ("self: {predicted!r}\n", r"line 1: cannot fill \{predicted!r\}"),
+        ("self: a { b\n", r"line 1: .*write \{\{ and \}\} for braces that are no field"),
+        ("self: a } b\n", r"line 1: .*write \{\{ and \}\} for braces that are no field"),
+        ("self: {peers:sorted}\n", r"line 1: \{peers:sorted\} has an unknown form"),
+        ("self: {labs:0}\n", r"line 1: \{labs:0\} has an unknown form"),
+        ("self: {labs:{k}}\n", r"line 1: \{labs:\{k\}\} has an unknown form"),
+        ("self: {k:>9}\n", r"line 1: \{k:>9\} has an unknown form"),
         ("# nothing\n", "has no parts"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_named_by_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         InitialPrompt(path)
+    assert str(path) in str(caught.value)
+
+
+def test_doubled_braces_are_braces(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text("self: {{predicted}} is {predicted}\n", encoding="utf-8")
+    assert InitialPrompt(path).fill("thalassemia", PEERS)[0] == ("{predicted}", "is", "thalassemia")
+
+
+def test_a_name_that_is_neither_a_template_nor_a_file_is_told_with_those_that_are() -> None:
+    with pytest.raises(ValueError, match="there is no template 'long': use default, short, paper, raw or a file"):
+        InitialPrompt("long")
+
+
+def test_a_template_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_bytes(b"self: \xff\xfe")
+    with pytest.raises(ValueError, match=r"mine\.txt is not UTF-8 text"):
+        InitialPrompt(path)
+
+
+def test_another_form_of_peers_is_refused() -> None:
+    with pytest.raises(ValueError, match="peers is 'sorted': use one of"):
+        InitialPrompt(peers="sorted")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["probabilities", "labs", "age"])
+def test_a_field_for_which_nothing_was_given_is_named(tmp_path: Path, field: str) -> None:
+    path = tmp_path / "mine.txt"
+    path.write_text(f"self: {{{field}}}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"nothing was given to fill \{{{field}\}} with"):
+        InitialPrompt(path).fill("thalassemia", PEERS)

@@ -10,12 +10,12 @@ from scipy import stats
 
 from agents.agent import Agent, Deletions
 from agents.arena import Arena, MeteredReward, blind
-from agents.baselines import KeepAll, RandomN, RandomP, SelfInformation, TaskGenetic, TaskGrips
+from agents.baselines import KeepAll, RandomN, RandomP, SelfInformation, SingleRule, TaskGenetic, TaskGrips
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.lite import HashedEncoder, LiteReward, lite_episodes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
-AGENTS = (KeepAll, RandomN, RandomP, SelfInformation, TaskGrips, TaskGenetic)
+AGENTS = (KeepAll, RandomN, RandomP, SelfInformation, SingleRule, TaskGrips, TaskGenetic)
 TASK_AGENTS = (TaskGrips, TaskGenetic)
 
 

@@ -1,8 +1,7 @@
-"""The report in the repository, and README's numbers, are those of the runs beside it."""
+"""The report in the repository, and the tables that README and docs show, are those of the runs beside it."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -11,37 +10,40 @@ from agents.report.report import ReportConfig, report
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "benchmarks" / "results"
-COMMITTED = (RESULTS / "report.md").read_text(encoding="utf-8")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-INTERVAL = re.compile(r"[+-]\d+\.\d\d \[[^]]+\](?: ▼)?")
-NAME = re.compile(r"\| \W*([a-z][a-z0-9-]*)\W")
+LLMS = sorted(path for path in (ROOT / "benchmarks" / "llms").iterdir() if path.is_dir())
+README = (ROOT / "README.md").read_text(encoding="utf-8").split("## What agents reach")[1].split("\n## ")[0]
+LEARNING = (ROOT / "docs" / "learning.md").read_text(encoding="utf-8")
 
 
-def rows(text: str) -> dict[str, list[str]]:
-    """Return each agent's intervals, as they stand in the first table with its name."""
-    found: dict[str, list[str]] = {}
+def tables(text: str) -> list[str]:
+    """Return every table of a page, as it stands there."""
+    found: list[list[str]] = [[]]
     for line in text.splitlines():
-        name = NAME.match(line)
-        if name and INTERVAL.search(line):
-            found.setdefault(name[1], INTERVAL.findall(line.replace("**", "")))
-    return found
+        if line.startswith("|"):
+            found[-1].append(line)
+        elif found[-1]:
+            found.append([])
+    return ["\n".join(lines) for lines in found if lines]
 
 
 def test_the_runs_give_the_report(tmp_path: Path) -> None:
-    assert report(ReportConfig(RESULTS, tmp_path)) == COMMITTED
+    committed = (RESULTS / "report.md").read_text(encoding="utf-8")
+    assert report(ReportConfig(RESULTS, tmp_path)) == committed
 
 
-@pytest.mark.parametrize(("env", "place"), [("real", 0), ("lite", 1)])
-def test_the_tables_in_readme_have_the_numbers_of_the_report(env: str, place: int) -> None:
-    section = COMMITTED.split(f"\n## {env}\n")[1].split("### Oracle")[0]
-    theirs = rows(section if env == "lite" else section.replace(" ▼", ""))  # README has no marks in the first one
-    ours = rows(README.split("## What agents reach")[1].split("\n## ")[0].split("On `PMLMLite-v0`")[place])
-    ours.pop("oracle", None)
-    assert ours.keys() == theirs.keys()
-    for agent, intervals in ours.items():
-        assert intervals == [interval for interval in theirs[agent] if interval in intervals], agent
+def test_every_table_of_agents_in_readme_is_one_of_the_report_with_the_echo_in_it() -> None:
+    committed = tables((RESULTS / "report.md").read_text(encoding="utf-8"))
+    shown = tables(README)
+    assert len(shown) == 2
+    for table in shown:
+        assert table in committed
+        assert "| *echo* |" in table
 
 
-def test_the_oracle_in_readme_is_that_of_the_report() -> None:
-    oracles = rows(COMMITTED.split("\n## real\n")[1].split("### Oracle")[1])
-    assert rows(README.split("## What agents reach")[1])["oracle"] == oracles["tapruning"]
+@pytest.mark.parametrize("folder", LLMS, ids=lambda path: path.name)
+def test_what_is_told_of_other_llms_is_what_their_runs_give(folder: Path, tmp_path: Path) -> None:
+    assert LLMS
+    made = [table for table in tables(report(ReportConfig(folder, tmp_path))) if table.startswith("| reply of |")]
+    assert len(made) == 1
+    assert made[0] in LEARNING
+    assert "| *echo* |" in made[0]

@@ -38,15 +38,32 @@ def line(agent: str, budget: int, seed: int = 0, mean: float = 0.01, env: str = 
     }
 
 
+def column(mean: float) -> list[float]:
+    """A metric's values, one a patient."""
+    return (mean + 10 * (NOISE - NOISE.mean())).tolist()
+
+
+def measured(f1: float, **more: float) -> dict[str, list[float]]:
+    values = {"rougeL": 0.25, "bertscore_f1": f1, "margin": f1 / 10, "diagnosis_named": 0.5,
+              "wrong_diagnosis_named": 0.2, "copy": 0.75, "words": 40.0, "cut": 0.125, **more}  # fmt: skip
+    return {name: column(value) for name, value in values.items()}
+
+
+def echo(mean: float = -0.02, env: str = "lite", **more: Any) -> dict[str, Any]:
+    """The control without which no agent may stand in a table."""
+    return line("echo", 0, mean=mean, env=env, **{"track": "control", "seeded": False, "history": [], **more})
+
+
 def benchmark() -> list[dict[str, Any]]:
-    lines = [line("keep-all", 0, mean=0.0, seeded=False)]
+    lines = [echo(metrics=measured(0.55, copy=1.0)), line("keep-all", 0, mean=0.0, seeded=False)]
     for seed in range(3):
-        metrics = {"rougeL": 0.25, "diagnosis_named": 0.4 + 0.1 * seed, "wrong_diagnosis_named": 0.2}
+        metrics = measured(0.6, diagnosis_named=0.4 + 0.1 * seed)
         deleted = [["sentence,", "instruction", 96], ["a|b", "peer", 5 + seed]]
         for budget in (100, 400):
             gain = 0.01 * budget / 100 + 0.001 * seed
-            lines += [line("lexicon", budget, seed, gain, metrics=metrics, deleted=deleted)]
+            lines += [line("lexicon", budget, seed, gain, metrics=metrics, deleted=deleted, edits=3 + seed)]
             lines += [line("rloo", budget, seed, gain / 2), line("surrogate", budget, seed, gain + 0.01)]
+            lines += [line("single-rule", budget, seed, gain / 4)]
         lines += [line("best_of_n", 16, seed, 0.082, track="oracle", claimed=0.12)]
         lines += [line("greedy", 16, seed, 0.05, track="oracle", claimed=0.2)]
     return lines
@@ -61,8 +78,16 @@ def write(folder: Path, lines: list[dict[str, Any]], end: str = "") -> Path:
 
 
 def row(text: str, agent: str) -> list[str]:
-    rows = [line for line in text.splitlines() if line.startswith((f"| {agent} |", f"| **{agent}** |"))]
+    """An agent's row in the first table that has one."""
+    starts = tuple(f"| {name} |" for name in (agent, f"**{agent}**", f"*{agent}*"))
+    rows = [line for line in text.splitlines() if line.startswith(starts)]
     return [cell.strip() for cell in rows[0].strip("|").split(" | ")]
+
+
+def tables(text: str) -> list[list[str]]:
+    """The names in the first column of each table."""
+    blocks = [part.splitlines() for part in text.split("\n\n") if part.startswith("| ")]
+    return [[line.split(" | ")[0].strip("|* ") for line in block] for block in blocks]
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +113,8 @@ def test_the_table_has_means_in_points_at_each_budget(text: str) -> None:
 
 
 def test_the_largest_budget_sorts_and_the_best_is_bold(text: str) -> None:
-    rows = [line.split(" | ")[0].strip("|* ") for line in text.split("### Oracle")[0].splitlines() if line[:2] == "| "]
-    assert rows[:6] == ["agent", "---", "surrogate", "lexicon", "rloo", "keep-all"]
+    rows = [line.split(" | ")[0].strip("|* ") for line in text.split("### Oracles")[0].splitlines() if line[:2] == "| "]
+    assert rows[:8] == ["agent", "---", "surrogate", "lexicon", "rloo", "single-rule", "keep-all", "echo"]
     assert row(text, "surrogate")[2].startswith("**+5.10 [")
     assert "**" not in row(text, "lexicon")[2]
 
@@ -106,34 +131,39 @@ def test_patients_are_paired_by_name_in_whatever_order(tmp_path: Path) -> None:
     for key in ("patients", "deltas"):
         theirs[key] = theirs[key][::-1]
     assert (
-        row(report(ReportConfig(write(tmp_path, [ours, theirs]))), "rloo")[2]
+        row(report(ReportConfig(write(tmp_path, [echo(), ours, theirs]))), "rloo")[2]
         == "+2.00 [+2.00, +2.00], 1 seeds in common"
     )
 
 
 def test_an_agent_that_learns_nothing_stands_at_every_budget(text: str) -> None:
-    first, last, difference, seeds, calls = row(text, "keep-all")[1:]
+    first, last, difference, personal, seeds, calls = row(text, "keep-all")[1:]
     assert first == last.replace("**", "")
     assert first.startswith("+0.00 [")
     assert difference.startswith("-4.10 [")  # its one run goes with all three seeds
+    assert personal.startswith("-1.03 [")
     assert (seeds, calls) == ("1", "none to learn")
 
 
 def test_another_agent_leaves_the_intervals_of_the_others_as_they_are(text: str, tmp_path: Path) -> None:
     more = [line("also", budget, seed, 0.005) for budget in (100, 400) for seed in range(3)]
     other = report(ReportConfig(write(tmp_path, [*more, *benchmark()])))
-    for agent in ("lexicon", "rloo", "surrogate", "keep-all"):
+    for agent in ("lexicon", "rloo", "surrogate", "keep-all", "echo"):
         assert row(other, agent) == row(text, agent)
 
 
 def test_of_two_seeds_in_common_no_verdict_is_given(tmp_path: Path) -> None:
-    lines = [line("lexicon", 100, seed) for seed in (0, 1)] + [line("rloo", 100, seed, 0.05) for seed in (0, 1, 2)]
+    lines = (
+        [echo()]
+        + [line("lexicon", 100, seed) for seed in (0, 1)]
+        + [line("rloo", 100, seed, 0.05) for seed in (0, 1, 2)]
+    )
     cells = row(report(ReportConfig(write(tmp_path, lines))), "rloo")
     assert (cells[2], "▲" in cells[1]) == ("+4.00 [+4.00, +4.00], 2 seeds in common", False)
 
 
 def test_one_run_of_an_agent_that_draws_does_not_stand_for_all_seeds(tmp_path: Path) -> None:
-    lines = [line("lexicon", 100, seed) for seed in range(3)] + [line("random-n", 0, mean=-0.04)]
+    lines = [echo()] + [line("lexicon", 100, seed) for seed in range(3)] + [line("random-n", 0, mean=-0.04)]
     assert row(report(ReportConfig(write(tmp_path, lines))), "random-n")[2].endswith("1 seeds in common")
 
 
@@ -148,13 +178,13 @@ def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path) -> None
 
 
 def test_seeds_and_calls_are_told(text: str) -> None:
-    assert row(text, "rloo")[4:] == ["3", "98 / 398"]
+    assert row(text, "rloo")[5:] == ["3", "98 / 398"]
     assert "Seeds 0, 1, 2." in text
-    assert "- 25 runs: machine abacus, torch 9.9" in text
+    assert "- 32 runs: machine abacus, torch 9.9" in text
 
 
 def test_oracles_are_apart_with_claim_and_fresh_score(text: str) -> None:
-    inductive, oracle = text.split("### Oracle")
+    inductive, oracle = text.split("### Oracles")
     assert "best_of_n" not in inductive
     budget, claimed, rescored, seeds, calls = row(oracle, "best_of_n")[1:]
     assert (budget, claimed, seeds, calls) == ("16 calls", "+12.00", "3", "14")
@@ -164,7 +194,7 @@ def test_oracles_are_apart_with_claim_and_fresh_score(text: str) -> None:
 
 
 def test_other_metrics_and_deleted_words_are_those_of_the_largest_budget(text: str) -> None:
-    assert "| lexicon | 25.0 | 50.0 | 20.0 | - | - | - | 3 |" in text
+    assert "| lexicon | - | - | - | 25.0 | - | - | 3 |" in text
     assert "| instruction | `sentence,` 288 |" in text
     assert "| peer | `a\\|b` 18 |" in text
 
@@ -188,6 +218,66 @@ def test_the_same_runs_give_the_same_bytes_in_another_process(text: str, results
         assert (tmp_path / "figures" / name).read_bytes() == (results / "figures" / name).read_bytes()
 
 
+def test_personal_is_what_an_agent_has_beyond_the_single_rule_paired_by_seed_and_patient(tmp_path: Path) -> None:
+    """Worked out by hand: seeds 1 and 2 are common to both, and so are patients a and b."""
+    ours = {0: ("abc", [0.9, 0.9, 0.9]), 1: ("abc", [0.04, 0.05, 0.9]), 2: ("cba", [0.9, 0.06, 0.03])}
+    theirs = {1: ("bad", [0.01, 0.02, 0.9]), 2: ("adb", [0.02, 0.9, 0.01]), 3: ("abd", [0.9, 0.9, 0.9])}
+    lines = [echo(patients=list("ab"), deltas=[-0.01, -0.01])]
+    for agent, runs in (("lexicon", ours), ("single-rule", theirs)):
+        lines += [line(agent, 100, s, patients=[*names], deltas=deltas) for s, (names, deltas) in runs.items()]
+    text = report(ReportConfig(write(tmp_path, lines)))
+    # a: .04 - .02, .03 - .02; b: .05 - .01, .06 - .01
+    assert row(text, "lexicon")[3].startswith(f"+{100 * (0.02 + 0.01 + 0.04 + 0.05) / 4:.2f} [")
+    assert row(text, "single-rule")[3] == row(text, "echo")[3] == "-"
+
+
+def test_the_replies_have_all_their_figures_in_a_table_with_the_echo(text: str) -> None:
+    part = text.split("| reply of |")[1].split("\n\n")[0]
+    f1, change, personal, margin, named, copy, words, cut, edits, seeds = row(part, "lexicon")[1:]
+    assert f1.startswith("60.00 [")
+    assert change == row(text, "lexicon")[2]
+    assert personal == row(text, "lexicon")[4]
+    assert margin.startswith("6.00 [")
+    assert (named, copy, words, cut, edits, seeds) == ("50 / 20", "75.0", "40", "12", "4", "3")
+    assert row(part, "echo")[1].startswith("55.00 [")
+    assert row(part, "echo")[6:] == ["100.0", "40", "-", "-", "1"]
+
+
+def test_a_margin_that_some_patient_lacks_has_no_mean(tmp_path: Path) -> None:
+    lacking = {**measured(0.6), "margin": [None, *column(0.06)[1:]]}
+    lines = [echo(metrics=measured(0.5)), line("lexicon", 100, metrics=lacking)]
+    part = report(ReportConfig(write(tmp_path, lines))).split("| reply of |")[1]
+    assert row(part, "lexicon")[4] == "-"
+    assert row(part, "echo")[4].startswith("5.00 [")
+
+
+def test_no_table_of_an_agent_is_without_the_echo(text: str, tmp_path: Path) -> None:
+    agents = {"lexicon", "rloo", "surrogate", "single-rule", "keep-all"}
+    with_agents = [names for names in tables(text) if agents & set(names)]
+    assert len(with_agents) == 3  # deltas, replies, other metrics
+    assert all("echo" in names for names in with_agents)
+    for agent in agents:
+        lines = [line for line in benchmark() if line["agent"] == agent or line["track"] == "oracle"]
+        lines.append(echo(env="real"))  # that of another environment is of no use
+        lines.append(echo(mean=0.3, track="inductive"))  # nor is an agent of that name
+        with pytest.raises(ValueError, match=r"runs of lite have no echo .* run `pmlm benchmark` with the same set"):
+            report(ReportConfig(write(tmp_path / agent, lines)))
+        assert not (tmp_path / agent / "report.md").exists()
+
+
+def test_an_echo_without_metrics_does_not_stand_beside_agents_with_metrics(tmp_path: Path) -> None:
+    lines = [echo(), line("lexicon", 100, metrics=measured(0.6))]
+    with pytest.raises(ValueError, match="the echo in the runs of lite has no metrics, and agents have"):
+        report(ReportConfig(write(tmp_path, lines)))
+
+
+def test_controls_are_in_italics_and_never_the_best(tmp_path: Path) -> None:
+    lines = [echo(mean=0.5), line("lexicon", 100), line("rloo", 100, mean=0.005)]
+    text = report(ReportConfig(write(tmp_path, lines)))
+    assert "| *echo* | +50.00 [" in text
+    assert row(text, "lexicon")[1].startswith("**+1.00 [")
+
+
 def test_partial_results_are_shown_with_what_they_have(tmp_path: Path) -> None:
     lines = [
         *benchmark(),
@@ -197,26 +287,28 @@ def test_partial_results_are_shown_with_what_they_have(tmp_path: Path) -> None:
         line("other", 100, 7, 0.03, history=[]),
     ]
     text = report(ReportConfig(write(tmp_path, lines)))
-    assert row(text, "late")[2:] == ["-", row(text, "late")[3], "2", "98"]
-    assert row(text, "other")[3] == "-"  # no seed in common with the default
+    assert row(text, "late")[2:] == ["-", *row(text, "late")[3:5], "2", "98"]
+    assert row(text, "other")[3:5] == ["-", "-"]  # no seed in common with the default, nor with the rule
     assert row(text, "short")[2].startswith("**+10.00 [")
     assert "12 test patients (short 4)" in text
 
 
 def test_a_folder_without_the_default_agent_has_no_comparison(tmp_path: Path) -> None:
-    text = report(ReportConfig(write(tmp_path, benchmark()[-5:]), default="nobody"))
+    text = report(ReportConfig(write(tmp_path, [echo(), *benchmark()[-5:]]), default="nobody"))
     assert "There is no run of nobody to compare with." in text
     assert "improvement" not in text
 
 
 @pytest.mark.parametrize("keep", ["keep-all", "best_of_n"])
-def test_a_single_line_is_enough(tmp_path: Path, keep: str) -> None:
+def test_a_single_line_is_enough_with_the_echo_beside_an_agent(tmp_path: Path, keep: str) -> None:
     lines = [line for line in benchmark() if line["agent"] == keep][:1]
+    lines += [echo()] if keep == "keep-all" else []
     assert keep in report(ReportConfig(write(tmp_path, lines)))
 
 
 def test_each_environment_has_its_section(tmp_path: Path) -> None:
-    text = report(ReportConfig(write(tmp_path, [line("lexicon", 100), line("lexicon", 50, env="real", mean=0.03)])))
+    agents = [line("lexicon", 100), line("lexicon", 50, env="real", mean=0.03)]
+    text = report(ReportConfig(write(tmp_path, [*agents, echo(), echo(env="real")])))
     lite, real = text.split("## real")
     assert "+1.00 [" in lite
     assert "+3.00 [" in real
@@ -246,7 +338,7 @@ def test_a_last_line_without_line_end_is_read_if_it_is_whole(tmp_path: Path) -> 
     [
         ({"budget": None}, "budget is None"),
         ({"seed": True}, "seed is True"),
-        ({"track": "both"}, "'both', and should be one of inductive, oracle"),
+        ({"track": "both"}, "'both', and should be one of inductive, control, oracle"),
         ({"env": "../lite"}, "env is '../lite'"),
         ({"deltas": [0.1]}, "1 deltas and 12 patients"),
         ({"deltas": [float("nan")] * 12}, "finite"),
@@ -254,6 +346,10 @@ def test_a_last_line_without_line_end_is_read_if_it_is_whole(tmp_path: Path) -> 
         ({"history": [[1, 2]]}, "history"),
         ({"claimed": "much"}, "claimed"),
         ({"metrics": {"rougeL": "high"}}, "metrics"),
+        ({"metrics": {"rougeL": 0.25}}, "metrics should be an object of lists"),
+        ({"metrics": {"rougeL": [0.25] * 11}}, "metrics should be an object of lists"),
+        ({"metrics": {"rougeL": [float("inf")] * 12}}, "metrics should be an object of lists"),
+        ({"edits": 0}, "edits is 0"),
         ({"deleted": [["word", "role"]]}, "deleted"),
         ({"versions": ["torch"]}, "versions"),
     ],

@@ -1,0 +1,110 @@
+"""Judge templates, and LLMs with them, by the replies to untouched prompts: `python -m benchmarks.templates --help`.
+
+An LLM may be the default with a template where the replies beat an echo of the prompt, its facts alone and the bare
+label on F1, and the echo on margin too, each with a 95 % interval above zero.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from agents.arena import blind
+from agents.evaluation.bootstrap import Interval, paired_bootstrap
+from agents.evaluation.controls import control_replies
+from agents.evaluation.metrics import ReplyMetrics
+from agents.workbench import CallOptions, ModelOptions, Workbench
+from pmlm_env.episodes import EpisodeSet
+from pmlm_env.llm.base import Request, all_or_error
+
+#: What must be beaten, and on what.
+HURDLES = (("echo", "bertscore_f1"), ("facts", "bertscore_f1"), ("label", "bertscore_f1"), ("echo", "margin"))
+
+
+@dataclass(frozen=True)
+class Config:
+    """Ask an LLM about the untouched prompts of prepared folders, one a template, and print a row each.
+
+    Attributes:
+        folders: What ``pmlm prepare --template NAME --max-train 24 --max-validation 24 --max-test 0`` wrote; test
+            patients are left out in any case.
+        models: The LLM and the scorer.
+        calls: How the LLM is asked.
+        json: Where the figures go besides.
+    """
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    models: ModelOptions = field(default_factory=ModelOptions)
+    calls: CallOptions = field(default_factory=CallOptions)
+    json: Path | None = None
+
+
+def judge(folder: Path, bench: Workbench) -> dict[str, Any]:
+    """Return the figures of one template, all in points or per cent but ``words``."""
+    everybody = EpisodeSet.load(folder)
+    training = everybody.of("train")
+    episodes = EpisodeSet([episode for episode in everybody if episode.split != "test"])
+    prompts = [episode.prompt for episode in episodes]
+    replies = all_or_error(bench.llm.ask([Request(prompt) for prompt in prompts]))
+    metrics = ReplyMetrics(episodes, training, bench.scorer)
+    values = metrics([r.text for r in replies], prompts, [r.finish_reason == "length" for r in replies])
+    controls = control_replies(
+        blind(episodes), training, lambda texts, references: bench.scorer.score(texts, references).f1.double().numpy()
+    )
+    theirs = {name: metrics(controls[name], prompts) for name in ("echo", "facts", "label")}
+    settings = json.loads((folder / "report.json").read_text(encoding="utf-8"))["settings"]
+    over = {f"{name} {key}": _interval(values[key] - theirs[name][key]) for name, key in HURDLES}
+    return {
+        "template": Path(settings["pipeline"]["template"]).stem,
+        "llm": bench.options.llm,
+        "patients": len(episodes),
+        "prompt words": float(np.mean([len(prompt.split()) for prompt in prompts])),
+        "f1": _interval(values["bertscore_f1"]),
+        "margin": _interval(values["margin"]),
+        "right": 100 * values["diagnosis_named"].mean(),
+        "wrong": 100 * values["wrong_diagnosis_named"].mean(),
+        "copy": 100 * values["copy"].mean(),
+        "words": values["words"].mean(),
+        "cut": 100 * values["cut"].mean(),
+        "over": over,
+        "may be the default": all(interval[1] > 0 for interval in over.values()),
+    }
+
+
+def _interval(values: np.ndarray) -> list[float]:
+    found: Interval = paired_bootstrap(values, np.random.default_rng(0))
+    return [100 * found.mean, 100 * found.low, 100 * found.high]
+
+
+def main(config: Config) -> None:
+    """Print a Markdown table, a row a folder."""
+    bench = Workbench(config.models, config.calls)
+    heads = ["template", "words in", "F1", "margin", "right / wrong, %", "copy", "words out", "cut, %"]
+    heads += ["F1 over echo", "F1 over facts", "F1 over label", "margin over echo"]
+    print("| " + " | ".join([*heads, "may be the default"]) + " |")
+    print("| " + " | ".join(["---", *["---:"] * len(heads)]) + " |")
+    rows = []
+    for folder in config.folders:
+        rows.append(row := judge(folder, bench))
+        named = f"{row['right']:.0f} / {row['wrong']:.0f}"
+        cells = [row["template"], f"{row['prompt words']:.0f}", _text(row["f1"]), _text(row["margin"]), named]
+        cells += [f"{row['copy']:.1f}", f"{row['words']:.0f}", f"{row['cut']:.0f}"]
+        cells += [_text(interval, "+") for interval in row["over"].values()]
+        cells.append("yes" if row["may be the default"] else "no")
+        print("| " + " | ".join(cells) + " |", flush=True)
+    if config.json is not None:
+        config.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def _text(interval: list[float], sign: str = "") -> str:
+    mean, low, high = (f"{value:{sign}.2f}" for value in interval)
+    return f"{mean} [{low}, {high}]"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, config=(tyro.conf.OmitArgPrefixes,)))

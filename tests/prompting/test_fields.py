@@ -1,0 +1,133 @@
+"""What fields become, held against what they are made of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pmlm_env.cohort import Cohort
+from pmlm_env.cohort.schema import INDICATORS, Patient
+from pmlm_env.cohort.simulator import simulate_cohort
+from pmlm_env.prompting import InitialPrompt
+
+UNITS = {indicator.name.replace("_", " "): indicator.unit for indicator in INDICATORS}
+
+
+@pytest.fixture(scope="module")
+def cohort() -> Cohort:
+    return simulate_cohort(40, seed=4)
+
+
+@pytest.fixture(scope="module")
+def patient(cohort: Cohort) -> Patient:
+    """One with a long history."""
+    return max(cohort, key=lambda patient: len(patient.dates))
+
+
+def _fill(
+    folder: Path, text: str, patient: Patient | None = None, probabilities: Mapping[str, float] | None = None
+) -> str:
+    file = folder / "mine.txt"
+    file.write_text(f"self: {text}\n", encoding="utf-8")
+    return " ".join(InitialPrompt(file).fill("normal", ("normal",), probabilities, patient)[0])
+
+
+def _read(text: str) -> list[dict[str, float]]:
+    """The values of each check-up that a text tells of, by indicator; every value has its indicator's unit."""
+    found = []
+    for part in re.findall(r"(?:L|l)atest check-up: (.*?)\.(?= |$)", text):
+        values = {}
+        for item in part.split(", ") if part != "nothing was measured" else []:
+            told = re.fullmatch(r"(.+?) (-?\d[\d.e+-]*)(?: (\S+))?", item)
+            assert told is not None, item
+            assert (told[3] or "") == UNITS[told[1]]
+            values[told[1]] = float(told[2])
+        found.append(values)
+    return found
+
+
+def _measured(patient: Patient, i: int) -> dict[str, float]:
+    values = zip(INDICATORS, patient.values[i].tolist(), strict=True)
+    return {indicator.name.replace("_", " "): value for indicator, value in values if not np.isnan(value)}
+
+
+@pytest.mark.parametrize(("field", "n"), [("{labs}", 2), ("{labs:1}", 1), ("{labs:3}", 3), ("{labs:all}", None)])
+def test_labs_are_the_values_of_the_last_check_ups_with_units(
+    tmp_path: Path, patient: Patient, field: str, n: int | None
+) -> None:
+    total = len(patient.dates)
+    assert total > 3
+    text = _fill(tmp_path, field, patient)
+    read = _read(text)
+    assert len(read) == (n or total)
+    for back, values in enumerate(read, start=1):
+        expected = _measured(patient, total - back)
+        assert list(values) == list(expected)
+        assert values == pytest.approx(expected, rel=5e-4)  # four digits
+    assert (f"Earlier check-ups, not shown: {total - len(read)}." in text) == (len(read) < total)
+    assert ("not shown" in text) == (len(read) < total)
+
+
+def test_check_ups_are_dated_by_days_before_the_latest_and_not_by_the_calendar(
+    tmp_path: Path, patient: Patient
+) -> None:
+    dates = np.array(["2020-02-27", "2020-02-28", "2020-03-01"], dtype="datetime64[D]")  # a leap year
+    text = _fill(tmp_path, "{labs:all}", replace(patient, dates=dates, values=patient.values[:3]))
+    assert re.findall(r"(\d+ days?) before", text) == ["2 days", "3 days"]
+    assert not re.search("2020|02-2|03-0", text)
+    one_day = replace(patient, dates=dates[:2], values=patient.values[:2])
+    assert "1 day before the latest check-up: " in _fill(tmp_path, "{labs}", one_day)
+
+
+def test_raw_prompts_of_a_cohort_hold_no_date_and_no_identifier(cohort: Cohort) -> None:
+    for patient in cohort:
+        prompt = " ".join(InitialPrompt("raw").fill("normal", (), None, patient)[0])
+        assert patient.patient_id not in prompt
+        assert not any(str(date) in prompt for date in (*patient.dates, patient.split_date))
+        assert _read(prompt)[0] == pytest.approx(_measured(patient, -1), rel=5e-4)
+
+
+def test_a_short_history_and_none_are_told_as_they_are(tmp_path: Path, patient: Patient) -> None:
+    once = replace(patient, dates=patient.dates[:1], values=patient.values[:1])
+    assert len(_read(_fill(tmp_path, "{labs}", once))) == 1
+    assert "not shown" not in _fill(tmp_path, "{labs}", once)
+    blank = replace(once, values=np.full((1, len(INDICATORS)), np.nan))
+    assert _fill(tmp_path, "{labs}", blank) == "Latest check-up: nothing was measured."
+    never = replace(patient, dates=patient.dates[:0], values=patient.values[:0])
+    assert _fill(tmp_path, "{labs}", never) == "No check-up is on record."
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "text"),
+    [
+        ({"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}, "b 40%, c 30%, d 20%"),  # three at most
+        ({"a": 0.62, "b": 0.34, "c": 0.04}, "a 62%, b 34%"),  # 5 % at least
+        ({"a": 0.9, "b": 0.05, "c": 0.05}, "a 90%, b 5%, c 5%"),
+        ({f"l{i}": 0.03 + 0.001 * i for i in range(30)}, "l29 6%, l28 6%, l27 6%"),
+        ({f"l{i}": 0.02 + 0.001 * i for i in range(12)}, "l11 3%"),  # one in any case
+    ],
+)
+def test_probabilities_are_those_of_the_likeliest_labels(
+    tmp_path: Path, probabilities: dict[str, float], text: str
+) -> None:
+    assert _fill(tmp_path, "{probabilities}", None, probabilities) == text
+
+
+def test_a_column_of_the_patients_table_is_told_and_an_empty_one_is_unknown(tmp_path: Path, patient: Patient) -> None:
+    hers = replace(patient, extra={"age": " 31 ", "blood type": "0 {k}", "history": "  "})
+    text = _fill(tmp_path, "Age {age}, type {blood type}, history {history}, weeks {weeks}.", hers)
+    assert text == "Age 31, type 0 {k}, history unknown, weeks unknown."
+
+
+def test_a_column_that_the_table_lacks_is_named_with_those_that_it_has(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("self: {predicted} at {weight}\n", encoding="utf-8")
+    prompt = InitialPrompt(file)
+    prompt.check_columns({"weight"})
+    with pytest.raises(ValueError, match=r"cannot fill \{weight\}; .*patients' table \(age, parity\)"):
+        prompt.check_columns({"parity", "age"})
