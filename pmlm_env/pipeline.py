@@ -168,7 +168,8 @@ def demo_episodes() -> EpisodeSet:
     from pmlm_env.cohort.simulator import simulate_cohort
 
     config = PipelineConfig()
-    text = json.dumps([__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config)])
+    template = InitialPrompt(config.template, config.peers).parts
+    text = json.dumps([__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template])
     target = cache_dir() / "episodes" / f"demo-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if not target.is_dir():
         logger.info("Making the simulated episodes once, in %s", target)

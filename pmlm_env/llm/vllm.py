@@ -33,7 +33,7 @@ class VLLMEngine(LLM):
     def __init__(
         self,
         model: str,
-        max_new_tokens: int = 48,
+        max_new_tokens: int = 128,
         temperature: float = 0.0,
         seed: int = 0,
         on_truncated: OnTruncated = "keep",

@@ -80,7 +80,7 @@ class Labs:
             ago = f"{days} day{'' if days == 1 else 's'} before the latest check-up"
             when = ago if i < total - 1 else "Latest check-up"
             values = [
-                f"{each.name.replace('_', ' ')} {value:.4g}{' ' + each.unit if each.unit else ''}"
+                f"{each.name.replace('_', ' ')} {_digits(value)}{' ' + each.unit if each.unit else ''}"
                 for each, value in zip(INDICATORS, self.patient.values[i], strict=True)
                 if np.isfinite(value)
             ]
@@ -90,3 +90,8 @@ class Labs:
         if shown < total:
             parts.append(f"Earlier check-ups, not shown: {total - shown}.")
         return " ".join(parts)
+
+
+def _digits(value: float) -> str:
+    """Return a number with four significant digits, never as a power of ten."""
+    return np.format_float_positional(value, precision=4, fractional=False, trim="-")

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rouge_score import rouge_scorer
 
 from agents.arena import MeteredReward
 from agents.benchmark import BenchmarkConfig, benchmark
-from agents.catalogue import AGENTS, DEFAULT, UNSEEDED, UNTRAINED
-from agents.ground import ground
+from agents.catalogue import AGENTS, DEFAULT, RULE, UNSEEDED, UNTRAINED
+from agents.evaluation.controls import CONTROLS
+from agents.ground import LiteGround, ground
 from agents.report.report import ReportConfig, report
 from pmlm_env.lite import LiteReward, lite_episodes
+from pmlm_env.lite.reward import word_f1
 from pmlm_env.llm import BudgetExceededError
 from tests.standins import MarkedWordsReward, make_episodes
 
@@ -22,9 +25,17 @@ def _lines(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "lite" / "runs.jsonl").read_text().splitlines()]
 
 
+def _rouge1(text: str, reference: str) -> float:
+    return rouge_scorer.RougeScorer(["rouge1"], use_stemmer=False).score(reference, text)["rouge1"].fmeasure
+
+
 def test_a_benchmark_writes_a_line_a_run_and_the_report_reads_them(tmp_path: Path) -> None:
     benchmark(BenchmarkConfig(**_SMALL, out=tmp_path))
     lines = _lines(tmp_path)
+    controls, lines = lines[: len(CONTROLS)], lines[len(CONTROLS) :]
+    assert [(x["agent"], x["track"], x["budget"], x["calls"], x["seeded"]) for x in controls] == [
+        (name, "control", 0, 0, False) for name in CONTROLS
+    ]
     assert [(x["agent"], x["budget"], x["seed"]) for x in lines] == [
         ("surrogate", 100, 0), ("random-n", 0, 0), ("keep-all", 0, 0), ("tapruning", 60, 0),
         ("surrogate", 100, 1), ("random-n", 0, 1), ("tapruning", 60, 1),
@@ -41,7 +52,7 @@ def test_the_deltas_of_a_run_are_those_of_the_words_it_deleted(tmp_path: Path) -
     benchmark(BenchmarkConfig(agents=(), oracles=("tapruning",), seeds=1, out=tmp_path))
     test = lite_episodes().of("test")
     best = [LiteReward(test).best(i, 10).delta for i in range(len(test))]
-    found = np.array(_lines(tmp_path)[0]["deltas"])
+    found = np.array(_lines(tmp_path)[-1]["deltas"])
     assert (found <= np.array(best) + 1e-6).all()
     assert found.mean() > 0.9 * np.mean(best)
 
@@ -63,7 +74,70 @@ def test_runs_on_other_patients_do_not_go_into_one_file(tmp_path: Path, monkeypa
         ValueError, match=r"runs.jsonl has results with episodes '\w{16}' and not '\w{16}': use the same"
     ):
         benchmark(BenchmarkConfig(agents=("random-n",), seeds=1, out=tmp_path))
-    assert [line["agent"] for line in _lines(tmp_path)] == ["keep-all"]
+    assert [line["agent"] for line in _lines(tmp_path)] == [*CONTROLS, "keep-all"]
+
+
+def test_the_word_overlap_of_lite_is_rouge_1_without_stems() -> None:
+    texts = [text for e in list(lite_episodes({"test": 6})) for text in (e.prompt, e.reference, e.predicted, "")]
+    assert [[word_f1(a, b) for a in texts] for b in texts] == [
+        pytest.approx([_rouge1(a, b) for a in texts]) for b in texts
+    ]
+
+
+def test_the_controls_of_a_benchmark_are_those_of_brute_force(tmp_path: Path) -> None:
+    benchmark(BenchmarkConfig(agents=(), seeds=1, out=tmp_path))
+    test, train = (lite_episodes().of(split) for split in ("test", "train"))
+    before = LiteReward(test, texts=True)(range(len(test)), [e.prompt for e in test]).texts
+    assert before is not None
+    nearest = [train[int((train.vectors @ e.vector / np.linalg.norm(train.vectors, axis=1)).argmax())] for e in test]
+    said = {
+        "echo": [e.prompt for e in test],
+        "facts": [e.prompt.split(" State the")[0] for e in test],
+        "label": [e.predicted for e in test],
+        "peer-letter": [peer.reference for peer in nearest],
+    }
+    lines = {line["agent"]: line for line in _lines(tmp_path)}
+    for name, replies in said.items():
+        assert lines[name]["patients"] == [e.patient_id for e in test]
+        expected = [
+            _rouge1(reply, e.reference) - _rouge1(initial, e.reference)
+            for reply, initial, e in zip(replies, before.initial_reply, test, strict=True)
+        ]
+        assert lines[name]["deltas"] == pytest.approx(expected, abs=1e-6), name
+    # the letter of a condition is the same for everybody here, so that the right one is a perfect reply
+    right = np.array([e.predicted == e.label for e in test])
+    perfect = np.array([1 - _rouge1(r, e.reference) for r, e in zip(before.initial_reply, test, strict=True)])
+    assert np.array(lines["label-letter"]["deltas"])[right] == pytest.approx(perfect[right], abs=1e-6)
+
+
+def test_a_benchmark_made_before_there_were_controls_gets_them_without_running_its_agents_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = BenchmarkConfig(agents=("random-n", "keep-all"), seeds=2, out=tmp_path)
+    file = benchmark(config)
+    old = [line for line in file.read_text().splitlines() if '"track": "control"' not in line]
+    file.write_text("".join(f"{line}\n" for line in old))
+    with pytest.raises(ValueError, match="the runs of lite have no echo"):
+        report(ReportConfig(tmp_path))
+    assert not (tmp_path / "report.md").exists()
+    monkeypatch.setattr(LiteGround, "inductive", None)
+    benchmark(config)
+    assert [line["agent"] for line in _lines(tmp_path)[3:]] == list(CONTROLS)
+    assert "*echo*" in report(ReportConfig(tmp_path))
+
+
+def test_lite_has_no_raw_data_prompts(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="lite has no raw-data prompts: leave --raw out, or use --env real"):
+        BenchmarkConfig(raw=tmp_path)
+
+
+def test_distinct_edits_are_counted_by_role_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.ground.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    place = ground("lite", "test")
+    last = [[len(episode.words) - 1] for episode in place.held_out]  # in another slot, but the same place
+    assert len({slot for (slot,) in last}) > 1
+    assert place._judged(last)["edits"] == 1
+    assert place._judged([[0, 1], [1, 0], [0], []])["edits"] == 3
 
 
 def test_words_deleted_from_fewer_than_three_prompts_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,7 +156,8 @@ def test_names_and_numbers_that_make_no_sense_are_refused(wrong: dict) -> None:
 
 
 def test_every_name_in_the_catalogue_makes_an_agent() -> None:
-    assert {DEFAULT, *UNTRAINED, *UNSEEDED} <= set(AGENTS)
+    assert {DEFAULT, RULE, *UNTRAINED, *UNSEEDED} <= set(AGENTS)
+    assert not set(AGENTS) & {*CONTROLS, "raw-data"}
     for name, make in AGENTS.items():
         assert type(make("lite", 0)).__name__, name
 

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
 
 from pmlm_env.llm import LLMError, LLMOptions, ReplayMissError, load_llm, price_of
+from pmlm_env.llm.local import LocalLLM
 from pmlm_env.llm.openai import OpenAIChat
+from pmlm_env.llm.vllm import VLLMEngine
+from pmlm_env.task import EditTask
 
 
 @pytest.mark.parametrize("spec", ["gpt-4", "local:", "openai:", "responder:2", "nobody:model", ""])
@@ -107,3 +111,9 @@ def test_a_providers_file_that_will_not_do_is_named_with_the_setting(tmp_path: P
         load_llm(LLMOptions("mine:m", providers=str(path)))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_reply_may_be_as_long_whichever_way_an_llm_is_made() -> None:
+    """A letter has about 60 words: with 48 tokens it would be cut."""
+    made = (LLMOptions, LocalLLM, VLLMEngine, EditTask)
+    assert [inspect.signature(each).parameters["max_new_tokens"].default for each in made] == [128] * 4

@@ -14,6 +14,7 @@ import pytest
 
 from pmlm_env.llm.base import LLM, Completion, LLMError, Request
 from pmlm_env.llm.vllm import VLLMEngine
+from pmlm_env.weights import DEFAULT_LLM
 
 NO_VLLM = importlib.util.find_spec("vllm") is None
 CONTEXT = 64
@@ -133,7 +134,7 @@ def test_the_longest_prompt_that_fits_is_sent_and_a_lot_of_longer_ones_sends_not
 
 @pytest.mark.parametrize(("on_truncated", "kept"), [("keep", True), ("error", False)])
 def test_a_cut_reply_is_kept_or_not(vllm: type[Engine], on_truncated: Any, kept: bool) -> None:
-    (reply,) = VLLMEngine("some/model", on_truncated=on_truncated).ask([Request("long story")])
+    (reply,) = VLLMEngine("some/model", max_new_tokens=48, on_truncated=on_truncated).ask([Request("long story")])
     if kept:
         assert isinstance(reply, Completion)
         assert reply.finish_reason == "length"
@@ -211,7 +212,7 @@ def test_without_vllm_the_error_says_what_to_install(monkeypatch: pytest.MonkeyP
 @pytest.mark.real
 @pytest.mark.skipif(NO_VLLM, reason="needs vLLM: pip install 'pmlm-env[vllm]'")
 def test_the_real_thing_replies_like_itself() -> None:
-    engine = VLLMEngine("smollm2-135m", max_new_tokens=24)
+    engine = VLLMEngine(DEFAULT_LLM, max_new_tokens=24)
     prompts = ["Name one fruit.", "What is anaemia? Answer in one sentence."]
     first = engine.generate(prompts)
     assert [reply.text for reply in first] == [reply.text for reply in engine.generate(prompts)]

@@ -17,7 +17,7 @@ from pmlm_env.llm.base import Completion, LLMError, Reply, Request
 from pmlm_env.llm.decoding import decode
 from pmlm_env.llm.local import LocalLLM
 from pmlm_env.pipeline import demo_episodes
-from pmlm_env.weights import BUNDLED, resolve
+from pmlm_env.weights import BUNDLED, DEFAULT_LLM, resolve
 
 pytestmark = pytest.mark.real
 
@@ -105,7 +105,7 @@ def test_the_unpacked_weights_are_those_that_transformers_reads(gguf_file: Path)
 
 
 def test_a_batch_says_what_plain_greedy_decoding_says_one_at_a_time(llm: LocalLLM) -> None:
-    path = resolve("smollm2-135m")
+    path = resolve(DEFAULT_LLM)
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     prompts = PROMPTS + _demo_prompts(3)

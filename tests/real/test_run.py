@@ -12,12 +12,15 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from agents.baselines.single_rule import role_places
 from agents.cli import main
 from agents.evaluate import EvaluateConfig, evaluate
-from agents.evaluation.arms import ARMS, METRICS
+from agents.evaluation.arms import ARMS, METRICS, RULE, table
+from agents.evaluation.controls import CONTROLS
 from agents.policy import WordPolicy
 from agents.run_folder import RunFolder
 from agents.workbench import ModelOptions, Workbench
+from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm import LLMError, ReplyCache
 from pmlm_env.llm.responder import Responder
 from pmlm_env.reward import BertScorer
@@ -67,17 +70,40 @@ def test_the_run_folder_holds_what_design_promises(run: RunFolder) -> None:
 
 def test_the_evaluation_holds_every_figure_and_every_patient(run: RunFolder) -> None:
     evaluation = json.loads(run.evaluation.read_text())
-    for arm in ARMS:
+    assert {*evaluation["patients"][0]["arms"]} == {*ARMS, *CONTROLS}
+    for arm in (*ARMS, *CONTROLS):
         assert set(evaluation["summary"][arm]) == set(METRICS)
         for metric in METRICS:
             each = [patient["arms"][arm][metric] for patient in evaluation["patients"]]
             assert evaluation["summary"][arm][metric] == pytest.approx(np.mean(each))
-            assert all(0 <= value <= 1 for value in each)
-    for arm in ("random", "policy"):
+            low, high = {"words": (1, np.inf), "margin": (-1, 1)}.get(metric, (0, 1 + 1e-6))
+            assert all(low <= value <= high for value in each)
+    for arm in ("random", "policy", *CONTROLS):
         delta = evaluation["summary"]["delta"][arm]
         f1 = [[p["arms"][a]["bertscore_f1"] for p in evaluation["patients"]] for a in (arm, "keep_all")]
         assert delta["mean"] == pytest.approx(np.mean(np.subtract(*f1)))
         assert delta["ci95"][0] <= delta["mean"] <= delta["ci95"][1]
+
+
+def test_the_controls_say_what_the_prompts_and_the_letters_say(run: RunFolder, prepared: Path) -> None:
+    letters = {e.reference for e in EpisodeSet.load(prepared).of("train")}
+    for patient in json.loads(run.evaluation.read_text())["patients"]:
+        said = {name: patient["arms"][name]["reply"] for name in CONTROLS}
+        assert said["echo"] == patient["arms"]["keep_all"]["prompt"]
+        assert patient["arms"]["echo"]["copy"] == pytest.approx(1, abs=1e-5)
+        assert said["label"] == patient["predicted"]
+        assert said["echo"].startswith(said["facts"])
+        assert {said[name] for name in CONTROLS if name.endswith("-letter")} <= letters
+
+
+def test_edits_are_counted_in_how_many_ways_prompts_were_edited(run: RunFolder) -> None:
+    evaluation = json.loads(run.evaluation.read_text())
+    for arm in ARMS:
+        ways = {
+            tuple(sorted(role_places(p["roles"])[slot] for slot in p["arms"][arm]["deleted"]))
+            for p in evaluation["patients"]
+        }
+        assert evaluation["summary"]["edits"][arm] == len(ways)
 
 
 def test_the_deleted_slots_account_for_every_prompt(run: RunFolder) -> None:
@@ -282,10 +308,62 @@ def test_a_cohort_from_one_seed_is_one_cohort(tmp_path: Path) -> None:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_the_demo_runs_on_ones_own_cohort(prepared: Path) -> None:
+def test_the_demo_runs_on_ones_own_cohort_and_fetches_what_it_needs(
+    prepared: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr("agents.demo.fetch", lambda *names: fetched.extend(names))
     run = prepared.parent / "demo"
     arguments = ["--cohort", prepared.parent / "cohort", "--run", run, "--train-patients", 6, "--test-patients", 4]
     assert _pmlm("demo", *arguments, *DEMO, "--n-folds", 2) == 0
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["n_patients"] == 4
-    assert 0 < json.loads((run / "spent.json").read_text())["llm_calls"] <= 600
+    # 6 untouched prompts and 4 updates of 3 x 2 in training, as many calls for the rule, 4 ways to edit 4 prompts
+    assert 0 < json.loads((run / "spent.json").read_text())["llm_calls"] <= 30 + 30 + 16
+    assert fetched == ["minilm"]
+    said = capsys.readouterr().out
+    for row in ("before (keep all)", "best single rule", "after (policy)", "control: echo", "control: label"):
+        assert f"\n{row} " in said
+    told = said.split("The first 3 of 4 patients:")[1].split("LLM calls")[0]
+    first = evaluation["patients"][:3]
+    for patient in first:
+        for arm in ("keep_all", "policy"):
+            assert " ".join(patient["arms"][arm]["reply"].split()) in told
+    assert [line.split(",")[0] for line in told.splitlines() if "points" in line and ": F1 " in line] == [
+        patient["patient_id"] for patient in first
+    ]
+
+
+def test_with_calls_for_it_the_best_single_rule_is_judged_beside_the_policy(
+    run: RunFolder, tmp_path: Path, capsys: Any
+) -> None:
+    shutil.copytree(run.path, tmp_path / "ruled")
+    folder = RunFolder(tmp_path / "ruled")
+    before = len(list(ReplyCache(folder.replies)))
+    assert _pmlm("evaluate", "--run", folder.path, "--rule-calls", 30) == 0
+    said = capsys.readouterr().out
+    ours, theirs = (json.loads(each.evaluation.read_text()) for each in (folder, run))
+    assert 0 < len(list(ReplyCache(folder.replies))) - before <= 30 + ours["n_patients"]
+    gone = [
+        {place for slot, place in enumerate(role_places(p["roles"])) if slot in p["arms"][RULE]["deleted"]}
+        for p in ours["patients"]
+    ]
+    rule = set.union(*gone)
+    assert len(rule) <= 3
+    assert gone == [rule & {*role_places(p["roles"])} for p in ours["patients"]]
+    assert ours["summary"]["edits"].pop(RULE) == len({frozenset(places) for places in gone})
+    f1 = np.array([[p["arms"][arm]["bertscore_f1"] for arm in ("policy", RULE)] for p in ours["patients"]])
+    assert ours["summary"]["delta"][f"policy_over_{RULE}"]["mean"] == pytest.approx(np.mean(f1[:, 0] - f1[:, 1]))
+    assert "policy - rule (personal)" in said
+    assert "policy - rule (personal)" not in table(theirs)
+    for patient in ours["patients"]:  # the others are as they were without it
+        del patient["arms"][RULE]
+    assert ours["patients"] == theirs["patients"]
+
+
+@pytest.mark.parametrize("option", ["--rule-calls", "--cases"])
+def test_a_negative_number_is_refused(run: RunFolder, option: str, capsys: Any) -> None:
+    before = run.evaluation.read_text()
+    assert _pmlm("evaluate", "--run", run.path, option, "-1") == 2
+    assert "must be 0 or more" in capsys.readouterr().err
+    assert run.evaluation.read_text() == before

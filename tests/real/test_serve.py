@@ -24,7 +24,7 @@ from pmlm_env.llm.local import LocalLLM
 from pmlm_env.pipeline import demo_episodes
 from pmlm_env.reward import BertScorer, DeltaReward
 from pmlm_env.vector_env import PMLMVectorEnv
-from pmlm_env.weights import resolve
+from pmlm_env.weights import DEFAULT_LLM, resolve
 
 pytestmark = pytest.mark.real
 
@@ -40,7 +40,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("serve") / "log.txt"
     command = [
-        sys.executable, "-m", "transformers.cli.transformers", "serve", resolve("smollm2-135m"), "--host", "127.0.0.1",
+        sys.executable, "-m", "transformers.cli.transformers", "serve", resolve(DEFAULT_LLM), "--host", "127.0.0.1",
         "--port", str(port), "--device", "cpu", "--dtype", "float32",
     ]  # fmt: skip
     with log.open("w") as out:
@@ -67,7 +67,7 @@ def _wait_for(health: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _served(url: str, model: str | None = None, budget: Budget | None = None) -> LLM:
-    model = model or resolve("smollm2-135m")
+    model = model or resolve(DEFAULT_LLM)
     options = LLMOptions(f"transformers-serve:{model}", url, max_new_tokens=MAX_TOKENS, on_truncated="keep")
     return load_llm(options, budget=budget)
 

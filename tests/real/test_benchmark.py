@@ -1,0 +1,104 @@
+"""A benchmark with the real BERTScore and the rule-based LLM: controls, raw-data prompts, metrics."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.cli import main
+from agents.evaluation.controls import CONTROLS
+from agents.evaluation.metrics import METRICS
+from agents.report.report import ReportConfig, report
+from pmlm_env.episodes import EpisodeSet
+from pmlm_env.llm.responder import Responder
+from pmlm_env.reward import BertScorer
+
+pytestmark = pytest.mark.real
+
+MODELS = ["--llm", "responder", "--device", "cpu", "--n-edits", "3"]
+N_TEST = 4
+
+
+def _pmlm(command: str, *arguments: object) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(command, [str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same patients' prompts by two templates, and those of others."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    assert _pmlm("simulate", "--out", folder / "cohort", "--patients", 80) == 0
+    few = ["--n-folds", 2, "--max-train", 6, "--max-validation", 0, "--max-test", N_TEST]
+    for name, template, seed in (("prepared", "default", 0), ("raw", "raw", 0), ("others", "raw", 1)):
+        options = ["--cohort", folder / "cohort", "--out", folder / name, "--template", template, "--seed", seed]
+        assert _pmlm("prepare", *options, *few) == 0
+    return folder
+
+
+def _benchmark(work: Path, raw: str, out: str) -> int:
+    where = ["--episodes", work / "prepared", "--raw", work / raw, "--out", work / out, "--run", work / f"{out}-run"]
+    budget = ["--budget", 20, "--seeds", 1]
+    return _pmlm("benchmark", "--env", "real", "--agents", "keep-all", "single-rule", *budget, *where, *MODELS)
+
+
+@pytest.fixture(scope="module")
+def lines(work: Path) -> dict[str, dict[str, Any]]:
+    assert _benchmark(work, "raw", "out") == 0
+    text = (work / "out" / "real" / "runs.jsonl").read_text()
+    return {line["agent"]: line for line in map(json.loads, text.splitlines())}
+
+
+def test_controls_and_raw_data_come_first_and_every_line_has_all_metrics_of_every_patient(
+    lines: dict[str, dict[str, Any]], work: Path
+) -> None:
+    assert list(lines) == [*CONTROLS, "raw-data", "keep-all", "single-rule"]
+    patients = [e.patient_id for e in EpisodeSet.load(work / "prepared").of("test")]
+    assert len(patients) == N_TEST
+    for line in lines.values():
+        assert line["patients"] == patients
+        assert list(line["metrics"]) == list(METRICS)
+        assert {len(values) for values in line["metrics"].values()} == {N_TEST}
+
+
+def test_the_deltas_of_all_lines_are_differences_of_their_f1(lines: dict[str, dict[str, Any]]) -> None:
+    keep_all = np.array(lines["keep-all"]["metrics"]["bertscore_f1"])
+    for line in lines.values():
+        f1 = np.array(line["metrics"]["bertscore_f1"])
+        assert line["deltas"] == pytest.approx(f1 - keep_all, abs=2e-5)
+    assert lines["echo"]["metrics"]["copy"] == pytest.approx([1] * N_TEST, abs=1e-5)
+
+
+def test_raw_data_is_what_the_llm_replies_to_check_ups_as_text(lines: dict[str, dict[str, Any]], work: Path) -> None:
+    raw, metrics = EpisodeSet.load(work / "raw").of("test"), lines["raw-data"]["metrics"]
+    assert all("check-up" in e.prompt and e.predicted not in e.prompt for e in raw)
+    replies = [completion.text for completion in Responder().generate([e.prompt for e in raw])]
+    scorer = BertScorer(device="cpu")
+    f1, copy = (scorer.score(replies, texts).f1 for texts in ([e.reference for e in raw], [e.prompt for e in raw]))
+    assert metrics["bertscore_f1"] == pytest.approx(f1.tolist(), abs=2e-5)
+    assert metrics["copy"] == pytest.approx(copy.tolist(), abs=2e-5)
+    assert metrics["words"] == [len(reply.split()) for reply in replies]
+    assert (lines["raw-data"]["track"], lines["raw-data"]["calls"]) == ("control", N_TEST)
+
+
+def test_the_report_has_rows_of_echo_and_raw_data(lines: dict[str, dict[str, Any]], work: Path) -> None:
+    text = report(ReportConfig(work / "out", default="keep-all"))
+    for table in (text.split("| agent | 20 calls |")[1], text.split("| reply of |")[1]):
+        rows = table.split("\n\n")[0]
+        assert all(f"\n| *{name}* |" in rows for name in ("echo", "label", "raw-data"))
+        assert "\n| single-rule |" in rows
+
+
+def test_raw_data_prompts_of_other_patients_are_refused_before_anything_is_asked(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _benchmark(work, "others", "refused") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"{work / 'others'} has no prompt of patient " in error
+    assert "prepare it with the same cohort, seed and limits" in error
+    assert not (work / "refused" / "real" / "runs.jsonl").exists()
