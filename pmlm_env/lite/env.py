@@ -21,12 +21,15 @@ class PMLMLiteEnv(PMLMEnv):
     words are embedded by a hash of their letters, the reply is put together by fixed rules from the words that are
     left, and it is scored by shared words. What an agent gains here says nothing about any language model.
 
-    The prompt is that of the template ``short`` for made-up patients with one of twelve conditions. Stage 1 names the right
-    condition three times out of four, and so do a good half of the ten peers. The responder says its piece on
+    The prompt is that of the template ``short`` for made-up patients with one of twelve conditions. Stage 1 names the
+    right condition three times out of four, and so do a good half of the ten peers. The responder says its piece on
     *every* condition that the prompt still names, so the words to delete are the wrong conditions, wherever they
     stand. Which those are the patient vector tells. Besides, "similar" brings chatter, and deleting "diagnosis",
     "advice", "medical" or "sentence," harms. All other words are idle. The rules are in ``LiteReward``, and
     ``LiteReward.best`` finds an episode's best deletions exactly.
+
+    Peers' conditions stand in order of their number, so that one set of deletions for everybody (the agent
+    ``single-rule``) goes a long way: compare with it before you call a gain personal.
 
     ## Action Space
     ``Discrete(max_words)``, as in ``PMLM-v0``.
