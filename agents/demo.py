@@ -20,13 +20,13 @@ from pmlm_env.weights import BUNDLED, fetch
 
 logger = logging.getLogger(__name__)
 
-#: Calls: 48 + 9 x 8 x 4 = 336 in training at most, as many for the single rule, 4 x 32 = 128 in evaluation.
-MAX_LLM_CALLS = 800
+#: Calls: 32 + 6 x 8 x 4 = 224 in training at most, as many for the single rule, 4 x 32 = 128 in evaluation.
+MAX_LLM_CALLS = 576
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Simulate a cohort, fit stages 1 and 2, train on 48 patients, and judge on 32 others: at most 800 LLM calls.
+    """Simulate a cohort, fit stages 1 and 2, train on 32 patients, and judge on 32 others: at most 576 LLM calls.
 
     The LLM's weights are fetched where they are missing: 491 MB with the default.
 
@@ -44,11 +44,11 @@ class DemoConfig:
 
     cohort: Path | None = None
     run: Path = Path("runs/demo")
-    train_patients: int = 48
+    train_patients: int = 32
     test_patients: int = 32
     models: ModelOptions = field(default_factory=ModelOptions)
     calls: CallOptions = field(default_factory=lambda: CallOptions(max_llm_calls=MAX_LLM_CALLS))
-    learner: ReinforceConfig = field(default_factory=lambda: ReinforceConfig(updates=9))
+    learner: ReinforceConfig = field(default_factory=lambda: ReinforceConfig(updates=6))
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     seed: int = 0
 

@@ -241,7 +241,7 @@ def _ready(name: str, *, download: bool) -> Path:
                 (scratch / "unpacked").rename(target)
         finally:
             shutil.rmtree(scratch.parent, ignore_errors=True)
-    logger.info("%s is ready", name)
+    logger.info("%s is ready; its checksum is right", name)
     return target
 
 
