@@ -58,9 +58,9 @@ corrected for the number of comparisons. With few seeds the intervals know littl
 little. Agents never read a test patient's reference. Names in italics are controls: replies that need no agent and, but
 for `raw-data`, no LLM. "Personal" is the difference to `{rule}`, one set of deletions for everybody, searched with as
 many calls: what comes from treating patients differently. Oracles search each test patient *with* the reference; what
-they find is a lower bound of what editing can reach. A budget is a limit, and some agents spend less, as prompts that
-they have asked about before are free: † marks those that spent less than nine tenths of the largest one, whose rank is
-that of fewer calls."""
+they find is a lower bound of what editing can reach. A budget is a limit, and some agents spend less: prompts that
+they have asked about before are free, and a batch that would overshoot is not asked. † marks those that spent less than
+nine tenths of the largest one, whose rank is that of fewer calls."""
 
 
 _REPLIES = """The replies, each agent at its largest budget. F1 and its change in points; *margin*: F1 against the
