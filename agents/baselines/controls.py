@@ -95,7 +95,7 @@ class RandomP(Agent):
         index = np.repeat(rng.permutation(n)[:patients], draws)
         means = []
         for keep in grid:
-            kept = _kept(arena, index, _draw(arena, index, 1 - keep, rng))
+            kept = kept_after(arena, index, _draw(arena, index, 1 - keep, rng))
             outcomes = arena.judge(index.tolist(), kept)
             means.append(outcomes.delta[~outcomes.failed].mean() if not outcomes.failed.all() else -np.inf)
         self.keep = grid[int(np.argmax(means))]
@@ -115,8 +115,8 @@ def _draw(arena: Arena, index: np.ndarray, p: float, rng: np.random.Generator) -
     return deletions
 
 
-def _kept(arena: Arena, index: np.ndarray, deletions: Deletions) -> Mask:
-    """Return what is left, bool (N, max_words)."""
+def kept_after(arena: Arena, index: np.ndarray, deletions: Deletions) -> Mask:
+    """Return what deletions leave of the prompts at ``index``, bool (N, max_words)."""
     kept = arena.batch(index).kept
     for row, slots in zip(kept, deletions, strict=True):
         row[list(slots)] = False

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from agents.agent import Agent, Deletions
 from agents.arena import Arena
+from agents.baselines.controls import kept_after
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.reward import Outcomes
 
@@ -44,12 +45,13 @@ class SingleRuleConfig:
 
 
 class SingleRule(Agent):
-    """Deletes the same words from every prompt: what any search for one prompt a task can find.
+    """Deletes the same words from every prompt: the best rule for everybody that this search finds.
 
-    What an agent gains beyond it is *personal*: it comes from treating patients differently. Random deletions from some
-    training patients' prompts tell, by ridge regression, what deleting each place brings. Rules of several sizes, made
-    of the places with the highest coefficients, are then applied to those same patients, and the rule with the highest
-    mean delta is taken; none where no mean is above 0.
+    What an agent gains beyond it counts as *personal*, from treating patients differently. That is an upper bound:
+    single effects are added up, so a rule whose words pay together only is missed. Random deletions from some training
+    patients' prompts tell, by ridge regression, what deleting each place brings. Rules of several sizes, made of the
+    places with the highest coefficients, are then applied to those same patients, and the rule with the highest mean
+    delta is taken; none where no mean is above 0.
 
     Attributes:
         rule: The places to delete, the most promising first; none before ``fit``.
@@ -124,10 +126,7 @@ class SingleRule(Agent):
         return dict(zip(names, solved.tolist(), strict=True))
 
     def _judge(self, arena: Arena, patients: npt.NDArray[np.int64], deletions: Deletions) -> Outcomes:
-        kept = arena.batch(patients).kept
-        for row, slots in zip(kept, deletions, strict=True):
-            row[list(slots)] = False
-        return arena.judge(patients.tolist(), kept)
+        return arena.judge(patients.tolist(), kept_after(arena, patients, deletions))
 
 
 def _places(episodes: EpisodeSet) -> list[list[RolePlace]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from agents.arena import Arena, blind
+from agents.baselines.controls import kept_after
 from agents.baselines.single_rule import SingleRule, role_places
 from agents.evaluation.bootstrap import paired_bootstrap
 from agents.evaluation.controls import CONTROLS, control_replies
@@ -150,9 +151,7 @@ def _played(
         return played
     arena = Arena(blind(episodes), bench.encoder, None, bench.options.n_edits)
     deletions = rule.refine(arena)
-    kept = arena.batch(range(len(episodes))).kept
-    for row, slots in zip(kept, deletions, strict=True):
-        row[list(slots)] = False
+    kept = kept_after(arena, np.arange(len(episodes)), deletions)
     prompts = list(Prompts(episodes, range(len(episodes)), kept))
     outcomes = reward(range(len(episodes)), prompts)
     replies = outcomes.texts.reply if outcomes.texts is not None else [""] * len(prompts)
