@@ -1,0 +1,27 @@
+"""Text from elsewhere, made safe for a terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+
+#: Invisible, but parts of words: joiners of Persian, of Indic scripts and of emoji.
+_JOINERS = "\u200c\u200d"
+
+
+def printable(text: str) -> str:
+    r"""Write out what a terminal would act upon, or what would hide or reorder text.
+
+    Args:
+        text: From a server, a model, a file or a folder of somebody else's.
+
+    Returns:
+        The text with every control, format and private character as its escape (ESC becomes ``\x1b``), but for line
+        feeds, tabs, joiners and spaces of any width.
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if _is_harmless(character) else ascii(character)[1:-1] for character in text)
+
+
+def _is_harmless(character: str) -> bool:
+    return character.isprintable() or character in "\n\t" + _JOINERS or unicodedata.category(character) == "Zs"
