@@ -77,6 +77,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``llm_seed`` | 0 | of the LLM's sampling |
     | ``llm_dtype`` | ``"auto"`` | number format of ``local:``; in ``float32`` replies do not hang on their batch |
     | ``on_truncated`` | None | ``keep`` (default for LLMs in this process) or ``error`` (for endpoints) a cut reply |
+    | ``chat_template_kwargs`` | None | JSON for a local model's template, such as ``'{"enable_thinking": false}'`` |
     | ``n_samples`` | 1 | replies to each prompt, whose mean F1 counts |
     | ``max_failures`` | 64 | so many episodes in a row without a reply stop the run with an exception |
     | ``cache`` | None | a file where replies are kept, for other processes and later runs too; None = in memory |

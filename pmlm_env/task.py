@@ -57,6 +57,7 @@ class EditTask:
         llm_seed: int = 0,
         llm_dtype: LLMDtype = "auto",
         on_truncated: OnTruncated | None = None,
+        chat_template_kwargs: str | None = None,
         n_samples: int = 1,
         max_failures: int | None = 64,
         cache: str | None = None,
@@ -81,7 +82,10 @@ class EditTask:
                 if not isinstance(value, str | None):
                     raise ValueError(f"{name} is {value!r}: give a string")
             recipe = _RewardRecipe(
-                LLMOptions(llm, base_url, providers, max_new_tokens, temperature, llm_seed, llm_dtype, on_truncated),
+                LLMOptions(
+                    *(llm, base_url, providers, max_new_tokens, temperature, llm_seed, llm_dtype, on_truncated),
+                    chat_template_kwargs,
+                ),
                 *(n_samples, max_failures, cache, budget_file, scorer, device),
                 (_text(providers), _text(budget_file)),
             )

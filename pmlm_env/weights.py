@@ -178,8 +178,9 @@ def resolve(name: str) -> str:
     """
     if name in BUNDLED:
         return str(_ready(name, download=False))
-    if Path(name).is_dir():
-        return str(Path(name).resolve())
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder.resolve())
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"no such model directory: {name}. Bundled models: {', '.join(BUNDLED)}")
     return name

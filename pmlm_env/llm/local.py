@@ -6,19 +6,29 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm.base import LLM, Completion, FinishReason, LLMError, OnTruncated, Reply, Request
-from pmlm_env.llm.decoding import Tokens, decode
-from pmlm_env.weights import DEFAULT_LLM, resolve
+from pmlm_env.llm.chat_template import ChatTemplate, Tokens, only_thoughts
+from pmlm_env.llm.model_files import ModelFiles, find_model
+from pmlm_env.weights import DEFAULT_LLM
 
 #: A small model may end its turn before it has said a word.
 _MIN_NEW_TOKENS = 4
@@ -33,7 +43,7 @@ class LocalLLM(LLM):
     batch, it is halved, with a warning.
 
     Args:
-        model: A bundled model's name, a directory or a hub name of an instruction-tuned causal LM.
+        model: An instruction-tuned causal LM: a bundled model's name, a directory, a GGUF file or a hub name.
         max_new_tokens: Where a reply is cut; ``finish_reason`` says so.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         dtype: Number format; by default bfloat16 where the processor computes in it, else float32.
@@ -43,10 +53,11 @@ class LocalLLM(LLM):
         seed: Where the samples begin; any integer.
         stop: Strings; a reply ends before the first of them.
         on_truncated: What becomes of a reply that is cut: ``keep`` or ``error``.
+        chat_template_kwargs: More arguments for the model's chat template, such as ``{"enable_thinking": False}``.
 
     Raises:
         ValueError: An argument is out of its range.
-        FileNotFoundError: The model is not to be found.
+        ModelError: The model is not to be found, or its files are of a kind that cannot be loaded.
     """
 
     def __init__(
@@ -60,6 +71,7 @@ class LocalLLM(LLM):
         seed: int = 0,
         stop: Sequence[str] = (),
         on_truncated: OnTruncated = "keep",
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         """Find the model; its weights come at the first call."""
         if max_new_tokens < 1 or batch_size < 1:
@@ -79,7 +91,8 @@ class LocalLLM(LLM):
         self.seed = seed
         self.stop = tuple(stop)
         self.on_truncated = on_truncated
-        self._path = resolve(model)
+        self.chat_template_kwargs = dict(chat_template_kwargs or {})
+        self._files = find_model(model)
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -90,7 +103,7 @@ class LocalLLM(LLM):
     def identity(self) -> str:
         """Model, number format, limits and sampling, as JSON."""
         settings: dict[str, Any] = {
-            "local": self.model_name,
+            "local": self._files.identity,
             "dtype": str(self.dtype),
             "max_new_tokens": self.max_new_tokens,
             "min_new_tokens": self._min_new_tokens,
@@ -101,11 +114,13 @@ class LocalLLM(LLM):
             settings["seed"] = self.seed
         if self.stop:
             settings["stop"] = sorted(self.stop)
+        if self.chat_template_kwargs:
+            settings["chat_template_kwargs"] = self.chat_template_kwargs
         return json.dumps(settings, sort_keys=True)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the weights and the tokenizer behind."""
-        return {key: value for key, value in self.__dict__.items() if key not in ("_model", "_tokenizer")}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_model", "_chat")}
 
     @property
     def _min_new_tokens(self) -> int:
@@ -113,14 +128,12 @@ class LocalLLM(LLM):
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        return _load(self._path, self.device, self.dtype)
+        return _load(self.model_name, self._files, self._files.identity, self.device, self.dtype)
 
     @cached_property
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        tokenizer = AutoTokenizer.from_pretrained(self._path)
-        if tokenizer.chat_template is None:
-            raise LLMError(f"{self.model_name} has no chat template: choose an instruction-tuned model")
-        return tokenizer
+    def _chat(self) -> ChatTemplate:
+        tokenizer = _or_error(self.model_name, lambda: AutoTokenizer.from_pretrained(**self._files.from_pretrained))
+        return ChatTemplate(tokenizer, self.model_name, self.chat_template_kwargs)
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         """Reply to each request: a lot for every batch, and one before them for prompts that are too long.
@@ -142,17 +155,16 @@ class LocalLLM(LLM):
             places.setdefault(request if self.temperature else Request(request.prompt), []).append(place)
         if not places:
             return  # and load nothing
-        prompts = {request: self._tokens(request.prompt) for request in places}
-        room = self._model.config.get_text_config().max_position_embeddings - self.max_new_tokens
-        refused: dict[int, Reply] = {
-            place: LLMError(f"a prompt has {len(ids)} tokens, but {self.model_name} takes {room}: shorten it")
-            for request, ids in prompts.items()
-            if len(ids) > room
-            for place in places[request]
-        }
+        prompts: dict[Request, Tokens] = {}
+        refused: dict[int, Reply] = {}
+        for request in places:
+            try:
+                prompts[request] = self._tokens(request.prompt)
+            except LLMError as error:
+                refused.update(dict.fromkeys(places[request], error))
         if refused:
             yield refused
-        waiting = [request for request, ids in prompts.items() if len(ids) <= room]
+        waiting = list(prompts)
         # The longest first: if memory is short, that shows at once. Among equals in the order of their tokens, so that
         # the same requests make the same batches in whatever order they come.
         waiting.sort(key=lambda request: (-len(prompts[request]), prompts[request], request.sample))
@@ -173,28 +185,24 @@ class LocalLLM(LLM):
             yield {place: reply for request, reply in zip(batch, replies, strict=True) for place in places[request]}
 
     def _tokens(self, prompt: str) -> Tokens:
-        """A user's turn in the model's own template."""
-        turn = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
-        )
-        return self._tokenizer.encode(turn, add_special_tokens=False)
+        """Return the tokens of a prompt that the model can take.
+
+        Raises:
+            LLMError: It cannot.
+        """
+        tokens, config = self._chat.encode(prompt), self._model.config.get_text_config()
+        most = getattr(config, "max_position_embeddings", None)  # some models take prompts of any length
+        if most is not None and len(tokens) > most - self.max_new_tokens:
+            takes = most - self.max_new_tokens
+            raise LLMError(f"a prompt has {len(tokens)} tokens, but {self.model_name} takes {takes}: shorten it")
+        if max(tokens) >= self._model.get_input_embeddings().num_embeddings:
+            raise LLMError(f"the tokenizer of {self.model_name} has tokens that its weights lack: repair its folder")
+        return tokens
 
     def _batch(self, requests: Sequence[Request], prompts: Sequence[Tokens]) -> list[Reply] | None:
         """Reply to one batch; None where it is too large for the memory and can be halved."""
-        draws = None
-        if self.temperature:
-            draws = torch.from_numpy(np.stack([self._draws(request) for request in requests])).to(self.device)
         try:
-            rows = decode(
-                self._model,
-                prompts,
-                ends=self._ends,
-                max_new_tokens=self.max_new_tokens,
-                min_new_tokens=self._min_new_tokens,
-                temperature=self.temperature,
-                draws=draws,
-                ended=self._stopped,
-            )
+            rows = self._generate(requests, prompts)
         except torch.OutOfMemoryError:
             rows = None  # what the failed attempt held is let go with the exception, after this block
         if rows is not None:
@@ -210,10 +218,48 @@ class LocalLLM(LLM):
             )
         ]
 
-    @property
+    def _generate(self, requests: Sequence[Request], prompts: Sequence[Tokens]) -> list[Tokens]:
+        """Decode one batch; each row with the token that ended it, if one did, or empty where logits were NaN."""
+        width = max(map(len, prompts))
+        pad = self._ends[0] if self._ends else 0
+        # Padding before the prompts: so every architecture's windows and states see what they would see without it.
+        tokens = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        numbers = _Numbers()
+        processors = LogitsProcessorList([numbers])
+        if self.temperature:
+            draws = torch.from_numpy(np.stack([self._draws(request) for request in requests]))
+            processors.append(_Draw(self.temperature, draws.to(self.device), width))
+        config = GenerationConfig(
+            max_new_tokens=self.max_new_tokens,
+            min_new_tokens=self._min_new_tokens,
+            do_sample=False,  # what is drawn, ``_Draw`` draws
+            eos_token_id=self._ends or None,
+            pad_token_id=pad,
+        )
+        output = self._model.generate(
+            input_ids=tokens.to(self.device),
+            attention_mask=mask.to(self.device),
+            generation_config=config,
+            logits_processor=processors,
+            stopping_criteria=StoppingCriteriaList([_Stop(width, self._stopped)] if self.stop else []),
+        )
+        rows = enumerate(output[:, width:].tolist())
+        return [[] if place in numbers.missing else self._until_its_end(row) for place, row in rows]
+
+    def _until_its_end(self, row: Tokens) -> Tokens:
+        """Leave out what ``generate`` puts after a row's end to make all rows of one length."""
+        for n in range(1, len(row)):
+            if row[n - 1] in self._ends or (self.stop and self._stopped(row[:n])):
+                return row[:n]
+        return row
+
+    @cached_property
     def _ends(self) -> Tokens:
-        ends = self._model.generation_config.eos_token_id
-        return [ends] if isinstance(ends, int) else list(ends or [])
+        """The tokens that end a reply: what the model's configuration names, and the tokenizer and the template."""
+        named = self._model.generation_config.eos_token_id, self._model.config.get_text_config().eos_token_id
+        lists = [[ends] if isinstance(ends, int) else list(ends or []) for ends in named]
+        return sorted({*lists[0], *lists[1], *self._chat.ends})
 
     def _draws(self, request: Request) -> npt.NDArray[np.float64]:
         """What decides the tokens of a sample, in [0, 1), (max_new_tokens,): the same in whatever batch it is."""
@@ -221,16 +267,18 @@ class LocalLLM(LLM):
         return np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest(), "big")).random(self.max_new_tokens)
 
     def _stopped(self, reply: Tokens) -> bool:
-        """Whether the last token completed a stop string."""
-        if not self.stop:
-            return False
-        # A character is at most 4 tokens, those of its bytes; of a long reply, the end is enough.
-        end = reply[-4 * max(map(len, self.stop)) - 4 :]
-        text = self._tokenizer.decode(end, skip_special_tokens=True)
+        """Whether a stop string is in the reply; in the thoughts before it, it does not count."""
+        text = self._chat.decode(reply) or ""
         return any(stop in text for stop in self.stop)
 
     def _reply(self, prompt: Tokens, row: Tokens) -> Reply:
-        text = self._tokenizer.decode(row, skip_special_tokens=True)
+        if not row:
+            kind = str(self.dtype).removeprefix("torch.")
+            cure = "its weights are damaged" if kind == "float32" else "use --llm-dtype float32"
+            return LLMError(f"{self.model_name} computed no number (NaN) in {kind}: {cure}")
+        text = self._chat.decode(row)
+        if text is None:
+            return LLMError(only_thoughts(self.model_name, len(row)))
         cut = min((text.find(stop) for stop in self.stop if stop in text), default=None)
         text = text[:cut].strip()
         finish: FinishReason = "stop" if row[-1] in self._ends or cut is not None else "length"
@@ -245,10 +293,79 @@ class LocalLLM(LLM):
         return Completion(text, len(prompt), len(row), finish)
 
 
+class _Numbers(LogitsProcessor):
+    """Notes the rows whose logits are no numbers: greedily decoded, they would be a reply of first tokens.
+
+    Attributes:
+        missing: These rows.
+    """
+
+    def __init__(self) -> None:
+        self.missing: set[int] = set()
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.missing.update(scores.isnan().any(dim=-1).nonzero()[:, 0].tolist())
+        return scores.nan_to_num(0.0, posinf=torch.inf, neginf=-torch.inf)
+
+
+class _Draw(LogitsProcessor):
+    """Leaves of each row only the token at which the sum of probabilities passes the row's draw.
+
+    Args:
+        temperature: What logits are divided by, above 0.
+        draws: A number from [0, 1) for each row and new token, as float64 (rows, tokens).
+        width: Tokens of the padded prompts.
+    """
+
+    def __init__(self, temperature: float, draws: torch.Tensor, width: int) -> None:
+        self._temperature, self._draws, self._width = temperature, draws, width
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        sums = torch.softmax(scores.double() / self._temperature, dim=-1).cumsum(dim=-1)
+        draws = self._draws[:, input_ids.shape[1] - self._width, None]
+        chosen = torch.searchsorted(sums, draws * sums[:, -1:], right=True).clamp(max=scores.shape[1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
+
+
+class _Stop(StoppingCriteria):
+    """Ends the rows whose new tokens say so."""
+
+    def __init__(self, width: int, stopped: Callable[[Tokens], bool]) -> None:
+        self._width, self._stopped = width, stopped
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        ended = [self._stopped(row) for row in input_ids[:, self._width :].tolist()]
+        return torch.tensor(ended, device=input_ids.device)
+
+
 @lru_cache(maxsize=2)
-def _load(path: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(device).eval().requires_grad_(False)
+def _load(name: str, files: ModelFiles, identity: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+    """Load a model's weights; ``identity`` tells those that have been overwritten meanwhile from the old ones."""
+    where = {**files.from_pretrained, "use_safetensors": True, "dtype": dtype}
+    model, report = _or_error(name, lambda: AutoModelForCausalLM.from_pretrained(**where, output_loading_info=True))
+    if missing := sorted(report["missing_keys"]):
+        raise LLMError(
+            f"{name} lacks {len(missing)} weights of a {model.config.model_type} model, such as {missing[0]}"
+        )
+    ends = model.generation_config.eos_token_id
+    model.generation_config = GenerationConfig(eos_token_id=ends)  # else its sampling and penalties would come in
     # A prompt's last position is a slice with gaps, and for such torch's linear copies the head's weights once for
     # every row of the batch, which on a CPU takes as long as half of the prefill.
     model.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
-    return model
+    return model.to(device).eval().requires_grad_(False)
+
+
+_Loaded = TypeVar("_Loaded")
+
+
+def _or_error(name: str, load: Callable[[], _Loaded]) -> _Loaded:
+    """Load something of a model; whatever goes wrong in there is told in one line."""
+    try:
+        return load()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:
+        line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        if "trust_remote_code" in str(error):
+            line = "it needs code of its own, which is not run: choose a model that transformers knows"
+        raise LLMError(f"{name} cannot be loaded: {line}") from None

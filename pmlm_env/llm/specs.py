@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -25,7 +26,7 @@ class LLMOptions:
     """The downstream LLM, and all that decides its replies.
 
     Attributes:
-        llm: ``local:NAME_OR_DIR`` (transformers, in this process), ``vllm:NAME_OR_DIR`` (vLLM, likewise),
+        llm: ``local:NAME_OR_PATH`` (transformers, in this process), ``vllm:NAME_OR_DIR`` (vLLM, likewise),
             ``PROVIDER:MODEL`` (an OpenAI-compatible endpoint: openai, gemini, zhipu, ... or one of ``providers``), or
             ``responder`` (rule-based; for tests).
         base_url: Where the endpoint is; the provider's own by default. Keys come from the environment only.
@@ -37,6 +38,8 @@ class LLMOptions:
             the replies hang on which prompts share their batch, in ``float32``, which takes twice as long, hardly any.
         on_truncated: What becomes of replies that are cut: ``keep`` them as they are, which is the default for LLMs in
             this process, or ``error``, the default for endpoints.
+        chat_template_kwargs: For ``local:`` and ``vllm:``, more arguments for the model's chat template, as JSON, such
+            as ``{"enable_thinking": false}``.
     """
 
     llm: str = f"local:{DEFAULT_LLM}"
@@ -47,6 +50,7 @@ class LLMOptions:
     llm_seed: int = 0
     llm_dtype: LLMDtype = "auto"
     on_truncated: OnTruncated | None = None
+    chat_template_kwargs: str | None = None
 
 
 def price_of(options: LLMOptions) -> Price | None:
@@ -92,6 +96,11 @@ def load_llm(
         raise ValueError(f"{options.llm!r} runs here and takes no base URL: leave it out, or use openai:MODEL")
     if options.llm_dtype not in get_args(LLMDtype) or (options.llm_dtype != "auto" and kind != "local"):
         raise ValueError(f"llm_dtype is {options.llm_dtype!r}: use one of {get_args(LLMDtype)}, and only with local:")
+    if options.chat_template_kwargs is not None and kind not in _HERE:
+        raise ValueError(
+            f"chat_template_kwargs is for local: and vllm:, and the LLM is {options.llm!r}: leave it out, or put it "
+            "into the provider's extra_body (docs/llm)"
+        )
     if replay and cache is None:
         raise ValueError("a replay needs the file with the replies: name it with cache")
     if here:
@@ -120,6 +129,7 @@ def _in_this_process(options: LLMOptions, kind: str, name: str, device: str) -> 
         "temperature": options.temperature,
         "seed": options.llm_seed,
         "on_truncated": options.on_truncated or "keep",
+        "chat_template_kwargs": _template_kwargs(options.chat_template_kwargs),
     }
     if kind == "vllm":
         from pmlm_env.llm.vllm import VLLMEngine
@@ -131,6 +141,16 @@ def _in_this_process(options: LLMOptions, kind: str, name: str, device: str) -> 
 
     dtype = None if options.llm_dtype == "auto" else getattr(torch, options.llm_dtype)
     return LocalLLM(name, device=device, dtype=dtype, **settings), options.max_new_tokens
+
+
+def _template_kwargs(text: str | None) -> dict[str, Any]:
+    try:
+        kwargs = json.loads(text or "{}")
+    except ValueError:
+        kwargs = None
+    if not isinstance(kwargs, dict):
+        raise ValueError(f'chat_template_kwargs is {text!r}: give a JSON object, such as {{"enable_thinking": false}}')
+    return kwargs
 
 
 def _endpoint(

@@ -1,0 +1,125 @@
+"""From a prompt to a model's tokens, and from its tokens to the reply, by the model's own chat template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from pmlm_env.llm.base import LLMError
+from pmlm_env.llm.thoughts import without_thoughts
+
+#: A vocabulary's tokens, as ids.
+Tokens = list[int]
+
+#: What templates take for today: the day that Llama 3's own template falls back on.
+_DAY = date(2024, 7, 26)
+
+#: Stands for a text in a rendered template; no template and no vocabulary knows it.
+_STAND_IN = "pmlmstandin"
+
+
+class ChatTemplate:
+    """The chat template of a model in this process.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        name: What errors call the model.
+        kwargs: More arguments for the template, such as ``{"enable_thinking": False}``. A template that asks for the
+            day is told one that stays, so that replies do not hang on the day on which they are asked for.
+
+    Raises:
+        LLMError: The tokenizer has no chat template, or the template cannot be filled, or knows none of an argument.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, name: str, kwargs: Mapping[str, Any]) -> None:
+        """Fill the template once, to see that it works."""
+        self._tokenizer, self._name, self._kwargs = tokenizer, name, dict(kwargs)
+        if not tokenizer.chat_template:
+            raise LLMError(f"{name} has no chat template: choose an instruction-tuned model")
+        for argument in kwargs:
+            if not re.search(rf"\b{re.escape(argument)}\b", str(tokenizer.chat_template)):
+                raise LLMError(f"the chat template of {name} has no {argument!r}: leave it out")
+        before, found, after = self._prompt(_STAND_IN).partition(_STAND_IN)
+        if not found:
+            raise LLMError(f"the chat template of {name} leaves the prompt out: choose another model")
+        self._around = before, after
+
+    def encode(self, prompt: str) -> Tokens:
+        """Return the tokens of a conversation that begins with ``prompt`` as the user's turn.
+
+        What looks like a special token in the prompt is encoded as plain text, so that a prompt cannot end its turn.
+        """
+        text = self._prompt(prompt)
+        if not any(token in prompt for token in self._special):
+            return list(self._tokenizer.encode(text, add_special_tokens=False))
+        before, after = self._around
+        if not (text.startswith(before) and text.endswith(after)):
+            raise LLMError(
+                f"a prompt holds a special token of {self._name}, and its chat template changes with the prompt, so "
+                "that the two cannot be told apart: take the special token out of the prompt"
+            )
+        inside = text[len(before) : len(text) - len(after)]
+        return [
+            *self._tokenizer.encode(before, add_special_tokens=False),
+            *self._tokenizer.encode(inside, add_special_tokens=False, split_special_tokens=True),
+            *self._tokenizer.encode(after, add_special_tokens=False),
+        ]
+
+    def decode(self, reply: Sequence[int]) -> str | None:
+        """Return the reply as text, without thoughts and special tokens; None where it is nothing but thoughts."""
+        raw = self._opened + self._tokenizer.decode(reply, skip_special_tokens=False)
+        answer = without_thoughts(raw)
+        if answer == raw.strip():
+            return self._tokenizer.decode(reply, skip_special_tokens=True).strip()
+        for token in self._special if answer else ():
+            answer = answer.replace(token, "") if answer else answer
+        return answer.strip() if answer is not None else None
+
+    @cached_property
+    def ends(self) -> Tokens:
+        """The tokens that end the model's turn: the tokenizer's, and the one that the template puts after a reply."""
+        ends = [self._tokenizer.eos_token_id]
+        turns = self._filled([("user", "?"), ("assistant", _STAND_IN)], add_generation_prompt=False)
+        ids = self._tokenizer.encode(turns.rpartition(_STAND_IN)[2], add_special_tokens=False)
+        ends += [token for token in ids[:1] if self._tokenizer.decode([token]) in self._special]
+        return [token for token in ends if token is not None]
+
+    @cached_property
+    def _opened(self) -> str:
+        """The mark with which the template opens the model's thoughts, if it does."""
+        last = re.search(r"(<[^<>]+>|\[\w+\]|◁\w+▷)\s*\Z", self._around[1])
+        return last[1] if last is not None and without_thoughts(last[1]) is None else ""
+
+    @cached_property
+    def _special(self) -> frozenset[str]:
+        added = self._tokenizer.added_tokens_decoder.values()
+        return frozenset(self._tokenizer.all_special_tokens) | {str(token) for token in added if token.special}
+
+    def _prompt(self, prompt: str) -> str:
+        return self._filled([("user", prompt)], add_generation_prompt=True)
+
+    def _filled(self, turns: Sequence[tuple[str, str]], *, add_generation_prompt: bool) -> str:
+        messages = [{"role": role, "content": content} for role, content in turns]
+        more = {"strftime_now": _DAY.strftime, **self._kwargs}
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=add_generation_prompt, **more
+                )
+            )
+        except Exception as error:  # a template is a program of its author's
+            why = " ".join(str(error).split())[:200] or type(error).__name__
+            raise LLMError(f"the chat template of {self._name} cannot be filled: {why}") from None
+
+
+def only_thoughts(name: str, n_tokens: int) -> str:
+    """Say that a model wrote nothing but thoughts, and what to do."""
+    return (
+        f"{name} wrote {n_tokens} tokens of thoughts and no reply: switch its thoughts off, where its chat template "
+        "can (--chat-template-kwargs '{\"enable_thinking\": false}'), or raise --max-new-tokens"
+    )

@@ -1,0 +1,85 @@
+"""Random causal LMs of a few thousand weights in folders of Hugging Face's format: real architectures, no download."""
+
+from __future__ import annotations
+
+import string
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+
+from pmlm_env.device import seeded
+
+#: The first are special.
+SPECIAL = ["<pad>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
+VOCABULARY = [*SPECIAL, *string.ascii_letters, *string.digits, *" \n.,:?!<>|/_[]"]
+PAD, _, END, OTHER_END = range(4)
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+_SMALL = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+}
+
+
+def tiny_tokenizer(template: str | None = CHATML, end: str = "<|im_end|>") -> PreTrainedTokenizerFast:
+    """A tokenizer with a token for each character."""
+    vocabulary = {token: number for number, token in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="?"))
+    tokenizer.decoder = decoders.Fuse()
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token=end, clean_up_tokenization_spaces=False
+    )
+    fast.chat_template = template
+    return fast
+
+
+def tiny_model(folder: Path, kind: str = "llama", *, seed: int = 3, **settings: Any) -> PreTrainedModel:
+    """Save a model of random weights and return it; weights are large, so that its replies hang on the prompt.
+
+    Args:
+        folder: Where to.
+        kind: A model type of transformers.
+        seed: Of the weights.
+        settings: More for the model's configuration.
+    """
+    ends = {"eos_token_id": END, "pad_token_id": PAD, "bos_token_id": None}
+    config = AutoConfig.for_model(kind, **{**_SMALL, **ends, **settings})
+    with seeded(seed):
+        model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    for weight in model.parameters():
+        if weight.dim() > 1:
+            weight.mul_(8)
+    model.save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return model
+
+
+def plain_replies(folder: Path, prompts: list[str], max_new_tokens: int, min_new_tokens: int = 4) -> list[str]:
+    """What transformers' own greedy ``generate`` replies to each prompt, asked alone, stripped of white space."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    replies = []
+    for prompt in prompts:
+        turn = [{"role": "user", "content": prompt}]
+        inputs = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+        kept = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        tokens = model.generate(
+            **kept, max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, do_sample=False
+        )
+        reply = tokens[0, inputs["input_ids"].shape[1] :]
+        replies.append(tokenizer.decode(reply, skip_special_tokens=True).strip())
+    return replies
