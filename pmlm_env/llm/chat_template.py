@@ -18,6 +18,7 @@ Tokens = list[int]
 
 #: What templates take for today: the day that Llama 3's own template falls back on.
 _DAY = date(2024, 7, 26)
+_STRFTIME = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 #: Stands for a text in a rendered template; no template and no vocabulary knows it.
 _STAND_IN = "pmlmstandin"
@@ -41,8 +42,9 @@ class ChatTemplate:
         self._tokenizer, self._name, self._kwargs = tokenizer, name, dict(kwargs)
         if not tokenizer.chat_template:
             raise LLMError(f"{name} has no chat template: choose an instruction-tuned model")
+        self._template = _STRFTIME.sub(lambda call: repr(_DAY.strftime(call[2])), tokenizer.get_chat_template())
         for argument in kwargs:
-            if not re.search(rf"\b{re.escape(argument)}\b", str(tokenizer.chat_template)):
+            if not re.search(rf"\b{re.escape(argument)}\b", self._template):
                 raise LLMError(f"the chat template of {name} has no {argument!r}: leave it out")
         before, found, after = self._prompt(_STAND_IN).partition(_STAND_IN)
         if not found:
@@ -76,9 +78,9 @@ class ChatTemplate:
         answer = without_thoughts(raw)
         if answer == raw.strip():
             return self._tokenizer.decode(reply, skip_special_tokens=True).strip()
-        for token in self._special if answer else ():
-            answer = answer.replace(token, "") if answer else answer
-        return answer.strip() if answer is not None else None
+        for token in self._special:
+            answer = (answer or "").replace(token, "")
+        return (answer or "").strip() or None
 
     @cached_property
     def ends(self) -> Tokens:
@@ -105,11 +107,14 @@ class ChatTemplate:
 
     def _filled(self, turns: Sequence[tuple[str, str]], *, add_generation_prompt: bool) -> str:
         messages = [{"role": role, "content": content} for role, content in turns]
-        more = {"strftime_now": _DAY.strftime, **self._kwargs}
         try:
             return str(
                 self._tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=add_generation_prompt, **more
+                    messages,
+                    chat_template=self._template,
+                    tokenize=False,
+                    add_generation_prompt=add_generation_prompt,
+                    **self._kwargs,
                 )
             )
         except Exception as error:  # a template is a program of its author's

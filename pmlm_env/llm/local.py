@@ -23,6 +23,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.utils import logging as transformers_logging
 
 from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm.base import LLM, Completion, FinishReason, LLMError, OnTruncated, Reply, Request
@@ -126,9 +127,14 @@ class LocalLLM(LLM):
     def _min_new_tokens(self) -> int:
         return min(_MIN_NEW_TOKENS, self.max_new_tokens)
 
+    def _load(self) -> None:
+        """Load what is not loaded yet: an error in there concerns all requests, not one."""
+        for part in ("_chat", "_model"):
+            getattr(self, part)
+
     @cached_property
     def _model(self) -> PreTrainedModel:
-        return _load(self.model_name, self._files, self._files.identity, self.device, self.dtype)
+        return _load_weights(self.model_name, self._files, self._files.identity, self.device, self.dtype)
 
     @cached_property
     def _chat(self) -> ChatTemplate:
@@ -155,6 +161,7 @@ class LocalLLM(LLM):
             places.setdefault(request if self.temperature else Request(request.prompt), []).append(place)
         if not places:
             return  # and load nothing
+        self._load()
         prompts: dict[Request, Tokens] = {}
         refused: dict[int, Reply] = {}
         for request in places:
@@ -339,7 +346,9 @@ class _Stop(StoppingCriteria):
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, files: ModelFiles, identity: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def _load_weights(
+    name: str, files: ModelFiles, identity: str, device: torch.device, dtype: torch.dtype
+) -> PreTrainedModel:
     """Load a model's weights; ``identity`` tells those that have been overwritten meanwhile from the old ones."""
     where = {**files.from_pretrained, "use_safetensors": True, "dtype": dtype}
     model, report = _or_error(name, lambda: AutoModelForCausalLM.from_pretrained(**where, output_loading_info=True))
@@ -360,6 +369,8 @@ _Loaded = TypeVar("_Loaded")
 
 def _or_error(name: str, load: Callable[[], _Loaded]) -> _Loaded:
     """Load something of a model; whatever goes wrong in there is told in one line."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # or transformers tells it too, in many
     try:
         return load()
     except torch.OutOfMemoryError:
@@ -369,3 +380,5 @@ def _or_error(name: str, load: Callable[[], _Loaded]) -> _Loaded:
         if "trust_remote_code" in str(error):
             line = "it needs code of its own, which is not run: choose a model that transformers knows"
         raise LLMError(f"{name} cannot be loaded: {line}") from None
+    finally:
+        transformers_logging.set_verbosity(verbosity)

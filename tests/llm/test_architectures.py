@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tests.llm.tiny_models import plain_replies, tiny_model
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
+from pmlm_env.llm.base import Completion, Reply, Request
 from pmlm_env.llm.local import LocalLLM
+from tests.llm.tiny_models import BARE, plain_replies, tiny_model
 
 N_NEW = 16
 WINDOW = {"sliding_window": 32}
@@ -50,7 +51,12 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "exaone4": ("exaone4", {**WINDOW, "sliding_window_pattern": 2}),
     "llama4, in chunks": (
         "llama4_text",
-        {"attention_chunk_size": 32, "num_local_experts": 2, "interleave_moe_layer_step": 2, "intermediate_size_mlp": 64},
+        {
+            "attention_chunk_size": 32,
+            "num_local_experts": 2,
+            "interleave_moe_layer_step": 2,
+            "intermediate_size_mlp": 64,
+        },
     ),
     "gpt2": ("gpt2", {}),
     "gpt_neo": ("gpt_neo", {"attention_types": [[["global", "local"], 2]], "window_size": 32, "num_layers": 4}),
@@ -77,9 +83,9 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 PROMPTS = [
     "Fe",
     "anemia in week 12",
-    "hemoglobin 98, ferritin 7, what now?",
-    "A patient of 31 years, hemoglobin 98, ferritin 7, asks for advice on what to eat",
-    "A patient of 31 years, hemoglobin 98, ferritin 7, asks for advice on what not to eat",
+    "A patient: hemoglobin 98, what now?",
+    "A patient of 31 years, hemoglobin 98, ferritin 7, asks what to eat",
+    "A patient of 31 years, hemoglobin 98, ferritin 7, asks how to sleep",
 ]
 
 
@@ -88,9 +94,15 @@ def test_a_batch_replies_as_each_prompt_alone_and_as_transformers_does(name: str
     kind, settings = ARCHITECTURES[name]
     if kind not in CONFIG_MAPPING_NAMES:
         pytest.skip(f"this transformers has no {kind}")
-    tiny_model(tmp_path, kind, **settings)
+    tiny_model(tmp_path, kind, template=BARE, **settings)
     llm = LocalLLM(str(tmp_path), max_new_tokens=N_NEW, device="cpu", dtype=torch.float32)
-    together = [reply.text for reply in llm.generate(PROMPTS)]
-    assert together == [llm.generate([prompt])[0].text for prompt in PROMPTS]
+    requests = [Request(prompt) for prompt in PROMPTS]
+    together = [_text(reply) for reply in llm.ask(requests)]
+    assert together == [_text(llm.ask([request])[0]) for request in requests]
     assert together == plain_replies(tmp_path, PROMPTS, N_NEW)
-    assert len(set(together)) >= 3  # a model that replies the same to all would prove nothing
+    assert len(set(together)) >= 2  # a model that replies the same to all would prove nothing
+
+
+def _text(reply: Reply) -> str:
+    """The reply; nothing where the model says nothing but white space, which is an error."""
+    return reply.text if isinstance(reply, Completion) else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from pmlm_env.device import seeded
 
@@ -21,6 +21,9 @@ CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+#: Nothing but what the user says.
+BARE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
 _SMALL = {
     "vocab_size": len(VOCABULARY),
@@ -47,13 +50,16 @@ def tiny_tokenizer(template: str | None = CHATML, end: str = "<|im_end|>") -> Pr
     return fast
 
 
-def tiny_model(folder: Path, kind: str = "llama", *, seed: int = 3, **settings: Any) -> PreTrainedModel:
+def tiny_model(
+    folder: Path, kind: str = "llama", *, seed: int = 3, template: str = CHATML, **settings: Any
+) -> PreTrainedModel:
     """Save a model of random weights and return it; weights are large, so that its replies hang on the prompt.
 
     Args:
         folder: Where to.
         kind: A model type of transformers.
         seed: Of the weights.
+        template: The chat template.
         settings: More for the model's configuration.
     """
     ends = {"eos_token_id": END, "pad_token_id": PAD, "bos_token_id": None}
@@ -64,22 +70,54 @@ def tiny_model(folder: Path, kind: str = "llama", *, seed: int = 3, **settings: 
         if weight.dim() > 1:
             weight.mul_(8)
     model.save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+    tiny_tokenizer(template).save_pretrained(folder)
     return model
 
 
 def plain_replies(folder: Path, prompts: list[str], max_new_tokens: int, min_new_tokens: int = 4) -> list[str]:
     """What transformers' own greedy ``generate`` replies to each prompt, asked alone, stripped of white space."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     replies = []
     for prompt in prompts:
         turn = [{"role": "user", "content": prompt}]
         inputs = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_tensors="pt", return_dict=True)
         kept = {name: inputs[name] for name in ("input_ids", "attention_mask")}
-        tokens = model.generate(
-            **kept, max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, do_sample=False
-        )
+        tokens = model.generate(**kept, max_new_tokens=max_new_tokens, min_new_tokens=min_new_tokens, do_sample=False)
         reply = tokens[0, inputs["input_ids"].shape[1] :]
         replies.append(tokenizer.decode(reply, skip_special_tokens=True).strip())
     return replies
+
+
+def scripted_model(
+    folder: Path, prompt: str, reply: str, *, template: str = CHATML, end: str = "<|im_end|>", **settings: Any
+) -> None:
+    """Save a model that replies with a fixed text to every prompt as long as ``prompt``, whatever stands in it.
+
+    It is a GPT-2 in which a position alone decides the next token.
+
+    Args:
+        folder: Where to.
+        prompt: The user's turn.
+        reply: The tokens to say, as text, special ones too; after them comes ``<pad>``.
+        template: The chat template.
+        end: The tokenizer's end token.
+        settings: More for the model's configuration.
+    """
+    tokenizer = tiny_tokenizer(template, end)
+    turn = [{"role": "user", "content": prompt}]
+    before = tokenizer.encode(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
+    tokens = tokenizer.encode(reply)
+    size = 512
+    given = {
+        **{"vocab_size": len(VOCABULARY), "n_positions": size, "n_embd": size, "n_layer": 1, "n_head": 1},
+        **{"tie_word_embeddings": False, "eos_token_id": END, "pad_token_id": PAD, "bos_token_id": None, **settings},
+    }
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **given)).requires_grad_(False)
+    for name, weight in model.named_parameters():
+        weight.fill_(1.0 if name.endswith("ln_f.weight") else 0.0)
+    model.transformer.wpe.weight.copy_(torch.eye(size))
+    for place, token in enumerate(tokens):
+        model.lm_head.weight[token, len(before) - 1 + place] = 1.0
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
