@@ -81,7 +81,7 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 PROMPTS = [
-    "Fe",
+    "Iron?",
     "anemia in week 12",
     "A patient: hemoglobin 98, what now?",
     "A patient of 31 years, hemoglobin 98, ferritin 7, asks what to eat",
