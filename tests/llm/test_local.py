@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -283,3 +286,25 @@ def test_tokens_are_drawn_as_often_as_the_model_says(tmp_path: Path) -> None:
     for token in likeliest:
         probability = float(expected[token])
         assert abs(drawn[VOCABULARY[token]] / n - probability) < 4 * (probability * (1 - probability) / n) ** 0.5
+
+
+def test_a_model_on_the_hub_is_known_by_its_commit(tmp_path: Path) -> None:
+    script = (
+        "from pmlm_env.llm.local import LocalLLM\n"
+        "import json, torch\n"
+        "llm = LocalLLM('org/tiny', 4, 'cpu', torch.float32)\n"
+        "print(json.loads(llm.identity)['local'], len(llm.generate(['What is it?'])))\n"
+        "try: LocalLLM('org/absent').identity\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    hub = tmp_path / "hub" / "models--org--tiny"
+    for commit in ("a" * 40, "b" * 40):
+        tiny_model(hub / "snapshots" / commit)
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("b" * 40)
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(tmp_path / "hub")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    known, absent = done.stdout.splitlines()
+    assert known == f"org/tiny@{'b' * 40} 1"
+    assert absent.startswith("ModelError org/absent is no bundled model (")
+    assert "no folder, and cannot be had from the Hugging Face hub: " in absent
