@@ -48,7 +48,7 @@ class DoctorConfig:
     """Say what is installed, which device, what is missing; or with --llm, whether an LLM answers.
 
     Attributes:
-        llm: Ask this LLM one question, which may cost a call: ``local:NAME_OR_DIR``, ``PROVIDER:MODEL``, ...
+        llm: Ask this LLM one question, which may cost a call: ``local:NAME_OR_PATH``, ``PROVIDER:MODEL``, ...
         base_url: Where the endpoint is; the provider's own by default.
         providers: A TOML file with providers of one's own.
         max_new_tokens: Where the reply is cut.

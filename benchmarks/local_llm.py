@@ -36,12 +36,14 @@ class Options:
 
     Attributes:
         json: Where to write the figures.
+        model: A bundled LLM.
         rounds: Rounds of each number format.
         singles: Prompts that are asked one at a time in a round, a divisor of 64; on a busy machine each takes seconds.
         threads: Threads of torch.
     """
 
     json: Path | None = None
+    model: str = "smollm2-135m"
     rounds: int = 4
     singles: int = 16
     threads: int = 2
@@ -51,12 +53,13 @@ class Plain:
     """transformers' ``generate``, for one prompt at a time.
 
     Args:
+        model: A bundled LLM.
         dtype: Number format.
     """
 
-    def __init__(self, dtype: torch.dtype) -> None:
+    def __init__(self, model: str, dtype: torch.dtype) -> None:
         """Load the model and its tokenizer."""
-        path = resolve("smollm2-135m")
+        path = resolve(model)
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
 
@@ -90,9 +93,9 @@ class Plain:
 class Noting(LocalLLM):
     """Also notes the tokens of its replies, by those of their prompts."""
 
-    def __init__(self, dtype: torch.dtype | None) -> None:
+    def __init__(self, model: str, dtype: torch.dtype | None) -> None:
         """Take all prompts in one batch."""
-        super().__init__(max_new_tokens=_NEW_TOKENS, device="cpu", dtype=dtype, batch_size=_PROMPTS)
+        super().__init__(model, max_new_tokens=_NEW_TOKENS, device="cpu", dtype=dtype, batch_size=_PROMPTS)
         self.rows: dict[tuple[int, ...], list[int]] = {}
 
     def _reply(self, prompt: list[int], row: list[int]) -> Reply:
@@ -115,10 +118,13 @@ def mixed_prompts() -> list[str]:
     return [" ".join(words) for words in sorted(prompts, key=len)]
 
 
-def compare(dtype: torch.dtype | None, rounds: int, singles: int) -> tuple[list[float], list[float], list[float]]:
+def compare(
+    model: str, dtype: torch.dtype | None, rounds: int, singles: int
+) -> tuple[list[float], list[float], list[float]]:
     """Time a batch against one at a time.
 
     Args:
+        model: A bundled LLM.
         dtype: Number format; None is the default one.
         rounds: Rounds.
         singles: Prompts that are asked one at a time in a round.
@@ -129,8 +135,8 @@ def compare(dtype: torch.dtype | None, rounds: int, singles: int) -> tuple[list[
         first do.
     """
     prompts, stride = mixed_prompts(), _PROMPTS // singles
-    batch = Noting(dtype)
-    plain = Plain(batch.dtype)
+    batch = Noting(model, dtype)
+    plain = Plain(model, batch.dtype)
     batch.generate(prompts[:1])
     plain.reply(prompts[0])
     ratios, rates, gaps = [], [], []
@@ -157,7 +163,7 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     table: dict[str, Any] = {}
     for name, dtype in (("float32", torch.float32), ("default", None)):
-        ratios, rates, gaps = compare(dtype, options.rounds, options.singles)
+        ratios, rates, gaps = compare(options.model, dtype, options.rounds, options.singles)
         for key, values in ((f"{name}_speedup", ratios), (f"{name}_prompts_per_second", rates)):
             table[key] = {"median": statistics.median(values), "min": min(values), "max": max(values)}
         table[f"{name}_texts_that_differ"] = {

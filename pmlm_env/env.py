@@ -69,7 +69,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``episodes`` | ``"demo"`` | a folder that ``pmlm prepare`` wrote, or the small simulated set |
     | ``split`` | ``"train"`` | ``train``, ``validation`` or ``test`` |
     | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT-family model |
-    | ``llm`` | ``"local:qwen2.5-coder-0.5b"`` | ``local:NAME_OR_DIR``, ``PROVIDER:MODEL`` (docs/llm), ``responder`` |
+    | ``llm`` | ``"local:qwen2.5-coder-0.5b"`` | ``local:NAME_OR_PATH``, ``PROVIDER:MODEL`` (docs/llm), ``responder`` |
     | ``base_url`` | None | where the endpoint is; the provider's own by default |
     | ``providers`` | None | a TOML file with providers of one's own, their limits and prices |
     | ``max_new_tokens`` | 128 | where a reply is cut |

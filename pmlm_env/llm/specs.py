@@ -109,7 +109,7 @@ def load_llm(
     providers = load_providers(options.providers)
     if kind not in providers or not name:
         raise ValueError(
-            f"unknown LLM {options.llm!r}: use local:NAME_OR_DIR, vllm:NAME_OR_DIR, responder, or PROVIDER:MODEL with "
+            f"unknown LLM {options.llm!r}: use local:NAME_OR_PATH, vllm:NAME_OR_DIR, responder, or PROVIDER:MODEL with "
             f"one of {', '.join(sorted(providers))}"
         )
     chat = _endpoint(options, providers[kind], name, concurrency, budget)

@@ -14,7 +14,7 @@ from pmlm_env.task import EditTask
 
 @pytest.mark.parametrize("spec", ["gpt-4", "local:", "openai:", "responder:2", "nobody:model", ""])
 def test_an_unknown_spec_says_what_there_is(spec: str) -> None:
-    with pytest.raises(ValueError, match=r"use local:NAME_OR_DIR, .*PROVIDER:MODEL with one of .*openai"):
+    with pytest.raises(ValueError, match=r"use local:NAME_OR_PATH, .*PROVIDER:MODEL with one of .*openai"):
         load_llm(spec)
 
 
