@@ -180,9 +180,9 @@ def test_what_is_settled_is_free_for_the_group_again(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("max_calls = 3", "unknown 'max_calls'; the limits are max_llm_calls, "),
-        ("max_llm_calls = 2000.5", "max_llm_calls is 2000.5, which is no whole number"),
-        ("max_llm_calls = true", "max_llm_calls is True, which is no whole number"),
-        ('max_cost = "3"', "max_cost is '3', which is no number"),
+        ("max_llm_calls = 2000.5", "max_llm_calls is 2000.5: it should be a whole number"),
+        ("max_llm_calls = true", "max_llm_calls is true: it should be a whole number"),
+        ('max_cost = "3"', "max_cost is text: it should be a number"),
         ("max_llm_calls = -3", "max_llm_calls is -3: a limit must be 0 or more"),
         ("max_cost = 3", "max_cost needs the model's price"),
     ],
