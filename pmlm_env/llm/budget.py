@@ -1,8 +1,8 @@
 """What the LLM has cost, and limits that are never overshot by an LLM that keeps to ``max_tokens``.
 
 A call is booked at its upper bound before it is sent, so that limits hold whatever replies cost. That rests on the
-endpoint: it must bill no more tokens than it was asked for. The first answer that is billed above its bound is the last
-under a limit on tokens or money that it touches, but for calls that are under way.
+endpoint: it must bill no more tokens than it was asked for. Under a limit on tokens or money the first request goes
+alone, and the first answer that is billed above its bound ends the run; only what is under way then is still billed.
 """
 
 from __future__ import annotations
@@ -220,6 +220,15 @@ class Budget:
         """What this run has spent so far."""
         return self.run.usage
 
+    @property
+    def limits_tokens(self) -> bool:
+        """Whether there is a limit on tokens or money, which an endpoint may break by what it bills."""
+        return self._limited(("prompt_tokens", "completion_tokens", "cost"))
+
+    def _limited(self, names: Sequence[str]) -> bool:
+        limits = [getattr(account.limits, _WORDS[name][0]) for account in self.accounts for name in names]
+        return any(limit is not None for limit in limits)
+
     def reserve(self, prompt: str, max_tokens: int) -> Usage:
         """Book a call at its upper bound: a token for each byte, which is the most that tokenizers of bytes make of it.
 
@@ -274,8 +283,7 @@ class Budget:
         if not self._warned:
             self._warned = True
             _LOG.warning("%s: the LLM does not keep to what it is asked for", what)
-        limits = [getattr(account.limits, _WORDS[name][0]) for account in self.accounts for name in [*over, "cost"]]
-        if any(limit is not None for limit in limits):
+        if self._limited([*over, "cost"]):
             self._cannot_be_kept = (
                 f"{what}, so that a limit on tokens or money cannot be kept, and no more is asked: switch thinking "
                 "off, or leave the limit out, and run the command again (pmlm train with --resume)"

@@ -7,8 +7,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -233,7 +233,8 @@ class OpenAIChat(LLM):
             nonlocal useless, first
             guess = await self._turn(line, request)
             first = min(first, time.monotonic())  # waiting for one's turn takes no patience
-            attempt = await self._ask(line, request, guess)
+            async with line.alone_at_first() if self.budget.limits_tokens else nullcontext():
+                attempt = await self._ask(line, request, guess)
             useless += attempt.useless
             return attempt
 
@@ -344,6 +345,21 @@ class _Line:
     clients: asyncio.LifoQueue[httpx.AsyncClient | None]
     requests: Pacer
     tokens: Pacer
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    first: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @asynccontextmanager
+    async def alone_at_first(self) -> AsyncGenerator[None, None]:
+        """Let one request go alone: its answer shows whether the endpoint bills more than it is asked for."""
+        if not self.answered.is_set():
+            async with self.first:
+                if not self.answered.is_set():
+                    try:
+                        yield
+                    finally:
+                        self.answered.set()
+                    return
+        yield
 
     async def close(self) -> None:
         """Close the connections that are idle; who comes later opens new ones."""

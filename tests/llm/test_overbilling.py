@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import sleep
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from pmlm_env.llm import Budget, BudgetExceededError, Limits, Price
 from pmlm_env.llm.base import Completion, Request
 from pmlm_env.llm.openai import OpenAIChat
-from tests.llm.endpoint import Endpoint, chat
+from tests.llm.endpoint import Answer, Endpoint, chat
 
 Connect = Callable[..., OpenAIChat]
 TOO_MUCH_OUT = {"prompt_tokens": 5, "completion_tokens": 3600}
@@ -47,7 +48,7 @@ def test_the_first_answer_billed_above_its_bound_is_the_last_under_a_limit(
     endpoint: Endpoint, connect: Connect, usage: dict[str, int], limits: Limits, words: str
 ) -> None:
     endpoint.script(chat(usage=usage))
-    llm = connect(concurrency=1, max_tokens=100, budget=Budget(limits, price=Price(1.0, 1.0)))
+    llm = connect(concurrency=9, max_tokens=100, budget=Budget(limits, price=Price(1.0, 1.0)))
     had, refusal = replies(llm, 9)
     assert endpoint.n_requests == llm.budget.usage.calls == 1
     assert [reply.text for reply in had if isinstance(reply, Completion)] == ["Eat well."]  # it is paid for
@@ -60,8 +61,32 @@ def test_a_limit_that_runs_share_counts_too(endpoint: Endpoint, connect: Connect
     group = tmp_path / "group.toml"
     group.write_text("max_completion_tokens = 1000000\n")
     endpoint.script(chat(usage=TOO_MUCH_OUT))
-    replies(connect(concurrency=1, max_tokens=100, budget=Budget(group=group)), 9)
+    replies(connect(max_tokens=100, budget=Budget(group=group)), 9)
     assert endpoint.n_requests == 1
+
+
+def test_an_endpoint_that_begins_to_bill_too_much_later_is_stopped_too(endpoint: Endpoint, connect: Connect) -> None:
+    endpoint.script(chat(), chat(), chat(usage=TOO_MUCH_OUT), chat())
+    llm = connect(concurrency=1, max_tokens=100, budget=Budget(Limits(max_completion_tokens=10**6)))
+    assert len(replies(llm, 9)[0]) == endpoint.n_requests == 3
+
+
+def test_the_first_request_goes_alone_and_the_others_side_by_side(endpoint: Endpoint, connect: Connect) -> None:
+    under_way, most, seen_by_the_first = 0, 0, 0
+
+    async def answer(count: int, prompt: str) -> Answer:
+        nonlocal under_way, most, seen_by_the_first
+        under_way += 1
+        most = max(most, under_way)
+        await sleep(0.05)
+        under_way -= 1
+        seen_by_the_first = seen_by_the_first or endpoint.n_requests
+        return chat()
+
+    endpoint.answer = answer
+    llm = connect(concurrency=4, budget=Budget(Limits(max_completion_tokens=10**6)))
+    assert len(llm.generate(["a"] * 9)) == 9
+    assert (seen_by_the_first, most) == (1, 4)
 
 
 @pytest.mark.parametrize(
