@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 from collections.abc import Mapping
 from functools import lru_cache
 
@@ -38,11 +39,15 @@ def holds_key(text: str) -> bool:
 @lru_cache(maxsize=16)
 def is_this_machine(url: str) -> bool:
     """Whether a URL leads to this machine by its very name."""
-    host = httpx.URL(url).host
+    host = httpx.URL(url).host.rstrip(".")
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        try:
+            address = ipaddress.ip_address(socket.inet_aton(host))  # 127.1, as connections read it
+        except OSError:
+            return host == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def names_host(url: httpx.URL) -> bool:

@@ -156,7 +156,7 @@ class OpenAIChat(LLM):
         """
         if not requests:
             return
-        self.check_environment()
+        self._secrets()
 
         def work(put: Callable[[tuple[int, Reply]], None]) -> Coroutine[Any, Any, None]:
             return self._work(requests, put)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pmlm_env.llm.budget import MOST, Price
+from pmlm_env.llm.endpoint_settings import holds_key
 from pmlm_env.llm.openai import OpenAIChat
 from pmlm_env.toml import read_toml, shown
 
@@ -93,6 +94,8 @@ def _checked(tables: Mapping[str, Any], file: str) -> dict[str, dict[str, Any]]:
             types = _SETTINGS[key]
             if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
                 raise ValueError(f"{file}, [{name}]: {key} is {shown(value)}: it should be {_CALLED[types]}")
+            if key != "api_key_env" and holds_key(json.dumps(value, default=str)):
+                raise ValueError(f"{file}, [{name}]: {key} holds what looks like a key: put that into the environment")
         for key in ("headers", "query"):
             for part, value in table.get(key, {}).items():
                 if not isinstance(value, str):

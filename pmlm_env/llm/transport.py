@@ -59,8 +59,7 @@ class Route:
         Raises:
             LLMError: One of these variables will not do. The message names it.
         """
-        # Whatever the environment says, a proxy would carry prompts for this machine abroad.
-        variable, proxy_url = ("", "") if is_this_machine(str(url)) else _proxy_for(url)
+        variable, proxy_url = _proxy_for(url)
         proxy = _checked_proxy(variable, proxy_url, url.host) if proxy_url else None
         if url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https"):
             tls = _trusted_certificates()
@@ -148,16 +147,16 @@ class Route:
             said = f"HTTP {status[0]}" if status else name
             return Attempt(error=self._refused(said), again=not said.startswith("HTTP 4"))
         if self.proxy is not None and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            return Attempt(
-                error=f"no connection to the proxy, or through it ({name}); {self._proxy_advice}", again=True
-            )
+            said = f"no connection to the proxy, or through it ({name})"
+            return Attempt(error=f"{said}; {self._proxy_advice}", again=True)
         if any(isinstance(cause, socket.gaierror) for cause in causes):
             said = f"no answer ({name}): the host {self.url.host} is unknown"
             return Attempt(error=f"{said}; check base_url and the network", again=True)
         if isinstance(error, _PASSING):
-            other = ", or whether base_url should begin with https://" if self.url.scheme == "http" else ""
-            other = other if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError) else ""
-            return Attempt(error=f"no answer ({name}); see whether the endpoint is up{other}", again=True)
+            advice = "see whether the endpoint is up"
+            if self.url.scheme == "http" and isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+                advice += ", or whether base_url should begin with https://"
+            return Attempt(error=f"no answer ({name}); {advice}", again=True)
         return Attempt(error=f"no answer ({name}); check base_url")
 
     def _refused(self, said: str) -> str:
@@ -247,7 +246,9 @@ def _trusted_certificates() -> ssl.SSLContext:
 def _proxy_for(url: httpx.URL) -> tuple[str, str]:
     """Return the environment variable that names the proxy for a URL, and what it holds; or nothing twice."""
     proxies = getproxies()
-    if _goes_without_proxy(url, proxies.get("no", "")):
+    # Whatever the environment says, a proxy would carry prompts for this machine abroad.
+    here = is_this_machine(str(url)) or url.host in ("0.0.0.0", "::") or url.host.endswith(".localhost")
+    if here or _goes_without_proxy(url, proxies.get("no", "")):
         return "", ""
     for scheme in (url.scheme, "all"):
         if proxies.get(scheme):

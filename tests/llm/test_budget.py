@@ -25,7 +25,7 @@ ROOM = len(HELLO) + 100  # what a prompt of five letters is booked at
 
 
 @pytest.mark.parametrize("name", list(Limits.__dataclass_fields__))
-@pytest.mark.parametrize("value", [-1, float("nan")])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 1e30])
 def test_a_limit_that_is_none_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} is {value}: a limit must be 0 or more"):
         Limits(**{name: value})

@@ -255,6 +255,10 @@ def test_a_key_anywhere_else_is_refused_unquoted(refused: Run, provider: Provide
         code, said = refused(*arguments, OPENAI_API_KEY="x")
         assert code == 2
         assert key not in said
+    for settings in (f'extra_body = {{ key = ["{key}"] }}', f'system_prompt = "Use {key}."', f'base_url = "{key}"'):
+        code, said = refused(*provider(settings))
+        assert "holds what looks like a key: put that into the environment" in said
+        assert key not in said
     for settings in (f'api_key = "{key}"', f'api_key_env = ["{key}"]', f"api_key_env = {key}", f'tries = "{key}"'):
         assert key not in refused(*provider(settings)).said
 

@@ -11,7 +11,7 @@ import pytest
 from pmlm_env.llm.base import LLMError
 from pmlm_env.llm.openai import OpenAIChat
 from tests.llm.conftest import Doctor
-from tests.llm.endpoint import KEY, Answer, Endpoint
+from tests.llm.endpoint import CERTIFICATES, KEY, Answer, Endpoint, serve
 
 Run = Callable[..., Doctor]
 ELSEWHERE = ("openai:m", "--base-url", "https://model.invalid/v1")
@@ -146,6 +146,20 @@ def test_prompts_for_this_machine_pass_no_proxy_however_bad(endpoint: Endpoint, 
     assert endpoint.n_requests == 4
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["LOCALHOST", "localhost.", "127.1", "127.8.9.10", "2130706433", "[::ffff:127.0.0.1]", "0.0.0.0", "a.localhost"],
+)
+def test_prompts_for_this_machine_pass_no_proxy_however_it_is_spelled(
+    endpoint: Endpoint, other_endpoint: Endpoint, doctor: Run, tmp_path: Path, host: str
+) -> None:
+    port = endpoint.url.split(":")[-1]
+    file = tmp_path / "providers.toml"
+    file.write_text(f'[ward]\nbase_url = "http://{host}:{port}"\nallow_http = true\n')
+    doctor("ward:m", "--providers", str(file), WARD_API_KEY="x", HTTP_PROXY=address(other_endpoint))
+    assert other_endpoint.n_connections == 0
+
+
 def test_without_encryption_a_proxy_that_asks_for_a_password_is_named_too(
     endpoint: Endpoint, refused: Run, tmp_path: Path
 ) -> None:
@@ -154,3 +168,12 @@ def test_without_encryption_a_proxy_that_asks_for_a_password_is_named_too(
     endpoint.script(Answer(407, {}))
     said = refused("ward:m", "--providers", str(file), WARD_API_KEY="x", HTTP_PROXY=address(endpoint)).said
     assert "through the proxy of HTTP_PROXY: the proxy asks for a user and a password (HTTP 407)" in said
+
+
+def test_a_proxy_that_speaks_tls_is_trusted_as_endpoints_are(refused: Run) -> None:
+    with serve(CERTIFICATES / "own.pem") as proxy:
+        proxy.script(Answer(403, {}))
+        variables = {"OPENAI_API_KEY": KEY, "HTTPS_PROXY": address(proxy)}
+        assert "certificate verify failed" in refused(*ELSEWHERE, **variables).said
+        said = refused(*ELSEWHERE, **variables, SSL_CERT_FILE=str(CERTIFICATES / "own.pem")).said
+    assert "the proxy refuses (HTTP 403)" in said
