@@ -95,7 +95,7 @@ class Limits:
         for name in Limits.__dataclass_fields__:  # not those of a subclass
             limit = getattr(self, name)
             if limit is not None and not 0 <= limit <= MOST:
-                raise ValueError(f"{name} is {limit:.6g}: a limit must be 0 or more, and at most {MOST:.0e}")
+                raise ValueError(f"{name} is {limit}: a limit must be 0 or more, and at most {MOST:.0e}")
 
     def check(self, spent: Usage, asked: Usage, whose: str = "") -> None:
         """Raise where ``asked`` does not fit into what is left; the error says ``whose`` limit it is.
@@ -134,7 +134,7 @@ class Price:
         for name in ("prompt", "completion"):
             price = getattr(self, name)
             if not 0 <= price <= MOST:
-                raise ValueError(f"the price of {name} tokens is {price:.6g}: it must be 0 or more, at most {MOST:.0e}")
+                raise ValueError(f"the price of {name} tokens is {price}: it must be 0 or more, at most {MOST:.0e}")
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return what these tokens cost."""

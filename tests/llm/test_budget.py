@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 from collections.abc import Generator, Sequence
 from contextlib import suppress
 from multiprocessing.queues import SimpleQueue
@@ -25,9 +26,9 @@ ROOM = len(HELLO) + 100  # what a prompt of five letters is booked at
 
 
 @pytest.mark.parametrize("name", list(Limits.__dataclass_fields__))
-@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 1e30])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), 1e30, 10**400])
 def test_a_limit_that_is_none_is_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name} is {value}: a limit must be 0 or more"):
+    with pytest.raises(ValueError, match=re.escape(f"{name} is {value}: a limit must be 0 or more, and at most 1e+15")):
         Limits(**{name: value})
 
 
