@@ -17,6 +17,7 @@ from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm import LLMOptions, load_llm
 from pmlm_env.llm.openai import OpenAIChat
 from pmlm_env.llm.providers import load_providers
+from pmlm_env.text import printable
 from pmlm_env.weights import BUNDLED, SMALL, cache_dir, describe, fetch, state
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "scikit-learn", "bert-score", "tensorboard")
@@ -84,7 +85,7 @@ def doctor(config: DoctorConfig) -> int:
     (reply,) = llm.generate([_QUESTION])
     seconds = time.perf_counter() - started
     cut = f", cut at max_new_tokens={config.max_new_tokens}" if reply.finish_reason == "length" else ""
-    print(f"{config.llm} answers as {reply.model or 'itself'}, in {seconds:.2f} s")
+    print(f"{config.llm} answers as {printable(reply.model) or 'itself'}, in {seconds:.2f} s")
     print(f"{reply.prompt_tokens} tokens in, {reply.completion_tokens} out{cut}: {reply.text!r}")
     return 0
 

@@ -1,7 +1,13 @@
-"""What the LLM has cost, and limits that are never overshot."""
+"""What the LLM has cost, and limits that are never overshot by an LLM that keeps to ``max_tokens``.
+
+A call is booked at its upper bound before it is sent, so that limits hold whatever replies cost. That rests on the
+endpoint: it must bill no more tokens than it was asked for. Under a limit on tokens or money the first request goes
+alone, and the first answer that is billed above its bound ends the run; only what is under way then is still billed.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,7 +16,7 @@ from typing import NamedTuple
 
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
 from pmlm_env.llm.database import Database
-from pmlm_env.toml import read_toml
+from pmlm_env.toml import read_toml, shown
 
 _SCHEMA = (
     """CREATE TABLE spent (
@@ -20,12 +26,23 @@ _SCHEMA = (
 )
 _SPENT = "SELECT calls, prompt_tokens, completion_tokens, cost FROM spent"
 
+_LOG = logging.getLogger(__name__)
+#: A larger limit or price is a slip, and would not fit into the ledger.
+MOST = 10**15
+#: Limits by what they hold back, each with what the amount is called.
+_WORDS = {
+    "calls": ("max_llm_calls", "LLM calls"),
+    "prompt_tokens": ("max_prompt_tokens", "prompt tokens"),
+    "completion_tokens": ("max_completion_tokens", "completion tokens"),
+    "cost": ("max_cost", "of money"),
+}
+
 #: What a chat template adds to a prompt, in tokens, with room to spare.
 _TEMPLATE_TOKENS = 100
 
 
 class BudgetExceededError(RuntimeError):
-    """The next call might go over a limit. It was not sent."""
+    """The next call might go over a limit, or limits cannot be kept. It was not sent."""
 
 
 class Usage(NamedTuple):
@@ -73,12 +90,12 @@ class Limits:
         """Check the limits.
 
         Raises:
-            ValueError: One is negative.
+            ValueError: One is negative, or no number of use.
         """
         for name in Limits.__dataclass_fields__:  # not those of a subclass
             limit = getattr(self, name)
-            if limit is not None and not limit >= 0:
-                raise ValueError(f"{name} is {limit}: a limit must be 0 or more")
+            if limit is not None and not 0 <= limit <= MOST:
+                raise ValueError(f"{name} is {limit}: a limit must be 0 or more, and at most {MOST:.0e}")
 
     def check(self, spent: Usage, asked: Usage, whose: str = "") -> None:
         """Raise where ``asked`` does not fit into what is left; the error says ``whose`` limit it is.
@@ -86,13 +103,8 @@ class Limits:
         Raises:
             BudgetExceededError: It does not.
         """
-        words = {
-            "calls": (self.max_llm_calls, "LLM calls"),
-            "prompt_tokens": (self.max_prompt_tokens, "prompt tokens"),
-            "completion_tokens": (self.max_completion_tokens, "completion tokens"),
-            "cost": (self.max_cost, "of money"),
-        }
-        for name, (limit, unit) in words.items():
+        for name, (field, unit) in _WORDS.items():
+            limit = getattr(self, field)
             before = getattr(spent, name)
             if limit is not None and before + getattr(asked, name) > limit * (1 + 1e-12):
                 raise BudgetExceededError(
@@ -112,6 +124,17 @@ class Price:
 
     prompt: float
     completion: float
+
+    def __post_init__(self) -> None:
+        """Check the prices.
+
+        Raises:
+            ValueError: One is negative, or no number of use.
+        """
+        for name in ("prompt", "completion"):
+            price = getattr(self, name)
+            if not 0 <= price <= MOST:
+                raise ValueError(f"the price of {name} tokens is {price}: it must be 0 or more, at most {MOST:.0e}")
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Return what these tokens cost."""
@@ -189,11 +212,22 @@ class Budget:
                 "prompt = ..., completion = ... (per million tokens), and name the file with --providers"
             )
         self.price = price or Price(0.0, 0.0)
+        self._cannot_be_kept = ""  # why no more is asked for
+        self._warned = False
 
     @property
     def usage(self) -> Usage:
         """What this run has spent so far."""
         return self.run.usage
+
+    @property
+    def limits_tokens(self) -> bool:
+        """Whether there is a limit on tokens or money, which an endpoint may break by what it bills."""
+        return self._limited(("prompt_tokens", "completion_tokens", "cost"))
+
+    def _limited(self, names: Sequence[str]) -> bool:
+        limits = [getattr(account.limits, _WORDS[name][0]) for account in self.accounts for name in names]
+        return any(limit is not None for limit in limits)
 
     def reserve(self, prompt: str, max_tokens: int) -> Usage:
         """Book a call at its upper bound: a token for each byte, which is the most that tokenizers of bytes make of it.
@@ -206,8 +240,10 @@ class Budget:
             What was booked.
 
         Raises:
-            BudgetExceededError: It does not fit into what is left; nothing is booked.
+            BudgetExceededError: It does not fit into what is left, or a limit cannot be kept; nothing is booked.
         """
+        if self._cannot_be_kept:
+            raise BudgetExceededError(self._cannot_be_kept)
         prompt_tokens = len(prompt.encode("utf-8", "surrogatepass")) + _TEMPLATE_TOKENS
         booked = Usage(1, prompt_tokens, max_tokens, self.price.cost(prompt_tokens, max_tokens))
         done: list[Account] = []
@@ -231,9 +267,27 @@ class Budget:
             calls: 0 where it was never sent.
         """
         cost = self.price.cost(prompt_tokens, completion_tokens)
-        correction = Usage(calls, prompt_tokens, completion_tokens, cost).minus(booked)
+        real = Usage(calls, prompt_tokens, completion_tokens, cost)
         for account in self.accounts:
-            account.add(correction)
+            account.add(real.minus(booked))
+        self._see_whether_overbilled(booked, real)
+
+    def _see_whether_overbilled(self, booked: Usage, real: Usage) -> None:
+        """Take note of a bill above its bound: later calls may be, too, whatever is booked for them."""
+        over = [name for name in ("prompt_tokens", "completion_tokens") if getattr(real, name) > getattr(booked, name)]
+        if not over:
+            return
+        what = "a reply was billed at " + " and ".join(
+            f"{getattr(real, name):,} {_WORDS[name][1]} instead of {getattr(booked, name):,} at most" for name in over
+        )
+        if not self._warned:
+            self._warned = True
+            _LOG.warning("%s: the LLM does not keep to what it is asked for", what)
+        if self._limited([*over, "cost"]):
+            self._cannot_be_kept = (
+                f"{what}, so that a limit on tokens or money cannot be kept, and no more is asked: switch thinking "
+                "off, or leave the limit out, and run the command again (pmlm train with --resume)"
+            )
 
 
 class BudgetedLLM(LLM):
@@ -296,8 +350,12 @@ def _read_limits(path: Path) -> Limits:
     for name, value in table.items():
         if name not in known:
             raise ValueError(f"{path}: unknown {name!r}; the limits are {', '.join(known)}")
-        if isinstance(value, bool) or not isinstance(value, int | float if name == "max_cost" else int):
+        right = (int, float) if name == "max_cost" else (int,)
+        if isinstance(value, bool) or not isinstance(value, right):
             raise ValueError(
-                f"{path}: {name} is {value!r}, which is no {'number' if name == 'max_cost' else 'whole number'}"
+                f"{path}: {name} is {shown(value)}: it should be {'a number' if float in right else 'a whole number'}"
             )
-    return Limits(**table)
+    try:
+        return Limits(**table)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -58,7 +58,6 @@ class Attempt:
         useless: Whether there was an answer, likely billed, that is no reply: not to be asked for again for ever.
         retry_after: Seconds that the server asks to wait before that, if it does.
         tokens: Tokens in and out that are billed; None where nobody knows.
-        sent: Whether the endpoint may have seen the request at all.
     """
 
     reply: Completion | None = None
@@ -67,7 +66,6 @@ class Attempt:
     useless: bool = False
     retry_after: float | None = None
     tokens: tuple[int, int] | None = None
-    sent: bool = True
 
 
 class _Malformed(Exception):

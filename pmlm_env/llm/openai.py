@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
+import math
 import os
-import ssl
 import time
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
-from functools import lru_cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -26,18 +23,29 @@ from tenacity import (
 from pmlm_env.llm.background import as_they_come, event_loop
 from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request
 from pmlm_env.llm.budget import Budget, BudgetExceededError
-from pmlm_env.llm.chat_answers import Answer, Attempt, read_answer
+from pmlm_env.llm.chat_answers import Attempt, read_answer
+from pmlm_env.llm.endpoint_settings import (
+    check_headers,
+    check_query,
+    check_variable,
+    checked_base_url,
+    holds_key,
+    is_this_machine,
+    secret,
+    variable_of,
+)
 from pmlm_env.llm.pacing import Pacer
+from pmlm_env.llm.transport import Route
 
 _MAX_BACKOFF = 60.0
 #: Answers that are no replies are likely billed all the same, so after so many no more is asked.
 _MOST_USELESS = 3
 #: Requests are sent so many seconds apart at least: sent all at once, they come back all at once, each waiting for all.
 _APART = 0.0015
-#: Bytes of an answer; a reply of a few thousand tokens has some ten thousand.
-_LONGEST_ANSWER = 4_000_000
-_UNSENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_PASSING = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.DecodingError)
+#: A client waits for each connection, so that many more would fill the memory.
+_MOST_CONNECTIONS = 10_000
+_MOST = 1e9  # of seconds, tries or anything else: more is a slip
+_SECRET = 8  # letters; a shorter one is a word that stands in other words
 
 
 @dataclass(frozen=True)
@@ -53,7 +61,8 @@ class OpenAIChat(LLM):
     Attributes:
         model: The model's name at the endpoint.
         base_url: The endpoint up to, not including, ``/chat/completions``: ``https``, or on this machine.
-        api_key_env: The environment variable that holds the key. An endpoint on this machine needs none.
+        api_key_env: The environment variable that holds the key. An endpoint on this machine needs none. ``""`` sends
+            no ``Authorization``.
         max_tokens: Most tokens of a reply.
         temperature: Sampling temperature; 0 = greedy; None leaves it out, for models that refuse it.
         seed: Sampling seed of a prompt's first reply, one more for each further one; None leaves it out, for
@@ -62,6 +71,9 @@ class OpenAIChat(LLM):
         on_truncated: What becomes of a reply cut at ``max_tokens``: ``"error"``, or ``"keep"`` it as it is.
         max_tokens_name: What the endpoint calls ``max_tokens``.
         extra_body: More that every request holds, such as what switches thinking off.
+        headers: More headers, by name; ``"env:VARIABLE"`` stands for what an environment variable holds, and must for
+            what may be secret. ``Authorization`` among them takes the place of the key.
+        query: What stands after the ``?`` in the address, such as an ``api-version``; nothing secret.
         concurrency: Most requests under way at once.
         requests_per_minute: Most that this process starts in a minute; None = no limit.
         tokens_per_minute: Likewise, tokens in and out.
@@ -84,6 +96,8 @@ class OpenAIChat(LLM):
     on_truncated: OnTruncated = "error"
     max_tokens_name: str = "max_tokens"
     extra_body: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict)
     concurrency: int = 8
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -102,24 +116,33 @@ class OpenAIChat(LLM):
         Raises:
             ValueError: A setting is out of range, or ``base_url`` will not do.
         """
-        for name in ("max_tokens", "concurrency", "tries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        whole = {"max_tokens": _MOST, "concurrency": _MOST_CONNECTIONS, "tries": _MOST}
+        for name, most in whole.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1, and at most {most:,.0f}")
         for name in ("requests_per_minute", "tokens_per_minute", "connect_timeout", "read_timeout", "patience"):
-            if getattr(self, name) is not None and not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be positive")
+            if getattr(self, name) is not None and not 0 < getattr(self, name) <= _MOST:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be positive, and at most {_MOST:,.0f}")
         for name in ("temperature", "backoff"):
-            if getattr(self, name) is not None and not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative, nor endless")
         if self.on_truncated not in ("error", "keep"):
             raise ValueError(f"on_truncated is {self.on_truncated!r}: use 'error' or 'keep'")
-        object.__setattr__(self, "base_url", _checked(self.base_url, self.allow_http))
+        if not self.model.isprintable() or holds_key(self.model):
+            raise ValueError("the model's name holds control characters, or is a key: use the endpoint's name for it")
+        if self.api_key_env:
+            check_variable(self.api_key_env, "api_key_env")
+        check_headers(self.headers)
+        check_query(self.query)
+        object.__setattr__(self, "base_url", checked_base_url(self.base_url, self.allow_http))
 
     @property
     def identity(self) -> str:
         """Endpoint, model and all that shapes the reply, as JSON with sorted keys; never the key."""
         parts = ("base_url", "model", "max_tokens", "temperature", "seed", "system_prompt", "on_truncated")
-        more = {"extra_body": dict(self.extra_body)} if self.extra_body else {}
+        literal = {name: value for name, value in self.headers.items() if variable_of(value) is None}
+        more = {"extra_body": dict(self.extra_body), "headers": literal, "query": dict(self.query)}
+        more = {name: table for name, table in more.items() if table}
         return json.dumps({**{part: getattr(self, part) for part in parts}, **more}, sort_keys=True)
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
@@ -128,12 +151,12 @@ class OpenAIChat(LLM):
         Where the endpoint tells no usage, a completion's token counts are 0 and the budget keeps the upper bound.
 
         Raises:
-            LLMError: The endpoint needs a key and ``api_key_env`` holds none; nothing was sent.
+            LLMError: The environment does not hold what is needed; nothing was sent.
             BudgetExceededError: The rest was not asked for.
         """
         if not requests:
             return
-        self.check_key()
+        self._secrets()
 
         def work(put: Callable[[tuple[int, Reply]], None]) -> Coroutine[Any, Any, None]:
             return self._work(requests, put)
@@ -142,13 +165,14 @@ class OpenAIChat(LLM):
             for lot in lots:
                 yield dict(lot)
 
-    def check_key(self) -> None:
-        """See that the environment holds a key where one is needed.
+    def check_environment(self) -> None:
+        """See that the environment holds a key where one is needed, and a proxy and certificates that can be used.
 
         Raises:
-            LLMError: It does not.
+            LLMError: It does not. The message names the variable.
         """
-        self._key()
+        self._secrets()
+        Route.to(self._url())
 
     def close(self) -> None:
         """Close the connections; the next batch opens new ones."""
@@ -192,27 +216,14 @@ class OpenAIChat(LLM):
             clients: asyncio.LifoQueue[httpx.AsyncClient | None] = asyncio.LifoQueue()
             for _ in range(self.concurrency):
                 clients.put_nowait(None)
-            trust_env = not _is_this_machine(self.base_url)  # a proxy would carry local prompts abroad
             most = min(self.requests_per_minute or 60 / _APART, 60 / _APART)
             pacers = Pacer(most), Pacer(self.tokens_per_minute)
             timeout = httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None)
-            self._lines[pid] = _Line(
-                httpx.URL(f"{self.base_url}/chat/completions"),
-                {"timeout": timeout.as_dict()},
-                clients,
-                httpx.create_ssl_context(trust_env=trust_env),
-                trust_env,
-                *pacers,
-            )
+            self._lines[pid] = _Line(Route.to(self._url()), timeout, clients, *pacers)
         return self._lines[pid]
 
-    def _new_client(self, line: _Line) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # else replies might hang on earlier ones
-            verify=line.tls,
-            trust_env=line.trust_env,
-        )
+    def _url(self) -> httpx.URL:
+        return httpx.URL(f"{self.base_url}/chat/completions").copy_merge_params(dict(self.query))
 
     async def _complete(self, line: _Line, request: Request) -> Reply:
         # Failures come back as values: an httpx exception, chained or in a traceback, would hold the key.
@@ -222,7 +233,8 @@ class OpenAIChat(LLM):
             nonlocal useless, first
             guess = await self._turn(line, request)
             first = min(first, time.monotonic())  # waiting for one's turn takes no patience
-            attempt = await self._ask(line, request, guess)
+            async with line.alone_at_first() if self.budget.limits_tokens else nullcontext():
+                attempt = await self._ask(line, request, guess)
             useless += attempt.useless
             return attempt
 
@@ -241,7 +253,7 @@ class OpenAIChat(LLM):
             return attempt.reply
         n = retrying.statistics.get("attempt_number", 1)
         tries = f" (tried {n} times)" if n > 1 else ""
-        return LLMError(f"{self.model} at {self.base_url}: {attempt.error}{tries}")
+        return LLMError(f"{self.model} at {self.base_url}{line.route.words}: {attempt.error}{tries}")
 
     def _pause(self, state: RetryCallState) -> float:
         asked = _last_attempt(state).retry_after
@@ -259,24 +271,25 @@ class OpenAIChat(LLM):
     async def _ask(self, line: _Line, request: Request, guess: float) -> Attempt:
         """Wait for a connection, book the request, send it, and book what it has cost."""
         client = await line.clients.get()
+        sent = asyncio.Event()
         try:
             booked = self.budget.reserve((self.system_prompt or "") + request.prompt, self.max_tokens)
-            client = client or self._new_client(line)
-            attempt = await asyncio.wait_for(self._send(line, client, request), self.patience)
-        except asyncio.TimeoutError:  # an answer that drips, byte by byte
-            attempt = Attempt(error=f"no whole answer within {self.patience:g} s; see whether the endpoint is up")
+            try:
+                client = client or line.route.new_client()
+                attempt = await self._send(line, client, request, sent)
+            finally:
+                if not sent.is_set():
+                    self.budget.settle(booked, 0, 0, calls=0)
         finally:
             line.clients.put_nowait(client)
-        if not attempt.sent:
-            self.budget.settle(booked, 0, 0, calls=0)
-        elif attempt.tokens is not None:
+        if sent.is_set() and attempt.tokens is not None:
             self.budget.settle(booked, *attempt.tokens)
             line.tokens.correct(sum(attempt.tokens) - guess)
         if attempt.retry_after:
             line.requests.hold(time.monotonic() + min(attempt.retry_after, self.patience))
         return attempt
 
-    async def _send(self, line: _Line, client: httpx.AsyncClient, wanted: Request) -> Attempt:
+    async def _send(self, line: _Line, client: httpx.AsyncClient, wanted: Request, sent: asyncio.Event) -> Attempt:
         system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
         body = {
             **self.extra_body,
@@ -286,44 +299,37 @@ class OpenAIChat(LLM):
             **({} if self.temperature is None else {"temperature": self.temperature}),
             **({} if self.seed is None else {"seed": self.seed + wanted.sample}),
         }
-        key = self._key()
-        headers = {"Content-Type": "application/json", "Accept": "*/*", "User-Agent": "pmlm-env"}
+        key, secrets = self._secrets()
+        headers = httpx.Headers({"Content-Type": "application/json", "Accept": "*/*", "User-Agent": "pmlm-env"})
         if key:
             headers["Authorization"] = f"Bearer {key}"
-        try:
-            # json.dumps escapes what UTF-8 cannot encode; httpx's own json= would raise with the prompt in the error.
-            request = httpx.Request(
-                "POST", line.url, content=json.dumps(body), headers=headers, extensions=line.timeouts
-            )
-            response = await client.send(request, stream=True)
-            try:
-                raw = bytearray()
-                async for part in response.aiter_bytes():
-                    raw += part
-                    if len(raw) > _LONGEST_ANSWER:
-                        return Attempt(error="the answer has no end; check base_url", useless=True)
-            finally:
-                await response.aclose()
-            answer = Answer(response.status_code, response.headers, bytes(raw))
-        except _UNSENT as error:
-            return Attempt(error=_no_answer(error, "see whether the endpoint is up"), again=True, sent=False)
-        except _PASSING as error:
-            return Attempt(error=_no_answer(error, "see whether the endpoint is up"), again=True)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-            return Attempt(error=_no_answer(error, "check base_url"))
-        return read_answer(answer, wanted.prompt, key, self.on_truncated)
+        headers.update({**self.headers, **secrets})
+        # json.dumps escapes what UTF-8 cannot encode; httpx's own json= would raise with the prompt in the error.
+        content = json.dumps(body)
+        answer = await line.route.post(client, content, headers, line.timeout, self.patience, sent)
+        if isinstance(answer, Attempt):
+            return answer
+        attempt = read_answer(answer, wanted.prompt, key, self.on_truncated)
+        for value in secrets.values():
+            if len(value) >= _SECRET:
+                attempt = replace(attempt, error=attempt.error.replace(value, "***"))
+        return attempt
 
-    def _key(self) -> str:
-        key = os.environ.get(self.api_key_env, "").strip()
-        error = ""
-        if not key and not _is_this_machine(self.base_url):
-            error = f"{self.base_url} needs a key: put it in the environment variable {self.api_key_env}"
-        elif not all("!" <= letter <= "~" for letter in key):  # httpx would quote such a key in its error
-            error = f"the environment variable {self.api_key_env} holds no key: it has blanks or odd letters"
-        if error:
-            del key  # some show local variables with a traceback
-            raise LLMError(error)
-        return key
+    def _secrets(self) -> tuple[str, dict[str, str]]:
+        """Return the key, "" where none is sent, and the headers whose values are in the environment."""
+        variables = {name: variable_of(value) for name, value in self.headers.items()}
+        in_environment = {name: variable for name, variable in variables.items() if variable is not None}
+        takes_key = bool(self.api_key_env) and "authorization" not in {name.lower() for name in self.headers}
+        # All are looked at before any is held here: some show local variables with a traceback.
+        for name, variable in in_environment.items():
+            if not secret(variable, blanks=True):
+                raise LLMError(
+                    f"{self.base_url} needs the header {name}: put it in the environment variable {variable}"
+                )
+        if takes_key and not secret(self.api_key_env) and not is_this_machine(self.base_url):
+            raise LLMError(f"{self.base_url} needs a key: put it in the environment variable {self.api_key_env}")
+        key = secret(self.api_key_env) if takes_key else ""
+        return key, {name: secret(variable, blanks=True) for name, variable in in_environment.items()}
 
 
 @dataclass(frozen=True)
@@ -334,13 +340,26 @@ class _Line:
     all its connections about each request, and with a hundred of them takes ten milliseconds for it.
     """
 
-    url: httpx.URL
-    timeouts: dict[str, Any]
+    route: Route
+    timeout: httpx.Timeout
     clients: asyncio.LifoQueue[httpx.AsyncClient | None]
-    tls: ssl.SSLContext
-    trust_env: bool
     requests: Pacer
     tokens: Pacer
+    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    first: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @asynccontextmanager
+    async def alone_at_first(self) -> AsyncGenerator[None, None]:
+        """Let one request go alone: its answer shows whether the endpoint bills more than it is asked for."""
+        if not self.answered.is_set():
+            async with self.first:
+                if not self.answered.is_set():
+                    try:
+                        yield
+                    finally:
+                        self.answered.set()
+                    return
+        yield
 
     async def close(self) -> None:
         """Close the connections that are idle; who comes later opens new ones."""
@@ -356,33 +375,3 @@ def _last_attempt(state: RetryCallState) -> Attempt:
     assert state.outcome is not None
     attempt: Attempt = state.outcome.result()
     return attempt
-
-
-def _no_answer(error: Exception, advice: str) -> str:
-    return f"no answer ({type(error).__name__}); {advice}"
-
-
-@lru_cache(maxsize=16)
-def _is_this_machine(url: str) -> bool:
-    host = httpx.URL(url).host
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _checked(base_url: str, allow_http: bool) -> str:
-    try:
-        url = httpx.URL(base_url.strip().rstrip("/"))
-    except httpx.InvalidURL:
-        raise ValueError("base_url is no URL; it should look like https://api.openai.com/v1") from None
-    if url.userinfo or url.query or url.fragment:  # may be secret: not quoted
-        raise ValueError("base_url must not hold a user, query or fragment; put the key in the environment")
-    if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError(f"base_url {base_url!r} should look like https://api.openai.com/v1")
-    if url.scheme == "http" and not allow_http and not _is_this_machine(str(url)):
-        raise ValueError(
-            f"base_url {base_url!r} would send prompts unencrypted to another machine: use https, or write "
-            "allow_http = true in the providers' file"
-        )
-    return str(url)

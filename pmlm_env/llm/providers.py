@@ -10,8 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from pmlm_env.llm.budget import Price
-from pmlm_env.toml import read_toml
+from pmlm_env.llm.budget import MOST, Price
+from pmlm_env.llm.endpoint_settings import holds_key
+from pmlm_env.llm.openai import OpenAIChat
+from pmlm_env.toml import read_toml, shown
 
 #: What a provider's table may hold, and of which type.
 _SETTINGS: Mapping[str, type | tuple[type, ...]] = {
@@ -22,6 +24,8 @@ _SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "system_prompt": str,
     "max_tokens_name": str,
     "extra_body": dict,
+    "headers": dict,
+    "query": dict,
     "concurrency": int,
     "requests_per_minute": (int, float),
     "tokens_per_minute": (int, float),
@@ -33,6 +37,7 @@ _SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "allow_http": bool,
     "prices": dict,
 }
+_CALLED = {str: "text", bool: "true or false", int: "a whole number", (int, float): "a number", dict: "a table"}
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def load_providers(path: str | Path | None = None) -> dict[str, Provider]:
                 raise ValueError(
                     f"{path}, [{name}]: base_url is missing, and the name is none of {', '.join(sorted(tables))}"
                 )
-            usual = {"api_key_env": re.sub(r"\W", "_", name.upper()) + "_API_KEY"}
+            usual = {"api_key_env": re.sub(r"[^A-Z0-9]", "_", name.upper()) + "_API_KEY"}
             tables[name] = {**tables.get(name, usual), **table}
     return {name: _provider(name, table, str(path)) for name, table in tables.items()}
 
@@ -81,18 +86,26 @@ def _checked(tables: Mapping[str, Any], file: str) -> dict[str, dict[str, Any]]:
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise ValueError(f"{file}: {name!r} stands outside a table; begin with [PROVIDER]")
+        if not name.isprintable() or ":" in name:
+            raise ValueError(f"{file}: {name!r} cannot be the name of a provider: use letters, digits and hyphens")
         for key, value in table.items():
             if key not in _SETTINGS:
                 raise ValueError(f"{file}, [{name}]: unknown {key!r}; a provider has {', '.join(_SETTINGS)}")
             types = _SETTINGS[key]
             if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
-                raise ValueError(f"{file}, [{name}]: {key} is {value!r}, which is of the wrong kind")
+                raise ValueError(f"{file}, [{name}]: {key} is {shown(value)}: it should be {_CALLED[types]}")
+            if key != "api_key_env" and holds_key(json.dumps(value, default=str)):
+                raise ValueError(f"{file}, [{name}]: {key} holds what looks like a key: put that into the environment")
+        for key in ("headers", "query"):
+            for part, value in table.get(key, {}).items():
+                if not isinstance(value, str):
+                    raise ValueError(
+                        f"{file}, [{name}]: {part!r} in {key} is {shown(value)}: it should be text, in quotes"
+                    )
         try:
-            json.dumps(table.get("extra_body"), allow_nan=False)
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"{file}, [{name}]: extra_body holds what JSON does not know (a date, inf or nan)"
-            ) from None
+            json.dumps(table.get("extra_body"))
+        except (TypeError, RecursionError):
+            raise ValueError(f"{file}, [{name}]: extra_body holds what JSON does not know: a date or time") from None
     return {name: dict(table) for name, table in tables.items()}
 
 
@@ -101,7 +114,7 @@ def _provider(name: str, table: dict[str, Any], file: str) -> Provider:
     for model, price in table.pop("prices", {}).items():
         numbers = price if isinstance(price, dict) else {}
         if numbers.keys() != {"prompt", "completion"} or not all(
-            isinstance(number, int | float) and not isinstance(number, bool) and number >= 0
+            isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= MOST
             for number in numbers.values()
         ):
             raise ValueError(
@@ -109,4 +122,8 @@ def _provider(name: str, table: dict[str, Any], file: str) -> Provider:
             )
         prices[model] = Price(float(numbers["prompt"]), float(numbers["completion"]))
     flags = {key: table.pop(key) for key in ("send_temperature", "send_seed") if key in table}
+    try:
+        OpenAIChat("some-model", **table)
+    except ValueError as error:
+        raise ValueError(f"{file}, [{name}]: {error}") from None
     return Provider(name, table, prices=prices, **flags)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pmlm_env.llm.base import LLM, OnTruncated
 from pmlm_env.llm.budget import Budget, BudgetedLLM, Price
 from pmlm_env.llm.cache import CachedLLM, ReplyCache
+from pmlm_env.llm.endpoint_settings import holds_key
 from pmlm_env.llm.providers import Provider, load_providers
 from pmlm_env.weights import DEFAULT_LLM
 
@@ -85,10 +86,12 @@ def load_llm(
 
     Raises:
         ValueError: There is no such LLM, or an argument does not fit it.
-        LLMError: The endpoint needs a key and the environment holds none.
+        LLMError: The environment holds no key that the endpoint needs, or no usable proxy or certificates.
     """
     if isinstance(options, str):
         options = LLMOptions(options)
+    if holds_key(options.llm):  # before any message quotes it
+        raise ValueError("llm holds what looks like a key: put that into the environment, and name the model here")
     budget = budget or Budget()
     kind, _, name = options.llm.partition(":")
     here = options.llm == "responder" or (kind in _HERE and bool(name))
@@ -114,7 +117,7 @@ def load_llm(
         )
     chat = _endpoint(options, providers[kind], name, concurrency, budget)
     if not replay:
-        chat.check_key()
+        chat.check_environment()
     return CachedLLM(chat, ReplyCache(cache), replay)
 
 

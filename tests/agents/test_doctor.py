@@ -57,6 +57,31 @@ def test_what_is_wrong_is_one_line(endpoint: Endpoint, capsys: Any, answer: Answ
     assert len(said.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(429, {"error": {"message": "Rate limit exceeded: free-models-per-day"}}),
+        Answer(500, {"error": {"message": "overloaded"}}),
+        Answer(400, {"error": {"message": "Unsupported parameter: max_tokens"}}),
+        chat(delivery="reset"),
+    ],
+    ids=["quota of the day", "overloaded", "refused", "reset"],
+)
+def test_a_request_that_fails_is_not_repeated_while_a_person_waits(
+    endpoint: Endpoint, capsys: Any, answer: Answer
+) -> None:
+    endpoint.script(answer)
+    assert _doctor("--llm", "openai:m", "--base-url", endpoint.url) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert endpoint.n_requests == 1
+
+
+def test_what_a_server_calls_its_model_cannot_drive_the_terminal(endpoint: Endpoint, capsys: Any) -> None:
+    endpoint.script(chat("\x1b[2JEat\u202e well.", model="some\x1b]0;title\x07-\u202emodel"))
+    assert _doctor("--llm", "openai:m", "--base-url", endpoint.url) == 0
+    assert capsys.readouterr().out.replace("\n", "").isprintable()
+
+
 def test_a_missing_key_is_named_before_anything_is_sent(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ZAI_API_KEY", raising=False)
     assert _doctor("--llm", "zai:glm-4.7") == 1

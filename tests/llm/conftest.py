@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
+from agents.cli import main
 from pmlm_env.llm.openai import OpenAIChat
 from tests.llm.endpoint import KEY, Endpoint, serve
 
@@ -56,3 +58,44 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr("asyncio.sleep", nap)
     return taken
+
+
+class Doctor(NamedTuple):
+    """What `pmlm doctor --llm` did: its exit code, and all that it printed."""
+
+    code: int
+    said: str
+
+
+@pytest.fixture
+def doctor(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Doctor]:
+    """Run `pmlm doctor --llm ARGUMENTS` with more environment variables, and no proxies, certificates or keys else."""
+    for name in list(os.environ):
+        if name.lower().endswith(("_proxy", "_api_key")) or name.startswith("SSL_CERT"):
+            monkeypatch.delenv(name)
+
+    def run(*arguments: str, **environment: str) -> Doctor:
+        with monkeypatch.context() as patch:
+            for name, value in environment.items():
+                patch.setenv(name, value)
+            with pytest.raises(SystemExit) as end:
+                main("doctor", ["--llm", *arguments])
+        said = capsys.readouterr()
+        return Doctor(int(end.value.code or 0), said.out + said.err)
+
+    return run
+
+
+@pytest.fixture
+def refused(doctor: Callable[..., Doctor]) -> Callable[..., Doctor]:
+    """Run `pmlm doctor` to where it ends with one line and without an answer."""
+
+    def run(*arguments: str, **environment: str) -> Doctor:
+        ended = doctor(*arguments, **environment)
+        assert ended.code in (1, 2)
+        assert ended.said.startswith("pmlm doctor: ")
+        assert len(ended.said.splitlines()) == 1
+        assert ended.said.rstrip("\n").isprintable()
+        return ended
+
+    return run

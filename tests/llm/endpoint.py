@@ -6,12 +6,14 @@ import asyncio
 import inspect
 import json
 import socket
+import ssl
 import struct
 import threading
 from asyncio import sleep  # under its own name: whoever patches asyncio.sleep means the client's
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 #: How much of an answer gets there, or how.
@@ -22,6 +24,8 @@ Delivery = Literal[
 KEY = "sk-secret-0123456789abcdef"
 PROMPT = "The predicted condition is gestational diabetes; 6 of 10 similar patients had it."
 _MOST_ENDLESS = 64_000_000
+#: Certificates with their keys, each signed by itself: own.pem for this machine, expired.pem, other-host.pem.
+CERTIFICATES = Path(__file__).parent / "certificates"
 
 
 @dataclass
@@ -70,15 +74,21 @@ class Endpoint:
 
 
 @contextmanager
-def serve() -> Iterator[Endpoint]:
-    """Run an endpoint on a free port of this machine, in a thread of its own."""
+def serve(certificate: Path | None = None) -> Iterator[Endpoint]:
+    """Run an endpoint on a free port of this machine, in a thread of its own; with a certificate over TLS."""
     state = Endpoint()
+    tls = None
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="endpoint", daemon=True)
     thread.start()
 
     async def start() -> asyncio.Server:
-        return await asyncio.start_server(lambda r, w: _serve_connection(state, r, w), "127.0.0.1", 0, backlog=512)
+        return await asyncio.start_server(
+            lambda r, w: _serve_connection(state, r, w), "127.0.0.1", 0, backlog=512, ssl=tls
+        )
 
     async def stop() -> None:
         server.close()
@@ -88,7 +98,7 @@ def serve() -> Iterator[Endpoint]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     server = asyncio.run_coroutine_threadsafe(start(), loop).result()
-    state.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    state.url = f"http{'' if tls is None else 's'}://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     try:
         yield state
     finally:

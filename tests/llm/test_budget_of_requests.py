@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import signal
+import threading
 import time
 from asyncio import sleep
 from collections import Counter
@@ -113,6 +115,54 @@ def test_what_was_under_way_when_the_run_ended_stays_booked(endpoint: Endpoint, 
         time.sleep(0.01)
     lots.close()
     assert llm.budget.usage == Usage(2, 12 + ROOM, 3 + 50, 0.0)
+
+
+def silent_tls(endpoint: Endpoint) -> str:
+    """Return an address that takes connections, and then waits for what TLS does not send."""
+    return endpoint.url.replace("http:", "https:")
+
+
+def test_a_request_that_runs_out_of_patience_before_it_is_sent_costs_nothing(
+    endpoint: Endpoint, connect: Connect
+) -> None:
+    llm = connect(base_url=silent_tls(endpoint), patience=0.5, api_key_env="")
+    with pytest.raises(LLMError, match=r"no whole answer within 0\.5 s"):
+        llm.generate([HELLO])
+    assert (endpoint.n_connections, llm.budget.usage.calls) == (1, 0)
+
+
+def test_a_request_that_is_called_off_before_it_is_sent_costs_nothing(endpoint: Endpoint, connect: Connect) -> None:
+    llm = connect(base_url=silent_tls(endpoint), api_key_env="")
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+
+    def call_off() -> None:
+        while not endpoint.n_connections:
+            time.sleep(0.01)
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=call_off, daemon=True).start()
+        with pytest.raises(KeyboardInterrupt):
+            llm.generate([HELLO])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert llm.budget.usage.calls == 0
+
+
+def test_a_key_that_is_gone_in_the_middle_of_a_run_ends_it_and_the_unsent_request_costs_nothing(
+    endpoint: Endpoint, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(count: int, prompt: str) -> Answer:
+        monkeypatch.setenv("OPENAI_API_KEY", "not a key")
+        return chat()
+
+    endpoint.answer = answer
+    llm = connect(concurrency=1)
+    with pytest.raises(LLMError, match="the environment variable OPENAI_API_KEY holds no key"):
+        llm.generate([HELLO, HELLO])
+    assert endpoint.n_requests == llm.budget.usage.calls == 1
 
 
 def test_a_lasting_failure_costs_a_call_and_no_tokens(endpoint: Endpoint, llm: OpenAIChat) -> None:

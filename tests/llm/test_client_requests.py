@@ -166,7 +166,7 @@ def test_a_forked_process_gets_connections_of_its_own(endpoint: Endpoint, llm: O
 def test_a_missing_key_is_named_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GLM_KEY", raising=False)
     llm = OpenAIChat("glm-4", base_url="https://example.org/v4", api_key_env="GLM_KEY")
-    for use in (llm.check_key, lambda: llm.generate(["hello"])):
+    for use in (llm.check_environment, lambda: llm.generate(["hello"])):
         with pytest.raises(LLMError, match="environment variable GLM_KEY"):
             use()
     assert llm.budget.usage.calls == 0

@@ -98,8 +98,8 @@ def test_a_provider_of_ones_own_brings_its_settings_and_prices(tmp_path: Path) -
     [
         ("tries = 2", "'tries' stands outside a table"),
         ('[mine]\napi_key = "sk"', "unknown 'api_key'; a provider has base_url, api_key_env"),
-        ("[mine]\ntries = true", "tries is True, which is of the wrong kind"),
-        ('[mine]\nread_timeout = "2"', "read_timeout is '2', which is of the wrong kind"),
+        ("[mine]\ntries = true", "tries is true: it should be a whole number"),
+        ('[mine]\nread_timeout = "2"', "read_timeout is text: it should be a number"),
         ("[openai.prices.m]\nprompt = 1", "should hold prompt and completion"),
         ("[openai.prices.m]\nprompt = 1\ncompletion = -1", "should hold prompt and completion"),
     ],
