@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -46,8 +46,8 @@ class OpenAIChat(LLM):
 
     Prompts go to ``base_url`` and nowhere else, and are not logged. The key is read from the environment for each
     request and kept nowhere. Requests that fail for a passing reason (connection lost, timeout, HTTP 408, 409, 429,
-    5xx) are repeated after pauses that grow, with full jitter, or as long as ``Retry-After`` says; so are, twice at
-    most, answers that are no replies. Several threads and processes may use one client; each process has a pool of
+    5xx) are repeated after pauses that grow, with full jitter, or as long as the server says; so are, twice at most,
+    answers that are no replies. Several threads and processes may use one client; each process has a pool of
     connections of its own.
 
     Attributes:
@@ -161,15 +161,20 @@ class OpenAIChat(LLM):
         return {**self.__dict__, "_lines": {}}
 
     async def _work(self, requests: Sequence[Request], put: Callable[[tuple[int, Reply]], None]) -> None:
-        """Hand out the replies, at most ``concurrency`` requests under way; a used-up budget stops new ones only."""
+        """Hand out the replies, at most ``concurrency`` requests under way.
+
+        A used-up budget stops new ones only. Where the account's quota or money is used up, what is not under way gets
+        the same error without being sent.
+        """
         line = self._line()
         to_do = iter(enumerate(requests))
         refusals: list[BudgetExceededError] = []
+        used_up: list[Attempt] = []
 
         async def worker() -> None:
             for place, request in to_do:
                 try:
-                    put((place, await self._complete(line, request)))
+                    put((place, await self._complete(line, request, used_up)))
                 except BudgetExceededError as refusal:
                     refusals.append(refusal)
                 if refusals:
@@ -214,16 +219,20 @@ class OpenAIChat(LLM):
             trust_env=line.trust_env,
         )
 
-    async def _complete(self, line: _Line, request: Request) -> Reply:
+    async def _complete(self, line: _Line, request: Request, used_up: list[Attempt]) -> Reply:
         # Failures come back as values: an httpx exception, chained or in a traceback, would hold the key.
         useless, first = 0, float("inf")
 
         async def once() -> Attempt:
             nonlocal useless, first
-            guess = await self._turn(line, request)
+            guess = 0.0 if used_up else await self._turn(line, request)
+            if used_up:
+                return used_up[0]
             first = min(first, time.monotonic())  # waiting for one's turn takes no patience
             attempt = await self._ask(line, request, guess)
             useless += attempt.useless
+            if attempt.used_up or (attempt.retry_after or 0.0) > self.patience:
+                used_up.append(replace(attempt, again=False))
             return attempt
 
         def stop(state: RetryCallState) -> bool:
@@ -272,8 +281,8 @@ class OpenAIChat(LLM):
         elif attempt.tokens is not None:
             self.budget.settle(booked, *attempt.tokens)
             line.tokens.correct(sum(attempt.tokens) - guess)
-        if attempt.retry_after:
-            line.requests.hold(time.monotonic() + min(attempt.retry_after, self.patience))
+        if attempt.again and attempt.retry_after is not None and attempt.retry_after <= self.patience:
+            line.requests.hold(time.monotonic() + attempt.retry_after)
         return attempt
 
     async def _send(self, line: _Line, client: httpx.AsyncClient, wanted: Request) -> Attempt:
@@ -282,6 +291,7 @@ class OpenAIChat(LLM):
             **self.extra_body,
             "model": self.model,
             "messages": [*system, {"role": "user", "content": wanted.prompt}],
+            "stream": False,  # some servers stream unless told
             self.max_tokens_name: self.max_tokens,
             **({} if self.temperature is None else {"temperature": self.temperature}),
             **({} if self.seed is None else {"seed": self.seed + wanted.sample}),
@@ -311,7 +321,7 @@ class OpenAIChat(LLM):
             return Attempt(error=_no_answer(error, "see whether the endpoint is up"), again=True)
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             return Attempt(error=_no_answer(error, "check base_url"))
-        return read_answer(answer, wanted.prompt, key, self.on_truncated)
+        return read_answer(answer, wanted.prompt, key, self.max_tokens, self.on_truncated)
 
     def _key(self) -> str:
         key = os.environ.get(self.api_key_env, "").strip()

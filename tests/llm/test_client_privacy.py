@@ -46,7 +46,7 @@ def test_the_key_goes_into_the_authorization_header_only(endpoint: Endpoint, llm
         Answer(400, {"error": {"message": f"bad header Bearer {KEY}"}}),
         Answer(400, {}, {"X-Request-Id": KEY}),
         Answer(500, {"message": f"token {KEY}"}),
-        chat("Eat", f"for {KEY}"),
+        chat("Eat", f"error {KEY}"),
         chat(delivery="half a body"),
         chat(delivery="reset"),
         Answer(raw=f"{KEY}\r\n\r\n".encode()),
@@ -99,7 +99,7 @@ def test_the_server_may_not_quote_the_prompt(endpoint: Endpoint, llm: OpenAIChat
 
 def test_neither_prompt_nor_reply_is_in_an_error(endpoint: Endpoint, llm: OpenAIChat) -> None:
     answers = [chat("Eat quinces.", reason) for reason in ("length", "content_filter", "tool_calls")]
-    for answer in [*answers, Answer(body=b"Eat quinces."), Answer(502, b"Eat quinces."), chat(["Eat quinces."])]:
+    for answer in [*answers, Answer(body=b"Eat quinces."), Answer(502, b"Eat quinces."), chat([7, "Eat quinces."])]:
         endpoint.script(answer)
         (error,) = llm.ask([Request(PROMPT)])
         assert isinstance(error, LLMError)
