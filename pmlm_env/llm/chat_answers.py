@@ -143,7 +143,7 @@ def _read_error(
     if pause is not None:
         error += f"; the server asks to wait {pause:.0f} s{_until(pause)}"
     elif used_up and status == 429:
-        error += "; see the provider's console for when it is renewed (a day's quota: mostly at midnight, UTC or local)"
+        error += "; it may go on once money is added or the quota is renewed (a day's quota: mostly at midnight)"
     return Attempt(error=error, again=retried and not used_up, used_up=used_up, retry_after=pause, tokens=tokens)
 
 

@@ -18,7 +18,8 @@ _UNITS = {
     **dict.fromkeys(("h", "hr", "hour"), 3600.0),
     **dict.fromkeys(("d", "day"), 86400.0),
 }
-_PART = rf"(\d+(?:\.\d+)?)\s?({'|'.join(sorted(_UNITS, key=len, reverse=True))})s?(?![a-z])"
+_NUMBER = r"\d{1,12}(?:\.\d{1,20})?"  # bounded, so that no text takes long to search
+_PART = rf"({_NUMBER})\s?({'|'.join(sorted(_UNITS, key=len, reverse=True))})s?(?![a-z])"
 _AMOUNT = re.compile(_PART, re.IGNORECASE)
 _DURATION = rf"{_PART}(?:\s?(?:,|and\b)?\s?{_PART}){{0,4}}"
 _IN_WORDS = [
@@ -27,9 +28,9 @@ _IN_WORDS = [
         # Please try again in 7h12m.
         rf"\b(?:again|retry) (?:in|after) (?P<pause>{_DURATION})",
         # Retry after 6.
-        r"\b(?:again|retry) (?:in|after) (?P<pause>\d+(?:\.\d+)?)(?![\w.:/-]*\w)",
+        rf"\b(?:again|retry) (?:in|after) (?P<pause>{_NUMBER})(?!\.?\w|[:/-])",
         # Please wait for 6 seconds.
-        rf"\b(?:again|retry|wait|resets?|available)\b[^\d.;:!?]{{0,40}}?(?P<pause>{_DURATION})",
+        rf"\b(?:again|retry|wait|resets?|available|allowed)\b[^\d.;:!?]{{0,40}}?(?P<pause>{_DURATION})",
     )
 ]
 _ONE = re.compile(r"\ban? (?=second|minute|hour|day)", re.IGNORECASE)
@@ -39,7 +40,7 @@ _FIELD = re.compile(
     re.IGNORECASE,
 )
 #: The one header of the IETF's newer drafts: ``"default";r=0;t=6`` or ``limit=10, remaining=0, reset=6``.
-_RATE_LIMIT = re.compile(r"\b(?:r|remaining)=(\d+)\b.*?\b(?:t|reset)=(\d+)")
+_RATE_LIMIT = re.compile(r"\b(?:r|remaining)=(\d+)\b.{0,40}?\b(?:t|reset)=(\d+)")
 _UNIX_TIME = 1e9  # a larger number of seconds is a time
 _UNIX_TIME_MS = 1e11
 _LONGEST = 366 * 86400.0  # what is longer is nonsense
@@ -67,11 +68,10 @@ def asked_pause(headers: Mapping[str, str], error: Mapping[str, Any], *, at_limi
     for table in (headers, copied, error, metadata, *(details if isinstance(details, list) else [])):
         for pause in _fields(_mapping(table)):
             return pause
-    for message in (error.get("message"), metadata.get("raw")):
-        asked = _in_words(message) if isinstance(message, str) else None
-        if asked is not None:
-            return asked
-    return (_reset(headers) or _reset(copied)) if at_limit else None
+    asked = _in_words(str(error.get("message", "")))
+    if asked is None and at_limit:
+        asked = _reset(headers) or _reset(copied)
+    return asked
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,11 +18,13 @@ _NO_MONEY_CODE = re.compile(
 _NO_MONEY = re.compile(r"insufficient.{0,9}(?:balance|credit|fund)|credit balance", re.IGNORECASE)
 #: The span of time that is named first is the limit's: "free-models-per-day", "tokens per day (TPD)".
 _SPAN = re.compile(
-    r"(?P<short>per[-_ ]?(?:sec|min|hour)|\b[rt]p[sm]\b)"
-    r"|per[-_ ]?(?:day|week|month)|daily|weekly|monthly|\b[rt]pd\b|(?:the|this|each|every|a) day\b"
+    r"(?P<short>(?:per[-_ ]?|/ ?)(?:sec|min|hour)|\b[rt]p[sm]\b)"
+    r"|(?:per[-_ ]?|/ ?)(?:day|week|month)|daily|weekly|monthly|\b[rt]pd\b|(?:the|this|each|every|a) day\b"
     r"|day's.{0,20}(?:quota|limit)|\b24.?h(?:ours)?\b",
     re.IGNORECASE,
 )
+_NO_ERROR = (0, 200)  # codes
+_LONGEST_MESSAGE = 10_000
 _WAITED_FOR = 60.0  # seconds: some endpoints let a day's quota grow back bit by bit
 #: HTTP's status for an error that names none, by its code, type, status and message.
 _STATUS = tuple(
@@ -45,16 +48,19 @@ def error_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
         body: The body of an answer.
 
     Returns:
-        The error object with what stands beside it, and its words as ``message``. Empty where there is no error: there
-        are choices, or nothing that says what went wrong.
+        The error object with what stands beside it, and all its words as ``message``. Empty where there is no error:
+        there are choices, or nothing that says what went wrong.
     """
     found = _find_error(body)
     if found is None:
         return {}
     beside = {name: value for name, value in body.items() if name not in ("error", "choices", "usage")}
     error = {**beside, **found}
-    words = (error.get(name) for name in ("message", "msg", "status_msg"))
-    error["message"] = next((text for text in words if isinstance(text, str)), "")
+    metadata = error.get("metadata")
+    cause = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: what the other server said
+    words = [error.get(name) for name in ("message", "msg", "status_msg", "error_msg", "title")]
+    told = [text for text in words if isinstance(text, str) and text][:1]
+    error["message"] = ": ".join([*told, cause] if isinstance(cause, str) else told)
     return error if error["message"] or status_in(error) else {}
 
 
@@ -69,7 +75,7 @@ def _find_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
         error = place[0] if isinstance(place, list) and place else place
         if isinstance(error, str) and error:
             return {"message": error}
-        if isinstance(error, dict) and error:
+        if isinstance(error, dict) and error and whole_number(error.get("code")) not in _NO_ERROR:
             return error
     outcome = body.get("base_resp")  # MiniMax, in every answer
     if isinstance(outcome, dict) and whole_number(outcome.get("status_code")):
@@ -87,11 +93,11 @@ def error_of(raw: bytes) -> Mapping[str, Any]:
 
 def status_in(error: Mapping[str, Any]) -> int | None:
     """Return the HTTP status that an error stands for, where the answer itself has another; None where unknown."""
-    for name in ("status_code", "http_code", "code", "status"):
+    for name in ("status_code", "statusCode", "http_status", "http_code", "code", "status"):
         status = whole_number(error.get(name))
         if status is not None and 400 <= status <= 599:
             return status
-    if _has_no_money(error):
+    if _is_closed(error):
         return 402
     words = _words(error)
     return next((status for status, pattern in _STATUS if pattern.search(words)), None)
@@ -104,17 +110,16 @@ def is_used_up(error: Mapping[str, Any], pause: float | None) -> bool:
         error: The account of an error whose status is 429.
         pause: Seconds that the server asks to wait. A day's quota that grows back within a minute is not used up.
     """
-    if "PerDay" in str(error.get("details")):  # Gemini, whose pause is then too short
-        return True
-    if str(error.get("code")) in _ZHIPU_USED_UP or _has_no_money(error):
+    if "PerDay" in str(error) or _is_closed(error):  # "PerDay": Gemini, whose pause is then too short
         return True
     span = _SPAN.search(_words(error))
     return span is not None and span["short"] is None and (pause is None or pause > _WAITED_FOR)
 
 
-def _has_no_money(error: Mapping[str, Any]) -> bool:
-    codes = f"{error.get('code')} {error.get('type')}"
-    return _NO_MONEY_CODE.search(codes) is not None or _NO_MONEY.search(str(error.get("message"))) is not None
+def _is_closed(error: Mapping[str, Any]) -> bool:
+    """Whether the code, the type or the message says that the account has no money or is stopped."""
+    code, kind, message = (str(error.get(name)) for name in ("code", "type", "message"))
+    return code in _ZHIPU_USED_UP or bool(_NO_MONEY_CODE.search(f"{code} {kind}") or _NO_MONEY.search(message))
 
 
 def _words(error: Mapping[str, Any]) -> str:
@@ -123,9 +128,8 @@ def _words(error: Mapping[str, Any]) -> str:
 
 def server_says(error: Mapping[str, Any], prompt: str) -> str:
     """Return the server's message in one line, unless it quotes the prompt; "" where there is none."""
-    metadata = error.get("metadata")
-    raw = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: what the other server said
-    message = ": ".join(text for text in (error.get("message"), raw) if isinstance(text, str) and text)
-    if message and any(prompt[start : start + 20] in message for start in range(max(1, len(prompt) - 19))):
-        return "the server's message quotes the prompt and is left out"
-    return printable(" ".join(message.split())[:300].encode("utf-8", "replace").decode())
+    message = str(error.get("message", ""))[:_LONGEST_MESSAGE]
+    for quoted in (prompt, json.dumps(prompt)[1:-1]):
+        if message and any(quoted[start : start + 20] in message for start in range(max(1, len(quoted) - 19))):
+            return "the server's message quotes the prompt and is left out"
+    return printable(" ".join(message.split())[:300].rstrip(" .:").encode("utf-8", "replace").decode())

@@ -8,8 +8,8 @@ import re
 _TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "scratchpad", "seed:think")
 #: What opens thoughts, and what closes them.
 _KINDS = (
-    *((rf"<{tag}(?:\s[^<>]*)?>", rf"</{tag}\s*>(?:\s*<(?:answer|response|output)>)?") for tag in _TAGS),
-    (r"\[think\]", r"\[/think\]"),  # Magistral
+    *((rf"<\|?{tag}(?:\s[^<>]*)?\|?>", rf"<\|?/{tag}\s*\|?>(?:\s*<(?:answer|response|output)>)?") for tag in _TAGS),
+    (r"\[think(?:ing)?\]", r"\[/think(?:ing)?\]"),  # Magistral
     ("◁think▷", "◁/think▷"),  # Kimi-VL
     ("<unused94>(?:thought)?", "<unused95>"),  # MedGemma
     (r"<\|start_thinking\|>", r"<\|end_thinking\|>(?:\s*<\|start_response\|>)?"),  # Command A Reasoning
@@ -26,14 +26,14 @@ _KINDS = (
 )
 # Group 1: the mark begins a line. Then two groups a kind: opening, closing.
 _MARK = re.compile(
-    rf"(^[ \t]*)?(?:{'|'.join(f'({opening})|({closing})' for opening, closing in _KINDS)})",
+    rf"(^[ \t\ufeff\u200b]*)?(?:{'|'.join(f'({opening})|({closing})' for opening, closing in _KINDS)})",
     re.IGNORECASE | re.MULTILINE,
 )
 #: What may end a reply that follows thoughts.
 _END = re.compile(
     r"(?:</(?:answer|response|output)>|<\|(?:end_response|end_of_solution|return|end)\|>)\Z", re.IGNORECASE
 )
-_BLANKS = re.compile(r"\s*")
+_BLANKS = re.compile(r"[\s\ufeff\u200b]*")
 _QUOTES = {"`": "`", '"': '"', "'": "'", "“": "”"}
 
 

@@ -224,6 +224,7 @@ def in_choice(error: Any, **more: Any) -> Answer:
             for choices in ({}, {"choices": None}, {"choices": []})
         ),
         in_choice({"code": 502, "message": "too busy"}),
+        in_choice({"code": 502, "message": "Error", "metadata": {"raw": "too busy"}}),
         in_choice({"code": 429, "message": "too busy"}),
         Answer(body=[{"error": {"code": 503, "message": "too busy", "status": "UNAVAILABLE"}}]),
         Answer(body={"code": 500, "msg": "too busy", "success": False}),
@@ -246,7 +247,7 @@ def test_an_error_that_passes_is_tried_again_and_told_in_the_servers_words(
         connect(tries=2).generate([PROMPT])
 
 
-@pytest.mark.parametrize("code", [400, 401, "402", 403, 404, "invalid_request_error", "insufficient_quota"])
+@pytest.mark.parametrize("code", [400, 401, "402", 403, 404, "invalid_request_error", "insufficient_quota", "1113"])
 @pytest.mark.parametrize("choices", [{}, {"choices": None}])
 def test_an_error_that_lasts_is_not_tried_again(
     endpoint: Endpoint, llm: OpenAIChat, code: Any, choices: dict[str, Any]
@@ -272,7 +273,7 @@ def test_an_error_costs_no_tokens_unless_it_says_so(endpoint: Endpoint, llm: Ope
 @pytest.mark.parametrize(
     "more",
     [
-        *({"error": none} for none in (None, "", {}, False, {"code": 0, "message": ""})),
+        *({"error": none} for none in (None, "", {}, False, {"code": 0, "message": "success"})),
         {"base_resp": {"status_code": 0, "status_msg": "success"}},
         {"message": "ok", "code": 200},
     ],

@@ -89,6 +89,18 @@ def test_the_server_explains(endpoint: Endpoint, llm: OpenAIChat) -> None:
         llm.generate([PROMPT])
 
 
+@pytest.mark.parametrize("code", [400, 500])
+def test_what_another_server_said_may_not_quote_the_prompt_in_escapes(
+    endpoint: Endpoint, llm: OpenAIChat, code: int
+) -> None:
+    prompt = "妊娠糖尿病。控制饮食。"
+    error = {"code": code, "message": "Provider returned error", "metadata": {"raw": json.dumps({"said": prompt})}}
+    endpoint.script(Answer(200, {"error": error}))
+    with pytest.raises(LLMError, match="quotes the prompt") as caught:
+        llm.generate([prompt])
+    assert "\\u" not in str(caught.value)
+
+
 @pytest.mark.parametrize("message", [f"bad content: {PROMPT[10:60]}", PROMPT, f"too long: {PROMPT[:20]}..."])
 def test_the_server_may_not_quote_the_prompt(endpoint: Endpoint, llm: OpenAIChat, message: str) -> None:
     endpoint.script(Answer(400, {"error": {"message": message}}))

@@ -16,6 +16,8 @@ MARKS = [
     ("<reasoning>", "</reasoning>"),
     ("<seed:think>", "</seed:think>"),
     ('<think time="3">', "</think >"),
+    ("<|thinking|>", "<|/thinking|>"),
+    ("\ufeff<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<unused94>thought", "<unused95>"),
