@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pmlm_env.llm.base import Completion, FinishReason, OnTruncated
 from pmlm_env.llm.chat_bodies import MalformedError, read_body, whole_number
 from pmlm_env.llm.pauses import asked_pause
-from pmlm_env.llm.server_errors import error_in, error_of, is_used_up, server_says, status_in
+from pmlm_env.llm.server_errors import error_in, error_of, is_used_up, server_says, status_in, without_key
 from pmlm_env.llm.thoughts import without_thoughts
 from pmlm_env.text import printable
 
@@ -28,7 +28,6 @@ _ADVICE = {
 }
 _USED_UP = "the account's quota or money is used up"
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-log-id")
-_SECRET = 8  # letters; a shorter "key" is a word put there for a server that wants one, and stands in other words
 _MOST_TOKENS = 10**9  # in one answer; more is nonsense
 
 _Ending = Literal["filtered", "too long", "failed", "length", "stop", "unknown"]
@@ -93,6 +92,15 @@ class Attempt:
     sent: bool = True
 
 
+class _Asked(NamedTuple):
+    """What was asked; see ``read_answer``."""
+
+    prompt: str
+    key: str
+    max_tokens: int
+    on_truncated: OnTruncated
+
+
 class _Message(NamedTuple):
     """What the model wrote.
 
@@ -122,21 +130,22 @@ def read_answer(answer: Answer, prompt: str, key: str, max_tokens: int, on_trunc
     Returns:
         The reply, or what went wrong.
     """
+    asked = _Asked(prompt, key, max_tokens, on_truncated)
     if 200 <= answer.status < 300:
-        attempt = _read_completion(answer, prompt, max_tokens, on_truncated)
+        attempt = _read_completion(answer, asked)
     else:
-        attempt = _read_error(answer, answer.status, error_of(answer.body), prompt, (0, 0))
-    return replace(attempt, error=attempt.error.replace(key, "***")) if len(key) >= _SECRET else attempt
+        attempt = _read_error(answer, answer.status, error_of(answer.body), asked, (0, 0))
+    return replace(attempt, error=without_key(attempt.error, key))
 
 
 def _read_error(
-    answer: Answer, status: int, account: Mapping[str, Any], prompt: str, tokens: tuple[int, int] | None
+    answer: Answer, status: int, server_error: Mapping[str, Any], asked: _Asked, tokens: tuple[int, int] | None
 ) -> Attempt:
     """Judge an error by its HTTP status, which a gateway may have put into the body of an answer of status 200."""
     retried = status in _RETRIED or status >= 500
-    pause = asked_pause(answer.headers, account, at_limit=status in _AT_LIMIT) if retried else None
-    used_up = status == 402 or (status == 429 and is_used_up(account, pause))
-    said = "" if status in (401, 403) else server_says(account, prompt)
+    pause = asked_pause(answer.headers, server_error, at_limit=status in _AT_LIMIT) if retried else None
+    used_up = status == 402 or (status == 429 and is_used_up(server_error, pause))
+    said = "" if status in (401, 403) else server_says(server_error, asked.prompt, asked.key)
     advice = _USED_UP if used_up and status == 429 else _ADVICE.get(status, "check base_url" if status < 400 else "")
     name = f"HTTP {status}" if status == answer.status else f"HTTP {answer.status} with an error of status {status}"
     error = ": ".join(part for part in (name, said, advice) if part) + _request_id(answer, {})
@@ -153,7 +162,7 @@ def _until(pause: float) -> str:
     return f", until {datetime.fromtimestamp(time.time() + pause, timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
-def _read_completion(answer: Answer, prompt: str, max_tokens: int, on_truncated: OnTruncated) -> Attempt:
+def _read_completion(answer: Answer, asked: _Asked) -> Attempt:
     try:
         body = read_body(answer.body)
     except MalformedError as why:
@@ -162,9 +171,10 @@ def _read_completion(answer: Answer, prompt: str, max_tokens: int, on_truncated:
     refused = f"the model refused to reply{where}; leave this patient out, or ask another model"
     if _is_prompt_blocked(body):
         return Attempt(error=refused, tokens=tokens)
-    account = error_in(body)
-    if account:
-        return _read_error_of_success(answer, account, prompt, tokens if tokens or body.get("choices") else (0, 0))
+    server_error = error_in(body)
+    if server_error:
+        billed = tokens if tokens or body.get("choices") else (0, 0)
+        return _read_error_of_success(answer, server_error, asked, billed)
     try:
         message = _message(body)
     except MalformedError as why:
@@ -176,9 +186,10 @@ def _read_completion(answer: Answer, prompt: str, max_tokens: int, on_truncated:
         said = f"the reply was filtered{where}; leave this patient out, or ask another model"
         return Attempt(error=said, tokens=tokens)
     if ending == "failed":
-        said = f"the reply ended for the reason {message.reason[:40]!r}, not stop or length; ask another model"
+        word = without_key(message.reason, asked.key.lower())[:40]
+        said = f"the reply ended for the reason {word!r}, not stop or length; ask another model"
         return _no_use(said, answer, body, tokens)
-    if ending == "too long" and (not message.text or on_truncated == "error"):
+    if ending == "too long" and (not message.text or asked.on_truncated == "error"):
         return Attempt(error=f"the prompt does not fit the model's context{where}; shorten it", tokens=tokens)
     if not message.text and (message.thought or ending == "length" or _thought_tokens(body)):
         said = (
@@ -187,9 +198,10 @@ def _read_completion(answer: Answer, prompt: str, max_tokens: int, on_truncated:
         )
         return Attempt(error=said, tokens=tokens)
     if not message.text:
-        return _no_use("the reply is empty; ask another model", answer, body, tokens)
-    reason = _finish_reason(ending, tokens, max_tokens)
-    if reason == "length" and on_truncated == "error":
+        said = "the reply is empty; ask another model, or switch thinking off if this one thinks before it replies"
+        return _no_use(said, answer, body, tokens)
+    reason = _finish_reason(ending, tokens, asked.max_tokens)
+    if reason == "length" and asked.on_truncated == "error":
         said = f"the reply was cut at the limit of tokens{where}; raise --max-new-tokens, or use --on-truncated keep"
         return Attempt(error=said, tokens=tokens)
     model = body.get("model")
@@ -213,12 +225,13 @@ def _finish_reason(ending: _Ending, tokens: tuple[int, int] | None, max_tokens: 
 
 
 def _read_error_of_success(
-    answer: Answer, account: Mapping[str, Any], prompt: str, tokens: tuple[int, int] | None
+    answer: Answer, server_error: Mapping[str, Any], asked: _Asked, tokens: tuple[int, int] | None
 ) -> Attempt:
-    status = status_in(account)
+    status = status_in(server_error)
     if status is not None:
-        return _read_error(answer, status, account, prompt, tokens)
-    return _no_use(f"HTTP {answer.status} with an error: {server_says(account, prompt)}", answer, {}, tokens)
+        return _read_error(answer, status, server_error, asked, tokens)
+    said = server_says(server_error, asked.prompt, asked.key)
+    return _no_use(f"HTTP {answer.status} with an error: {said}", answer, {}, tokens)
 
 
 def _no_use(error: str, answer: Answer, body: Mapping[str, Any], tokens: tuple[int, int] | None) -> Attempt:

@@ -25,6 +25,7 @@ _SPAN = re.compile(
 )
 _NO_ERROR = (0, 200)  # codes
 _LONGEST_MESSAGE = 10_000
+_SECRET = 8  # letters; a shorter "key" is a word put there for a server that wants one, and stands in other words
 _WAITED_FOR = 60.0  # seconds: some endpoints let a day's quota grow back bit by bit
 #: HTTP's status for an error that names none, by its code, type, status and message.
 _STATUS = tuple(
@@ -126,9 +127,14 @@ def _words(error: Mapping[str, Any]) -> str:
     return " ".join(str(error.get(name, "")) for name in ("code", "type", "status", "message"))
 
 
-def server_says(error: Mapping[str, Any], prompt: str) -> str:
-    """Return the server's message in one line, unless it quotes the prompt; "" where there is none."""
-    message = str(error.get("message", ""))[:_LONGEST_MESSAGE]
+def without_key(text: str, key: str) -> str:
+    """Return ``text`` with the key left out; to be used before a text is cut, or a part of the key would stay."""
+    return text.replace(key, "***") if len(key) >= _SECRET else text
+
+
+def server_says(error: Mapping[str, Any], prompt: str, key: str) -> str:
+    """Return the server's message in one line without the key; "" where there is none, or it quotes the prompt."""
+    message = without_key(str(error.get("message", "")), key)[:_LONGEST_MESSAGE]
     for quoted in (prompt, json.dumps(prompt)[1:-1]):
         if message and any(quoted[start : start + 20] in message for start in range(max(1, len(quoted) - 19))):
             return "the server's message quotes the prompt and is left out"
