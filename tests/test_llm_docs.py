@@ -76,7 +76,7 @@ def test_every_provider_is_on_the_index_and_has_a_page_with_its_address_key_and_
 
 @pytest.mark.parametrize("kind", _HERE)
 def test_every_llm_of_this_process_is_on_the_index(kind: str) -> None:
-    assert re.search(rf"^\| `{kind}:NAME_OR_DIR` \|.*\.md\) \|$", INDEX, re.MULTILINE)
+    assert re.search(rf"^\| `{kind}:NAME_OR_(PATH|DIR)` \|.*\.md\) \|$", INDEX, re.MULTILINE)
 
 
 def test_no_page_is_left_out_of_the_index() -> None:

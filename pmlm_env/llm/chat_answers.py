@@ -2,34 +2,54 @@
 
 from __future__ import annotations
 
-import json
-import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from datetime import datetime, timezone
+from typing import Any, Literal, NamedTuple
 
 from pmlm_env.llm.base import Completion, FinishReason, OnTruncated
+from pmlm_env.llm.chat_bodies import MalformedError, read_body, whole_number
+from pmlm_env.llm.pauses import asked_pause
+from pmlm_env.llm.server_errors import error_in, error_of, is_used_up, server_says, status_in, without_key
+from pmlm_env.llm.thoughts import without_thoughts
+from pmlm_env.text import printable
 
 _RETRIED = frozenset({408, 409, 429})  # and every 5xx
-#: Why a reply ended that was filtered: OpenAI and others, Zhipu, Gemini.
-_FILTERED = frozenset(
-    {"content_filter", "sensitive", "safety", "recitation", "prohibited_content", "blocklist", "spii"}
-)
-_TOO_LONG = "model_context_window_exceeded"  # Zhipu
-#: Codes of HTTP 429 that no waiting helps: out of money, account stopped (OpenAI, Zhipu).
-_NO_MORE_MONEY = frozenset({"insufficient_quota", "credit_balance_exhausted", "1112", "1113", "1121", "1308"})
+_AT_LIMIT = frozenset({429, 503, 529})  # too many requests, or too many for now
 _ADVICE = {
     401: "check the key",
+    402: "add money to the account, or ask another model",
     403: "check the key and what it gives access to",
     404: "check base_url and the name of the model",
     413: "the prompt is too long for this endpoint",
-    429: "lower concurrency or requests_per_minute, or check the account's quota",
+    429: "lower --concurrency or the provider's requests_per_minute, or check the account's quota",
 }
+_USED_UP = "the account's quota or money is used up"
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-log-id")
-_SECRET = 8  # letters; a shorter "key" is a word put there for a server that wants one, and stands in other words
 _MOST_TOKENS = 10**9  # in one answer; more is nonsense
+
+_Ending = Literal["filtered", "too long", "failed", "length", "stop", "unknown"]
+#: Why replies end, by what servers call it, in lower case; the first that fits.
+_ENDINGS: dict[_Ending, str] = {
+    # content_filter; sensitive (Zhipu); safety, recitation, blocklist, spii, language, ... (Gemini); refusal
+    # (Anthropic); guardrail_intervened (Bedrock); error_toxic (Cohere)
+    "filtered": "filter|sensitive|safety|recitation|prohibited|block|spii|armor|language|refus|guard|toxic|moderat"
+    "|policy",
+    # model_context_window_exceeded (Zhipu, Anthropic); error_limit (Cohere)
+    "too long": "context|error_limit",
+    # tool_calls: no tools were offered. insufficient_system_resource (DeepSeek), network_error (Zhipu), abort and
+    # repetition (vLLM), malformed_response and other (Gemini), time_limit and not_finished (watsonx), timeout (Cohere)
+    "failed": "tool|function|error|fail|abort|cancel|interrupt|insufficient|unavailable|overload|time|malformed"
+    "|repetition|not_finished|other",
+    # max_tokens (Anthropic, Gemini, Cohere), model_length (Mistral), token_limit (watsonx), incomplete
+    "length": "length|max|limit|truncat|incomplete",
+    # eos_token, stop_sequence (TGI), end_turn (Anthropic), complete (Cohere), finish (Titan), done, word (llama.cpp)
+    "stop": "stop|eos|end|complete|finish|done|word|normal",
+}
+_OTHERS = frozenset({"user", "system", "developer", "tool", "function"})  # roles that are not the model's
+_THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thought")  # fields of a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +76,8 @@ class Attempt:
         error: What went wrong, and what to do, in one line without key and prompt.
         again: Whether it may go better next time.
         useless: Whether there was an answer, likely billed, that is no reply: not to be asked for again for ever.
-        retry_after: Seconds that the server asks to wait before that, if it does.
+        used_up: Whether every prompt would be answered so: the account's quota or money is used up.
+        retry_after: Seconds that the server asks to wait before the next request, if it does.
         tokens: Tokens in and out that are billed; None where nobody knows.
     """
 
@@ -64,133 +85,236 @@ class Attempt:
     error: str = ""
     again: bool = False
     useless: bool = False
+    used_up: bool = False
     retry_after: float | None = None
     tokens: tuple[int, int] | None = None
 
 
-class _Malformed(Exception):
-    """The answer is not of the shape of a chat completion; the message says where."""
+class _Asked(NamedTuple):
+    """What was asked; see ``read_answer``."""
+
+    prompt: str
+    key: str
+    max_tokens: int
+    on_truncated: OnTruncated
 
 
-def read_answer(answer: Answer, prompt: str, key: str, on_truncated: OnTruncated) -> Attempt:
-    """Make sense of an answer to ``prompt``; ``key`` is only there to be kept out of the error."""
-    attempt = _read_completion(answer, on_truncated) if 200 <= answer.status < 300 else _read_error(answer, prompt)
-    return replace(attempt, error=attempt.error.replace(key, "***")) if len(key) >= _SECRET else attempt
+class _Message(NamedTuple):
+    """What the model wrote.
+
+    Attributes:
+        text: The reply, stripped; "" where there is none.
+        reason: Why it ended, in the server's word and lower case; "" where the server tells none.
+        refused: Whether the model refused.
+        thought: Whether there are thoughts.
+    """
+
+    text: str
+    reason: str
+    refused: bool
+    thought: bool
 
 
-def _read_error(answer: Answer, prompt: str) -> Attempt:
-    said = "" if answer.status in (401, 403) else _server_says(answer.body, prompt)
-    advice = _ADVICE.get(answer.status, "check base_url" if answer.status < 400 else "")
-    error = ": ".join(part for part in (f"HTTP {answer.status}", said, advice) if part) + _request_id(answer, {})
-    account = _error_object(answer.body)
-    if (answer.status not in _RETRIED and answer.status < 500) or _is_lasting(account):
-        return Attempt(error=error, tokens=(0, 0))
-    retry_after = _seconds(answer.headers.get("retry-after", "") or _retry_delay(account))
-    if retry_after:
-        error += f"; the server asks to wait {retry_after:.0f} s"
-    return Attempt(error=error, again=True, retry_after=retry_after, tokens=(0, 0))
+def read_answer(answer: Answer, prompt: str, key: str, max_tokens: int, on_truncated: OnTruncated) -> Attempt:
+    """Make sense of an answer.
+
+    Args:
+        answer: As it came.
+        prompt: What was asked; it is kept out of the error.
+        key: Likewise.
+        max_tokens: Most tokens that were asked for.
+        on_truncated: What becomes of a reply that was cut.
+
+    Returns:
+        The reply, or what went wrong.
+    """
+    asked = _Asked(prompt, key, max_tokens, on_truncated)
+    if 200 <= answer.status < 300:
+        attempt = _read_completion(answer, asked)
+    else:
+        attempt = _read_error(answer, answer.status, error_of(answer.body), asked, (0, 0))
+    return replace(attempt, error=without_key(attempt.error, key))
 
 
-def _read_completion(answer: Answer, on_truncated: OnTruncated) -> Attempt:
+def _read_error(
+    answer: Answer, status: int, server_error: Mapping[str, Any], asked: _Asked, tokens: tuple[int, int] | None
+) -> Attempt:
+    """Judge an error by its HTTP status, which a gateway may have put into the body of an answer of status 200."""
+    retried = status in _RETRIED or status >= 500
+    pause = asked_pause(answer.headers, server_error, at_limit=status in _AT_LIMIT) if retried else None
+    used_up = status == 402 or (status == 429 and is_used_up(server_error, pause))
+    said = "" if status in (401, 403) else server_says(server_error, asked.prompt, asked.key)
+    advice = _USED_UP if used_up and status == 429 else _ADVICE.get(status, "check base_url" if status < 400 else "")
+    name = f"HTTP {status}" if status == answer.status else f"HTTP {answer.status} with an error of status {status}"
+    error = ": ".join(part for part in (name, said, advice) if part) + _request_id(answer, {})
+    if pause is not None:
+        error += f"; the server asks to wait {pause:.0f} s{_until(pause)}"
+    elif used_up and status == 429:
+        error += "; it may go on once money is added or the quota is renewed (a day's quota: mostly at midnight)"
+    return Attempt(error=error, again=retried and not used_up, used_up=used_up, retry_after=pause, tokens=tokens)
+
+
+def _until(pause: float) -> str:
+    if pause < 600:
+        return ""
+    return f", until {datetime.fromtimestamp(time.time() + pause, timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+def _read_completion(answer: Answer, asked: _Asked) -> Attempt:
     try:
-        body = _json_object(answer.body)
-        tokens = _tokens(body)
-    except _Malformed as why:
+        body = read_body(answer.body)
+    except MalformedError as why:
         return _no_use(f"the answer is not a chat completion ({why}); check base_url", answer, {}, None)
+    tokens, where = _tokens(body), _request_id(answer, body)
+    refused = f"the model refused to reply{where}; leave this patient out, or ask another model"
+    if _is_prompt_blocked(body):
+        return Attempt(error=refused, tokens=tokens)
+    server_error = error_in(body)
+    if server_error:
+        billed = tokens if tokens or body.get("choices") else (0, 0)
+        return _read_error_of_success(answer, server_error, asked, billed)
     try:
-        text, reason = _text_and_reason(body)
-    except _Malformed as why:
+        message = _message(body)
+    except MalformedError as why:
         return _no_use(f"the answer is not a chat completion ({why}); check base_url", answer, body, tokens)
-    where = _request_id(answer, body)
-    if reason in _FILTERED:
-        return Attempt(
-            error=f"the reply was filtered{where}; leave this patient out, or ask another model", tokens=tokens
-        )
-    if reason == _TOO_LONG:
+    ending = _ending(message.reason)
+    if message.refused or (ending == "filtered" and not message.text):
+        return Attempt(error=refused, tokens=tokens)
+    if ending == "filtered":
+        said = f"the reply was filtered{where}; leave this patient out, or ask another model"
+        return Attempt(error=said, tokens=tokens)
+    if ending == "failed":
+        word = without_key(message.reason, asked.key.lower())[:40]
+        said = f"the reply ended for the reason {word!r}, not stop or length; ask another model"
+        return _no_use(said, answer, body, tokens)
+    if ending == "too long" and (not message.text or asked.on_truncated == "error"):
         return Attempt(error=f"the prompt does not fit the model's context{where}; shorten it", tokens=tokens)
-    if reason not in ("stop", "length"):
-        said = f"the reply ended for the reason {reason[:40]!r}, not stop or length; ask another model"
+    if not message.text and (message.thought or ending == "length" or _thought_tokens(body)):
+        said = (
+            f"the model spent its tokens on thoughts and gave no reply{where}; switch thinking off (extra_body in the "
+            "providers file: docs/llm says how for each server), or raise --max-new-tokens"
+        )
+        return Attempt(error=said, tokens=tokens)
+    if not message.text:
+        said = "the reply is empty; ask another model, or switch thinking off if this one thinks before it replies"
         return _no_use(said, answer, body, tokens)
-    if not text:
-        said = "the reply is empty; raise max_new_tokens, or switch thinking off, if the model thinks before it replies"
-        return _no_use(said, answer, body, tokens)
-    if reason == "length" and on_truncated == "error":
-        error = f"the reply was cut at the limit of tokens{where}; raise max_new_tokens, or ask for on_truncated=keep"
-        return Attempt(error=error, tokens=tokens)
+    reason = _finish_reason(ending, tokens, asked.max_tokens)
+    if reason == "length" and asked.on_truncated == "error":
+        said = f"the reply was cut at the limit of tokens{where}; raise --max-new-tokens, or use --on-truncated keep"
+        return Attempt(error=said, tokens=tokens)
     model = body.get("model")
-    name = model[:200].encode("utf-8", "replace").decode() if isinstance(model, str) else ""
-    completion = Completion(text, *(tokens or (0, 0)), cast(FinishReason, reason), name)
-    return Attempt(completion, tokens=tokens)
+    name = printable(model[:200].encode("utf-8", "replace").decode()) if isinstance(model, str) else ""
+    return Attempt(Completion(message.text, *(tokens or (0, 0)), reason, name), tokens=tokens)
+
+
+def _ending(reason: str) -> _Ending:
+    return next((ending for ending, words in _ENDINGS.items() if re.search(words, reason)), "unknown")
+
+
+def _finish_reason(ending: _Ending, tokens: tuple[int, int] | None, max_tokens: int) -> FinishReason:
+    """Return OpenAI's word for how a reply ended.
+
+    A reason that is not known, or none, is no reason to throw away a reply that is paid for: it is one that ended by
+    itself, unless it has as many tokens as were allowed.
+    """
+    if ending == "unknown":
+        return "length" if tokens is not None and tokens[1] >= max_tokens else "stop"
+    return "stop" if ending == "stop" else "length"
+
+
+def _read_error_of_success(
+    answer: Answer, server_error: Mapping[str, Any], asked: _Asked, tokens: tuple[int, int] | None
+) -> Attempt:
+    status = status_in(server_error)
+    if status is not None:
+        return _read_error(answer, status, server_error, asked, tokens)
+    said = server_says(server_error, asked.prompt, asked.key)
+    return _no_use(f"HTTP {answer.status} with an error: {said}", answer, {}, tokens)
 
 
 def _no_use(error: str, answer: Answer, body: Mapping[str, Any], tokens: tuple[int, int] | None) -> Attempt:
     return Attempt(error=error + _request_id(answer, body), again=True, useless=True, tokens=tokens)
 
 
-def _json_object(raw: bytes) -> dict[str, Any]:
-    try:
-        # Stricter than json.loads(raw): UTF-8 only, each name once (which of two texts was the reply?), no NaN.
-        body = json.loads(raw.decode("utf-8-sig"), object_pairs_hook=_each_once, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        raise _Malformed("no JSON") from None
-    if not isinstance(body, dict):
-        raise _Malformed(f"a {type(body).__name__}, not an object")
-    return body
+def _is_prompt_blocked(body: Mapping[str, Any]) -> bool:
+    """Whether there is no reply because a filter did not like the prompt."""
+    if body.get("choices"):
+        return False
+    feedback = body.get("promptFeedback") or body.get("prompt_feedback")  # Gemini
+    azure = body.get("prompt_filter_results")
+    return (isinstance(feedback, dict) and "block" in str(list(feedback)).lower()) or "'filtered': True" in str(azure)
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        raise ValueError("a name comes twice")
-    return table
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _text_and_reason(body: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the reply's text, stripped ("" where there is none), and why it ended."""
+def _message(body: Mapping[str, Any]) -> _Message:
     choices = body.get("choices")
     if not isinstance(choices, list) or len(choices) != 1:
-        raise _Malformed(f"{len(choices) if isinstance(choices, list) else 'no'} choices instead of 1")
+        raise MalformedError(f"{len(choices) if isinstance(choices, list) else 'no'} choices instead of 1")
     choice = choices[0]
-    message = choice.get("message") if isinstance(choice, dict) else None
+    message = choice.get("message") or choice.get("delta") if isinstance(choice, dict) else None
     if not isinstance(message, dict):
-        raise _Malformed("a choice without a message")
-    text, reason = message.get("content"), choice.get("finish_reason")
-    if not isinstance(reason, str):
-        raise _Malformed("no finish_reason")
-    if text is not None and not isinstance(text, str):
-        raise _Malformed("a content that is no text")
-    if message.get("role", "assistant") != "assistant":
-        raise _Malformed("a message that is not the assistant's")
-    text = (text or "").strip()
+        raise MalformedError("a choice without a message")
+    reason, role = choice.get("finish_reason"), message.get("role")
+    if reason is not None and not isinstance(reason, str):
+        raise MalformedError("a finish_reason that is no text")
+    if isinstance(role, str) and role.lower() in _OTHERS:
+        raise MalformedError("a message that is not the assistant's")
+    written = _written(message.get("content"))
+    text = without_thoughts(written.text)
+    return _Message(
+        text or "",
+        (reason or "").lower(),
+        written.refused or bool(message.get("refusal")),
+        written.thought or text is None or any(message.get(name) for name in _THOUGHTS),
+    )
+
+
+def _written(content: Any) -> _Message:
+    """Return what a ``content`` holds: a text, or parts of several types."""
+    texts, refused, thought = [], False, False
+    for part in content if isinstance(content, list) else [] if content is None else [content]:
+        if isinstance(part, str):
+            texts.append(part)
+            continue
+        if not isinstance(part, dict):
+            raise MalformedError("a content that is no text")
+        kind, text = str(part.get("type", "text")), part.get("text")
+        if part.get("thought") or re.search("think|thought|reason|summary", kind):
+            thought = True
+        elif kind == "refusal":
+            refused = True
+        elif "text" in kind and isinstance(text, str):
+            texts.append(text)
+    text = "".join(texts)
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise _Malformed("half a character") from None
-    return text, reason.lower()
+        raise MalformedError("half a character") from None
+    return _Message(text, "", refused, thought)
 
 
 def _tokens(body: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return tokens in and out, or None where the endpoint does not tell."""
+    """Return tokens in and out, or None where the endpoint does not tell them in numbers that make sense."""
     usage = body.get("usage")
-    if usage is None:
-        return None
     if not isinstance(usage, dict):
-        raise _Malformed("a usage that is no object")
-    n_in, n_out, total = (usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens"))
-    if not all(count is None or _is_count(count) for count in (n_in, n_out)):
-        raise _Malformed("counts of tokens that are none")
+        return None
+    n_in, n_out = _count(usage, "prompt_tokens", "input_tokens"), _count(usage, "completion_tokens", "output_tokens")
     if n_in is None or n_out is None:
         return None
     # Gemini counts a model's thoughts in the total alone, and bills them.
-    return n_in, max(n_out, total - n_in) if _is_count(total) else n_out
+    return n_in, max(n_out, (_count(usage, "total_tokens") or 0) - n_in)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _MOST_TOKENS
+def _count(table: Mapping[str, Any], *names: str) -> int | None:
+    value = next((table[name] for name in names if table.get(name) is not None), None)
+    count = whole_number(value)
+    return count if count is not None and 0 <= count <= _MOST_TOKENS else None
+
+
+def _thought_tokens(body: Mapping[str, Any]) -> int:
+    """Return how many tokens went into thoughts that the endpoint does not show."""
+    usage = body.get("usage")
+    details = usage.get("completion_tokens_details") if isinstance(usage, dict) else None
+    return (_count(details, "reasoning_tokens") or 0) if isinstance(details, dict) else 0
 
 
 def _request_id(answer: Answer, body: Mapping[str, Any]) -> str:
@@ -200,55 +324,3 @@ def _request_id(answer: Answer, body: Mapping[str, Any]) -> str:
         if isinstance(name, str) and name.isascii() and name.isprintable() and 0 < len(name) <= 100:
             return f" (request {name})"
     return ""
-
-
-def _error_object(raw: bytes) -> Mapping[str, Any]:
-    """Return the server's account of its error: ``message``, ``code``, ..., as far as there is one."""
-    try:
-        body = json.loads(raw)
-    except (ValueError, RecursionError):
-        return {}
-    body = body[0] if isinstance(body, list) and body else body  # Gemini sends a list
-    error = body.get("error", body) if isinstance(body, dict) else {}
-    return {"message": error} if isinstance(error, str) else error if isinstance(error, dict) else {}
-
-
-def _is_lasting(error: Mapping[str, Any]) -> bool:
-    """Whether no waiting of minutes helps: out of money, account stopped, or Gemini's quota for the day is used up."""
-    if {str(error.get(name)) for name in ("code", "type")} & _NO_MORE_MONEY:
-        return True
-    return any("PerDay" in str(detail.get("violations")) for detail in _details(error))
-
-
-def _retry_delay(error: Mapping[str, Any]) -> str:
-    """Return the seconds that Gemini, which sends no ``Retry-After``, asks to wait, or ""."""
-    delays = [detail.get("retryDelay") for detail in _details(error)]
-    return next((delay.removesuffix("s") for delay in delays if isinstance(delay, str)), "")
-
-
-def _details(error: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    details = error.get("details")
-    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []
-
-
-def _server_says(raw: bytes, prompt: str) -> str:
-    """Return the server's error message in one line, unless it quotes the prompt."""
-    error = _error_object(raw)
-    message = error.get("message", error.get("detail"))  # "detail": FastAPI, and so transformers serve
-    if not isinstance(message, str):
-        return ""
-    if any(prompt[start : start + 20] in message for start in range(max(1, len(prompt) - 19))):
-        return "the server's message quotes the prompt and is left out"
-    return " ".join(message.split())[:300].encode("utf-8", "replace").decode()
-
-
-def _seconds(retry_after: str) -> float | None:
-    """Return what a ``Retry-After`` header says, a number or a date, in seconds from now; None if nothing of use."""
-    try:
-        seconds = float(retry_after)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except (ValueError, TypeError, OverflowError, IndexError):
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -54,8 +54,8 @@ class OpenAIChat(LLM):
 
     Prompts go to ``base_url`` and nowhere else, and are not logged. The key is read from the environment for each
     request and kept nowhere. Requests that fail for a passing reason (connection lost, timeout, HTTP 408, 409, 429,
-    5xx) are repeated after pauses that grow, with full jitter, or as long as ``Retry-After`` says; so are, twice at
-    most, answers that are no replies. Several threads and processes may use one client; each process has a pool of
+    5xx) are repeated after pauses that grow, with full jitter, or as long as the server says; so are, twice at most,
+    answers that are no replies. Several threads and processes may use one client; each process has a pool of
     connections of its own.
 
     Attributes:
@@ -185,15 +185,20 @@ class OpenAIChat(LLM):
         return {**self.__dict__, "_lines": {}}
 
     async def _work(self, requests: Sequence[Request], put: Callable[[tuple[int, Reply]], None]) -> None:
-        """Hand out the replies, at most ``concurrency`` requests under way; a used-up budget stops new ones only."""
+        """Hand out the replies, at most ``concurrency`` requests under way.
+
+        A used-up budget stops new ones only. Where the account's quota or money is used up, what is not under way gets
+        the same error without being sent.
+        """
         line = self._line()
         to_do = iter(enumerate(requests))
         refusals: list[BudgetExceededError] = []
+        used_up: list[Attempt] = []
 
         async def worker() -> None:
             for place, request in to_do:
                 try:
-                    put((place, await self._complete(line, request)))
+                    put((place, await self._complete(line, request, used_up)))
                 except BudgetExceededError as refusal:
                     refusals.append(refusal)
                 if refusals:
@@ -225,17 +230,21 @@ class OpenAIChat(LLM):
     def _url(self) -> httpx.URL:
         return httpx.URL(f"{self.base_url}/chat/completions").copy_merge_params(dict(self.query))
 
-    async def _complete(self, line: _Line, request: Request) -> Reply:
+    async def _complete(self, line: _Line, request: Request, used_up: list[Attempt]) -> Reply:
         # Failures come back as values: an httpx exception, chained or in a traceback, would hold the key.
         useless, first = 0, float("inf")
 
         async def once() -> Attempt:
             nonlocal useless, first
-            guess = await self._turn(line, request)
+            guess = 0.0 if used_up else await self._turn(line, request)
+            if used_up:
+                return used_up[0]
             first = min(first, time.monotonic())  # waiting for one's turn takes no patience
             async with line.alone_at_first() if self.budget.limits_tokens else nullcontext():
                 attempt = await self._ask(line, request, guess)
             useless += attempt.useless
+            if attempt.used_up or (attempt.retry_after or 0.0) > self.patience:
+                used_up.append(replace(attempt, again=False))
             return attempt
 
         def stop(state: RetryCallState) -> bool:
@@ -285,8 +294,8 @@ class OpenAIChat(LLM):
         if sent.is_set() and attempt.tokens is not None:
             self.budget.settle(booked, *attempt.tokens)
             line.tokens.correct(sum(attempt.tokens) - guess)
-        if attempt.retry_after:
-            line.requests.hold(time.monotonic() + min(attempt.retry_after, self.patience))
+        if attempt.again and attempt.retry_after is not None and attempt.retry_after <= self.patience:
+            line.requests.hold(time.monotonic() + attempt.retry_after)
         return attempt
 
     async def _send(self, line: _Line, client: httpx.AsyncClient, wanted: Request, sent: asyncio.Event) -> Attempt:
@@ -295,6 +304,7 @@ class OpenAIChat(LLM):
             **self.extra_body,
             "model": self.model,
             "messages": [*system, {"role": "user", "content": wanted.prompt}],
+            "stream": False,  # some servers stream unless told
             self.max_tokens_name: self.max_tokens,
             **({} if self.temperature is None else {"temperature": self.temperature}),
             **({} if self.seed is None else {"seed": self.seed + wanted.sample}),
@@ -309,7 +319,7 @@ class OpenAIChat(LLM):
         answer = await line.route.post(client, content, headers, line.timeout, self.patience, sent)
         if isinstance(answer, Attempt):
             return answer
-        attempt = read_answer(answer, wanted.prompt, key, self.on_truncated)
+        attempt = read_answer(answer, wanted.prompt, key, self.max_tokens, self.on_truncated)
         for value in secrets.values():
             if len(value) >= _SECRET:
                 attempt = replace(attempt, error=attempt.error.replace(value, "***"))

@@ -8,8 +8,8 @@ import re
 _TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "scratchpad", "seed:think")
 #: What opens thoughts, and what closes them.
 _KINDS = (
-    *((rf"<{tag}(?:\s[^<>]*)?>", rf"</{tag}\s*>(?:\s*<(?:answer|response|output)>)?") for tag in _TAGS),
-    (r"\[think\]", r"\[/think\]"),  # Magistral
+    *((rf"<\|?{tag}(?:\s[^<>]*)?\|?>", rf"<\|?/{tag}\s*\|?>(?:\s*<(?:answer|response|output)>)?") for tag in _TAGS),
+    (r"\[think(?:ing)?\]", r"\[/think(?:ing)?\]"),  # Magistral
     ("◁think▷", "◁/think▷"),  # Kimi-VL
     ("<unused94>(?:thought)?", "<unused95>"),  # MedGemma
     (r"<\|start_thinking\|>", r"<\|end_thinking\|>(?:\s*<\|start_response\|>)?"),  # Command A Reasoning
@@ -26,14 +26,14 @@ _KINDS = (
 )
 # Group 1: the mark begins a line. Then two groups a kind: opening, closing.
 _MARK = re.compile(
-    rf"(^[ \t]*)?(?:{'|'.join(f'({opening})|({closing})' for opening, closing in _KINDS)})",
+    rf"(^[ \t\ufeff\u200b]*)?(?:{'|'.join(f'({opening})|({closing})' for opening, closing in _KINDS)})",
     re.IGNORECASE | re.MULTILINE,
 )
 #: What may end a reply that follows thoughts.
 _END = re.compile(
     r"(?:</(?:answer|response|output)>|<\|(?:end_response|end_of_solution|return|end)\|>)\Z", re.IGNORECASE
 )
-_BLANKS = re.compile(r"\s*")
+_BLANKS = re.compile(r"[\s\ufeff\u200b]*")
 _QUOTES = {"`": "`", '"': '"', "'": "'", "“": "”"}
 
 
@@ -41,12 +41,9 @@ def without_thoughts(text: str) -> str | None:
     """Return the reply that follows a model's thoughts: what comes after the last mark that closes thoughts.
 
     Knows the marks of all common open models (``<think>...</think>``, ``[THINK]...[/THINK]``, the channels of gpt-oss,
-    ...), in upper and lower case. A text may also *mention* a mark. So
-
-    - a mark between quotation marks or backticks never counts;
-    - an opening mark counts at the beginning of a line, or right after other thoughts;
-    - a closing mark counts, with or without an opening one before it (chat templates often open thoughts in the
-      prompt), unless it stands within a line and follows an opening mark that does not count.
+    ...), in upper and lower case. A closing mark counts with or without an opening one before it, for chat templates
+    often open thoughts in the prompt. Two things are no marks: what stands between quotation marks or backticks, and
+    opening marks that are plain words (``## Thinking``) elsewhere than at the beginning of a line.
 
     A text whose thoughts were opened by the prompt and never closed has no mark at all. Who knows the prompt can put
     the opening mark in front of the text.
@@ -61,24 +58,17 @@ def without_thoughts(text: str) -> str | None:
     start = 0  # of the reply, as far as is known
     begin = _blanks_end(text, 0)
     thinking: int | None = None  # the kind of the thoughts that are open
-    mentioned: set[int] = set()  # kinds with an opening mark that does not count
     for mark in _MARK.finditer(text):
         assert mark.lastindex is not None
         kind, closes = divmod(mark.lastindex - 2, 2)
-        begins_line = mark[1] is not None
         if text[mark.end() : mark.end() + 1] == _QUOTES.get(text[mark.start() - 1 : mark.start()], "no quote"):
             continue
-        if not closes:
-            if thinking is None and (begins_line or mark.start() == begin):
-                thinking = kind
-            elif thinking is None:
-                mentioned.add(kind)
-        elif kind in mentioned and not begins_line:
-            mentioned.discard(kind)
-        elif thinking in (None, kind):
+        counts = mark[1] is not None or mark.start() == begin or mark[0][0] in "<[◁"
+        if not closes and thinking is None and counts:
+            thinking = kind
+        elif closes and thinking in (None, kind):
             start, thinking = mark.end(), None
             begin = _blanks_end(text, start)
-            mentioned.clear()
     if thinking is not None:
         return None
     if start == 0:

@@ -38,10 +38,6 @@ def _choice(**parts: Any) -> Spoil:
     return spoil
 
 
-def _usage(count: Any) -> Spoil:
-    return lambda good: Answer(200, {**good.body, "usage": {"prompt_tokens": count, "completion_tokens": 3}})
-
-
 def _bytes(change: Callable[[bytes], bytes]) -> Spoil:
     return lambda good: Answer(200, change(good.bytes()))
 
@@ -65,15 +61,16 @@ PASSING: dict[str, Spoil] = {
     "truncated JSON": _bytes(lambda raw: raw[: len(raw) // 2]),
     "no choices": lambda good: Answer(200, {**good.body, "choices": []}),
     "2 choices": lambda good: Answer(200, {**good.body, "choices": good.body["choices"] * 2}),
-    "a list as text": _choice(content=[{"type": "text", "text": "Eat well."}]),
+    "a number as text": _choice(content=12),
     "another role": _choice(role="user"),
-    "negative usage": _usage(-1),
-    "usage in words": _usage("12"),
+    "200, error 502": lambda good: Answer(200, {"error": {"code": 502, "message": "no"}, "choices": None}),
+    "half a stream": _bytes(lambda raw: b'data: {"choices": [{"delta": {"content": "Eat"}}]}\n\n'),
 }
 #: What will not, so that nobody asks again at once.
 LASTING: dict[str, Spoil] = {
     "filtered": _choice(finish_reason="content_filter"),
     "length": _choice(finish_reason="length"),
+    "thoughts alone": _choice(content="<think>Eat well.</think>"),
     "400": _status(400),
     "401": _status(401),
     "403": _status(403),
@@ -85,7 +82,7 @@ _FREE = {name for name in FAULTS if name[:3].isdigit()}
 #: Faults after which the client does not know what was billed.
 _UNTOLD = {
     *("closed before an answer", "closed in the headers", "closed in the body", "reset", "stalled"),
-    *("truncated JSON", "negative usage", "usage in words"),
+    *("truncated JSON", "half a stream"),
 }
 
 

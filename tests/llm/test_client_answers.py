@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import time
 from asyncio import sleep
 from collections.abc import Callable
-from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -59,7 +57,17 @@ def test_geminis_capital_stop_is_a_stop(endpoint: Endpoint, llm: OpenAIChat) -> 
     assert llm.generate([PROMPT])[0].finish_reason == "stop"
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, {"prompt_tokens": 3}], ids=str)
+@pytest.mark.parametrize(
+    "usage",
+    [
+        *(None, {}, {"prompt_tokens": None}, {"prompt_tokens": 3}, ["12"], "12"),
+        *(
+            {"prompt_tokens": count, "completion_tokens": 3}
+            for count in (-1, "-1", True, 12.5, "some", 10**12, float("nan"), 1e400, [12], {})
+        ),
+    ],
+    ids=str,
+)
 def test_an_endpoint_that_counts_no_tokens_counts_zero_and_leaves_the_bound_booked(
     endpoint: Endpoint, llm: OpenAIChat, usage: Any
 ) -> None:
@@ -68,6 +76,22 @@ def test_an_endpoint_that_counts_no_tokens_counts_zero_and_leaves_the_bound_book
     assert (reply.prompt_tokens, reply.completion_tokens) == (0, 0)
     booked = llm.budget.usage
     assert (booked.prompt_tokens >= len(PROMPT), booked.completion_tokens) == (True, 256)
+
+
+@pytest.mark.parametrize("count", [20, 20.0, "20", "20.0", " 20 "])
+@pytest.mark.parametrize("names", [("prompt_tokens", "completion_tokens"), ("input_tokens", "output_tokens")])
+def test_tokens_are_counted_however_the_number_is_written(
+    endpoint: Endpoint, llm: OpenAIChat, count: Any, names: tuple[str, str]
+) -> None:
+    endpoint.script(chat(usage=dict.fromkeys(names, count)))
+    (reply,) = llm.generate([PROMPT])
+    assert (reply.prompt_tokens, reply.completion_tokens) == (20, 20)
+    assert llm.budget.usage.completion_tokens == 20
+
+
+def test_a_number_that_is_none_beside_the_reply_does_no_harm(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    endpoint.script(chat(score=float("nan")))
+    assert llm.generate([PROMPT])[0].text == "Eat well."
 
 
 # Failures that pass
@@ -121,51 +145,6 @@ def test_an_endpoint_that_is_down_is_named_and_costs_nothing(connect: Connect) -
     assert llm.budget.usage.calls == 0
 
 
-def test_retry_after_in_seconds_is_obeyed(endpoint: Endpoint, llm: OpenAIChat, naps: list[float]) -> None:
-    endpoint.script(Answer(429, {}, {"Retry-After": "7"}), chat())
-    llm.generate([PROMPT])
-    assert naps[0] == 7.0
-
-
-def test_retry_after_as_a_date_is_obeyed(endpoint: Endpoint, llm: OpenAIChat, naps: list[float]) -> None:
-    endpoint.script(Answer(503, {}, {"Retry-After": formatdate(time.time() + 20, usegmt=True)}), chat())
-    llm.generate([PROMPT])
-    assert naps[0] == pytest.approx(20, abs=3)
-
-
-def test_retry_after_holds_other_prompts_too(endpoint: Endpoint, connect: Connect, naps: list[float]) -> None:
-    endpoint.script(Answer(429, {}, {"Retry-After": "70"}), chat())
-    replies = connect(tries=1, concurrency=1).ask([Request("a"), Request("b")])
-    assert isinstance(replies[0], LLMError)
-    assert naps == [pytest.approx(70, abs=3)]
-
-
-def test_a_server_that_asks_to_wait_too_long_is_not_waited_for(
-    endpoint: Endpoint, llm: OpenAIChat, naps: list[float]
-) -> None:
-    endpoint.script(Answer(429, {}, {"Retry-After": "86400"}))
-    with pytest.raises(LLMError, match="asks to wait 86400 s"):
-        llm.generate([PROMPT])
-    assert (endpoint.n_requests, naps) == (1, [])
-
-
-@pytest.mark.parametrize("nonsense", ["soon", "nan", "inf", ""])
-def test_pauses_have_full_jitter_and_double_where_the_server_says_nothing_of_use(
-    endpoint: Endpoint, connect: Connect, naps: list[float], nonsense: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn_from: list[tuple[float, float]] = []
-
-    def uniform(low: float, high: float) -> float:
-        drawn_from.append((low, high))
-        return high / 4
-
-    monkeypatch.setattr("random.uniform", uniform)
-    endpoint.script(*[Answer(429, {}, {"Retry-After": nonsense})] * 3, chat())
-    connect(backoff=1.0, tries=4).generate([PROMPT])
-    assert drawn_from == [(0, 1), (0, 2), (0, 4)]
-    assert naps == [0.25, 0.5, 1.0]
-
-
 # Failures that last
 
 
@@ -173,14 +152,6 @@ def test_pauses_have_full_jitter_and_double_where_the_server_says_nothing_of_use
 def test_a_lasting_failure_is_not_tried_again(endpoint: Endpoint, llm: OpenAIChat, status: int) -> None:
     endpoint.script(Answer(status, {"error": {"message": "no"}}, {"Retry-After": "0"}))
     with pytest.raises(LLMError, match=f"HTTP {status}"):
-        llm.generate([PROMPT])
-    assert endpoint.n_requests == 1
-
-
-@pytest.mark.parametrize("code", ["insufficient_quota", "1113"])
-def test_an_account_without_money_is_not_waited_for(endpoint: Endpoint, llm: OpenAIChat, code: str) -> None:
-    endpoint.script(Answer(429, {"error": {"message": "no money", "code": code}}))
-    with pytest.raises(LLMError, match="HTTP 429: no money"):
         llm.generate([PROMPT])
     assert endpoint.n_requests == 1
 
@@ -216,31 +187,22 @@ def test_the_error_names_the_request(endpoint: Endpoint, llm: OpenAIChat, answer
 # Answers that are no replies
 
 
-@pytest.mark.parametrize("reason", ["content_filter", "sensitive", "SAFETY", "RECITATION"])
-def test_a_filtered_reply_is_an_error_and_not_asked_for_again(endpoint: Endpoint, llm: OpenAIChat, reason: str) -> None:
-    endpoint.script(chat("Eat", reason))
-    with pytest.raises(LLMError, match="the reply was filtered"):
-        llm.generate([PROMPT])
-    assert endpoint.n_requests == 1
-
-
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
         (chat(""), "the reply is empty"),
-        (chat(" \n", "length"), "the reply is empty"),
         (chat(None), "the reply is empty"),
         (with_message(role="assistant"), "the reply is empty"),
         (chat("Eat", "tool_calls"), "reason 'tool_calls'"),
-        (chat("Eat", None), "no finish_reason"),
-        (chat([{"type": "text", "text": "x"}]), "a content that is no text"),
+        (chat("Eat", 1), "a finish_reason that is no text"),
+        (chat(7), "a content that is no text"),
+        (chat([["Eat"]]), "a content that is no text"),
         (with_message(role="user", content="x"), "not the assistant's"),
         (chat("Eat \ud83c well."), "half a character"),
         (Answer(body=b'{"choices": [{"mess'), "no JSON"),
         (Answer(body=b"\xff\xfe"), "no JSON"),
         (Answer(body=chat().bytes().decode().encode("utf-16")), "no JSON"),
         (Answer(body=chat().bytes()[:-1] + b', "choices": []}'), "no JSON"),
-        (chat(score=float("nan")), "no JSON"),
         (Answer(body=b"[" * 100_000), "no JSON"),
         (Answer(204, b""), "no JSON"),
         (Answer(body=[]), "a list, not an object"),
@@ -249,11 +211,6 @@ def test_a_filtered_reply_is_an_error_and_not_asked_for_again(endpoint: Endpoint
         (with_choices(2), "2 choices"),
         (Answer(body={"choices": [{"text": "Eat"}]}), "a choice without a message"),
         (Answer(body={"choices": [{"message": None}]}), "a choice without a message"),
-        (chat(usage=["12"]), "a usage that is no object"),
-        *[
-            (chat(usage={"prompt_tokens": count, "completion_tokens": 3}), "counts of tokens that are none")
-            for count in (-1, True, "12", 12.0, 10**12)
-        ],
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
@@ -304,44 +261,8 @@ def test_thoughts_that_are_in_the_total_alone_are_booked(endpoint: Endpoint, con
     assert llm.budget.usage.completion_tokens == 30
 
 
-def _gemini_429(*details: dict[str, Any]) -> Answer:
-    return Answer(429, [{"error": {"code": 429, "message": "slow down", "details": list(details)}}])
-
-
-def test_the_pause_that_gemini_asks_for_in_the_body_is_obeyed(
-    endpoint: Endpoint, llm: OpenAIChat, naps: list[float]
-) -> None:
-    endpoint.script(_gemini_429({"@type": "RetryInfo", "retryDelay": "34.5s"}), chat())
-    llm.generate([PROMPT])
-    assert naps[0] == 34.5
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        Answer(429, {"error": {"message": "no money", "type": "insufficient_quota"}}),
-        Answer(429, {"error": {"message": "no money", "code": "1113"}}),
-        _gemini_429({"@type": "QuotaFailure", "violations": [{"quotaId": "GenerateRequestsPerDayPerProject"}]}),
-    ],
-)
-def test_a_429_that_no_waiting_helps_is_not_tried_again(endpoint: Endpoint, llm: OpenAIChat, answer: Answer) -> None:
-    endpoint.script(answer)
-    with pytest.raises(LLMError, match="HTTP 429"):
-        llm.generate([PROMPT])
-    assert endpoint.n_requests == 1
-
-
 def test_a_prompt_beyond_the_models_context_is_told_and_not_sent_again(endpoint: Endpoint, llm: OpenAIChat) -> None:
     endpoint.script(chat("Eat", "model_context_window_exceeded"))
     with pytest.raises(LLMError, match="does not fit the model's context"):
         llm.generate([PROMPT])
     assert endpoint.n_requests == 1
-
-
-def test_a_server_that_asks_for_no_pause_is_given_the_usual_one(
-    endpoint: Endpoint, connect: Connect, monkeypatch: pytest.MonkeyPatch, naps: list[float]
-) -> None:
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
-    endpoint.script(Answer(503, {}, {"Retry-After": "0"}), chat())
-    connect(backoff=4.0).generate([PROMPT])
-    assert naps[0] == 4.0

@@ -46,14 +46,29 @@ def test_the_key_goes_into_the_authorization_header_only(endpoint: Endpoint, llm
         Answer(400, {"error": {"message": f"bad header Bearer {KEY}"}}),
         Answer(400, {}, {"X-Request-Id": KEY}),
         Answer(500, {"message": f"token {KEY}"}),
-        chat("Eat", f"for {KEY}"),
+        Answer(400, {"message": "x" * 290 + KEY}),
+        chat("Eat", f"error {KEY}"),
+        chat("Eat", "error with quite a long reason " + KEY),
         chat(delivery="half a body"),
         chat(delivery="reset"),
         Answer(raw=f"{KEY}\r\n\r\n".encode()),
         Answer(body=b"not JSON"),
         Answer(307, {}, {"Location": f"https://example.org/?key={KEY}"}),
     ],
-    ids=["401", "400", "request id", "500", "reason", "cut", "reset", "no HTTP", "malformed", "redirect"],
+    ids=[
+        "401",
+        "400",
+        "request id",
+        "500",
+        "cut key",
+        "reason",
+        "long reason",
+        "cut",
+        "reset",
+        "no HTTP",
+        "malformed",
+        "redirect",
+    ],
 )
 def test_the_key_is_in_no_error(endpoint: Endpoint, llm: OpenAIChat, answer: Answer) -> None:
     endpoint.script(answer)
@@ -61,7 +76,7 @@ def test_the_key_is_in_no_error(endpoint: Endpoint, llm: OpenAIChat, answer: Ans
         llm.generate([PROMPT])
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
-    assert KEY not in everything_told(caught.value)
+    assert KEY[:8] not in everything_told(caught.value)
 
 
 @pytest.mark.parametrize("bad", [f"{KEY} x", f"{KEY}\nx", f"{KEY}é"])
@@ -89,6 +104,18 @@ def test_the_server_explains(endpoint: Endpoint, llm: OpenAIChat) -> None:
         llm.generate([PROMPT])
 
 
+@pytest.mark.parametrize("code", [400, 500])
+def test_what_another_server_said_may_not_quote_the_prompt_in_escapes(
+    endpoint: Endpoint, llm: OpenAIChat, code: int
+) -> None:
+    prompt = "妊娠糖尿病。控制饮食。"
+    error = {"code": code, "message": "Provider returned error", "metadata": {"raw": json.dumps({"said": prompt})}}
+    endpoint.script(Answer(200, {"error": error}))
+    with pytest.raises(LLMError, match="quotes the prompt") as caught:
+        llm.generate([prompt])
+    assert "\\u" not in str(caught.value)
+
+
 @pytest.mark.parametrize("message", [f"bad content: {PROMPT[10:60]}", PROMPT, f"too long: {PROMPT[:20]}..."])
 def test_the_server_may_not_quote_the_prompt(endpoint: Endpoint, llm: OpenAIChat, message: str) -> None:
     endpoint.script(Answer(400, {"error": {"message": message}}))
@@ -99,7 +126,7 @@ def test_the_server_may_not_quote_the_prompt(endpoint: Endpoint, llm: OpenAIChat
 
 def test_neither_prompt_nor_reply_is_in_an_error(endpoint: Endpoint, llm: OpenAIChat) -> None:
     answers = [chat("Eat quinces.", reason) for reason in ("length", "content_filter", "tool_calls")]
-    for answer in [*answers, Answer(body=b"Eat quinces."), Answer(502, b"Eat quinces."), chat(["Eat quinces."])]:
+    for answer in [*answers, Answer(body=b"Eat quinces."), Answer(502, b"Eat quinces."), chat([7, "Eat quinces."])]:
         endpoint.script(answer)
         (error,) = llm.ask([Request(PROMPT)])
         assert isinstance(error, LLMError)

@@ -35,6 +35,7 @@ def test_the_body_holds_the_prompt_and_the_sampling_and_nothing_else(endpoint: E
         {
             "model": "some-model",
             "messages": [{"role": "user", "content": PROMPT}],
+            "stream": False,
             "max_tokens": 256,
             "temperature": 0.0,
             "seed": 0,
@@ -75,6 +76,11 @@ def test_the_extra_body_goes_along(endpoint: Endpoint, connect: Connect) -> None
 def test_the_extra_body_changes_nothing_that_is_booked(endpoint: Endpoint, connect: Connect) -> None:
     connect(max_tokens=7, extra_body={"max_tokens": 9999, "model": "dearer"}).generate(["hello"])
     assert (endpoint.bodies[0]["max_tokens"], endpoint.bodies[0]["model"]) == (7, "some-model")
+
+
+def test_the_extra_body_cannot_ask_for_a_stream(endpoint: Endpoint, connect: Connect) -> None:
+    connect(extra_body={"stream": True}).generate(["hello"])
+    assert endpoint.bodies[0]["stream"] is False
 
 
 def test_a_prompt_that_utf8_cannot_encode_is_sent_all_the_same(endpoint: Endpoint, llm: OpenAIChat) -> None:

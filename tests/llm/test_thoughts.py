@@ -16,6 +16,8 @@ MARKS = [
     ("<reasoning>", "</reasoning>"),
     ("<seed:think>", "</seed:think>"),
     ('<think time="3">', "</think >"),
+    ("<|thinking|>", "<|/thinking|>"),
+    ("\ufeff<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
     ("◁think▷", "◁/think▷"),
     ("<unused94>thought", "<unused95>"),
@@ -62,6 +64,7 @@ def test_there_is_no_reply_where_thoughts_have_no_end(opening: str, closing: str
         f"<think>I close with </think> at last.</think>{REPLY}",
         f"<think>a <reasoning>b</reasoning> c</think>{REPLY}",
         f"I need no <think> here.\n</think>\n{REPLY}",
+        f"Let me see. <think>a</think> {REPLY}",
         f'I need no "<think>" here. </think>{REPLY}',
         f"Draft: gestational diabetes.\n<think>No.</think>\n{REPLY}",
         f"<think></think>{REPLY}",
@@ -86,8 +89,8 @@ def test_it_is_the_last_closing_mark_that_counts(text: str) -> None:
         "",
         "Analysis of the blood shows thalassemia.",
         "analysis of the blood shows thalassemia.",
-        "I think <think> is a tag. Thalassemia.",
-        "Thoughts go between <think> and </think>, not here.",
+        "I think `<think>` is a tag. Thalassemia.",
+        "Her note says ## Thinking",
         "Close with `</think>`; open with “<think>”.",
         "The thinking </thinker> said.",
         "Reasoning: her ferritin is low.",
@@ -95,11 +98,6 @@ def test_it_is_the_last_closing_mark_that_counts(text: str) -> None:
 )
 def test_a_mark_that_is_only_mentioned_is_part_of_the_reply(text: str) -> None:
     assert without_thoughts(text) == text
-
-
-def test_a_mark_that_a_reply_mentions_after_thoughts_is_part_of_it() -> None:
-    reply = "Thoughts go between <think> and </think>."
-    assert without_thoughts(f"<think>a</think>\n{reply}") == reply
 
 
 def test_thoughts_of_one_kind_are_not_closed_by_a_mark_of_another() -> None:

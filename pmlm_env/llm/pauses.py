@@ -1,0 +1,150 @@
+"""How long an endpoint asks to wait before the next request: servers tell it in many places."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+_UNITS = {
+    **dict.fromkeys(("ns", "nanosecond"), 1e-9),
+    **dict.fromkeys(("us", "µs", "microsecond"), 1e-6),
+    **dict.fromkeys(("ms", "msec", "millisecond"), 1e-3),
+    **dict.fromkeys(("s", "sec", "second"), 1.0),
+    **dict.fromkeys(("m", "min", "minute"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour"), 3600.0),
+    **dict.fromkeys(("d", "day"), 86400.0),
+}
+_NUMBER = r"\d{1,12}(?:\.\d{1,20})?"  # bounded, so that no text takes long to search
+_PART = rf"({_NUMBER})\s?({'|'.join(sorted(_UNITS, key=len, reverse=True))})s?(?![a-z])"
+_AMOUNT = re.compile(_PART, re.IGNORECASE)
+_DURATION = rf"{_PART}(?:\s?(?:,|and\b)?\s?{_PART}){{0,4}}"
+_IN_WORDS = [
+    re.compile(words, re.IGNORECASE)
+    for words in (
+        # Please try again in 7h12m.
+        rf"\b(?:again|retry) (?:in|after) (?P<pause>{_DURATION})",
+        # Retry after 6.
+        rf"\b(?:again|retry) (?:in|after) (?P<pause>{_NUMBER})(?!\.?\w|[:/-])",
+        # Please wait for 6 seconds.
+        rf"\b(?:again|retry|wait|resets?|available|allowed)\b[^\d.;:!?]{{0,40}}?(?P<pause>{_DURATION})",
+    )
+]
+_ONE = re.compile(r"\ban? (?=second|minute|hour|day)", re.IGNORECASE)
+#: Retry-After, retry-after-ms, x-ms-retry-after-ms; retry_after_seconds, retryDelay (Gemini), estimated_time (TGI).
+_FIELD = re.compile(
+    r"(?:x[-_])?(?:ms[-_])?retry[-_]?(?:after|delay)(?:[-_]?(?:(?P<ms>ms|milliseconds)|s|sec|seconds))?|estimated_time",
+    re.IGNORECASE,
+)
+#: The one header of the IETF's newer drafts: ``"default";r=0;t=6`` or ``limit=10, remaining=0, reset=6``.
+_RATE_LIMIT = re.compile(r"\b(?:r|remaining)=(\d+)\b.{0,40}?\b(?:t|reset)=(\d+)")
+_UNIX_TIME = 1e9  # a larger number of seconds is a time
+_UNIX_TIME_MS = 1e11
+_LONGEST = 366 * 86400.0  # what is longer is nonsense
+_LONGEST_RESET = 3600.0  # where nothing says that it is this limit that was reached
+
+
+def asked_pause(headers: Mapping[str, str], error: Mapping[str, Any], *, at_limit: bool) -> float | None:
+    """Return how long the endpoint asks to wait, in seconds from now.
+
+    The first of these that says anything: ``Retry-After`` and its like in the headers; such fields in the body,
+    OpenRouter's copy of another server's headers and Gemini's ``RetryInfo`` included; the message; the times at which
+    limits are reset. Of the latter only those count whose limit is used up, as far as what remains is told.
+
+    Args:
+        headers: Of the answer.
+        error: The server's account of its error; see ``server_errors.error_in``.
+        at_limit: Whether the answer is one to too many requests, so that the times of reset can be meant.
+
+    Returns:
+        The pause; None where the server asks for none, or for one that cannot be meant: past, no number, over a year.
+    """
+    metadata = _mapping(error.get("metadata"))
+    copied = _mapping(metadata.get("headers"))
+    details = error.get("details")
+    for table in (headers, copied, error, metadata, *(details if isinstance(details, list) else [])):
+        for pause in _fields(_mapping(table)):
+            return pause
+    asked = _in_words(str(error.get("message", "")))
+    if asked is None and at_limit:
+        asked = _reset(headers) or _reset(copied)
+    return asked
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _fields(table: Mapping[str, Any]) -> Iterator[float]:
+    for name, value in table.items():
+        field = _FIELD.fullmatch(name)
+        pause = _pause(value, 1e-3 if field["ms"] else 1.0) if field is not None else None
+        if pause is not None:
+            yield pause
+
+
+def _in_words(message: str) -> float | None:
+    matches = (words.search(_ONE.sub("1 ", message)) for words in _IN_WORDS)
+    return next((_pause(match["pause"]) for match in matches if match is not None), None)
+
+
+def _reset(headers: Mapping[str, Any]) -> float | None:
+    """Return when the limits that were reached are reset, in seconds from now: the last of them."""
+    table = {name.lower(): value for name, value in headers.items()}
+    told = [
+        (table.get(name.replace("reset", "remaining")), value)
+        for name, value in table.items()
+        if "limit" in name and "reset" in name
+    ]
+    told += _RATE_LIMIT.findall(str(table.get("ratelimit")))
+    used_up, unknown = [], []
+    for remaining, reset in told:
+        left, pause = _number(remaining), _pause(reset)
+        if pause is not None and left is None and pause <= _LONGEST_RESET:
+            unknown.append(pause)
+        elif pause is not None and left is not None and left < 1:
+            used_up.append(pause)
+    return max(used_up, default=min(unknown, default=None))
+
+
+def _pause(value: Any, unit: float = 1.0) -> float | None:
+    """Return the pause that a number, a duration, a date or a Unix time means, in seconds from now."""
+    seconds = _number(value)
+    if seconds is not None:
+        seconds *= unit
+        if seconds >= _UNIX_TIME:
+            seconds = seconds / (1000 if seconds >= _UNIX_TIME_MS else 1) - time.time()
+    elif isinstance(value, str):
+        seconds = _duration(value.strip())
+        seconds = _until(value.strip()) if seconds is None else seconds
+    return seconds if seconds is not None and 0 < seconds <= _LONGEST else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _duration(text: str) -> float | None:
+    if re.fullmatch(_DURATION, text, re.IGNORECASE) is None:
+        return None
+    return sum(float(amount) * _UNITS[unit.lower()] for amount, unit in _AMOUNT.findall(text))
+
+
+def _until(date: str) -> float | None:
+    """Return the seconds until a date as RFC 3339 has it (in UTC unless it says otherwise), or as HTTP has it."""
+    try:
+        # Python 3.10 knows neither "Z" nor any number of decimals.
+        when = datetime.fromisoformat(re.sub(r"\.\d+", "", date.upper()).replace("Z", "+00:00"))
+    except ValueError:
+        try:
+            when = parsedate_to_datetime(date)
+        except (ValueError, TypeError, OverflowError, IndexError):
+            return None
+    when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+    return (when - datetime.now(timezone.utc)).total_seconds()

@@ -1,0 +1,141 @@
+"""What a chat endpoint says of its own errors, in the words and places of its kind."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pmlm_env.llm.chat_bodies import MalformedError, read_body, whole_number
+from pmlm_env.text import printable
+
+#: Zhipu's codes for an account that has no money or is stopped, or whose quota for hours, a day or longer is used up.
+_ZHIPU_USED_UP = frozenset({"1110", "1111", "1112", "1113", "1121", "1304", "1308", "1309", "1310", "1311"})
+_NO_MONEY_CODE = re.compile(
+    r"insufficient.?(?:quota|balance|credit|fund)|credit|exceeded.?current.?quota|billing|arrear|payment", re.IGNORECASE
+)
+_NO_MONEY = re.compile(r"insufficient.{0,9}(?:balance|credit|fund)|credit balance", re.IGNORECASE)
+#: The span of time that is named first is the limit's: "free-models-per-day", "tokens per day (TPD)".
+_SPAN = re.compile(
+    r"(?P<short>(?:per[-_ ]?|/ ?)(?:sec|min|hour)|\b[rt]p[sm]\b)"
+    r"|(?:per[-_ ]?|/ ?)(?:day|week|month)|daily|weekly|monthly|\b[rt]pd\b|(?:the|this|each|every|a) day\b"
+    r"|day's.{0,20}(?:quota|limit)|\b24.?h(?:ours)?\b",
+    re.IGNORECASE,
+)
+_NO_ERROR = (0, 200)  # codes
+_LONGEST_MESSAGE = 10_000
+_SECRET = 8  # letters; a shorter "key" is a word put there for a server that wants one, and stands in other words
+_WAITED_FOR = 60.0  # seconds: some endpoints let a day's quota grow back bit by bit
+#: HTTP's status for an error that names none, by its code, type, status and message.
+_STATUS = tuple(
+    (status, re.compile(words, re.IGNORECASE))
+    for status, words in (
+        (429, r"rate.?limit|too.?many.?requests|resource.?exhausted|throttl|quota"),
+        (503, r"overload|unavailable|capacity|try again"),
+        (401, r"authenticat|unauthorized|invalid.?api.?key"),
+        (403, r"permission|forbidden"),
+        (404, r"not.?found"),
+        (400, r"invalid.?(?:request|argument)|bad.?request|context.?length"),
+        (500, r"internal|server.?error|api.?error|timeout|timed.?out"),
+    )
+)
+
+
+def error_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the server's account of its error.
+
+    Args:
+        body: The body of an answer.
+
+    Returns:
+        The error object with what stands beside it, and all its words as ``message``. Empty where there is no error:
+        there are choices, or nothing that says what went wrong.
+    """
+    found = _find_error(body)
+    if found is None:
+        return {}
+    beside = {name: value for name, value in body.items() if name not in ("error", "choices", "usage")}
+    error = {**beside, **found}
+    metadata = error.get("metadata")
+    cause = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: what the other server said
+    words = [error.get(name) for name in ("message", "msg", "status_msg", "error_msg", "title")]
+    told = [text for text in words if isinstance(text, str) and text][:1]
+    error["message"] = ": ".join([*told, cause] if isinstance(cause, str) else told)
+    return error if error["message"] or status_in(error) else {}
+
+
+def _find_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    choices = body.get("choices")
+    places = [body.get("error"), body.get("errors")]
+    if isinstance(choices, list) and choices:
+        places.append(choices[0].get("error") if isinstance(choices[0], dict) else None)  # OpenRouter
+    else:
+        places.append(body.get("detail"))  # FastAPI, and so transformers serve
+    for place in places:
+        error = place[0] if isinstance(place, list) and place else place
+        if isinstance(error, str) and error:
+            return {"message": error}
+        if isinstance(error, dict) and error and whole_number(error.get("code")) not in _NO_ERROR:
+            return error
+    outcome = body.get("base_resp")  # MiniMax, in every answer
+    if isinstance(outcome, dict) and whole_number(outcome.get("status_code")):
+        return outcome
+    return None if choices else body
+
+
+def error_of(raw: bytes) -> Mapping[str, Any]:
+    """Return ``error_in`` of the body of an HTTP answer, which need not be JSON."""
+    try:
+        return error_in(read_body(raw))
+    except MalformedError:
+        return {}
+
+
+def status_in(error: Mapping[str, Any]) -> int | None:
+    """Return the HTTP status that an error stands for, where the answer itself has another; None where unknown."""
+    for name in ("status_code", "statusCode", "http_status", "http_code", "code", "status"):
+        status = whole_number(error.get(name))
+        if status is not None and 400 <= status <= 599:
+            return status
+    if _is_closed(error):
+        return 402
+    words = _words(error)
+    return next((status for status, pattern in _STATUS if pattern.search(words)), None)
+
+
+def is_used_up(error: Mapping[str, Any], pause: float | None) -> bool:
+    """Whether the account has no money, is stopped, or has used up its quota for a day or longer.
+
+    Args:
+        error: The account of an error whose status is 429.
+        pause: Seconds that the server asks to wait. A day's quota that grows back within a minute is not used up.
+    """
+    if "PerDay" in str(error) or _is_closed(error):  # "PerDay": Gemini, whose pause is then too short
+        return True
+    span = _SPAN.search(_words(error))
+    return span is not None and span["short"] is None and (pause is None or pause > _WAITED_FOR)
+
+
+def _is_closed(error: Mapping[str, Any]) -> bool:
+    """Whether the code, the type or the message says that the account has no money or is stopped."""
+    code, kind, message = (str(error.get(name)) for name in ("code", "type", "message"))
+    return code in _ZHIPU_USED_UP or bool(_NO_MONEY_CODE.search(f"{code} {kind}") or _NO_MONEY.search(message))
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    return " ".join(str(error.get(name, "")) for name in ("code", "type", "status", "message"))
+
+
+def without_key(text: str, key: str) -> str:
+    """Return ``text`` with the key left out; to be used before a text is cut, or a part of the key would stay."""
+    return text.replace(key, "***") if len(key) >= _SECRET else text
+
+
+def server_says(error: Mapping[str, Any], prompt: str, key: str) -> str:
+    """Return the server's message in one line without the key; "" where there is none, or it quotes the prompt."""
+    message = without_key(str(error.get("message", "")), key)[:_LONGEST_MESSAGE]
+    for quoted in (prompt, json.dumps(prompt)[1:-1]):
+        if message and any(quoted[start : start + 20] in message for start in range(max(1, len(quoted) - 19))):
+            return "the server's message quotes the prompt and is left out"
+    return printable(" ".join(message.split())[:300].rstrip(" .:").encode("utf-8", "replace").decode())
