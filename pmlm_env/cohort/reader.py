@@ -117,7 +117,7 @@ def read_cohort(
     without = tuple(ids[row] for row, start, end in zip(rows, starts, ends, strict=True) if end == start)
     if without:
         names = named(without, shown=100)
-        _logger.warning("%s: %d patients have no laboratory value, left out: %s", folder, len(without), names)
+        _logger.warning("%s: patients without a laboratory value, left out (%d): %s", folder, len(without), names)
     orphans = {"check-up of a dropped patient": found.orphans} if found.orphans else {}
     after = found.day > split_dates[found.patient]
     report = ReadReport(

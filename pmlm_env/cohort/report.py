@@ -62,7 +62,9 @@ class ReadReport:
         lines.append(after)
         if self.patients_without_checkups:
             names = named(self.patients_without_checkups, shown=100)
-            lines.append(f"patients left out, no laboratory value ({len(self.patients_without_checkups):,}): {names}")
+            lines.append(
+                f"patients without a laboratory value, left out ({len(self.patients_without_checkups):,}): {names}"
+            )
         whole = f"of {self.patients:,}"
         if self.unlabeled:
             lines.append(

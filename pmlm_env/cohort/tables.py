@@ -162,7 +162,9 @@ def _read_parquet(path: Path) -> Table:
                 _check_size(path, (len(columns[names[0]]) + batch.num_rows) * len(names))
                 for name in names:
                     columns[name] += _as_text(path, name, batch.column(name))
-    except (pa.ArrowException, OSError) as error:
+    except CohortError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError, ArithmeticError, MemoryError) as error:
         raise CohortError(f"{path.name}: not a Parquet file of plain columns ({quoted(str(error))})") from error
     keep = [i for i, cells in enumerate(zip(*columns.values(), strict=True)) if any(cells)]
     columns = {name: [cells[i] for i in keep] for name, cells in columns.items()}

@@ -63,7 +63,7 @@ _WHOLE = {
 }
 _SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-")
 #: What may stand behind a unit: a word ("derived"), a bracket, a temperature; never an operator or another number.
-_NOTE = re.compile(r"(?!x\s*\d)(?:[^\W\d_]|[(\[,;@]|37(?!\d))")
+_NOTE = re.compile(r"(?!x\s*\d|per\b)(?:[^\W\d_]|[(\[,;@]|37(?!\d))")
 
 
 @lru_cache(maxsize=4096)
@@ -123,7 +123,7 @@ def _quantities(text: str) -> list[_Quantity]:
     if not slash:
         return [*_measures(above), *(_Quantity(Fraction(10) ** power, "volume") for power in _cube(above))]
     if re.fullmatch(r"cells?|cel|rbc", below):
-        return [each for each in _measures(above) if each.kind == "mass"]  # pg/cell
+        return [each for each in _measures(above) if each.kind in ("mass", "volume")]  # pg/cell
     if re.fullmatch(r"100(?:wbcs?|cells?|leukocytes?|leucocytes?)?", below):
         return [_Quantity(Fraction(1, 100), "fraction")] if _CELLS.fullmatch(above) else []
     match = re.fullmatch(r"(10{0,3})?(.*)", below)

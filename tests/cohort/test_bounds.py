@@ -127,6 +127,13 @@ def test_what_is_no_parquet_file_is_refused(folder: Folder, raw: bytes) -> None:
     assert "labs.parquet: not a Parquet file" in refused(folder())
 
 
+def test_a_damaged_parquet_file_is_refused(parquet: Callable[..., Path]) -> None:
+    path = parquet(patient_id=["B2"], indicator=["hgb"])
+    raw = (path / "labs.parquet").read_bytes()
+    (path / "labs.parquet").write_bytes(raw.replace(b"indicator", b"indi\xfdator"))  # a name that is not UTF-8
+    assert "labs.parquet: not a Parquet file" in refused(path)
+
+
 @pytest.mark.parametrize("type_name", ["string", "large_string", "binary", "dictionary"])
 def test_every_kind_of_parquet_text_is_read(parquet: Callable[..., Path], type_name: str) -> None:
     pa = pytest.importorskip("pyarrow")

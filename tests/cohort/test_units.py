@@ -34,7 +34,7 @@ UNITS = {
     "hct": "%|percent|per cent|pct|\uff05|vol%|cL/L|mL/dL|%{packed}",
     "basophil_ratio": "%|/100 WBC|/100{WBCs}",
     "mcv": "fL|fl|FL|um3|\u00b5m3|\u00b5m^3|\u00b5m\u00b3|femtoliter",
-    "mch": "pg|PG|pg/cell|picograms",
+    "mch": "pg|PG|pg/cell|pg per cell|picograms",
 }
 VALUES = {"wbc": 6.5, "rbc": 4.5, "hgb": 120, "prealbumin": 250, "total_bilirubin": 9, "alt": 25, "hct": 36,
           "basophil_ratio": 1, "mcv": 90, "mch": 30}  # fmt: skip
@@ -71,6 +71,7 @@ def test_another_way_to_write_the_unit_leaves_the_value_as_it_is(folder: Folder,
         ("rbc", "10^9/L", r"divide the values by 1,000 and write 10\^12/L"),
         ("wbc", "%", "measures something else"),
         ("wbc", "10^9/L x100", "not known here; if it is another way to write"),
+        ("hct", "% per L", "not known here; if it is another way to write"),
         ("alt", "furlong", "not known here; if it is another way to write U/L, write U/L"),
     ],
 )
