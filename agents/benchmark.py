@@ -150,7 +150,7 @@ def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_text(file, whole)
-    lines = [json.loads(line) for line in whole.splitlines()]
+    lines = [json.loads(line) for line in whole.split("\n") if line]
     return {(line["track"], line["agent"], line["budget"], line["seed"]): line for line in lines}
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import tyro
 
+from agents.library_warnings import library_warnings_in_one_line
+
 _COMMANDS = {
     "demo": "The whole method on a simulated cohort, or on your own with --cohort.",
     "simulate": "Write a simulated cohort like the paper's.",
@@ -49,6 +51,7 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
     sys.exit(_run(command, rest))
 
 
+@library_warnings_in_one_line()
 def _run(command: str, rest: Sequence[str]) -> int:
     """Run a command; a foreseeable failure becomes one line that says what to do."""
     from pmlm_env.cohort import CohortError
@@ -72,6 +75,7 @@ def _dispatch(command: str) -> Callable[[str, Sequence[str]], int]:
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     if command == "doctor":
         from agents.doctor import DoctorConfig, doctor
 

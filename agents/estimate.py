@@ -28,7 +28,7 @@ def estimate(config: TrainConfig) -> str:
     except LLMError as error:
         needed = [f"but first: {error}"]
     episodes = EpisodeSet.load(config.episodes)
-    train, test = episodes.of("train"), [e for e in episodes if e.split == "test"]
+    train, test = episodes.of("train"), [e for e in episodes if e.split == "test" and e.label and e.reference]
     learner, samples = config.learner, config.models.n_samples
     a_update = learner.patients or len(train)
     initial = min(len(train), learner.updates * a_update)

@@ -80,8 +80,12 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
             evaluation = evaluate_arms(bench, episodes, training, policy, config.seed, rule, bar.update)
     finally:
         run.write_spent(bench.spent())
-    write_json(run.evaluation, {"split": config.split, "updates": updates, **evaluation})
+    not_judged = len(everybody.of(config.split, everybody=True)) - len(episodes)
+    head = {"split": config.split, "updates": updates, "without_label_or_reference": not_judged}
+    write_json(run.evaluation, {**head, **evaluation})
     print(table(evaluation))
+    if not_judged:
+        print(f"\n{not_judged} {config.split} patients without a label or a doctor's reply are not in this table.")
     if config.cases:
         print("\n" + worst_cases(evaluation, config.cases))
     return evaluation

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.run_folder import plain, write_json
-from pmlm_env.cohort import Cohort, read_cohort, write_cohort
+from pmlm_env.cohort import Cohort, ReadReport, read_cohort, write_cohort
 from pmlm_env.cohort.simulator import Signal, simulate_cohort
 from pmlm_env.pipeline import PipelineConfig, build_episodes
 
@@ -48,7 +48,8 @@ class CohortFiles:
         patients_file: The patients' file, where it is not called so.
         labs_file: The long table of check-ups, likewise.
         checkups_file: The wide table of check-ups, likewise.
-        drop_bad_rows: Leave out rows that cannot be right, and count them, instead of stopping.
+        drop_bad_rows: Leave out rows that cannot be right, and count them, instead of stopping; refused where they are
+            more than half of the patients or values, or nine tenths of an indicator's values.
     """
 
     cohort: Path
@@ -57,7 +58,7 @@ class CohortFiles:
     checkups_file: str | None = None
     drop_bad_rows: bool = False
 
-    def read(self) -> Cohort:
+    def read(self) -> tuple[Cohort, ReadReport]:
         """Read and check it, and say what was found."""
         cohort, report = read_cohort(
             self.cohort,
@@ -67,7 +68,7 @@ class CohortFiles:
             drop_bad_rows=self.drop_bad_rows,
         )
         logger.info("%s", report)
-        return cohort
+        return cohort, report
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,16 @@ class PrepareConfig:
 
 def prepare(config: PrepareConfig) -> None:
     """Make an episode set of a cohort."""
+    cohort, read = config.files.read()
     episodes, report = build_episodes(
-        config.files.read(),
+        cohort,
         config.pipeline,
         limits={"train": config.max_train, "validation": config.max_validation, "test": config.max_test},
         seed=config.seed,
         device=config.device,
     )
     episodes.save(config.out)
-    write_json(config.out / "report.json", {"settings": plain(config), "report": plain(report)})
+    found = {"settings": plain(config), "cohort": plain(read), "report": plain(report)}
+    write_json(config.out / "report.json", found)
     print(report)
     print(f"{len(episodes)} prompts are in {config.out}")

@@ -90,7 +90,7 @@ class RefineConfig:
     Attributes:
         model: A run's ``checkpoint`` folder, a folder that ``pmlm publish`` wrote, or a name on the Hugging Face hub.
         episodes: A folder that ``pmlm prepare`` wrote.
-        split: Whose prompts.
+        split: Whose prompts: everybody's, with or without a label and a doctor's reply.
         patient: One patient's alone, by her id.
         out: The file to write; by default refined prompts are printed, one a line.
         device: Where the policy and its encoder run.
@@ -112,7 +112,7 @@ def refine(config: RefineConfig) -> list[Refinement]:
     """
     if config.out is not None and config.out.is_dir():
         raise ValueError(f"{config.out} is a folder: name the file to write")
-    episodes = EpisodeSet.load(config.episodes).of(config.split)
+    episodes = EpisodeSet.load(config.episodes).of(config.split, everybody=True)
     if config.patient is not None:
         hers = [episode for episode in episodes if episode.patient_id == config.patient]
         if not hers:

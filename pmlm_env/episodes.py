@@ -28,8 +28,8 @@ class Episode:
         words: The initial prompt's words, one a slot.
         roles: What each word is there for, one a word.
         vector: x_hat of Eq. 2, shape (128,), float32.
-        reference: The reply her doctor wrote.
-        label: Her true condition, for evaluation only: nothing of it is in the prompt.
+        reference: The reply her doctor wrote; "" = none.
+        label: Her true condition, for evaluation only: nothing of it is in the prompt; "" = unknown.
         predicted: The label that stage 1 predicts.
         peers: The labels of her peers, nearest first.
     """
@@ -97,13 +97,23 @@ class EpisodeSet(Sequence[Episode]):
         """Iterate in order."""
         return iter(self._episodes)
 
-    def of(self, split: Split) -> EpisodeSet:
-        """Return the episodes of one split, in order.
+    def of(self, split: Split, *, everybody: bool = False) -> EpisodeSet:
+        """Return the episodes of one split that can be judged, in order: those with a label and a reference.
+
+        Args:
+            split: Which.
+            everybody: Whether those that cannot be judged are returned too.
 
         Raises:
             ValueError: There is none.
         """
-        chosen = [episode for episode in self._episodes if episode.split == split]
+        theirs = [episode for episode in self._episodes if episode.split == split]
+        chosen = [episode for episode in theirs if everybody or (episode.label and episode.reference)]
+        if not chosen and theirs:
+            raise ValueError(
+                f"none of the {len(theirs)} {split} patients has both a label and a doctor's reply: "
+                "add them to the patients' table and prepare it again with `pmlm prepare`"
+            )
         if not chosen:
             raise ValueError(f"no episode belongs to split {split!r}")
         return EpisodeSet(chosen)
@@ -121,7 +131,7 @@ class EpisodeSet(Sequence[Episode]):
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """All labels that occur as a true, predicted or peer's label, sorted."""
-        return tuple(sorted({label for e in self._episodes for label in (e.label, e.predicted, *e.peers)}))
+        return tuple(sorted({label for e in self._episodes for label in (e.label, e.predicted, *e.peers) if label}))
 
     @cached_property
     def vectors(self) -> npt.NDArray[np.float32]:
@@ -163,7 +173,8 @@ class EpisodeSet(Sequence[Episode]):
             if not path.is_file():
                 raise ValueError(f"{path} is missing: make it with `pmlm prepare`")
         vectors = load_file(arrays)["vectors"]
-        lines = text.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: a reply may hold U+2028 and its like, which end no line of JSON Lines.
+        lines = text.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         if len(lines) != len(vectors):
             raise ValueError(f"{text} has {len(lines)} lines, {arrays} {len(vectors)} rows: prepare both again")
         episodes = []

@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pmlm_env.cohort.schema import Cohort
-from pmlm_env.cohort.split import Split, split_by_date
+from pmlm_env.cohort.split import index_dates, split_by_date
+from pmlm_env.cohort.wording import named
 from pmlm_env.episodes import Episode, EpisodeSet
 from pmlm_env.episodes import Split as SplitName
 from pmlm_env.predictor import BoostedTrees, Predictor, PredictorReport, evaluate, out_of_fold_proba
@@ -50,7 +52,7 @@ class PipelineConfig:
 
 @dataclass(frozen=True)
 class PipelineReport:
-    """How good stages 1 and 2 are.
+    """How good stages 1 and 2 are; a split in which no patient has a label is left out.
 
     Attributes:
         predictor: Figures of stage 1 by split; those of train are out of fold.
@@ -67,7 +69,7 @@ class PipelineReport:
         lines = []
         for split, report in self.predictor.items():
             peers, chance = self.peer_agreement[split], self.chance_agreement[split]
-            lines.append(f"{split}: {report}; peers with her label {peers:.2f} (by chance {chance:.2f})")
+            lines.append(f"{split}: {report}; peers with the patient's label {peers:.2f} (by chance {chance:.2f})")
         return "\n".join(lines)
 
 
@@ -83,56 +85,61 @@ def build_episodes(
     """Fit stages 1 and 2 on the training patients and fill everybody's prompt.
 
     Training patients' predictions and vectors are out of fold, so that their prompts are about as good as those of
-    patients never seen.
+    patients never seen. Patients without a label are never learned from, whenever they came: they are predicted for as
+    test patients are.
 
     Args:
         cohort: All patients.
         config: Settings.
-        limits: Most patients of a split to make prompts for, drawn at random; None or no entry = all. Stages 1 and 2
-            learn from all training patients, and are judged on all of the others, whatever the limits.
+        limits: Most patients of a split to make prompts for, drawn at random, first of those with a label and a
+            reply; None or no entry = all. Stages 1 and 2 learn from all training patients, and are judged on all of
+            the others, whatever the limits.
         seed: Draws the folds, the networks and the patients.
         make_predictor: Makes an unfitted stage-1 model from a seed.
         device: Where the patient encoder runs.
 
     Raises:
-        ValueError: No patient is in train, or fewer than ``k + 1``.
+        ValueError: Fewer than ``k + 1`` patients with a label are in train, or, unless the limits want none, no
+            patient is in test.
     """
     config = config or PipelineConfig()
     split = split_by_date(
         cohort, train_until=config.train_until, validation_until=config.validation_until, by=config.split_by
     )
-    if len(split.train) <= config.k:
-        raise ValueError(
-            f"{len(split.train)} patients are in train (up to {config.train_until}), but {config.k} peers each need "
-            f"{config.k + 1}: move --train-until, or ask for fewer peers"
-        )
+    parts: dict[SplitName, Cohort] = {"train": split.train, "validation": split.validation, "test": split.test}
+    learned = split.train.take(np.flatnonzero(split.train.y != ""))
+    _check_sizes(cohort, config, learned, bool(len(split.test)) or (limits or {}).get("test") == 0)
     template = InitialPrompt(config.template, config.peers)
     template.check_columns({column for patient in cohort for column in patient.extra})
     rng = np.random.default_rng(seed)
-    logger.info("Stage 1: fitting the predictor to %d patients (%d times)", len(split.train), config.n_folds + 1)
-    predictor = make_predictor(seed).fit(split.train)
-    train_proba = out_of_fold_proba(lambda: make_predictor(seed), split.train, config.n_folds, rng=rng)
-    logger.info("Stage 2: fitting the patient encoder to %d patients (%d times)", len(split.train), config.n_folds + 1)
-    encoder = PatientEncoder.fit(split.train, seed, device)
-    retriever = Retriever(encoder.encode(split.train), [p.patient_id for p in split.train], list(split.train.y))
-    train_vectors = out_of_fold_vectors(encoder, split.train, seed, config.n_folds, device)
+    _warn_of_rare_labels(learned, config.n_folds)
+    logger.info("Stage 1: fitting the predictor to %d patients (%d times)", len(learned), config.n_folds + 1)
+    predictor = make_predictor(seed).fit(learned)
+    train_proba = out_of_fold_proba(lambda: make_predictor(seed), learned, config.n_folds, rng=rng)
+    logger.info("Stage 2: fitting the patient encoder to %d patients (%d times)", len(learned), config.n_folds + 1)
+    encoder = PatientEncoder.fit(learned, seed, device)
+    retriever = Retriever(encoder.encode(learned), [p.patient_id for p in learned], list(learned.y))
+    train_vectors = out_of_fold_vectors(encoder, learned, seed, config.n_folds, device)
     logger.info("Stage 3: filling the prompts")
     report = PipelineReport()
     episodes: list[Episode] = []
-    for name, part in _parts(split).items():
+    for name, part in parts.items():
         if not len(part):
             continue
-        proba = train_proba if name == "train" else predictor.predict_proba(part)
-        vectors = train_vectors if name == "train" else encoder.encode(part)
+        known = part.y != ""
+        proba, vectors, labels = predictor.predict_proba(part), encoder.encode(part), predictor.labels
+        if name == "train":
+            proba[known], vectors[known] = train_proba, train_vectors
         found = retriever.peers(vectors, [patient.patient_id for patient in part], config.k)
-        labels = tuple(sorted({*split.train.y})) if name == "train" else predictor.labels
-        report.predictor[name] = evaluate(proba, labels, part.y)
-        report.peer_agreement[name] = float(
-            np.mean([peer.label == patient.label for patient, peers in zip(part, found, strict=True) for peer in peers])
-        )
-        report.chance_agreement[name] = float(np.mean([np.mean(split.train.y == label) for label in part.y]))
+        if known.any():
+            report.predictor[name] = evaluate(proba, labels, part.y, learned.y)
+            judged = [(patient, peers) for patient, peers in zip(part, found, strict=True) if patient.label]
+            same = [peer.label == patient.label for patient, peers in judged for peer in peers]
+            report.peer_agreement[name] = float(np.mean(same))
+            chance = [np.mean(learned.y == patient.label) for patient, _ in judged]
+            report.chance_agreement[name] = float(np.mean(chance))
         limit = (limits or {}).get(name)
-        chosen = np.arange(len(part)) if limit is None else np.sort(rng.permutation(len(part))[:limit])
+        chosen = np.arange(len(part)) if limit is None else _drawn(part, limit, rng)
         for i in chosen:
             patient, predicted = part[int(i)], labels[int(proba[i].argmax())]
             peer_labels = tuple(peer.label for peer in found[i])
@@ -154,8 +161,56 @@ def build_episodes(
     return EpisodeSet(episodes), report
 
 
-def _parts(split: Split) -> dict[SplitName, Cohort]:
-    return {"train": split.train, "validation": split.validation, "test": split.test}
+def _drawn(part: Cohort, limit: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    drawn = rng.permutation(len(part))
+    lacking = np.array([not (part[int(i)].label and part[int(i)].reference) for i in drawn], dtype=np.bool_)
+    return np.sort(drawn[np.argsort(lacking, kind="stable")][:limit])
+
+
+def _check_sizes(cohort: Cohort, config: PipelineConfig, learned: Cohort, tested: bool) -> None:
+    """See that there is somebody to learn from and somebody to judge, before anything is fitted.
+
+    Raises:
+        ValueError: There is not; the message has the range of dates, the cuts, and cuts that would do.
+    """
+    enough = len(learned) > config.k
+    if enough and tested:
+        return
+    labeled = np.array([bool(patient.label) for patient in cohort], dtype=np.bool_)
+    if labeled.sum() <= config.k:
+        raise ValueError(
+            f"{labeled.sum()} of {len(cohort)} patients have a label, but {config.k} peers each need {config.k + 1} "
+            "training patients with one: put new patients into one table with old ones, or ask for fewer peers (--k)"
+        )
+    days = np.sort(index_dates(cohort, config.split_by))
+    wrong = (
+        f"{len(learned)} patients with a label are in train (up to --train-until {config.train_until}), but "
+        f"{config.k} peers each need {config.k + 1}"
+        if not enough
+        else f"no patient is in test (after --validation-until {config.validation_until})"
+    )
+    earlier = days[days < days[-1]]
+    cuts = [earlier[min(int(share * len(days)), len(earlier) - 1)] for share in (0.7, 0.85) if len(earlier)]
+    moved = (
+        f"move the cuts, for instance --train-until {cuts[0]} --validation-until {cuts[1]}"
+        if cuts
+        else "split by another date (--split-by)"
+    )
+    other = "ask for no test patients (`pmlm prepare --max-test 0`)" if enough else "ask for fewer peers (--k)"
+    raise ValueError(
+        f"{wrong}: the {len(days)} patients' dates ({config.split_by}) run from {days[0]} to {days[-1]}; "
+        f"{moved}, or {other}"
+    )
+
+
+def _warn_of_rare_labels(learned: Cohort, n_folds: int) -> None:
+    labels, counts = np.unique(learned.y, return_counts=True)
+    rare = [str(label) for label in labels[counts < n_folds]]
+    if rare:
+        logger.warning(
+            "%d of %d labels have fewer than %d training patients each, too few to learn from: %s",
+            *(len(rare), len(labels), n_folds, named(rare)),
+        )
 
 
 #: The cohort behind ``gym.make("PMLM-v0")``: small, so that the first call takes seconds.

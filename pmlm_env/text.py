@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 #: Invisible, but parts of words: joiners of Persian, of Indic scripts and of emoji.
-_JOINERS = "\u200c\u200d"
+JOINERS = "\u200c\u200d"
 
 
 def printable(text: str) -> str:
@@ -24,4 +24,4 @@ def printable(text: str) -> str:
 
 
 def _is_harmless(character: str) -> bool:
-    return character.isprintable() or character in "\n\t" + _JOINERS or unicodedata.category(character) == "Zs"
+    return character.isprintable() or character in "\n\t" + JOINERS or unicodedata.category(character) == "Zs"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from agents.cli import main
-from pmlm_env.cohort import Cohort, write_cohort
+from pmlm_env.cohort import Cohort, split_by_date, write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.pipeline import PipelineConfig, PipelineReport, build_episodes
@@ -86,12 +87,123 @@ def test_the_report_judges_each_split(built: tuple) -> None:
     assert set(report.predictor) == {"train", "validation", "test"}
     for split in report.predictor:
         assert report.peer_agreement[split] > report.chance_agreement[split]
-    assert "peers with her label" in str(report)
+    assert "peers with the patient's label" in str(report)
 
 
-def test_too_few_training_patients_are_an_error_that_says_what_to_do(cohort: Cohort) -> None:
-    with pytest.raises(ValueError, match=r"0 patients are in train \(up to 2001-01-01\).*--train-until"):
-        build_episodes(cohort, PipelineConfig(train_until="2001-01-01"))
+def never(seed: int) -> Predictor:
+    pytest.fail("a predictor was made")
+
+
+RANGE = r"the 150 patients' dates \(split_date\) run from 20\d\d-\d\d-\d\d to 20[\d-]+; move the cuts, for instance "
+
+
+@pytest.mark.parametrize(
+    ("cuts", "message"),
+    [
+        (
+            ("2001-01-01", "2022-06-30"),
+            r"0 patients with a label are in train \(up to --train-until 2001-01-01\), but 10",
+        ),
+        (("2001-01-01", "2002-01-01"), r"0 patients with a label are in train .*or ask for fewer peers \(--k\)"),
+        (
+            ("2098-01-01", "2099-01-01"),
+            r"no patient is in test \(after --validation-until 2099-01-01\).*--max-test 0`\)",
+        ),
+        (("2021-12-31", "2099-01-01"), r"no patient is in test \(after --validation-until 2099-01-01\)"),
+    ],
+)
+def test_cuts_that_leave_nobody_are_refused_with_the_dates_before_anything_is_fitted(
+    cohort: Cohort, cuts: tuple[str, str], message: str
+) -> None:
+    config = PipelineConfig(train_until=cuts[0], validation_until=cuts[1])
+    with pytest.raises(ValueError, match=message) as caught:
+        build_episodes(cohort, config, make_predictor=never)
+    found = re.search(RANGE + r"--train-until (\S+) --validation-until (\S+), or", str(caught.value))
+    assert found is not None
+    split = split_by_date(cohort, train_until=found[1], validation_until=found[2])
+    assert min(len(split.train), len(split.test)) > 10
+
+
+def test_dates_that_are_all_the_same_cannot_be_cut(cohort: Cohort) -> None:
+    one_day = Cohort(tuple(replace(p, split_date=np.datetime64("2020-02-02")) for p in cohort))
+    with pytest.raises(ValueError, match=r"from 2020-02-02 to 2020-02-02; split by another date \(--split-by\)"):
+        build_episodes(one_day, make_predictor=never)
+
+
+def test_without_test_patients_if_none_are_wanted() -> None:
+    config = PipelineConfig(n_folds=2, k=2, validation_until="2099-01-01")
+    episodes, _ = build_episodes(
+        simulate_cohort(40, seed=1), config, limits={"train": 3, "validation": 3, "test": 0}, device="cpu"
+    )
+    assert {e.split for e in episodes} == {"train", "validation"}
+
+
+@pytest.fixture(scope="module")
+def with_new(cohort: Cohort) -> Cohort:
+    """The cohort and five new patients, who lack the label, the reply or both: three in test, two in train."""
+    lacking = {"label": {"label": ""}, "reply": {"reference": ""}, "both": {"label": "", "reference": ""}}
+    new = [
+        replace(cohort[i], patient_id=f"new {name} {date[:4]}", split_date=np.datetime64(date), **lost)
+        for i, date in enumerate(("2021-12-31", "2022-12-31"))
+        for name, lost in lacking.items()
+        if (name, date[:4]) != ("reply", "2021")  # she would be learned from
+    ]
+    return Cohort((*cohort.patients, *new))
+
+
+@pytest.fixture(scope="module")
+def built_with_new(with_new: Cohort) -> tuple[EpisodeSet, PipelineReport]:
+    return build_episodes(with_new, PipelineConfig(n_folds=2), seed=3, device="cpu")
+
+
+def test_patients_without_a_label_get_prompts_and_change_nobody_elses(built: tuple, built_with_new: tuple) -> None:
+    episodes, report = built_with_new
+    new = {e.patient_id: e for e in episodes if e.patient_id.startswith("new")}
+    assert {name: (e.split, bool(e.label), bool(e.reference)) for name, e in new.items()} == {
+        "new label 2021": ("train", False, True), "new both 2021": ("train", False, False),
+        "new label 2022": ("test", False, True), "new reply 2022": ("test", True, False),
+        "new both 2022": ("test", False, False),
+    }  # fmt: skip
+    for e in new.values():
+        assert e.predicted in e.prompt
+        assert len(e.peers) == 10
+    old = {e.patient_id: e for e in episodes if e.patient_id not in new}
+    for before in built[0]:
+        after = old[before.patient_id]
+        assert (before.words, before.peers) == (after.words, after.peers)
+        np.testing.assert_allclose(before.vector, after.vector, rtol=1e-4, atol=1e-5)
+    judged = {name: (r.n_patients, r.n_all) for name, r in report.predictor.items()}
+    n = Counter(e.split for e in built[0])
+    assert judged["train"] == (n["train"], n["train"] + 2)
+    assert judged["test"] == (n["test"] + 1, n["test"] + 3)
+
+
+def test_only_those_with_a_label_and_a_reply_are_trained_and_judged_on(built_with_new: tuple) -> None:
+    episodes, _ = built_with_new
+    for split in ("train", "test"):
+        judged, everybody = episodes.of(split), episodes.of(split, everybody=True)
+        assert all(e.label and e.reference for e in judged)
+        assert {e.patient_id for e in everybody} - {e.patient_id for e in judged} == {
+            e.patient_id for e in episodes if e.patient_id.startswith("new") and e.split == split
+        }
+    assert "" not in episodes.labels
+
+
+def test_limits_take_those_who_can_be_judged_first() -> None:
+    everybody = simulate_cohort(40, seed=1)
+    late = [p.patient_id for p in everybody if p.split_date > np.datetime64("2022-06-30")]
+    known, lacking = {*late[::2]}, {*late[1::2]}
+    some = Cohort(tuple(replace(p, reference="") if p.patient_id in lacking else p for p in everybody))
+    limits = {"train": 1, "validation": 0, "test": len(known) + 1}
+    episodes, _ = build_episodes(some, PipelineConfig(n_folds=2, k=2), limits=limits, device="cpu")
+    assert {e.patient_id for e in episodes.of("test")} == known
+    assert len(episodes.of("test", everybody=True)) == len(known) + 1
+
+
+def test_without_any_label_it_is_said_where_new_patients_belong(cohort: Cohort) -> None:
+    new = Cohort(tuple(replace(p, label="", reference="") for p in cohort))
+    with pytest.raises(ValueError, match=r"0 of 150 patients have a label.*into one table with old ones"):
+        build_episodes(new, make_predictor=never)
 
 
 def test_raw_prompts_are_filled_from_the_patients_and_leave_stages_1_and_2_as_they_are(
@@ -125,9 +237,6 @@ def test_a_wrong_template_is_refused_before_anything_is_fitted(
     file = tmp_path / "mine.txt"
     if text is not None:
         file.write_text(text, encoding="utf-8")
-
-    def never(seed: int) -> Predictor:
-        pytest.fail("a predictor was made")
 
     with pytest.raises(ValueError, match=message):
         build_episodes(cohort, PipelineConfig(template=str(file)), make_predictor=never)

@@ -1,8 +1,8 @@
 """Cohorts H = {X, Y, R}: what they are, reading and writing them, splitting them by date."""
 
-from pmlm_env.cohort.checks import ReadReport
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.reader import read_cohort
+from pmlm_env.cohort.report import ReadReport
 from pmlm_env.cohort.schema import (
     INDICATOR_NAMES,
     INDICATORS,

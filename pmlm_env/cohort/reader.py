@@ -8,14 +8,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pmlm_env.cohort.checks import Problems, ReadReport, named, quoted, require
-from pmlm_env.cohort.checkups import DROPPED, from_long, from_wide
+from pmlm_env.cohort.checks import Problems, require
+from pmlm_env.cohort.checkups import DROPPED, CheckUps, Loss, from_long, from_wide, not_a_date
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.parsing import DATE_FORMAT, filled, moments
+from pmlm_env.cohort.labels import Spelling, spell
+from pmlm_env.cohort.parsing import filled, moments
+from pmlm_env.cohort.report import ReadReport
 from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.cohort.tables import SUFFIXES, Table, read_table
+from pmlm_env.cohort.wording import named, quoted
+from pmlm_env.text import printable
 
 PATIENT_COLUMNS = ("patient_id", "label", "reference", "split_date")
+#: An indicator with fewer values may lose them all.
+_FEW = 10
 
 _logger = logging.getLogger(__name__)
 
@@ -33,61 +39,72 @@ def read_cohort(
 
     The tables, CSV (UTF-8, commas) or Parquet:
 
-    - patients: patient_id, label, reference, split_date; all further columns go to ``Patient.extra``.
-    - labs (long): patient_id, date, indicator, value and perhaps unit. A check-up is a calendar day; what was
-      measured several times in a day is averaged.
+    - patients: patient_id, label, reference, split_date; all further columns go to ``Patient.extra``. New patients
+      may have no label and no reply: an empty cell.
+    - labs (long): patient_id, date, indicator, value and perhaps unit.
     - checkups (wide): patient_id, date or day, and one column an indicator; an empty cell = not measured.
 
-    Dates are YYYY-MM-DD, with or without a time of day. Identifiers are text: "007" stays "007". The only way to
-    say "not measured" is an empty cell: "nan", "<0.5" and "inf" are problems. Everything is checked, and all that
-    is found wrong is told at once. Any number of check-ups is read; the paper's 45 is a matter of later stages.
+    A check-up is a calendar day; what was measured several times in a day is averaged. Dates are YYYY-MM-DD, with or
+    without a time of day. Identifiers are text: "007" stays "007". The only way to say "not measured" is an empty
+    cell: "nan", "<0.5" and "inf" are problems. Labels that differ in letter case, white space or Unicode form are one.
+    Rows of check-ups of people who are not in the patients' table are left out and counted. Everything else is
+    checked, and all that is found wrong is told at once. Any number of check-ups is read; the paper's 45 is a matter
+    of later stages.
 
     Args:
         folder: Where the files are.
         patients: Name of the patients' file in ``folder``; by default patients.csv or patients.parquet.
         labs: Name of a long table; by default labs.csv or labs.parquet, where there is one.
         checkups: Name of a wide table; by default checkups.csv or checkups.parquet, where there is one.
-        references: Whether every patient must have a doctor's reply. If not, the reference column may be
-            missing or have empty cells.
+        references: Whether there must be a reference column; its cells may be empty in any case.
         drop_bad_rows: Leave out and count what is bad instead of raising: rows, and single values of a wide
-            table. Of duplicates the first stays.
+            table. Not where that would be more than half of the patients or of the values, or more than nine tenths
+            of an indicator's values.
 
     Returns:
         The cohort, patients in the order of their file and check-ups by date, and a report of what was left
         out. Patients without any value are left out, named in the report and in one logged warning.
 
     Raises:
-        CohortError: A file or column is missing; or anything is wrong and ``drop_bad_rows`` is false; or no
-            patient has a check-up.
+        CohortError: A file or column is missing; or anything is wrong and ``drop_bad_rows`` is false, or too much
+            is; or no patient has a check-up.
     """
     folder = Path(folder)
     patients_path = _find(folder, "patients", patients)
     checkups_path, long = _find_checkups(folder, labs, checkups)
-    people, records = read_table(patients_path), read_table(checkups_path)
+    people = read_table(patients_path)
 
     problems = Problems()
-    index = _check_patients(people, references, problems)
+    spelling, index = _check_patients(people, references, problems)
+    records = read_table(checkups_path)
     problems.add_misfits(records)
     found = (from_long if long else from_wide)(records, index, problems)
     if problems.counts and not drop_bad_rows:
-        advice = "Correct the files, or pass drop_bad_rows=True to read them without what is bad."
+        advice = "Correct the files, or leave out what is bad with `pmlm prepare --drop-bad-rows`."
         raise CohortError(f"{problems.message(folder)}\n{advice}")
+    rows = [row for row in index.values() if row != DROPPED]
+    listed = len(people.rows) + len(people.misfits)
+    if too_much := _too_much(people.name, Loss(listed - len(rows), listed), records.name, found):
+        raise CohortError(f"{problems.message(folder)}\n{too_much}; correct the files: so much is not dropped.")
     if not len(found.patient):
         said = f"\nWhat was dropped: {problems.message(folder)}" if problems.counts else ""
-        raise CohortError(f"{records.name} has no check-up with a value of any patient in {people.name}.{said}")
+        outside = f" {found.outside_rows:,} rows are of people who are not in it." if found.outside_rows else ""
+        raise CohortError(
+            f"{records.name} has no check-up with a value of any patient in {people.name}.{outside}{said}"
+        )
 
-    rows = [row for row in index.values() if row != DROPPED]
     starts = np.searchsorted(found.patient, rows, side="left")
     ends = np.searchsorted(found.patient, rows, side="right")
     split_dates = moments(people.columns["split_date"]).astype("datetime64[D]")
     extra = [name for name in people.columns if name not in PATIENT_COLUMNS]
-    empty = [""] * len(people.rows)
+    ids = [name.strip() for name in people.columns["patient_id"]]
+    replies = people.columns.get("reference") or [""] * len(people.rows)
     cohort = Cohort(
         tuple(
             Patient(
-                patient_id=people.columns["patient_id"][row],
-                label=people.columns["label"][row],
-                reference=people.columns.get("reference", empty)[row],
+                patient_id=ids[row],
+                label=spelling.labels[row],
+                reference=replies[row] if replies[row].strip() else "",
                 split_date=split_dates[row],
                 dates=found.day[start:end],
                 values=found.values[start:end],
@@ -97,33 +114,41 @@ def read_cohort(
             if end > start
         )
     )
-    ids = people.columns["patient_id"]
     without = tuple(ids[row] for row, start, end in zip(rows, starts, ends, strict=True) if end == start)
     if without:
         names = named(without, shown=100)
-        _logger.warning("%s: %d patients have no laboratory value, left out: %s", folder, len(without), names)
+        _logger.warning("%s: patients without a laboratory value, left out (%d): %s", folder, len(without), names)
     orphans = {"check-up of a dropped patient": found.orphans} if found.orphans else {}
+    after = found.day > split_dates[found.patient]
     report = ReadReport(
         patients=len(cohort),
         checkups=cohort.n_checkups,
+        values=int(found.counts.sum()),
+        values_after_index=int(found.counts[after].sum()),
+        patients_after_index=len(np.unique(found.patient[after])),
         patients_without_checkups=without,
+        unlabeled=sum(not patient.label for patient in cohort),
+        unanswered=sum(not patient.reference for patient in cohort),
+        merged_labels=spelling.merged,
+        doubtful_labels=spelling.doubtful,
+        outside_rows=found.outside_rows,
+        outside_people=found.outside_people,
         dropped={**problems.counts, **orphans},
         examples=problems.lines(),
         empty_checkups=found.empty,
-        averaged=found.averaged,
+        averaged=int(found.counts[found.counts > 1].sum()),
+        repeated_rows=found.repeated,
         ignored_columns=found.ignored_columns,
     )
     return cohort, report
 
 
-def _check_patients(table: Table, references: bool, problems: Problems) -> dict[str, int]:
-    """Return patient_id -> row of the table, or ``DROPPED`` where that row has a problem."""
+def _check_patients(table: Table, references: bool, problems: Problems) -> tuple[Spelling, dict[str, int]]:
+    """Return the labels, and patient_id -> row of the table, or ``DROPPED`` where that row has a problem."""
     needed = PATIENT_COLUMNS if references else ("patient_id", "label", "split_date")
-    lacking = references and "reference" not in table.columns
-    advice = "If the cohort has no doctors' replies, pass references=False." if lacking else ""
-    require(table, needed, optional=PATIENT_COLUMNS, advice=advice)
+    require(table, needed, PATIENT_COLUMNS, "The label and the reference of a new patient may be empty cells.")
     problems.add_misfits(table)
-    ids, dates = table.columns["patient_id"], table.columns["split_date"]
+    ids, dates = [name.strip() for name in table.columns["patient_id"]], table.columns["split_date"]
 
     nameless = ~filled(ids)
     problems.add("missing patient_id", table, nameless, "patient_id", lambda i: "the cell is empty; name the patient")
@@ -138,32 +163,35 @@ def _check_patients(table: Table, references: bool, problems: Problems) -> dict[
         "patient_id",
         lambda i: f"{quoted(ids[i])} is in {table.place(int(table.rows[first[ids[i]]]))} already; keep one of them",
     )
-    unlabelled = ~filled(table.columns["label"])
-    problems.add(
-        "missing label", table, unlabelled, "label", lambda i: f"patient {ids[i]} has none; give the condition"
-    )
-    bad = nameless | unlabelled
-    if references:
-        unanswered = ~filled(table.columns["reference"])
-        reply = "has no reply; give the doctor's reply, or pass references=False if the cohort has none"
-        problems.add("missing reply", table, unanswered, "reference", lambda i: f"patient {ids[i]} {reply}")
-        bad |= unanswered
+    spelling = spell(table.columns["label"])
+    garbled = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
+    problems.add("unprintable label", table, garbled, "label", lambda i: _unprintable(spelling.labels[i]))
     undated = np.isnat(moments(dates))
-    problems.add(
-        "unparsable date",
-        table,
-        undated,
-        "split_date",
-        lambda i: f"{quoted(dates[i])} is not a date; write {DATE_FORMAT}",
-    )
-    bad |= undated
-    return {name: DROPPED if bad[row] else row for name, row in first.items() if not nameless[row]}
+    problems.add("unparsable date", table, undated, "split_date", lambda i: not_a_date(dates[i]))
+    bad = nameless | garbled | undated
+    return spelling, {name: DROPPED if bad[row] else row for name, row in first.items() if not nameless[row]}
+
+
+def _unprintable(label: str) -> str:
+    return f"{quoted(label)} holds a control character; remove it"
+
+
+def _too_much(patients: str, listed: Loss, checkups: str, found: CheckUps) -> str:
+    """Return what would be lost beyond what counts as single bad rows; "" if nothing would."""
+    if 2 * listed.lost > listed.total:
+        return f"{listed.lost:,} of {listed.total:,} patients in {patients} would be left out"
+    if 2 * found.loss.lost > found.loss.total:
+        return f"{found.loss.lost:,} of {found.loss.total:,} values in {checkups} would be left out"
+    for name, (lost, total) in found.losses.items():
+        if total >= _FEW and 10 * lost > 9 * total:
+            return f"{lost:,} of {total:,} values of {name} in {checkups} would be left out"
+    return ""
 
 
 def _find_checkups(folder: Path, labs: str | None, checkups: str | None) -> tuple[Path, bool]:
     """Return the table of check-ups and whether it is long."""
     if labs is not None and checkups is not None:
-        raise CohortError(f"labs={labs!r} (long) and checkups={checkups!r} (wide) were both given; give one")
+        raise CohortError(f"--labs-file {labs} (long) and --checkups-file {checkups} (wide) were both given; give one")
     if labs is not None:
         return _find(folder, "labs", labs), True
     if checkups is not None:
@@ -172,36 +200,38 @@ def _find_checkups(folder: Path, labs: str | None, checkups: str | None) -> tupl
     if long and wide:
         raise CohortError(
             f"{folder} has {long[0].name} (long) and {wide[0].name} (wide); say which to read: "
-            f"labs={long[0].name!r} or checkups={wide[0].name!r}"
+            f"`pmlm prepare --labs-file {long[0].name}` or `--checkups-file {wide[0].name}`"
         )
     if not long and not wide:
         raise CohortError(
             f"{folder} has neither labs.csv (long) nor checkups.csv (wide), nor a .parquet of either name; "
-            f"name the file with labs=... or checkups=.... {_present(folder)}"
+            f"name the file with `pmlm prepare --labs-file` or `--checkups-file`. {_present(folder)}"
         )
     return _find(folder, "labs" if long else "checkups", None), bool(long)
 
 
 def _find(folder: Path, stem: str, name: str | None) -> Path:
-    """Return the path of the file told, or of the one that has the stem."""
+    """Return the path of the file named, or of the one that has the stem."""
     if not folder.is_dir():
         raise CohortError(f"there is no folder {folder}")
     if name is None:
         paths = _with_stem(folder, stem)
         if len(paths) > 1:
             raise CohortError(
-                f"{folder} has {' and '.join(path.name for path in paths)}; say which to read: {stem}={paths[0].name!r}"
+                f"{folder} has {' and '.join(path.name for path in paths)}; "
+                f"say which to read: `pmlm prepare --{stem}-file {paths[0].name}`"
             )
         if not paths:
             raise CohortError(
-                f"{folder} has no {stem}.csv or {stem}.parquet; name the file with {stem}=.... {_present(folder)}"
+                f"{folder} has no {stem}.csv or {stem}.parquet; "
+                f"name the file with `pmlm prepare --{stem}-file`. {_present(folder)}"
             )
         return paths[0]
     path = folder / name
     if path.suffix.lower() not in SUFFIXES:
-        raise CohortError(f"{stem}={name!r}: the name must end in .csv or .parquet")
+        raise CohortError(f"--{stem}-file {quoted(name)}: the name must end in .csv or .parquet")
     if not path.is_file():
-        raise CohortError(f"{folder} has no file {name!r}. {_present(folder)}")
+        raise CohortError(f"{folder} has no file {quoted(name)}. {_present(folder)}")
     return path
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.checks import named, suggestion
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import DATE_FORMAT, moments
 from pmlm_env.cohort.schema import Cohort
+from pmlm_env.cohort.wording import SHOWN, bare, named, quoted, suggestion
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,24 @@ def split_by_date(
         CohortError: A cut is not a date, the cuts are in the wrong order, or a patient has no such date.
     """
     cuts = moments([train_until, validation_until]).astype("datetime64[D]")
-    for name, text, cut in zip(("train_until", "validation_until"), (train_until, validation_until), cuts, strict=True):
+    options = ("--train-until", "--validation-until")
+    for option, text, cut in zip(options, (train_until, validation_until), cuts, strict=True):
         if np.isnat(cut):
-            raise CohortError(f"{name}={text!r} is not a date; write YYYY-MM-DD")
+            raise CohortError(f"{option} {bare(text)} is not a date; write YYYY-MM-DD")
     if cuts[0] > cuts[1]:
-        raise CohortError(f"train_until={train_until} is after validation_until={validation_until}; swap them")
+        raise CohortError(f"--train-until {train_until} is after --validation-until {validation_until}; swap them")
     # Not later than the first cut: 0. After the first: 1. After the second: 2.
-    part = np.searchsorted(cuts, _dates(cohort, by), side="left")
+    part = np.searchsorted(cuts, index_dates(cohort, by), side="left")
     train, validation, test = (cohort.take(np.flatnonzero(part == k)) for k in range(3))
     return Split(train, validation, test)
 
 
-def _dates(cohort: Cohort, by: str) -> npt.NDArray[np.datetime64]:
-    """Return the day that each patient is split by."""
+def index_dates(cohort: Cohort, by: str) -> npt.NDArray[np.datetime64]:
+    """Return the day that each patient is split by, shape (N,), datetime64[D].
+
+    Raises:
+        CohortError: A patient has no such date.
+    """
     if by == "split_date":
         texts = [str(patient.split_date) for patient in cohort]
         days = np.array([patient.split_date for patient in cohort], dtype="datetime64[D]")
@@ -71,16 +76,18 @@ def _dates(cohort: Cohort, by: str) -> npt.NDArray[np.datetime64]:
         if lacking:
             known = ["split_date", *dict.fromkeys(name for patient in cohort for name in patient.extra)]
             raise CohortError(
-                f"by={by!r}{suggestion(by, known)}: no such column for patient {named(lacking)}; "
-                f"the cohort has {', '.join(known)}"
+                f"--split-by {bare(by)}{suggestion(by, known)}: no such column for patient {named(lacking)}; "
+                f"the cohort has {named(known, shown=50)}"
             )
         texts = [patient.extra[by] for patient in cohort]
         days = moments(texts).astype("datetime64[D]")
     bad = [
-        f"{patient.patient_id} ({text!r})"
+        f"{bare(patient.patient_id)} ({quoted(text)})"
         for patient, text, day in zip(cohort, texts, days, strict=True)
         if np.isnat(day)
     ]
     if bad:
-        raise CohortError(f"cannot split by {by!r}, not a date ({DATE_FORMAT}) of patient {named(bad)}")
+        more = f" and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+        told = ", ".join(bad[:SHOWN]) + more
+        raise CohortError(f"cannot split by {bare(by)}, not a date ({DATE_FORMAT}) of patient {told}")
     return days

@@ -1,21 +1,36 @@
-"""A CSV or Parquet file as columns of text, each row with the number a person would find it by."""
+"""A CSV or Parquet file as columns of text, each row with the number a person would find it by.
+
+A table may come from anybody, so that each file is read within bounds of memory (``MAX_CELLS`` and its siblings).
+"""
 
 from __future__ import annotations
 
-import codecs
 import csv
-import io
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
+from pmlm_env.cohort.wording import bare, quoted
 
 SUFFIXES = (".csv", ".parquet")
+
+#: Bounds of one file. In memory a cell takes some 100 bytes.
+MAX_BYTES = 2**30
+MAX_CELLS = 25_000_000
+MAX_COLUMNS = 5_000
+#: Characters of one cell: the limit of Python's ``csv``.
+MAX_CELL = 131_072
+_MAX_LINE = 2**24
+_BATCH = 65_536
+
+#: How ``errors="surrogateescape"`` shows a byte that is not UTF-8.
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,83 +58,160 @@ class Table:
         """Return how a person finds a row: "line 14"."""
         return f"{self.row_word} {row}" if row else "header"
 
+    def where(self, keep: npt.NDArray[np.bool_]) -> Table:
+        """Return the table of the rows flagged."""
+        rows = np.flatnonzero(keep).tolist()
+        columns = {name: [cells[i] for i in rows] for name, cells in self.columns.items()}
+        return replace(self, columns=columns, rows=self.rows[keep])
+
 
 def read_table(path: Path) -> Table:
     """Read a file as text; blank rows are passed over.
 
     Raises:
-        CohortError: It is not CSV in UTF-8 or Parquet, has no header, or has columns without a name of their own.
+        CohortError: It is not CSV in UTF-8 or Parquet, has no header, has columns without a name of their own, or is
+            beyond the bounds of this module.
     """
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise _too_large(path, f"{size:,} bytes; at most {MAX_BYTES:,} are read")
     return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
 
 
 def _read_csv(path: Path) -> Table:
-    raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise CohortError(
-            f"{path.name}, line {line}: byte 0x{raw[error.start]:02x} is not UTF-8; save the file as CSV UTF-8"
-        ) from error
-    # The csv module, not pandas: it is exact about line numbers and never mends a row that has too few cells.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] | None = None
-    cells: list[str] = []
-    lines: list[int] = []
-    misfits: list[tuple[int, int]] = []
-    line = header_line = 1
-    try:
-        for row in reader:
-            if not any(row):
-                pass
-            elif header is None:
-                header, header_line = row, line
-            elif len(row) != len(header):
-                misfits.append((line, len(row)))
-            else:
-                cells.extend(row)
-                lines.append(line)
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise CohortError(f"{path.name}, line {line}: not a row of CSV ({error}); check the double quotes") from error
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        # The csv module, not pandas: it is exact about line numbers and never mends a row that has too few cells.
+        reader = csv.reader(_lines(path, file), strict=True)
+        header: list[str] | None = None
+        cells: list[str] = []
+        lines: list[int] = []
+        misfits: list[tuple[int, int]] = []
+        line = header_line = 1
+        try:
+            for row in reader:
+                if not any(row):
+                    pass
+                elif header is None:
+                    header, header_line = row, line
+                    _check_names(path, header)
+                elif len(row) != len(header):
+                    misfits.append((line, len(row)))
+                else:
+                    cells.extend(row)
+                    lines.append(line)
+                _check_size(path, len(cells) + len(misfits))
+                line = reader.line_num + 1
+        except csv.Error as error:
+            advice = "check the double quotes"
+            if "field limit" in str(error):
+                advice += f", or shorten the cell to {MAX_CELL:,} characters"
+            raise CohortError(f"{path.name}, line {line}: not a row of CSV ({error}); {advice}") from error
     if header is None:
         raise CohortError(f"{path.name}: the file is empty")
-    _check_names(path, header)
     columns = {name: cells[k :: len(header)] for k, name in enumerate(header)}
     return Table(path.name, columns, np.array(lines, dtype=np.int64), "line", header_line, misfits)
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """Yield the lines with their ends.
+
+    Raises:
+        CohortError: One is too long, or is not text in UTF-8.
+    """
+    number = 0
+    while line := file.readline(_MAX_LINE + 1):
+        number += 1
+        where = f"{path.name}, line {number}"
+        if len(line) > _MAX_LINE:
+            raise CohortError(f"{where} has more than {_MAX_LINE:,} characters; is this a CSV file with line ends?")
+        if not line.isascii() and (found := _NOT_UTF8.search(line)):
+            byte = ord(found[0]) - 0xDC00
+            raise CohortError(f"{where}: byte 0x{byte:02x} is not UTF-8; save the file as CSV UTF-8")
+        if "\0" in line:
+            raise CohortError(f"{where}: holds a NUL byte, so it is no text; save the file as CSV UTF-8")
+        yield line
 
 
 def _read_parquet(path: Path) -> Table:
     try:
         import pyarrow as pa
-        import pyarrow.compute as pc
         import pyarrow.parquet as pq
     except ImportError as error:
         raise CohortError(f"{path.name}: reading Parquet needs pyarrow; pip install pyarrow, or save as CSV") from error
 
     try:
-        with pq.ParquetFile(path) as file:
-            data = file.read()
+        with pq.ParquetFile(path) as plain:
+            about, schema = plain.metadata, plain.schema_arrow
         # The row index that pandas stores next to the columns is not data.
-        names = [name for name in data.column_names if not re.fullmatch(r"__index_level_\d+__", name)]
+        names = [name for name in schema.names if not re.fullmatch(r"__index_level_\d+__", name)]
         _check_names(path, names)
-        columns: dict[str, list[str]] = {}
-        for name in names:
-            column = data[name]
-            if pa.types.is_floating(column.type):
-                column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-            columns[name] = column.cast(pa.string()).fill_null("").to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise CohortError(f"{path.name}: not a Parquet file of plain columns ({error})") from error
+        _check_size(path, about.num_rows * len(names))
+        size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+        if size > MAX_BYTES:
+            raise _too_large(path, f"{size:,} bytes when unpacked; at most {MAX_BYTES:,} are read")
+        for name in names:  # few bytes of a file can hold a list without end
+            if pa.types.is_nested(kind := schema.field(name).type) or pa.types.is_fixed_size_binary(kind):
+                raise CohortError(
+                    f"{path.name}, column {bare(name)}: holds {quoted(str(kind))}, not texts, numbers or dates"
+                )
+        # As dictionaries, for a text that is repeated a million times takes a few bytes too.
+        texts = [name for name in names if _is_text(schema.field(name).type)]
+        columns: dict[str, list[str]] = {name: [] for name in names}
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            for batch in file.iter_batches(_BATCH, columns=names):
+                _check_size(path, (len(columns[names[0]]) + batch.num_rows) * len(names))
+                for name in names:
+                    columns[name] += _as_text(path, name, batch.column(name))
+    except CohortError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, LookupError, ArithmeticError, MemoryError) as error:
+        raise CohortError(f"{path.name}: not a Parquet file of plain columns ({quoted(str(error))})") from error
     keep = [i for i, cells in enumerate(zip(*columns.values(), strict=True)) if any(cells)]
     columns = {name: [cells[i] for i in keep] for name, cells in columns.items()}
     return Table(path.name, columns, np.array(keep, dtype=np.int64) + 1, "row", 0)
 
 
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
+
+
+def _as_text(path: Path, name: str, column: Any) -> list[str]:
+    """Return a column of a Parquet file as cells; those with the same text share it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    if not pa.types.is_dictionary(column.type):
+        column = column.cast(pa.string()).dictionary_encode()
+    distinct = column.dictionary.cast(pa.string())
+    if (pc.max(pc.utf8_length(distinct)).as_py() or 0) > MAX_CELL:
+        raise CohortError(f"{path.name}, column {bare(name)}: a cell has more than {MAX_CELL:,} characters; shorten it")
+    known = distinct.fill_null("").to_pylist()
+    return ["" if index is None else known[index] for index in column.indices.to_pylist()]
+
+
+def _check_size(path: Path, cells: int) -> None:
+    if cells > MAX_CELLS:
+        raise _too_large(path, f"more than {MAX_CELLS:,} cells")
+
+
+def _too_large(path: Path, what: str) -> CohortError:
+    return CohortError(f"{path.name} has {what}; keep only the rows and columns that are needed")
+
+
 def _check_names(path: Path, names: Sequence[str]) -> None:
+    if not names:
+        raise CohortError(f"{path.name}: the file has no columns")
+    if len(names) > MAX_COLUMNS:
+        raise _too_large(path, f"{len(names):,} columns; at most {MAX_COLUMNS:,} are read")
+    seen = set()
     for position, name in enumerate(names, start=1):
         if not name.strip():
             raise CohortError(f"{path.name}, header: column {position} has no name; name it or remove it")
-        if names.index(name) != position - 1:
-            raise CohortError(f"{path.name}, header: column {name!r} is there twice; rename or remove one")
+        if name in seen:
+            raise CohortError(f"{path.name}, header: column {quoted(name)} is there twice; rename or remove one")
+        seen.add(name)

@@ -17,6 +17,7 @@ from pmlm_env.cohort.schema import INDICATOR_NAMES, Cohort
 def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
     """Write patients.csv and checkups.csv (wide), which ``read_cohort`` reads back as the same cohort.
 
+    That is so if labels have one spelling each, identifiers no spaces at the ends, and days one check-up of a patient.
     UTF-8 with LF line ends; the same cohort always gives the same bytes. Numbers are the shortest that read back
     to the same float; NaN is an empty cell; split dates are cut to the day. What ``read_cohort`` would leave out
     (a patient without check-ups, a check-up without values) is written all the same. Each file takes its place in

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,7 +65,9 @@ class BoostedTrees:
             summaries = summarise(cohort)
             self._columns = np.flatnonzero(~np.isnan(summaries).all(axis=0))  # scikit-learn cannot bin all-NaN columns
             # Where cores are shared, spinning threads cost more than they bring.
-            with threadpool_limits(limits=1, user_api="openmp"):
+            with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
+                # Rare labels; build_episodes says so once.
+                warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
                 self._model.fit(summaries[:, self._columns], cohort.y)
         return self
 

@@ -131,7 +131,7 @@ def _read(template: str | Path) -> str:
 
 def _parse(text: str, name: str) -> list[tuple[Role, str]]:
     parts = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         where = f"template {name}, line {number}"

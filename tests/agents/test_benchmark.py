@@ -67,6 +67,16 @@ def test_what_is_there_is_not_run_again_and_a_cut_line_is(tmp_path: Path) -> Non
     assert again == [{k: v for k, v in json.loads(x).items() if k != "seconds"} for x in whole.splitlines()]
 
 
+def test_a_line_separator_within_a_line_ends_no_line(tmp_path: Path) -> None:
+    config = BenchmarkConfig(agents=("keep-all",), oracles=(), seeds=1, out=tmp_path)
+    file = benchmark(config)
+    lines = [{**line, "note": "one\u2028line\x85"} for line in _lines(tmp_path)]
+    file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    before = file.read_bytes()
+    benchmark(config)
+    assert file.read_bytes() == before
+
+
 def test_runs_on_other_patients_do_not_go_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark(BenchmarkConfig(agents=("keep-all",), seeds=1, out=tmp_path))
     monkeypatch.setattr("agents.ground.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))

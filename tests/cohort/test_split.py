@@ -61,7 +61,7 @@ def test_another_column_of_dates_can_be_named() -> None:
 
 
 def test_cuts_in_the_wrong_order_are_refused() -> None:
-    with pytest.raises(CohortError, match="train_until=2022-01-01 is after validation_until=2021-01-01"):
+    with pytest.raises(CohortError, match="--train-until 2022-01-01 is after --validation-until 2021-01-01"):
         split_by_date(cohort_of("2021-01-01"), train_until="2022-01-01", validation_until="2021-01-01")
 
 
@@ -73,12 +73,12 @@ def test_equal_cuts_mean_no_validation() -> None:
 
 
 def test_a_cut_that_is_no_date_is_refused() -> None:
-    with pytest.raises(CohortError, match="validation_until='June' is not a date"):
+    with pytest.raises(CohortError, match="--validation-until June is not a date"):
         split_by_date(cohort_of("2021-01-01"), validation_until="June")
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(CohortError, match=r"by='Admission' \(did you mean 'admission'\?\).*patient P0"):
+    with pytest.raises(CohortError, match=r"--split-by Admission \(did you mean 'admission'\?\).*patient P0"):
         split_by_date(cohort_of("2021-01-01", admission="2021-01-01"), by="Admission")
 
 

@@ -26,6 +26,8 @@ def bytes_in(folder: Path) -> dict[str, bytes]:
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 filled_texts = texts.filter(str.strip)
+names = st.text(st.characters(codec="utf-8", categories=("Ll", "Nd", "Lo")), min_size=1, max_size=12)
+labels = st.sampled_from(["thalassemia", 'fetal distress, "heart type"', "\u5730\u4e2d\u6d77\u8d2b\u8840", "-"])
 days = st.dates().map(lambda day: np.datetime64(day, "D"))
 measurements = st.integers(0, N_INDICATORS - 1).flatmap(
     lambda i: st.tuples(st.just(i), st.floats(INDICATORS[i].low, INDICATORS[i].high))
@@ -35,13 +37,13 @@ measurements = st.integers(0, N_INDICATORS - 1).flatmap(
 @st.composite
 def cohorts(draw: st.DrawFn) -> Cohort:
     patients = []
-    for name in draw(st.lists(filled_texts, min_size=1, max_size=3, unique=True)):
+    for name in draw(st.lists(names, min_size=1, max_size=3, unique=True)):
         dates = np.array(sorted(draw(st.lists(days, min_size=1, max_size=3, unique=True))), "datetime64[D]")
         values = np.full((len(dates), N_INDICATORS), np.nan)
         for row in values:
             for i, value in draw(st.lists(measurements, min_size=1, max_size=3)):
                 row[i] = value
-        label, reference, extra = draw(filled_texts), draw(filled_texts), {"any, text": draw(texts)}
+        label, reference, extra = draw(labels), draw(filled_texts), {"any, text": draw(texts)}
         patients.append(Patient(name, label, reference, draw(days), dates, values, extra))
     return Cohort(tuple(patients))
 

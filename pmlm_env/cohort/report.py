@@ -1,0 +1,94 @@
+"""What was read of a cohort, and everything in its files that did not come into it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pmlm_env.cohort.wording import SHOWN, named, quoted, tally
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """What was read, and everything in the files that did not come into the cohort.
+
+    Attributes:
+        patients: Patients in the cohort.
+        checkups: Check-ups in the cohort.
+        values: Laboratory values in the cohort, before those of a day are averaged.
+        values_after_index: Those of them that are of a day after the patient's index date.
+        patients_after_index: Patients who have such values.
+        patients_without_checkups: Patients left out as no value of theirs was read, in the order of the file.
+        unlabeled: Patients in the cohort without a label.
+        unanswered: Patients in the cohort without a doctor's reply.
+        merged_labels: Label -> the other spellings that were read as it.
+        doubtful_labels: A line for each rare label that is nearly the same as a frequent one.
+        outside_rows: Rows of check-ups of people who are not in the patients' table, left out.
+        outside_people: How many people they are of.
+        dropped: Kind of problem -> how many rows (or single values of a wide table) had it and were dropped;
+            one that has two problems counts under both.
+        examples: Some of the problems, one a line, as ``CohortError`` would have listed them.
+        empty_checkups: Rows of a wide table without a single value, which carry nothing.
+        averaged: Values that were merged with others of the same indicator into the mean of their day.
+        repeated_rows: Rows of check-ups that are an earlier row again, cell by cell; they count in the mean.
+        ignored_columns: Columns of a long table that mean nothing here.
+    """
+
+    patients: int
+    checkups: int
+    values: int = 0
+    values_after_index: int = 0
+    patients_after_index: int = 0
+    patients_without_checkups: tuple[str, ...] = ()
+    unlabeled: int = 0
+    unanswered: int = 0
+    merged_labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    doubtful_labels: tuple[str, ...] = ()
+    outside_rows: int = 0
+    outside_people: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    examples: tuple[str, ...] = ()
+    empty_checkups: int = 0
+    averaged: int = 0
+    repeated_rows: int = 0
+    ignored_columns: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Return the report as a few lines of text."""
+        lines = [f"patients: {self.patients:,}, check-ups: {self.checkups:,}, values: {self.values:,}"]
+        after = f"values after the patient's index date (split_date): {self.values_after_index:,} of {self.values:,}"
+        if self.values_after_index:
+            after += f", of {self.patients_after_index:,} patients; they are used: remove what was not yet known then"
+        lines.append(after)
+        if self.patients_without_checkups:
+            names = named(self.patients_without_checkups, shown=100)
+            lines.append(
+                f"patients without a laboratory value, left out ({len(self.patients_without_checkups):,}): {names}"
+            )
+        whole = f"of {self.patients:,}"
+        if self.unlabeled:
+            lines.append(
+                f"patients without a label: {self.unlabeled:,} {whole}; nothing is learned from or judged on them"
+            )
+        if self.unanswered:
+            lines.append(
+                f"patients without a reply: {self.unanswered:,} {whole}; no agent is trained or judged on them"
+            )
+        for label, others in self.merged_labels.items():
+            lines.append(f"label {quoted(label)} was also written {', '.join(map(quoted, others[:SHOWN]))}")
+        lines.extend(f"label {line}" for line in self.doubtful_labels[:SHOWN])
+        if self.outside_rows:
+            people = f"{self.outside_people:,} people who are not in the patients' table"
+            lines.append(f"rows left out, of {people}: {self.outside_rows:,}")
+        if self.empty_checkups:
+            lines.append(f"check-ups left out, no value at all: {self.empty_checkups:,}")
+        if self.averaged:
+            lines.append(f"values averaged with others of the same day: {self.averaged:,}")
+        if self.repeated_rows:
+            lines.append(f"rows that repeat an earlier row cell by cell: {self.repeated_rows:,}")
+        if self.ignored_columns:
+            lines.append(f"columns not used: {named(self.ignored_columns)}")
+        if self.dropped:
+            lines.append(f"dropped: {tally(self.dropped)}")
+            lines.extend(f"  {example}" for example in self.examples)
+        return "\n".join(lines)

@@ -1,0 +1,168 @@
+"""Units as laboratories write them: ``K/uL``, ``10*3/uL``, ``x10E9/L`` and ``G/L`` are all 10^9/L.
+
+A unit is read as an exact factor times a kind of quantity, so that every way of writing that leaves the value as it is
+(``mg/mL`` for g/L, ``mU/mL`` for U/L) is recognized, and any other is known to need a factor. UCUM forms (``[IU]/L``,
+``10*9/L``, ``{cells}/uL``; ucum.org) are read too.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+
+class _Quantity(NamedTuple):
+    """A unit: ``factor`` times the base unit of its kind (g, mol, U, L, one cell or part; "/L" of it)."""
+
+    factor: Fraction
+    kind: str
+
+
+_PREFIXES = {
+    "kilo": 3, "k": 3, "": 0, "deci": -1, "d": -1, "centi": -2, "c": -2, "milli": -3, "m": -3, "micro": -6, "mc": -6,
+    "u": -6, "nano": -9, "n": -9, "pico": -12, "p": -12, "femto": -15, "f": -15,
+}  # fmt: skip
+_PREFIX = "|".join(sorted(_PREFIXES, key=len, reverse=True))
+_NUMERATORS = {
+    "mass": "g|gm|gr|gram|grams|gramm",
+    "amount": "mol|mole|moles",
+    "activity": "u|iu|ui|e|unit|units",
+    "katal": "kat|katal",
+    "volume": "l|liter|liters|litre|litres",
+}
+_NUMERATOR = re.compile(
+    f"(?P<prefix>{_PREFIX})(?:" + "|".join(f"(?P<{kind}>{names})" for kind, names in _NUMERATORS.items()) + ")"
+)
+#: Cubes, in liters: 1 mm^3 is 1 uL.
+_CUBES = {
+    "m3": 3, "dm3": 0, "cm3": -3, "ccm": -3, "cc": -3, "mm3": -6, "cmm": -6, "cumm": -6, "cubicmm": -6, "um3": -15,
+    "cuum": -15,
+}  # fmt: skip
+#: Words for how many, as powers of ten. "Mil" is a million in English and a thousand in Spanish.
+_MANY = {
+    "k": (3,), "th": (3,), "tho": (3,), "thou": (3,), "thous": (3,), "thousand": (3,), "thousands": (3,), "tsd": (3,),
+    "lakh": (5,), "lakhs": (5,), "lac": (5,), "mil": (3, 6), "m": (6,), "mill": (6,), "mln": (6,), "mio": (6,),
+    "million": (6,), "millions": (6,), "g": (9,), "gpt": (9,), "giga": (9,), "bil": (9,), "billion": (9,), "mrd": (9,),
+    "mia": (9,), "t": (12,), "tpt": (12,), "tera": (12,), "tril": (12,), "trillion": (12,),
+}  # fmt: skip
+_POWER = re.compile(
+    r"[x*]?(?:10(?:\^|\*\*?|e\+?|exp|\()(?P<power>\d{1,2})\)?|10(?P<lost>3|6|9|12)|1(?P<zeros>(?:,?000)+)|e\+?(?P<e>\d+))"
+)
+_CELLS = re.compile(r"(?:cells?|wbcs?|rbcs?|#|n)?")
+_FRACTIONS = {"%": -2, "percent": -2, "pct": -2, "percentage": -2, "prozent": -2, "vol%": -2, "\u2030": -3, "1": 0,
+              "ratio": 0, "fraction": 0, "proportion": 0, "decimal": 0}  # fmt: skip
+_WHOLE = {
+    "um": [_Quantity(Fraction(1, 10**6), "amount/L")],  # micromolar
+    "mm": [_Quantity(Fraction(1, 10**3), "amount/L")],
+    "nm": [_Quantity(Fraction(1, 10**9), "amount/L")],
+    **{name: [_Quantity(Fraction(10) ** power, "fraction")] for name, power in _FRACTIONS.items()},
+}
+_SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-")
+#: What may stand behind a unit: a word ("derived"), a bracket, a temperature; never an operator or another number.
+_NOTE = re.compile(r"(?!x\s*\d|per\b)(?:[^\W\d_]|[(\[,;@]|37(?!\d))")
+
+
+@lru_cache(maxsize=4096)
+def unit_problem(text: str, expected: str) -> str:
+    """Return why values in unit ``text`` cannot be taken as values in unit ``expected``; "" if they can.
+
+    Args:
+        text: A unit as a file has it, perhaps with a note behind it ("10^9/L derived"); blank = not given.
+        expected: A unit of the schema; "" = none, whatever ``text`` says.
+    """
+    if not text.strip() or not expected:
+        return ""
+    found, wanted = _read(text), _quantities(_normal(expected))[0]
+    if wanted in found:
+        return ""
+    for factor in (quantity.factor / wanted.factor for quantity in found if quantity.kind == wanted.kind):
+        verb, number = ("divide", 1 / factor) if factor.numerator == 1 else ("multiply", factor)
+        return f"{verb} the values by {float(number):,.10g} and write {expected}"
+    if found:
+        return f"it measures something else than {expected}; convert the values with your laboratory's own factor"
+    return (
+        f"it is not known here; if it is another way to write {expected}, write {expected}, "
+        "else convert the values with your laboratory's own factor"
+    )
+
+
+def _read(text: str) -> list[_Quantity]:
+    """Return what a text may mean: the longest beginning that is a unit, if what follows is a note."""
+    words = text.split() if len(text) < 100 else []
+    for end in range(len(words), 0, -1):
+        if end < len(words) and not _NOTE.match(" ".join(words[end:])):
+            continue
+        if found := _quantities(_normal(" ".join(words[:end]))):
+            return found
+    return []
+
+
+def _normal(text: str) -> str:
+    """Return a unit in one spelling: small letters, ASCII, no spaces, one sign for each operation."""
+    text = re.sub("([0-9A-Za-z\u00b5\u03bc])([\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b]+)", r"\1^\2", text)
+    text = unicodedata.normalize("NFKC", text.translate(_SUPERSCRIPTS)).replace("\u03bc", "u").casefold()
+    text = re.sub(r"\{[^{}]*\}", "", text) or "1"  # UCUM's notes: {cells}/uL; alone ({ratio}) it is the unit 1
+    text = re.sub("[\u00d7\u2715\u22c5\u00b7\u2219]", "*", text.replace("\u2212", "-"))
+    text = re.sub("[\u2044\u2215]| per |\\bper\\b(?!\\s*cent)", "/", text)
+    text = re.sub(r"[\s*.]+([a-z]+)\^?-1\b", r"/\1", text)  # g L-1
+    text = re.sub(r"[\[\]\s]|(?<=[a-z])\.(?!\d)", "", text)
+    return re.sub(r"(?<=m)\^(?=3\b)", "", text)  # mm^3
+
+
+def _quantities(text: str) -> list[_Quantity]:
+    """Return what a unit in its one spelling may mean, none if it means nothing; the "g" of G/L is giga or gram."""
+    if text in _WHOLE:
+        return _WHOLE[text]
+    if match := re.fullmatch(r"(.*gm?)%", text):  # mg% is mg/dl
+        text = f"{match[1]}/dl"
+    above, slash, below = text.partition("/")
+    if not slash:
+        return [*_measures(above), *(_Quantity(Fraction(10) ** power, "volume") for power in _cube(above))]
+    if re.fullmatch(r"cells?|cel|rbc", below):
+        return [each for each in _measures(above) if each.kind in ("mass", "volume")]  # pg/cell
+    if re.fullmatch(r"100(?:wbcs?|cells?|leukocytes?|leucocytes?)?", below):
+        return [_Quantity(Fraction(1, 100), "fraction")] if _CELLS.fullmatch(above) else []
+    match = re.fullmatch(r"(10{0,3})?(.*)", below)
+    volumes = [each for each in _measures(match[2] if match else "") if each.kind == "volume"]
+    volumes += [_Quantity(Fraction(10) ** power, "volume") for power in _cube(match[2] if match else "")]
+    many = Fraction(match[1] or 1) if match else Fraction(1)
+    return [
+        _Quantity(each.factor / volume.factor / many, "fraction" if each.kind == "volume" else f"{each.kind}/L")
+        for volume in volumes
+        for each in (*_measures(above), *_counts(above))
+    ]
+
+
+def _measures(text: str) -> Iterator[_Quantity]:
+    match = _NUMERATOR.fullmatch(text)
+    kind = match.lastgroup if match else None
+    if match and kind:
+        factor = Fraction(10) ** _PREFIXES[match["prefix"]]
+        # 1 kat is 1 mol/s, 1 U is 1 umol/min.
+        yield _Quantity(factor * 60 * 10**6, "activity") if kind == "katal" else _Quantity(factor, kind)
+
+
+def _cube(text: str) -> list[int]:
+    return [_CUBES[text]] if text in _CUBES else []
+
+
+def _counts(text: str) -> Iterator[_Quantity]:
+    for power, rest in _powers(text):
+        if _CELLS.fullmatch(rest.lstrip("*")):
+            yield _Quantity(Fraction(10) ** power, "count")
+
+
+def _powers(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the power of ten that a text may begin with, and what is left of it."""
+    yield 0, text
+    text = re.sub(r"^cells?(?=[x*]?\d)", "", text)
+    if match := _POWER.match(text):
+        digits = match["power"] or match["lost"] or match["e"]
+        yield int(digits) if digits else match["zeros"].count("0"), text[match.end() :]
+    for word, powers in _MANY.items():
+        if text.startswith(word):
+            yield from ((power, text[len(word) :]) for power in powers)

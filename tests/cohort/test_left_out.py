@@ -1,0 +1,116 @@
+"""What is left out and counted, and where so much would be that it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pmlm_env.cohort import CohortError, read_cohort
+from tests.cohort.three_patients import CHECKUPS, LABS, PATIENTS, assert_same
+
+Folder = Callable[..., Path]
+
+# People who are not in the patients' table
+
+
+@pytest.mark.parametrize("bad", ["", "?"])
+@pytest.mark.parametrize("form", ["labs", "checkups"])
+def test_rows_of_other_people_are_left_out_and_counted(folder: Folder, form: str, bad: str) -> None:
+    texts = {"labs": LABS, "checkups": CHECKUPS}
+    rows = {"labs": "{},2022-01-01,hgb,99{},g/L\n", "checkups": "{},2022-01-01,99{},,\n"}[form]
+    others = "".join(rows.format(name, bad) for name in ("X1", "X2", "X1", "X3"))
+    sound, _ = read_cohort(folder(patients=PATIENTS, **{form: texts[form]}))
+    cohort, report = read_cohort(folder(patients=PATIENTS, **{form: texts[form] + others}))
+    assert_same(sound, cohort)
+    assert (report.outside_rows, report.outside_people) == (4, 3)
+    assert "rows left out, of 3 people who are not in the patients' table: 4" in str(report)
+
+
+def test_spaces_around_an_identifier_make_no_other_person(folder: Folder) -> None:
+    cohort, report = read_cohort(folder(patients=PATIENTS, labs=LABS.replace("007,", " 007\u00a0,")))
+    assert len(cohort) == 3
+    assert report.outside_rows == 0
+
+
+def test_where_all_rows_are_of_other_people_that_is_said(folder: Folder) -> None:
+    labs = LABS.replace("007", "X1").replace("B2", "X2").replace("C3", "X3")
+    with pytest.raises(CohortError, match=r"no check-up with a value.* 5 rows are of people who are not in it"):
+        read_cohort(folder(patients=PATIENTS, labs=labs))
+
+
+def test_a_row_of_nobody_is_a_problem(folder: Folder) -> None:
+    with pytest.raises(CohortError, match=r"labs\.csv, line 7, column patient_id: the cell is empty; name the patient"):
+        read_cohort(folder(patients=PATIENTS, labs=LABS + ",2022-02-05,hgb,120,g/L\n"))
+
+
+# After the index date
+
+
+def test_values_after_the_index_date_are_counted_by_day(folder: Folder) -> None:
+    late = "007,2021-05-01 23:59,hgb,99,\n007,2021-05-02,hgb,99,\n007,2021-05-02,plt,200,\nB2,2022-03-05,hgb,99,\n"
+    cohort, report = read_cohort(folder(patients=PATIENTS, labs=LABS + late))
+    assert (report.values_after_index, report.values, report.patients_after_index) == (3, 9, 2)
+    assert "values after the patient's index date (split_date): 3 of 9, of 2 patients" in str(report)
+    assert len(cohort[0].dates) == 4
+
+
+def test_that_no_value_is_after_the_index_date_is_said_too(folder: Folder) -> None:
+    _, report = read_cohort(folder(patients=PATIENTS, labs=LABS))
+    assert "values after the patient's index date (split_date): 0 of 5" in str(report)
+
+
+# Too much to drop
+
+MANY = 20
+
+
+def refused(folder: Folder, **texts: str) -> str:
+    with pytest.raises(CohortError) as caught:
+        read_cohort(folder(**{"patients": PATIENTS, "labs": LABS, **texts}), drop_bad_rows=True)
+    return str(caught.value)
+
+
+def test_more_than_half_of_the_values_are_not_dropped(folder: Folder) -> None:
+    named = "".join(f"B2,2022-03-{i + 1:02},{name},99,g/L\n" for i in range(MANY) for name in ("Hemoglobin", "Sodium"))
+    said = refused(folder, labs=LABS + named)
+    assert "40 problems" in said
+    assert "40 x unknown indicator:" in said
+    assert "'Hemoglobin' is not an indicator" in said
+    assert "40 of 45 values in labs.csv would be left out; correct the files" in said
+
+
+def test_more_than_half_of_the_values_of_a_wide_table_are_not_dropped(folder: Folder) -> None:
+    table = "patient_id,date,hgb,plt,HGB2,PLT2\n007,2021-04-01,90,200,90,200\nB2,2022-02-02,120,?,120,200\n"
+    path = folder(patients=PATIENTS, wide=table)
+    with pytest.raises(CohortError, match=r"5 of 8 values in wide\.csv would be left out"):
+        read_cohort(path, checkups="wide.csv", drop_bad_rows=True)
+
+
+def test_more_than_half_of_the_rows_of_a_wide_table_are_not_dropped(folder: Folder) -> None:
+    path = folder(patients=PATIENTS, wide=CHECKUPS + "B2,2022-02-03,99,9\n" * MANY)
+    with pytest.raises(CohortError, match=r"values in wide\.csv would be left out"):
+        read_cohort(path, checkups="wide.csv", drop_bad_rows=True)
+
+
+def test_more_than_half_of_the_patients_are_not_dropped(folder: Folder) -> None:
+    patients = PATIENTS.replace("2021-05-01", "May").replace("2022-03-04", "March")
+    assert "2 of 3 patients in patients.csv would be left out" in refused(folder, patients=patients)
+
+
+def test_an_indicator_in_another_unit_throughout_is_not_dropped(folder: Folder) -> None:
+    sound = "".join(f"B2,2022-03-{i + 1:02},plt,200,\n" for i in range(MANY))
+    wrong = "".join(f"B2,2022-03-{i + 1:02},alt,1,ukat/L\n" for i in range(MANY // 2))
+    assert "10 of 10 values of alt in labs.csv would be left out" in refused(folder, labs=LABS + sound + wrong)
+
+
+def test_identifiers_that_lost_their_zeros_throughout_are_not_dropped(folder: Folder) -> None:
+    lost = "".join(f"7,2021-03-{i + 1:02},hgb,99,g/L\n" for i in range(MANY))
+    assert "20 of 25 values in labs.csv would be left out" in refused(folder, labs=LABS + lost)
+
+
+def test_the_only_value_of_an_indicator_may_be_dropped(folder: Folder) -> None:
+    cohort, report = read_cohort(folder(patients=PATIENTS, labs=LABS + "B2,2022-03-01,alt,<5,\n"), drop_bad_rows=True)
+    assert len(cohort) == 3
+    assert report.dropped == {"unparsable value": 1}
