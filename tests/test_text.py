@@ -20,6 +20,6 @@ def test_what_a_terminal_would_act_upon_is_written_out(text, safe):
     assert printable(text) == safe
 
 
-@pytest.mark.parametrize("text", ["", "37.5 °C\t≥ 2\n", "血红蛋白\u3000低", "12\xa0345", "می\u200cخواهم", "👩\u200d⚕"])
+@pytest.mark.parametrize("text", ["", "37.5 °C\t≥ 2\n", "血红蛋白\u3000低", "12\xa0345", "می\u200cخواهم", "👩\u200d⚕"])  # noqa: RUF001
 def test_words_of_any_language_stay_as_they_are(text):
     assert printable(text) == text
