@@ -9,6 +9,8 @@ from typing import Any
 
 import tyro
 
+from agents.terminal import printable_output
+
 _COMMANDS = {
     "demo": "The whole method on a simulated cohort, or on your own with --cohort.",
     "simulate": "Write a simulated cohort like the paper's.",
@@ -43,10 +45,15 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
     if command not in _COMMANDS:
         print(f"pmlm: unknown command {command!r}: use one of {', '.join(_COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for name in ("pmlm_env", "agents"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    sys.exit(_run(command, rest))
+    with printable_output():
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        for name in ("pmlm_env", "agents"):
+            logging.getLogger(name).setLevel(logging.INFO)
+        try:
+            sys.exit(_run(command, rest))
+        except Exception:  # a fault of ours; its traceback may quote what comes from elsewhere
+            sys.excepthook(*sys.exc_info())
+            sys.exit(1)
 
 
 def _run(command: str, rest: Sequence[str]) -> int:
@@ -131,6 +138,7 @@ def _with(config: Any, function: Callable[[Any], Any]) -> Callable[[str, Sequenc
     return run
 
 
+@printable_output(bars=False)  # no colors, which some versions of tyro write to standard error too
 def _parse(command: str, what: Any, rest: Sequence[str], default: Any = None) -> Any:
     extra = {} if default is None else {"default": default}
     return tyro.cli(what, args=list(rest), prog=f"pmlm {command}", config=(tyro.conf.OmitArgPrefixes,), **extra)

@@ -18,8 +18,6 @@ from agents.run_folder import write_text
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import Episode, EpisodeSet, Role, Split
 
-_BUNDLED = "minilm"
-
 
 @dataclass(frozen=True)
 class Refinement:
@@ -91,6 +89,10 @@ class Refiner:
             Refinement(" ".join(w for slot, w in enumerate(episode.words) if slot not in slots), slots)
             for episode, slots in zip(episodes, greedy_deletions(arena, self.policy), strict=True)
         ]
+
+
+#: The encoder that is loaded without anybody's naming it.
+_BUNDLED = "minilm"
 
 
 def _bundled_encoder(policy: WordPolicy) -> str:

@@ -73,7 +73,8 @@ def read_tensors(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) 
             if shapes is not None:
                 found = {name: file.get_slice(name) for name in names}
                 _compare(path, {name: (part.get_dtype(), part.get_shape()) for name, part in found.items()}, shapes)
-            tensors = {name: file.get_tensor(name) for name in names}
+            # Copies, for what is read is mapped, and the file may be written over.
+            tensors = {name: file.get_tensor(name).clone() for name in names}
     except (SafetensorError, OSError):
         raise ValueError(f"{path} is damaged: copy it again, or train anew") from None
     for name, tensor in tensors.items():

@@ -107,7 +107,7 @@ def build_episodes(
             f"{config.k + 1}: move --train-until, or ask for fewer peers"
         )
     template = InitialPrompt(config.template, config.peers)
-    template.check_columns({column for patient in cohort for column in patient.extra})
+    template.check(cohort)
     rng = np.random.default_rng(seed)
     logger.info("Stage 1: fitting the predictor to %d patients (%d times)", len(split.train), config.n_folds + 1)
     predictor = make_predictor(seed).fit(split.train)

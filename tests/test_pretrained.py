@@ -23,7 +23,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from agents.baselines.self_information import LocalLM
 from agents.cli import main
 from pmlm_env import EpisodeSet
-from pmlm_env.encoder import WordEncoder, load_bert
+from pmlm_env.encoder import WordEncoder
 from pmlm_env.reward import BertScorer
 from tests.standins import make_episodes
 
@@ -50,7 +50,6 @@ def folder(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copytree(whole, tmp_path / "model")
     (tmp_path / "model" / "evil.py").write_text("import pathlib; pathlib.Path(__file__).with_name('ran').touch()\n")
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
-    load_bert.cache_clear()
     return tmp_path / "model"
 
 
@@ -129,9 +128,8 @@ def test_an_encoder_that_cannot_be_is_refused_in_one_line_that_names_it(folder: 
     assert not (folder / "ran").exists()
 
 
-def test_where_transformers_has_the_architecture_a_models_own_code_is_left_out(folder: Path) -> None:
-    expected = _encode(folder)
-    load_bert.cache_clear()
+def test_where_transformers_has_the_architecture_a_models_own_code_is_left_out(whole: Path, folder: Path) -> None:
+    expected = _encode(whole)
     _change(folder, auto_map=OWN_CODE["auto_map"])
     _change(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Slow", "evil.Fast"]})
     assert torch.equal(_encode(folder), expected)
@@ -156,9 +154,8 @@ def test_the_model_that_measures_self_information_is_refused_alike(folder: Path,
     assert not (folder / "ran").exists()
 
 
-def test_the_command_that_the_refusal_names_makes_the_model_loadable(folder: Path) -> None:
-    expected = _encode(folder)
-    load_bert.cache_clear()
+def test_the_command_that_the_refusal_names_makes_the_model_loadable(whole: Path, folder: Path) -> None:
+    expected = _encode(whole)
     _pickled(folder)
     with pytest.raises(ValueError, match="python -c") as caught:
         _encode(folder)
