@@ -8,8 +8,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, Literal, TextIO, cast
 
-from pmlm_env.text import printable
-
 #: How tqdm goes back from one of several bars to the first.
 _UP = re.compile(r"(\x1b\[A)+")
 
@@ -37,10 +35,10 @@ class PrintableStream:
             return self._stream.write(text)
         if self._bars and self._line != "text" and text.startswith("\r"):
             end = "\r" if len(text) > 1 and text.endswith("\r") else ""
-            self._stream.write("\r" + printable(text[1 : len(text) - len(end)]) + end)
+            self._stream.write("\r" + _safe(text[1 : len(text) - len(end)]) + end)
             self._line = "bar"
         elif text:
-            self._stream.write(printable(text))
+            self._stream.write(_safe(text))
             self._line = "empty" if text.endswith("\n") else "text"
         return len(text)
 
@@ -56,6 +54,14 @@ class PrintableStream:
     def __getattr__(self, name: str) -> Any:
         """Return what the stream behind has: encoding, flush, fileno."""
         return getattr(self._stream, name)
+
+
+def _safe(text: str) -> str:
+    if text.replace("\n", "").isprintable():
+        return text
+    from pmlm_env.text import printable  # with pmlm_env comes torch, for which `--help` should not wait
+
+    return printable(text)
 
 
 @contextmanager

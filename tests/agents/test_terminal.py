@@ -149,6 +149,13 @@ def test_refined_prompts_are_printed_for_people_and_written_exactly(
     assert all("\x1b[2J <script> ab\u202ecd" in prompt for prompt in prompts)
 
 
+def test_the_list_of_commands_does_not_wait_for_torch() -> None:
+    code = "import sys, agents.cli as cli\ntry: cli.main(None, ['--help'])\nfinally: print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "doctor" in shown
+    assert shown.endswith("False\n")
+
+
 def test_in_a_real_terminal_errors_have_no_colors_which_would_be_written_out() -> None:
     parent, child = pty.openpty()
     command = [sys.executable, "-m", "agents.cli", "cache", "stats", "x", "--nonsense"]
