@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from agents.terminal import printable_output
+from agents.terminal import print_traceback, printable_output
 
 _COMMANDS = {
     "demo": "The whole method on a simulated cohort, or on your own with --cohort.",
@@ -49,11 +49,8 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         for name in ("pmlm_env", "agents"):
             logging.getLogger(name).setLevel(logging.INFO)
-        try:
-            sys.exit(_run(command, rest))
-        except Exception:  # a fault of ours; its traceback may quote what comes from elsewhere
-            sys.excepthook(*sys.exc_info())
-            sys.exit(1)
+        sys.excepthook = print_traceback
+        sys.exit(_run(command, rest))
 
 
 def _run(command: str, rest: Sequence[str]) -> int:

@@ -201,9 +201,10 @@ class WordPolicy(nn.Module):
             revision: The repository's branch, tag or commit.
 
         Raises:
-            ValueError: A file is missing, damaged or of another version, or does not say what a policy may be.
+            ValueError: There is no such repository, or a file is missing, damaged or of another version, or describes
+                no policy that there can be.
             ModelError: There is no such folder.
-            OSError: The hub does not answer, or has no such repository.
+            OSError: The hub does not answer.
         """
         name = resolve(str(source))
         if not Path(name).is_dir():

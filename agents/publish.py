@@ -13,6 +13,7 @@ from huggingface_hub import HfApi, ModelCardData
 from agents.evaluation.arms import table
 from agents.policy import CONFIG, WEIGHTS, WordPolicy
 from agents.run_folder import RunFolder, write_text
+from pmlm_env.checked_files import read_object
 from pmlm_env.text import as_code, printable
 
 CARD, LIBRARY = "README.md", "pmlm-env"
@@ -158,7 +159,7 @@ def _check_replaceable(folder: Path) -> None:
         return
     try:
         names = {path.name for path in folder.iterdir()}
-        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        described = read_object(folder / CONFIG)
         ours = f"library_name: {LIBRARY}" in (folder / CARD).read_text(encoding="utf-8")
         if ours and names == {CONFIG, WEIGHTS, CARD} and {"embedding_size", "lexicon"} <= described.keys():
             return

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from types import TracebackType
 from typing import Any, Literal, TextIO, cast
 
 #: How tqdm goes back from one of several bars to the first.
@@ -70,3 +71,9 @@ def printable_output(*, bars: bool = True) -> Iterator[None]:
     out, error = PrintableStream(sys.stdout, bars=False), PrintableStream(sys.stderr, bars=bars)
     with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, error)):
         yield
+
+
+def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print what the interpreter does of an error that nobody foresaw; it may quote what comes from elsewhere."""
+    with printable_output():
+        sys.__excepthook__(kind, error, trace)

@@ -56,25 +56,23 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_tensors(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> dict[str, torch.Tensor]:
+def read_tensors(path: Path, shapes: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
     """Read a safetensors file.
 
     Args:
         path: The file.
         shapes: The names and shapes of the float32 tensors that it must have, and no others; its header is compared
-            with them before anything is read. None = whatever there is.
+            with them before anything is read.
 
     Raises:
         ValueError: The file is damaged, or has other tensors, or a number that is not finite.
     """
     try:
         with safe_open(str(path), "pt") as file:
-            names = list(file.keys())
-            if shapes is not None:
-                found = {name: file.get_slice(name) for name in names}
-                _compare(path, {name: (part.get_dtype(), part.get_shape()) for name, part in found.items()}, shapes)
+            found = {name: file.get_slice(name) for name in file.keys()}
+            _compare(path, {name: (part.get_dtype(), part.get_shape()) for name, part in found.items()}, shapes)
             # Copies, for what is read is mapped, and the file may be written over.
-            tensors = {name: file.get_tensor(name).clone() for name in names}
+            tensors = {name: file.get_tensor(name).clone() for name in found}
     except (SafetensorError, OSError):
         raise ValueError(f"{path} is damaged: copy it again, or train anew") from None
     for name, tensor in tensors.items():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,10 +102,11 @@ def _check_folder(path: str, auto: AutoClass) -> None:
     if any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names):
         return
     if pickled := sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))):
+        where = json.dumps(path)
+        code = f"from transformers import {auto} as M; M.from_pretrained({where}).save_pretrained({where})"
         raise ValueError(
-            f"{path} has pickled weights ({pickled[0]}) alone, which are never loaded: if you trust them, convert them "
-            "with "
-            f"python -c \"from transformers import {auto} as M; M.from_pretrained('{path}').save_pretrained('{path}')\""
+            f"{path} has pickled weights alone ({pickled[0]}), which are never loaded; convert them, if trusted: "
+            f"python -c {shlex.quote(code)}"
         )
     raise ValueError(f"{path} has no weights (model.safetensors): get the model again, or choose another")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -87,7 +88,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a kernel": (lambda f: _change(f, _attn_implementation="stranger/kernel"), "needs code of its own"),
     "pickled weights": (
         _pickled,
-        r"has pickled weights \(pytorch_model.bin\) alone, which are never loaded: .*python -c",
+        r"has pickled weights alone \(pytorch_model.bin\), which are never loaded.*python -c",
     ),
     "an adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "is an adapter"),
     "quantized": (lambda f: _change(f, quantization_config={"quant_method": "mxfp4"}), "is quantized"),
@@ -156,12 +157,14 @@ def test_the_model_that_measures_self_information_is_refused_alike(folder: Path,
 
 def test_the_command_that_the_refusal_names_makes_the_model_loadable(whole: Path, folder: Path) -> None:
     expected = _encode(whole)
+    folder = folder.rename(folder.with_name("a 'model' of \"$(touch ran)`touch ran`"))
     _pickled(folder)
     with pytest.raises(ValueError, match="python -c") as caught:
         _encode(folder)
-    code = str(caught.value).partition('python -c "')[2].removesuffix('"')
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    _, option, code = shlex.split(str(caught.value).partition("if trusted: ")[2])
+    subprocess.run([sys.executable, option, code], check=True, capture_output=True)
     assert torch.equal(_encode(folder), expected)
+    assert not Path("ran").exists()
 
 
 def test_a_refused_encoder_ends_a_command_with_one_line(
