@@ -96,10 +96,22 @@ def _packed(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, torch.Te
 
 
 def _unpack(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Put an optimiser where ``_packed`` found another."""
+    """Put an optimiser where ``_packed`` found another.
+
+    Raises:
+        ValueError: A tensor belongs to no weight, or has another shape than its weight, or is not finite, or a weight
+            lacks one.
+    """
     state = optimizer.state_dict()
     state["state"] = {}
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     for key, value in tensors.items():
         number, _, name = key.partition(".")
+        if int(number) not in range(len(weights)):
+            raise ValueError(f"the tensor {key!r} belongs to no weight")
+        if value.shape != (() if name == "step" else weights[int(number)].shape) or not bool(value.isfinite().all()):
+            raise ValueError(f"the tensor {key!r} does not fit its weight")
         state["state"].setdefault(int(number), {})[name] = value
+    if any(known.keys() != {"step", "exp_avg", "exp_avg_sq"} for known in state["state"].values()):
+        raise ValueError("a weight lacks what Adam keeps of it")
     optimizer.load_state_dict(state)

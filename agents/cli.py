@@ -10,6 +10,7 @@ from typing import Any
 import tyro
 
 from agents.library_warnings import library_warnings_in_one_line
+from agents.terminal import print_traceback, printable_output
 
 _COMMANDS = {
     "demo": "The whole method on a simulated cohort, or on your own with --cohort.",
@@ -45,10 +46,12 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
     if command not in _COMMANDS:
         print(f"pmlm: unknown command {command!r}: use one of {', '.join(_COMMANDS)}", file=sys.stderr)
         sys.exit(2)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    for name in ("pmlm_env", "agents"):
-        logging.getLogger(name).setLevel(logging.INFO)
-    sys.exit(_run(command, rest))
+    with printable_output():
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
+        for name in ("pmlm_env", "agents"):
+            logging.getLogger(name).setLevel(logging.INFO)
+        sys.excepthook = print_traceback
+        sys.exit(_run(command, rest))
 
 
 @library_warnings_in_one_line()
@@ -135,6 +138,7 @@ def _with(config: Any, function: Callable[[Any], Any]) -> Callable[[str, Sequenc
     return run
 
 
+@printable_output(bars=False)  # no colors, which some versions of tyro write to standard error too
 def _parse(command: str, what: Any, rest: Sequence[str], default: Any = None) -> Any:
     extra = {} if default is None else {"default": default}
     return tyro.cli(what, args=list(rest), prog=f"pmlm {command}", config=(tyro.conf.OmitArgPrefixes,), **extra)

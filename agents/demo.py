@@ -16,6 +16,7 @@ from agents.run_folder import RunFolder
 from agents.train import TrainConfig, train, training_summary
 from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.pipeline import PipelineConfig
+from pmlm_env.prompting import InitialPrompt
 from pmlm_env.weights import BUNDLED, fetch
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     """Run the method from records to the before / after table."""
     models = config.models
     wanted = {models.encoder, models.scorer, models.llm.removeprefix("local:")}
+    InitialPrompt(config.pipeline.template, config.pipeline.peers)  # refused before anything is fetched or removed
     fetch(*(name for name in BUNDLED if name in wanted))
     started = time.perf_counter()
     RunFolder(config.run).clear()

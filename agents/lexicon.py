@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from reprlib import repr as shortened
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.episodes import Episode, EpisodeSet
+from pmlm_env.episodes import Episode, EpisodeSet, Role
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,26 @@ class Lexicon:
         self.forms = tuple((role, text) for role, text in forms)
         self._numbers = {form: number for number, form in enumerate(self.forms, start=1)}
         self._tables: dict[int, tuple[EpisodeSet, npt.NDArray[np.int64]]] = {}
+
+    @classmethod
+    def from_forms(cls, value: Any) -> Lexicon:
+        """Make one of ``forms`` as a policy's file has them.
+
+        Raises:
+            ValueError: They are no list, or one of them is no role with a word, or stands there twice.
+        """
+        if not isinstance(value, list):
+            raise ValueError(f"lexicon is {shortened(value)}: use a list of [role, word]")
+        for form in value:
+            if not (isinstance(form, list) and len(form) == 2 and all(isinstance(part, str) for part in form)):
+                raise ValueError(f"lexicon holds {shortened(form)}: use [role, word]")
+            if form[0] not in get_args(Role) or len(form[1].split()) > 1:
+                raise ValueError(f"lexicon holds {shortened(form)}: use one of {get_args(Role)} and one word")
+        forms = [(role, text) for role, text in value]
+        if len(set(forms)) < len(forms):
+            twice = next(form for form, n in Counter(forms).items() if n > 1)
+            raise ValueError(f"lexicon holds {shortened(list(twice))} twice")
+        return cls(forms)
 
     def __len__(self) -> int:
         """Return how many numbers there are, 0 included."""

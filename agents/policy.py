@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Literal, get_args
 
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from safetensors.torch import save_file
 from torch import nn
 
 from agents.lexicon import Lexicon
+from pmlm_env.checked_files import file_in, read_object, read_tensors
 from pmlm_env.weights import resolve
 
 Distribution = Literal["softmax", "sparsemax"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+#: The least and the most that a policy's whole numbers may be: what somebody else's policy can ask of the memory.
+_RANGES = {
+    "embedding_size": (1, 8_192),
+    "patient_size": (1, 4_096),
+    "hidden": (0, 4_096),
+    "positions": (0, 16_384),
+    "n_edits": (1, 10_000),
+}
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,22 @@ class PolicyConfig:
         """Check the settings.
 
         Raises:
-            ValueError: The distribution is unknown.
+            ValueError: One of them is of another type, or out of its range.
         """
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                raise ValueError(f"{name} is {shortened(value)}: use a whole number from {least} to {most:,}")
+        for name in ("normalize", "patient"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {shortened(getattr(self, name))}: use true or false")
+        is_number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
+        if not is_number or not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {shortened(self.dropout)}: use a number from 0 to below 1")
         if self.distribution not in get_args(Distribution):
-            raise ValueError(f"distribution is {self.distribution!r}: use one of {get_args(Distribution)}")
+            raise ValueError(f"distribution is {shortened(self.distribution)}: use one of {get_args(Distribution)}")
+        if not isinstance(self.encoder, str):
+            raise ValueError(f"encoder is {shortened(self.encoder)}: use the name of a model")
 
 
 class WordPolicy(nn.Module):
@@ -133,12 +156,16 @@ class WordPolicy(nn.Module):
                 its numbers of the words, ``words`` (B, W, N_FORMS).
 
         Raises:
-            ValueError: There are more slots than the policy has positions.
+            ValueError: Embeddings or patient vectors are longer or shorter than in training, or there are more slots
+                than the policy has positions.
         """
         known = None if self.table is None else self.table(observation["words"]).sum(dim=(-2, -1))
         if known is not None and not self.config.hidden:
             return known
         embeddings = observation["embeddings"]
+        for kind, size in (("embeddings", self.config.embedding_size), ("patient", self.config.patient_size)):
+            if observation[kind].shape[-1] != size:
+                raise ValueError(f"{kind} of {observation[kind].shape[-1]} numbers, but of {size} in training")
         left = embeddings.any(dim=-1)
         mean = embeddings.sum(dim=1) / left.sum(dim=1, keepdim=True).clamp(min=1)
         patient = observation["patient"] if self.config.patient else torch.zeros_like(observation["patient"])
@@ -174,32 +201,48 @@ class WordPolicy(nn.Module):
             revision: The repository's branch, tag or commit.
 
         Raises:
-            ValueError: A file is missing, damaged or of another version.
+            ValueError: There is no such repository, or a file is missing, damaged or of another version, or describes
+                no policy that there can be.
             ModelError: There is no such folder.
-            OSError: The hub does not answer, or has no such repository.
+            OSError: The hub does not answer.
         """
         name = resolve(str(source))
         if not Path(name).is_dir():
-            name = snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS])
-        described, weights = Path(name) / CONFIG, Path(name) / WEIGHTS
-        for path in (described, weights):
-            if not path.is_file():
-                raise ValueError(f"{path} is missing: {source} is not a policy")
+            name = _downloaded(name, revision)
         try:
-            settings = json.loads(described.read_text(encoding="utf-8"))
-            forms = settings.pop("lexicon", None)
-        except (ValueError, TypeError, AttributeError):
-            raise ValueError(f"{described} is damaged: copy it again, or train anew") from None
-        try:
-            policy = cls(PolicyConfig(**settings), None if forms is None else Lexicon(map(tuple, forms)))
-            policy.load_state_dict(load_file(weights))
-        except SafetensorError:
-            raise ValueError(f"{weights} is damaged: copy it again, or train anew") from None
+            described, weights = file_in(Path(name), CONFIG), file_in(Path(name), WEIGHTS)
         except ValueError as error:
-            raise ValueError(f"{described}: {error}") from None
-        except (TypeError, RuntimeError):
-            raise ValueError(f"{source} was made by another version of pmlm-env: train anew") from None
+            raise ValueError(f"{source} is not a policy: {error}") from None
+        settings = read_object(described)
+        try:
+            lexicon = Lexicon.from_forms(forms) if (forms := settings.pop("lexicon", None)) is not None else None
+            if unknown := settings.keys() - {each.name for each in fields(PolicyConfig)}:
+                raise ValueError(f"there is no setting {shortened(min(unknown))} in this version of pmlm-env")
+            if "embedding_size" not in settings:
+                raise ValueError("embedding_size is missing")
+            with torch.device("meta"):  # names and shapes alone
+                policy = cls(PolicyConfig(**settings), lexicon)
+        except ValueError as error:
+            raise ValueError(f"{described}: {error}: copy it again, or train anew") from None
+        shapes = {name: tuple(value.shape) for name, value in policy.state_dict().items()}
+        policy.load_state_dict(read_tensors(weights, shapes), assign=True)
         return policy.to(device).eval()
+
+
+def _downloaded(name: str, revision: str | None) -> str:
+    """Return the folder of a policy from the hub.
+
+    Raises:
+        ValueError: The hub has no such repository, or it cannot be a repository's name.
+        OSError: The hub does not answer.
+    """
+    try:
+        return snapshot_download(name, revision=revision, allow_patterns=[CONFIG, WEIGHTS])
+    except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError):
+        raise ValueError(f"{name!r} is neither a folder nor a repository on the Hugging Face hub") from None
+    except OSError as error:
+        why = " ".join(str(error).split())
+        raise OSError(f"{name!r} is no folder, and could not be downloaded from the hub: {why}") from None
 
 
 class MaskedCategorical:
@@ -210,7 +253,8 @@ class MaskedCategorical:
         legal: Which slots may be drawn, bool (B, W).
 
     Raises:
-        ValueError: A prompt has no legal slot; a distribution over nothing would be uniform over illegal ones.
+        ValueError: A prompt has no legal slot; a distribution over nothing would be uniform over illegal ones. Or a
+            legal slot's score is NaN or infinite, or all of a prompt's are minus infinity.
     """
 
     def __init__(self, scores: torch.Tensor, legal: torch.Tensor) -> None:
@@ -219,6 +263,11 @@ class MaskedCategorical:
             rows = (~legal.any(dim=-1)).nonzero().flatten().tolist()
             raise ValueError(f"prompts {rows} have no word that may be deleted")
         scores = scores.float()
+        # Of a NaN or an infinity a softmax makes NaNs, and the mode of those is the first word. Single scores of minus
+        # infinity are probabilities of 0.
+        below = ~legal | (scores < torch.inf)
+        if not bool(below.all() & (legal & scores.isfinite()).any(dim=-1).all()):
+            raise ValueError("the policy's scores are not finite: its weights are too large, or learning diverged")
         self.legal = legal
         self.log_probs = self._log_probs(scores, legal)
 

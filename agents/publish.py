@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import HfApi, ModelCardData
@@ -13,6 +13,8 @@ from huggingface_hub import HfApi, ModelCardData
 from agents.evaluation.arms import table
 from agents.policy import CONFIG, WEIGHTS, WordPolicy
 from agents.run_folder import RunFolder, write_text
+from pmlm_env.checked_files import read_object
+from pmlm_env.text import as_code, printable
 
 CARD, LIBRARY = "README.md", "pmlm-env"
 
@@ -54,7 +56,8 @@ def publish(config: PublishConfig) -> str:
     if config.out is not None:
         _check_replaceable(config.out)
     policy = WordPolicy.from_pretrained(run.whole_checkpoint())
-    text = card(run, policy, config.repo or "FOLDER", config.license)
+    policy.config = replace(policy.config, encoder=_model_name(policy.config.encoder))  # no path leaves this machine
+    text = printable(card(run, policy, config.repo or "FOLDER", config.license))
     with tempfile.TemporaryDirectory() as scratch:
         folder = config.out or Path(scratch)
         policy.save_pretrained(folder)
@@ -87,7 +90,7 @@ def card(run: RunFolder, policy: WordPolicy, name: str, license: str | None = No
     shape, learner = policy.config, settings["learner"]
     llm = settings["models"]["llm"].split(":", 1)[-1]  # its identity would tell the URL and the system prompt too
     models = (shape.encoder, settings["models"]["scorer"], llm)
-    encoder, scorer, llm = (f"`{_model_name(name)}`" for name in models)
+    encoder, scorer, llm = (as_code(_model_name(name)) for name in models)
     decides = [f"a network of width {shape.hidden} on embeddings of {encoder}"] if shape.hidden else []
     decides += [f"weights of {len(policy.lexicon.forms)} forms of words"] if policy.lexicon is not None else []
     facts = {
@@ -156,7 +159,7 @@ def _check_replaceable(folder: Path) -> None:
         return
     try:
         names = {path.name for path in folder.iterdir()}
-        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        described = read_object(folder / CONFIG)
         ours = f"library_name: {LIBRARY}" in (folder / CARD).read_text(encoding="utf-8")
         if ours and names == {CONFIG, WEIGHTS, CARD} and {"embedding_size", "lexicon"} <= described.keys():
             return

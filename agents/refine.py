@@ -37,21 +37,29 @@ class Refiner:
 
     Args:
         policy: Who decides; it says how many words go.
-        encoder: Embeds words, on the policy's device; the one that the policy was trained with, by default.
+        encoder: Embeds words, on the policy's device. By default the one that the policy was trained with, if it is
+            bundled: a policy from elsewhere does not decide which other model is loaded or downloaded.
+
+    Raises:
+        ValueError: The policy was trained with an encoder that is not bundled, and none is given.
     """
 
     def __init__(self, policy: WordPolicy, encoder: WordEncoder | None = None) -> None:
         """Gather the parts; the encoder's weights load at their first use, if the policy needs them at all."""
-        device = next(policy.parameters()).device
         self.policy = policy
-        self.encoder = encoder or WordEncoder(policy.config.encoder, str(device))
+        self.encoder = encoder or WordEncoder(_bundled_encoder(policy), str(next(policy.parameters()).device))
 
     @classmethod
     def from_pretrained(
-        cls, source: str | Path, device: torch.device | str = "cpu", revision: str | None = None
+        cls,
+        source: str | Path,
+        device: torch.device | str = "cpu",
+        revision: str | None = None,
+        encoder: str | None = None,
     ) -> Refiner:
-        """Load a policy; see ``WordPolicy.from_pretrained``."""
-        return cls(WordPolicy.from_pretrained(source, device, revision))
+        """Load a policy; see ``WordPolicy.from_pretrained``. ``encoder``: as ``WordEncoder`` takes it."""
+        policy = WordPolicy.from_pretrained(source, device, revision)
+        return cls(policy, None if encoder is None else WordEncoder(encoder, str(device)))
 
     def refine(self, prompt: tuple[Sequence[str], Sequence[Role]], patient: npt.ArrayLike) -> Refinement:
         """Refine one prompt.
@@ -71,7 +79,7 @@ class Refiner:
         """Refine every prompt; references and labels are not looked at.
 
         Raises:
-            ValueError: The patient vectors have another length than in training.
+            ValueError: The patient vectors or the encoder's embeddings have another length than in training.
         """
         size = episodes.vectors.shape[1]
         if size != self.policy.config.patient_size:
@@ -83,16 +91,35 @@ class Refiner:
         ]
 
 
+#: The encoder that is loaded without anybody's naming it.
+_BUNDLED = "minilm"
+
+
+def _bundled_encoder(policy: WordPolicy) -> str:
+    """Return the name of the encoder that a policy was trained with; one without a network takes any."""
+    name = policy.config.encoder
+    if policy.config.hidden and name != _BUNDLED:
+        raise ValueError(
+            f"the policy was trained with the encoder {name!r}, which is not bundled and is not loaded on the policy's "
+            "word alone: name it with --encoder FOLDER_OR_HUB_NAME (in Python: encoder=...)"
+        )
+    return _BUNDLED
+
+
 @dataclass(frozen=True)
 class RefineConfig:
-    """Refine prompts with a trained policy and write them as JSON Lines; no LLM is asked.
+    """Refine prompts with a trained policy; no LLM is asked.
+
+    Without --out the prompts are printed for people to read, one a line, and a character that would not be seen or
+    that a terminal would act upon is printed as its escape. With --out they are written as JSON Lines, exactly.
 
     Attributes:
         model: A run's ``checkpoint`` folder, a folder that ``pmlm publish`` wrote, or a name on the Hugging Face hub.
         episodes: A folder that ``pmlm prepare`` wrote.
         split: Whose prompts: everybody's, with or without a label and a doctor's reply.
         patient: One patient's alone, by her id.
-        out: The file to write; by default refined prompts are printed, one a line.
+        out: The file to write, in JSON Lines; by default refined prompts are printed.
+        encoder: The encoder, for a policy that was trained with another than the bundled one: a folder or a hub name.
         device: Where the policy and its encoder run.
     """
 
@@ -101,6 +128,7 @@ class RefineConfig:
     split: Split = "test"
     patient: str | None = None
     out: Path | None = None
+    encoder: str | None = None
     device: str = "cpu"
 
 
@@ -120,7 +148,7 @@ def refine(config: RefineConfig) -> list[Refinement]:
                 f"{config.episodes} has no {config.split} patient {config.patient}: see its episodes.jsonl"
             )
         episodes = EpisodeSet(hers)
-    refiner = Refiner.from_pretrained(config.model, config.device)
+    refiner = Refiner.from_pretrained(config.model, config.device, encoder=config.encoder)
     if config.out is not None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
     refined = refiner.refine_all(episodes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 
 from agents.agent import Agent
 from agents.catalogue import AGENTS, BenchmarkEnv
+from pmlm_env.checked_files import read_object
 
 Config = TypeVar("Config")
 
@@ -48,11 +48,8 @@ def read_tuned(file: Path) -> dict[str, Any]:
     """
     if not file.is_file():
         raise ValueError(f"{file} is not there: make it with `pmlm tune`")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not what `pmlm tune` writes: {error}") from None
-    agents = content.get("agents") if isinstance(content, dict) else None
+    content = read_object(file)
+    agents = content.get("agents")
     if not isinstance(agents, dict):
         raise ValueError(f"{file} is not what `pmlm tune` writes: it has no table of agents")
     for name, found in agents.items():

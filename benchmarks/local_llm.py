@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pmlm_env.llm.base import Reply
 from pmlm_env.llm.local import LocalLLM
 from pmlm_env.pipeline import demo_episodes
+from pmlm_env.pretrained import load_model, load_tokenizer
 from pmlm_env.weights import resolve
 
 _PROMPTS, _NEW_TOKENS, _DELETED = 64, 48, 10
@@ -60,8 +60,8 @@ class Plain:
     def __init__(self, model: str, dtype: torch.dtype) -> None:
         """Load the model and its tokenizer."""
         path = resolve(model)
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
-        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+        self.tokenizer = load_tokenizer(path)
+        self.model = load_model(path, "AutoModelForCausalLM", dtype=dtype)
 
     def inputs(self, prompt: str) -> Any:
         """The prompt as the model's user turn: input ids and attention mask, (1, length) each."""

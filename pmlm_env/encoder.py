@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from pmlm_env.device import choose_device
+from pmlm_env.pretrained import load_config, load_model, load_tokenizer
 from pmlm_env.weights import resolve
 
 if TYPE_CHECKING:  # importing transformers takes seconds, which those who need no weights are spared
@@ -20,6 +21,9 @@ if TYPE_CHECKING:  # importing transformers takes seconds, which those who need 
 
 #: Most chunks in one forward pass, so that memory stays bounded whatever the batch.
 _MAX_CHUNKS = 256
+
+#: More than any encoder of the BERT family has.
+_MOST_HIDDEN = 8_192
 
 
 class WordEncoder:
@@ -38,13 +42,20 @@ class WordEncoder:
     """
 
     def __init__(self, model: str = "minilm", device: str = "auto") -> None:
-        """Read the model's configuration; its weights come later."""
-        from transformers import AutoConfig
+        """Read the model's configuration; its weights come later.
 
+        Raises:
+            ModelError: The model is not to be found.
+            ValueError: It cannot be loaded, or is no encoder.
+        """
         self.model_name = model
         self.device = choose_device(device)
         self._path = resolve(model)
-        self.hidden_size: int = AutoConfig.from_pretrained(self._path).hidden_size
+        self.hidden_size: int = getattr(load_config(self._path), "hidden_size", 0)
+        if not isinstance(self.hidden_size, int) or not 1 <= self.hidden_size <= _MOST_HIDDEN:
+            raise ValueError(
+                f"{self._path} is no encoder: its hidden_size is {self.hidden_size!r}, not 1 to {_MOST_HIDDEN:,}"
+            )
         self.seconds = 0.0
         self._pieces: dict[str, list[int]] = {}
 
@@ -54,9 +65,10 @@ class WordEncoder:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self._path, use_fast=True, add_prefix_space=True)
+        tokenizer = load_tokenizer(self._path, add_prefix_space=True)
+        if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
+            raise ValueError(f"{self._path} is no encoder: its tokenizer has no cls_token or sep_token")
+        return tokenizer
 
     @cached_property
     def _bert(self) -> PreTrainedModel:
@@ -153,12 +165,10 @@ class WordEncoder:
 @lru_cache(maxsize=4)
 def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> PreTrainedModel:
     """Load a frozen encoder, once a process: its first ``num_layers`` layers, or all."""
-    from transformers import AutoModel
-
-    model = AutoModel.from_pretrained(path, dtype=torch.float32)
+    model = load_model(path, dtype=torch.float32)
     if num_layers is not None:
         layers = model.encoder.layer
         if not 1 <= num_layers <= len(layers):
             raise ValueError(f"num_layers is {num_layers}: {path} has layers 1 to {len(layers)}")
         model.encoder.layer = layers[:num_layers]
-    return model.to(device).eval().requires_grad_(False)
+    return model.to(device).requires_grad_(False)

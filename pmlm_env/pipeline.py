@@ -110,7 +110,7 @@ def build_episodes(
     learned = split.train.take(np.flatnonzero(split.train.y != ""))
     _check_sizes(cohort, config, learned, bool(len(split.test)) or (limits or {}).get("test") == 0)
     template = InitialPrompt(config.template, config.peers)
-    template.check_columns({column for patient in cohort for column in patient.extra})
+    template.check(cohort)
     rng = np.random.default_rng(seed)
     _warn_of_rare_labels(learned, config.n_folds)
     logger.info("Stage 1: fitting the predictor to %d patients (%d times)", len(learned), config.n_folds + 1)

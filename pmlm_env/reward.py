@@ -16,6 +16,7 @@ from pmlm_env.device import choose_device
 from pmlm_env.encoder import load_bert
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
+from pmlm_env.pretrained import load_tokenizer
 from pmlm_env.weights import resolve
 
 if TYPE_CHECKING:
@@ -67,9 +68,7 @@ class BertScorer:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self._path)
+        return load_tokenizer(self._path)
 
     @cached_property
     def _bert(self) -> PreTrainedModel:

@@ -1,4 +1,4 @@
-"""Text from elsewhere, made safe for a terminal."""
+"""Text from elsewhere, made safe for a terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if _is_harmless(character) else ascii(character)[1:-1] for character in text)
+
+
+def as_text(text: str) -> str:
+    """Return a text as one line of Markdown, where no sign of it is a tag, a link or the end of a table's cell."""
+    line = printable(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
+    return line.replace("[", "\\[").replace("|", "\\|")
+
+
+def as_code(text: str) -> str:
+    """Return a text as inline code of Markdown, where no sign of it is markup; it may stand in a table."""
+    line = printable(" ".join(text.split())).replace("`", "'").replace("|", "\\|")
+    return f"`{line}`"
 
 
 def _is_harmless(character: str) -> bool:

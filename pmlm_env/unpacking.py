@@ -52,7 +52,7 @@ def unpack(source: Path, target: Path, shard: int = _SHARD) -> None:
     tensors = {tensor.name: tensor for tensor in reader.tensors}  # mapped, not read yet
     del reader, field, found  # the vocabulary takes half a gigabyte in there
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
-    packed = AutoConfig.from_pretrained(**where).to_dict()
+    packed = AutoConfig.from_pretrained(**where, trust_remote_code=False).to_dict()
     settings = {k: v for k, v in packed.items() if k not in ("quantization_config", "model_type") and k[0] != "_"}
     settings.update({f"{role}_id": number for role, number in special.items()})
     settings.update(tie_word_embeddings="output.weight" not in tensors, dtype="bfloat16")
@@ -60,7 +60,7 @@ def unpack(source: Path, target: Path, shard: int = _SHARD) -> None:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     config.architectures = [type(model).__name__]
-    tokenizer = AutoTokenizer.from_pretrained(**where)
+    tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
     for role, number in special.items():  # older versions of transformers take those of the architecture's first model
         setattr(tokenizer, role, tokenizer.convert_ids_to_tokens(number))
 

@@ -1,6 +1,6 @@
 import pytest
 
-from pmlm_env.text import printable
+from pmlm_env.text import as_code, as_text, printable
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,21 @@ def test_what_a_terminal_would_act_upon_is_written_out(text, safe):
 )
 def test_words_of_any_language_stay_as_they_are(text):
     assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("torch 2.13.0+cpu", "torch 2.13.0+cpu"),
+        ("<script>&", "&lt;script>&amp;"),
+        ("[x](javascript:y)", r"\[x](javascript:y)"),
+        ("a|b\n# c\x1b", r"a\|b # c\x1b"),
+    ],
+)
+def test_a_line_of_markdown_has_no_tag_no_link_and_no_cells_end(text, line):
+    assert as_text(text) == line
+
+
+@pytest.mark.parametrize(("text", "code"), [("word,", "`word,`"), ("a`b|c\nd\x1b", r"`a'b\|c d\x1b`")])
+def test_code_in_markdown_is_one_line_that_ends_where_it_should(text, code):
+    assert as_code(text) == code

@@ -12,12 +12,12 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agents.agent import Agent, Deletions
 from agents.arena import Arena
 from pmlm_env.device import choose_device
 from pmlm_env.episodes import EpisodeSet
+from pmlm_env.pretrained import load_model, load_tokenizer
 from pmlm_env.weights import resolve
 
 Order = Literal["low", "high"]
@@ -157,11 +157,11 @@ class LocalLM:
 
     @cached_property
     def _model(self) -> Any:
-        return AutoModelForCausalLM.from_pretrained(self._path, dtype=torch.float32).to(self.device).eval()
+        return load_model(self._path, "AutoModelForCausalLM", dtype=torch.float32).to(self.device)
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return AutoTokenizer.from_pretrained(self._path)
+        return load_tokenizer(self._path)
 
     def __call__(self, prompts: Sequence[Sequence[str]]) -> list[npt.NDArray[np.float64]]:
         """Return the self-information of each word, nats."""

@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from pmlm_env.episodes import Role
+
 Track = Literal["inductive", "control", "oracle"]
 
 _log = logging.getLogger(__name__)
@@ -208,6 +210,8 @@ def _run(line: dict[str, Any]) -> Run:
     deleted = line.get("deleted") or []
     if not isinstance(deleted, list) or not all(_is_row(row, 3) and _is_number(row[2]) for row in deleted):
         raise ValueError("deleted should be a list of [word, role, times]")
+    if wrong := [role for _, role, _ in deleted if role not in get_args(Role)]:
+        raise ValueError(f"deleted has the role {wrong[0]!r}: the roles are {', '.join(get_args(Role))}")
     versions, ground = line.get("versions") or {}, line.get("ground") or {}
     if not isinstance(versions, dict) or not isinstance(ground, dict):
         raise ValueError("versions and ground should be objects")

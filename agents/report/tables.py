@@ -11,6 +11,7 @@ from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
 from agents.report.results import Run, Runs
 from agents.report.summary import Cell, Cells, aligned
+from pmlm_env.text import as_code, as_text
 
 #: Metrics that have a column of their own nowhere else, and what the tables call them.
 METRICS = {
@@ -194,7 +195,7 @@ def deleted_table(runs: dict[int, Run]) -> str:
     rows = []
     for role, words in sorted(counts.items(), key=lambda item: (-item[1].total(), item[0])):
         top = sorted(words.items(), key=lambda item: (-item[1], item[0]))[:_WORDS]
-        rows.append([role, ", ".join(f"{_code(word)} {n}" for word, n in top)])
+        rows.append([role, ", ".join(f"{as_code(word)} {n}" for word, n in top)])
     return table(["role", "words and times"], rows) if rows else ""
 
 
@@ -202,7 +203,7 @@ def versions_lines(runs: Iterable[Run]) -> str:
     """Return a line for each machine and set of versions, the most frequent first."""
     seen = Counter(", ".join(f"{name} {version}" for name, version in sorted(run.versions.items())) for run in runs)
     return "\n".join(
-        f"- {n} runs: {text or 'nothing told'}" for text, n in sorted(seen.items(), key=lambda i: (-i[1], i))
+        f"- {n} runs: {as_text(text) or 'nothing told'}" for text, n in sorted(seen.items(), key=lambda i: (-i[1], i))
     )
 
 
@@ -262,10 +263,6 @@ def _budget(budget: int) -> str:
 def _each(values: list[str]) -> str:
     """Return one value if all are equal, else all."""
     return values[0] if len(set(values)) == 1 else " / ".join(values)
-
-
-def _code(word: str) -> str:
-    return "`" + word.replace("`", "'").replace("|", "\\|") + "`"
 
 
 def patients_line(cells: Cells) -> str:

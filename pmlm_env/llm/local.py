@@ -6,16 +6,15 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -23,12 +22,12 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
-from transformers.utils import logging as transformers_logging
 
 from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm.base import LLM, Completion, FinishReason, LLMError, OnTruncated, Reply, Request
 from pmlm_env.llm.chat_template import ChatTemplate, Tokens, only_thoughts
 from pmlm_env.llm.model_files import ModelFiles, find_model
+from pmlm_env.pretrained import load_model, load_tokenizer
 from pmlm_env.weights import DEFAULT_LLM
 
 #: A small model may end its turn before it has said a word.
@@ -134,11 +133,12 @@ class LocalLLM(LLM):
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        return _load_weights(self.model_name, self._files, self._files.identity, self.device, self.dtype)
+        return _load_weights(self._files, self._files.identity, self.device, self.dtype)
 
     @cached_property
     def _chat(self) -> ChatTemplate:
-        tokenizer = _or_error(self.model_name, lambda: AutoTokenizer.from_pretrained(**self._files.from_pretrained))
+        with _as_llm_error():
+            tokenizer = load_tokenizer(self._files.path, **self._files.where)
         return ChatTemplate(tokenizer, self.model_name, self.chat_template_kwargs)
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
@@ -226,7 +226,7 @@ class LocalLLM(LLM):
         ]
 
     def _generate(self, requests: Sequence[Request], prompts: Sequence[Tokens]) -> list[Tokens]:
-        """Decode one batch; each row with the token that ended it, if one did, or empty where logits were NaN."""
+        """Decode one batch; each row with the token that ended it, if one did, or empty where logits were no numbers."""
         width = max(map(len, prompts))
         pad = self._ends[0] if self._ends else 0
         # Padding before the prompts: so every architecture's windows and states see what they would see without it.
@@ -281,8 +281,8 @@ class LocalLLM(LLM):
     def _reply(self, prompt: Tokens, row: Tokens) -> Reply:
         if not row:
             kind = str(self.dtype).removeprefix("torch.")
-            cure = "its weights are damaged" if kind == "float32" else "use --llm-dtype float32"
-            return LLMError(f"{self.model_name} computed no number (NaN) in {kind}: {cure}")
+            cure = "choose another model" if kind == "float32" else "use --llm-dtype float32"
+            return LLMError(f"{self.model_name} computes numbers too large for {kind}: {cure}")
         text = self._chat.decode(row)
         if text is None:
             return LLMError(only_thoughts(self.model_name, len(row)))
@@ -311,8 +311,9 @@ class _Numbers(LogitsProcessor):
         self.missing: set[int] = set()
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.missing.update(scores.isnan().any(dim=-1).nonzero()[:, 0].tolist())
-        return scores.nan_to_num(0.0, posinf=torch.inf, neginf=-torch.inf)
+        wrong = scores.isnan() | scores.isposinf()  # minus infinity is what no token may be
+        self.missing.update(wrong.any(dim=-1).nonzero()[:, 0].tolist())
+        return scores.masked_fill(wrong, 0.0)
 
 
 class _Draw(LogitsProcessor):
@@ -346,39 +347,22 @@ class _Stop(StoppingCriteria):
 
 
 @lru_cache(maxsize=2)
-def _load_weights(
-    name: str, files: ModelFiles, identity: str, device: torch.device, dtype: torch.dtype
-) -> PreTrainedModel:
+def _load_weights(files: ModelFiles, identity: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
     """Load a model's weights; ``identity`` tells those that have been overwritten meanwhile from the old ones."""
-    where = {**files.from_pretrained, "use_safetensors": True, "dtype": dtype}
-    model, report = _or_error(name, lambda: AutoModelForCausalLM.from_pretrained(**where, output_loading_info=True))
-    if missing := sorted(report["missing_keys"]):
-        raise LLMError(
-            f"{name} lacks {len(missing)} weights of a {model.config.model_type} model, such as {missing[0]}"
-        )
+    with _as_llm_error():
+        model = load_model(files.path, "AutoModelForCausalLM", dtype=dtype, **files.where)
     ends = model.generation_config.eos_token_id
     model.generation_config = GenerationConfig(eos_token_id=ends)  # else its sampling and penalties would come in
     # A prompt's last position is a slice with gaps, and for such torch's linear copies the head's weights once for
     # every row of the batch, which on a CPU takes as long as half of the prefill.
     model.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
-    return model.to(device).eval().requires_grad_(False)
+    return model.to(device).requires_grad_(False)
 
 
-_Loaded = TypeVar("_Loaded")
-
-
-def _or_error(name: str, load: Callable[[], _Loaded]) -> _Loaded:
-    """Load something of a model; whatever goes wrong in there is told in one line."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # or transformers tells it too, in many
+@contextmanager
+def _as_llm_error() -> Iterator[None]:
+    """Whoever asks for replies expects an ``LLMError`` where none can be had, also because of a folder's fault."""
     try:
-        return load()
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        if "trust_remote_code" in str(error):
-            line = "it needs code of its own, which is not run: choose a model that transformers knows"
-        raise LLMError(f"{name} cannot be loaded: {line}") from None
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+        yield
+    except (ValueError, OSError) as error:
+        raise LLMError(str(error)) from None

@@ -7,17 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
+from pmlm_env.pretrained import check_folder
 from pmlm_env.weights import BUNDLED, ModelError, resolve
 
 #: Files of a model's folder that decide its replies: weights, configuration, tokenizer, chat template.
 _DECIDING = (".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt")
-_MERGE = (
-    "merge it into its base model and name the folder with the result: in Python, "
-    "peft.AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(RESULT), and the base "
-    "model's tokenizer beside it"
-)
 
 
 @dataclass(frozen=True)
@@ -61,10 +56,10 @@ class ModelFiles:
         return _commit(self.name) if self.name is not None and self.name == self.path else None
 
     @property
-    def from_pretrained(self) -> dict[str, Any]:
-        """The arguments for transformers: these files, and no code out of them."""
-        where = {"pretrained_model_name_or_path": self.path, "gguf_file": self.gguf, "revision": self.revision}
-        return {**{name: value for name, value in where.items() if value is not None}, "trust_remote_code": False}
+    def where(self) -> dict[str, str]:
+        """What the functions of ``pmlm_env.pretrained`` take besides ``path``."""
+        where = {"gguf_file": self.gguf, "revision": self.revision}
+        return {name: value for name, value in where.items() if value is not None}
 
 
 def find_model(name: str) -> ModelFiles:
@@ -88,18 +83,16 @@ def find_model(name: str) -> ModelFiles:
     path = Path(resolve(name))
     if not path.is_dir():
         return ModelFiles(name, name)
-    if (path / "adapter_config.json").is_file():
-        raise ModelError(f"{name} holds a LoRA adapter: {_MERGE}")
-    if (path / "config.json").is_file():
-        if not any(path.glob("*.safetensors")):
-            raise ModelError(f"{name} holds no weights as safetensors, and nothing is unpickled: convert them first")
-        return ModelFiles(None, str(path))
     ggufs = sorted(path.glob("*.gguf"))
-    if len(ggufs) == 1:
+    if ggufs and not (path / "config.json").is_file():
+        if len(ggufs) > 1:
+            raise ModelError(f"{name} holds {len(ggufs)} GGUF files: name one, such as {ggufs[0]}")
         return _gguf(ggufs[0])
-    if ggufs:
-        raise ModelError(f"{name} holds {len(ggufs)} GGUF files: name one, such as {ggufs[0]}")
-    raise ModelError(f"{name} holds no model: config.json and weights as safetensors, or a .gguf file, are missing")
+    try:
+        check_folder(str(path), "AutoModelForCausalLM")
+    except ValueError as error:
+        raise ModelError(str(error)) from None
+    return ModelFiles(None, str(path))
 
 
 def _gguf(file: Path) -> ModelFiles:

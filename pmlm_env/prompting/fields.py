@@ -17,7 +17,7 @@ PeerForm = Literal["counted", "listed"]
 #: The forms that a field may have, behind a colon.
 FORMS: Mapping[str, re.Pattern[str]] = {
     "peers": re.compile("counted|listed"),
-    "labs": re.compile(r"all|[1-9]\d*"),
+    "labs": re.compile("all|[1-9][0-9]{0,3}"),
 }
 
 #: Labels that ``{probabilities}`` names: so many at most, each with so much probability at least.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from reprlib import repr as shortened
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pmlm_env.checked_files import file_in, read_object
 from pmlm_env.cohort.schema import INDICATOR_NAMES, MAX_CHECKUPS, Cohort
 from pmlm_env.retrieval.inputs import InputScaler
 from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, one_thread, train_network
@@ -77,20 +80,26 @@ class PatientEncoder:
         """Read what ``save`` wrote.
 
         Raises:
-            ValueError: The encoder was made for other indicators or sizes than this version's.
+            ValueError: The encoder was made for other indicators or sizes than this version's, or a file is missing or
+                damaged.
         """
         folder = Path(folder)
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = read_object(file_in(folder, CONFIG_FILE))
         for key, expected in CONFIG.items():
             if config.get(key) != expected:
                 raise ValueError(
-                    f"{folder / CONFIG_FILE}: {key} is {config.get(key)!r}, "
+                    f"{folder / CONFIG_FILE}: {key} is {shortened(config.get(key))}, "
                     f"expected {expected!r}; fit the encoder again"
                 )
-        tensors = load_file(folder / WEIGHTS_FILE)
-        scaler = InputScaler(*(tensors.pop(f"scaler.{name}").numpy() for name in ("median", "mean", "sd")))
-        network = EncoderNetwork(torch.Generator())
-        network.load_state_dict(tensors)
+        weights, network = file_in(folder, WEIGHTS_FILE), EncoderNetwork(torch.Generator())
+        try:
+            tensors = load_file(weights)
+            scaler = InputScaler(*(tensors.pop(f"scaler.{name}").numpy() for name in ("median", "mean", "sd")))
+            network.load_state_dict(tensors)
+        except (SafetensorError, KeyError, RuntimeError):
+            raise ValueError(f"{weights} is damaged; fit the encoder again") from None
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            raise ValueError(f"{weights} has numbers that are not finite; fit the encoder again")
         return cls(scaler, network.to(_device(device)))
 
 

@@ -205,10 +205,10 @@ def _two_files(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_adapter, "holds a LoRA adapter: merge it into its base model"),
-        (_pickled, "no weights as safetensors, and nothing is unpickled: convert them first"),
+        (_adapter, "is an adapter, which names another model to load: merge it with that model first"),
+        (_pickled, r"has pickled weights alone \(pytorch_model.bin\), which are never loaded; convert them"),
         (_two_files, "holds 2 GGUF files: name one, such as"),
-        (lambda folder: None, "holds no model: config.json and weights as safetensors, or a .gguf file, are missing"),
+        (lambda folder: None, r"has no weights \(model.safetensors\): get the model again"),
     ],
 )
 def test_a_folder_of_another_kind_is_refused_at_once(tmp_path: Path, make: Any, says: str) -> None:
@@ -225,7 +225,7 @@ def test_a_file_of_another_kind_is_refused_at_once(tmp_path: Path) -> None:
 
 def test_a_damaged_gguf_file_is_named_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(100))
-    assert "model.gguf cannot be loaded: " in _error(tmp_path / "model.gguf")
+    assert "model.gguf is GGUF v0" in _error(tmp_path / "model.gguf")
 
 
 def test_a_model_that_needs_code_of_its_own_is_refused_and_its_code_not_run(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_model_that_needs_code_of_its_own_is_refused_and_its_code_not_run(tmp_
     config.update(model_type="strange", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     (tmp_path / "model" / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    assert "needs code of its own, which is not run" in _error(tmp_path / "model")
+    assert "needs code of its own, which is never run" in _error(tmp_path / "model")
     assert not (tmp_path / "ran").exists()
 
 
@@ -243,23 +243,33 @@ def test_a_folder_whose_weights_are_no_language_model_is_refused(tmp_path: Path)
     AutoModel.from_pretrained(tmp_path).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["LlamaForCausalLM"]}))
-    assert "lacks 1 weights of a llama model, such as lm_head.weight" in _error(tmp_path)
+    assert "its weights lack lm_head.weight (1 in all): get the model again" in _error(tmp_path)
 
 
 def test_truncated_weights_are_named_in_one_line(tmp_path: Path) -> None:
     tiny_model(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:5000])
-    assert "cannot be loaded: " in _error(tmp_path)
+    assert "cannot be loaded: " in _error(tmp_path) or "are too few: get the model again" in _error(tmp_path)
 
 
-def test_weights_that_are_no_numbers_give_an_error_and_no_reply(tmp_path: Path) -> None:
-    tiny_model(tmp_path)
-    file = tmp_path / "model.safetensors"
+def _times(folder: Path, factor: float) -> None:
+    file = folder / "model.safetensors"
     weights = load_file(file)
-    weights["model.norm.weight"][:] = torch.nan
+    weights["model.norm.weight"] *= factor
     save_file(weights, file, {"format": "pt"})
-    assert _text(_ask(tmp_path)).endswith("computed no number (NaN) in float32: its weights are damaged")
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    _times(tmp_path, torch.nan)
+    assert "model.norm.weight has numbers that are not finite" in _error(tmp_path)
+
+
+def test_a_number_format_that_overflows_gives_an_error_and_no_reply(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    _times(tmp_path, 3e37)
+    assert _text(_ask(tmp_path)).endswith("computes numbers too large for float32: choose another model")
 
 
 def test_sampling_settings_of_a_model_do_not_reach_greedy_replies(tmp_path: Path) -> None:

@@ -186,6 +186,18 @@ def test_a_run_without_a_checkpoint_is_never_looked_up_on_the_hub(
 
 
 @pytest.mark.parametrize("command", ["publish", "evaluate"])
+def test_a_checkpoint_whose_policy_cannot_be_is_one_line(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    run = _copy_of(work / "both", tmp_path / "run")
+    _change(run.checkpoint / "config.json", n_edits="3")
+    capsys.readouterr()
+    assert _pmlm(command, "--run", run.path, *(["--out", tmp_path / "out"] if command == "publish" else [])) == 2
+    assert _one_line(capsys).startswith(f"pmlm {command}: {run.checkpoint}/config.json: n_edits is '3': use a whole")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["publish", "evaluate"])
 def test_a_checkpoint_left_between_its_two_renames_is_put_in_its_place(
     work: Path, tmp_path: Path, command: str
 ) -> None:
@@ -236,8 +248,21 @@ def test_the_card_names_models_without_url_system_prompt_or_path(work: Path, tmp
         assert f"replies of | `{name}` |" in card
         assert "embeddings of `ours`" in card
         assert "F1 by `scorer`" in card
-        assert "secret" not in card
+        assert "secret" not in card + (tmp_path / "out" / "config.json").read_text()
         assert str(tmp_path.parent) not in card
+
+
+def test_a_model_name_writes_no_markup_and_nothing_unseen_into_the_card(work: Path, tmp_path: Path) -> None:
+    run = _copy_of(work / "both", tmp_path / "run")
+    config = json.loads((run.path / "config.json").read_text())
+    evil = "gpt`<script>\n| x | y |\x1b[2J\u202e"
+    models = {**config["settings"]["models"], "llm": f"openai:{evil}", "scorer": evil}
+    _change(run.path / "config.json", settings={**config["settings"], "models": models})
+    assert _pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert r"| trained for the replies of | `gpt'<script> \| x \| y \|\x1b[2J\u202e` |" in card
+    assert "\x1b" not in card
+    assert "\u202e" not in card
 
 
 def test_the_words_that_the_policy_knows_are_printed_before_they_leave(

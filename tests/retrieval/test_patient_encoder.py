@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pmlm_env.cohort.schema import N_INDICATORS, Cohort
 from pmlm_env.retrieval import PatientEncoder, Retriever
@@ -73,6 +75,38 @@ def test_an_encoder_for_other_indicators_is_not_loaded(encoder, tmp_path) -> Non
     config["indicators"].reverse()
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"patient_encoder\.json: indicators is .* fit the encoder again"):
+        PatientEncoder.load(tmp_path)
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:999])
+
+
+def _without_bias(path: Path) -> None:
+    tensors = load_file(path)
+    del tensors["first.bias"]
+    save_file(tensors, path)
+
+
+def _not_finite(path: Path) -> None:
+    tensors = load_file(path)
+    tensors["first.bias"][0] = torch.nan
+    save_file(tensors, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_truncated, "is damaged; fit the encoder again"),
+        (_without_bias, "is damaged; fit the encoder again"),
+        (_not_finite, "has numbers that are not finite; fit the encoder again"),
+        (Path.unlink, "is missing"),
+    ],
+)
+def test_damaged_weights_are_one_line_that_names_the_file(encoder, tmp_path, damage, message) -> None:
+    encoder.save(tmp_path)
+    damage(tmp_path / "patient_encoder.safetensors")
+    with pytest.raises(ValueError, match=rf"/patient_encoder\.safetensors {message}"):
         PatientEncoder.load(tmp_path)
 
 

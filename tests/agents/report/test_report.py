@@ -351,6 +351,7 @@ def test_a_last_line_without_line_end_is_read_if_it_is_whole(tmp_path: Path) -> 
         ({"metrics": {"rougeL": [float("inf")] * 12}}, "metrics should be an object of lists"),
         ({"edits": 0}, "edits is 0"),
         ({"deleted": [["word", "role"]]}, "deleted"),
+        ({"deleted": [["word", "<script>", 3]]}, "deleted has the role '<script>': the roles are"),
         ({"versions": ["torch"]}, "versions"),
     ],
 )
@@ -383,3 +384,16 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
 def test_the_results_folder_is_given_by_position() -> None:
     assert tyro.cli(ReportConfig, args=["there", "--default", "rloo"]) == ReportConfig(Path("there"), default="rloo")
     assert tyro.cli(ReportConfig, args=[]) == ReportConfig()
+
+
+def test_words_and_versions_of_others_write_no_markup_into_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "`|<script>\n# x\x1b[2J"
+    told = {"deleted": [[evil, "peer", 7]], "versions": {"machine": f"[a](b:c) {evil}"}}
+    report(ReportConfig(write(tmp_path, [echo(), line("lexicon", 100, **told)])))
+    (page,) = tmp_path.rglob("report.md")
+    text = page.read_text()
+    assert "\x1b" not in text + capsys.readouterr().out
+    assert r"| peer | `'\|<script> # x\x1b[2J` 7 |" in text
+    assert r"- 1 runs: machine \[a](b:c) `\|&lt;script> # x\x1b\[2J" in text
