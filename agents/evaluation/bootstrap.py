@@ -10,8 +10,8 @@ import numpy.typing as npt
 from scipy import stats
 
 #: Of fewer patients or runs no interval is given. In samples of ten from our benchmark's differences of scores, and
-#: from normal and half tied ones, a t interval held the true mean 93 to 96 times in 100 (from exponential ones 89 times)
-#: and a bootstrap interval 83 to 92 times; in samples of three a bootstrap interval held it 53 to 72 times.
+#: from normal and half tied ones, a t interval held the true mean 93 to 96 times in 100 (from exponential ones 89), a
+#: bootstrap interval 83 to 92 times; in samples of three a bootstrap interval held it 53 to 72 times.
 FEWEST = 10
 
 #: From so many on bootstraps hold the true mean about as often as Student's t, and follow the skew besides.
