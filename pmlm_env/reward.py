@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.bertscore import BertScorer
+from pmlm_env.bertscore import BertScores as BertScores  # part of this module for its users
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
 

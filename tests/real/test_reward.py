@@ -9,7 +9,7 @@ import pytest
 from bert_score import BERTScorer
 
 from agents.cli import main
-from pmlm_env.reward import BertScorer
+from pmlm_env.bertscore import BertScorer
 from pmlm_env.weights import resolve
 
 pytestmark = pytest.mark.real
