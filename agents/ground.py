@@ -42,6 +42,9 @@ _N_WORDS, _FEWEST = 20, 3
 #: Of the models' options, those that tell where they run and not what comes out.
 _WHERE = ("base_url", "providers", "device")
 
+#: Options that earlier results lack, with the values that those had, which are left out of what identifies results.
+_LATER = {"scorer_layer": None, "long_texts": "cut"}
+
 
 class Ground:
     """Training patients and those held out, and how they are judged.
@@ -251,7 +254,8 @@ class RealGround(Ground):
     @property
     def identity(self) -> dict[str, Any]:
         """The patients, and the models with their settings."""
-        return {**super().identity, **self._models}
+        models = {name: value for name, value in self._models.items() if value != _LATER.get(name, ...)}
+        return {**super().identity, **models}
 
     def reward(self, split: Split) -> Reward:
         """Judge training patients or those held out."""

@@ -7,9 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.run_folder import plain, write_json
+from agents.workbench import ModelOptions
+from pmlm_env.bertscore import BertScorer
 from pmlm_env.cohort import Cohort, ReadReport, read_cohort, write_cohort
 from pmlm_env.cohort.simulator import Signal, simulate_cohort
+from pmlm_env.episodes import EpisodeSet
 from pmlm_env.pipeline import PipelineConfig, build_episodes
+from pmlm_env.weights import state
 
 logger = logging.getLogger(__name__)
 
@@ -111,4 +115,32 @@ def prepare(config: PrepareConfig) -> None:
     found = {"settings": plain(config), "cohort": plain(read), "report": plain(report)}
     write_json(config.out / "report.json", found)
     print(report)
+    print(_on_long_references(episodes), end="")
     print(f"{len(episodes)} prompts are in {config.out}")
+
+
+#: In tokenizers of the BERT family a text has no more pieces than bytes: of such texts there is nothing to count.
+_SURELY_SHORT = 500
+
+
+def _on_long_references(episodes: EpisodeSet) -> str:
+    """Say how many references BERTScore cannot take whole, by the default scorer: a line, or "" where there is none."""
+    references = [episode.reference for episode in episodes if episode.reference]
+    suspects = [text for text in references if len(text.encode()) > _SURELY_SHORT]
+    if not suspects:
+        return ""
+    scorer = ModelOptions().scorer
+    if state(scorer) != "ready":
+        return (
+            f"{len(suspects)} of {len(references)} references may be too long for BERTScore to take whole. To count "
+            f"them run `pmlm models --fetch {scorer}`, then this command again\n"
+        )
+    judge = BertScorer(scorer, device="cpu")
+    n = judge.too_long(suspects)
+    if not n:
+        return ""
+    return (
+        f"{n} of {len(references)} references are longer than the {judge.limit} pieces (roughly {judge.limit * 3 // 4} "
+        f"words) that the default scorer, {scorer}, takes: BERTScore compares their beginnings alone, and what stands "
+        "further back counts for nothing. `pmlm train --long-texts chunks` compares them whole\n"
+    )

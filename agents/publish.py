@@ -91,6 +91,9 @@ def card(run: RunFolder, policy: WordPolicy, name: str, license: str | None = No
     llm = settings["models"]["llm"].split(":", 1)[-1]  # its identity would tell the URL and the system prompt too
     models = (shape.encoder, settings["models"]["scorer"], llm)
     encoder, scorer, llm = (as_code(_model_name(name)) for name in models)
+    layer, long_texts = (settings["models"].get(name) for name in ("scorer_layer", "long_texts"))
+    scorer += f", layer {layer}" if layer is not None else ""
+    scorer += ", long texts in chunks" if long_texts == "chunks" else ""
     decides = [f"a network of width {shape.hidden} on embeddings of {encoder}"] if shape.hidden else []
     decides += [f"weights of {len(policy.lexicon.forms)} forms of words"] if policy.lexicon is not None else []
     facts = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +12,14 @@ import numpy as np
 from tqdm import tqdm
 
 from agents.catalogue import BenchmarkEnv
+from agents.evaluation.bootstrap import FEWEST
 from agents.ground import check_identity, ground
 from agents.run_folder import write_json
 from agents.settings import made, read_tuned
 from agents.spaces import SPACES, draw, first_of
 from agents.workbench import CallOptions, ModelOptions
+
+logger = logging.getLogger(__name__)
 
 #: Trials' agents have seeds from here on: a benchmark, whose seeds begin at 0, repeats none of their fits.
 _FIRST_SEED = 1_000
@@ -85,6 +89,10 @@ def tune(config: TuneConfig) -> Path:
     place = ground(config.env, "validation", config.episodes, config.run, config.models, config.calls)
     numbers.update(place.identity)
     found = _found(file, numbers)
+    if len(place.held_out) < FEWEST:
+        logger.warning(
+            "%d validation patients are too few to choose settings by: use %d or more", len(place.held_out), FEWEST
+        )
     jobs = [name for name in dict.fromkeys(config.agents) if name not in found]
 
     def objective(name: str, settings: Mapping[str, Any]) -> float:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agents.lexicon import Lexicon
 from agents.policy import PolicyConfig, WordPolicy
 from agents.run_folder import RunFolder
+from pmlm_env.bertscore import BertScorer, LongTexts
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm import Budget, Limits, LLMOptions, load_llm, price_of
-from pmlm_env.reward import BertScorer, DeltaReward
+from pmlm_env.reward import DeltaReward
 from pmlm_env.vector_env import PMLMVectorEnv
 
 
@@ -26,6 +27,10 @@ class ModelOptions(LLMOptions):
             alike.
         encoder: The words' encoder: ``minilm``, a directory or a hub name.
         scorer: BERTScore's model: likewise.
+        scorer_layer: The layer whose states BERTScore compares; by default bert-score's own for the model, or the one
+            at three quarters of its depth.
+        long_texts: What BERTScore does with texts beyond the scorer's input, which is 512 pieces as a rule: ``cut``
+            them, or embed them in ``chunks`` and compare all of them.
         n_edits: Deletions per prompt (the paper's n).
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
@@ -33,6 +38,8 @@ class ModelOptions(LLMOptions):
     n_samples: int = 1
     encoder: str = "minilm"
     scorer: str = "minilm"
+    scorer_layer: int | None = None
+    long_texts: LongTexts = "cut"
     n_edits: int = 10
     device: str = "auto"
 
@@ -82,6 +89,8 @@ class Workbench:
         folder: The run folder, where replies and spending are kept; None = in memory.
 
     Attributes:
+        options: Which models, with the layer that BERTScore compares, be it chosen or the default.
+        calls: How the LLM is asked.
         encoder: The words' encoder.
         llm: The LLM behind its cache.
         budget: What it has spent: ``budget.usage``.
@@ -92,7 +101,7 @@ class Workbench:
         self, options: ModelOptions, calls: CallOptions | None = None, folder: RunFolder | None = None
     ) -> None:
         """Name the models; weights load at their first use."""
-        self.options, self.calls = options, calls or CallOptions()
+        self.calls = calls or CallOptions()
         self.encoder = WordEncoder(options.encoder, options.device)
         ledger = None if folder is None else folder.spending
         kept = None if folder is None else folder.replies
@@ -105,7 +114,8 @@ class Workbench:
             replay=self.calls.replay,
             budget=self.budget,
         )
-        self.scorer = BertScorer(options.scorer, device=options.device)
+        self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts)
+        self.options = replace(options, scorer_layer=self.scorer.num_layers)
 
     def reward(self, episodes: EpisodeSet) -> DeltaReward:
         """Make the reward of some episodes; keep it, for it remembers their initial replies."""

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from agents.catalogue import BenchmarkEnv
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.ground import Ground, check_identity, ground
+from agents.report.tables import in_points
 from agents.run_folder import write_json
 from agents.settings import made
 from agents.workbench import CallOptions, ModelOptions
@@ -175,10 +176,10 @@ def table(found: Mapping[str, list[list[float]]], n_seeds: int) -> str:
     lines = ["| variant | delta, points | minus the default's |", "|---|---|---|"]
     for name, runs in found.items():
         base, own = name.split(",")[0].split(" and ")[0], np.array(runs[:n_seeds])
-        cells = [crossed_bootstrap(100 * own, rng)]
+        cells = [crossed_bootstrap(own, rng)]
         if base != name and len(found.get(base, [])) >= n_seeds:
-            cells.append(crossed_bootstrap(100 * (own - np.array(found[base][:n_seeds])), rng))
-        texts = [f"{cell.mean:+.2f} [{cell.low:+.2f}, {cell.high:+.2f}]" for cell in cells]
+            cells.append(crossed_bootstrap(own - np.array(found[base][:n_seeds]), rng))
+        texts = [in_points(cell) for cell in cells]
         lines.append(f"| {name} | {' | '.join(texts)} |" + ("" if len(texts) == 2 else " |"))
     return "\n".join(lines)
 

@@ -22,7 +22,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.vec_env import VecMonitor
 from tqdm import tqdm
 
-from agents.evaluation.bootstrap import paired_bootstrap
+from agents.evaluation.bootstrap import mean_interval
 from agents.sb3 import MaskableWordActorCriticPolicy, PMLMVecEnv, WordActorCriticPolicy
 from pmlm_env import PMLMLiteVectorEnv
 from pmlm_env.lite import LiteReward
@@ -123,7 +123,7 @@ def main(options: Options) -> None:
         f"Mean return over 64 test patients, {options.seeds} seeds, {options.steps:,} steps, 95 % intervals over seeds"
     )
     for name, values in returns.items():
-        print(f"{name:20} {paired_bootstrap(values, rng)}   {' '.join(f'{value:+.3f}' for value in values)}")
+        print(f"{name:20} {mean_interval(values, rng)}   {' '.join(f'{value:+.3f}' for value in values)}")
     env = PMLMLiteVectorEnv(1, split="test")
     reward = env.task.reward
     assert isinstance(reward, LiteReward)

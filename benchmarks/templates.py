@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from agents.arena import blind
-from agents.evaluation.bootstrap import Interval, paired_bootstrap
+from agents.evaluation.bootstrap import FEWEST, Interval, mean_interval
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
 from agents.workbench import CallOptions, ModelOptions, Workbench
@@ -45,10 +45,16 @@ class Config:
 
 
 def judge(folder: Path, bench: Workbench) -> dict[str, Any]:
-    """Return the figures of one template, all in points or per cent but ``words``."""
+    """Return the figures of one template, all in points or per cent but ``words``.
+
+    Raises:
+        SystemExit: There are too few patients for an interval.
+    """
     everybody = EpisodeSet.load(folder)
     training = everybody.of("train")
     episodes = EpisodeSet([episode for episode in everybody if episode.split != "test"])
+    if len(episodes) < FEWEST:
+        raise SystemExit(f"{folder} has {len(episodes)} patients: too few for an interval, prepare {FEWEST} or more")
     prompts = [episode.prompt for episode in episodes]
     replies = all_or_error(bench.llm.ask([Request(prompt) for prompt in prompts]))
     metrics = ReplyMetrics(episodes, training, bench.scorer)
@@ -77,8 +83,8 @@ def judge(folder: Path, bench: Workbench) -> dict[str, Any]:
 
 
 def _interval(values: np.ndarray) -> list[float]:
-    found: Interval = paired_bootstrap(values, np.random.default_rng(0))
-    return [100 * found.mean, 100 * found.low, 100 * found.high]
+    found: Interval = mean_interval(values, np.random.default_rng(0))
+    return [100 * value for value in (found.mean, found.low, found.high) if value is not None]
 
 
 def main(config: Config) -> None:

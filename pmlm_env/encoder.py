@@ -14,6 +14,7 @@ import torch
 
 from pmlm_env.device import choose_device
 from pmlm_env.pretrained import load_config, load_model, load_tokenizer
+from pmlm_env.transformer import first_layers, input_limit
 from pmlm_env.weights import resolve
 
 if TYPE_CHECKING:  # importing transformers takes seconds, which those who need no weights are spared
@@ -149,8 +150,7 @@ class WordEncoder:
     @cached_property
     def _room(self) -> int:
         """How many pieces one chunk may hold, special tokens apart."""
-        limit = min(self._tokenizer.model_max_length, self._bert.config.max_position_embeddings, 512)
-        return int(limit) - 2
+        return min(input_limit(self._tokenizer, self._bert), 512) - 2
 
     def _word_pieces(self, word: str) -> list[int]:
         pieces = self._pieces.get(word)
@@ -164,11 +164,8 @@ class WordEncoder:
 
 @lru_cache(maxsize=4)
 def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> PreTrainedModel:
-    """Load a frozen encoder, once a process: its first ``num_layers`` layers, or all."""
+    """Load a frozen encoder, once a process: its first ``num_layers`` layers, where that can be, or all."""
     model = load_model(path, dtype=torch.float32)
     if num_layers is not None:
-        layers = model.encoder.layer
-        if not 1 <= num_layers <= len(layers):
-            raise ValueError(f"num_layers is {num_layers}: {path} has layers 1 to {len(layers)}")
-        model.encoder.layer = layers[:num_layers]
+        model = first_layers(model, num_layers)
     return model.to(device).requires_grad_(False)

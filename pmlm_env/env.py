@@ -83,6 +83,8 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``cache`` | None | a file where replies are kept, for other processes and later runs too; None = in memory |
     | ``budget_file`` | None | a TOML file with limits on calls, tokens and money (docs/llm) |
     | ``scorer`` | ``"minilm"`` | BERTScore's model |
+    | ``scorer_layer`` | None | the layer it compares; None = bert-score's own, or the one at 3/4 of the model's depth |
+    | ``long_texts`` | ``"cut"`` | texts beyond the scorer's input: ``cut``, or compared whole, in ``chunks`` |
     | ``reward`` | None | an object to judge prompts with instead |
     | ``n_edits`` | 10 | deletions per episode |
     | ``max_words`` | the set's longest prompt | number of slots |

@@ -2,146 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from pmlm_env.device import choose_device
-from pmlm_env.encoder import load_bert
+from pmlm_env.bertscore import BertScorer
+from pmlm_env.bertscore import BertScores as BertScores  # part of this module for its users
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
-from pmlm_env.pretrained import load_tokenizer
-from pmlm_env.weights import resolve
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-#: Texts of like length in one forward pass: with more of them, a CPU spends more on padding than it saves on calls.
-_BATCH = 32
-
-
-@dataclass(frozen=True, slots=True)
-class BertScores:
-    """BERTScore precision, recall and F1 of replies against references, each float32 (N,) on the CPU."""
-
-    precision: torch.Tensor
-    recall: torch.Tensor
-    f1: torch.Tensor
-
-
-class BertScorer:
-    """BERTScore (Zhang et al., ICLR 2020) with each reference embedded once.
-
-    The same numbers as ``bert_score.BERTScorer(model_type, num_layers)`` without idf or rescaling: greedy cosine
-    matching of word pieces, special tokens to be matched but not averaged over. Texts beyond the model's input are
-    cut as there.
-
-    Args:
-        model: A bundled model's name, a directory or a hub name.
-        num_layers: The layer whose states are compared; by default the one bert-score recommends for the model,
-            5 for the bundled MiniLM.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Attributes:
-        seconds: Wall time spent in ``score`` so far.
-    """
-
-    def __init__(self, model: str = "minilm", num_layers: int | None = None, device: str = "auto") -> None:
-        """Find the model; its weights come at the first use."""
-        self.model_name = model
-        self.num_layers = _default_layer(model) if num_layers is None else num_layers
-        self.device = choose_device(device)
-        self.seconds = 0.0
-        self._path = resolve(model)
-        self._references: dict[str, torch.Tensor] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave weights, tokenizer and embeddings behind."""
-        state = {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer")}
-        return {**state, "_references": {}}
-
-    @cached_property
-    def _tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self._path)
-
-    @cached_property
-    def _bert(self) -> PreTrainedModel:
-        return load_bert(self._path, self.device, self.num_layers)
-
-    @torch.inference_mode()
-    def score(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
-        """Score each reply against the reference beside it.
-
-        Args:
-            replies: N texts; an empty one scores 0.
-            references: N texts; each distinct one is embedded once in the scorer's life.
-        """
-        started = time.perf_counter()
-        fresh = list(dict.fromkeys(text for text in references if text not in self._references))
-        for text in fresh:
-            # Alone: in a batch its last digits would hang on its company, and a resumed run's scores with them.
-            self._references[text] = self._embed([text])[0].clone()
-        texts = list(dict.fromkeys(replies))
-        reply_of = dict(zip(texts, self._embed(texts), strict=True))
-        rows = [_match(reply_of[a], self._references[b]) for a, b in zip(replies, references, strict=True)]
-        table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 3)
-        self.seconds += time.perf_counter() - started
-        return BertScores(*table.unbind(dim=1))
-
-    def score_once(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
-        """Score as ``score`` does, but forget the references, which will not come again."""
-        known = self._references
-        self._references = dict(known)
-        try:
-            return self.score(replies, references)
-        finally:
-            self._references = known
-
-    def _embed(self, texts: Sequence[str]) -> list[torch.Tensor]:
-        """Unit vectors of every piece of every text, special tokens first and last: [(pieces, H)]."""
-        tokenizer = self._tokenizer
-        limit = min(tokenizer.model_max_length, self._bert.config.max_position_embeddings)
-        pieces = [tokenizer.encode(text.strip(), truncation=True, max_length=limit) for text in texts]
-        out: list[torch.Tensor] = [torch.empty(0)] * len(texts)
-        by_length = sorted(range(len(texts)), key=lambda i: len(pieces[i]))
-        for start in range(0, len(texts), _BATCH):
-            rows = by_length[start : start + _BATCH]
-            batch = tokenizer.pad({"input_ids": [pieces[i] for i in rows]}, return_tensors="pt").to(self.device)
-            with torch.autocast(self.device.type, enabled=False):  # float32: a delta is a small difference
-                states = self._bert(
-                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-                ).last_hidden_state
-            states = torch.nn.functional.normalize(states.float(), dim=-1)
-            for row, i in enumerate(rows):
-                out[i] = states[row, : len(pieces[i])]
-        return out
-
-
-def _match(reply: torch.Tensor, reference: torch.Tensor) -> tuple[float, float, float]:
-    """Greedy matching of two texts: precision, recall, F1."""
-    if len(reply) <= 2 or len(reference) <= 2:  # nothing but special tokens
-        return 0.0, 0.0, 0.0
-    similarity = reply @ reference.T
-    precision = float(similarity.max(dim=1).values[1:-1].mean())
-    recall = float(similarity.max(dim=0).values[1:-1].mean())
-    total = precision + recall
-    return precision, recall, 2 * precision * recall / total if total else 0.0
-
-
-def _default_layer(model: str) -> int:
-    if model == "minilm":
-        return 5
-    from bert_score.utils import model2layers  # imports matplotlib: only where it is needed
-
-    if model not in model2layers:
-        raise ValueError(f"bert-score recommends no layer for {model!r}: pass num_layers")
-    return int(model2layers[model])
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pmlm_env.bertscore import BertScorer, LongTexts
 from pmlm_env.editing import EditBatch, Prompts
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import EpisodeSet, Split
 from pmlm_env.llm.base import OnTruncated
 from pmlm_env.llm.budget import Budget
 from pmlm_env.llm.specs import LLMDtype, LLMOptions, load_llm, price_of
-from pmlm_env.reward import BertScorer, DeltaReward, Outcomes, Reward
+from pmlm_env.reward import DeltaReward, Outcomes, Reward
 
 #: No embedding or patient vector is ever so large; Gymnasium's checker wants a finite bound.
 _BOUND = 1e6
@@ -63,6 +64,8 @@ class EditTask:
         cache: str | None = None,
         budget_file: str | None = None,
         scorer: str = "minilm",
+        scorer_layer: int | None = None,
+        long_texts: LongTexts = "cut",
         reward: Reward | None = None,
         n_edits: int = 10,
         max_words: int | None = None,
@@ -86,7 +89,7 @@ class EditTask:
                     *(llm, base_url, providers, max_new_tokens, temperature, llm_seed, llm_dtype, on_truncated),
                     chat_template_kwargs,
                 ),
-                *(n_samples, max_failures, cache, budget_file, scorer, device),
+                *(n_samples, max_failures, cache, budget_file, scorer, scorer_layer, long_texts, device),
                 (_text(providers), _text(budget_file)),
             )
             reward = _named_reward(episodes, split, recipe) if isinstance(episodes, str) else recipe.make(episodes)
@@ -231,13 +234,15 @@ class _RewardRecipe(NamedTuple):
     cache: str | None
     budget_file: str | None
     scorer: str
+    scorer_layer: int | None
+    long_texts: LongTexts
     device: str
     contents: tuple[str, ...]  # of the two files, for one that has changed makes another reward
 
     def make(self, episodes: EpisodeSet) -> DeltaReward:
         budget = Budget(price=price_of(self.llm), group=self.budget_file)
         llm = load_llm(self.llm, device=self.device, cache=self.cache, budget=budget)
-        scorer = BertScorer(self.scorer, device=self.device)
+        scorer = BertScorer(self.scorer, self.scorer_layer, self.device, self.long_texts)
         return DeltaReward(episodes, llm, scorer, self.n_samples, self.max_failures)
 
 

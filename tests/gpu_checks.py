@@ -20,11 +20,11 @@ from agents.policy import PolicyConfig, WordPolicy
 from agents.refine import Refinement, Refiner
 from agents.reinforce import Reinforce, ReinforceConfig
 from pmlm_env import PMLMVectorEnv
+from pmlm_env.bertscore import BertScorer
 from pmlm_env.device import choose_device, seeded
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.llm import BudgetExceededError
 from pmlm_env.llm.local import LocalLLM
-from pmlm_env.reward import BertScorer
 from tests.arenas import N_EDITS, make_arena
 from tests.pretend_gpu import pretend_gpu
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes

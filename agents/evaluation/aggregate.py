@@ -2,18 +2,19 @@
 
 The interquartile mean, the probability of improvement and performance profiles are those of Agarwal et al., "Deep RL
 at the Edge of the Statistical Precipice", NeurIPS 2021. There a task's scores are those of its runs, and runs are
-resampled within their task (stratified bootstrap). All intervals here are percentile intervals, and of a single run
-there is nothing to resample.
+resampled within their task (stratified bootstrap). All intervals here are percentile intervals, and of fewer than
+``FEWEST`` patients or runs there is none.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from agents.evaluation.bootstrap import Interval
+from agents.evaluation.bootstrap import ENOUGH, FEWEST, Interval, t_interval
 
 #: One array of run scores a task; tasks may have different numbers of runs.
 Strata = Sequence[npt.ArrayLike]
@@ -35,6 +36,9 @@ def crossed_bootstrap(
     where the truth is A/R + B/C + E/RC (A of seeds, B of patients, E of single values). So it is cautious about noise
     in single values, and a little too sure about seeds where these are few.
 
+    Of fewer than ``ENOUGH`` patients it is a t interval with the resamples' variance times C/(C - 1), which of one seed
+    is that of ``mean_interval``; of fewer than ``FEWEST`` there is none.
+
     Args:
         deltas: One change a seed and patient, shape (seeds, patients); for a paired comparison the differences of
             two agents.
@@ -49,7 +53,14 @@ def crossed_bootstrap(
     if values.ndim != 2 or not values.size:
         raise ValueError(f"need an array of seeds x patients, got shape {values.shape}")
     _check_finite(values)
-    return _interval(float(values.mean()), _crossed_means(values, rng, n_resamples), confidence)
+    mean, n_patients = float(values.mean()), values.shape[1]
+    if n_patients < FEWEST:
+        return Interval(mean)
+    resampled = _crossed_means(values, rng, n_resamples)
+    if n_patients < ENOUGH:
+        error = float(resampled.std()) * math.sqrt(n_patients / (n_patients - 1))
+        return t_interval(mean, error, n_patients, confidence)
+    return _interval(mean, resampled, confidence)
 
 
 def iqm(scores: npt.ArrayLike) -> float:
@@ -72,12 +83,14 @@ def iqm_interval(
         confidence: The share of such intervals that should hold the true value.
 
     Returns:
-        The interquartile mean stands in ``mean``.
+        The interquartile mean stands in ``mean``; there is no interval of fewer than ``FEWEST`` runs.
 
     Raises:
         ValueError: There is no task, or one has no runs, or a score is not finite.
     """
     tasks = _tasks(strata)
+    if _n_runs(tasks) < FEWEST:
+        return Interval(iqm(np.concatenate(tasks)))
     drawn = [scores[rng.integers(len(scores), size=(n_resamples, len(scores)))] for scores in tasks]
     return _interval(iqm(np.concatenate(tasks)), _iqm_rows(np.concatenate(drawn, axis=1)), confidence)
 
@@ -97,18 +110,19 @@ def probability_of_improvement(
         confidence: The share of such intervals that should hold the true value.
 
     Returns:
-        The probability, 0 to 1, stands in ``mean``.
+        The probability, 0 to 1, stands in ``mean``; there is no interval where either has fewer than ``FEWEST`` runs.
 
     Raises:
         ValueError: The agents have different numbers of tasks, or none, or a task has no runs.
     """
     if len(x) != len(y):
         raise ValueError(f"the first agent has {len(x)} tasks and the second {len(y)}: give both on the same tasks")
-    wins = []
-    for ours, theirs in zip(_tasks(x), _tasks(y), strict=True):
-        wins.append((ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs))
-    resampled = np.mean([_crossed_means(matrix, rng, n_resamples) for matrix in wins], axis=0)
-    return _interval(float(np.mean([matrix.mean() for matrix in wins])), resampled, confidence)
+    pairs = list(zip(_tasks(x), _tasks(y), strict=True))
+    wins = [(ours[:, None] > theirs) + 0.5 * (ours[:, None] == theirs) for ours, theirs in pairs]
+    estimate = float(np.mean([matrix.mean() for matrix in wins]))
+    if min(_n_runs(runs) for runs in zip(*pairs, strict=True)) < FEWEST:
+        return Interval(estimate)
+    return _interval(estimate, np.mean([_crossed_means(each, rng, n_resamples) for each in wins], axis=0), confidence)
 
 
 def performance_profile(
@@ -128,7 +142,7 @@ def performance_profile(
         confidence: The share of such intervals that should hold the true value, at each tau by itself.
 
     Returns:
-        T intervals; the share, 0 to 1, stands in ``mean``.
+        T intervals; the share, 0 to 1, stands in ``mean``. There are no bands of fewer than ``FEWEST`` runs.
 
     Raises:
         ValueError: There is no task, or one has no runs, or a score is not finite.
@@ -136,6 +150,8 @@ def performance_profile(
     levels = np.asarray(taus, dtype=np.float64)
     above = [(scores[:, None] > levels).astype(np.float64) for scores in _tasks(strata)]
     shares = np.mean([task.mean(axis=0) for task in above], axis=0)
+    if _n_runs(above) < FEWEST:
+        return [Interval(float(share)) for share in shares]
     resampled = np.mean([_weights(len(task), rng, n_resamples) @ task for task in above], axis=0)
     return [_interval(float(share), resampled[:, i], confidence) for i, share in enumerate(shares)]
 
@@ -160,6 +176,10 @@ def _iqm_rows(scores: _Floats) -> _Floats:
 def _interval(estimate: float, resampled: _Floats, confidence: float) -> Interval:
     low, high = np.quantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(estimate, float(low), float(high))
+
+
+def _n_runs(tasks: Sequence[_Floats]) -> int:
+    return sum(len(task) for task in tasks)
 
 
 def _tasks(strata: Strata) -> list[_Floats]:

@@ -12,7 +12,7 @@ import torch
 from agents.arena import Arena, blind
 from agents.baselines.controls import kept_after
 from agents.baselines.single_rule import SingleRule, role_places
-from agents.evaluation.bootstrap import paired_bootstrap
+from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS, control_replies
 from agents.evaluation.metrics import METRICS, ReplyMetrics
 from agents.policy import MaskedCategorical, WordPolicy
@@ -184,7 +184,10 @@ def _plain(value: float) -> float | None:
 
 
 def summarise(scores: dict[str, dict[str, np.ndarray]], seed: int) -> dict[str, Any]:
-    """Mean of every metric by arm and control, and intervals of differences in F1 and margin, paired by patient."""
+    """Mean of every metric by arm and control, and intervals of differences in F1 and margin, paired by patient.
+
+    An interval, ``ci95``, is None where there are too few patients for one.
+    """
     summary: dict[str, Any] = {
         arm: {name: _plain(float(np.mean(values[name]))) for name in METRICS} for arm, values in scores.items()
     }
@@ -196,8 +199,9 @@ def summarise(scores: dict[str, dict[str, np.ndarray]], seed: int) -> dict[str, 
         for name, (first, second) in pairs.items():
             difference = values[first] - values[second]
             if np.isfinite(difference).all():
-                interval = paired_bootstrap(difference, np.random.default_rng(seed))
-                summary[key][name] = {"mean": interval.mean, "ci95": [interval.low, interval.high]}
+                interval = mean_interval(difference, np.random.default_rng(seed))
+                bounds = None if interval.low is None else [interval.low, interval.high]
+                summary[key][name] = {"mean": interval.mean, "ci95": bounds}
     return summary
 
 
@@ -250,14 +254,16 @@ def table(evaluation: dict[str, Any]) -> str:
         RULE: "rule - keep all",
         f"policy_over_{RULE}": "policy - rule (personal)",
     }
-    lines += [_difference(label, summary["delta"][name]) for name, label in labels.items() if name in summary["delta"]]
+    n, deltas = evaluation["n_patients"], summary["delta"]
+    lines += [_difference(label, deltas[name], n) for name, label in labels.items() if name in deltas]
     if "policy" in summary["margin_delta"]:
         lines += ["", "Change of the margin in points:"]
-        lines.append(_difference("policy - keep all", summary["margin_delta"]["policy"]))
+        lines.append(_difference("policy - keep all", summary["margin_delta"]["policy"], n))
     return "\n".join(lines)
 
 
-def _difference(label: str, delta: dict[str, Any]) -> str:
-    low, high = (100 * value for value in delta["ci95"])
-    verdict = "better" if low > 0 else "worse" if high < 0 else "no difference shown"
-    return f"{label:24} {100 * delta['mean']:+6.2f}  [{low:+.2f}, {high:+.2f}]  {verdict}"
+def _difference(label: str, delta: dict[str, Any], n_patients: int) -> str:
+    told = Interval(100 * delta["mean"], *(100 * bound for bound in delta["ci95"] or ()))
+    if told.low is None:
+        return f"{label:24} {told.mean:+6.2f}  too few patients ({n_patients}) for an interval"
+    return f"{label:24} {told.mean:+6.2f}  [{told.low:+.2f}, {told.high:+.2f}]  {told.verdict}"

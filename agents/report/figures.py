@@ -19,8 +19,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from agents.evaluation.aggregate import crossed_bootstrap, performance_profile
-from agents.evaluation.bootstrap import Interval
+from agents.evaluation.aggregate import performance_profile
+from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.report.results import Runs
 from agents.report.summary import Cells
 from agents.run_folder import write_text
@@ -41,7 +41,7 @@ Curve = tuple[Sequence[float], Sequence[Interval]]
 def learning_curves(runs: Runs, seed: int) -> dict[str, Curve]:
     """Return the sampled delta on training patients against calls, of each agent at its largest budget.
 
-    Batches are put into bins of calls, weighted by their episodes; the band is a 95 % bootstrap over seeds.
+    Batches are put into bins of calls, weighted by their episodes; the band is a 95 % interval over seeds.
     """
     edges = np.linspace(0, max(runs.budgets), _BINS + 1)
     curves: dict[str, Curve] = {}
@@ -58,7 +58,7 @@ def learning_curves(runs: Runs, seed: int) -> dict[str, Curve]:
         shown = np.flatnonzero(have.any(axis=0))
         if len(shown):
             rng = np.random.default_rng(seed)  # for each agent anew: its band stays as it is when others come
-            bands = [crossed_bootstrap(values[have[:, i], i][:, None], rng, n_resamples=1000) for i in shown]
+            bands = [mean_interval(values[have[:, i], i], rng, n_resamples=1000) for i in shown]
             curves[agent] = ((edges[shown] + edges[shown + 1]) / 2).tolist(), bands
     return curves
 
@@ -118,7 +118,7 @@ def panels(
         ax.tick_params(labelbottom=True)
     for ax, agent in zip(axes, shown, strict=False):
         at, intervals = curves[agent]
-        low, mean, high = (scale * np.array([getattr(i, part) for i in intervals]) for part in ("low", "mean", "high"))
+        low, mean, high = scale * np.array([_bounds(interval) for interval in intervals]).T
         colour = _ORANGE if agent == default else _BLUE
         ax.axhline(0, color=_GREY, linewidth=0.6)
         if dots:
@@ -160,7 +160,8 @@ def forest(
     ax.axvline(zero, color=_GREY, linewidth=0.8)
     for height, agent in enumerate(agents):
         interval, colour = rows[agent], _ORANGE if agent == default else _BLUE
-        ax.plot([scale * interval.low, scale * interval.high], [height, height], color=colour, linewidth=1.5)
+        low, _, high = _bounds(interval)
+        ax.plot([scale * low, scale * high], [height, height], color=colour, linewidth=1.5)
         ax.plot([scale * interval.mean], [height], color=colour, marker="o", markersize=4.5)
     ax.set_yticks(range(len(agents)), labels=agents)
     ax.set_ylim(-0.6, len(agents) - 0.4)
@@ -175,6 +176,13 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, _IDLE.sub("", content.getvalue().decode()))
+
+
+def _bounds(interval: Interval) -> tuple[float, float, float]:
+    """Return low, mean and high: the mean thrice, which draws nothing, where there is no interval."""
+    if interval.low is None or interval.high is None:
+        return (interval.mean,) * 3
+    return interval.low, interval.mean, interval.high
 
 
 def _style(ax: Axes) -> None:

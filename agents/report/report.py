@@ -10,6 +10,7 @@ import tyro
 
 from agents.catalogue import RULE
 from agents.evaluation.aggregate import iqm_interval, probability_of_improvement
+from agents.evaluation.bootstrap import FEWEST
 from agents.report import tables
 from agents.report.results import Run, Runs, read_runs
 from agents.report.summary import Cells, summarise
@@ -42,7 +43,7 @@ def report(config: ReportConfig) -> str:
     runs = read_runs(config.results)
     out = config.results if config.out is None else config.out
     out.mkdir(parents=True, exist_ok=True)
-    parts = ["# Benchmark of the agents", _HOW.format(default=config.default, rule=RULE, fewest=tables.FEWEST_SEEDS)]
+    parts = ["# Benchmark of the agents", _how(config.default)]
     for env in sorted({run.env for run in runs}):
         parts += _env([run for run in runs if run.env == env], env, config.default, out, config.seed)
     text = "\n\n".join(part for part in parts if part) + "\n"
@@ -55,12 +56,17 @@ _HOW = """Deltas are changes of F1 from the initial to the refined prompt on tes
 with 95 % intervals that resample seeds and patients both (pigeonhole bootstrap, Owen 2007). ▲ and ▼: the difference to
 {default} on the same seeds and patients, {fewest} seeds or more, has an interval wholly above or below zero; nothing is
 corrected for the number of comparisons. With few seeds the intervals know little of how seeds differ: of three, too
-little. Agents never read a test patient's reference. Names in italics are controls: replies that need no agent and, but
-for `raw-data`, no LLM. "Personal" is the difference to `{rule}`, one set of deletions for everybody, searched with as
-many calls: what comes from treating patients differently. Oracles search each test patient *with* the reference; what
-they find is a lower bound of what editing can reach. A budget is a limit, and some agents spend less: prompts that
-they have asked about before are free, and a batch that would overshoot is not asked. † marks those that spent less than
-nine tenths of the largest one, whose rank is that of fewer calls."""
+little. Of fewer than {few} patients there is no interval and no verdict, and in pictures over runs none of fewer than
+{few} runs. Agents never read a test patient's reference. Names in italics are controls: replies that need no agent and,
+but for `raw-data`, no LLM. "Personal" is the difference to `{rule}`, one set of deletions for everybody, searched with
+as many calls: what comes from treating patients differently. Oracles search each test patient *with* the reference;
+what they find is a lower bound of what editing can reach. A budget is a limit, and some agents spend less: prompts
+that they have asked about before are free, and a batch that would overshoot is not asked. † marks those that spent less
+than nine tenths of the largest one, whose rank is that of fewer calls."""
+
+
+def _how(default: str) -> str:
+    return _HOW.format(default=default, rule=RULE, fewest=tables.FEWEST_SEEDS, few=FEWEST)
 
 
 _REPLIES = """The replies, each agent at its largest budget. F1 and its change in points; *margin*: F1 against the

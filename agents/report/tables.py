@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from agents.evaluation.aggregate import crossed_bootstrap
-from agents.evaluation.bootstrap import Interval
+from agents.evaluation.bootstrap import FEWEST, Interval
 from agents.report.results import Run, Runs
 from agents.report.summary import Cell, Cells, aligned
 from pmlm_env.text import as_code, as_text
@@ -175,7 +175,10 @@ def _absolute(interval: Interval | None) -> str:
     """Return a fraction's mean and interval in hundredths, without sign."""
     if interval is None:
         return "-"
-    return f"{100 * interval.mean:.2f} [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+    mean = f"{100 * interval.mean:.2f}"
+    if interval.low is None or interval.high is None:
+        return mean
+    return f"{mean} [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
 def _name(agent: str, runs: Runs, cells: Cells, default: str) -> str:
@@ -229,7 +232,9 @@ def points(delta: float) -> str:
 
 
 def in_points(interval: Interval) -> str:
-    """Return a mean with its interval in points."""
+    """Return a mean with its interval in points; without where there are too few patients for one."""
+    if interval.low is None or interval.high is None:
+        return points(interval.mean)
     return f"{points(interval.mean)} [{points(interval.low)}, {points(interval.high)}]"
 
 
@@ -251,9 +256,11 @@ def _verdict(cell: Cell) -> str:
     difference = cell.over_default
     if difference is None:
         return ""
+    if difference.low is None:
+        return "too few patients"
     if cell.n_paired < FEWEST_SEEDS:
-        return f"{cell.n_paired} seeds in common"
-    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "not shown"
+        return f"{cell.n_paired} seed{'s' if cell.n_paired > 1 else ''} in common"
+    return {"no difference shown": "not shown"}.get(difference.verdict, difference.verdict)
 
 
 def _budget(budget: int) -> str:
@@ -272,4 +279,7 @@ def patients_line(cells: Cells) -> str:
         counts[agent] = min(cell.n_patients, counts.get(agent, cell.n_patients))
     most = max(counts.values())
     fewer = ", ".join(f"{agent} {n}" for agent, n in sorted(counts.items()) if n < most)
-    return f"{most} test patients" + (f" ({fewer})." if fewer else ".")
+    told = f"{most} test patient{'s' if most > 1 else ''}" + (f" ({fewer})." if fewer else ".")
+    if most >= FEWEST:
+        return told
+    return f"{told} Too few patients ({most}) for an interval: {FEWEST} are needed, and nothing is shown of any agent."

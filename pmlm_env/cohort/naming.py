@@ -1,12 +1,6 @@
 """Which labels a text names: longest match wins, whole words only, and a denied condition is not named.
 
-The denial rules are those of NegEx (Chapman et al., J Biomed Inform 2001), cut down to what short notes say:
-a cue ("no", "without", "rule out", ...) up to five words before the condition, on the same line and with neither
-punctuation nor "but" between, or "was ruled out" and the like straight after it. A denial runs on through a list
-of labels ("no A, B or C").
-
-What they miss: a list that starts with something that is not a label ("no fever, A or B"), what may come or has
-been ("at risk of A", "history of A"), and every language but English.
+What counts as denied stands in ``pmlm_env.cohort.assertion``.
 """
 
 from __future__ import annotations
@@ -16,25 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from pmlm_env.cohort.assertion import is_denied, runs_back, runs_on
+
 # A word may touch a Han character: Chinese has no spaces. Elsewhere "PROM" is not in "compromise".
 _LETTER = "[^\\W\u3400-\u9fff]"
 _HAN = "[\u3400-\u9fff]"
 # LLMs write "pre-eclampsia" with any hyphen, and "pregnancy induced" without one.
 _HYPHEN = "[-\u2010\u2011\u2012\u2013\\s]"
-
-_CUES_BEFORE = re.compile(
-    r"\b(?:no(?!\s+(?:change|doubt|further|increase)\b)|not(?!\s+only\b)|\w+n['\u2019]t|nor|neither|without"
-    r"|absence\s+of|negative\s+for|free\s+of|den(?:y|ies|ied)|rul(?:e|es|ed|ing)\s+out|exclud(?:e|es|ed|ing))"
-    r"(?:[^\S\n]+(?!(?:but|however|although)\b)\w[\w'\u2019/-]*){0,5}[^\S\n]*\Z",
-    re.IGNORECASE,
-)
-_CUES_AFTER = re.compile(
-    r"\s*[:(]?\s*(?:(?:is|was|are|were|has\s+been|have\s+been|can\s+be|could\s+be)\s+)?"
-    r"(?:ruled\s+out|excluded|unlikely|absent|negative|not\s+(?:found|seen|present|detected|suspected|likely))\b",
-    re.IGNORECASE,
-)
-_LIST_GAP = re.compile(r"\s*(?:[,/]\s*)?(?:(?:or|nor|and/or)\s+)?", re.IGNORECASE)
-_REACH = 120  # characters: more than a cue and five words take
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +27,7 @@ class Mention:
         label: The label's name.
         start: Where the phrase starts.
         end: Where it ends, exclusive.
-        denied: Whether the text says that the patient does not have it.
+        denied: Whether the text says that the patient does not have it, or does not speak of this patient now.
     """
 
     label: str
@@ -67,23 +49,34 @@ def find_mentions(text: str, phrases: Mapping[str, Sequence[str]]) -> list[Menti
     """
     pattern, owners = _compile(tuple((label, tuple(ways)) for label, ways in phrases.items()))
     mentions: list[Mention] = []
-    covered = 0
-    last_end, last_denied = 0, False
+    spans: list[tuple[int, int, bool]] = []  # of the phrases found, and whether each is denied
+    found: list[list[str]] = []
     for match in pattern.finditer(text):
         group = match.lastindex or 0
         start, end = match.span(group)
-        if end <= covered:
+        if spans and end <= spans[-1][1]:
             continue  # within a longer phrase that starts earlier
-        covered = end
-        runs_on = last_denied and _LIST_GAP.fullmatch(text, last_end, start) is not None
-        denied = runs_on or _is_denied(text, start, end)
-        mentions += [Mention(label, start, end, denied) for label in owners[group - 1]]
-        last_end, last_denied = end, denied
+        denied = is_denied(text, start, end)
+        if spans and not denied:
+            denied = spans[-1][2] and runs_on(text, spans[-1][1], start, end)
+        if denied:
+            _deny_those_before(text, spans, start, end)
+        spans.append((start, end, denied))
+        found.append(owners[group - 1])
+    for (start, end, denied), labels in zip(spans, found, strict=True):
+        mentions += [Mention(label, start, end, denied) for label in labels]
     return mentions
 
 
-def _is_denied(text: str, start: int, end: int) -> bool:
-    return bool(_CUES_BEFORE.search(text, max(0, start - _REACH), start) or _CUES_AFTER.match(text, end))
+def _deny_those_before(text: str, spans: list[tuple[int, int, bool]], start: int, end: int) -> None:
+    """Deny the phrases that a list joins to a denied one: all of "A, B and C were ruled out"."""
+    if not spans or not runs_back(text, spans[-1][1], start, end):
+        return
+    for place in reversed(range(len(spans))):
+        first, last, _ = spans[place]
+        spans[place] = (first, last, True)
+        if place and text[spans[place - 1][1] : first].strip() != ",":
+            break
 
 
 @lru_cache(maxsize=64)

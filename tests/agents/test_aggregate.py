@@ -15,7 +15,7 @@ from agents.evaluation.aggregate import (
     performance_profile,
     probability_of_improvement,
 )
-from agents.evaluation.bootstrap import Interval
+from agents.evaluation.bootstrap import Interval, mean_interval
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -34,9 +34,9 @@ def test_the_interquartile_mean_pools_runs_of_all_tasks() -> None:
 
 
 def test_its_bootstrap_draws_runs_within_their_task() -> None:
-    tasks = np.array([[0.0, 1.0], [10.0, 11.0]])
-    low, high = iqm_interval(tasks, rng(), confidence=0.999).low, iqm_interval(tasks, rng(), confidence=0.999).high
-    assert (low, high) == (5.0, 6.0)  # the middle two of each draw are one of each task
+    tasks = np.repeat([[0.0, 1.0], [10.0, 11.0]], 3, axis=1)
+    interval = iqm_interval(tasks, rng(), n_resamples=20_000, confidence=0.9999)
+    assert (interval.low, interval.high) == (5.0, 6.0)  # the middle half of each draw is of both tasks alike
 
 
 def test_its_interval_is_that_of_scipy_on_one_task() -> None:
@@ -73,8 +73,8 @@ def test_the_probability_of_improvement_is_what_brute_force_counts() -> None:
 
 
 def test_its_bootstrap_is_that_of_drawing_runs() -> None:
-    x, y, draw = rng(8).normal(0.5, 1, size=8), rng(9).normal(size=6), rng(10)
-    drawn = [np.mean(draw.choice(x, 8)[:, None] > draw.choice(y, 6)) for _ in range(5000)]
+    x, y, draw = rng(8).normal(0.5, 1, size=12), rng(9).normal(size=10), rng(10)
+    drawn = [np.mean(draw.choice(x, 12)[:, None] > draw.choice(y, 10)) for _ in range(5000)]
     interval = probability_of_improvement([x], [y], rng())
     assert [interval.low, interval.high] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.03)
 
@@ -86,7 +86,18 @@ def test_the_probabilities_of_two_agents_add_up_to_one() -> None:
 
 
 def test_an_agent_always_above_the_other_wins_for_certain() -> None:
-    assert probability_of_improvement([[1, 2]], [[0, 0.5]], rng()) == Interval(1, 1, 1)
+    interval = probability_of_improvement([[1, 2] * 8], [[0, 0.5] * 8], rng())  # 16: shares without rounding
+    assert interval == Interval(1, 1, 1)
+
+
+def test_of_a_few_runs_there_is_no_interval() -> None:
+    few, enough = rng(22).normal(size=9), rng(23).normal(size=10)
+    assert iqm_interval([few], rng()) == Interval(iqm(few))
+    assert iqm_interval([enough], rng()).low is not None
+    for x, y in ((few, enough), (enough, few)):
+        assert probability_of_improvement([x], [y], rng()).low is None
+    assert probability_of_improvement([enough], [enough], rng()).low is not None
+    assert [band.high for band in performance_profile([few], [0, 1], rng())] == [None, None]
 
 
 def test_the_profile_is_the_share_of_runs_strictly_above() -> None:
@@ -104,7 +115,7 @@ def test_the_profiles_band_is_binomial_on_one_task() -> None:
 
 
 def test_the_profile_falls() -> None:
-    profile = performance_profile([rng(13).normal(size=9)], np.linspace(-3, 3, 20), rng())
+    profile = performance_profile([rng(13).normal(size=12)], np.linspace(-3, 3, 20), rng())
     assert np.all(np.diff([interval.mean for interval in profile]) <= 0)
     assert all(0 <= interval.low <= interval.mean <= interval.high <= 1 for interval in profile)
 
@@ -131,7 +142,7 @@ def test_the_crossed_bootstrap_has_the_variance_of_its_centred_parts() -> None:
 
 @pytest.mark.parametrize("sds", [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.5, 0.7, 1.0)])
 def test_its_variance_is_on_average_what_owen_gives(sds: tuple[float, float, float]) -> None:
-    n, m, draw = 8, 10, rng(16)
+    n, m, draw = 8, 30, rng(16)
     a, b, e = sds[0] ** 2 / n, sds[1] ** 2 / m, sds[2] ** 2 / (n * m)
     expected = (1 - 1 / n) * (a + e) + (1 - 1 / m) * (b + e) + (1 - 1 / n) * (1 - 1 / m) * e
     widths = []
@@ -167,13 +178,26 @@ def test_of_a_single_seed_patients_are_resampled() -> None:
 
 
 def test_rows_and_columns_play_the_same_part() -> None:
-    deltas = rng(20).normal(size=(6, 40))
+    deltas = rng(20).normal(size=(35, 40))
     one, other = crossed_bootstrap(deltas, rng(1), n_resamples=20_000), crossed_bootstrap(deltas.T, rng(2), 20_000)
     assert one.low == pytest.approx(other.low, abs=0.02 * (one.high - one.low) + 0.005)
 
 
+@pytest.mark.parametrize("n_seeds", [1, 3])
+def test_of_a_few_patients_there_is_no_crossed_interval_however_many_seeds(n_seeds: int) -> None:
+    deltas = rng(24).normal(size=(n_seeds, 9))
+    assert crossed_bootstrap(deltas, rng()) == Interval(deltas.mean())
+
+
+def test_of_some_patients_and_one_seed_it_is_the_t_interval() -> None:
+    deltas = rng(25).normal(size=15)
+    crossed_one, alone = crossed_bootstrap(deltas[None], rng(), n_resamples=50_000), mean_interval(deltas, rng())
+    assert crossed_one.low == pytest.approx(alone.low, abs=0.02 * (alone.high - alone.low))
+    assert crossed_one.high == pytest.approx(alone.high, abs=0.02 * (alone.high - alone.low))
+
+
 def test_the_generator_decides() -> None:
-    deltas = rng(21).normal(size=(4, 9))
+    deltas = rng(21).normal(size=(4, 12))
     assert crossed_bootstrap(deltas, rng(1)) == crossed_bootstrap(deltas, rng(1))
     assert crossed_bootstrap(deltas, rng(1)) != crossed_bootstrap(deltas, rng(2))
 

@@ -1,4 +1,4 @@
-"""Bootstrap intervals against the t-interval, a percentile bootstrap done by hand, and their own promise."""
+"""Intervals of a mean against Student's t, a percentile bootstrap done by hand, and their own promise."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agents.evaluation.bootstrap import Interval, paired_bootstrap
+from agents.evaluation.bootstrap import Interval, mean_interval
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -16,7 +16,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 def test_it_agrees_with_the_t_interval_on_normal_data() -> None:
     deltas = rng(1).normal(0.1, 0.5, size=200)
     low, high = stats.t.interval(0.95, 199, loc=deltas.mean(), scale=stats.sem(deltas))
-    interval = paired_bootstrap(deltas, rng())
+    interval = mean_interval(deltas, rng())
     assert interval.mean == deltas.mean()
     assert interval.low == pytest.approx(low, abs=0.05 * (high - low))
     assert interval.high == pytest.approx(high, abs=0.05 * (high - low))
@@ -26,7 +26,7 @@ def test_it_holds_the_true_mean_as_often_as_it_says() -> None:
     source, n_trials = rng(2), 400
     hits = 0
     for _ in range(n_trials):
-        interval = paired_bootstrap(source.normal(0.3, 1.0, size=40), source, n_resamples=500, confidence=0.9)
+        interval = mean_interval(source.normal(0.3, 1.0, size=40), source, n_resamples=500, confidence=0.9)
         hits += interval.low <= 0.3 <= interval.high
     assert hits / n_trials == pytest.approx(0.9, abs=0.04)  # 2.7 standard errors
 
@@ -34,45 +34,78 @@ def test_it_holds_the_true_mean_as_often_as_it_says() -> None:
 def test_it_follows_the_skew() -> None:
     deltas = rng(3).lognormal(0, 1, size=60)
     means = np.array([rng(seed).choice(deltas, size=60).mean() for seed in range(4000)])
-    interval = paired_bootstrap(deltas, rng())
+    interval = mean_interval(deltas, rng())
     assert interval.low > np.quantile(means, 0.025)
     assert interval.high > np.quantile(means, 0.975)
 
 
 def test_more_confidence_takes_a_wider_interval() -> None:
     deltas = rng(4).normal(size=50)
-    narrow, wide = paired_bootstrap(deltas, rng(), confidence=0.8), paired_bootstrap(deltas, rng(), confidence=0.99)
+    narrow, wide = mean_interval(deltas, rng(), confidence=0.8), mean_interval(deltas, rng(), confidence=0.99)
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
 def test_shift_and_scale_carry_over() -> None:
     deltas = rng(5).normal(size=30)
-    plain, moved = paired_bootstrap(deltas, rng()), paired_bootstrap(1e-4 * deltas + 2, rng())
+    plain, moved = mean_interval(deltas, rng()), mean_interval(1e-4 * deltas + 2, rng())
     assert moved.low == pytest.approx(1e-4 * plain.low + 2, abs=1e-9)
     assert moved.high == pytest.approx(1e-4 * plain.high + 2, abs=1e-9)
 
 
 def test_the_generator_decides() -> None:
     deltas = rng(6).normal(size=30)
-    assert paired_bootstrap(deltas, rng(1)) == paired_bootstrap(deltas, rng(1))
-    assert paired_bootstrap(deltas, rng(1)) != paired_bootstrap(deltas, rng(2))
+    assert mean_interval(deltas, rng(1)) == mean_interval(deltas, rng(1))
+    assert mean_interval(deltas, rng(1)) != mean_interval(deltas, rng(2))
 
 
 def test_the_generator_moves_on() -> None:
     deltas, generator = rng(6).normal(size=30), rng(1)
-    assert paired_bootstrap(deltas, generator) != paired_bootstrap(deltas, generator)
+    assert mean_interval(deltas, generator) != mean_interval(deltas, generator)
 
 
-@pytest.mark.parametrize("deltas", [[0.2], [0.2] * 7, [0.0] * 3, [0.1 + 0.2, 0.3, 0.3]])
+@pytest.mark.parametrize("n", [1, 2, 3, 9])
+def test_of_a_few_patients_there_is_a_mean_but_no_interval(n: int) -> None:
+    deltas = rng(n).normal(0.3, 1.0, size=n)
+    interval = mean_interval(deltas, rng())
+    assert interval == Interval(float(deltas.mean()), None, None)
+    assert interval.verdict == ""
+    assert str(interval).endswith("(too few for an interval)")
+
+
+@pytest.mark.parametrize("n", [10, 20, 29])
+def test_of_some_patients_it_is_the_t_interval(n: int) -> None:
+    deltas = rng(n).lognormal(size=n)
+    low, high = stats.t.interval(0.95, n - 1, loc=deltas.mean(), scale=stats.sem(deltas))
+    interval = mean_interval(deltas, rng())
+    assert (interval.low, interval.high) == pytest.approx((low, high))
+
+
+SCORES = {
+    "normal": lambda draw, n: draw.normal(0.3, 1.0, size=n),
+    "half tied": lambda draw, n: np.where(draw.random(n) < 0.5, 0.0, draw.normal(0.6, 1.0, size=n)),
+    "skewed": lambda draw, n: draw.gamma(2.0, size=n) - 1.7,
+}
+
+
+@pytest.mark.parametrize("scores", SCORES)
+@pytest.mark.parametrize("n", [10, 15, 29])
+def test_every_interval_that_is_given_holds_the_true_mean_about_as_often_as_it_says(scores: str, n: int) -> None:
+    source, n_trials = rng(7), 1000
+    intervals = [mean_interval(SCORES[scores](source, n), source) for _ in range(n_trials)]
+    missed = sum(not interval.low <= 0.3 <= interval.high for interval in intervals)
+    assert missed / n_trials < 0.1  # a bootstrap of three misses 28 to 47 times in 100
+
+
+@pytest.mark.parametrize("deltas", [[0.2] * 10, [0.0] * 32, [0.1 + 0.2, 0.3] * 6])
 def test_where_nothing_varies_the_interval_is_the_mean(deltas: list[float]) -> None:
     mean = float(np.mean(deltas))
-    assert paired_bootstrap(deltas, rng()) == Interval(mean, mean, mean)
+    assert mean_interval(deltas, rng()) == Interval(mean, mean, mean)
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("n", [2, 3, 32, 3000])
+@pytest.mark.parametrize("n", [32, 3000])
 def test_one_patient_unlike_the_others_gives_a_proper_interval(n: int) -> None:
-    interval = paired_bootstrap([1.0] + [0.0] * (n - 1), rng(), n_resamples=2000)
+    interval = mean_interval([1.0] + [0.0] * (n - 1), rng(), n_resamples=2000)
     assert 0 <= interval.low <= interval.mean <= interval.high <= 1
     assert interval.low < interval.high
 
@@ -83,7 +116,7 @@ def test_one_patient_unlike_the_others_gives_a_proper_interval(n: int) -> None:
 )
 def test_what_cannot_be_resampled_is_refused(deltas: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        paired_bootstrap(deltas, rng())
+        mean_interval(deltas, rng())
 
 
 def test_it_prints_in_one_line() -> None:

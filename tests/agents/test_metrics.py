@@ -20,10 +20,10 @@ from agents.evaluation.metrics import (
     text_scores,
     wrong_diagnosis_named,
 )
+from pmlm_env.bertscore import BertScores
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.lite import lite_episodes
 from pmlm_env.lite.reward import word_f1
-from pmlm_env.reward import BertScores
 
 REFERENCES = [
     "Discharge diagnosis: gestational diabetes. Follow a diabetic diet and monitor fasting glucose.",

@@ -119,6 +119,16 @@ def test_without_validation_patients_the_last_quarter_of_the_training_patients_s
     assert place.deltas(AGENTS["random-n"]("lite", 0), 1).shape == (2,)
 
 
+@pytest.mark.parametrize(("n", "warned"), [(9, True), (10, False)])
+def test_too_few_patients_to_choose_settings_by_are_told_of(
+    n: int, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("agents.ground.lite_episodes", lambda: lite_episodes({"train": 8, "validation": n}))
+    with caplog.at_level("WARNING", "agents"):
+        tune(TuneConfig(**_SMALL, out=tmp_path))
+    assert any(f"{n} validation patients are too few" in message for message in caplog.messages) == warned
+
+
 def test_what_was_tuned_is_not_tuned_again(tmp_path: Path, fits: list[Any]) -> None:
     part = {**_SMALL, "agents": ("random-p",)}
     before = read_tuned(tune(TuneConfig(**part, out=tmp_path)))["agents"]

@@ -11,7 +11,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from pmlm_env.llm.base import Completion, Reply, Request
 from pmlm_env.llm.local import LocalLLM
-from tests.llm.tiny_models import BARE, plain_replies, tiny_model
+from tests.llm.tiny_llms import BARE, plain_replies, tiny_model
 
 N_NEW = 16
 WINDOW = {"sliding_window": 32}

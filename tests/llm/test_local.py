@@ -23,7 +23,7 @@ from pmlm_env.llm import CachedLLM, LLMOptions, ReplyCache, load_llm
 from pmlm_env.llm.base import Completion, LLMError, Reply, Request
 from pmlm_env.llm.local import LocalLLM
 from pmlm_env.weights import ModelError
-from tests.llm.tiny_models import CHATML, END, OTHER_END, PAD, VOCABULARY, scripted_model, tiny_model, tiny_tokenizer
+from tests.llm.tiny_llms import CHATML, END, OTHER_END, PAD, VOCABULARY, scripted_model, tiny_model, tiny_tokenizer
 
 PROMPT = "What is it?"
 THINKING = CHATML.replace(

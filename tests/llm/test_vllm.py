@@ -15,7 +15,7 @@ import pytest
 from pmlm_env.llm.base import LLM, Completion, LLMError, Request
 from pmlm_env.llm.vllm import VLLMEngine
 from pmlm_env.weights import DEFAULT_LLM
-from tests.llm.tiny_models import BARE, END, tiny_model, tiny_tokenizer
+from tests.llm.tiny_llms import BARE, END, tiny_model, tiny_tokenizer
 
 NO_VLLM = importlib.util.find_spec("vllm") is None
 CONTEXT = 64

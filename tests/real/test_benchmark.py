@@ -13,9 +13,9 @@ from agents.cli import main
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.metrics import METRICS
 from agents.report.report import ReportConfig, report
+from pmlm_env.bertscore import BertScorer
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm.responder import Responder
-from pmlm_env.reward import BertScorer
 
 pytestmark = pytest.mark.real
 

@@ -241,13 +241,14 @@ def test_the_card_names_models_without_url_system_prompt_or_path(work: Path, tmp
     }.items():
         identity = json.dumps({"base_url": "https://secret", "system_prompt": "secret", "extra_body": {"secret": 1}})
         models = {**config["settings"]["models"], "llm": llm, "scorer": "../secret/scorer"}
+        models |= {"scorer_layer": 7, "long_texts": "chunks"}
         settings = {**config["settings"], "models": models, "llm_identity": identity}
         _change(run.path / "config.json", settings=settings)
         assert _pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
         card = (tmp_path / "out" / "README.md").read_text()
         assert f"replies of | `{name}` |" in card
         assert "embeddings of `ours`" in card
-        assert "F1 by `scorer`" in card
+        assert "F1 by `scorer`, layer 7, long texts in chunks, change" in card
         assert "secret" not in card + (tmp_path / "out" / "config.json").read_text()
         assert str(tmp_path.parent) not in card
 

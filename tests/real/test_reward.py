@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import csv
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from bert_score import BERTScorer
 
-from pmlm_env.reward import BertScorer
+from agents.cli import main
+from pmlm_env.bertscore import BertScorer
 from pmlm_env.weights import resolve
 
 pytestmark = pytest.mark.real
@@ -47,8 +52,8 @@ def test_a_reference_is_embedded_once_and_holds_no_more_memory_than_it_needs() -
     scorer.score(REPLIES, REFERENCES)
     kept = dict(scorer._references)
     scorer.score(REPLIES[:2], REFERENCES[:2])
-    for text, vectors in scorer._references.items():
-        assert vectors is kept[text]
+    for text, (vectors, _) in scorer._references.items():
+        assert vectors is kept[text].vectors
         assert vectors.untyped_storage().nbytes() == vectors.nbytes
 
 
@@ -68,3 +73,51 @@ def test_an_empty_text_scores_nothing_and_the_reference_itself_everything() -> N
 def test_a_layer_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ValueError, match="layers 1 to 6"):
         BertScorer("minilm", num_layers=7, device="cpu").score(["a"], ["b"])
+
+
+def test_a_folder_that_is_a_copy_of_minilm_scores_as_minilm_does(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(resolve("minilm"), tmp_path / "copy"))
+    copy, minilm = (BertScorer(name, device="cpu").score(REPLIES, REFERENCES) for name in (str(folder), "minilm"))
+    assert copy.f1.tolist() == minilm.f1.tolist()
+
+
+#: 1,034 words, the last two of which are the diagnosis.
+SUMMARY = " ".join(["The visit went well and all values were in their usual range."] * 86) + " Gestational diabetes"
+
+
+def test_in_chunks_a_diagnosis_at_the_end_of_a_long_summary_counts() -> None:
+    assert len(SUMMARY.split()) == 1034
+    replies, references = (
+        ["Diagnosis: gestational diabetes."] * 2,
+        [SUMMARY.removesuffix(" Gestational diabetes"), SUMMARY],
+    )
+    cut = BertScorer("minilm", device="cpu").score(replies, references).f1
+    chunks = BertScorer("minilm", device="cpu", long_texts="chunks").score(replies, references).f1
+    assert cut[0] == cut[1]
+    assert chunks[1] > chunks[0] + 0.05
+
+
+def test_prepare_counts_the_references_that_the_scorer_cannot_take_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pmlm(command: str, *options: object) -> str:
+        with pytest.raises(SystemExit) as stop:
+            main(command, [str(option) for option in options])
+        assert not stop.value.code
+        return capsys.readouterr().out
+
+    cohort = tmp_path / "cohort"
+    pmlm("simulate", "--out", cohort, "--patients", 90)
+    options = ("--cohort", cohort, "--out", tmp_path / "prepared", "--n-folds", 2)
+    assert "pieces" not in pmlm("prepare", *options)
+    lines = (cohort / "patients.csv").read_text(encoding="utf-8").splitlines()
+    place = lines[0].split(",").index("reference")
+    rows = list(csv.reader(lines))
+    for row in rows[1:4]:
+        row[place] = SUMMARY
+    with (cohort / "patients.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+    said = pmlm("prepare", *options)
+    assert "3 of 90 references are longer than the 512 pieces" in said
+    assert "default scorer, minilm" in said
+    assert "--long-texts chunks" in said

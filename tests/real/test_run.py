@@ -20,10 +20,10 @@ from agents.evaluation.controls import CONTROLS
 from agents.policy import WordPolicy
 from agents.run_folder import RunFolder
 from agents.workbench import ModelOptions, Workbench
+from pmlm_env.bertscore import BertScorer
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm import LLMError, ReplyCache
 from pmlm_env.llm.responder import Responder
-from pmlm_env.reward import BertScorer
 
 pytestmark = pytest.mark.real
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -21,15 +22,17 @@ F1 = {
 }
 
 
-def _evaluation(**without: bool) -> dict[str, Any]:
-    """What ``evaluate_arms`` returns, but for the patients."""
+def _evaluation(times: int = 4, **without: bool) -> dict[str, Any]:
+    """What ``evaluate_arms`` returns, but for the patients: those of F1, each ``times`` times."""
+    n = 3 * times
     scores = {
-        arm: {name: np.full(3, 0.5) for name in METRICS} | {"bertscore_f1": np.array(f1), "margin": np.array(f1) / 10}
+        arm: {name: np.full(n, 0.5) for name in METRICS}
+        | {"bertscore_f1": np.array(f1 * times), "margin": np.array(f1 * times) / 10}
         for arm, f1 in F1.items()
         if not without.get(arm)
     }
     summary = {**summarise(scores, 0), "edits": {"keep_all": 1, "random": 3, "policy": 2, "single_rule": 1}}
-    return {"summary": summary, "n_patients": 3, "without_reply": []}
+    return {"summary": summary, "n_patients": n, "without_reply": []}
 
 
 def test_differences_are_paired_by_patient() -> None:
@@ -41,6 +44,17 @@ def test_differences_are_paired_by_patient() -> None:
     assert margins == pytest.approx({name: value / 10 for name, value in expected.items()})
     low, high = summary["delta"]["policy_over_single_rule"]["ci95"]
     assert 0.05 - 1e-9 <= low <= 0.2 / 3 <= high <= 0.1 + 1e-9
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_of_a_few_patients_there_is_no_interval_and_no_verdict(times: int) -> None:
+    evaluation = _evaluation(times)
+    assert evaluation["summary"]["delta"]["policy"] == {"mean": pytest.approx(0.35 / 3), "ci95": None}
+    lines = table(evaluation).split("paired by patient:")[1].strip().splitlines()
+    changes = [line for line in lines if " - " in line]
+    assert changes
+    assert all(line.endswith(f"too few patients ({3 * times}) for an interval") for line in changes)
+    assert json.loads(json.dumps(evaluation["summary"], allow_nan=False)) == evaluation["summary"]
 
 
 def test_a_margin_that_cannot_be_had_is_null_and_without_a_difference() -> None:

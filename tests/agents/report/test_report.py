@@ -132,7 +132,7 @@ def test_patients_are_paired_by_name_in_whatever_order(tmp_path: Path) -> None:
         theirs[key] = theirs[key][::-1]
     assert (
         row(report(ReportConfig(write(tmp_path, [echo(), ours, theirs]))), "rloo")[2]
-        == "+2.00 [+2.00, +2.00], 1 seeds in common"
+        == "+2.00 [+2.00, +2.00], 1 seed in common"
     )
 
 
@@ -152,6 +152,19 @@ def test_another_agent_leaves_the_intervals_of_the_others_as_they_are(text: str,
         assert row(other, agent) == row(text, agent)
 
 
+@pytest.mark.parametrize("n", [1, 3, 9])
+def test_of_a_few_patients_no_interval_is_given_and_no_verdict(n: int, tmp_path: Path) -> None:
+    few = {"patients": PATIENTS[:n], "deltas": [0.02] * n}
+    metrics = {name: values[:n] for name, values in measured(0.6).items()}
+    lines = [echo(**{**few, "metrics": metrics, "deltas": [0.14] * n})]
+    lines += [line("lexicon", 100, seed, metrics=metrics, **few) for seed in range(3)]
+    lines += [line("rloo", 100, seed, metrics=metrics, **{**few, "deltas": [0.14] * n}) for seed in range(3)]
+    text = report(ReportConfig(write(tmp_path, lines)))
+    assert f"Too few patients ({n}) for an interval" in text
+    assert row(text, "rloo")[1:3] == ["**+14.00**", "+12.00, too few patients"]
+    assert not any("[" in line or "▲" in line or "nan" in line for line in text.splitlines() if line.startswith("|"))
+
+
 def test_of_two_seeds_in_common_no_verdict_is_given(tmp_path: Path) -> None:
     lines = (
         [echo()]
@@ -164,7 +177,7 @@ def test_of_two_seeds_in_common_no_verdict_is_given(tmp_path: Path) -> None:
 
 def test_one_run_of_an_agent_that_draws_does_not_stand_for_all_seeds(tmp_path: Path) -> None:
     lines = [echo()] + [line("lexicon", 100, seed) for seed in range(3)] + [line("random-n", 0, mean=-0.04)]
-    assert row(report(ReportConfig(write(tmp_path, lines))), "random-n")[2].endswith("1 seeds in common")
+    assert row(report(ReportConfig(write(tmp_path, lines))), "random-n")[2].endswith("1 seed in common")
 
 
 def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
@@ -227,7 +240,7 @@ def test_personal_is_what_an_agent_has_beyond_the_single_rule_paired_by_seed_and
         lines += [line(agent, 100, s, patients=[*names], deltas=deltas) for s, (names, deltas) in runs.items()]
     text = report(ReportConfig(write(tmp_path, lines)))
     # a: .04 - .02, .03 - .02; b: .05 - .01, .06 - .01
-    assert row(text, "lexicon")[3].startswith(f"+{100 * (0.02 + 0.01 + 0.04 + 0.05) / 4:.2f} [")
+    assert row(text, "lexicon")[3] == f"+{100 * (0.02 + 0.01 + 0.04 + 0.05) / 4:.2f}"
     assert row(text, "single-rule")[3] == row(text, "echo")[3] == "-"
 
 
@@ -289,7 +302,7 @@ def test_partial_results_are_shown_with_what_they_have(tmp_path: Path) -> None:
     text = report(ReportConfig(write(tmp_path, lines)))
     assert row(text, "late")[2:] == ["-", *row(text, "late")[3:5], "2", "98"]
     assert row(text, "other")[3:5] == ["-", "-"]  # no seed in common with the default, nor with the rule
-    assert row(text, "short")[2].startswith("**+10.00 [")
+    assert row(text, "short")[2] == "**+10.00**"
     assert "12 test patients (short 4)" in text
 
 
