@@ -226,7 +226,7 @@ class LocalLLM(LLM):
         ]
 
     def _generate(self, requests: Sequence[Request], prompts: Sequence[Tokens]) -> list[Tokens]:
-        """Decode one batch; each row with the token that ended it, if one did, or empty where logits were not finite."""
+        """Decode one batch; each row with the token that ended it, if one did, or empty where logits are not finite."""
         width = max(map(len, prompts))
         pad = self._ends[0] if self._ends else 0
         # Padding before the prompts: so every architecture's windows and states see what they would see without it.
