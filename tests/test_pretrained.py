@@ -199,7 +199,6 @@ def test_every_call_that_loads_a_model_refuses_its_code_and_its_pickles() -> Non
     """But for those of the LLMs, which have tests of their own."""
     loaders = ("from_pretrained", "from_config")
     loading = [call for call in _calls() if call[1].endswith(loaders) and "auto" in call[1].lower()]
-    loading = [call for call in loading if not call[0].startswith("pmlm_env/llm/")]
     assert len(loading) >= 6
     for where, function, constants in loading:
         if function == "AutoModelForCausalLM.from_config":  # of what ``AutoConfig.for_model`` made
