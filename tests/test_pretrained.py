@@ -196,7 +196,6 @@ def _calls() -> list[tuple[str, str, dict[str, object]]]:
 
 
 def test_every_call_that_loads_a_model_refuses_its_code_and_its_pickles() -> None:
-    """But for those of the LLMs, which have tests of their own."""
     loaders = ("from_pretrained", "from_config")
     loading = [call for call in _calls() if call[1].endswith(loaders) and "auto" in call[1].lower()]
     assert len(loading) >= 6
