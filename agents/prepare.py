@@ -9,6 +9,7 @@ from pathlib import Path
 from agents.run_folder import plain, write_json
 from pmlm_env.cohort import Cohort, read_cohort, write_cohort
 from pmlm_env.cohort.simulator import Signal, simulate_cohort
+from pmlm_env.files import locked
 from pmlm_env.pipeline import PipelineConfig, build_episodes
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,9 @@ class SimulateConfig:
 
 def simulate(config: SimulateConfig) -> None:
     """Simulate a cohort and write it."""
-    cohort = simulate_cohort(config.patients, seed=config.seed, signal=config.signal)
-    write_cohort(cohort, config.out)
+    with locked(config.out):
+        cohort = simulate_cohort(config.patients, seed=config.seed, signal=config.signal)
+        write_cohort(cohort, config.out)
     print(f"{len(cohort)} simulated women with {cohort.n_checkups} check-ups are in {config.out}")
 
 
@@ -97,15 +99,22 @@ class PrepareConfig:
 
 
 def prepare(config: PrepareConfig) -> None:
-    """Make an episode set of a cohort."""
-    episodes, report = build_episodes(
-        config.files.read(),
-        config.pipeline,
-        limits={"train": config.max_train, "validation": config.max_validation, "test": config.max_test},
-        seed=config.seed,
-        device=config.device,
-    )
-    episodes.save(config.out)
-    write_json(config.out / "report.json", {"settings": plain(config), "report": plain(report)})
+    """Make an episode set of a cohort.
+
+    Raises:
+        CohortError: The cohort is not as it should be.
+        ValueError: Another command writes into ``out``, or it is a file.
+    """
+    cohort = config.files.read()
+    with locked(config.out):
+        episodes, report = build_episodes(
+            cohort,
+            config.pipeline,
+            limits={"train": config.max_train, "validation": config.max_validation, "test": config.max_test},
+            seed=config.seed,
+            device=config.device,
+        )
+        episodes.save(config.out)
+        write_json(config.out / "report.json", {"settings": plain(config), "report": plain(report)})
     print(report)
     print(f"{len(episodes)} prompts are in {config.out}")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from itertools import chain, compress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from pmlm_env.device import choose_device
+from pmlm_env.files import Stamp, stamp
 from pmlm_env.weights import resolve
 
 if TYPE_CHECKING:  # importing transformers takes seconds, which those who need no weights are spared
@@ -150,9 +152,13 @@ class WordEncoder:
         return pieces
 
 
-@lru_cache(maxsize=4)
 def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> PreTrainedModel:
-    """Load a frozen encoder, once a process: its first ``num_layers`` layers, or all."""
+    """Load a frozen encoder, once a process unless its files change: its first ``num_layers`` layers, or all."""
+    return _load_bert(path, device, num_layers, stamp(Path(path)))
+
+
+@lru_cache(maxsize=4)
+def _load_bert(path: str, device: torch.device, num_layers: int | None, version: Stamp) -> PreTrainedModel:
     from transformers import AutoModel
 
     model = AutoModel.from_pretrained(path, dtype=torch.float32)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
-from pmlm_env.llm.database import Database
+from pmlm_env.llm.database import Database, DatabaseError
 from pmlm_env.toml import read_toml
 
 _SCHEMA = (
@@ -139,6 +139,14 @@ class Account:
         rows = self._ledger.read(_SPENT)
         return Usage(*rows[0]) if rows else Usage()
 
+    def check_writable(self) -> None:
+        """Make the file, if it is not there, and see that it can be written.
+
+        Raises:
+            DatabaseError: It cannot.
+        """
+        self._ledger.check_writable()
+
     def add(self, usage: Usage, *, check: bool = False) -> None:
         """Book ``usage``; with ``check`` only if it fits.
 
@@ -195,6 +203,15 @@ class Budget:
         """What this run has spent so far."""
         return self.run.usage
 
+    def check_writable(self) -> None:
+        """See that calls can be booked, before anything is done that needs them.
+
+        Raises:
+            DatabaseError: They cannot.
+        """
+        for account in self.accounts:
+            account.check_writable()
+
     def reserve(self, prompt: str, max_tokens: int) -> Usage:
         """Book a call at its upper bound: a token for each byte, which is the most that tokenizers of bytes make of it.
 
@@ -233,7 +250,8 @@ class Budget:
         cost = self.price.cost(prompt_tokens, completion_tokens)
         correction = Usage(calls, prompt_tokens, completion_tokens, cost).minus(booked)
         for account in self.accounts:
-            account.add(correction)
+            with suppress(DatabaseError):  # then the upper bound stays, the reply is kept, and nothing more is booked
+                account.add(correction)
 
 
 class BudgetedLLM(LLM):

@@ -8,6 +8,7 @@ import json
 import os
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -24,9 +25,10 @@ from tenacity import (
 )
 
 from pmlm_env.llm.background import as_they_come, event_loop
-from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request
+from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request, StopAsking
 from pmlm_env.llm.budget import Budget, BudgetExceededError
 from pmlm_env.llm.chat_answers import Answer, Attempt, read_answer
+from pmlm_env.llm.database import DatabaseError
 from pmlm_env.llm.pacing import Pacer
 
 _MAX_BACKOFF = 60.0
@@ -135,12 +137,17 @@ class OpenAIChat(LLM):
             return
         self.check_key()
 
+        waiting = deque(enumerate(requests))
+
         def work(put: Callable[[tuple[int, Reply]], None]) -> Coroutine[Any, Any, None]:
-            return self._work(requests, put)
+            return self._work(waiting, put)
 
         with closing(as_they_come(work)) as lots:
             for lot in lots:
-                yield dict(lot)
+                try:
+                    yield dict(lot)
+                except StopAsking:
+                    waiting.clear()
 
     def check_key(self) -> None:
         """See that the environment holds a key where one is needed.
@@ -160,22 +167,26 @@ class OpenAIChat(LLM):
         """Return the settings without the connections."""
         return {**self.__dict__, "_lines": {}}
 
-    async def _work(self, requests: Sequence[Request], put: Callable[[tuple[int, Reply]], None]) -> None:
-        """Hand out the replies, at most ``concurrency`` requests under way; a used-up budget stops new ones only."""
+    async def _work(self, waiting: deque[tuple[int, Request]], put: Callable[[tuple[int, Reply]], None]) -> None:
+        """Hand out the replies, at most ``concurrency`` requests under way.
+
+        A used-up budget, or one that can no longer be written, stops new ones only.
+        """
         line = self._line()
-        to_do = iter(enumerate(requests))
-        refusals: list[BudgetExceededError] = []
+        refusals: list[BudgetExceededError | DatabaseError] = []
 
         async def worker() -> None:
-            for place, request in to_do:
+            while not refusals:
+                try:
+                    place, request = waiting.popleft()
+                except IndexError:
+                    return
                 try:
                     put((place, await self._complete(line, request)))
-                except BudgetExceededError as refusal:
+                except (BudgetExceededError, DatabaseError) as refusal:
                     refusals.append(refusal)
-                if refusals:
-                    return
 
-        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(requests)))]
+        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(waiting)))]
         try:
             await asyncio.gather(*workers)
         finally:
