@@ -211,9 +211,9 @@ def test_where_no_call_can_be_booked_no_more_is_sent_and_what_is_under_way_is_wa
     endpoint.answer = echo
     came: list[str] = []
     llm = connect(concurrency=3, budget=FullDisk())
+    lots = llm.replies([Request(prompt) for prompt in "abcde"])
     with pytest.raises(DatabaseError, match="the disk is full"):
-        for lot in llm.replies([Request(prompt) for prompt in "abcde"]):
-            came += [reply.text for reply in lot.values() if isinstance(reply, Completion)]
+        came.extend(reply.text for lot in lots for reply in lot.values() if isinstance(reply, Completion))
     assert sorted(came) == sorted(endpoint.prompts) == ["a", "b", "c"]
     assert tasks() == set()
 
@@ -260,8 +260,7 @@ def test_what_has_arrived_when_ctrl_c_comes_is_still_handed_out() -> None:
 
     came: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        for lot in as_they_come(work):
-            came += lot
+        came.extend(thing for things in as_they_come(work) for thing in things)
     assert came == [0, 1]
     assert tasks() == set()
 

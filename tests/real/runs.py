@@ -56,7 +56,7 @@ def start(log: Path, command: str, *arguments: object) -> BaseProcess:
 
 
 def _logged(log: Path, command: str, arguments: list[str]) -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)  # as in this process: the last digits hang on it
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored where the tests are run
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):

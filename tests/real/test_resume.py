@@ -97,8 +97,8 @@ def test_while_a_run_is_trained_nobody_else_writes_into_its_folder_and_it_ends_a
         assert pmlm("train", *common, tmp_path / "alone") == 0
         assert Counter(endpoint.prompts) - disturbed == disturbed
     assert [line["update"] for line in RunFolder(tmp_path / "run").metrics()] == [1, 2, 3]
-    kept = {"n": Account(path=tmp_path / name / "spent.sqlite").usage.calls for name in ("run", "alone")}
-    assert set(kept.values()) == {disturbed.total()}
+    for name in ("run", "alone"):
+        assert Account(path=tmp_path / name / "spent.sqlite").usage.calls == disturbed.total()
 
 
 @pytest.mark.parametrize("command", ["prepare", "benchmark", "tune"])
