@@ -45,17 +45,11 @@ _AFTER_STOP = {
     "tune": "agents that are done and all replies are kept: run it again, and it goes on",
 }
 
-#: Errors of the system that somebody who makes room can mend.
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal has stopped the command: Ctrl-C, or another that asks it to end."""
-
-    def __init__(self, number: int) -> None:
-        """Note which."""
-        super().__init__()
-        self.number = number
+#: What to do about errors of the system.
+_CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO), "make room on the disk, then {again}"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or give another path"),
+}
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:
@@ -85,30 +79,40 @@ def _run(command: str, rest: Sequence[str]) -> int:
     """Run a command; a foreseeable failure becomes one line that says what to do."""
     from pmlm_env.cohort import CohortError
 
+    stops: list[int] = []
     try:
-        with _stoppable():
+        with _stoppable(stops):
             code = _dispatch(command)(command, rest)
             sys.stdout.flush()
             return code
+    except KeyboardInterrupt:
+        return _stopped(command, rest, stops[0] if stops else signal.SIGINT)
     except (CohortError, ValueError) as error:
         _say(f"pmlm {command}: {error}")
         return 2
-    except BrokenPipeError:  # `| head` has read enough; what Python still holds for it must go elsewhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
     except (OSError, RuntimeError) as error:  # what the house raises where it is not the input's fault
+        if stops:  # a terminal that is gone cannot be written either
+            return _stopped(command, rest, stops[0])
+        if isinstance(error, BrokenPipeError):  # `| head` has read enough; what Python holds for it must go elsewhere
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         logging.getLogger("agents").debug("traceback", exc_info=True)
         _say(f"pmlm {command}: {_told(command, error) if isinstance(error, OSError) else error}")
         return 1
-    except KeyboardInterrupt as stop:
-        number = stop.number if isinstance(stop, Stopped) else signal.SIGINT
-        _say(f"\npmlm {command}: stopped by {signal.Signals(number).name}; {_after_stop(command, rest)}")
-        return 128 + number
+
+
+def _stopped(command: str, rest: Sequence[str], number: int) -> int:
+    _say(f"\npmlm {command}: stopped by {signal.Signals(number).name}; {_after_stop(command, rest)}")
+    return 128 + number
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turn the first signal that asks to end into ``Stopped``, so that all is left in order; a second ends at once."""
+def _stoppable(stops: list[int]) -> Iterator[None]:
+    """Turn the first signal that asks to end into an interruption, so that all is left in order.
+
+    Its number is added to ``stops``. A second one ends the process at once.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -117,16 +121,20 @@ def _stoppable() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         for each in before:
             signal.signal(each, signal.SIG_DFL)
-        raise Stopped(number)
+        stops.append(number)
+        raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup, and shells for commands in the background, say so
+        if signal.getsignal(number) not in (
+            signal.SIG_IGN,
+            None,
+        ):  # nohup, and shells for commands in the background, say so
             before[number] = signal.signal(number, stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _say(line: str) -> None:
@@ -139,10 +147,9 @@ def _told(command: str, error: OSError) -> str:
     if error.strerror is None:
         return str(error)
     where = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if error.errno in _NO_ROOM:
-        again = "go on with --resume" if command == "train" else "run the command again"
-        return f"{where}: make room on the disk, then {again}; all that was paid for is kept"
-    return where
+    again = "go on with --resume: what was paid for is kept" if command == "train" else "run the command again"
+    cure = _CURES.get(error.errno or 0)
+    return f"{where}: {cure.format(again=again)}" if cure else where
 
 
 def _after_stop(command: str, rest: Sequence[str]) -> str:

@@ -67,8 +67,9 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
         OSError, DatabaseError: A file cannot be written, as on a full disk; the replies that were had are kept.
     """
     run = RunFolder(config.run)
-    settings, updates = trained(run), run.updates()
+    settings = trained(run)
     with run.locked():
+        updates = run.updates()
         if config.episodes is None and not settings.episodes.is_dir():
             raise ValueError(f"{settings.episodes} is no longer there: name the folder of the run's --episodes")
         everybody = EpisodeSet.load(config.episodes or settings.episodes)

@@ -125,6 +125,8 @@ class RunFolder:
         for name in _PATHS:
             within, key = _inside(settings, name)
             if within.get(key) is not None:
+                if not isinstance(within[key], str):
+                    raise ValueError(f"{self._config}: {name} is {within[key]!r}, and should be a path: {self._anew}")
                 before = content.get("paths", {}).get(name, within[key])
                 here = Path(os.path.normpath(self.path.resolve() / within[key]))
                 within[key] = str(here if name in content.get("paths", {}) and here.exists() else before)
