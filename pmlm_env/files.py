@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -91,13 +92,19 @@ def locked(folder: Path) -> Iterator[None]:
         ValueError: Another has it.
         OSError: The folder cannot be written, or its drive has no locks.
     """
+    new = not folder.exists()
     make_folder(folder)
     try:
         lock = _lock(str(folder.resolve() / ".lock")).acquire(timeout=0)
     except Timeout:
         raise ValueError(f"{folder} is in use by another pmlm command: wait until it ends, or stop it") from None
     with lock:
-        yield
+        try:
+            yield
+        except BaseException:
+            if new and os.listdir(folder) == [".lock"]:  # what came to nothing leaves nothing
+                shutil.rmtree(folder)
+            raise
 
 
 @cache
