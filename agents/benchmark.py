@@ -17,10 +17,11 @@ from tqdm import tqdm
 from agents.baselines import SEARCHES
 from agents.catalogue import AGENTS, UNSEEDED, UNTRAINED, BenchmarkEnv
 from agents.evaluation.controls import CONTROLS
-from agents.ground import Ground, RealGround, check_identity, ground
-from agents.run_folder import plain, write_text
+from agents.ground import Ground, RealGround, check_env, check_identity, ground
+from agents.run_folder import plain
 from agents.settings import made, read_tuned
 from agents.workbench import CallOptions, ModelOptions
+from pmlm_env.files import append, locked, write
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3", "sb3-contrib")
 
@@ -77,8 +78,7 @@ class BenchmarkConfig:
                 raise ValueError(f"there is no agent {unknown[0]!r}: use some of {', '.join(known)}")
         if min(self.seeds, self.oracle_budget, *self.budget) < 1:
             raise ValueError("seeds, budget and oracle-budget must be 1 or more")
-        if self.raw is not None and self.env != "real":
-            raise ValueError(f"{self.env} has no raw-data prompts: leave --raw out, or use --env real")
+        check_env(self)
 
 
 def benchmark(config: BenchmarkConfig) -> Path:
@@ -89,7 +89,12 @@ def benchmark(config: BenchmarkConfig) -> Path:
             with other episodes or models, or of an agent with other settings.
         BudgetExceededError: A limit in ``calls`` is reached; what is complete is kept.
     """
-    file = config.out / config.env / "runs.jsonl"
+    with locked(config.out / config.env):
+        return _benchmark(config, config.out / config.env / "runs.jsonl")
+
+
+def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
+    """Run what is not there yet, into a file that is this process's own."""
     done = _complete(file)
     jobs = [job for job in _jobs(config) if job not in done]
     tuned = _tuned(config, done, file)
@@ -97,21 +102,16 @@ def benchmark(config: BenchmarkConfig) -> Path:
     identity = place.identity  # hashes every prompt: once is enough
     for line in done.values():
         check_identity(file, line.get("ground", {}), identity)
-    with tqdm(jobs, unit="run", dynamic_ncols=True) as bar:
+    with place.working(), tqdm(jobs, unit="run", dynamic_ncols=True) as bar:
         for track, name, budget, seed in bar:
             bar.set_postfix_str(f"{name}, {budget} calls, seed {seed}")
             started = time.perf_counter()
-            try:
-                line = _run(place, track, name, budget, seed, tuned)
-            finally:
-                place.close()
+            line = _run(place, track, name, budget, seed, tuned)
+            place.write_spent()
             head = {"agent": name, "track": track, "env": config.env, "budget": budget, "seed": seed}
             head |= {"seeded": track != "control" and name not in UNSEEDED, "ground": identity}
             tail = {"seconds": round(time.perf_counter() - started, 1), "versions": _versions(config)}
-            with file.open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps({**head, **line, **tail}, ensure_ascii=False) + "\n")
-                lines.flush()
-                os.fsync(lines.fileno())
+            append(file, json.dumps({**head, **line, **tail}, ensure_ascii=False))
     print(f"{len(jobs)} runs, {len(done)} were there before; results are in {file}. Next: pmlm report {config.out}")
     return file
 
@@ -145,13 +145,24 @@ def _jobs(config: BenchmarkConfig) -> Iterator[tuple[str, str, int, int]]:
 
 def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
     """Return the runs that a file has, and cut off a last line that was not written to its end."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        write_text(file, whole)
-    lines = [json.loads(line) for line in whole.split("\n") if line]
-    return {(line["track"], line["agent"], line["budget"], line["seed"]): line for line in lines}
+        write(file, whole)
+    done = {}
+    for number, text in enumerate(whole.split("\n")[:-1], start=1):
+        try:
+            line = json.loads(text)
+            done[line["track"], line["agent"], line["budget"], line["seed"]] = line
+            ground, config = line.get("ground", {}), line["config"]
+            if not isinstance(ground, dict) or not isinstance(config, dict):
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise ValueError(
+                f"{file}, line {number} is not what `pmlm benchmark` writes: restore the file from a copy, or take the "
+                "line out, and its run is done again"
+            ) from None
+    return done
 
 
 def _tuned(config: BenchmarkConfig, done: Mapping[tuple[str, str, int, int], Any], file: Path) -> dict[str, Any]:

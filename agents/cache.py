@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeAlias, Union
 
 import tyro
 
+from pmlm_env.files import replacing
 from pmlm_env.llm.cache import KeptReply, ReplyCache
 
 _IN_RUN = "replies.sqlite"
@@ -153,21 +154,12 @@ def export(config: ExportConfig) -> int:
         raise ValueError(f"{config.out} is there already: give another file, or remove it")
     if not config.out.parent.is_dir():
         raise ValueError(f"{config.out.parent} is no folder: make it first")
-    part = config.out.with_name(config.out.name + ".part")
-    part.unlink(missing_ok=True)
     n = 0
-    try:
-        # Like the cache, for its owner's eyes only.
-        with os.fdopen(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
-            for kept in cache:
-                line = {"request": kept.request, "reply": kept.reply, "created": kept.created}
-                file.write(json.dumps(line) + "\n")
-                n += 1
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, config.out)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(config.out) as file:
+        for kept in cache:
+            line = {"request": kept.request, "reply": kept.reply, "created": kept.created}
+            file.write(json.dumps(line).encode() + b"\n")
+            n += 1
     return n
 
 

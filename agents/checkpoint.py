@@ -5,16 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import operator
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
 from agents.policy import WEIGHTS
 from agents.reinforce import Reinforce
+from pmlm_env.checked_files import read_tensors
+from pmlm_env.files import make_folder, write
+from pmlm_env.reward import Judged
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +36,7 @@ def save_checkpoint(folder: Path, trainer: Reinforce, progress: dict[str, Any]) 
     """
     scratch, old = folder.with_name("checkpoint.part"), folder.with_name("checkpoint.old")
     shutil.rmtree(scratch, ignore_errors=True)
+    make_folder(scratch)
     trainer.policy.save_pretrained(scratch)
     tensors = _packed(trainer.optimizer, "")
     if trainer.critic is not None:
@@ -38,38 +46,60 @@ def save_checkpoint(folder: Path, trainer: Reinforce, progress: dict[str, Any]) 
     for n, (scores, advantages) in enumerate(trainer.words.memory if trainer.words else ()):
         tensors |= {f"words.{n}.scores": scores.contiguous(), f"words.{n}.advantages": advantages.contiguous()}
     tensors["actions_rng"] = trainer.actions_rng.get_state()
-    save_file(tensors, scratch / "trainer.safetensors")
+    write(scratch / "trainer.safetensors", save(tensors))
     state = {"patients_rng": trainer.patients_rng.bit_generator.state, "queue": trainer.queue, "progress": progress}
-    (scratch / "trainer.json").write_text(json.dumps(state) + "\n", encoding="utf-8")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    write(scratch / "trainer.json", json.dumps(state) + "\n")
+    if folder.exists():  # or the old one is all there is
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(scratch, folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(folder: Path, trainer: Reinforce) -> dict[str, Any]:
-    """Put a trainer where ``save_checkpoint`` left another, and return ``progress``.
+def load_checkpoint(folder: Path, trainer: Reinforce) -> dict[int, Judged]:
+    """Put a trainer where ``save_checkpoint`` left another.
+
+    Returns:
+        What was known of initial prompts, by episode index.
 
     Raises:
-        ValueError: There is no checkpoint.
+        ValueError: A file is missing or damaged, or of another policy.
     """
-    if not (folder / "trainer.json").is_file():
-        raise ValueError(f"{folder} holds no checkpoint to resume from: begin again without --resume")
-    trainer.policy.load_state_dict(load_file(folder / WEIGHTS))
-    tensors = load_file(folder / "trainer.safetensors")
-    _put_back(trainer.actions_rng, tensors.pop("actions_rng"))
-    if trainer.words is not None:
-        words = _part(tensors, "words.")
-        trainer.words.memory = [(words[f"{n}.scores"], words[f"{n}.advantages"]) for n in range(len(words) // 2)]
-    if trainer.critic is not None:
-        trainer.critic.network.load_state_dict(_part(tensors, "critic.weights."))
-        _unpack(trainer.critic.optimizer, _part(tensors, "critic.optimizer."))
-    _unpack(trainer.optimizer, tensors)
-    state = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
-    trainer.patients_rng.bit_generator.state = state["patients_rng"]
-    trainer.queue = state["queue"]
-    return state["progress"]
+    with _one_line(folder / WEIGHTS):
+        shapes = {name: tuple(weight.shape) for name, weight in trainer.policy.state_dict().items()}
+        trainer.policy.load_state_dict(read_tensors(folder / WEIGHTS, shapes))
+    with _one_line(folder / "trainer.safetensors"):
+        tensors = load_file(folder / "trainer.safetensors")
+        _put_back(trainer.actions_rng, tensors.pop("actions_rng"))
+        if trainer.words is not None:
+            words = _part(tensors, "words.")
+            trainer.words.memory = [(words[f"{n}.scores"], words[f"{n}.advantages"]) for n in range(len(words) // 2)]
+        if trainer.critic is not None:
+            trainer.critic.network.load_state_dict(_part(tensors, "critic.weights."))
+            _unpack(trainer.critic.optimizer, _part(tensors, "critic.optimizer."))
+        _unpack(trainer.optimizer, tensors)
+    with _one_line(folder / "trainer.json"):
+        state = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
+        trainer.patients_rng.bit_generator.state = state["patients_rng"]
+        trainer.queue = [operator.index(patient) for patient in state["queue"]]
+        known = state["progress"]["initial"]
+        initial = {int(i): Judged(str(reply), float(f1), float(sd)) for i, (reply, f1, sd) in known.items()}
+        n = len(trainer.env.task.episodes)
+        if not all(0 <= patient < n for patient in (*trainer.queue, *initial)):
+            raise ValueError
+    return initial
+
+
+@contextmanager
+def _one_line(file: Path) -> Iterator[None]:
+    """Say which file is damaged, and what to do."""
+    cure = "restore the checkpoint from a copy, or begin another run with --run"
+    try:
+        yield
+    except FileNotFoundError:
+        raise ValueError(f"{file} is missing: {cure}") from None
+    except (SafetensorError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        raise ValueError(f"{file} is damaged, or of another version of pmlm-env: {cure}") from None
 
 
 def _put_back(generator: torch.Generator, state: torch.Tensor) -> None:

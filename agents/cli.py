@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import shlex
+import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeVar
 
 import tyro
 
 from agents.library_warnings import library_warnings_in_one_line
 from agents.terminal import print_traceback, printable_output
+
+Config = TypeVar("Config")
 
 _COMMANDS = {
     "demo": "The whole method on a simulated cohort, or on your own with --cohort.",
@@ -29,8 +40,23 @@ _COMMANDS = {
 }
 
 
+#: What to do after a command was stopped; `train` says it by itself.
+_AFTER_STOP = {
+    "demo": "replies are kept: run it again, and they are used",
+    "evaluate": "replies are kept: run it again, and it asks for the others",
+    "benchmark": "complete runs and all replies are kept: run it again, and it goes on",
+    "tune": "agents that are done and all replies are kept: run it again, and it goes on",
+}
+
+#: What to do about errors of the system.
+_CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO), "make room on the disk, then {again}"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or give another path"),
+}
+
+
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 2 bad input or usage, 1 anything else.
+    """Run a command and exit: 0 done, 2 bad input or usage, 128 + N stopped by signal N, 1 anything else.
 
     Args:
         command: Which; by default the first of ``arguments``.
@@ -59,18 +85,88 @@ def _run(command: str, rest: Sequence[str]) -> int:
     """Run a command; a foreseeable failure becomes one line that says what to do."""
     from pmlm_env.cohort import CohortError
 
+    stops: list[int] = []
     try:
-        return _dispatch(command)(command, rest)
+        with _stoppable(stops):
+            code = _dispatch(command)(command, rest)
+            sys.stdout.flush()
+            return code
+    except KeyboardInterrupt:
+        return _stopped(command, rest, stops[0] if stops else signal.SIGINT)
     except (CohortError, ValueError) as error:
-        print(f"pmlm {command}: {error}", file=sys.stderr)
+        _say(f"pmlm {command}: {error}")
         return 2
     except (OSError, RuntimeError) as error:  # what the house raises where it is not the input's fault
+        if stops:  # a terminal that is gone cannot be written either
+            return _stopped(command, rest, stops[0])
+        if isinstance(error, BrokenPipeError):  # `| head` has read enough; what Python holds for it must go elsewhere
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         logging.getLogger("agents").debug("traceback", exc_info=True)
-        print(f"pmlm {command}: {error}", file=sys.stderr)
+        _say(f"pmlm {command}: {_told(command, error) if isinstance(error, OSError) else error}")
         return 1
-    except KeyboardInterrupt:
-        print(f"\npmlm {command}: stopped", file=sys.stderr)
-        return 1
+
+
+def _stopped(command: str, rest: Sequence[str], number: int) -> int:
+    _say(f"\npmlm {command}: stopped by {signal.Signals(number).name}; {_after_stop(command, rest)}")
+    return 128 + number
+
+
+@contextmanager
+def _stoppable(stops: list[int]) -> Iterator[None]:
+    """Turn the first signal that asks to end into an interruption, so that all is left in order.
+
+    Its number is added to ``stops``. A second one ends the process at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        stops.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) not in (
+            signal.SIG_IGN,
+            None,
+        ):  # nohup, and shells for commands in the background, say so
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print(line, file=sys.stderr, flush=True)
+
+
+def _told(command: str, error: OSError) -> str:
+    """Return a system's error as a line that says what to do."""
+    if error.strerror is None:
+        return str(error)
+    where = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    again = "go on with --resume: what was paid for is kept" if command == "train" else "run the command again"
+    cure = _CURES.get(error.errno or 0)
+    return f"{where}: {cure.format(again=again)}" if cure else where
+
+
+def _after_stop(command: str, rest: Sequence[str]) -> str:
+    if command != "train":
+        return _AFTER_STOP.get(command, "run the command again")
+    from agents.run_folder import RunFolder
+
+    run = _run_folder(rest)
+    if not RunFolder(run).begun:
+        return "nothing was begun: run the command again"
+    return f"complete updates and all replies are kept: go on with pmlm train --run {shlex.quote(str(run))} --resume"
 
 
 def _dispatch(command: str) -> Callable[[str, Sequence[str]], int]:
@@ -141,27 +237,56 @@ def _with(config: Any, function: Callable[[Any], Any]) -> Callable[[str, Sequenc
 @printable_output(bars=False)  # no colors, which some versions of tyro write to standard error too
 def _parse(command: str, what: Any, rest: Sequence[str], default: Any = None) -> Any:
     extra = {} if default is None else {"default": default}
-    return tyro.cli(what, args=list(rest), prog=f"pmlm {command}", config=(tyro.conf.OmitArgPrefixes,), **extra)
+    config = tyro.cli(what, args=list(rest), prog=f"pmlm {command}", config=(tyro.conf.OmitArgPrefixes,), **extra)
+    return _at_home(config)
+
+
+def _at_home(config: Config) -> Config:
+    """Put the home folder in the place of a leading "~", which a shell leaves as it is in ``--run=~/r``."""
+    changes: dict[str, Any] = {}
+    for each in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, each.name)
+        if is_dataclass(value):
+            changes[each.name] = _at_home(value)
+        elif isinstance(value, Path) or (isinstance(value, str) and value.startswith("~/")):
+            changes[each.name] = type(value)(os.path.expanduser(value))
+    return replace(config, **changes)  # type: ignore[type-var]
 
 
 def _train(command: str, rest: Sequence[str]) -> int:
-    """``--preset`` says where the other options' defaults come from, so it is looked at first."""
+    """``--preset`` and ``--resume`` say where the other options' defaults come from, so they are looked at first."""
     from agents.estimate import estimate
-    from agents.train import PRESETS, train, training_summary
+    from agents.run_folder import RunFolder
+    from agents.train import PRESETS, train, trained, training_summary
 
-    preset = "default"
-    for i, word in enumerate(rest):
-        name, equals, value = word.partition("=")
-        if name == "--preset":
-            preset = value if equals else (rest[i + 1] if i + 1 < len(rest) else "")
-    config = _parse(command, type(PRESETS["default"]), rest, PRESETS.get(preset, PRESETS["default"]))  # type: ignore[call-overload]
+    base = PRESETS.get(_given(rest, "--preset", "default"), PRESETS["default"])  # type: ignore[call-overload]
+    if "--resume" in rest and not {"-h", "--help"} & {*rest}:
+        base = trained(RunFolder(_run_folder(rest)))
+    config = _parse(command, type(base), rest, base)
     if config.dry_run:
         print(estimate(config))
         return 0
     run = train(config)
     print(training_summary(run.metrics()))
-    print(f"The checkpoint is in {run.checkpoint}. Next: pmlm evaluate --run {run.path}")
+    print(f"The checkpoint is in {run.checkpoint}. Next: pmlm evaluate --run {shlex.quote(str(run.path))}")
     return 0
+
+
+def _run_folder(rest: Sequence[str]) -> Path:
+    """Return the run folder that `pmlm train` was given."""
+    from agents.train import TrainConfig
+
+    return Path(os.path.expanduser(_given(rest, "--run", str(TrainConfig.run))))
+
+
+def _given(rest: Sequence[str], option: str, default: str) -> str:
+    """Return what an option was given, the last time."""
+    value = default
+    for i, word in enumerate(rest):
+        name, equals, text = word.partition("=")
+        if name == option:
+            value = text if equals else (rest[i + 1] if i + 1 < len(rest) else default)
+    return value
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from agents.evaluation.cases import first_cases
 from agents.prepare import CohortFiles, PrepareConfig, SimulateConfig, prepare, simulate
 from agents.reinforce import ReinforceConfig
 from agents.run_folder import RunFolder
-from agents.train import TrainConfig, train, training_summary
+from agents.train import TrainConfig, check_effects, train, training_summary
 from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.pipeline import PipelineConfig
 from pmlm_env.prompting import InitialPrompt
@@ -56,22 +56,37 @@ class DemoConfig:
 
 def demo(config: DemoConfig) -> dict[str, Any]:
     """Run the method from records to the before / after table."""
+    settings = TrainConfig(
+        episodes=config.run / "prepared",
+        run=config.run,
+        models=config.models,
+        calls=config.calls,
+        learner=config.learner,
+        seed=config.seed,
+    )
+    check_effects(settings)
     models = config.models
     wanted = {models.encoder, models.scorer, models.llm.removeprefix("local:")}
     InitialPrompt(config.pipeline.template, config.pipeline.peers)  # refused before anything is fetched or removed
     fetch(*(name for name in BUNDLED if name in wanted))
+    with RunFolder(config.run).locked():
+        return _demo(config, settings)
+
+
+def _demo(config: DemoConfig, settings: TrainConfig) -> dict[str, Any]:
+    """Run it in a folder that is this process's own."""
     started = time.perf_counter()
-    RunFolder(config.run).clear()
-    old_replies = RunFolder(config.run).replies.exists()
+    folder = RunFolder(config.run)
+    folder.clear()
+    old_replies = folder.replies.exists()
     cohort = config.cohort
     if cohort is None:
         cohort = config.run / "cohort"
         simulate(SimulateConfig(cohort, seed=config.seed))
-    prepared = config.run / "prepared"
     prepare(
         PrepareConfig(
             CohortFiles(cohort),
-            prepared,
+            settings.episodes,
             config.pipeline,
             max_train=config.train_patients,
             max_validation=0,
@@ -81,15 +96,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
         )
     )
     logger.info("Stage 4: training on %s with %s", config.models.encoder, config.models.llm)
-    bench = Workbench(config.models, config.calls, RunFolder(config.run))
-    settings = TrainConfig(
-        episodes=prepared,
-        run=config.run,
-        models=config.models,
-        calls=config.calls,
-        learner=config.learner,
-        seed=config.seed,
-    )
+    bench = Workbench(config.models, config.calls, folder)
     run = train(settings, bench)
     learner = config.learner
     asked = (learner.patients or config.train_patients) * learner.rollouts * learner.updates + config.train_patients

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.train import TrainConfig
+from agents.train import TrainConfig, check_effects
 from pmlm_env.episodes import EpisodeSet
 from pmlm_env.llm import Budget, Limits, LLMError, load_llm, price_of
 
@@ -18,6 +18,7 @@ def estimate(config: TrainConfig) -> str:
     Raises:
         ValueError: The episodes, or the providers' file, are not as they should be.
     """
+    check_effects(config)
     price = price_of(config.models)
     Budget(config.calls, None, price, config.calls.budget_file)  # are the limits such as can be kept?
     lines: list[str] = []

@@ -14,8 +14,9 @@ from agents.baselines import SingleRule
 from agents.evaluation.arms import evaluate_arms, table
 from agents.evaluation.cases import worst_cases
 from agents.policy import WordPolicy
-from agents.run_folder import RunFolder, write_json
-from agents.workbench import CallOptions, ModelOptions, Workbench
+from agents.run_folder import RunFolder, plain, write_json
+from agents.train import trained
+from agents.workbench import CallOptions, Workbench
 from pmlm_env.episodes import EpisodeSet, Split
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class EvaluateConfig:
     Attributes:
         run: The run folder that ``pmlm train`` wrote; ``evaluation.json`` goes there.
         split: Whom to evaluate on.
+        episodes: The prepared folder that the run was trained on, where it is no longer where it was.
         calls: How the LLM is asked, and what the whole run may spend; what is not given is as in training.
         rule_calls: LLM calls for the search of the best single rule on training patients; a fair comparison takes as
             many as training did. 0 = no rule.
@@ -40,6 +42,7 @@ class EvaluateConfig:
 
     run: Path = Path("runs/train")
     split: Split = "test"
+    episodes: Path | None = None
     calls: CallOptions = field(default_factory=CallOptions)
     rule_calls: int = 0
     seed: int = 0
@@ -59,30 +62,31 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
     """Evaluate on the models and prompts of the run itself, print the table and write ``evaluation.json``.
 
     Raises:
-        ValueError: The folder holds no run, or no checkpoint.
+        ValueError: The folder holds no run, or no checkpoint, or a damaged one, or its episodes have changed, or
+            another command uses it.
+        OSError, DatabaseError: A file cannot be written, as on a full disk; the replies that were had are kept.
     """
-    if not config.run.is_dir():
-        raise ValueError(f"{config.run} holds no run: train first with `pmlm train --run {config.run}`")
     run = RunFolder(config.run)
-    trained, updates = run.settings(), run.updates()
-    everybody = EpisodeSet.load(trained["episodes"])
-    episodes, training = everybody.of(config.split), everybody.of("train")
-    if bench is None:
-        try:
-            bench = Workbench(ModelOptions(**trained["models"]), config.calls.over(trained["calls"]), run)
-        except (KeyError, TypeError):
-            raise ValueError(f"{config.run} was made by another version of pmlm-env: train anew") from None
-    policy = WordPolicy.from_pretrained(run.whole_checkpoint(), bench.encoder.device)
-    try:
-        rule = _searched_rule(bench, training, config) if config.rule_calls else None
-        total = (2 if rule is None else 3) * len(episodes)
-        with tqdm(total=total, desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:
-            evaluation = evaluate_arms(bench, episodes, training, policy, config.seed, rule, bar.update)
-    finally:
-        run.write_spent(bench.spent())
-    not_judged = len(everybody.of(config.split, everybody=True)) - len(episodes)
-    head = {"split": config.split, "updates": updates, "without_label_or_reference": not_judged}
-    write_json(run.evaluation, {**head, **evaluation})
+    settings = trained(run)
+    with run.locked():
+        updates = run.updates()
+        if config.episodes is None and not settings.episodes.is_dir():
+            raise ValueError(f"{settings.episodes} is no longer there: name the folder of the run's --episodes")
+        everybody = EpisodeSet.load(config.episodes or settings.episodes)
+        run.check_episodes(everybody.digest)
+        episodes, training = everybody.of(config.split), everybody.of("train")
+        if bench is None:
+            bench = Workbench(settings.models, config.calls.over(plain(settings.calls)), run)
+            bench.check_kept()
+        policy = WordPolicy.from_pretrained(run.whole_checkpoint(), bench.encoder.device)
+        with bench.booking():
+            rule = _searched_rule(bench, training, config) if config.rule_calls else None
+            total = (2 if rule is None else 3) * len(episodes)
+            with tqdm(total=total, desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:
+                evaluation = evaluate_arms(bench, episodes, training, policy, config.seed, rule, bar.update)
+        not_judged = len(everybody.of(config.split, everybody=True)) - len(episodes)
+        head = {"split": config.split, "updates": updates, "without_label_or_reference": not_judged}
+        write_json(run.evaluation, {**head, **evaluation})
     print(table(evaluation))
     if not_judged:
         print(f"\n{not_judged} {config.split} patients without a label or a doctor's reply are not in this table.")

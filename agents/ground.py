@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from agents.baselines.single_rule import role_places
 from agents.catalogue import BenchmarkEnv
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
+from agents.options import changed
 from agents.run_folder import RunFolder, plain
 from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.editing import Prompts
@@ -137,7 +139,12 @@ class Ground:
         """Return what scores edited prompts by replies that nobody has seen yet; None where replies never change."""
         return None
 
-    def close(self) -> None:
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Keep what is written to from other processes."""
+        yield
+
+    def write_spent(self) -> None:
         """Write down what was spent."""
 
     def _arena(self, episodes: EpisodeSet, meter: MeteredReward | None) -> Arena:
@@ -301,9 +308,22 @@ class RealGround(Ground):
 
         return rescore
 
-    def close(self) -> None:
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Keep the run folder from other processes, and write down at the end what was spent.
+
+        Raises:
+            ValueError: Another has it, or what was spent is no longer on record.
+        """
+        with self._folder.locked():
+            if len(self._bench.llm.cache):
+                self._bench.check_kept()
+            with self._bench.booking():
+                yield
+
+    def write_spent(self) -> None:
         """Write down what was spent."""
-        self._folder.write_spent(self._bench.spent())
+        self._bench.write_spent()
 
     def answered(self, prompts: Sequence[str]) -> dict[str, Any]:
         """Return all metrics of the first replies to held-out patients' prompts, which are kept ones by now."""
@@ -377,6 +397,25 @@ def ground(
     if env == "lite":
         return LiteGround(split)
     return RealGround(split, episodes, run, models or ModelOptions(), calls or CallOptions(), raw)
+
+
+def check_env(config: Any) -> None:
+    """See that nothing is asked of PMLMLite-v0 that only real patients and models have.
+
+    Args:
+        config: A dataclass with ``env``, and what ``ground`` takes with ``real``.
+
+    Raises:
+        ValueError: Something is.
+    """
+    needs = {"episodes", "raw", "run", "models", "calls"}
+    idle = [name.rpartition(".")[2] for name in changed(config) if name.partition(".")[0] in needs]
+    if config.env == "lite" and idle:
+        options = ", ".join("--" + name.replace("_", "-") for name in idle)
+        raise ValueError(
+            f"{options} has no effect with --env lite, whose patients and replies are made up: "
+            "leave it out, or give --env real"
+        )
 
 
 def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:

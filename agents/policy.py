@@ -12,11 +12,12 @@ from typing import Literal, get_args
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from agents.lexicon import Lexicon
 from pmlm_env.checked_files import file_in, read_object, read_tensors
+from pmlm_env.files import make_folder, write
 from pmlm_env.weights import resolve
 
 Distribution = Literal["softmax", "sparsemax"]
@@ -183,11 +184,11 @@ class WordPolicy(nn.Module):
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and ``config.json`` into ``folder``: all that ``from_pretrained`` needs."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        save_file(tensors, folder / WEIGHTS)
+        write(folder / WEIGHTS, save(tensors))
         settings = {**asdict(self.config), "lexicon": None if self.lexicon is None else self.lexicon.forms}
-        (folder / CONFIG).write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write(folder / CONFIG, json.dumps(settings, indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def from_pretrained(

@@ -12,6 +12,7 @@ from pmlm_env.bertscore import BertScorer
 from pmlm_env.cohort import Cohort, ReadReport, read_cohort, write_cohort
 from pmlm_env.cohort.simulator import Signal, simulate_cohort
 from pmlm_env.episodes import EpisodeSet
+from pmlm_env.files import locked
 from pmlm_env.pipeline import PipelineConfig, build_episodes
 from pmlm_env.weights import state
 
@@ -38,8 +39,9 @@ class SimulateConfig:
 
 def simulate(config: SimulateConfig) -> None:
     """Simulate a cohort and write it."""
-    cohort = simulate_cohort(config.patients, seed=config.seed, signal=config.signal)
-    write_cohort(cohort, config.out)
+    with locked(config.out):
+        cohort = simulate_cohort(config.patients, seed=config.seed, signal=config.signal)
+        write_cohort(cohort, config.out)
     print(f"{len(cohort)} simulated women with {cohort.n_checkups} check-ups are in {config.out}")
 
 
@@ -102,18 +104,24 @@ class PrepareConfig:
 
 
 def prepare(config: PrepareConfig) -> None:
-    """Make an episode set of a cohort."""
+    """Make an episode set of a cohort.
+
+    Raises:
+        CohortError: The cohort is not as it should be.
+        ValueError: Another command writes into ``out``, or it is a file.
+    """
     cohort, read = config.files.read()
-    episodes, report = build_episodes(
-        cohort,
-        config.pipeline,
-        limits={"train": config.max_train, "validation": config.max_validation, "test": config.max_test},
-        seed=config.seed,
-        device=config.device,
-    )
-    episodes.save(config.out)
-    found = {"settings": plain(config), "cohort": plain(read), "report": plain(report)}
-    write_json(config.out / "report.json", found)
+    with locked(config.out):
+        episodes, report = build_episodes(
+            cohort,
+            config.pipeline,
+            limits={"train": config.max_train, "validation": config.max_validation, "test": config.max_test},
+            seed=config.seed,
+            device=config.device,
+        )
+        episodes.save(config.out)
+        found = {"settings": plain(config), "cohort": plain(read), "report": plain(report)}
+        write_json(config.out / "report.json", found)
     print(report)
     print(_on_long_references(episodes), end="")
     print(f"{len(episodes)} prompts are in {config.out}")

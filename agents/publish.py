@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from dataclasses import dataclass, replace
@@ -12,8 +11,10 @@ from huggingface_hub import HfApi, ModelCardData
 
 from agents.evaluation.arms import table
 from agents.policy import CONFIG, WEIGHTS, WordPolicy
-from agents.run_folder import RunFolder, write_text
+from agents.run_folder import RunFolder, plain, read_json
+from agents.train import trained
 from pmlm_env.checked_files import read_object
+from pmlm_env.files import write
 from pmlm_env.text import as_code, printable
 
 CARD, LIBRARY = "README.md", "pmlm-env"
@@ -50,8 +51,8 @@ def publish(config: PublishConfig) -> str:
     """
     if (config.out is None) == (config.repo is None):
         raise ValueError("say where to: either --out FOLDER or --repo OWNER/NAME")
-    if not config.run.is_dir():
-        raise ValueError(f"{config.run} holds no run: train first with `pmlm train --run {config.run}`")
+    if config.public and config.repo is None:
+        raise ValueError("--public has no effect on a folder: leave it out, or name a repository with --repo")
     run = RunFolder(config.run)
     if config.out is not None:
         _check_replaceable(config.out)
@@ -61,7 +62,7 @@ def publish(config: PublishConfig) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         folder = config.out or Path(scratch)
         policy.save_pretrained(folder)
-        write_text(folder / CARD, text)
+        write(folder / CARD, text)
         if config.repo is None:
             print(f"{folder} holds the policy. Next: pmlm refine --model {folder}")
             return str(folder)
@@ -80,8 +81,8 @@ def publish(config: PublishConfig) -> str:
 
 def card(run: RunFolder, policy: WordPolicy, name: str, license: str | None = None) -> str:
     """Return a model card made of what the run noted: aggregates alone, nothing of any patient, path or endpoint."""
-    settings, updates = run.settings(), run.updates()
-    metrics = run.metrics()[:updates]
+    settings, updates = plain(trained(run)), run.updates()
+    metrics = [line for line in run.metrics() if line["update"] <= updates]
     head = ModelCardData(
         license=license,
         library_name=LIBRARY,
@@ -106,9 +107,13 @@ def card(run: RunFolder, policy: WordPolicy, name: str, license: str | None = No
         "seed": settings["seed"],
     }
     judged = "It was not evaluated: `pmlm evaluate` does so."
-    evaluation = json.loads(run.evaluation.read_text(encoding="utf-8")) if run.evaluation.is_file() else {}
-    if evaluation.get("updates") == updates:  # otherwise another checkpoint was evaluated, before --resume
-        judged = f"On {evaluation['split']} patients:\n\n```\n{table(evaluation)}\n```"
+    again = f"make it again with `pmlm evaluate --run {run.path}`"
+    evaluation = read_json(run.evaluation, again) if run.evaluation.is_file() else {"updates": None}
+    try:
+        if evaluation["updates"] == updates:  # otherwise another checkpoint was evaluated, before --resume
+            judged = f"On {evaluation['split']} patients:\n\n```\n{table(evaluation)}\n```"
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f"{run.evaluation} is damaged: {again}") from None
     return "\n".join(
         [
             "---",

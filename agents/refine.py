@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,12 @@ import torch
 from agents.arena import Arena, blind
 from agents.greedy import greedy_deletions
 from agents.policy import WordPolicy
-from agents.run_folder import write_text
+from agents.run_folder import RunFolder
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import Episode, EpisodeSet, Role, Split
+from pmlm_env.files import make_folder, write
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,9 @@ def refine(config: RefineConfig) -> list[Refinement]:
     """
     if config.out is not None and config.out.is_dir():
         raise ValueError(f"{config.out} is a folder: name the file to write")
-    episodes = EpisodeSet.load(config.episodes).of(config.split, everybody=True)
+    everybody = EpisodeSet.load(config.episodes)
+    episodes = everybody.of(config.split, everybody=True)
+    _compare(config, everybody)
     if config.patient is not None:
         hers = [episode for episode in episodes if episode.patient_id == config.patient]
         if not hers:
@@ -150,7 +156,7 @@ def refine(config: RefineConfig) -> list[Refinement]:
         episodes = EpisodeSet(hers)
     refiner = Refiner.from_pretrained(config.model, config.device, encoder=config.encoder)
     if config.out is not None:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(config.out.parent)
     refined = refiner.refine_all(episodes)
     if config.out is None:
         print("\n".join(each.prompt for each in refined))
@@ -159,9 +165,24 @@ def refine(config: RefineConfig) -> list[Refinement]:
         {"patient_id": episode.patient_id, "prompt": each.prompt, "deleted": each.deleted}
         for episode, each in zip(episodes, refined, strict=True)
     ]
-    write_text(config.out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write(config.out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     print(f"{len(lines)} refined prompts are in {config.out}")
     return refined
+
+
+def _compare(config: RefineConfig, everybody: EpisodeSet) -> None:
+    """Say so where a run's policy is given other episodes than it was trained on."""
+    run = RunFolder(Path(config.model).parent)
+    if run.begun:
+        try:
+            run.check_episodes(everybody.digest)
+        except ValueError:
+            logger.warning(
+                "%s holds other episodes than %s was trained on: its patient vectors may mean other things, for "
+                "`pmlm prepare` fits stages 1 and 2 anew",
+                config.episodes,
+                config.model,
+            )
 
 
 if __name__ == "__main__":

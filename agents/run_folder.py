@@ -6,31 +6,46 @@ import json
 import os
 import platform
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import asdict, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-#: What may differ when a run goes on.
-_MAY_CHANGE = ("resume", "dry_run", "calls")
+from pmlm_env import files
+
+#: What may differ when a run goes on. The episodes are compared by what they hold.
+_MAY_CHANGE = (
+    "run", "episodes", "resume", "dry_run", "calls", "learner.updates", "models.device", "models.providers",
+)  # fmt: skip
+
+#: Settings that are paths, by their dotted names.
+_PATHS = ("episodes", "models.providers", "calls.cache", "calls.budget_file")
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "scikit-learn", "bert-score")
+
+#: What every line of ``metrics.jsonl`` has, and of what type.
+_METRICS = {"update": int, "deltas": list, "failed": int, "llm_calls": int}
 
 
 class RunFolder:
     """``runs/NAME/``: ``config.json``, ``metrics.jsonl``, ``checkpoint/``, ``evaluation.json``, TensorBoard events.
 
     Also ``replies.sqlite``, every reply of the LLM, ``spent.sqlite``, what was spent, booked call by call, and
-    ``spent.json``, the same for readers.
+    ``spent.json``, the same for readers. The folder can be moved: paths in ``config.json`` are relative to it, and
+    beside them stands where they were.
 
     Args:
-        path: The folder; made if it is not there.
+        path: The folder; ``locked`` makes it if it is not there.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Make the folder."""
+        """Name the folder."""
         self.path = Path(path)
-        self.path.mkdir(parents=True, exist_ok=True)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep the folder from all other processes; see ``pmlm_env.files.locked``."""
+        return files.locked(self.path)
 
     @property
     def checkpoint(self) -> Path:
@@ -57,9 +72,36 @@ class RunFolder:
         """Where spending is booked."""
         return self.path / "spent.sqlite"
 
+    @property
+    def begun(self) -> bool:
+        """Whether it holds a run."""
+        return self._config.is_file()
+
+    @property
+    def _config(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def _anew(self) -> str:
+        """What to do where a file of the run is lost."""
+        return (
+            f"restore it from a copy, or begin another run with --run and --cache {self.replies}, which asks for none "
+            "of the kept replies again"
+        )
+
     def write_spent(self, spent: dict[str, float]) -> None:
         """Write ``spent.json``."""
         write_json(self.path / "spent.json", spent)
+
+    def check_spending(self) -> None:
+        """See that what the run has spent is on record, before it spends more.
+
+        Raises:
+            ValueError: The record is gone.
+        """
+        if not self.spending.is_file() or not self.spending.stat().st_size:
+            state = "empty" if self.spending.is_file() else "missing"
+            raise ValueError(f"{self.spending} is {state}, and with it what this run has spent: {self._anew}")
 
     def clear(self) -> None:
         """Remove what an earlier run left in the folder but the LLM's replies, which may have cost money."""
@@ -73,28 +115,32 @@ class RunFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that the run was begun, or gone on, with.
+        """Return the settings that the run was begun, or gone on, with; paths as they are to be found now.
 
         Raises:
-            ValueError: The folder holds no run.
+            ValueError: The folder holds no run, or its ``config.json`` is damaged.
         """
-        path = self.path / "config.json"
-        if not path.is_file():
-            raise ValueError(f"{self.path} holds no run: train first with `pmlm train --run {self.path}`")
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))["settings"]
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{path} is not that of a run, or damaged: train anew with another --run") from None
+        content = self._content()
+        settings = content["settings"]
+        for name in _PATHS:
+            within, key = _inside(settings, name)
+            if within.get(key) is not None:
+                if not isinstance(within[key], str):
+                    raise ValueError(f"{self._config}: {name} is {within[key]!r}, and should be a path: {self._anew}")
+                before = content.get("paths", {}).get(name, within[key])
+                here = Path(os.path.normpath(self.path.resolve() / within[key]))
+                within[key] = str(here if name in content.get("paths", {}) and here.exists() else before)
+        return settings
 
     def whole_checkpoint(self) -> Path:
-        """Return where the checkpoint is, and put it there if training stopped between the two renames.
+        """Return where the checkpoint is: under another name, if training stopped between two renames.
 
         Raises:
             ValueError: There is none; a policy's name that is no folder would be looked up on the hub.
         """
         old = self.checkpoint.with_name("checkpoint.old")
         if not self.checkpoint.exists() and old.exists():
-            os.replace(old, self.checkpoint)
+            return old
         if not self.checkpoint.is_dir():
             self.settings()  # says so where there is no run at all
             raise ValueError(f"{self.path} holds no checkpoint: train first (pmlm train --run {self.path} --resume)")
@@ -107,65 +153,168 @@ class RunFolder:
             ValueError: There is no checkpoint, or it is damaged.
         """
         path = self.whole_checkpoint() / "trainer.json"
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))["progress"]["updates"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
-            raise ValueError(f"{path} is missing or damaged: train anew with another --run") from None
+        content = read_json(path, self._anew)
+        progress = content.get("progress")
+        updates = progress.get("updates") if isinstance(progress, dict) else None
+        if type(updates) is not int or updates < 0:
+            raise ValueError(f"{path} is damaged (it does not say how many updates were done): {self._anew}")
+        return updates
 
-    def start(self, config: Any, llm_identity: str, *, resume: bool) -> None:
-        """Write ``config.json``; on resuming check that it is the same run, and note what may have changed.
+    def check_episodes(self, digest: str) -> None:
+        """See that episodes are those that the run was begun with.
+
+        Args:
+            digest: ``EpisodeSet.digest`` of everybody.
+
+        Raises:
+            ValueError: They are others. For a run of an older version, which did not note them, that is not known.
+        """
+        begun_with = self._content().get("episodes_sha256", digest)
+        if begun_with != digest:
+            raise ValueError(
+                f"the episodes have changed since {self.path} was begun, and what it has learnt and scored is of the "
+                "earlier ones: prepare them as they were (the same cohort and options), give a copy of them with "
+                "--episodes, or train anew with another --run"
+            )
+
+    def check_new(self) -> None:
+        """See that no run is overwritten.
+
+        Raises:
+            ValueError: The folder holds a run already.
+        """
+        if self.begun:
+            raise ValueError(f"{self.path} holds a run already: choose another --run, or go on with --resume")
+
+    def start(self, config: Any, llm_identity: str, episodes: str) -> None:
+        """Write ``config.json`` for a run that begins.
 
         Args:
             config: The settings.
             llm_identity: The LLM's, for files that the settings name may change.
-            resume: Whether the run goes on.
+            episodes: ``EpisodeSet.digest`` of everybody.
+        """
+        versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
+        self._write(
+            {**plain(config), "llm_identity": llm_identity}, {"versions": versions, "episodes_sha256": episodes}
+        )
+
+    def go_on(self, config: Any, llm_identity: str, episodes: str) -> None:
+        """Check that it is the run that was begun, and note what has changed of that which may; as ``start``.
 
         Raises:
-            ValueError: The folder holds a run already, or on resuming none, or one with other settings.
+            ValueError: The folder holds no run, or one with other settings or episodes.
         """
-        path = self.path / "config.json"
-        settings = {**plain(config), "llm_identity": llm_identity}
-        if resume:
-            before = self.settings()
-            fixed = {key: value for key, value in settings.items() if key not in _MAY_CHANGE}
-            changed = sorted(_differences(fixed, before))
-            if changed:
-                raise ValueError(f"{path} has another {', '.join(changed)}: resume with the settings it was begun with")
-            content = json.loads(path.read_text(encoding="utf-8"))
-            write_json(path, {**content, "settings": {**before, "calls": settings["calls"]}})
-            return
-        if path.is_file():
-            raise ValueError(f"{self.path} holds a run already: choose another --run, or go on with --resume")
-        versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
-        write_json(path, {"settings": settings, "versions": versions})
+        self.check_episodes(episodes)
+        before, now = self.settings(), {**plain(config), "llm_identity": llm_identity}
+        changed = sorted(_differences(now, before, other_llm=now["llm_identity"] != before.get("llm_identity")))
+        if changed:
+            raise ValueError(
+                f"{self._config} has another {', '.join(changed)}: resume with the settings it was begun with"
+            )
+        kept, given = before["calls"].get("cache"), now["calls"]["cache"]
+        if not one_path(kept, given) and (kept is None or os.path.exists(kept)):
+            raise ValueError(f"the replies of this run are kept in {kept or 'the run folder'}: leave --cache out")
+        if self.has_checkpoint and now["learner"]["updates"] < self.updates():
+            raise ValueError(f"{self.path} has done {self.updates()} updates: give --updates {self.updates()} or more")
+        self._write({**before, **now}, {**self._content(), "episodes_sha256": episodes})
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Add a line to ``metrics.jsonl``."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        files.append(self.path / "metrics.jsonl", json.dumps(line))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read ``metrics.jsonl``; a last line cut short by a crash is left out."""
+        """Read ``metrics.jsonl``; a last line cut short by a crash is left out.
+
+        Raises:
+            ValueError: Another line is damaged.
+        """
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        found = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                values = json.loads(line)
+                if not all(type(values[name]) is kind for name, kind in _METRICS.items()):
+                    raise ValueError
+            except (ValueError, KeyError, TypeError, RecursionError):
+                raise ValueError(
+                    f"{path}, line {number} is damaged: restore the file from a copy, or take that line out, which "
+                    "loses the figures of one update and nothing else"
+                ) from None
+            found.append(values)
+        return found
 
     def keep_metrics(self, n: int) -> None:
-        """Cut ``metrics.jsonl`` back to its first ``n`` lines: what came after the last checkpoint is done again."""
-        lines = [json.dumps(line) + "\n" for line in self.metrics()[:n]]
-        write_text(self.path / "metrics.jsonl", "".join(lines))
+        """Leave those of the first ``n`` updates in ``metrics.jsonl``: what came after the checkpoint is done again."""
+        lines = [json.dumps(line) + "\n" for line in self.metrics() if line["update"] <= n]
+        files.write(self.path / "metrics.jsonl", "".join(lines))
+
+    def _content(self) -> dict[str, Any]:
+        """Read ``config.json``."""
+        if not self.begun:
+            raise ValueError(f"{self.path} holds no run: train first with `pmlm train --run {self.path}`")
+        content = read_json(self._config, self._anew)
+        settings = content.get("settings")
+        whole = isinstance(settings, dict) and all(isinstance(settings.get(part), dict) for part in _PARTS)
+        if not whole or not isinstance(content.get("paths", {}), dict):
+            raise ValueError(f"{self._config} is not that of a run, or damaged: {self._anew}")
+        return content
+
+    def _write(self, settings: dict[str, Any], more: dict[str, Any]) -> None:
+        """Write ``config.json``, its paths relative to the folder, and beside them as they are now."""
+        paths = {}
+        for name in _PATHS:
+            within, key = _inside(settings, name)
+            if within.get(key) is not None:
+                paths[name] = os.path.abspath(within[key])
+                within[key] = os.path.relpath(os.path.realpath(within[key]), self.path.resolve())
+        settings = {name: value for name, value in settings.items() if name != "run"}  # it is where it is found
+        write_json(self._config, {**more, "settings": settings, "paths": paths})
 
 
-def _differences(now: dict[str, Any], before: dict[str, Any], within: str = "") -> list[str]:
-    """Name what differs, as in "models.llm"; settings that are younger than the run are left out."""
+#: The tables among the settings.
+_PARTS = ("models", "calls", "learner")
+
+
+def _inside(settings: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
+    """Return the table that holds a setting with a dotted name, and its name there."""
+    *parts, key = name.split(".")
+    for part in parts:
+        settings = settings[part]
+    return settings, key
+
+
+def _differences(now: dict[str, Any], before: dict[str, Any], other_llm: bool, within: str = "") -> list[str]:
+    """Name what differs, as in "models.llm"; settings that are younger than the run are left out.
+
+    Where the LLM's identity is the same, how it was asked for does not matter.
+    """
     names = []
     for key in now.keys() & before.keys():
+        name = f"{within}{key}"
+        if name in _MAY_CHANGE or (not other_llm and name in _LLM):
+            continue
         if isinstance(now[key], dict) and isinstance(before[key], dict):
-            names += _differences(now[key], before[key], f"{within}{key}.")
-        elif now[key] != before[key]:
-            names.append(f"{within}{key}")
+            names += _differences(now[key], before[key], other_llm, f"{name}.")
+        elif now[key] != before[key] and not one_path(now[key], before[key]):
+            names.append(name)
     return names
+
+
+#: What the LLM's identity covers.
+_LLM = tuple(
+    f"models.{name}"
+    for name in ("llm", "base_url", "max_new_tokens", "temperature", "llm_seed", "llm_dtype", "on_truncated")
+)
+
+
+def one_path(a: Any, b: Any) -> bool:
+    """Whether these are two spellings of one path, of something that is there."""
+    there = isinstance(a, str) and isinstance(b, str) and os.path.exists(a) and os.path.exists(b)
+    return a == b or (there and os.path.samefile(a, b))
 
 
 def plain(value: Any) -> Any:
@@ -175,13 +324,27 @@ def plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=str))
 
 
+def read_json(path: Path, cure: str) -> dict[str, Any]:
+    """Read an object of JSON.
+
+    Args:
+        path: The file.
+        cure: What to do where it is damaged.
+
+    Raises:
+        ValueError: It is not there, or is something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing: {cure}") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{path} is damaged (it is not JSON): {cure}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged (it is no object): {cure}")
+    return content
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically."""
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically: a reader sees the old one or the new one, never half of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    """Write JSON; see ``pmlm_env.files.write``."""
+    files.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +14,14 @@ from tqdm import tqdm
 
 from agents.checkpoint import load_checkpoint, save_checkpoint
 from agents.evaluation.bootstrap import FEWEST
+from agents.events import EventFile
+from agents.options import from_plain, refuse_idle
 from agents.reinforce import Reinforce, ReinforceConfig, Update
 from agents.run_folder import RunFolder
 from agents.workbench import CallOptions, ModelOptions, Workbench
 from pmlm_env.device import seeded
 from pmlm_env.episodes import EpisodeSet
-from pmlm_env.reward import DeltaReward, Judged
+from pmlm_env.reward import DeltaReward
 
 logger = logging.getLogger(__name__)
 
@@ -38,14 +40,15 @@ class TrainConfig:
             ``paper`` (the network by Eq. 11: no baseline, the whole training set in each update, learning rate .005,
             dropout .4).
         models: The models of the run.
-        calls: How the LLM is asked, and what may be spent; what is given with ``resume`` goes before what was.
+        calls: How the LLM is asked, and what may be spent.
         learner: How the policy learns.
         hidden: Width of the network's layers; 0 = no network.
         dropout: After each hidden layer.
         normalize: Whether the policy normalises its inputs; the paper says nothing of it.
         lexicon: Whether each word that three or more training prompts have gets a weight; see ``WordPolicy``.
         seed: Draws weights, patients and actions.
-        resume: Go on from the last complete update of ``run``.
+        resume: Go on from the last complete update of ``run``, which knows its settings; limits, ``concurrency``,
+            ``max_failures``, ``device``, ``providers``, and ``updates``, if there are to be more, may be others now.
         dry_run: Say what the run would cost at most, and do nothing.
     """
 
@@ -91,6 +94,38 @@ PRESETS: Mapping[Preset, TrainConfig] = {
 }
 
 
+def trained(run: RunFolder) -> TrainConfig:
+    """Return the settings that a run was begun, or gone on, with.
+
+    Raises:
+        ValueError: The folder holds no run, or its ``config.json`` is damaged or of another version.
+    """
+    settings = {name: value for name, value in run.settings().items() if name not in ("llm_identity", "run")}
+    return from_plain(TrainConfig, {**settings, "run": str(run.path), "resume": False}, run.path / "config.json")
+
+
+def check_effects(config: TrainConfig) -> None:
+    """See that every setting that is not the preset's has an effect.
+
+    Raises:
+        ValueError: One has none.
+    """
+    network, learner = config.hidden > 0, config.learner
+    needs_network = ("entropy", "clip_norm", "clip_ratio", "scale_advantages")
+    idle: dict[str, str] = {}
+    if not network:
+        what = "only a network has it, and this policy has none: leave it out, or give --hidden N or --preset network"
+        idle |= dict.fromkeys(("dropout", "normalize", *(f"learner.{name}" for name in needs_network)), what)
+        if learner.baseline != "critic":
+            idle |= dict.fromkeys(("learner.learning_rate", "learner.epochs"), what)
+    elif learner.epochs == 1:
+        idle["learner.clip_ratio"] = "it holds from the second epoch on: leave it out, or give --epochs 2 or more"
+    if not config.lexicon:
+        words = (f"learner.words.{field.name}" for field in fields(learner.words))
+        idle |= dict.fromkeys(words, "only a lexicon has it, and this policy has none: leave it out, or give --lexicon")
+    refuse_idle(config, PRESETS[config.preset], idle)
+
+
 def train(config: TrainConfig, bench: Workbench | None = None) -> RunFolder:
     """Train, and leave a run folder with metrics, TensorBoard events and a checkpoint after every update.
 
@@ -99,44 +134,56 @@ def train(config: TrainConfig, bench: Workbench | None = None) -> RunFolder:
         bench: The models, where the caller has them already.
 
     Raises:
-        ValueError: The settings do not fit together, or there is nothing to resume.
+        ValueError: The settings do not fit together, there is nothing to resume, or not with these settings or
+            episodes, or another command uses the folder.
         BudgetExceededError: A limit is reached; the last complete update and all replies are saved.
         TooManyFailuresError: Too many episodes in a row got no reply; likewise.
+        OSError, DatabaseError: A file cannot be written, as on a full disk; likewise.
     """
-    episodes = EpisodeSet.load(config.episodes).of("train")
+    if not config.resume:
+        check_effects(config)
+    elif not config.episodes.is_dir():
+        raise ValueError(f"{config.episodes} is not there: name the folder of the run's --episodes")
+    everybody = EpisodeSet.load(config.episodes)
     run = RunFolder(config.run)
-    if config.resume:
-        config = replace(config, calls=config.calls.over(run.settings()["calls"]))
+    with run.locked():
+        return _train(config, everybody, run, bench)
+
+
+def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, bench: Workbench | None) -> RunFolder:
+    """Train in a folder that is this process's own."""
+    episodes = everybody.of("train")
     bench = bench or Workbench(config.models, config.calls, run)
-    run.start(config, bench.llm.identity, resume=config.resume)
+    if config.resume:
+        run.go_on(config, bench.llm.identity, everybody.digest)
+        bench.check_kept()
+    else:
+        run.check_new()
+        bench.budget.check_writable()  # from here on the record of spending is there, and its loss is noticed
+        run.start(config, bench.llm.identity, everybody.digest)
     with seeded(config.seed):
         policy = bench.policy(episodes, config.hidden, config.dropout, config.normalize, config.lexicon)
     rows = (config.learner.patients or len(episodes)) * config.learner.rollouts
     reward = bench.reward(episodes)
     trainer = Reinforce(policy, bench.env(rows, episodes, reward, policy), config.learner, config.seed)
     done = 0
-    if config.resume and run.has_checkpoint:
-        progress = load_checkpoint(run.whole_checkpoint(), trainer)
-        done = progress["updates"]
-        reward.initial = {int(i): Judged(*known) for i, known in progress["initial"].items()}
     if config.resume:
+        if run.has_checkpoint:
+            done = run.updates()
+            reward.initial = load_checkpoint(run.whole_checkpoint(), trainer)
         run.keep_metrics(done)
         logger.info("Going on after update %d of %d", done, config.learner.updates)
-    try:
+    with bench.booking():
         _learn(trainer, bench, reward, run, done)
-    finally:
-        run.write_spent(bench.spent())
     return run
 
 
 def _learn(trainer: Reinforce, bench: Workbench, reward: DeltaReward, run: RunFolder, done: int) -> None:
     """Take the updates that are left, each logged and saved."""
-    from torch.utils.tensorboard import SummaryWriter  # slow to import
-
     total = trainer.config.updates
     started, before = time.perf_counter(), bench.seconds
     with (
-        SummaryWriter(str(run.path), purge_step=done) as writer,
+        EventFile(run.path, done) as events,
         tqdm(total=total, initial=done, desc="training", unit="update", dynamic_ncols=True) as bar,
     ):
         number = done
@@ -150,9 +197,7 @@ def _learn(trainer: Reinforce, bench: Workbench, reward: DeltaReward, run: RunFo
             spent = bench.spent()
             line = _line(number + 1, update, spent, elapsed, shares)
             run.append_metrics(line)
-            for key, value in line.items():
-                if isinstance(value, int | float) and key != "update":
-                    writer.add_scalar(f"train/{key}", value, number + 1)
+            events.add(number + 1, {f"train/{name}": value for name, value in line.items() if name != "update"})
             number += 1
             save_checkpoint(run.checkpoint, trainer, {"updates": number, "initial": reward.initial})
             said = {"calls": spent["llm_calls"], "delta": f"{line['delta']:+.4f}", "failed": update.failed}

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from tqdm import tqdm
 
 from agents.catalogue import BenchmarkEnv
 from agents.evaluation.bootstrap import FEWEST
-from agents.ground import check_identity, ground
+from agents.ground import check_env, check_identity, ground
 from agents.run_folder import write_json
 from agents.settings import made, read_tuned
 from agents.spaces import SPACES, draw, first_of
 from agents.workbench import CallOptions, ModelOptions
+from pmlm_env.files import locked
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class TuneConfig:
             raise ValueError(f"there is nothing to tune of {unknown[0]!r}: use some of {', '.join(SPACES)}")
         if min(self.budget, self.trials, self.seeds) < 1:
             raise ValueError("budget, trials and seeds must be 1 or more")
+        check_env(self)
 
 
 def tune(config: TuneConfig) -> Path:
@@ -84,6 +87,12 @@ def tune(config: TuneConfig) -> Path:
     except ImportError as error:
         raise RuntimeError(f"pmlm tune needs Optuna ({error}): pip install 'pmlm-env[tune]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with locked(config.out / config.env):
+        return _tune(config, optuna)
+
+
+def _tune(config: TuneConfig, optuna: ModuleType) -> Path:
+    """Tune into a file that is this process's own."""
     file = config.out / config.env / "tuned.json"
     numbers = {"budget": config.budget, "trials": config.trials, "seeds": config.seeds, "seed": config.seed}
     place = ground(config.env, "validation", config.episodes, config.run, config.models, config.calls)
@@ -100,22 +109,20 @@ def tune(config: TuneConfig) -> Path:
         agents = [made(name, config.env, seed, settings) for seed in seeds]
         return float(np.mean([place.deltas(agent, config.budget).mean() for agent in agents]))
 
-    with tqdm(total=len(jobs) * config.trials, unit="trial", dynamic_ncols=True) as bar:
+    with place.working(), tqdm(total=len(jobs) * config.trials, unit="trial", dynamic_ncols=True) as bar:
         for name in jobs:
             bar.set_postfix_str(name)
             sampler = optuna.samplers.TPESampler(seed=config.seed)
             study = optuna.create_study(direction="maximize", sampler=sampler)
             study.enqueue_trial(first_of(name, config.env))
             tried = []
-            try:
-                for _ in range(config.trials):
-                    trial = study.ask()
-                    settings = draw(trial, name)
-                    tried.append((objective(name, settings), settings))
-                    study.tell(trial, tried[-1][0])
-                    bar.update()
-            finally:
-                place.close()
+            for _ in range(config.trials):
+                trial = study.ask()
+                settings = draw(trial, name)
+                tried.append((objective(name, settings), settings))
+                study.tell(trial, tried[-1][0])
+                bar.update()
+            place.write_spent()
             value, settings = max(tried, key=lambda one: one[0])  # the first of those that are equally good
             found[name] = {"settings": settings, "value": round(value, 6), "default": round(tried[0][0], 6)}
             write_json(file, {**numbers, "agents": found})
@@ -127,7 +134,6 @@ def tune(config: TuneConfig) -> Path:
 def _found(file: Path, numbers: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an earlier tuning found, by agent."""
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
         return {}
     content = read_tuned(file)
     check_identity(file, {key: value for key, value in content.items() if key != "agents"}, numbers)

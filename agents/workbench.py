@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agents.lexicon import Lexicon
 from agents.policy import PolicyConfig, WordPolicy
-from agents.run_folder import RunFolder
+from agents.run_folder import RunFolder, one_path
 from pmlm_env.bertscore import BertScorer, LongTexts
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import EpisodeSet
@@ -73,7 +74,7 @@ class CallOptions(Limits):
             name: value if value != getattr(usual, name) else saved.get(name, value)
             for name, value in vars(self).items()
         }
-        if self.cache is not None and str(self.cache) != saved.get("cache"):
+        if self.cache is not None and not one_path(str(self.cache), saved.get("cache")):
             where = saved.get("cache") or "the run folder"
             raise ValueError(f"the replies of this run are kept in {where}: leave --cache out")
         paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
@@ -95,13 +96,14 @@ class Workbench:
         llm: The LLM behind its cache.
         budget: What it has spent: ``budget.usage``.
         scorer: BERTScore.
+        folder: Likewise.
     """
 
     def __init__(
         self, options: ModelOptions, calls: CallOptions | None = None, folder: RunFolder | None = None
     ) -> None:
         """Name the models; weights load at their first use."""
-        self.calls = calls or CallOptions()
+        self.calls, self.folder = calls or CallOptions(), folder
         self.encoder = WordEncoder(options.encoder, options.device)
         ledger = None if folder is None else folder.spending
         kept = None if folder is None else folder.replies
@@ -131,6 +133,40 @@ class Workbench:
             "cost": round(usage.cost, 9),
             "cached_replies": self.llm.hits,
         }
+
+    def check_kept(self) -> None:
+        """See that what a run has spent and the replies it has had are there, before it goes on and spends more.
+
+        Raises:
+            ValueError: They are not.
+            DatabaseError: They are damaged.
+        """
+        if self.folder is None:
+            return
+        self.folder.check_spending()
+        file = self.llm.cache.path
+        if self.budget.usage.calls and file is not None and not file.is_file():
+            raise ValueError(
+                f"{file} is missing, and with it the replies that {self.budget.usage.calls} LLM calls brought: put it "
+                f"back, or, to ask for them again and pay again, make an empty one (touch {file})"
+            )
+        len(self.llm.cache)
+
+    @contextmanager
+    def booking(self) -> Iterator[None]:
+        """Leave ``spent.json`` in the folder at the end, however it comes."""
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError, RuntimeError):  # what went wrong first is what counts
+                self.write_spent()
+            raise
+        self.write_spent()
+
+    def write_spent(self) -> None:
+        """Write ``spent.json`` into the folder, if there is one."""
+        if self.folder is not None:
+            self.folder.write_spent(self.spent())
 
     def env(self, rows: int, episodes: EpisodeSet, reward: DeltaReward, policy: WordPolicy) -> PMLMVectorEnv:
         """Make a vector env as ``agents.rollout.play`` wants it, with what ``policy`` looks at."""

@@ -65,6 +65,7 @@ def read_tensors(path: Path, shapes: Mapping[str, Sequence[int]]) -> dict[str, t
             with them before anything is read.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: The file is damaged, or has other tensors, or a number that is not finite.
     """
     try:
@@ -73,6 +74,8 @@ def read_tensors(path: Path, shapes: Mapping[str, Sequence[int]]) -> dict[str, t
             _compare(path, {name: (part.get_dtype(), part.get_shape()) for name, part in found.items()}, shapes)
             # Copies, for what is read is mapped, and the file may be written over.
             tensors = {name: file.get_tensor(name).clone() for name in found}
+    except FileNotFoundError:
+        raise
     except (SafetensorError, OSError):
         raise ValueError(f"{path} is damaged: copy it again, or train anew") from None
     for name, tensor in tensors.items():

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from itertools import chain, compress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from pmlm_env.device import choose_device
+from pmlm_env.files import Stamp, stamp
 from pmlm_env.pretrained import load_config, load_model, load_tokenizer
 from pmlm_env.transformer import first_layers, input_limit
 from pmlm_env.weights import resolve
@@ -162,9 +164,13 @@ class WordEncoder:
         return pieces
 
 
-@lru_cache(maxsize=4)
 def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> PreTrainedModel:
-    """Load a frozen encoder, once a process: its first ``num_layers`` layers, where that can be, or all."""
+    """Load a frozen encoder, or its first ``num_layers`` layers if it has them: once a process, or when files change."""
+    return _load_bert(path, device, num_layers, stamp(Path(path)))
+
+
+@lru_cache(maxsize=4)
+def _load_bert(path: str, device: torch.device, num_layers: int | None, version: Stamp) -> PreTrainedModel:
     model = load_model(path, dtype=torch.float32)
     if num_layers is not None:
         model = first_layers(model, num_layers)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,10 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from pmlm_env.files import make_folder, replacing
 
 Split = Literal["train", "validation", "test"]
 Role = Literal["background", "self", "peer", "instruction"]
@@ -138,10 +141,27 @@ class EpisodeSet(Sequence[Episode]):
         """The patient vectors, shape (number of episodes, 128)."""
         return np.stack([episode.vector for episode in self._episodes])
 
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of all that the episodes hold, in order; where they are kept does not matter."""
+        hashed = hashlib.sha256()
+        for e in self._episodes:
+            told = (e.patient_id, e.split, e.words, e.roles, e.reference, e.label, e.predicted, e.peers)
+            hashed.update(json.dumps(told).encode())
+            hashed.update(np.ascontiguousarray(e.vector, dtype="<f4").tobytes())
+        return hashed.hexdigest()
+
     def save(self, folder: str | Path) -> None:
-        """Write ``episodes.jsonl`` (one line a patient) and ``vectors.safetensors`` into ``folder``."""
+        """Write ``episodes.jsonl`` (one line a patient) and ``vectors.safetensors`` into ``folder``.
+
+        Both are for their owner alone. Where writing fails, what was there before stays.
+
+        Raises:
+            ValueError: ``folder`` is a file.
+            OSError: It cannot be written.
+        """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         lines = []
         for e in self._episodes:
             text = {
@@ -155,11 +175,13 @@ class EpisodeSet(Sequence[Episode]):
                 "reference": e.reference,
             }
             lines.append(json.dumps(text, ensure_ascii=False) + "\n")
-        vectors, words = folder / "vectors.safetensors", folder / "episodes.jsonl"
-        save_file({"vectors": self.vectors}, vectors.with_suffix(".part"))
-        words.with_suffix(".part").write_text("".join(lines), encoding="utf-8")
-        os.replace(vectors.with_suffix(".part"), vectors)
-        os.replace(words.with_suffix(".part"), words)
+        words = folder / "episodes.jsonl"
+        with replacing(words) as texts, replacing(folder / "vectors.safetensors") as arrays:
+            texts.write("".join(lines).encode(errors="backslashreplace"))
+            arrays.write(save({"vectors": self.vectors}))
+            texts.flush()
+            arrays.flush()
+            words.unlink(missing_ok=True)  # a kill from here on must not leave old words beside new vectors
 
     @classmethod
     def load(cls, folder: str | Path) -> EpisodeSet:
@@ -172,7 +194,10 @@ class EpisodeSet(Sequence[Episode]):
         for path in (text, arrays):
             if not path.is_file():
                 raise ValueError(f"{path} is missing: make it with `pmlm prepare`")
-        vectors = load_file(arrays)["vectors"]
+        try:
+            vectors = load_file(arrays)["vectors"]
+        except (SafetensorError, KeyError):
+            raise ValueError(f"{arrays} is damaged: prepare it again with `pmlm prepare`") from None
         # Not splitlines: a reply may hold U+2028 and its like, which end no line of JSON Lines.
         lines = text.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         if len(lines) != len(vectors):

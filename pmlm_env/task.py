@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, get_args
@@ -16,6 +18,7 @@ from pmlm_env.bertscore import BertScorer, LongTexts
 from pmlm_env.editing import EditBatch, Prompts
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import EpisodeSet, Split
+from pmlm_env.files import Stamp, stamp
 from pmlm_env.llm.base import OnTruncated
 from pmlm_env.llm.budget import Budget
 from pmlm_env.llm.specs import LLMDtype, LLMOptions, load_llm, price_of
@@ -76,25 +79,35 @@ class EditTask:
         """Gather the parts; see ``PMLMEnv``."""
         if observation not in get_args(ObservationForm):
             raise ValueError(f"observation is {observation!r}: use one of {get_args(ObservationForm)}")
+        for name, value in {"llm": llm, "providers": providers, "cache": cache, "budget_file": budget_file}.items():
+            if not isinstance(value, str | None):
+                raise ValueError(f"{name} is {value!r}: give a string")
+        recipe = _RewardRecipe(
+            LLMOptions(
+                *(llm, base_url, providers, max_new_tokens, temperature, llm_seed, llm_dtype, on_truncated),
+                chat_template_kwargs,
+            ),
+            *(n_samples, max_failures, cache, budget_file, scorer, scorer_layer, long_texts, device),
+        )
+        idle = [] if isinstance(episodes, str) or split == "train" else ["split"]
+        if reward is not None:
+            idle += recipe.changed()
+            idle += [] if isinstance(encoder, str) or device == "auto" else ["device"]
+        if idle:
+            raise ValueError(f"{', '.join(idle)} has no effect beside objects that are made already: leave it out")
         if isinstance(episodes, str):
-            everything, self.episodes = _named_episodes(episodes, split)
+            version = stamp(Path(episodes))
+            everything, self.episodes = _named_episodes(episodes, split, version)
+            if reward is None:
+                reward = _named_reward(episodes, split, version, recipe, recipe.files())
         else:
             everything = self.episodes = episodes
-        if reward is None:
-            for name, value in {"llm": llm, "providers": providers, "cache": cache, "budget_file": budget_file}.items():
-                if not isinstance(value, str | None):
-                    raise ValueError(f"{name} is {value!r}: give a string")
-            recipe = _RewardRecipe(
-                LLMOptions(
-                    *(llm, base_url, providers, max_new_tokens, temperature, llm_seed, llm_dtype, on_truncated),
-                    chat_template_kwargs,
-                ),
-                *(n_samples, max_failures, cache, budget_file, scorer, scorer_layer, long_texts, device),
-                (_text(providers), _text(budget_file)),
-            )
-            reward = _named_reward(episodes, split, recipe) if isinstance(episodes, str) else recipe.make(episodes)
-        self.encoder: Encoder = _named_encoder(encoder, device) if isinstance(encoder, str) else encoder
+            if reward is None:
+                reward = recipe.make(episodes)
         self.reward: Reward = reward
+        self.encoder: Encoder = (
+            _named_encoder(encoder, device, stamp(Path(encoder))) if isinstance(encoder, str) else encoder
+        )
         self.max_words = everything.max_words if max_words is None else max_words
         self.observation = observation
         self._rules = (n_edits, protect)
@@ -208,8 +221,11 @@ def _final_columns(
     return columns
 
 
+# What is named is loaded once, and again where its files have changed since: so their stamps are among the arguments.
+
+
 @lru_cache(maxsize=8)
-def _named_episodes(name: str, split: Split) -> tuple[EpisodeSet, EpisodeSet]:
+def _named_episodes(name: str, split: Split, version: Stamp) -> tuple[EpisodeSet, EpisodeSet]:
     """Return a named set, and its episodes of one split."""
     if name == "demo":
         from pmlm_env.pipeline import demo_episodes
@@ -221,23 +237,34 @@ def _named_episodes(name: str, split: Split) -> tuple[EpisodeSet, EpisodeSet]:
 
 
 @lru_cache(maxsize=4)
-def _named_encoder(name: str, device: str) -> WordEncoder:
+def _named_encoder(name: str, device: str, version: Stamp) -> WordEncoder:
     return WordEncoder(name, device)
 
 
 class _RewardRecipe(NamedTuple):
     """What a reward is made from, by name."""
 
-    llm: LLMOptions
-    n_samples: int
-    max_failures: int | None
-    cache: str | None
-    budget_file: str | None
-    scorer: str
-    scorer_layer: int | None
-    long_texts: LongTexts
-    device: str
-    contents: tuple[str, ...]  # of the two files, for one that has changed makes another reward
+    llm: LLMOptions = LLMOptions()
+    n_samples: int = 1
+    max_failures: int | None = 64
+    cache: str | None = None
+    budget_file: str | None = None
+    scorer: str = "minilm"
+    scorer_layer: int | None = None
+    long_texts: LongTexts = "cut"
+    device: str = "auto"
+
+    def changed(self) -> list[str]:
+        """Name what is not as it usually is, but for the device, which the encoder has too."""
+        names = [each.name for each in fields(self.llm) if getattr(self.llm, each.name) != each.default]
+        usual = {name: value for name, value in self._field_defaults.items() if name not in ("llm", "device")}
+        return names + [name for name, value in usual.items() if getattr(self, name) != value]
+
+    def files(self) -> tuple[Stamp | str, ...]:
+        """Return what tells other files of these names from those of now."""
+        paths = (self.llm.providers, self.budget_file, self.scorer, self.llm.llm.partition(":")[2])
+        cache = os.path.abspath(self.cache) if self.cache else ""  # which grows, and stays the same
+        return (cache, *(stamp(Path(path)) for path in paths if path))
 
     def make(self, episodes: EpisodeSet) -> DeltaReward:
         budget = Budget(price=price_of(self.llm), group=self.budget_file)
@@ -246,11 +273,8 @@ class _RewardRecipe(NamedTuple):
         return DeltaReward(episodes, llm, scorer, self.n_samples, self.max_failures)
 
 
-def _text(file: str | None) -> str:
-    """What is in a file; nothing where there is none, which is told when it is read in earnest."""
-    return Path(file).read_text(encoding="utf-8") if file is not None and Path(file).is_file() else ""
-
-
 @lru_cache(maxsize=8)
-def _named_reward(episodes: str, split: Split, recipe: _RewardRecipe) -> DeltaReward:
-    return recipe.make(_named_episodes(episodes, split)[1])
+def _named_reward(
+    episodes: str, split: Split, version: Stamp, recipe: _RewardRecipe, files: tuple[Stamp | str, ...]
+) -> DeltaReward:
+    return recipe.make(_named_episodes(episodes, split, version)[1])

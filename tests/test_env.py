@@ -161,3 +161,19 @@ def test_ansi_strikes_out_what_is_deleted_and_tells_the_score() -> None:
     assert shown is not None
     assert f"\x1b[9;31m{word}\x1b[0m" in shown
     assert "F1 0.0000 -> " in shown
+
+
+@pytest.mark.parametrize(
+    "idle",
+    [
+        {"llm": "responder"},
+        {"n_samples": 3},
+        {"cache": "replies.sqlite"},
+        {"scorer": "elsewhere"},
+        {"split": "test"},
+        {"device": "cpu"},
+    ],
+)
+def test_an_argument_that_has_no_effect_beside_live_objects_is_refused(idle: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(idle))} has no effect beside objects that are made already"):
+        _env(**idle)

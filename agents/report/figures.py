@@ -23,7 +23,7 @@ from agents.evaluation.aggregate import performance_profile
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.report.results import Runs
 from agents.report.summary import Cells
-from agents.run_folder import write_text
+from pmlm_env.files import make_folder, write
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
 _BINS = 15
@@ -174,8 +174,8 @@ def save(figure: Figure, path: Path) -> None:
     content = io.BytesIO()
     with matplotlib.rc_context(_SVG):
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, _IDLE.sub("", content.getvalue().decode()))
+    make_folder(path.parent)
+    write(path, _IDLE.sub("", content.getvalue().decode()))
 
 
 def _bounds(interval: Interval) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from agents.evaluation.bootstrap import FEWEST
 from agents.report import tables
 from agents.report.results import Run, Runs, read_runs
 from agents.report.summary import Cells, summarise
-from agents.run_folder import write_text
+from pmlm_env.files import make_folder, write
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def report(config: ReportConfig) -> str:
     """
     runs = read_runs(config.results)
     out = config.results if config.out is None else config.out
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     parts = ["# Benchmark of the agents", _how(config.default)]
     for env in sorted({run.env for run in runs}):
         parts += _env([run for run in runs if run.env == env], env, config.default, out, config.seed)
     text = "\n\n".join(part for part in parts if part) + "\n"
-    write_text(out / "report.md", text)
+    write(out / "report.md", text)
     print(text, end="")
     return text
 

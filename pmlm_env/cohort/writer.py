@@ -12,6 +12,7 @@ import numpy as np
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.reader import PATIENT_COLUMNS
 from pmlm_env.cohort.schema import INDICATOR_NAMES, Cohort
+from pmlm_env.files import make_folder, replacing
 
 
 def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
@@ -50,19 +51,14 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
         for patient in cohort
         for day, values in zip(patient.dates, patient.values.tolist(), strict=True)
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     _write(folder / "patients.csv", [*PATIENT_COLUMNS, *extra], people)
     _write(folder / "checkups.csv", ["patient_id", "date", *INDICATOR_NAMES], records)
 
 
 def _write(path: Path, header: list[str], rows: Iterable[list[str]]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            file.writelines(",".join(map(_cell, row)) + "\n" for row in (header, *rows))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.writelines((",".join(map(_cell, row)) + "\n").encode() for row in (header, *rows))
 
 
 def _cell(text: str) -> str:

@@ -95,8 +95,23 @@ class PMLMLiteVectorEnv(PMLMVectorEnv):
         super().__init__(num_envs, **_parts(episodes, split, texts, options))
 
 
+#: What is passed on to ``PMLMEnv`` and ``PMLMVectorEnv``.
+_TAKEN = {"n_edits", "max_words", "observation", "protect", "render_mode", "autoreset_mode", "array_type"}
+
+
 def _parts(episodes: EpisodeSet | None, split: Split, texts: bool, options: dict[str, Any]) -> dict[str, Any]:
-    """Add Lite's parts to other options; those of the default patients are made once a process and shared."""
+    """Add Lite's parts to other options; those of the default patients are made once a process and shared.
+
+    Raises:
+        ValueError: An argument has no effect here.
+    """
+    if idle := sorted(options.keys() - _TAKEN):
+        raise ValueError(
+            f"PMLMLite-v0 takes no {', '.join(idle)}: its encoder, replies and reward are fixed. Leave it out, or make "
+            "PMLM-v0"
+        )
+    if episodes is not None and split != "train":
+        raise ValueError("split has no effect beside episodes: leave it out, and pass episodes.of(split)")
     if episodes is not None:
         return {"episodes": episodes, "encoder": HashedEncoder(), "reward": LiteReward(episodes, texts), **options}
     episodes, reward = _default(split, texts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, TypeVar
@@ -37,7 +36,8 @@ def event_loop() -> asyncio.AbstractEventLoop:
 def as_they_come(work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> Generator[list[T], None, None]:
     """Run a coroutine on the background loop, and yield what it hands out.
 
-    Closing the generator (or an interruption, such as Ctrl-C) cancels the coroutine and waits until it is over.
+    Closing the generator (or an interruption, such as Ctrl-C) cancels the coroutine and waits until it is over. After
+    an interruption what has been handed out by then is still yielded.
 
     Args:
         work: Makes the coroutine, given a function to hand things out with.
@@ -49,27 +49,41 @@ def as_they_come(work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]
         BaseException: What the coroutine raised, once all that it handed out has been yielded.
     """
     loop = event_loop()
-    out: queue.SimpleQueue[T | asyncio.Task[None]] = queue.SimpleQueue()  # the task itself comes last
+    arrived: list[T] = []
     running: list[asyncio.Task[None]] = []
+    news, over = threading.Semaphore(0), threading.Event()
+
+    def put(thing: T) -> None:
+        arrived.append(thing)
+        news.release()
+
+    def end(_: asyncio.Task[None]) -> None:
+        over.set()
+        news.release()
 
     def start() -> None:
-        running.append(loop.create_task(work(out.put)))
-        running[0].add_done_callback(out.put)
+        running.append(loop.create_task(work(put)))
+        running[0].add_done_callback(end)
+
+    def cancel() -> None:
+        loop.call_soon_threadsafe(lambda: running[0].cancel())
+        over.wait()
 
     loop.call_soon_threadsafe(start)
-    task = None
+    taken, ended = 0, False
     try:
-        while task is None:
-            got = [out.get()]
-            while not out.empty():
-                got.append(out.get())
-            if isinstance(got[-1], asyncio.Task):
-                task = got.pop()
-            if got:
-                yield got  # type: ignore[misc]  # the task came last, and is gone
+        while not ended:
+            news.acquire()
+            ended = over.is_set()
+            if things := arrived[taken:]:
+                yield things
+                taken += len(things)
+    except KeyboardInterrupt:
+        cancel()
+        if things := arrived[taken:]:
+            yield things
+        raise
     finally:
-        if task is None:
-            loop.call_soon_threadsafe(lambda: running[0].cancel())
-            while not isinstance(out.get(), asyncio.Task):
-                pass
-    task.result()  # type: ignore[union-attr]
+        if not over.is_set():
+            cancel()
+    running[0].result()

@@ -19,6 +19,13 @@ class LLMError(RuntimeError):
     """A reply could not be had. The message says why and what to do; such a call is never scored."""
 
 
+class StopAsking(Exception):
+    """Thrown into the generator of ``LLM.replies`` by whoever cannot keep more replies.
+
+    A generator that has requests under way catches it, sends no more, and yields what those bring.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One reply.

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
-from pmlm_env.llm.database import Database
+from pmlm_env.llm.database import Database, DatabaseError
 from pmlm_env.toml import read_toml, shown
 
 _SCHEMA = (
@@ -162,6 +162,14 @@ class Account:
         rows = self._ledger.read(_SPENT)
         return Usage(*rows[0]) if rows else Usage()
 
+    def check_writable(self) -> None:
+        """Make the file, if it is not there, and see that it can be written.
+
+        Raises:
+            DatabaseError: It cannot.
+        """
+        self._ledger.check_writable()
+
     def add(self, usage: Usage, *, check: bool = False) -> None:
         """Book ``usage``; with ``check`` only if it fits.
 
@@ -220,6 +228,15 @@ class Budget:
         """What this run has spent so far."""
         return self.run.usage
 
+    def check_writable(self) -> None:
+        """See that calls can be booked, before anything is done that needs them.
+
+        Raises:
+            DatabaseError: They cannot.
+        """
+        for account in self.accounts:
+            account.check_writable()
+
     @property
     def limits_tokens(self) -> bool:
         """Whether there is a limit on tokens or money, which an endpoint may break by what it bills."""
@@ -269,7 +286,8 @@ class Budget:
         cost = self.price.cost(prompt_tokens, completion_tokens)
         real = Usage(calls, prompt_tokens, completion_tokens, cost)
         for account in self.accounts:
-            account.add(real.minus(booked))
+            with suppress(DatabaseError):  # then the upper bound stays, the reply is kept, and nothing more is booked
+                account.add(real.minus(booked))
         self._see_whether_overbilled(booked, real)
 
     def _see_whether_overbilled(self, booked: Usage, real: Usage) -> None:

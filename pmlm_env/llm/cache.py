@@ -6,13 +6,14 @@ import hashlib
 import json
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pmlm_env.llm.base import LLM, Completion, Reply, Request
+from pmlm_env.llm.base import LLM, Completion, Reply, Request, StopAsking
 from pmlm_env.llm.database import Database, DatabaseError
+from pmlm_env.llm.spare import Spare
 
 _SCHEMA = (
     "CREATE TABLE replies (key TEXT PRIMARY KEY, request TEXT NOT NULL, reply TEXT NOT NULL, created REAL NOT NULL)",
@@ -95,6 +96,8 @@ class ReplyCache:
     def __init__(self, path: str | Path | None = None) -> None:
         """Remember where."""
         self._database = Database(path, "reply cache", _SCHEMA)
+        file = self._database.path
+        self._spare = None if file is None else Spare(file.with_name(f"{file.name}-spare"))
 
     @property
     def path(self) -> Path | None:
@@ -103,6 +106,7 @@ class ReplyCache:
 
     def __len__(self) -> int:
         """How many replies are kept."""
+        self._take_up()
         rows = self._database.read("SELECT COUNT(*) FROM replies")
         return int(rows[0][0]) if rows else 0
 
@@ -112,6 +116,7 @@ class ReplyCache:
         Raises:
             DatabaseError: The file or a reply in it is not as it should be.
         """
+        self._take_up()
         llm = _llm(identity)
         places: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
@@ -142,9 +147,8 @@ class ReplyCache:
         with self._database.transaction() as connection:
             for request, completion in completions.items():
                 text = _request(llm, request)
-                reply = {part: getattr(completion, part) for part in _REPLY_PARTS}
                 key = _key(text)
-                if not connection.execute(_INSERT, (key, text, _canonical(reply), now)).rowcount:
+                if not connection.execute(_INSERT, (key, text, _canonical(_reply(completion)), now)).rowcount:
                     row = connection.execute("SELECT * FROM replies WHERE key = ?", (key,)).fetchone()
                     kept[request] = replace(self._checked(row).completion, cached=completion.cached)
         return kept
@@ -155,8 +159,48 @@ class ReplyCache:
         Raises:
             DatabaseError: They cannot.
         """
-        with self._database.transaction():
-            pass
+        self._database.check_writable()
+        if self._spare is not None:
+            try:
+                self._spare.hold()
+            except OSError as error:
+                raise DatabaseError(
+                    f"{self._spare.path} cannot be written ({error.strerror}), so no more is asked: make room on the "
+                    "disk, then run the command again (pmlm train with --resume)"
+                ) from None
+
+    def set_aside(self, identity: str, completions: Mapping[Request, Completion]) -> None:
+        """Keep replies that have been paid for, though the file cannot be written: it gets them when it can be.
+
+        Raises:
+            DatabaseError: They are lost.
+        """
+        llm, now = _llm(identity), time.time()
+        lines = []
+        for request, completion in completions.items():
+            kept = {"request": json.loads(_request(llm, request)), "reply": _reply(completion), "created": now}
+            lines.append(_canonical(kept))
+        try:
+            if self._spare is None:
+                raise OSError
+            self._spare.put(lines)
+        except OSError:
+            raise DatabaseError(
+                f"{self.path or 'the cache in memory'} cannot be written, and {len(lines)} replies that were paid for "
+                "are lost: see whether its disk is full or failing, then run the command again"
+            ) from None
+
+    def _take_up(self) -> None:
+        """Put what was set aside where it belongs."""
+        if self._spare is None or not (lines := self._spare.lines()):
+            return
+        replies = []
+        for line in lines:
+            with suppress(ValueError, TypeError):  # a last line that was not written to its end
+                replies.append(KeptReply(**json.loads(line)))
+        with suppress(DatabaseError, OSError):  # it is still full: they stay set aside
+            self.add(replies)
+            self._spare.clear()
 
     def __iter__(self) -> Iterator[KeptReply]:
         """Go through all that is kept, sorted by key, a part at a time.
@@ -164,6 +208,7 @@ class ReplyCache:
         Raises:
             DatabaseError: The file or a reply in it is not as it should be.
         """
+        self._take_up()
         last = ""
         while rows := self._database.read(f"SELECT * FROM replies WHERE key > ? ORDER BY key LIMIT {_CHUNK}", (last,)):
             for row in rows:
@@ -210,7 +255,7 @@ class ReplyCache:
             what = "no JSON" if isinstance(error, json.JSONDecodeError) else error
             raise DatabaseError(
                 f"{self.path or 'the cache in memory'}: the reply with key {key} is damaged ({what}): restore the "
-                "file, or remove it"
+                "file from a copy, or move it elsewhere"
             ) from None
 
 
@@ -277,8 +322,12 @@ class CachedLLM(LLM):
         lots = self.llm.replies(asked)
         with closing(lots):
             for lot in lots:
-                had = {asked[i]: reply for i, reply in lot.items() if isinstance(reply, Completion)}
-                had = self.cache.put(identity, had)
+                had = _completions(asked, lot)
+                try:
+                    had = self._keep(identity, had)
+                except DatabaseError:
+                    self._stop(identity, asked, lots, had)
+                    raise
                 out: dict[int, Reply] = {}
                 for i, reply in lot.items():
                     first, *repeats = missing[asked[i]]
@@ -290,6 +339,47 @@ class CachedLLM(LLM):
                     else:
                         out.update(dict.fromkeys(missing[asked[i]], reply))
                 yield out
+
+    def _keep(self, identity: str, had: dict[Request, Completion]) -> dict[Request, Completion]:
+        try:
+            return self.cache.put(identity, had)
+        except KeyboardInterrupt:  # they are paid for
+            self.cache.put(identity, had)
+            raise
+
+    def _stop(
+        self,
+        identity: str,
+        asked: list[Request],
+        lots: Generator[dict[int, Reply], None, None],
+        had: dict[Request, Completion],
+    ) -> None:
+        """Ask for no more, wait for what is under way, and keep it as far as that can be.
+
+        Args:
+            identity: The inner LLM's.
+            asked: All requests.
+            lots: What is under way.
+            had: What could not be kept.
+
+        Raises:
+            DatabaseError: Replies are lost.
+        """
+        had = dict(had)
+        try:
+            with suppress(StopAsking, RuntimeError, StopIteration):  # whatever else ends it, too
+                had.update(_completions(asked, lots.throw(StopAsking())))
+                while True:
+                    had.update(_completions(asked, next(lots)))
+        finally:
+            try:
+                self._keep(identity, had)  # somebody may have made room
+            except DatabaseError:
+                self.cache.set_aside(identity, had)
+
+
+def _completions(asked: list[Request], lot: Mapping[int, Reply]) -> dict[Request, Completion]:
+    return {asked[i]: reply for i, reply in lot.items() if isinstance(reply, Completion)}
 
 
 def _check_parts(name: str, value: Any, parts: Mapping[str, type | tuple[type, ...]]) -> None:
@@ -314,6 +404,10 @@ def _llm(identity: str) -> Any:
 def _canonical(value: Any) -> str:
     # In ASCII, for UTF-8 cannot hold the lone surrogates, nor SQLite's tools the NULs, that a prompt may have.
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _reply(completion: Completion) -> dict[str, Any]:
+    return {part: getattr(completion, part) for part in _REPLY_PARTS}
 
 
 def _request(llm: Any, request: Request) -> str:

@@ -77,6 +77,15 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    def check_writable(self) -> None:
+        """Make the file, if it is not there, and see that it can be written.
+
+        Raises:
+            DatabaseError: It cannot.
+        """
+        with self.transaction():
+            pass
+
     def read(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query; none where there is no file yet.
 
@@ -206,17 +215,21 @@ class Database:
             raise DatabaseError(f"{self.path or 'the database in memory'} {self._explained(str(error))}") from None
 
     def _explained(self, error: str) -> str:
+        restore = "restore it from a copy, or move it elsewhere"
         if "not a database" in error:
-            return f"is no {self._kind}: give another file"
+            return f"is no {self._kind}: give another file, {restore}"
         if "locked" in error:
             return f"has been in use by another process for {_PATIENCE:.0f} s: wait for it, or stop it"
         if "readonly" in error:
             return "cannot be written: change its permissions, or copy it elsewhere"
-        if "full" in error:
-            return "has no room left on its disk: make some"
+        if "is full" in error or "I/O" in error or "unable to open" in error:
+            return (
+                f"cannot be written or read ({error}): see whether its disk is full, over quota or failing; make room, "
+                "then run the command again (pmlm train with --resume)"
+            )
         if "decode" in error:  # SQLite's own message would quote the text
-            return "is damaged (it holds what is no text): restore it, or remove it"
-        return f"cannot be used ({error}): restore it, or remove it"
+            return f"is damaged (it holds what is no text): {restore}"
+        return f"is damaged ({error}): {restore}"
 
 
 def _sqlite(target: str, uri: bool = False) -> sqlite3.Connection:

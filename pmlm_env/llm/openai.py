@@ -7,6 +7,7 @@ import json
 import math
 import os
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,10 @@ from tenacity import (
 )
 
 from pmlm_env.llm.background import as_they_come, event_loop
-from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request
+from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request, StopAsking
 from pmlm_env.llm.budget import Budget, BudgetExceededError
 from pmlm_env.llm.chat_answers import Attempt, read_answer
+from pmlm_env.llm.database import DatabaseError
 from pmlm_env.llm.endpoint_settings import (
     check_headers,
     check_query,
@@ -158,12 +160,17 @@ class OpenAIChat(LLM):
             return
         self._secrets()
 
+        waiting = deque(enumerate(requests))
+
         def work(put: Callable[[tuple[int, Reply]], None]) -> Coroutine[Any, Any, None]:
-            return self._work(requests, put)
+            return self._work(waiting, put)
 
         with closing(as_they_come(work)) as lots:
             for lot in lots:
-                yield dict(lot)
+                try:
+                    yield dict(lot)
+                except StopAsking:
+                    waiting.clear()
 
     def check_environment(self) -> None:
         """See that the environment holds a key where one is needed, and a proxy and certificates that can be used.
@@ -184,27 +191,28 @@ class OpenAIChat(LLM):
         """Return the settings without the connections."""
         return {**self.__dict__, "_lines": {}}
 
-    async def _work(self, requests: Sequence[Request], put: Callable[[tuple[int, Reply]], None]) -> None:
+    async def _work(self, waiting: deque[tuple[int, Request]], put: Callable[[tuple[int, Reply]], None]) -> None:
         """Hand out the replies, at most ``concurrency`` requests under way.
 
-        A used-up budget stops new ones only. Where the account's quota or money is used up, what is not under way gets
-        the same error without being sent.
+        A used-up budget, or one that can no longer be written, stops new ones only. Where the account's quota or money
+        is used up, what is not under way gets the same error without being sent.
         """
         line = self._line()
-        to_do = iter(enumerate(requests))
-        refusals: list[BudgetExceededError] = []
+        refusals: list[BudgetExceededError | DatabaseError] = []
         used_up: list[Attempt] = []
 
         async def worker() -> None:
-            for place, request in to_do:
+            while not refusals:
+                try:
+                    place, request = waiting.popleft()
+                except IndexError:
+                    return
                 try:
                     put((place, await self._complete(line, request, used_up)))
-                except BudgetExceededError as refusal:
+                except (BudgetExceededError, DatabaseError) as refusal:
                     refusals.append(refusal)
-                if refusals:
-                    return
 
-        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(requests)))]
+        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(waiting)))]
         try:
             await asyncio.gather(*workers)
         finally:

@@ -97,6 +97,17 @@ def load_llm(
     here = options.llm == "responder" or (kind in _HERE and bool(name))
     if options.base_url is not None and here:
         raise ValueError(f"{options.llm!r} runs here and takes no base URL: leave it out, or use openai:MODEL")
+    idle = {
+        "--providers": here and options.providers is not None,
+        "--concurrency": here and concurrency is not None,
+        "--llm-seed": kind in _HERE and options.llm_seed != 0 and options.temperature == 0,
+    }
+    for option, given in idle.items():
+        if given:
+            raise ValueError(
+                f"{option} has no effect with {options.llm!r}"
+                f"{' at temperature 0' if option == '--llm-seed' else ', which runs here'}: leave it out"
+            )
     if options.llm_dtype not in get_args(LLMDtype) or (options.llm_dtype != "auto" and kind != "local"):
         raise ValueError(f"llm_dtype is {options.llm_dtype!r}: use one of {get_args(LLMDtype)}, and only with local:")
     if options.chat_template_kwargs is not None and kind not in _HERE:
@@ -163,6 +174,8 @@ def _endpoint(
 
     if options.temperature and not provider.send_temperature:
         raise ValueError(f"{provider.name} models take no temperature: leave {options.temperature} out")
+    if options.llm_seed and not provider.send_seed:
+        raise ValueError(f"{provider.name} models take no seed: leave {options.llm_seed} out")
     settings: dict[str, Any] = {
         **provider.settings,
         "max_tokens": options.max_new_tokens,

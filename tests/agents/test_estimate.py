@@ -56,7 +56,7 @@ def test_samples_multiply_and_limits_are_told(config: TrainConfig) -> None:
 
 
 def test_without_a_price_it_says_so(config: TrainConfig) -> None:
-    said = estimate(replace(config, models=replace(config.models, llm="responder")))
+    said = estimate(replace(config, models=replace(config.models, llm="responder", providers=None)))
     assert "no price is known" in said
     assert "of money" not in said
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
@@ -176,3 +177,15 @@ def test_lists_of_words_may_change_between_calls() -> None:
     assert encoder.encode([words], kept).tolist() != before.tolist()
     words[0] = "one"
     assert encoder.encode([words], kept).tolist() == before.tolist()
+
+
+@pytest.mark.parametrize("name", ["llm", "scorer", "encoder", "reward", "cache", "n_samples", "device", "nonsense"])
+def test_an_argument_that_has_no_effect_is_refused_by_name(name: str) -> None:
+    for make in (gym.make, gym.make_vec):
+        with pytest.raises(ValueError, match=f"PMLMLite-v0 takes no {name}: .* Leave it out, or make PMLM-v0"):
+            make("PMLMLite-v0", **{name: "openai:gpt-4o-mini"})
+
+
+def test_a_split_beside_episodes_of_ones_own_is_refused() -> None:
+    with pytest.raises(ValueError, match="split has no effect beside episodes"):
+        gym.make("PMLMLite-v0", episodes=lite_episodes({"train": 2, "test": 2}), split="test")

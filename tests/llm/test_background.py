@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pmlm_env.llm.background import as_they_come, event_loop
-from pmlm_env.llm.base import Request
+from pmlm_env.llm.base import Completion, Request
 from pmlm_env.llm.budget import Budget, Usage
 from pmlm_env.llm.database import DatabaseError
 from pmlm_env.llm.openai import OpenAIChat
@@ -205,10 +205,16 @@ class FullDisk(Budget):
         return super().reserve(prompt, max_tokens)
 
 
-def test_an_error_that_is_nobodys_reply_calls_off_what_is_under_way(endpoint: Endpoint, connect: Connect) -> None:
-    endpoint.answer = first_only
+def test_where_no_call_can_be_booked_no_more_is_sent_and_what_is_under_way_is_waited_for(
+    endpoint: Endpoint, connect: Connect
+) -> None:
+    endpoint.answer = echo
+    came: list[str] = []
+    llm = connect(concurrency=3, budget=FullDisk())
+    lots = llm.replies([Request(prompt) for prompt in "abcde"])
     with pytest.raises(DatabaseError, match="the disk is full"):
-        connect(concurrency=3, budget=FullDisk(), read_timeout=60.0).generate(["a", "b", "c", "d"])
+        came.extend(reply.text for lot in lots for reply in lot.values() if isinstance(reply, Completion))
+    assert sorted(came) == sorted(endpoint.prompts) == ["a", "b", "c"]
     assert tasks() == set()
 
 
@@ -238,6 +244,25 @@ def test_ctrl_c_calls_off_what_is_under_way(endpoint: Endpoint, llm: OpenAIChat)
     endpoint.answer = echo
     llm.generate(["the last"])
     assert endpoint.prompts[8:] == ["the last"]
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_what_has_arrived_when_ctrl_c_comes_is_still_handed_out() -> None:
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+
+    async def work(put: Put) -> None:
+        put(0)
+        await asyncio.sleep(0.1)  # until the main thread waits for more
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        put(1)
+        await asyncio.Event().wait()
+
+    came: list[int] = []
+    with pytest.raises(KeyboardInterrupt):
+        came.extend(thing for things in as_they_come(work) for thing in things)
+    assert came == [0, 1]
+    assert tasks() == set()
 
 
 def test_after_a_fork_in_the_middle_of_a_batch_parent_and_child_go_on(endpoint: Endpoint, llm: OpenAIChat) -> None:

@@ -98,7 +98,7 @@ def test_a_file_stays_the_same_after_a_change_of_folder(tmp_path: Path, monkeypa
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     for use in (read, write):
-        with pytest.raises(DatabaseError, match=r"^\S*/a is no notebook: give another file$"):
+        with pytest.raises(DatabaseError, match=r"^\S*/a is no notebook: give another file, restore"):
             use(notes(tmp_path / "a"))
     assert (tmp_path / "a").read_bytes() == content
     assert os.listdir(tmp_path) == ["a"]
@@ -155,7 +155,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "a").read_bytes())
     content[4096:] = os.urandom(len(content) - 4096)
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(DatabaseError, match=r"^\S*/a .*: restore it, or remove it$"):
+    with pytest.raises(DatabaseError, match=r"^\S*/a is damaged \(.*\): restore it from a copy, or move it elsewhere$"):
         read(notes(tmp_path / "a"))
 
 

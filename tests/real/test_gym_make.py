@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -13,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from bert_score import BERTScorer
+from safetensors.torch import load_file, save_file
 
 import pmlm_env
 from pmlm_env.encoder import WordEncoder
 from pmlm_env.episodes import EpisodeSet
+from pmlm_env.lite import lite_episodes
 from pmlm_env.llm.local import LocalLLM
 from pmlm_env.pipeline import demo_episodes
 from pmlm_env.reward import BertScorer, DeltaReward
@@ -108,3 +112,28 @@ def test_a_batch_of_prompts_gets_the_replies_that_each_gets_alone() -> None:
         _, alone, _, _, alone_info = env.step(np.int64(8))
         assert info["final_info"]["reply"][row] == alone_info["reply"]
         assert rewards[row] == pytest.approx(alone, abs=1e-5)
+
+
+def test_episodes_prepared_again_in_this_process_are_the_ones_that_are_played(tmp_path: Path) -> None:
+    for seed in (0, 1):  # as many words and patients: the files are of one size
+        lite_episodes({"train": 3}, seed).save(tmp_path)
+        task = gym.make("PMLM-v0", episodes=str(tmp_path), llm="responder").unwrapped.task
+        assert [e.prompt for e in task.episodes] == [e.prompt for e in lite_episodes({"train": 3}, seed)]
+        assert task.reward.episodes is task.episodes
+    again = gym.make("PMLM-v0", episodes=str(tmp_path), llm="responder").unwrapped.task
+    assert again.reward is task.reward
+
+
+def test_an_encoder_whose_files_have_changed_is_loaded_again(tmp_path: Path) -> None:
+    folder = shutil.copytree(resolve("minilm"), tmp_path / "encoder")
+    lite_episodes({"train": 3}).save(tmp_path)
+
+    def first_embedding() -> Any:
+        env = gym.make("PMLM-v0", episodes=str(tmp_path), llm="responder", encoder=str(folder))
+        return env.reset(options={"episode": 0})[0]["embeddings"][0]
+
+    before = first_embedding()
+    assert np.array_equal(first_embedding(), before)
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: 2 * value for name, value in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    assert not np.allclose(first_embedding(), before, atol=0.01)

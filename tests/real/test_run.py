@@ -68,6 +68,16 @@ def test_the_run_folder_holds_what_design_promises(run: RunFolder) -> None:
     assert json.loads((run.path / "config.json").read_text())["versions"]["torch"] == torch.__version__
 
 
+def test_all_that_holds_patients_texts_is_for_its_owner_alone(run: RunFolder, prepared: Path, tmp_path: Path) -> None:
+    refined = ["--model", run.checkpoint, "--episodes", prepared, "--out", tmp_path / "out" / "refined.jsonl"]
+    assert _pmlm("refine", *refined) == 0
+    assert _pmlm("cache", "export", run.path, tmp_path / "out" / "replies.jsonl") == 0
+    folders = [prepared.parent / "cohort", prepared, run.path, tmp_path / "out"]
+    paths = [*folders, *(path for folder in folders for path in folder.rglob("*"))]
+    assert len(paths) > 15
+    assert [path for path in paths if path.stat().st_mode & 0o077] == []
+
+
 def test_the_evaluation_holds_every_figure_and_every_patient(run: RunFolder) -> None:
     evaluation = json.loads(run.evaluation.read_text())
     assert {*evaluation["patients"][0]["arms"]} == {*ARMS, *CONTROLS}

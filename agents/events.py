@@ -1,0 +1,63 @@
+"""Figures for TensorBoard, written as they come."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+
+class EventFile:
+    """A file of events in a folder, readable by its owner alone.
+
+    ``torch.utils.tensorboard`` writes in a thread of its own, which dies with a traceback where the disk is full. Here
+    what cannot be written is left out: the figures are in ``metrics.jsonl`` too, and no run should end for them.
+
+    Args:
+        folder: Where the file goes.
+        done: Steps that are done already: TensorBoard forgets what an earlier file has of later ones.
+    """
+
+    def __init__(self, folder: Path, done: int = 0) -> None:
+        """Make the file."""
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+        self._file: BinaryIO | None = None
+        with suppress(OSError):
+            number = os.open(folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            self._file = os.fdopen(number, "wb", 0)
+        self._write(Event(step=done, file_version="brain.Event:2"))
+        self._write(Event(step=done, session_log=SessionLog(status=SessionLog.START)))
+
+    def __enter__(self) -> EventFile:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+
+    def add(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Write the numbers among some figures, by name."""
+        numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        self._write(Event(step=step, summary=Summary(value=values)))
+
+    def _write(self, event: Event) -> None:
+        if self._file is None:
+            return
+        event.wall_time = time.time()
+        with suppress(OSError):
+            RecordWriter(self._file).write(event.SerializeToString())

@@ -1,0 +1,63 @@
+"""What the tests of runs have in common: a few patients, commands in this process, and commands in one of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
+
+import agents.demo  # noqa: F401  likewise
+from agents.cli import main
+from pmlm_env.lite import lite_episodes
+
+OPTIONS = ["--device", "cpu", "--n-edits", "2", "--patients", "2", "--rollouts", "2"]
+
+_PROCESSES = multiprocessing.get_context("forkserver")
+
+
+def pmlm(command: str, *arguments: object) -> int:
+    """Run a command and return its exit code."""
+    with pytest.raises(SystemExit) as stop:
+        main(command, [str(argument) for argument in arguments])
+    return int(stop.value.code or 0)
+
+
+def prepare(folder: Path, seed: int = 0) -> Path:
+    """Prepare the prompts of a few made-up patients."""
+    lite_episodes({"train": 4, "test": 3}, seed).save(folder)
+    return folder
+
+
+def train(episodes: Path, run: Path, *more: object, updates: int = 2) -> int:
+    """Train with the rule-based LLM."""
+    common = ["--episodes", episodes, "--run", run, "--llm", "responder", *OPTIONS]
+    return pmlm("train", *common, "--updates", updates, *more)
+
+
+def evaluation(run: Path) -> str:
+    """Evaluate a run and return what was found."""
+    assert pmlm("evaluate", "--run", run) == 0
+    return (run / "evaluation.json").read_text()
+
+
+def start(log: Path, command: str, *arguments: object) -> BaseProcess:
+    """Run a command in a process of its own, what it says going to a file."""
+    _PROCESSES.set_forkserver_preload([__name__])
+    child = _PROCESSES.Process(target=_logged, args=(log, command, [str(argument) for argument in arguments]))
+    child.start()
+    return child
+
+
+def _logged(log: Path, command: str, arguments: list[str]) -> None:
+    torch.set_num_threads(2)  # as in this process: the last digits hang on it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored where the tests are run
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        main(command, arguments)

@@ -1,0 +1,355 @@
+"""A run that goes on: alone in its folder, with its own episodes and settings, wherever the folder is by now."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.run_folder import RunFolder
+from pmlm_env.llm.budget import Account
+from pmlm_env.llm.responder import Responder
+from tests.llm.endpoint import Answer, chat, serve
+from tests.real.runs import OPTIONS, evaluation, pmlm, prepare, start, train
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("work") / "prepared")
+
+
+@pytest.fixture(scope="module")
+def whole(prepared: Path) -> str:
+    """The evaluation of a run of four updates that nothing has disturbed."""
+    run = prepared.parent / "runs" / "whole"
+    assert train(prepared, run, updates=4) == 0
+    return evaluation(run)
+
+
+@pytest.fixture(scope="module")
+def half(prepared: Path) -> Path:
+    """A run of two updates; not to be changed."""
+    run = prepared.parent / "runs" / "half"
+    assert train(prepared, run) == 0
+    return run
+
+
+@pytest.fixture
+def run(half: Path) -> Path:
+    """A copy of the run of two updates, beside it."""
+    copy = half.with_name("copy")
+    shutil.rmtree(copy, ignore_errors=True)
+    return shutil.copytree(half, copy)
+
+
+def error(capsys: Any) -> str:
+    """What the last command said in the end: one line."""
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pmlm ")]
+    return line
+
+
+# Alone in its folder
+
+
+def test_while_a_run_is_trained_nobody_else_writes_into_its_folder_and_it_ends_as_if_nobody_had_tried(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0")
+    goes_on = threading.Event()
+
+    async def answer(count: int, prompt: str) -> Answer:
+        while count > 8 and not goes_on.is_set():
+            await asyncio.sleep(0.01)
+        return chat(Responder().generate([prompt])[0].text)
+
+    with serve() as endpoint:
+        endpoint.answer = answer
+        llm = ["--llm", "openai:some-model", "--base-url", endpoint.url]
+        common = ["--episodes", prepared, *OPTIONS, *llm, "--updates", 3, "--run"]
+        child = start(tmp_path / "log", "train", *common, tmp_path / "run")
+        while len(endpoint.prompts) <= 8 and child.is_alive():
+            time.sleep(0.01)
+        for command, arguments in {
+            "train": [*common, tmp_path / "run"],
+            "evaluate": ["--run", tmp_path / "run"],
+            "demo": ["--run", tmp_path / "run", *llm],
+        }.items():
+            for more in ([], ["--resume"]) if command == "train" else ([],):
+                assert pmlm(command, *arguments, *more) == 2
+                assert error(capsys) == (
+                    f"pmlm {command}: {tmp_path}/run is in use by another pmlm command: wait until it ends, or stop it"
+                )
+        goes_on.set()
+        child.join()
+        assert child.exitcode == 0, (tmp_path / "log").read_text()
+        disturbed = Counter(endpoint.prompts)
+        assert pmlm("train", *common, tmp_path / "alone") == 0
+        assert Counter(endpoint.prompts) - disturbed == disturbed
+    assert [line["update"] for line in RunFolder(tmp_path / "run").metrics()] == [1, 2, 3]
+    for name in ("run", "alone"):
+        assert Account(path=tmp_path / name / "spent.sqlite").usage.calls == disturbed.total()
+
+
+@pytest.mark.parametrize("command", ["prepare", "benchmark", "tune"])
+def test_two_commands_do_not_write_into_one_folder_of_results_or_prompts_at_once(
+    command: str, tmp_path: Path, capsys: Any
+) -> None:
+    assert pmlm("simulate", "--out", tmp_path / "cohort", "--patients", 40) == 0
+    out = {"prepare": tmp_path / "out"}.get(command, tmp_path / "out" / "lite")
+    arguments = {"prepare": ["--cohort", tmp_path / "cohort"]}.get(command, ["--agents", "surrogate", "--seeds", 1])
+    ended = []
+
+    def other() -> None:  # another thread is as good as another process
+        with RunFolder(out).locked():
+            began.set()
+            done.wait()
+
+    began, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=other)
+    thread.start()
+    began.wait()
+    try:
+        ended.append(pmlm(command, *arguments, "--out", tmp_path / "out"))
+    finally:
+        done.set()
+        thread.join()
+    assert ended == [2]
+    assert error(capsys) == f"pmlm {command}: {out} is in use by another pmlm command: wait until it ends, or stop it"
+
+
+# Its own episodes
+
+
+def test_a_run_does_not_go_on_with_other_episodes_than_it_was_begun_with(
+    run: Path, prepared: Path, tmp_path: Path, capsys: Any
+) -> None:
+    other = prepare(tmp_path / "other", seed=1)
+    before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
+    for command, arguments in {
+        "train": ["--run", run, "--episodes", other, "--updates", 4, "--resume"],
+        "evaluate": ["--run", run, "--episodes", other],
+    }.items():
+        assert pmlm(command, *arguments) == 2
+        line = error(capsys)
+        assert f"the episodes have changed since {run} was begun" in line
+        assert "train anew with another --run" in line
+    assert {name: (run / name).read_bytes() for name in before} == before
+
+
+def test_a_reference_alone_that_has_changed_is_noticed(prepared: Path, tmp_path: Path, capsys: Any) -> None:
+    episodes = shutil.copytree(prepared, tmp_path / "episodes")
+    assert train(episodes, tmp_path / "run", updates=1) == 0
+    file = episodes / "episodes.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    row = json.loads(lines[-1])
+    file.write_text("".join([*lines[:-1], json.dumps({**row, "reference": row["reference"] + " Rest."}) + "\n"]))
+    assert pmlm("evaluate", "--run", tmp_path / "run") == 2
+    assert "the episodes have changed" in error(capsys)
+
+
+def test_refining_other_episodes_than_the_runs_own_is_done_with_a_word(
+    half: Path, prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = prepare(tmp_path / "other", seed=1)
+    assert pmlm("refine", "--model", half / "checkpoint", "--episodes", prepared) == 0
+    assert "other episodes" not in caplog.text
+    assert pmlm("refine", "--model", half / "checkpoint", "--episodes", other) == 0
+    assert f"{other} holds other episodes than {half}/checkpoint was trained on" in caplog.text
+
+
+def test_a_run_of_an_earlier_version_goes_on_without_a_digest_and_has_one_from_then_on(
+    run: Path, prepared: Path, whole: str
+) -> None:
+    config = json.loads((run / "config.json").read_text())
+    settings = {**config["settings"], "episodes": str(prepared), "run": str(run)}
+    (run / "config.json").write_text(json.dumps({"settings": settings, "versions": config["versions"]}))
+    assert train(prepared, run, "--resume", updates=4) == 0
+    assert json.loads((run / "config.json").read_text())["episodes_sha256"] == config["episodes_sha256"]
+    assert evaluation(run) == whole
+
+
+# Wherever the folder is
+
+
+@pytest.mark.parametrize("how", ["moved", "copied with its episodes", "by a relative path", "through a link", "at ~"])
+def test_a_run_goes_on_and_is_evaluated_wherever_it_is_and_however_it_is_spelled(
+    how: str, run: Path, prepared: Path, whole: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spelled: str | Path = run
+    if how == "moved":
+        spelled = tmp_path / "deep" / "er" / "moved"
+        spelled.parent.mkdir(parents=True)
+        shutil.move(run, spelled)
+    elif how == "copied with its episodes":
+        assert train(shutil.copytree(prepared, tmp_path / "a" / "prepared"), tmp_path / "a" / "runs" / "r") == 0
+        shutil.move(tmp_path / "a", tmp_path / "b")
+        spelled = tmp_path / "b" / "runs" / "r"
+    elif how == "by a relative path":
+        monkeypatch.chdir(run.parent)
+        spelled = f"./{run.name}/"
+    elif how == "through a link":
+        spelled = tmp_path / "link"
+        spelled.symlink_to(run)
+    else:
+        monkeypatch.setenv("HOME", str(run.parent))
+        spelled = f"~/{run.name}"
+    assert pmlm("train", f"--run={spelled}", "--updates=4", "--resume") == 0
+    assert pmlm("evaluate", f"--run={spelled}") == 0
+    assert (Path(os.path.expanduser(spelled)) / "evaluation.json").read_text() == whole
+    assert not Path("~").exists()
+
+
+def test_replies_kept_beside_the_run_are_found_after_a_move_and_asked_for_by_no_other_name(
+    prepared: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert train(prepared, tmp_path / "a" / "run", "--cache", tmp_path / "a" / "kept.sqlite", updates=1) == 0
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    assert pmlm("train", "--run", tmp_path / "b" / "run", "--updates", 2, "--resume") == 0
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "b" / "run" / "replies.sqlite").exists()
+    other = ["--cache", tmp_path / "other.sqlite"]
+    assert pmlm("train", "--run", tmp_path / "b" / "run", "--updates", 3, "--resume", *other) == 2
+    assert "kept.sqlite: leave --cache out" in error(capsys)
+
+
+def test_where_neither_place_has_the_episodes_the_option_that_names_them_is_named(
+    prepared: Path, tmp_path: Path, capsys: Any
+) -> None:
+    episodes = shutil.copytree(prepared, tmp_path / "episodes")
+    assert train(episodes, tmp_path / "run", updates=1) == 0
+    shutil.move(episodes, tmp_path / "elsewhere")
+    assert pmlm("evaluate", "--run", tmp_path / "run") == 2
+    assert "--episodes" in error(capsys)
+    assert pmlm("evaluate", "--run", tmp_path / "run", "--episodes", tmp_path / "elsewhere") == 0
+
+
+# With its own settings
+
+
+def test_a_run_goes_on_for_more_updates_and_ends_like_one_that_was_to_have_as_many(
+    run: Path, prepared: Path, whole: str
+) -> None:
+    assert train(prepared, run, "--resume", updates=4) == 0
+    assert [line["update"] for line in RunFolder(run).metrics()] == [1, 2, 3, 4]
+    assert RunFolder(run).settings()["learner"]["updates"] == 4
+    assert evaluation(run) == whole
+
+
+def test_a_run_does_not_go_back(run: Path, prepared: Path, capsys: Any) -> None:
+    assert train(prepared, run, "--resume", updates=1) == 2
+    assert error(capsys) == f"pmlm train: {run} has done 2 updates: give --updates 2 or more"
+    assert len(RunFolder(run).metrics()) == 2
+
+
+def test_the_folder_alone_says_how_to_go_on(run: Path, whole: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert pmlm("train", "--run", run, "--resume", "--updates", 4, "--max-failures", 64) == 0
+    assert evaluation(run) == whole
+
+
+@pytest.mark.parametrize("option", ["--seed=1", "--n-edits=3", "--rollouts=3", "--temperature=0.5", "--preset=paper"])
+def test_what_decides_the_figures_may_not_change(option: str, run: Path, capsys: Any) -> None:
+    if option == "--temperature=0.5":
+        option = "--llm=local:smollm2-135m"
+    assert pmlm("train", "--run", run, "--resume", option) == 2
+    assert "resume with the settings it was begun with" in error(capsys)
+
+
+# Damage
+
+DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "config.json without settings": ("config.json", lambda f: f.write_text("{}"), "--run"),
+    "config.json that is no JSON": ("config.json", lambda f: f.write_bytes(b"\xff{"), "--run"),
+    "config.json that is a list": ("config.json", lambda f: f.write_text("[]"), "--run"),
+    "config.json with a text for a number": (
+        "config.json", lambda f: f.write_text(f.read_text().replace('"n_edits": 2', '"n_edits": "2"')), "restore",
+    ),
+    "config.json with an unknown setting": (
+        "config.json", lambda f: f.write_text(f.read_text().replace('"n_edits"', '"n_editz"')), "restore",
+    ),
+    "trainer.json that is empty": ("checkpoint/trainer.json", lambda f: f.write_text("{}"), "--run"),
+    "trainer.json that is gone": ("checkpoint/trainer.json", lambda f: f.unlink(), "--run"),
+    "spent.sqlite that is gone": ("spent.sqlite", lambda f: f.unlink(), "--cache"),
+    "spent.sqlite that is empty": ("spent.sqlite", lambda f: f.write_bytes(b""), "--cache"),
+    "spent.sqlite that is garbage": ("spent.sqlite", lambda f: f.write_bytes(b"garbage" * 999), "restore"),
+    "replies.sqlite that is garbage": ("replies.sqlite", lambda f: f.write_bytes(b"garbage" * 999), "restore"),
+    "replies.sqlite that is gone": ("replies.sqlite", lambda f: f.unlink(), "touch"),
+}  # fmt: skip
+DAMAGE_TO_TRAINING: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "half a trainer.safetensors": (
+        "checkpoint/trainer.safetensors", lambda f: f.write_bytes(f.read_bytes()[:-9]), "--run",
+    ),
+    "half a model.safetensors": ("checkpoint/model.safetensors", lambda f: f.write_bytes(f.read_bytes()[:9]), "--run"),
+    "trainer.json without generators": (
+        "checkpoint/trainer.json", lambda f: f.write_text(f.read_text().replace("patients_rng", "rng")), "--run",
+    ),
+    "garbage in metrics.jsonl": ("metrics.jsonl", lambda f: f.write_bytes(b"\xff\n" + f.read_bytes()), "line 1"),
+    "a number in metrics.jsonl": ("metrics.jsonl", lambda f: f.write_text("3\n" + f.read_text()), "line 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("command", "damage"),
+    [("train", each) for each in (*DAMAGE, *DAMAGE_TO_TRAINING)] + [("evaluate", each) for each in DAMAGE],
+)
+def test_a_damaged_file_and_its_cure_are_named_in_one_line_and_nothing_is_spent(
+    command: str, damage: str, run: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, harm, cure = {**DAMAGE, **DAMAGE_TO_TRAINING}[damage]
+    harm(run / name)
+    monkeypatch.setattr(Responder, "replies", None)
+    assert pmlm(command, "--run", run, *(["--resume", "--updates", 4] if command == "train" else [])) in (1, 2)
+    line = error(capsys)
+    assert str(run / name) in line
+    assert cure in line
+    assert "remove" not in line
+
+
+def test_half_a_last_line_in_the_metrics_is_as_a_kill_leaves_it(run: Path, whole: str) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"update": 3, "del')
+    assert pmlm("train", "--run", run, "--resume", "--updates", 4) == 0
+    assert [line["update"] for line in RunFolder(run).metrics()] == [1, 2, 3, 4]
+    assert evaluation(run) == whole
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "publish"])
+def test_a_run_that_is_a_file_or_an_empty_folder_is_one_line(command: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    more = {"train": ["--resume"], "publish": ["--out", tmp_path / "policy"]}.get(command, [])
+    for name in ("file", "empty"):
+        assert pmlm(command, "--run", tmp_path / name, *more) == 2
+        assert f"{tmp_path / name} holds no run: train first" in error(capsys)
+
+
+def test_a_new_run_at_a_files_place_is_one_line(prepared: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").touch()
+    assert train(prepared, tmp_path / "file") == 2
+    assert f"{tmp_path / 'file'} is a file, or lies below one: give a folder" in error(capsys)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"updates": 2, "split": "test"}'])
+def test_a_damaged_evaluation_is_made_again_and_not_published(
+    content: str, run: Path, tmp_path: Path, capsys: Any
+) -> None:
+    (run / "evaluation.json").write_text(content)
+    assert pmlm("publish", "--run", run, "--out", tmp_path / "policy") == 2
+    assert f"make it again with `pmlm evaluate --run {run}`" in error(capsys)
+
+
+def test_training_goes_on_from_a_checkpoint_that_a_kill_left_between_two_names(run: Path, whole: str) -> None:
+    (run / "checkpoint").rename(run / "checkpoint.old")
+    assert pmlm("train", "--run", run, "--resume", "--updates", 4) == 0
+    assert evaluation(run) == whole
