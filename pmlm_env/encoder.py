@@ -165,7 +165,7 @@ class WordEncoder:
 
 
 def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> PreTrainedModel:
-    """Load a frozen encoder, or its first ``num_layers`` layers if it has them: once a process, or when files change."""
+    """Load a frozen encoder, or its first ``num_layers`` layers where that can be: anew only when files change."""
     return _load_bert(path, device, num_layers, stamp(Path(path)))
 
 
