@@ -131,10 +131,7 @@ def _stoppable(stops: list[int]) -> Iterator[None]:
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) not in (
-            signal.SIG_IGN,
-            None,
-        ):  # nohup, and shells for commands in the background, say so
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup has signals ignored
             before[number] = signal.signal(number, stop)
     try:
         yield
