@@ -307,7 +307,10 @@ def _differences(now: dict[str, Any], before: dict[str, Any], other_llm: bool, w
 #: What the LLM's identity covers.
 _LLM = tuple(
     f"models.{name}"
-    for name in ("llm", "base_url", "max_new_tokens", "temperature", "llm_seed", "llm_dtype", "on_truncated")
+    for name in (
+        *("llm", "base_url", "max_new_tokens", "temperature", "llm_seed", "llm_dtype", "on_truncated"),
+        "chat_template_kwargs",
+    )
 )
 
 
