@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -81,10 +80,3 @@ def test_short_is_the_first_template_and_lite_keeps_it() -> None:
         counts = ", ".join(f"{n} of 10 had {label}" for label, n in Counter(episode.peers).most_common())
         fields = {"predicted": episode.predicted, "k": 10, "peers": counts}
         assert episode.prompt == " ".join(FIRST.values()).format(**fields)
-
-
-@pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0c"])
-def test_a_line_separator_within_a_part_is_a_space(tmp_path: Path, mark: str) -> None:
-    file = tmp_path / "mine.txt"
-    file.write_text(f"instruction: Write a note.{mark}In 60 words.\n", encoding="utf-8")
-    assert " ".join(InitialPrompt(str(file)).fill(PREDICTED, PEERS)[0]) == "Write a note. In 60 words."
