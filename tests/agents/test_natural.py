@@ -120,9 +120,9 @@ def test_a_resumed_run_remembers_what_regression_and_critic_have_learnt(tmp_path
     for _ in range(3):
         whole.update()
         cut.update()
-    save_checkpoint(tmp_path / "checkpoint", cut, {"updates": 3})
+    save_checkpoint(tmp_path / "checkpoint", cut, {"initial": {4: Judged("Rest.", 0.5, 0.0)}})
     resumed = _trainer(toy, _policy(8, dropout=0.2), seed=1)
-    assert load_checkpoint(tmp_path / "checkpoint", resumed) == {"updates": 3}
+    assert load_checkpoint(tmp_path / "checkpoint", resumed) == {4: Judged("Rest.", 0.5, 0.0)}
     assert len(resumed.words.memory) == 3
     for _ in range(2):
         assert np.array_equal(whole.update().deltas, resumed.update().deltas)
