@@ -16,6 +16,7 @@ from agents.policy import PolicyConfig, WordPolicy
 from agents.reinforce import Reinforce, ReinforceConfig
 from agents.rollout import Rollout, play
 from pmlm_env.device import seeded
+from pmlm_env.reward import Judged
 from tests.arenas import BEST, ShuffledReward, make_arena
 from tests.standins import HashEncoder
 
