@@ -54,6 +54,7 @@ class DoctorConfig:
         providers: A TOML file with providers of one's own.
         max_new_tokens: Where the reply is cut.
         device: For ``local:``.
+        chat_template_kwargs: For ``local:`` and ``vllm:``, more arguments for the model's chat template, as JSON.
     """
 
     llm: str | None = None
@@ -61,6 +62,7 @@ class DoctorConfig:
     providers: str | None = None
     max_new_tokens: int = 48
     device: str = "auto"
+    chat_template_kwargs: str | None = None
 
 
 _QUESTION = "Reply with one short sentence: what does a midwife do?"
@@ -77,7 +79,11 @@ def doctor(config: DoctorConfig) -> int:
     """
     if config.llm is None:
         return _examine()
-    options = LLMOptions(config.llm, config.base_url, config.providers, config.max_new_tokens, on_truncated="keep")
+    options = LLMOptions(
+        *(config.llm, config.base_url, config.providers, config.max_new_tokens),
+        on_truncated="keep",
+        chat_template_kwargs=config.chat_template_kwargs,
+    )
     llm = load_llm(options, device=config.device)
     if isinstance(llm.llm, OpenAIChat):
         llm.llm = replace(llm.llm, tries=1)  # a person is waiting

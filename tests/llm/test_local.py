@@ -318,3 +318,17 @@ def test_a_model_on_the_hub_is_known_by_its_commit(tmp_path: Path) -> None:
     assert known == f"org/tiny@{'b' * 40} 1"
     assert absent.startswith("ModelError org/absent is no bundled model (")
     assert "no folder, and cannot be had from the Hugging Face hub: " in absent
+
+
+def test_doctor_names_the_cure_for_a_model_that_thinks_and_tries_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = "Reply with one short sentence: what does a midwife do?"
+    scripted_model(tmp_path, question, "She thinks, and thinks", template=THINKING)
+    with pytest.raises(SystemExit, match="1"):
+        main("doctor", ["--llm", f"local:{tmp_path}", "--device", "cpu"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "tokens of thoughts and no reply: switch its thoughts off" in line
+    with pytest.raises(SystemExit, match="0"):
+        main("doctor", ["--llm", f"local:{tmp_path}", "--chat-template-kwargs", '{"enable_thinking": false}'])
+    assert "answers as itself" in capsys.readouterr().out

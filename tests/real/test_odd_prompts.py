@@ -22,7 +22,9 @@ PROMPTS = {
 
 def _make(words: list[str]) -> Episode:
     roles: Any = ("instruction",) * len(words)
-    return Episode("P0", "train", tuple(words), roles, np.ones(128, np.float32), "Rest well. 注意休息。", "normal", "", ())
+    return Episode(
+        "P0", "train", tuple(words), roles, np.ones(128, np.float32), "Rest well. 注意休息。", "normal", "", ()
+    )
 
 
 @pytest.mark.parametrize("kind", PROMPTS)
