@@ -20,7 +20,7 @@ from pmlm_env.encoder import WordEncoder
 from pmlm_env.llm.local import LocalLLM
 
 #: Where parts keep weights and tokenizers once they are loaded.
-_HEAVY = {"_bert", "_model", "_tokenizer"}
+_HEAVY = {"_bert", "_model", "_tokenizer", "_chat"}
 
 
 def _vector(
@@ -80,10 +80,11 @@ def test_in_worker_processes_it_does_what_it_does_in_this_one(context: str, mode
 
 @pytest.fixture
 def folder_without_weights(tmp_path: Path) -> str:
-    """A model's folder that holds its configuration and nothing to load."""
+    """A model's folder that holds its configuration and nothing that could be loaded."""
     BertConfig(hidden_size=32, num_attention_heads=2, num_hidden_layers=2, intermediate_size=32).save_pretrained(
         tmp_path
     )
+    (tmp_path / "model.safetensors").touch()
     return str(tmp_path)
 
 
@@ -101,15 +102,15 @@ def test_a_part_is_made_and_pickled_without_its_weights(kind: type, folder_witho
 @pytest.mark.real
 def test_after_use_too_a_pickle_leaves_the_weights_behind() -> None:
     words, kept = [("blood", "pressure")], np.ones((1, 2), dtype=np.bool_)
-    uses: list[tuple[Any, Any, str]] = [
-        (WordEncoder(device="cpu"), lambda part: part.encode(words, kept).tolist(), "_bert"),
-        (BertScorer(device="cpu"), lambda part: part.score(["a cat"], ["a dog"]).f1.tolist(), "_bert"),
-        (LocalLLM(max_new_tokens=4, device="cpu"), lambda part: part.generate(["Hello"]), "_model"),
+    uses: list[tuple[Any, Any, set[str]]] = [
+        (WordEncoder(device="cpu"), lambda part: part.encode(words, kept).tolist(), {"_bert", "_tokenizer"}),
+        (BertScorer(device="cpu"), lambda part: part.score(["a cat"], ["a dog"]).f1.tolist(), {"_bert", "_tokenizer"}),
+        (LocalLLM(max_new_tokens=4, device="cpu"), lambda part: part.generate(["Hello"]), {"_model", "_chat"}),
     ]
-    for part, use, weights in uses:
+    for part, use, heavy in uses:
         assert _heavy(part) == set()
         result = use(part)
-        assert _heavy(part) == {weights, "_tokenizer"}
+        assert _heavy(part) == heavy
         pickled = pickle.dumps(part)
         twin = pickle.loads(pickled)
         assert len(pickled) < 100_000
@@ -136,7 +137,7 @@ def test_the_whole_env_travels_without_weights() -> None:
 @pytest.mark.real
 def test_each_worker_loads_its_own_models_and_agrees_with_this_process() -> None:
     options = {"context": "spawn", "autoreset_mode": AutoresetMode.SAME_STEP}
-    task: dict[str, Any] = {"n_edits": 1, "max_new_tokens": 8, "device": "cpu"}
+    task: dict[str, Any] = {"n_edits": 1, "max_new_tokens": 8, "device": "cpu", "llm_dtype": "float32"}
     workers = _vector(2, "async", "PMLM-v0", options, **task)
     try:
         observation, info = workers.reset(options={"episode": 3})
