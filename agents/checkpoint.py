@@ -36,8 +36,21 @@ def save_checkpoint(folder: Path, trainer: Reinforce, progress: dict[str, Any]) 
     """
     scratch, old = folder.with_name("checkpoint.part"), folder.with_name("checkpoint.old")
     shutil.rmtree(scratch, ignore_errors=True)
-    make_folder(scratch)
-    trainer.policy.save_pretrained(scratch)
+    try:
+        _write(scratch, trainer, progress)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)  # a part is of no use, and a full disk needs the room
+        raise
+    if folder.exists():  # or the old one is all there is
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(scratch, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(folder: Path, trainer: Reinforce, progress: dict[str, Any]) -> None:
+    make_folder(folder)
+    trainer.policy.save_pretrained(folder)
     tensors = _packed(trainer.optimizer, "")
     if trainer.critic is not None:
         weights = {f"critic.weights.{name}": value for name, value in trainer.critic.network.state_dict().items()}
@@ -46,14 +59,9 @@ def save_checkpoint(folder: Path, trainer: Reinforce, progress: dict[str, Any]) 
     for n, (scores, advantages) in enumerate(trainer.words.memory if trainer.words else ()):
         tensors |= {f"words.{n}.scores": scores.contiguous(), f"words.{n}.advantages": advantages.contiguous()}
     tensors["actions_rng"] = trainer.actions_rng.get_state()
-    write(scratch / "trainer.safetensors", save(tensors))
+    write(folder / "trainer.safetensors", save(tensors))
     state = {"patients_rng": trainer.patients_rng.bit_generator.state, "queue": trainer.queue, "progress": progress}
-    write(scratch / "trainer.json", json.dumps(state) + "\n")
-    if folder.exists():  # or the old one is all there is
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-    os.replace(scratch, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    write(folder / "trainer.json", json.dumps(state) + "\n")
 
 
 def load_checkpoint(folder: Path, trainer: Reinforce) -> dict[int, Judged]:

@@ -83,8 +83,6 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
 @library_warnings_in_one_line()
 def _run(command: str, rest: Sequence[str]) -> int:
     """Run a command; a foreseeable failure becomes one line that says what to do."""
-    from pmlm_env.cohort import CohortError
-
     stops: list[int] = []
     try:
         with _stoppable(stops):
@@ -93,7 +91,7 @@ def _run(command: str, rest: Sequence[str]) -> int:
             return code
     except KeyboardInterrupt:
         return _stopped(command, rest, stops[0] if stops else signal.SIGINT)
-    except (CohortError, ValueError) as error:
+    except ValueError as error:
         _say(f"pmlm {command}: {error}")
         return 2
     except (OSError, RuntimeError) as error:  # what the house raises where it is not the input's fault

@@ -71,7 +71,7 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
     with run.locked():
         updates = run.updates()
         if config.episodes is None and not settings.episodes.is_dir():
-            raise ValueError(f"{settings.episodes} is no longer there: name the folder of the run's --episodes")
+            raise ValueError(f"{settings.episodes} is no longer there: give its new place with --episodes")
         everybody = EpisodeSet.load(config.episodes or settings.episodes)
         run.check_episodes(everybody.digest)
         episodes, training = everybody.of(config.split), everybody.of("train")

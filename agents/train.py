@@ -143,7 +143,7 @@ def train(config: TrainConfig, bench: Workbench | None = None) -> RunFolder:
     if not config.resume:
         check_effects(config)
     elif not config.episodes.is_dir():
-        raise ValueError(f"{config.episodes} is not there: name the folder of the run's --episodes")
+        raise ValueError(f"{config.episodes} is not there: give the new place of these episodes with --episodes")
     everybody = EpisodeSet.load(config.episodes)
     run = RunFolder(config.run)
     with run.locked():

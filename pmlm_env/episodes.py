@@ -190,6 +190,8 @@ class EpisodeSet(Sequence[Episode]):
         Raises:
             ValueError: A file is missing or does not fit; the message names it and what to do.
         """
+        if Path(folder).is_file():
+            raise ValueError(f"{folder} is a file: give the folder that `pmlm prepare` made")
         text, arrays = Path(folder) / "episodes.jsonl", Path(folder) / "vectors.safetensors"
         for path in (text, arrays):
             if not path.is_file():

@@ -102,7 +102,7 @@ def from_long(table: Table, patients: Mapping[str, int], problems: Problems) -> 
     problems.add("wrong unit", table, foreign, "unit", lambda i: _wrong_unit(units[i], position[i]), pairs)
 
     missing = ~filled(texts)
-    advice = "the cell is empty; give the value, or remove the row if nothing was measured"
+    advice = "the cell holds no value; give it, or remove the row if nothing was measured"
     problems.add("missing value", table, missing, "value", lambda i: advice)
     # Of a value in another unit nobody knows what is possible.
     value, bad = _values(table, "value", np.where(foreign, _UNKNOWN, position), problems)

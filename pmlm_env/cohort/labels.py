@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pmlm_env.cohort.wording import quoted
-from pmlm_env.text import JOINERS
+from pmlm_env.cohort.wording import folded, quoted, tidy
 
-_ALIKE = str.maketrans(
-    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-") | dict.fromkeys("\u2018\u2019\u02bc", "'")
-)
 _NEAR = 0.9
+#: Punctuation around a label.
+_OUTER = re.compile(r"^\W+|\W+$")
 #: Most labels, and their longest, that are compared with each other: it takes time.
 _MOST, _LONGEST = 200, 200
 
@@ -26,7 +24,7 @@ class Spelling:
     Attributes:
         labels: The label of each row.
         merged: Label -> the other spellings that were read as it.
-        doubtful: A line for each rare label that is nearly the same as a frequent one, and stays what it is.
+        doubtful: A line for each label that may be a misspelling of another, and stays what it is.
     """
 
     labels: tuple[str, ...]
@@ -40,35 +38,40 @@ def spell(labels: Sequence[str]) -> Spelling:
     Spaces at the ends, runs of white space, invisible characters and the composition of accents are put right in
     silence. Full-width letters, letter case, and kinds of hyphen and apostrophe make no other label either.
     """
-    tidied = {label: _tidy(label) for label in dict.fromkeys(labels)}
-    tidy = [tidied[label] for label in labels]
-    counts = Counter(tidy)
+    tidied = {label: tidy(label) for label in dict.fromkeys(labels)}
+    written = [tidied[label] for label in labels]
+    counts = Counter(written)
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for label, _ in counts.most_common():
-        groups[_key(label)].append(label)
+        groups[folded(label)].append(label)
     spelling = {label: group[0] for group in groups.values() for label in group}
     merged = {group[0]: tuple(group[1:]) for group in groups.values() if len(group) > 1}
-    result = tuple(spelling[label] for label in tidy)
+    result = tuple(spelling[label] for label in written)
     return Spelling(result, merged, tuple(_doubtful(Counter(filter(None, result)))))
 
 
-def _tidy(label: str) -> str:
-    seen = "".join(c for c in label if c in JOINERS or unicodedata.category(c) != "Cf")
-    return unicodedata.normalize("NFC", " ".join(seen.split()))
-
-
-def _key(label: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", label).casefold().translate(_ALIKE).split())
-
-
 def _doubtful(counts: Counter[str]) -> list[str]:
-    """Find what may be typing errors: a label that one patient has, or a tenth of another's patients."""
+    """Find what may be typing errors.
+
+    That is a label that is another but for punctuation around it; or one that is nearly another, and that one patient
+    has, or a tenth of the other's patients.
+    """
     lines = []
-    known = [label for label in counts if len(label) <= _LONGEST]
+    cores: defaultdict[str, list[str]] = defaultdict(list)
+    for label in sorted(counts, key=len):
+        cores[_OUTER.sub("", folded(label))].append(label)
+    for group in cores.values():
+        lines += [_question(label, group[0], counts) for label in group[1:]]
+    asked = {label for group in cores.values() for label in group[1:]}
+    known = [label for label in counts if len(label) <= _LONGEST and label not in asked]
     for label in known if len(known) <= _MOST else ():
         count = counts[label]
         others = [other for other in known if counts[other] > count and (count == 1 or counts[other] >= 10 * count)]
         near = difflib.get_close_matches(label, others, n=1, cutoff=_NEAR)
         if near:
-            lines.append(f"{quoted(label)} ({count:,} x): did you mean {quoted(near[0])} ({counts[near[0]]:,} x)?")
+            lines.append(_question(label, near[0], counts))
     return lines
+
+
+def _question(label: str, other: str, counts: Counter[str]) -> str:
+    return f"{quoted(label)} ({counts[label]:,} x): did you mean {quoted(other)} ({counts[other]:,} x)?"

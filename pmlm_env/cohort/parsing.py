@@ -9,6 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from pmlm_env.cohort.wording import tidy
+
+#: How R, pandas and SQL write a missing value; what pandas' ``read_csv`` reads as one.
+_MISSING = frozenset({"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "-nan", "n/a", "NULL", "null", "None", "NaT"})
+
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?")
 _NAT = np.datetime64("NaT", "us")
 
@@ -29,8 +34,8 @@ def moments(texts: Sequence[str]) -> npt.NDArray[np.datetime64]:
 
 
 def filled(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return which texts are more than blank."""
-    return np.array([bool(text.strip()) for text in texts], dtype=np.bool_)
+    """Return which texts say something: more than blanks, invisible characters or ``NA`` and its like."""
+    return np.array([text.strip() not in _MISSING and bool(tidy(text)) for text in texts], dtype=np.bool_)
 
 
 def _number(text: str) -> float:

@@ -99,12 +99,13 @@ def read_cohort(
     extra = [name for name in people.columns if name not in PATIENT_COLUMNS]
     ids = [name.strip() for name in people.columns["patient_id"]]
     replies = people.columns.get("reference") or [""] * len(people.rows)
+    answered = filled(replies)
     cohort = Cohort(
         tuple(
             Patient(
                 patient_id=ids[row],
                 label=spelling.labels[row],
-                reference=replies[row] if replies[row].strip() else "",
+                reference=replies[row] if answered[row] else "",
                 split_date=split_dates[row],
                 dates=found.day[start:end],
                 values=found.values[start:end],
@@ -114,6 +115,12 @@ def read_cohort(
             if end > start
         )
     )
+    if found.outside_people and 2 * len(cohort) < len(rows):
+        raise CohortError(
+            f"{len(rows) - len(cohort):,} of {len(rows):,} patients in {people.name} have no value in {records.name}, "
+            f"which has {found.outside_rows:,} rows of {found.outside_people:,} people who are not in {people.name}: "
+            "write the identifiers alike in both files, or take out the patients without check-ups"
+        )
     without = tuple(ids[row] for row, start, end in zip(rows, starts, ends, strict=True) if end == start)
     if without:
         names = named(without, shown=100)
@@ -152,9 +159,14 @@ def _check_patients(table: Table, references: bool, problems: Problems) -> tuple
 
     nameless = ~filled(ids)
     problems.add("missing patient_id", table, nameless, "patient_id", lambda i: "the cell is empty; name the patient")
+    labels = table.columns["label"]
+    spelling = spell([label if given else "" for label, given in zip(labels, filled(labels), strict=True)])
+    garbled = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
+    undated = np.isnat(moments(dates))
+    bad = nameless | garbled | undated
     first: dict[str, int] = {}
-    for row, name in enumerate(ids):
-        first.setdefault(name, row)
+    for row in sorted(range(len(ids)), key=lambda row: bad[row]):  # of several rows the first sound one is taken
+        first.setdefault(ids[row], row)
     repeated = ~nameless & np.array([first[name] != row for row, name in enumerate(ids)], dtype=np.bool_)
     problems.add(
         "duplicate patient_id",
@@ -163,12 +175,8 @@ def _check_patients(table: Table, references: bool, problems: Problems) -> tuple
         "patient_id",
         lambda i: f"{quoted(ids[i])} is in {table.place(int(table.rows[first[ids[i]]]))} already; keep one of them",
     )
-    spelling = spell(table.columns["label"])
-    garbled = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
     problems.add("unprintable label", table, garbled, "label", lambda i: _unprintable(spelling.labels[i]))
-    undated = np.isnat(moments(dates))
     problems.add("unparsable date", table, undated, "split_date", lambda i: not_a_date(dates[i]))
-    bad = nameless | garbled | undated
     return spelling, {name: DROPPED if bad[row] else row for name, row in first.items() if not nameless[row]}
 
 

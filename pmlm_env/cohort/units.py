@@ -53,7 +53,8 @@ _POWER = re.compile(
     r"[x*]?(?:10(?:\^|\*\*?|e\+?|exp|\()(?P<power>\d{1,2})\)?|10(?P<lost>3|6|9|12)|1(?P<zeros>(?:,?000)+)|e\+?(?P<e>\d+))"
 )
 _CELLS = re.compile(r"(?:cells?|wbcs?|rbcs?|#|n)?")
-_FRACTIONS = {"%": -2, "percent": -2, "pct": -2, "percentage": -2, "prozent": -2, "vol%": -2, "\u2030": -3, "1": 0,
+_FRACTIONS = {"%": -2, "percent": -2, "pct": -2, "percentage": -2, "prozent": -2, "vol%": -2, "vol-%": -2,
+              "\u2030": -3, "1": 0,
               "ratio": 0, "fraction": 0, "proportion": 0, "decimal": 0}  # fmt: skip
 _WHOLE = {
     "um": [_Quantity(Fraction(1, 10**6), "amount/L")],  # micromolar

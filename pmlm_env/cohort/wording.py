@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 
-from pmlm_env.text import printable
+from pmlm_env.text import JOINERS, printable
 
 #: How many problems, or patients, a message names before it only counts the rest.
 SHOWN = 10
 _LONGEST_VALUE = 60
 #: Longer words are compared with nothing: the time for it grows with the square of their length.
 _LONGEST_WORD = 200
+_ALIKE = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-") | dict.fromkeys("\u2018\u2019\u02bc", "'")
+)
+_POINT_ZERO = re.compile(r"(?<=\d)\.0+$")
 
 
 def quoted(value: str) -> str:
@@ -37,9 +42,20 @@ def tally(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} x {kind}" for kind, count in counts.items())
 
 
+def tidy(text: str) -> str:
+    """Return ``text`` without invisible characters, with single spaces, and accents composed."""
+    seen = "".join(c for c in text if c in JOINERS or unicodedata.category(c) != "Cf")
+    return unicodedata.normalize("NFC", " ".join(seen.split()))
+
+
+def folded(text: str) -> str:
+    """Return ``text`` without letter case and width, and with one kind of hyphen and apostrophe."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_ALIKE).split())
+
+
 def plain(word: str) -> str:
-    """Return ``word`` without what is often lost or changed: letter case, spaces around it, leading zeros."""
-    return word.strip().casefold().lstrip("0")
+    """Return ``word`` without what is often lost or changed, such as leading zeros, or 7 saved as 7.0."""
+    return _POINT_ZERO.sub("", folded(tidy(word))).lstrip("0")
 
 
 def suggestion(word: str, known: Collection[str], cutoff: float = 0.6) -> str:

@@ -79,3 +79,18 @@ def test_patients_without_a_label_or_a_reply_are_read_and_counted(folder: Folder
     assert (report.unlabeled, report.unanswered) == (2, 2)
     assert "patients without a label: 2 of 3" in str(report)
     assert "patients without a reply: 2 of 3" in str(report)
+
+
+@pytest.mark.parametrize("other", ["normal;", "Normal.", "(normal)", "normal :"])
+def test_punctuation_around_a_label_is_doubted_however_often_it_is_there(folder: Folder, other: str) -> None:
+    _, report = read(folder, "normal", "normal", other, other, other)
+    assert report.doubtful_labels == (f"'{other}' (3 x): did you mean 'normal' (2 x)?",)
+
+
+@pytest.mark.parametrize("missing", ["NA", "N/A", "nan", "NULL", "None", "<NA>", "\u200b", " "])
+def test_how_r_pandas_and_sql_write_nothing_is_nothing(folder: Folder, missing: str) -> None:
+    patients = f"patient_id,label,reference,split_date\nP1,{missing},{missing},2022-02-02\nP2,normal,Rest.,2022-02-02\n"
+    checkups = f"patient_id,date,hgb,plt\nP1,2022-01-01,100,{missing}\nP2,2022-01-01,{missing},200\n"
+    cohort, report = read_cohort(folder(patients=patients, checkups=checkups))
+    assert [(patient.label, patient.reference) for patient in cohort] == [("", ""), ("normal", "Rest.")]
+    assert (report.unlabeled, report.unanswered, report.values, report.dropped) == (1, 1, 2, {})

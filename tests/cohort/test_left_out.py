@@ -114,3 +114,35 @@ def test_the_only_value_of_an_indicator_may_be_dropped(folder: Folder) -> None:
     cohort, report = read_cohort(folder(patients=PATIENTS, labs=LABS + "B2,2022-03-01,alt,<5,\n"), drop_bad_rows=True)
     assert len(cohort) == 3
     assert report.dropped == {"unparsable value": 1}
+
+
+@pytest.mark.parametrize(
+    ("known", "written"),
+    [("10031", "10031.0"), ("Andr\u00e9", "Andre\u0301"), ("P1", "P1\u200b"), ("P1", "\uff301"), ("P-1", "P\u20131"),
+     ("P 1", "P  1"), ("007", "7"), ("p1", "P1")],
+)  # fmt: skip
+def test_an_identifier_that_is_a_patients_in_another_spelling_is_a_problem(
+    folder: Callable[..., Path], known: str, written: str
+) -> None:
+    patients = f"patient_id,label,reference,split_date\n{known},normal,Rest.,2022-02-02\nQ,normal,Rest.,2022-02-02\n"
+    checkups = f"patient_id,date,hgb\n{written},2022-01-01,100\nQ,2022-01-01,100\n"
+    with pytest.raises(CohortError, match=r"is not in the patients' table \(did you mean"):
+        read_cohort(folder(patients=patients, checkups=checkups))
+
+
+def test_two_files_about_other_people_are_refused(folder: Callable[..., Path]) -> None:
+    patients = "patient_id,label,reference,split_date\n" + "".join(f"P{i},normal,Rest.,2022-02-02\n" for i in range(9))
+    checkups = "patient_id,date,hgb\nP0,2022-01-01,100\n" + "".join(f"X{i},2022-01-01,100\n" for i in range(8))
+    with pytest.raises(CohortError, match=r"8 of 9 patients in .* have no value .* 8 rows of 8 people who are not in"):
+        read_cohort(folder(patients=patients, checkups=checkups))
+
+
+def test_of_two_rows_of_a_patient_the_sound_one_is_taken(folder: Callable[..., Path]) -> None:
+    patients = "patient_id,label,reference,split_date\nP1,normal,Rest.,never\nP1,normal,Rest.,2022-02-02\n" + "".join(
+        f"Q{i},normal,Rest.,2022-02-02\n" for i in range(5)
+    )
+    checkups = "patient_id,date,hgb\nP1,2022-01-01,100\n" + "".join(f"Q{i},2022-01-01,100\n" for i in range(5))
+    cohort, report = read_cohort(folder(patients=patients, checkups=checkups), drop_bad_rows=True)
+    assert cohort[0].patient_id == "P1"
+    assert str(cohort[0].split_date) == "2022-02-02"
+    assert report.dropped == {"duplicate patient_id": 1, "unparsable date": 1}
