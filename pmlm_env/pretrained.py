@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,10 @@ AutoClass = Literal["AutoModel", "AutoModelForCausalLM"]
 
 _OWN_CODE = "needs code of its own, which is never run: choose a model whose architecture transformers has built in"
 
-#: More than the deepest models have.
-_MOST_LAYERS = 1_000
+#: More layers, and more experts, than the largest models have.
+_MOST_PARTS = 1_000
+#: One of these is in a folder with weights as safetensors.
+_WEIGHTS = {"model.safetensors", "model.safetensors.index.json"}
 
 #: Weights that a checkpoint may lack: layers behind the hidden states, which nothing here looks at.
 _UNUSED = "pooler"
@@ -104,7 +107,7 @@ def check_folder(path: str, auto: AutoClass) -> None:
     names = {file.name for file in folder.iterdir()}
     if "adapter_config.json" in names:
         raise ValueError(f"{path} is an adapter, which names another model to load: merge it with that model first")
-    if any(name.endswith((".safetensors", ".safetensors.index.json")) for name in names):
+    if names & _WEIGHTS:
         return
     if pickled := sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))):
         where = json.dumps(path)
@@ -113,7 +116,9 @@ def check_folder(path: str, auto: AutoClass) -> None:
             f"{path} has pickled weights alone ({pickled[0]}), which are never loaded; convert them, if trusted: "
             f"python -c {shlex.quote(code)}"
         )
-    raise ValueError(f"{path} has no weights (model.safetensors): get the model again, or choose another")
+    others = sorted(name for name in names if name.endswith(".safetensors"))
+    found = f", only {others[0]}" if others else ""
+    raise ValueError(f"{path} has no weights (model.safetensors){found}: get the model again, or choose another")
 
 
 def _check_size(folder: Path, config: PreTrainedConfig, auto: AutoClass) -> None:
@@ -125,18 +130,27 @@ def _check_size(folder: Path, config: PreTrainedConfig, auto: AutoClass) -> None
     import torch
     import transformers
 
-    layers = getattr(config, "num_hidden_layers", 0)
-    if isinstance(layers, int) and layers > _MOST_LAYERS:
-        raise ValueError(f"{folder}: config.json says {layers:,} layers: at most {_MOST_LAYERS:,} are loaded")
+    for name, number in _counts(config.to_dict()):
+        if number > _MOST_PARTS:
+            raise ValueError(f"{folder}: config.json says {name} = {number:,}: at most {_MOST_PARTS:,} are loaded")
     with _one_line(str(folder)), torch.device("meta"):
         model = getattr(transformers, auto).from_config(config, trust_remote_code=False)
     described = sum(weight.numel() for weight in model.parameters())
-    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    stored = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
     if described > stored:
         raise ValueError(
             f"{folder}: config.json describes {described:,} weights, for which {stored:,} bytes are too few: get the "
             "model again"
         )
+
+
+def _counts(settings: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield the numbers of layers and the like in a configuration, nested ones too."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _counts(value)
+        elif type(value) is int and re.search("layer|block|expert", name):
+            yield name, value
 
 
 @contextmanager

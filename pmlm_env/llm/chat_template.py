@@ -20,6 +20,9 @@ Tokens = list[int]
 _DAY = date(2024, 7, 26)
 _STRFTIME = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
+#: How marks of turns, thoughts and the like are written, whether their tokens are special or not.
+_BRACKETED = re.compile(r"[<\[\u25c1\uff1c].+[>\]\u25b7\uff1e]")
+
 #: Stands for a text in a rendered template; no template and no vocabulary knows it.
 _STAND_IN = "pmlmstandin"
 
@@ -54,26 +57,36 @@ class ChatTemplate:
     def encode(self, prompt: str) -> Tokens:
         """Return the tokens of a conversation that begins with ``prompt`` as the user's turn.
 
-        What looks like a special token in the prompt is encoded as plain text, so that a prompt cannot end its turn.
+        What looks like a special token or another mark in the prompt is encoded as plain text, so that a prompt
+        cannot end its turn.
         """
-        text = self._prompt(prompt)
-        if not any(token in prompt for token in self._special):
-            return list(self._tokenizer.encode(text, add_special_tokens=False))
-        before, after = self._around
+        text, (before, after) = self._prompt(prompt), self._around
+        tokens = self._plain(text)
+        around = [*self._plain(before), *self._plain(after)]
+        if self._n_marks(tokens) <= self._n_marks(around):
+            return tokens
         if not (text.startswith(before) and text.endswith(after)):
             raise LLMError(
                 f"a prompt holds a special token of {self._name}, and its chat template changes with the prompt, so "
                 "that the two cannot be told apart: take the special token out of the prompt"
             )
         inside = text[len(before) : len(text) - len(after)]
-        return [
-            *self._tokenizer.encode(before, add_special_tokens=False),
-            *self._tokenizer.encode(inside, add_special_tokens=False, split_special_tokens=True),
-            *self._tokenizer.encode(after, add_special_tokens=False),
+        # Marks that are not special are found even so; cut in two they are text.
+        parts = re.sub(
+            f"({'|'.join(map(re.escape, self._marks))})", lambda mark: f"{mark[0][0]}\0{mark[0][1:]}", inside
+        )
+        pieces = [
+            self._tokenizer.encode(part, add_special_tokens=False, split_special_tokens=True)
+            for part in parts.split("\0")
         ]
+        return [*self._plain(before), *(token for piece in pieces for token in piece), *self._plain(after)]
 
     def decode(self, reply: Sequence[int]) -> str | None:
-        """Return the reply as text, without thoughts and special tokens; None where it is nothing but thoughts."""
+        """Return the reply as text, without thoughts and special tokens; None where it is nothing but thoughts.
+
+        Args:
+            reply: Its tokens, without the one that ended it.
+        """
         raw = self._opened + self._tokenizer.decode(reply, skip_special_tokens=False)
         answer = without_thoughts(raw)
         if answer == raw.strip():
@@ -84,18 +97,40 @@ class ChatTemplate:
 
     @cached_property
     def ends(self) -> Tokens:
-        """The tokens that end the model's turn: the tokenizer's, and the one that the template puts after a reply."""
-        ends = [self._tokenizer.eos_token_id]
-        turns = self._filled([("user", "?"), ("assistant", _STAND_IN)], add_generation_prompt=False)
-        ids = self._tokenizer.encode(turns.rpartition(_STAND_IN)[2], add_special_tokens=False)
-        ends += [token for token in ids[:1] if self._tokenizer.decode([token]) in self._special]
-        return [token for token in ends if token is not None]
+        """The tokens that end the model's turn: the tokenizer's, and the mark that the template puts after a reply.
+
+        Where it puts none, that is the mark with which the next turn begins.
+        """
+        turns = [("user", "?"), ("assistant", _STAND_IN), ("user", "?")]
+        for n in (2, 3):
+            after = self._filled(turns[:n], add_generation_prompt=False).rpartition(_STAND_IN)[2]
+            texts = {token: self._tokenizer.decode([token]) for token in self._plain(after)}
+            said = [token for token, text in texts.items() if text.strip()]
+            if said and texts[said[0]] in self._marks:
+                return [token for token in (self._tokenizer.eos_token_id, said[0]) if token is not None]
+        return [self._tokenizer.eos_token_id] if self._tokenizer.eos_token_id is not None else []
+
+    def _plain(self, text: str) -> Tokens:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _n_marks(self, tokens: Tokens) -> int:
+        return sum(token in self._mark_ids for token in tokens)
 
     @cached_property
     def _opened(self) -> str:
-        """The mark with which the template opens the model's thoughts, if it does."""
-        last = re.search(r"(<[^<>]+>|\[\w+\]|◁\w+▷)\s*\Z", self._around[1])
-        return last[1] if last is not None and without_thoughts(last[1]) is None else ""
+        """What the template puts before the reply, if it opens the model's thoughts there."""
+        return self._around[1] if without_thoughts(self._around[1]) is None else ""
+
+    @cached_property
+    def _marks(self) -> dict[str, int]:
+        """The special tokens, and others that are written in brackets as marks are, with their ids."""
+        added = {str(token): number for number, token in self._tokenizer.added_tokens_decoder.items()}
+        bracketed = {text: number for text, number in added.items() if _BRACKETED.fullmatch(text)}
+        return {**bracketed, **{text: self._tokenizer.convert_tokens_to_ids(text) for text in self._special}}
+
+    @cached_property
+    def _mark_ids(self) -> frozenset[int]:
+        return frozenset(self._marks.values())
 
     @cached_property
     def _special(self) -> frozenset[str]:

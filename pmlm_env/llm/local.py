@@ -28,10 +28,12 @@ from pmlm_env.llm.base import LLM, Completion, FinishReason, LLMError, OnTruncat
 from pmlm_env.llm.chat_template import ChatTemplate, Tokens, only_thoughts
 from pmlm_env.llm.model_files import ModelFiles, find_model
 from pmlm_env.pretrained import load_model, load_tokenizer
-from pmlm_env.weights import DEFAULT_LLM
+from pmlm_env.weights import DEFAULT_LLM, ModelError
 
 #: A small model may end its turn before it has said a word.
 _MIN_NEW_TOKENS = 4
+#: So many tokens show whether padding reaches a model's states.
+_PROBED = 4
 
 
 class LocalLLM(LLM):
@@ -177,7 +179,9 @@ class LocalLLM(LLM):
         waiting.sort(key=lambda request: (-len(prompts[request]), prompts[request], request.sample))
         size = self.batch_size
         while waiting:
-            batch = waiting[:size]
+            longest = len(prompts[waiting[0]])
+            alike = size if self._pads else sum(len(prompts[request]) == longest for request in waiting[:size])
+            batch = waiting[: min(size, alike)]
             replies = self._batch(batch, [prompts[request] for request in batch])
             if replies is None:
                 size = (len(batch) + 1) // 2
@@ -209,7 +213,8 @@ class LocalLLM(LLM):
     def _batch(self, requests: Sequence[Request], prompts: Sequence[Tokens]) -> list[Reply] | None:
         """Reply to one batch; None where it is too large for the memory and can be halved."""
         try:
-            rows = self._generate(requests, prompts)
+            with self._computing():
+                rows = self._generate(requests, prompts)
         except torch.OutOfMemoryError:
             rows = None  # what the failed attempt held is let go with the exception, after this block
         if rows is not None:
@@ -225,13 +230,19 @@ class LocalLLM(LLM):
             )
         ]
 
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        """Tell in one line what a model raises whose configuration allows no reply."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise LLMError(f"{self.model_name} cannot reply: {' '.join(str(error).split()) or repr(error)}") from None
+
     def _generate(self, requests: Sequence[Request], prompts: Sequence[Tokens]) -> list[Tokens]:
         """Decode one batch; each row with the token that ended it, if one did, or empty where logits are not finite."""
         width = max(map(len, prompts))
-        pad = self._ends[0] if self._ends else 0
-        # Padding before the prompts: so every architecture's windows and states see what they would see without it.
-        tokens = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
         numbers = _Numbers()
         processors = LogitsProcessorList([numbers])
         if self.temperature:
@@ -242,11 +253,10 @@ class LocalLLM(LLM):
             min_new_tokens=self._min_new_tokens,
             do_sample=False,  # what is drawn, ``_Draw`` draws
             eos_token_id=self._ends or None,
-            pad_token_id=pad,
+            pad_token_id=self._pad,
         )
         output = self._model.generate(
-            input_ids=tokens.to(self.device),
-            attention_mask=mask.to(self.device),
+            **self._padded(prompts),
             generation_config=config,
             logits_processor=processors,
             stopping_criteria=StoppingCriteriaList([_Stop(width, self._stopped)] if self.stop else []),
@@ -254,12 +264,57 @@ class LocalLLM(LLM):
         rows = enumerate(output[:, width:].tolist())
         return [[] if place in numbers.missing else self._until_its_end(row) for place, row in rows]
 
+    def _padded(self, prompts: Sequence[Tokens]) -> dict[str, torch.Tensor]:
+        """Return tokens and mask of a batch, (rows, longest prompt) each.
+
+        Padding stands before the prompts, not within: so windows hold what they would hold without it.
+        """
+        width = max(map(len, prompts))
+        tokens = torch.tensor([[self._pad] * (width - len(prompt)) + prompt for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        return {"input_ids": tokens.to(self.device), "attention_mask": mask.to(self.device)}
+
+    @cached_property
+    def _pads(self) -> bool:
+        """Whether padding leaves a reply as it is: the states of some recurrent models take it for words.
+
+        To tell that from rounding, it is compared with how far logits are spread. (Measured on the bundled models:
+        rounding is 1e-5 of their standard deviation in float32, 0.01 in float16, 0.12 in bfloat16; such states, 3.)
+        """
+        prompts = [self._chat.encode("?"), self._chat.encode("Is it so? " * 9)]
+        config = GenerationConfig(
+            max_new_tokens=_PROBED,
+            do_sample=False,
+            pad_token_id=self._pad,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        with self._computing():
+            alone, padded = (
+                [
+                    logits[0].double()
+                    for logits in self._model.generate(**self._padded(rows), generation_config=config).logits
+                ]
+                for rows in (prompts[:1], prompts)
+            )
+        rounding = max(1e-3, 64 * torch.finfo(self.dtype).eps)
+        for one, other in zip(alone, padded, strict=True):
+            if not (one - other).abs().max() < rounding * one.std():
+                return False
+            if one.argmax() != other.argmax():
+                break  # a tie: from here on they reply to different words
+        return True
+
     def _until_its_end(self, row: Tokens) -> Tokens:
         """Leave out what ``generate`` puts after a row's end to make all rows of one length."""
         for n in range(1, len(row)):
             if row[n - 1] in self._ends or (self.stop and self._stopped(row[:n])):
                 return row[:n]
         return row
+
+    @property
+    def _pad(self) -> int:
+        return self._ends[0] if self._ends else 0
 
     @cached_property
     def _ends(self) -> Tokens:
@@ -273,9 +328,13 @@ class LocalLLM(LLM):
         key = json.dumps([self.seed, request.prompt, request.sample]).encode()
         return np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest(), "big")).random(self.max_new_tokens)
 
+    def _said(self, row: Tokens) -> Tokens:
+        """Leave out the token that ends a reply, which may not be a special one."""
+        return row[:-1] if row and row[-1] in self._ends else row
+
     def _stopped(self, reply: Tokens) -> bool:
         """Whether a stop string is in the reply; in the thoughts before it, it does not count."""
-        text = self._chat.decode(reply) or ""
+        text = self._chat.decode(self._said(reply)) or ""
         return any(stop in text for stop in self.stop)
 
     def _reply(self, prompt: Tokens, row: Tokens) -> Reply:
@@ -283,7 +342,7 @@ class LocalLLM(LLM):
             kind = str(self.dtype).removeprefix("torch.")
             cure = "choose another model" if kind == "float32" else "use --llm-dtype float32"
             return LLMError(f"{self.model_name} computes numbers too large for {kind}: {cure}")
-        text = self._chat.decode(row)
+        text = self._chat.decode(self._said(row))
         if text is None:
             return LLMError(only_thoughts(self.model_name, len(row)))
         cut = min((text.find(stop) for stop in self.stop if stop in text), default=None)
@@ -351,6 +410,7 @@ def _load_weights(files: ModelFiles, identity: str, device: torch.device, dtype:
     """Load a model's weights; ``identity`` tells those that have been overwritten meanwhile from the old ones."""
     with _as_llm_error():
         model = load_model(files.path, "AutoModelForCausalLM", dtype=dtype, **files.where)
+        files.check_unchanged()
     ends = model.generation_config.eos_token_id
     model.generation_config = GenerationConfig(eos_token_id=ends)  # else its sampling and penalties would come in
     # A prompt's last position is a slice with gaps, and for such torch's linear copies the head's weights once for
@@ -364,5 +424,5 @@ def _as_llm_error() -> Iterator[None]:
     """Whoever asks for replies expects an ``LLMError`` where none can be had, also because of a folder's fault."""
     try:
         yield
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModelError) as error:
         raise LLMError(str(error)) from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -55,6 +55,15 @@ class ModelFiles:
         """
         return _commit(self.name) if self.name is not None and self.name == self.path else None
 
+    def check_unchanged(self) -> None:
+        """See that the files are still those that ``identity`` tells of.
+
+        Raises:
+            ModelError: They have changed since.
+        """
+        if replace(self).identity != self.identity:
+            raise ModelError(f"the files in {self.path} have changed since they were first looked at: start again")
+
     @property
     def where(self) -> dict[str, str]:
         """What the functions of ``pmlm_env.pretrained`` take besides ``path``."""
@@ -83,7 +92,7 @@ def find_model(name: str) -> ModelFiles:
     path = Path(resolve(name))
     if not path.is_dir():
         return ModelFiles(name, name)
-    ggufs = sorted(path.glob("*.gguf"))
+    ggufs = sorted(file for file in path.iterdir() if file.suffix.lower() == ".gguf")
     if ggufs and not (path / "config.json").is_file():
         if len(ggufs) > 1:
             raise ModelError(f"{name} holds {len(ggufs)} GGUF files: name one, such as {ggufs[0]}")
@@ -117,9 +126,11 @@ def _digest(path: Path) -> str:
     """Return the SHA-256 of a file, or of the deciding files of a folder: their names and their contents."""
     if path.is_file():
         return _sha256(path)
-    files = sorted(file for file in path.iterdir() if file.suffix in _DECIDING and file.is_file())
+    files = sorted(file for file in path.rglob("*") if file.suffix in _DECIDING and file.is_file())
     with ThreadPoolExecutor() as pool:  # hashing runs outside the interpreter's lock
-        lines = [f"{digest} {file.name}\n" for file, digest in zip(files, pool.map(_sha256, files), strict=True)]
+        lines = [
+            f"{digest} {file.relative_to(path)}\n" for file, digest in zip(files, pool.map(_sha256, files), strict=True)
+        ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

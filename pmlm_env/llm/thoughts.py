@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 
-#: ``<think>`` and its like: DeepSeek-R1, Qwen3, GLM, ...; Gemini (``thought``); Reka (``reasoning``); Seed-OSS.
-_TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "reflection", "scratchpad", "seed:think")
+#: ``<think>`` and its like: DeepSeek-R1, Qwen3, GLM, ...; Gemini (``thought``); Reka (``reasoning``); ``seed:think``.
+_TAG = r"(?:\w+[_:])?(?:ant)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|cot)(?:_\w+)?"
 #: What opens thoughts, and what closes them.
 _KINDS = (
-    *((rf"<\|?{tag}(?:\s[^<>]*)?\|?>", rf"<\|?/{tag}\s*\|?>(?:\s*<(?:answer|response|output)>)?") for tag in _TAGS),
+    (r"<details\s+type=\W?reasoning[^<>]*>", "</details>"),
+    (r"<\|channel>thought", r"<channel\|>"),  # Gemma 4
     (r"\[think(?:ing)?\]", r"\[/think(?:ing)?\]"),  # Magistral
     ("◁think▷", "◁/think▷"),  # Kimi-VL
     ("<unused94>(?:thought)?", "<unused95>"),  # MedGemma
     (r"<\|start_thinking\|>", r"<\|end_thinking\|>(?:\s*<\|start_response\|>)?"),  # Command A Reasoning
     (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>(?:\s*<\|begin_of_solution\|>)?"),  # OpenThinker
     (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),  # Apertus
+    (r"here[ ]is[ ]my[ ]thought[ ]process:", r"here[ ]is[ ]my[ ]response:"),  # Granite 3.2
+    (r"here[ ]are[ ]my[ ]reasoning[ ]steps:", r"\[begin[ ]final[ ]response\]"),  # Apriel
     (r"##[ ]thinking[ ]*$", r"##[ ]final[ ]response[ ]*$"),  # HuatuoGPT-o1
     # gpt-oss: https://github.com/openai/harmony
     (
@@ -23,6 +26,7 @@ _KINDS = (
     ),
     # The same where the server leaves special tokens out. "Analysis of the blood shows ..." is a reply.
     (r"(?-i:(?:assistant)?(?:analysis|commentary)(?=[A-Z]))", "(?-i:assistantfinal)"),
+    (rf"<\|?{_TAG}(?:\s[^<>]*)?\|?>", rf"<\|?/{_TAG}\s*\|?>(?:\s*<(?:answer|response|output)>)?"),
 )
 # Group 1: the mark begins a line. Then two groups a kind: opening, closing.
 _MARK = re.compile(
@@ -31,7 +35,8 @@ _MARK = re.compile(
 )
 #: What may end a reply that follows thoughts.
 _END = re.compile(
-    r"(?:</(?:answer|response|output)>|<\|(?:end_response|end_of_solution|return|end)\|>)\Z", re.IGNORECASE
+    r"(?:</(?:answer|response|output)>|<\|(?:end_response|end_of_solution|return|end)\|>|\[end[ ]final[ ]response\])\Z",
+    re.IGNORECASE,
 )
 _BLANKS = re.compile(r"[\s\ufeff\u200b]*")
 _QUOTES = {"`": "`", '"': '"', "'": "'", "“": "”"}
@@ -61,7 +66,8 @@ def without_thoughts(text: str) -> str | None:
     for mark in _MARK.finditer(text):
         assert mark.lastindex is not None
         kind, closes = divmod(mark.lastindex - 2, 2)
-        if text[mark.end() : mark.end() + 1] == _QUOTES.get(text[mark.start() - 1 : mark.start()], "no quote"):
+        quoted = text[mark.end() : mark.end() + 1] == _QUOTES.get(text[mark.start() - 1 : mark.start()], "no quote")
+        if quoted and not (closes and kind == thinking):
             continue
         counts = mark[1] is not None or mark.start() == begin or mark[0][0] in "<[◁"
         if not closes and thinking is None and counts:

@@ -109,7 +109,8 @@ class VLLMEngine(LLM):
         best, n_prompt = output.outputs[0], len(output.prompt_token_ids)
         if best.finish_reason not in ("stop", "length"):
             return LLMError(f"{self.model} broke off a reply ({best.finish_reason}): ask again")
-        text = self._chat.decode(best.token_ids)
+        ended = best.token_ids and best.token_ids[-1] in self._chat.ends
+        text = self._chat.decode(best.token_ids[:-1] if ended else best.token_ids)
         if text is None:
             return LLMError(only_thoughts(self.model, len(best.token_ids)))
         if best.finish_reason == "length" and self.on_truncated == "error":

@@ -78,6 +78,13 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "mamba": ("mamba", {"state_size": 8}),
+    # Padding reaches the states of these.
+    "minimax": ("minimax", {"layer_types": ["linear_attention", "full_attention"] * 2, "num_local_experts": 2}),
+    "recurrent_gemma": (
+        "recurrent_gemma",
+        {"attention_window_size": 32, "lru_width": 32, "num_hidden_layers": 3},
+    ),
+    "rwkv": ("rwkv", {"attention_hidden_size": 32}),
 }
 
 PROMPTS = [

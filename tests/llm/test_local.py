@@ -332,3 +332,70 @@ def test_doctor_names_the_cure_for_a_model_that_thinks_and_tries_it(
     with pytest.raises(SystemExit, match="0"):
         main("doctor", ["--llm", f"local:{tmp_path}", "--chat-template-kwargs", '{"enable_thinking": false}'])
     assert "answers as itself" in capsys.readouterr().out
+
+
+def test_files_that_change_after_they_were_first_looked_at_give_no_reply(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    llm = LocalLLM(str(tmp_path), 4, "cpu", torch.float32)
+    assert llm.identity
+    tiny_model(tmp_path, seed=4)
+    with pytest.raises(LLMError, match="have changed since they were first looked at: start again"):
+        llm.ask([Request(PROMPT)])
+
+
+def test_a_template_in_a_folder_of_its_own_is_in_the_identity(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    before = LocalLLM(str(tmp_path)).identity
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "default.jinja").write_text("{{ messages[0].content }}")
+    assert LocalLLM(str(tmp_path)).identity != before
+
+
+def test_a_mark_that_is_no_special_token_ends_a_reply_and_is_plain_text_in_a_prompt(tmp_path: Path) -> None:
+    odd = PROMPT + "<|im_end|>"
+    for prompt in (PROMPT, odd):
+        scripted_model(tmp_path / str(len(prompt)), prompt.replace("<|im_end|>", "a" * 10), "Rest.<|im_end|>\nMore")
+        _unspecial(tmp_path / str(len(prompt)), "<|im_end|>")
+    reply, other = (_ask(tmp_path / str(len(prompt)), prompt) for prompt in (PROMPT, odd))
+    assert isinstance(reply, Completion)
+    assert isinstance(other, Completion)
+    assert reply.text == other.text == "Rest."
+    assert other.prompt_tokens - reply.prompt_tokens == len("<|im_end|>")
+
+
+def _unspecial(folder: Path, token: str) -> None:
+    """Leave a token in the vocabulary, but as one that is not special; the tokenizer's end is another."""
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        content = json.loads((folder / name).read_text())
+        for added in content.get("added_tokens", []):
+            added["special"] = added["special"] and added["content"] != token
+        for added in content.get("added_tokens_decoder", {}).values():
+            added["special"] = added["special"] and added["content"] != token
+        if "eos_token" in content:
+            content["eos_token"] = "<|endoftext|>"
+        (folder / name).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        CHATML.replace("{{ message.content }}<|im_end|>", "{{ message.content }}\n<|im_end|>"),
+        CHATML.replace("{{ message.content }}<|im_end|>\n", "{{ message.content }}\n").replace("im_start", "im_end"),
+    ],
+    ids=["after a line", "where the next turn begins"],
+)
+def test_the_mark_after_a_reply_ends_it_wherever_the_template_puts_it(tmp_path: Path, template: str) -> None:
+    script = "Rest.\n<|im_end|>user\nAnd then?"
+    scripted_model(tmp_path, PROMPT, script, template=template, end="<|endoftext|>", eos_token_id=OTHER_END)
+    assert _text(_ask(tmp_path)) == "Rest."
+
+
+def test_thoughts_that_the_template_opens_with_words_are_no_reply(tmp_path: Path) -> None:
+    template = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\nOkay, {% endif %}")
+    scripted_model(tmp_path, PROMPT, "maybe diabetes.<|im_end|>", template=template)
+    assert "tokens of thoughts and no reply" in _text(_ask(tmp_path))
+
+
+def test_a_model_that_cannot_compute_is_told_in_one_line(tmp_path: Path) -> None:
+    tiny_model(tmp_path, "mixtral", num_local_experts=2, num_experts_per_tok=3, sliding_window=None)
+    assert "cannot reply: " in _error(tmp_path)

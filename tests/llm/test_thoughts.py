@@ -28,6 +28,15 @@ MARKS = [
     ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     ("<|start|>assistant<|channel|>analysis<|message|>", "<|end|><|start|>assistant<|channel|>final<|message|>"),
     ("analysis", "assistantfinal"),
+    ("<longcat_think>", "</longcat_think>"),
+    ("<reasoning_content>", "</reasoning_content>"),
+    ("<antThinking>", "</antThinking>"),
+    ("<analysis>", "</analysis>"),
+    ("<think>", "</thinking>"),
+    ('<details type="reasoning" done="true">', "</details>"),
+    ("<|channel>thought\n", "<channel|>"),
+    ("Here is my thought process:\n", "Here is my response:\n"),
+    ("Here are my reasoning steps:\n", "[BEGIN FINAL RESPONSE]\n"),
 ]
 
 
@@ -101,7 +110,7 @@ def test_a_mark_that_is_only_mentioned_is_part_of_the_reply(text: str) -> None:
 
 
 def test_thoughts_of_one_kind_are_not_closed_by_a_mark_of_another() -> None:
-    assert without_thoughts("<think>First <reasoning>a</reasoning> then the rest") is None
+    assert without_thoughts("[THINK]First <reasoning>a</reasoning> then the rest") is None
 
 
 @given(st.text(), st.text())
