@@ -91,12 +91,14 @@ def _run(command: str, rest: Sequence[str]) -> int:
             return code
     except KeyboardInterrupt:
         return _stopped(command, rest, stops[0] if stops else signal.SIGINT)
-    except ValueError as error:
-        _say(f"pmlm {command}: {error}")
-        return 2
-    except (OSError, RuntimeError) as error:  # what the house raises where it is not the input's fault
-        if stops:  # a terminal that is gone cannot be written either
+    except Exception as error:
+        if stops:  # an import that is interrupted, or a terminal that is gone, raises anything
             return _stopped(command, rest, stops[0])
+        if isinstance(error, ValueError):
+            _say(f"pmlm {command}: {error}")
+            return 2
+        if not isinstance(error, OSError | RuntimeError):  # what is raised where it is not the input's fault
+            raise
         if isinstance(error, BrokenPipeError):  # `| head` has read enough; what Python holds for it must go elsewhere
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -156,6 +158,8 @@ def _told(command: str, error: OSError) -> str:
 def _after_stop(command: str, rest: Sequence[str]) -> str:
     if command != "train":
         return _AFTER_STOP.get(command, "run the command again")
+    if "agents.train" not in sys.modules:  # nor may it be imported now, halfway through torch
+        return "nothing was begun: run the command again"
     from agents.run_folder import RunFolder
 
     run = _run_folder(rest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -144,3 +145,16 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(
     assert f"{tmp_path / 'out'}: No space left on device: make room on the disk" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".pmlm*"))
+
+
+@pytest.mark.parametrize("command", ["train", "prepare"])
+def test_a_stop_while_libraries_are_still_loading_is_one_line(tmp_path: Path, command: str) -> None:
+    (tmp_path / "transformers.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "agents.cli", command], env=environment, capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 128 + signal.SIGTERM
+    (line,) = done.stderr.split("\n")[1:-1]
+    assert line.startswith(f"pmlm {command}: stopped by SIGTERM; ")
+    assert line.endswith("run the command again")
