@@ -156,7 +156,7 @@ class LocalLLM(LLM):
             Replies, or errors that say what to change, by their requests' places.
 
         Raises:
-            LLMError: The model has no chat template.
+            LLMError: The model cannot be loaded, or cannot compute, or has no chat template.
         """
         places: dict[Request, list[int]] = {}
         for place, request in enumerate(requests):
@@ -180,7 +180,11 @@ class LocalLLM(LLM):
         size = self.batch_size
         while waiting:
             longest = len(prompts[waiting[0]])
-            alike = size if self._pads else sum(len(prompts[request]) == longest for request in waiting[:size])
+            alike = (
+                size
+                if len(waiting) == 1 or self._pads
+                else sum(len(prompts[request]) == longest for request in waiting[:size])
+            )
             batch = waiting[: min(size, alike)]
             replies = self._batch(batch, [prompts[request] for request in batch])
             if replies is None:
@@ -243,7 +247,7 @@ class LocalLLM(LLM):
     def _generate(self, requests: Sequence[Request], prompts: Sequence[Tokens]) -> list[Tokens]:
         """Decode one batch; each row with the token that ended it, if one did, or empty where logits are not finite."""
         width = max(map(len, prompts))
-        numbers = _Numbers()
+        numbers = _Numbers(width)
         processors = LogitsProcessorList([numbers])
         if self.temperature:
             draws = torch.from_numpy(np.stack([self._draws(request) for request in requests]))
@@ -261,8 +265,8 @@ class LocalLLM(LLM):
             logits_processor=processors,
             stopping_criteria=StoppingCriteriaList([_Stop(width, self._stopped)] if self.stop else []),
         )
-        rows = enumerate(output[:, width:].tolist())
-        return [[] if place in numbers.missing else self._until_its_end(row) for place, row in rows]
+        rows = [self._until_its_end(row) for row in output[:, width:].tolist()]
+        return [[] if numbers.missing.get(place, len(row)) < len(row) else row for place, row in enumerate(rows)]
 
     def _padded(self, prompts: Sequence[Tokens]) -> dict[str, torch.Tensor]:
         """Return tokens and mask of a batch, (rows, longest prompt) each.
@@ -360,18 +364,23 @@ class LocalLLM(LLM):
 
 
 class _Numbers(LogitsProcessor):
-    """Notes the rows whose logits are no numbers: greedily decoded, they would be a reply of first tokens.
+    """Notes the rows whose logits are not finite: greedily decoded, they would be a reply of first tokens.
+
+    Args:
+        width: Tokens of the padded prompts.
 
     Attributes:
-        missing: These rows.
+        missing: At how many new tokens that began, by row.
     """
 
-    def __init__(self) -> None:
-        self.missing: set[int] = set()
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self.missing: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         wrong = scores.isnan() | scores.isposinf()  # minus infinity is what no token may be
-        self.missing.update(wrong.any(dim=-1).nonzero()[:, 0].tolist())
+        for row in wrong.any(dim=-1).nonzero()[:, 0].tolist():
+            self.missing.setdefault(row, input_ids.shape[1] - self._width)
         return scores.masked_fill(wrong, 0.0)
 
 
