@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pmlm_env.llm.base import Completion, FinishReason, OnTruncated
 from pmlm_env.llm.chat_bodies import MalformedError, read_body, whole_number
 from pmlm_env.llm.pauses import asked_pause
-from pmlm_env.llm.server_errors import error_in, error_of, is_used_up, server_says, status_in, without_key
+from pmlm_env.llm.server_errors import error_in, error_of, is_used_up, quotes, server_says, status_in, without_key
 from pmlm_env.llm.thoughts import without_thoughts
 from pmlm_env.text import printable
 
@@ -28,6 +28,7 @@ _ADVICE = {
 }
 _USED_UP = "the account's quota or money is used up"
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-log-id")
+_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
 _MOST_TOKENS = 10**9  # in one answer; more is nonsense
 
 _Ending = Literal["filtered", "too long", "failed", "length", "stop", "unknown"]
@@ -146,7 +147,7 @@ def _read_error(
     said = "" if status in (401, 403) else server_says(server_error, asked.prompt, asked.key)
     advice = _USED_UP if used_up and status == 429 else _ADVICE.get(status, "check base_url" if status < 400 else "")
     name = f"HTTP {status}" if status == answer.status else f"HTTP {answer.status} with an error of status {status}"
-    error = ": ".join(part for part in (name, said, advice) if part) + _request_id(answer, {})
+    error = ": ".join(part for part in (name, said, advice) if part) + _request_id(answer, {}, asked)
     if pause is not None:
         error += f"; the server asks to wait {pause:.0f} s{_until(pause)}"
     elif used_up and status == 429:
@@ -164,8 +165,9 @@ def _read_completion(answer: Answer, asked: _Asked) -> Attempt:
     try:
         body = read_body(answer.body)
     except MalformedError as why:
-        return _no_use(f"the answer is not a chat completion ({why}); check base_url", answer, {}, None)
-    tokens, where = _tokens(body), _request_id(answer, body)
+        where = _request_id(answer, {}, asked)
+        return _no_use(f"the answer is not a chat completion ({why}); check base_url", where, None)
+    tokens, where = _tokens(body), _request_id(answer, body, asked)
     refused = f"the model refused to reply{where}; leave this patient out, or ask another model"
     if _is_prompt_blocked(body):
         return Attempt(error=refused, tokens=tokens)
@@ -176,7 +178,7 @@ def _read_completion(answer: Answer, asked: _Asked) -> Attempt:
     try:
         message = _message(body)
     except MalformedError as why:
-        return _no_use(f"the answer is not a chat completion ({why}); check base_url", answer, body, tokens)
+        return _no_use(f"the answer is not a chat completion ({why}); check base_url", where, tokens)
     ending = _ending(message.reason)
     if message.refused or (ending == "filtered" and not message.text):
         return Attempt(error=refused, tokens=tokens)
@@ -184,9 +186,9 @@ def _read_completion(answer: Answer, asked: _Asked) -> Attempt:
         said = f"the reply was filtered{where}; leave this patient out, or ask another model"
         return Attempt(error=said, tokens=tokens)
     if ending == "failed":
-        word = without_key(message.reason, asked.key.lower())[:40]
+        word = "" if quotes(message.reason[:1000], asked.prompt) else without_key(message.reason, asked.key)[:40]
         said = f"the reply ended for the reason {word!r}, not stop or length; ask another model"
-        return _no_use(said, answer, body, tokens)
+        return _no_use(said, where, tokens)
     if ending == "too long" and (not message.text or asked.on_truncated == "error"):
         return Attempt(error=f"the prompt does not fit the model's context{where}; shorten it", tokens=tokens)
     if not message.text and (message.thought or ending == "length" or _thought_tokens(body)):
@@ -197,7 +199,7 @@ def _read_completion(answer: Answer, asked: _Asked) -> Attempt:
         return Attempt(error=said, tokens=tokens)
     if not message.text:
         said = "the reply is empty; ask another model, or switch thinking off if this one thinks before it replies"
-        return _no_use(said, answer, body, tokens)
+        return _no_use(said, where, tokens)
     reason = _finish_reason(ending, tokens, asked.max_tokens)
     if reason == "length" and asked.on_truncated == "error":
         said = f"the reply was cut at the limit of tokens{where}; raise --max-new-tokens, or use --on-truncated keep"
@@ -229,11 +231,11 @@ def _read_error_of_success(
     if status is not None:
         return _read_error(answer, status, server_error, asked, tokens)
     said = server_says(server_error, asked.prompt, asked.key)
-    return _no_use(f"HTTP {answer.status} with an error: {said}", answer, {}, tokens)
+    return _no_use(f"HTTP {answer.status} with an error: {said}", _request_id(answer, {}, asked), tokens)
 
 
-def _no_use(error: str, answer: Answer, body: Mapping[str, Any], tokens: tuple[int, int] | None) -> Attempt:
-    return Attempt(error=error + _request_id(answer, body), again=True, useless=True, tokens=tokens)
+def _no_use(error: str, where: str, tokens: tuple[int, int] | None) -> Attempt:
+    return Attempt(error=error + where, again=True, useless=True, tokens=tokens)
 
 
 def _is_prompt_blocked(body: Mapping[str, Any]) -> bool:
@@ -317,10 +319,10 @@ def _thought_tokens(body: Mapping[str, Any]) -> int:
     return (_count(details, "reasoning_tokens") or 0) if isinstance(details, dict) else 0
 
 
-def _request_id(answer: Answer, body: Mapping[str, Any]) -> str:
+def _request_id(answer: Answer, body: Mapping[str, Any], asked: _Asked) -> str:
     """Return " (request ...)", by which the endpoint's own people find it, or nothing."""
     found = [answer.headers.get(name) for name in _REQUEST_ID_HEADERS] + [body.get("request_id"), body.get("id")]
     for name in found:
-        if isinstance(name, str) and name.isascii() and name.isprintable() and 0 < len(name) <= 100:
+        if isinstance(name, str) and _REQUEST_ID.fullmatch(name) and not quotes(name, asked.prompt):
             return f" (request {name})"
     return ""

@@ -17,7 +17,7 @@ _LOOK = "it should look like https://api.openai.com/v1"
 #: How many vendors' keys begin, JSON web tokens, and Zhipu's keys.
 _KEY = re.compile(
     r"\b(?:(?:sk|pk|rk|gsk|hf|xai|pplx|nvapi|r8|gh[pousr]|github_pat)[-_](?=[\w-]*\d)[\w-]{12,}"
-    r"|AIza[\w-]{30,}|eyJ[\w-]{10,}\.eyJ|[0-9a-f]{32}\.\w{16})"
+    r"|AIza[\w-]{30,}|eyJ[\w-]{10,}\.eyJ[\w.-]*|[0-9a-f]{32}\.\w{16,})"
 )
 _VARIABLE = re.compile(r"(?!.*(?=[A-Z]*\d)[A-Z\d]{20})[A-Z\d_]{1,100}")  # no run of capitals and digits as in a key
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
@@ -34,6 +34,11 @@ _ENV = "env:"
 def holds_key(text: str) -> bool:
     """Whether a text holds what looks like a vendor's key, so that it should not be shown."""
     return _KEY.search(text) is not None
+
+
+def without_keys(text: str) -> str:
+    """Return a text with all that looks like a vendor's key left out."""
+    return _KEY.sub("***", text)
 
 
 @lru_cache(maxsize=16)

@@ -37,6 +37,7 @@ from pmlm_env.llm.endpoint_settings import (
     variable_of,
 )
 from pmlm_env.llm.pacing import Pacer
+from pmlm_env.llm.server_errors import without_key
 from pmlm_env.llm.transport import Route
 
 _MAX_BACKOFF = 60.0
@@ -47,7 +48,6 @@ _APART = 0.0015
 #: A client waits for each connection, so that many more would fill the memory.
 _MOST_CONNECTIONS = 10_000
 _MOST = 1e9  # of seconds, tries or anything else: more is a slip
-_SECRET = 8  # letters; a shorter one is a word that stands in other words
 
 
 @dataclass(frozen=True)
@@ -328,9 +328,8 @@ class OpenAIChat(LLM):
         if isinstance(answer, Attempt):
             return answer
         attempt = read_answer(answer, wanted.prompt, key, self.max_tokens, self.on_truncated)
-        for value in secrets.values():
-            if len(value) >= _SECRET:
-                attempt = replace(attempt, error=attempt.error.replace(value, "***"))
+        for word in " ".join(secrets.values()).split():  # "Bearer KEY" is two
+            attempt = replace(attempt, error=without_key(attempt.error, word))
         return attempt
 
     def _secrets(self) -> tuple[str, dict[str, str]]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote_plus
 
 from pmlm_env.llm.chat_bodies import MalformedError, read_body, whole_number
+from pmlm_env.llm.endpoint_settings import without_keys
 from pmlm_env.text import printable
 
 #: Zhipu's codes for an account that has no money or is stopped, or whose quota for hours, a day or longer is used up.
@@ -26,6 +29,8 @@ _SPAN = re.compile(
 _NO_ERROR = (0, 200)  # codes
 _LONGEST_MESSAGE = 10_000
 _SECRET = 8  # letters; a shorter "key" is a word put there for a server that wants one, and stands in other words
+_WORD = r"[\w*.…-]"  # a letter of a key, or what servers put in the place of its letters
+_QUOTE = 15  # letters and digits in a row that are a quotation
 _WAITED_FOR = 60.0  # seconds: some endpoints let a day's quota grow back bit by bit
 #: HTTP's status for an error that names none, by its code, type, status and message.
 _STATUS = tuple(
@@ -128,14 +133,35 @@ def _words(error: Mapping[str, Any]) -> str:
 
 
 def without_key(text: str, key: str) -> str:
-    """Return ``text`` with the key left out; to be used before a text is cut, or a part of the key would stay."""
-    return text.replace(key, "***") if len(key) >= _SECRET else text
+    """Return ``text`` without the key, without words that begin or end as it does, and without all that looks like one.
+
+    To be used before a text is cut, or a part of the key would stay.
+    """
+    if len(key) >= _SECRET:
+        start, end = re.escape(key[:_SECRET]), re.escape(key[-_SECRET:])
+        whole = re.compile(rf"{re.escape(key)}|{start}{_WORD}*|(?<!{_WORD}){_WORD}*{end}", re.IGNORECASE)
+        text = whole.sub("***", text)
+    return without_keys(text)
+
+
+def quotes(text: str, prompt: str) -> bool:
+    """Whether ``text`` holds a part of the prompt, or all of a short one, in whatever spelling."""
+    found = _letters(text)
+    for quoted in map(_letters, (prompt, json.dumps(prompt))):
+        starts = range(max(1, len(quoted) - _QUOTE + 1))
+        if quoted and found and any(quoted[start : start + _QUOTE] in found for start in starts):
+            return True
+    return False
+
+
+def _letters(text: str) -> str:
+    """Return letters and digits alone, which are the same in a URL, in HTML, in capitals and in a list of words."""
+    return re.sub(r"[\W_]+", "", html.unescape(unquote_plus(text)).casefold())
 
 
 def server_says(error: Mapping[str, Any], prompt: str, key: str) -> str:
     """Return the server's message in one line without the key; "" where there is none, or it quotes the prompt."""
     message = without_key(str(error.get("message", "")), key)[:_LONGEST_MESSAGE]
-    for quoted in (prompt, json.dumps(prompt)[1:-1]):
-        if message and any(quoted[start : start + 20] in message for start in range(max(1, len(quoted) - 19))):
-            return "the server's message quotes the prompt and is left out"
+    if quotes(message, prompt):
+        return "the server's message quotes the prompt and is left out"
     return printable(" ".join(message.split())[:300].rstrip(" .:").encode("utf-8", "replace").decode())
