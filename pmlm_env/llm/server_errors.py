@@ -26,7 +26,16 @@ _SPAN = re.compile(
     r"|day's.{0,20}(?:quota|limit)|\b24.?h(?:ours)?\b",
     re.IGNORECASE,
 )
-_NO_ERROR = (0, 200)  # codes
+_NO_ERROR = ("0", "0.0", "200", "ok", "success")  # codes
+#: What messages are called, in lower case.
+_MESSAGES = (
+    *("message", "msg", "status_msg", "error_msg", "errormessage", "error_message", "error_description"),
+    *("faultstring", "title", "detail"),
+)
+#: Codes and types of errors that mean a refusal: Zhipu, Azure, OpenAI, DashScope.
+_REFUSAL = re.compile(
+    r"\b1301\b|content.?(?:filter|policy|moderat)|data.?inspection|moderation|responsible.?ai", re.IGNORECASE
+)
 _LONGEST_MESSAGE = 10_000
 _SECRET = 8  # letters; a shorter "key" is a word put there for a server that wants one, and stands in other words
 _WORD = r"[\w*.…-]"  # a letter of a key, or what servers put in the place of its letters
@@ -64,29 +73,44 @@ def error_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
     error = {**beside, **found}
     metadata = error.get("metadata")
     cause = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: what the other server said
-    words = [error.get(name) for name in ("message", "msg", "status_msg", "error_msg", "title")]
-    told = [text for text in words if isinstance(text, str) and text][:1]
+    by_name = {name.lower(): value for name, value in error.items()}
+    told = [by_name[name] for name in _MESSAGES if isinstance(by_name.get(name), str) and by_name[name]][:1]
     error["message"] = ": ".join([*told, cause] if isinstance(cause, str) else told)
     return error if error["message"] or status_in(error) else {}
 
 
 def _find_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     choices = body.get("choices")
-    places = [body.get("error"), body.get("errors")]
+    places = [body.get("error"), body.get("errors"), body.get("fault")]  # Apigee
     if isinstance(choices, list) and choices:
         places.append(choices[0].get("error") if isinstance(choices[0], dict) else None)  # OpenRouter
     else:
         places.append(body.get("detail"))  # FastAPI, and so transformers serve
     for place in places:
-        error = place[0] if isinstance(place, list) and place else place
-        if isinstance(error, str) and error:
-            return {"message": error}
-        if isinstance(error, dict) and error and whole_number(error.get("code")) not in _NO_ERROR:
+        error = _account(place)
+        if error and str(error.get("code")).lower() not in _NO_ERROR:
             return error
-    outcome = body.get("base_resp")  # MiniMax, in every answer
-    if isinstance(outcome, dict) and whole_number(outcome.get("status_code")):
-        return outcome
+    for name, code in (("base_resp", "status_code"), ("header", "code")):  # MiniMax, Spark, in every answer
+        outcome = body.get(name)
+        if isinstance(outcome, dict) and whole_number(outcome.get(code)):
+            return outcome
     return None if choices else body
+
+
+def _account(error: Any) -> dict[str, Any]:
+    """Return an error as an object: some servers wrap it into lists, into further errors, or write it as text."""
+    for _ in range(5):
+        if isinstance(error, list) and error:
+            error = error[0]
+        elif isinstance(error, str) and error:
+            try:
+                error = read_body(error.encode("utf-8", "replace"))
+            except MalformedError:
+                return {"message": error}
+        elif isinstance(error, dict) and error.get("error"):
+            inner = _account(error["error"])
+            error = {**inner, **{name: value for name, value in error.items() if name != "error"}}
+    return error if isinstance(error, dict) else {}
 
 
 def error_of(raw: bytes) -> Mapping[str, Any]:
@@ -109,6 +133,11 @@ def status_in(error: Mapping[str, Any]) -> int | None:
     return next((status for status, pattern in _STATUS if pattern.search(words)), None)
 
 
+def is_refusal(error: Mapping[str, Any]) -> bool:
+    """Whether an error says that the prompt or the reply is one that the model may not deal with."""
+    return _REFUSAL.search(f"{error.get('code')} {error.get('type')}") is not None
+
+
 def is_used_up(error: Mapping[str, Any], pause: float | None) -> bool:
     """Whether the account has no money, is stopped, or has used up its quota for a day or longer.
 
@@ -129,7 +158,7 @@ def _is_closed(error: Mapping[str, Any]) -> bool:
 
 
 def _words(error: Mapping[str, Any]) -> str:
-    return " ".join(str(error.get(name, "")) for name in ("code", "type", "status", "message"))
+    return " ".join(str(error.get(name, "")) for name in ("code", "type", "__type", "status", "message"))
 
 
 def without_key(text: str, key: str) -> str:
