@@ -17,6 +17,7 @@ from pmlm_env.llm.server_errors import (
     error_of,
     is_refusal,
     is_used_up,
+    meant_status,
     quotes,
     server_says,
     status_in,
@@ -25,7 +26,7 @@ from pmlm_env.llm.server_errors import (
 from pmlm_env.llm.thoughts import without_thoughts
 from pmlm_env.text import printable
 
-_RETRIED = frozenset({408, 409, 429})  # and every 5xx
+_RETRIED = frozenset({408, 409, 425, 429})  # and every 5xx
 _AT_LIMIT = frozenset({429, 503, 529})  # too many requests, or too many for now
 _ADVICE = {
     401: "check the key",
@@ -147,7 +148,8 @@ def read_answer(answer: Answer, prompt: str, key: str, max_tokens: int, on_trunc
     if 200 <= answer.status < 300:
         attempt = _read_completion(answer, asked)
     else:
-        attempt = _read_error(answer, answer.status, error_of(answer.body), asked, (0, 0))
+        server_error = error_of(answer.body)
+        attempt = _read_error(answer, meant_status(answer.status, server_error), server_error, asked, (0, 0))
     return replace(attempt, error=without_key(attempt.error, key))
 
 

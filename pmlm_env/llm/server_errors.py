@@ -18,12 +18,29 @@ _ZHIPU_USED_UP = frozenset({"1110", "1111", "1112", "1113", "1121", "1304", "130
 _NO_MONEY_CODE = re.compile(
     r"insufficient.?(?:quota|balance|credit|fund)|credit|exceeded.?current.?quota|billing|arrear|payment", re.IGNORECASE
 )
-_NO_MONEY = re.compile(r"insufficient.{0,9}(?:balance|credit|fund)|credit balance", re.IGNORECASE)
+_NO_MONEY = re.compile(
+    r"insufficient.{0,9}(?:balance|credit|fund)|credit balance|pre-?paid (?:balance|credit)"
+    r"|out of (?:credit|fund|money)|\bno (?:more |remaining )?(?:credits?|funds|money)\b"
+    r"|(?:account|organi[sz]ation).{0,20} (?:suspend|deactivat|frozen)"
+    r"|欠费|余额不足|(?:账户|账号|帐户).{0,6}(?:停用|冻结|封禁)",
+    re.IGNORECASE,
+)
 #: The span of time that is named first is the limit's: "free-models-per-day", "tokens per day (TPD)".
 _SPAN = re.compile(
-    r"(?P<short>(?:per[-_ ]?|/ ?)(?:sec|min|hour)|\b[rt]p[sm]\b)"
-    r"|(?:per[-_ ]?|/ ?)(?:day|week|month)|daily|weekly|monthly|\b[rt]pd\b|(?:the|this|each|every|a) day\b"
-    r"|day's.{0,20}(?:quota|limit)|\b24.?h(?:ours)?\b",
+    r"(?P<short>(?:(?:per|each|every)[-_ ]?|/ ?)(?:(?!24)\d{1,3}[-_ ]?)?(?:sec|min|hour|[smh]\b)"
+    r"|(?<![a-z])[rt]p[smh](?![a-z])|每(?:秒|分钟|小时))"
+    r"|(?:(?:per|each|every)[-_ ]?|/ ?)(?:1[-_ ]?)?(?:day|week|month|d\b)|daily|weekly|monthly"
+    r"|(?<![a-z])[rt]pd(?![a-z])|\b(?:the|this|a) day\b(?!-)|day's.{0,20}(?:quota|limit)|until tomorrow"
+    r"|(?:quota|limit|requests|tokens|calls).{0,20}\btoday\b"
+    r"|\b24.?h(?:ours)?\b|\d[- ]?h(?:ours?)?[- ](?:usage|limit|quota|window)"
+    r"|(?:usage[-_ ]limit|exceeded your current quota)(?!.{0,300}(?:second|minute))"
+    r"|(?:每|今|当)(?:日|天)|(?:每|本|当)(?:周|月)|\d ?小时.{0,6}(?:上限|限额|额度)",
+    re.IGNORECASE,
+)
+#: Words for a limit that was reached, in errors of other statuses than 429.
+_LIMIT = re.compile(
+    r"rate.?limit.{0,20}(?:exceed|reach|hit)|too.?many.?requests|throttl"
+    r"|quota.{0,20}(?:exceed|reach|exhaust|used)|(?:exceed|reach|exhaust).{0,40}quota",
     re.IGNORECASE,
 )
 _NO_ERROR = ("0", "0.0", "200", "ok", "success")  # codes
@@ -133,6 +150,15 @@ def status_in(error: Mapping[str, Any]) -> int | None:
     return next((status for status, pattern in _STATUS if pattern.search(words)), None)
 
 
+def meant_status(status: int, error: Mapping[str, Any]) -> int:
+    """Return the status that an error's words speak of, where its own is 400 or 403, which some send at a limit."""
+    if status == 420:
+        return 429
+    if status not in (400, 403):
+        return status
+    return 402 if _is_closed(error) else 429 if _LIMIT.search(_words(error)) else status
+
+
 def is_refusal(error: Mapping[str, Any]) -> bool:
     """Whether an error says that the prompt or the reply is one that the model may not deal with."""
     return _REFUSAL.search(f"{error.get('code')} {error.get('type')}") is not None
@@ -147,6 +173,8 @@ def is_used_up(error: Mapping[str, Any], pause: float | None) -> bool:
     """
     if "PerDay" in str(error) or _is_closed(error):  # "PerDay": Gemini, whose pause is then too short
         return True
+    if "PerMinute" in str(error):
+        return False
     span = _SPAN.search(_words(error))
     return span is not None and span["short"] is None and (pause is None or pause > _WAITED_FOR)
 
