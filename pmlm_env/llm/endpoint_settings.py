@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import httpx
 
@@ -23,6 +24,10 @@ _VARIABLE = re.compile(r"(?!.*(?=[A-Z]*\d)[A-Z\d]{20})[A-Z\d_]{1,100}")  # no ru
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 #: Headers and parts of a query that hold secrets.
 _SECRET_NAME = re.compile(r"auth|key|token|secret|passw|cookie|credential|sig$|signature|^code$", re.IGNORECASE)
+#: Parts of a body that only sound so.
+_NO_SECRET = re.compile(
+    r"cache_key|tokeni[sz]|(?:bos|eos|pad|unk|sep|cls|mask|stop|start|end)_?token|auth?or", re.IGNORECASE
+)
 #: Headers that say how a message is sent, which is for us to say.
 _OURS = re.compile(
     r"host|content-.*|transfer-encoding|connection|keep-alive|accept-encoding|te|trailer|upgrade|expect|proxy-.*",
@@ -87,7 +92,8 @@ def checked_base_url(base_url: str, allow_http: bool) -> str:
         raise ValueError("base_url holds what looks like a key: put that into the environment")
     if url.scheme not in ("http", "https") or not url.raw_host:
         quoted = "" if "@" in base_url else f" {base_url!r}"
-        raise ValueError(f"base_url{quoted} names no address: {_LOOK}")
+        fault = "names no address" if "://" in base_url else "lacks http:// or https:// at its beginning"
+        raise ValueError(f"base_url{quoted} {fault}: {_LOOK}")
     if url.port is not None and not 1 <= url.port <= 65535:
         raise ValueError(f"base_url has the port {url.port}: a port is from 1 to 65535")
     if url.scheme == "http" and not allow_http and not is_this_machine(str(url)):
@@ -142,6 +148,23 @@ def check_query(query: Mapping[str, str]) -> None:
     for name in query:
         if _SECRET_NAME.search(name):
             raise ValueError(f"query: {name} may be secret, and addresses are logged on the way: send it as a header")
+
+
+def check_body(body: Mapping[str, Any]) -> None:
+    """See that what every request holds is no secret.
+
+    Raises:
+        ValueError: The message names the part; values are not quoted.
+    """
+    left: list[tuple[str, Any]] = list(body.items())
+    while left:
+        name, value = left.pop()
+        if isinstance(value, Mapping):
+            left += value.items()
+        elif isinstance(value, list | tuple):
+            left += [(name, item) for item in value]
+        elif isinstance(value, str) and _SECRET_NAME.search(name) and not _NO_SECRET.search(name):
+            raise ValueError(f"extra_body: {name} may be secret, and kept replies tell of it: send it as a header")
 
 
 def _check_names(what: str, table: Mapping[str, str]) -> None:

@@ -27,6 +27,7 @@ from pmlm_env.llm.budget import Budget, BudgetExceededError
 from pmlm_env.llm.chat_answers import Attempt, read_answer
 from pmlm_env.llm.database import DatabaseError
 from pmlm_env.llm.endpoint_settings import (
+    check_body,
     check_headers,
     check_query,
     check_variable,
@@ -136,6 +137,7 @@ class OpenAIChat(LLM):
             check_variable(self.api_key_env, "api_key_env")
         check_headers(self.headers)
         check_query(self.query)
+        check_body(self.extra_body)
         object.__setattr__(self, "base_url", checked_base_url(self.base_url, self.allow_http))
 
     @property
