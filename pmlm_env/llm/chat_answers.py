@@ -286,7 +286,7 @@ def _message(body: Mapping[str, Any]) -> _Message:
     text = without_thoughts(written.text)
     return _Message(
         text or "",
-        _reason(choice),
+        _reason({**body, **choice}),
         written.refused or bool(message.get("refusal")),
         written.thought or text is None or any(message.get(name) for name in _THOUGHTS),
     )
@@ -327,8 +327,11 @@ def _parts(content: Any, kind: str) -> Iterator[tuple[str, str]]:
         for part in content:
             yield from _parts(part, kind)
     elif isinstance(content, dict):
-        kind = "thought" if content.get("thought") else str(content.get("type") or kind).lower()
-        told = next((content[name] for name in ("text", "content", "parts", "value") if content.get(name)), None)
+        kind = (
+            "thought" if content.get("thought") else str(content.get("type") or content.get("channel") or kind).lower()
+        )
+        names = ("text", "content", "parts", "value", kind)  # {"type": "answer", "answer": "Eat well."}
+        told = next((content[name] for name in names if content.get(name)), None)
         if _REPLY.search(kind) and not _THOUGHT.search(kind):
             yield from _parts(told, kind)
         else:

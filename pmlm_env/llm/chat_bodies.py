@@ -96,7 +96,7 @@ def _events(raw: bytes) -> Iterator[dict[str, Any]]:
         try:
             yield _json_object(b"\n".join(data))  # an object may take several lines
         except MalformedError:
-            yield from ({"done": True} if line == b"[DONE]" else _json_object(line) for line in data)
+            yield from ({"done": True} if line.strip(b"[]").lower() == b"done" else _json_object(line) for line in data)
 
 
 def _told_error(data: bytes) -> dict[str, Any]:

@@ -56,8 +56,8 @@ class OpenAIChat(LLM):
     """Chat completions over HTTP: OpenAI, the compatible endpoints of Gemini and Zhipu, vLLM, Ollama, ...
 
     Prompts go to ``base_url`` and nowhere else, and are not logged. The key is read from the environment for each
-    request and kept nowhere. Requests that fail for a passing reason (connection lost, timeout, HTTP 408, 409, 429,
-    5xx) are repeated after pauses that grow, with full jitter, or as long as the server says; so are, twice at most,
+    request and kept nowhere. Requests that fail for a passing reason (connection lost, timeout, HTTP 429, 5xx, ...)
+    are repeated after pauses that grow, with full jitter, or as long as the server says; so are, twice at most,
     answers that are no replies. Several threads and processes may use one client; each process has a pool of
     connections of its own.
 
@@ -73,7 +73,7 @@ class OpenAIChat(LLM):
         system_prompt: The system turn before every prompt; None = no such turn.
         on_truncated: What becomes of a reply cut at ``max_tokens``: ``"error"``, or ``"keep"`` it as it is.
         max_tokens_name: What the endpoint calls ``max_tokens``.
-        extra_body: More that every request holds, such as what switches thinking off.
+        extra_body: More that every request holds, such as what switches thinking off; nothing secret.
         headers: More headers, by name; ``"env:VARIABLE"`` stands for what an environment variable holds, and must for
             what may be secret. ``Authorization`` among them takes the place of the key.
         query: What stands after the ``?`` in the address, such as an ``api-version``; nothing secret.

@@ -44,7 +44,7 @@ _ONE = re.compile(r"\ban? (?=second|minute|hour|day)", re.IGNORECASE)
 #: Retry-After, retry-after-ms, x-ms-retry-after-ms; retry_after_seconds, retryDelay (Gemini), estimated_time (TGI),
 #: resets_in_seconds, wait_seconds.
 _FIELD = re.compile(
-    r"(?:x[-_])?(?:ms[-_])?(?:retry[-_]?(?:after|delay|in)|resets?[-_](?:in|at)|wait(?:[-_]time)?)(?:[-_]?(?:(?P<ms>ms|milliseconds)|s|sec|seconds))?|estimated_time",
+    r"(?:x[-_])?(?:ms[-_])?(?:retry[-_]?(?:after|delay|in|at)|resets?[-_](?:in|at|after)|wait(?:[-_]time)?)(?:[-_]?(?:(?P<ms>ms|milliseconds)|s|sec|seconds))?|estimated_time",
     re.IGNORECASE,
 )
 #: The one header of the IETF's newer drafts: ``"default";r=0;t=6`` or ``limit=10, remaining=0, reset=6``.

@@ -21,6 +21,7 @@ _NO_MONEY_CODE = re.compile(
 _NO_MONEY = re.compile(
     r"insufficient.{0,9}(?:balance|credit|fund)|credit balance|pre-?paid (?:balance|credit)"
     r"|out of (?:credit|fund|money)|\bno (?:more |remaining )?(?:credits?|funds|money)\b"
+    r"|used (?:up )?all.{0,9} credits|budget.{0,20} exceeded"
     r"|(?:account|organi[sz]ation).{0,20} (?:suspend|deactivat|frozen)"
     r"|欠费|余额不足|(?:账户|账号|帐户).{0,6}(?:停用|冻结|封禁)",
     re.IGNORECASE,
@@ -30,7 +31,7 @@ _SPAN = re.compile(
     r"(?P<short>(?:(?:per|each|every)[-_ ]?|/ ?)(?:(?!24)\d{1,3}[-_ ]?)?(?:sec|min|hour|[smh]\b)"
     r"|(?<![a-z])[rt]p[smh](?![a-z])|每(?:秒|分钟|小时))"
     r"|(?:(?:per|each|every)[-_ ]?|/ ?)(?:1[-_ ]?)?(?:day|week|month|d\b)|daily|weekly|monthly"
-    r"|(?<![a-z])[rt]pd(?![a-z])|\b(?:the|this|a) day\b(?!-)|day's.{0,20}(?:quota|limit)|until tomorrow"
+    r"|(?<![a-z])[rt]pd(?![a-z])|\b(?:the|this|a) day\b(?!-)|day's.{0,20}(?:quota|limit)|until tomorrow|next (?:day|week|month)"
     r"|(?:quota|limit|requests|tokens|calls).{0,20}\btoday\b"
     r"|\b24.?h(?:ours)?\b|\d[- ]?h(?:ours?)?[- ](?:usage|limit|quota|window)"
     r"|(?:usage[-_ ]limit|exceeded your current quota)(?!.{0,300}(?:second|minute))"
@@ -39,7 +40,7 @@ _SPAN = re.compile(
 )
 #: Words for a limit that was reached, in errors of other statuses than 429.
 _LIMIT = re.compile(
-    r"rate.?limit.{0,20}(?:exceed|reach|hit)|too.?many.?requests|throttl"
+    r"rate.?limit.{0,20}(?:exceed|reach|hit)|too.?many.?requests|throttl|(?:daily|weekly|monthly|usage)[-_ ]limit"
     r"|quota.{0,20}(?:exceed|reach|exhaust|used)|(?:exceed|reach|exhaust).{0,40}quota",
     re.IGNORECASE,
 )

@@ -70,6 +70,8 @@ def fails_once(endpoint: Endpoint, llm: OpenAIChat, message: str) -> None:
         [{"type": "analysis", "text": THOUGHTS}, {"type": "final", "text": REPLY}],
         [{"type": "Reasoning", "content": [{"type": "text", "text": THOUGHTS}]}, {"type": "final", "content": REPLY}],
         [["Thalassemia. ", ["Rest."]]],
+        [{"channel": "analysis", "content": THOUGHTS}, {"channel": "final", "content": REPLY}],
+        [{"type": "thinking", "thinking": THOUGHTS}, {"type": "answer", "answer": REPLY}],
     ],
     ids=str,
 )
@@ -216,6 +218,7 @@ def test_the_model_goes_by_several_names(endpoint: Endpoint, llm: OpenAIChat, ro
             body={"choices": [], "prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": True}}}]}
         ),
         with_choice("", finish_reason=None, native_finish_reason="SAFETY"),
+        chat("", native_finish_reason="SAFETY"),
         with_choice("", finish_reason="error", native_finish_reason="PROHIBITED_CONTENT"),
         with_choice("", finish_reason="stop", stop_reason="refusal"),
         with_choice("", content_filter_results={"hate": {"filtered": True, "severity": "high"}}),
@@ -367,6 +370,7 @@ def test_the_tokens_that_ollama_counts_are_booked(endpoint: Endpoint, llm: OpenA
 @pytest.mark.parametrize(
     "text",
     [
+        "data: " + json.dumps(delta("Eat well.", "stop")) + "\n\nevent: done\ndata: done\n\n",
         ": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\n" + json.dumps(chat().body),
         "data: " + json.dumps(delta("Eat well.", "stop"), indent=1).replace("\n", "\ndata: ") + "\n\n",
         *(

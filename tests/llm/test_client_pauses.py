@@ -81,6 +81,7 @@ def openrouter(message: str, **headers: str) -> Answer:
         (with_headers(x_retry_in="6"), 6),
         (said("slow down", resets_in_seconds=6), 6),
         (said("slow down", wait_seconds=6), 6),
+        (said("slow down", reset_after=6), 6),
         (said("slow down", parameters={"retry_after": 6}), 6),
         (said("slow down", details={"retry_after": 6}), 6),
         (said("Rate limit exceeded: 2 seconds until reset"), 2),
@@ -259,6 +260,10 @@ USED_UP = [
     said("You exceeded your current quota, please check your plan and billing details."),
     said("You are out of credits"),
     said("There are no credits left"),
+    said("You have used all your credits"),
+    said("Quota exhausted. It resets next month"),
+    Answer(403, {"error": {"message": "Key limit exceeded (daily limit)"}}),
+    Answer(400, {"error": {"message": "Budget has been exceeded! Current cost: 10", "type": "budget_exceeded"}}),
     said("Your prepaid balance is used up"),
     said("Your account has been suspended"),
     said("You have reached your limit for today"),
@@ -289,7 +294,7 @@ def test_a_quota_that_is_used_up_costs_one_request_and_no_pause(
     endpoint: Endpoint, llm: OpenAIChat, naps: list[float], answer: Answer
 ) -> None:
     endpoint.script(answer)
-    with pytest.raises(LLMError, match=r"429|402|503"):
+    with pytest.raises(LLMError, match=r"420|429|402|503"):
         llm.generate([PROMPT])
     assert (endpoint.n_requests, naps) == (1, [])
 
