@@ -128,15 +128,17 @@ def _add(whole: dict[str, Any], part: dict[str, Any]) -> None:
     Deltas and messages are collected each for themselves, since some servers end with a message that holds it all.
     """
     whole.update((name, value) for name, value in part.items() if name not in _COLLECTED and value is not None)
-    text = part.get("text")
-    for kind, table in (("delta", part.get("delta")), ("message", part.get("message")), ("delta", {"content": text})):
-        for name, value in table.items() if isinstance(table, dict) else []:
+    tables = ("delta", part.get("delta")), ("message", part.get("message")), ("delta", {"content": part.get("text")})
+    for kind, table in tables:
+        if not isinstance(table, dict):
+            continue
+        told = whole.setdefault(kind if table.get("content") else "delta", {})
+        for name, value in table.items():
             if not value:
                 continue
-            told = whole.setdefault(kind if name == "content" else "delta", {})
             if name == "role" or not isinstance(value, str | list):
                 told[name] = value
+            elif isinstance(told.get(name), list):
+                told[name].extend([value] if isinstance(value, str) else value)
             else:
-                earlier = told.get(name)
-                new = [value] if isinstance(value, str) else value
-                told[name] = [*(earlier if isinstance(earlier, list) else []), *new]
+                told[name] = [value] if isinstance(value, str) else list(value)
