@@ -205,7 +205,8 @@ def _read_completion(answer: Answer, asked: _Asked) -> Attempt:
         said = f"the reply was filtered{where}; {_ANOTHER}"
         return Attempt(error=said, tokens=tokens)
     if ending == "failed":
-        word = "" if quotes(message.reason[:1000], asked.prompt) else without_key(message.reason, asked.key)[:40]
+        reason = message.reason[:1000]
+        word = "" if quotes(reason, asked.prompt) else without_key(reason, asked.key)[:40]
         said = f"the reply ended for the reason {word!r}, not stop or length; ask another model"
         return _no_use(said, where, tokens)
     if ending == "too long" and not message.text:

@@ -17,7 +17,7 @@ from pmlm_env.llm.base import LLMError
 _LOOK = "it should look like https://api.openai.com/v1"
 #: How many vendors' keys begin, JSON web tokens, and Zhipu's keys.
 _KEY = re.compile(
-    r"\b(?:(?:sk|pk|rk|gsk|hf|xai|pplx|nvapi|r8|gh[pousr]|github_pat)[-_](?=[\w-]*\d)[\w-]{12,}"
+    r"\b(?:(?:sk|pk|rk|gsk|hf|xai|pplx|nvapi|r8|gh[pousr]|github_pat)[-_](?=[\w-]{0,200}\d)[\w-]{12,}"
     r"|AIza[\w-]{30,}|eyJ[\w-]{10,}\.eyJ[\w.-]*|[0-9a-f]{32}\.\w{16,})"
 )
 _VARIABLE = re.compile(r"(?!.*(?=[A-Z]*\d)[A-Z\d]{20})[A-Z\d_]{1,100}")  # no run of capitals and digits as in a key

@@ -49,7 +49,6 @@ _FIELD = re.compile(
 )
 #: The one header of the IETF's newer drafts: ``"default";r=0;t=6`` or ``limit=10, remaining=0, reset=6``.
 _RATE_LIMIT = re.compile(r"\b(?:r|remaining)=(\d+)\b.{0,40}?\b(?:t|reset)=(\d+)")
-_LONGEST_MESSAGE = 10_000
 _UNIX_TIME = 1e9  # a larger number of seconds is a time
 _UNIX_TIME_MS = 1e11
 _LONGEST = 366 * 86400.0  # what is longer is nonsense
@@ -78,7 +77,7 @@ def asked_pause(headers: Mapping[str, str], error: Mapping[str, Any], *, at_limi
     for table in tables + (details if isinstance(details, list) else [details]):
         for pause in _fields(_mapping(table)):
             return pause
-    asked = _in_words(str(error.get("message", ""))[:_LONGEST_MESSAGE])
+    asked = _in_words(str(error.get("message", "")))
     if asked is None and at_limit:
         asked = _reset(headers) or _reset(copied)
     return asked

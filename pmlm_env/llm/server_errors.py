@@ -94,7 +94,7 @@ def error_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
     cause = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: what the other server said
     by_name = {name.lower(): value for name, value in error.items()}
     told = [by_name[name] for name in _MESSAGES if isinstance(by_name.get(name), str) and by_name[name]][:1]
-    error["message"] = ": ".join([*told, cause] if isinstance(cause, str) else told)
+    error["message"] = ": ".join([*told, cause] if isinstance(cause, str) else told)[:_LONGEST_MESSAGE]
     return error if error["message"] or status_in(error) else {}
 
 
@@ -127,8 +127,8 @@ def _account(error: Any) -> dict[str, Any]:
             except MalformedError:
                 return {"message": error}
         elif isinstance(error, dict) and error.get("error"):
-            inner = _account(error["error"])
-            error = {**inner, **{name: value for name, value in error.items() if name != "error"}}
+            inner, rest = error["error"], {name: value for name, value in error.items() if name != "error"}
+            error = {**(inner if isinstance(inner, dict) else {"message": inner}), **rest}
     return error if isinstance(error, dict) else {}
 
 
@@ -220,7 +220,7 @@ def _letters(text: str) -> str:
 
 def server_says(error: Mapping[str, Any], prompt: str, key: str) -> str:
     """Return the server's message in one line without the key; "" where there is none, or it quotes the prompt."""
-    message = without_key(str(error.get("message", "")), key)[:_LONGEST_MESSAGE]
+    message = without_key(str(error.get("message", "")), key)
     if quotes(message, prompt):
         return "the server's message quotes the prompt and is left out"
     return printable(" ".join(message.split())[:300].rstrip(" .:").encode("utf-8", "replace").decode())
