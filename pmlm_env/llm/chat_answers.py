@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Literal, NamedTuple
@@ -12,11 +12,21 @@ from typing import Any, Literal, NamedTuple
 from pmlm_env.llm.base import Completion, FinishReason, OnTruncated
 from pmlm_env.llm.chat_bodies import MalformedError, read_body, whole_number
 from pmlm_env.llm.pauses import asked_pause
-from pmlm_env.llm.server_errors import error_in, error_of, is_used_up, server_says, status_in, without_key
+from pmlm_env.llm.server_errors import (
+    error_in,
+    error_of,
+    is_refusal,
+    is_used_up,
+    meant_status,
+    quotes,
+    server_says,
+    status_in,
+    without_key,
+)
 from pmlm_env.llm.thoughts import without_thoughts
 from pmlm_env.text import printable
 
-_RETRIED = frozenset({408, 409, 429})  # and every 5xx
+_RETRIED = frozenset({408, 409, 425, 429})  # and every 5xx
 _AT_LIMIT = frozenset({429, 503, 529})  # too many requests, or too many for now
 _ADVICE = {
     401: "check the key",
@@ -26,8 +36,11 @@ _ADVICE = {
     413: "the prompt is too long for this endpoint",
     429: "lower --concurrency or the provider's requests_per_minute, or check the account's quota",
 }
+_REFUSED = "the model refused to reply"
+_ANOTHER = "leave this patient out, or ask another model"
 _USED_UP = "the account's quota or money is used up"
 _REQUEST_ID_HEADERS = ("x-request-id", "request-id", "x-log-id")
+_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,100}", re.ASCII)
 _MOST_TOKENS = 10**9  # in one answer; more is nonsense
 
 _Ending = Literal["filtered", "too long", "failed", "length", "stop", "unknown"]
@@ -49,6 +62,9 @@ _ENDINGS: dict[_Ending, str] = {
     "stop": "stop|eos|end|complete|finish|done|word|normal",
 }
 _OTHERS = frozenset({"user", "system", "developer", "tool", "function"})  # roles that are not the model's
+#: Types of a content's parts.
+_REPLY = re.compile("text|markdown|final|answer|message|output")
+_THOUGHT = re.compile("think|thought|reason|summary|analysis")
 _THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thought")  # fields of a message
 
 
@@ -132,7 +148,8 @@ def read_answer(answer: Answer, prompt: str, key: str, max_tokens: int, on_trunc
     if 200 <= answer.status < 300:
         attempt = _read_completion(answer, asked)
     else:
-        attempt = _read_error(answer, answer.status, error_of(answer.body), asked, (0, 0))
+        server_error = error_of(answer.body)
+        attempt = _read_error(answer, meant_status(answer.status, server_error), server_error, asked, (0, 0))
     return replace(attempt, error=without_key(attempt.error, key))
 
 
@@ -140,13 +157,16 @@ def _read_error(
     answer: Answer, status: int, server_error: Mapping[str, Any], asked: _Asked, tokens: tuple[int, int] | None
 ) -> Attempt:
     """Judge an error by its HTTP status, which a gateway may have put into the body of an answer of status 200."""
+    name = f"HTTP {status}" if status == answer.status else f"HTTP {answer.status} with an error of status {status}"
+    where = _request_id(answer, {}, asked)
     retried = status in _RETRIED or status >= 500
+    if is_refusal(server_error) and not retried:
+        return Attempt(error=f"{name}: {_REFUSED}{where}; {_ANOTHER}", tokens=tokens)
     pause = asked_pause(answer.headers, server_error, at_limit=status in _AT_LIMIT) if retried else None
     used_up = status == 402 or (status == 429 and is_used_up(server_error, pause))
     said = "" if status in (401, 403) else server_says(server_error, asked.prompt, asked.key)
     advice = _USED_UP if used_up and status == 429 else _ADVICE.get(status, "check base_url" if status < 400 else "")
-    name = f"HTTP {status}" if status == answer.status else f"HTTP {answer.status} with an error of status {status}"
-    error = ": ".join(part for part in (name, said, advice) if part) + _request_id(answer, {})
+    error = ": ".join(part for part in (name, said, advice) if part) + where
     if pause is not None:
         error += f"; the server asks to wait {pause:.0f} s{_until(pause)}"
     elif used_up and status == 429:
@@ -164,9 +184,10 @@ def _read_completion(answer: Answer, asked: _Asked) -> Attempt:
     try:
         body = read_body(answer.body)
     except MalformedError as why:
-        return _no_use(f"the answer is not a chat completion ({why}); check base_url", answer, {}, None)
-    tokens, where = _tokens(body), _request_id(answer, body)
-    refused = f"the model refused to reply{where}; leave this patient out, or ask another model"
+        where = _request_id(answer, {}, asked)
+        return _no_use(f"the answer is not a chat completion ({why}); check base_url", where, None)
+    tokens, where = _tokens(body), _request_id(answer, body, asked)
+    refused = f"{_REFUSED}{where}; {_ANOTHER}"
     if _is_prompt_blocked(body):
         return Attempt(error=refused, tokens=tokens)
     server_error = error_in(body)
@@ -176,18 +197,19 @@ def _read_completion(answer: Answer, asked: _Asked) -> Attempt:
     try:
         message = _message(body)
     except MalformedError as why:
-        return _no_use(f"the answer is not a chat completion ({why}); check base_url", answer, body, tokens)
+        return _no_use(f"the answer is not a chat completion ({why}); check base_url", where, tokens)
     ending = _ending(message.reason)
     if message.refused or (ending == "filtered" and not message.text):
         return Attempt(error=refused, tokens=tokens)
     if ending == "filtered":
-        said = f"the reply was filtered{where}; leave this patient out, or ask another model"
+        said = f"the reply was filtered{where}; {_ANOTHER}"
         return Attempt(error=said, tokens=tokens)
     if ending == "failed":
-        word = without_key(message.reason, asked.key.lower())[:40]
+        reason = message.reason[:1000]
+        word = "" if quotes(reason, asked.prompt) else without_key(reason, asked.key)[:40]
         said = f"the reply ended for the reason {word!r}, not stop or length; ask another model"
-        return _no_use(said, answer, body, tokens)
-    if ending == "too long" and (not message.text or asked.on_truncated == "error"):
+        return _no_use(said, where, tokens)
+    if ending == "too long" and not message.text:
         return Attempt(error=f"the prompt does not fit the model's context{where}; shorten it", tokens=tokens)
     if not message.text and (message.thought or ending == "length" or _thought_tokens(body)):
         said = (
@@ -197,10 +219,13 @@ def _read_completion(answer: Answer, asked: _Asked) -> Attempt:
         return Attempt(error=said, tokens=tokens)
     if not message.text:
         said = "the reply is empty; ask another model, or switch thinking off if this one thinks before it replies"
-        return _no_use(said, answer, body, tokens)
+        return _no_use(said, where, tokens)
     reason = _finish_reason(ending, tokens, asked.max_tokens)
     if reason == "length" and asked.on_truncated == "error":
-        said = f"the reply was cut at the limit of tokens{where}; raise --max-new-tokens, or use --on-truncated keep"
+        end, cure = "limit of tokens", "raise --max-new-tokens"
+        if ending == "too long":
+            end, cure = "end of the model's context", "shorten the prompt"
+        said = f"the reply was cut at the {end}{where}; {cure}, or use --on-truncated keep"
         return Attempt(error=said, tokens=tokens)
     model = body.get("model")
     name = printable(model[:200].encode("utf-8", "replace").decode()) if isinstance(model, str) else ""
@@ -225,15 +250,15 @@ def _finish_reason(ending: _Ending, tokens: tuple[int, int] | None, max_tokens: 
 def _read_error_of_success(
     answer: Answer, server_error: Mapping[str, Any], asked: _Asked, tokens: tuple[int, int] | None
 ) -> Attempt:
-    status = status_in(server_error)
+    status = 400 if is_refusal(server_error) else status_in(server_error)
     if status is not None:
         return _read_error(answer, status, server_error, asked, tokens)
     said = server_says(server_error, asked.prompt, asked.key)
-    return _no_use(f"HTTP {answer.status} with an error: {said}", answer, {}, tokens)
+    return _no_use(f"HTTP {answer.status} with an error: {said}", _request_id(answer, {}, asked), tokens)
 
 
-def _no_use(error: str, answer: Answer, body: Mapping[str, Any], tokens: tuple[int, int] | None) -> Attempt:
-    return Attempt(error=error + _request_id(answer, body), again=True, useless=True, tokens=tokens)
+def _no_use(error: str, where: str, tokens: tuple[int, int] | None) -> Attempt:
+    return Attempt(error=error + where, again=True, useless=True, tokens=tokens)
 
 
 def _is_prompt_blocked(body: Mapping[str, Any]) -> bool:
@@ -242,7 +267,7 @@ def _is_prompt_blocked(body: Mapping[str, Any]) -> bool:
         return False
     feedback = body.get("promptFeedback") or body.get("prompt_feedback")  # Gemini
     azure = body.get("prompt_filter_results")
-    return (isinstance(feedback, dict) and "block" in str(list(feedback)).lower()) or "'filtered': True" in str(azure)
+    return (isinstance(feedback, dict) and "block" in str(list(feedback)).lower()) or _is_filtered(azure)
 
 
 def _message(body: Mapping[str, Any]) -> _Message:
@@ -251,45 +276,69 @@ def _message(body: Mapping[str, Any]) -> _Message:
         raise MalformedError(f"{len(choices) if isinstance(choices, list) else 'no'} choices instead of 1")
     choice = choices[0]
     message = choice.get("message") or choice.get("delta") if isinstance(choice, dict) else None
+    if not message and isinstance(choice, dict) and isinstance(choice.get("text"), str):  # of a plain completion
+        message = {"content": choice["text"]}
     if not isinstance(message, dict):
         raise MalformedError("a choice without a message")
-    reason, role = choice.get("finish_reason"), message.get("role")
-    if reason is not None and not isinstance(reason, str):
-        raise MalformedError("a finish_reason that is no text")
+    role = message.get("role")
     if isinstance(role, str) and role.lower() in _OTHERS:
         raise MalformedError("a message that is not the assistant's")
     written = _written(message.get("content"))
     text = without_thoughts(written.text)
     return _Message(
         text or "",
-        (reason or "").lower(),
+        _reason({**body, **choice}),
         written.refused or bool(message.get("refusal")),
         written.thought or text is None or any(message.get(name) for name in _THOUGHTS),
     )
 
 
+def _reason(choice: Mapping[str, Any]) -> str:
+    """Return why a reply ended: the server's own word, unless another server's word says that it was filtered."""
+    if _is_filtered(choice.get("content_filter_results")):
+        return "content_filter"
+    reasons = [choice.get(name) for name in ("finish_reason", "native_finish_reason", "stop_reason", "finishReason")]
+    words = [reason.lower() for reason in reasons if isinstance(reason, str)]
+    return next((word for word in words if _ending(word) == "filtered"), "".join(words[:1]))
+
+
+def _is_filtered(results: Any) -> bool:
+    return "'filtered': True" in str(results)  # Azure
+
+
 def _written(content: Any) -> _Message:
     """Return what a ``content`` holds: a text, or parts of several types."""
-    texts, refused, thought = [], False, False
-    for part in content if isinstance(content, list) else [] if content is None else [content]:
-        if isinstance(part, str):
-            texts.append(part)
-            continue
-        if not isinstance(part, dict):
-            raise MalformedError("a content that is no text")
-        kind, text = str(part.get("type", "text")), part.get("text")
-        if part.get("thought") or re.search("think|thought|reason|summary", kind):
-            thought = True
-        elif kind == "refusal":
-            refused = True
-        elif "text" in kind and isinstance(text, str):
-            texts.append(text)
-    text = "".join(texts)
     try:
+        parts = list(_parts(content, "text"))
+        text = "".join(text for kind, text in parts if _REPLY.search(kind))
         text.encode()
     except UnicodeEncodeError:
         raise MalformedError("half a character") from None
-    return _Message(text, "", refused, thought)
+    except RecursionError:
+        raise MalformedError("a content that is nested too deeply") from None
+    kinds = {kind for kind, _ in parts}
+    return _Message(text, "", "refusal" in kinds, any(map(_THOUGHT.search, kinds)))
+
+
+def _parts(content: Any, kind: str) -> Iterator[tuple[str, str]]:
+    """Yield the kind and the text of each part of a ``content``."""
+    if isinstance(content, str):
+        yield kind, content
+    elif isinstance(content, list):
+        for part in content:
+            yield from _parts(part, kind)
+    elif isinstance(content, dict):
+        kind = (
+            "thought" if content.get("thought") else str(content.get("type") or content.get("channel") or kind).lower()
+        )
+        names = ("text", "content", "parts", "value", kind)  # {"type": "answer", "answer": "Eat well."}
+        told = next((content[name] for name in names if content.get(name)), None)
+        if _REPLY.search(kind) and not _THOUGHT.search(kind):
+            yield from _parts(told, kind)
+        else:
+            yield kind, ""
+    elif content is not None:
+        raise MalformedError("a content that is no text")
 
 
 def _tokens(body: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -317,10 +366,10 @@ def _thought_tokens(body: Mapping[str, Any]) -> int:
     return (_count(details, "reasoning_tokens") or 0) if isinstance(details, dict) else 0
 
 
-def _request_id(answer: Answer, body: Mapping[str, Any]) -> str:
+def _request_id(answer: Answer, body: Mapping[str, Any], asked: _Asked) -> str:
     """Return " (request ...)", by which the endpoint's own people find it, or nothing."""
     found = [answer.headers.get(name) for name in _REQUEST_ID_HEADERS] + [body.get("request_id"), body.get("id")]
     for name in found:
-        if isinstance(name, str) and name.isascii() and name.isprintable() and 0 < len(name) <= 100:
+        if isinstance(name, str) and _REQUEST_ID.fullmatch(name) and not quotes(name, asked.prompt):
             return f" (request {name})"
     return ""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+_COMMENTS = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?::[^\n]*\n\s*)+(?=[{\[])")  # sent while the answer is waited for
+_COLLECTED = ("delta", "message", "text")
+_WRAPPERS = ("data", "result", "response", "output", "body")
 _EVENTS = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:data|event|id|retry)?:")  # a line of a stream; no JSON begins so
 
 
@@ -25,7 +29,13 @@ def read_body(raw: bytes) -> dict[str, Any]:
     Raises:
         MalformedError: It is no JSON object in UTF-8, it holds a name twice, or it is a stream that breaks off.
     """
-    return _put_together(raw) if _EVENTS.match(raw) else _json_object(raw)
+    raw = _COMMENTS.sub(b"", raw)
+    if _EVENTS.match(raw):
+        return _put_together(_events(raw))
+    lines = raw.strip().splitlines()
+    if len(lines) > 1 and all(line.startswith(b"{") and line.endswith(b"}") for line in lines):  # Ollama's streams
+        return _put_together(map(_json_object, lines))
+    return _json_object(raw)
 
 
 def whole_number(value: Any) -> int | None:
@@ -48,6 +58,23 @@ def _json_object(raw: bytes) -> dict[str, Any]:
     body = body[0] if isinstance(body, list) and len(body) == 1 else body  # Gemini's errors
     if not isinstance(body, dict):
         raise MalformedError(f"a {type(body).__name__}, not an object")
+    return _usual(body)
+
+
+def _usual(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body as OpenAI has it: choices in a list, within nothing else."""
+    for name in _WRAPPERS:
+        inner = body.get(name)
+        if not body.get("choices") and isinstance(inner, dict) and (inner.get("choices") or inner.get("error")):
+            body = {**body, **inner}
+    if not body.get("choices") and isinstance(body.get("message"), dict) and "done" in body:  # Ollama's own
+        choice = {"delta": body["message"], "finish_reason": body.get("done_reason")}
+        usage = {"prompt_tokens": body.get("prompt_eval_count"), "completion_tokens": body.get("eval_count")}
+        body = {**body, "choices": [choice], "usage": usage}
+    choices = body.get("choices")
+    if isinstance(choices, dict):
+        is_one = any(name in choices for name in ("message", "delta", "text"))
+        body = {**body, "choices": [choices] if is_one else list(choices.values())}
     return body
 
 
@@ -58,38 +85,60 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _put_together(raw: bytes) -> dict[str, Any]:
+def _events(raw: bytes) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a stream of events, and ``{"done": True}`` for its end."""
+    for event in re.split(rb"\n\n+", raw.replace(b"\r\n", b"\n")):
+        fields = [(name, value) for name, _, value in (line.partition(b":") for line in event.splitlines())]
+        data = [value.strip() for name, value in fields if name.endswith(b"data") and value.strip()]
+        if any(name.endswith(b"event") and value.strip() == b"error" for name, value in fields):
+            yield _told_error(b"\n".join(data))
+            continue
+        try:
+            yield _json_object(b"\n".join(data))  # an object may take several lines
+        except MalformedError:
+            yield from ({"done": True} if line.strip(b"[]").lower() == b"done" else _json_object(line) for line in data)
+
+
+def _told_error(data: bytes) -> dict[str, Any]:
+    try:
+        error = _json_object(data)
+    except MalformedError:
+        error = {"error": data.decode("utf-8", "replace")}
+    return error if error.get("error") else {"error": error}
+
+
+def _put_together(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     choices: dict[str, dict[str, Any]] = {}
-    ended = False
-    for line in raw.splitlines():
-        field, _, data = line.partition(b":")
-        if not field.endswith(b"data") or not data.strip():
-            continue
-        if data.strip() == b"[DONE]":
-            ended = True
-            continue
-        part = _json_object(data)
+    for part in parts:
         body.update((name, value) for name, value in part.items() if name != "choices" and value is not None)
-        for choice in part["choices"] if isinstance(part.get("choices"), list) else []:
+        for place, choice in enumerate(part["choices"] if isinstance(part.get("choices"), list) else []):
             if isinstance(choice, dict):
-                _add(choices.setdefault(str(choice.get("index")), {"message": {}}), choice)
-    if not ended and not body.get("error") and not any(choice.get("finish_reason") for choice in choices.values()):
+                index = choice.get("index")
+                _add(choices.setdefault(str(place if index is None else index), {}), choice)
+    ended = body.get("done") or body.get("error") or any(choice.get("finish_reason") for choice in choices.values())
+    if not ended:
         raise MalformedError("a stream that breaks off")
     return {**body, "choices": list(choices.values())}
 
 
 def _add(whole: dict[str, Any], part: dict[str, Any]) -> None:
-    """Add a part of a choice: what is told again replaces what was told; texts and lists are collected."""
-    told = {name: value for name, value in part.items() if name not in ("delta", "message") and value is not None}
-    whole.update(told)
-    delta = part.get("delta") or part.get("message")
-    for name, value in delta.items() if isinstance(delta, dict) else []:
-        if not value:
+    """Add a part of a choice: what is told again replaces what was told; texts and lists are collected.
+
+    Deltas and messages are collected each for themselves, since some servers end with a message that holds it all.
+    """
+    whole.update((name, value) for name, value in part.items() if name not in _COLLECTED and value is not None)
+    tables = ("delta", part.get("delta")), ("message", part.get("message")), ("delta", {"content": part.get("text")})
+    for kind, table in tables:
+        if not isinstance(table, dict):
             continue
-        if name == "role" or not isinstance(value, str | list):
-            whole["message"][name] = value
-        elif isinstance(whole["message"].get(name), list):
-            whole["message"][name].extend([value] if isinstance(value, str) else value)
-        else:
-            whole["message"][name] = [value] if isinstance(value, str) else list(value)
+        told = whole.setdefault(kind if table.get("content") else "delta", {})
+        for name, value in table.items():
+            if not value:
+                continue
+            if name == "role" or not isinstance(value, str | list):
+                told[name] = value
+            elif isinstance(told.get(name), list):
+                told[name].extend([value] if isinstance(value, str) else value)
+            else:
+                told[name] = [value] if isinstance(value, str) else list(value)

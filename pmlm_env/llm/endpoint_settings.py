@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import httpx
 
@@ -16,13 +17,17 @@ from pmlm_env.llm.base import LLMError
 _LOOK = "it should look like https://api.openai.com/v1"
 #: How many vendors' keys begin, JSON web tokens, and Zhipu's keys.
 _KEY = re.compile(
-    r"\b(?:(?:sk|pk|rk|gsk|hf|xai|pplx|nvapi|r8|gh[pousr]|github_pat)[-_](?=[\w-]*\d)[\w-]{12,}"
-    r"|AIza[\w-]{30,}|eyJ[\w-]{10,}\.eyJ|[0-9a-f]{32}\.\w{16})"
+    r"\b(?:(?:sk|pk|rk|gsk|hf|xai|pplx|nvapi|r8|gh[pousr]|github_pat)[-_](?=[\w-]{0,200}\d)[\w-]{12,}"
+    r"|AIza[\w-]{30,}|eyJ[\w-]{10,}\.eyJ[\w.-]*|[0-9a-f]{32}\.\w{16,})"
 )
 _VARIABLE = re.compile(r"(?!.*(?=[A-Z]*\d)[A-Z\d]{20})[A-Z\d_]{1,100}")  # no run of capitals and digits as in a key
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 #: Headers and parts of a query that hold secrets.
 _SECRET_NAME = re.compile(r"auth|key|token|secret|passw|cookie|credential|sig$|signature|^code$", re.IGNORECASE)
+#: Parts of a body that only sound so.
+_NO_SECRET = re.compile(
+    r"cache_key|tokeni[sz]|(?:bos|eos|pad|unk|sep|cls|mask|stop|start|end)_?token|auth?or", re.IGNORECASE
+)
 #: Headers that say how a message is sent, which is for us to say.
 _OURS = re.compile(
     r"host|content-.*|transfer-encoding|connection|keep-alive|accept-encoding|te|trailer|upgrade|expect|proxy-.*",
@@ -34,6 +39,11 @@ _ENV = "env:"
 def holds_key(text: str) -> bool:
     """Whether a text holds what looks like a vendor's key, so that it should not be shown."""
     return _KEY.search(text) is not None
+
+
+def without_keys(text: str) -> str:
+    """Return a text with all that looks like a vendor's key left out."""
+    return _KEY.sub("***", text)
 
 
 @lru_cache(maxsize=16)
@@ -82,7 +92,8 @@ def checked_base_url(base_url: str, allow_http: bool) -> str:
         raise ValueError("base_url holds what looks like a key: put that into the environment")
     if url.scheme not in ("http", "https") or not url.raw_host:
         quoted = "" if "@" in base_url else f" {base_url!r}"
-        raise ValueError(f"base_url{quoted} names no address: {_LOOK}")
+        fault = "names no address" if "://" in base_url else "lacks http:// or https:// at its beginning"
+        raise ValueError(f"base_url{quoted} {fault}: {_LOOK}")
     if url.port is not None and not 1 <= url.port <= 65535:
         raise ValueError(f"base_url has the port {url.port}: a port is from 1 to 65535")
     if url.scheme == "http" and not allow_http and not is_this_machine(str(url)):
@@ -137,6 +148,23 @@ def check_query(query: Mapping[str, str]) -> None:
     for name in query:
         if _SECRET_NAME.search(name):
             raise ValueError(f"query: {name} may be secret, and addresses are logged on the way: send it as a header")
+
+
+def check_body(body: Mapping[str, Any]) -> None:
+    """See that what every request holds is no secret.
+
+    Raises:
+        ValueError: The message names the part; values are not quoted.
+    """
+    left: list[tuple[str, Any]] = list(body.items())
+    while left:
+        name, value = left.pop()
+        if isinstance(value, Mapping):
+            left += value.items()
+        elif isinstance(value, list | tuple):
+            left += [(name, item) for item in value]
+        elif isinstance(value, str) and _SECRET_NAME.search(name) and not _NO_SECRET.search(name):
+            raise ValueError(f"extra_body: {name} may be secret, and kept replies tell of it: send it as a header")
 
 
 def _check_names(what: str, table: Mapping[str, str]) -> None:

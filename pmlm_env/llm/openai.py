@@ -27,6 +27,7 @@ from pmlm_env.llm.budget import Budget, BudgetExceededError
 from pmlm_env.llm.chat_answers import Attempt, read_answer
 from pmlm_env.llm.database import DatabaseError
 from pmlm_env.llm.endpoint_settings import (
+    check_body,
     check_headers,
     check_query,
     check_variable,
@@ -37,6 +38,7 @@ from pmlm_env.llm.endpoint_settings import (
     variable_of,
 )
 from pmlm_env.llm.pacing import Pacer
+from pmlm_env.llm.server_errors import without_key
 from pmlm_env.llm.transport import Route
 
 _MAX_BACKOFF = 60.0
@@ -47,7 +49,6 @@ _APART = 0.0015
 #: A client waits for each connection, so that many more would fill the memory.
 _MOST_CONNECTIONS = 10_000
 _MOST = 1e9  # of seconds, tries or anything else: more is a slip
-_SECRET = 8  # letters; a shorter one is a word that stands in other words
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class OpenAIChat(LLM):
     """Chat completions over HTTP: OpenAI, the compatible endpoints of Gemini and Zhipu, vLLM, Ollama, ...
 
     Prompts go to ``base_url`` and nowhere else, and are not logged. The key is read from the environment for each
-    request and kept nowhere. Requests that fail for a passing reason (connection lost, timeout, HTTP 408, 409, 429,
-    5xx) are repeated after pauses that grow, with full jitter, or as long as the server says; so are, twice at most,
+    request and kept nowhere. Requests that fail for a passing reason (connection lost, timeout, HTTP 429, 5xx, ...)
+    are repeated after pauses that grow, with full jitter, or as long as the server says; so are, twice at most,
     answers that are no replies. Several threads and processes may use one client; each process has a pool of
     connections of its own.
 
@@ -72,7 +73,7 @@ class OpenAIChat(LLM):
         system_prompt: The system turn before every prompt; None = no such turn.
         on_truncated: What becomes of a reply cut at ``max_tokens``: ``"error"``, or ``"keep"`` it as it is.
         max_tokens_name: What the endpoint calls ``max_tokens``.
-        extra_body: More that every request holds, such as what switches thinking off.
+        extra_body: More that every request holds, such as what switches thinking off; nothing secret.
         headers: More headers, by name; ``"env:VARIABLE"`` stands for what an environment variable holds, and must for
             what may be secret. ``Authorization`` among them takes the place of the key.
         query: What stands after the ``?`` in the address, such as an ``api-version``; nothing secret.
@@ -136,6 +137,7 @@ class OpenAIChat(LLM):
             check_variable(self.api_key_env, "api_key_env")
         check_headers(self.headers)
         check_query(self.query)
+        check_body(self.extra_body)
         object.__setattr__(self, "base_url", checked_base_url(self.base_url, self.allow_http))
 
     @property
@@ -328,9 +330,8 @@ class OpenAIChat(LLM):
         if isinstance(answer, Attempt):
             return answer
         attempt = read_answer(answer, wanted.prompt, key, self.max_tokens, self.on_truncated)
-        for value in secrets.values():
-            if len(value) >= _SECRET:
-                attempt = replace(attempt, error=attempt.error.replace(value, "***"))
+        for word in " ".join(secrets.values()).split():  # "Bearer KEY" is two
+            attempt = replace(attempt, error=without_key(attempt.error, word))
         return attempt
 
     def _secrets(self) -> tuple[str, dict[str, str]]:

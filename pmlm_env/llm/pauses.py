@@ -12,16 +12,17 @@ from typing import Any
 _UNITS = {
     **dict.fromkeys(("ns", "nanosecond"), 1e-9),
     **dict.fromkeys(("us", "µs", "microsecond"), 1e-6),
-    **dict.fromkeys(("ms", "msec", "millisecond"), 1e-3),
-    **dict.fromkeys(("s", "sec", "second"), 1.0),
-    **dict.fromkeys(("m", "min", "minute"), 60.0),
-    **dict.fromkeys(("h", "hr", "hour"), 3600.0),
-    **dict.fromkeys(("d", "day"), 86400.0),
+    **dict.fromkeys(("ms", "msec", "millisecond", "毫秒"), 1e-3),
+    **dict.fromkeys(("s", "sec", "second", "秒", "秒钟"), 1.0),
+    **dict.fromkeys(("m", "min", "minute", "分", "分钟"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour", "小时"), 3600.0),
+    **dict.fromkeys(("d", "day", "天"), 86400.0),
 }
 _NUMBER = r"\d{1,12}(?:\.\d{1,20})?"  # bounded, so that no text takes long to search
 _PART = rf"({_NUMBER})\s?({'|'.join(sorted(_UNITS, key=len, reverse=True))})s?(?![a-z])"
 _AMOUNT = re.compile(_PART, re.IGNORECASE)
 _DURATION = rf"{_PART}(?:\s?(?:,|and\b)?\s?{_PART}){{0,4}}"
+_TIME = r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)?"
 _IN_WORDS = [
     re.compile(words, re.IGNORECASE)
     for words in (
@@ -29,14 +30,21 @@ _IN_WORDS = [
         rf"\b(?:again|retry) (?:in|after) (?P<pause>{_DURATION})",
         # Retry after 6.
         rf"\b(?:again|retry) (?:in|after) (?P<pause>{_NUMBER})(?!\.?\w|[:/-])",
+        # Your limit resets at 2026-11-26T10:00:00Z.
+        rf"\b(?:again|retry|resets?|available|until)\b[^\d.;!?]{{0,20}}(?P<pause>{_TIME})",
+        # 2 seconds until reset
+        rf"(?P<pause>{_DURATION}) (?:until|before|till) [^\d.;!?]{{0,20}}(?:reset|retry|again|next)",
+        # 请在2秒后重试
+        rf"(?P<pause>{_DURATION})\s?(?:之|以)?后",
         # Please wait for 6 seconds.
         rf"\b(?:again|retry|wait|resets?|available|allowed)\b[^\d.;:!?]{{0,40}}?(?P<pause>{_DURATION})",
     )
 ]
 _ONE = re.compile(r"\ban? (?=second|minute|hour|day)", re.IGNORECASE)
-#: Retry-After, retry-after-ms, x-ms-retry-after-ms; retry_after_seconds, retryDelay (Gemini), estimated_time (TGI).
+#: Retry-After, retry-after-ms, x-ms-retry-after-ms; retry_after_seconds, retryDelay (Gemini), estimated_time (TGI),
+#: resets_in_seconds, wait_seconds.
 _FIELD = re.compile(
-    r"(?:x[-_])?(?:ms[-_])?retry[-_]?(?:after|delay)(?:[-_]?(?:(?P<ms>ms|milliseconds)|s|sec|seconds))?|estimated_time",
+    r"(?:x[-_])?(?:ms[-_])?(?:retry[-_]?(?:after|delay|in|at)|resets?[-_](?:in|at|after)|wait(?:[-_]time)?)(?:[-_]?(?:(?P<ms>ms|milliseconds)|s|sec|seconds))?|estimated_time",
     re.IGNORECASE,
 )
 #: The one header of the IETF's newer drafts: ``"default";r=0;t=6`` or ``limit=10, remaining=0, reset=6``.
@@ -65,7 +73,8 @@ def asked_pause(headers: Mapping[str, str], error: Mapping[str, Any], *, at_limi
     metadata = _mapping(error.get("metadata"))
     copied = _mapping(metadata.get("headers"))
     details = error.get("details")
-    for table in (headers, copied, error, metadata, *(details if isinstance(details, list) else [])):
+    tables = [headers, copied, error, metadata, error.get("parameters")]
+    for table in tables + (details if isinstance(details, list) else [details]):
         for pause in _fields(_mapping(table)):
             return pause
     asked = _in_words(str(error.get("message", "")))

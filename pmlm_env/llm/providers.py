@@ -83,6 +83,8 @@ def load_providers(path: str | Path | None = None) -> dict[str, Provider]:
 
 
 def _checked(tables: Mapping[str, Any], file: str) -> dict[str, dict[str, Any]]:
+    if _names_a_key(tables):
+        raise ValueError(f"{file}: a name is what looks like a key (not shown): put that into the environment")
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise ValueError(f"{file}: {name!r} stands outside a table; begin with [PROVIDER]")
@@ -107,6 +109,16 @@ def _checked(tables: Mapping[str, Any], file: str) -> dict[str, dict[str, Any]]:
         except (TypeError, RecursionError):
             raise ValueError(f"{file}, [{name}]: extra_body holds what JSON does not know: a date or time") from None
     return {name: dict(table) for name, table in tables.items()}
+
+
+def _names_a_key(tables: Mapping[str, Any]) -> bool:
+    left: list[tuple[str, Mapping[str, Any]]] = [("", tables)]
+    while left:
+        above, table = left.pop()
+        if any(holds_key(f"{above}.{name}") for name in table):  # TOML reads a key with a full stop as two names
+            return True
+        left += [(name, value) for name, value in table.items() if isinstance(value, dict)]
+    return False
 
 
 def _provider(name: str, table: dict[str, Any], file: str) -> Provider:

@@ -195,9 +195,10 @@ async def _body(response: httpx.Response) -> bytes:
 
 def _unpacked(raw: bytes, encodings: list[str]) -> bytes:
     # httpx would unpack whatever it is sent, and a few thousand bytes can hold gigabytes.
-    if not encodings:
+    is_gzip = encodings in (["gzip"], ["x-gzip"])
+    if not encodings or (not is_gzip and raw.lstrip().startswith(b"{")):  # "utf-8": an encoding of another kind
         return raw
-    if encodings not in (["gzip"], ["x-gzip"]):
+    if not is_gzip:
         raise _UselessAnswer("the answer is compressed in a way that nobody asked for; check base_url")
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
@@ -251,7 +252,7 @@ def _proxy_for(url: httpx.URL) -> tuple[str, str]:
     if here or _goes_without_proxy(url, proxies.get("no", "")):
         return "", ""
     for scheme in (url.scheme, "all"):
-        if proxies.get(scheme):
+        if proxies.get(scheme, "").strip():
             value = proxies[scheme]
             names = (name for name in os.environ if name.lower() == f"{scheme}_proxy" and os.environ[name] == value)
             return next(names, "the system's settings"), value

@@ -93,6 +93,12 @@ def test_a_server_that_packs_unasked_is_read_all_the_same(endpoint: Endpoint, ll
     assert llm.generate(["hello"])[0].text == "Eat well."
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "none", "UTF-8, identity", "br", "binary"])
+def test_what_is_not_packed_is_read_whatever_it_is_called(endpoint: Endpoint, llm: OpenAIChat, encoding: str) -> None:
+    endpoint.script(Answer(200, b"\n" + chat().bytes(), {"Content-Encoding": encoding}))
+    assert llm.generate(["hello"])[0].text == "Eat well."
+
+
 def test_a_packed_error_is_read_too(endpoint: Endpoint, llm: OpenAIChat) -> None:
     raw = Answer(400, {"error": {"message": "no such model"}}).bytes()
     endpoint.script(Answer(400, gzip.compress(raw), {"Content-Encoding": "gzip"}))

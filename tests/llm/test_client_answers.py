@@ -194,9 +194,9 @@ def test_the_error_names_the_request(endpoint: Endpoint, llm: OpenAIChat, answer
         (chat(None), "the reply is empty"),
         (with_message(role="assistant"), "the reply is empty"),
         (chat("Eat", "tool_calls"), "reason 'tool_calls'"),
-        (chat("Eat", 1), "a finish_reason that is no text"),
         (chat(7), "a content that is no text"),
-        (chat([["Eat"]]), "a content that is no text"),
+        (chat([["Eat", 7]]), "a content that is no text"),
+        (chat({"type": "tool_result", "content": "Eat"}), "the reply is empty"),
         (with_message(role="user", content="x"), "not the assistant's"),
         (chat("Eat \ud83c well."), "half a character"),
         (Answer(body=b'{"choices": [{"mess'), "no JSON"),
@@ -209,7 +209,7 @@ def test_the_error_names_the_request(endpoint: Endpoint, llm: OpenAIChat, answer
         (Answer(body={}), "no choices"),
         (with_choices(0), "0 choices"),
         (with_choices(2), "2 choices"),
-        (Answer(body={"choices": [{"text": "Eat"}]}), "a choice without a message"),
+        (Answer(body={"choices": [{"text": 7}]}), "a choice without a message"),
         (Answer(body={"choices": [{"message": None}]}), "a choice without a message"),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
@@ -262,7 +262,7 @@ def test_thoughts_that_are_in_the_total_alone_are_booked(endpoint: Endpoint, con
 
 
 def test_a_prompt_beyond_the_models_context_is_told_and_not_sent_again(endpoint: Endpoint, llm: OpenAIChat) -> None:
-    endpoint.script(chat("Eat", "model_context_window_exceeded"))
+    endpoint.script(chat("", "model_context_window_exceeded"))
     with pytest.raises(LLMError, match="does not fit the model's context"):
         llm.generate([PROMPT])
     assert endpoint.n_requests == 1

@@ -24,6 +24,10 @@ def with_message(reason: str | None = "stop", **message: Any) -> Answer:
     return answer
 
 
+def with_choice(content: Any, **more: Any) -> Answer:
+    return Answer(body={"choices": [{"index": 0, "message": {"role": "assistant", "content": content}, **more}]})
+
+
 def stream(*parts: Any, end: str = "data: [DONE]\n\n", headers: dict[str, str] | None = None) -> Answer:
     events = "".join(f"data: {json.dumps(part)}\n\n" for part in parts)
     return Answer(200, (events + end).encode(), {"Content-Type": "text/event-stream"} if headers is None else headers)
@@ -57,6 +61,17 @@ def fails_once(endpoint: Endpoint, llm: OpenAIChat, message: str) -> None:
         [{"text": THOUGHTS, "thought": True}, {"text": REPLY}],
         [f"<think>{THOUGHTS}</think>", "Thalassemia. ", {"type": "text", "text": "Rest."}],
         {"type": "text", "text": REPLY},
+        [{"type": "text", "text": {"value": REPLY, "annotations": []}}],
+        [{"type": "text", "content": REPLY}],
+        {"parts": [{"text": "Thalassemia. "}, {"text": "Rest."}]},
+        [{"type": "TEXT", "text": REPLY}],
+        [{"type": None, "text": REPLY}, None],
+        [{"type": "markdown", "text": REPLY}],
+        [{"type": "analysis", "text": THOUGHTS}, {"type": "final", "text": REPLY}],
+        [{"type": "Reasoning", "content": [{"type": "text", "text": THOUGHTS}]}, {"type": "final", "content": REPLY}],
+        [["Thalassemia. ", ["Rest."]]],
+        [{"channel": "analysis", "content": THOUGHTS}, {"channel": "final", "content": REPLY}],
+        [{"type": "thinking", "thinking": THOUGHTS}, {"type": "answer", "answer": REPLY}],
     ],
     ids=str,
 )
@@ -114,9 +129,11 @@ def test_tokens_of_thoughts_are_booked(endpoint: Endpoint, llm: OpenAIChat) -> N
     [
         *("stop", "STOP", "eos_token", "eos", "stop_sequence", "end_turn", "COMPLETE", "FINISH", "finished", "done"),
         *("FINISH_REASON_STOP", "normal", "completed", "", None, "<|im_end|>", "something new"),
+        *(0, 1, False, ["stop"], {"type": "stop"}, {}),
     ],
+    ids=str,
 )
-def test_a_reply_that_ended_by_itself_is_one(endpoint: Endpoint, llm: OpenAIChat, reason: str | None) -> None:
+def test_a_reply_that_ended_by_itself_is_one(endpoint: Endpoint, llm: OpenAIChat, reason: Any) -> None:
     endpoint.script(chat("Eat well.", reason))
     (reply,) = llm.generate([PROMPT])
     assert (reply.text, reply.finish_reason, endpoint.n_requests) == ("Eat well.", "stop", 1)
@@ -136,7 +153,7 @@ def test_a_reason_may_be_missing(endpoint: Endpoint, llm: OpenAIChat) -> None:
 )
 def test_a_reply_that_was_cut_is_an_error_or_kept_on_demand(endpoint: Endpoint, connect: Connect, reason: str) -> None:
     endpoint.script(chat("Eat we", reason))
-    fails_once(endpoint, connect(), "cut at the limit of tokens.*--max-new-tokens|does not fit the model's context")
+    fails_once(endpoint, connect(), "cut at the (limit of tokens.*--max-new|end of the model's context.*shorten the)")
     (reply,) = connect(on_truncated="keep").generate([PROMPT])
     assert (reply.text, reply.finish_reason) == ("Eat we", "length")
 
@@ -200,6 +217,23 @@ def test_the_model_goes_by_several_names(endpoint: Endpoint, llm: OpenAIChat, ro
         Answer(
             body={"choices": [], "prompt_filter_results": [{"content_filter_results": {"hate": {"filtered": True}}}]}
         ),
+        with_choice("", finish_reason=None, native_finish_reason="SAFETY"),
+        chat("", native_finish_reason="SAFETY"),
+        with_choice("", finish_reason="error", native_finish_reason="PROHIBITED_CONTENT"),
+        with_choice("", finish_reason="stop", stop_reason="refusal"),
+        with_choice("", content_filter_results={"hate": {"filtered": True, "severity": "high"}}),
+        *(
+            Answer(status, {"error": error})
+            for status in (200, 400, 403)
+            for error in (
+                {"code": "1301", "message": "unsafe"},
+                {"code": 1301, "message": "unsafe"},
+                {"code": "content_filter", "message": "unsafe", "status": 400},
+                {"code": "content_policy_violation", "message": "unsafe"},
+                {"code": "data_inspection_failed", "message": "unsafe"},
+                {"type": "moderation_blocked", "message": "unsafe"},
+            )
+        ),
     ],
     ids=str,
 )
@@ -234,6 +268,14 @@ def in_choice(error: Any, **more: Any) -> Answer:
         Answer(body={"choices": None, "base_resp": {"status_code": 1002, "status_msg": "rate limit: too busy"}}),
         stream({"error": {"code": 502, "message": "too busy"}}),
         stream(delta("Eat"), {"error": {"code": 502, "message": "too busy"}}, end=""),
+        Answer(200, b'event: error\ndata: {"code": 503, "message": "too busy"}\n\n'),
+        Answer(200, b"event: error\ndata: overloaded: too busy\n\n"),
+        Answer(body={"fault": {"faultstring": "Rate limit quota: too busy", "detail": {"errorcode": "x"}}}),
+        Answer(body={"Message": "too busy", "__type": "com.amazon#ThrottlingException"}),
+        Answer(body={"header": {"code": 10007, "message": "rate limit: too busy", "sid": "s"}}),
+        Answer(body={"error": {"error": {"code": 503, "message": "too busy"}}}),
+        Answer(body={"error": {"code": 503, "error": "too busy"}}),
+        Answer(body={"error": json.dumps({"error": {"code": 503, "message": "too busy"}})}),
     ],
     ids=str,
 )
@@ -273,7 +315,8 @@ def test_an_error_costs_no_tokens_unless_it_says_so(endpoint: Endpoint, llm: Ope
 @pytest.mark.parametrize(
     "more",
     [
-        *({"error": none} for none in (None, "", {}, False, {"code": 0, "message": "success"})),
+        *({"error": none} for none in (None, "", {}, False, {"code": 0, "message": "success"}, {"code": "success"})),
+        {"header": {"code": 0, "message": "Success", "sid": "s"}},
         {"base_resp": {"status_code": 0, "status_msg": "success"}},
         {"message": "ok", "code": 200},
     ],
@@ -296,57 +339,26 @@ def test_a_models_name_cannot_drive_a_terminal(endpoint: Endpoint, llm: OpenAICh
     assert llm.generate([PROMPT])[0].model == r"m\x1b[2J"
 
 
-# Streams
-
-
-def test_a_stream_that_was_not_asked_for_is_put_together(endpoint: Endpoint, llm: OpenAIChat) -> None:
-    usage = {"prompt_tokens": 12, "completion_tokens": 5}
-    endpoint.script(
-        stream(
-            delta("", role="assistant"),
-            delta("Eat "),
-            delta("well."),
-            delta(None, "stop"),
-            {"choices": [], "usage": usage},
-        )
-    )
-    (reply,) = llm.generate([PROMPT])
-    assert (reply.text, reply.completion_tokens, reply.model) == ("Eat well.", 5, "m-1")
-
-
 @pytest.mark.parametrize(
-    "parts",
+    "body",
     [
-        [
-            delta(None, reasoning_content="May"),
-            delta(None, reasoning_content="be"),
-            delta("Eat "),
-            delta("well.", "stop"),
-        ],
-        [delta("<think>"), delta("Maybe"), delta("</th"), delta("ink>Eat "), delta("well.", "stop")],
-        [delta([{"type": "thinking", "thinking": "Maybe"}]), delta("Eat "), delta("well.", "stop")],
-        [delta("Eat "), delta("well.")],
+        {"code": 200, "data": chat().body},
+        {"output": chat().body, "request_id": "r"},
+        {"choices": chat().body["choices"][0]},
+        {"choices": {"0": chat().body["choices"][0]}},
+        {"choices": [{"text": "Eat well.", "finish_reason": "stop"}]},
+        {"model": "m", "message": {"role": "assistant", "content": "Eat well."}, "done": True, "done_reason": "stop"},
     ],
+    ids=str,
 )
-def test_thoughts_in_a_stream_are_left_out(endpoint: Endpoint, llm: OpenAIChat, parts: list[Any]) -> None:
-    endpoint.script(stream(*parts, headers={}))
+def test_a_reply_in_another_wrapping_is_one(endpoint: Endpoint, llm: OpenAIChat, body: dict[str, Any]) -> None:
+    endpoint.script(Answer(body=body))
     assert llm.generate([PROMPT])[0].text == "Eat well."
+    assert endpoint.n_requests == 1
 
 
-def test_a_stream_cut_by_the_limit_is_a_reply_that_was_cut(endpoint: Endpoint, llm: OpenAIChat) -> None:
-    endpoint.script(stream(delta("Eat "), delta("we", "length")))
-    fails_once(endpoint, llm, "cut at the limit of tokens")
-
-
-@pytest.mark.parametrize("end", ["", 'data: {"choices": [{"de', ": comment\n\n"])
-def test_a_stream_that_breaks_off_is_no_reply(endpoint: Endpoint, connect: Connect, end: str) -> None:
-    endpoint.script(stream(delta("Eat "), end=end))
-    with pytest.raises(LLMError, match=r"a stream that breaks off|no JSON"):
-        connect(tries=9).generate([PROMPT])
-    assert endpoint.n_requests == 3
-
-
-def test_comments_and_names_of_events_in_a_stream_are_skipped(endpoint: Endpoint, llm: OpenAIChat) -> None:
-    events = ": waiting\n\nevent: chunk\ndata: " + json.dumps(delta("Eat well.", "stop")) + "\n\ndata:[DONE]\n\n"
-    endpoint.script(Answer(200, events.encode()))
-    assert llm.generate([PROMPT])[0].text == "Eat well."
+def test_the_tokens_that_ollama_counts_are_booked(endpoint: Endpoint, llm: OpenAIChat) -> None:
+    counts = {"prompt_eval_count": 20, "eval_count": 7}
+    endpoint.script(Answer(body={"message": {"content": "Eat well."}, "done": True, **counts}))
+    assert llm.generate([PROMPT])[0].prompt_tokens == 20
+    assert llm.budget.usage.completion_tokens == 7

@@ -7,7 +7,7 @@ import logging
 import pickle
 import traceback
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 import pytest
 
@@ -54,6 +54,10 @@ def test_the_key_goes_into_the_authorization_header_only(endpoint: Endpoint, llm
         Answer(raw=f"{KEY}\r\n\r\n".encode()),
         Answer(body=b"not JSON"),
         Answer(307, {}, {"Location": f"https://example.org/?key={KEY}"}),
+        Answer(400, {"error": {"message": f"Incorrect API key provided: {KEY[:-4]}... Find yours at x"}}),
+        Answer(400, {"error": {"message": f"Incorrect API key provided: {KEY[:14]}****"}}),
+        Answer(400, {"error": {"message": f"Incorrect API key provided: {KEY[:14].upper()}****"}}),
+        chat("Eat", f"error {KEY[:14]}"),
     ],
     ids=[
         "401",
@@ -68,6 +72,10 @@ def test_the_key_goes_into_the_authorization_header_only(endpoint: Endpoint, llm
         "no HTTP",
         "malformed",
         "redirect",
+        "start of the key",
+        "masked key",
+        "masked key in capitals",
+        "start in the reason",
     ],
 )
 def test_the_key_is_in_no_error(endpoint: Endpoint, llm: OpenAIChat, answer: Answer) -> None:
@@ -76,7 +84,16 @@ def test_the_key_is_in_no_error(endpoint: Endpoint, llm: OpenAIChat, answer: Ans
         llm.generate([PROMPT])
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
-    assert KEY[:8] not in everything_told(caught.value)
+    assert KEY[:8] not in everything_told(caught.value).lower()
+
+
+@pytest.mark.parametrize("quoted", [KEY[-12:], f"****{KEY[-8:]}", "sk-proj-Ab0123456789cdef", f"Bearer:{KEY[:9]}…"])
+def test_neither_the_end_of_a_key_nor_another_key_is_in_an_error(
+    endpoint: Endpoint, llm: OpenAIChat, quoted: str
+) -> None:
+    endpoint.script(Answer(400, {"error": {"message": f"No such key: {quoted}, see the console"}}))
+    with pytest.raises(LLMError, match=r"No such key: (Bearer:)?\*\*\*, see the console"):
+        llm.generate([PROMPT])
 
 
 @pytest.mark.parametrize("bad", [f"{KEY} x", f"{KEY}\nx", f"{KEY}é"])
@@ -122,6 +139,28 @@ def test_the_server_may_not_quote_the_prompt(endpoint: Endpoint, llm: OpenAIChat
     with pytest.raises(LLMError, match="quotes the prompt") as caught:
         llm.generate([PROMPT])
     assert "predicted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        *(PROMPT.upper(), PROMPT.replace(" ", "  "), quote(PROMPT), quote_plus(PROMPT), PROMPT.replace(" ", "&nbsp;")),
+        *(str(PROMPT.split()), PROMPT.replace(" ", "_"), "-".join(PROMPT.split()[1:4]), PROMPT.replace(" ", "\u00a0")),
+    ],
+)
+@pytest.mark.parametrize("place", ["message", "request id", "reason"])
+def test_the_server_may_not_quote_the_prompt_in_another_spelling_or_place(
+    endpoint: Endpoint, llm: OpenAIChat, spelled: str, place: str
+) -> None:
+    answers = {
+        "message": Answer(400, {"error": {"message": f"bad: {spelled}"}}),
+        "request id": Answer(400, {"id": spelled}, {"x-request-id": spelled.encode("ascii", "replace").decode()}),
+        "reason": chat("Eat", f"error {spelled}"),
+    }
+    endpoint.script(answers[place])
+    (error,) = llm.ask([Request(PROMPT)])
+    assert isinstance(error, LLMError)
+    assert "predicted" not in str(error).lower()
 
 
 def test_neither_prompt_nor_reply_is_in_an_error(endpoint: Endpoint, llm: OpenAIChat) -> None:

@@ -57,7 +57,9 @@ Provider = Callable[[str], tuple[str, ...]]
         ("http://127.0.0.1 :80/v1", "look for blanks"),
         ("http://127.0.0.1:80/v 1", "look for blanks"),
         ("http://local\u202ehost:80/v1", "odd letters"),
-        ("127.0.0.1:8000/v1", "it should look like https://api.openai.com/v1"),
+        ("127.0.0.1:8000/v1", "lacks http:// or https:// at its beginning: it should look like https://api.openai"),
+        ("localhost:8000/v1", "lacks http:// or https:// at its beginning: it should look like https://api.openai"),
+        ("model.example", "lacks http:// or https:// at its beginning: it should look like https://api.openai"),
         ("http:/127.0.0.1/v1", "it should look like https://api.openai.com/v1"),
         ("http:///v1", "it should look like https://api.openai.com/v1"),
         ("https://model..example/v1", "odd letters"),
@@ -203,6 +205,12 @@ def test_what_shapes_the_reply_is_in_the_identity_and_secrets_are_not(
         ("read_timeout = inf", "'read_timeout' is inf, which nothing here can use"),
         ("prices = { m = { prompt = 1e300, completion = 1 } }", "should hold prompt and completion"),
         ('base_url = "http://127.0.0.1:99999/v1"', "base_url has the port 99999"),
+        (
+            'extra_body = { api_key = "hunter2" }',
+            "extra_body: api_key may be secret, and kept replies tell of it: send it",
+        ),
+        ('extra_body = { a = [{ token = ["hunter2"] }] }', "extra_body: token may be secret"),
+        ('extra_body = { clientSecret = "hunter2" }', "extra_body: clientSecret may be secret"),
         ("extra_body = { day = 2024-10-21 }", "extra_body holds what JSON does not know: a date or time"),
     ],
 )
@@ -261,6 +269,28 @@ def test_a_key_anywhere_else_is_refused_unquoted(refused: Run, provider: Provide
         assert key not in said
     for settings in (f'api_key = "{key}"', f'api_key_env = ["{key}"]', f"api_key_env = {key}", f'tries = "{key}"'):
         assert key not in refused(*provider(settings)).said
+
+
+@pytest.mark.parametrize("key", PASTED)
+@pytest.mark.parametrize(
+    "form",
+    ['[{}]\nbase_url = "x"', '["{}"]\nbase_url = "x"', "{} = 1", '"{}" = "x"', "[ward7]\n{} = 1", '[ward7]\n"{}" = 1'],
+)
+def test_a_key_in_the_place_of_a_name_is_refused_unquoted(refused: Run, tmp_path: Path, key: str, form: str) -> None:
+    path = tmp_path / "providers.toml"
+    path.write_text(form.format(key) + "\n")
+    code, said = refused("ward7:m", "--providers", str(path))
+    assert code == 2
+    assert f"{path}: a name is what looks like a key (not shown): put that into the environment" in said
+    assert not [part for part in key.split(".") if part in said]
+
+
+def test_parts_of_a_body_that_speak_of_tokens_are_no_secrets(
+    endpoint: Endpoint, doctor: Run, provider: Provider
+) -> None:
+    body = '{ min_tokens = 2, stop_token_ids = [1], prompt_cache_key = "a", template = { eos_token = "</s>" } }'
+    assert doctor(*provider(f"extra_body = {body}"), WARD7_API_KEY=KEY).code == 0
+    assert endpoint.bodies[0]["prompt_cache_key"] == "a"
 
 
 @pytest.mark.parametrize(

@@ -53,9 +53,8 @@ def reply_in(body: bytes) -> str | None:
         data = data[0] if type(data) is list and len(data) == 1 else data
         (choice,) = data["choices"]
         message, reason = choice["message"], choice.get("finish_reason")
-        reason = "" if reason is None else reason.lower()
-        content = message["content"]
-        text = "".join(content if type(content) is list else [content]).strip()
+        reason = reason.lower() if isinstance(reason, str) else ""
+        text = _flat(message["content"]).strip()
         text.encode()
         whole = (
             type(data["choices"]) is list
@@ -66,6 +65,14 @@ def reply_in(body: bytes) -> str | None:
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     return text if whole else None
+
+
+def _flat(content: Any) -> str:
+    if content is None or type(content) is str:
+        return content or ""
+    if type(content) is dict:
+        return _flat(content.get("text") or content.get("content"))
+    return "".join(map(_flat, content))
 
 
 def _names_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

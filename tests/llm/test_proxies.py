@@ -140,6 +140,11 @@ def test_a_host_that_no_proxy_names_is_asked_without_the_proxy(
     assert "SSL_CERT_FILE is '/nowhere.pem'" in said
 
 
+def test_a_proxy_of_blanks_is_none(refused: Run) -> None:
+    variables = {"HTTPS_PROXY": "  ", "ALL_PROXY": " ", "SSL_CERT_FILE": "/nowhere.pem", "OPENAI_API_KEY": KEY}
+    assert "SSL_CERT_FILE is '/nowhere.pem'" in refused(*ELSEWHERE, **variables).said
+
+
 def test_prompts_for_this_machine_pass_no_proxy_however_bad(endpoint: Endpoint, doctor: Run) -> None:
     for variable in ("HTTP_PROXY", "ALL_PROXY", "http_proxy", "all_proxy"):
         assert doctor("openai:m", "--base-url", endpoint.url, **{variable: "http://127.0.0.1:99999"}).code == 0
