@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from typing import Any
@@ -16,16 +16,15 @@ import numpy.typing as npt
 import torch
 from transformers import (
     GenerationConfig,
-    LogitsProcessor,
     LogitsProcessorList,
     PreTrainedModel,
-    StoppingCriteria,
     StoppingCriteriaList,
 )
 
 from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm.base import LLM, Completion, FinishReason, LLMError, OnTruncated, Reply, Request
 from pmlm_env.llm.chat_template import ChatTemplate, Tokens, only_thoughts
+from pmlm_env.llm.generation import Draw, FiniteLogits, StopRows
 from pmlm_env.llm.model_files import ModelFiles, find_model
 from pmlm_env.pretrained import load_model, load_tokenizer
 from pmlm_env.weights import DEFAULT_LLM, ModelError
@@ -247,15 +246,15 @@ class LocalLLM(LLM):
     def _generate(self, requests: Sequence[Request], prompts: Sequence[Tokens]) -> list[Tokens]:
         """Decode one batch; each row with the token that ended it, if one did, or empty where logits are not finite."""
         width = max(map(len, prompts))
-        numbers = _Numbers(width)
+        numbers = FiniteLogits(width)
         processors = LogitsProcessorList([numbers])
         if self.temperature:
             draws = torch.from_numpy(np.stack([self._draws(request) for request in requests]))
-            processors.append(_Draw(self.temperature, draws.to(self.device), width))
+            processors.append(Draw(self.temperature, draws.to(self.device), width))
         config = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             min_new_tokens=self._min_new_tokens,
-            do_sample=False,  # what is drawn, ``_Draw`` draws
+            do_sample=False,  # what is drawn, ``Draw`` draws
             eos_token_id=self._ends or None,
             pad_token_id=self._pad,
         )
@@ -263,7 +262,7 @@ class LocalLLM(LLM):
             **self._padded(prompts),
             generation_config=config,
             logits_processor=processors,
-            stopping_criteria=StoppingCriteriaList([_Stop(width, self._stopped)] if self.stop else []),
+            stopping_criteria=StoppingCriteriaList([StopRows(width, self._stopped)] if self.stop else []),
         )
         rows = [self._until_its_end(row) for row in output[:, width:].tolist()]
         return [[] if numbers.missing.get(place, len(row)) < len(row) else row for place, row in enumerate(rows)]
@@ -361,57 +360,6 @@ class LocalLLM(LLM):
             what = "the prompt or the stop strings" if self.stop else "the prompt"
             return LLMError(f"{self.model_name} gave an empty reply to a prompt of {len(prompt)} tokens: change {what}")
         return Completion(text, len(prompt), len(row), finish)
-
-
-class _Numbers(LogitsProcessor):
-    """Notes the rows whose logits are not finite: greedily decoded, they would be a reply of first tokens.
-
-    Args:
-        width: Tokens of the padded prompts.
-
-    Attributes:
-        missing: At how many new tokens that began, by row.
-    """
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self.missing: dict[int, int] = {}
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        wrong = scores.isnan() | scores.isposinf()  # minus infinity is what no token may be
-        for row in wrong.any(dim=-1).nonzero()[:, 0].tolist():
-            self.missing.setdefault(row, input_ids.shape[1] - self._width)
-        return scores.masked_fill(wrong, 0.0)
-
-
-class _Draw(LogitsProcessor):
-    """Leaves of each row only the token at which the sum of probabilities passes the row's draw.
-
-    Args:
-        temperature: What logits are divided by, above 0.
-        draws: A number from [0, 1) for each row and new token, as float64 (rows, tokens).
-        width: Tokens of the padded prompts.
-    """
-
-    def __init__(self, temperature: float, draws: torch.Tensor, width: int) -> None:
-        self._temperature, self._draws, self._width = temperature, draws, width
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        sums = torch.softmax(scores.double() / self._temperature, dim=-1).cumsum(dim=-1)
-        draws = self._draws[:, input_ids.shape[1] - self._width, None]
-        chosen = torch.searchsorted(sums, draws * sums[:, -1:], right=True).clamp(max=scores.shape[1] - 1)
-        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
-
-
-class _Stop(StoppingCriteria):
-    """Ends the rows whose new tokens say so."""
-
-    def __init__(self, width: int, stopped: Callable[[Tokens], bool]) -> None:
-        self._width, self._stopped = width, stopped
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        ended = [self._stopped(row) for row in input_ids[:, self._width :].tolist()]
-        return torch.tensor(ended, device=input_ids.device)
 
 
 @lru_cache(maxsize=2)
