@@ -65,8 +65,8 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
     rest = list(sys.argv[1:] if arguments is None else arguments)
     if command is None:
         if not rest or rest[0] in ("-h", "--help"):
-            print("usage: pmlm COMMAND [OPTIONS]; `pmlm COMMAND --help` tells the options\n")
-            print("\n".join(f"  {name:10} {text}" for name, text in _COMMANDS.items()))
+            usage = "usage: pmlm COMMAND [OPTIONS]; `pmlm COMMAND --help` tells the options\n"
+            print("\n".join([usage, *(f"  {name:10} {text}" for name, text in _COMMANDS.items())]))
             sys.exit(0 if rest else 2)
         command = rest.pop(0)
     if command not in _COMMANDS:
