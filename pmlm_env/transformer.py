@@ -18,6 +18,7 @@ def input_limit(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> i
     """
     limits = [tokenizer.model_max_length]
     positions = getattr(model.config, "max_position_embeddings", None)
+    positions = getattr(model.config, "max_encoder_position_embeddings", positions)  # LED
     if isinstance(positions, int) and positions > 0:  # T5, XLNet and others have relative positions alone
         tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
         paddings = [index for table in tables if (index := getattr(table, "padding_idx", None)) is not None]

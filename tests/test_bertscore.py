@@ -40,6 +40,17 @@ def test_a_text_beyond_the_models_input_is_cut_there_whatever_the_kind(kind: str
     assert f1[1].item() == pytest.approx(scorer.score([" ".join(beginning)], [text(9, 1)]).f1.item(), abs=1e-5)
 
 
+def test_an_encoder_with_positions_of_its_own_name_is_cut_at_their_end(tmp_path: Path) -> None:
+    sizes = {f"{part}_{name}": n for part in ("encoder", "decoder") for name, n in _LED.items()}
+    positions = {f"max_{part}_position_embeddings": 32 for part in ("encoder", "decoder")}
+    scorer = BertScorer(str(save_model(tmp_path, "led", None, d_model=16, attention_window=8, **sizes, **positions)))
+    assert scorer.limit == 32
+    assert scorer.score([text(100)], [text(100)]).f1.item() == pytest.approx(1, abs=1e-5)
+
+
+_LED = {"layers": 4, "attention_heads": 2, "ffn_dim": 16}
+
+
 @pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "albert", "electra", "xlnet"])
 @pytest.mark.parametrize("layer", [1, 3, 4])
 def test_it_is_bert_scores_own_number_whatever_the_layer_and_the_kind(kind: str, layer: int, tmp_path: Path) -> None:
