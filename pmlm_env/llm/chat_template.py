@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import cached_property
+from itertools import chain, pairwise
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -61,9 +62,8 @@ class ChatTemplate:
         cannot end its turn.
         """
         text, (before, after) = self._prompt(prompt), self._around
-        tokens = self._plain(text)
-        around = [*self._plain(before), *self._plain(after)]
-        if self._n_marks(tokens) <= self._n_marks(around):
+        tokens, (begin, end) = self._plain(text), self._around_tokens
+        if self._n_marks(tokens) <= self._n_marks(begin) + self._n_marks(end):
             return tokens
         if not (text.startswith(before) and text.endswith(after)):
             raise LLMError(
@@ -71,15 +71,14 @@ class ChatTemplate:
                 "that the two cannot be told apart: take the special token out of the prompt"
             )
         inside = text[len(before) : len(text) - len(after)]
-        # Marks that are not special are found even so; cut in two they are text.
-        parts = re.sub(
-            f"({'|'.join(map(re.escape, self._marks))})", lambda mark: f"{mark[0][0]}\0{mark[0][1:]}", inside
-        )
+        # Marks that are not special are found even so; cut in two, behind their first character, they are text.
+        marks = re.finditer("|".join(map(re.escape, self._marks)), inside)
+        cuts = [0, *(mark.start() + 1 for mark in marks), len(inside)]
         pieces = [
-            self._tokenizer.encode(part, add_special_tokens=False, split_special_tokens=True)
-            for part in parts.split("\0")
+            self._tokenizer.encode(inside[start:stop], add_special_tokens=False, split_special_tokens=True)
+            for start, stop in pairwise(cuts)
         ]
-        return [*self._plain(before), *(token for piece in pieces for token in piece), *self._plain(after)]
+        return [*begin, *chain.from_iterable(pieces), *end]
 
     def decode(self, reply: Sequence[int]) -> str | None:
         """Return the reply as text, without thoughts and special tokens; None where it is nothing but thoughts.
@@ -109,6 +108,11 @@ class ChatTemplate:
             if said and texts[said[0]] in self._marks:
                 return [token for token in (self._tokenizer.eos_token_id, said[0]) if token is not None]
         return [self._tokenizer.eos_token_id] if self._tokenizer.eos_token_id is not None else []
+
+    @cached_property
+    def _around_tokens(self) -> tuple[Tokens, Tokens]:
+        before, after = self._around
+        return self._plain(before), self._plain(after)
 
     def _plain(self, text: str) -> Tokens:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
