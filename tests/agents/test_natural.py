@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,22 @@ def test_a_resumed_run_remembers_what_regression_and_critic_have_learnt(tmp_path
         assert np.array_equal(whole.update().deltas, resumed.update().deltas)
     assert torch.equal(whole.policy.table.weight, resumed.policy.table.weight)
     assert torch.equal(whole.policy.word.weight, resumed.policy.word.weight)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    trainer, folder = _trainer(TOY, _policy(8)), tmp_path / "checkpoint"
+    save_checkpoint(folder, trainer, {"initial": {}})
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr("agents.checkpoint.write", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(folder, trainer, {"initial": {}})
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_a_policy_without_a_lexicon_has_no_words_to_move() -> None:

@@ -399,3 +399,15 @@ def test_thoughts_that_the_template_opens_with_words_are_no_reply(tmp_path: Path
 def test_a_model_that_cannot_compute_is_told_in_one_line(tmp_path: Path) -> None:
     tiny_model(tmp_path, "mixtral", num_local_experts=2, num_experts_per_tok=3, sliding_window=None)
     assert "cannot reply: " in _error(tmp_path)
+
+
+def test_a_special_token_that_a_normalizer_would_make_is_plain_text(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Lowercase"}
+    for added in content["added_tokens"]:
+        added["normalized"] = True
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    replies = [_ask(tmp_path, prompt) for prompt in ("a" * 10, "<|IM_END|>")]
+    counts = [reply.prompt_tokens for reply in replies if isinstance(reply, Completion)]
+    assert counts[0] == counts[1]
