@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pmlm_env import files
+from pmlm_env.io import files
 
 #: What may differ when a run goes on. The episodes are compared by what they hold.
 _MAY_CHANGE = (
@@ -44,7 +44,7 @@ class RunFolder:
         self.path = Path(path)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep the folder from all other processes; see ``pmlm_env.files.locked``."""
+        """Keep the folder from all other processes; see ``pmlm_env.io.files.locked``."""
         return files.locked(self.path)
 
     @property
@@ -349,5 +349,5 @@ def read_json(path: Path, cure: str) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON; see ``pmlm_env.files.write``."""
+    """Write JSON; see ``pmlm_env.io.files.write``."""
     files.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

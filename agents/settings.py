@@ -7,9 +7,9 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agents.agent import Agent
-from agents.catalogue import AGENTS, BenchmarkEnv
-from pmlm_env.checked_files import read_object
+from agents.base import Agent
+from agents.registry import AGENTS, BenchmarkEnv
+from pmlm_env.io.checked_files import read_object
 
 Config = TypeVar("Config")
 

@@ -22,14 +22,14 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from agents.catalogue import BenchmarkEnv
+from agents.benchmark.held_out import Ground, check_identity, ground
 from agents.evaluation.aggregate import crossed_bootstrap
-from agents.ground import Ground, check_identity, ground
+from agents.models import CallOptions, ModelOptions
+from agents.registry import BenchmarkEnv
 from agents.report.tables import in_points
 from agents.run_folder import write_json
 from agents.settings import made
-from agents.workbench import CallOptions, ModelOptions
-from pmlm_env.reward import Outcomes, Reward
+from pmlm_env.core.outcomes import Outcomes, Reward
 
 #: Agent, and what is changed of it, by the variant's name. Each is compared with the one whose name is its first word.
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {

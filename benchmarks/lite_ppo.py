@@ -25,7 +25,7 @@ from tqdm import tqdm
 from agents.evaluation.bootstrap import mean_interval
 from agents.sb3 import MaskableWordActorCriticPolicy, PMLMVecEnv, WordActorCriticPolicy
 from pmlm_env import PMLMLiteVectorEnv
-from pmlm_env.lite import LiteReward
+from pmlm_env.envs.lite import LiteReward
 
 _TASK: dict[str, Any] = {"max_words": 128}
 _SETTINGS: dict[str, Any] = {

@@ -22,10 +22,10 @@ import torch
 import tyro
 
 from pmlm_env.llm.base import Reply
-from pmlm_env.llm.local import LocalLLM
+from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.pipeline import demo_episodes
-from pmlm_env.pretrained import load_model, load_tokenizer
 from pmlm_env.weights import resolve
+from pmlm_env.weights.pretrained import load_model, load_tokenizer
 
 _PROMPTS, _NEW_TOKENS, _DELETED = 64, 48, 10
 

@@ -16,9 +16,9 @@ import torch
 from bert_score import BERTScorer
 
 import pmlm_env  # noqa: F401  (registers PMLM-v0)
-from pmlm_env.bertscore import BertScorer
-from pmlm_env.encoder import WordEncoder
+from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.pipeline import demo_episodes
+from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.weights import resolve
 
 

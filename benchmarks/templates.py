@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import tyro
 
-from agents.arena import blind
 from agents.evaluation.bootstrap import FEWEST, Interval, mean_interval
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
-from agents.workbench import CallOptions, ModelOptions, Workbench
-from pmlm_env.episodes import EpisodeSet
+from agents.models import CallOptions, ModelOptions, Workbench
+from agents.problem import blind
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm.base import Request, all_or_error
 
 #: What must be beaten, and on what.

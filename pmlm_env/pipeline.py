@@ -17,9 +17,9 @@ import numpy.typing as npt
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.cohort.split import index_dates, split_by_date
 from pmlm_env.cohort.wording import named
-from pmlm_env.episodes import Episode, EpisodeSet
-from pmlm_env.episodes import Split as SplitName
-from pmlm_env.predictor import BoostedTrees, Predictor, PredictorReport, evaluate, out_of_fold_proba
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.episodes import Split as SplitName
+from pmlm_env.predictors import BoostedTrees, Predictor, PredictorReport, evaluate, out_of_fold_proba
 from pmlm_env.prompting import InitialPrompt, PeerForm
 from pmlm_env.retrieval import PatientEncoder, Retriever, out_of_fold_vectors
 from pmlm_env.weights import cache_dir

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.agent import Deletions
-from agents.arena import Arena, MeteredReward
-from pmlm_env.reward import Outcomes
+from agents.base import Deletions
+from agents.problem import Arena, MeteredReward
+from pmlm_env.core.outcomes import Outcomes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 N_EDITS, BEST = 3, 0.3

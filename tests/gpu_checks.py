@@ -13,18 +13,18 @@ import torch
 import transformers
 from packaging.version import Version
 
-from agents.catalogue import AGENTS
-from agents.checkpoint import load_checkpoint, save_checkpoint
-from agents.lexicon import Lexicon
-from agents.policy import PolicyConfig, WordPolicy
-from agents.refine import Refinement, Refiner
-from agents.reinforce import Reinforce, ReinforceConfig
+from agents.policies.lexicon import Lexicon
+from agents.policies.word_policy import PolicyConfig, WordPolicy
+from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.registry import AGENTS
+from agents.serving.refine import Refinement, Refiner
+from agents.training.checkpoint import load_checkpoint, save_checkpoint
 from pmlm_env import PMLMVectorEnv
-from pmlm_env.bertscore import BertScorer
 from pmlm_env.device import choose_device, seeded
-from pmlm_env.encoder import WordEncoder
+from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.llm import BudgetExceededError
-from pmlm_env.llm.local import LocalLLM
+from pmlm_env.llm.local.local_llm import LocalLLM
+from pmlm_env.rewards.bertscore import BertScorer
 from tests.arenas import N_EDITS, make_arena
 from tests.pretend_gpu import pretend_gpu
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
@@ -39,7 +39,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
         yield torch.device("cuda:0")
         return
     with pretend_gpu() as device:
-        for module in ("pmlm_env.encoder", "pmlm_env.llm.local", "pmlm_env.bertscore"):
+        for module in ("pmlm_env.encoders.bert", "pmlm_env.llm.local.local_llm", "pmlm_env.rewards.bertscore"):
             chosen = {str(device): device, "cpu": torch.device("cpu")}
             monkeypatch.setattr(f"{module}.choose_device", chosen.__getitem__)
         yield device
@@ -128,7 +128,7 @@ def test_a_run_goes_on_from_the_cpu_to_the_gpu_and_back(
         caplog.clear()
         assert load_checkpoint(checkpoint, one) == load_checkpoint(checkpoint, other) == {}
         warned = [record.name for record in caplog.records if record.levelno == logging.WARNING]
-        assert warned == ([] if device == before else 2 * ["agents.checkpoint"])
+        assert warned == ([] if device == before else 2 * ["agents.training.checkpoint"])
         assert (_weights(one), one.queue) == (weights, queue)
         assert np.array_equal(one.update().deltas, other.update().deltas)
         assert _weights(one) == _weights(other) != weights

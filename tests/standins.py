@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pmlm_env.episodes import Episode, EpisodeSet
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.outcomes import Outcomes, Texts
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
-from pmlm_env.reward import Outcomes, Texts
 
 
 class HashEncoder:

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from agents import cache, doctor, evaluate, prepare, train
-from agents.cli import _parse
+from agents.cli import cache, doctor, prepare
+from agents.cli.main import _parse
+from agents.evaluation import evaluate
+from agents.training import train
 from pmlm_env.llm import Budget, LLMOptions, Price
-from pmlm_env.llm.openai import OpenAIChat
-from pmlm_env.llm.providers import _SETTINGS, Provider, load_providers
+from pmlm_env.llm.http.endpoint import OpenAIChat
+from pmlm_env.llm.http.providers import _SETTINGS, Provider, load_providers
 from pmlm_env.llm.specs import _HERE
 
 if sys.version_info >= (3, 11):

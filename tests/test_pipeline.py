@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.cli import main
+from agents.cli.main import main
 from pmlm_env.cohort import Cohort, split_by_date, write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
-from pmlm_env.episodes import EpisodeSet
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.pipeline import PipelineConfig, PipelineReport, build_episodes
-from pmlm_env.predictor import Predictor
+from pmlm_env.predictors import Predictor
 from pmlm_env.prompting import InitialPrompt
 
 

@@ -1,11 +1,11 @@
 """What learning is compared with: controls, filters, and searches of one prompt or of a whole task."""
 
 from agents.baselines.controls import KeepAll, RandomN, RandomP
-from agents.baselines.oracle import SEARCHES, Refinement, search_prompts
-from agents.baselines.search import Candidate, Problem, Search, run
 from agents.baselines.self_information import SelfInformation
 from agents.baselines.single_rule import SingleRule
 from agents.baselines.task_search import TaskGenetic, TaskGrips
+from agents.search.base import Candidate, Problem, Search, run
+from agents.search.oracle import SEARCHES, Refinement, search_prompts
 
 __all__ = [
     "SEARCHES",

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from agents.agent import Agent, Deletions
-from agents.arena import Arena
-from agents.baselines.search import Mask
+from agents.base import Agent, Deletions
+from agents.problem import Arena
+from agents.search.base import Mask
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from agents.agent import Agent, Deletions
-from agents.arena import Arena
+from agents.base import Agent, Deletions
+from agents.problem import Arena
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.device import choose_device
-from pmlm_env.episodes import EpisodeSet
-from pmlm_env.pretrained import load_model, load_tokenizer
 from pmlm_env.weights import resolve
+from pmlm_env.weights.pretrained import load_model, load_tokenizer
 
 Order = Literal["low", "high"]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agents.agent import Agent, Deletions
-from agents.arena import Arena
+from agents.base import Agent, Deletions
 from agents.baselines.controls import kept_after
-from pmlm_env.episodes import EpisodeSet
-from pmlm_env.reward import Outcomes
+from agents.problem import Arena
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.outcomes import Outcomes
 
 #: A word by its role and its place among the words of that role, from 0.
 RolePlace = tuple[str, int]

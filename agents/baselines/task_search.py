@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agents.agent import Agent, Deletions
-from agents.arena import Arena
-from agents.baselines.genetic import genetic
-from agents.baselines.grips import grips
-from agents.baselines.search import Candidate, Mask, Problem, Search, run
+from agents.base import Agent, Deletions
+from agents.problem import Arena
+from agents.search.base import Candidate, Mask, Problem, Search, run
+from agents.search.genetic import genetic
+from agents.search.grips import grips
 
 #: A word wherever it stands: its role and its text.
 Key: TypeAlias = tuple[str, str]

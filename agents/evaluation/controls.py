@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.episodes import EpisodeSet
+from pmlm_env.core.episodes import EpisodeSet
 
 #: All controls, with what each replies.
 CONTROLS = {

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
-from pmlm_env.bertscore import BertScorer
 from pmlm_env.cohort.schema import LABEL_NAMES, named_labels
-from pmlm_env.episodes import Episode, EpisodeSet
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.rewards.bertscore import BertScorer
 
 #: All that is measured of a reply. Values are fractions, but for ``words``.
 METRICS = (

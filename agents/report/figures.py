@@ -23,7 +23,7 @@ from agents.evaluation.aggregate import performance_profile
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.report.results import Runs
 from agents.report.summary import Cells
-from pmlm_env.files import make_folder, write
+from pmlm_env.io.files import make_folder, write
 
 _BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
 _BINS = 15

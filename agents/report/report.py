@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from agents.catalogue import RULE
 from agents.evaluation.aggregate import iqm_interval, probability_of_improvement
 from agents.evaluation.bootstrap import FEWEST
+from agents.registry import RULE
 from agents.report import tables
 from agents.report.results import Run, Runs, read_runs
 from agents.report.summary import Cells, summarise
-from pmlm_env.files import make_folder, write
+from pmlm_env.io.files import make_folder, write
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import FEWEST, Interval
 from agents.report.results import Run, Runs
 from agents.report.summary import Cell, Cells, aligned
-from pmlm_env.text import as_code, as_text
+from pmlm_env.io.text import as_code, as_text
 
 #: Metrics that have a column of their own nowhere else, and what the tables call them.
 METRICS = {

@@ -14,10 +14,10 @@ from sb3_contrib import QRDQN, MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.logger import Logger
 
-from agents.agent import Agent, Deletions
-from agents.arena import Arena
-from agents.greedy import greedy_deletions
-from agents.policy import MaskedCategorical
+from agents.base import Agent, Deletions
+from agents.policies.greedy import greedy_deletions
+from agents.policies.word_policy import MaskedCategorical
+from agents.problem import Arena
 from agents.sb3.policies import (
     MaskableWordActorCriticPolicy,
     WordActorCriticPolicy,
@@ -25,7 +25,7 @@ from agents.sb3.policies import (
     WordQRDQNPolicy,
 )
 from agents.sb3.vec_env import PMLMVecEnv
-from pmlm_env.task import ObservationForm
+from pmlm_env.core.task import ObservationForm
 
 Algorithm = Literal["ppo", "a2c", "dqn", "qrdqn", "maskable_ppo"]
 

@@ -9,7 +9,7 @@ import torch
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from pmlm_env.task import EditTask
+from pmlm_env.core.task import EditTask
 
 
 class WordFeatures(BaseFeaturesExtractor):

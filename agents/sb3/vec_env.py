@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from pmlm_env.vector_env import PMLMVectorEnv
+from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
 #: What a single env calls by another name than the vector env.
 _OF_ONE_ENV = {"observation_space": "single_observation_space", "action_space": "single_action_space"}

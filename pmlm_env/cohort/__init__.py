@@ -1,8 +1,6 @@
 """Cohorts H = {X, Y, R}: what they are, reading and writing them, splitting them by date."""
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.reader import read_cohort
-from pmlm_env.cohort.report import ReadReport
 from pmlm_env.cohort.schema import (
     INDICATOR_NAMES,
     INDICATORS,
@@ -17,6 +15,8 @@ from pmlm_env.cohort.schema import (
     named_labels,
     names_label,
 )
+from pmlm_env.cohort.sources.report import ReadReport
+from pmlm_env.cohort.sources.tables import read_cohort
 from pmlm_env.cohort.split import Split, split_by_date
 from pmlm_env.cohort.writer import write_cohort
 

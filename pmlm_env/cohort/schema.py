@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.naming import find_mentions
+from pmlm_env.cohort.naming.english import find_mentions
 
 #: Most check-ups the paper has of one woman; Eq. 3 pads to this many.
 MAX_CHECKUPS = 45
@@ -119,7 +119,7 @@ def named_labels(text: str, labels: Iterable[str] = LABEL_NAMES) -> set[str]:
 
     Whole words only, whatever the case; the longest match wins ("gestational diabetes" does not name a label
     "diabetes" if both are in ``labels``); a condition that is denied or ruled out is not named (see
-    ``pmlm_env.cohort.naming`` for what counts as denial). Labels that are not the paper's have no aliases.
+    ``pmlm_env.cohort.naming.english`` for what counts as denial). Labels that are not the paper's have no aliases.
 
     "normal" is an everyday word ("a normal diet"), so that label is named only by its aliases, and only where no
     other label is: next to a diagnosis, "no abnormality" is about something else.

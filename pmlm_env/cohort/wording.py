@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping
 
-from pmlm_env.text import JOINERS, printable
+from pmlm_env.io.text import JOINERS, printable
 
 #: How many problems, or patients, a message names before it only counts the rest.
 SHOWN = 10

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.reader import PATIENT_COLUMNS
 from pmlm_env.cohort.schema import INDICATOR_NAMES, Cohort
-from pmlm_env.files import make_folder, replacing
+from pmlm_env.cohort.sources.tables import PATIENT_COLUMNS
+from pmlm_env.io.files import make_folder, replacing
 
 
 def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Sequence
 
-from pmlm_env.cohort.naming import Mention, find_mentions
+from pmlm_env.cohort.naming.english import Mention, find_mentions
 from pmlm_env.cohort.schema import LABELS
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
 

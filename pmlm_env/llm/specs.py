@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pmlm_env.llm.base import LLM, OnTruncated
-from pmlm_env.llm.budget import Budget, BudgetedLLM, Price
-from pmlm_env.llm.cache import CachedLLM, ReplyCache
-from pmlm_env.llm.endpoint_settings import holds_key
-from pmlm_env.llm.providers import Provider, load_providers
+from pmlm_env.llm.http.providers import Provider, load_providers
+from pmlm_env.llm.http.settings import holds_key
+from pmlm_env.llm.storage.budget import Budget, BudgetedLLM, Price
+from pmlm_env.llm.storage.cache import CachedLLM, ReplyCache
 from pmlm_env.weights import DEFAULT_LLM
 
 if TYPE_CHECKING:
-    from pmlm_env.llm.openai import OpenAIChat
+    from pmlm_env.llm.http.endpoint import OpenAIChat
 
 _HERE = ("local", "vllm")
 
@@ -146,12 +146,12 @@ def _in_this_process(options: LLMOptions, kind: str, name: str, device: str) -> 
         "chat_template_kwargs": _template_kwargs(options.chat_template_kwargs),
     }
     if kind == "vllm":
-        from pmlm_env.llm.vllm import VLLMEngine
+        from pmlm_env.llm.local.vllm import VLLMEngine
 
         return VLLMEngine(name, **settings), options.max_new_tokens
     import torch
 
-    from pmlm_env.llm.local import LocalLLM
+    from pmlm_env.llm.local.local_llm import LocalLLM
 
     dtype = None if options.llm_dtype == "auto" else getattr(torch, options.llm_dtype)
     return LocalLLM(name, device=device, dtype=dtype, **settings), options.max_new_tokens
@@ -170,7 +170,7 @@ def _template_kwargs(text: str | None) -> dict[str, Any]:
 def _endpoint(
     options: LLMOptions, provider: Provider, model: str, concurrency: int | None, budget: Budget
 ) -> OpenAIChat:
-    from pmlm_env.llm.openai import OpenAIChat
+    from pmlm_env.llm.http.endpoint import OpenAIChat
 
     if options.temperature and not provider.send_temperature:
         raise ValueError(f"{provider.name} models take no temperature: leave {options.temperature} out")

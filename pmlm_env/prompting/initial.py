@@ -10,9 +10,9 @@ from string import Formatter
 from typing import Any, cast, get_args
 
 from pmlm_env.cohort.schema import Patient
-from pmlm_env.episodes import Role
+from pmlm_env.core.episodes import Role
+from pmlm_env.io.text import printable
 from pmlm_env.prompting.fields import FORMS, Labs, PeerForm, Peers, Probabilities
-from pmlm_env.text import printable
 
 #: The templates that come with the package, by name.
 TEMPLATES = ("default", "short", "paper", "raw")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pmlm_env.predictor.base import assign_folds
+from pmlm_env.predictors.base import assign_folds
 from pmlm_env.retrieval.inputs import INPUT_SIZE
 
 HIDDEN_SIZE, VECTOR_SIZE = 256, 128

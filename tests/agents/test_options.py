@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli import main
+from agents.cli.main import main
 
 
 def refused(command: str, options: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -81,7 +81,7 @@ def test_an_llm_in_this_process_takes_no_option_of_an_endpoint_and_a_greedy_one_
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.toml").touch()
-    from pmlm_env.lite import lite_episodes
+    from pmlm_env.envs.lite import lite_episodes
 
     lite_episodes({"train": 2, "test": 2}).save("prepared")
     said = refused("train", options, capsys)

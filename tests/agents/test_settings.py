@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agents.cli import main
-from agents.policy_gradient import PolicyGradientConfig
+from agents.cli.main import main
+from agents.policy_gradient.agent import PolicyGradientConfig
 from agents.settings import with_settings
 
 

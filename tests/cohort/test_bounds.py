@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pmlm_env.cohort import CohortError, read_cohort, tables
+from pmlm_env.cohort import CohortError, read_cohort
+from pmlm_env.cohort.sources import table_files as tables
 from tests.cohort.three_patients import CHECKUPS, LABS, PATIENTS, values_of
 
 Folder = Callable[..., Path]

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from pmlm_env.cohort.naming import find_mentions
+from pmlm_env.cohort.naming.english import find_mentions
 from pmlm_env.cohort.schema import LABELS, named_labels, names_label
 
 DIABETES = ("diabetes", "gestational diabetes")

@@ -13,7 +13,7 @@ import gymnasium as gym
 import pytest
 
 import pmlm_env  # noqa: F401  registers the envs
-from pmlm_env.wrappers import RLlibObservation
+from pmlm_env.envs.wrappers import RLlibObservation
 
 ray = pytest.importorskip("ray")
 

@@ -14,7 +14,7 @@ import torch
 
 pytest.importorskip("sb3_contrib")
 
-from agents.policy import MaskedCategorical
+from agents.policies.word_policy import MaskedCategorical
 from agents.sb3.agents import SB3Agent, SB3Config
 from pmlm_env import PMLMVectorEnv
 from pmlm_env.llm import BudgetExceededError

@@ -156,7 +156,7 @@ def test_it_refuses_the_next_step_mode() -> None:
 def test_in_the_same_step_mode_it_loses_the_last_observation(how: dict[str, Any]) -> None:
     """TorchRL 0.14 seeks each key in final_info, never in a dict of final_obs, be the vector env Gymnasium's or ours.
 
-    When this fails, pmlm_env/wrappers.py may recommend SAME_STEP.
+    When this fails, pmlm_env/envs/wrappers.py may recommend SAME_STEP.
     """
     torch.manual_seed(0)
     env = GymWrapper(gym.make_vec("PMLMLite-v0", num_envs=2, **how), categorical_action_encoding=True)

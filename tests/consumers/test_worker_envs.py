@@ -15,9 +15,9 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from transformers import BertConfig
 
 import pmlm_env  # noqa: F401  registers the envs
-from pmlm_env.bertscore import BertScorer
-from pmlm_env.encoder import WordEncoder
-from pmlm_env.llm.local import LocalLLM
+from pmlm_env.encoders.bert import WordEncoder
+from pmlm_env.llm.local.local_llm import LocalLLM
+from pmlm_env.rewards.bertscore import BertScorer
 
 #: Where parts keep weights and tokenizers once they are loaded.
 _HEAVY = {"_bert", "_model", "_tokenizer", "_chat"}

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from agents.cli import main
-from pmlm_env.llm.openai import OpenAIChat
+from agents.cli.main import main
+from pmlm_env.llm.http.endpoint import OpenAIChat
 from tests.llm.endpoint import KEY, Endpoint, serve
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
 
-#: What a prompt is booked at for the template besides its bytes; see ``pmlm_env.llm.budget``.
+#: What a prompt is booked at for the template besides its bytes; see ``pmlm_env.llm.storage.budget``.
 TEMPLATE = 100
 Spoil = Callable[[Answer], Answer]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from pmlm_env.core.task import EditTask
 from pmlm_env.llm import LLMError, LLMOptions, ReplayMissError, load_llm, price_of
-from pmlm_env.llm.local import LocalLLM
-from pmlm_env.llm.openai import OpenAIChat
-from pmlm_env.llm.vllm import VLLMEngine
-from pmlm_env.task import EditTask
+from pmlm_env.llm.http.endpoint import OpenAIChat
+from pmlm_env.llm.local.local_llm import LocalLLM
+from pmlm_env.llm.local.vllm import VLLMEngine
 
 
 @pytest.mark.parametrize("spec", ["gpt-4", "local:", "openai:", "responder:2", "nobody:model", ""])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import pmlm_env.pipeline
-from agents.cli import main
+from agents.cli.main import main
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.schema import N_INDICATORS, Patient
 from pmlm_env.cohort.simulator import simulate_cohort

@@ -10,7 +10,7 @@ import pytest
 from pmlm_env.cohort import Cohort
 from pmlm_env.cohort.schema import LABEL_NAMES
 from pmlm_env.cohort.simulator import simulate_cohort
-from pmlm_env.lite import lite_episodes
+from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.prompting import TEMPLATES, InitialPrompt, PeerForm
 
 PREDICTED = "gestational diabetes"

@@ -10,8 +10,8 @@ import torch
 import torch.utils.tensorboard
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
-import agents.demo  # noqa: F401  likewise
-from agents.cli import main
+import agents.cli.demo  # noqa: F401  likewise
+from agents.cli.main import main
 
 OPTIONS = [
     "--llm", "openai:some-model", "--device", "cpu", "--n-edits", "2", "--updates", "2", "--patients", "2",

@@ -13,9 +13,9 @@ import pytest
 import torch
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
-import agents.demo  # noqa: F401  likewise
-from agents.cli import main
-from pmlm_env.lite import lite_episodes
+import agents.cli.demo  # noqa: F401  likewise
+from agents.cli.main import main
+from pmlm_env.envs.lite import lite_episodes
 
 OPTIONS = ["--device", "cpu", "--n-edits", "2", "--patients", "2", "--rollouts", "2"]
 

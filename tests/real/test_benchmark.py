@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.cli import main
+from agents.cli.main import main
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.metrics import METRICS
 from agents.report.report import ReportConfig, report
-from pmlm_env.bertscore import BertScorer
-from pmlm_env.episodes import EpisodeSet
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm.responder import Responder
+from pmlm_env.rewards.bertscore import BertScorer
 
 pytestmark = pytest.mark.real
 

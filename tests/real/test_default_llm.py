@@ -9,13 +9,13 @@ import sys
 import numpy as np
 import pytest
 
-from agents.arena import blind
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
-from pmlm_env.bertscore import BertScorer
-from pmlm_env.episodes import EpisodeSet
-from pmlm_env.llm.local import LocalLLM
+from agents.problem import blind
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.pipeline import demo_episodes
+from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.weights import BUNDLED, describe, state
 
 pytestmark = [pytest.mark.real, pytest.mark.large]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from pmlm_env.encoder import WordEncoder
+from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.weights import resolve
 
 pytestmark = pytest.mark.real
@@ -83,7 +83,7 @@ def test_a_batch_too_large_for_one_pass_is_parted_without_a_trace(
     prompts = [WORDS[:n] for n in range(1, 6)]
     kept = np.arange(5) <= np.arange(5)[:, None]
     at_once = encoder.encode(prompts, kept)
-    monkeypatch.setattr("pmlm_env.encoder._MAX_CHUNKS", 2)
+    monkeypatch.setattr("pmlm_env.encoders.bert._MAX_CHUNKS", 2)
     with _rows_run(encoder) as rows:
         in_parts = encoder.encode(prompts, kept)
     assert rows == [2, 2, 1]

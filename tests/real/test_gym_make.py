@@ -18,12 +18,13 @@ from bert_score import BERTScorer
 from safetensors.torch import load_file, save_file
 
 import pmlm_env
-from pmlm_env.encoder import WordEncoder
-from pmlm_env.episodes import EpisodeSet
-from pmlm_env.lite import lite_episodes
-from pmlm_env.llm.local import LocalLLM
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.encoders.bert import WordEncoder
+from pmlm_env.envs.lite import lite_episodes
+from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.pipeline import demo_episodes
-from pmlm_env.reward import BertScorer, DeltaReward
+from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.rewards.delta import DeltaReward
 from pmlm_env.weights import resolve
 
 pytestmark = pytest.mark.real

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli import main
+from agents.cli.main import main
 from pmlm_env.llm import ReplyCache, Request
-from pmlm_env.llm.budget import Account
 from pmlm_env.llm.responder import Responder
+from pmlm_env.llm.storage.budget import Account
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
 from tests.real.killed_run import train_and_evaluate
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from pmlm_env.llm.base import Completion, LLMError, Reply, Request
-from pmlm_env.llm.local import LocalLLM
+from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.pipeline import demo_episodes
 from pmlm_env.weights import BUNDLED, DEFAULT_LLM, resolve
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli import main
+from agents.cli.main import main
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
-from pmlm_env.episodes import EpisodeSet
+from pmlm_env.core.episodes import EpisodeSet
 
 pytestmark = pytest.mark.real
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli import main
+from agents.cli.main import main
 from pmlm_env.llm.responder import Responder
 from tests.llm.endpoint import Endpoint, chat, serve
 

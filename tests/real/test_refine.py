@@ -14,11 +14,11 @@ import pytest
 import yaml
 from safetensors import safe_open
 
-import agents.publish
-from agents.cli import main
-from agents.policy import WordPolicy
-from agents.refine import Refiner
+import agents.serving.publish
+from agents.cli.main import main
+from agents.policies.word_policy import WordPolicy
 from agents.run_folder import RunFolder
+from agents.serving.refine import Refiner
 from pmlm_env import EpisodeSet
 from tests.standins import make_episodes
 
@@ -62,7 +62,18 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fresh_process_refines_as_this_one_does(work: Path, kind: str) -> None:
     checkpoint, prepared, out = work / kind / "checkpoint", work / "prepared", work / f"{kind}.jsonl"
-    command = [sys.executable, "-m", "agents.refine", "--model", checkpoint, "--episodes", prepared, "--out", out]
+    command = [
+        sys.executable,
+        "-m",
+        "agents.cli",
+        "refine",
+        "--model",
+        checkpoint,
+        "--episodes",
+        prepared,
+        "--out",
+        out,
+    ]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     episodes = EpisodeSet.load(prepared).of("test")
     refiner = Refiner.from_pretrained(checkpoint)
@@ -177,7 +188,9 @@ def test_a_run_without_a_checkpoint_is_never_looked_up_on_the_hub(
     shutil.rmtree(_copy_of(work / "lexicon", tmp_path / "mine").checkpoint)
     asked = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("agents.policy.snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path))
+    monkeypatch.setattr(
+        "agents.policies.word_policy.snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path)
+    )
     capsys.readouterr()
     assert _pmlm(command, "--run", "mine", *(["--out", "out"] if command == "publish" else [])) == 2
     assert asked == []
@@ -278,7 +291,7 @@ def test_the_words_that_the_policy_knows_are_printed_before_they_leave(
             said.append(capsys.readouterr().out)
             raise OSError("nothing leaves here")
 
-    monkeypatch.setattr(agents.publish, "HfApi", Api)
+    monkeypatch.setattr(agents.serving.publish, "HfApi", Api)
     for kind in KINDS:
         assert _pmlm("publish", "--run", work / kind, "--repo", "me/mine") == 1
         forms = json.loads((work / kind / "checkpoint" / "config.json").read_text())["lexicon"]
@@ -304,8 +317,8 @@ def test_the_hub_gets_those_three_files_and_gives_them_back(work: Path, monkeypa
                 (hub / path.name).write_bytes(path.read_bytes())
             return type("Commit", (), {"repo_url": f"https://hub.example/{repo_id}"})()
 
-    monkeypatch.setattr(agents.publish, "HfApi", Api)
-    monkeypatch.setattr("agents.policy.snapshot_download", lambda name, **_: str(hub))
+    monkeypatch.setattr(agents.serving.publish, "HfApi", Api)
+    monkeypatch.setattr("agents.policies.word_policy.snapshot_download", lambda name, **_: str(hub))
     assert _pmlm("publish", "--run", work / "both", "--repo", "me/mine") == 0
     assert asked == {"repo": "me/mine", "private": True, "exist_ok": True}
     assert {path.name for path in hub.iterdir()} == {"config.json", "model.safetensors", "README.md"}

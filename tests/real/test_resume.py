@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from agents.run_folder import RunFolder
-from pmlm_env.llm.budget import Account
 from pmlm_env.llm.responder import Responder
+from pmlm_env.llm.storage.budget import Account
 from tests.llm.endpoint import Answer, chat, serve
 from tests.real.runs import OPTIONS, evaluation, pmlm, prepare, start, train
 

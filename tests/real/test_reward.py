@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from bert_score import BERTScorer
 
-from agents.cli import main
-from pmlm_env.bertscore import BertScorer
+from agents.cli.main import main
+from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.weights import resolve
 
 pytestmark = pytest.mark.real

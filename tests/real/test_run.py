@@ -13,17 +13,17 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.baselines.single_rule import role_places
-from agents.cli import main
-from agents.evaluate import EvaluateConfig, evaluate
-from agents.evaluation.arms import ARMS, METRICS, RULE, table
+from agents.cli.main import main
 from agents.evaluation.controls import CONTROLS
-from agents.policy import WordPolicy
+from agents.evaluation.evaluate import EvaluateConfig, evaluate
+from agents.evaluation.variants import ARMS, METRICS, RULE, table
+from agents.models import ModelOptions, Workbench
+from agents.policies.word_policy import WordPolicy
 from agents.run_folder import RunFolder
-from agents.workbench import ModelOptions, Workbench
-from pmlm_env.bertscore import BertScorer
-from pmlm_env.episodes import EpisodeSet
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm import LLMError, ReplyCache
 from pmlm_env.llm.responder import Responder
+from pmlm_env.rewards.bertscore import BertScorer
 
 pytestmark = pytest.mark.real
 
@@ -147,9 +147,9 @@ def test_a_run_cut_short_and_resumed_ends_as_if_it_had_never_stopped(prepared: P
     class Cut(Exception):
         pass
 
-    import agents.train
+    import agents.training.train
 
-    honest, calls = agents.train.save_checkpoint, []
+    honest, calls = agents.training.train.save_checkpoint, []
 
     def cut(*given: Any) -> None:
         honest(*given)
@@ -157,12 +157,12 @@ def test_a_run_cut_short_and_resumed_ends_as_if_it_had_never_stopped(prepared: P
         if len(calls) == 2:
             raise Cut
 
-    agents.train.save_checkpoint = cut
+    agents.training.train.save_checkpoint = cut
     try:
         with pytest.raises(Cut):
             main("train", [str(argument) for argument in arguments])
     finally:
-        agents.train.save_checkpoint = honest
+        agents.training.train.save_checkpoint = honest
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"update": 3, "del')  # what a crash may leave
     shutil.move(folder / "checkpoint", folder / "checkpoint.old")  # as between the two renames
@@ -322,7 +322,7 @@ def test_the_demo_runs_on_ones_own_cohort_and_fetches_what_it_needs(
     prepared: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     fetched: list[str] = []
-    monkeypatch.setattr("agents.demo.fetch", lambda *names: fetched.extend(names))
+    monkeypatch.setattr("agents.cli.demo.fetch", lambda *names: fetched.extend(names))
     run = prepared.parent / "demo"
     arguments = ["--cohort", prepared.parent / "cohort", "--run", run, "--train-patients", 6, "--test-patients", 4]
     assert _pmlm("demo", *arguments, *DEMO, "--n-folds", 2) == 0

@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from agents.policy import PolicyConfig, WordPolicy
-from agents.reinforce import Reinforce, ReinforceConfig
-from pmlm_env.encoder import WordEncoder
-from pmlm_env.episodes import EpisodeSet
+from agents.policies.word_policy import PolicyConfig, WordPolicy
+from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.encoders.bert import WordEncoder
+from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm import LLM, Budget, Completion, LLMError, LLMOptions, Request, load_llm
-from pmlm_env.llm.local import LocalLLM
+from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.pipeline import demo_episodes
-from pmlm_env.reward import BertScorer, DeltaReward
-from pmlm_env.vector_env import PMLMVectorEnv
+from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.rewards.delta import DeltaReward
 from pmlm_env.weights import DEFAULT_LLM, resolve
 
 pytestmark = pytest.mark.real

@@ -103,7 +103,7 @@ mount -t tmpfs -o size=8m tmpfs "$DISK" && cp -r "$PREPARED" "$DISK/prepared" ||
 "$PYTHON" -m agents.cli train "$@" 2> "$WORK/said"; echo $? > "$WORK/rc"
 "$PYTHON" -m agents.cli train "$@" --resume 2> "$WORK/still"; echo $? > "$WORK/rc-still"
 rm "$DISK/fill"
-"$PYTHON" -m agents.cli train "$@" --resume && "$PYTHON" -m agents.cli evaluate --run "$DISK/run" || exit 1
+"$PYTHON" -m agents.cli train "$@" --resume && "$PYTHON" -m agents.cli.main evaluate --run "$DISK/run" || exit 1
 cp "$DISK/run/evaluation.json" "$WORK"
 """
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agents.agent import Agent, Deletions
-from agents.arena import Arena, MeteredReward, blind
+from agents.base import Agent, Deletions
 from agents.baselines import KeepAll, RandomN, RandomP, SelfInformation, SingleRule, TaskGenetic, TaskGrips
-from pmlm_env.episodes import EpisodeSet
-from pmlm_env.lite import HashedEncoder, LiteReward, lite_episodes
+from agents.problem import Arena, MeteredReward, blind
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 AGENTS = (KeepAll, RandomN, RandomP, SelfInformation, SingleRule, TaskGrips, TaskGenetic)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from agents.arena import Arena, MeteredReward
 from agents.baselines import SelfInformation
 from agents.baselines.self_information import Bigram, LocalLM
-from pmlm_env.episodes import Episode, EpisodeSet
+from agents.problem import Arena, MeteredReward
+from pmlm_env.core.episodes import Episode, EpisodeSet
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.arena import Arena, BudgetSpentError, MeteredReward, blind
 from agents.baselines import SingleRule
 from agents.baselines.single_rule import RolePlace, role_places
-from agents.ground import ground
-from pmlm_env.episodes import EpisodeSet
+from agents.benchmark.held_out import ground
+from agents.problem import Arena, BudgetSpentError, MeteredReward, blind
+from pmlm_env.core.episodes import EpisodeSet
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 PENALTY = 0.05

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.arena import blind
+from agents.benchmark.held_out import ground
 from agents.evaluation.controls import CONTROLS, control_replies
-from agents.ground import ground
-from pmlm_env.episodes import Episode, EpisodeSet
-from pmlm_env.lite import lite_episodes
-from pmlm_env.lite.reward import word_f1
+from agents.problem import blind
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.envs.lite import lite_episodes
+from pmlm_env.envs.lite.reward import word_f1
 
 LETTERS = ("random-letter", "fixed-letter", "peer-letter", "label-letter")
 

@@ -22,7 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 from agents.sb3 import MaskableWordActorCriticPolicy, PMLMVecEnv, WordActorCriticPolicy
 from pmlm_env import PMLMLiteEnv, PMLMLiteVectorEnv
-from pmlm_env.lite import lite_episodes
+from pmlm_env.envs.lite import lite_episodes
 
 _N_ENVS, _N_EDITS = 16, 4
 _PPO: dict[str, Any] = {"n_steps": 16, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3, "gae_lambda": 0.9}

@@ -1,0 +1,1 @@
+"""All agents on equal patients within equal budgets."""

@@ -1,0 +1,216 @@
+"""Look after kept replies: ``pmlm cache stats | prune | export | import``."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, Union
+
+import tyro
+
+from pmlm_env.io.files import replacing
+from pmlm_env.llm.storage.cache import KeptReply, ReplyCache
+
+_IN_RUN = "replies.sqlite"
+_PARTS = {"request", "reply", "created"}
+
+
+@dataclass(frozen=True)
+class StatsConfig:
+    """Say what is kept: how many replies and tokens, by LLM, and since when.
+
+    Attributes:
+        path: The cache's file, or the folder of a run.
+    """
+
+    path: tyro.conf.Positional[Path]
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Forget replies, and give their room back to the disk; with both options those that meet both.
+
+    Attributes:
+        path: The cache's file, or the folder of a run.
+        older_than_days: Those kept longer ago.
+        llm: Those of LLMs whose identity (endpoint, model, sampling, as JSON) has this in it.
+    """
+
+    path: tyro.conf.Positional[Path]
+    older_than_days: float | None = None
+    llm: str | None = None
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write all replies as JSON Lines, for another machine or to look at. They hold the prompts.
+
+    Attributes:
+        path: The cache's file, or the folder of a run.
+        out: The file to write; must not be there yet.
+    """
+
+    path: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """Add the replies of an exported file; those that are there already stay as they are.
+
+    Attributes:
+        path: The cache's file, or the folder of a run. The file is made if it is not there.
+        source: The exported file.
+    """
+
+    path: tyro.conf.Positional[Path]
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FROM")]
+
+
+#: What ``tyro.cli`` parses.
+CacheCommand: TypeAlias = Union[  # noqa: UP007 (3.10 cannot join these with |)
+    Annotated[StatsConfig, tyro.conf.subcommand("stats")],
+    Annotated[PruneConfig, tyro.conf.subcommand("prune")],
+    Annotated[ExportConfig, tyro.conf.subcommand("export")],
+    Annotated[ImportConfig, tyro.conf.subcommand("import")],
+]
+
+
+def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> None:
+    """Do what the command says.
+
+    Raises:
+        ValueError: A file is missing or in the way, or not as it should be.
+        DatabaseError: The cache cannot be read or written.
+    """
+    if isinstance(config, StatsConfig):
+        print(stats(config))
+    elif isinstance(config, PruneConfig):
+        print(f"{prune(config)} replies removed")
+    elif isinstance(config, ExportConfig):
+        print(f"{export(config)} replies written to {config.out}")
+    else:
+        n, new = import_replies(config)
+        print(f"{n} replies in {config.source}, {new} of them new")
+
+
+def stats(config: StatsConfig) -> str:
+    """Describe a cache.
+
+    Raises:
+        ValueError: It is not there.
+    """
+    file = _file(config.path)
+    size = sum(part.stat().st_size for part in (file, file.with_name(file.name + "-wal")) if part.exists())
+    counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    first, last = math.inf, 0.0
+    for kept in ReplyCache(file):
+        count = counts[_name(kept)]
+        for i, n in enumerate((1, kept.reply["prompt_tokens"], kept.reply["completion_tokens"])):
+            count[i] += n
+        first, last = min(first, kept.created), max(last, kept.created)
+    n = sum(count[0] for count in counts.values())
+    lines = [f"{file}: {n} replies, {size / 1e6:.1f} MB"]
+    if n:
+        lines += [
+            f"kept from {_date(first)} to {_date(last)}",
+            f"{'replies':>10} {'tokens in':>12} {'tokens out':>12}  LLM",
+        ]
+    for name, (replies, tokens_in, tokens_out) in sorted(counts.items(), key=lambda item: (-item[1][0], item[0])):
+        lines.append(f"{replies:10} {tokens_in:12} {tokens_out:12}  {name}")
+    return "\n".join(lines)
+
+
+def prune(config: PruneConfig) -> int:
+    """Remove replies and say how many.
+
+    Raises:
+        ValueError: The cache is not there, or nothing says which replies are meant.
+    """
+    days, llm = config.older_than_days, config.llm
+    if days is None and not llm:
+        raise ValueError("say which replies to remove: --older-than-days DAYS, --llm TEXT, or both")
+    if days is not None and not (math.isfinite(days) and days >= 0):
+        raise ValueError(f"--older-than-days {days} should be 0 or more")
+    before = math.inf if days is None else time.time() - 86400 * days
+    cache = ReplyCache(_file(config.path))
+    return cache.remove([kept.key for kept in cache if kept.created < before and (llm or "") in kept.identity])
+
+
+def export(config: ExportConfig) -> int:
+    """Write a cache as JSON Lines, sorted by key, and say how many replies it has.
+
+    Raises:
+        ValueError: The cache is not there, or something is where the file should go.
+    """
+    cache = ReplyCache(_file(config.path))
+    if os.path.lexists(config.out):
+        raise ValueError(f"{config.out} is there already: give another file, or remove it")
+    if not config.out.parent.is_dir():
+        raise ValueError(f"{config.out.parent} is no folder: make it first")
+    n = 0
+    with replacing(config.out) as file:
+        for kept in cache:
+            line = {"request": kept.request, "reply": kept.reply, "created": kept.created}
+            file.write(json.dumps(line).encode() + b"\n")
+            n += 1
+    return n
+
+
+def import_replies(config: ImportConfig) -> tuple[int, int]:
+    """Add the replies of an exported file; say how many it has, and how many were new.
+
+    Raises:
+        ValueError: The file is not there, or a line of it is not as it should be; nothing is imported then.
+    """
+    if not config.source.is_file():
+        raise ValueError(f"{config.source} is no file: give one that pmlm cache export wrote")
+    file = _file(config.path, to_be_made=True)
+    n = sum(1 for _ in _lines(config.source))  # a first time to check them all
+    return n, ReplyCache(file).add(_lines(config.source))
+
+
+def _lines(path: Path) -> Iterator[KeptReply]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                value = json.loads(line.decode())
+                if not isinstance(value, dict) or set(value) != _PARTS:
+                    raise ValueError("it should be an object of request, reply, created")
+                yield KeptReply(**value)
+            except (ValueError, RecursionError) as error:
+                known = type(error) is ValueError  # json's and UTF-8's own messages may quote what is there
+                what = error if known else "it is no JSON"
+                raise ValueError(
+                    f"{path}, line {number}: {what}; nothing was imported: export the file again, or remove the line"
+                ) from None
+
+
+def _file(path: Path, to_be_made: bool = False) -> Path:
+    file = path / _IN_RUN if path.is_dir() else path
+    if file.is_file() or (to_be_made and file.parent.is_dir() and not os.path.lexists(file)):
+        return file
+    if path.is_dir():
+        raise ValueError(f"{path} has no {_IN_RUN}: give the folder of a run that kept its replies, or a cache's file")
+    raise ValueError(f"{path} is not there: give the folder of a run, or a cache's file")
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _name(kept: KeptReply) -> str:
+    """The model and where it runs, without the sampling; an identity that does not tell as it is."""
+    llm: Any = kept.request["llm"]
+    if isinstance(llm, dict):
+        model = llm.get("model") or llm.get("local") or llm.get("vllm")
+        endpoint = llm.get("base_url")
+        if model:
+            return f"{model} at {endpoint}" if endpoint else str(model)
+    return kept.identity

@@ -1,0 +1,135 @@
+"""What is installed, what is missing and how to get it: ``pmlm doctor`` and ``pmlm models``."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import time
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import Annotated
+
+import torch
+import tyro
+
+from pmlm_env.device import choose_device, llm_dtype
+from pmlm_env.io.text import printable
+from pmlm_env.llm import LLMOptions, load_llm
+from pmlm_env.llm.http.endpoint import OpenAIChat
+from pmlm_env.llm.http.providers import load_providers
+from pmlm_env.weights import BUNDLED, SMALL, cache_dir, describe, fetch, state
+
+_PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "scikit-learn", "bert-score", "tensorboard")
+_EXTRAS = {"pyarrow": "to read Parquet: pip install 'pmlm-env[parquet]'"}
+
+
+@dataclass(frozen=True)
+class ModelsConfig:
+    """List the bundled models, or fetch some.
+
+    Attributes:
+        fetch: Download these, check and unpack them; without a name those that the tests and the set-up need.
+    """
+
+    fetch: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[NAME ...]")] = None
+
+
+def models(config: ModelsConfig) -> None:
+    """List, or get, the bundled models."""
+    if config.fetch is not None:
+        fetch(*(config.fetch or SMALL))
+    for name in BUNDLED:
+        print(f"{name:18} {describe(name)}")
+    print("Any other name is a directory, or a model on the Hugging Face hub.")
+
+
+@dataclass(frozen=True)
+class DoctorConfig:
+    """Say what is installed, which device, what is missing; or with --llm, whether an LLM answers.
+
+    Attributes:
+        llm: Ask this LLM one question, which may cost a call: ``local:NAME_OR_PATH``, ``PROVIDER:MODEL``, ...
+        base_url: Where the endpoint is; the provider's own by default.
+        providers: A TOML file with providers of one's own.
+        max_new_tokens: Where the reply is cut.
+        device: For ``local:``.
+        chat_template_kwargs: For ``local:`` and ``vllm:``, more arguments for the model's chat template, as JSON.
+    """
+
+    llm: str | None = None
+    base_url: str | None = None
+    providers: str | None = None
+    max_new_tokens: int = 48
+    device: str = "auto"
+    chat_template_kwargs: str | None = None
+
+
+_QUESTION = "Reply with one short sentence: what does a midwife do?"
+
+
+def doctor(config: DoctorConfig) -> int:
+    """Say what is there and what is missing.
+
+    Returns:
+        The exit code: 0 where the method can run, 1 where something it needs is missing.
+
+    Raises:
+        LLMError: The LLM that was to be asked gave no reply.
+    """
+    if config.llm is None:
+        return _examine()
+    options = LLMOptions(
+        *(config.llm, config.base_url, config.providers, config.max_new_tokens),
+        on_truncated="keep",
+        chat_template_kwargs=config.chat_template_kwargs,
+    )
+    llm = load_llm(options, device=config.device)
+    if isinstance(llm.llm, OpenAIChat):
+        llm.llm = replace(llm.llm, tries=1)  # a person is waiting
+    started = time.perf_counter()
+    (reply,) = llm.generate([_QUESTION])
+    seconds = time.perf_counter() - started
+    cut = f", cut at max_new_tokens={config.max_new_tokens}" if reply.finish_reason == "length" else ""
+    print(f"{config.llm} answers as {printable(reply.model) or 'itself'}, in {seconds:.2f} s")
+    print(f"{reply.prompt_tokens} tokens in, {reply.completion_tokens} out{cut}: {reply.text!r}")
+    return 0
+
+
+def _examine() -> int:
+    print(f"Python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
+    for name in _PACKAGES:
+        print(f"  {name} {metadata.version(name)}")
+    for module, use in _EXTRAS.items():
+        there = importlib.util.find_spec(module) is not None
+        print(f"  {module} {metadata.version(module) if there else f'is not installed ({use})'}")
+    device = choose_device("auto")
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU seen"
+    print(f"Device: {device} ({kind}); the local LLM runs in {str(llm_dtype(device)).removeprefix('torch.')}")
+    print(f"Cache: {cache_dir()}")
+    print("Bundled models:")
+    for name in BUNDLED:
+        print(f"  {name:18} {describe(name)}")
+    print("Endpoints (`pmlm doctor --llm NAME:MODEL` asks one):")
+    for provider in load_providers().values():
+        variable = provider.settings.get("api_key_env", "OPENAI_API_KEY")
+        key = f"{variable} is {'set' if os.environ.get(variable) else 'not set'}"
+        print(f"  {provider.name:18} {provider.settings['base_url']}, {key}")
+    needed = _needed()
+    for line in needed:
+        print(line)
+    if not needed:
+        print("All that the method needs is here.")
+    return 1 if needed else 0
+
+
+def _needed() -> list[str]:
+    """Say what the method cannot do without and how to get it, a line each."""
+    ready = [name for name in BUNDLED if state(name) == "ready"]
+    lines = []
+    if "minilm" not in ready:
+        lines.append("Missing: the encoder: run `pmlm models --fetch minilm`")
+    if not set(ready) - {"minilm"}:
+        llms = " or ".join(name for name in BUNDLED if name != "minilm")
+        lines.append(f"Missing: a local LLM: run `pmlm models --fetch smollm2-135m` (one of {llms} is enough)")
+    return lines

@@ -1,0 +1,154 @@
+"""From patients' records to prompts: ``pmlm simulate`` and ``pmlm prepare``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agents.models import ModelOptions
+from agents.run_folder import plain, write_json
+from pmlm_env.cohort import Cohort, ReadReport, read_cohort, write_cohort
+from pmlm_env.cohort.simulator import Signal, simulate_cohort
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.io.files import locked
+from pmlm_env.pipeline import PipelineConfig, build_episodes
+from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.weights import state
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """Simulate a cohort like the paper's and write patients.csv and checkups.csv.
+
+    Attributes:
+        out: The folder to write.
+        patients: How many women.
+        seed: The same seed gives the same files.
+        signal: ``paper``: labels about as predictable as in the paper's Table A1, a choice, not medicine;
+            ``literature``: only what published sources support.
+    """
+
+    out: Path
+    patients: int = 2373
+    seed: int = 0
+    signal: Signal = "paper"
+
+
+def simulate(config: SimulateConfig) -> None:
+    """Simulate a cohort and write it."""
+    with locked(config.out):
+        cohort = simulate_cohort(config.patients, seed=config.seed, signal=config.signal)
+        write_cohort(cohort, config.out)
+    print(f"{len(cohort)} simulated women with {cohort.n_checkups} check-ups are in {config.out}")
+
+
+@dataclass(frozen=True)
+class CohortFiles:
+    """A cohort on disk.
+
+    Attributes:
+        cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet.
+        patients_file: The patients' file, where it is not called so.
+        labs_file: The long table of check-ups, likewise.
+        checkups_file: The wide table of check-ups, likewise.
+        drop_bad_rows: Leave out rows that cannot be right, and count them, instead of stopping; refused where they are
+            more than half of the patients or values, or nine tenths of an indicator's values.
+    """
+
+    cohort: Path
+    patients_file: str | None = None
+    labs_file: str | None = None
+    checkups_file: str | None = None
+    drop_bad_rows: bool = False
+
+    def read(self) -> tuple[Cohort, ReadReport]:
+        """Read and check it, and say what was found."""
+        cohort, report = read_cohort(
+            self.cohort,
+            patients=self.patients_file,
+            labs=self.labs_file,
+            checkups=self.checkups_file,
+            drop_bad_rows=self.drop_bad_rows,
+        )
+        logger.info("%s", report)
+        return cohort, report
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Fit stages 1 and 2 on a cohort's training patients and write everybody's prompt.
+
+    Attributes:
+        files: The cohort.
+        out: The folder to write: episodes.jsonl, vectors.safetensors, report.json.
+        pipeline: How prompts are made.
+        max_train: Most training patients to make prompts for, drawn at random; None = all. Stages 1 and 2 learn from
+            all of them whatever this says.
+        max_validation: Likewise.
+        max_test: Likewise.
+        seed: Draws the folds, the networks and the patients.
+        device: Where the patient encoder runs.
+    """
+
+    files: CohortFiles
+    out: Path = Path("prepared")
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    max_train: int | None = None
+    max_validation: int | None = None
+    max_test: int | None = None
+    seed: int = 0
+    device: str = "auto"
+
+
+def prepare(config: PrepareConfig) -> None:
+    """Make an episode set of a cohort.
+
+    Raises:
+        CohortError: The cohort is not as it should be.
+        ValueError: Another command writes into ``out``, or it is a file.
+    """
+    cohort, read = config.files.read()
+    with locked(config.out):
+        episodes, report = build_episodes(
+            cohort,
+            config.pipeline,
+            limits={"train": config.max_train, "validation": config.max_validation, "test": config.max_test},
+            seed=config.seed,
+            device=config.device,
+        )
+        episodes.save(config.out)
+        found = {"settings": plain(config), "cohort": plain(read), "report": plain(report)}
+        write_json(config.out / "report.json", found)
+    print(report)
+    print(_on_long_references(episodes), end="")
+    print(f"{len(episodes)} prompts are in {config.out}")
+
+
+#: In tokenizers of the BERT family a text has no more pieces than bytes: of such texts there is nothing to count.
+_SURELY_SHORT = 500
+
+
+def _on_long_references(episodes: EpisodeSet) -> str:
+    """Say how many references BERTScore cannot take whole, by the default scorer: a line, or "" where there is none."""
+    references = [episode.reference for episode in episodes if episode.reference]
+    suspects = [text for text in references if len(text.encode()) > _SURELY_SHORT]
+    if not suspects:
+        return ""
+    scorer = ModelOptions().scorer
+    if state(scorer) != "ready":
+        return (
+            f"{len(suspects)} of {len(references)} references may be too long for BERTScore to take whole. To count "
+            f"them run `pmlm models --fetch {scorer}`, then this command again\n"
+        )
+    judge = BertScorer(scorer, device="cpu")
+    n = judge.too_long(suspects)
+    if not n:
+        return ""
+    return (
+        f"{n} of {len(references)} references are longer than the {judge.limit} pieces (roughly {judge.limit * 3 // 4} "
+        f"words) that the default scorer, {scorer}, takes: BERTScore compares their beginnings alone, and what stands "
+        "further back counts for nothing. `pmlm train --long-texts chunks` compares them whole\n"
+    )

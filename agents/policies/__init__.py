@@ -1,0 +1,1 @@
+"""Policies over words, what they are made of, and how they play."""

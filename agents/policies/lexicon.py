@@ -1,0 +1,93 @@
+"""Lexicon: numbers for words, so that what is learnt of a word in one prompt is known in the next."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from reprlib import repr as shortened
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.core.episodes import Episode, EpisodeSet, Role
+
+logger = logging.getLogger(__name__)
+
+#: How a word is known: its role and text; its role and letters, without case and punctuation; its role.
+N_FORMS = 3
+
+
+class Lexicon:
+    """Numbers the forms in which words occur in training prompts: from (role, text) to the role alone.
+
+    A form of too few prompts has no number: nothing can be learnt of it, and a word that only one patient's prompt has
+    would be kept in every checkpoint.
+
+    Args:
+        forms: Of all words, each a role and a text; that of a role alone has an empty text.
+    """
+
+    def __init__(self, forms: Iterable[tuple[str, str]]) -> None:
+        """Number the forms from 1; 0 is none."""
+        self.forms = tuple((role, text) for role, text in forms)
+        self._numbers = {form: number for number, form in enumerate(self.forms, start=1)}
+        self._tables: dict[int, tuple[EpisodeSet, npt.NDArray[np.int64]]] = {}
+
+    @classmethod
+    def from_forms(cls, value: Any) -> Lexicon:
+        """Make one of ``forms`` as a policy's file has them.
+
+        Raises:
+            ValueError: They are no list, or one of them is no role with a word, or stands there twice.
+        """
+        if not isinstance(value, list):
+            raise ValueError(f"lexicon is {shortened(value)}: use a list of [role, word]")
+        for form in value:
+            if not (isinstance(form, list) and len(form) == 2 and all(isinstance(part, str) for part in form)):
+                raise ValueError(f"lexicon holds {shortened(form)}: use [role, word]")
+            if form[0] not in get_args(Role) or len(form[1].split()) > 1:
+                raise ValueError(f"lexicon holds {shortened(form)}: use one of {get_args(Role)} and one word")
+        forms = [(role, text) for role, text in value]
+        if len(set(forms)) < len(forms):
+            twice = next(form for form, n in Counter(forms).items() if n > 1)
+            raise ValueError(f"lexicon holds {shortened(list(twice))} twice")
+        return cls(forms)
+
+    def __len__(self) -> int:
+        """Return how many numbers there are, 0 included."""
+        return len(self.forms) + 1
+
+    @classmethod
+    def of(cls, episodes: EpisodeSet, at_least: int = 3) -> Lexicon:
+        """Make one of the forms that ``at_least`` prompts have; of fewer prompts than that it knows no word."""
+        if len(episodes) < at_least:
+            logger.warning(
+                "A lexicon of %d training patients knows no word, and nothing can be learnt with it: take %d or more",
+                len(episodes),
+                at_least,
+            )
+        counts = Counter(form for e in episodes for form in {f for forms in _forms(e) for f in forms})
+        return cls(form for form, n in sorted(counts.items()) if n >= at_least)
+
+    def ids(self, episodes: EpisodeSet, width: int) -> npt.NDArray[np.int64]:
+        """Return the numbers of every word of every prompt, int (N, width, N_FORMS); 0 where there is none."""
+        known = self._tables.get(id(episodes))
+        if known is None or known[0] is not episodes or known[1].shape[1] != width:
+            table = np.zeros((len(episodes), width, N_FORMS), dtype=np.int64)
+            for row, episode in enumerate(episodes):
+                table[row, : len(episode.words)] = [
+                    [self._numbers.get(form, 0) for form in forms] for forms in _forms(episode)
+                ]
+            self._tables = {id(episodes): (episodes, table)}
+            return table
+        return known[1]
+
+
+def _forms(episode: Episode) -> Sequence[tuple[tuple[str, str], ...]]:
+    """Return the forms of each word of a prompt; letters alone are marked by a leading blank, which no word has."""
+    return [
+        ((role, word), (role, " " + "".join(c for c in word.casefold() if c.isalnum())), (role, ""))
+        for word, role in zip(episode.words, episode.roles, strict=True)
+    ]

@@ -1,0 +1,100 @@
+"""Playing episodes with a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents.policies.lexicon import Lexicon
+from agents.policies.word_policy import MaskedCategorical
+from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of N episodes side by side.
+
+    Attributes:
+        observation: What the policy saw, its ``action_mask`` widened for rows that rest.
+        slots: What was deleted, int64 (N,).
+        log_probs: Log-probability of that when it was drawn, float32 (N,), without a graph.
+        live: Rows whose episode was under way, bool (N,); the others count for nothing.
+    """
+
+    observation: dict[str, torch.Tensor]
+    slots: torch.Tensor
+    log_probs: torch.Tensor
+    live: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One episode in each row of a vector env.
+
+    Attributes:
+        rewards: Delta of each episode, float32 (N,), on the CPU.
+        valid: Whether the reward may be learnt from, bool (N,): not where the LLM's reply could not be had.
+        infos: The final info of each episode.
+        steps: What was seen and done.
+        invalid_actions: How many steps deleted nothing.
+    """
+
+    rewards: torch.Tensor
+    valid: torch.Tensor
+    infos: list[dict[str, Any]]
+    steps: list[Step]
+    invalid_actions: int
+
+
+@torch.no_grad()
+def play(
+    env: PMLMVectorEnv,
+    policy: torch.nn.Module,
+    episodes: Sequence[int],
+    generator: torch.Generator | None,
+    *,
+    masked: bool = True,
+) -> Rollout:
+    """Play the episodes at ``episodes``, one a row, to their ends.
+
+    The policy stays in the mode (train or eval) it is in.
+
+    Args:
+        env: A vector env with ``array_type="torch"`` and autoreset ``DISABLED``, as many rows as episodes.
+        policy: Who plays: a ``WordPolicy``, or anything that turns an observation into a ``MaskedCategorical``. If it
+            has a ``lexicon``, the observation has the lexicon's numbers of the words.
+        episodes: Indices into the env's episodes.
+        generator: Draws the actions; None plays the most probable ones.
+        masked: Whether illegal slots are barred; unmasked play is for ablations.
+    """
+    observation, _ = env.reset(options={"episode": np.asarray(episodes)})
+    rows = len(episodes)
+    lexicon: Lexicon | None = getattr(policy, "lexicon", None)
+    more = {}
+    if lexicon is not None:
+        numbers = lexicon.ids(env.task.episodes, env.task.max_words)[np.asarray(episodes)]
+        more["words"] = torch.as_tensor(numbers, device=env.task.encoder.device)
+    infos: list[dict[str, Any]] = [{} for _ in range(rows)]
+    rewards, valid = torch.zeros(rows), torch.zeros(rows, dtype=torch.bool)
+    running = torch.ones(rows, dtype=torch.bool)
+    steps, invalid = [], 0
+    while bool(running.any()):
+        live = running.to(observation["action_mask"].device)
+        # Rows that have ended early take part with any slot, and count for nothing.
+        allowed = (observation["action_mask"] != 0) if masked else torch.ones_like(observation["action_mask"]).bool()
+        seen = {**observation, **more, "action_mask": allowed | ~live[:, None]}
+        distribution: MaskedCategorical = policy(seen)
+        slots = distribution.mode() if generator is None else distribution.sample(generator)
+        steps.append(Step(seen, slots, distribution.log_prob(slots), live))
+        observation, reward, terminated, truncated, step_infos = env.step(slots)
+        ended = (terminated | truncated).cpu() & running
+        invalid += int(step_infos["invalid_action"].sum())
+        for row in ended.nonzero().flatten().tolist():
+            infos[row] = {k: v[row] for k, v in step_infos.items() if k[0] != "_" and step_infos[f"_{k}"][row]}
+            rewards[row], valid[row] = float(reward[row]), bool(terminated[row])
+        running = running & ~ended
+    return Rollout(rewards, valid, infos, steps, invalid)

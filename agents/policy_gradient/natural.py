@@ -1,0 +1,104 @@
+"""NaturalGradient: steps of a lexicon's weights along the natural policy gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from agents.policies.rollout import Rollout
+from agents.policies.word_policy import WordPolicy
+
+
+@dataclass(frozen=True)
+class NaturalConfig:
+    """How the lexicon's weights learn.
+
+    Attributes:
+        step: How far the weights move: this times the solution of the regression on advantages of unit spread.
+        penalty: Weight of the squared solution, in units of the episodes' mean squared score.
+        memory: Updates that the regression looks back on, the present one among them.
+        fade: Weight of an update in the regression, as a share of its successor's.
+    """
+
+    step: float = 2.5
+    penalty: float = 3.0
+    memory: int = 4
+    fade: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        if min(self.step, self.penalty) <= 0 or self.memory < 1 or not 0 < self.fade <= 1:
+            raise ValueError("step and penalty must be above 0, memory 1 or more, fade above 0 and at most 1")
+
+
+class NaturalGradient:
+    """Moves the weights of a policy's words by a ridge regression of advantages on scores.
+
+    An episode's score is the gradient of its log-probability with regard to the weights: for each form of word how
+    often it was deleted, less how often that was to be expected. The least-squares solution of advantages on scores is
+    the natural gradient (Kakade 2001; Peters and Schaal 2008, episodic natural actor-critic). Unlike a plain gradient
+    it parts what one word brought from what was deleted along with it, and unlike Adam's step it hardly moves words of
+    which little is known: the penalty holds them. It is the pooled surrogate's regression, asked again and again about
+    the prompts that the policy makes by now, where what a word brings may be another thing.
+
+    Args:
+        policy: Whose lexicon's weights; everything else of it stays.
+        config: Settings.
+
+    Attributes:
+        memory: Scores and advantages of the last updates, as ``step`` takes them.
+    """
+
+    def __init__(self, policy: WordPolicy, config: NaturalConfig) -> None:
+        """Remember nothing yet.
+
+        Raises:
+            ValueError: The policy has no lexicon.
+        """
+        if policy.table is None:
+            raise ValueError("the policy has no lexicon")
+        self.table, self.policy, self.config = policy.table, policy, config
+        self.table.weight.requires_grad_(False)  # no other optimiser's
+        self.memory: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def step(self, scores: torch.Tensor, advantages: torch.Tensor) -> None:
+        """Take one step.
+
+        Args:
+            scores: Of episodes, float64 (N, numbers), compared with each other as their rewards were.
+            advantages: Of the same, float64 (N,), in units of the reward: an update whose rewards hardly differ tells
+                little.
+        """
+        self.memory = [*self.memory, (scores, advantages)][-self.config.memory :]
+        self.table.weight += (self.config.step * self._solution()).to(self.table.weight)[:, None]
+
+    def scores(self, rollout: Rollout) -> torch.Tensor:
+        """Return the gradient of each episode's log-probability, float64 (N, numbers) on the CPU; 0 for no word."""
+        total = torch.zeros(len(rollout.valid), self.table.num_embeddings, device=self.table.weight.device)
+        for step in rollout.steps:
+            with torch.no_grad():
+                logits = self.policy.scores(step.observation)
+            logits.requires_grad_(True)
+            log_probs = self.policy.distribution(logits, step.observation).log_prob(step.slots)
+            (slopes,) = torch.autograd.grad(torch.where(step.live, log_probs, 0.0).sum(), logits)
+            words = step.observation["words"]
+            total.scatter_add_(1, words.flatten(1), slopes[..., None].expand(words.shape).flatten(1))
+        total[:, 0] = 0
+        return total.double().cpu()
+
+    def _solution(self) -> torch.Tensor:
+        """Solve the regression over what is remembered, in the dual: there are fewer episodes than words."""
+        scores = torch.cat([scores for scores, _ in self.memory])
+        advantages = torch.cat([advantages for _, advantages in self.memory])
+        ages = torch.cat([torch.full((len(a),), float(age)) for age, (_, a) in enumerate(reversed(self.memory))][::-1])
+        gram = scores @ scores.T
+        size, spread = gram.diagonal().mean(), advantages.square().mean().sqrt()
+        if not len(gram) or not float(size) or not float(spread):
+            return torch.zeros(self.table.num_embeddings, dtype=torch.float64)
+        noise = self.config.penalty * size * self.config.fade ** -ages.double()
+        return scores.T @ torch.linalg.solve(gram + torch.diag(noise), advantages / spread)

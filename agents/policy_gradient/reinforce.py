@@ -1,0 +1,228 @@
+"""REINFORCE as published (Eq. 11), with a leave-one-out baseline over groups of rollouts, or with a critic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from agents.policies.rollout import Rollout, play
+from agents.policies.word_policy import WordPolicy
+from agents.policy_gradient.critic import WordCritic
+from agents.policy_gradient.natural import NaturalConfig, NaturalGradient
+from pmlm_env.device import seeded
+from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
+
+Baseline = Literal["leave-one-out", "critic", "none"]
+
+
+@dataclass(frozen=True)
+class ReinforceConfig:
+    """How the policy learns.
+
+    A policy without a network learns by ``words`` alone: ``learning_rate``, ``entropy``, ``clip_norm``, ``epochs``,
+    ``clip_ratio`` and ``scale_advantages`` are the network's.
+
+    Attributes:
+        updates: Batches of episodes.
+        patients: Patients in each update; None = all of them, as in the paper.
+        rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
+        baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
+            al. 2019), so that hard patients and easy ones count alike; ``critic``: what a ``WordCritic`` expects of
+            the state; ``none``: the bare reward, as in Eq. 11.
+        learning_rate: Adam's.
+        entropy: Weight of the entropy bonus, against advantages of unit spread.
+        clip_norm: Largest norm of the gradient.
+        epochs: Gradient steps on each batch of episodes, for replies are dear and gradients cheap. The first is
+            REINFORCE's; from the second on each word's probability ratio is clipped (Schulman et al. 2017, PPO).
+        clip_ratio: How far that ratio may be from 1.
+        scale_advantages: Whether advantages are divided by their root mean square over the update, which makes the
+            entropy weight and the clipping mean the same whatever the LLM and the metric.
+        masked: Whether illegal slots are barred; False only for ablations.
+        words: How the weights of the lexicon's words learn, if the policy has a lexicon.
+    """
+
+    updates: int = 14
+    patients: int | None = 8
+    rollouts: int = 4
+    baseline: Baseline = "leave-one-out"
+    learning_rate: float = 1e-3
+    entropy: float = 0.01
+    clip_norm: float = 1.0
+    epochs: int = 4
+    clip_ratio: float = 0.2
+    scale_advantages: bool = True
+    masked: bool = True
+    words: NaturalConfig = field(default_factory=NaturalConfig)
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        if self.baseline not in get_args(Baseline):
+            raise ValueError(f"baseline is {self.baseline!r}: use one of {get_args(Baseline)}")
+        patients = 1 if self.patients is None else self.patients
+        if min(self.updates, patients, self.rollouts, self.epochs) < 1:
+            raise ValueError("updates, patients, rollouts and epochs must be 1 or more")
+        if self.baseline == "leave-one-out" and self.rollouts < 2:
+            raise ValueError("a leave-one-out baseline needs rollouts of 2 or more")
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update saw.
+
+    Attributes:
+        deltas: The rewards, float32 (rollouts,), failed episodes left out.
+        failed: Episodes whose reply could not be had; they are left out of the loss.
+        loss: Policy loss of the first epoch.
+        entropy: Mean entropy of the policy that played, nats.
+        grad_norm: Norm of the network's gradient before clipping, in the first epoch; 0 without a network.
+        invalid_actions: Steps that deleted nothing; 0 where the policy is masked.
+    """
+
+    deltas: npt.NDArray[np.float32]
+    failed: int
+    loss: float
+    entropy: float
+    grad_norm: float
+    invalid_actions: int
+
+
+class Reinforce:
+    """Trains a policy on a vector env, one update at a time.
+
+    Args:
+        policy: What learns; on the device of the env's encoder.
+        env: ``array_type="torch"``, autoreset ``DISABLED``, patients times rollouts rows.
+        config: Settings.
+        seed: Draws patients and actions. The same seed gives the same run on one machine.
+
+    Raises:
+        ValueError: The env has another number of rows.
+    """
+
+    def __init__(self, policy: WordPolicy, env: PMLMVectorEnv, config: ReinforceConfig, seed: int) -> None:
+        """Set up the optimiser (Adam, as in the paper) and the generators."""
+        self.n_patients = config.patients or len(env.task.episodes)
+        if env.num_envs != self.n_patients * config.rollouts:
+            raise ValueError(f"the env has {env.num_envs} rows for {self.n_patients} x {config.rollouts} rollouts")
+        self.policy, self.env, self.config = policy, env, config
+        self.words = None if policy.table is None else NaturalGradient(policy, config.words)
+        self.network = [parameter for name, parameter in policy.named_parameters() if not name.startswith("table.")]
+        self.critic: WordCritic | None = None
+        if config.baseline == "critic":
+            with seeded(2**31 + seed):  # not the policy's: it would begin with the policy's very weights
+                self.critic = WordCritic(policy, config.learning_rate, config.epochs)
+        self.optimizer = torch.optim.Adam([{"params": self.network}], lr=config.learning_rate)
+        self.patients_rng = np.random.default_rng(seed)
+        device = next(policy.parameters()).device
+        self.actions_rng = torch.Generator(device).manual_seed(seed)
+        self.queue: list[int] = []  # patients still to come before anybody comes twice
+
+    def updates(self) -> Iterator[Update]:
+        """Train, and yield what each update saw."""
+        for _ in range(self.config.updates):
+            yield self.update()
+
+    def update(self) -> Update:
+        """Play one batch of episodes and learn from it."""
+        config = self.config
+        self.policy.train()
+        episodes = np.repeat(self._next_patients(), config.rollouts)
+        dropout_seed = int(torch.randint(2**31, (), generator=self.actions_rng, device=self.actions_rng.device))
+        with seeded(dropout_seed, self.actions_rng.device):
+            rollout = play(self.env, self.policy, episodes.tolist(), self.actions_rng, masked=config.masked)
+        if not bool(rollout.valid.any()):  # even a gradient of 0 would move the weights, by Adam's momentum
+            return Update(np.zeros(0, np.float32), len(rollout.valid), 0.0, 0.0, 0.0, rollout.invalid_actions)
+        values = None if self.critic is None else self.critic.values(rollout, self.policy)
+        advantages = self.advantages(rollout, values).to(self.actions_rng.device)
+        weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
+        scores = None
+        if self.words is not None:  # before the network's steps: the scores are those of the policy that played
+            with seeded(dropout_seed, self.actions_rng.device):
+                scores = self.words.scores(rollout)
+        seen = []
+        for _ in range(config.epochs if self.network else 1):
+            # The same seed drops out the same units: the log-probability is that of the distribution drawn from.
+            with seeded(dropout_seed, self.actions_rng.device):
+                loss, entropy = self.loss(rollout, advantages, weight)
+            norm = self._descend(loss - config.entropy * entropy) if self.network else 0.0
+            seen.append((float(loss.detach()), float(entropy.detach()), norm))
+        if self.words is not None and scores is not None:
+            compare = self.comparison(rollout.valid)
+            compare = compare[compare.any(dim=1)]
+            rewards = rollout.rewards.double() if values is None else (rollout.rewards - values[0].cpu()).double()
+            self.words.step(compare @ scores, compare @ rewards)
+        if self.critic is not None:
+            self.critic.learn(rollout)
+        return Update(
+            deltas=rollout.rewards[rollout.valid].numpy(),
+            failed=int((~rollout.valid).sum()),
+            loss=seen[0][0],
+            entropy=seen[0][1],
+            grad_norm=seen[0][2],
+            invalid_actions=rollout.invalid_actions,
+        )
+
+    def loss(
+        self, rollout: Rollout, advantages: torch.Tensor, weight: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the policy loss and the mean entropy, each with its graph.
+
+        Its gradient where the policy is the one that played: that of -sum_t log pi(e_t | s_t) * advantage (Eq. 11).
+        """
+        losses, entropies = [], []
+        clip = self.config.clip_ratio
+        for step, advantage in zip(rollout.steps, advantages.expand(len(rollout.steps), -1), strict=True):
+            distribution = self.policy(step.observation)
+            ratio = (distribution.log_prob(step.slots) - step.log_probs).exp()
+            gain = torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+            losses.append(-torch.where(step.live, gain, 0.0))
+            entropies.append(torch.where(step.live, distribution.entropy(), 0.0))
+        n_steps = torch.stack([step.live for step in rollout.steps]).sum(dim=0).clamp(min=1)
+        return (weight * sum(losses)).sum(), (weight * sum(entropies) / n_steps).sum()
+
+    def advantages(self, rollout: Rollout, values: torch.Tensor | None = None) -> torch.Tensor:
+        """Return each episode's advantage, float32 (N,): 0 where it failed or has no fellow to compare with.
+
+        Args:
+            rollout: Episodes.
+            values: What a critic expects of every state, (steps, N): then advantages are of that shape too.
+        """
+        rewards = rollout.rewards.double() - (0.0 if values is None else values.double().cpu())
+        advantages = rewards @ self.comparison(rollout.valid).T
+        if self.config.scale_advantages and bool(rollout.valid.any()):
+            advantages = advantages / advantages[..., rollout.valid].square().mean().sqrt().clamp(min=1e-8)
+        return advantages.float()
+
+    def comparison(self, valid: torch.Tensor) -> torch.Tensor:
+        """Return what makes advantages of rewards, float64 (N, N): each, less the mean of the patient's others."""
+        if self.config.baseline != "leave-one-out":
+            return torch.diag(valid.double())
+        size = self.config.rollouts
+        same = torch.block_diag(*[torch.ones(size, size, dtype=torch.float64)] * (len(valid) // size))
+        pairs = same * valid.outer(valid) * (1 - torch.eye(len(valid), dtype=torch.float64))
+        others = pairs.sum(dim=1, keepdim=True)
+        return torch.diag((others[:, 0] > 0).double()) - pairs / others.clamp(min=1)
+
+    def _descend(self, loss: torch.Tensor) -> float:
+        """Take one step of the network, and return the norm of its gradient before clipping."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network, self.config.clip_norm)
+        self.optimizer.step()
+        return float(norm)
+
+    def _next_patients(self) -> npt.NDArray[np.int64]:
+        """Return the next patients: everybody once, in random order, before anybody twice."""
+        while len(self.queue) < self.n_patients:
+            self.queue += self.patients_rng.permutation(len(self.env.task.episodes)).tolist()
+        chosen, self.queue = self.queue[: self.n_patients], self.queue[self.n_patients :]
+        return np.array(chosen)

@@ -1,0 +1,1 @@
+"""Searches of one prompt with its own reference: what editing could reach."""

@@ -1,0 +1,63 @@
+"""GrIPS: hill climbing by a few random edits a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from agents.search.base import Mask, Problem, Steps
+
+
+def grips(
+    problem: Problem, rng: np.random.Generator, *, edits: int = 5, patience: int = 2, annealing: bool = False
+) -> Steps:
+    """Try some random edits, take the best of them if it is better, and repeat until nothing has been for a while.
+
+    Then begin anew from the whole prompt, as long as the budget lasts. An edit deletes a word or a phrase, swaps a
+    deleted word for another, or adds one back; nothing is paraphrased.
+
+    Args:
+        problem: The prompt.
+        rng: Draws edits.
+        edits: How many are tried in each step.
+        patience: Steps without a new best that end a climb.
+        annealing: Whether worse edits are taken with probability exp(d / T), where d is the difference in points of
+            100 and T = 10 exp(-step / 5).
+
+    References:
+        Prasad et al., "GrIPS: Gradient-free, Edit-based Instruction Search for Prompting Large Language Models",
+        EACL 2023.
+    """
+    phrases = [[slot for slot in phrase if problem.legal[slot]] for phrase in problem.phrases()]
+    while True:
+        kept, delta, best, stale, step = problem.whole, 0.0, 0.0, 0, 0
+        while stale < patience:
+            masks = [_edited(problem, kept, phrases, rng) for _ in range(edits)]
+            deltas = yield masks
+            place = int(np.argmax(deltas))
+            gain = deltas[place] - delta
+            if gain > 0 or (annealing and rng.random() < math.exp(100 * gain / (10 * math.exp(-step / 5)))):
+                kept, delta = masks[place], deltas[place]
+            stale = 0 if deltas[place] > best else stale + 1
+            best, step = max(best, deltas[place]), step + 1
+
+
+def _edited(problem: Problem, kept: Mask, phrases: Sequence[Sequence[int]], rng: np.random.Generator) -> Mask:
+    """Return a mask after one random edit; the same where none can be made."""
+    deleted, words, room = np.flatnonzero(~kept), problem.deletable(kept), problem.room(kept)
+    left = [[slot for slot in phrase if kept[slot]] for phrase in phrases]
+    left = [slots for slots in left if 0 < len(slots) <= room]
+    kinds = ["word"] * (room > 0) + ["phrase"] * bool(left) + ["add"] * bool(len(deleted))
+    kinds += ["swap"] * bool(len(deleted) and len(words))
+    if not kinds:
+        return kept
+    kind, mask = rng.choice(kinds), kept.copy()
+    if kind in ("add", "swap"):
+        mask[rng.choice(deleted)] = True
+    if kind in ("word", "swap"):
+        mask[rng.choice(words)] = False
+    if kind == "phrase":
+        mask[left[rng.integers(len(left))]] = False
+    return mask

@@ -1,0 +1,44 @@
+"""Hierarchical search, as in SAMMO: from the whole prompt down to its words."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+from agents.search.base import Problem, Steps
+
+
+def hierarchical(problem: Problem, rng: np.random.Generator, *, tolerance: float = 0.0) -> Steps:
+    """Delete whole sections where that helps, else phrases of them, else words.
+
+    The tree is prompt, sections (runs of one role), phrases (between punctuation), words; children are queued in random
+    order. Nodes that have more words than may still go are opened unscored. A node stays deleted if the score is above
+    the best so far less ``tolerance``. Large nodes soon use up the edits: with what is left of the budget, the search
+    begins anew from the whole prompt, a level lower each time.
+
+    Args:
+        problem: The prompt.
+        rng: Draws the order among nodes.
+        tolerance: What a deletion may cost.
+
+    References:
+        Schnabel and Neville, "Symbolic Prompt Program Search", Findings of EMNLP 2024.
+    """
+    slots = list(range(len(problem.words)))
+    levels = [[slots], problem.sections(), problem.phrases(), [[slot] for slot in slots]]
+    for top in range(len(levels)):
+        queue = deque((top, levels[top][place]) for place in rng.permutation(len(levels[top])))
+        kept, best = problem.whole, 0.0
+        while queue and problem.room(kept):
+            level, node = queue.popleft()
+            legal = [slot for slot in node if problem.legal[slot]]
+            if 0 < len(legal) <= problem.room(kept):
+                mask = problem.without(kept, legal)
+                (delta,) = yield [mask]
+                if delta > best - tolerance:
+                    kept, best = mask, max(best, delta)
+                    continue
+            if level + 1 < len(levels):
+                children = [child for child in levels[level + 1] if set(child) <= set(node)]
+                queue.extend((level + 1, children[place]) for place in rng.permutation(len(children)))

@@ -1,0 +1,33 @@
+"""TAPruning: from left to right, try to do without each word."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from agents.search.base import Problem, Steps
+
+
+def tapruning(problem: Problem, rng: np.random.Generator, *, tolerance: float = 0.0) -> Steps:
+    """Delete each word in turn; it stays deleted if the score is above the best so far less ``tolerance``.
+
+    A difference, not a ratio as in the original, for scores here may be 0 or less; and above, not equal, for a word
+    that makes no difference is not worth one of few edits. Passes are repeated as long as one deletes something.
+
+    Args:
+        problem: The prompt.
+        rng: Not used: nothing is random.
+        tolerance: What a deletion may cost.
+
+    References:
+        Wang et al., "Evolving Prompts In-Context: An Open-ended, Self-replicating Perspective", ICML 2025.
+    """
+    kept, best, before = problem.whole, 0.0, None
+    while before is None or (before != kept).any():
+        before = kept
+        for slot in problem.deletable(before):
+            if not problem.room(kept):
+                return
+            mask = problem.without(kept, slot)
+            (delta,) = yield [mask]
+            if delta > best - tolerance:
+                kept, best = mask, max(best, delta)

@@ -1,0 +1,1 @@
+"""Using a trained agent: refining prompts, publishing it."""

@@ -1,0 +1,1 @@
+"""Training an agent, and its run folder."""

@@ -1,0 +1,62 @@
+"""What a training run will cost at most: ``pmlm train --dry-run``."""
+
+from __future__ import annotations
+
+from agents.training.train import TrainConfig, check_effects
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.llm import Budget, Limits, LLMError, load_llm, price_of
+
+#: English has about so many bytes a token; a model's own tokenizer may differ by a third.
+_BYTES_PER_TOKEN = 4
+
+
+def estimate(config: TrainConfig) -> str:
+    """Return the most calls, tokens and money that training and then evaluating on the test patients take.
+
+    Repeated prompts are free (replies are kept), so it may be less; requests repeated after faults come on top.
+
+    Raises:
+        ValueError: The episodes, or the providers' file, are not as they should be.
+    """
+    check_effects(config)
+    price = price_of(config.models)
+    Budget(config.calls, None, price, config.calls.budget_file)  # are the limits such as can be kept?
+    lines: list[str] = []
+    needed: list[str] = []
+    total = [0, 0.0, 0]
+    try:
+        load_llm(config.models, device=config.models.device)
+    except LLMError as error:
+        needed = [f"but first: {error}"]
+    episodes = EpisodeSet.load(config.episodes)
+    train, test = episodes.of("train"), [e for e in episodes if e.split == "test" and e.label and e.reference]
+    learner, samples = config.learner, config.models.n_samples
+    a_update = learner.patients or len(train)
+    initial = min(len(train), learner.updates * a_update)
+    parts = {
+        "training": (initial + learner.updates * a_update * learner.rollouts, _tokens([e.prompt for e in train])),
+        "evaluation": (3 * len(test), _tokens([e.prompt for e in test])),
+    }
+    for name, (prompts, tokens) in parts.items():
+        calls = prompts * samples
+        amounts = [calls, calls * tokens, calls * config.models.max_new_tokens]
+        total = [a + b for a, b in zip(total, amounts, strict=True)]
+        lines.append(_line(name, amounts, None if price is None else price.cost(int(amounts[1]), int(amounts[2]))))
+    lines.append(_line("together", total, None if price is None else price.cost(int(total[1]), int(total[2]))))
+    limits = {name: getattr(config.calls, name) for name in Limits.__dataclass_fields__}
+    given = ", ".join(f"{name} {limit:,}" for name, limit in limits.items() if limit is not None)
+    lines.append(f"limits: {given or 'none'}")
+    if price is None:
+        lines.append("no price is known for this LLM: a providers' file can hold it (docs/llm)")
+    return "\n".join([f"{config.models.llm}, at most:", *lines, *needed, "Nothing was sent."])
+
+
+def _tokens(prompts: list[str]) -> float:
+    """Mean tokens of a prompt, about."""
+    return sum(len(prompt.encode()) for prompt in prompts) / _BYTES_PER_TOKEN / max(1, len(prompts))
+
+
+def _line(name: str, amounts: list[float], cost: float | None) -> str:
+    calls, tokens_in, tokens_out = amounts
+    money = "" if cost is None else f", {cost:,.2f} of money"
+    return f"  {name:10} {calls:,} LLM calls, about {tokens_in:,.0f} tokens in, {tokens_out:,} out{money}"

@@ -1,0 +1,1 @@
+"""Which conditions a text names, one file a language."""

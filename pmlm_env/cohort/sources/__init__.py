@@ -1,0 +1,1 @@
+"""Where patients come from, one file a format."""

@@ -1,0 +1,1 @@
+"""Prompts, edits, outcomes and the task: no language model, no domain."""

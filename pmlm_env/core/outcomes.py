@@ -1,0 +1,76 @@
+"""How episodes ended, and who says so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What was said in n episodes, each a sequence of n strings.
+
+    Attributes:
+        reply: The LLM's replies to the refined prompts; of several samples the first.
+        initial_reply: Its replies to the initial prompts, likewise.
+        reference: The doctors' replies.
+    """
+
+    reply: Sequence[str]
+    initial_reply: Sequence[str]
+    reference: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How n episodes ended.
+
+    Attributes:
+        score: F1 of the reply to the refined prompt against the reference, float64 (n,); the mean over samples.
+        initial_score: F1 of the reply to the initial prompt, likewise.
+        llm_calls: Calls made for each episode, int64 (n,); cached replies cost none.
+        texts: What was said; None from a reward that keeps no texts.
+        errors: Why an episode's reply could not be had, or "", n strings. Such an episode has no scores and teaches
+            nothing.
+        score_sd: Standard deviation of the score over samples of the reply, float64 (n,); None where there is one
+            sample.
+        initial_score_sd: Likewise, of the initial score.
+    """
+
+    score: npt.NDArray[np.float64]
+    initial_score: npt.NDArray[np.float64]
+    llm_calls: npt.NDArray[np.int64]
+    texts: Texts | None = None
+    errors: Sequence[str] = ()
+    score_sd: npt.NDArray[np.float64] | None = None
+    initial_score_sd: npt.NDArray[np.float64] | None = None
+
+    @property
+    def failed(self) -> npt.NDArray[np.bool_]:
+        """Whether there was an error, bool (n,)."""
+        if not any(self.errors):
+            return np.zeros(len(self.score), dtype=np.bool_)
+        return np.array([bool(error) for error in self.errors])
+
+    @property
+    def delta(self) -> npt.NDArray[np.float64]:
+        """The rewards, float64 (n,): score minus initial score, 0 where there was an error."""
+        return np.where(self.failed, 0.0, self.score - self.initial_score)
+
+    @classmethod
+    def of_failures(cls, errors: Sequence[str]) -> Outcomes:
+        """Return the outcomes of episodes that got no reply."""
+        n = len(errors)
+        return cls(np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64), None, errors)
+
+
+class Reward(Protocol):
+    """What the envs ask when episodes end."""
+
+    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
+        """Judge refined prompts of the episodes at ``indices``, in order."""
+        ...

@@ -1,0 +1,177 @@
+"""WordEncoder: a frozen BERT that turns words into contextual embeddings (Eq. 6)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
+from itertools import chain, compress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pmlm_env.device import choose_device
+from pmlm_env.io.files import Stamp, stamp
+from pmlm_env.weights import resolve
+from pmlm_env.weights.pretrained import load_config, load_model, load_tokenizer
+from pmlm_env.weights.transformer import first_layers, input_limit
+
+if TYPE_CHECKING:  # importing transformers takes seconds, which those who need no weights are spared
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+#: Most chunks in one forward pass, so that memory stays bounded whatever the batch.
+_MAX_CHUNKS = 256
+
+#: More than any encoder of the BERT family has.
+_MOST_HIDDEN = 8_192
+
+
+class WordEncoder:
+    """Contextual embeddings of the words that are still there, one vector a word.
+
+    Sub-word pieces are averaged per word. A prompt longer than the model's input is encoded in chunks, each with its
+    own special tokens, never cut. Weights load at the first use, once a process, and do not travel in a pickle.
+
+    Args:
+        model: A bundled model's name, a directory or a hub name of a BERT-family encoder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. On a GPU the forward pass runs under bfloat16 autocast.
+
+    Attributes:
+        hidden_size: H, the length of an embedding.
+        seconds: Wall time spent in ``encode`` so far.
+    """
+
+    def __init__(self, model: str = "minilm", device: str = "auto") -> None:
+        """Read the model's configuration; its weights come later.
+
+        Raises:
+            ModelError: The model is not to be found.
+            ValueError: It cannot be loaded, or is no encoder.
+        """
+        self.model_name = model
+        self.device = choose_device(device)
+        self._path = resolve(model)
+        self.hidden_size: int = getattr(load_config(self._path), "hidden_size", 0)
+        if not isinstance(self.hidden_size, int) or not 1 <= self.hidden_size <= _MOST_HIDDEN:
+            raise ValueError(
+                f"{self._path} is no encoder: its hidden_size is {self.hidden_size!r}, not 1 to {_MOST_HIDDEN:,}"
+            )
+        self.seconds = 0.0
+        self._pieces: dict[str, list[int]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the weights and the tokenizer behind."""
+        return {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer")}
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        tokenizer = load_tokenizer(self._path, add_prefix_space=True)
+        if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
+            raise ValueError(f"{self._path} is no encoder: its tokenizer has no cls_token or sep_token")
+        return tokenizer
+
+    @cached_property
+    def _bert(self) -> PreTrainedModel:
+        return load_bert(self._path, self.device)
+
+    @torch.no_grad()  # not inference_mode: what it returns is learnt from
+    def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
+        """Embed the kept words of B prompts.
+
+        A prompt that occurs twice in the batch is encoded once.
+
+        Args:
+            words: The words of each initial prompt, at most W.
+            kept: Which of them are still there, bool (B, W).
+
+        Returns:
+            Embeddings, float32 (B, W, H) on the encoder's device; zeros where no word is left.
+        """
+        started = time.perf_counter()
+        index: dict[tuple[str, ...], int] = {}
+        rows = []
+        for prompt, mask in zip(words, kept.tolist(), strict=True):
+            rows.append(index.setdefault(tuple(compress(prompt, mask)), len(index)))
+        vectors = self._embed(list(index))
+        first = np.cumsum([0, *map(len, index)])
+        out = torch.zeros((*kept.shape, self.hidden_size), device=self.device)
+        row_of, slot_of = np.nonzero(kept)
+        source = np.concatenate([np.arange(first[i], first[i + 1]) for i in rows]) if rows else np.zeros(0, int)
+        out[torch.from_numpy(row_of), torch.from_numpy(slot_of)] = vectors[torch.from_numpy(source)]
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds += time.perf_counter() - started
+        return out
+
+    def _embed(self, prompts: Sequence[Sequence[str]]) -> torch.Tensor:
+        """Embed all words of all prompts, one after the other: (number of words, H)."""
+        pieces = [[self._word_pieces(word) for word in prompt] for prompt in prompts]
+        n_pieces = torch.tensor([len(ids) for prompt in pieces for ids in prompt], dtype=torch.long, device=self.device)
+        owner = torch.arange(len(n_pieces), device=self.device).repeat_interleave(n_pieces)
+        total = torch.zeros(len(n_pieces), self.hidden_size, device=self.device)
+        chunks = [chunk for prompt in pieces for chunk in self._chunks(prompt)]
+        done = 0
+        for start in range(0, len(chunks), _MAX_CHUNKS):
+            states = self._forward(chunks[start : start + _MAX_CHUNKS])
+            total.index_add_(0, owner[done : done + len(states)], states)
+            done += len(states)
+        return total / n_pieces[:, None]
+
+    def _chunks(self, prompt: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Part a prompt's pieces into runs that the model can take, between words where that can be."""
+        chunks: list[list[int]] = []
+        chunk: list[int] = []
+        for ids in prompt:
+            if chunk and len(chunk) + len(ids) > self._room:
+                chunks.append(chunk)
+                chunk = []
+            chunk.extend(ids)
+            while len(chunk) > self._room:  # one word longer than the model's whole input
+                chunks.append(chunk[: self._room])
+                chunk = chunk[self._room :]
+        return [*chunks, chunk] if chunk else chunks
+
+    def _forward(self, chunks: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Run BERT over chunks of pieces; return the last hidden states of all pieces in order, (pieces, H)."""
+        tokenizer = self._tokenizer
+        lengths = np.array([len(chunk) for chunk in chunks])[:, None]
+        place = np.arange(lengths.max() + 2)
+        inside = (place >= 1) & (place <= lengths)  # special tokens and padding are outside
+        ids = np.full(inside.shape, tokenizer.pad_token_id or 0)
+        ids[:, 0] = tokenizer.cls_token_id
+        ids[inside] = np.fromiter(chain.from_iterable(chunks), dtype=ids.dtype)
+        ids[place == lengths + 1] = tokenizer.sep_token_id
+        inputs = {"input_ids": ids, "attention_mask": (place <= lengths + 1).astype(ids.dtype)}
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            states = self._bert(**{name: torch.from_numpy(x).to(self.device) for name, x in inputs.items()})
+        return states.last_hidden_state[torch.from_numpy(inside)].float()
+
+    @cached_property
+    def _room(self) -> int:
+        """How many pieces one chunk may hold, special tokens apart."""
+        return min(input_limit(self._tokenizer, self._bert), 512) - 2
+
+    def _word_pieces(self, word: str) -> list[int]:
+        pieces = self._pieces.get(word)
+        if pieces is None:
+            # A BERT-family tokenizer splits at white space first: a word's pieces do not depend on its neighbours.
+            pieces = self._tokenizer([word], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+            pieces = pieces or [self._tokenizer.unk_token_id]
+            self._pieces[word] = pieces
+        return pieces
+
+
+def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> PreTrainedModel:
+    """Load a frozen encoder, or its first ``num_layers`` layers where that can be: anew only when files change."""
+    return _load_bert(path, device, num_layers, stamp(Path(path)))
+
+
+@lru_cache(maxsize=4)
+def _load_bert(path: str, device: torch.device, num_layers: int | None, version: Stamp) -> PreTrainedModel:
+    model = load_model(path, dtype=torch.float32)
+    if num_layers is not None:
+        model = first_layers(model, num_layers)
+    return model.to(device).requires_grad_(False)

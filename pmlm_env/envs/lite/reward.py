@@ -1,0 +1,134 @@
+"""The reward of ``PMLMLite-v0``: a reply by rules, and its overlap of words with the reference."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import combinations
+from operator import or_
+
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.core.edits import Prompts, deletable_words
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.outcomes import Outcomes, Texts
+from pmlm_env.envs.lite.rules import CUES, STATEMENTS, apply_rules, cue_bit, say, tokens
+
+_BITS = 1 << np.arange(len(CUES))
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best that can be done with a prompt.
+
+    Attributes:
+        slots: Which words to delete, in any order; as many as the edit budget, if the prompt has them.
+        delta: What that brings.
+    """
+
+    slots: tuple[int, ...]
+    delta: float
+
+
+class LiteReward:
+    """Replies by rules to the words that are left, and scores by word overlap: all prompts at once, in numpy.
+
+    The rules, all of them of the form "if this word is left":
+
+    - a condition: the reply says what it is; and what to do for it, if "advice" is left too;
+    - "diagnosis": the reply begins with a heading; "medical": it ends with a follow-up visit;
+    - "similar": some chatter comes in, which no doctor's reply has;
+    - "sentence": keeps the reply short; without it, padding comes in.
+
+    The score is the F1 of shared words, each counted as often as in the text that has fewer of it (ROUGE-1, Lin 2004,
+    without stemming). So a wrong condition is worth deleting wherever it stands, her own is worth keeping, and which
+    is which only the patient vector tells.
+
+    Args:
+        episodes: The prompts and references.
+        texts: Whether outcomes hold what was said; that takes most of the time.
+    """
+
+    def __init__(self, episodes: EpisodeSet, texts: bool = False) -> None:
+        """Number all words once."""
+        self.episodes, self.texts = episodes, texts
+        vocabulary = sorted({token for text in STATEMENTS for token in tokens(text)})
+        self._bags = np.array([[tokens(text).count(token) for token in vocabulary] for text in STATEMENTS], np.float32)
+        references = [tokens(episode.reference) for episode in episodes]
+        self._references = np.array([[text.count(token) for token in vocabulary] for text in references], np.float32)
+        self._lengths = np.array([len(text) for text in references])
+        self._cues = np.zeros((len(episodes), episodes.max_words), dtype=np.int64)  # a bit for the cue in each slot
+        for row, episode in enumerate(episodes):
+            self._cues[row, : len(episode.words)] = [cue_bit(word) for word in episode.words]
+        everybody = np.arange(len(episodes))
+        whole = np.arange(episodes.max_words) < episodes.lengths[:, None]
+        self._initial_made = apply_rules(self._left(everybody, whole))
+        self._initial = self._score(everybody, self._initial_made)
+
+    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
+        """Judge refined prompts; no call is ever made, so that none is counted."""
+        index = np.asarray(indices)
+        if isinstance(prompts, Prompts):
+            left = self._left(index, prompts.kept)
+        else:
+            bits = [reduce(or_, map(cue_bit, prompt.split()), 0) for prompt in prompts]
+            left = (np.array(bits)[:, None] & _BITS) != 0
+        made = apply_rules(left)
+        texts = None
+        if self.texts:
+            references = [self.episodes[i].reference for i in indices]
+            replies, initial_replies = ([say(row) for row in rows] for rows in (made, self._initial_made[index]))
+            texts = Texts(replies, initial_replies, references)
+        n_calls = np.zeros(len(index), dtype=np.int64)
+        return Outcomes(self._score(index, made), self._initial[index], n_calls, texts)
+
+    def best(self, index: int, n_edits: int, protect: Collection[str] = ()) -> Optimum:
+        """Find the best legal deletions of an episode's words, exactly.
+
+        A reply depends only on which cues are left at all. So it is enough to try every set of cues to be rid of,
+        and to spend what remains of the budget on idle words: those that are no cue, and all but one of a cue's.
+
+        Args:
+            index: Which episode.
+            n_edits: The edit budget.
+            protect: As for the env.
+        """
+        cues, free = self._cues[index], deletable_words(self.episodes, protect)[index]
+        budget = min(n_edits, int(free.sum()))
+        slots_of = {cue: np.flatnonzero(cues == cue).tolist() for cue in np.unique(cues[cues > 0]).tolist()}
+        removable = [cue for cue, slots in slots_of.items() if free[slots].all()]
+        best: Optimum | None = None
+        for n_gone in range(len(removable) + 1):
+            for gone in combinations(removable, n_gone):
+                must = [slot for cue in gone for slot in slots_of[cue]]
+                stays = [slots[0] for cue, slots in slots_of.items() if cue in removable and cue not in gone]
+                idle = [slot for slot in np.flatnonzero(free).tolist() if slot not in {*must, *stays}]
+                if not len(must) <= budget <= len(must) + len(idle):
+                    continue
+                left = (sum(cue for cue in slots_of if cue not in gone) & _BITS[None]) != 0
+                delta = float(self._score(np.array([index]), apply_rules(left))[0] - self._initial[index])
+                if best is None or delta > best.delta:
+                    best = Optimum((*must, *idle[: budget - len(must)]), delta)
+        assert best is not None  # whatever is deleted, some set of cues is gone
+        return best
+
+    def _left(self, index: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Tell which cues are left at all: bool (n, number of cues)."""
+        cues = self._cues[index]
+        cues *= kept[:, : cues.shape[1]]
+        return (np.bitwise_or.reduce(cues, axis=1)[:, None] & _BITS) != 0
+
+    def _score(self, index: npt.NDArray[np.int64], made: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """F1 of shared words of replies, given as statements, and references: float64 (n,)."""
+        reply, reference = made.astype(np.float32) @ self._bags, self._references[index]
+        shared = np.minimum(reply, reference).sum(axis=1)
+        return 2.0 * shared / np.maximum(reply.sum(axis=1) + self._lengths[index], 1)
+
+
+def word_f1(text: str, reference: str) -> float:
+    """F1 of the words that two texts share, each counted as often as in the text that has fewer of it (ROUGE-1)."""
+    ours, theirs = Counter(tokens(text)), Counter(tokens(reference))
+    return 2.0 * (ours & theirs).total() / max(ours.total() + theirs.total(), 1)

@@ -1,0 +1,141 @@
+"""Endpoints by name: where they are, what their key is called, what they accept, what they charge."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pmlm_env.io.toml import read_toml, shown
+from pmlm_env.llm.http.endpoint import OpenAIChat
+from pmlm_env.llm.http.settings import holds_key
+from pmlm_env.llm.storage.budget import MOST, Price
+
+#: What a provider's table may hold, and of which type.
+_SETTINGS: Mapping[str, type | tuple[type, ...]] = {
+    "base_url": str,
+    "api_key_env": str,
+    "send_temperature": bool,
+    "send_seed": bool,
+    "system_prompt": str,
+    "max_tokens_name": str,
+    "extra_body": dict,
+    "headers": dict,
+    "query": dict,
+    "concurrency": int,
+    "requests_per_minute": (int, float),
+    "tokens_per_minute": (int, float),
+    "connect_timeout": (int, float),
+    "read_timeout": (int, float),
+    "tries": int,
+    "patience": (int, float),
+    "backoff": (int, float),
+    "allow_http": bool,
+    "prices": dict,
+}
+_CALLED = {str: "text", bool: "true or false", int: "a whole number", (int, float): "a number", dict: "a table"}
+
+
+@dataclass(frozen=True)
+class Provider:
+    """An endpoint, as ``providers.toml`` describes it.
+
+    Attributes:
+        name: What it is called in ``NAME:MODEL``.
+        settings: Arguments of ``OpenAIChat``.
+        send_temperature: Whether the endpoint's models accept a temperature.
+        send_seed: Whether the endpoint accepts a seed.
+        prices: What its models charge, by name.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    send_temperature: bool = True
+    send_seed: bool = True
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+
+def load_providers(path: str | Path | None = None) -> dict[str, Provider]:
+    """Read the built-in providers, and a file of one's own over them.
+
+    Args:
+        path: A TOML file with a table for each provider; its settings go before the built-in ones. A provider that is
+            not built in needs a ``base_url``; its key is in ``NAME_API_KEY`` unless ``api_key_env`` says otherwise.
+
+    Raises:
+        ValueError: The file is not as it should be; the message names the table and the setting.
+    """
+    with resources.as_file(resources.files(__package__) / "providers.toml") as built_in:
+        tables = _checked(read_toml(built_in), str(built_in))
+    if path is not None:
+        for name, table in _checked(read_toml(Path(path)), str(path)).items():
+            if name not in tables and "base_url" not in table:  # else prompts would go to where nobody meant them to
+                raise ValueError(
+                    f"{path}, [{name}]: base_url is missing, and the name is none of {', '.join(sorted(tables))}"
+                )
+            usual = {"api_key_env": re.sub(r"[^A-Z0-9]", "_", name.upper()) + "_API_KEY"}
+            tables[name] = {**tables.get(name, usual), **table}
+    return {name: _provider(name, table, str(path)) for name, table in tables.items()}
+
+
+def _checked(tables: Mapping[str, Any], file: str) -> dict[str, dict[str, Any]]:
+    if _names_a_key(tables):
+        raise ValueError(f"{file}: a name is what looks like a key (not shown): put that into the environment")
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise ValueError(f"{file}: {name!r} stands outside a table; begin with [PROVIDER]")
+        if not name.isprintable() or ":" in name:
+            raise ValueError(f"{file}: {name!r} cannot be the name of a provider: use letters, digits and hyphens")
+        for key, value in table.items():
+            if key not in _SETTINGS:
+                raise ValueError(f"{file}, [{name}]: unknown {key!r}; a provider has {', '.join(_SETTINGS)}")
+            types = _SETTINGS[key]
+            if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+                raise ValueError(f"{file}, [{name}]: {key} is {shown(value)}: it should be {_CALLED[types]}")
+            if key != "api_key_env" and holds_key(json.dumps(value, default=str)):
+                raise ValueError(f"{file}, [{name}]: {key} holds what looks like a key: put that into the environment")
+        for key in ("headers", "query"):
+            for part, value in table.get(key, {}).items():
+                if not isinstance(value, str):
+                    raise ValueError(
+                        f"{file}, [{name}]: {part!r} in {key} is {shown(value)}: it should be text, in quotes"
+                    )
+        try:
+            json.dumps(table.get("extra_body"))
+        except (TypeError, RecursionError):
+            raise ValueError(f"{file}, [{name}]: extra_body holds what JSON does not know: a date or time") from None
+    return {name: dict(table) for name, table in tables.items()}
+
+
+def _names_a_key(tables: Mapping[str, Any]) -> bool:
+    left: list[tuple[str, Mapping[str, Any]]] = [("", tables)]
+    while left:
+        above, table = left.pop()
+        if any(holds_key(f"{above}.{name}") for name in table):  # TOML reads a key with a full stop as two names
+            return True
+        left += [(name, value) for name, value in table.items() if isinstance(value, dict)]
+    return False
+
+
+def _provider(name: str, table: dict[str, Any], file: str) -> Provider:
+    prices = {}
+    for model, price in table.pop("prices", {}).items():
+        numbers = price if isinstance(price, dict) else {}
+        if numbers.keys() != {"prompt", "completion"} or not all(
+            isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= MOST
+            for number in numbers.values()
+        ):
+            raise ValueError(
+                f"{file}, [{name}.prices.{model!r}] should hold prompt and completion, what a million tokens cost"
+            )
+        prices[model] = Price(float(numbers["prompt"]), float(numbers["completion"]))
+    flags = {key: table.pop(key) for key in ("send_temperature", "send_seed") if key in table}
+    try:
+        OpenAIChat("some-model", **table)
+    except ValueError as error:
+        raise ValueError(f"{file}, [{name}]: {error}") from None
+    return Provider(name, table, prices=prices, **flags)

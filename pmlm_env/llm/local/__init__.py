@@ -1,0 +1,1 @@
+"""LLMs in this process."""

@@ -1,0 +1,1 @@
+"""Replies that are kept, and what was spent on them."""

@@ -1,0 +1,1 @@
+"""What an edited prompt earns."""

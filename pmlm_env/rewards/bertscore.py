@@ -1,0 +1,260 @@
+"""BERTScore: how close replies come to references, by greedy matching of contextual embeddings."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+
+import torch
+
+from pmlm_env.device import choose_device
+from pmlm_env.encoders.bert import load_bert
+from pmlm_env.weights import resolve
+from pmlm_env.weights.pretrained import load_config, load_tokenizer
+from pmlm_env.weights.transformer import check_layer, input_limit, states_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+#: What is done with texts that are longer than the scorer's input.
+LongTexts = Literal["cut", "chunks"]
+
+#: Texts of like length in one forward pass: with more of them, a CPU spends more on padding than it saves on calls.
+_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class BertScores:
+    """BERTScore precision, recall and F1 of replies against references, each float32 (N,) on the CPU."""
+
+    precision: torch.Tensor
+    recall: torch.Tensor
+    f1: torch.Tensor
+
+
+class Embedded(NamedTuple):
+    """A text as BERTScore compares it.
+
+    Attributes:
+        vectors: A unit vector of every piece, special tokens first and last, float32 (pieces, H).
+        own: Which of them are the text's own.
+    """
+
+    vectors: torch.Tensor
+    own: slice
+
+
+class BertScorer:
+    """BERTScore (Zhang et al., ICLR 2020) with each reference embedded once.
+
+    The same numbers as ``bert_score.BERTScorer(model_type, num_layers)`` without idf or rescaling: greedy cosine
+    matching of word pieces, special tokens to be matched but not averaged over. Texts beyond the model's input are
+    cut as there, and a warning is logged once; or they are embedded in chunks, and all of their pieces are matched.
+
+    Args:
+        model: A bundled model's name, a directory or a hub name.
+        num_layers: The layer whose states are compared. By default the one that bert-score recommends for the model;
+            for others, directories among them, the one at three quarters of its depth, rounded: 9 of 12, 18 of 24,
+            and 5 of 6, as in the bundled MiniLM. That is where bert-score's own layers are found on average.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        long_texts: ``cut`` or ``chunks``: what is done with texts beyond the model's input. Shorter ones score the
+            same either way.
+
+    Attributes:
+        seconds: Wall time spent in ``score`` so far.
+
+    Raises:
+        ValueError: The model has no such layer, or ``long_texts`` is something else.
+    """
+
+    def __init__(
+        self,
+        model: str = "minilm",
+        num_layers: int | None = None,
+        device: str = "auto",
+        long_texts: LongTexts = "cut",
+    ) -> None:
+        """Find the model; its weights come at the first use."""
+        if long_texts not in get_args(LongTexts):
+            raise ValueError(f"long_texts is {long_texts!r}: use one of {', '.join(get_args(LongTexts))}")
+        self.model_name, self.long_texts = model, long_texts
+        self.device = choose_device(device)
+        self.seconds = 0.0
+        self._path = resolve(model)
+        self.num_layers = _layer(model, self._path, num_layers)
+        self._references: dict[str, Embedded] = {}
+        self._warned = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave weights, tokenizer and embeddings behind."""
+        state = {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer")}
+        return {**state, "_references": {}}
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self._path)
+
+    @cached_property
+    def _bert(self) -> PreTrainedModel:
+        logger.info("BERTScore compares the states of layer %d of %s", self.num_layers, self.model_name)
+        return load_bert(self._path, self.device, self.num_layers)
+
+    @torch.inference_mode()
+    def score(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
+        """Score each reply against the reference beside it.
+
+        Args:
+            replies: N texts; an empty one scores 0.
+            references: N texts; each distinct one is embedded once in the scorer's life.
+        """
+        started = time.perf_counter()
+        fresh = list(dict.fromkeys(text for text in references if text not in self._references))
+        for text in fresh:
+            # Alone: in a batch its last digits would hang on its company, and a resumed run's scores with them.
+            vectors, own = self._embed([text])[0]
+            self._references[text] = Embedded(vectors.clone(), own)
+        texts = list(dict.fromkeys(replies))
+        reply_of = dict(zip(texts, self._embed(texts), strict=True))
+        rows = [_match(reply_of[a], self._references[b]) for a, b in zip(replies, references, strict=True)]
+        table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 3)
+        self.seconds += time.perf_counter() - started
+        return BertScores(*table.unbind(dim=1))
+
+    def score_once(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
+        """Score as ``score`` does, but forget the references, which will not come again."""
+        known = self._references
+        self._references = dict(known)
+        try:
+            return self.score(replies, references)
+        finally:
+            self._references = known
+
+    @cached_property
+    def limit(self) -> int:
+        """How many pieces of a text, special tokens among them, are compared at once."""
+        return input_limit(self._tokenizer, self._bert)
+
+    def too_long(self, texts: Iterable[str]) -> int:
+        """Return how many texts have more pieces than the model takes at once."""
+        return sum(sum(map(len, self._pieces(text))) > self.limit for text in texts)
+
+    def _pieces(self, text: str) -> tuple[list[int], list[int], list[int]]:
+        """Return the special tokens before a text's pieces, these themselves, and the special tokens behind them."""
+        found = self._tokenizer(text.strip(), return_special_tokens_mask=True, verbose=False)
+        ids, special = found["input_ids"], found["special_tokens_mask"]
+        start = special.index(0) if 0 in special else len(ids)
+        end = len(ids) - special[::-1].index(0) if 0 in special else len(ids)
+        return ids[:start], ids[start:end], ids[end:]
+
+    def _embed(self, texts: Sequence[str]) -> list[Embedded]:
+        """Embed texts, each in as many windows as it takes."""
+        parts = [self._pieces(text) for text in texts]
+        windows: list[list[int]] = []
+        spans: list[list[tuple[int, int]]] = []
+        for before, own, after in parts:
+            room = self.limit - len(before) - len(after)
+            if len(own) > room and self.long_texts == "cut":
+                self._warn(len(before) + len(own) + len(after))
+            spans.append(_windows(len(own), room) if self.long_texts == "chunks" else [(0, min(len(own), room))])
+            windows += [[*before, *own[start:end], *after] for start, end in spans[-1]]
+        states = iter(self._states(windows))
+        return [
+            _joined([next(states) for _ in each], each, len(before), len(after))
+            for each, (before, _, after) in zip(spans, parts, strict=True)
+        ]
+
+    def _states(self, windows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        """Return unit vectors of all pieces of all windows, [(pieces, H)]."""
+        out: list[torch.Tensor] = [torch.empty(0)] * len(windows)
+        by_length = sorted((i for i, window in enumerate(windows) if window), key=lambda i: len(windows[i]))
+        for first in range(0, len(by_length), _BATCH):
+            rows = by_length[first : first + _BATCH]
+            lengths = torch.tensor([len(windows[i]) for i in rows])
+            inside = torch.arange(int(lengths.max())) < lengths[:, None]
+            ids = torch.full(inside.shape, self._tokenizer.pad_token_id or 0)
+            ids[inside] = torch.tensor([piece for i in rows for piece in windows[i]])
+            inputs = {"input_ids": ids.to(self.device), "attention_mask": inside.long().to(self.device)}
+            with torch.autocast(self.device.type, enabled=False):  # float32: a delta is a small difference
+                states = states_of(self._bert, self.num_layers, inputs)
+            states = torch.nn.functional.normalize(states.float(), dim=-1)
+            for row, i in enumerate(rows):
+                out[i] = states[row, : len(windows[i])]
+        return out
+
+    def _warn(self, n_pieces: int) -> None:
+        if not self._warned:
+            logger.warning(
+                "A text of %d pieces is longer than the %d that the scorer %s takes, and only its beginning is "
+                "compared; so it is with all such texts. --long-texts chunks compares them whole "
+                '(in gym.make long_texts="chunks")',
+                *(n_pieces, self.limit, self.model_name),
+            )
+        self._warned = True
+
+
+def _windows(n: int, room: int) -> list[tuple[int, int]]:
+    """Return windows of ``room`` pieces that cover ``n`` pieces, neighbours sharing a quarter of their pieces or more.
+
+    Returns:
+        Where each starts and ends, in order; all are full if there are several.
+    """
+    if n <= room:
+        return [(0, n)]
+    count = 1 + math.ceil((n - room) / (room - room // 4))
+    starts = [round(i * (n - room) / (count - 1)) for i in range(count)]
+    return [(start, start + room) for start in starts]
+
+
+def _joined(states: Sequence[torch.Tensor], spans: Sequence[tuple[int, int]], before: int, after: int) -> Embedded:
+    """Join a text's windows: each piece is taken from the window in which it has the more context on either side."""
+    if len(states) == 1:
+        return Embedded(states[0], slice(before, len(states[0]) - after))
+    middles = [(end + start) // 2 for (_, end), (start, _) in pairwise(spans)]
+    parts = [states[0][:before]]
+    for window, (start, _), first, last in zip(states, spans, [0, *middles], [*middles, spans[-1][1]], strict=True):
+        parts.append(window[before + first - start : before + last - start])
+    vectors = torch.cat([*parts, states[-1][len(states[-1]) - after :]])
+    return Embedded(vectors, slice(before, len(vectors) - after))
+
+
+def _match(reply: Embedded, reference: Embedded) -> tuple[float, float, float]:
+    """Greedy matching of two texts: precision, recall, F1."""
+    if any(text.own.start == text.own.stop for text in (reply, reference)):  # nothing but special tokens
+        return 0.0, 0.0, 0.0
+    similarity = reply.vectors @ reference.vectors.T
+    precision = float(similarity.amax(dim=1)[reply.own].mean())
+    recall = float(similarity.amax(dim=0)[reference.own].mean())
+    total = precision + recall
+    return precision, recall, 2 * precision * recall / total if total else 0.0
+
+
+#: On the hub these own models that bert-score knows without an owner: "FacebookAI/roberta-large".
+_OWNERS = ("google-bert", "FacebookAI", "distilbert", "albert", "xlnet", "google-t5")
+
+
+def _layer(model: str, path: str, chosen: int | None) -> int:
+    """Return the layer that is compared; see ``BertScorer``."""
+    if model == "minilm" and chosen is None:
+        return 5
+    if chosen is None:
+        from bert_score.utils import model2layers  # imports matplotlib: only where it is needed
+
+        owner, _, name = model.rpartition("/")
+        known = model2layers.get(name if owner in _OWNERS else model)
+        if known and not Path(model).is_dir():
+            return int(known)
+    depth = getattr(load_config(path), "num_hidden_layers", 0)
+    if not depth:
+        raise ValueError(f"{model} is no scorer: its configuration says nothing of layers (num_hidden_layers)")
+    layer = max(1, math.floor(0.75 * depth + 0.5)) if chosen is None else chosen
+    check_layer(layer, depth, model)
+    return layer

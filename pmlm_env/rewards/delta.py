@@ -1,0 +1,133 @@
+"""The reward of Eq. 9: how much closer to her doctor's reply the edit brings the LLM's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.outcomes import Outcomes, Texts
+from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
+from pmlm_env.rewards.bertscore import BertScorer
+
+
+class TooManyFailuresError(RuntimeError):
+    """So many episodes in a row got no reply that going on would be of no use."""
+
+
+class Judged(NamedTuple):
+    """The replies to one prompt, and how good they are.
+
+    Attributes:
+        reply: The first of them.
+        score: Their mean F1.
+        sd: Its standard deviation over samples (n - 1 in the denominator); 0 for a single one.
+    """
+
+    reply: str
+    score: float
+    sd: float
+
+
+class DeltaReward:
+    """BERTScore F1 of the reply to the refined prompt, minus that of the reply to the initial one (Eqs. 9-10).
+
+    All prompts that end in a step make one LLM batch and one BERTScore call. The initial reply is asked for when it
+    is first needed, once an episode. An episode whose replies are not all there ends with an error; the others do not
+    suffer from it.
+
+    Args:
+        episodes: The episodes that indices refer to.
+        llm: The downstream LLM.
+        scorer: BERTScore.
+        n_samples: Replies to each prompt, whose mean F1 is the score; more than 1 for an LLM that does not always
+            reply alike.
+        max_failures: So many episodes in a row that end with an error stop the run; None = go on for ever.
+
+    Attributes:
+        initial: What is known of initial prompts so far, by episode index.
+
+    Raises:
+        ValueError: An episode has no reference, so nothing can be scored, or a number is below 1.
+    """
+
+    def __init__(
+        self,
+        episodes: EpisodeSet,
+        llm: LLM,
+        scorer: BertScorer,
+        n_samples: int = 1,
+        max_failures: int | None = 64,
+    ) -> None:
+        """Check that every episode can be scored."""
+        for episode in episodes:
+            if not episode.reference.strip():
+                raise ValueError(f"patient {episode.patient_id} has no reference reply: PMLM-v0 cannot score her")
+        if n_samples < 1 or (max_failures is not None and max_failures < 1):
+            raise ValueError(f"n_samples ({n_samples}) and max_failures ({max_failures}) must be 1 or more")
+        self.episodes, self.llm, self.scorer = episodes, llm, scorer
+        self.n_samples, self.max_failures = n_samples, max_failures
+        self.initial: dict[int, Judged] = {}
+        self._failures = 0  # in a row
+
+    def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
+        """Judge refined prompts; an LLM failure becomes an error, never a score.
+
+        Raises:
+            TooManyFailuresError: ``max_failures`` episodes in a row got no reply.
+        """
+        n = len(indices)
+        if n == 0:
+            return Outcomes.of_failures([])
+        new = [i for i in dict.fromkeys(indices) if i not in self.initial]
+        asked = [*prompts, *(self.episodes[i].prompt for i in new)]
+        references = [self.episodes[i].reference for i in (*indices, *new)]
+        replies = self.llm.ask([Request(prompt, sample) for prompt in asked for sample in range(self.n_samples)])
+        groups = [replies[start : start + self.n_samples] for start in range(0, len(replies), self.n_samples)]
+        judged = self._judge(groups, references)
+        calls = [sum(isinstance(r, Completion) and not r.cached for r in group) for group in groups]
+        for i, more in zip(new, calls[n:], strict=True):
+            calls[list(indices).index(i)] += more  # the initial reply is on the first rollout's bill
+        initial = {**self.initial, **dict(zip(new, judged[n:], strict=True))}
+        self.initial = {i: each for i, each in initial.items() if isinstance(each, Judged)}
+        pairs = [(after, initial[i]) for i, after in zip(indices, judged[:n], strict=True)]
+        errors = [next((str(each) for each in pair if isinstance(each, LLMError)), "") for pair in pairs]
+        self._count(errors)
+        nothing = Judged("", 0.0, 0.0)
+        whole = [(nothing, nothing) if e else pair for pair, e in zip(pairs, errors, strict=True)]
+        after, before = (cast(tuple[Judged, ...], side) for side in zip(*whole, strict=True))
+        return Outcomes(
+            np.array([each.score for each in after]),
+            np.array([each.score for each in before]),
+            np.array(calls[:n], dtype=np.int64),
+            Texts([each.reply for each in after], [each.reply for each in before], references[:n]),
+            errors,
+            np.array([each.sd for each in after]) if self.n_samples > 1 else None,
+            np.array([each.sd for each in before]) if self.n_samples > 1 else None,
+        )
+
+    def _judge(self, groups: Sequence[Sequence[Reply]], references: Sequence[str]) -> list[Judged | LLMError]:
+        """Score the replies to each prompt, all at once; the first error of a group stands for it."""
+        errors = [next((reply for reply in group if isinstance(reply, LLMError)), None) for group in groups]
+        whole = [i for i, error in enumerate(errors) if error is None]
+        texts = {i: [reply.text for reply in groups[i] if isinstance(reply, Completion)] for i in whole}
+        flat = [(text, references[i]) for i in whole for text in texts[i]]
+        f1 = self.scorer.score([text for text, _ in flat], [reference for _, reference in flat]).f1.double().numpy()
+        table = f1.reshape(len(whole), self.n_samples)
+        sd = table.std(axis=1, ddof=1) if self.n_samples > 1 else np.zeros(len(whole))
+        scored = {
+            i: Judged(texts[i][0], float(row.mean()), float(s)) for i, row, s in zip(whole, table, sd, strict=True)
+        }
+        return [scored[i] if error is None else error for i, error in enumerate(errors)]
+
+    def _count(self, errors: Sequence[str]) -> None:
+        for error in errors:
+            self._failures = self._failures + 1 if error else 0
+            if self.max_failures is not None and self._failures >= self.max_failures:
+                self._failures = 0  # for whoever goes on with this object
+                raise TooManyFailuresError(
+                    f"{self.max_failures} episodes in a row got no reply, the last because: {error}. "
+                    "See to that, then run the command again (pmlm train with --resume)"
+                )

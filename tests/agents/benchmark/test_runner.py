@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rouge_score import rouge_scorer
+
+from agents.benchmark.held_out import LiteGround, ground
+from agents.benchmark.runner import BenchmarkConfig, benchmark
+from agents.evaluation.controls import CONTROLS
+from agents.problem import MeteredReward
+from agents.registry import AGENTS, DEFAULT, RULE, UNSEEDED, UNTRAINED
+from agents.report.report import ReportConfig, report
+from pmlm_env.envs.lite import LiteReward, lite_episodes
+from pmlm_env.envs.lite.reward import word_f1
+from pmlm_env.llm import BudgetExceededError
+from tests.standins import MarkedWordsReward, make_episodes
+
+_SMALL = {"agents": ("surrogate", "random-n", "keep-all"), "oracles": ("tapruning",), "budget": (100,), "seeds": 2}
+
+
+def _lines(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "lite" / "runs.jsonl").read_text().splitlines()]
+
+
+def _rouge1(text: str, reference: str) -> float:
+    return rouge_scorer.RougeScorer(["rouge1"], use_stemmer=False).score(reference, text)["rouge1"].fmeasure
+
+
+def test_a_benchmark_writes_a_line_a_run_and_the_report_reads_them(tmp_path: Path) -> None:
+    benchmark(BenchmarkConfig(**_SMALL, out=tmp_path))
+    lines = _lines(tmp_path)
+    controls, lines = lines[: len(CONTROLS)], lines[len(CONTROLS) :]
+    assert [(x["agent"], x["track"], x["budget"], x["calls"], x["seeded"]) for x in controls] == [
+        (name, "control", 0, 0, False) for name in CONTROLS
+    ]
+    assert [(x["agent"], x["budget"], x["seed"]) for x in lines] == [
+        ("surrogate", 100, 0), ("random-n", 0, 0), ("keep-all", 0, 0), ("tapruning", 60, 0),
+        ("surrogate", 100, 1), ("random-n", 0, 1), ("tapruning", 60, 1),
+    ]  # fmt: skip
+    assert all(x["calls"] <= 100 for x in lines if x["track"] == "inductive")
+    assert lines[2]["deltas"] == [0.0] * 64
+    assert lines[3]["calls"] <= 64 * 60
+    text = report(ReportConfig(tmp_path, default="surrogate"))
+    assert "surrogate" in text
+    assert "tapruning" in text
+
+
+def test_the_deltas_of_a_run_are_those_of_the_words_it_deleted(tmp_path: Path) -> None:
+    benchmark(BenchmarkConfig(agents=(), oracles=("tapruning",), seeds=1, out=tmp_path))
+    test = lite_episodes().of("test")
+    best = [LiteReward(test).best(i, 10).delta for i in range(len(test))]
+    found = np.array(_lines(tmp_path)[-1]["deltas"])
+    assert (found <= np.array(best) + 1e-6).all()
+    assert found.mean() > 0.9 * np.mean(best)
+
+
+def test_what_is_there_is_not_run_again_and_a_cut_line_is(tmp_path: Path) -> None:
+    config = BenchmarkConfig(**_SMALL, out=tmp_path)
+    file = benchmark(config)
+    whole = file.read_text()
+    file.write_text(whole[:-40])
+    benchmark(config)
+    again = [{k: v for k, v in x.items() if k != "seconds"} for x in _lines(tmp_path)]
+    assert again == [{k: v for k, v in json.loads(x).items() if k != "seconds"} for x in whole.splitlines()]
+
+
+def test_a_line_separator_within_a_line_ends_no_line(tmp_path: Path) -> None:
+    config = BenchmarkConfig(agents=("keep-all",), oracles=(), seeds=1, out=tmp_path)
+    file = benchmark(config)
+    lines = [{**line, "note": "one\u2028line\x85"} for line in _lines(tmp_path)]
+    file.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+    before = file.read_bytes()
+    benchmark(config)
+    assert file.read_bytes() == before
+
+
+def test_runs_on_other_patients_do_not_go_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    benchmark(BenchmarkConfig(agents=("keep-all",), seeds=1, out=tmp_path))
+    monkeypatch.setattr("agents.benchmark.held_out.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    with pytest.raises(
+        ValueError, match=r"runs.jsonl has results with episodes '\w{16}' and not '\w{16}': use the same"
+    ):
+        benchmark(BenchmarkConfig(agents=("random-n",), seeds=1, out=tmp_path))
+    assert [line["agent"] for line in _lines(tmp_path)] == [*CONTROLS, "keep-all"]
+
+
+def test_the_word_overlap_of_lite_is_rouge_1_without_stems() -> None:
+    texts = [text for e in list(lite_episodes({"test": 6})) for text in (e.prompt, e.reference, e.predicted, "")]
+    assert [[word_f1(a, b) for a in texts] for b in texts] == [
+        pytest.approx([_rouge1(a, b) for a in texts]) for b in texts
+    ]
+
+
+def test_the_controls_of_a_benchmark_are_those_of_brute_force(tmp_path: Path) -> None:
+    benchmark(BenchmarkConfig(agents=(), seeds=1, out=tmp_path))
+    test, train = (lite_episodes().of(split) for split in ("test", "train"))
+    before = LiteReward(test, texts=True)(range(len(test)), [e.prompt for e in test]).texts
+    assert before is not None
+    nearest = [train[int((train.vectors @ e.vector / np.linalg.norm(train.vectors, axis=1)).argmax())] for e in test]
+    said = {
+        "echo": [e.prompt for e in test],
+        "facts": [e.prompt.split(" State the")[0] for e in test],
+        "label": [e.predicted for e in test],
+        "peer-letter": [peer.reference for peer in nearest],
+    }
+    lines = {line["agent"]: line for line in _lines(tmp_path)}
+    for name, replies in said.items():
+        assert lines[name]["patients"] == [e.patient_id for e in test]
+        expected = [
+            _rouge1(reply, e.reference) - _rouge1(initial, e.reference)
+            for reply, initial, e in zip(replies, before.initial_reply, test, strict=True)
+        ]
+        assert lines[name]["deltas"] == pytest.approx(expected, abs=1e-6), name
+    # the letter of a condition is the same for everybody here, so that the right one is a perfect reply
+    right = np.array([e.predicted == e.label for e in test])
+    perfect = np.array([1 - _rouge1(r, e.reference) for r, e in zip(before.initial_reply, test, strict=True)])
+    assert np.array(lines["label-letter"]["deltas"])[right] == pytest.approx(perfect[right], abs=1e-6)
+
+
+def test_a_benchmark_made_before_there_were_controls_gets_them_without_running_its_agents_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = BenchmarkConfig(agents=("random-n", "keep-all"), seeds=2, out=tmp_path)
+    file = benchmark(config)
+    old = [line for line in file.read_text().splitlines() if '"track": "control"' not in line]
+    file.write_text("".join(f"{line}\n" for line in old))
+    with pytest.raises(ValueError, match="the runs of lite have no echo"):
+        report(ReportConfig(tmp_path))
+    assert not (tmp_path / "report.md").exists()
+    monkeypatch.setattr(LiteGround, "inductive", None)
+    benchmark(config)
+    assert [line["agent"] for line in _lines(tmp_path)[3:]] == list(CONTROLS)
+    assert "*echo*" in report(ReportConfig(tmp_path))
+
+
+def test_lite_has_no_raw_data_prompts(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--raw has no effect with --env lite, .*: leave it out, or give --env real"):
+        BenchmarkConfig(raw=tmp_path)
+
+
+def test_distinct_edits_are_counted_by_role_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.benchmark.held_out.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    place = ground("lite", "test")
+    last = [[len(episode.words) - 1] for episode in place.held_out]  # in another slot, but the same place
+    assert len({slot for (slot,) in last}) > 1
+    assert place._judged(last)["edits"] == 1
+    assert place._judged([[0, 1], [1, 0], [0], []])["edits"] == 3
+
+
+def test_words_deleted_from_fewer_than_three_prompts_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.benchmark.held_out.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    place = ground("lite", "test")
+    first = [[place.held_out[i].words.index(word)] for i, word in enumerate(["pregnant", "pregnant", "woman", "woman"])]
+    assert place._judged(first)["deleted"] == []
+    first[0] = first[0] + [place.held_out[0].words.index("woman")]
+    assert place._judged(first)["deleted"] == [["woman", "background", 3]]
+
+
+@pytest.mark.parametrize("wrong", [{"agents": ("lexikon",)}, {"oracles": ("best",)}, {"seeds": 0}, {"budget": (0,)}])
+def test_names_and_numbers_that_make_no_sense_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=r"there is no agent|must be 1 or more"):
+        BenchmarkConfig(**wrong)
+
+
+def test_every_name_in_the_catalogue_makes_an_agent() -> None:
+    assert {DEFAULT, RULE, *UNTRAINED, *UNSEEDED} <= set(AGENTS)
+    assert not set(AGENTS) & {*CONTROLS, "raw-data"}
+    for name, make in AGENTS.items():
+        assert type(make("lite", 0)).__name__, name
+
+
+def test_the_meter_counts_each_prompt_once_and_the_initial_one_too() -> None:
+    episodes = make_episodes(4)
+    meter = MeteredReward(MarkedWordsReward(episodes), limit=10, per_prompt=2)
+    meter([0, 0, 1], ["a", "a", "b"])
+    assert meter.calls == 2 * (2 + 2)
+    meter([0], ["a"])
+    assert meter.calls == 8
+    with pytest.raises(BudgetExceededError):
+        meter([2], ["c"])
+    assert meter.calls == 8
+    assert meter.cost([0], ["new"]) == 2
+    meter([0], ["new"])
+    assert meter.left == 0
+    assert [n for _, n, _ in meter.history] == [3, 1, 1]

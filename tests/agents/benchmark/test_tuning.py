@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.benchmark.held_out import Ground, ground
+from agents.benchmark.runner import BenchmarkConfig, benchmark
+from agents.benchmark.spaces import SPACES, Choices, first_of
+from agents.benchmark.tuning import TuneConfig, tune
+from agents.problem import Arena
+from agents.registry import AGENTS
+from agents.settings import made, read_tuned
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.outcomes import Outcomes
+from pmlm_env.envs.lite import LiteReward, lite_episodes
+
+pytest.importorskip("optuna", reason="needs Optuna: pip install 'pmlm-env[tune]'")
+
+_SMALL: dict[str, Any] = {"agents": ("surrogate", "random-p"), "budget": 700, "trials": 3, "seeds": 1}
+
+
+@pytest.fixture
+def fits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The settings of every fit that a tuning asks for."""
+    seen: list[Any] = []
+    deltas = Ground.deltas
+
+    def spy(self: Ground, agent: Any, budget: int) -> np.ndarray:
+        seen.append(agent.config)
+        return deltas(self, agent, budget)
+
+    monkeypatch.setattr(Ground, "deltas", spy)
+    return seen
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_what_is_tuned_is_there_and_its_default_within_the_range(name: str) -> None:
+    for env in ("lite", "real"):
+        config = AGENTS[name](env, 0).config
+        assert first_of(name, env).keys() == SPACES[name].keys()
+        for key, within in SPACES[name].items():
+            value = attrgetter(key)(config)
+            if isinstance(within, Choices):
+                assert value in within.values, key
+                tried = within.values
+            else:
+                assert within.low <= value <= within.high, key
+                assert type(value) is type(within.low), key
+                tried = (within.low, within.high)
+            for one in tried:  # which no config refuses
+                assert attrgetter(key)(made(name, env, 0, {key: one}).config) == one
+
+
+def test_tuning_writes_what_was_best_of_equally_many_trials(tmp_path: Path, fits: list[Any]) -> None:
+    content = json.loads(tune(TuneConfig(**_SMALL, out=tmp_path)).read_text())
+    assert {key: content[key] for key in ("budget", "trials", "seeds")} == {"budget": 700, "trials": 3, "seeds": 1}
+    assert list(content["agents"]) == ["surrogate", "random-p"]
+    assert [type(config).__name__ for config in fits] == ["SurrogateConfig"] * 3 + ["RandomPConfig"] * 3
+    for first, name in ((fits[0], "surrogate"), (fits[3], "random-p")):
+        found = content["agents"][name]
+        assert first == AGENTS[name]("lite", 0).config
+        assert found["value"] >= found["default"]
+        assert found["settings"].keys() == SPACES[name].keys()
+        assert made(name, "lite", 0, found["settings"]).config in fits
+    assert content["agents"]["surrogate"]["default"] > 0.1
+
+
+def test_a_value_is_the_mean_delta_of_several_fits_on_validation_patients(tmp_path: Path) -> None:
+    file = tune(TuneConfig(agents=("surrogate",), budget=700, trials=1, seeds=2, out=tmp_path))
+    place = ground("lite", "validation")
+    lines = [place.inductive(AGENTS["surrogate"]("lite", seed), 700) for seed in (1_000, 1_001)]
+    assert all(patient.startswith("validation-") for line in lines for patient in line["patients"])
+    assert lines[0]["deltas"] != lines[1]["deltas"]
+    mean = np.mean([line["deltas"] for line in lines])
+    assert read_tuned(file)["agents"]["surrogate"]["value"] == pytest.approx(mean, abs=2e-6)
+
+
+def test_test_patients_are_never_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: set[str] = set()
+    edited: set[str] = set()
+
+    class SpiedReward(LiteReward):
+        def __init__(self, episodes: EpisodeSet) -> None:
+            super().__init__(episodes)
+            self.split = episodes[0].split
+
+        def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
+            judged.add(self.split)
+            return super().__call__(indices, prompts)
+
+    class SpiedArena(Arena):
+        def __init__(self, episodes: EpisodeSet, *rest: Any) -> None:
+            super().__init__(episodes, *rest)
+            edited.update(episode.split for episode in episodes)
+
+    monkeypatch.setattr("agents.benchmark.held_out.LiteReward", SpiedReward)
+    monkeypatch.setattr("agents.benchmark.held_out.Arena", SpiedArena)
+    tune(TuneConfig(**_SMALL, out=tmp_path))
+    assert judged == edited == {"train", "validation"}
+    benchmark(BenchmarkConfig(agents=("random-p",), budget=(100,), seeds=1, out=tmp_path))
+    assert "test" in judged & edited  # so the spies would have seen it
+
+
+def test_without_validation_patients_the_last_quarter_of_the_training_patients_stand_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("agents.benchmark.held_out.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    place = ground("lite", "validation")
+    assert [episode.patient_id for episode in place.train] == [f"train-{i}" for i in range(6)]
+    assert [episode.patient_id for episode in place.held_out] == ["train-6", "train-7"]
+    assert place.deltas(AGENTS["random-n"]("lite", 0), 1).shape == (2,)
+
+
+@pytest.mark.parametrize(("n", "warned"), [(9, True), (10, False)])
+def test_too_few_patients_to_choose_settings_by_are_told_of(
+    n: int, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("agents.benchmark.held_out.lite_episodes", lambda: lite_episodes({"train": 8, "validation": n}))
+    with caplog.at_level("WARNING", "agents"):
+        tune(TuneConfig(**_SMALL, out=tmp_path))
+    assert any(f"{n} validation patients are too few" in message for message in caplog.messages) == warned
+
+
+def test_what_was_tuned_is_not_tuned_again(tmp_path: Path, fits: list[Any]) -> None:
+    part = {**_SMALL, "agents": ("random-p",)}
+    before = read_tuned(tune(TuneConfig(**part, out=tmp_path)))["agents"]
+    fits.clear()
+    file = tune(TuneConfig(**_SMALL, out=tmp_path))
+    assert [type(config).__name__ for config in fits] == ["SurrogateConfig"] * 3
+    assert read_tuned(file)["agents"]["random-p"] == before["random-p"]
+    text = file.read_text()
+    fits.clear()
+    tune(TuneConfig(**_SMALL, out=tmp_path))
+    assert (fits, file.read_text()) == ([], text)
+    with pytest.raises(ValueError, match=r"has results with trials 3 and not 4: use the same, or another --out"):
+        tune(TuneConfig(**{**_SMALL, "trials": 4}, out=tmp_path))
+
+
+def test_the_same_seed_gives_the_same_file_and_another_seed_other_trials(tmp_path: Path, fits: list[Any]) -> None:
+    texts = [tune(TuneConfig(**_SMALL, out=tmp_path / name)).read_text() for name in ("a", "b")]
+    assert texts[0] == texts[1]
+    first, again = fits[:6], fits[6:]
+    assert first == again
+    fits.clear()
+    tune(TuneConfig(**_SMALL, out=tmp_path / "c", seed=1))
+    assert fits[0] == first[0]
+    assert fits[1] != first[1]
+
+
+def test_a_benchmark_takes_the_tuned_settings_and_the_defaults_of_all_others(tmp_path: Path) -> None:
+    file = _write(tmp_path, {"surrogate": {"penalty": 7.5}, "random-p": {"keep": [0.8, 0.9]}, "dqn": {"rows": 4}})
+    agents = ("surrogate", "random-n", "random-p")
+    config = BenchmarkConfig(agents=agents, budget=(100,), seeds=1, tuned=file, out=tmp_path)
+    lines = {x["agent"]: x for x in map(json.loads, benchmark(config).read_text().splitlines())}
+    assert lines["surrogate"]["config"] == {"episodes": 2_000, "rows": 32, "penalty": 7.5}
+    assert lines["random-p"]["config"] == {"keep": [0.8, 0.9], "patients": 8}
+    assert lines["random-n"]["config"] == {}
+    benchmark(config)  # which goes on
+    _write(tmp_path, {"surrogate": {"penalty": 7.0}})
+    with pytest.raises(ValueError, match=r"has runs of surrogate with other settings than those of now: choose"):
+        benchmark(config)
+    with pytest.raises(ValueError, match=r"has runs of surrogate with other settings"):
+        benchmark(replace(config, tuned=None, seeds=2))
+
+
+def test_without_optuna_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(RuntimeError, match=r"^pmlm tune needs Optuna \(.*\): pip install 'pmlm-env\[tune\]'$"):
+        tune(TuneConfig(**_SMALL, out=tmp_path))
+
+
+@pytest.mark.parametrize("wrong", [{"agents": ("keep-all",)}, {"budget": 0}, {"trials": 0}, {"seeds": 0}])
+def test_names_and_numbers_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"there is nothing to tune of 'keep-all'|must be 1 or more"):
+        TuneConfig(**wrong)
+
+
+def _write(folder: Path, agents: dict[str, dict[str, Any]]) -> Path:
+    file = folder / "tuned.json"
+    file.write_text(json.dumps({"agents": {name: {"settings": settings} for name, settings in agents.items()}}))
+    return file

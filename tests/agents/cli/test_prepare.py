@@ -1,0 +1,155 @@
+"""``pmlm prepare``: what it reads, what it says, and what it writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agents.cli.main import main
+from pmlm_env.cohort import write_cohort
+from pmlm_env.cohort.simulator import simulate_cohort
+from pmlm_env.core.episodes import EpisodeSet
+
+#: What other programs take for the end of a line.
+MARKS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("simulated")
+    write_cohort(simulate_cohort(60, seed=1), folder)
+    return folder
+
+
+Change = Callable[[list[dict[str, str]]], object]
+
+
+def changed(tables: Path, folder: Path, change: Change, name: str = "patients.csv") -> Path:
+    """Write the tables into ``folder`` with the rows of one changed."""
+    folder.mkdir()
+    for path in tables.iterdir():
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        if path.name == name:
+            change(rows)
+        with (folder / path.name).open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder
+
+
+def prepare(folder: Path, *arguments: str) -> int:
+    usual = ["--k", "2", "--n-folds", "2", "--device", "cpu"]
+    with pytest.raises(SystemExit) as stop:
+        main("prepare", ["--cohort", str(folder), "--out", str(folder / "out"), *usual, *arguments])
+    return int(stop.value.code or 0)
+
+
+def test_replies_with_line_separators_come_back_whole(tables: Path, tmp_path: Path) -> None:
+    def change(rows: list[dict[str, str]]) -> None:
+        for row, mark in zip(rows, MARKS, strict=False):
+            row["reference"] += f"{mark}Come back."
+
+    folder = changed(tables, tmp_path / "marks", change)
+    assert prepare(folder) == 0
+    episodes = EpisodeSet.load(folder / "out")
+    assert len(episodes) == 60
+    assert {mark for mark in MARKS for e in episodes if e.reference.endswith(f"{mark}Come back.")} == set(MARKS)
+
+
+def test_the_report_has_baseline_interval_and_coverage_and_the_file_what_was_read(
+    tables: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(rows: list[dict[str, str]]) -> None:
+        late = [row for row in rows if row["split_date"] > "2022-06-30"]
+        late[0]["label"] = late[1]["reference"] = ""
+
+    folder = changed(tables, tmp_path / "new", change)
+    assert prepare(folder) == 0
+    printed = capsys.readouterr().out
+    (line,) = [line for line in printed.splitlines() if line.startswith("test: ")]
+    share = r"\d+\.\d%"
+    found = re.match(
+        rf"test: accuracy {share} \[{share}, {share}\] on (\d+) of (\d+) patients, {share} by predicting '.+?' for",
+        line,
+    )
+    assert found is not None
+    assert int(found[2]) - int(found[1]) == 1
+    read = json.loads((folder / "out" / "report.json").read_text(encoding="utf-8"))["cohort"]
+    assert (read["patients"], read["unlabeled"], read["unanswered"], read["values_after_index"]) == (60, 1, 1, 0)
+    assert (
+        "majority_accuracy" in json.loads((folder / "out" / "report.json").read_text())["report"]["predictor"]["test"]
+    )
+
+
+@pytest.mark.filterwarnings("always")
+def test_many_rare_labels_are_one_line(
+    tables: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(rows: list[dict[str, str]]) -> None:
+        for i, row in enumerate(rows):
+            row["label"] = f"condition {i:03}"
+
+    folder = changed(tables, tmp_path / "rare", change)
+    with caplog.at_level("WARNING"), warnings.catch_warnings(record=True) as caught:
+        assert prepare(folder) == 0
+    (said,) = [message for message in caplog.messages if "labels have fewer than" in message]
+    assert "too few to learn from: 'condition 000'" in said
+    assert [message for message in caplog.messages if message != said] == []
+    assert caught == []
+    assert "site-packages" not in capsys.readouterr().err
+
+
+def test_what_a_library_warns_of_is_one_line_without_a_path(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def loud(*arguments: object, **options: object) -> None:
+        warnings.warn("your GPU\nis \x1b[2Jtoo old", UserWarning, stacklevel=1)
+        warnings.warn("this will change", FutureWarning, stacklevel=1)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("agents.cli.prepare.build_episodes", loud)
+    assert prepare(tables) == 2
+    assert [message for message in caplog.messages if "warning" in message] == [r"warning: your GPU is \x1b[2Jtoo old"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "arguments", "message"),
+    [
+        ("split_date", "2015-05-05", [], "no patient is in test (after --validation-until 2022-06-30)"),
+        ("split_date", "2025-05-05", [], "0 patients with a label are in train (up to --train-until 2021-12-31)"),
+        ("label", "", [], "0 of 60 patients have a label"),
+        ("split_date", "", ["--drop-bad-rows"], "60 of 60 patients in patients.csv would be left out"),
+        ("split_date", "", [], "`pmlm prepare --drop-bad-rows`"),
+        ("label", "x", ["--split-by", "Split_date"], "--split-by Split_date (did you mean 'split_date'?)"),
+        ("label", "x", ["--train-until", "2030-01-01"], "--train-until 2030-01-01 is after --validation-until"),
+        ("label", "x", ["--labs-file", "x.csv"], "has no file 'x.csv'"),
+        ("label", "x", ["--labs-file", "x.csv", "--checkups-file", "checkups.csv"], "--labs-file x.csv (long) and"),
+    ],
+)
+def test_what_cannot_be_prepared_is_told_in_the_words_of_the_command_line(
+    tables: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    column: str,
+    value: str,
+    arguments: list[str],
+    message: str,
+) -> None:
+    def change(rows: list[dict[str, str]]) -> None:
+        for row in rows:
+            row[column] = value
+
+    folder = changed(tables, tmp_path / "bad", change)
+    assert prepare(folder, *arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert not re.search(r"\b(references|drop_bad_rows|labs|checkups|by|train_until)=", said)
+    assert not (folder / "out").exists()

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from agents.baselines.surrogate import Surrogate
+from agents.policies.lexicon import N_FORMS, Lexicon
+from agents.policies.rollout import play
+from agents.policies.word_policy import MaskedSparsemax, PolicyConfig, WordPolicy
+from agents.policy_gradient.agent import PolicyGradient, PolicyGradientConfig
+from tests.arenas import N_EDITS, make_arena
+from tests.standins import HashEncoder, make_episodes
+
+
+def test_a_word_is_known_by_role_and_text_by_role_and_letters_and_by_role() -> None:
+    episodes = make_episodes(4)
+    lexicon = Lexicon.of(episodes, at_least=1)
+    ids = lexicon.ids(episodes, 15)
+    assert ids.shape == (4, 15, N_FORMS)
+    assert (ids[:, 12:] == 0).all()
+    assert (ids[:, :12] > 0).all()
+    for row, episode in enumerate(episodes):
+        for slot, (word, role) in enumerate(zip(episode.words, episode.roles, strict=True)):
+            names = [lexicon.forms[number - 1] for number in ids[row, slot]]
+            assert names == [(role, word), (role, " " + word.rstrip("*")), (role, "")]
+
+
+def test_words_of_too_few_prompts_have_no_number_but_their_roles() -> None:
+    episodes = make_episodes(3)
+    rare = make_episodes(1, seed=99)[0].words
+    lexicon = Lexicon.of(episodes, at_least=3)
+    texts = [form for form in lexicon.forms if form[1] and form[1][0] != " "]
+    prompts = [set(zip(e.roles, e.words, strict=True)) for e in episodes]
+    assert all(all(form in prompt for prompt in prompts) for form in texts)
+    assert {(role, "") for role in ("background", "self", "peer", "instruction")} <= set(lexicon.forms)
+    assert not {word for _, word in lexicon.forms} & (set(rare) - {w for e in episodes for w in e.words})
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_of_one_or_two_patients_no_word_is_kept_and_it_is_said(n: int, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING", "agents"):
+        assert Lexicon.of(make_episodes(n)).forms == ()
+    assert [record.getMessage().split(" knows")[0] for record in caplog.records] == [
+        f"A lexicon of {n} training patients"
+    ]
+    assert Lexicon.of(make_episodes(3)).forms
+
+
+def test_agents_that_know_no_word_can_still_be_fitted_and_refine(tmp_path: Path) -> None:
+    surrogate, gradient = Surrogate(), PolicyGradient(PolicyGradientConfig())
+    for agent in (surrogate, gradient):
+        agent.fit(make_arena(limit=400, n=2))
+        assert [len(slots) for slots in agent.refine(make_arena(n=6, judged=False))] == [N_EDITS] * 6
+    assert not surrogate.coefficients().any()
+    assert not gradient.policy.table.weight.any()
+    gradient.save(tmp_path)
+    assert len(WordPolicy.from_pretrained(tmp_path).lexicon) == 1
+
+
+def test_numbers_are_those_of_the_episodes_asked_about_and_of_the_width() -> None:
+    some, others = make_episodes(4), make_episodes(4, seed=7)
+    lexicon = Lexicon.of(some, at_least=1)
+    first = lexicon.ids(some, 12).copy()
+    assert not np.array_equal(first, lexicon.ids(others, 12))
+    assert np.array_equal(first, lexicon.ids(some, 12))
+    assert lexicon.ids(some, 14).shape[1] == 14
+
+
+def test_a_saved_policy_plays_the_same_with_its_lexicon(tmp_path: Path) -> None:
+    arena = make_arena()
+    policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size), Lexicon.of(arena.episodes, at_least=1))
+    torch.nn.init.normal_(policy.table.weight, generator=torch.Generator().manual_seed(0))
+    policy.save_pretrained(tmp_path)
+    again = WordPolicy.from_pretrained(tmp_path)
+    played = [play(arena.env(6), each.eval(), range(6), None) for each in (policy, again)]
+    for one, other in zip(*(rollout.steps for rollout in played), strict=True):
+        assert torch.equal(one.slots, other.slots)
+        assert torch.equal(one.log_probs, other.log_probs)
+
+
+def test_a_words_weight_is_added_to_its_logit() -> None:
+    arena = make_arena()
+    lexicon = Lexicon.of(arena.episodes, at_least=1)
+    policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size), lexicon).eval()
+    seen = play(arena.env(6), policy, range(6), None).steps[0].observation
+    before = policy.scores(seen).detach()
+    number = int(seen["words"][0, 0, 0])
+    with torch.no_grad():
+        policy.table.weight[number] = 2.5
+    change = policy.scores(seen).detach() - before
+    assert torch.allclose(change, 2.5 * (seen["words"] == number).any(dim=-1).float(), atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sparsemax_is_the_nearest_point_of_the_simplex_over_legal_words(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scores, legal = torch.randn(3, 7, generator=generator), torch.rand(3, 7, generator=generator) < 0.7
+    legal[:, 0] = True
+    probs = MaskedSparsemax(scores, legal).probs
+    assert torch.allclose(probs.sum(dim=-1), torch.ones(3), atol=1e-5)
+    assert (probs[~legal] == 0).all()
+    # Karush-Kuhn-Tucker: where there is probability, score - probability is one number; elsewhere scores are below it.
+    for row in range(3):
+        inside = probs[row] > 0
+        level = (scores[row] - probs[row])[inside]
+        assert torch.allclose(level, level[0].expand_as(level), atol=1e-5)
+        assert (scores[row][legal[row] & ~inside] <= level[0] + 1e-5).all()

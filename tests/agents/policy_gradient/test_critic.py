@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from agents.policies.rollout import Rollout, Step, play
+from agents.policies.word_policy import PolicyConfig, WordPolicy
+from agents.policy_gradient.critic import WordCritic
+from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from pmlm_env.device import seeded
+from tests.arenas import make_arena
+from tests.standins import HashEncoder
+
+
+def _policy(seed: int = 0) -> WordPolicy:
+    with seeded(seed):
+        return WordPolicy(PolicyConfig(HashEncoder.hidden_size, hidden=32))
+
+
+def _played(policy: WordPolicy, seed: int = 0) -> Rollout:
+    arena = make_arena(10_000, n=16)
+    return play(arena.env(16), policy, range(16), torch.Generator().manual_seed(seed))
+
+
+def test_the_value_of_a_state_is_the_mean_of_its_words_under_the_policy() -> None:
+    policy = _policy()
+    critic = WordCritic(policy, 1e-2, 1)
+    torch.nn.init.normal_(critic.network.body[-1].weight, generator=torch.Generator().manual_seed(0))
+    rollout = _played(policy)
+    values = critic.values(rollout, policy)
+    assert values.shape == (3, 16)
+    for step, row in zip(rollout.steps, values, strict=True):
+        scores = critic.network.scores(step.observation).detach().numpy()
+        probs = policy(step.observation).probs.detach().numpy()
+        assert row.numpy() == pytest.approx([np.dot(p, q) for p, q in zip(probs, scores, strict=True)], abs=1e-5)
+
+
+def test_it_learns_what_a_marked_word_is_worth_to_a_random_policy() -> None:
+    """Deleting one of three marked words of twelve first: .1 + .1 x 2 x 2/11; another one: .1 x 2 x 3/11."""
+    policy = _policy()
+    critic = WordCritic(policy, 1e-3, 4)
+    for seed in range(80):
+        critic.learn(_played(policy, seed))
+    step = _played(policy, 99).steps[0]
+    said = critic.network.scores(step.observation).detach()[:, :12]
+    marked = torch.tensor([["*" in word for word in episode.words] for episode in make_arena(n=16).episodes])
+    assert float(said[marked].mean() - said[~marked].mean()) == pytest.approx(0.1 + 0.4 / 11 - 0.6 / 11, rel=0.3)
+
+
+@pytest.mark.parametrize("failed", [False, True], ids=["rests", "failed"])
+def test_a_row_that_rests_or_failed_teaches_nothing(failed: bool) -> None:
+    policy = _policy()
+    rollout = _played(policy)
+    others = torch.arange(16) != 1
+    valid = rollout.valid & others if failed else rollout.valid
+    losses = []
+    for rewards in (rollout.rewards, rollout.rewards + torch.tensor([0.0, 50.0] + [0.0] * 14)):
+        critic = WordCritic(policy, 1e-2, 1)
+        critic.network.load_state_dict(policy.state_dict())
+        step = rollout.steps[0]
+        step = Step(step.observation, step.slots, step.log_probs, step.live if failed else step.live & others)
+        losses.append(critic.learn(Rollout(rewards, valid, [], [step], 0)))
+    assert losses[0] == losses[1]
+
+
+def test_each_step_has_an_advantage_of_its_own() -> None:
+    config = ReinforceConfig(updates=1, patients=4, rollouts=1, baseline="critic", scale_advantages=False)
+    trainer = Reinforce(_policy(), make_arena(10_000).env(4), config, 0)
+    rollout = Rollout(torch.tensor([1.0, 2.0, 3.0, 9.0]), torch.tensor([True, True, True, False]), [], [], 0)
+    values = torch.tensor([[0.5, 0.5, 0.5, 0.5], [1.0, 2.0, 4.0, 0.0]])
+    assert trainer.advantages(rollout, values).tolist() == [[0.5, 1.5, 2.5, 0.0], [0.0, 0.0, -1.0, 0.0]]

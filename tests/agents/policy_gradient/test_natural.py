@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+
+from agents.policies.lexicon import Lexicon
+from agents.policies.rollout import Rollout, play
+from agents.policies.word_policy import PolicyConfig, WordPolicy
+from agents.policy_gradient.natural import NaturalConfig, NaturalGradient
+from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.training.checkpoint import load_checkpoint, save_checkpoint
+from pmlm_env.device import seeded
+from pmlm_env.rewards.delta import Judged
+from tests.arenas import BEST, ShuffledReward, make_arena
+from tests.standins import HashEncoder
+
+TOY = ReinforceConfig(updates=40, patients=8, rollouts=4)
+
+
+def _policy(hidden: int = 0, distribution: str = "softmax", dropout: float = 0.0) -> WordPolicy:
+    shape = PolicyConfig(HashEncoder.hidden_size, hidden=hidden, dropout=dropout, distribution=distribution)  # type: ignore[arg-type]
+    with seeded(0):
+        return WordPolicy(shape, Lexicon.of(make_arena(n=16).episodes, at_least=1))
+
+
+def _trainer(
+    config: ReinforceConfig = TOY, policy: WordPolicy | None = None, seed: int = 0, reward: Any = None
+) -> Reinforce:
+    policy = policy or _policy()
+    rows = (config.patients or 16) * config.rollouts
+    env = make_arena(10_000, n=16, reward=reward).env(rows, observation=policy.observation)
+    return Reinforce(policy, env, config, seed)
+
+
+def _last_returns(trainer: Reinforce) -> float:
+    return float(np.mean([update.deltas.mean() for update in trainer.updates()][-3:]))
+
+
+@pytest.mark.parametrize("distribution", ["softmax", "sparsemax"])
+@pytest.mark.parametrize("hidden", [0, 8])
+def test_an_episodes_score_is_the_gradient_of_its_log_probability(hidden: int, distribution: str) -> None:
+    policy = _policy(hidden, distribution)
+    arena = make_arena()
+    generator = torch.Generator().manual_seed(3)
+    torch.nn.init.normal_(policy.table.weight, std=0.1, generator=generator)
+    with torch.no_grad():
+        policy.table.weight[0] = 0
+    rollout = play(arena.env(6, observation=policy.observation), policy.eval(), range(6), generator)
+    scores = NaturalGradient(policy, NaturalConfig()).scores(rollout)
+    policy.table.weight.requires_grad_(True)
+    total = sum(policy(step.observation).log_prob(step.slots) for step in rollout.steps)
+    for row in range(6):
+        (slopes,) = torch.autograd.grad(total[row], policy.table.weight, retain_graph=True)
+        torch.testing.assert_close(scores[row].float(), slopes[:, 0], atol=1e-4, rtol=1e-4)
+    assert scores.abs().sum() > 0
+
+
+def test_a_step_goes_where_ridge_regression_of_advantages_on_scores_points() -> None:
+    policy, rng = _policy(), np.random.default_rng(0)
+    size = len(policy.lexicon)
+    config = NaturalConfig(step=0.7, penalty=2.0, memory=2, fade=0.5)
+    natural = NaturalGradient(policy, config)
+    batches = [(rng.normal(size=(n, size)), rng.normal(size=n)) for n in (5, 6, 7)]
+    for scores, advantages in batches:
+        before = policy.table.weight[:, 0].clone()
+        natural.step(torch.from_numpy(scores), torch.from_numpy(advantages))
+    remembered = batches[1:]  # the first is forgotten
+    scores, advantages = (np.concatenate(part) for part in zip(*remembered, strict=True))
+    ridge = Ridge(alpha=2.0 * np.square(scores).sum(axis=1).mean(), fit_intercept=False)
+    ridge.fit(scores, advantages / np.sqrt(np.square(advantages).mean()), sample_weight=[0.5] * 6 + [1.0] * 7)
+    np.testing.assert_allclose((policy.table.weight[:, 0] - before).numpy(), 0.7 * ridge.coef_, atol=1e-5)
+
+
+def test_equal_rewards_move_nothing() -> None:
+    policy = _policy()
+    natural = NaturalGradient(policy, NaturalConfig())
+    natural.step(torch.randn(4, len(policy.lexicon), dtype=torch.float64), torch.zeros(4, dtype=torch.float64))
+    assert not policy.table.weight.any()
+
+
+def test_it_learns_to_delete_the_marked_words() -> None:
+    assert _last_returns(_trainer()) >= 0.95 * BEST
+
+
+def test_without_the_mask_it_deletes_words_twice() -> None:
+    """Its weights do not know what is gone already: only the mask does."""
+    assert _last_returns(_trainer(replace(TOY, masked=False))) < 0.9 * BEST
+
+
+def test_with_rewards_of_others_it_does_not_learn_it() -> None:
+    assert _last_returns(_trainer(reward=ShuffledReward)) < 0.6 * BEST
+
+
+def test_an_episode_without_reply_has_no_say() -> None:
+    rewards = torch.tensor([1.0, 2.0, 9.0, 5.0, 4.0, 3.0, 2.0, 9.0])
+    valid = torch.tensor([True, True, False, False, True, True, True, True])
+    trainer = _trainer(ReinforceConfig(updates=1, patients=2, rollouts=4))
+    advantages = trainer.comparison(valid) @ rewards.double()
+    assert advantages.tolist() == pytest.approx([-1.0, 1.0, 0.0, 0.0, -2 / 3, -2, -10 / 3, 6])
+    assert not trainer.comparison(valid)[2:4].any()
+
+
+def test_network_and_lexicon_learn_side_by_side() -> None:
+    trainer = _trainer(policy=_policy(hidden=16))
+    before = trainer.policy.word.weight.clone()
+    assert _last_returns(trainer) >= 0.9 * BEST
+    assert not torch.equal(before, trainer.policy.word.weight)
+    assert not any(parameter is trainer.policy.table.weight for parameter in trainer.network)
+
+
+@pytest.mark.parametrize("baseline", ["leave-one-out", "critic"])
+def test_a_resumed_run_remembers_what_regression_and_critic_have_learnt(tmp_path: Path, baseline: str) -> None:
+    toy = replace(TOY, baseline=baseline)  # type: ignore[arg-type]
+    whole, cut = (_trainer(toy, _policy(8, dropout=0.2)) for _ in range(2))
+    for _ in range(3):
+        whole.update()
+        cut.update()
+    save_checkpoint(tmp_path / "checkpoint", cut, {"initial": {4: Judged("Rest.", 0.5, 0.0)}})
+    resumed = _trainer(toy, _policy(8, dropout=0.2), seed=1)
+    assert load_checkpoint(tmp_path / "checkpoint", resumed) == {4: Judged("Rest.", 0.5, 0.0)}
+    assert len(resumed.words.memory) == 3
+    for _ in range(2):
+        assert np.array_equal(whole.update().deltas, resumed.update().deltas)
+    assert torch.equal(whole.policy.table.weight, resumed.policy.table.weight)
+    assert torch.equal(whole.policy.word.weight, resumed.policy.word.weight)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    trainer, folder = _trainer(TOY, _policy(8)), tmp_path / "checkpoint"
+    save_checkpoint(folder, trainer, {"initial": {}})
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    monkeypatch.setattr("agents.training.checkpoint.write", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(folder, trainer, {"initial": {}})
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_a_policy_without_a_lexicon_has_no_words_to_move() -> None:
+    with pytest.raises(ValueError, match="no lexicon"):
+        NaturalGradient(WordPolicy(PolicyConfig(HashEncoder.hidden_size)), NaturalConfig())
+    with pytest.raises(ValueError, match="network"):
+        WordPolicy(PolicyConfig(HashEncoder.hidden_size, hidden=0))
+
+
+@pytest.mark.parametrize("changes", [{"step": 0.0}, {"penalty": -1.0}, {"memory": 0}, {"fade": 0.0}, {"fade": 1.5}])
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="above 0"):
+        NaturalConfig(**changes)  # type: ignore[arg-type]
+
+
+def test_the_policy_that_plays_is_the_one_whose_scores_count() -> None:
+    """The network's steps come between: scores must be those of the draw."""
+    trainer = _trainer(replace(TOY, learning_rate=1.0), policy=_policy(hidden=16, dropout=0.4))
+    seen: list[torch.Tensor] = []
+    honest = trainer.words.scores
+
+    def spy(rollout: Rollout) -> torch.Tensor:
+        drawn = torch.stack([step.log_probs for step in rollout.steps])
+        now = torch.stack([trainer.policy(step.observation).log_prob(step.slots) for step in rollout.steps])
+        seen.append((drawn - now).detach().abs().max())
+        return honest(rollout)
+
+    trainer.words.scores = spy  # type: ignore[method-assign]
+    trainer.update()
+    assert seen[0].item() == 0.0

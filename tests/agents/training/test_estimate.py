@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agents.models import CallOptions, ModelOptions
+from agents.policy_gradient.reinforce import ReinforceConfig
+from agents.training.estimate import estimate
+from agents.training.train import TrainConfig
+from pmlm_env.core.episodes import EpisodeSet
+from tests.standins import make_episodes
+
+PRICES = """[openai.prices."dear"]
+prompt = 1000.0
+completion = 2000.0
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
+    """8 training and 4 test patients, 3 updates of 2 patients with 4 rollouts each."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+    everybody = [replace(episode, split="test" if i > 7 else "train") for i, episode in enumerate(make_episodes(12))]
+    EpisodeSet(everybody).save(tmp_path / "prepared")
+    (tmp_path / "providers.toml").write_text(PRICES)
+    models = ModelOptions(llm="openai:dear", providers=str(tmp_path / "providers.toml"), max_new_tokens=50)
+    learner = ReinforceConfig(updates=3, patients=2, rollouts=4)
+    return TrainConfig(episodes=tmp_path / "prepared", models=models, learner=learner)
+
+
+def test_a_worked_example(config: TrainConfig) -> None:
+    lines = estimate(config).splitlines()
+    # 3 x 2 x 4 rollouts and 6 initial replies; then keep-all, random and policy for each of 4
+    assert lines[1].startswith("  training   30 LLM calls")
+    assert "1,500 out" in lines[1]
+    assert lines[2].startswith("  evaluation 12 LLM calls")
+    assert "600 out" in lines[2]
+    assert lines[3].startswith("  together   42 LLM calls")
+
+
+def test_money_is_tokens_times_price(config: TrainConfig) -> None:
+    episodes = make_episodes(12)
+    tokens = [len(episode.prompt) / 4 for episode in episodes]
+    expected = 30 * (sum(tokens[:8]) / 8 * 1e-3 + 50 * 2e-3) + 12 * (sum(tokens[8:]) / 4 * 1e-3 + 50 * 2e-3)
+    money = float(estimate(config).splitlines()[3].split(", ")[-1].removesuffix(" of money"))
+    assert money == pytest.approx(expected, abs=0.01)
+
+
+def test_samples_multiply_and_limits_are_told(config: TrainConfig) -> None:
+    config = replace(config, models=replace(config.models, n_samples=3), calls=CallOptions(max_cost=2.5))
+    said = estimate(config)
+    assert "together   126 LLM calls" in said
+    assert "limits: max_cost 2.5" in said
+
+
+def test_without_a_price_it_says_so(config: TrainConfig) -> None:
+    said = estimate(replace(config, models=replace(config.models, llm="responder", providers=None)))
+    assert "no price is known" in said
+    assert "of money" not in said
+
+
+def test_what_would_keep_the_run_from_starting_is_told(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert "but first: https://api.openai.com/v1 needs a key" in estimate(config)
+    with pytest.raises(ValueError, match="unknown LLM 'opneai:dear'"):
+        estimate(replace(config, models=replace(config.models, llm="opneai:dear")))
+    with pytest.raises(ValueError, match="max_cost needs the model's price"):
+        estimate(replace(config, models=replace(config.models, llm="openai:cheap"), calls=CallOptions(max_cost=1.0)))

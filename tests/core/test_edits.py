@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pmlm_env import Episode, EpisodeSet
+from pmlm_env.core.edits import EditBatch
+from tests.standins import make_episodes
+
+WORDS = make_episodes(1)[0].words
+
+
+def _batch(n_edits: int = 3, protect: tuple[str, ...] = (), n: int = 1) -> EditBatch:
+    batch = EditBatch(make_episodes(n), n, 15, n_edits, protect)
+    batch.load(range(n), range(n))
+    return batch
+
+
+def test_a_word_that_occurs_twice_is_deleted_once() -> None:
+    batch = _batch()
+    words = list(WORDS)
+    twin = next(i for i in range(len(words)) if words.count(words[i]) > 1) if len(set(words)) < len(words) else 0
+    before = batch.prompts([0])[0].split()
+    batch.delete([twin])
+    assert batch.prompts([0])[0].split() == before[:twin] + before[twin + 1 :]
+
+
+def test_slots_are_those_of_the_initial_prompt_at_every_step() -> None:
+    batch = _batch()
+    words = WORDS
+    for slot in (2, 5, 3):
+        batch.delete([slot])
+    assert batch.deleted([0]) == [(2, 5, 3)]
+    assert batch.prompts([0])[0] == " ".join(word for slot, word in enumerate(words) if slot not in (2, 3, 5))
+
+
+@pytest.mark.parametrize("slot", [12, 14, 15, -1, 10_000])
+def test_padding_and_out_of_range_slots_are_no_ops_that_use_up_a_step(slot: int) -> None:
+    batch = _batch()
+    before = batch.prompts([0])[0]
+    assert batch.delete([slot]).tolist() == [True]
+    assert batch.prompts([0])[0] == before
+    assert batch.steps.tolist() == [1]
+
+
+def test_a_deleted_word_cannot_be_deleted_again() -> None:
+    batch = _batch()
+    assert batch.delete([4]).tolist() == [False]
+    assert batch.delete([4]).tolist() == [True]
+    assert batch.deleted([0]) == [(4,)]
+
+
+def test_words_of_a_protected_role_stay() -> None:
+    batch = _batch(protect=("instruction",))
+    assert batch.legal[0].tolist() == [True] * 9 + [False] * 6
+    assert batch.delete([11]).tolist() == [True]
+
+
+def test_it_is_done_when_the_budget_is_used_up_and_not_before() -> None:
+    batch = _batch(n_edits=2)
+    batch.delete([0])
+    assert not batch.done[0]
+    batch.delete([1])
+    assert batch.done[0]
+
+
+def test_it_is_done_when_no_word_is_left_that_may_go() -> None:
+    batch = _batch(n_edits=100, protect=("background", "self", "peer"))
+    for slot in (9, 10, 11):
+        assert not batch.done[0]
+        batch.delete([slot])
+    assert batch.done[0]
+    assert len(batch.prompts([0])[0].split()) == 9
+
+
+def test_nothing_is_deleted_beyond_the_budget() -> None:
+    batch = _batch(n_edits=1)
+    batch.delete([0])
+    assert batch.delete([1]).tolist() == [True]
+    assert batch.deleted([0]) == [(0,)]
+
+
+def test_rows_that_rest_are_left_alone() -> None:
+    batch = _batch(n=3)
+    batch.delete([0, 0, 0], np.array([True, False, True]))
+    assert batch.steps.tolist() == [1, 0, 1]
+    assert batch.kept[:, 0].tolist() == [False, True, False]
+
+
+def test_a_prompt_longer_than_the_slots_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="max_words is 11, but the prompt of patient P0 has 12 words"):
+        EditBatch(make_episodes(1), 1, 11, 1)
+
+
+@given(st.lists(st.integers(-2, 16), max_size=20))
+def test_any_actions_leave_a_subsequence_of_the_words(actions: list[int]) -> None:
+    batch = _batch(n_edits=8)
+    for slot in actions:
+        batch.delete([slot])
+    expected, legal = list(range(12)), []
+    for slot in actions[:8]:  # a brute-force account of the rules
+        if slot in expected:
+            expected.remove(slot)
+            legal.append(slot)
+    assert batch.deleted([0]) == [tuple(legal)]
+    assert batch.prompts([0])[0].split() == [WORDS[slot] for slot in expected]
+
+
+def _episode(*words: str, role: str = "instruction") -> Episode:
+    roles: Any = (role,) * len(words)
+    return Episode("P0", "train", words, roles, np.zeros(2, np.float32), "x", "", "", ())
+
+
+@pytest.mark.parametrize(
+    ("protect", "kept"),
+    [
+        (("digits",), "3 of 10, B12"),
+        (("negations",), "No not without, doesn't denies"),
+        (("digits", "negations"), "3 of 10, No not without, doesn't denies B12"),
+        ("digits", "3 of 10, B12"),
+    ],
+)
+def test_digits_and_negations_can_be_protected(protect: Any, kept: str) -> None:
+    episodes = EpisodeSet([_episode(*"3 of 10, had No pain not now, without, nothing doesn't denies B12".split())])
+    batch = EditBatch(episodes, 1, 20, 20, protect)
+    batch.load([0], [0])
+    batch_words = episodes[0].words
+    expected = [word in kept.split() and word != "of" for word in batch_words]
+    assert (~batch.legal[0, : len(batch_words)]).tolist() == expected
+
+
+@pytest.mark.parametrize("wrong", [("instructions",), "numbers", ("digits", "verbs")])
+def test_a_name_that_protects_nothing_known_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"protect names '.*': use some of .*'digits', 'negations'"):
+        EditBatch(make_episodes(1), 1, 12, 3, wrong)
+
+
+def test_a_prompt_with_no_word_that_may_go_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"patient P0: protect=.* leaves no word"):
+        EditBatch(EpisodeSet([_episode("1", "2")]), 1, 2, 1, ("digits",))
+
+
+@pytest.mark.parametrize("wrong", [[1], [1, 2, 3], [[1, 2]], [0.5, 1.0], ["a", "b"]])
+def test_actions_of_the_wrong_number_or_kind_are_refused_and_cost_nothing(wrong: Any) -> None:
+    batch = _batch(n=2)
+    with pytest.raises(ValueError, match="actions must be 2 whole numbers"):
+        batch.delete(wrong)
+    assert batch.steps.tolist() == [0, 0]
+
+
+def test_a_prompt_of_one_word_can_be_emptied() -> None:
+    batch = EditBatch(EpisodeSet([_episode("one")]), 1, 3, 5)
+    batch.load([0], [0])
+    assert batch.delete([0]).tolist() == [False]
+    assert batch.done[0]
+    assert list(batch.prompts([0])) == [""]
+
+
+def test_prompts_are_a_sequence_of_texts() -> None:
+    batch = _batch(n=3)
+    batch.delete([0, 1, 2])
+    prompts = batch.prompts([0, 2])
+    assert len(prompts) == 2
+    assert list(prompts) == prompts[:] == [prompts[0], prompts[-1]]
+    assert prompts[0].split() == list(WORDS[1:])

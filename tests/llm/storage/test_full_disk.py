@@ -1,0 +1,150 @@
+"""Replies that come when they cannot be written: nothing more is asked, and they are there later."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pmlm_env.llm.base import LLM, Completion, Reply, Request
+from pmlm_env.llm.http.endpoint import OpenAIChat
+from pmlm_env.llm.storage.budget import Budget
+from pmlm_env.llm.storage.cache import CachedLLM, ReplyCache
+from pmlm_env.llm.storage.database import DatabaseError
+from tests.llm.endpoint import Answer, Endpoint, chat
+
+Connect = Callable[..., OpenAIChat]
+LONG = "x" * 20_000
+
+
+@contextmanager
+def full(file: Path) -> Iterator[None]:
+    """Let an SQLite file that exists grow no more."""
+    honest = sqlite3.connect
+
+    class Full(sqlite3.Connection):
+        def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+            super().execute("PRAGMA max_page_count = 1")  # as many pages as there are
+            return super().execute(statement, *values)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "pmlm_env.llm.storage.database._sqlite",
+            lambda target, uri=False: honest(
+                target,
+                isolation_level=None,
+                check_same_thread=False,
+                uri=uri,
+                factory=Full if target == str(file) else sqlite3.Connection,
+            ),
+        )
+        yield
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    ReplyCache(tmp_path / "replies.sqlite").check_writable()
+    return tmp_path / "replies.sqlite"
+
+
+def prompts(file: Path) -> list[str]:
+    return [kept.request["prompt"] for kept in ReplyCache(file)]
+
+
+def test_where_a_reply_cannot_be_written_no_more_is_asked_and_all_that_come_are_kept(
+    endpoint: Endpoint, connect: Connect, file: Path
+) -> None:
+    async def answer(count: int, prompt: str) -> Answer:
+        if count > 1:
+            await asyncio.sleep(0.1)  # until the first cannot be written
+        return chat(LONG + prompt)
+
+    endpoint.answer = answer
+    asked = [Request(f"prompt {i}") for i in range(20)]
+    with full(file):
+        llm = CachedLLM(connect(concurrency=3), ReplyCache(file))
+        with pytest.raises(DatabaseError, match=r"database or disk is full.*make room, then run the command again"):
+            llm.ask(asked)
+    assert 1 < endpoint.n_requests <= 4
+    assert sorted(prompts(file)) == sorted(endpoint.prompts)
+    again = CachedLLM(connect(concurrency=3), ReplyCache(file)).ask(asked)
+    assert [reply.text for reply in again if isinstance(reply, Completion)] == [LONG + each.prompt for each in asked]
+    assert max(Counter(endpoint.prompts).values()) == 1
+
+
+class OneByOne(LLM):
+    """Replies to one prompt after the other, and knows nothing of being told to stop."""
+
+    identity = "one by one"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        for place, request in enumerate(requests):
+            self.asked.append(request.prompt)
+            yield {place: Completion(LONG + request.prompt, 1, 1, "stop")}
+
+
+def test_an_llm_in_this_process_is_asked_no_more_either(file: Path) -> None:
+    llm = OneByOne()
+    with full(file), pytest.raises(DatabaseError, match="make room"):
+        CachedLLM(llm, ReplyCache(file)).generate(["a", "b"])
+    assert llm.asked == prompts(file) == ["a"]
+
+
+def test_what_was_set_aside_stays_so_until_there_is_room(file: Path) -> None:
+    with full(file):
+        for prompt in "ab":
+            with pytest.raises(DatabaseError):
+                CachedLLM(OneByOne(), ReplyCache(file)).generate([prompt])
+        assert prompts(file) == []
+    assert sorted(prompts(file)) == ["a", "b"]
+    assert not any(file.with_name("replies.sqlite-spare").read_bytes())
+
+
+def test_half_a_reply_that_was_set_aside_is_left_out(file: Path) -> None:
+    with full(file), pytest.raises(DatabaseError):
+        CachedLLM(OneByOne(), ReplyCache(file)).generate(["a"])
+    with file.with_name("replies.sqlite-spare").open("r+b") as spare:
+        content = spare.read().rstrip(b"\0")
+        spare.seek(len(content))
+        spare.write(content[: len(content) // 2])
+    assert prompts(file) == ["a"]
+
+
+def test_nothing_is_asked_where_there_is_no_room_to_set_replies_aside(file: Path) -> None:
+    file.with_name("replies.sqlite-spare").unlink()
+    file.with_name("replies.sqlite-spare").mkdir()
+    llm = OneByOne()
+    with pytest.raises(DatabaseError, match=r"replies.sqlite-spare cannot be written .*, so no more is asked"):
+        CachedLLM(llm, ReplyCache(file)).generate(["a"])
+    assert llm.asked == []
+
+
+def test_what_is_set_aside_is_its_owners_alone(file: Path) -> None:
+    assert stat.S_IMODE(file.with_name("replies.sqlite-spare").stat().st_mode) == 0o600
+
+
+def test_a_reply_whose_bill_cannot_be_written_is_kept_and_stays_booked_at_its_upper_bound(
+    endpoint: Endpoint, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(path=tmp_path / "spent.sqlite")
+    honest = budget.run.add
+
+    def add(usage: object, *, check: bool = False) -> None:
+        if not check:
+            raise DatabaseError("spent.sqlite cannot be written")
+        honest(usage, check=check)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(budget.run, "add", add)
+    endpoint.answer = lambda count, prompt: chat("Rest.")
+    (reply,) = connect(budget=budget).ask([Request("a")])
+    assert isinstance(reply, Completion)
+    assert (budget.usage.calls, budget.usage.prompt_tokens) == (1, 101)
