@@ -6,17 +6,18 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from agents.settings import plain
 from pmlm_env.io import files
 
 #: What may differ when a run goes on. The episodes are compared by what they hold.
 _MAY_CHANGE = (
-    "run", "episodes", "resume", "dry_run", "calls", "learner.updates", "models.device", "models.providers",
+    "run", "episodes", "resume", "dry_run", "calls", "budget", "models.device", "models.providers",
 )  # fmt: skip
 
 #: Settings that are paths, by their dotted names.
@@ -147,18 +148,31 @@ class RunFolder:
         return self.checkpoint
 
     def updates(self) -> int:
-        """Return how many updates the checkpoint has seen.
+        """Return how many updates the checkpoint has seen; of an agent without updates, how many batches.
 
         Raises:
             ValueError: There is no checkpoint, or it is damaged.
         """
+        return self._count("updates", lambda progress: progress["updates"])
+
+    def budget_spent(self) -> int:
+        """Return how many completions of its budget the agent had spent at the checkpoint.
+
+        Raises:
+            ValueError: There is no checkpoint, or it is damaged.
+        """
+        return self._count("completions", lambda progress: progress["meter"]["calls"])
+
+    def _count(self, what: str, found: Callable[[Any], Any]) -> int:
         path = self.whole_checkpoint() / "trainer.json"
         content = read_json(path, self._anew)
-        progress = content.get("progress")
-        updates = progress.get("updates") if isinstance(progress, dict) else None
-        if type(updates) is not int or updates < 0:
-            raise ValueError(f"{path} is damaged (it does not say how many updates were done): {self._anew}")
-        return updates
+        try:
+            number = found(content["progress"])
+        except (KeyError, TypeError):
+            number = None
+        if type(number) is not int or number < 0:
+            raise ValueError(f"{path} is damaged (it does not say how many {what} there were): {self._anew}")
+        return number
 
     def check_episodes(self, digest: str) -> None:
         """See that episodes are those that the run was begun with.
@@ -215,8 +229,8 @@ class RunFolder:
         kept, given = before["calls"].get("cache"), now["calls"]["cache"]
         if not one_path(kept, given) and (kept is None or os.path.exists(kept)):
             raise ValueError(f"the replies of this run are kept in {kept or 'the run folder'}: leave --cache out")
-        if self.has_checkpoint and now["learner"]["updates"] < self.updates():
-            raise ValueError(f"{self.path} has done {self.updates()} updates: give --updates {self.updates()} or more")
+        if self.has_checkpoint and now["budget"] < (spent := self.budget_spent()):
+            raise ValueError(f"{self.path} has spent {spent} completions of its budget: give --budget {spent} or more")
         self._write({**before, **now}, {**self._content(), "episodes_sha256": episodes})
 
     def append_metrics(self, line: dict[str, Any]) -> None:
@@ -276,7 +290,7 @@ class RunFolder:
 
 
 #: The tables among the settings.
-_PARTS = ("models", "calls", "learner")
+_PARTS = ("models", "calls", "settings")
 
 
 def _inside(settings: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
@@ -318,13 +332,6 @@ def one_path(a: Any, b: Any) -> bool:
     """Whether these are two spellings of one path, of something that is there."""
     there = isinstance(a, str) and isinstance(b, str) and os.path.exists(a) and os.path.exists(b)
     return a == b or (there and os.path.samefile(a, b))
-
-
-def plain(value: Any) -> Any:
-    """Turn dataclasses and paths into what JSON knows."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    return json.loads(json.dumps(value, default=str))
 
 
 def read_json(path: Path, cure: str) -> dict[str, Any]:

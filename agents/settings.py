@@ -1,17 +1,95 @@
-"""Settings by dotted names: put over an agent's defaults, and read from what ``pmlm tune`` wrote."""
+"""Settings as frozen dataclasses: to and from JSON, changed by dotted names, refused where they have no effect."""
 
 from __future__ import annotations
 
+import json
+import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
-
-from agents.base import Agent
-from agents.registry import AGENTS, BenchmarkEnv
-from pmlm_env.io.checked_files import read_object
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class Floats:
+    """Numbers from ``low`` to ``high``, drawn on a logarithmic scale if ``log``."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Whole numbers from ``low`` to ``high``."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of some values."""
+
+    values: tuple[Any, ...]
+
+
+Range: TypeAlias = Floats | Integers | Choices
+
+
+def plain(value: Any) -> Any:
+    """Turn dataclasses and paths into what JSON knows."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    return json.loads(json.dumps(value, default=str))
+
+
+def from_plain(config: type[Config], content: Mapping[str, Any]) -> Config:
+    """Make nested dataclasses of what JSON or TOML holds; what it lacks has its default.
+
+    Args:
+        config: The outermost.
+        content: Its fields by name.
+
+    Raises:
+        ValueError: A field is unknown, or its value of another type, or refused by its dataclass.
+    """
+    return _made(config, content, "")
+
+
+def refuse_idle(config: Any, usual: Any, idle: Mapping[str, str]) -> None:
+    """See that settings without effect are as they usually are: whoever changes one expects something of it.
+
+    Args:
+        config: Nested dataclasses.
+        usual: The same with the values that nobody gave.
+        idle: Settings that have no effect, by dotted names, and why, with what to do.
+
+    Raises:
+        ValueError: One was changed.
+    """
+    for name, why in idle.items():
+        value, other = config, usual
+        for part in name.split("."):
+            value, other = getattr(value, part), getattr(other, part)
+        if value != other:
+            option = name.rpartition(".")[2].replace("_", "-")
+            raise ValueError(f"--{option} {value} has no effect: {why}")
+
+
+def changed(config: Any, within: str = "") -> list[str]:
+    """Return the dotted names of the settings that differ from the dataclasses' defaults."""
+    names = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        usual = field.default if field.default_factory is MISSING else field.default_factory()
+        if is_dataclass(value):
+            names += changed(value, f"{within}{field.name}.")
+        elif value != usual:
+            names.append(within + field.name)
+    return names
 
 
 def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
@@ -27,37 +105,39 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
     return _changed(config, settings, "")
 
 
-def made(name: str, env: BenchmarkEnv, seed: int, settings: Mapping[str, Any]) -> Agent:
-    """Make an agent of the catalogue with its defaults, but for ``settings``.
-
-    Raises:
-        ValueError: It has no such setting; see ``with_settings``.
-    """
-    agent = AGENTS[name](env, seed)
-    try:
-        return type(agent)(with_settings(agent.config, settings), seed)
-    except ValueError as error:
-        raise ValueError(f"settings of {name}: {error}") from None
-
-
-def read_tuned(file: Path) -> dict[str, Any]:
-    """Return what ``pmlm tune`` wrote: its numbers, and under ``agents`` what was found, by name.
-
-    Raises:
-        ValueError: The file is not there, or is something else.
-    """
-    if not file.is_file():
-        raise ValueError(f"{file} is not there: make it with `pmlm tune`")
-    content = read_object(file)
-    agents = content.get("agents")
-    if not isinstance(agents, dict):
-        raise ValueError(f"{file} is not what `pmlm tune` writes: it has no table of agents")
-    for name, found in agents.items():
-        if name not in AGENTS:
-            raise ValueError(f"{file}: there is no agent {name!r}: use some of {', '.join(AGENTS)}")
-        if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
-            raise ValueError(f"{file} is not what `pmlm tune` writes: {name} has no table of settings")
-    return content
+def _made(kind: Any, value: Any, name: str) -> Any:
+    """Return ``value`` as one of ``kind``, a type or an annotation."""
+    if get_origin(kind) in (Union, types.UnionType):
+        if value is None and type(None) in get_args(kind):
+            return None
+        (kind,) = (each for each in get_args(kind) if each is not type(None))
+    if is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"{name or 'it'} is {value!r}, and should be a table")
+        kinds = get_type_hints(kind)
+        known = {field.name for field in fields(kind)}
+        if unknown := sorted(value.keys() - known):
+            raise ValueError(f"there is no setting {f'{name}.' if name else ''}{unknown[0]}")
+        inside = {key: _made(kinds[key], each, f"{name}.{key}" if name else key) for key, each in value.items()}
+        try:
+            return kind(**inside)  # type: ignore[operator]
+        except TypeError:
+            raise ValueError(f"{name or 'it'} lacks a setting that has no default") from None
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} is {value!r}: use one of {', '.join(map(str, get_args(kind)))}")
+        return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} is {value!r}, and should be a list")
+        return tuple(_made(get_args(kind)[0], each, f"{name}[{i}]") for i, each in enumerate(value))
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and type(value) is int:
+        return value
+    if type(value) is not kind:
+        raise ValueError(f"{name} is {value!r}, and should be of type {getattr(kind, '__name__', kind)}")
+    return value
 
 
 def _changed(config: Any, settings: Mapping[str, Any], within: str) -> Any:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from agents.benchmark.held_out import Ground, check_identity, ground
 from agents.evaluation.aggregate import crossed_bootstrap
-from agents.models import CallOptions, ModelOptions
+from agents.model_options import CallOptions, ModelOptions
 from agents.registry import BenchmarkEnv
 from agents.report.tables import in_points
 from agents.run_folder import write_json

@@ -15,7 +15,8 @@ from packaging.version import Version
 
 from agents.policies.lexicon import Lexicon
 from agents.policies.word_policy import PolicyConfig, WordPolicy
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.policy_gradient.config import ReinforceConfig
+from agents.policy_gradient.reinforce import Reinforce
 from agents.registry import AGENTS
 from agents.serving.refine import Refinement, Refiner
 from agents.training.checkpoint import load_checkpoint, save_checkpoint
@@ -25,8 +26,8 @@ from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.llm import BudgetExceededError
 from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.rewards.bertscore import BertScorer
-from tests.arenas import N_EDITS, make_arena
 from tests.pretend_gpu import pretend_gpu
+from tests.problems import N_EDITS, make_problem
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 OURS = ["lexicon", "leave-one-out", "actor-critic", "reinforce", "sparsemax", "q-dqn", "q-soft"]
@@ -62,11 +63,11 @@ def test_the_pretended_gpu_takes_no_tensor_of_the_cpu_and_gives_none_away() -> N
 
 
 def _refined(kind: str, device: torch.device | str) -> list[tuple[int, ...]]:
-    arena = make_arena(60, decoys=True, n=16, device=device)
+    problem = make_problem(60, decoys=True, n=16, device=device)
     agent = AGENTS[kind]("lite", 0)
     with suppress(BudgetExceededError):
-        agent.fit(arena)
-    return agent.refine(make_arena(judged=False, decoys=True, n=16, seed=5, device=device))
+        agent.fit(problem)
+    return agent.refine(make_problem(judged=False, decoys=True, n=16, seed=5, device=device))
 
 
 @pytest.mark.parametrize("kind", OURS)

@@ -4,14 +4,14 @@ from agents.baselines.controls import KeepAll, RandomN, RandomP
 from agents.baselines.self_information import SelfInformation
 from agents.baselines.single_rule import SingleRule
 from agents.baselines.task_search import TaskGenetic, TaskGrips
-from agents.search.base import Candidate, Problem, Search, run
+from agents.search.base import Candidate, EditablePrompt, Search, run
 from agents.search.oracle import SEARCHES, Refinement, search_prompts
 
 __all__ = [
     "SEARCHES",
     "Candidate",
+    "EditablePrompt",
     "KeepAll",
-    "Problem",
     "RandomN",
     "RandomP",
     "Refinement",

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from agents.base import Agent, Deletions
-from agents.problem import Arena
+from agents.baselines.config import NoConfig, RandomPConfig
+from agents.problem import Problem
 from agents.search.base import Mask
-
-
-@dataclass(frozen=True)
-class NoConfig:
-    """Nothing can be set."""
 
 
 class KeepAll(Agent):
@@ -22,12 +17,12 @@ class KeepAll(Agent):
 
     Config = NoConfig
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Learn nothing."""
 
-    def refine(self, arena: Arena) -> Deletions:
+    def refine(self, problem: Problem) -> Deletions:
         """Delete nothing."""
-        return [()] * len(arena.episodes)
+        return [()] * len(problem.episodes)
 
 
 class RandomN(Agent):
@@ -35,34 +30,12 @@ class RandomN(Agent):
 
     Config = NoConfig
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Learn nothing."""
 
-    def refine(self, arena: Arena) -> Deletions:
+    def refine(self, problem: Problem) -> Deletions:
         """Draw words; asked again, the same ones."""
-        return _draw(arena, np.arange(len(arena.episodes)), 1.0, np.random.default_rng([self.seed, 1]))
-
-
-@dataclass(frozen=True)
-class RandomPConfig:
-    """Which probabilities are tried.
-
-    Attributes:
-        keep: Probabilities of keeping a word, from which ``fit`` takes the best.
-        patients: Fewest training patients to judge them by; where the budget pays for less, the middle one is taken.
-    """
-
-    keep: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 0.95)
-    patients: int = 8
-
-    def __post_init__(self) -> None:
-        """Check the probabilities.
-
-        Raises:
-            ValueError: There is none, or one is not a probability.
-        """
-        if not self.keep or not all(0 <= p <= 1 for p in self.keep):
-            raise ValueError(f"keep is {self.keep}: give probabilities, one at least")
+        return _draw(problem, np.arange(len(problem.episodes)), 1.0, np.random.default_rng([self.seed, 1]))
 
 
 class RandomP(Agent):
@@ -79,13 +52,13 @@ class RandomP(Agent):
         super().__init__(config, seed)
         self.keep: float = sorted(self.config.keep)[len(self.config.keep) // 2]
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Take the probability with the best mean delta: each is tried on the same patients, equally often.
 
         A budget that pays for more than one draw for each patient and probability buys more draws, a limitless one
         does not.
         """
-        reward, n, grid = arena.reward, len(arena.episodes), self.config.keep
+        reward, n, grid = problem.reward, len(problem.episodes), self.config.keep
         prompts = n * (1 + len(grid)) if reward.limit is None else (reward.limit - reward.calls) // reward.per_prompt
         draws = max(1, (prompts - n) // (n * len(grid)))
         patients = min(n, prompts // (1 + draws * len(grid)))
@@ -95,29 +68,29 @@ class RandomP(Agent):
         index = np.repeat(rng.permutation(n)[:patients], draws)
         means = []
         for keep in grid:
-            kept = kept_after(arena, index, _draw(arena, index, 1 - keep, rng))
-            outcomes = arena.judge(index.tolist(), kept)
+            kept = kept_after(problem, index, _draw(problem, index, 1 - keep, rng))
+            outcomes = problem.judge(index.tolist(), kept)
             means.append(outcomes.delta[~outcomes.failed].mean() if not outcomes.failed.all() else -np.inf)
         self.keep = grid[int(np.argmax(means))]
 
-    def refine(self, arena: Arena) -> Deletions:
+    def refine(self, problem: Problem) -> Deletions:
         """Draw words; asked again, the same ones."""
-        return _draw(arena, np.arange(len(arena.episodes)), 1 - self.keep, np.random.default_rng([self.seed, 1]))
+        return _draw(problem, np.arange(len(problem.episodes)), 1 - self.keep, np.random.default_rng([self.seed, 1]))
 
 
-def _draw(arena: Arena, index: np.ndarray, p: float, rng: np.random.Generator) -> Deletions:
+def _draw(problem: Problem, index: np.ndarray, p: float, rng: np.random.Generator) -> Deletions:
     """Choose each legal word with probability ``p``, of too many a random ``n_edits``, in random order."""
     deletions = []
-    for legal in arena.batch(index).legal:
+    for legal in problem.batch(index).legal:
         slots = rng.permutation(np.flatnonzero(legal))
         chosen = slots[rng.random(len(slots)) < p]
-        deletions.append(tuple(chosen[: arena.n_edits].tolist()))
+        deletions.append(tuple(chosen[: problem.n_edits].tolist()))
     return deletions
 
 
-def kept_after(arena: Arena, index: np.ndarray, deletions: Deletions) -> Mask:
+def kept_after(problem: Problem, index: np.ndarray, deletions: Deletions) -> Mask:
     """Return what deletions leave of the prompts at ``index``, bool (N, max_words)."""
-    kept = arena.batch(index).kept
+    kept = problem.batch(index).kept
     for row, slots in zip(kept, deletions, strict=True):
         row[list(slots)] = False
     return kept

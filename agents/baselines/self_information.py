@@ -4,52 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from agents.base import Agent, Deletions
-from agents.problem import Arena
+from agents.baselines.config import SelfInformationConfig
+from agents.problem import Problem
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.device import choose_device
 from pmlm_env.weights import resolve
 from pmlm_env.weights.pretrained import load_model, load_tokenizer
-
-Order = Literal["low", "high"]
-
-
-@dataclass(frozen=True)
-class SelfInformationConfig:
-    """Which words go, and who says how surprising they are.
-
-    Attributes:
-        order: ``low``: the least surprising words go; ``high``: the most surprising.
-        model: ``bigram``, counted on the training prompts, or a causal LM: a bundled model's name, a directory or a
-            hub name.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        batch_size: Most prompts in one pass.
-    """
-
-    order: Order = "low"
-    model: str = "bigram"
-    device: str = "auto"
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: One of them makes no sense.
-        """
-        if self.order not in get_args(Order):
-            raise ValueError(f"order is {self.order!r}: use one of {get_args(Order)}")
-        if self.batch_size < 1:
-            raise ValueError("batch_size must be 1 or more")
 
 
 class Surprise(Protocol):
@@ -82,19 +51,19 @@ class SelfInformation(Agent):
         if self.config.model != "bigram":
             self.surprise = LocalLM(self.config.model, self.config.device, self.config.batch_size)
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Let the bigram model count the training prompts; nobody is asked."""
-        self.surprise.learn(_words(arena.episodes))
+        self.surprise.learn(_words(problem.episodes))
 
-    def refine(self, arena: Arena) -> Deletions:
+    def refine(self, problem: Problem) -> Deletions:
         """Rank the words of each prompt, all at once."""
         sign = 1 if self.config.order == "low" else -1
-        legal = arena.batch(range(len(arena.episodes))).legal
+        legal = problem.batch(range(len(problem.episodes))).legal
         deletions = []
-        for free, values in zip(legal, self.surprise(_words(arena.episodes)), strict=True):
+        for free, values in zip(legal, self.surprise(_words(problem.episodes)), strict=True):
             slots = np.flatnonzero(free)
             order = np.argsort(sign * values[slots], kind="stable")
-            deletions.append(tuple(slots[order][: arena.n_edits].tolist()))
+            deletions.append(tuple(slots[order][: problem.n_edits].tolist()))
         return deletions
 
 

@@ -3,45 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from agents.base import Agent, Deletions
+from agents.baselines.config import SingleRuleConfig
 from agents.baselines.controls import kept_after
-from agents.problem import Arena
+from agents.problem import Problem
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
 
 #: A word by its role and its place among the words of that role, from 0.
 RolePlace = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class SingleRuleConfig:
-    """How the rule is searched.
-
-    Attributes:
-        calls: Completions, where the arena has no limit.
-        patients: Training patients to search on, always the same ones.
-        judged: Largest share of the calls that goes into judging rules; the rest goes into random deletions.
-        penalty: Weight of the squared coefficients, in units of the places' mean squared count.
-    """
-
-    calls: int = 600
-    patients: int = 24
-    judged: float = 0.4
-    penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: A number is out of its range.
-        """
-        if min(self.calls, self.patients) < 1 or not 0 < self.judged < 1 or self.penalty <= 0:
-            raise ValueError("calls and patients must be 1 or more, judged between 0 and 1, penalty above 0")
 
 
 class SingleRule(Agent):
@@ -65,17 +39,17 @@ class SingleRule(Agent):
         super().__init__(config, seed)
         self.rule: tuple[RolePlace, ...] = ()
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Explore, then judge rules; see ``Agent.fit``."""
         self.rule = ()
-        config, meter, rng = self.config, arena.reward, np.random.default_rng(self.seed)
+        config, meter, rng = self.config, problem.reward, np.random.default_rng(self.seed)
         prompts = (config.calls if meter.limit is None else int(meter.left)) // meter.per_prompt
-        patients = rng.permutation(len(arena.episodes))[: min(config.patients, max(1, prompts // 3))]
-        sizes = sorted({max(1, size) for size in (1, arena.n_edits // 4, arena.n_edits // 2, arena.n_edits)})
+        patients = rng.permutation(len(problem.episodes))[: min(config.patients, max(1, prompts // 3))]
+        sizes = sorted({max(1, size) for size in (1, problem.n_edits // 4, problem.n_edits // 2, problem.n_edits)})
         left = max(0, prompts - len(patients))  # none where the limit is below one prompt's completions
         explored = left - min(int(config.judged * left), len(sizes) * len(patients))
-        places = _places(arena.episodes)
-        coefficients = self._explore(arena, places, np.resize(patients, explored), rng)
+        places = _places(problem.episodes)
+        coefficients = self._explore(problem, places, np.resize(patients, explored), rng)
         ranked = [place for place in sorted(coefficients, key=lambda p: -coefficients[p]) if coefficients[place] > 0]
         rules = list(dict.fromkeys(tuple(ranked[:size]) for size in sizes if ranked))
         best = 0.0
@@ -85,31 +59,31 @@ class SingleRule(Agent):
                 judged = patients[: int(meter.left) // meter.per_prompt // (len(rules) - number)]
             if not len(judged):
                 break
-            outcomes = self._judge(arena, judged, _apply(arena, judged, rule))
+            outcomes = self._judge(problem, judged, _apply(problem, judged, rule))
             whole = ~outcomes.failed
             if whole.any() and outcomes.delta[whole].mean() > best:
                 best, self.rule = float(outcomes.delta[whole].mean()), rule
 
-    def refine(self, arena: Arena) -> Deletions:
+    def refine(self, problem: Problem) -> Deletions:
         """Delete the rule's places wherever they are and may go; see ``Agent.refine``."""
-        return _apply(arena, np.arange(len(arena.episodes)), self.rule)
+        return _apply(problem, np.arange(len(problem.episodes)), self.rule)
 
     def _explore(
         self,
-        arena: Arena,
+        problem: Problem,
         places: Sequence[Sequence[RolePlace]],
         patients: npt.NDArray[np.int64],
         rng: np.random.Generator,
     ) -> dict[RolePlace, float]:
         """Return what deleting each place brings, up to one constant, by random deletions from these prompts."""
-        batch = arena.batch(patients)
+        batch = problem.batch(patients)
         while not batch.done.all():
             draws = np.where(batch.legal, rng.random(batch.legal.shape), -1.0)
             batch.delete(draws.argmax(axis=1), ~batch.done)
         deletions = batch.deleted(range(len(patients)))
         if not deletions:
             return {}
-        outcomes = self._judge(arena, patients, deletions)
+        outcomes = self._judge(problem, patients, deletions)
         whole = np.flatnonzero(~outcomes.failed)
         names = sorted({place for i in patients.tolist() for place in places[i]})
         column = {place: j for j, place in enumerate(names)}
@@ -125,8 +99,8 @@ class SingleRule(Agent):
         solved = np.linalg.solve(gram + ridge * np.eye(len(gram)), gone.T @ deltas)
         return dict(zip(names, solved.tolist(), strict=True))
 
-    def _judge(self, arena: Arena, patients: npt.NDArray[np.int64], deletions: Deletions) -> Outcomes:
-        return arena.judge(patients.tolist(), kept_after(arena, patients, deletions))
+    def _judge(self, problem: Problem, patients: npt.NDArray[np.int64], deletions: Deletions) -> Outcomes:
+        return problem.judge(patients.tolist(), kept_after(problem, patients, deletions))
 
 
 def _places(episodes: EpisodeSet) -> list[list[RolePlace]]:
@@ -144,11 +118,11 @@ def role_places(roles: Sequence[str]) -> list[RolePlace]:
     return places
 
 
-def _apply(arena: Arena, patients: npt.NDArray[np.int64], rule: Sequence[RolePlace]) -> Deletions:
+def _apply(problem: Problem, patients: npt.NDArray[np.int64], rule: Sequence[RolePlace]) -> Deletions:
     """Return the slots that a rule deletes from each prompt, at most ``n_edits``."""
     deletions = []
-    for index, legal in zip(patients.tolist(), arena.batch(patients).legal, strict=True):
-        slot_of = {place: slot for slot, place in enumerate(role_places(arena.episodes[index].roles))}
+    for index, legal in zip(patients.tolist(), problem.batch(patients).legal, strict=True):
+        slot_of = {place: slot for slot, place in enumerate(role_places(problem.episodes[index].roles))}
         slots = [slot_of[place] for place in rule if place in slot_of]
-        deletions.append(tuple([slot for slot in slots if legal[slot]][: arena.n_edits]))
+        deletions.append(tuple([slot for slot in slots if legal[slot]][: problem.n_edits]))
     return deletions

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 from agents.base import Agent, Deletions
+from agents.baselines.config import SurrogateConfig
 from agents.policies.lexicon import Lexicon
-from agents.problem import Arena
-
-
-@dataclass(frozen=True)
-class SurrogateConfig:
-    """What can be set.
-
-    Attributes:
-        episodes: How many where the arena has no limit; else the limit ends it.
-        rows: Prompts judged at once.
-        penalty: Weight of the squared coefficients, in units of the words' mean squared count.
-    """
-
-    episodes: int = 2_000
-    rows: int = 32
-    penalty: float = 1.0
+from agents.problem import Problem
 
 
 class Surrogate(Agent):
@@ -43,23 +27,23 @@ class Surrogate(Agent):
         self._lexicon: Lexicon | None = None
         self._seen: list[tuple[int, npt.NDArray[np.float64], float]] = []
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Ask about random deletions until the budget is spent; see ``Agent.fit``."""
-        config, meter, rng = self.config, arena.reward, np.random.default_rng(self.seed)
-        lexicon = self._lexicon = Lexicon.of(arena.episodes)
-        table = lexicon.ids(arena.episodes, arena.max_words)
+        config, meter, rng = self.config, problem.reward, np.random.default_rng(self.seed)
+        lexicon = self._lexicon = Lexicon.of(problem.episodes)
+        table = lexicon.ids(problem.episodes, problem.max_words)
         queue: list[int] = []
         total = config.episodes if meter.limit is None else 2 * int(meter.left) // meter.per_prompt
         for start in range(0, total, config.rows):
             rows = min(config.rows, total - start)
             while len(queue) < rows:
-                queue += rng.permutation(len(arena.episodes)).tolist()
+                queue += rng.permutation(len(problem.episodes)).tolist()
             chosen, queue = queue[:rows], queue[rows:]
-            batch = arena.batch(chosen)
+            batch = problem.batch(chosen)
             while not batch.done.all():
                 draws = np.where(batch.legal, rng.random(batch.legal.shape), -1.0)
                 batch.delete(draws.argmax(axis=1), ~batch.done)
-            outcomes = arena.judge(chosen, batch.kept)
+            outcomes = problem.judge(chosen, batch.kept)
             for row, deleted in enumerate(batch.deleted(range(rows))):
                 if not outcomes.failed[row]:
                     counts = np.bincount(table[chosen[row], list(deleted)].ravel(), minlength=len(lexicon))
@@ -79,13 +63,13 @@ class Surrogate(Agent):
         ridge = self.config.penalty * max(1e-12, float(np.trace(gram)) / len(gram))
         return np.linalg.solve(gram + ridge * np.eye(len(gram)), counts.T @ deltas)
 
-    def refine(self, arena: Arena) -> Deletions:
+    def refine(self, problem: Problem) -> Deletions:
         """Delete the words with the highest coefficients; see ``Agent.refine``."""
-        everyone = range(len(arena.episodes))
-        batch = arena.batch(everyone)
+        everyone = range(len(problem.episodes))
+        batch = problem.batch(everyone)
         values = np.zeros(batch.legal.shape)
         if self._lexicon is not None and self._seen:
-            values = self.coefficients()[self._lexicon.ids(arena.episodes, arena.max_words)].sum(axis=-1)
+            values = self.coefficients()[self._lexicon.ids(problem.episodes, problem.max_words)].sum(axis=-1)
         while not batch.done.all():
             batch.delete(np.where(batch.legal, values, -np.inf).argmax(axis=1), ~batch.done)
         return batch.deleted(everyone)

@@ -20,12 +20,13 @@ from agents.baselines import SEARCHES, search_prompts
 from agents.baselines.single_rule import role_places
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
-from agents.models import CallOptions, ModelOptions, Workbench
-from agents.options import changed
-from agents.problem import Arena, BudgetSpentError, MeteredReward, blind
+from agents.model_options import CallOptions, ModelOptions
+from agents.models import RunModels
+from agents.problem import BudgetSpentError, MeteredReward, Problem, blind
 from agents.registry import BenchmarkEnv
-from agents.run_folder import RunFolder, plain
+from agents.run_folder import RunFolder
 from agents.search.oracle import Rescore
+from agents.settings import changed, plain
 from pmlm_env.core.edits import Prompts
 from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.core.outcomes import Outcomes, Reward
@@ -94,9 +95,9 @@ class Ground:
 
     def oracle(self, name: str, budget: int, seed: int) -> dict[str, Any]:
         """Search every test patient's best deletions with her reference."""
-        arena = self._arena(self.held_out, MeteredReward(self.reward(self.split), None, self.per_prompt))
+        problem = self._problem(self.held_out, MeteredReward(self.reward(self.split), None, self.per_prompt))
         rescore = self.fresh(f"{name}, {budget} calls, seed {seed}")
-        found = search_prompts(arena, range(len(self.held_out)), SEARCHES[name], budget, seed, rescore)
+        found = search_prompts(problem, range(len(self.held_out)), SEARCHES[name], budget, seed, rescore)
         return {
             "calls": sum(each.calls for each in found),
             "config": {"calls_per_patient": budget},
@@ -148,16 +149,16 @@ class Ground:
     def write_spent(self) -> None:
         """Write down what was spent."""
 
-    def _arena(self, episodes: EpisodeSet, meter: MeteredReward | None) -> Arena:
-        return Arena(episodes, self.encoder, meter, self.n_edits, self.max_words)
+    def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None) -> Problem:
+        return Problem(episodes, self.encoder, meter, self.n_edits, self.max_words)
 
     def _refined(self, agent: Agent, meter: MeteredReward) -> Deletions:
         """Fit an agent and let it edit the prompts of those held out."""
         try:
-            agent.fit(self._arena(self.train, meter))
+            agent.fit(self._problem(self.train, meter))
         except BudgetSpentError:
             logger.debug("%s spent its budget", type(agent).__name__)
-        return agent.refine(self._arena(blind(self.held_out), None))
+        return agent.refine(self._problem(blind(self.held_out), None))
 
     def _kept(self, deleted: Deletions) -> npt.NDArray[np.bool_]:
         """Return what is left of every held-out prompt, bool (N, max_words).
@@ -165,7 +166,7 @@ class Ground:
         Raises:
             RuntimeError: An agent deleted what may not go, or too much.
         """
-        batch = self._arena(blind(self.held_out), None).batch(range(len(self.held_out)))
+        batch = self._problem(blind(self.held_out), None).batch(range(len(self.held_out)))
         for row, slots in enumerate(deleted):
             if len(set(slots)) > self.n_edits or not batch.legal[row, list(slots)].all():
                 raise RuntimeError(f"the agent deleted {slots} from prompt {row}, which is not allowed")
@@ -250,19 +251,22 @@ class RealGround(Ground):
     ) -> None:
         """Read the folders; models load at their first use."""
         self._folder = RunFolder(run)
-        self._bench = Workbench(models, calls, self._folder)
-        super().__init__(EpisodeSet.load(episodes), self._bench.encoder, split)
+        self._models = RunModels(models, calls, self._folder)
+        super().__init__(EpisodeSet.load(episodes), self._models.encoder, split)
         self.n_edits, self.per_prompt = models.n_edits, models.n_samples
-        self._models = {name: value for name, value in plain(models).items() if name not in _WHERE}
-        self._rewards = {"train": self._bench.reward(self.train), split: self._bench.reward(self.held_out)}
+        self._model_settings = {name: value for name, value in plain(models).items() if name not in _WHERE}
+        self._rewards = {
+            "train": self._models.reward(self.train),
+            split: self._models.reward(self.held_out),
+        }
         self._max_failures = calls.max_failures
-        self._metrics = ReplyMetrics(self.held_out, self.train, self._bench.scorer)
+        self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer)
         self._raw = None if raw is None else _of_patients(raw, self.held_out)
 
     @property
     def identity(self) -> dict[str, Any]:
         """The patients, and the models with their settings."""
-        models = {name: value for name, value in self._models.items() if value != _LATER.get(name, ...)}
+        models = {name: value for name, value in self._model_settings.items() if value != _LATER.get(name, ...)}
         return {**super().identity, **models}
 
     def reward(self, split: Split) -> Reward:
@@ -271,7 +275,7 @@ class RealGround(Ground):
 
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
         """Score by BERTScore."""
-        return self._bench.scorer.score(texts, references).f1.double().numpy()
+        return self._models.scorer.score(texts, references).f1.double().numpy()
 
     def raw_data(self) -> dict[str, Any]:
         """Judge the replies to untouched raw-data prompts, the paper's "before".
@@ -281,7 +285,7 @@ class RealGround(Ground):
         """
         if self._raw is None:
             raise ValueError("raw-data prompts are in no folder: name it with --raw, see `pmlm prepare --template raw`")
-        reward = self._bench.reward(self._raw)
+        reward = self._models.reward(self._raw)
         everyone = list(range(len(self._raw)))
         prompts = [episode.prompt for episode in self._raw]
         outcomes = reward(everyone, prompts)
@@ -300,8 +304,8 @@ class RealGround(Ground):
 
     def fresh(self, purpose: str) -> Rescore:
         """Score by samples that are this purpose's own, the same ones when it is taken up again."""
-        llm = _Again(self._bench.llm, purpose)
-        reward = DeltaReward(self.held_out, llm, self._bench.scorer, self.per_prompt, self._max_failures)
+        llm = _Again(self._models.llm, purpose)
+        reward = DeltaReward(self.held_out, llm, self._models.scorer, self.per_prompt, self._max_failures)
 
         def rescore(indices: Sequence[int], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
             outcomes = reward(list(indices), Prompts(self.held_out, list(indices), kept))
@@ -317,18 +321,18 @@ class RealGround(Ground):
             ValueError: Another has it, or what was spent is no longer on record.
         """
         with self._folder.locked():
-            if len(self._bench.llm.cache):
-                self._bench.check_kept()
-            with self._bench.booking():
+            if len(self._models.llm.cache):
+                self._models.check_kept()
+            with self._models.booking():
                 yield
 
     def write_spent(self) -> None:
         """Write down what was spent."""
-        self._bench.write_spent()
+        self._models.write_spent()
 
     def answered(self, prompts: Sequence[str]) -> dict[str, Any]:
         """Return all metrics of the first replies to held-out patients' prompts, which are kept ones by now."""
-        replies = all_or_error(self._bench.llm.ask([Request(prompt) for prompt in prompts]))
+        replies = all_or_error(self._models.llm.ask([Request(prompt) for prompt in prompts]))
         cut = [reply.finish_reason == "length" for reply in replies]
         return self.measured([reply.text for reply in replies], prompts, cut)
 

@@ -17,10 +17,9 @@ from tqdm import tqdm
 from agents.baselines import SEARCHES
 from agents.benchmark.held_out import Ground, RealGround, check_env, check_identity, ground
 from agents.evaluation.controls import CONTROLS
-from agents.models import CallOptions, ModelOptions
+from agents.model_options import CallOptions, ModelOptions
 from agents.registry import AGENTS, UNSEEDED, UNTRAINED, BenchmarkEnv
-from agents.run_folder import plain
-from agents.settings import made, read_tuned
+from agents.settings import made, plain, read_tuned
 from pmlm_env.io.files import append, locked, write
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3", "sb3-contrib")

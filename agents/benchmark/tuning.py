@@ -15,7 +15,7 @@ from tqdm import tqdm
 from agents.benchmark.held_out import check_env, check_identity, ground
 from agents.benchmark.spaces import SPACES, draw, first_of
 from agents.evaluation.bootstrap import FEWEST
-from agents.models import CallOptions, ModelOptions
+from agents.model_options import CallOptions, ModelOptions
 from agents.registry import BenchmarkEnv
 from agents.run_folder import write_json
 from agents.settings import made, read_tuned

@@ -11,10 +11,13 @@ from typing import Any
 from agents.cli.prepare import CohortFiles, PrepareConfig, SimulateConfig, prepare, simulate
 from agents.evaluation.cases import first_cases
 from agents.evaluation.evaluate import EvaluateConfig, evaluate
-from agents.models import CallOptions, ModelOptions, Workbench
-from agents.policy_gradient.reinforce import ReinforceConfig
+from agents.model_options import CallOptions, ModelOptions
+from agents.models import RunModels
+from agents.policy_gradient.config import ReinforceConfig
 from agents.run_folder import RunFolder
-from agents.training.train import TrainConfig, check_effects, train, training_summary
+from agents.training.config import TrainConfig
+from agents.training.summary import training_summary
+from agents.training.train import check_effects, train
 from pmlm_env.pipeline import PipelineConfig
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.weights import BUNDLED, fetch
@@ -96,7 +99,7 @@ def _demo(config: DemoConfig, settings: TrainConfig) -> dict[str, Any]:
         )
     )
     logger.info("Stage 4: training on %s with %s", config.models.encoder, config.models.llm)
-    bench = Workbench(config.models, config.calls, folder)
+    bench = RunModels(config.models, config.calls, folder)
     run = train(settings, bench)
     learner = config.learner
     asked = (learner.patients or config.train_patients) * learner.rollouts * learner.updates + config.train_patients

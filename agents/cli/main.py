@@ -253,18 +253,25 @@ def _at_home(config: Config) -> Config:
 
 
 def _train(command: str, rest: Sequence[str]) -> int:
-    """``--preset`` and ``--resume`` say where the other options' defaults come from, so they are looked at first."""
-    from agents.run_folder import RunFolder
-    from agents.training.estimate import estimate
-    from agents.training.train import PRESETS, train, trained, training_summary
+    """``--agent`` and ``--resume`` say which other options there are, so they are looked at first."""
+    from agents.registry import DEFAULT
+    from agents.training.config import TrainConfig, with_agent_settings
 
-    base = PRESETS.get(_given(rest, "--preset", "default"), PRESETS["default"])  # type: ignore[call-overload]
+    base = with_agent_settings(TrainConfig, _given(rest, "--agent", DEFAULT))()
     if "--resume" in rest and not {"-h", "--help"} & {*rest}:
+        from agents.run_folder import RunFolder
+        from agents.training.train import trained
+
         base = trained(RunFolder(_run_folder(rest)))
     config = _parse(command, type(base), rest, base)
     if config.dry_run:
+        from agents.training.estimate import estimate
+
         print(estimate(config))
         return 0
+    from agents.training.summary import training_summary
+    from agents.training.train import train
+
     run = train(config)
     print(training_summary(run.metrics()))
     print(f"The checkpoint is in {run.checkpoint}. Next: pmlm evaluate --run {shlex.quote(str(run.path))}")
@@ -273,7 +280,7 @@ def _train(command: str, rest: Sequence[str]) -> int:
 
 def _run_folder(rest: Sequence[str]) -> Path:
     """Return the run folder that `pmlm train` was given."""
-    from agents.training.train import TrainConfig
+    from agents.training.config import TrainConfig
 
     return Path(os.path.expanduser(_given(rest, "--run", str(TrainConfig.run))))
 

@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agents.models import ModelOptions
-from agents.run_folder import plain, write_json
+from agents.model_options import ModelOptions
+from agents.run_folder import write_json
+from agents.settings import plain
 from pmlm_env.cohort import Cohort, ReadReport, read_cohort, write_cohort
 from pmlm_env.cohort.simulator import Signal, simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet

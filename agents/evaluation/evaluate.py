@@ -12,10 +12,12 @@ from tqdm import tqdm
 from agents.baselines import SingleRule
 from agents.evaluation.cases import worst_cases
 from agents.evaluation.variants import evaluate_arms, table
-from agents.models import CallOptions, Workbench
+from agents.model_options import CallOptions
+from agents.models import RunModels
 from agents.policies.word_policy import WordPolicy
-from agents.problem import Arena, BudgetSpentError, MeteredReward
-from agents.run_folder import RunFolder, plain, write_json
+from agents.problem import BudgetSpentError, MeteredReward, Problem
+from agents.run_folder import RunFolder, write_json
+from agents.settings import plain
 from agents.training.train import trained
 from pmlm_env.core.episodes import EpisodeSet, Split
 
@@ -58,7 +60,7 @@ class EvaluateConfig:
             raise ValueError(f"rule-calls ({self.rule_calls}) and cases ({self.cases}) must be 0 or more")
 
 
-def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str, Any]:
+def evaluate(config: EvaluateConfig, bench: RunModels | None = None) -> dict[str, Any]:
     """Evaluate on the models and prompts of the run itself, print the table and write ``evaluation.json``.
 
     Raises:
@@ -76,7 +78,7 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
         run.check_episodes(everybody.digest)
         episodes, training = everybody.of(config.split), everybody.of("train")
         if bench is None:
-            bench = Workbench(settings.models, config.calls.over(plain(settings.calls)), run)
+            bench = RunModels(settings.models, config.calls.over(plain(settings.calls)), run)
             bench.check_kept()
         policy = WordPolicy.from_pretrained(run.whole_checkpoint(), bench.encoder.device)
         with bench.booking():
@@ -95,12 +97,12 @@ def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str
     return evaluation
 
 
-def _searched_rule(bench: Workbench, training: EpisodeSet, config: EvaluateConfig) -> SingleRule:
+def _searched_rule(bench: RunModels, training: EpisodeSet, config: EvaluateConfig) -> SingleRule:
     logger.info("Searching the best single rule with %d calls", config.rule_calls)
     meter = MeteredReward(bench.reward(training), config.rule_calls, bench.options.n_samples)
     rule = SingleRule(seed=config.seed)
     try:
-        rule.fit(Arena(training, bench.encoder, meter, bench.options.n_edits))
+        rule.fit(Problem(training, bench.encoder, meter, bench.options.n_edits))
     except BudgetSpentError:
         logger.debug("the rule's search spent its calls")
     return rule

@@ -14,10 +14,11 @@ from agents.baselines.single_rule import SingleRule, role_places
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS, control_replies
 from agents.evaluation.metrics import METRICS, ReplyMetrics
-from agents.models import Workbench
+from agents.models import RunModels
+from agents.policies.distributions import MaskedCategorical
 from agents.policies.rollout import play
-from agents.policies.word_policy import MaskedCategorical, WordPolicy
-from agents.problem import Arena, blind
+from agents.policies.word_policy import WordPolicy
+from agents.problem import Problem, blind
 from pmlm_env.core.edits import Prompts
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm.base import Request, all_or_error
@@ -40,7 +41,7 @@ class UniformPolicy(torch.nn.Module):
 
 
 def evaluate_arms(
-    bench: Workbench,
+    bench: RunModels,
     episodes: EpisodeSet,
     training: EpisodeSet,
     policy: WordPolicy,
@@ -125,7 +126,7 @@ def evaluate_arms(
 
 
 def _played(
-    bench: Workbench,
+    bench: RunModels,
     episodes: EpisodeSet,
     policy: WordPolicy,
     seed: int,
@@ -149,9 +150,9 @@ def _played(
                 progress(len(rows))
     if rule is None:
         return played
-    arena = Arena(blind(episodes), bench.encoder, None, bench.options.n_edits)
-    deletions = rule.refine(arena)
-    kept = kept_after(arena, np.arange(len(episodes)), deletions)
+    problem = Problem(blind(episodes), bench.encoder, None, bench.options.n_edits)
+    deletions = rule.refine(problem)
+    kept = kept_after(problem, np.arange(len(episodes)), deletions)
     prompts = list(Prompts(episodes, range(len(episodes)), kept))
     outcomes = reward(range(len(episodes)), prompts)
     replies = outcomes.texts.reply if outcomes.texts is not None else [""] * len(prompts)
@@ -164,11 +165,11 @@ def _played(
     return played
 
 
-def _f1(bench: Workbench) -> Callable[[Sequence[str], Sequence[str]], np.ndarray]:
+def _f1(bench: RunModels) -> Callable[[Sequence[str], Sequence[str]], np.ndarray]:
     return lambda texts, references: bench.scorer.score(texts, references).f1.double().numpy()
 
 
-def _score(bench: Workbench, metrics: ReplyMetrics, prompts: Sequence[str]) -> dict[str, np.ndarray]:
+def _score(bench: RunModels, metrics: ReplyMetrics, prompts: Sequence[str]) -> dict[str, np.ndarray]:
     """Return every metric of the replies to every prompt, shape (N,) each: means over its samples."""
     samples = range(bench.options.n_samples)
     asked = [bench.llm.ask([Request(prompt, sample) for prompt in prompts]) for sample in samples]  # all of them kept

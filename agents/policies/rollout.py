@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.policies.distributions import MaskedCategorical
 from agents.policies.lexicon import Lexicon
-from agents.policies.word_policy import MaskedCategorical
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
 

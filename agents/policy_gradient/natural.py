@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from agents.policies.rollout import Rollout
 from agents.policies.word_policy import WordPolicy
-
-
-@dataclass(frozen=True)
-class NaturalConfig:
-    """How the lexicon's weights learn.
-
-    Attributes:
-        step: How far the weights move: this times the solution of the regression on advantages of unit spread.
-        penalty: Weight of the squared solution, in units of the episodes' mean squared score.
-        memory: Updates that the regression looks back on, the present one among them.
-        fade: Weight of an update in the regression, as a share of its successor's.
-    """
-
-    step: float = 2.5
-    penalty: float = 3.0
-    memory: int = 4
-    fade: float = 0.7
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: One of them makes no sense.
-        """
-        if min(self.step, self.penalty) <= 0 or self.memory < 1 or not 0 < self.fade <= 1:
-            raise ValueError("step and penalty must be above 0, memory 1 or more, fade above 0 and at most 1")
+from agents.policy_gradient.config import NaturalConfig
 
 
 class NaturalGradient:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,66 +11,11 @@ import torch
 
 from agents.policies.rollout import Rollout, play
 from agents.policies.word_policy import WordPolicy
+from agents.policy_gradient.config import ReinforceConfig
 from agents.policy_gradient.critic import WordCritic
-from agents.policy_gradient.natural import NaturalConfig, NaturalGradient
+from agents.policy_gradient.natural import NaturalGradient
 from pmlm_env.device import seeded
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
-
-Baseline = Literal["leave-one-out", "critic", "none"]
-
-
-@dataclass(frozen=True)
-class ReinforceConfig:
-    """How the policy learns.
-
-    A policy without a network learns by ``words`` alone: ``learning_rate``, ``entropy``, ``clip_norm``, ``epochs``,
-    ``clip_ratio`` and ``scale_advantages`` are the network's.
-
-    Attributes:
-        updates: Batches of episodes.
-        patients: Patients in each update; None = all of them, as in the paper.
-        rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
-        baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
-            al. 2019), so that hard patients and easy ones count alike; ``critic``: what a ``WordCritic`` expects of
-            the state; ``none``: the bare reward, as in Eq. 11.
-        learning_rate: Adam's.
-        entropy: Weight of the entropy bonus, against advantages of unit spread.
-        clip_norm: Largest norm of the gradient.
-        epochs: Gradient steps on each batch of episodes, for replies are dear and gradients cheap. The first is
-            REINFORCE's; from the second on each word's probability ratio is clipped (Schulman et al. 2017, PPO).
-        clip_ratio: How far that ratio may be from 1.
-        scale_advantages: Whether advantages are divided by their root mean square over the update, which makes the
-            entropy weight and the clipping mean the same whatever the LLM and the metric.
-        masked: Whether illegal slots are barred; False only for ablations.
-        words: How the weights of the lexicon's words learn, if the policy has a lexicon.
-    """
-
-    updates: int = 14
-    patients: int | None = 8
-    rollouts: int = 4
-    baseline: Baseline = "leave-one-out"
-    learning_rate: float = 1e-3
-    entropy: float = 0.01
-    clip_norm: float = 1.0
-    epochs: int = 4
-    clip_ratio: float = 0.2
-    scale_advantages: bool = True
-    masked: bool = True
-    words: NaturalConfig = field(default_factory=NaturalConfig)
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: One of them makes no sense.
-        """
-        if self.baseline not in get_args(Baseline):
-            raise ValueError(f"baseline is {self.baseline!r}: use one of {get_args(Baseline)}")
-        patients = 1 if self.patients is None else self.patients
-        if min(self.updates, patients, self.rollouts, self.epochs) < 1:
-            raise ValueError("updates, patients, rollouts and epochs must be 1 or more")
-        if self.baseline == "leave-one-out" and self.rollouts < 2:
-            raise ValueError("a leave-one-out baseline needs rollouts of 2 or more")
 
 
 @dataclass(frozen=True)
@@ -126,9 +70,9 @@ class Reinforce:
         self.actions_rng = torch.Generator(device).manual_seed(seed)
         self.queue: list[int] = []  # patients still to come before anybody comes twice
 
-    def updates(self) -> Iterator[Update]:
-        """Train, and yield what each update saw."""
-        for _ in range(self.config.updates):
+    def updates(self, n: int) -> Iterator[Update]:
+        """Take ``n`` updates, and yield what each saw."""
+        for _ in range(n):
             yield self.update()
 
     def update(self) -> Update:
@@ -216,7 +160,7 @@ class Reinforce:
         """Take one step of the network, and return the norm of its gradient before clipping."""
         self.optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network, self.config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.network, self.config.clip_norm or float("inf"))
         self.optimizer.step()
         return float(norm)
 

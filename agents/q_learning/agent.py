@@ -8,90 +8,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from agents.base import Agent, Deletions
+from agents.policies.distributions import MaskedCategorical
 from agents.policies.greedy import greedy_deletions
 from agents.policies.rollout import play
-from agents.policies.word_policy import MaskedCategorical, PolicyConfig, WordPolicy
-from agents.problem import Arena
+from agents.policies.word_policy import PolicyConfig, WordPolicy
+from agents.problem import Problem
+from agents.q_learning.config import QConfig
 from agents.q_learning.replay import Replay
 from pmlm_env.device import seeded
-
-Kind = Literal["dqn", "soft"]
-
-
-@dataclass(frozen=True)
-class QConfig:
-    """What can be set.
-
-    Attributes:
-        kind: ``dqn``: greedy play but for a share of random words. ``soft``: words are drawn with probabilities
-            softmax(Q / temperature).
-        episodes: How many where the arena has no limit; else the limit ends the run, or twice as many episodes.
-        rows: Episodes side by side, judged at once.
-        rollouts: Of each patient among them; ``rows`` is a multiple of it.
-        hidden: Width of the network.
-        positions: Whether it tells the slots apart, which embeddings without context do not.
-        normalize: Whether it normalises its inputs.
-        learning_rate: Adam's.
-        batch_size: Episodes drawn from the replay for a gradient step; of each, all steps (``soft``) or one (``dqn``).
-        gradient_steps: After each batch of ``rows`` episodes.
-        clip_norm: Largest norm of the gradient.
-        target_rate: How far the target network goes towards the network in a gradient step (Polyak averaging).
-        n_step: Steps before a target leans on the target network (``dqn``). As the reward comes with the last step,
-            those that reach it are the return, and with ``n_edits`` or more all of them are.
-        epsilon: Share of random words at first (``dqn``).
-        final_epsilon: And in the end.
-        exploration: Part of the budget in which it falls, in a straight line.
-        temperature: Of the soft policy, in standard deviations of a patient's reward.
-        masked: Whether illegal words are barred; False only for ablations.
-    """
-
-    kind: Kind = "dqn"
-    episodes: int = 2_000
-    rows: int = 8
-    rollouts: int = 4
-    hidden: int = 128
-    positions: bool = False
-    normalize: bool = True
-    learning_rate: float = 1e-3
-    batch_size: int = 64
-    gradient_steps: int = 8
-    clip_norm: float = 10.0
-    target_rate: float = 0.01
-    n_step: int = 10
-    epsilon: float = 1.0
-    final_epsilon: float = 0.05
-    exploration: float = 0.5
-    temperature: float = 0.1
-    masked: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: One of them makes no sense.
-        """
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind is {self.kind!r}: use one of {get_args(Kind)}")
-        if min(self.episodes, self.rows, self.rollouts, self.batch_size, self.n_step) < 1:
-            raise ValueError("episodes, rows, rollouts, batch_size and n_step must be 1 or more")
-        if self.rows % self.rollouts:
-            raise ValueError(f"rows is {self.rows}: it must be a multiple of rollouts, {self.rollouts}")
-
-    @classmethod
-    def of(cls, kind: Kind, **changes: Any) -> QConfig:
-        """Return a kind's defaults, but for ``changes``."""
-        return cls(**{"kind": kind, **_DEFAULTS[kind], **changes})
-
-
-_DEFAULTS: dict[Kind, dict[str, Any]] = {"dqn": {}, "soft": {"batch_size": 16, "gradient_steps": 4}}
 
 
 class QAgent(Agent):
@@ -105,21 +36,21 @@ class QAgent(Agent):
     config: QConfig
     _network: WordPolicy | None = None
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Learn until the budget is spent; see ``Agent.fit``."""
-        config, meter = self.config, arena.reward
+        config, meter = self.config, problem.reward
         # Prompts asked about before are free, and greedy play repeats itself: there must be an end to that.
         total = config.episodes if meter.limit is None else 2 * int(meter.left) // meter.per_prompt
-        network = self._network = self._new(arena)
+        network = self._network = self._new(problem)
         learner = _Learner(network, config)
-        env = arena.env(config.rows)
+        env = problem.env(config.rows)
         replay = Replay(env.task)
         patients, draws = np.random.default_rng(self.seed), torch.Generator(env.task.encoder.device)
         draws.manual_seed(self.seed)
         n_patients, whole = config.rows // config.rollouts, meter.left
         for played in range(0, total, config.rows):
             spent = played / total if meter.limit is None else max(played / total, 1 - meter.left / whole)
-            chosen = patients.choice(len(arena.episodes), n_patients, replace=n_patients > len(arena.episodes))
+            chosen = patients.choice(len(problem.episodes), n_patients, replace=n_patients > len(problem.episodes))
             episodes = np.repeat(chosen, config.rollouts).tolist()
             rollout = play(env, _Player(network, config, spent), episodes, draws, masked=config.masked)
             for episode, info, reward, valid in zip(
@@ -131,22 +62,22 @@ class QAgent(Agent):
                 for _ in range(config.gradient_steps):
                     learner.step(replay, patients)
 
-    def refine(self, arena: Arena) -> Deletions:
+    def refine(self, problem: Problem) -> Deletions:
         """Delete the most valued words in turn; see ``Agent.refine``."""
-        network = self._new(arena) if self._network is None else self._network
-        return greedy_deletions(arena, _Player(network, self.config, 1.0))
+        network = self._new(problem) if self._network is None else self._network
+        return greedy_deletions(problem, _Player(network, self.config, 1.0))
 
-    def _new(self, arena: Arena) -> WordPolicy:
+    def _new(self, problem: Problem) -> WordPolicy:
         """Make a network that knows nothing."""
         shape = PolicyConfig(
-            arena.encoder.hidden_size,
-            arena.episodes.vectors.shape[1],
+            problem.encoder.hidden_size,
+            problem.episodes.vectors.shape[1],
             self.config.hidden,
             normalize=self.config.normalize,
-            positions=arena.max_words if self.config.positions else 0,
+            positions=problem.max_words if self.config.positions else 0,
         )
         with seeded(self.seed):
-            return WordPolicy(shape).to(arena.encoder.device)
+            return WordPolicy(shape).to(problem.encoder.device)
 
 
 class _Player(nn.Module):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +14,10 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.logger import Logger
 
 from agents.base import Agent, Deletions
+from agents.policies.distributions import MaskedCategorical
 from agents.policies.greedy import greedy_deletions
-from agents.policies.word_policy import MaskedCategorical
-from agents.problem import Arena
+from agents.problem import Problem
+from agents.sb3.config import SB3Config
 from agents.sb3.policies import (
     MaskableWordActorCriticPolicy,
     WordActorCriticPolicy,
@@ -25,9 +25,6 @@ from agents.sb3.policies import (
     WordQRDQNPolicy,
 )
 from agents.sb3.vec_env import PMLMVecEnv
-from pmlm_env.core.task import ObservationForm
-
-Algorithm = Literal["ppo", "a2c", "dqn", "qrdqn", "maskable_ppo"]
 
 _CLASSES: dict[str, tuple[Any, type]] = {
     "ppo": (PPO, WordActorCriticPolicy),
@@ -35,87 +32,6 @@ _CLASSES: dict[str, tuple[Any, type]] = {
     "dqn": (DQN, WordDQNPolicy),
     "qrdqn": (QRDQN, WordQRDQNPolicy),
     "maskable_ppo": (MaskablePPO, MaskableWordActorCriticPolicy),
-}
-
-
-@dataclass(frozen=True)
-class SB3Config:
-    """What can be set; ``SB3Config.of`` has the defaults of each algorithm, those here are MaskablePPO's.
-
-    Attributes:
-        algorithm: Which one. Only ``maskable_ppo`` is barred from illegal deletions while it learns; to the others
-            they are steps that delete nothing.
-        observation: ``index`` keeps rollouts and replay small, and embeds again for each minibatch. For DQN and QRDQN
-            with a language model's embeddings it is the only one that fits into memory.
-        rows: Episodes side by side. As many are judged at once, and at most twice as many completions are left over
-            at the end of the budget.
-        episodes: Of each row, in an update; on-policy algorithms learn from ``rows * episodes`` episodes at a time.
-            What of an update is under way when the budget ends is lost.
-        steps: Env steps where the arena has no limit; else the limit ends the run.
-        learning_rate: Adam's. Of the on-policy algorithms it falls to 0 in a straight line as the budget is spent.
-        batch_size: Steps in a minibatch (not of A2C, which takes a whole update at once).
-        n_epochs: Passes over an update (PPO).
-        gae_lambda: Of generalised advantage estimation (Schulman et al. 2016); on-policy.
-        ent_coef: Weight of the entropy bonus; on-policy.
-        width: Features of a word.
-        hidden: Width of the hidden layer.
-        positions: Whether the network knows the slots apart; see ``WordFeatures``.
-        normalize: Whether it normalises its inputs.
-        buffer_size: Steps that the replay buffer holds (DQN and QRDQN, as all below).
-        learning_starts: Steps of uniformly random play before the first gradient.
-        gradient_steps: After each step of all rows.
-        target_update_interval: Env steps between two copies to the target network.
-        exploration_fraction: Part of the budget in which the share of random actions falls.
-        exploration_final: Share of random actions from then on.
-        n_quantiles: Of a word's value (QRDQN).
-    """
-
-    algorithm: Algorithm = "maskable_ppo"
-    observation: ObservationForm = "embeddings"
-    rows: int = 16
-    episodes: int = 2
-    steps: int = 20_000
-    learning_rate: float = 3e-3
-    batch_size: int = 160
-    n_epochs: int = 8
-    gae_lambda: float = 0.9
-    ent_coef: float = 0.0
-    width: int = 32
-    hidden: int = 64
-    positions: bool = False
-    normalize: bool = True
-    buffer_size: int = 20_000
-    learning_starts: int = 500
-    gradient_steps: int = 1
-    target_update_interval: int = 250
-    exploration_fraction: float = 0.5
-    exploration_final: float = 0.05
-    n_quantiles: int = 20
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: One of them makes no sense.
-        """
-        if self.algorithm not in get_args(Algorithm):
-            raise ValueError(f"algorithm is {self.algorithm!r}: use one of {get_args(Algorithm)}")
-        if self.observation not in get_args(ObservationForm):
-            raise ValueError(f"observation is {self.observation!r}: use one of {get_args(ObservationForm)}")
-        if min(self.rows, self.episodes, self.steps, self.batch_size) < 1:
-            raise ValueError("rows, episodes, steps and batch_size must be 1 or more")
-
-    @classmethod
-    def of(cls, algorithm: Algorithm, **changes: Any) -> SB3Config:
-        """Return an algorithm's defaults, but for ``changes``."""
-        return cls(**{"algorithm": algorithm, **_DEFAULTS.get(algorithm, {}), **changes})
-
-
-_OFF_POLICY: dict[str, Any] = {"observation": "index", "rows": 8, "batch_size": 64}
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "a2c": {"rows": 8, "episodes": 1, "learning_rate": 1e-2},
-    "dqn": _OFF_POLICY,
-    "qrdqn": _OFF_POLICY,
 }
 
 
@@ -131,33 +47,33 @@ class SB3Agent(Agent):
     config: SB3Config
     _policy: Any = None
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Learn until the budget is spent; see ``Agent.fit``."""
-        meter, limit = arena.reward, arena.reward.limit
+        meter, limit = problem.reward, problem.reward.limit
         steps = self.config.steps
         if limit is not None:  # every episode asks for a completion at least, unless its prompt was asked about before
-            steps = int(meter.left) // meter.per_prompt * arena.n_edits
+            steps = int(meter.left) // meter.per_prompt * problem.n_edits
         whole = max(1.0, meter.left)
 
         def falling(left: float) -> float:
             return self.config.learning_rate * (left if limit is None else min(left, meter.left / whole))
 
-        with _generators_put_back(arena.encoder.device):
-            model = self._model(arena, falling)
+        with _generators_put_back(problem.encoder.device):
+            model = self._model(problem, falling)
             self._policy = model.policy
             model.learn(steps)
 
-    def refine(self, arena: Arena) -> Deletions:
+    def refine(self, problem: Problem) -> Deletions:
         """Delete the best words in turn; see ``Agent.refine``."""
         policy = self._policy
         if policy is None:  # nothing learnt yet
-            with _generators_put_back(arena.encoder.device):
-                policy = self._model(arena, lambda _: 0.0).policy
-        return greedy_deletions(arena, _Greedy(policy))
+            with _generators_put_back(problem.encoder.device):
+                policy = self._model(problem, lambda _: 0.0).policy
+        return greedy_deletions(problem, _Greedy(policy))
 
-    def _model(self, arena: Arena, falling: Callable[[float], float]) -> Any:
+    def _model(self, problem: Problem, falling: Callable[[float], float]) -> Any:
         config = self.config
-        native = arena.env(
+        native = problem.env(
             config.rows, array_type="numpy", autoreset_mode="SameStep", observation=config.observation
         )  # fmt: skip
         features: dict[str, Any] = {
@@ -173,8 +89,8 @@ class SB3Agent(Agent):
             policy_kwargs["n_quantiles"] = config.n_quantiles
         algorithm, policy = _CLASSES[config.algorithm]
         model = algorithm(
-            policy, PMLMVecEnv(native), gamma=1.0, seed=self.seed, device=arena.encoder.device,
-            policy_kwargs=policy_kwargs, **self._settings(arena.n_edits, falling),
+            policy, PMLMVecEnv(native), gamma=1.0, seed=self.seed, device=problem.encoder.device,
+            policy_kwargs=policy_kwargs, **self._settings(problem.n_edits, falling),
         )  # fmt: skip
         model.set_logger(Logger(folder=None, output_formats=[]))  # its own would make a folder in the temporary one
         return model

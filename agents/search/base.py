@@ -16,7 +16,7 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 #: A search under way: yields masks to be scored and is sent their scores.
 Steps: TypeAlias = Generator[list[Mask], list[float], None]
 
-#: Scores masks, each of the problem whose place is given: float64 (M,), -inf where there is no score.
+#: Scores masks, each of the prompt whose place is given: float64 (M,), -inf where there is no score.
 Score: TypeAlias = Callable[[Sequence[int], Sequence[Mask]], npt.NDArray[np.float64]]
 
 _IDLE_ROUNDS = 50  # a search that asks for nothing new so often in a row has seen it all
@@ -24,7 +24,7 @@ _PUNCTUATION = ",.;:!?\uff0c\u3002\uff1b\uff1a\uff01\uff1f\u3001"
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class EditablePrompt:
     """One prompt to be edited.
 
     Attributes:
@@ -81,7 +81,7 @@ class Problem:
 
 
 #: Begins to search one prompt.
-Search: TypeAlias = Callable[[Problem, np.random.Generator], Steps]
+Search: TypeAlias = Callable[[EditablePrompt, np.random.Generator], Steps]
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,26 +103,26 @@ class Candidate:
 
 
 def run(
-    search: Search, problems: Sequence[Problem], score: Score, rngs: Sequence[np.random.Generator]
+    search: Search, prompts: Sequence[EditablePrompt], score: Score, rngs: Sequence[np.random.Generator]
 ) -> list[list[Candidate]]:
-    """Search all problems at once: each round scores what all of the searches ask for in one batch.
+    """Search all prompts at once: each round scores what all of the searches ask for in one batch.
 
-    A mask is scored once; to ask for it again costs nothing. What a search asks for beyond its problem's budget is cut
+    A mask is scored once; to ask for it again costs nothing. What a search asks for beyond its prompt's budget is cut
     off, and ends it.
 
     Args:
         search: Begins each search.
-        problems: What to search, N of them.
-        score: Scores masks, of problems given by their places.
+        prompts: What to search, N of them.
+        score: Scores masks, of prompts given by their places.
         rngs: N generators, so that nobody's search depends on who else is searched.
 
     Returns:
-        For each problem all that was scored, and the whole prompt with its 0, best first; of equals the earlier first.
+        For each prompt all that was scored, and the whole prompt with its 0, best first; of equals the earlier first.
 
     Raises:
         ValueError: A search deletes what may not go, or too much.
     """
-    tracks = [_Track(problem, search(problem, rng)) for problem, rng in zip(problems, rngs, strict=True)]
+    tracks = [_Track(prompt, search(prompt, rng)) for prompt, rng in zip(prompts, rngs, strict=True)]
     while any(track.asked is not None for track in tracks):
         new = [(place, mask) for place, track in enumerate(tracks) for mask in track.new()]
         if new:
@@ -135,14 +135,14 @@ def run(
 
 
 class _Track:
-    """One search, and what is known of its problem."""
+    """One search, and what is known of its prompt."""
 
-    def __init__(self, problem: Problem, steps: Steps) -> None:
-        self.problem, self._steps = problem, steps
+    def __init__(self, prompt: EditablePrompt, steps: Steps) -> None:
+        self.prompt, self._steps = prompt, steps
         self.seen: list[Candidate] = []
         self._deltas: dict[bytes, float] = {}
         self._idle = 0
-        self.note(problem.whole, 0.0)
+        self.note(prompt.whole, 0.0)
         self.asked: list[Mask] | None = next(steps, None)
 
     def note(self, mask: Mask, delta: float) -> None:
@@ -157,9 +157,9 @@ class _Track:
         self._idle = 0 if new else self._idle + 1
         for mask in new.values():
             deleted = ~mask
-            if (deleted & ~self.problem.legal).any() or deleted.sum() > self.problem.n_edits:
+            if (deleted & ~self.prompt.legal).any() or deleted.sum() > self.prompt.n_edits:
                 raise ValueError(f"a search deletes slots {np.flatnonzero(deleted).tolist()}: some of them may not go")
-        return list(new.values())[: self.problem.budget + 1 - len(self._deltas)]
+        return list(new.values())[: self.prompt.budget + 1 - len(self._deltas)]
 
     def go_on(self) -> None:
         """Send the scores and take the next question; end the search if some score is missing."""

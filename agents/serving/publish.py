@@ -11,7 +11,8 @@ from huggingface_hub import HfApi, ModelCardData
 
 from agents.evaluation.variants import table
 from agents.policies.word_policy import CONFIG, WEIGHTS, WordPolicy
-from agents.run_folder import RunFolder, plain, read_json
+from agents.run_folder import RunFolder, read_json
+from agents.settings import plain
 from agents.training.train import trained
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write

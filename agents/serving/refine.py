@@ -14,7 +14,7 @@ import torch
 
 from agents.policies.greedy import greedy_deletions
 from agents.policies.word_policy import WordPolicy
-from agents.problem import Arena, blind
+from agents.problem import Problem, blind
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import Episode, EpisodeSet, Role, Split
 from pmlm_env.encoders.bert import WordEncoder
@@ -88,10 +88,10 @@ class Refiner:
         size = episodes.vectors.shape[1]
         if size != self.policy.config.patient_size:
             raise ValueError(f"the patient vector has {size} numbers, {self.policy.config.patient_size} in training")
-        arena = Arena(blind(episodes), self.encoder, None, self.policy.config.n_edits)
+        problem = Problem(blind(episodes), self.encoder, None, self.policy.config.n_edits)
         return [
             Refinement(" ".join(w for slot, w in enumerate(episode.words) if slot not in slots), slots)
-            for episode, slots in zip(episodes, greedy_deletions(arena, self.policy), strict=True)
+            for episode, slots in zip(episodes, greedy_deletions(problem, self.policy), strict=True)
         ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.training.train import TrainConfig, check_effects
+from agents.training.config import TrainConfig
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm import Budget, Limits, LLMError, load_llm, price_of
 
@@ -18,7 +18,6 @@ def estimate(config: TrainConfig) -> str:
     Raises:
         ValueError: The episodes, or the providers' file, are not as they should be.
     """
-    check_effects(config)
     price = price_of(config.models)
     Budget(config.calls, None, price, config.calls.budget_file)  # are the limits such as can be kept?
     lines: list[str] = []
@@ -30,11 +29,9 @@ def estimate(config: TrainConfig) -> str:
         needed = [f"but first: {error}"]
     episodes = EpisodeSet.load(config.episodes)
     train, test = episodes.of("train"), [e for e in episodes if e.split == "test" and e.label and e.reference]
-    learner, samples = config.learner, config.models.n_samples
-    a_update = learner.patients or len(train)
-    initial = min(len(train), learner.updates * a_update)
+    samples = config.models.n_samples
     parts = {
-        "training": (initial + learner.updates * a_update * learner.rollouts, _tokens([e.prompt for e in train])),
+        "training": (config.budget // samples, _tokens([e.prompt for e in train])),
         "evaluation": (3 * len(test), _tokens([e.prompt for e in test])),
     }
     for name, (prompts, tokens) in parts.items():

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import compress
-from typing import Any, get_args, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,21 @@ _NEGATION = re.compile(
     r"\W*(?:no|not|none|nor|neither|never|without|cannot|\w+n['\u2019]t|den(?:y|ies|ied)|absent|absence|negative)\W*",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One edit of a prompt."""
+
+    operation: Literal["delete"]
+    slot: int
+    word: str
+    probability: float | None = field(default=None, compare=False)
+
+
+def deletions(episode: Episode, slots: Sequence[int]) -> tuple[Edit, ...]:
+    """Return the edits that delete the words in some slots of an episode's prompt, in order."""
+    return tuple(Edit("delete", slot, episode.words[slot]) for slot in slots)
 
 
 class EditBatch:

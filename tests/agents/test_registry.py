@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agents.registry import AGENTS
-from tests.arenas import make_arena
+from tests.problems import make_problem
 
 OURS = {"leave-one-out", "actor-critic", "reinforce", "sparsemax", "q-dqn", "q-soft"}
 NETWORKS = OURS | {"maskable-ppo", "ppo", "a2c", "dqn", "qrdqn"}
@@ -30,7 +30,7 @@ def test_no_network_but_the_published_one_takes_its_inputs_otherwise_than_the_ot
 
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_our_networks_have_a_part_for_each_slot_if_they_are_told(name: str) -> None:
-    arena = make_arena(judged=False)
-    told, untold = (AGENTS[name](env, 0)._new(arena) for env in ("lite", "real"))  # type: ignore[attr-defined, arg-type]
-    assert told.positions.shape[0] == arena.max_words
+    problem = make_problem(judged=False)
+    told, untold = (AGENTS[name](env, 0)._new(problem) for env in ("lite", "real"))  # type: ignore[attr-defined, arg-type]
+    assert told.positions.shape[0] == problem.max_words
     assert untold.positions is None

@@ -14,11 +14,12 @@ import torch
 
 pytest.importorskip("sb3_contrib")
 
-from agents.policies.word_policy import MaskedCategorical
-from agents.sb3.agents import SB3Agent, SB3Config
+from agents.policies.distributions import MaskedCategorical
+from agents.sb3.agents import SB3Agent
+from agents.sb3.config import SB3Config
 from pmlm_env import PMLMVectorEnv
 from pmlm_env.llm import BudgetExceededError
-from tests.arenas import BEST, N_EDITS, ShuffledReward, make_arena, mean_return
+from tests.problems import BEST, N_EDITS, ShuffledReward, make_problem, mean_return
 
 ALGORITHMS = ["ppo", "a2c", "dqn", "qrdqn", "maskable_ppo"]
 _VALUES: dict[str, Any] = {
@@ -44,16 +45,16 @@ def _config(algorithm: Any, **more: Any) -> SB3Config:
 def _learned(config: SB3Config, reward: Callable[..., Any] | None = None, seed: int = 0) -> float:
     """Mean return on the prompts learnt from."""
     agent = SB3Agent(config, seed)
-    agent.fit(make_arena(reward=reward))
-    blind = make_arena(judged=False)
+    agent.fit(make_problem(reward=reward))
+    blind = make_problem(judged=False)
     return mean_return(blind, agent.refine(blind))
 
 
 def _learned_of_decoys(seed: int = 0) -> float:
     """MaskablePPO's mean return on prompts never seen, where words like the marked ones are protected."""
     agent = SB3Agent(_config("maskable_ppo"), seed)
-    agent.fit(make_arena(n=16, decoys=True))
-    unseen = make_arena(n=16, seed=99, judged=False, decoys=True)
+    agent.fit(make_problem(n=16, decoys=True))
+    unseen = make_problem(n=16, seed=99, judged=False, decoys=True)
     return mean_return(unseen, agent.refine(unseen))
 
 
@@ -83,12 +84,12 @@ def test_without_the_mask_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_both_forms_of_observation_lead_to_the_same_deletions_of_other_prompts(algorithm: str) -> None:
-    unseen = make_arena(judged=False, n=9, seed=5)
+    unseen = make_problem(judged=False, n=9, seed=5)
     runs = []
     for observation in ("embeddings", "index"):
         agent = SB3Agent(_config(algorithm, observation=observation, steps=200, learning_starts=20))
         untrained = agent.refine(unseen)
-        agent.fit(make_arena())
+        agent.fit(make_problem())
         runs.append(agent.refine(unseen))
         assert runs[-1] != untrained
     assert runs[0] == runs[1]
@@ -97,14 +98,14 @@ def test_both_forms_of_observation_lead_to_the_same_deletions_of_other_prompts(a
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_it_stops_at_the_budget_and_can_refine_before_and_after(algorithm: str) -> None:
-    arena, blind = make_arena(limit=60), make_arena(judged=False)
+    problem, blind = make_problem(limit=60), make_problem(judged=False)
     agent = SB3Agent(_config(algorithm, rows=4, learning_starts=20))
     before = agent.refine(blind)
     try:
-        agent.fit(arena)
+        agent.fit(problem)
     except BudgetExceededError:
-        assert arena.reward.calls > 60 - 2 * agent.config.rows
-    assert arena.reward.calls <= 60
+        assert problem.reward.calls > 60 - 2 * agent.config.rows
+    assert problem.reward.calls <= 60
     after = agent.refine(blind)
     assert after != before
     for deletions in (before, after):
@@ -123,8 +124,8 @@ def test_the_same_seed_gives_the_same_deletions_and_nothing_is_left_behind(
         torch.manual_seed(noise)
         states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[union-attr]
         agent = SB3Agent(_config(algorithm, steps=200, learning_starts=20), seed=3)
-        agent.fit(make_arena())
-        runs.append(agent.refine(make_arena(judged=False)))
+        agent.fit(make_problem())
+        runs.append(agent.refine(make_problem(judged=False)))
         now = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[union-attr]
         assert now == states
     assert runs[0] == runs[1]
@@ -133,10 +134,10 @@ def test_the_same_seed_gives_the_same_deletions_and_nothing_is_left_behind(
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_scores_that_it_refines_by_are_those_that_the_algorithm_itself_acts_on(algorithm: str) -> None:
-    arena = make_arena()
+    problem = make_problem()
     agent = SB3Agent(_config(algorithm, observation="embeddings", steps=200, learning_starts=20))
-    agent.fit(arena)
-    seen, _ = arena.env(6, array_type="numpy").reset(options={"episode": np.arange(6)})
+    agent.fit(problem)
+    seen, _ = problem.env(6, array_type="numpy").reset(options={"episode": np.arange(6)})
     with torch.no_grad():
         scores = agent._policy.scores({key: torch.as_tensor(value) for key, value in seen.items()})
     assert scores.shape == (6, 12)
@@ -144,10 +145,10 @@ def test_the_scores_that_it_refines_by_are_those_that_the_algorithm_itself_acts_
 
 
 def test_the_quantiles_of_words_in_another_order_are_the_same_in_that_order() -> None:
-    arena = make_arena()
+    problem = make_problem()
     agent = SB3Agent(_config("qrdqn", steps=200, learning_starts=20))
-    agent.fit(arena)
-    seen, _ = arena.env(6).reset(options={"episode": np.arange(6)})
+    agent.fit(problem)
+    seen, _ = problem.env(6).reset(options={"episode": np.arange(6)})
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     turned = {key: value if key == "patient" else value[:, order] for key, value in seen.items()}
     with torch.no_grad():
@@ -158,10 +159,10 @@ def test_the_quantiles_of_words_in_another_order_are_the_same_in_that_order() ->
 
 
 def test_the_learning_rate_falls_to_nothing_as_the_budget_is_spent() -> None:
-    arena = make_arena(limit=60)
+    problem = make_problem(limit=60)
     agent = SB3Agent(_config("maskable_ppo", rows=4, episodes=1, learning_rate=0.01))
     with pytest.raises(BudgetExceededError):
-        agent.fit(arena)
+        agent.fit(problem)
     assert 0 < agent._policy.optimizer.param_groups[0]["lr"] <= 0.01 * 14 / 60
 
 

@@ -17,7 +17,8 @@ from agents.cli.main import main
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.evaluate import EvaluateConfig, evaluate
 from agents.evaluation.variants import ARMS, METRICS, RULE, table
-from agents.models import ModelOptions, Workbench
+from agents.model_options import ModelOptions
+from agents.models import RunModels
 from agents.policies.word_policy import WordPolicy
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
@@ -244,7 +245,7 @@ def test_a_patient_without_a_reply_is_left_out_of_every_arm_and_named(run: RunFo
             yield {i: gone if requests[i].prompt == lost["arms"]["policy"]["prompt"] else lot[i] for i in lot}
 
     monkeypatch.setattr(Responder, "replies", replies)
-    bench = Workbench(ModelOptions(**{**whole["models"], "device": "cpu"}))  # with no kept replies
+    bench = RunModels(ModelOptions(**{**whole["models"], "device": "cpu"}))  # with no kept replies
     ours = evaluate(EvaluateConfig(run.path), bench)
     run.evaluation.write_text(text)
     assert lost["patient_id"] in ours["without_reply"]

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from agents.policies.word_policy import PolicyConfig, WordPolicy
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.policy_gradient.config import ReinforceConfig
+from agents.policy_gradient.reinforce import Reinforce
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv

@@ -14,7 +14,7 @@ from bert_score import BERTScorer
 
 from agents.benchmark.held_out import ground
 from agents.cli.main import main
-from agents.models import ModelOptions
+from agents.model_options import ModelOptions
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.standins import make_episodes

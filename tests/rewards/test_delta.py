@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from agents.policies.rollout import Rollout
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.policy_gradient.config import ReinforceConfig
+from agents.policy_gradient.reinforce import Reinforce
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm.base import LLM, Completion, Reply, Request

@@ -9,7 +9,7 @@ import torch
 
 from agents.baselines import SelfInformation
 from agents.baselines.self_information import Bigram, LocalLM
-from agents.problem import Arena, MeteredReward
+from agents.problem import MeteredReward, Problem
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
@@ -24,8 +24,8 @@ def _episodes(*prompts: str) -> EpisodeSet:
     )
 
 
-def _arena(episodes: EpisodeSet, n_edits: int = 2) -> Arena:
-    return Arena(episodes, HashEncoder(), MeteredReward(MarkedWordsReward(episodes), 0), n_edits)
+def _problem(episodes: EpisodeSet, n_edits: int = 2) -> Problem:
+    return Problem(episodes, HashEncoder(), MeteredReward(MarkedWordsReward(episodes), 0), n_edits)
 
 
 def test_a_bigram_s_self_information_is_as_counted_by_hand() -> None:
@@ -41,15 +41,15 @@ def test_a_bigram_s_self_information_is_as_counted_by_hand() -> None:
 @pytest.mark.parametrize(("order", "slots"), [("low", (0, 1)), ("high", (3, 2))])
 def test_the_least_surprising_words_go_first_or_the_most(order: str, slots: tuple[int, ...]) -> None:
     agent = SelfInformation(SelfInformation.Config(order=order))
-    agent.fit(_arena(_episodes("a b c x", "a b c y", "a b d z", "a b c z")))
-    assert agent.refine(_arena(_episodes("a b d y")))[0] == slots
+    agent.fit(_problem(_episodes("a b c x", "a b c y", "a b d z", "a b c z")))
+    assert agent.refine(_problem(_episodes("a b d y")))[0] == slots
 
 
 def test_no_completion_is_asked_for() -> None:
-    agent, arena = SelfInformation(), _arena(make_episodes(4))
-    agent.fit(arena)
-    assert [len(slots) for slots in agent.refine(arena)] == [2] * 4
-    assert arena.reward.calls == 0
+    agent, problem = SelfInformation(), _problem(make_episodes(4))
+    agent.fit(problem)
+    assert [len(slots) for slots in agent.refine(problem)] == [2] * 4
+    assert problem.reward.calls == 0
 
 
 def test_an_order_that_does_not_exist_is_refused() -> None:
@@ -85,7 +85,7 @@ def test_the_agent_deletes_what_the_language_model_foresees(lm: LocalLM) -> None
     agent = SelfInformation(SelfInformation.Config(model="smollm2-135m", device="cpu"))
     agent.surprise = lm
     prompt = "The capital of France is Paris and the capital of Germany is zebra"
-    (slots,) = agent.refine(_arena(_episodes(prompt), n_edits=3))
+    (slots,) = agent.refine(_problem(_episodes(prompt), n_edits=3))
     assert prompt.split().index("zebra") not in slots
     agent.config = SelfInformation.Config(order="high")
-    assert prompt.split().index("zebra") in agent.refine(_arena(_episodes(prompt), n_edits=3))[0]
+    assert prompt.split().index("zebra") in agent.refine(_problem(_episodes(prompt), n_edits=3))[0]

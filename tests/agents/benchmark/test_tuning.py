@@ -15,7 +15,7 @@ from agents.benchmark.held_out import Ground, ground
 from agents.benchmark.runner import BenchmarkConfig, benchmark
 from agents.benchmark.spaces import SPACES, Choices, first_of
 from agents.benchmark.tuning import TuneConfig, tune
-from agents.problem import Arena
+from agents.problem import Problem
 from agents.registry import AGENTS
 from agents.settings import made, read_tuned
 from pmlm_env.core.episodes import EpisodeSet
@@ -96,13 +96,13 @@ def test_test_patients_are_never_touched(tmp_path: Path, monkeypatch: pytest.Mon
             judged.add(self.split)
             return super().__call__(indices, prompts)
 
-    class SpiedArena(Arena):
+    class SpiedArena(Problem):
         def __init__(self, episodes: EpisodeSet, *rest: Any) -> None:
             super().__init__(episodes, *rest)
             edited.update(episode.split for episode in episodes)
 
     monkeypatch.setattr("agents.benchmark.held_out.LiteReward", SpiedReward)
-    monkeypatch.setattr("agents.benchmark.held_out.Arena", SpiedArena)
+    monkeypatch.setattr("agents.benchmark.held_out.Problem", SpiedArena)
     tune(TuneConfig(**_SMALL, out=tmp_path))
     assert judged == edited == {"train", "validation"}
     benchmark(BenchmarkConfig(agents=("random-p",), budget=(100,), seeds=1, out=tmp_path))

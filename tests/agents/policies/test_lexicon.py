@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from agents.baselines.surrogate import Surrogate
+from agents.policies.distributions import MaskedSparsemax
 from agents.policies.lexicon import N_FORMS, Lexicon
 from agents.policies.rollout import play
-from agents.policies.word_policy import MaskedSparsemax, PolicyConfig, WordPolicy
+from agents.policies.word_policy import PolicyConfig, WordPolicy
 from agents.policy_gradient.agent import PolicyGradient, PolicyGradientConfig
-from tests.arenas import N_EDITS, make_arena
+from tests.problems import N_EDITS, make_problem
 from tests.standins import HashEncoder, make_episodes
 
 
@@ -52,8 +53,8 @@ def test_of_one_or_two_patients_no_word_is_kept_and_it_is_said(n: int, caplog: p
 def test_agents_that_know_no_word_can_still_be_fitted_and_refine(tmp_path: Path) -> None:
     surrogate, gradient = Surrogate(), PolicyGradient(PolicyGradientConfig())
     for agent in (surrogate, gradient):
-        agent.fit(make_arena(limit=400, n=2))
-        assert [len(slots) for slots in agent.refine(make_arena(n=6, judged=False))] == [N_EDITS] * 6
+        agent.fit(make_problem(limit=400, n=2))
+        assert [len(slots) for slots in agent.refine(make_problem(n=6, judged=False))] == [N_EDITS] * 6
     assert not surrogate.coefficients().any()
     assert not gradient.policy.table.weight.any()
     gradient.save(tmp_path)
@@ -70,22 +71,22 @@ def test_numbers_are_those_of_the_episodes_asked_about_and_of_the_width() -> Non
 
 
 def test_a_saved_policy_plays_the_same_with_its_lexicon(tmp_path: Path) -> None:
-    arena = make_arena()
-    policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size), Lexicon.of(arena.episodes, at_least=1))
+    problem = make_problem()
+    policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size), Lexicon.of(problem.episodes, at_least=1))
     torch.nn.init.normal_(policy.table.weight, generator=torch.Generator().manual_seed(0))
     policy.save_pretrained(tmp_path)
     again = WordPolicy.from_pretrained(tmp_path)
-    played = [play(arena.env(6), each.eval(), range(6), None) for each in (policy, again)]
+    played = [play(problem.env(6), each.eval(), range(6), None) for each in (policy, again)]
     for one, other in zip(*(rollout.steps for rollout in played), strict=True):
         assert torch.equal(one.slots, other.slots)
         assert torch.equal(one.log_probs, other.log_probs)
 
 
 def test_a_words_weight_is_added_to_its_logit() -> None:
-    arena = make_arena()
-    lexicon = Lexicon.of(arena.episodes, at_least=1)
+    problem = make_problem()
+    lexicon = Lexicon.of(problem.episodes, at_least=1)
     policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size), lexicon).eval()
-    seen = play(arena.env(6), policy, range(6), None).steps[0].observation
+    seen = play(problem.env(6), policy, range(6), None).steps[0].observation
     before = policy.scores(seen).detach()
     number = int(seen["words"][0, 0, 0])
     with torch.no_grad():

@@ -15,12 +15,14 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from agents.cli.main import main
+from agents.policies.distributions import MaskedCategorical
 from agents.policies.lexicon import Lexicon
-from agents.policies.word_policy import MaskedCategorical, PolicyConfig, WordPolicy
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.policies.word_policy import PolicyConfig, WordPolicy
+from agents.policy_gradient.config import ReinforceConfig
+from agents.policy_gradient.reinforce import Reinforce
 from agents.serving.refine import Refiner
 from agents.training.checkpoint import load_checkpoint, save_checkpoint
-from tests.arenas import make_arena
+from tests.problems import make_problem
 from tests.standins import HashEncoder, make_episodes
 
 SIZE = HashEncoder.hidden_size
@@ -300,9 +302,9 @@ def test_what_an_optimiser_of_a_checkpoint_cannot_have_is_an_error(
     tmp_path: Path, name: str, value: torch.Tensor | None
 ) -> None:
     def trainer() -> Reinforce:
-        arena = make_arena()
-        policy = WordPolicy(PolicyConfig(SIZE, hidden=4), Lexicon.of(arena.episodes))
-        env = arena.env(4, observation=policy.observation)
+        problem = make_problem()
+        policy = WordPolicy(PolicyConfig(SIZE, hidden=4), Lexicon.of(problem.episodes))
+        env = problem.env(4, observation=policy.observation)
         return Reinforce(policy, env, ReinforceConfig(patients=2, rollouts=2), 0)
 
     first = trainer()

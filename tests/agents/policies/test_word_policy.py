@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from agents.policies.word_policy import MaskedCategorical, PolicyConfig, WordPolicy
+from agents.policies.distributions import MaskedCategorical
+from agents.policies.word_policy import PolicyConfig, WordPolicy
 from pmlm_env.device import seeded
 
 

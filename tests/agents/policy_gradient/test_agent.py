@@ -13,7 +13,7 @@ from agents.baselines.surrogate import Surrogate
 from agents.policy_gradient.agent import PolicyGradient, PolicyGradientConfig
 from agents.problem import blind
 from pmlm_env.llm import BudgetExceededError
-from tests.arenas import BEST, CHANCE, ShuffledReward, make_arena, mean_return
+from tests.problems import BEST, CHANCE, ShuffledReward, make_problem, mean_return
 
 
 def _agent(kind: str, seed: int = 0) -> Agent:
@@ -29,12 +29,12 @@ def _agent(kind: str, seed: int = 0) -> Agent:
 
 def _reached(kind: str, limit: int = 800, reward: Callable[..., Any] | None = None) -> float:
     """Mean return on prompts never seen, with decoys that may not be deleted."""
-    arena = make_arena(limit, decoys=True, n=16, reward=reward)
+    problem = make_problem(limit, decoys=True, n=16, reward=reward)
     agent = _agent(kind)
     with suppress(BudgetExceededError):
-        agent.fit(arena)
-    assert arena.reward.calls <= limit
-    unseen = make_arena(judged=False, decoys=True, n=16, seed=5)
+        agent.fit(problem)
+    assert problem.reward.calls <= limit
+    unseen = make_problem(judged=False, decoys=True, n=16, seed=5)
     return mean_return(unseen, agent.refine(unseen))
 
 
@@ -62,35 +62,35 @@ def test_it_does_not_learn_where_each_prompt_gets_anothers_reward(kind: str) -> 
 
 @pytest.mark.parametrize("kind", ["lexicon", "surrogate", "reinforce"])
 def test_it_refines_before_it_is_fitted_and_the_same_seed_does_the_same(kind: str) -> None:
-    unseen = make_arena(judged=False, seed=5)
+    unseen = make_problem(judged=False, seed=5)
     untrained = _agent(kind).refine(unseen)
     assert all(len(set(slots)) == 3 for slots in untrained)
     fitted = []
     for _ in range(2):
-        agent, arena = _agent(kind), make_arena(100)
+        agent, problem = _agent(kind), make_problem(100)
         with suppress(BudgetExceededError):
-            agent.fit(arena)
+            agent.fit(problem)
         fitted.append(agent.refine(unseen))
     assert fitted[0] == fitted[1]
 
 
 def test_the_surrogate_finds_the_coefficients_of_a_linear_reward() -> None:
-    arena = make_arena(2_000, n=16)
+    problem = make_problem(2_000, n=16)
     agent = Surrogate(Surrogate.Config(penalty=1e-3))
     with suppress(BudgetExceededError):
-        agent.fit(arena)
+        agent.fit(problem)
     lexicon = agent._lexicon
-    values = agent.coefficients()[lexicon.ids(arena.episodes, arena.max_words)].sum(axis=-1)
-    marked = np.array(["*" in word for episode in arena.episodes for word in episode.words])
+    values = agent.coefficients()[lexicon.ids(problem.episodes, problem.max_words)].sum(axis=-1)
+    marked = np.array(["*" in word for episode in problem.episodes for word in episode.words])
     gap = values.ravel()[marked].mean() - values.ravel()[~marked].mean()
     assert gap == pytest.approx(0.1, rel=0.25)
 
 
 def test_held_out_episodes_carry_neither_reference_nor_label_and_cannot_be_judged() -> None:
-    arena = make_arena(judged=False)
+    problem = make_problem(judged=False)
     with pytest.raises(RuntimeError, match="held out"):
-        _ = arena.reward
-    hidden = blind(arena.episodes)
+        _ = problem.reward
+    hidden = blind(problem.episodes)
     assert {(e.reference, e.label) for e in hidden} == {("", "")}
-    assert [e.words for e in hidden] == [e.words for e in arena.episodes]
+    assert [e.words for e in hidden] == [e.words for e in problem.episodes]
     assert CHANCE < BEST

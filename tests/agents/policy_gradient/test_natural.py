@@ -13,12 +13,13 @@ from sklearn.linear_model import Ridge
 from agents.policies.lexicon import Lexicon
 from agents.policies.rollout import Rollout, play
 from agents.policies.word_policy import PolicyConfig, WordPolicy
-from agents.policy_gradient.natural import NaturalConfig, NaturalGradient
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.policy_gradient.config import NaturalConfig, ReinforceConfig
+from agents.policy_gradient.natural import NaturalGradient
+from agents.policy_gradient.reinforce import Reinforce
 from agents.training.checkpoint import load_checkpoint, save_checkpoint
 from pmlm_env.device import seeded
 from pmlm_env.rewards.delta import Judged
-from tests.arenas import BEST, ShuffledReward, make_arena
+from tests.problems import BEST, ShuffledReward, make_problem
 from tests.standins import HashEncoder
 
 TOY = ReinforceConfig(updates=40, patients=8, rollouts=4)
@@ -27,7 +28,7 @@ TOY = ReinforceConfig(updates=40, patients=8, rollouts=4)
 def _policy(hidden: int = 0, distribution: str = "softmax", dropout: float = 0.0) -> WordPolicy:
     shape = PolicyConfig(HashEncoder.hidden_size, hidden=hidden, dropout=dropout, distribution=distribution)  # type: ignore[arg-type]
     with seeded(0):
-        return WordPolicy(shape, Lexicon.of(make_arena(n=16).episodes, at_least=1))
+        return WordPolicy(shape, Lexicon.of(make_problem(n=16).episodes, at_least=1))
 
 
 def _trainer(
@@ -35,7 +36,7 @@ def _trainer(
 ) -> Reinforce:
     policy = policy or _policy()
     rows = (config.patients or 16) * config.rollouts
-    env = make_arena(10_000, n=16, reward=reward).env(rows, observation=policy.observation)
+    env = make_problem(10_000, n=16, reward=reward).env(rows, observation=policy.observation)
     return Reinforce(policy, env, config, seed)
 
 
@@ -47,12 +48,12 @@ def _last_returns(trainer: Reinforce) -> float:
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_an_episodes_score_is_the_gradient_of_its_log_probability(hidden: int, distribution: str) -> None:
     policy = _policy(hidden, distribution)
-    arena = make_arena()
+    problem = make_problem()
     generator = torch.Generator().manual_seed(3)
     torch.nn.init.normal_(policy.table.weight, std=0.1, generator=generator)
     with torch.no_grad():
         policy.table.weight[0] = 0
-    rollout = play(arena.env(6, observation=policy.observation), policy.eval(), range(6), generator)
+    rollout = play(problem.env(6, observation=policy.observation), policy.eval(), range(6), generator)
     scores = NaturalGradient(policy, NaturalConfig()).scores(rollout)
     policy.table.weight.requires_grad_(True)
     total = sum(policy(step.observation).log_prob(step.slots) for step in rollout.steps)

@@ -9,7 +9,8 @@ import torch
 
 from agents.policies.rollout import Rollout, play
 from agents.policies.word_policy import PolicyConfig, WordPolicy
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.policy_gradient.config import ReinforceConfig
+from agents.policy_gradient.reinforce import Reinforce
 from pmlm_env import PMLMVectorEnv
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.device import seeded

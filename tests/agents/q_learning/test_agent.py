@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from agents.base import Deletions
-from agents.policies.word_policy import MaskedCategorical
-from agents.q_learning.agent import QAgent, QConfig
+from agents.policies.distributions import MaskedCategorical
+from agents.q_learning.agent import QAgent
+from agents.q_learning.config import QConfig
 from agents.q_learning.replay import Replay
 from pmlm_env.llm import BudgetExceededError
-from tests.arenas import BEST, N_EDITS, ShuffledReward, make_arena, mean_return
+from tests.problems import BEST, N_EDITS, ShuffledReward, make_problem, mean_return
 
 KINDS = ["dqn", "soft"]
 
@@ -27,8 +28,8 @@ def _settings(kind: Any, **more: Any) -> QConfig:
 def _learned(config: QConfig, seed: int = 0, reward: Callable[..., Any] | None = None, *, decoys: bool = True) -> float:
     """Mean return on prompts never seen."""
     agent = QAgent(config, seed)
-    agent.fit(make_arena(n=16, reward=reward, decoys=decoys))
-    unseen = make_arena(n=16, seed=99, judged=False, decoys=decoys)
+    agent.fit(make_problem(n=16, reward=reward, decoys=decoys))
+    unseen = make_problem(n=16, seed=99, judged=False, decoys=decoys)
     return mean_return(unseen, agent.refine(unseen))
 
 
@@ -59,12 +60,12 @@ def test_one_step_targets_with_masked_double_q_learn_it_too() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_stops_at_the_budget_and_can_refine_before_and_after(kind: str) -> None:
-    arena, blind = make_arena(limit=50, n=16), make_arena(judged=False)
+    problem, blind = make_problem(limit=50, n=16), make_problem(judged=False)
     agent = QAgent(_settings(kind))
     before = agent.refine(blind)
     with pytest.raises(BudgetExceededError):
-        agent.fit(arena)
-    assert 50 - 2 * agent.config.rows < arena.reward.calls <= 50
+        agent.fit(problem)
+    assert 50 - 2 * agent.config.rows < problem.reward.calls <= 50
     after = agent.refine(blind)
     assert after != before
     for deletions in (before, after):
@@ -78,14 +79,14 @@ def test_the_same_seed_gives_the_same_deletions_whatever_the_global_generators_h
         torch.manual_seed(noise)
         np.random.seed(noise)
         agent = QAgent(_settings(kind, episodes=40), seed=3)
-        agent.fit(make_arena())
-        runs.append(agent.refine(make_arena(judged=False)))
+        agent.fit(make_problem())
+        runs.append(agent.refine(make_problem(judged=False)))
     assert runs[0] == runs[1]
 
 
 def test_the_replay_shows_what_the_env_showed() -> None:
-    arena = make_arena(decoys=True)
-    env = arena.env(2)
+    problem = make_problem(decoys=True)
+    env = problem.env(2)
     replay = Replay(env.task)
     seen = [env.reset(options={"episode": np.array([1, 4])})[0]]
     slots = []
@@ -101,7 +102,7 @@ def test_the_replay_shows_what_the_env_showed() -> None:
 
 
 def test_a_reward_counts_in_standard_deviations_from_the_same_patients_mean() -> None:
-    replay = Replay(make_arena().env(1).task)
+    replay = Replay(make_problem().env(1).task)
     for episode, reward in [(0, 1.0), (0, 3.0), (1, 7.0), (2, 5.0), (2, 5.0)]:
         replay.add(episode, (0,), reward)
     assert replay.returns(np.arange(5)).tolist() == [-1.0, 1.0, 0.0, 0.0, 0.0]

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from agents.models import CallOptions, ModelOptions
-from agents.policy_gradient.reinforce import ReinforceConfig
+from agents.model_options import CallOptions, ModelOptions
+from agents.policy_gradient.config import ReinforceConfig
+from agents.training.config import TrainConfig
 from agents.training.estimate import estimate
-from agents.training.train import TrainConfig
 from pmlm_env.core.episodes import EpisodeSet
 from tests.standins import make_episodes
 

@@ -1,4 +1,4 @@
-"""A small arena of made-up words: three marked words of twelve are worth deleting."""
+"""A small problem of made-up words: three marked words of twelve are worth deleting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from agents.base import Deletions
-from agents.problem import Arena, MeteredReward
+from agents.problem import MeteredReward, Problem
 from pmlm_env.core.outcomes import Outcomes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
@@ -19,7 +19,7 @@ N_WORDS = 12
 CHANCE = 0.1 * N_EDITS * N_EDITS / N_WORDS
 
 
-def make_arena(
+def make_problem(
     limit: int | None = None,
     judged: bool = True,
     decoys: bool = False,
@@ -27,18 +27,18 @@ def make_arena(
     seed: int = 0,
     reward: Callable[..., Any] | None = None,
     device: torch.device | str = "cpu",
-) -> Arena:
+) -> Problem:
     """Six prompts; with ``decoys`` the second half of each is protected, and has as many marked words."""
     episodes = make_episodes(n, N_WORDS, N_EDITS, seed, decoys)
     meter = MeteredReward((reward or MarkedWordsReward)(episodes), limit) if judged else None
-    return Arena(episodes, HashEncoder(device), meter, N_EDITS, protect=("peer", "instruction") if decoys else ())
+    return Problem(episodes, HashEncoder(device), meter, N_EDITS, protect=("peer", "instruction") if decoys else ())
 
 
-def mean_return(arena: Arena, deletions: Deletions) -> float:
+def mean_return(problem: Problem, deletions: Deletions) -> float:
     """What the legal ones of the deletions bring, in the mean over prompts."""
-    legal = arena.batch(range(len(arena.episodes))).legal
+    legal = problem.batch(range(len(problem.episodes))).legal
     marked = [
-        sum("*" in arena.episodes[i].words[slot] and bool(legal[i, slot]) for slot in slots)
+        sum("*" in problem.episodes[i].words[slot] and bool(legal[i, slot]) for slot in slots)
         for i, slots in enumerate(deletions)
     ]
     return 0.1 * float(np.mean(marked))
