@@ -11,7 +11,9 @@ from typing import Any
 from agents.policies.lexicon import Lexicon
 from agents.policies.word_policy import PolicyConfig, WordPolicy
 from agents.run_folder import RunFolder, one_path
+from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.task import EditTask
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm import Budget, Limits, LLMOptions, load_llm, price_of
@@ -170,16 +172,8 @@ class Workbench:
 
     def env(self, rows: int, episodes: EpisodeSet, reward: DeltaReward, policy: WordPolicy) -> PMLMVectorEnv:
         """Make a vector env as ``agents.policies.rollout.play`` wants it, with what ``policy`` looks at."""
-        return PMLMVectorEnv(
-            rows,
-            autoreset_mode="Disabled",
-            array_type="torch",
-            episodes=episodes,
-            encoder=self.encoder,
-            reward=reward,
-            n_edits=self.options.n_edits,
-            observation=policy.observation,
-        )
+        task = EditTask(episodes, self.encoder, reward, EditRules(self.options.n_edits), policy.observation)
+        return PMLMVectorEnv(rows, autoreset_mode="Disabled", array_type="torch", task=task)
 
     def policy(
         self, episodes: EpisodeSet, hidden: int, dropout: float, normalize: bool, lexicon: bool = False
