@@ -19,35 +19,13 @@ from pmlm_env.cohort.split import index_dates, split_by_date
 from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.episodes import Split as SplitName
+from pmlm_env.pipeline_config import PipelineConfig
 from pmlm_env.predictors import BoostedTrees, Predictor, PredictorReport, evaluate, out_of_fold_proba
-from pmlm_env.prompting import InitialPrompt, PeerForm
+from pmlm_env.prompting import InitialPrompt
 from pmlm_env.retrieval import PatientEncoder, Retriever, out_of_fold_vectors
 from pmlm_env.weights import cache_dir
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PipelineConfig:
-    """Settings for making initial prompts.
-
-    Attributes:
-        k: Peers per patient (the paper's k).
-        peers: Form of ``{peers}``: labels counted, or listed with the nearest first.
-        template: ``default``, ``short``, ``paper``, ``raw``, or a template file; see docs/templates.md.
-        n_folds: Folds of the out-of-fold predictions and vectors of training patients.
-        train_until: Last day of train.
-        validation_until: Last day of validation; later patients are test.
-        split_by: ``split_date``, or the name of another date column of the patients' table.
-    """
-
-    k: int = 10
-    peers: PeerForm = "counted"
-    template: str = "default"
-    n_folds: int = 5
-    train_until: str = "2021-12-31"
-    validation_until: str = "2022-06-30"
-    split_by: str = "split_date"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, ModelCardData
 
 from agents.evaluation.variants import table
 from agents.policies.word_policy import CONFIG, WEIGHTS, WordPolicy
-from agents.run_folder import RunFolder, read_json
+from agents.run_folder import RunFolder
 from agents.settings import plain
 from agents.training.train import trained
 from pmlm_env.io.checked_files import read_object
@@ -109,7 +109,7 @@ def card(run: RunFolder, policy: WordPolicy, name: str, license: str | None = No
     }
     judged = "It was not evaluated: `pmlm evaluate` does so."
     again = f"make it again with `pmlm evaluate --run {run.path}`"
-    evaluation = read_json(run.evaluation, again) if run.evaluation.is_file() else {"updates": None}
+    evaluation = read_object(run.evaluation, again) if run.evaluation.is_file() else {"updates": None}
     try:
         if evaluation["updates"] == updates:  # otherwise another checkpoint was evaluated, before --resume
             judged = f"On {evaluation['split']} patients:\n\n```\n{table(evaluation)}\n```"

@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import torch
 from safetensors import SafetensorError, safe_open
+
+if TYPE_CHECKING:
+    import torch
 
 #: Limit on the bytes of a JSON file; the settings of a policy take a few thousand.
 _MAX_JSON = 16 * 2**20
@@ -34,27 +36,36 @@ def file_in(folder: Path, name: str) -> Path:
     return path
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path, cure: str = "", largest: int = _MAX_JSON) -> dict[str, Any]:
     """Read a JSON file that contains an object.
 
+    Args:
+        path: The file.
+        cure: What to do if it is missing or damaged, for messages.
+        largest: Limit on its bytes.
+
     Raises:
-        ValueError: The file is larger than 16 MiB, is not JSON, is nested too deeply, does not contain an object, or
-            repeats a key.
+        ValueError: The file is missing, is larger than ``largest``, is not JSON, is nested too deeply, does not contain
+            an object, or repeats a key.
     """
-    with path.open("rb") as file:
-        content = file.read(_MAX_JSON + 1)
-    if len(content) > _MAX_JSON:
-        raise ValueError(f"{path} is larger than {_MAX_JSON // 2**20} MiB: it was not written by pmlm-env")
+    cure = f": {cure}" if cure else ""
+    try:
+        with path.open("rb") as file:
+            content = file.read(largest + 1)
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing{cure}") from None
+    if len(content) > largest:
+        raise ValueError(f"{path} is larger than {largest // 2**20} MiB: it was not written by pmlm-env")
     try:
         value = json.loads(
             content.decode("utf-8"), object_pairs_hook=_without_repeated_keys, parse_constant=_reject_constant
         )
     except _ContentError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error}{cure}") from None
     except (ValueError, RecursionError):
-        raise ValueError(f"{path} is damaged: it is not JSON") from None
+        raise ValueError(f"{path} is damaged: it is not JSON{cure}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged: it contains {shortened(value)} instead of an object")
+        raise ValueError(f"{path} is damaged: it contains {shortened(value)} instead of an object{cure}")
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from filelock import FileLock, Timeout
 
@@ -49,6 +50,11 @@ def write(path: Path, content: str | bytes) -> None:
     """Write ``content`` to ``path`` atomically; see ``replacing``."""
     with replacing(path) as file:
         file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON value to ``path`` atomically; see ``replacing``."""
+    write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def append(path: Path, line: str) -> None:
