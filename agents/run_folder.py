@@ -133,9 +133,8 @@ class RunFolder:
             if within.get(key) is not None:
                 if not isinstance(within[key], str):
                     raise ValueError(f"{self._config}: {name} is {within[key]!r}, and should be a path: {self._anew}")
-                before = content.get("paths", {}).get(name, within[key])
                 here = Path(os.path.normpath(self.path.resolve() / within[key]))
-                within[key] = str(here if name in content.get("paths", {}) and here.exists() else before)
+                within[key] = str(here) if here.exists() else content["paths"].get(name, within[key])
         return settings
 
     def whole_checkpoint(self) -> Path:
@@ -186,12 +185,11 @@ class RunFolder:
             digest: ``EpisodeSet.digest`` of everybody.
 
         Raises:
-            ValueError: They are others. For a run of an older version, which did not note them, that is not known.
+            ValueError: They are others.
         """
-        begun_with = self._content().get("episodes_sha256", digest)
-        if begun_with != digest:
+        if self._content()["episodes_sha256"] != digest:
             raise ValueError(
-                f"the episodes have changed since {self.path} was begun, and what it has learnt and scored is of the "
+                f"the episodes have changed since {self.path} was begun, and what it has learned and scored is of the "
                 "earlier ones: prepare them as they were (the same cohort and options), give a copy of them with "
                 "--episodes, or train anew with another --run"
             )
@@ -278,8 +276,10 @@ class RunFolder:
         content = read_object(self._config, self._anew)
         settings = content.get("settings")
         whole = isinstance(settings, dict) and all(isinstance(settings.get(part), dict) for part in _PARTS)
-        if not whole or not isinstance(content.get("paths", {}), dict):
-            raise ValueError(f"{self._config} is not that of a run, or damaged: {self._anew}")
+        if not whole or not isinstance(content.get("paths"), dict) or "episodes_sha256" not in content:
+            raise ValueError(
+                f"{self._config} is not that of a run, or damaged, or of another version of pmlm-env: {self._anew}"
+            )
         return content
 
     def _write(self, settings: dict[str, Any], more: dict[str, Any]) -> None:

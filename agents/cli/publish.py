@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.serving.publish import PublishConfig
+from agents.serving.config import PublishConfig
 
 Config = PublishConfig
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.serving.refine import RefineConfig
+from agents.serving.config import RefineConfig
 
 Config = RefineConfig
 
