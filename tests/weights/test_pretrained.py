@@ -207,10 +207,15 @@ def test_every_call_that_loads_a_model_refuses_its_code_and_its_pickles() -> Non
             assert constants.get("use_safetensors") is True, where
 
 
+#: Files that import modules of ours by name, from tables in them.
+BY_NAME = {"pmlm_env/__init__.py", "agents/registry.py", "agents/cli/main.py"}
+
+
 def test_nothing_in_the_sources_unpickles_or_evaluates() -> None:
-    forbidden = {"eval", "exec", "compile", "__import__", "torch.load", "importlib.import_module", "import_module"}
+    forbidden = {"eval", "exec", "compile", "__import__", "torch.load", "importlib.import_module"}
     modules = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "yaml"}
     for where, function, constants in _calls():
         assert function not in forbidden, where
+        assert function != "import_module" or where.partition(":")[0] in BY_NAME, where
         assert function.split(".")[0] not in modules, where
         assert constants.get("allow_pickle") is not True, where
