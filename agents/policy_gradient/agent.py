@@ -76,6 +76,11 @@ class PolicyGradient(PolicyAgent, StepwiseAgent):
         values = {} if self.policy.lexicon is None else {"lexicon": self.policy.lexicon.forms}
         return values, dict(self.policy.state_dict())
 
+    def words(self) -> tuple[str, ...]:
+        """Return the words that the lexicon knows, as prompts have them and without case and marks; see ``Agent``."""
+        lexicon = None if self.policy is None else self.policy.lexicon
+        return () if lexicon is None else tuple(sorted({text.strip() for _, text in lexicon.forms} - {""}))
+
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
         """Put the policy back; see ``Agent.restore``."""
         assert self.shape is not None
@@ -127,6 +132,7 @@ class LexiconAgent(PolicyGradient):
 
     name = "lexicon"
     Config = LexiconConfig
+    needs_embeddings = False
     space = {  # noqa: RUF012
         "step": Floats(0.3, 10.0, log=True),
         "penalty": Floats(0.3, 30.0, log=True),
