@@ -79,8 +79,8 @@ class SingleRule(Agent):
         batch = problem.batch(patients)
         while not batch.done.all():
             draws = np.where(batch.legal, rng.random(batch.legal.shape), -1.0)
-            batch.delete(draws.argmax(axis=1), ~batch.done)
-        deletions = batch.deleted(range(len(patients)))
+            batch.apply(draws.argmax(axis=1), ~batch.done)
+        deletions = [tuple(edit.slot for edit in edits) for edits in batch.edits(range(len(patients)))]
         if not deletions:
             return {}
         outcomes = self._judge(problem, patients, deletions)

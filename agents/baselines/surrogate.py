@@ -42,11 +42,12 @@ class Surrogate(Agent):
             batch = problem.batch(chosen)
             while not batch.done.all():
                 draws = np.where(batch.legal, rng.random(batch.legal.shape), -1.0)
-                batch.delete(draws.argmax(axis=1), ~batch.done)
+                batch.apply(draws.argmax(axis=1), ~batch.done)
             outcomes = problem.judge(chosen, batch.kept)
-            for row, deleted in enumerate(batch.deleted(range(rows))):
+            for row, edits in enumerate(batch.edits(range(rows))):
                 if not outcomes.failed[row]:
-                    counts = np.bincount(table[chosen[row], list(deleted)].ravel(), minlength=len(lexicon))
+                    slots = [edit.slot for edit in edits]
+                    counts = np.bincount(table[chosen[row], slots].ravel(), minlength=len(lexicon))
                     self._seen.append((chosen[row], counts.astype(float), float(outcomes.delta[row])))
 
     def coefficients(self) -> npt.NDArray[np.float64]:
@@ -71,5 +72,5 @@ class Surrogate(Agent):
         if self._lexicon is not None and self._seen:
             values = self.coefficients()[self._lexicon.ids(problem.episodes, problem.max_words)].sum(axis=-1)
         while not batch.done.all():
-            batch.delete(np.where(batch.legal, values, -np.inf).argmax(axis=1), ~batch.done)
-        return batch.deleted(everyone)
+            batch.apply(np.where(batch.legal, values, -np.inf).argmax(axis=1), ~batch.done)
+        return [tuple(edit.slot for edit in edits) for edits in batch.edits(everyone)]

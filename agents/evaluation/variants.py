@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.baselines.controls import kept_after
 from agents.baselines.single_rule import SingleRule, role_places
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS, control_replies
@@ -19,7 +18,7 @@ from agents.policies.distributions import MaskedCategorical
 from agents.policies.rollout import play
 from agents.policies.word_policy import WordPolicy
 from agents.problem import Problem, blind
-from pmlm_env.core.edits import Prompts
+from pmlm_env.core.edits import apply_edits, deletions
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm.base import Request, all_or_error
 
@@ -87,7 +86,10 @@ def evaluate_arms(
             for e, info in zip(episodes, played["policy"], strict=True)
         ],
         **{
-            arm: [{k: info[k] for k in ("prompt", "deleted", "reply")} for info in infos]
+            arm: [
+                {"prompt": info["prompt"], "deleted": [edit.slot for edit in info["edits"]], "reply": info["reply"]}
+                for info in infos
+            ]
             for arm, infos in played.items()
         },
     }
@@ -151,14 +153,13 @@ def _played(
     if rule is None:
         return played
     problem = Problem(blind(episodes), bench.encoder, None, bench.options.n_edits)
-    deletions = rule.refine(problem)
-    kept = kept_after(problem, np.arange(len(episodes)), deletions)
-    prompts = list(Prompts(episodes, range(len(episodes)), kept))
+    edits = [deletions(episode, slots) for episode, slots in zip(episodes, rule.refine(problem), strict=True)]
+    prompts = list(apply_edits(episodes, range(len(episodes)), edits))
     outcomes = reward(range(len(episodes)), prompts)
     replies = outcomes.texts.reply if outcomes.texts is not None else [""] * len(prompts)
     played[RULE] = [
-        {"llm_error": error} if error else {"prompt": prompt, "deleted": slots, "reply": reply}
-        for error, prompt, slots, reply in zip(outcomes.errors, prompts, deletions, replies, strict=True)
+        {"llm_error": error} if error else {"prompt": prompt, "edits": each, "reply": reply}
+        for error, prompt, each, reply in zip(outcomes.errors, prompts, edits, replies, strict=True)
     ]
     if progress is not None:
         progress(len(episodes))
