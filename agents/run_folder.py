@@ -14,6 +14,8 @@ from typing import Any
 
 from agents.settings import plain
 from pmlm_env.io import files
+from pmlm_env.io.checked_files import read_object
+from pmlm_env.io.files import write_json
 
 #: What may differ when a run goes on. The episodes are compared by what they hold.
 _MAY_CHANGE = (
@@ -24,6 +26,9 @@ _MAY_CHANGE = (
 _PATHS = ("episodes", "models.providers", "calls.cache", "calls.budget_file")
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "scikit-learn", "bert-score")
+
+#: Limit on the bytes of ``trainer.json``, which has every prompt that was asked about.
+_LARGEST_CHECKPOINT = 2**30
 
 #: What every line of ``metrics.jsonl`` has, and of what type.
 _METRICS = {"update": int, "deltas": list, "failed": int, "llm_calls": int}
@@ -164,7 +169,7 @@ class RunFolder:
 
     def _count(self, what: str, found: Callable[[Any], Any]) -> int:
         path = self.whole_checkpoint() / "trainer.json"
-        content = read_json(path, self._anew)
+        content = read_object(path, self._anew, _LARGEST_CHECKPOINT)
         try:
             number = found(content["progress"])
         except (KeyError, TypeError):
@@ -268,7 +273,7 @@ class RunFolder:
         """Read ``config.json``."""
         if not self.begun:
             raise ValueError(f"{self.path} holds no run: train first with `pmlm train --run {self.path}`")
-        content = read_json(self._config, self._anew)
+        content = read_object(self._config, self._anew)
         settings = content.get("settings")
         whole = isinstance(settings, dict) and all(isinstance(settings.get(part), dict) for part in _PARTS)
         if not whole or not isinstance(content.get("paths"), dict) or "episodes_sha256" not in content:
@@ -332,29 +337,3 @@ def one_path(a: Any, b: Any) -> bool:
     """Whether these are two spellings of one path, of something that is there."""
     there = isinstance(a, str) and isinstance(b, str) and os.path.exists(a) and os.path.exists(b)
     return a == b or (there and os.path.samefile(a, b))
-
-
-def read_json(path: Path, cure: str) -> dict[str, Any]:
-    """Read an object of JSON.
-
-    Args:
-        path: The file.
-        cure: What to do where it is damaged.
-
-    Raises:
-        ValueError: It is not there, or is something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing: {cure}") from None
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path} is damaged (it is not JSON): {cure}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged (it is no object): {cure}")
-    return content
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON; see ``pmlm_env.io.files.write``."""
-    files.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -8,17 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.cli.prepare import CohortFiles, PrepareConfig, SimulateConfig, prepare, simulate
-from agents.evaluation.cases import first_cases
-from agents.evaluation.evaluate import EvaluateConfig, evaluate
+from agents.cli import prepare, simulate
 from agents.model_options import CallOptions, ModelOptions
-from agents.models import RunModels
 from agents.registry import DEFAULT
 from agents.run_folder import RunFolder
 from agents.training.config import TrainConfig, fill_in
-from agents.training.summary import training_summary
-from agents.training.train import train
-from pmlm_env.pipeline import PipelineConfig
+from pmlm_env.pipeline_config import PipelineConfig
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.weights import BUNDLED, fetch
 
@@ -70,18 +65,28 @@ class DemoConfig:
         fill_in(self)
 
 
-def demo(config: DemoConfig) -> dict[str, Any]:
+Config = DemoConfig
+
+
+def run(config: DemoConfig) -> int:
     """Run the method from records to the before / after table."""
     models = config.models
     wanted = {models.encoder, models.scorer, models.llm.removeprefix("local:")}
     InitialPrompt(config.pipeline.template, config.pipeline.peers)  # refused before anything is fetched or removed
     fetch(*(name for name in BUNDLED if name in wanted))
     with RunFolder(config.run).locked():
-        return _demo(config)
+        _demo(config)
+    return 0
 
 
-def _demo(config: DemoConfig) -> dict[str, Any]:
+def _demo(config: DemoConfig) -> None:
     """Run it in a folder that no other process uses."""
+    from agents.evaluation.cases import first_cases
+    from agents.evaluation.evaluate import EvaluateConfig, evaluate
+    from agents.models import RunModels
+    from agents.training.summary import training_summary
+    from agents.training.train import train
+
     started = time.perf_counter()
     folder = RunFolder(config.run)
     folder.clear()
@@ -90,10 +95,10 @@ def _demo(config: DemoConfig) -> dict[str, Any]:
     cohort = config.cohort
     if cohort is None:
         cohort = config.run / "cohort"
-        simulate(SimulateConfig(cohort, seed=config.seed))
-    prepare(
-        PrepareConfig(
-            CohortFiles(cohort),
+        simulate.run(simulate.Config(cohort, seed=config.seed))
+    prepare.run(
+        prepare.Config(
+            prepare.CohortFiles(cohort),
             prepared,
             config.pipeline,
             max_train=config.train_patients,
@@ -124,4 +129,3 @@ def _demo(config: DemoConfig) -> dict[str, Any]:
     minutes = (time.perf_counter() - started) / 60
     again = " (replies of an earlier demo in this folder are used again)" if old_replies else ""
     print(f"{shared.budget.usage.calls} LLM calls{again}, {minutes:.1f} minutes. Everything is in {config.run}/")
-    return evaluation

@@ -16,10 +16,11 @@ from agents.model_options import CallOptions
 from agents.models import RunModels
 from agents.policies.word_policy import WordPolicy
 from agents.problem import BudgetSpentError, MeteredReward, Problem
-from agents.run_folder import RunFolder, write_json
+from agents.run_folder import RunFolder
 from agents.settings import plain
 from agents.training.train import trained
 from pmlm_env.core.episodes import EpisodeSet, Split
+from pmlm_env.io.files import write_json
 
 logger = logging.getLogger(__name__)
 

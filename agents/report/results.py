@@ -41,7 +41,7 @@ class Run:
         deleted: Words most often deleted: word, role, how many times.
         edits: In how many different ways prompts were edited; None where nothing is said of it.
         versions: The machine and what was installed.
-        ground: The episodes, and the models with their settings.
+        identity: The episodes, and the models with their settings.
         seeded: Whether another seed may give another result.
     """
 
@@ -59,7 +59,7 @@ class Run:
     deleted: tuple[tuple[str, str, int], ...]
     edits: int | None
     versions: dict[str, str]
-    ground: dict[str, Any]
+    identity: dict[str, Any]
     seeded: bool
 
     @property
@@ -136,7 +136,7 @@ def read_runs(folder: Path) -> list[Run]:
     """
     found: dict[tuple[Any, ...], Run] = {}
     files: dict[tuple[Any, ...], Path] = {}
-    grounds: dict[str, tuple[Any, Path]] = {}
+    identities: dict[str, tuple[Any, Path]] = {}
     for path in sorted(folder.rglob("runs.jsonl")):
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         for number, line in enumerate(lines, start=1):
@@ -155,8 +155,8 @@ def read_runs(folder: Path) -> list[Run]:
             if files.setdefault(key, path) != path:
                 told = f"{run.agent} with {run.budget} calls and seed {run.seed}"
                 raise ValueError(f"{files[key]} and {path} both have {told}: make a report of each folder")
-            ground, where = grounds.setdefault(run.env, (run.ground, path))
-            if run.ground != ground:
+            identity, where = identities.setdefault(run.env, (run.identity, path))
+            if run.identity != identity:
                 raise ValueError(f"{path}, line {number} has other episodes or models than {where}: report them apart")
             found[key] = run
     if not found:
@@ -212,9 +212,9 @@ def _run(line: dict[str, Any]) -> Run:
         raise ValueError("deleted should be a list of [word, role, times]")
     if wrong := [role for _, role, _ in deleted if role not in get_args(Role)]:
         raise ValueError(f"deleted has the role {wrong[0]!r}: the roles are {', '.join(get_args(Role))}")
-    versions, ground = line.get("versions") or {}, line.get("ground") or {}
-    if not isinstance(versions, dict) or not isinstance(ground, dict):
-        raise ValueError("versions and ground should be objects")
+    versions, identity = line.get("versions") or {}, line.get("identity") or {}
+    if not isinstance(versions, dict) or not isinstance(identity, dict):
+        raise ValueError("versions and identity should be objects")
     return Run(
         env=env,
         track=track,  # type: ignore[arg-type]
@@ -230,7 +230,7 @@ def _run(line: dict[str, Any]) -> Run:
         deleted=tuple((str(word), str(role), int(times)) for word, role, times in deleted),
         edits=edits,
         versions={name: str(version) for name, version in versions.items()},
-        ground=ground,
+        identity=identity,
         seeded=line.get("seeded", True) is not False,
     )
 

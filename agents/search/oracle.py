@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -13,26 +11,6 @@ import numpy.typing as npt
 
 from agents.problem import Problem
 from agents.search.base import Candidate, EditablePrompt, Mask, Search, run
-from agents.search.best_of import best_of
-from agents.search.genetic import genetic
-from agents.search.greedy import beam, greedy
-from agents.search.grips import grips
-from agents.search.hierarchical import hierarchical
-from agents.search.tapruning import tapruning
-
-#: The searches of one prompt, by name.
-SEARCHES: Mapping[str, Search] = MappingProxyType(
-    {
-        "best-of-n": best_of,
-        "greedy": greedy,
-        "beam": beam,
-        "tapruning": tapruning,
-        "hierarchical": hierarchical,
-        "grips": grips,
-        "grips-annealing": partial(grips, annealing=True),
-        "genetic": genetic,
-    }
-)
 
 #: Scores N edited prompts afresh, whatever has been asked before: their episodes, and bool (N, max_words); returns
 #: their deltas, float64 (N,), NaN where there is none.

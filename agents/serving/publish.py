@@ -12,7 +12,7 @@ from huggingface_hub import HfApi, ModelCardData
 from agents.base import CONFIG, WEIGHTS, Agent
 from agents.evaluation.variants import table
 from agents.registry import load
-from agents.run_folder import RunFolder, read_json
+from agents.run_folder import RunFolder
 from agents.serving.config import PublishConfig
 from agents.settings import plain
 from agents.training.config import TrainConfig
@@ -136,7 +136,7 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
 def _judged(run: RunFolder) -> str:
     """Return the table of the checkpoint's evaluation."""
     again = f"make it again with `pmlm evaluate --run {run.path}`"
-    evaluation = read_json(run.evaluation, again) if run.evaluation.is_file() else {"updates": None}
+    evaluation = read_object(run.evaluation, again) if run.evaluation.is_file() else {"updates": None}
     try:
         if evaluation["updates"] != run.updates():  # another checkpoint was evaluated, before --resume
             return "It was not evaluated: `pmlm evaluate` does so."

@@ -11,11 +11,10 @@ from agents.model_options import CallOptions, ModelOptions
 from agents.registry import DEFAULT, settings_of
 
 
+# ``with_agent_settings`` makes the version for one agent.
 @dataclass(frozen=True)
 class TrainConfig:
     """Train an agent on the training patients of a prepared folder.
-
-    ``train_config_of`` makes the version that has a given agent's own settings.
 
     Attributes:
         episodes: A folder that ``pmlm prepare`` wrote.

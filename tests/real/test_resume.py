@@ -338,7 +338,7 @@ def test_a_run_that_is_a_file_or_an_empty_folder_is_one_line(command: str, tmp_p
 def test_a_new_run_at_a_files_place_is_one_line(prepared: Path, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "file").touch()
     assert train(prepared, tmp_path / "file") == 2
-    assert f"{tmp_path / 'file'} is a file, or lies below one: give a folder" in error(capsys)
+    assert f"{tmp_path / 'file'} is a file, or is inside one: choose a folder" in error(capsys)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"updates": 2, "split": "test"}'])
