@@ -248,12 +248,19 @@ def test_the_folder_alone_says_how_to_go_on(run: Path, whole: str, tmp_path: Pat
     assert evaluation(run) == whole
 
 
-@pytest.mark.parametrize("option", ["--seed=1", "--n-edits=3", "--rollouts=3", "--temperature=0.5", "--agent=sparsemax"])
+@pytest.mark.parametrize("option", ["--seed=1", "--n-edits=3", "--rollouts=3", "--temperature=0.5"])
 def test_what_decides_the_figures_may_not_change(option: str, run: Path, capsys: Any) -> None:
     if option == "--temperature=0.5":
         option = "--llm=local:smollm2-135m"
     assert pmlm("train", "--run", run, "--resume", option) == 2
     assert "resume with the settings it was begun with" in error(capsys)
+
+
+def test_a_run_keeps_its_agent(run: Path, capsys: Any) -> None:
+    assert pmlm("train", "--run", run, "--resume", "--agent", "sparsemax") == 2
+    assert error(capsys) == (
+        f"pmlm train: {run} is a run of leave-one-out: leave out --agent sparsemax, or choose another --run"
+    )
 
 
 # Damage
