@@ -53,10 +53,18 @@ def prepare(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def train(episodes: Path, run: Path, *more: object, updates: int = 2) -> int:
-    """Train with the rule-based LLM."""
+def train(episodes: Path, run: Path, *more: object, budget: int = 12) -> int:
+    """Train the default agent with the rule-based LLM.
+
+    Its first two updates take 6 completions each, two of them for initial prompts; later ones take 4.
+    """
     common = ["--episodes", episodes, "--run", run, "--llm", "responder", *options()]
-    return pmlm("train", *common, "--updates", updates, *more)
+    return pmlm("train", *common, "--budget", budget, *more)
+
+
+def checkpoint(run: Path) -> dict[str, bytes]:
+    """Return what a run's checkpoint holds, byte by byte."""
+    return {file.name: file.read_bytes() for file in (run / "checkpoint").iterdir()}
 
 
 def evaluation(run: Path) -> str:
