@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from agents.baselines import SingleRule
+from agents.baselines.single_rule import SingleRule
 from agents.evaluation.cases import worst_cases
 from agents.evaluation.variants import evaluate_arms, table
 from agents.model_options import CallOptions

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-try:
-    import sb3_contrib  # noqa: F401  (brings stable_baselines3 along)
-except ImportError as error:
-    raise ImportError(f'agents.sb3 needs Stable-Baselines3 ({error}): pip install "pmlm-env[sb3]"') from None
+from typing import TYPE_CHECKING, Any
 
-from agents.sb3.features import WordFeatures
-from agents.sb3.policies import (
-    MaskableWordActorCriticPolicy,
-    WordActorCriticPolicy,
-    WordDQNPolicy,
-    WordQRDQNPolicy,
-)
-from agents.sb3.vec_env import PMLMVecEnv
+if TYPE_CHECKING:
+    from agents.sb3.features import WordFeatures
+    from agents.sb3.policies import (
+        MaskableWordActorCriticPolicy,
+        WordActorCriticPolicy,
+        WordDQNPolicy,
+        WordQRDQNPolicy,
+    )
+    from agents.sb3.vec_env import PMLMVecEnv
+
+_MODULES = {
+    "MaskableWordActorCriticPolicy": "policies",
+    "PMLMVecEnv": "vec_env",
+    "WordActorCriticPolicy": "policies",
+    "WordDQNPolicy": "policies",
+    "WordFeatures": "features",
+    "WordQRDQNPolicy": "policies",
+}
 
 __all__ = [
     "MaskableWordActorCriticPolicy",
@@ -24,3 +31,12 @@ __all__ = [
     "WordFeatures",
     "WordQRDQNPolicy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a class when it is asked for: ``agents.sb3.config`` is read by those who need no torch."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
