@@ -51,6 +51,8 @@ class Agent(ABC):
     learns: ClassVar[bool] = True
     #: Whether the seed makes a difference.
     seeded: ClassVar[bool] = True
+    #: Whether ``refine`` looks at embeddings, and so needs the encoder that the agent was trained with.
+    needs_embeddings: ClassVar[bool] = True
 
     def __init__(self, config: Any = None, seed: int = 0) -> None:
         """Keep the settings."""
@@ -125,6 +127,10 @@ class Agent(ABC):
             "learned": values,
         }
         write(folder / CONFIG, json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+
+    def words(self) -> tuple[str, ...]:
+        """Return the words of training prompts that ``save`` writes: whoever publishes the agent hands them on."""
+        return ()
 
 
 class StepwiseAgent(Agent):

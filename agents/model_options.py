@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from reprlib import repr as shortened
+from typing import Any, Literal, get_args
 
 from agents.run_folder import one_path
+from pmlm_env.core.edits import WORD_KINDS
+from pmlm_env.core.episodes import Role
 from pmlm_env.llm import Limits, LLMOptions
 
 
@@ -38,6 +41,16 @@ class ModelOptions(LLMOptions):
     n_edits: int = 10
     protect: tuple[str, ...] = ()
     device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Check what can be checked before anything loads.
+
+        Raises:
+            ValueError: ``protect`` names neither a role nor a kind of words.
+        """
+        allowed = (*get_args(Role), *WORD_KINDS)
+        if unknown := [name for name in self.protect if name not in allowed]:
+            raise ValueError(f"--protect {shortened(unknown[0])}: use some of {', '.join(allowed)}")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import Any
 from agents.settings import plain
 from pmlm_env.core.traces import TraceFile
 from pmlm_env.io import files
+from pmlm_env.io.checked_files import read_object
+from pmlm_env.io.files import write_json
 
 #: What may differ when a run goes on. The episodes are compared by what they hold.
 _MAY_CHANGE = (
@@ -25,6 +27,9 @@ _MAY_CHANGE = (
 _PATHS = ("episodes", "models.providers", "calls.cache", "calls.budget_file")
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "scikit-learn", "bert-score")
+
+#: Limit on the bytes of ``trainer.json``, which has every prompt that was asked about.
+_LARGEST_CHECKPOINT = 2**30
 
 #: What every line of ``metrics.jsonl`` has, and of what type.
 _METRICS = {"update": int, "deltas": list, "failed": int, "llm_calls": int}
@@ -134,9 +139,8 @@ class RunFolder:
             if within.get(key) is not None:
                 if not isinstance(within[key], str):
                     raise ValueError(f"{self._config}: {name} is {within[key]!r}, and should be a path: {self._anew}")
-                before = content.get("paths", {}).get(name, within[key])
                 here = Path(os.path.normpath(self.path.resolve() / within[key]))
-                within[key] = str(here if name in content.get("paths", {}) and here.exists() else before)
+                within[key] = str(here) if here.exists() else content["paths"].get(name, within[key])
         return settings
 
     def whole_checkpoint(self) -> Path:
@@ -171,7 +175,7 @@ class RunFolder:
 
     def _count(self, what: str, found: Callable[[Any], Any]) -> int:
         path = self.whole_checkpoint() / "trainer.json"
-        content = read_json(path, self._anew)
+        content = read_object(path, self._anew, _LARGEST_CHECKPOINT)
         try:
             number = found(content["progress"])
         except (KeyError, TypeError):
@@ -187,12 +191,11 @@ class RunFolder:
             digest: ``EpisodeSet.digest`` of everybody.
 
         Raises:
-            ValueError: They are others. For a run of an older version, which did not note them, that is not known.
+            ValueError: They are others.
         """
-        begun_with = self._content().get("episodes_sha256", digest)
-        if begun_with != digest:
+        if self._content()["episodes_sha256"] != digest:
             raise ValueError(
-                f"the episodes have changed since {self.path} was begun, and what it has learnt and scored is of the "
+                f"the episodes have changed since {self.path} was begun, and what it has learned and scored is of the "
                 "earlier ones: prepare them as they were (the same cohort and options), give a copy of them with "
                 "--episodes, or train anew with another --run"
             )
@@ -276,11 +279,13 @@ class RunFolder:
         """Read ``config.json``."""
         if not self.begun:
             raise ValueError(f"{self.path} holds no run: train first with `pmlm train --run {self.path}`")
-        content = read_json(self._config, self._anew)
+        content = read_object(self._config, self._anew)
         settings = content.get("settings")
         whole = isinstance(settings, dict) and all(isinstance(settings.get(part), dict) for part in _PARTS)
-        if not whole or not isinstance(content.get("paths", {}), dict):
-            raise ValueError(f"{self._config} is not that of a run, or damaged: {self._anew}")
+        if not whole or not isinstance(content.get("paths"), dict) or "episodes_sha256" not in content:
+            raise ValueError(
+                f"{self._config} is not that of a run, or damaged, or of another version of pmlm-env: {self._anew}"
+            )
         return content
 
     def _write(self, settings: dict[str, Any], more: dict[str, Any]) -> None:
@@ -338,29 +343,3 @@ def one_path(a: Any, b: Any) -> bool:
     """Whether these are two spellings of one path, of something that is there."""
     there = isinstance(a, str) and isinstance(b, str) and os.path.exists(a) and os.path.exists(b)
     return a == b or (there and os.path.samefile(a, b))
-
-
-def read_json(path: Path, cure: str) -> dict[str, Any]:
-    """Read an object of JSON.
-
-    Args:
-        path: The file.
-        cure: What to do where it is damaged.
-
-    Raises:
-        ValueError: It is not there, or is something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing: {cure}") from None
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path} is damaged (it is not JSON): {cure}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged (it is no object): {cure}")
-    return content
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON; see ``pmlm_env.io.files.write``."""
-    files.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses: to and from JSON, changed by dotted names, refused where they have no effect."""
+"""Settings as frozen dataclasses: read from JSON, TOML and command lines, and refused where they have no effect."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ import json
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
+
+#: What a setting of each type may be, for messages.
+_ALLOWED = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
 
 
 @dataclass(frozen=True)
@@ -40,43 +45,37 @@ Range: TypeAlias = Floats | Integers | Choices
 
 
 def plain(value: Any) -> Any:
-    """Turn dataclasses and paths into what JSON knows."""
+    """Return dataclasses and paths as JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     return json.loads(json.dumps(value, default=str))
 
 
-def from_plain(config: type[Config], content: Mapping[str, Any]) -> Config:
-    """Make nested dataclasses of what JSON or TOML holds; what it lacks has its default.
+def from_plain(kind: type[Config], content: Mapping[str, Any], usual: Config | None = None) -> Config:
+    """Make nested dataclasses of values from JSON or TOML.
 
     Args:
-        config: The outermost.
-        content: Its fields by name.
+        kind: The outermost dataclass.
+        content: Its fields by name; tables are nested dataclasses.
+        usual: The values of the fields that ``content`` lacks; the dataclasses' defaults if None.
 
     Raises:
-        ValueError: A field is unknown, or its value of another type, or refused by its dataclass.
+        ValueError: A field is unknown, a value has another type, or a dataclass refuses it.
     """
-    return _made(config, content, "")
+    return _read(kind, content, "", usual)
 
 
-def refuse_idle(config: Any, usual: Any, idle: Mapping[str, str]) -> None:
-    """See that settings without effect are as they usually are: whoever changes one expects something of it.
+def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Return a copy of a frozen dataclass with some of its fields changed.
 
     Args:
-        config: Nested dataclasses.
-        usual: The same with the values that nobody gave.
-        idle: Settings that have no effect, by dotted names, and why, with what to do.
+        config: The dataclass.
+        settings: New values by name, as JSON has them.
 
     Raises:
-        ValueError: One was changed.
+        ValueError: There is no such field, its value has another type, or the dataclass refuses it.
     """
-    for name, why in idle.items():
-        value, other = config, usual
-        for part in name.split("."):
-            value, other = getattr(value, part), getattr(other, part)
-        if value != other:
-            option = name.rpartition(".")[2].replace("_", "-")
-            raise ValueError(f"--{option} {value} has no effect: {why}")
+    return from_plain(type(config), settings, config)
 
 
 def changed(config: Any, within: str = "") -> list[str]:
@@ -84,87 +83,80 @@ def changed(config: Any, within: str = "") -> list[str]:
     names = []
     for field in fields(config):
         value = getattr(config, field.name)
-        usual = field.default if field.default_factory is MISSING else field.default_factory()
         if is_dataclass(value):
             names += changed(value, f"{within}{field.name}.")
-        elif value != usual:
+        elif value != _default(field):
             names.append(within + field.name)
     return names
 
 
-def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
-    """Return a copy of nested frozen dataclasses, but for some of their fields.
+def option(name: str) -> str:
+    """Return a setting's option on the command line, as in ``--n-edits`` for ``models.n_edits``."""
+    return "--" + name.rpartition(".")[2].replace("_", "-")
+
+
+def refuse_idle(config: Any, idle: Mapping[str, str]) -> None:
+    """Check that settings without effect have their defaults: whoever changes one expects something of it.
 
     Args:
-        config: The outermost.
-        settings: New values by dotted names, as in ``{"learner.learning_rate": 0.003}``.
+        config: Nested dataclasses.
+        idle: Settings that have no effect, by dotted names, and why, with what to do.
 
     Raises:
-        ValueError: There is no such field, or the value is of another type, or the dataclass refuses it.
+        ValueError: One was changed.
     """
-    return _changed(config, settings, "")
+    for name in changed(config):
+        if name in idle:
+            raise ValueError(f"{option(name)} has no effect: {idle[name]}")
 
 
-def _made(kind: Any, value: Any, name: str) -> Any:
-    """Return ``value`` as one of ``kind``, a type or an annotation."""
+def _default(field: Any) -> Any:
+    """Return the default of a dataclass's field; ``MISSING`` if it has none."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _read(kind: Any, value: Any, name: str, usual: Any) -> Any:
+    """Return ``value`` as one of ``kind``, a type or an annotation; ``usual`` is the setting's default."""
     if get_origin(kind) in (Union, types.UnionType):
         if value is None and type(None) in get_args(kind):
             return None
         (kind,) = (each for each in get_args(kind) if each is not type(None))
     if is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f"{name or 'it'} is {value!r}, and should be a table")
-        kinds = get_type_hints(kind)
-        known = {field.name for field in fields(kind)}
-        if unknown := sorted(value.keys() - known):
-            raise ValueError(f"there is no setting {f'{name}.' if name else ''}{unknown[0]}")
-        inside = {key: _made(kinds[key], each, f"{name}.{key}" if name else key) for key, each in value.items()}
-        try:
-            return kind(**inside)  # type: ignore[operator]
-        except TypeError:
-            raise ValueError(f"{name or 'it'} lacks a setting that has no default") from None
+        return _read_table(kind, value, name, usual)
     if get_origin(kind) is Literal:
         if value not in get_args(kind):
-            raise ValueError(f"{name} is {value!r}: use one of {', '.join(map(str, get_args(kind)))}")
+            raise ValueError(f"{name} is {shortened(value)}: use one of {', '.join(map(str, get_args(kind)))}")
         return value
     if get_origin(kind) is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{name} is {value!r}, and should be a list")
-        return tuple(_made(get_args(kind)[0], each, f"{name}[{i}]") for i, each in enumerate(value))
+            raise ValueError(f"{name} is {shortened(value)}: use a list")
+        return tuple(_read(get_args(kind)[0], each, f"{name}[{i}]", None) for i, each in enumerate(value))
     if kind is Path and isinstance(value, str):
         return Path(value)
     if kind is float and type(value) is int:
-        return value
-    if type(value) is not kind:
-        raise ValueError(f"{name} is {value!r}, and should be of type {getattr(kind, '__name__', kind)}")
+        return float(value)
+    if not (isinstance(value, Path) if kind is Path else type(value) is kind):
+        raise ValueError(f"{name} is {shortened(value)}: use {_ALLOWED[kind]}")
     return value
 
 
-def _changed(config: Any, settings: Mapping[str, Any], within: str) -> Any:
-    """Change a dataclass that is found ``within`` another."""
-    known = [each.name for each in fields(config)] if is_dataclass(config) else []
-    changes: dict[str, Any] = {}
-    deeper: dict[str, dict[str, Any]] = {}
-    for name, value in settings.items():
-        first, dot, rest = name.partition(".")
-        if first not in known:
-            there = ", ".join(within + each for each in known) or f"{within[:-1]} alone"
-            raise ValueError(f"there is no setting {within + name!r}: use some of {there}")
-        if dot:
-            deeper.setdefault(first, {})[rest] = value
-        else:
-            changes[first] = _like(getattr(config, first), value, within + name)
-    for first, inside in deeper.items():
-        changes[first] = _changed(getattr(config, first), inside, f"{within}{first}.")
-    return replace(config, **changes)
-
-
-def _like(before: Any, value: Any, name: str) -> Any:
-    """Return a value, of a list a tuple, if it is of the type that the setting has had."""
-    if isinstance(before, tuple) and isinstance(value, list):
-        value = tuple(value)
-    kind = (int, float) if isinstance(before, float) else type(before)
-    wrong = not isinstance(value, kind) or isinstance(value, bool) is not isinstance(before, bool)
-    if before is not None and value is not None and wrong:
-        raise ValueError(f"{name} is {value!r}: it was {before!r}, so give {type(before).__name__}")
-    return value
+def _read_table(kind: Any, value: Any, name: str, usual: Any) -> Any:
+    """Return a table as a dataclass."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name or 'it'} is {shortened(value)}: use a table")
+    within = f"{name}." if name else ""
+    kinds, known = get_type_hints(kind), {field.name: field for field in fields(kind)}
+    for key in sorted(value.keys() - known.keys()):
+        close = get_close_matches(key, known, 1)
+        hint = f"did you mean {within}{close[0]}?" if close else f"use some of {', '.join(within + k for k in known)}"
+        raise ValueError(f"there is no setting {shortened(within + key)}: {hint}")
+    inside = {}
+    for key, each in value.items():
+        before = _default(known[key]) if usual is None else getattr(usual, key)
+        inside[key] = _read(kinds[key], each, within + key, None if before is MISSING else before)
+    if usual is not None:
+        return replace(usual, **inside)
+    lacking = [key for key, field in known.items() if key not in inside and _default(field) is MISSING]
+    if lacking:
+        raise ValueError(f"there is no {within}{lacking[0]}: it has no default")
+    return kind(**inside)

@@ -28,8 +28,8 @@ from agents.evaluation.aggregate import crossed_bootstrap
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import BenchmarkEnv
 from agents.report.tables import in_points
-from agents.run_folder import write_json
 from pmlm_env.core.outcomes import Outcomes, Reward
+from pmlm_env.io.files import write_json
 
 #: Agent, and what is changed of it, by the variant's name. Each is compared with the one whose name is its first word.
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from pmlm_env.device import seeded
+from pmlm_env.weights import resolve
 
 WORDS = [f"w{i}" for i in range(40)]
 
@@ -60,6 +61,15 @@ def save_model(folder: Path, kind: str, positions: int | None, limit: int | None
         names = {"unk_token": "<unk>"}
     size = {} if limit is None else {"model_max_length": limit}
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **size).save_pretrained(folder)
+    return folder
+
+
+def save_small_bert(folder: Path) -> Path:
+    """Save a random BERT that reads what the bundled MiniLM reads: its figures mean nothing, but tell texts apart."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve("minilm"))
+    tokenizer.save_pretrained(folder)
+    with seeded(0):
+        AutoModel.from_config(AutoConfig.for_model("bert", vocab_size=len(tokenizer), **_SIZES)).save_pretrained(folder)
     return folder
 
 

@@ -16,8 +16,7 @@ from agents.benchmark.config import TuneConfig
 from agents.benchmark.patients import check_identity, patients_of
 from agents.benchmark.tuned import draw, first_trial, read_tuned
 from agents.evaluation.bootstrap import FEWEST
-from agents.run_folder import write_json
-from pmlm_env.io.files import locked
+from pmlm_env.io.files import locked, write_json
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,11 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, Union
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import tyro
 
@@ -73,16 +74,13 @@ class ImportConfig:
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FROM")]
 
 
-#: What ``tyro.cli`` parses.
-CacheCommand: TypeAlias = Union[  # noqa: UP007 (3.10 cannot join these with |)
-    Annotated[StatsConfig, tyro.conf.subcommand("stats")],
-    Annotated[PruneConfig, tyro.conf.subcommand("prune")],
-    Annotated[ExportConfig, tyro.conf.subcommand("export")],
-    Annotated[ImportConfig, tyro.conf.subcommand("import")],
-]
+#: The parts of the command.
+Config: Mapping[str, type] = MappingProxyType(
+    {"stats": StatsConfig, "prune": PruneConfig, "export": ExportConfig, "import": ImportConfig}
+)
 
 
-def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> None:
+def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> int:
     """Do what the command says.
 
     Raises:
@@ -98,6 +96,7 @@ def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> None
     else:
         n, new = import_replies(config)
         print(f"{n} replies in {config.source}, {new} of them new")
+    return 0
 
 
 def stats(config: StatsConfig) -> str:

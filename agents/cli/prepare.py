@@ -1,4 +1,4 @@
-"""From patients' records to prompts: ``pmlm simulate`` and ``pmlm prepare``."""
+"""From patients' records to prompts: ``pmlm prepare``."""
 
 from __future__ import annotations
 
@@ -7,43 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agents.model_options import ModelOptions
-from agents.run_folder import write_json
 from agents.settings import plain
-from pmlm_env.cohort import Cohort, ReadReport, read_cohort, write_cohort
-from pmlm_env.cohort.simulator import Signal, simulate_cohort
+from pmlm_env.cohort import Cohort, ReadReport, read_cohort
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.io.files import locked
-from pmlm_env.pipeline import PipelineConfig, build_episodes
-from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.io.files import locked, write_json
+from pmlm_env.pipeline_config import PipelineConfig
 from pmlm_env.weights import state
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SimulateConfig:
-    """Simulate a cohort like the paper's and write patients.csv and checkups.csv.
-
-    Attributes:
-        out: The folder to write.
-        patients: How many women.
-        seed: The same seed gives the same files.
-        signal: ``paper``: labels about as predictable as in the paper's Table A1, a choice, not medicine;
-            ``literature``: only what published sources support.
-    """
-
-    out: Path
-    patients: int = 2373
-    seed: int = 0
-    signal: Signal = "paper"
-
-
-def simulate(config: SimulateConfig) -> None:
-    """Simulate a cohort and write it."""
-    with locked(config.out):
-        cohort = simulate_cohort(config.patients, seed=config.seed, signal=config.signal)
-        write_cohort(cohort, config.out)
-    print(f"{len(cohort)} simulated women with {cohort.n_checkups} check-ups are in {config.out}")
 
 
 @dataclass(frozen=True)
@@ -104,13 +75,18 @@ class PrepareConfig:
     device: str = "auto"
 
 
-def prepare(config: PrepareConfig) -> None:
+Config = PrepareConfig
+
+
+def run(config: PrepareConfig) -> int:
     """Make an episode set of a cohort.
 
     Raises:
         CohortError: The cohort is not as it should be.
         ValueError: Another command writes into ``out``, or it is a file.
     """
+    from pmlm_env.pipeline import build_episodes
+
     cohort, read = config.files.read()
     with locked(config.out):
         episodes, report = build_episodes(
@@ -126,6 +102,7 @@ def prepare(config: PrepareConfig) -> None:
     print(report)
     print(_on_long_references(episodes), end="")
     print(f"{len(episodes)} prompts are in {config.out}")
+    return 0
 
 
 #: In tokenizers of the BERT family a text has no more pieces than bytes: of such texts there is nothing to count.
@@ -144,6 +121,8 @@ def _on_long_references(episodes: EpisodeSet) -> str:
             f"{len(suspects)} of {len(references)} references may be too long for BERTScore to take whole. To count "
             f"them run `pmlm models --fetch {scorer}`, then this command again\n"
         )
+    from pmlm_env.rewards.bertscore import BertScorer
+
     judge = BertScorer(scorer, device="cpu")
     n = judge.too_long(suspects)
     if not n:

@@ -9,6 +9,8 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import TracebackType
 from typing import Any, Literal, TextIO, cast
 
+from pmlm_env.io.text import printable
+
 #: How tqdm goes back from one of several bars to the first.
 _UP = re.compile(r"(\x1b\[A)+")
 
@@ -58,11 +60,7 @@ class PrintableStream:
 
 
 def _safe(text: str) -> str:
-    if text.replace("\n", "").isprintable():
-        return text
-    from pmlm_env.io.text import printable  # with pmlm_env comes torch, for which `--help` should not wait
-
-    return printable(text)
+    return text if text.replace("\n", "").isprintable() else printable(text)
 
 
 @contextmanager

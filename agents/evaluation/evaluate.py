@@ -16,10 +16,11 @@ from agents.evaluation.traces import traces_of
 from agents.evaluation.variants import AGENT, KEEP_ALL, RANDOM, RULE, evaluation_of, table
 from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward
-from agents.run_folder import RunFolder, write_json
+from agents.run_folder import RunFolder
 from agents.settings import plain
 from agents.training.train import trained
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.io.files import write_json
 
 logger = logging.getLogger(__name__)
 

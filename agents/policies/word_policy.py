@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from agents.policies.config import Distribution
 from agents.policies.distributions import MaskedCategorical, MaskedSparsemax
 from agents.policies.lexicon import Lexicon
-from agents.policy_gradient.config import Distribution
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,11 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
             "invalid_actions": update.invalid_actions,
         }
 
+    def words(self) -> tuple[str, ...]:
+        """Return the words that the lexicon knows, as prompts have them and without case and marks; see ``Agent``."""
+        lexicon = None if self.policy is None else self.policy.lexicon
+        return () if lexicon is None else tuple(sorted({text.strip() for _, text in lexicon.forms} - {""}))
+
     def progress(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return the optimizers, the generators and who comes next; see ``StepwiseAgent.progress``."""
         values, tensors = trainer_progress(self._trainer)
@@ -103,6 +108,7 @@ class LexiconAgent(PolicyGradient):
 
     name = "lexicon"
     Config = LexiconConfig
+    needs_embeddings = False
     space = {  # noqa: RUF012
         "step": Floats(0.3, 10.0, log=True),
         "penalty": Floats(0.3, 30.0, log=True),

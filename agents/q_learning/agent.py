@@ -112,13 +112,13 @@ class SoftQ(QAgent):
     Config = SoftQConfig
     space = {  # noqa: RUF012
         **_SPACE,
-        "temperature": Floats(0.01, 1.0, log=True),
+        "q_temperature": Floats(0.01, 1.0, log=True),
         "target_rate": Floats(1e-3, 1.0, log=True),
     }
     config: SoftQConfig
 
     def _player(self, network: WordPolicy, spent: float) -> nn.Module:
-        return _Softmax(network, self.config.temperature)
+        return _Softmax(network, self.config.q_temperature)
 
     def _learner(self, network: WordPolicy) -> _Learner:
         return _SoftLearner(network, self.config)
@@ -212,7 +212,7 @@ class _SoftLearner(_Learner):
 
     def __init__(self, network: WordPolicy, config: SoftQConfig) -> None:
         super().__init__(network, config)
-        self._temperature = config.temperature
+        self._temperature = config.q_temperature
 
     def loss(self, replay: Replay, drawn: _Index, rng: np.random.Generator) -> torch.Tensor:
         """Multi-step path consistency (Guo et al. 2022), which the best soft policy fulfills from any step on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agents.policy_gradient.config import MOST_HIDDEN
+from agents.policies.config import MOST_HIDDEN
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class SoftQConfig(QConfig):
     """Settings of soft Q-learning, of which a gradient step takes all steps of each episode drawn.
 
     Attributes:
-        temperature: Words are drawn with probabilities softmax(Q / temperature); in standard deviations of a patient's
+        q_temperature: Words are drawn with probabilities softmax(Q / q_temperature); in standard deviations of a patient's
             reward.
     """
 
     batch_size: int = 16
     gradient_steps: int = 4
-    temperature: float = 0.1
+    q_temperature: float = 0.1
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -103,5 +103,5 @@ class SoftQConfig(QConfig):
             ValueError: One of them makes no sense.
         """
         super().__post_init__()
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}: it must be above 0")
+        if self.q_temperature <= 0:
+            raise ValueError(f"q_temperature is {self.q_temperature}: it must be above 0")

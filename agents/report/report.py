@@ -2,36 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from agents.evaluation.aggregate import iqm_interval, probability_of_improvement
 from agents.evaluation.bootstrap import FEWEST
 from agents.registry import RULE
 from agents.report import tables
+from agents.report.config import ReportConfig
 from agents.report.results import Run, Runs, read_runs
 from agents.report.summary import Cells, summarise
 from pmlm_env.io.files import make_folder, write
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Put the benchmark's runs into tables and pictures: ``report.md`` and ``figures/``.
-
-    Attributes:
-        results: Where the runs are: every ``runs.jsonl`` in this folder and below is read.
-        out: Where the report goes; by default where the runs are.
-        default: The agent that the others are compared with.
-        seed: Draws the bootstraps' resamples.
-    """
-
-    results: tyro.conf.Positional[Path] = Path("results")
-    out: Path | None = None
-    default: str = "lexicon"
-    seed: int = 0
 
 
 def report(config: ReportConfig) -> str:

@@ -14,15 +14,6 @@ if TYPE_CHECKING:
     )
     from agents.sb3.vec_env import PMLMVecEnv
 
-_MODULES = {
-    "MaskableWordActorCriticPolicy": "policies",
-    "PMLMVecEnv": "vec_env",
-    "WordActorCriticPolicy": "policies",
-    "WordDQNPolicy": "policies",
-    "WordFeatures": "features",
-    "WordQRDQNPolicy": "policies",
-}
-
 __all__ = [
     "MaskableWordActorCriticPolicy",
     "PMLMVecEnv",
@@ -34,9 +25,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a class when it is asked for: ``agents.sb3.config`` is read by those who need no torch."""
-    if name not in _MODULES:
+    """Import the classes when one is asked for: ``agents.sb3.config`` is read by those who need no torch."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    from agents.sb3 import features, policies, vec_env
 
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return next(getattr(module, name) for module in (vec_env, policies, features) if hasattr(module, name))

@@ -33,7 +33,7 @@ from agents.settings import Choices, Floats, Integers, Range
 _RATE = Floats(1e-4, 3e-2, log=True)
 _ON_POLICY: dict[str, Range] = {
     "learning_rate": _RATE,
-    "episodes": Choices((1, 2, 4)),
+    "row_episodes": Choices((1, 2, 4)),
     "ent_coef": Floats(0.0, 0.05),
     "gae_lambda": Floats(0.8, 1.0),
 }
@@ -151,7 +151,7 @@ class _OnPolicy(SB3Agent):
         config = self.config
         return {
             "learning_rate": falling,
-            "n_steps": config.episodes * n_edits,
+            "n_steps": config.row_episodes * n_edits,
             "gae_lambda": config.gae_lambda,
             "ent_coef": config.ent_coef,
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from agents.policy_gradient.config import MOST_HIDDEN
+from agents.policies.config import MOST_HIDDEN
 
 ObservationForm = Literal["embeddings", "index"]
 
@@ -58,13 +58,13 @@ class OnPolicyConfig(SB3Config):
     """Settings of the algorithms that learn from fresh episodes alone; their learning rate falls to 0 by the end.
 
     Attributes:
-        episodes: Episodes of each row in an update, which is of ``rows * episodes`` episodes. An update that is not
+        row_episodes: Episodes of each row in an update, which is of ``rows * row_episodes`` episodes. An update that is not
             complete when the budget ends is lost.
         gae_lambda: Lambda of generalized advantage estimation (Schulman et al. 2016).
         ent_coef: Weight of the entropy bonus.
     """
 
-    episodes: int = 2
+    row_episodes: int = 2
     gae_lambda: float = 0.9
     ent_coef: float = 0.0
 
@@ -75,8 +75,8 @@ class OnPolicyConfig(SB3Config):
             ValueError: One of them makes no sense.
         """
         super().__post_init__()
-        if self.episodes < 1 or not 0 <= self.gae_lambda <= 1:
-            raise ValueError("episodes must be 1 or more, gae_lambda from 0 to 1")
+        if self.row_episodes < 1 or not 0 <= self.gae_lambda <= 1:
+            raise ValueError("row_episodes must be 1 or more, gae_lambda from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class A2CConfig(OnPolicyConfig):
 
     rows: int = 8
     learning_rate: float = 1e-2
-    episodes: int = 1
+    row_episodes: int = 1
 
 
 @dataclass(frozen=True)

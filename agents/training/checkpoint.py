@@ -60,22 +60,22 @@ def load_checkpoint(folder: Path, agent: StepwiseAgent, n_episodes: int) -> tupl
     Raises:
         ValueError: A file is missing or damaged, or of another agent.
     """
-    with _one_line(folder / "trainer.safetensors"):
+    with one_line(folder / "trainer.safetensors"):
         tensors = load_file(folder / "trainer.safetensors")
-    with _one_line(folder / "trainer.json"):
+    with one_line(folder / "trainer.json"):
         state = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
         initial = {int(i): Judged(str(reply), float(f1), float(sd)) for i, (reply, f1, sd) in state["initial"].items()}
         if not all(0 <= index < n_episodes for index in initial):
             raise ValueError
         values, progress = dict(state["trainer"]), dict(state["progress"])
-    with _one_line(folder / "trainer.safetensors"):
+    with one_line(folder / "trainer.safetensors"):
         agent.go_on(values, tensors)
     return progress, initial
 
 
 @contextmanager
-def _one_line(file: Path) -> Iterator[None]:
-    """Turn an error about a file into one line that says what to do."""
+def one_line(file: Path) -> Iterator[None]:
+    """Turn an error about what a file of a checkpoint holds into one line that says what to do."""
     cure = "restore the checkpoint from a copy, or begin another run with --run"
     try:
         yield

@@ -1,4 +1,4 @@
-"""What ``pmlm train`` can be told."""
+"""Settings of ``pmlm train``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from agents.model_options import CallOptions, ModelOptions
 from agents.registry import DEFAULT, settings_of
 
 
+# ``with_agent_settings`` makes the version for one agent.
 @dataclass(frozen=True)
 class TrainConfig:
     """Train an agent on the training patients of a prepared folder.
-
-    ``train_config_of`` makes the version that has a given agent's own settings.
 
     Attributes:
         episodes: A folder that ``pmlm prepare`` wrote.
@@ -48,15 +47,25 @@ class TrainConfig:
         Raises:
             ValueError: There is no such agent, its settings are another agent's, or the budget is below 1.
         """
-        usual = settings_of(self.agent)
-        if self.settings is None:
-            object.__setattr__(self, "settings", usual)
-        elif type(self.settings) is not type(usual):
-            raise ValueError(
-                f"settings are {type(self.settings).__name__}, and {self.agent} has {type(usual).__name__}"
-            )
-        if self.budget < 1:
-            raise ValueError(f"budget is {self.budget}: it must be 1 or more")
+        fill_in(self)
+
+
+def fill_in(config: Any) -> None:
+    """Give a dataclass with ``agent``, ``settings`` and ``budget`` the agent's default settings, where it has none.
+
+    Raises:
+        ValueError: There is no such agent, the settings are another agent's, or the budget is below 1.
+    """
+    usual = settings_of(config.agent)
+    if config.settings is None:
+        object.__setattr__(config, "settings", usual)
+    elif type(config.settings) is not type(usual):
+        raise ValueError(
+            f"the settings are not those of the agent {config.agent}; a run that goes on keeps its agent: leave "
+            "--agent out"
+        )
+    if config.budget < 1:
+        raise ValueError(f"budget is {config.budget}: use 1 or more completions")
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agents.registry import class_of
 from agents.training.config import TrainConfig
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm import Budget, Limits, LLMError, load_llm, price_of
@@ -13,7 +14,9 @@ _BYTES_PER_TOKEN = 4
 def estimate(config: TrainConfig) -> str:
     """Return the most calls, tokens and money that training and then evaluating on the test patients take.
 
-    Repeated prompts are free (replies are kept), so it may be less; requests repeated after faults come on top.
+    Training asks for ``budget`` completions at most, and for none where the agent learns from no replies. A prompt that
+    was asked about before is free, because its reply is kept, so it may be less; requests repeated after faults come on
+    top.
 
     Raises:
         ValueError: The episodes, or the providers' file, are not as they should be.
@@ -30,8 +33,9 @@ def estimate(config: TrainConfig) -> str:
     episodes = EpisodeSet.load(config.episodes)
     train, test = episodes.of("train"), [e for e in episodes if e.split == "test" and e.label and e.reference]
     samples = config.models.n_samples
+    paid_for = config.budget // samples if class_of(config.agent).learns else 0
     parts = {
-        "training": (config.budget // samples, _tokens([e.prompt for e in train])),
+        "training": (paid_for, _tokens([e.prompt for e in train])),
         "evaluation": (3 * len(test), _tokens([e.prompt for e in test])),
     }
     for name, (prompts, tokens) in parts.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from contextlib import suppress
 
 import numpy as np
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.run_folder import RunFolder
 from agents.settings import from_plain
-from agents.training.checkpoint import load_checkpoint, save_checkpoint
+from agents.training.checkpoint import load_checkpoint, one_line, save_checkpoint
 from agents.training.config import TrainConfig, with_agent_settings
 from agents.training.events import EventFile
 from pmlm_env.core.episodes import EpisodeSet
@@ -50,7 +50,7 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
 
     Args:
         config: Settings.
-        models: The models, where the caller has them already.
+        models: The models, if the caller has loaded them already.
 
     Raises:
         ValueError: The settings do not fit together, there is nothing to resume, or not with these settings or
@@ -88,7 +88,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
 
 
 class _Training:
-    """An agent that is being fitted, and what its run folder is told of it."""
+    """An agent that is being fitted, and what is written about it into its run folder."""
 
     def __init__(self, agent: Agent, problem: Problem, reward: DeltaReward, models: RunModels, run: RunFolder) -> None:
         self.agent, self.problem, self.reward, self.models, self.run = agent, problem, reward, models, run
@@ -101,41 +101,50 @@ class _Training:
 
     def learn(self, resume: bool) -> None:
         """Learn what is left to learn, with a line of metrics for each batch, and save."""
-        progress: dict[str, Any] = {}
         if isinstance(self.agent, StepwiseAgent):
             self.agent.begin(self.problem)
             if resume:
-                folder = self.run.whole_checkpoint()
-                progress, self.reward.initial = load_checkpoint(folder, self.agent, len(self.problem.episodes))
-                self.meter.restore(progress["meter"])
-        self.updates = int(progress.get("updates", 0))
+                self._go_on(self.agent)
         self.run.keep_metrics(self.updates)
-        if resume:
-            logger.info("Going on after %d of %d completions", self.meter.calls, self.meter.limit)
         with (
             EventFile(self.run.path, self.updates) as self._events,
             tqdm(
                 total=self.meter.limit, initial=self.meter.calls, desc="training", unit="call", dynamic_ncols=True
             ) as self._bar,
         ):
-            try:
-                self._fit()
-            except BudgetSpentError:
-                logger.debug("the agent has spent its budget")
+            with suppress(BudgetSpentError):  # that is how learning ends; a limit of the whole run is another error
+                if isinstance(self.agent, StepwiseAgent):
+                    self._take_updates(self.agent)
+                else:
+                    self.agent.fit(self.problem)
+            if not isinstance(self.agent, StepwiseAgent):
+                self._save()
+        if self.agent.learns and not self.updates:
+            logger.warning(
+                "The agent has learned nothing: its budget of %d completions does not pay for one batch of episodes; "
+                "go on with --resume and a larger --budget",
+                self.meter.limit,
+            )
 
-    def _fit(self) -> None:
-        """Fit the agent; raises ``BudgetSpentError`` as ``Agent.fit`` does."""
-        if not isinstance(self.agent, StepwiseAgent):
-            try:
-                self.agent.fit(self.problem)
-            except BudgetSpentError:
-                logger.debug("the agent has spent its budget")
-            self._save()
-            return
+    def _go_on(self, agent: StepwiseAgent) -> None:
+        """Put the agent where the last checkpoint has it."""
+        folder = self.run.whole_checkpoint()
+        progress, self.reward.initial = load_checkpoint(folder, agent, len(self.problem.episodes))
+        with one_line(folder / "trainer.json"):
+            self.updates = int(progress["updates"])
+            self.meter.restore(progress["meter"])
+        logger.info("Going on after %d of %d completions", self.meter.calls, self.meter.limit)
+
+    def _take_updates(self, agent: StepwiseAgent) -> None:
+        """Take update after update, and save after each.
+
+        Raises:
+            BudgetSpentError: The budget does not pay for the next one. Nothing is saved then: the agent has drawn
+                numbers for a batch that was not played, and a run that goes on with a larger budget draws them again.
+        """
         if not self.run.has_checkpoint:
             self._save()
-        # None is saved after the budget is spent: what ended there had drawn numbers for a batch that was not played.
-        while (figures := self.agent.update()) is not None:
+        while (figures := agent.update()) is not None:
             if not self._deltas:
                 logger.warning("No episode of this update got a reply: it does not count")
                 continue

@@ -64,9 +64,9 @@ def test_settings_that_do_not_fit_are_named(settings: dict[str, Any], said: str)
     ("text", "said"),
     [
         (None, "is not there: make it with `pmlm tune`"),
-        ("{", "is damaged: it is no JSON"),
-        ("[" * 100_000, "is damaged: it is no JSON"),
-        ("[]", "is damaged: it holds [] instead of an object"),
+        ("{", "is damaged: it is not JSON"),
+        ("[" * 100_000, "is damaged: it is not JSON"),
+        ("[]", "is damaged: it contains [] instead of an object"),
         ("{}", "is not what `pmlm tune` writes: it has no table of agents"),
         ('{"agents": {"surrogate": 3}}', "is not what `pmlm tune` writes: surrogate has no table of settings"),
         ('{"agents": {"surogate": {"settings": {}}}}', "there is no agent 'surogate': use some of"),

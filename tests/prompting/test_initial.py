@@ -47,18 +47,18 @@ def test_a_template_of_ones_own_is_filled(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("background: ok\ndoctor: hm\n", r"line 2: 'doctor: hm' must begin with"),
-        ("self: ok\nself:  \n", r"line 2: nothing stands behind self:"),
+        ("self: ok\nself:  \n", r"line 2: there is no text after self:"),
         ("self: {0}\n", r"line 1: cannot fill \{0\}; the fields are predicted, probabilities, peers, k, labs"),
         ("self: {}\n", r"line 1: cannot fill \{\}"),
         ("# mine\nself: {predicted.__class__}\n", r"line 2: cannot fill \{predicted\.__class__\}"),
         ("self: {peers[0]}\n", r"line 1: cannot fill \{peers\[0\]\}"),
         ("self: {predicted!r}\n", r"line 1: cannot fill \{predicted!r\}"),
-        ("self: a { b\n", r"line 1: .*write \{\{ and \}\} for braces that are no field"),
-        ("self: a } b\n", r"line 1: .*write \{\{ and \}\} for braces that are no field"),
-        ("self: {peers:sorted}\n", r"line 1: \{peers:sorted\} has an unknown form"),
-        ("self: {labs:0}\n", r"line 1: \{labs:0\} has an unknown form"),
-        ("self: {labs:{k}}\n", r"line 1: \{labs:\{k\}\} has an unknown form"),
-        ("self: {k:>9}\n", r"line 1: \{k:>9\} has an unknown form"),
+        ("self: a { b\n", r"line 1: .*write \{\{ and \}\} for literal braces"),
+        ("self: a } b\n", r"line 1: .*write \{\{ and \}\} for literal braces"),
+        ("self: {peers:sorted}\n", r"line 1: \{peers:sorted\} has an unknown format"),
+        ("self: {labs:0}\n", r"line 1: \{labs:0\} has an unknown format"),
+        ("self: {labs:{k}}\n", r"line 1: \{labs:\{k\}\} has an unknown format"),
+        ("self: {k:>9}\n", r"line 1: \{k:>9\} has an unknown format"),
         ("# nothing\n", "has no parts"),
     ],
 )
@@ -97,5 +97,5 @@ def test_another_form_of_peers_is_refused() -> None:
 def test_a_field_for_which_nothing_was_given_is_named(tmp_path: Path, field: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(f"self: {{{field}}}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"nothing was given to fill \{{{field}\}} with"):
+    with pytest.raises(ValueError, match=rf"no value was given for \{{{field}\}}"):
         InitialPrompt(path).fill("thalassemia", PEERS)

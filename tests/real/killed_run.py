@@ -19,12 +19,13 @@ OPTIONS = [
 ]  # fmt: skip
 
 
-def train_and_evaluate(prepared: Path, run: Path, base_url: str) -> None:
+def train_and_evaluate(prepared: Path, run: Path, bert: Path, base_url: str) -> None:
     """Begin, or go on with, a run, and evaluate it."""
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     resume = ["--resume"] if (run / "config.json").exists() else []
-    train = ["--episodes", str(prepared), "--run", str(run), "--base-url", base_url, *OPTIONS, *resume]
+    models = ["--encoder", str(bert), "--scorer", str(bert), "--base-url", base_url]
+    train = ["--episodes", str(prepared), "--run", str(run), *models, *OPTIONS, *resume]
     with Path(f"{run}.log").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         _pmlm("train", train)
         _pmlm("evaluate", ["--run", str(run)])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
 import signal
+import tempfile
+from collections.abc import Sequence
+from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -16,8 +20,9 @@ import transformers.models.bert.modeling_bert  # noqa: F401  imported here once,
 import agents.cli.demo  # noqa: F401  likewise
 from agents.cli.main import main
 from pmlm_env.envs.lite import lite_episodes
+from tests.tiny_models import save_small_bert
 
-OPTIONS = ["--device", "cpu", "--n-edits", "2", "--patients", "2", "--rollouts", "2"]
+_OPTIONS = ["--device", "cpu", "--n-edits", "2", "--patients", "2", "--rollouts", "2"]
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 
@@ -29,6 +34,19 @@ def pmlm(command: str, *arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
+@cache
+def small_bert() -> Path:
+    """Return the folder of a random BERT, made once: how a run goes on does not hang on what its figures mean."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return save_small_bert(Path(folder.name))
+
+
+def options() -> list[str]:
+    """Return what all runs are trained with, but for the LLM."""
+    return [*_OPTIONS, "--encoder", str(small_bert()), "--scorer", str(small_bert())]
+
+
 def prepare(folder: Path, seed: int = 0) -> Path:
     """Prepare the prompts of a few made-up patients."""
     lite_episodes({"train": 4, "test": 3}, seed).save(folder)
@@ -37,7 +55,7 @@ def prepare(folder: Path, seed: int = 0) -> Path:
 
 def train(episodes: Path, run: Path, *more: object, updates: int = 2) -> int:
     """Train with the rule-based LLM."""
-    common = ["--episodes", episodes, "--run", run, "--llm", "responder", *OPTIONS]
+    common = ["--episodes", episodes, "--run", run, "--llm", "responder", *options()]
     return pmlm("train", *common, "--updates", updates, *more)
 
 
@@ -50,14 +68,15 @@ def evaluation(run: Path) -> str:
 def start(log: Path, command: str, *arguments: object) -> BaseProcess:
     """Run a command in a process of its own, what it says going to a file."""
     _PROCESSES.set_forkserver_preload([__name__])
-    child = _PROCESSES.Process(target=_logged, args=(log, command, [str(argument) for argument in arguments]))
+    child = _PROCESSES.Process(target=logged, args=(log, command, [str(argument) for argument in arguments]))
     child.start()
     return child
 
 
-def _logged(log: Path, command: str, arguments: list[str]) -> None:
+def logged(log: Path, command: str, arguments: Sequence[str]) -> None:
+    """Run a command, what it says going to a file."""
     torch.set_num_threads(2)  # as in this process: the last digits hang on it
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored where the tests are run
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-        main(command, arguments)
+        main(command, list(arguments))

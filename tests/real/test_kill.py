@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.main import main
 from pmlm_env.llm import ReplyCache, Request
 from pmlm_env.llm.responder import Responder
 from pmlm_env.llm.storage.budget import Account
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
 from tests.real.killed_run import train_and_evaluate
+from tests.real.runs import prepare, small_bert
 
 pytestmark = pytest.mark.real
 
@@ -42,25 +42,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Path:
-    for command, arguments in {
-        "simulate": ["--out", tmp_path / "cohort", "--patients", 120],
-        "prepare": [
-            "--cohort",
-            tmp_path / "cohort",
-            "--out",
-            tmp_path / "prepared",
-            "--n-folds",
-            2,
-            "--max-train",
-            3,
-            "--max-test",
-            3,
-        ],
-    }.items():
-        with pytest.raises(SystemExit) as end:
-            main(command, [str(argument) for argument in arguments])
-        assert not end.value.code
-    return tmp_path / "prepared"
+    return prepare(tmp_path / "prepared")
 
 
 def _asked(endpoint: Endpoint) -> Counter[str]:
@@ -79,7 +61,7 @@ def test_runs_killed_at_20_random_moments_end_like_one_that_was_not_and_buy_no_r
     draw = random.Random(0)
 
     def start(run: Path) -> multiprocessing.process.BaseProcess:
-        child = processes.Process(target=train_and_evaluate, args=(prepared, run, endpoint.url))
+        child = processes.Process(target=train_and_evaluate, args=(prepared, run, small_bert(), endpoint.url))
         child.start()
         return child
 
@@ -128,7 +110,7 @@ def test_runs_killed_at_20_random_moments_end_like_one_that_was_not_and_buy_no_r
 
 def test_the_replies_of_a_killed_run_are_whole(endpoint: Endpoint, prepared: Path, tmp_path: Path) -> None:
     child = multiprocessing.get_context("forkserver").Process(
-        target=train_and_evaluate, args=(prepared, tmp_path / "run", endpoint.url)
+        target=train_and_evaluate, args=(prepared, tmp_path / "run", small_bert(), endpoint.url)
     )
     child.start()
     while endpoint.n_requests < 5 and child.is_alive():

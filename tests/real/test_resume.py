@@ -19,7 +19,7 @@ from agents.run_folder import RunFolder
 from pmlm_env.llm.responder import Responder
 from pmlm_env.llm.storage.budget import Account
 from tests.llm.endpoint import Answer, chat, serve
-from tests.real.runs import OPTIONS, evaluation, pmlm, prepare, start, train
+from tests.real.runs import evaluation, options, pmlm, prepare, start, train
 
 pytestmark = pytest.mark.real
 
@@ -76,7 +76,7 @@ def test_while_a_run_is_trained_nobody_else_writes_into_its_folder_and_it_ends_a
     with serve() as endpoint:
         endpoint.answer = answer
         llm = ["--llm", "openai:some-model", "--base-url", endpoint.url]
-        common = ["--episodes", prepared, *OPTIONS, *llm, "--updates", 3, "--run"]
+        common = ["--episodes", prepared, *options(), *llm, "--updates", 3, "--run"]
         child = start(tmp_path / "log", "train", *common, tmp_path / "run")
         while len(endpoint.prompts) <= 8 and child.is_alive():
             time.sleep(0.01)
@@ -337,7 +337,7 @@ def test_a_run_that_is_a_file_or_an_empty_folder_is_one_line(command: str, tmp_p
 def test_a_new_run_at_a_files_place_is_one_line(prepared: Path, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "file").touch()
     assert train(prepared, tmp_path / "file") == 2
-    assert f"{tmp_path / 'file'} is a file, or lies below one: give a folder" in error(capsys)
+    assert f"{tmp_path / 'file'} is a file, or is inside one: choose a folder" in error(capsys)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"updates": 2, "split": "test"}'])

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from agents.benchmark.held_out import ground
 
 from agents.baselines import SingleRule
 from agents.baselines.single_rule import RolePlace, role_places
-from agents.benchmark.held_out import ground
 from agents.problem import BudgetSpentError, MeteredReward, Problem, blind
 from pmlm_env.core.episodes import EpisodeSet
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes

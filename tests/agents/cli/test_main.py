@@ -25,7 +25,7 @@ def ended(task: Callable[[], object], during: Callable[[int], None] = lambda pid
     child = FORK.Process(target=task)
     child.start()
     during(child.pid or 0)
-    child.join(60)
+    child.join(300)
     if child.exitcode is None:
         child.kill()
     return child.exitcode
@@ -43,10 +43,10 @@ def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], No
     def run(command: str, rest: object) -> int:
         (tmp_path / "began").touch()
         try:
-            time.sleep(60)
+            time.sleep(600)
         except KeyboardInterrupt:
             (tmp_path / "told").touch()
-            time.sleep(60)
+            time.sleep(600)
         return 0
 
     monkeypatch.setattr(agents.cli.main, "_dispatch", lambda command: run)

@@ -95,13 +95,13 @@ def test_a_setting_that_cannot_be_is_named_with_file_and_value(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[" * 200_000, "is damaged: it is no JSON"),
-        (b'{"a":' * 200_000, "is damaged: it is no JSON"),
-        (b"\xff\xfe{}", "is damaged: it is no JSON"),
-        (b'{"hidden": ' + b"9" * 5_000 + b"}", "is damaged: it is no JSON"),
-        (b'{"embedding_size": 16, "embedding_size": 17}', "'embedding_size' stands there twice"),
-        (b'{"embedding_size": 16, "dropout": NaN}', "it holds NaN, which is no number"),
-        (b'{"embedding_size": 16, "dropout": -Infinity}', "it holds -Infinity, which is no number"),
+        (b"[" * 200_000, "is damaged: it is not JSON"),
+        (b'{"a":' * 200_000, "is damaged: it is not JSON"),
+        (b"\xff\xfe{}", "is damaged: it is not JSON"),
+        (b'{"hidden": ' + b"9" * 5_000 + b"}", "is damaged: it is not JSON"),
+        (b'{"embedding_size": 16, "embedding_size": 17}', "'embedding_size' occurs twice"),
+        (b'{"embedding_size": 16, "dropout": NaN}', "it contains NaN, which is not a number"),
+        (b'{"embedding_size": 16, "dropout": -Infinity}', "it contains -Infinity, which is not a number"),
         (b'{"embedding_size": 16, "dropout": 1e999}', "dropout is inf"),
         (b"{}", "embedding_size is missing"),
     ],
@@ -153,11 +153,11 @@ def _infinite(tensors: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_extra, "has a tensor 'evil', but should have "),
+        (_extra, "has an unexpected tensor 'evil'; expected "),
         (_missing, "lacks the tensor word.bias"),
-        (_other_shape, "word.bias is F32 [5], and should be F32 [4]"),
-        (_other_type, "word.bias is F64 [4], and should be F32 [4]"),
-        (_whole_numbers, "word.bias is I64 [4], and should be F32 [4]"),
+        (_other_shape, "word.bias is F32 [5], expected F32 [4]"),
+        (_other_type, "word.bias is F64 [4], expected F32 [4]"),
+        (_whole_numbers, "word.bias is I64 [4], expected F32 [4]"),
         (_nan, "'body.2.weight' has numbers that are not finite"),
         (_infinite, "'table.weight' has numbers that are not finite"),
     ],
@@ -190,7 +190,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(
 ) -> None:
     (policy / name).rename(tmp_path / "elsewhere")
     (policy / name).symlink_to(tmp_path / "elsewhere")
-    assert "is a link that leads out of its folder" in _refused(policy, capsys, tmp_path / "prepared")
+    assert "is a link to a file outside its folder" in _refused(policy, capsys, tmp_path / "prepared")
 
 
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(policy: Path, capsys: pytest.CaptureFixture[str]) -> None:

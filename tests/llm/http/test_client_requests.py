@@ -98,12 +98,16 @@ def test_no_batch_sends_no_request(endpoint: Endpoint, llm: OpenAIChat) -> None:
 
 def test_no_more_requests_are_under_way_than_allowed(endpoint: Endpoint, connect: Connect) -> None:
     under_way, most = 0, 0
+    three_came = asyncio.Event()
 
     async def answer(count: int, prompt: str) -> Answer:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
-        await sleep(0.03)
+        if under_way == 3:
+            three_came.set()
+        await three_came.wait()
+        await sleep(0.03)  # in which a fourth would come
         under_way -= 1
         return chat()
 
@@ -159,9 +163,9 @@ def test_a_forked_process_gets_connections_of_its_own(endpoint: Endpoint, llm: O
     ours, theirs = FORK.Pipe()
     child = FORK.Process(target=_generate_twice, args=(llm, theirs))
     child.start()
-    assert ours.poll(30)
+    assert ours.poll(300)
     assert ours.recv() == ["Eat well."] * 2
-    child.join(30)
+    child.join(300)
     assert llm.generate(["hello"])[0].text == "Eat well."
     assert endpoint.n_connections == 2
 

@@ -202,7 +202,7 @@ def test_what_shapes_the_reply_is_in_the_identity_and_secrets_are_not(
             "requests_per_minute = 1e300",
             "requests_per_minute is 1e+300: it must be positive, and at most 1,000,000,000",
         ),
-        ("read_timeout = inf", "'read_timeout' is inf, which nothing here can use"),
+        ("read_timeout = inf", "'read_timeout' is inf, which is not allowed"),
         ("prices = { m = { prompt = 1e300, completion = 1 } }", "should hold prompt and completion"),
         ('base_url = "http://127.0.0.1:99999/v1"', "base_url has the port 99999"),
         (

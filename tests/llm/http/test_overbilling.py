@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from asyncio import sleep
+from asyncio import Event, sleep
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,12 +73,17 @@ def test_an_endpoint_that_begins_to_bill_too_much_later_is_stopped_too(endpoint:
 
 def test_the_first_request_goes_alone_and_the_others_side_by_side(endpoint: Endpoint, connect: Connect) -> None:
     under_way, most, seen_by_the_first = 0, 0, 0
+    four_came = Event()
 
     async def answer(count: int, prompt: str) -> Answer:
         nonlocal under_way, most, seen_by_the_first
         under_way += 1
         most = max(most, under_way)
-        await sleep(0.05)
+        if under_way == 4:
+            four_came.set()
+        if count > 1:
+            await four_came.wait()
+        await sleep(0.05)  # in which one more would come
         under_way -= 1
         seen_by_the_first = seen_by_the_first or endpoint.n_requests
         return chat()

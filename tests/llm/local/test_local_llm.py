@@ -205,10 +205,10 @@ def _two_files(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_adapter, "is an adapter, which names another model to load: merge it with that model first"),
-        (_pickled, r"has pickled weights alone \(pytorch_model.bin\), which are never loaded; convert them"),
+        (_adapter, "is an adapter for another model: merge it into that model first"),
+        (_pickled, r"has only pickled weights \(pytorch_model.bin\), which are never loaded; convert them"),
         (_two_files, "holds 2 GGUF files: name one, such as"),
-        (lambda folder: None, r"has no weights \(model.safetensors\): get the model again"),
+        (lambda folder: None, r"has no weights \(model.safetensors\): download the model again"),
     ],
 )
 def test_a_folder_of_another_kind_is_refused_at_once(tmp_path: Path, make: Any, says: str) -> None:
@@ -234,7 +234,7 @@ def test_a_model_that_needs_code_of_its_own_is_refused_and_its_code_not_run(tmp_
     config.update(model_type="strange", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     (tmp_path / "model" / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    assert "needs code of its own, which is never run" in _error(tmp_path / "model")
+    assert "needs custom code, which is never run" in _error(tmp_path / "model")
     assert not (tmp_path / "ran").exists()
 
 
@@ -243,14 +243,14 @@ def test_a_folder_whose_weights_are_no_language_model_is_refused(tmp_path: Path)
     AutoModel.from_pretrained(tmp_path).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["LlamaForCausalLM"]}))
-    assert "its weights lack lm_head.weight (1 in all): get the model again" in _error(tmp_path)
+    assert "its weights lack lm_head.weight (missing: 1): download the model again" in _error(tmp_path)
 
 
 def test_truncated_weights_are_named_in_one_line(tmp_path: Path) -> None:
     tiny_model(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:5000])
-    assert "cannot be loaded: " in _error(tmp_path) or "are too few: get the model again" in _error(tmp_path)
+    assert "cannot be loaded: " in _error(tmp_path) or "bytes: download the model again" in _error(tmp_path)
 
 
 def _times(folder: Path, factor: float) -> None:

@@ -81,7 +81,7 @@ def _reserve(paths: list[Path], all_there: Barrier, granted: SimpleQueue[list[in
         for path in paths:
             budget = Budget(Limits(max_llm_calls=120), path)
             counts.append(0)
-            all_there.wait(10)
+            all_there.wait(300)
             for _ in range(50):
                 with suppress(BudgetExceededError):
                     budget.reserve(HELLO, 1)
@@ -99,7 +99,7 @@ def test_processes_that_share_a_file_never_go_over_its_limit(tmp_path: Path) -> 
         child.start()
     counts = [granted.get() for _ in children]
     for child in children:
-        child.join(30)
+        child.join(300)
     assert [sum(column) for column in zip(*counts, strict=True)] == [120] * 6
     assert [Account(path=path).usage.calls for path in paths] == [120] * 6
 

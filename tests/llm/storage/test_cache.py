@@ -304,13 +304,14 @@ def put_for_ever(path: Path, moment: int, pipe: Connection) -> None:
 
 def test_a_reply_that_was_put_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
     rng = random.Random(0)
-    path, acknowledged = tmp_path / "a", []
+    path, acknowledged = tmp_path / "a", list[str]()
     for moment in range(20):
         here, there = FORK.Pipe(duplex=False)
         child = FORK.Process(target=put_for_ever, args=(path, moment, there))
         child.start()
         there.close()
-        time.sleep(rng.uniform(0, 0.08))
+        acknowledged += [here.recv() for _ in range(rng.randint(1, 5))]  # a moment of its work, not of the clock
+        time.sleep(rng.uniform(0, 0.01))
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
         child.join()
@@ -319,7 +320,6 @@ def test_a_reply_that_was_put_survives_kill_9_at_any_moment(tmp_path: Path) -> N
                 acknowledged.append(here.recv())
         except (EOFError, OSError):  # the last one may have been cut in two
             here.close()
-    assert len(acknowledged) > 50
     requests = [Request(prompt, sample) for prompt in acknowledged for sample in (0, 1)]
     cache = ReplyCache(path)
     got = cache.get("llm", requests)
@@ -341,6 +341,6 @@ def test_four_processes_can_put_at_once(tmp_path: Path) -> None:
     for child in children:
         child.start()
     for child in children:
-        child.join(60)
+        child.join(300)
     assert [child.exitcode for child in children] == [0] * 4
     assert len(ReplyCache(tmp_path / "a")) == 4 * 200 + 200

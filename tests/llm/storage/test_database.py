@@ -38,7 +38,7 @@ def in_child(task: Callable[[], None]) -> int | None:
     """Run in a forked child; the exit code, None if it had to be killed."""
     child = FORK.Process(target=task)
     child.start()
-    child.join(20)
+    child.join(300)
     if child.exitcode is None:
         child.kill()
     return child.exitcode
@@ -189,14 +189,14 @@ def test_many_can_open_a_new_file_at_once(tmp_path: Path) -> None:
         barrier = FORK.Barrier(6)
 
         def task(path: Path = tmp_path / str(attempt), barrier: threading.Barrier = barrier) -> None:
-            barrier.wait(20)
+            barrier.wait(300)
             write(notes(path), str(os.getpid()))
 
         children = [FORK.Process(target=task) for _ in range(6)]
         for child in children:
             child.start()
         for child in children:
-            child.join(30)
+            child.join(300)
         assert [child.exitcode for child in children] == [0] * 6
         assert len(read(notes(tmp_path / str(attempt)))) == 6
 
@@ -281,13 +281,13 @@ def test_what_a_forked_child_writes_outlives_its_parents_connection(tmp_path: Pa
 
     child = FORK.Process(target=task, daemon=True)
     child.start()
-    assert here.poll(20)
+    assert here.poll(300)
     here.recv()
     read(database)
     database.close()  # if the child did not hold locks of its own, this would take the journal from under it
     assert (tmp_path / "a-wal").exists()
     here.send("go on")
-    child.join(20)
+    child.join(300)
     assert child.exitcode == 0
     assert read(notes(tmp_path / "a")) == ["before", "child 1", "child 2"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import stat
+import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,14 +25,18 @@ LONG = "x" * 20_000
 
 
 @contextmanager
-def full(file: Path) -> Iterator[None]:
-    """Let an SQLite file that exists grow no more."""
-    honest = sqlite3.connect
+def full(file: Path) -> Iterator[threading.Event]:
+    """Let an SQLite file that exists grow no more; the event is that it could not."""
+    honest, refused = sqlite3.connect, threading.Event()
 
     class Full(sqlite3.Connection):
         def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
             super().execute("PRAGMA max_page_count = 1")  # as many pages as there are
-            return super().execute(statement, *values)  # type: ignore[arg-type]
+            try:
+                return super().execute(statement, *values)  # type: ignore[arg-type]
+            except sqlite3.OperationalError:
+                refused.set()
+                raise
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -44,7 +49,7 @@ def full(file: Path) -> Iterator[None]:
                 factory=Full if target == str(file) else sqlite3.Connection,
             ),
         )
-        yield
+        yield refused
 
 
 @pytest.fixture
@@ -60,14 +65,17 @@ def prompts(file: Path) -> list[str]:
 def test_where_a_reply_cannot_be_written_no_more_is_asked_and_all_that_come_are_kept(
     endpoint: Endpoint, connect: Connect, file: Path
 ) -> None:
-    async def answer(count: int, prompt: str) -> Answer:
-        if count > 1:
-            await asyncio.sleep(0.1)  # until the first cannot be written
-        return chat(LONG + prompt)
-
-    endpoint.answer = answer
     asked = [Request(f"prompt {i}") for i in range(20)]
-    with full(file):
+    with full(file) as refused:
+
+        async def answer(count: int, prompt: str) -> Answer:
+            while count > 1 and not refused.is_set():
+                await asyncio.sleep(0.01)
+            if count > 1:
+                await asyncio.sleep(0.2)  # in which the client calls off what it has not sent
+            return chat(LONG + prompt)
+
+        endpoint.answer = answer
         llm = CachedLLM(connect(concurrency=3), ReplyCache(file))
         with pytest.raises(DatabaseError, match=r"database or disk is full.*make room, then run the command again"):
             llm.ask(asked)

@@ -1,0 +1,166 @@
+"""Reading a command's settings from its options, from ``--config FILE`` and from the run that it goes on with."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import MISSING, fields, is_dataclass, replace
+from io import StringIO
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import tyro
+
+from agents.cli.config_file import arranged, read_config_file
+from agents.cli.terminal import printable_output
+from agents.settings import from_plain
+from agents.training.config import with_agent_settings
+
+Config = TypeVar("Config")
+
+_ABOUT_FILE = "Settings may stand in a file too: --config FILE.toml. Options of the command line come before it."
+
+
+def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Path], Any] | None = None) -> Any:
+    """Read a command's settings: options first, then ``--config``, then those of the run to resume, then defaults.
+
+    ``--agent``, ``--config`` and ``--resume`` decide which other options there are and what their defaults are, so they
+    are looked at before tyro parses all.
+
+    Args:
+        command: Its name.
+        kind: The dataclass of its settings; for a command with parts, such as ``cache``, one for each part by name.
+        arguments: The command line after the command's name.
+        saved: For a command with ``--resume``: reads the settings of the run in a folder.
+
+    Returns:
+        An object of ``kind``; where that has ``agent`` and ``settings``, with that agent's own settings.
+
+    Raises:
+        ValueError: A setting in the file is unknown or not allowed, or settings do not fit together.
+        SystemExit: Help was asked for, or tyro refuses an option or its value.
+    """
+    if isinstance(kind, Mapping):
+        part = _part(command, kind, arguments)
+        return read(f"{command} {part}", kind[part], arguments[1:])
+    arguments, name = _without(arguments, "--config")
+    file = None if name is None else Path(os.path.expanduser(name))
+    content = {} if file is None else read_config_file(file)
+    resumed = None
+    if saved is not None and _resumes(arguments, content):
+        run = (
+            _given(arguments, "--run") or content.get("run") or next(f.default for f in fields(kind) if f.name == "run")
+        )
+        resumed = saved(Path(os.path.expanduser(str(run))))
+    if {"agent", "settings"} <= {each.name for each in fields(kind)}:
+        kind = with_agent_settings(kind, _agent(kind, arguments, file, content, resumed))
+    try:
+        default = from_plain(kind, arranged(kind, content), _defaults(kind) if resumed is None else resumed)
+    except ValueError as error:
+        raise error if file is None else ValueError(f"{file}: {error}") from None
+    return _at_home(_parse(command, kind, arguments, default))
+
+
+def _part(command: str, kinds: Mapping[str, Any], arguments: Sequence[str]) -> str:
+    """Return which part of a command is meant."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        usage = f"usage: pmlm {command} {{{','.join(kinds)}}} [OPTIONS]; --help after the name shows the options\n"
+        about = (f"  {name:10} {inspect.getdoc(kind).splitlines()[0]}" for name, kind in kinds.items())
+        print("\n".join([usage, *about]))
+        sys.exit(0 if arguments else 2)
+    if arguments[0] not in kinds:
+        raise ValueError(f"unknown part {arguments[0]!r}: use one of {', '.join(kinds)}")
+    return arguments[0]
+
+
+def _agent(kind: type, arguments: Sequence[str], file: Path | None, content: Mapping[str, Any], resumed: Any) -> str:
+    """Return which agent is meant.
+
+    Raises:
+        ValueError: A run of another agent is to be resumed, or the file has settings of another one.
+    """
+    option, in_file = _given(arguments, "--agent"), content.get("agent")
+    usual = next(each.default for each in fields(kind) if each.name == "agent")
+    agent = str(option or in_file or getattr(resumed, "agent", usual))
+    if resumed is not None and agent != resumed.agent:
+        raise ValueError(
+            f"{resumed.run} is a run of {resumed.agent}: leave out --agent {agent}, or choose another --run"
+        )
+    if in_file not in (None, agent) and "settings" in content:
+        raise ValueError(f"{file} has settings of {in_file}: leave out --agent {agent}, or [settings] in the file")
+    return agent
+
+
+def _resumes(arguments: Sequence[str], content: Mapping[str, Any]) -> bool:
+    """Whether a command goes on with a run; not if it only shows its help."""
+    flags = [word for word in arguments if word in ("--resume", "--no-resume")]
+    return not {"-h", "--help"} & {*arguments} and (flags[-1] == "--resume" if flags else content.get("resume") is True)
+
+
+def _defaults(kind: Any) -> Any:
+    """Return an object of a dataclass with defaults, and ``tyro.MISSING`` for fields that have none."""
+    kinds = get_type_hints(kind)
+    needed = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
+    return kind(**{name: _defaults(kinds[name]) if is_dataclass(kinds[name]) else tyro.MISSING for name in needed})
+
+
+@printable_output(bars=False)  # no colors, which some versions of tyro write to standard error too
+def _parse(command: str, kind: type[Config], arguments: Sequence[str], default: Config) -> Config:
+    """Let tyro parse a command line; what a dataclass refuses is raised as it is, and not as tyro frames it."""
+    about = f"{(inspect.getdoc(kind) or '').partition('Attributes:')[0].strip()}\n\n{_ABOUT_FILE}"
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                kind,
+                prog=f"pmlm {command}",
+                description=about,
+                args=list(arguments),
+                default=default,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as end:
+        if type(end.__context__) is ValueError:
+            raise ValueError(str(end.__context__)) from None
+        print(said.getvalue(), end="", file=sys.stderr)
+        raise
+
+
+def _at_home(config: Config) -> Config:
+    """Put the home folder in the place of a leading "~", which a shell leaves as it is in ``--run=~/r``."""
+    changes: dict[str, Any] = {}
+    for each in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, each.name)
+        if is_dataclass(value):
+            changes[each.name] = _at_home(value)
+        elif isinstance(value, Path) or (isinstance(value, str) and value.startswith("~/")):
+            changes[each.name] = type(value)(os.path.expanduser(value))
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def _given(arguments: Sequence[str], option: str) -> str | None:
+    """Return what an option was given, the last time."""
+    return _without(arguments, option)[1]
+
+
+def _without(arguments: Sequence[str], option: str) -> tuple[list[str], str | None]:
+    """Return a command line without an option and its values, and the last value.
+
+    Raises:
+        ValueError: It has no value.
+    """
+    rest: list[str] = []
+    value = None
+    words = iter(arguments)
+    for word in words:
+        name, equals, text = word.partition("=")
+        if name != option:
+            rest.append(word)
+            continue
+        value = text if equals else next(words, "")
+        if not value:
+            raise ValueError(f"{option} needs a value: see --help")
+    return rest, value
