@@ -14,17 +14,17 @@ from agents.policy_gradient.reinforce import Reinforce
 from pmlm_env import PMLMVectorEnv
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.device import seeded
-from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+from tests.standins import HashEncoder, MarkedWordsReward, make_episodes, make_task
 
 N_EDITS, BEST = 3, 0.3
 
 
 def _trainer(config: ReinforceConfig, seed: int = 0, dropout: float = 0.0, n: int = 16, **task: Any) -> Reinforce:
     episodes = task.pop("episodes", None) or make_episodes(n, n_words=12, n_marked=N_EDITS)
-    task = {"reward": MarkedWordsReward(episodes), "n_edits": N_EDITS, **task}
+    task = {"n_edits": N_EDITS, **task}
     env = PMLMVectorEnv(
         config.patients * config.rollouts, autoreset_mode="Disabled", array_type="torch",
-        episodes=episodes, encoder=HashEncoder(), **task,
+        task=make_task(episodes, **task),
     )  # fmt: skip
     with seeded(seed):
         policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size, dropout=dropout))
@@ -78,10 +78,8 @@ def test_greedy_play_of_a_trained_policy_carries_over_to_prompts_never_seen() ->
     trainer = _trainer(TOY)
     list(trainer.updates())
     unseen = make_episodes(10, n_words=12, n_marked=N_EDITS, seed=99)
-    env = PMLMVectorEnv(
-        10, autoreset_mode="Disabled", array_type="torch",
-        episodes=unseen, encoder=HashEncoder(), reward=MarkedWordsReward(unseen), n_edits=N_EDITS,
-    )  # fmt: skip
+    task = make_task(unseen, n_edits=N_EDITS)
+    env = PMLMVectorEnv(10, autoreset_mode="Disabled", array_type="torch", task=task)
     rollout = play(env, trainer.policy.eval(), range(10), None)
     assert rollout.rewards.mean() >= 0.8 * BEST
 

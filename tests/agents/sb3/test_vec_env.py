@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from agents.sb3 import PMLMVecEnv
 from pmlm_env import PMLMEnv, PMLMLiteEnv, PMLMLiteVectorEnv, PMLMVectorEnv
-from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+from tests.standins import MarkedWordsReward, make_episodes, make_task
 
 
 class _Moody(MarkedWordsReward):
@@ -34,9 +34,8 @@ def _lite(observation: str) -> tuple[PMLMVecEnv, DummyVecEnv]:
 
 def _moody(observation: str) -> tuple[PMLMVecEnv, DummyVecEnv]:
     episodes = make_episodes()
-    options: dict[str, Any] = {"episodes": episodes, "encoder": HashEncoder(), "observation": observation, "n_edits": 3}
-    options["reward"] = _Moody(episodes)
-    return PMLMVecEnv(PMLMVectorEnv(5, **options)), DummyVecEnv([lambda: PMLMEnv(**options)] * 5)
+    task = make_task(episodes, reward=_Moody(episodes), observation=observation, n_edits=3)  # type: ignore[arg-type]
+    return PMLMVecEnv(PMLMVectorEnv(5, task=task)), DummyVecEnv([lambda: PMLMEnv(task=task)] * 5)
 
 
 def _assert_same(ours: Any, theirs: Any, where: str) -> None:
