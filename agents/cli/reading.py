@@ -51,7 +51,9 @@ def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Pat
     content = {} if file is None else read_config_file(file)
     resumed = None
     if saved is not None and _resumes(arguments, content):
-        run = _given(arguments, "--run") or content.get("run") or next(f.default for f in fields(kind) if f.name == "run")
+        run = (
+            _given(arguments, "--run") or content.get("run") or next(f.default for f in fields(kind) if f.name == "run")
+        )
         resumed = saved(Path(os.path.expanduser(str(run))))
     if {"agent", "settings"} <= {each.name for each in fields(kind)}:
         kind = with_agent_settings(kind, _agent(kind, arguments, file, content, resumed))
@@ -84,7 +86,9 @@ def _agent(kind: type, arguments: Sequence[str], file: Path | None, content: Map
     usual = next(each.default for each in fields(kind) if each.name == "agent")
     agent = str(option or in_file or getattr(resumed, "agent", usual))
     if resumed is not None and agent != resumed.agent:
-        raise ValueError(f"{resumed.run} is a run of {resumed.agent}: leave out --agent {agent}, or choose another --run")
+        raise ValueError(
+            f"{resumed.run} is a run of {resumed.agent}: leave out --agent {agent}, or choose another --run"
+        )
     if in_file not in (None, agent) and "settings" in content:
         raise ValueError(f"{file} has settings of {in_file}: leave out --agent {agent}, or [settings] in the file")
     return agent

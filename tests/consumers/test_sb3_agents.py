@@ -160,7 +160,7 @@ def test_the_quantiles_of_words_in_another_order_are_the_same_in_that_order() ->
 
 def test_the_learning_rate_falls_to_nothing_as_the_budget_is_spent() -> None:
     problem = make_problem(limit=60)
-    agent = SB3Agent(_config("maskable_ppo", rows=4, episodes=1, learning_rate=0.01))
+    agent = SB3Agent(_config("maskable_ppo", rows=4, row_episodes=1, learning_rate=0.01))
     with pytest.raises(BudgetExceededError):
         agent.fit(problem)
     assert 0 < agent._policy.optimizer.param_groups[0]["lr"] <= 0.01 * 14 / 60
