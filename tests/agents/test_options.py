@@ -107,7 +107,9 @@ def test_what_a_whole_run_costs_is_not_asked_of_one_that_goes_on(
 
     run = RunFolder(tmp_path)
     run.start(TrainConfig(run=tmp_path), "the LLM", "the episodes")
-    assert "--resume has no effect with --dry-run" in in_one_line("train", f"--run {tmp_path} --resume --dry-run", capsys)
+    assert "--resume has no effect with --dry-run" in in_one_line(
+        "train", f"--run {tmp_path} --resume --dry-run", capsys
+    )
 
 
 @pytest.mark.parametrize("option", ["--base-url http://localhost", "--max-new-tokens 7", "--device cpu"])

@@ -83,7 +83,9 @@ def test_an_agent_of_the_command_line_stands_above_the_files(read: Read) -> None
     assert read("train", 'agent = "reinforce"\n', "--agent", "lexicon").agent == "lexicon"
 
 
-def refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, *arguments: str, name: str = "s.toml") -> str:
+def refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, *arguments: str, name: str = "s.toml"
+) -> str:
     """What is said of a file that is refused: one line that begins with its name."""
     (tmp_path / name).write_text(text, encoding="utf-8")
     with pytest.raises(SystemExit) as end:
