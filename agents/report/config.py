@@ -21,5 +21,5 @@ class ReportConfig:
 
     results: tyro.conf.Positional[Path] = Path("results")
     out: Path | None = None
-    default: str = "lexicon"
+    default: str = DEFAULT
     seed: int = 0
