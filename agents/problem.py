@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.edits import EditBatch, Prompts
+from pmlm_env.core.edits import EditBatch, EditRules, Prompts
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Reward
-from pmlm_env.core.task import Encoder
+from pmlm_env.core.task import EditTask, Encoder
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm import BudgetExceededError
 
@@ -183,6 +183,7 @@ class Problem:
         """Gather the parts."""
         self.episodes, self.encoder, self.n_edits, self.protect = episodes, encoder, n_edits, tuple(protect)
         self.max_words = episodes.max_words if max_words is None else max_words
+        self._rules = EditRules(n_edits, self.max_words, protect)
         self._reward = reward
 
     @property
@@ -209,25 +210,15 @@ class Problem:
         )
 
     def env(self, rows: int, **options: Any) -> PMLMVectorEnv:
-        """Make a vector env of ``rows`` prompts; by default one for ``agents.policies.rollout.play``."""
-        return PMLMVectorEnv(
-            rows,
-            **{
-                "autoreset_mode": "Disabled",
-                "array_type": "torch",
-                "episodes": self.episodes,
-                "encoder": self.encoder,
-                "reward": _unscored if self._reward is None else self._reward,
-                "n_edits": self.n_edits,
-                "max_words": self.max_words,
-                "protect": self.protect,
-                **options,
-            },
-        )
+        """Make a vector env of ``rows`` prompts; by default as ``agents.policies.rollout.play`` wants it."""
+        reward = _unscored if self._reward is None else self._reward
+        observation = options.pop("observation", "embeddings")
+        task = EditTask(self.episodes, self.encoder, reward, self._rules, observation)
+        return PMLMVectorEnv(rows, **{"autoreset_mode": "Disabled", "array_type": "torch", "task": task, **options})
 
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> EditBatch:
         """Load some initial prompts into an ``EditBatch``, one a row."""
-        batch = EditBatch(self.episodes, len(indices), self.max_words, self.n_edits, self.protect)
+        batch = EditBatch(self.episodes, len(indices), self._rules)
         batch.load(np.arange(len(indices)), np.asarray(indices))
         return batch
 

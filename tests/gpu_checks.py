@@ -28,7 +28,7 @@ from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.pretend_gpu import pretend_gpu
 from tests.problems import N_EDITS, make_problem
-from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+from tests.standins import HashEncoder, make_episodes, make_task
 
 OURS = ["lexicon", "leave-one-out", "actor-critic", "reinforce", "sparsemax", "q-dqn", "q-soft"]
 SB3 = ["maskable-ppo", "a2c", "dqn"]
@@ -88,10 +88,8 @@ def test_stable_baselines3s_agents_learn_there(gpu: torch.device, kind: str) -> 
 def _trainer(device: torch.device | str, seed: int = 0) -> Reinforce:
     episodes, encoder = make_episodes(8), HashEncoder(device)
     config = ReinforceConfig(patients=4, rollouts=2, baseline="critic", epochs=2)
-    env = PMLMVectorEnv(
-        8, autoreset_mode="Disabled", array_type="torch", episodes=episodes, encoder=encoder,
-        reward=MarkedWordsReward(episodes), n_edits=N_EDITS,
-    )  # fmt: skip
+    task = make_task(episodes, encoder, n_edits=N_EDITS)
+    env = PMLMVectorEnv(8, autoreset_mode="Disabled", array_type="torch", task=task)
     shape = PolicyConfig(encoder.hidden_size, hidden=16, dropout=0.2, n_edits=N_EDITS)
     with seeded(seed):
         policy = WordPolicy(shape, Lexicon.of(episodes)).to(device)

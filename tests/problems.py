@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.base import Deletions
+from agents.base import Edits
 from agents.problem import MeteredReward, Problem
 from pmlm_env.core.outcomes import Outcomes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
@@ -34,12 +34,17 @@ def make_problem(
     return Problem(episodes, HashEncoder(device), meter, N_EDITS, protect=("peer", "instruction") if decoys else ())
 
 
-def mean_return(problem: Problem, deletions: Deletions) -> float:
-    """What the legal ones of the deletions bring, in the mean over prompts."""
+def slots_of(edits: Edits) -> list[tuple[int, ...]]:
+    """The slots of each prompt's edits, in order."""
+    return [tuple(edit.slot for edit in own) for own in edits]
+
+
+def mean_return(problem: Problem, edits: Edits) -> float:
+    """What the legal ones of the edits bring, in the mean over prompts."""
     legal = problem.batch(range(len(problem.episodes))).legal
     marked = [
         sum("*" in problem.episodes[i].words[slot] and bool(legal[i, slot]) for slot in slots)
-        for i, slots in enumerate(deletions)
+        for i, slots in enumerate(slots_of(edits))
     ]
     return 0.1 * float(np.mean(marked))
 

@@ -84,7 +84,7 @@ def _demo(config: DemoConfig) -> None:
     from agents.evaluation.cases import first_cases
     from agents.evaluation.evaluate import EvaluateConfig, evaluate
     from agents.models import RunModels
-    from agents.training.summary import training_summary
+    from agents.report.training import training_summary
     from agents.training.train import train
 
     started = time.perf_counter()

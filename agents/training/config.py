@@ -60,7 +60,9 @@ def fill_in(config: Any) -> None:
     if config.settings is None:
         object.__setattr__(config, "settings", usual)
     elif type(config.settings) is not type(usual):
-        raise ValueError(f"the settings are {type(config.settings).__name__}: {config.agent} has {type(usual).__name__}")
+        raise ValueError(
+            f"the settings are {type(config.settings).__name__}: {config.agent} has {type(usual).__name__}"
+        )
     if config.budget < 1:
         raise ValueError(f"budget is {config.budget}: use 1 or more completions")
 

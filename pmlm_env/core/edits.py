@@ -42,51 +42,76 @@ def deletions(episode: Episode, slots: Sequence[int]) -> tuple[Edit, ...]:
     return tuple(Edit("delete", slot, episode.words[slot]) for slot in slots)
 
 
+@dataclass(frozen=True)
+class EditRules:
+    """What an agent may do to a prompt.
+
+    Attributes:
+        n_edits: The edit budget: edits per prompt, at most (the paper's n).
+        max_words: W, the number of slots; None = as many as the longest prompt has words. Longer prompts are refused,
+            never cut.
+        protect: Roles whose words may not be edited, ``"digits"`` (words that hold one) or ``"negations"`` (English:
+            no, not, without, denies, ...).
+
+    Raises:
+        ValueError: ``n_edits`` is negative, or ``protect`` names nothing known.
+    """
+
+    n_edits: int = 10
+    max_words: int | None = None
+    protect: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep ``protect`` as a tuple; a string is one name."""
+        if self.n_edits < 0:
+            raise ValueError(f"n_edits is {self.n_edits}: it must be 0 or more")
+        names = (self.protect,) if isinstance(self.protect, str) else tuple(self.protect)
+        allowed = (*get_args(Role), *WORD_KINDS)
+        if unknown := sorted(set(names) - set(allowed)):
+            raise ValueError(f"protect names {unknown[0]!r}: use some of {allowed}")
+        object.__setattr__(self, "protect", names)
+
+
 class EditBatch:
     """N prompts side by side, each with its own edit budget.
 
     Args:
         episodes: Where prompts come from.
         n_prompts: N, the number of prompts.
-        max_words: W, the number of slots; longer prompts are refused, never cut.
-        n_edits: Deletions per prompt (the paper's n).
-        protect: Roles whose words may not be deleted, ``"digits"`` (words that hold one) or ``"negations"``
-            (English: no, not, without, denies, ...).
+        rules: What may be done to them.
 
     Attributes:
+        rules: Likewise.
+        max_words: W, the number of slots.
         episodes: Which episode each row holds, int (N,); -1 before the first ``load``.
         kept: Whether the slot holds a word that is still there, bool (N, W).
         legal: Whether that word may be deleted, bool (N, W).
         steps: Edits used up, int (N,); an illegal one counts.
 
     Raises:
-        ValueError: ``n_edits`` is negative, a prompt has more words than there are slots, or none that may go, or
-            ``protect`` names nothing known.
+        ValueError: A prompt has more words than there are slots, or none that may be edited.
     """
 
-    def __init__(
-        self, episodes: EpisodeSet, n_prompts: int, max_words: int, n_edits: int, protect: Collection[str] = ()
-    ) -> None:
+    def __init__(self, episodes: EpisodeSet, n_prompts: int, rules: EditRules) -> None:
         """Make N empty prompts; ``load`` fills them."""
-        if n_edits < 0:
-            raise ValueError(f"n_edits is {n_edits}: it must be 0 or more")
+        max_words = episodes.max_words if rules.max_words is None else rules.max_words
         if episodes.max_words > max_words:
             longest = episodes[int(episodes.lengths.argmax())]
             raise ValueError(
                 f"max_words is {max_words}, but the prompt of patient {longest.patient_id} has {len(longest.words)} "
                 f"words, and none is ever cut: set max_words to {len(longest.words)} or more, or leave it out"
             )
-        self.n_edits, self.max_words = n_edits, max_words
+        self.rules, self.max_words = rules, max_words
         self.episodes = np.full(n_prompts, -1)
         self.kept = np.zeros((n_prompts, max_words), dtype=np.bool_)
         self.legal = np.zeros((n_prompts, max_words), dtype=np.bool_)
         self.steps = np.zeros(n_prompts, dtype=np.int64)
         self._source = episodes
-        self._deletable = deletable_words(episodes, protect)
+        self._deletable = deletable_words(episodes, rules.protect)
         self._rows = np.arange(n_prompts)
         self._n_deletable = self._deletable.sum(axis=1)
         self._n_deleted = np.zeros(n_prompts, dtype=np.int64)
-        self._order = np.zeros((n_prompts, min(n_edits, max_words)), dtype=np.int64)
+        self._order = np.zeros((n_prompts, min(rules.n_edits, max_words)), dtype=np.int64)
 
     def load(self, rows: Sequence[int] | npt.NDArray[np.int64], episodes: npt.ArrayLike) -> None:
         """Put the initial prompts of ``episodes`` into ``rows``."""
@@ -101,7 +126,7 @@ class EditBatch:
     @property
     def done(self) -> npt.NDArray[np.bool_]:
         """Whether the edit budget is used up or no word is left that may go, bool (N,)."""
-        return (self.steps >= self.n_edits) | (self._n_deleted >= self._n_deletable[self.episodes])
+        return (self.steps >= self.rules.n_edits) | (self._n_deleted >= self._n_deletable[self.episodes])
 
     def delete(self, slots: npt.ArrayLike, rows: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
         """Delete one word of each prompt.
@@ -124,7 +149,9 @@ class EditBatch:
             )
         chosen = chosen.astype(np.int64, copy=False)
         # Flat indices, and counts instead of any(): this runs once a step for every env, and numpy's cost is calls.
-        barred = (chosen.view(np.uint64) >= self.max_words) | (self.steps >= self.n_edits)  # below 0 wraps to far above
+        barred = (chosen.view(np.uint64) >= self.max_words) | (
+            self.steps >= self.rules.n_edits
+        )  # below 0 wraps to far above
         if np.count_nonzero(barred):
             chosen = np.where(barred, 0, chosen)
         hit = self._rows * self.max_words + chosen
@@ -196,18 +223,15 @@ def deletable_words(episodes: EpisodeSet, protect: Collection[str] = ()) -> npt.
 
     Args:
         episodes: The prompts.
-        protect: As for ``EditBatch``.
+        protect: As in ``EditRules``.
 
     Returns:
         Bool (number of episodes, words of the longest prompt).
 
     Raises:
-        ValueError: ``protect`` names nothing known, or leaves a prompt without a word that may go.
+        ValueError: ``protect`` leaves a prompt without a word that may be deleted.
     """
-    names = {protect} if isinstance(protect, str) else set(protect)
-    allowed = (*get_args(Role), *WORD_KINDS)
-    if unknown := names - set(allowed):
-        raise ValueError(f"protect names {sorted(unknown)[0]!r}: use some of {allowed}")
+    names = set(protect)
     table = np.arange(episodes.max_words) < episodes.lengths[:, None]
     if names:
         for row, episode in enumerate(episodes):
@@ -215,7 +239,7 @@ def deletable_words(episodes: EpisodeSet, protect: Collection[str] = ()) -> npt.
             if not table[row].any():
                 raise ValueError(
                     f"patient {episode.patient_id}: protect={sorted(names)} leaves no word that may be deleted; "
-                    "protect less, or leave her out"
+                    "protect less, or leave this patient out"
                 )
     return table
 

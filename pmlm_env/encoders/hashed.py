@@ -9,7 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pmlm_env.envs.lite.rules import letters
+
+def letters(word: str) -> str:
+    """Return a word without case and punctuation."""
+    return "".join(character for character in word.lower() if character.isalnum())
 
 
 class HashedEncoder:

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmlm_env import Episode, EpisodeSet
-from pmlm_env.core.edits import EditBatch
+from pmlm_env.core.edits import EditBatch, EditRules
 from tests.standins import make_episodes
 
 WORDS = make_episodes(1)[0].words
 
 
 def _batch(n_edits: int = 3, protect: tuple[str, ...] = (), n: int = 1) -> EditBatch:
-    batch = EditBatch(make_episodes(n), n, 15, n_edits, protect)
+    batch = EditBatch(make_episodes(n), n, EditRules(n_edits, 15, protect))
     batch.load(range(n), range(n))
     return batch
 
@@ -93,7 +93,7 @@ def test_rows_that_rest_are_left_alone() -> None:
 
 def test_a_prompt_longer_than_the_slots_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="max_words is 11, but the prompt of patient P0 has 12 words"):
-        EditBatch(make_episodes(1), 1, 11, 1)
+        EditBatch(make_episodes(1), 1, EditRules(1, 11))
 
 
 @given(st.lists(st.integers(-2, 16), max_size=20))
@@ -126,7 +126,7 @@ def _episode(*words: str, role: str = "instruction") -> Episode:
 )
 def test_digits_and_negations_can_be_protected(protect: Any, kept: str) -> None:
     episodes = EpisodeSet([_episode(*"3 of 10, had No pain not now, without, nothing doesn't denies B12".split())])
-    batch = EditBatch(episodes, 1, 20, 20, protect)
+    batch = EditBatch(episodes, 1, EditRules(20, 20, protect))
     batch.load([0], [0])
     batch_words = episodes[0].words
     expected = [word in kept.split() and word != "of" for word in batch_words]
@@ -136,12 +136,12 @@ def test_digits_and_negations_can_be_protected(protect: Any, kept: str) -> None:
 @pytest.mark.parametrize("wrong", [("instructions",), "numbers", ("digits", "verbs")])
 def test_a_name_that_protects_nothing_known_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match=r"protect names '.*': use some of .*'digits', 'negations'"):
-        EditBatch(make_episodes(1), 1, 12, 3, wrong)
+        EditRules(protect=wrong)
 
 
 def test_a_prompt_with_no_word_that_may_go_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"patient P0: protect=.* leaves no word"):
-        EditBatch(EpisodeSet([_episode("1", "2")]), 1, 2, 1, ("digits",))
+        EditBatch(EpisodeSet([_episode("1", "2")]), 1, EditRules(protect=("digits",)))
 
 
 @pytest.mark.parametrize("wrong", [[1], [1, 2, 3], [[1, 2]], [0.5, 1.0], ["a", "b"]])
@@ -153,7 +153,7 @@ def test_actions_of_the_wrong_number_or_kind_are_refused_and_cost_nothing(wrong:
 
 
 def test_a_prompt_of_one_word_can_be_emptied() -> None:
-    batch = EditBatch(EpisodeSet([_episode("one")]), 1, 3, 5)
+    batch = EditBatch(EpisodeSet([_episode("one")]), 1, EditRules(5, 3))
     batch.load([0], [0])
     assert batch.delete([0]).tolist() == [False]
     assert batch.done[0]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pmlm_env.core.task import EditTask
+from pmlm_env.envs.options import PMLMOptions
 from pmlm_env.llm import LLMError, LLMOptions, ReplayMissError, load_llm, price_of
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.local.local_llm import LocalLLM
@@ -115,5 +115,5 @@ def test_a_providers_file_that_will_not_do_is_named_with_the_setting(tmp_path: P
 
 def test_a_reply_may_be_as_long_whichever_way_an_llm_is_made() -> None:
     """A letter has about 60 words: with 48 tokens it would be cut."""
-    made = (LLMOptions, LocalLLM, VLLMEngine, EditTask)
+    made = (LLMOptions, LocalLLM, VLLMEngine, PMLMOptions)
     assert [inspect.signature(each).parameters["max_new_tokens"].default for each in made] == [128] * 4

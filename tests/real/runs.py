@@ -42,14 +42,19 @@ def small_bert() -> Path:
     return save_small_bert(Path(folder.name))
 
 
+def small_models() -> list[str]:
+    """Return the options that put it in the place of encoder and scorer."""
+    return ["--encoder", str(small_bert()), "--scorer", str(small_bert())]
+
+
 def options() -> list[str]:
-    """Return what all runs are trained with, but for the LLM."""
-    return [*_OPTIONS, "--encoder", str(small_bert()), "--scorer", str(small_bert())]
+    """Return what these runs are trained with, but for the LLM."""
+    return [*_OPTIONS, *small_models()]
 
 
-def prepare(folder: Path, seed: int = 0) -> Path:
+def prepare(folder: Path, seed: int = 0, n_train: int = 4) -> Path:
     """Prepare the prompts of a few made-up patients."""
-    lite_episodes({"train": 4, "test": 3}, seed).save(folder)
+    lite_episodes({"train": n_train, "test": 3}, seed).save(folder)
     return folder
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from agents.benchmark.held_out import ground
 from bert_score import BERTScorer
 
-from agents.benchmark.held_out import ground
 from agents.cli.main import main
 from agents.model_options import ModelOptions
 from pmlm_env.encoders.bert import WordEncoder

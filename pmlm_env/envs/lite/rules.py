@@ -8,6 +8,8 @@ from itertools import compress
 import numpy as np
 import numpy.typing as npt
 
+from pmlm_env.encoders.hashed import letters
+
 #: What the responder says of each condition it reads of: what it is, and what to do.
 CONDITIONS: dict[str, tuple[str, str]] = {
     "normal": ("Normal pregnancy.", "Continue routine visits and gentle exercise."),
@@ -41,11 +43,6 @@ STATEMENTS = (
     _PADDING,
 )
 _TOKEN = re.compile(r"[a-z0-9]+")
-
-
-def letters(word: str) -> str:
-    """Return a word without case and punctuation."""
-    return "".join(character for character in word.lower() if character.isalnum())
 
 
 def cue_bit(word: str) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.training.summary import training_summary
+from agents.report.training import training_summary
 
 
 def _metrics(rollouts: int) -> list[dict[str, Any]]:
