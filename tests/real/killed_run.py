@@ -10,7 +10,7 @@ import torch
 import torch.utils.tensorboard
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
-import agents.cli.demo  # noqa: F401  likewise
+import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 
 OPTIONS = [

@@ -17,7 +17,7 @@ import pytest
 import torch
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
-import agents.cli.demo  # noqa: F401  likewise
+import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 from pmlm_env.envs.lite import lite_episodes
 from tests.tiny_models import save_small_bert
