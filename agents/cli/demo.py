@@ -19,7 +19,7 @@ from pmlm_env.weights import BUNDLED, fetch
 
 logger = logging.getLogger(__name__)
 
-#: Calls: 224 in training, as many for the single rule, 3 variants of 32 prompts and the initial ones in evaluation: 128.
+#: 224 calls in training at most, as many for the single rule, and 4 x 32 = 128 in evaluation.
 MAX_LLM_CALLS = 576
 
 

@@ -14,7 +14,7 @@ import agents.cli.demo  # noqa: F401  likewise
 from agents.cli.main import main
 
 OPTIONS = [
-    "--llm", "openai:some-model", "--device", "cpu", "--n-edits", "2", "--updates", "2", "--patients", "2",
+    "--llm", "openai:some-model", "--device", "cpu", "--n-edits", "2", "--budget", "12", "--patients", "2",
     "--rollouts", "2", "--concurrency", "3",
 ]  # fmt: skip
 

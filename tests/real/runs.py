@@ -42,21 +42,34 @@ def small_bert() -> Path:
     return save_small_bert(Path(folder.name))
 
 
+def small_models() -> list[str]:
+    """Return the options that put it in the place of encoder and scorer."""
+    return ["--encoder", str(small_bert()), "--scorer", str(small_bert())]
+
+
 def options() -> list[str]:
-    """Return what all runs are trained with, but for the LLM."""
-    return [*_OPTIONS, "--encoder", str(small_bert()), "--scorer", str(small_bert())]
+    """Return what these runs are trained with, but for the LLM."""
+    return [*_OPTIONS, *small_models()]
 
 
-def prepare(folder: Path, seed: int = 0) -> Path:
+def prepare(folder: Path, seed: int = 0, n_train: int = 4) -> Path:
     """Prepare the prompts of a few made-up patients."""
-    lite_episodes({"train": 4, "test": 3}, seed).save(folder)
+    lite_episodes({"train": n_train, "test": 3}, seed).save(folder)
     return folder
 
 
-def train(episodes: Path, run: Path, *more: object, updates: int = 2) -> int:
-    """Train with the rule-based LLM."""
+def train(episodes: Path, run: Path, *more: object, budget: int = 12) -> int:
+    """Train the default agent with the rule-based LLM.
+
+    Its first two updates take 6 completions each, two of them for initial prompts; later ones take 4.
+    """
     common = ["--episodes", episodes, "--run", run, "--llm", "responder", *options()]
-    return pmlm("train", *common, "--updates", updates, *more)
+    return pmlm("train", *common, "--budget", budget, *more)
+
+
+def checkpoint(run: Path) -> dict[str, bytes]:
+    """Return what a run's checkpoint holds, byte by byte."""
+    return {file.name: file.read_bytes() for file in (run / "checkpoint").iterdir()}
 
 
 def evaluation(run: Path) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from agents.policies.word_policy import WordPolicy
 from agents.run_folder import RunFolder
 from agents.serving.refine import Refiner
 from pmlm_env import EpisodeSet
+from tests.real.runs import small_bert, start
 from tests.standins import make_episodes
 
 pytestmark = pytest.mark.real
@@ -52,9 +51,11 @@ def _change(file: Path, **values: Any) -> None:
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     assert _pmlm("simulate", "--out", folder / "cohort", "--patients", 80) == 0
-    assert _pmlm("prepare", "--cohort", folder / "cohort", "--out", folder / "prepared", "--n-folds", 2) == 0
+    few = ["--n-folds", 2, "--max-train", 12, "--max-test", 8]
+    assert _pmlm("prepare", "--cohort", folder / "cohort", "--out", folder / "prepared", *few) == 0
     for kind, options in KINDS.items():
-        assert _pmlm("train", "--episodes", folder / "prepared", "--run", folder / kind, *TRAIN, *options) == 0
+        train = ["--scorer", small_bert(), "--episodes", folder / "prepared", "--run", folder / kind, *TRAIN, *options]
+        assert _pmlm("train", *train) == 0
     assert _pmlm("evaluate", "--run", folder / "lexicon") == 0
     return folder
 
@@ -62,19 +63,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fresh_process_refines_as_this_one_does(work: Path, kind: str) -> None:
     checkpoint, prepared, out = work / kind / "checkpoint", work / "prepared", work / f"{kind}.jsonl"
-    command = [
-        sys.executable,
-        "-m",
-        "agents.cli",
-        "refine",
-        "--model",
-        checkpoint,
-        "--episodes",
-        prepared,
-        "--out",
-        out,
-    ]
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
+    child = start(work / "log", "refine", "--model", checkpoint, "--episodes", prepared, "--out", out)
+    child.join()
+    assert child.exitcode == 0, (work / "log").read_text()
     episodes = EpisodeSet.load(prepared).of("test")
     refiner = Refiner.from_pretrained(checkpoint)
     lines = [json.loads(line) for line in out.read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Prepare, train, evaluate and resume through the command line, with the real encoder and the rule-based LLM."""
+"""Prepare, train, evaluate and resume through the command line, with small models and the rule-based LLM."""
 
 from __future__ import annotations
 
@@ -19,20 +19,23 @@ from agents.evaluation.evaluate import EvaluateConfig, evaluate
 from agents.evaluation.variants import ARMS, METRICS, RULE, table
 from agents.model_options import ModelOptions
 from agents.models import RunModels
-from agents.policies.word_policy import WordPolicy
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm import LLMError, ReplyCache
 from pmlm_env.llm.responder import Responder
 from pmlm_env.rewards.bertscore import BertScorer
+from tests.real.runs import prepare, small_bert, small_models
 
 pytestmark = pytest.mark.real
 
 OPTIONS = [
-    "--llm", "responder", "--device", "cpu", "--n-edits", "3", "--updates", "4", "--patients", "3", "--rollouts", "2",
-    "--hidden", "16", "--dropout", "0.2",
+    "--llm", "responder", "--device", "cpu", "--n-edits", "3", "--patients", "3", "--rollouts", "2",
+    "--hidden", "16", "--dropout", "0.2", "--budget", "36",
 ]  # fmt: skip
-DEMO = OPTIONS[: OPTIONS.index("--hidden")]  # the demo's policy is a lexicon: it has no network to size
+
+
+def _options() -> list[object]:
+    return [*OPTIONS, *small_models()]
 
 
 def _pmlm(command: str, *arguments: object) -> int:
@@ -45,14 +48,15 @@ def _pmlm(command: str, *arguments: object) -> int:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
     assert _pmlm("simulate", "--out", folder / "cohort", "--patients", 120) == 0
-    assert _pmlm("prepare", "--cohort", folder / "cohort", "--out", folder / "prepared", "--n-folds", 2) == 0
+    few = ["--n-folds", 2, "--max-train", 24, "--max-test", 12]
+    assert _pmlm("prepare", "--cohort", folder / "cohort", "--out", folder / "prepared", *few) == 0
     return folder / "prepared"
 
 
 @pytest.fixture(scope="module")
 def run(prepared: Path) -> RunFolder:
     folder = prepared.parent / "run"
-    assert _pmlm("train", "--episodes", prepared, "--run", folder, *OPTIONS) == 0
+    assert _pmlm("train", "--episodes", prepared, "--run", folder, *_options()) == 0
     assert _pmlm("evaluate", "--run", folder) == 0
     return RunFolder(folder)
 
@@ -70,8 +74,8 @@ def test_the_run_folder_holds_what_design_promises(run: RunFolder) -> None:
 
 
 def test_all_that_holds_patients_texts_is_for_its_owner_alone(run: RunFolder, prepared: Path, tmp_path: Path) -> None:
-    refined = ["--model", run.checkpoint, "--episodes", prepared, "--out", tmp_path / "out" / "refined.jsonl"]
-    assert _pmlm("refine", *refined) == 0
+    out = ["--encoder", small_bert(), "--out", tmp_path / "out" / "refined.jsonl"]
+    assert _pmlm("refine", "--model", run.checkpoint, "--episodes", prepared, *out) == 0
     assert _pmlm("cache", "export", run.path, tmp_path / "out" / "replies.jsonl") == 0
     folders = [prepared.parent / "cohort", prepared, run.path, tmp_path / "out"]
     paths = [*folders, *(path for folder in folders for path in folder.rglob("*"))]
@@ -143,7 +147,7 @@ def test_tensorboard_shows_the_metrics(run: RunFolder) -> None:
 
 def test_a_run_cut_short_and_resumed_ends_as_if_it_had_never_stopped(prepared: Path, run: RunFolder) -> None:
     folder = prepared.parent / "cut"
-    arguments = ["--episodes", prepared, "--run", folder, *OPTIONS]
+    arguments = ["--episodes", prepared, "--run", folder, *_options()]
 
     class Cut(Exception):
         pass
@@ -170,16 +174,15 @@ def test_a_run_cut_short_and_resumed_ends_as_if_it_had_never_stopped(prepared: P
     assert _pmlm("train", *arguments, "--resume") == 0
     resumed = RunFolder(folder)
     assert _without_times(resumed.metrics()) == _without_times(run.metrics())
-    a, b = (WordPolicy.from_pretrained(folder.checkpoint) for folder in (resumed, run))
-    for mine, other in zip(a.parameters(), b.parameters(), strict=True):
-        assert torch.equal(mine, other)
+    for file in resumed.checkpoint.iterdir():
+        assert file.read_bytes() == (run.checkpoint / file.name).read_bytes()
 
 
 def test_a_resumed_run_scores_no_initial_reply_again(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scored in other company its last digits might be others, and the rest of the run with them."""
-    few = prepared.parent / "few"
-    _pmlm("prepare", "--cohort", prepared.parent / "cohort", "--out", few, "--n-folds", 2, "--max-train", 3)
-    arguments = ["--episodes", few, "--run", prepared.parent / "known", *OPTIONS, "--max-llm-calls"]
+    few = prepare(prepared.parent / "few", n_train=3)
+    options = [*OPTIONS[:-1], 27, *small_models()]
+    arguments = ["--episodes", few, "--run", prepared.parent / "known", *options, "--max-llm-calls"]
     n_scored: list[int] = []
     honest = BertScorer.score
 
@@ -197,13 +200,13 @@ def test_a_resumed_run_scores_no_initial_reply_again(prepared: Path, monkeypatch
 
 
 def test_resuming_with_other_settings_is_refused(prepared: Path, run: RunFolder, capsys: Any) -> None:
-    arguments = ["--episodes", prepared, "--run", run.path, *OPTIONS, "--resume", "--seed", "1"]
+    arguments = ["--episodes", prepared, "--run", run.path, *_options(), "--resume", "--seed", "1"]
     assert _pmlm("train", *arguments) == 2
     assert "has another seed" in capsys.readouterr().err
 
 
 def test_a_run_is_never_overwritten(prepared: Path, run: RunFolder, capsys: Any) -> None:
-    assert _pmlm("train", "--episodes", prepared, "--run", run.path, *OPTIONS) == 2
+    assert _pmlm("train", "--episodes", prepared, "--run", run.path, *_options()) == 2
     assert "holds a run already" in capsys.readouterr().err
 
 
@@ -211,7 +214,7 @@ def test_the_limit_on_calls_ends_the_run_with_a_clear_line_and_a_higher_one_goes
     prepared: Path, run: RunFolder, capsys: Any
 ) -> None:
     poor = RunFolder(prepared.parent / "poor")
-    arguments = ["--episodes", prepared, "--run", poor.path, *OPTIONS, "--max-llm-calls"]
+    arguments = ["--episodes", prepared, "--run", poor.path, *_options(), "--max-llm-calls"]
     assert _pmlm("train", *arguments, 10) == 1
     assert "would go over the limit of 10 LLM calls" in capsys.readouterr().err
     assert json.loads((poor.path / "spent.json").read_text())["llm_calls"] == 10
@@ -225,7 +228,7 @@ def test_a_resumed_run_keeps_its_limits_and_its_replies_where_they_are(
     prepared: Path, run: RunFolder, capsys: Any
 ) -> None:
     folder = RunFolder(prepared.parent / "limited")
-    arguments = ["--episodes", prepared, "--run", folder.path, *OPTIONS]
+    arguments = ["--episodes", prepared, "--run", folder.path, *_options()]
     assert _pmlm("train", *arguments, "--max-llm-calls", 10) == 1
     assert _pmlm("train", *arguments, "--resume") == 1
     assert "over the limit of 10 LLM calls" in capsys.readouterr().err
@@ -260,10 +263,10 @@ def test_a_patient_without_a_reply_is_left_out_of_every_arm_and_named(run: RunFo
 
 def test_a_dry_run_tells_the_most_it_may_cost_and_leaves_nothing(prepared: Path, run: RunFolder, capsys: Any) -> None:
     folder = prepared.parent / "dry"
-    assert _pmlm("train", "--episodes", prepared, "--run", folder, *OPTIONS, "--dry-run") == 0
+    assert _pmlm("train", "--episodes", prepared, "--run", folder, *_options(), "--dry-run") == 0
     said = capsys.readouterr().out
     n_test = sum('"test"' in text for text in (prepared / "episodes.jsonl").read_text().splitlines())
-    assert f"training   {12 + 4 * 3 * 2} LLM calls" in said
+    assert "training   36 LLM calls" in said
     assert f"evaluation {3 * n_test} LLM calls" in said
     assert not folder.exists()
     assert run.metrics()[-1]["llm_calls"] <= 36
@@ -271,26 +274,44 @@ def test_a_dry_run_tells_the_most_it_may_cost_and_leaves_nothing(prepared: Path,
 
 def test_a_run_is_replayed_from_its_replies_alone(prepared: Path, run: RunFolder, capsys: Any) -> None:
     replay = RunFolder(prepared.parent / "replay")
-    arguments = ["--episodes", prepared, "--run", replay.path, *OPTIONS, "--replay", "--cache", run.replies]
+    arguments = ["--episodes", prepared, "--run", replay.path, *_options(), "--replay", "--cache", run.replies]
     assert _pmlm("train", *arguments) == 0
     assert _pmlm("evaluate", "--run", replay.path) == 0
     assert replay.evaluation.read_text() == run.evaluation.read_text()
     assert json.loads((replay.path / "spent.json").read_text())["llm_calls"] == 0
-    other = ["--episodes", prepared, "--run", prepared.parent / "other", *OPTIONS, "--replay", "--cache", run.replies]
+    folder = prepared.parent / "other"
+    other = ["--episodes", prepared, "--run", folder, *_options(), "--replay", "--cache", run.replies]
     assert _pmlm("train", *other, "--seed", 5) == 1
     assert "differs from the kept one" in capsys.readouterr().err
 
 
-def test_the_paper_preset_is_eq_11(prepared: Path) -> None:
-    folder = prepared.parent / "paper"
-    arguments = ["--preset", "paper", "--episodes", prepared, "--run", folder, "--updates", 1, *OPTIONS[:6]]
-    assert _pmlm("train", *arguments) == 0
-    settings = json.loads((folder / "config.json").read_text())["settings"]
-    assert settings["learner"]["baseline"] == "none"
-    assert (settings["learner"]["learning_rate"], settings["dropout"], settings["hidden"]) == (0.005, 0.4, 256)
-    line = RunFolder(folder).metrics()[0]
-    n_train = sum('"train"' in text for text in (prepared / "episodes.jsonl").read_text().splitlines())
-    assert len(line["deltas"]) == n_train
+def test_each_agent_has_settings_of_its_own_by_default_and_on_the_command_line(prepared: Path) -> None:
+    folder = prepared.parent / "reinforce"
+    arguments = ["--agent", "reinforce", "--patients", 4, "--episodes", prepared, "--run", folder, "--budget", 8]
+    assert _pmlm("train", *arguments, *OPTIONS[:6], *small_models()) == 0
+    config = json.loads((folder / "config.json").read_text())["settings"]
+    assert (config["agent"], config["budget"]) == ("reinforce", 8)
+    assert [config["settings"][name] for name in ("baseline", "dropout", "hidden", "patients")] == ["none", 0.4, 256, 4]
+    (line,) = RunFolder(folder).metrics()
+    assert len(line["deltas"]) == 4
+
+
+def test_a_budget_that_pays_for_no_episode_is_warned_of(
+    prepared: Path, caplog: pytest.LogCaptureFixture, capsys: Any
+) -> None:
+    folder = prepared.parent / "poorest"
+    arguments = ["--episodes", prepared, "--run", folder, *small_models(), *OPTIONS]
+    assert _pmlm("train", *arguments[:-1], 8) == 0
+    assert "its budget of 8 completions does not pay for one batch of episodes" in caplog.text
+    assert "No episode was played in training" in capsys.readouterr().out
+    assert RunFolder(folder).budget_spent() == 0
+
+
+@pytest.mark.parametrize("command", ["train", "demo"])
+def test_a_budget_below_one_is_refused(command: str, tmp_path: Path, capsys: Any) -> None:
+    assert _pmlm(command, "--run", tmp_path / "run", "--budget", 0) == 2
+    assert "budget is 0: use 1 or more completions" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -326,11 +347,12 @@ def test_the_demo_runs_on_ones_own_cohort_and_fetches_what_it_needs(
     monkeypatch.setattr("agents.cli.demo.fetch", lambda *names: fetched.extend(names))
     run = prepared.parent / "demo"
     arguments = ["--cohort", prepared.parent / "cohort", "--run", run, "--train-patients", 6, "--test-patients", 4]
-    assert _pmlm("demo", *arguments, *DEMO, "--n-folds", 2) == 0
+    assert _pmlm("demo", *arguments, *OPTIONS, "--scorer", small_bert(), "--n-folds", 2) == 0
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["n_patients"] == 4
-    # 6 untouched prompts and 4 updates of 3 x 2 in training, as many calls for the rule, 4 ways to edit 4 prompts
-    assert 0 < json.loads((run / "spent.json").read_text())["llm_calls"] <= 30 + 30 + 16
+    # the budget, as many calls for the rule, 4 variants of 4 prompts
+    assert 0 < json.loads((run / "spent.json").read_text())["llm_calls"] <= 36 + 36 + 16
+    assert json.loads((run / "config.json").read_text())["settings"]["agent"] == "leave-one-out"
     assert fetched == ["minilm"]
     said = capsys.readouterr().out
     for row in ("before (keep all)", "best single rule", "after (policy)", "control: echo", "control: label"):

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tyro
 
 from agents.cli import cache as command
+from agents.cli.reading import read
 from pmlm_env.llm.base import Completion, Request
 from pmlm_env.llm.storage.cache import KeptReply, ReplyCache
 
@@ -21,7 +21,7 @@ ODD = "她 \ud800\0\"' \n\u2028"
 
 
 def pmlm_cache(*arguments: object) -> None:
-    command.run(tyro.cli(command.CacheCommand, args=[str(a) for a in arguments], config=(tyro.conf.OmitArgPrefixes,)))
+    command.run(read("cache", command.Config, [str(a) for a in arguments]))
 
 
 @pytest.fixture
