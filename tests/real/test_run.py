@@ -1,4 +1,4 @@
-"""Prepare, train, evaluate and resume through the command line, with the rule-based LLM, encoder and scorer being small."""
+"""Prepare, train, evaluate and resume through the command line, with the rule-based LLM and small models."""
 
 from __future__ import annotations
 
@@ -280,14 +280,34 @@ def test_a_run_is_replayed_from_its_replies_alone(prepared: Path, run: RunFolder
     assert _pmlm("evaluate", "--run", replay.path) == 0
     assert replay.evaluation.read_text() == run.evaluation.read_text()
     assert json.loads((replay.path / "spent.json").read_text())["llm_calls"] == 0
-    other = ["--episodes", prepared, "--run", prepared.parent / "other", *_options(), "--replay", "--cache", run.replies]
+    other = [
+        "--episodes",
+        prepared,
+        "--run",
+        prepared.parent / "other",
+        *_options(),
+        "--replay",
+        "--cache",
+        run.replies,
+    ]
     assert _pmlm("train", *other, "--seed", 5) == 1
     assert "differs from the kept one" in capsys.readouterr().err
 
 
 def test_the_paper_preset_is_eq_11(prepared: Path) -> None:
     folder = prepared.parent / "paper"
-    arguments = ["--preset", "paper", "--episodes", prepared, "--run", folder, "--updates", 1, *OPTIONS[:6], *small_models()]
+    arguments = [
+        "--preset",
+        "paper",
+        "--episodes",
+        prepared,
+        "--run",
+        folder,
+        "--updates",
+        1,
+        *OPTIONS[:6],
+        *small_models(),
+    ]
     assert _pmlm("train", *arguments) == 0
     settings = json.loads((folder / "config.json").read_text())["settings"]
     assert settings["learner"]["baseline"] == "none"
