@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tyro
 
+from agents.registry import DEFAULT
+
 
 @dataclass(frozen=True)
 class ReportConfig:
