@@ -144,7 +144,7 @@ def test_without_letters_those_that_need_them_are_left_out_and_asking_for_one_is
     said = control_replies(HELD_OUT, blind(TRAINING), _f1)
     assert list(said) == [name for name in CONTROLS if name not in LETTERS]
     patients = patients_of("lite", "test")
-    monkeypatch.setattr(place, "train", blind(patients.train))
+    monkeypatch.setattr(patients, "train", blind(patients.train))
     patients.control("echo")
     with pytest.raises(ValueError, match="fixed-letter needs letters of training patients"):
         patients.control("fixed-letter")
