@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from agents.problem import Problem, Shape
@@ -90,9 +91,18 @@ class Agent(ABC):
         Raises:
             ValueError: They are not of this agent.
         """
-        if values:
-            raise ValueError(f"an agent {self.name} has no {min(values)!r}")
+        self._check_names(values)
         tensors({})
+
+    def _check_names(self, values: Mapping[str, Any], expected: Collection[str] = ()) -> None:
+        """See that what was learned has the names it should have.
+
+        Raises:
+            ValueError: It has not.
+        """
+        if values.keys() != set(expected):
+            found, should = (", ".join(sorted(map(shortened, names))) or "nothing" for names in (values, expected))
+            raise ValueError(f"learned holds {found}, and of an agent {self.name} it should hold {should}")
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``: all that ``agents.registry.load`` needs.

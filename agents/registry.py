@@ -18,8 +18,8 @@ from agents.baselines.config import (
     TaskSearchConfig,
 )
 from agents.policy_gradient.config import LexiconConfig, NetworkConfig
-from agents.q_learning.config import QConfig
-from agents.sb3.config import SB3Config
+from agents.q_learning.config import DoubleDQNConfig, SoftQConfig
+from agents.sb3.config import A2CConfig, DQNConfig, PPOConfig, QRDQNConfig
 from agents.settings import from_plain, with_settings
 
 if TYPE_CHECKING:
@@ -56,15 +56,15 @@ _GROUP = NetworkConfig()
 AGENTS: Mapping[str, Entry] = MappingProxyType(
     {
         "lexicon": Entry("agents.policy_gradient.agent:LexiconAgent", LexiconConfig()),
-        "leave-one-out": Entry("agents.policy_gradient.agent:PolicyGradient", _GROUP, _NETWORK),
+        "leave-one-out": Entry("agents.policy_gradient.agent:NetworkAgent", _GROUP, _NETWORK),
         "actor-critic": Entry(
-            "agents.policy_gradient.agent:PolicyGradient",
+            "agents.policy_gradient.agent:NetworkAgent",
             replace(_GROUP, patients=32, rollouts=1, baseline="critic"),
             _NETWORK,
         ),
         # As published, but that an update is of 32 rollouts and not of the whole training set.
         "reinforce": Entry(
-            "agents.policy_gradient.agent:PolicyGradient",
+            "agents.policy_gradient.agent:NetworkAgent",
             NetworkConfig(
                 patients=32,
                 rollouts=1,
@@ -80,15 +80,15 @@ AGENTS: Mapping[str, Entry] = MappingProxyType(
             _NETWORK,
         ),
         "sparsemax": Entry(
-            "agents.policy_gradient.agent:PolicyGradient", replace(_GROUP, distribution="sparsemax"), _NETWORK
+            "agents.policy_gradient.agent:NetworkAgent", replace(_GROUP, distribution="sparsemax"), _NETWORK
         ),
-        "q-dqn": Entry("agents.q_learning.agent:QAgent", QConfig.of("dqn"), _NETWORK),
-        "q-soft": Entry("agents.q_learning.agent:QAgent", QConfig.of("soft"), _NETWORK),
-        "maskable-ppo": Entry("agents.sb3.agents:SB3Agent", SB3Config.of("maskable_ppo"), _NETWORK),
-        "ppo": Entry("agents.sb3.agents:SB3Agent", SB3Config.of("ppo"), _NETWORK),
-        "a2c": Entry("agents.sb3.agents:SB3Agent", SB3Config.of("a2c"), _NETWORK),
-        "dqn": Entry("agents.sb3.agents:SB3Agent", SB3Config.of("dqn"), _NETWORK),
-        "qrdqn": Entry("agents.sb3.agents:SB3Agent", SB3Config.of("qrdqn"), _NETWORK),
+        "q-dqn": Entry("agents.q_learning.agent:DoubleDQN", DoubleDQNConfig(), _NETWORK),
+        "q-soft": Entry("agents.q_learning.agent:SoftQ", SoftQConfig(), _NETWORK),
+        "maskable-ppo": Entry("agents.sb3.agents:MaskablePPOAgent", PPOConfig(), _NETWORK),
+        "ppo": Entry("agents.sb3.agents:PPOAgent", PPOConfig(), _NETWORK),
+        "a2c": Entry("agents.sb3.agents:A2CAgent", A2CConfig(), _NETWORK),
+        "dqn": Entry("agents.sb3.agents:DQNAgent", DQNConfig(), _NETWORK),
+        "qrdqn": Entry("agents.sb3.agents:QRDQNAgent", QRDQNConfig(), _NETWORK),
         "surrogate": Entry("agents.baselines.surrogate:Surrogate", SurrogateConfig()),
         "single-rule": Entry("agents.baselines.single_rule:SingleRule", SingleRuleConfig()),
         "task-grips": Entry("agents.baselines.task_search:TaskGrips", TaskSearchConfig()),
@@ -97,14 +97,10 @@ AGENTS: Mapping[str, Entry] = MappingProxyType(
         "random-n": Entry("agents.baselines.controls:RandomN", NoConfig()),
         "keep-all": Entry("agents.baselines.controls:KeepAll", NoConfig()),
         "self-information-low": Entry(
-            "agents.baselines.self_information:SelfInformation",
-            SelfInformationConfig("low", "smollm2-135m"),
-            {"model": "bigram"},
+            "agents.baselines.self_information:LeastSurprising", SelfInformationConfig(), {"model": "bigram"}
         ),
         "self-information-high": Entry(
-            "agents.baselines.self_information:SelfInformation",
-            SelfInformationConfig("high", "smollm2-135m"),
-            {"model": "bigram"},
+            "agents.baselines.self_information:MostSurprising", SelfInformationConfig(), {"model": "bigram"}
         ),
     }
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.settings import plain
+from pmlm_env.core.traces import TraceFile
 from pmlm_env.io import files
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write_json
@@ -37,9 +38,9 @@ _METRICS = {"update": int, "deltas": list, "failed": int, "llm_calls": int}
 class RunFolder:
     """``runs/NAME/``: ``config.json``, ``metrics.jsonl``, ``checkpoint/``, ``evaluation.json``, TensorBoard events.
 
-    Also ``replies.sqlite``, every reply of the LLM, ``spent.sqlite``, what was spent, booked call by call, and
-    ``spent.json``, the same for readers. The folder can be moved: paths in ``config.json`` are relative to it, and
-    beside them stands where they were.
+    Also ``traces.jsonl``, a record of each evaluated episode, ``replies.sqlite``, every reply of the LLM,
+    ``spent.sqlite``, what was spent, booked call by call, and ``spent.json``, the same for readers. The folder can be
+    moved: paths in ``config.json`` are relative to it, and beside them stands where they were.
 
     Args:
         path: The folder; ``locked`` makes it if it is not there.
@@ -67,6 +68,11 @@ class RunFolder:
     def evaluation(self) -> Path:
         """Where the before / after table is."""
         return self.path / "evaluation.json"
+
+    @property
+    def traces(self) -> TraceFile:
+        """The traces of evaluated episodes."""
+        return TraceFile(self.path / "traces.jsonl")
 
     @property
     def replies(self) -> Path:
@@ -111,7 +117,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what an earlier run left in the folder but the LLM's replies, which may have cost money."""
-        for name in ("config.json", "metrics.jsonl", "evaluation.json", "spent.json"):
+        for name in ("config.json", "metrics.jsonl", "evaluation.json", "traces.jsonl", "spent.json"):
             (self.path / name).unlink(missing_ok=True)
         for suffix in ("", "-wal", "-shm"):
             self.spending.with_name(self.spending.name + suffix).unlink(missing_ok=True)

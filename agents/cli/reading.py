@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import MISSING, fields, is_dataclass, replace
 from io import StringIO
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any, TypeVar, get_type_hints
 
 import tyro
@@ -51,14 +52,14 @@ def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Pat
     content = {} if file is None else read_config_file(file)
     resumed = None
     if saved is not None and _resumes(arguments, content):
-        run = _given(arguments, "--run") or content.get("run") or next(f.default for f in fields(kind) if f.name == "run")
+        run = (
+            _given(arguments, "--run") or content.get("run") or next(f.default for f in fields(kind) if f.name == "run")
+        )
         resumed = saved(Path(os.path.expanduser(str(run))))
     if {"agent", "settings"} <= {each.name for each in fields(kind)}:
-        kind = with_agent_settings(kind, _agent(kind, arguments, file, content, resumed))
-    try:
+        kind = _of_agent(kind, arguments, file, content, resumed)
+    with _naming(file):
         default = from_plain(kind, arranged(kind, content), _defaults(kind) if resumed is None else resumed)
-    except ValueError as error:
-        raise error if file is None else ValueError(f"{file}: {error}") from None
     return _at_home(_parse(command, kind, arguments, default))
 
 
@@ -74,20 +75,33 @@ def _part(command: str, kinds: Mapping[str, Any], arguments: Sequence[str]) -> s
     return arguments[0]
 
 
-def _agent(kind: type, arguments: Sequence[str], file: Path | None, content: Mapping[str, Any], resumed: Any) -> str:
-    """Return which agent is meant.
+def _of_agent(kind: type, arguments: Sequence[str], file: Path | None, content: dict[str, Any], resumed: Any) -> type:
+    """Return a dataclass with the settings of the agent that is meant, whose name ``content`` then has.
 
     Raises:
-        ValueError: A run of another agent is to be resumed, or the file has settings of another one.
+        ValueError: There is no such agent, a run of another one is to be resumed, or the file has settings of another.
     """
     option, in_file = _given(arguments, "--agent"), content.get("agent")
     usual = next(each.default for each in fields(kind) if each.name == "agent")
     agent = str(option or in_file or getattr(resumed, "agent", usual))
     if resumed is not None and agent != resumed.agent:
-        raise ValueError(f"{resumed.run} is a run of {resumed.agent}: leave out --agent {agent}, or choose another --run")
+        raise ValueError(
+            f"{resumed.run} is a run of {resumed.agent}: leave out --agent {agent}, or choose another --run"
+        )
     if in_file not in (None, agent) and "settings" in content:
         raise ValueError(f"{file} has settings of {in_file}: leave out --agent {agent}, or [settings] in the file")
-    return agent
+    with _naming(file if option is None and in_file is not None else None):
+        content["agent"] = agent
+        return with_agent_settings(kind, agent)
+
+
+@contextmanager
+def _naming(file: Path | None) -> Iterator[None]:
+    """Begin what is said of settings from a file with its name."""
+    try:
+        yield
+    except ValueError as error:
+        raise error if file is None else ValueError(f"{file}: {error}") from None
 
 
 def _resumes(arguments: Sequence[str], content: Mapping[str, Any]) -> bool:
@@ -119,10 +133,18 @@ def _parse(command: str, kind: type[Config], arguments: Sequence[str], default: 
                 config=(tyro.conf.OmitArgPrefixes,),
             )
     except SystemExit as end:
-        if type(end.__context__) is ValueError:
-            raise ValueError(str(end.__context__)) from None
+        error = end.__context__
+        while error is not None:
+            if isinstance(error, ValueError) and _is_of_check(error):
+                raise ValueError(str(error)) from None
+            error = error.__context__
         print(said.getvalue(), end="", file=sys.stderr)
         raise
+
+
+def _is_of_check(error: ValueError) -> bool:
+    """Whether a dataclass's check raised an error, and not tyro's parsing of a value."""
+    return any(frame.f_code.co_name == "__post_init__" for frame, _ in walk_tb(error.__traceback__))
 
 
 def _at_home(config: Config) -> Config:

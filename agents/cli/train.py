@@ -35,7 +35,7 @@ def run(config: TrainConfig) -> int:
 
         print(estimate(config))
         return 0
-    from agents.training.summary import training_summary
+    from agents.report.training import training_summary
     from agents.training.train import train
 
     run = train(config)

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from agents.policies.config import Distribution
 from agents.policies.distributions import MaskedCategorical, MaskedSparsemax
 from agents.policies.lexicon import Lexicon
-from agents.policy_gradient.config import Distribution
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,7 @@ class WordPolicy(nn.Module):
         if known is not None and not self.config.hidden:
             return known
         embeddings = observation["embeddings"]
-        for kind, size in (("embeddings", self.config.embedding_size), ("patient", self.config.patient_size)):
-            if observation[kind].shape[-1] != size:
-                raise ValueError(f"{kind} of {observation[kind].shape[-1]} numbers, but of {size} in training")
+        check_sizes(embeddings, observation["patient"], self.config.embedding_size, self.config.patient_size)
         left = embeddings.any(dim=-1)
         mean = embeddings.sum(dim=1) / left.sum(dim=1, keepdim=True).clamp(min=1)
         patient = observation["patient"] if self.config.patient else torch.zeros_like(observation["patient"])
@@ -130,8 +128,31 @@ class WordPolicy(nn.Module):
         context = self.context(torch.cat([mean, patient], dim=-1))
         hidden = self.word(embeddings) + context[:, None, :]
         if self.positions is not None:
-            if hidden.shape[1] > len(self.positions):
-                raise ValueError(f"the prompts have {hidden.shape[1]} slots, {len(self.positions)} in training")
-            hidden = hidden + self.positions[: hidden.shape[1]]
+            hidden = hidden + of_slots(self.positions, hidden.shape[1])
         scores = self.body(hidden).squeeze(-1)
         return scores if known is None else scores + known
+
+
+def check_sizes(embeddings: torch.Tensor, patient: torch.Tensor, embedding_size: int, patient_size: int) -> None:
+    """See that embeddings and patient vectors have the sizes that a network is made for.
+
+    Raises:
+        ValueError: They are longer or shorter.
+    """
+    for kind, values, size in (("embeddings", embeddings, embedding_size), ("patient", patient, patient_size)):
+        if values.shape[-1] != size:
+            raise ValueError(f"{kind} of {values.shape[-1]} numbers, but of {size} in training")
+
+
+def of_slots(positions: torch.Tensor, n_slots: int) -> torch.Tensor:
+    """Return the first ``n_slots`` rows of what a network has learned of each slot.
+
+    Raises:
+        ValueError: There were fewer slots in training.
+    """
+    if n_slots > len(positions):
+        raise ValueError(
+            f"the prompts have {n_slots} slots, {len(positions)} in training: an agent with positions plays no longer "
+            "prompts than that"
+        )
+    return positions[:n_slots]

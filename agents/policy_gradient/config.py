@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-Baseline = Literal["leave-one-out", "critic", "none"]
-Distribution = Literal["softmax", "sparsemax"]
+from agents.policies.config import MOST_HIDDEN, Distribution
 
-#: The widest network, and so the most memory that somebody else's saved agent can ask for.
-MOST_HIDDEN = 4_096
+Baseline = Literal["leave-one-out", "critic", "none"]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,11 +68,6 @@ class Reinforce:
         device = next(policy.parameters()).device
         self.actions_rng = torch.Generator(device).manual_seed(seed)
         self.queue: list[int] = []  # patients still to come before anybody comes twice
-
-    def updates(self, n: int) -> Iterator[Update]:
-        """Take ``n`` updates, and yield what each saw."""
-        for _ in range(n):
-            yield self.update()
 
     def update(self) -> Update:
         """Play one batch of episodes and learn from it."""

@@ -9,6 +9,7 @@ import torch
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+from agents.policies.word_policy import check_sizes, of_slots
 from pmlm_env.core.task import EditTask
 
 
@@ -97,13 +98,16 @@ class WordFeatures(BaseFeaturesExtractor):
             observations: After Stable-Baselines3's ``preprocess_obs``: all of them float, ``episode`` one-hot.
         """
         embeddings, patient = self.embed(observations)
+        check_sizes(embeddings, patient, self.word.in_features, self.context.in_features - self.word.in_features)
         left = embeddings.any(dim=-1, keepdim=True)
         mean = embeddings.sum(dim=1) / left.sum(dim=1).clamp(min=1)
         if self.normalize:
             embeddings, mean, patient = (nn.functional.layer_norm(x, x.shape[-1:]) for x in (embeddings, mean, patient))
         context = self.context(torch.cat([mean, patient], dim=-1))
         hidden = self.word(embeddings) + context[:, None, :]
-        features = self.body(hidden if self.positions is None else hidden + self.positions)
+        if self.positions is not None:
+            hidden = hidden + of_slots(self.positions, hidden.shape[1])
+        features = self.body(hidden)
         present = torch.ones_like(features[..., :1])
         return (torch.cat([features, present], dim=-1) * left).flatten(start_dim=1)
 

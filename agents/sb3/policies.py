@@ -32,7 +32,7 @@ class WordMlpExtractor(MlpExtractor):
     def __init__(self, features: WordFeatures, policy: Any) -> None:
         """Make the layers for a policy and its features."""
         super().__init__(features.width, policy.net_arch, policy.activation_fn, policy.device)
-        self.shape = (features.n_words, features.width)
+        self.shape = (-1, features.width)
 
     def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
         """Turn (B, W * d) into (B, W, latent_dim_pi)."""
@@ -91,7 +91,7 @@ class WordQNetwork(QNetwork):
         super().__init__(*args, **kwargs)
         features = _word_features(self.features_extractor)
         head = create_mlp(features.width, 1, self.net_arch, self.activation_fn)
-        self.q_net = nn.Sequential(nn.Unflatten(1, (features.n_words, features.width)), *head, nn.Flatten())
+        self.q_net = nn.Sequential(nn.Unflatten(1, (-1, features.width)), *head, nn.Flatten())
 
 
 class WordDQNPolicy(MultiInputPolicy):
@@ -122,7 +122,7 @@ class WordQuantileNetwork(QuantileNetwork):
         super().__init__(*args, **kwargs)
         features = _word_features(self.features_extractor)
         head = create_mlp(features.width, self.n_quantiles, self.net_arch, self.activation_fn)
-        self.quantile_net = nn.Sequential(nn.Unflatten(1, (features.n_words, features.width)), *head)
+        self.quantile_net = nn.Sequential(nn.Unflatten(1, (-1, features.width)), *head)
 
     def forward(self, obs: Any) -> torch.Tensor:
         """Return the quantiles of all words' values, (B, n_quantiles, W)."""

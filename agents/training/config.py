@@ -61,8 +61,7 @@ def fill_in(config: Any) -> None:
         object.__setattr__(config, "settings", usual)
     elif type(config.settings) is not type(usual):
         raise ValueError(
-            f"the settings are not those of the agent {config.agent}; a run that goes on keeps its agent: leave "
-            "--agent out"
+            f"the settings are {type(config.settings).__name__}: {config.agent} has {type(usual).__name__}"
         )
     if config.budget < 1:
         raise ValueError(f"budget is {config.budget}: use 1 or more completions")

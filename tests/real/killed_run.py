@@ -6,22 +6,19 @@ import contextlib
 import os
 from pathlib import Path
 
-import torch
-import torch.utils.tensorboard
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
-import agents.cli.demo  # noqa: F401  likewise
+import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 
 OPTIONS = [
-    "--llm", "openai:some-model", "--device", "cpu", "--n-edits", "2", "--updates", "2", "--patients", "2",
+    "--llm", "openai:some-model", "--device", "cpu", "--n-edits", "2", "--budget", "12", "--patients", "2",
     "--rollouts", "2", "--concurrency", "3",
 ]  # fmt: skip
 
 
 def train_and_evaluate(prepared: Path, run: Path, bert: Path, base_url: str) -> None:
     """Begin, or go on with, a run, and evaluate it."""
-    torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     resume = ["--resume"] if (run / "config.json").exists() else []
     models = ["--encoder", str(bert), "--scorer", str(bert), "--base-url", base_url]

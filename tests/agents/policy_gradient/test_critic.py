@@ -66,7 +66,7 @@ def test_a_row_that_rests_or_failed_teaches_nothing(failed: bool) -> None:
 
 
 def test_each_step_has_an_advantage_of_its_own() -> None:
-    config = ReinforceConfig(updates=1, patients=4, rollouts=1, baseline="critic", scale_advantages=False)
+    config = ReinforceConfig(patients=4, rollouts=1, baseline="critic", scale_advantages=False)
     trainer = Reinforce(_policy(), make_problem(10_000).env(4), config, 0)
     rollout = Rollout(torch.tensor([1.0, 2.0, 3.0, 9.0]), torch.tensor([True, True, True, False]), [], [], 0)
     values = torch.tensor([[0.5, 0.5, 0.5, 0.5], [1.0, 2.0, 4.0, 0.0]])

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -180,11 +179,3 @@ def test_sb3s_checker_only_says_that_embeddings_need_a_policy_of_their_own(obser
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == expected
     assert all("use a custom policy" in message for message in messages)
-
-
-def test_without_stable_baselines3_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("agents.sb3")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
-    with pytest.raises(ImportError, match=r'pip install "pmlm-env\[sb3\]"'):
-        import agents.sb3  # noqa: F401

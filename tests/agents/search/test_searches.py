@@ -8,12 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from agents.baselines import SEARCHES, EditablePrompt, run, search_prompts
 from agents.problem import MeteredReward, Problem
-from agents.search.base import Mask, Steps
+from agents.search.base import EditablePrompt, Mask, Steps, run
 from agents.search.genetic import genetic
 from agents.search.greedy import greedy
 from agents.search.hierarchical import hierarchical
+from agents.search.oracle import search_prompts
+from agents.search.searches import SEARCHES
 from agents.search.tapruning import tapruning
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
@@ -29,7 +30,7 @@ def _problem(limit: int | None = None, decoys: bool = False, **options: Any) -> 
     return Problem(episodes, HashEncoder(), MeteredReward(reward, limit), N_EDITS, **options), reward
 
 
-def _problem(
+def _prompt(
     text: str, n_edits: int = 3, budget: int = 100, legal: Sequence[bool] | None = None, roles: str = ""
 ) -> EditablePrompt:
     words = text.split()
@@ -101,7 +102,7 @@ def test_what_is_found_depends_on_the_seed_but_not_on_the_other_prompts(name: st
 @everywhere
 @pytest.mark.parametrize("n_edits", [0, 1, 50])
 def test_odd_edit_budgets_and_prompts_of_one_word_end_well(name: str, n_edits: int) -> None:
-    for prompt in (_problem("word", n_edits), _problem("one two", n_edits, legal=[False, True])):
+    for prompt in (_prompt("word", n_edits), _prompt("one two", n_edits, legal=[False, True])):
         (ranked,) = run(SEARCHES[name], [prompt], Scores([0.0, 1.0][-len(prompt.words) :]), [_rng()])
         assert len(ranked[0].deleted) == min(n_edits, 1)
 
@@ -119,7 +120,7 @@ def test_greedy_equals_brute_force_where_worth_adds_up() -> None:
     rng = _rng(1)
     for _ in range(20):
         scores, legal = Scores(rng.normal(size=8)), rng.random(8) < 0.8
-        (ranked,) = run(greedy, [_problem("a b c d e f g h", legal=legal.tolist())], scores, [rng])
+        (ranked,) = run(greedy, [_prompt("a b c d e f g h", legal=legal.tolist())], scores, [rng])
         slots = np.flatnonzero(legal)
         best = max(scores.worth[list(gone)].sum() for n in range(4) for gone in combinations(slots, n))
         assert ranked[0].delta == pytest.approx(best)
@@ -127,38 +128,38 @@ def test_greedy_equals_brute_force_where_worth_adds_up() -> None:
 
 def test_greedy_shares_a_small_budget_evenly_among_its_steps() -> None:
     scores = Scores([0.1] * 8)
-    run(greedy, [_problem("a b c d e f g h", budget=12)], scores, [_rng()])
+    run(greedy, [_prompt("a b c d e f g h", budget=12)], scores, [_rng()])
     assert [len(batch) for batch in scores.batches] == [4, 4, 4]
 
 
 def test_greedy_ends_when_every_deletion_harms() -> None:
     scores = Scores([-0.1, 0.2, -0.1, -0.1])
-    run(greedy, [_problem("a b c d")], scores, [_rng()])
+    run(greedy, [_prompt("a b c d")], scores, [_rng()])
     assert [sorted(batch) for batch in scores.batches] == [[(0,), (1,), (2,), (3,)], [(0, 1), (1, 2), (1, 3)]]
 
 
 def test_the_genetic_algorithm_gives_words_back_where_no_more_may_go() -> None:
     scores = Scores([0.1] * 30)
-    run(genetic, [_problem(" ".join("abcdefghijklmnopqrstuvwxyzABCD"), n_edits=1)], scores, [_rng()])
+    run(genetic, [_prompt(" ".join("abcdefghijklmnopqrstuvwxyzABCD"), n_edits=1)], scores, [_rng()])
     assert len(scores.batches[0]) < len(scores.asked) == 30
 
 
 def test_tapruning_goes_from_left_to_right_and_keeps_what_makes_no_difference() -> None:
     scores = Scores([0.0, 0.2, -0.1, 0.3])
-    (ranked,) = run(tapruning, [_problem("a b c d", n_edits=2)], scores, [_rng()])
+    (ranked,) = run(tapruning, [_prompt("a b c d", n_edits=2)], scores, [_rng()])
     assert scores.asked == [(0,), (1,), (1, 2), (1, 3)]
     assert ranked[0].deleted == (1, 3)
 
 
 def test_hierarchical_search_deletes_a_phrase_at_once_where_that_helps() -> None:
     scores = Scores([-1.0, -1.0, 0.2, 0.2, -1.0])
-    run(hierarchical, [_problem("her tests, are so. fine", n_edits=2)], scores, [_rng()])
+    run(hierarchical, [_prompt("her tests, are so. fine", n_edits=2)], scores, [_rng()])
     assert (2, 3) in scores.asked
     assert not {(2,), (3,)} & set(scores.asked[:-5])  # single words: only once the search begins anew with words
 
 
 def test_phrases_end_with_punctuation_and_with_sections() -> None:
-    prompt = _problem("of peers, two had anaemia Write a note.", roles="ppppsiii")
+    prompt = _prompt("of peers, two had anaemia Write a note.", roles="ppppsiii")
     assert prompt.sections() == [[0, 1, 2, 3], [4], [5, 6, 7]]
     assert prompt.phrases() == [[0, 1], [2, 3], [4], [5, 6, 7]]
 
@@ -173,7 +174,7 @@ def test_a_mask_is_scored_once_and_what_is_beyond_the_budget_ends_the_search() -
         sent.append((yield masks))
 
     scores = Scores([0.1, 0.2, 0.3])
-    (ranked,) = run(asks_again, [_problem("a b c", budget=2)], scores, [_rng()])
+    (ranked,) = run(asks_again, [_prompt("a b c", budget=2)], scores, [_rng()])
     assert scores.asked == [(0,), (1,)]
     assert sent == [[0.1, 0.0, 0.1], [0.1, 0.2]]
     assert [candidate.deleted for candidate in ranked] == [(1,), (0,), ()]
@@ -184,7 +185,7 @@ def test_a_search_that_deletes_what_may_not_go_is_stopped() -> None:
         yield [prompt.without(prompt.whole, 0)]
 
     with pytest.raises(ValueError, match=r"slots \[0\]: some of them may not go"):
-        run(careless, [_problem("a b", legal=[False, True])], Scores([1.0, 1.0]), [_rng()])
+        run(careless, [_prompt("a b", legal=[False, True])], Scores([1.0, 1.0]), [_rng()])
 
 
 def test_each_round_scores_all_prompts_in_one_batch() -> None:
