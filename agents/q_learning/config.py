@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from reprlib import repr as shortened
 
 from agents.policy_gradient.config import MOST_HIDDEN
 
@@ -103,5 +104,5 @@ class SoftQConfig(QConfig):
             ValueError: One of them makes no sense.
         """
         super().__post_init__()
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}: it must be above 0")
+        if not 0 < self.temperature <= 1_000:
+            raise ValueError(f"temperature is {shortened(self.temperature)}: use a number above 0, at most 1,000")
