@@ -8,7 +8,7 @@ from typing import Literal, get_args
 Baseline = Literal["leave-one-out", "critic", "none"]
 Distribution = Literal["softmax", "sparsemax"]
 
-#: The widest network, and so the most memory that somebody else's saved agent can ask for.
+#: The widest network: it bounds the memory that a saved agent from elsewhere can ask for.
 MOST_HIDDEN = 4_096
 
 

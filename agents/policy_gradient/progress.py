@@ -58,9 +58,7 @@ def _put_generator_back(generator: torch.Generator, state: torch.Tensor) -> None
     if len(state) == len(generator.get_state()):
         generator.set_state(state)
         return
-    logger.warning(
-        "The run was on another kind of device: from here on it draws other actions than it would have there"
-    )
+    logger.warning("The run was on another kind of device: it draws other actions from here on than it would there")
     generator.manual_seed(int.from_bytes(hashlib.sha256(state.numpy().tobytes()).digest()[:7], "big"))
 
 

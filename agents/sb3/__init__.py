@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a class when it is asked for: ``agents.sb3.config`` is read by those who need no torch."""
+    """Import a class at its first use, so that importing ``agents.sb3.config`` does not load torch."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
