@@ -119,7 +119,7 @@ def test_a_reward_counts_in_standard_deviations_from_the_same_patients_mean() ->
         (QConfig, {"target_rate": 0.0}, "target_rate above 0"),
         (DoubleDQNConfig, {"n_step": 0}, "must be 1 or more"),
         (DoubleDQNConfig, {"exploration": 1.5}, "must be from 0 to 1"),
-        (SoftQConfig, {"temperature": 0.0}, "temperature is 0.0: it must be above 0"),
+        (SoftQConfig, {"temperature": 0.0}, "temperature is 0.0: use a number above 0"),
         (SoftQConfig, {"rollouts": 3}, "multiple of rollouts"),
     ],
 )
