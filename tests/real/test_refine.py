@@ -31,7 +31,7 @@ KINDS = {
     "lexicon": ["--agent", "lexicon", *GROUPS],
     "network": ["--hidden", 8, *GROUPS],
     "rule": ["--agent", "single-rule", "--protect", "self"],
-    "nothing": ["--agent", "keep-all"],
+    "untouched": ["--agent", "keep-all"],
 }
 
 
@@ -90,7 +90,7 @@ def test_a_fresh_process_refines_as_this_one_does(work: Path, kind: str) -> None
         assert [edit.word for edit in edits] == [episode.words[edit.slot] for edit in edits]
         assert [edit.probability is None for edit in edits] == [kind == "rule"] * len(edits)
         slots = {edit.slot for edit in edits}
-        assert len(slots) <= 3 if kind == "rule" else len(slots) == (0 if kind == "nothing" else 3)
+        assert len(slots) <= 3 if kind == "rule" else len(slots) == (0 if kind == "untouched" else 3)
         left = [word for slot, word in enumerate(episode.words) if slot not in slots]
         assert alone.prompt.split() == left
 
