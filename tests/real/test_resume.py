@@ -240,7 +240,12 @@ def test_a_run_goes_on_with_a_larger_budget_and_ends_like_one_that_had_it_from_t
 
 @pytest.mark.parametrize(
     ("agent", "settings"),
-    [("single-rule", []), ("surrogate", []), ("q-soft", []), ("maskable-ppo", ["--rows", 2, "--row-episodes", 2])],
+    [
+        ("single-rule", []),
+        ("surrogate", ["--rows", 4]),
+        ("q-soft", []),
+        ("maskable-ppo", ["--rows", 2, "--row-episodes", 2]),
+    ],
 )
 def test_an_agent_without_updates_is_fitted_again_with_the_replies_that_are_kept(
     agent: str, settings: list[object], prepared: Path, tmp_path: Path
