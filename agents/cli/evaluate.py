@@ -1,8 +1,8 @@
-"""Judge a trained agent on held-out patients: ``pmlm evaluate``."""
+"""Evaluate a trained agent on held-out patients: ``pmlm evaluate``."""
 
 from __future__ import annotations
 
-from agents.evaluation.evaluate import EvaluateConfig
+from agents.evaluation.config import EvaluateConfig
 
 Config = EvaluateConfig
 

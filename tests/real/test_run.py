@@ -160,7 +160,7 @@ def test_the_limit_on_calls_ends_the_run_with_a_clear_line_and_a_higher_one_goes
     poor = RunFolder(prepared.parent / "poor")
     arguments = ["--episodes", prepared, "--run", poor.path, *_options(), "--max-llm-calls"]
     assert _pmlm("train", *arguments, 10) == 1
-    assert "would go over the limit of 10 LLM calls" in capsys.readouterr().err
+    assert "would exceed the LLM call limit of 10" in capsys.readouterr().err
     assert json.loads((poor.path / "spent.json").read_text())["llm_calls"] == 10
     assert _pmlm("train", *arguments, 1000, "--resume") == 0
     assert _without_times(poor.metrics()) == _without_times(run.metrics())
@@ -175,7 +175,7 @@ def test_a_resumed_run_keeps_its_limits_and_its_replies_where_they_are(
     arguments = ["--episodes", prepared, "--run", folder.path, *_options()]
     assert _pmlm("train", *arguments, "--max-llm-calls", 10) == 1
     assert _pmlm("train", *arguments, "--resume") == 1
-    assert "over the limit of 10 LLM calls" in capsys.readouterr().err
+    assert "exceed the LLM call limit of 10" in capsys.readouterr().err
     assert _pmlm("train", *arguments, "--resume", "--cache", run.replies) == 2
     assert "the replies of this run are kept in the run folder: leave --cache out" in capsys.readouterr().err
 
