@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from agents.run_folder import one_path
 from pmlm_env.core.edits import WORD_KINDS
-from pmlm_env.core.episodes import Role
+from pmlm_env.core.words import Role
 from pmlm_env.llm import Limits, LLMOptions
 
 

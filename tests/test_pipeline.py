@@ -216,8 +216,7 @@ def test_raw_prompts_are_filled_from_the_patients_and_leave_stages_1_and_2_as_th
     )  # fmt: skip
     assert len(raw) == 12
     for episode in raw:
-        words, roles = InitialPrompt("raw").fill("", (), None, of[episode.patient_id])
-        assert (episode.words, episode.roles) == (words, roles)
+        assert episode.initial == InitialPrompt("raw").fill("", (), None, of[episode.patient_id])
         theirs = usual[episode.patient_id]
         assert (episode.predicted, episode.peers) == (theirs.predicted, theirs.peers)
         np.testing.assert_array_equal(episode.vector, theirs.vector)

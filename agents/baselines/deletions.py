@@ -43,5 +43,5 @@ def delete_greatest(
         The slots deleted from each prompt, in order.
     """
     while not batch.done.all():
-        batch.delete(np.where(batch.legal, values(batch.legal.shape), -np.inf).argmax(axis=1), ~batch.done)
-    return batch.deleted(range(len(batch.steps)))
+        batch.apply(np.where(batch.legal, values(batch.legal.shape), -np.inf).argmax(axis=1), ~batch.done)
+    return [tuple(edit.slot for edit in edits) for edits in batch.edits(range(len(batch.steps)))]

@@ -13,8 +13,9 @@ from agents.base import Agent, Edits, ReadTensors
 from agents.baselines.config import SingleRuleConfig
 from agents.baselines.deletions import Slots, delete_greatest, edits_of, kept_after
 from agents.problem import Problem
-from pmlm_env.core.episodes import EpisodeSet, Role
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
+from pmlm_env.core.words import Role
 
 if TYPE_CHECKING:
     import torch

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from agents.base import Edits
 from agents.policies.rollout import play
 from agents.problem import Problem
-from pmlm_env.core.edits import Edit
 
 
 def greedy_edits(problem: Problem, policy: torch.nn.Module, rows: int = 64) -> Edits:
@@ -30,9 +31,6 @@ def greedy_edits(problem: Problem, policy: torch.nn.Module, rows: int = 64) -> E
         some = everyone[start : start + rows]
         rollout = play(problem.env(len(some), observation=form), policy, some, generator=None)
         probabilities = torch.stack([step.log_probs for step in rollout.steps], dim=1).exp().tolist()
-        for index, info, row in zip(some, rollout.infos, probabilities, strict=True):
-            words = problem.episodes[index].words
-            edits.append(
-                tuple(Edit("delete", slot, words[slot], p) for slot, p in zip(info["deleted"], row, strict=False))
-            )
+        for info, row in zip(rollout.infos, probabilities, strict=True):
+            edits.append(tuple(replace(edit, probability=p) for edit, p in zip(info["edits"], row, strict=False)))
     return edits

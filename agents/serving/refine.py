@@ -16,9 +16,10 @@ from agents.problem import Problem, Shape, blind
 from agents.registry import load
 from agents.run_folder import RunFolder
 from agents.serving.config import RefineConfig
-from pmlm_env.core.edits import Edit, Prompts
-from pmlm_env.core.episodes import Episode, EpisodeSet, Role
+from pmlm_env.core.edits import Edit, apply_edits
+from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.task import Encoder
+from pmlm_env.core.words import Role
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.io.files import make_folder, write
@@ -122,11 +123,7 @@ class Refiner:
 
 def _prompts(problem: Problem, edits: Edits) -> list[str]:
     """Return the prompts of a problem after their edits."""
-    everybody = range(len(problem.episodes))
-    kept = problem.batch(everybody).kept
-    for row, each in zip(kept, edits, strict=True):
-        row[[edit.slot for edit in each]] = False
-    return list(Prompts(problem.episodes, everybody, kept))
+    return list(apply_edits(problem.episodes, range(len(problem.episodes)), edits))
 
 
 #: The encoder that is loaded without anybody's naming it.
