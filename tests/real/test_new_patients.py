@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.cli.main import main
+from agents.run_folder import RunFolder
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
@@ -67,4 +68,4 @@ def test_the_evaluation_counts_who_cannot_be_judged(work: Path, capsys: pytest.C
     assert evaluation["without_label_or_reference"] == 3
     assert evaluation["n_patients"] == len(everybody) - 3
     assert "3 test patients without a label or a doctor's reply are not in this table." in printed
-    assert all(patient["label"] and patient["reference"] for patient in evaluation["patients"])
+    assert all(trace.label and trace.reference for trace in RunFolder(work / "run").traces.read())

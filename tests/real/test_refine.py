@@ -79,11 +79,11 @@ def test_a_fresh_process_refines_as_this_one_does(work: Path, kind: str) -> None
 
 
 def test_it_refines_as_the_evaluation_did(work: Path) -> None:
-    evaluated = json.loads((work / "lexicon" / "evaluation.json").read_text())["patients"]
+    evaluated = [trace.prompt for trace in RunFolder(work / "lexicon").traces.read() if trace.variant == "agent"]
     refined = Refiner.from_pretrained(work / "lexicon" / "checkpoint").refine_all(
         EpisodeSet.load(work / "prepared").of("test")
     )
-    assert [each.prompt for each in refined] == [patient["arms"]["policy"]["prompt"] for patient in evaluated]
+    assert [each.prompt for each in refined] == evaluated
 
 
 def test_one_patients_prompt_is_printed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -136,11 +136,11 @@ def test_the_card_tells_of_the_run_and_of_no_patient(work: Path) -> None:
     head = yaml.safe_load(card.split("---")[1])
     assert (head["license"], head["library_name"]) == ("apache-2.0", "pmlm-env")
     evaluation = json.loads((work / "lexicon" / "evaluation.json").read_text())
-    assert f"{100 * evaluation['summary']['delta']['policy']['mean']:+6.2f}" in card
+    assert f"{100 * evaluation['summary']['delta']['agent']['mean']:+6.2f}" in card
     assert "trained for the replies of | `responder` |" in card
-    for patient in evaluation["patients"]:
-        assert patient["patient_id"] not in card
-        assert patient["reference"][:40] not in card
+    for trace in RunFolder(work / "lexicon").traces.read():
+        assert trace.patient_id not in card
+        assert trace.reference[:40] not in card
     assert _pmlm("publish", "--run", work / "both", "--out", out) == 0
     assert "not evaluated" in (out / "README.md").read_text()
 
