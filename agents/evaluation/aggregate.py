@@ -40,8 +40,8 @@ def crossed_bootstrap(
     seed is that of ``mean_interval``; with fewer than ``FEWEST`` there is none.
 
     Args:
-        deltas: One change for each seed and patient, shape (seeds, patients); for a paired comparison the differences of
-            two agents.
+        deltas: One change for each seed and patient, shape (seeds, patients); for a paired comparison the differences
+            of two agents.
         rng: Draws the resamples.
         n_resamples: How many resamples.
         confidence: The share of such intervals that should hold the true mean.
@@ -100,7 +100,8 @@ def probability_of_improvement(
 ) -> Interval:
     """Return the probability that a run of X scores above one of Y on a task drawn at random.
 
-    On a task it is the Mann-Whitney U statistic over the number of pairs, so a tie counts half; tasks have equal weights.
+    On a task it is the Mann-Whitney U statistic over the number of pairs, so a tie counts half; tasks have equal
+    weights.
 
     Args:
         x: Run scores of the first agent, one array for each task, shape (runs,).

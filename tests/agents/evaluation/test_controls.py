@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from agents.benchmark.patients import patients_of
 
+from agents.benchmark.patients import patients_of
 from agents.evaluation.controls import CONTROLS, control_replies
 from agents.problem import blind
 from pmlm_env.core.episodes import Episode, EpisodeSet
