@@ -158,5 +158,5 @@ def _read_table(kind: Any, value: Any, name: str, usual: Any) -> Any:
         return replace(usual, **inside)
     lacking = [key for key, field in known.items() if key not in inside and _default(field) is MISSING]
     if lacking:
-        raise ValueError(f"there is no {within}{lacking[0]}: it has no default")
+        raise ValueError(f"{within}{lacking[0]} is missing: it has no default")
     return kind(**inside)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agents.evaluation.evaluate import EvaluateConfig
+from agents.evaluation.config import EvaluateConfig
 
 Config = EvaluateConfig
 
