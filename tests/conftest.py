@@ -4,18 +4,21 @@ import os
 
 # Before anything is imported: the one place that names the LLM of the tests, and of the processes they start.
 os.environ["PMLM_DEFAULT_LLM"] = "smollm2-135m"
+# One thread each: two processes run the tests side by side, and the last digits of figures hang on the number.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from pathlib import Path
 
 import pytest
-import torch
+from hypothesis import settings
 
 from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
 from pmlm_env.cohort.simulator import simulate_cohort
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
-torch.set_num_threads(2)
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 TONGJI = Path(__file__).resolve().parents[2] / "shared" / "data" / "tongji_covid"
 

@@ -27,11 +27,13 @@ def make_problem(
     seed: int = 0,
     reward: Callable[..., Any] | None = None,
     device: torch.device | str = "cpu",
+    max_words: int | None = None,
 ) -> Problem:
     """Six prompts; with ``decoys`` the second half of each is protected, and has as many marked words."""
     episodes = make_episodes(n, N_WORDS, N_EDITS, seed, decoys)
     meter = MeteredReward((reward or MarkedWordsReward)(episodes), limit) if judged else None
-    return Problem(episodes, HashEncoder(device), meter, N_EDITS, protect=("peer", "instruction") if decoys else ())
+    protect = ("peer", "instruction") if decoys else ()
+    return Problem(episodes, HashEncoder(device), meter, N_EDITS, max_words, protect)
 
 
 def slots_of(edits: Edits) -> list[tuple[int, ...]]:

@@ -17,7 +17,7 @@ from agents.training.config import TrainConfig
 from pmlm_env.llm import Budget, LLMOptions, Price
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.http.providers import _SETTINGS, Provider, load_providers
-from pmlm_env.llm.specs import _HERE
+from pmlm_env.llm.specs import _IN_PROCESS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -67,7 +67,7 @@ def test_every_provider_is_on_the_index_and_has_a_page_with_its_address_key_and_
     assert re.search(rf'^pmlm doctor --llm "?{provider.name}:', PAGES[page], re.MULTILINE)
 
 
-@pytest.mark.parametrize("kind", _HERE)
+@pytest.mark.parametrize("kind", _IN_PROCESS)
 def test_every_llm_of_this_process_is_on_the_index(kind: str) -> None:
     assert re.search(rf"^\| `{kind}:NAME_OR_(PATH|DIR)` \|.*\.md\) \|$", INDEX, re.MULTILINE)
 
@@ -139,7 +139,9 @@ def test_a_command_line_of_the_docs_is_understood(page: str, line: str) -> None:
     if isinstance(options, LLMOptions | DoctorConfig) and llm is not None:
         kind, _, model = llm.partition(":")
         assert model
-        assert kind in {*_HERE, *load_providers()} or (options.providers is not None and f"[{kind}]" in PAGES[page])
+        assert kind in {*_IN_PROCESS, *load_providers()} or (
+            options.providers is not None and f"[{kind}]" in PAGES[page]
+        )
 
 
 @pytest.mark.parametrize(("page", "block"), _blocks("python"))

@@ -23,6 +23,7 @@ class KeepAll(Agent):
     """Edits nothing."""
 
     name = "keep-all"
+    needs_embeddings = False
     Config = NoConfig
     learns = False
     seeded = False
@@ -40,6 +41,7 @@ class RandomN(Agent):
     """Deletes ``n_edits`` words, each as likely as any other that may be deleted."""
 
     name = "random-n"
+    needs_embeddings = False
     Config = NoConfig
     learns = False
 
@@ -60,6 +62,7 @@ class RandomP(Agent):
     """
 
     name = "random-p"
+    needs_embeddings = False
     Config = RandomPConfig
     config: RandomPConfig
     space = {  # noqa: RUF012

@@ -46,6 +46,7 @@ class SelfInformation(Agent):
 
     Config = SelfInformationConfig
     learns = False
+    needs_embeddings = False
     seeded = False
     config: SelfInformationConfig
     #: 1 where the least surprising words are deleted first, -1 where the most surprising are.
@@ -74,6 +75,11 @@ class SelfInformation(Agent):
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return the bigram's counts; of a causal LM nothing is learned. See ``Agent.learned``."""
         return ({"pairs": self.surprise.rows()} if isinstance(self.surprise, Bigram) else {}), {}
+
+    def words(self) -> tuple[str, ...]:
+        """Return the words that the bigram model has counted; see ``Agent.words``."""
+        rows = self.surprise.rows() if isinstance(self.surprise, Bigram) else []
+        return tuple(sorted({word for _, word, _ in rows}))
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
         """Put the counts back; see ``Agent.restore``.

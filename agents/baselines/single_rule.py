@@ -37,6 +37,7 @@ class SingleRule(Agent):
     """
 
     name = "single-rule"
+    needs_embeddings = False
     Config = SingleRuleConfig
     config: SingleRuleConfig
 

@@ -36,6 +36,7 @@ class Surrogate(Agent):
     """
 
     name = "surrogate"
+    needs_embeddings = False
     Config = SurrogateConfig
     space = {"penalty": Floats(0.03, 30.0, log=True)}  # noqa: RUF012
     config: SurrogateConfig
@@ -78,6 +79,10 @@ class Surrogate(Agent):
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return the lexicon's forms and the coefficients; see ``Agent.learned``."""
         return {"lexicon": self.lexicon.forms, "coefficients": self.coefficients.tolist()}, {}
+
+    def words(self) -> tuple[str, ...]:
+        """Return the words that the lexicon knows; see ``Agent.words``."""
+        return self.lexicon.words
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
         """Put both back; see ``Agent.restore``."""

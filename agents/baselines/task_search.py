@@ -42,6 +42,7 @@ class TaskSearch(Agent):
     """
 
     Config = TaskSearchConfig
+    needs_embeddings = False
     space = {"patients": Choices((2, 4, 8, 16, 32)), "finalists": Integers(1, 8)}  # noqa: RUF012
     config: TaskSearchConfig
 
@@ -103,6 +104,10 @@ class TaskSearch(Agent):
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return the words to delete; see ``Agent.learned``."""
         return {"keys": sorted(self.keys)}, {}
+
+    def words(self) -> tuple[str, ...]:
+        """Return the words to delete; see ``Agent.words``."""
+        return tuple(sorted({word for _, word in self.keys}))
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
         """Put the words back; see ``Agent.restore``."""

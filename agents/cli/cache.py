@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from pmlm_env.io.files import replacing
-from pmlm_env.llm.storage.cache import KeptReply, ReplyCache
+from pmlm_env.llm.storage.cache import CachedReply, ReplyCache
 
 _IN_RUN = "replies.sqlite"
 _PARTS = {"request", "reply", "created"}
@@ -175,14 +175,14 @@ def import_replies(config: ImportConfig) -> tuple[int, int]:
     return n, ReplyCache(file).add(_lines(config.source))
 
 
-def _lines(path: Path) -> Iterator[KeptReply]:
+def _lines(path: Path) -> Iterator[CachedReply]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 value = json.loads(line.decode())
                 if not isinstance(value, dict) or set(value) != _PARTS:
                     raise ValueError("it should be an object of request, reply, created")
-                yield KeptReply(**value)
+                yield CachedReply(**value)
             except (ValueError, RecursionError) as error:
                 known = type(error) is ValueError  # json's and UTF-8's own messages may quote what is there
                 what = error if known else "it is no JSON"
@@ -204,7 +204,7 @@ def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def _name(kept: KeptReply) -> str:
+def _name(kept: CachedReply) -> str:
     """The model and where it runs, without the sampling; an identity that does not tell as it is."""
     llm: Any = kept.request["llm"]
     if isinstance(llm, dict):

@@ -82,7 +82,8 @@ def run(config: DemoConfig) -> int:
 def _demo(config: DemoConfig) -> None:
     """Run it in a folder that no other process uses."""
     from agents.evaluation.cases import first_cases
-    from agents.evaluation.evaluate import EvaluateConfig, evaluate
+    from agents.evaluation.config import EvaluateConfig
+    from agents.evaluation.evaluate import evaluate
     from agents.models import RunModels
     from agents.report.training import training_summary
     from agents.training.train import train
@@ -123,8 +124,8 @@ def _demo(config: DemoConfig) -> None:
         ),
         shared,
     )
-    evaluation = evaluate(EvaluateConfig(config.run, rule_calls=config.budget, seed=config.seed), shared)
-    print("\n" + first_cases(evaluation, 3) + "\n")
+    evaluate(EvaluateConfig(config.run, rule_calls=config.budget, seed=config.seed), shared)
+    print("\n" + first_cases(run.traces.read(), 3) + "\n")
     print(training_summary(run.metrics()))
     minutes = (time.perf_counter() - started) / 60
     again = " (replies of an earlier demo in this folder are used again)" if old_replies else ""

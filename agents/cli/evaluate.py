@@ -1,4 +1,4 @@
-"""Judge a trained agent on held-out patients: ``pmlm evaluate``."""
+"""Evaluate a trained agent on held-out patients: ``pmlm evaluate``."""
 
 from __future__ import annotations
 

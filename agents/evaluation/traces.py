@@ -81,21 +81,16 @@ def traces_of(
             before, after = scores[KEEP_ALL][i], scores[variant][i]
             error = errors[variant][i] or errors[KEEP_ALL][i]
             traces.append(
-                Trace(
+                Trace.of(
+                    episode,
                     run=run,
                     agent=agents[AGENT].name,
                     variant=variant,
                     seed=seed,
-                    split=episode.split,
-                    patient_id=episode.patient_id,
-                    label=episode.label,
-                    words=episode.words,
-                    roles=episode.roles,
                     edits=edits[variant][i],
                     prompt=prompts[variant][i],
                     initial_reply=next((reply.text for reply in replies[KEEP_ALL][i]), ""),
                     replies=replies[variant][i],
-                    reference=episode.reference,
                     before=before,
                     after=after,
                     reward=None if error else _f1_of(after) - _f1_of(before),

@@ -87,6 +87,10 @@ class WordPolicyAgent(PolicyAgent):
         values = {} if self.policy.lexicon is None else {"lexicon": self.policy.lexicon.forms}
         return values, dict(self.policy.state_dict())
 
+    def words(self) -> tuple[str, ...]:
+        """Return the words that the lexicon knows; see ``Agent.words``."""
+        return () if self.policy is None or self.policy.lexicon is None else self.policy.lexicon.words
+
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
         """Put the policy back; see ``Agent.restore``."""
         assert self.shape is not None

@@ -74,6 +74,11 @@ class Lexicon:
         counts = Counter(form for e in episodes for form in {f for forms in _forms(e) for f in forms})
         return cls(form for form, n in sorted(counts.items()) if n >= at_least)
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the forms, as prompts have them, and without case and punctuation."""
+        return tuple(sorted({text.strip() for _, text in self.forms} - {""}))
+
     def ids(self, episodes: EpisodeSet, width: int) -> npt.NDArray[np.int64]:
         """Return the numbers of every word of every prompt, int (N, width, N_FORMS); 0 where there is none."""
         known = self._tables.get(id(episodes))

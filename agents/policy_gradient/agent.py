@@ -48,11 +48,6 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
             "invalid_actions": update.invalid_actions,
         }
 
-    def words(self) -> tuple[str, ...]:
-        """Return the words that the lexicon knows, as prompts have them and without case and marks; see ``Agent``."""
-        lexicon = None if self.policy is None else self.policy.lexicon
-        return () if lexicon is None else tuple(sorted({text.strip() for _, text in lexicon.forms} - {""}))
-
     def progress(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return the optimizers, the generators and who comes next; see ``StepwiseAgent.progress``."""
         values, tensors = trainer_progress(self._trainer)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tyro
 
+from agents.registry import DEFAULT
+
 
 @dataclass(frozen=True)
 class ReportConfig:
@@ -21,5 +23,5 @@ class ReportConfig:
 
     results: tyro.conf.Positional[Path] = Path("results")
     out: Path | None = None
-    default: str = "lexicon"
+    default: str = DEFAULT
     seed: int = 0

@@ -83,16 +83,12 @@ class Refiner:
 
         Raises:
             ValueError: There is no such agent, or it was trained with an encoder that is not bundled, and none is
-                given, or one is given to an agent that looks at no embeddings.
+                given.
             ModelError: The encoder is not to be found.
             OSError: The hub does not answer.
         """
         place = str(choose_device(device))
         agent = load(source, place, revision)
-        if encoder is not None and not agent.needs_embeddings:
-            raise ValueError(
-                f"the encoder {encoder!r} has no effect: the agent {agent.name} looks at no embeddings; leave it out"
-            )
         return cls(agent, WordEncoder(encoder or _bundled_encoder(agent), place), protect)
 
     def refine(self, prompt: tuple[Sequence[str], Sequence[Role]], patient: npt.ArrayLike) -> Refinement:

@@ -68,13 +68,13 @@ def load_checkpoint(folder: Path, agent: StepwiseAgent, n_episodes: int) -> tupl
         if not all(0 <= index < n_episodes for index in initial):
             raise ValueError
         values, progress = dict(state["trainer"]), dict(state["progress"])
-    with one_line(folder / "trainer.safetensors"):
+    with one_line(f"{folder / 'trainer.json'}, or trainer.safetensors beside it,"):
         agent.go_on(values, tensors)
     return progress, initial
 
 
 @contextmanager
-def one_line(file: Path) -> Iterator[None]:
+def one_line(file: Path | str) -> Iterator[None]:
     """Turn an error about what a file of a checkpoint holds into one line that says what to do."""
     cure = "restore the checkpoint from a copy, or begin another run with --run"
     try:

@@ -13,10 +13,14 @@ from reprlib import repr as shortened
 from typing import Any
 
 from pmlm_env.core.edits import Edit
+from pmlm_env.core.episodes import Episode
 from pmlm_env.io.files import append, replacing
 
 #: The version of a trace's fields, which every line begins with.
 VERSION = 1
+
+#: Fields that a trace has from the episode.
+_OF_PATIENT = ("split", "patient_id", "label", "words", "roles", "reference")
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,12 @@ class Trace:
     after: Mapping[str, float | None]
     reward: float | None
     error: str = ""
+
+    @classmethod
+    def of(cls, episode: Episode, **rest: Any) -> Trace:
+        """Return a trace whose fields about the patient are those of ``episode``; ``rest`` are all other fields."""
+        known = {name: getattr(episode, name) for name in _OF_PATIENT}
+        return cls(**known, **rest)
 
     def to_json(self) -> str:
         """Return the trace as one line of JSON, without the end of the line."""

@@ -16,7 +16,7 @@ from pmlm_env.rewards.options import LongTexts
 
 if TYPE_CHECKING:  # these import torch, which is loaded when the first model is asked for
     from pmlm_env.encoders.bert import WordEncoder
-    from pmlm_env.llm.storage.cache import CachedLLM
+    from pmlm_env.llm.storage.cached_llm import CachedLLM
     from pmlm_env.rewards.bertscore import BertScorer
 
 #: How many things of each kind are remembered; those asked for least recently are forgotten first.

@@ -6,11 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
-import torch
-import torch.utils.tensorboard
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
-import agents.cli.demo  # noqa: F401  likewise
+import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 
 OPTIONS = [
@@ -21,7 +19,6 @@ OPTIONS = [
 
 def train_and_evaluate(prepared: Path, run: Path, bert: Path, base_url: str) -> None:
     """Begin, or go on with, a run, and evaluate it."""
-    torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     resume = ["--resume"] if (run / "config.json").exists() else []
     models = ["--encoder", str(bert), "--scorer", str(bert), "--base-url", base_url]

@@ -14,10 +14,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-import torch
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
-import agents.cli.demo  # noqa: F401  likewise
+import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 from pmlm_env.envs.lite import lite_episodes
 from tests.tiny_models import save_small_bert
@@ -88,7 +87,6 @@ def start(log: Path, command: str, *arguments: object) -> BaseProcess:
 
 def logged(log: Path, command: str, arguments: Sequence[str]) -> None:
     """Run a command, what it says going to a file."""
-    torch.set_num_threads(2)  # as in this process: the last digits hang on it
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which may be ignored where the tests are run
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):

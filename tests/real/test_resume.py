@@ -19,7 +19,7 @@ from agents.run_folder import RunFolder
 from pmlm_env.llm.responder import Responder
 from pmlm_env.llm.storage.budget import Account
 from tests.llm.endpoint import Answer, chat, serve
-from tests.real.runs import checkpoint, evaluation, options, pmlm, prepare, start, train
+from tests.real.runs import checkpoint, evaluation, options, pmlm, prepare, small_bert, start, train
 
 pytestmark = pytest.mark.real
 
@@ -162,9 +162,10 @@ def test_refining_other_episodes_than_the_runs_own_is_done_with_a_word(
     half: Path, prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = prepare(tmp_path / "other", seed=1)
-    assert pmlm("refine", "--model", half / "checkpoint", "--episodes", prepared) == 0
+    options = ["--model", half / "checkpoint", "--encoder", small_bert()]
+    assert pmlm("refine", *options, "--episodes", prepared) == 0
     assert "other episodes" not in caplog.text
-    assert pmlm("refine", "--model", half / "checkpoint", "--episodes", other) == 0
+    assert pmlm("refine", *options, "--episodes", other) == 0
     assert f"{other} holds other episodes than {half}/checkpoint was trained on" in caplog.text
 
 

@@ -114,17 +114,6 @@ def test_an_encoder_that_is_not_bundled_is_not_loaded_on_the_agents_word_alone(
     )
 
 
-def test_an_encoder_for_an_agent_that_looks_at_no_embeddings_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fitted("lexicon").save(tmp_path / "agent")
-    make_episodes().save(tmp_path / "prepared")
-    options = ["--model", tmp_path / "agent", "--episodes", tmp_path / "prepared", "--split", "train"]
-    assert refused(capsys, *options, "--encoder", "minilm") == (
-        "pmlm refine: the encoder 'minilm' has no effect: the agent lexicon looks at no embeddings; leave it out"
-    )
-
-
 def test_edits_can_be_written_as_json() -> None:
     (refined, *_) = Refiner(fitted("lexicon"), HashEncoder()).refine_all(make_episodes(2))
     lines = json.loads(json.dumps([asdict(edit) for edit in refined.edits]))
