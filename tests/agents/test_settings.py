@@ -89,7 +89,7 @@ def test_settings_that_do_not_fit_are_named(settings: dict[str, Any], said: str)
 
 def test_a_setting_without_a_default_is_asked_for() -> None:
     assert from_plain(_Needing, {"name": "a"}) == _Needing("a")
-    with pytest.raises(ValueError, match="^name is missing: it has no default$"):
+    with pytest.raises(ValueError, match=r"^name is missing: it has no default$"):
         from_plain(_Needing, {"size": 3})
 
 
@@ -100,7 +100,7 @@ def test_what_was_changed_is_told_by_dotted_names() -> None:
 
 def test_a_setting_without_effect_is_refused_by_the_name_of_its_option() -> None:
     refuse_idle(ModelOptions(n_edits=3), {"max_new_tokens": "nobody is asked"})
-    with pytest.raises(ValueError, match="^--max-new-tokens has no effect: nobody is asked$"):
+    with pytest.raises(ValueError, match=r"^--max-new-tokens has no effect: nobody is asked$"):
         refuse_idle(ModelOptions(max_new_tokens=3), {"max_new_tokens": "nobody is asked"})
 
 
