@@ -23,7 +23,7 @@ from pmlm_env.core.traces import Trace
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.responder import Responder
-from pmlm_env.llm.storage.cache import CachedLLM
+from pmlm_env.llm.storage.cached_llm import CachedLLM
 from tests.real.runs import pmlm, small_bert
 
 pytestmark = pytest.mark.real

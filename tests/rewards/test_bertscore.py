@@ -10,9 +10,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from agents.benchmark.held_out import ground
 from bert_score import BERTScorer
 
+from agents.benchmark.patients import patients_of
 from agents.cli.main import main
 from agents.model_options import ModelOptions
 from pmlm_env.encoders.bert import WordEncoder
@@ -183,7 +183,7 @@ def test_results_with_another_layer_or_with_chunks_are_other_results(prepared: P
 
     def identity(**more: Any) -> dict[str, Any]:
         models = ModelOptions(llm="responder", encoder=folder, scorer=folder, device="cpu", **more)
-        return ground("real", "validation", prepared, tmp_path / "run", models).identity
+        return patients_of("real", "validation", prepared, tmp_path / "run", models).identity
 
     assert not {"scorer_layer", "long_texts"} & identity().keys()  # as before there was a choice
     assert identity(scorer_layer=2)["scorer_layer"] == 2

@@ -13,7 +13,8 @@ from agents.search.base import EditablePrompt, Mask, Steps, run
 from agents.search.genetic import genetic
 from agents.search.greedy import greedy
 from agents.search.hierarchical import hierarchical
-from agents.search.oracle import SEARCHES, search_prompts
+from agents.search.oracle import search_prompts
+from agents.search.searches import SEARCHES
 from agents.search.tapruning import tapruning
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
