@@ -118,8 +118,8 @@ def _on_long_references(episodes: EpisodeSet) -> str:
     scorer = ModelOptions().scorer
     if state(scorer) != "ready":
         return (
-            f"{len(suspects)} of {len(references)} references may be too long for BERTScore to compare in full. To count "
-            f"them run `pmlm models --fetch {scorer}`, then this command again\n"
+            f"{len(suspects)} of {len(references)} references may be too long for BERTScore to compare in full. To "
+            f"count them, run `pmlm models --fetch {scorer}`, then this command again\n"
         )
     from pmlm_env.rewards.bertscore import BertScorer
 

@@ -112,7 +112,7 @@ def refused(
         ("n-edits = [3]", "models.n_edits is [3]: use a whole number"),
         ("protect = 'self'", "models.protect is 'self': use a list"),
         ("protect = ['self', 3]", "models.protect[1] is 3: use text"),
-        ("protect = ['names']", "--protect 'names': use some of background, self, "),
+        ("protect = ['names']", "protect names 'names': use some of ('background', 'self', "),
         ("models = 'minilm'", "models is 'minilm': use a table"),
         ("long-texts = 'fold'", "models.long_texts is 'fold': use one of cut, chunks"),
         ("dropout = 1.0", "dropout is 1.0: use a number from 0 to below 1"),
