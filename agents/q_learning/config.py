@@ -89,8 +89,8 @@ class SoftQConfig(QConfig):
     """Settings of soft Q-learning, of which a gradient step takes all steps of each episode drawn.
 
     Attributes:
-        q_temperature: Words are drawn with probabilities softmax(Q / q_temperature); in standard deviations of a patient's
-            reward.
+        q_temperature: Words are drawn with probabilities softmax(Q / q_temperature); in standard deviations of a
+            patient's reward.
     """
 
     batch_size: int = 16
