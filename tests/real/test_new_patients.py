@@ -12,8 +12,9 @@ from agents.cli.main import main
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
+from tests.real.runs import small_bert
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--updates", 1, "--patients", 3, "--rollouts", 2]
 
@@ -42,7 +43,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     _pmlm("prepare", "--cohort", folder, "--out", folder / "prepared", "--n-folds", 2, "--k", 2)
-    _pmlm("train", "--episodes", folder / "prepared", "--run", folder / "run", *TRAIN)
+    _pmlm("train", "--episodes", folder / "prepared", "--run", folder / "run", "--scorer", small_bert(), *TRAIN)
     return folder
 
 

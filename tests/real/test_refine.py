@@ -21,7 +21,7 @@ from pmlm_env import EpisodeSet
 from tests.real.runs import small_bert, start
 from tests.standins import make_episodes
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--updates", 2, "--patients", 3, "--rollouts", 2]
 KINDS = {"lexicon": [], "both": ["--hidden", 8]}  # both: and a network
