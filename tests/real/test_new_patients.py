@@ -14,7 +14,7 @@ from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from tests.real.runs import small_bert
 
-pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--updates", 1, "--patients", 3, "--rollouts", 2]
 

@@ -21,7 +21,7 @@ from pmlm_env.llm.storage.budget import Account
 from tests.llm.endpoint import Answer, chat, serve
 from tests.real.runs import evaluation, options, pmlm, prepare, start, train
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.once, pytest.mark.real]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,8 @@ from agents.problem import blind
 from pmlm_env.llm import BudgetExceededError
 from tests.arenas import BEST, CHANCE, ShuffledReward, make_arena, mean_return
 
+pytestmark = pytest.mark.once
+
 
 def _agent(kind: str, seed: int = 0) -> Agent:
     if kind == "surrogate":

@@ -12,6 +12,8 @@ from pmlm_env.device import seeded
 from tests.arenas import make_arena
 from tests.standins import HashEncoder
 
+pytestmark = pytest.mark.once
+
 
 def _policy(seed: int = 0) -> WordPolicy:
     with seeded(seed):

@@ -21,6 +21,8 @@ from pmlm_env.rewards.delta import Judged
 from tests.arenas import BEST, ShuffledReward, make_arena
 from tests.standins import HashEncoder
 
+pytestmark = pytest.mark.once
+
 TOY = ReinforceConfig(updates=40, patients=8, rollouts=4)
 
 

@@ -16,6 +16,8 @@ from agents.q_learning.replay import Replay
 from pmlm_env.llm import BudgetExceededError
 from tests.arenas import BEST, N_EDITS, ShuffledReward, make_arena, mean_return
 
+pytestmark = pytest.mark.once
+
 KINDS = ["dqn", "soft"]
 
 

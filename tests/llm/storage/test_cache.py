@@ -23,6 +23,8 @@ from pmlm_env.llm.storage.cache import CachedLLM, ReplayMissError, ReplyCache
 from pmlm_env.llm.storage.database import DatabaseError
 from tests.standins import EchoLLM
 
+pytestmark = pytest.mark.once
+
 FORK = multiprocessing.get_context("fork")
 HELLO = Completion("hello", 3, 1, "stop", "model-1")
 

@@ -20,6 +20,8 @@ from pmlm_env.llm.storage.cache import CachedLLM, ReplyCache
 from pmlm_env.llm.storage.database import DatabaseError
 from tests.llm.endpoint import Answer, Endpoint, chat
 
+pytestmark = pytest.mark.once
+
 Connect = Callable[..., OpenAIChat]
 LONG = "x" * 20_000
 
