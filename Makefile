@@ -10,13 +10,16 @@ OLDEST_READY := $(OLDEST)/.ready
 # Idle OpenMP threads sleep instead of spinning: where cores are shared, spinning takes them from those at work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# The tests, in two processes; what one file of them shares is made in one.
+PYTEST := -m pytest -n 2 --dist loadfile
+
 .PHONY: help setup demo test test-oldest lint format clean
 
 help:
 	@echo "make setup        make $(VENV), install everything but RLlib, get the bundled weights"
 	@echo "make demo         the whole method on a simulated cohort; fetches an LLM of 491 MB if need be"
 	@echo "make test         the tests"
-	@echo "make test-oldest  the tests with RLlib and the lowest versions admitted, in $(OLDEST)"
+	@echo "make test-oldest  those that hang on libraries' versions, with RLlib and the lowest admitted, in $(OLDEST)"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       let ruff format the code"
 	@echo "make clean        remove $(VENV), $(OLDEST) and what tools left behind (runs/ stays)"
@@ -41,11 +44,11 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "== Running the tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python $(PYTEST)
 
 test-oldest: $(OLDEST_READY)
 	@echo "== Running the tests with the lowest versions"
-	@$(OLDEST)/bin/python -m pytest
+	@$(OLDEST)/bin/python $(PYTEST) -m "not once"
 
 $(OLDEST_READY): pyproject.toml setup.cfg constraints-oldest.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] == (3, 11) else "The lowest versions are pinned for Python 3.11, this is %d.%d: make test-oldest PYTHON=python3.11" % v[:2])'

@@ -147,7 +147,7 @@ def test_encoder_and_bertscore_say_there_what_they_say_on_the_cpu(gpu: torch.dev
 def test_the_local_llm_says_there_what_it_says_on_the_cpu(gpu: torch.device) -> None:
     if gpu.type != "cuda" and Version(transformers.__version__) < Version("5.23"):
         pytest.skip("the pretended GPU cannot do what this transformers does with tensors of the inference mode")
-    llms = [LocalLLM(max_new_tokens=8, device=str(d), dtype=torch.float32) for d in (gpu, "cpu")]
+    llms = [LocalLLM(max_new_tokens=3, device=str(d), dtype=torch.float32) for d in (gpu, "cpu")]
     prompts = ["Say hello to the patient.", "What is anemia?"]
     said = [[reply.text for reply in llm.generate(prompts)] for llm in llms]
     assert said[0] == said[1]

@@ -18,6 +18,8 @@ from agents.q_learning.replay import Replay
 from pmlm_env.llm import BudgetExceededError
 from tests.problems import BEST, N_EDITS, ShuffledReward, make_problem, mean_return, slots_of
 
+pytestmark = pytest.mark.once
+
 KINDS = [DoubleDQN, SoftQ]
 
 
