@@ -195,7 +195,7 @@ def test_a_run_does_not_go_on_with_another_layer(
 ) -> None:
     folder, run = str(save_model(tmp_path / "model", "bert", 32)), tmp_path / "run"
     options = ["--episodes", prepared, "--run", run, "--llm", "responder", "--device", "cpu", "--patients", 2]
-    options += ["--encoder", folder, "--scorer", folder, "--updates", 1, "--rollouts", 2, "--n-edits", 1]
+    options += ["--encoder", folder, "--scorer", folder, "--budget", 6, "--rollouts", 2, "--n-edits", 1]
     for more, code in (((), 0), (("--resume", "--scorer-layer", 1), 2)):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
