@@ -16,6 +16,8 @@ from pmlm_env.pipeline import PipelineConfig, PipelineReport, build_episodes
 from pmlm_env.predictors import Predictor
 from pmlm_env.prompting import InitialPrompt
 
+pytestmark = pytest.mark.usefixtures("quick_stages")
+
 
 @pytest.fixture(scope="module")
 def cohort() -> Cohort:

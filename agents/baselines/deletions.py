@@ -33,7 +33,7 @@ def kept_after(problem: Problem, index: npt.NDArray[np.int64], slots: Slots) -> 
 def delete_greatest(
     batch: EditBatch, values: Callable[[tuple[int, ...]], npt.NDArray[np.float64]]
 ) -> list[tuple[int, ...]]:
-    """Delete the legal word of the greatest value from each prompt, again and again until no more may go.
+    """Delete the legal word of the greatest value from each prompt, until no more may be deleted.
 
     Args:
         batch: The prompts, N of them; they are edited.

@@ -48,7 +48,7 @@ class SingleRule(Agent):
         self.rule: tuple[RolePlace, ...] = ()
 
     def fit(self, problem: Problem) -> None:
-        """Explore, then judge rules; see ``Agent.fit``."""
+        """Score random deletions, then rules; see ``Agent.fit``."""
         self.shape, self.rule = problem.shape, ()
         config, meter, rng = self.config, problem.reward, np.random.default_rng(self.seed)
         prompts = meter.prompts_left

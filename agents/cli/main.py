@@ -17,7 +17,7 @@ COMMANDS = {
     "simulate": "Write a simulated cohort like the paper's.",
     "prepare": "Stages 1 to 3: from a cohort to initial prompts.",
     "train": "Stage 4: train an agent on the prompts.",
-    "evaluate": "Judge a trained agent on held-out patients.",
+    "evaluate": "Evaluate a trained agent on held-out patients.",
     "refine": "Refine prompts with a trained agent, without an LLM.",
     "publish": "Hand a trained agent on, to a folder or to the Hugging Face hub.",
     "benchmark": "Fit agents within equal budgets and judge them on held-out patients.",

@@ -1,4 +1,4 @@
-"""Refining prompts with a policy: its most probable legal edit at each step."""
+"""Refining prompts with a policy: the most probable legal edit at each step."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def greedy_edits(problem: Problem, policy: torch.nn.Module, rows: int = 64) -> E
     """Play every episode of a problem greedily, to its end.
 
     Args:
-        problem: Whose prompts; a blind one, because each end of an episode would be judged.
+        problem: The prompts; a problem without a reward, which would be asked at the end of each episode.
         policy: Turns observations into a ``MaskedCategorical``; on the encoder's device. It is left in eval mode. Its
-            ``observation``, if it has one, says which form it needs.
-        rows: Prompts in a batch.
+            ``observation``, if it has one, is the form of observation that it needs.
+        rows: Prompts played side by side.
 
     Returns:
         The edits of each prompt, each with the probability that the policy gave it.

@@ -12,13 +12,13 @@ from agents.registry import DEFAULT
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Put the benchmark's runs into tables and pictures: ``report.md`` and ``figures/``.
+    """Make a report of the benchmark's runs, with tables and figures: ``report.md`` and ``figures/``.
 
     Attributes:
-        results: Where the runs are: every ``runs.jsonl`` in this folder and below is read.
-        out: Where the report goes; by default where the runs are.
+        results: The folder of the runs: every ``runs.jsonl`` in it and below is read.
+        out: The folder of the report; by default that of the runs.
         default: The agent that the others are compared with.
-        seed: Draws the bootstraps' resamples.
+        seed: Seeds the bootstraps' resamples.
     """
 
     results: tyro.conf.Positional[Path] = Path("results")

@@ -1,4 +1,4 @@
-"""What training brought, and where its time went."""
+"""A summary of training: the change of the sampled deltas, and the time spent in each model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def quarters(metrics: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def training_summary(metrics: list[dict[str, Any]]) -> str:
-    """Return what training brought and where its time went, in two lines.
+    """Return the change of the sampled deltas, and the time spent in each model, in two lines.
 
     Args:
         metrics: The lines of ``metrics.jsonl``: updates, or batches of an agent without updates.
@@ -26,7 +26,7 @@ def training_summary(metrics: list[dict[str, Any]]) -> str:
         return "No episode was played in training"
     first, last = quarters(metrics)
     if not len(first) or not len(last):
-        return "Too few episodes got a reply to say what training brought"
+        return "Too few episodes got a reply to compare the first updates with the last"
     gain, fewest = last.mean() - first.mean(), min(len(first), len(last))
     if fewest < FEWEST:
         interval = f"too few episodes ({fewest}) for an interval"

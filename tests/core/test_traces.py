@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import replace
@@ -185,3 +186,15 @@ def test_where_new_traces_cannot_be_written_the_earlier_ones_stay(tmp_path: Path
         file.replace(broken(), lambda trace: True)
     assert file.read() == [make_trace("a")]
     assert [path.name for path in tmp_path.iterdir()] == ["traces.jsonl"]
+
+
+def test_the_page_about_traces_has_every_field_and_an_example_that_is_a_trace() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "traces.md").read_text(encoding="utf-8")
+    example = json.loads(page.split("```json\n")[1].split("```")[0])
+    trace = Trace.from_json(json.dumps(example))
+    assert json.loads(trace.to_json()) == example
+    rows = page.split("## A trace")[1].split("\n| --- | --- |\n")[1].split("\n\n")[0].splitlines()
+    assert [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])] == [
+        *list(example)[:8], "words", "roles", "edits", "prompt", "initial_reply", "replies", "reference", "before",
+        "after", "reward", "error",
+    ]  # fmt: skip

@@ -165,6 +165,27 @@ def test_the_figures_are_those_of_the_traces(evaluated: RunFolder) -> None:
     assert evaluation["summary"]["delta"]["agent"]["mean"] == pytest.approx(np.mean(rewards))
 
 
+def test_every_metric_of_every_variant_is_in_its_range(evaluated: RunFolder) -> None:
+    for trace in evaluated.traces.read():
+        for name, value in trace.after.items():
+            low, high = {"words": (1, np.inf), "margin": (-1, 1)}.get(name, (0, 1 + 1e-6))
+            assert value is not None
+            assert low <= value <= high, name
+
+
+def test_the_controls_say_what_the_prompts_and_the_letters_say(evaluated: RunFolder, prepared: Path) -> None:
+    traces, episodes = evaluated.traces.read(), EpisodeSet.load(prepared)
+    letters = {episode.reference for episode in episodes.of("train")}
+    replies = {(trace.variant, trace.patient_id): trace.replies[0].text for trace in traces}
+    for episode in episodes.of("test"):
+        by_control = {name: replies[name, episode.patient_id] for name in CONTROLS}
+        assert by_control["echo"] == episode.prompt
+        assert by_control["label"] == episode.predicted
+        assert episode.prompt.startswith(by_control["facts"])
+        assert {by_control[name] for name in CONTROLS if name.endswith("-letter")} <= letters
+    assert [trace.after["copy"] for trace in _of(traces, "echo")] == pytest.approx([1] * N_TEST, abs=1e-5)
+
+
 def test_the_summary_has_no_text_of_a_patient_and_both_files_are_for_their_owner_alone(
     evaluated: RunFolder, prepared: Path
 ) -> None:

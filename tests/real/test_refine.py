@@ -24,7 +24,7 @@ from pmlm_env.core.edits import Edit
 from tests.real.runs import small_bert, start
 from tests.standins import make_episodes
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--budget", 18]
 GROUPS = ["--patients", 3, "--rollouts", 2]  # 9 completions in the first update, as many in the second

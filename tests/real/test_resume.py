@@ -22,7 +22,7 @@ from pmlm_env.llm.storage.budget import Account
 from tests.llm.endpoint import Answer, chat, serve
 from tests.real.runs import checkpoint, evaluation, options, pmlm, prepare, small_bert, small_models, start, train
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.once, pytest.mark.real]
 
 
 @pytest.fixture(scope="module")

@@ -143,11 +143,11 @@ def test_without_letters_those_that_need_them_are_left_out_and_asking_for_one_is
 ) -> None:
     said = control_replies(HELD_OUT, blind(TRAINING), _f1)
     assert list(said) == [name for name in CONTROLS if name not in LETTERS]
-    patients = patients_of("lite", "test")
-    monkeypatch.setattr(patients, "train", blind(patients.train))
-    patients.control("echo")
+    held_out = patients_of("lite", "test")
+    monkeypatch.setattr(held_out, "train", blind(held_out.train))
+    held_out.control("echo")
     with pytest.raises(ValueError, match="fixed-letter needs letters of training patients"):
-        patients.control("fixed-letter")
+        held_out.control("fixed-letter")
 
 
 def test_a_vector_of_zeros_is_like_nobody_and_gets_a_letter_all_the_same() -> None:

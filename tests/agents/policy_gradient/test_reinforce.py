@@ -16,6 +16,8 @@ from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.device import seeded
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes, make_task
 
+pytestmark = pytest.mark.once
+
 N_EDITS, BEST = 3, 0.3
 
 
