@@ -190,7 +190,7 @@ def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path) -> None
         read_runs(tmp_path)
 
 
-def test_seeds_and_calls_are_told(text: str) -> None:
+def test_seeds_and_calls_are_in_the_table(text: str) -> None:
     assert row(text, "rloo")[5:] == ["3", "98 / 398"]
     assert "Seeds 0, 1, 2." in text
     assert "- 32 runs: machine abacus, torch 9.9" in text
@@ -403,8 +403,8 @@ def test_words_and_versions_of_others_write_no_markup_into_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evil = "`|<script>\n# x\x1b[2J"
-    told = {"deleted": [[evil, "peer", 7]], "versions": {"machine": f"[a](b:c) {evil}"}}
-    report(ReportConfig(write(tmp_path, [echo(), line("lexicon", 100, **told)])))
+    values = {"deleted": [[evil, "peer", 7]], "versions": {"machine": f"[a](b:c) {evil}"}}
+    report(ReportConfig(write(tmp_path, [echo(), line("lexicon", 100, **values)])))
     (page,) = tmp_path.rglob("report.md")
     text = page.read_text()
     assert "\x1b" not in text + capsys.readouterr().out
