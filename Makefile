@@ -10,13 +10,16 @@ OLDEST_READY := $(OLDEST)/.ready
 # Idle OpenMP threads sleep instead of spinning: where cores are shared, spinning takes them from those at work.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# The tests, in two processes; what one file of them shares is made in one.
+PYTEST := -m pytest -n 2 --dist loadfile
+
 .PHONY: help setup demo test test-oldest lint format clean
 
 help:
 	@echo "make setup        make $(VENV), install everything but RLlib, get the bundled weights"
 	@echo "make demo         the whole method on a simulated cohort; fetches an LLM of 491 MB if need be"
 	@echo "make test         the tests"
-	@echo "make test-oldest  the tests with RLlib and the lowest versions admitted, in $(OLDEST)"
+	@echo "make test-oldest  those that hang on libraries' versions, with RLlib and the lowest admitted, in $(OLDEST)"
 	@echo "make lint         ruff and mypy"
 	@echo "make format       let ruff format the code"
 	@echo "make clean        remove $(VENV), $(OLDEST) and what tools left behind (runs/ stays)"
@@ -30,7 +33,7 @@ $(READY): pyproject.toml setup.cfg constraints.txt
 	@echo "== 2/4 Installing PyTorch (minutes; large where it comes with CUDA)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@echo "== 3/4 Installing this package and what it needs"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,sb3,torchrl,tune,dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,torchrl,tune,dev]"
 	@echo "== 4/4 Getting the small models (190 MB), checking and unpacking them"
 	@$(BIN)/pmlm models --fetch
 	@touch $(READY)
@@ -41,11 +44,11 @@ demo: $(READY)
 
 test: $(READY)
 	@echo "== Running the tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python $(PYTEST)
 
 test-oldest: $(OLDEST_READY)
 	@echo "== Running the tests with the lowest versions"
-	@$(OLDEST)/bin/python -m pytest
+	@$(OLDEST)/bin/python $(PYTEST) -m "not once"
 
 $(OLDEST_READY): pyproject.toml setup.cfg constraints-oldest.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v[:2] == (3, 11) else "The lowest versions are pinned for Python 3.11, this is %d.%d: make test-oldest PYTHON=python3.11" % v[:2])'
@@ -54,7 +57,7 @@ $(OLDEST_READY): pyproject.toml setup.cfg constraints-oldest.txt
 	@echo "== 2/4 Installing PyTorch (minutes; large where it comes with CUDA)"
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt torch
 	@echo "== 3/4 Installing this package and the lowest versions of what it needs"
-	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[parquet,sb3,torchrl,tune,rllib,test]"
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[parquet,torchrl,tune,rllib,test]"
 	@echo "== 4/4 Getting the small models (190 MB), checking and unpacking them"
 	@$(OLDEST)/bin/pmlm models --fetch
 	@touch $(OLDEST_READY)

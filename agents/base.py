@@ -35,10 +35,13 @@ class Agent(ABC):
 
     Args:
         config: Settings; the defaults of ``Config`` if None.
-        seed: Seeds everything that is random.
+        seed: Seeds everything that is random; from 0 to 2**32 - 1.
 
     Attributes:
         shape: What the agent was fitted for; None before ``fit``.
+
+    Raises:
+        ValueError: The seed is out of that range.
     """
 
     #: What it is called in the registry, where it is not made by a name of its own.
@@ -56,6 +59,8 @@ class Agent(ABC):
 
     def __init__(self, config: Any = None, seed: int = 0) -> None:
         """Keep the settings."""
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"seed is {shortened(seed)}: use a whole number from 0 to {2**32 - 1:,}")
         self.config = self.Config() if config is None else config
         self.seed = seed
         self.shape: Shape | None = None

@@ -1,33 +1,30 @@
-"""Options that every command shares: which models, and how the LLM is asked."""
+"""Options that several commands share: the models, and calls to the LLM."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from reprlib import repr as shortened
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from agents.run_folder import one_path
-from pmlm_env.core.edits import WORD_KINDS
-from pmlm_env.core.episodes import Role
+from pmlm_env.core.edits import EditRules
 from pmlm_env.llm import Limits, LLMOptions
 
 
 @dataclass(frozen=True)
 class ModelOptions(LLMOptions):
-    """Which models, where, and how many words go: all that decides a run's figures.
+    """The models and the edits: everything that decides a run's results.
 
     Attributes:
-        n_samples: Replies to each prompt, whose mean F1 counts; more than 1 for an LLM that does not always reply
-            alike.
+        n_samples: Replies to each prompt, of which the mean F1 counts; more than 1 is for LLMs whose replies vary.
         encoder: The words' encoder: ``minilm``, a directory or a hub name.
-        scorer: BERTScore's model: likewise.
+        scorer: BERTScore's model: ``minilm``, a directory or a hub name.
         scorer_layer: The layer whose states BERTScore compares; by default bert-score's own for the model, or the one
             at three quarters of its depth.
         long_texts: What BERTScore does with texts beyond the scorer's input, which is 512 pieces as a rule: ``cut``
             them, or embed them in ``chunks`` and compare all of them.
-        n_edits: Edits of each prompt, at most (the paper's n).
+        n_edits: The edit budget: limit on edits of each prompt (the paper's n).
         protect: Words that are not edited: roles (``background``, ``self``, ``peer``, ``instruction``), ``digits``
             (words with a digit) and ``negations`` (no, not, without, denies, ...); none by default, as published.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -46,16 +43,14 @@ class ModelOptions(LLMOptions):
         """Check what can be checked before anything loads.
 
         Raises:
-            ValueError: ``protect`` names neither a role nor a kind of words.
+            ValueError: ``n_edits`` is negative, or ``protect`` names neither a role nor a kind of words.
         """
-        allowed = (*get_args(Role), *WORD_KINDS)
-        if unknown := [name for name in self.protect if name not in allowed]:
-            raise ValueError(f"--protect {shortened(unknown[0])}: use some of {', '.join(allowed)}")
+        EditRules(self.n_edits, protect=self.protect)
 
 
 @dataclass(frozen=True)
 class CallOptions(Limits):
-    """How the LLM is asked: may change from one part of a run to the next.
+    """Calls to the LLM; these options may change when a run is resumed.
 
     Attributes:
         budget_file: A TOML file with limits that several runs share; see docs/llm.

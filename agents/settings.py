@@ -146,7 +146,8 @@ def _read_table(kind: Any, value: Any, name: str, usual: Any) -> Any:
         raise ValueError(f"{name or 'it'} is {shortened(value)}: use a table")
     within = f"{name}." if name else ""
     kinds, known = get_type_hints(kind), {field.name: field for field in fields(kind)}
-    for key in sorted(value.keys() - known.keys()):
+    if unknown := sorted(value.keys() - known.keys()):
+        key = unknown[0]
         close = get_close_matches(key, known, 1)
         hint = f"did you mean {within}{close[0]}?" if close else f"use some of {', '.join(within + k for k in known)}"
         raise ValueError(f"there is no setting {shortened(within + key)}: {hint}")
@@ -158,5 +159,5 @@ def _read_table(kind: Any, value: Any, name: str, usual: Any) -> Any:
         return replace(usual, **inside)
     lacking = [key for key, field in known.items() if key not in inside and _default(field) is MISSING]
     if lacking:
-        raise ValueError(f"there is no {within}{lacking[0]}: it has no default")
+        raise ValueError(f"{within}{lacking[0]} is missing: it has no default")
     return kind(**inside)

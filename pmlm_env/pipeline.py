@@ -122,18 +122,20 @@ def build_episodes(
             patient, predicted = part[int(i)], labels[int(proba[i].argmax())]
             peer_labels = tuple(peer.label for peer in found[i])
             probabilities = dict(zip(map(str, labels), proba[i].tolist(), strict=True))
-            words, roles = template.fill(predicted, peer_labels, probabilities, patient)
+            prompt = template.fill(predicted, peer_labels, probabilities, patient)
             episodes.append(
                 Episode(
                     patient_id=patient.patient_id,
                     split=name,
-                    words=words,
-                    roles=roles,
+                    words=prompt.texts,
+                    roles=prompt.roles,
                     vector=vectors[i],
                     reference=patient.reference,
                     label=patient.label,
                     predicted=str(predicted),
                     peers=peer_labels,
+                    spaces=prompt.spaces,
+                    language=prompt.language,
                 )
             )
     return EpisodeSet(episodes), report

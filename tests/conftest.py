@@ -7,10 +7,13 @@ os.environ["PMLM_DEFAULT_LLM"] = "smollm2-135m"
 # One thread each: two processes run the tests side by side, and the last digits of figures hang on the number.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from sklearn.ensemble import HistGradientBoostingClassifier
 
 from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
 from pmlm_env.cohort.simulator import simulate_cohort
@@ -19,6 +22,20 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="module")
+def quick_stages() -> Iterator[None]:
+    """Let stages 1 and 2 learn little in a moment: for tests of what comes after them."""
+
+    def few_trees(**settings: Any) -> HistGradientBoostingClassifier:
+        return HistGradientBoostingClassifier(**{**settings, "max_iter": 3})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pmlm_env.predictors.boosted.HistGradientBoostingClassifier", few_trees)
+        patch.setattr("pmlm_env.retrieval.network.MAX_EPOCHS", 2)
+        yield
+
 
 TONGJI = Path(__file__).resolve().parents[2] / "shared" / "data" / "tongji_covid"
 

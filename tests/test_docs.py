@@ -10,6 +10,8 @@ import pytest
 
 import pmlm_env  # noqa: F401  # registers the environments
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[1]
 # Those of gymnasium/envs/toy_text/taxi.py.
 HEADINGS = [

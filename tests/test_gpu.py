@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.once
+
 CHECKS = Path(__file__).with_name("gpu_checks.py")
 
 

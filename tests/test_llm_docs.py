@@ -24,6 +24,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+pytestmark = pytest.mark.once
+
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "llm"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
 INDEX = PAGES["README.md"]

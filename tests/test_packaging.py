@@ -4,6 +4,7 @@ import configparser
 import sys
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -14,6 +15,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # comes with pytest
+
+pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).resolve().parents[1]
 

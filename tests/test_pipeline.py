@@ -16,6 +16,8 @@ from pmlm_env.pipeline import PipelineConfig, PipelineReport, build_episodes
 from pmlm_env.predictors import Predictor
 from pmlm_env.prompting import InitialPrompt
 
+pytestmark = pytest.mark.usefixtures("quick_stages")
+
 
 @pytest.fixture(scope="module")
 def cohort() -> Cohort:
@@ -216,8 +218,7 @@ def test_raw_prompts_are_filled_from_the_patients_and_leave_stages_1_and_2_as_th
     )  # fmt: skip
     assert len(raw) == 12
     for episode in raw:
-        words, roles = InitialPrompt("raw").fill("", (), None, of[episode.patient_id])
-        assert (episode.words, episode.roles) == (words, roles)
+        assert episode.initial == InitialPrompt("raw").fill("", (), None, of[episode.patient_id])
         theirs = usual[episode.patient_id]
         assert (episode.predicted, episode.peers) == (theirs.predicted, theirs.peers)
         np.testing.assert_array_equal(episode.vector, theirs.vector)

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.real
+from tests.llm.tiny_llms import talkative
+from tests.real.runs import pmlm
+
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 ROOT = Path(__file__).resolve().parents[1]
 SNIPPETS = re.findall(
     r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
 )
 SMALL = [
-    "--llm", "responder", "--n-edits", "3", "--updates", "1", "--patients", "2", "--rollouts", "2", "--train-patients",
-    "12", "--test-patients", "4", "--device", "cpu",
+    "--llm", "responder", "--n-edits", "3", "--budget", "16", "--patients", "2", "--rollouts", "2", "--train-patients",
+    "12", "--test-patients", "2", "--n-folds", "2", "--device", "cpu",
 ]  # fmt: skip
 
 
@@ -26,14 +29,11 @@ SMALL = [
 def after_a_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which a small demo was run, as README says to do first."""
     folder = tmp_path_factory.mktemp("pasted")
-    command = [sys.executable, "-m", "agents.cli", "demo", *SMALL]
-    done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert pmlm("simulate", "--out", "cohort", "--patients", 80) == 0
+        assert pmlm("demo", "--cohort", "cohort", *SMALL) == 0
     return folder
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def test_there_are_two_snippets() -> None:
@@ -41,10 +41,9 @@ def test_there_are_two_snippets() -> None:
 
 
 @pytest.mark.parametrize("number", range(2))
-def test_a_snippet_runs_as_pasted(number: int, after_a_demo: Path) -> None:
-    code = SNIPPETS[number]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=after_a_demo, env=_environment(), capture_output=True, text=True, check=False
-    )
+def test_a_snippet_runs_as_pasted(number: int, after_a_demo: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SNIPPETS[number]]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PMLM_DEFAULT_LLM": str(talkative(tmp_path))}
+    done = subprocess.run(command, cwd=after_a_demo, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

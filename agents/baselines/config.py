@@ -16,7 +16,7 @@ class RandomPConfig:
 
     Attributes:
         keep: Probabilities of keeping a word, from which ``fit`` takes the best.
-        patients: Fewest training patients to judge them by; where the budget pays for fewer, the middle one is taken.
+        patients: Fewest training patients to try them on; where the budget pays for fewer, the middle one is taken.
     """
 
     keep: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 0.95)
@@ -38,7 +38,7 @@ class SingleRuleConfig:
 
     Attributes:
         patients: Training patients to search on.
-        judged: Largest share of the budget that is spent on judging rules; the rest is spent on random deletions.
+        judged: Largest share of the budget that is spent on scoring rules; the rest is spent on random deletions.
         penalty: Weight of the squared coefficients, in units of the places' mean squared count.
     """
 

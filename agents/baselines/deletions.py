@@ -33,7 +33,7 @@ def kept_after(problem: Problem, index: npt.NDArray[np.int64], slots: Slots) -> 
 def delete_greatest(
     batch: EditBatch, values: Callable[[tuple[int, ...]], npt.NDArray[np.float64]]
 ) -> list[tuple[int, ...]]:
-    """Delete the legal word of the greatest value from each prompt, again and again until no more may go.
+    """Delete the legal word of the greatest value from each prompt, until no more may be deleted.
 
     Args:
         batch: The prompts, N of them; they are edited.
@@ -43,5 +43,5 @@ def delete_greatest(
         The slots deleted from each prompt, in order.
     """
     while not batch.done.all():
-        batch.delete(np.where(batch.legal, values(batch.legal.shape), -np.inf).argmax(axis=1), ~batch.done)
-    return batch.deleted(range(len(batch.steps)))
+        batch.apply(np.where(batch.legal, values(batch.legal.shape), -np.inf).argmax(axis=1), ~batch.done)
+    return [tuple(edit.slot for edit in edits) for edits in batch.edits(range(len(batch.steps)))]

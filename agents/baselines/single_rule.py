@@ -13,8 +13,9 @@ from agents.base import Agent, Edits, ReadTensors
 from agents.baselines.config import SingleRuleConfig
 from agents.baselines.deletions import Slots, delete_greatest, edits_of, kept_after
 from agents.problem import Problem
-from pmlm_env.core.episodes import EpisodeSet, Role
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
+from pmlm_env.core.words import Role
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ class SingleRule(Agent):
         self.rule: tuple[RolePlace, ...] = ()
 
     def fit(self, problem: Problem) -> None:
-        """Explore, then judge rules; see ``Agent.fit``."""
+        """Score random deletions, then rules; see ``Agent.fit``."""
         self.shape, self.rule = problem.shape, ()
         config, meter, rng = self.config, problem.reward, np.random.default_rng(self.seed)
         prompts = meter.prompts_left

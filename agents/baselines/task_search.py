@@ -20,7 +20,7 @@ from agents.search.base import Candidate, EditablePrompt, Mask, Search, run
 from agents.search.genetic import genetic
 from agents.search.grips import grips
 from agents.settings import Choices, Integers
-from pmlm_env.core.episodes import Role
+from pmlm_env.core.words import Role
 
 if TYPE_CHECKING:
     import torch

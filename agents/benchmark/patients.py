@@ -28,7 +28,7 @@ from agents.run_folder import RunFolder
 from agents.search.oracle import Rescore, search_prompts
 from agents.search.searches import SEARCHES
 from agents.settings import plain
-from pmlm_env.core.edits import Prompts, deletions
+from pmlm_env.core.edits import EditRules, Prompts, apply_edits, deletions
 from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.core.outcomes import Outcomes, Reward
 from pmlm_env.core.task import Encoder
@@ -173,15 +173,10 @@ class Patients:
         """Return what the edits make of every held-out prompt.
 
         Raises:
-            RuntimeError: An agent made an edit that is not allowed, or too many.
+            ValueError: An agent made an edit that is not allowed, or too many.
         """
-        batch = self._problem(blind(self.held_out), None).batch(range(len(self.held_out)))
-        for row, each in enumerate(edits):
-            slots = [edit.slot for edit in each]
-            if len(set(slots)) > self.n_edits or not batch.legal[row, slots].all():
-                raise RuntimeError(f"the agent edited slots {slots} of prompt {row}, which is not allowed")
-            batch.kept[row, slots] = False
-        return Prompts(self.held_out, range(len(self.held_out)), batch.kept)
+        rules = EditRules(self.n_edits, self.max_words, self.protect)
+        return apply_edits(self.held_out, range(len(self.held_out)), edits, rules)
 
     def _outcomes(self, edits: Edits) -> Outcomes:
         outcomes = self.reward(self.split)(list(range(len(self.held_out))), self._prompts(edits))

@@ -1,4 +1,4 @@
-"""Look after kept replies: ``pmlm cache stats | prune | export | import``."""
+"""Kept replies: ``pmlm cache stats | prune | export | import``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PARTS = {"request", "reply", "created"}
 
 @dataclass(frozen=True)
 class StatsConfig:
-    """Say what is kept: how many replies and tokens, by LLM, and since when.
+    """Show what is kept: the number of replies and tokens of each LLM, and since when.
 
     Attributes:
         path: The cache's file, or the folder of a run.
@@ -35,12 +35,12 @@ class StatsConfig:
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """Forget replies, and give their room back to the disk; with both options those that meet both.
+    """Remove replies and free their disk space; with both options, those that match both.
 
     Attributes:
         path: The cache's file, or the folder of a run.
-        older_than_days: Those kept longer ago.
-        llm: Those of LLMs whose identity (endpoint, model, sampling, as JSON) has this in it.
+        older_than_days: Replies that were kept more days ago.
+        llm: Replies of LLMs whose identity (endpoint, model, sampling, as JSON) contains this text.
     """
 
     path: tyro.conf.Positional[Path]
@@ -50,11 +50,11 @@ class PruneConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write all replies as JSON Lines, for another machine or to look at. They hold the prompts.
+    """Write all replies to a JSON Lines file, with their prompts, for another machine or to look at.
 
     Attributes:
         path: The cache's file, or the folder of a run.
-        out: The file to write; must not be there yet.
+        out: The file to write; it must not exist.
     """
 
     path: tyro.conf.Positional[Path]
@@ -63,10 +63,10 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """Add the replies of an exported file; those that are there already stay as they are.
+    """Add the replies of an exported file; replies that are kept already stay as they are.
 
     Attributes:
-        path: The cache's file, or the folder of a run. The file is made if it is not there.
+        path: The cache's file, or the folder of a run. The file is created if it does not exist.
         source: The exported file.
     """
 
@@ -81,10 +81,10 @@ Config: Mapping[str, type] = MappingProxyType(
 
 
 def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> int:
-    """Do what the command says.
+    """Run a part of the command.
 
     Raises:
-        ValueError: A file is missing or in the way, or not as it should be.
+        ValueError: A file is missing or damaged, or exists and would be overwritten.
         DatabaseError: The cache cannot be read or written.
     """
     if isinstance(config, StatsConfig):
@@ -103,7 +103,7 @@ def stats(config: StatsConfig) -> str:
     """Describe a cache.
 
     Raises:
-        ValueError: It is not there.
+        ValueError: The cache does not exist.
     """
     file = _file(config.path)
     size = sum(part.stat().st_size for part in (file, file.with_name(file.name + "-wal")) if part.exists())
@@ -127,10 +127,10 @@ def stats(config: StatsConfig) -> str:
 
 
 def prune(config: PruneConfig) -> int:
-    """Remove replies and say how many.
+    """Remove replies, and return how many.
 
     Raises:
-        ValueError: The cache is not there, or nothing says which replies are meant.
+        ValueError: The cache does not exist, or no option says which replies to remove.
     """
     days, llm = config.older_than_days, config.llm
     if days is None and not llm:
@@ -143,10 +143,10 @@ def prune(config: PruneConfig) -> int:
 
 
 def export(config: ExportConfig) -> int:
-    """Write a cache as JSON Lines, sorted by key, and say how many replies it has.
+    """Write a cache as JSON Lines, sorted by key, and return how many replies it has.
 
     Raises:
-        ValueError: The cache is not there, or something is where the file should go.
+        ValueError: The cache does not exist, or the file does.
     """
     cache = ReplyCache(_file(config.path))
     if os.path.lexists(config.out):
@@ -163,15 +163,15 @@ def export(config: ExportConfig) -> int:
 
 
 def import_replies(config: ImportConfig) -> tuple[int, int]:
-    """Add the replies of an exported file; say how many it has, and how many were new.
+    """Add the replies of an exported file; return how many it has, and how many were new.
 
     Raises:
-        ValueError: The file is not there, or a line of it is not as it should be; nothing is imported then.
+        ValueError: The file does not exist, or one of its lines is damaged; nothing is imported then.
     """
     if not config.source.is_file():
         raise ValueError(f"{config.source} is no file: give one that pmlm cache export wrote")
     file = _file(config.path, to_be_made=True)
-    n = sum(1 for _ in _lines(config.source))  # a first time to check them all
+    n = sum(1 for _ in _lines(config.source))  # read once before, to check all lines
     return n, ReplyCache(file).add(_lines(config.source))
 
 
@@ -205,7 +205,7 @@ def _date(seconds: float) -> str:
 
 
 def _name(kept: CachedReply) -> str:
-    """The model and where it runs, without the sampling; an identity that does not tell as it is."""
+    """Return the model and where it runs, without the sampling; or the whole identity, where it names no model."""
     llm: Any = kept.request["llm"]
     if isinstance(llm, dict):
         model = llm.get("model") or llm.get("local") or llm.get("vllm")

@@ -22,14 +22,14 @@ _EXTRAS = {"pyarrow": "to read Parquet: pip install 'pmlm-env[parquet]'"}
 
 @dataclass(frozen=True)
 class DoctorConfig:
-    """Say what is installed, which device, what is missing; or with --llm, whether an LLM answers.
+    """Show what is installed, the device, and what is missing; or, with --llm, whether an LLM answers.
 
     Attributes:
         llm: Ask this LLM one question, which may cost a call: ``local:NAME_OR_PATH``, ``PROVIDER:MODEL``, ...
-        base_url: Where the endpoint is; the provider's own by default.
-        providers: A TOML file with providers of one's own.
-        max_new_tokens: Where the reply is cut.
-        device: For ``local:``.
+        base_url: The endpoint's URL; the provider's by default.
+        providers: A TOML file with more providers; see docs/llm.
+        max_new_tokens: Limit on the reply's tokens.
+        device: Device of ``local:``.
         chat_template_kwargs: For ``local:`` and ``vllm:``, more arguments for the model's chat template, as JSON.
     """
 
@@ -47,14 +47,14 @@ _QUESTION = "Reply with one short sentence: what does a midwife do?"
 
 
 def run(config: DoctorConfig) -> int:
-    """Say what is there and what is missing.
+    """Show what is installed and what is missing, or ask an LLM.
 
     Returns:
-        The exit code: 0 where the method can run, 1 where something it needs is missing.
+        The exit code: 0 if the method can run, 1 if something that it needs is missing.
 
     Raises:
-        ValueError: An option is about the LLM, and none is to be asked.
-        LLMError: The LLM that was to be asked gave no reply.
+        ValueError: There is an option for the LLM, but no LLM.
+        LLMError: The LLM gave no reply.
     """
     if config.llm is None:
         refuse_idle(config, dict.fromkeys(changed(config), "no LLM is asked. Name one with --llm"))
@@ -108,7 +108,7 @@ def _examine() -> int:
 
 
 def _needed() -> list[str]:
-    """Say what the method cannot do without and how to get it, a line each."""
+    """Return what is missing and how to get it, a line each."""
     ready = [name for name in BUNDLED if state(name) == "ready"]
     lines = []
     if "minilm" not in ready:

@@ -66,9 +66,9 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
         if isinstance(error, ValueError):
             _say(f"pmlm {attempt.command}: {error}")
             return 2
-        if not isinstance(error, OSError | RuntimeError):  # what is raised where it is not the input's fault
+        if not isinstance(error, OSError | RuntimeError):  # raised on failures that the input does not cause
             raise
-        if isinstance(error, BrokenPipeError):  # `| head` has read enough; what Python holds for it must go elsewhere
+        if isinstance(error, BrokenPipeError):  # `| head` has read enough; what is left in the buffer must go elsewhere
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
@@ -84,7 +84,7 @@ def _stopped(attempt: Attempt, number: int) -> int:
 
 @contextmanager
 def _stoppable(stops: list[int]) -> Iterator[None]:
-    """Turn the first signal that asks to end into an interruption, so that all is left in order.
+    """Turn the first signal that asks to end into an interruption, so that files are left in order.
 
     Its number is added to ``stops``. A second one ends the process at once.
     """

@@ -15,7 +15,7 @@ class ModelsConfig:
     """List the bundled models, or fetch some.
 
     Attributes:
-        fetch: Download these, check and unpack them; without a name those that the tests and the set-up need.
+        fetch: Models to download, check and unpack; without a name, those that the tests and the set-up need.
     """
 
     fetch: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[NAME ...]")] = None

@@ -23,11 +23,11 @@ class CohortFiles:
 
     Attributes:
         cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet.
-        patients_file: The patients' file, where it is not called so.
-        labs_file: The long table of check-ups, likewise.
-        checkups_file: The wide table of check-ups, likewise.
-        drop_bad_rows: Leave out rows that cannot be right, and count them, instead of stopping; refused where they are
-            more than half of the patients or values, or nine tenths of an indicator's values.
+        patients_file: The patients' file, if it has another name.
+        labs_file: The long table of check-ups, if it has another name.
+        checkups_file: The wide table of check-ups, if it has another name.
+        drop_bad_rows: Leave out and count rows that cannot be right, instead of stopping; not if they are more than
+            half of the patients or values, or nine tenths of an indicator's values.
     """
 
     cohort: Path
@@ -37,7 +37,7 @@ class CohortFiles:
     drop_bad_rows: bool = False
 
     def read(self) -> tuple[Cohort, ReadReport]:
-        """Read and check it, and say what was found."""
+        """Read and check the cohort, and log what was found."""
         cohort, report = read_cohort(
             self.cohort,
             patients=self.patients_file,
@@ -57,11 +57,11 @@ class PrepareConfig:
         files: The cohort.
         out: The folder to write: episodes.jsonl, vectors.safetensors, report.json.
         pipeline: How prompts are made.
-        max_train: Most training patients to make prompts for, drawn at random; None = all. Stages 1 and 2 learn from
-            all of them whatever this says.
-        max_validation: Likewise.
-        max_test: Likewise.
-        seed: Draws the folds, the networks and the patients.
+        max_train: Limit on training patients to make prompts for, drawn at random; None = all. Stages 1 and 2 learn
+            from all of them in any case.
+        max_validation: Limit on validation patients.
+        max_test: Limit on test patients.
+        seed: Seeds the folds, the networks and the drawing of patients.
         device: Where the patient encoder runs.
     """
 
@@ -82,8 +82,8 @@ def run(config: PrepareConfig) -> int:
     """Make an episode set of a cohort.
 
     Raises:
-        CohortError: The cohort is not as it should be.
-        ValueError: Another command writes into ``out``, or it is a file.
+        CohortError: The cohort's files are missing or damaged, or cannot be split.
+        ValueError: Another command uses ``out``, or it is a file.
     """
     from pmlm_env.pipeline import build_episodes
 
@@ -105,12 +105,12 @@ def run(config: PrepareConfig) -> int:
     return 0
 
 
-#: In tokenizers of the BERT family a text has no more pieces than bytes: of such texts there is nothing to count.
+#: Texts of so many bytes need not be counted: in tokenizers of the BERT family, a text has no more pieces than bytes.
 _SURELY_SHORT = 500
 
 
 def _on_long_references(episodes: EpisodeSet) -> str:
-    """Say how many references BERTScore cannot take whole, by the default scorer: a line, or "" where there is none."""
+    """Return a line about references that are too long for the default scorer; "" if there is none."""
     references = [episode.reference for episode in episodes if episode.reference]
     suspects = [text for text in references if len(text.encode()) > _SURELY_SHORT]
     if not suspects:
@@ -118,8 +118,8 @@ def _on_long_references(episodes: EpisodeSet) -> str:
     scorer = ModelOptions().scorer
     if state(scorer) != "ready":
         return (
-            f"{len(suspects)} of {len(references)} references may be too long for BERTScore to take whole. To count "
-            f"them run `pmlm models --fetch {scorer}`, then this command again\n"
+            f"{len(suspects)} of {len(references)} references may be too long for BERTScore to compare in full. To "
+            f"count them, run `pmlm models --fetch {scorer}`, then this command again\n"
         )
     from pmlm_env.rewards.bertscore import BertScorer
 
@@ -129,6 +129,6 @@ def _on_long_references(episodes: EpisodeSet) -> str:
         return ""
     return (
         f"{n} of {len(references)} references are longer than the {judge.limit} pieces (roughly {judge.limit * 3 // 4} "
-        f"words) that the default scorer, {scorer}, takes: BERTScore compares their beginnings alone, and what stands "
-        "further back counts for nothing. `pmlm train --long-texts chunks` compares them whole\n"
+        f"words) that the default scorer, {scorer}, takes: BERTScore compares only their beginnings, and ignores "
+        "the rest. `pmlm train --long-texts chunks` compares them in full\n"
     )

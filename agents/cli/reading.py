@@ -22,14 +22,16 @@ from agents.training.config import with_agent_settings
 
 Config = TypeVar("Config")
 
-_ABOUT_FILE = "Settings may stand in a file too: --config FILE.toml. Options of the command line come before it."
+#: Added to the help of every command.
+_ABOUT_FILE = "--config FILE.toml reads options from a file; those on the command line take precedence."
 
 
 def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Path], Any] | None = None) -> Any:
-    """Read a command's settings: options first, then ``--config``, then those of the run to resume, then defaults.
+    """Read a command's settings.
 
-    ``--agent``, ``--config`` and ``--resume`` decide which other options there are and what their defaults are, so they
-    are looked at before tyro parses all.
+    Options take precedence over the file of ``--config``, the file over the settings of the run that is resumed, and
+    those over the defaults. ``--agent``, ``--config`` and ``--resume`` decide which other options there are and what
+    their defaults are, so they are read before tyro parses the command line.
 
     Args:
         command: Its name.
@@ -52,9 +54,7 @@ def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Pat
     content = {} if file is None else read_config_file(file)
     resumed = None
     if saved is not None and _resumes(arguments, content):
-        run = (
-            _given(arguments, "--run") or content.get("run") or next(f.default for f in fields(kind) if f.name == "run")
-        )
+        run = _given(arguments, "--run") or content.get("run") or _default_of(kind, "run")
         resumed = saved(Path(os.path.expanduser(str(run))))
     if {"agent", "settings"} <= {each.name for each in fields(kind)}:
         kind = _of_agent(kind, arguments, file, content, resumed)
@@ -64,10 +64,10 @@ def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Pat
 
 
 def _part(command: str, kinds: Mapping[str, Any], arguments: Sequence[str]) -> str:
-    """Return which part of a command is meant."""
+    """Return which part of a command is to run; print all of them if help is asked for."""
     if not arguments or arguments[0] in ("-h", "--help"):
         usage = f"usage: pmlm {command} {{{','.join(kinds)}}} [OPTIONS]; --help after the name shows the options\n"
-        about = (f"  {name:10} {inspect.getdoc(kind).splitlines()[0]}" for name, kind in kinds.items())
+        about = (f"  {name:10} {_about(kind).splitlines()[0]}" for name, kind in kinds.items())
         print("\n".join([usage, *about]))
         sys.exit(0 if arguments else 2)
     if arguments[0] not in kinds:
@@ -76,14 +76,13 @@ def _part(command: str, kinds: Mapping[str, Any], arguments: Sequence[str]) -> s
 
 
 def _of_agent(kind: type, arguments: Sequence[str], file: Path | None, content: dict[str, Any], resumed: Any) -> type:
-    """Return a dataclass with the settings of the agent that is meant, whose name ``content`` then has.
+    """Return ``kind`` with the settings of the chosen agent, and put the agent's name into ``content``.
 
     Raises:
         ValueError: There is no such agent, a run of another one is to be resumed, or the file has settings of another.
     """
     option, in_file = _given(arguments, "--agent"), content.get("agent")
-    usual = next(each.default for each in fields(kind) if each.name == "agent")
-    agent = str(option or in_file or getattr(resumed, "agent", usual))
+    agent = str(option or in_file or (_default_of(kind, "agent") if resumed is None else resumed.agent))
     if resumed is not None and agent != resumed.agent:
         raise ValueError(
             f"{resumed.run} is a run of {resumed.agent}: leave out --agent {agent}, or choose another --run"
@@ -97,7 +96,7 @@ def _of_agent(kind: type, arguments: Sequence[str], file: Path | None, content: 
 
 @contextmanager
 def _naming(file: Path | None) -> Iterator[None]:
-    """Begin what is said of settings from a file with its name."""
+    """Put the name of a file before what is wrong with its settings."""
     try:
         yield
     except ValueError as error:
@@ -105,9 +104,14 @@ def _naming(file: Path | None) -> Iterator[None]:
 
 
 def _resumes(arguments: Sequence[str], content: Mapping[str, Any]) -> bool:
-    """Whether a command goes on with a run; not if it only shows its help."""
+    """Whether a run is to be resumed; not if only help is asked for."""
     flags = [word for word in arguments if word in ("--resume", "--no-resume")]
     return not {"-h", "--help"} & {*arguments} and (flags[-1] == "--resume" if flags else content.get("resume") is True)
+
+
+def _default_of(kind: type, name: str) -> Any:
+    """Return the default of a dataclass's field."""
+    return next(each.default for each in fields(kind) if each.name == name)
 
 
 def _defaults(kind: Any) -> Any:
@@ -119,15 +123,14 @@ def _defaults(kind: Any) -> Any:
 
 @printable_output(bars=False)  # no colors, which some versions of tyro write to standard error too
 def _parse(command: str, kind: type[Config], arguments: Sequence[str], default: Config) -> Config:
-    """Let tyro parse a command line; what a dataclass refuses is raised as it is, and not as tyro frames it."""
-    about = f"{(inspect.getdoc(kind) or '').partition('Attributes:')[0].strip()}\n\n{_ABOUT_FILE}"
+    """Let tyro parse a command line; errors of a dataclass's own checks are raised without tyro's frame around them."""
     said = StringIO()
     try:
         with redirect_stderr(said):
             return tyro.cli(
                 kind,
                 prog=f"pmlm {command}",
-                description=about,
+                description=f"{_about(kind)}\n\n{_ABOUT_FILE}",
                 args=list(arguments),
                 default=default,
                 config=(tyro.conf.OmitArgPrefixes,),
@@ -142,13 +145,18 @@ def _parse(command: str, kind: type[Config], arguments: Sequence[str], default: 
         raise
 
 
+def _about(kind: type) -> str:
+    """Return what a dataclass's docstring says before its attributes."""
+    return (inspect.getdoc(kind) or "").partition("Attributes:")[0].strip()
+
+
 def _is_of_check(error: ValueError) -> bool:
     """Whether a dataclass's check raised an error, and not tyro's parsing of a value."""
     return any(frame.f_code.co_name == "__post_init__" for frame, _ in walk_tb(error.__traceback__))
 
 
 def _at_home(config: Config) -> Config:
-    """Put the home folder in the place of a leading "~", which a shell leaves as it is in ``--run=~/r``."""
+    """Expand a leading "~" to the home folder, which a shell does not do in ``--run=~/r``."""
     changes: dict[str, Any] = {}
     for each in fields(config):  # type: ignore[arg-type]
         value = getattr(config, each.name)
@@ -160,12 +168,12 @@ def _at_home(config: Config) -> Config:
 
 
 def _given(arguments: Sequence[str], option: str) -> str | None:
-    """Return what an option was given, the last time."""
+    """Return the last value of an option; None if it is not given."""
     return _without(arguments, option)[1]
 
 
 def _without(arguments: Sequence[str], option: str) -> tuple[list[str], str | None]:
-    """Return a command line without an option and its values, and the last value.
+    """Return a command line without an option, and the option's last value.
 
     Raises:
         ValueError: It has no value.

@@ -49,7 +49,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
     run = RunFolder(config.run)
     settings = trained(run)
     with run.locked():
-        updates = run.updates()
+        updates, budget_spent = run.updates(), run.budget_spent()
         if config.episodes is None and not settings.episodes.is_dir():
             raise ValueError(f"{settings.episodes} is no longer there: give its new place with --episodes")
         everybody = EpisodeSet.load(config.episodes or settings.episodes)
@@ -84,6 +84,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
             "split": config.split,
             "seed": config.seed,
             "updates": updates,
+            "budget_spent": budget_spent,
             "without_label_or_reference": not_judged,
             **evaluation_of(traces, config.seed),
             "models": plain(models.options),

@@ -13,7 +13,7 @@ from agents.evaluation.metrics import METRICS, ReplyMetrics
 from agents.evaluation.variants import AGENT, KEEP_ALL
 from agents.models import RunModels
 from agents.problem import Problem, blind
-from pmlm_env.core.edits import Prompts
+from pmlm_env.core.edits import EditRules, apply_edits
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedReply
 from pmlm_env.llm.base import Completion, LLMError, Reply, Request
@@ -104,16 +104,10 @@ def _refined(problem: Problem, edits: Edits) -> list[str]:
     """Return the prompts of all patients as their edits leave them.
 
     Raises:
-        RuntimeError: An edit is not allowed.
+        ValueError: An edit is not allowed.
     """
-    everyone = range(len(problem.episodes))
-    batch = problem.batch(everyone)
-    for row, each in enumerate(edits):
-        slots = [edit.slot for edit in each]
-        if len(set(slots)) > problem.n_edits or not batch.legal[row, slots].all():
-            raise RuntimeError(f"the agent edited the slots {slots} of prompt {row}, which is not allowed")
-        batch.kept[row, slots] = False
-    return list(Prompts(problem.episodes, everyone, batch.kept))
+    rules = EditRules(problem.n_edits, problem.max_words, problem.protect)
+    return list(apply_edits(problem.episodes, range(len(problem.episodes)), edits, rules))
 
 
 def _asked(

@@ -9,16 +9,16 @@ class MaskedCategorical:
     """A categorical distribution over the legal slots of each prompt.
 
     Args:
-        scores: Unnormalised log-probabilities, (B, W), any float type.
+        scores: Unnormalized log-probabilities, (B, W), any float type.
         legal: Which slots may be drawn, bool (B, W).
 
     Raises:
-        ValueError: A prompt has no legal slot; a distribution over nothing would be uniform over illegal ones. Or a
-            legal slot's score is NaN or infinite, or all of a prompt's are minus infinity.
+        ValueError: A prompt has no legal slot, a legal slot's score is NaN or infinite, or all scores of a prompt's
+            legal slots are minus infinity.
     """
 
     def __init__(self, scores: torch.Tensor, legal: torch.Tensor) -> None:
-        """Mask and normalise, in float32."""
+        """Mask and normalize, in float32."""
         if not bool(legal.any(dim=-1).all()):
             rows = (~legal.any(dim=-1)).nonzero().flatten().tolist()
             raise ValueError(f"prompts {rows} have no word that may be deleted")

@@ -1,23 +1,24 @@
-"""Refining prompts with a policy: its most probable legal edit at each step."""
+"""Refining prompts with a policy: the most probable legal edit at each step."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 
 from agents.base import Edits
 from agents.policies.rollout import play
 from agents.problem import Problem
-from pmlm_env.core.edits import Edit
 
 
 def greedy_edits(problem: Problem, policy: torch.nn.Module, rows: int = 64) -> Edits:
     """Play every episode of a problem greedily, to its end.
 
     Args:
-        problem: Whose prompts; a blind one, because each end of an episode would be judged.
+        problem: The prompts; a problem without a reward, which would be asked at the end of each episode.
         policy: Turns observations into a ``MaskedCategorical``; on the encoder's device. It is left in eval mode. Its
-            ``observation``, if it has one, says which form it needs.
-        rows: Prompts in a batch.
+            ``observation``, if it has one, is the form of observation that it needs.
+        rows: Prompts played side by side.
 
     Returns:
         The edits of each prompt, each with the probability that the policy gave it.
@@ -30,9 +31,6 @@ def greedy_edits(problem: Problem, policy: torch.nn.Module, rows: int = 64) -> E
         some = everyone[start : start + rows]
         rollout = play(problem.env(len(some), observation=form), policy, some, generator=None)
         probabilities = torch.stack([step.log_probs for step in rollout.steps], dim=1).exp().tolist()
-        for index, info, row in zip(some, rollout.infos, probabilities, strict=True):
-            words = problem.episodes[index].words
-            edits.append(
-                tuple(Edit("delete", slot, words[slot], p) for slot, p in zip(info["deleted"], row, strict=False))
-            )
+        for info, row in zip(rollout.infos, probabilities, strict=True):
+            edits.append(tuple(replace(edit, probability=p) for edit, p in zip(info["edits"], row, strict=False)))
     return edits

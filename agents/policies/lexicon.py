@@ -11,7 +11,8 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.episodes import Episode, EpisodeSet, Role
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.words import Role
 
 logger = logging.getLogger(__name__)
 

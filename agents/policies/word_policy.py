@@ -16,18 +16,18 @@ from agents.policies.lexicon import Lexicon
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """The policy's shape.
+    """Sizes and kind of a policy.
 
     Attributes:
         embedding_size: Length of a word embedding (the encoder's hidden size).
         patient_size: Length of the patient vector.
         hidden: Width of the two hidden layers (256 in the paper); 0 = no network, the lexicon's weights alone.
-        dropout: After each hidden layer (0.4 in the paper).
+        dropout: Share of units dropped after each hidden layer (0.4 in the paper).
         normalize: Whether each of f's three inputs is first brought to zero mean and unit variance (the paper does not
             say so). On PMLMLite-v0 every network learns much slower with it: see docs/learning.md.
         patient: Whether f sees the patient vector; False only for ablations.
         positions: How many slots f can tell apart, each by a term of its own in the first layer; 0 = none, for
-            embeddings that know where a word stands, as BERT's do.
+            contextual embeddings, such as BERT's.
         distribution: ``softmax``, or ``sparsemax`` (Martins and Astudillo 2016), which gives most words no probability
             at all, as in PIN (Choi et al. 2024).
     """
@@ -45,15 +45,15 @@ class PolicyConfig:
 class WordPolicy(nn.Module):
     """pi(e | s) = softmax(f(e || mean(E) || x_hat)), f a 3-layer MLP with one output a word (Eqs. 7-8).
 
-    The first layer is linear, so f's part for the context (the mean and the patient) is computed once a prompt and
-    added to each word's part: the same function as on the concatenation, for a fraction of the work.
+    The first layer is linear, so its part for the context (the mean and the patient) is computed once for each prompt
+    and added to each word's part: the same function as on the concatenation, for a fraction of the work.
 
     With a lexicon each word's logit is f's plus a weight for each form in which the lexicon knows it. f must learn from
-    a few hundred rewards what the words have in common; of a word that stands in every prompt its own weight learns
-    much faster. Without f (``hidden`` 0) the policy sees neither embeddings nor patient, and needs no encoder.
+    a few hundred rewards what words have in common; a word that is in every prompt has a weight of its own, which
+    learns much faster. Without f (``hidden`` 0) the policy sees neither embeddings nor patient, and needs no encoder.
 
     Args:
-        config: The policy's shape.
+        config: Sizes and kind.
         lexicon: Numbers words; None = f alone, as in the paper.
 
     Raises:
@@ -61,7 +61,7 @@ class WordPolicy(nn.Module):
     """
 
     def __init__(self, config: PolicyConfig, lexicon: Lexicon | None = None) -> None:
-        """Make a policy that is close to uniform over the legal words."""
+        """Make a policy that is nearly uniform over the legal words."""
         super().__init__()
         if not config.hidden and lexicon is None:
             raise ValueError("a policy needs a network (hidden above 0), a lexicon, or both")
@@ -88,7 +88,7 @@ class WordPolicy(nn.Module):
 
     @property
     def observation(self) -> Literal["embeddings", "index"]:
-        """What the policy needs to see of an env besides the words' numbers."""
+        """The form of observation that the policy needs, besides the numbers of the words."""
         return "embeddings" if self.config.hidden else "index"
 
     def forward(self, observation: Mapping[str, torch.Tensor]) -> MaskedCategorical:
@@ -105,7 +105,7 @@ class WordPolicy(nn.Module):
         return kind(scores, observation["action_mask"] != 0)
 
     def scores(self, observation: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return a number for each slot before any mask, (B, W): a logit, or what else f is trained to be.
+        """Return a number for each slot before any mask, (B, W): a logit, or a Q-value where f is trained to be one.
 
         Args:
             observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P); with a lexicon

@@ -24,15 +24,15 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
     config: NetworkConfig | LexiconConfig
 
     def begin(self, problem: Problem) -> None:
-        """Make the policy and what trains it; see ``StepwiseAgent.begin``."""
+        """Make the policy and its trainer; see ``StepwiseAgent.begin``."""
         self.shape, learner = problem.shape, self.config.learner()
         lexicon = Lexicon.of(problem.episodes) if self._has_lexicon else None
         self.policy = self._new(self.shape, lexicon, problem.encoder.device)
         rows = (learner.patients or len(problem.episodes)) * learner.rollouts
         env = problem.env(rows, observation=self.policy.observation)
         self._trainer, self._done = Reinforce(self.policy, env, learner, self.seed), 0
-        # Prompts asked about before are free, and a policy that has made up its mind repeats itself: no more than twice
-        # the updates that the budget would pay for if all prompts were new.
+        # Prompts asked about before are free, and a policy of low entropy repeats itself: no more than twice the
+        # updates that the budget would pay for if all prompts were new.
         self._total = 2 * problem.reward.prompts_left // rows
 
     def update(self) -> dict[str, float] | None:
@@ -49,7 +49,7 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
         }
 
     def progress(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Return the optimizers, the generators and who comes next; see ``StepwiseAgent.progress``."""
+        """Return the weights and the states of optimizers and generators; see ``StepwiseAgent.progress``."""
         values, tensors = trainer_progress(self._trainer)
         return {**values, "updates": self._done}, tensors
 
@@ -98,7 +98,7 @@ class NetworkAgent(PolicyGradient):
 class LexiconAgent(PolicyGradient):
     """A weight for each word of the template, by natural gradient: no network, no embeddings, no patient.
 
-    A strong baseline for few calls: it learns what a word is worth in everybody's prompt.
+    A strong baseline for few calls: it learns what a word is worth in all prompts alike.
     """
 
     name = "lexicon"

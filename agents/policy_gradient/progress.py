@@ -1,4 +1,4 @@
-"""Where ``Reinforce`` stands, as JSON and tensors, so that it can go on as if it had never stopped."""
+"""The progress of ``Reinforce`` as JSON and tensors, so that it can go on exactly as if it had not stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def trainer_progress(trainer: Reinforce) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return all weights, the optimizers, the generators and the queue of patients."""
+    """Return all weights, the states of optimizers and generators, and the queue of patients."""
     tensors = _packed(trainer.optimizer, "")
     tensors |= _weights(trainer.policy, "policy.")
     if trainer.critic is not None:
@@ -29,7 +29,7 @@ def trainer_progress(trainer: Reinforce) -> tuple[dict[str, Any], dict[str, torc
 
 
 def put_back(trainer: Reinforce, values: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Put a trainer where ``trainer_progress`` found another.
+    """Give a trainer the progress that ``trainer_progress`` returned for another.
 
     Raises:
         ValueError, KeyError, IndexError, TypeError, RuntimeError: It is not what such a trainer returned.
@@ -54,11 +54,11 @@ def put_back(trainer: Reinforce, values: Mapping[str, Any], tensors: dict[str, t
 
 
 def _put_generator_back(generator: torch.Generator, state: torch.Tensor) -> None:
-    """Put a generator where another was; on another kind of device it draws other numbers, by a seed of that state."""
+    """Give a generator the state of another; on another kind of device, a seed that is made of that state."""
     if len(state) == len(generator.get_state()):
         generator.set_state(state)
         return
-    logger.warning("The run was on another kind of device: its actions are drawn anew, not as there")
+    logger.warning("The run was on another kind of device: it draws other actions from here on than it would there")
     generator.manual_seed(int.from_bytes(hashlib.sha256(state.numpy().tobytes()).digest()[:7], "big"))
 
 
@@ -82,7 +82,7 @@ def _packed(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, torch.Te
 
 
 def _unpack(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Put an optimizer where ``_packed`` found another.
+    """Give an optimizer the state that ``_packed`` returned for another.
 
     Raises:
         ValueError: A tensor belongs to no weight, or has another shape than its weight, or is not finite, or a weight
@@ -97,7 +97,7 @@ def _unpack(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) 
             raise ValueError(f"the tensor {key!r} belongs to no weight")
         if value.shape != (() if name == "step" else weights[int(number)].shape) or not bool(value.isfinite().all()):
             raise ValueError(f"the tensor {key!r} does not fit its weight")
-        state["state"].setdefault(int(number), {})[name] = value
+        state["state"].setdefault(int(number), {})[name] = value.clone()  # Adam changes it in place
     if any(known.keys() != {"step", "exp_avg", "exp_avg_sq"} for known in state["state"].values()):
-        raise ValueError("a weight lacks what Adam keeps of it")
+        raise ValueError("a weight lacks a part of its Adam state")
     optimizer.load_state_dict(state)

@@ -19,15 +19,15 @@ from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
 @dataclass(frozen=True)
 class Update:
-    """What one update saw.
+    """Figures of one update.
 
     Attributes:
         deltas: The rewards, float32 (rollouts,), failed episodes left out.
-        failed: Episodes whose reply could not be had; they are left out of the loss.
+        failed: Episodes without a reply from the LLM; they are left out of the loss.
         loss: Policy loss of the first epoch.
-        entropy: Mean entropy of the policy that played, nats.
+        entropy: Mean entropy of the policy that played the episodes, nats.
         grad_norm: Norm of the network's gradient before clipping, in the first epoch; 0 without a network.
-        invalid_actions: Steps that deleted nothing; 0 where the policy is masked.
+        invalid_actions: Steps that edited nothing; 0 where the policy is masked.
     """
 
     deltas: npt.NDArray[np.float32]
@@ -42,7 +42,7 @@ class Reinforce:
     """Trains a policy on a vector env, one update at a time.
 
     Args:
-        policy: What learns; on the device of the env's encoder.
+        policy: The policy to train; on the device of the env's encoder.
         env: ``array_type="torch"``, autoreset ``DISABLED``, patients times rollouts rows.
         config: Settings.
         seed: Draws patients and actions. The same seed gives the same run on one machine.
@@ -52,7 +52,7 @@ class Reinforce:
     """
 
     def __init__(self, policy: WordPolicy, env: PMLMVectorEnv, config: ReinforceConfig, seed: int) -> None:
-        """Set up the optimiser (Adam, as in the paper) and the generators."""
+        """Set up the optimizer (Adam, as in the paper) and the generators."""
         self.n_patients = config.patients or len(env.task.episodes)
         if env.num_envs != self.n_patients * config.rollouts:
             raise ValueError(f"the env has {env.num_envs} rows for {self.n_patients} x {config.rollouts} rollouts")
@@ -67,7 +67,7 @@ class Reinforce:
         self.patients_rng = np.random.default_rng(seed)
         device = next(policy.parameters()).device
         self.actions_rng = torch.Generator(device).manual_seed(seed)
-        self.queue: list[int] = []  # patients still to come before anybody comes twice
+        self.queue: list[int] = []  # patients left of the present round
 
     def update(self) -> Update:
         """Play one batch of episodes and learn from it."""
@@ -128,11 +128,11 @@ class Reinforce:
         return (weight * sum(losses)).sum(), (weight * sum(entropies) / n_steps).sum()
 
     def advantages(self, rollout: Rollout, values: torch.Tensor | None = None) -> torch.Tensor:
-        """Return each episode's advantage, float32 (N,): 0 where it failed or has no fellow to compare with.
+        """Return each episode's advantage, float32 (N,): 0 where it failed or has no other rollout to compare with.
 
         Args:
             rollout: Episodes.
-            values: What a critic expects of every state, (steps, N): then advantages are of that shape too.
+            values: A critic's values of every state, (steps, N); the advantages are then of that shape too.
         """
         rewards = rollout.rewards.double() - (0.0 if values is None else values.double().cpu())
         advantages = rewards @ self.comparison(rollout.valid).T
@@ -141,7 +141,7 @@ class Reinforce:
         return advantages.float()
 
     def comparison(self, valid: torch.Tensor) -> torch.Tensor:
-        """Return what makes advantages of rewards, float64 (N, N): each, less the mean of the patient's others."""
+        """Return the matrix from rewards to advantages, float64 (N, N): each less the mean of its group's others."""
         if self.config.baseline != "leave-one-out":
             return torch.diag(valid.double())
         size = self.config.rollouts
@@ -159,7 +159,7 @@ class Reinforce:
         return float(norm)
 
     def _next_patients(self) -> npt.NDArray[np.int64]:
-        """Return the next patients: everybody once, in random order, before anybody twice."""
+        """Return the next patients: all of them once, in random order, before any of them again."""
         while len(self.queue) < self.n_patients:
             self.queue += self.patients_rng.permutation(len(self.env.task.episodes)).tolist()
         chosen, self.queue = self.queue[: self.n_patients], self.queue[self.n_patients :]

@@ -68,7 +68,7 @@ class QAgent(WordPolicyAgent):
                 episodes, rollout.infos, rollout.rewards, rollout.valid, strict=True
             ):
                 if valid:
-                    replay.add(episode, info["deleted"], float(reward))
+                    replay.add(episode, tuple(edit.slot for edit in info["edits"]), float(reward))
             if len(replay):
                 for _ in range(config.gradient_steps):
                     learner.step(replay, patients)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from reprlib import repr as shortened
 
 from agents.policies.config import MOST_HIDDEN
 
@@ -88,8 +89,8 @@ class SoftQConfig(QConfig):
     """Settings of soft Q-learning, of which a gradient step takes all steps of each episode drawn.
 
     Attributes:
-        q_temperature: Words are drawn with probabilities softmax(Q / q_temperature); in standard deviations of a patient's
-            reward.
+        q_temperature: Words are drawn with probabilities softmax(Q / q_temperature); in standard deviations of a
+            patient's reward.
     """
 
     batch_size: int = 16
@@ -103,5 +104,5 @@ class SoftQConfig(QConfig):
             ValueError: One of them makes no sense.
         """
         super().__post_init__()
-        if self.q_temperature <= 0:
-            raise ValueError(f"q_temperature is {self.q_temperature}: it must be above 0")
+        if not 0 < self.q_temperature <= 1_000:
+            raise ValueError(f"q_temperature is {shortened(self.q_temperature)}: use a number above 0, at most 1,000")

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.episodes import Role
+from pmlm_env.core.words import Role
 
 Track = Literal["inductive", "control", "oracle"]
 

@@ -62,6 +62,8 @@ class SB3Agent(PolicyAgent):
     policy: Any = None
     _algorithm: ClassVar[Any]
     _policy_class: ClassVar[Any]
+    #: Arguments of the policy class that spare the initial weights' computation, where they are replaced at once.
+    _without_weights: ClassVar[dict[str, Any]] = {}
 
     @abstractmethod
     def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
@@ -110,7 +112,7 @@ class SB3Agent(PolicyAgent):
         """Put the policy back; see ``Agent.restore``. It takes embeddings, even if it was trained on the index form."""
         assert self.shape is not None
         self._check_names(values)
-        policy = self._new(self.shape, device)
+        policy = self._new(self.shape, device, **self._without_weights)
         found = tensors({name: tuple(weight.shape) for name, weight in policy.named_parameters()})
         with torch.no_grad():
             for name, weight in policy.named_parameters():
@@ -128,7 +130,7 @@ class SB3Agent(PolicyAgent):
             }
         }
 
-    def _new(self, shape: Shape, device: torch.device | str) -> Any:
+    def _new(self, shape: Shape, device: torch.device | str, **more: Any) -> Any:
         """Make an untrained policy that takes embeddings: the one that ``fit`` begins with."""
         space = gym.spaces.Dict(
             embeddings=gym.spaces.Box(-np.inf, np.inf, (shape.max_words, shape.embedding_size)),
@@ -139,13 +141,14 @@ class SB3Agent(PolicyAgent):
         with _generators_put_back(device):
             set_random_seed(self.seed, using_cuda=device.type == "cuda")
             policy = self._policy_class(
-                space, gym.spaces.Discrete(shape.max_words), lambda _: 0.0, **self._policy_kwargs()
+                space, gym.spaces.Discrete(shape.max_words), lambda _: 0.0, **self._policy_kwargs(), **more
             )
             return policy.to(device)
 
 
 class _OnPolicy(SB3Agent):
     config: OnPolicyConfig
+    _without_weights = {"ortho_init": False}  # noqa: RUF012
 
     def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
         config = self.config

@@ -58,8 +58,8 @@ class OnPolicyConfig(SB3Config):
     """Settings of the algorithms that learn from fresh episodes alone; their learning rate falls to 0 by the end.
 
     Attributes:
-        row_episodes: Episodes of each row in an update, which is of ``rows * row_episodes`` episodes. An update that is not
-            complete when the budget ends is lost.
+        row_episodes: Episodes of each row in an update, which is of ``rows * row_episodes`` episodes. An update that is
+            not complete when the budget ends is lost.
         gae_lambda: Lambda of generalized advantage estimation (Schulman et al. 2016).
         ent_coef: Weight of the entropy bonus.
     """

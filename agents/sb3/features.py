@@ -1,4 +1,4 @@
-"""WordFeatures: from an observation to a few numbers for each word."""
+"""WordFeatures: the features of each word of an observation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pmlm_env.core.task import EditTask
 
 
 class WordFeatures(BaseFeaturesExtractor):
-    """What a shared MLP makes of each word: f(e || mean(E) || x_hat), as in Eq. 8 but for its last layer.
+    """Features of each word by a shared MLP, f(e || mean(E) || x_hat), as in Eq. 8 but for its last layer.
 
-    As in ``WordPolicy`` the context's part of the first layer is computed once a prompt. The last feature of a word is
-    1, so that a policy can tell the words that are left from the empty slots, whose features are all 0.
+    As in ``WordPolicy`` the part of the first layer that the context takes is computed once for each prompt. The last
+    feature of a word is 1, by which a policy can tell the words that are left from empty slots, whose features are 0.
 
     Observations in index form are embedded here, by the task's own encoder. This keeps rollout and replay buffers
     small, and costs an encoder pass for every minibatch instead.
@@ -35,9 +35,9 @@ class WordFeatures(BaseFeaturesExtractor):
         task: Whose observations these are (``env.unwrapped.task``); needed for the index form, else unused.
         width: d, the number of features of a word.
         hidden: Width of the hidden layer.
-        positions: Whether the hidden layer gets something learnt for each slot besides. Contextual embeddings know a
-            word's place; Lite's do not, and there a peer's condition cannot be told from the patient's own without it.
-            With it the order of the words is no longer all one.
+        positions: Whether the hidden layer gets a learned term for each slot besides. Contextual embeddings know where
+            a word stands; Lite's do not, and there a peer's condition cannot be told from the patient's own without it.
+            With it the order of the words matters.
         normalize: Whether each of the three inputs is first brought to zero mean and unit variance, as
             ``PolicyConfig.normalize``.
 
@@ -115,7 +115,7 @@ class WordFeatures(BaseFeaturesExtractor):
         """Return word embeddings (B, W, H) and patient vectors (B, P) of observations in either form.
 
         Embeddings are taken as they are, whatever the observation space: a policy that is trained on the index form,
-        which is about the training episodes, so judges other episodes too.
+        which names training episodes, can so be used on other episodes too.
         """
         if self._task is None or "embeddings" in observations:
             return observations["embeddings"], observations["patient"]

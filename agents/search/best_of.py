@@ -1,4 +1,4 @@
-"""Best of N: score random deletions, take the best."""
+"""Best of N: score random deletions and take the best."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from agents.search.base import EditablePrompt, Steps
 
-_TRIES = 4  # draws for each mask of the budget; short prompts may not have as many masks as the budget pays for
+_TRIES = 4  # draws for each mask of the budget: short prompts may have fewer masks than the budget pays for
 
 
 def best_of(prompt: EditablePrompt, rng: np.random.Generator) -> Steps:

@@ -1,4 +1,4 @@
-"""The genetic algorithm of PromptQuine: prompts that lose words, and the fittest go on."""
+"""The genetic algorithm of PromptQuine: prompts lose words, and those with the best scores are kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.search.base import EditablePrompt, Mask, Steps
 
-_GENERATIONS = 4  # at least so many, as far as the budget goes, by making them smaller
+_GENERATIONS = 4  # at least so many: where the budget is small, they are made smaller
 
 
 def genetic(
@@ -17,8 +17,7 @@ def genetic(
     """Breed masks: parents win tournaments, children lose some more words, survivors are the best of the newest.
 
     A parent that has no room for more deletions first gets back as many random words. The best of all generations is
-    not lost, for whoever runs the search keeps all scores. There is no crossover. To score the top of the ranking again
-    is the caller's.
+    not lost, because ``run`` keeps all scores. There is no crossover, and the best are not scored again here.
 
     Args:
         prompt: The prompt.
@@ -31,7 +30,10 @@ def genetic(
         Wang et al., "Evolving Prompts In-Context: An Open-ended, Self-replicating Perspective", ICML 2025.
     """
     share = max(2, prompt.budget // _GENERATIONS)
-    n_parents, n_children = min(population, share), min(offspring, share)  # of 50 children 30 survive, of few likewise
+    n_parents, n_children = (
+        min(population, share),
+        min(offspring, share),
+    )  # 30 of 50 children survive, and the same share of fewer
     parents = [_child(prompt, prompt.whole, deletions, rng) for _ in range(n_parents)]
     deltas = np.array((yield parents))
     while True:

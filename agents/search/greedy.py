@@ -1,4 +1,4 @@
-"""Deletions one at a time, the best of all first: greedy backward, and with a beam."""
+"""Deletions one at a time, the best first: greedy backward elimination, and beam search."""
 
 from __future__ import annotations
 

@@ -13,9 +13,9 @@ from agents.search.base import EditablePrompt, Mask, Steps
 def grips(
     prompt: EditablePrompt, rng: np.random.Generator, *, edits: int = 5, patience: int = 2, annealing: bool = False
 ) -> Steps:
-    """Try some random edits, take the best of them if it is better, and repeat until nothing has been for a while.
+    """Try some random edits, take the best of them if it is better, and repeat until ``patience`` steps bring nothing.
 
-    Then begin anew from the whole prompt, as long as the budget lasts. An edit deletes a word or a phrase, swaps a
+    Then begin again from the whole prompt, as long as the budget lasts. An edit deletes a word or a phrase, swaps a
     deleted word for another, or adds one back; nothing is paraphrased.
 
     Args:

@@ -13,14 +13,14 @@ def hierarchical(prompt: EditablePrompt, rng: np.random.Generator, *, tolerance:
     """Delete whole sections where that helps, else phrases of them, else words.
 
     The tree is prompt, sections (runs of one role), phrases (between punctuation), words; children are queued in random
-    order. Nodes that have more words than may still go are opened unscored. A node stays deleted if the score is above
-    the best so far less ``tolerance``. Large nodes soon use up the edits: with what is left of the budget, the search
-    begins anew from the whole prompt, a level lower each time.
+    order. Nodes with more words than may still be deleted are split without a score. A node stays deleted if the score
+    is above the best so far less ``tolerance``. Large nodes soon use up the edits: with the rest of the budget the
+    search begins again from the whole prompt, a level lower each time.
 
     Args:
         prompt: The prompt.
         rng: Draws the order among nodes.
-        tolerance: What a deletion may cost.
+        tolerance: How far the score may fall below the best so far.
 
     References:
         Schnabel and Neville, "Symbolic Prompt Program Search", Findings of EMNLP 2024.

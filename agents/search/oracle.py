@@ -1,4 +1,4 @@
-"""The oracle track: each prompt searched with its own reference. It finds a lower bound of what editing can reach."""
+"""The oracle track: each prompt is searched with its own reference, which shows what editing can reach at least."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Rescore: TypeAlias = Callable[[Sequence[int], Mask], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """What a search made of one prompt.
+    """The result of a search of one prompt.
 
     Attributes:
         deleted: The slots to delete.
-        claimed: The best score that the search saw: too good to be true where scores are noisy.
+        claimed: The best score that the search saw; biased upwards where scores are noisy.
         rescored: The score of ``deleted``, from a draw that had no part in choosing it; without re-scoring it is
             ``claimed``. NaN if that draw brought no reply.
-        calls: Completions that were spent on this prompt, the initial one's among them.
+        calls: Completions spent on this prompt, with that of the initial prompt.
         candidates: All that the search scored, best first.
     """
 
@@ -47,10 +47,10 @@ def search_prompts(
 ) -> list[Refinement]:
     """Search the best deletions of each prompt, with a budget of its own.
 
-    The initial prompt takes one completion. With ``rescore``, a fifth of the budget, but no less than two completions,
-    is kept for fresh scores: one for each of as many finalists as that pays for, save one, and this last for the
-    finalist with the best fresh score. So neither the search's luck nor that of the finalists' draw is in what is
-    reported. The whole prompt, whose delta is 0, is always a finalist and takes nothing.
+    The initial prompt takes one completion. With ``rescore``, a fifth of the budget, but at least two completions, is
+    reserved for fresh scores: all but one of them for finalists, one each, and the last for the finalist with the best
+    fresh score. So the score that is reported was used for no choice, and no luck is in it. The whole prompt, whose
+    delta is 0, is always a finalist and takes no completion.
 
     Args:
         problem: The patients; their rewards are asked for.
@@ -58,17 +58,17 @@ def search_prompts(
         search: One of ``SEARCHES``, or another.
         budget: Completions for each prompt, at most; where each score takes several (``MeteredReward.per_prompt``), as
             many scores as these pay for.
-        seed: Draws all that is drawn. What comes out for a prompt does not depend on the others.
-        rescore: Scores afresh; None where a second score would be the same.
+        seed: Seeds the searches; the result for a prompt does not depend on the others.
+        rescore: Scores prompts again with other replies; None where a second score would be the same.
 
     Raises:
-        BudgetExceededError: The problem's own limit is lower than what the prompts' budgets add up to.
+        BudgetExceededError: The problem's limit is lower than the sum of the prompts' budgets.
     """
     per_prompt = problem.reward.per_prompt
     reserve = 0 if rescore is None else max(2, budget // per_prompt // 5)
     n_scores = max(0, budget // per_prompt - 1 - reserve)
     if n_scores == 0:
-        reserve = 0  # nothing was found that could be scored again
+        reserve = 0  # there is nothing to score again
     legal = problem.batch(indices).legal
     prompts = []
     for row, index in enumerate(indices):
@@ -103,7 +103,7 @@ def _finalists(ranked: Sequence[Candidate], n: int) -> list[Candidate]:
 def _rescored(
     indices: Sequence[int], finalists: Sequence[Sequence[Candidate]], rescore: Rescore, problem: Problem
 ) -> tuple[list[tuple[Candidate, float]], list[int]]:
-    """Choose among finalists by one fresh score each, and value the choice by another; say what that took."""
+    """Choose among finalists by one fresh score each, and score the choice once more; return the scores spent too."""
     picks = [Candidate(np.ones(len(problem.episodes[index].words), dtype=np.bool_), 0.0) for index in indices]
     best, spent = [0.0] * len(picks), [len(each) for each in finalists]
     flat = [(place, one) for place, each in enumerate(finalists) for one in each]

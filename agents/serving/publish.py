@@ -90,7 +90,7 @@ def card(run: RunFolder, agent: Agent, name: str, license: str | None = None) ->
             "from agents.serving.refine import Refiner",
             "",
             f'refiner = Refiner.from_pretrained("{name}")',
-            "refiner.refine((words, roles), patient).prompt",
+            "refiner.refine(prompt, patient_vector).prompt",
             "```",
             "",
             "| | |",
@@ -136,9 +136,12 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
 def _judged(run: RunFolder) -> str:
     """Return the table of the checkpoint's evaluation."""
     again = f"make it again with `pmlm evaluate --run {run.path}`"
-    evaluation = read_object(run.evaluation, again) if run.evaluation.is_file() else {"updates": None}
+    evaluation = read_object(run.evaluation, again) if run.evaluation.is_file() else None
     try:
-        if evaluation["updates"] != run.updates():  # another checkpoint was evaluated, before --resume
+        if evaluation is None or (evaluation["updates"], evaluation["budget_spent"]) != (
+            run.updates(),
+            run.budget_spent(),
+        ):  # another checkpoint was evaluated, before --resume
             return "It was not evaluated: `pmlm evaluate` does so."
         return f"On {evaluation['split']} patients:\n\n```\n{table(evaluation)}\n```"
     except (KeyError, TypeError, AttributeError):

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import Agent, Edits
+from agents.base import Agent
 from agents.problem import Problem, Shape, blind
 from agents.registry import load
 from agents.run_folder import RunFolder
 from agents.serving.config import RefineConfig
-from pmlm_env.core.edits import Edit, Prompts
-from pmlm_env.core.episodes import Episode, EpisodeSet, Role
+from pmlm_env.core.edits import Edit, apply_edits
+from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.task import Encoder
+from pmlm_env.core.words import Prompt, Role, Word, single_spaces
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.io.files import make_folder, write
@@ -91,19 +92,25 @@ class Refiner:
         agent = load(source, place, revision)
         return cls(agent, WordEncoder(encoder or _bundled_encoder(agent), place), protect)
 
-    def refine(self, prompt: tuple[Sequence[str], Sequence[Role]], patient: npt.ArrayLike) -> Refinement:
+    def refine(self, prompt: Prompt | tuple[Sequence[str], Sequence[Role]], patient: npt.ArrayLike) -> Refinement:
         """Refine one prompt.
 
         Args:
-            prompt: Its words and their roles, as ``pmlm_env.prompting.InitialPrompt.fill`` returns them.
+            prompt: As ``pmlm_env.prompting.InitialPrompt.fill`` returns it; or its words, which single spaces separate,
+                and their roles.
             patient: The patient vector of Eq. 2, float32 (128,).
 
         Raises:
             ValueError: Words and roles do not fit, or the vector has another length than in training.
         """
-        words, roles = prompt
+        if not isinstance(prompt, Prompt):
+            words, roles = prompt
+            prompt = Prompt(tuple(map(Word, words, single_spaces(len(words)))), tuple(roles))
         vector = np.asarray(patient, dtype=np.float32)
-        return self.refine_all(EpisodeSet([Episode("", "test", tuple(words), tuple(roles), vector, "", "", "", ())]))[0]
+        episode = Episode(
+            "", "test", prompt.texts, prompt.roles, vector, "", "", "", (), prompt.spaces, prompt.language
+        )
+        return self.refine_all(EpisodeSet([episode]))[0]
 
     def refine_all(self, episodes: EpisodeSet) -> list[Refinement]:
         """Refine every prompt; references and labels are not looked at.
@@ -117,16 +124,8 @@ class Refiner:
             raise ValueError(f"the patient vector has {size} numbers, {self.shape.patient_size} in training")
         problem = Problem(blind(episodes), self.encoder, None, self.shape.n_edits, protect=self.protect)
         edits = self.agent.refine(problem)
-        return [Refinement(prompt, each) for prompt, each in zip(_prompts(problem, edits), edits, strict=True)]
-
-
-def _prompts(problem: Problem, edits: Edits) -> list[str]:
-    """Return the prompts of a problem after their edits."""
-    everybody = range(len(problem.episodes))
-    kept = problem.batch(everybody).kept
-    for row, each in zip(kept, edits, strict=True):
-        row[[edit.slot for edit in each]] = False
-    return list(Prompts(problem.episodes, everybody, kept))
+        prompts = apply_edits(episodes, range(len(episodes)), edits)
+        return [Refinement(prompt, each) for prompt, each in zip(prompts, edits, strict=True)]
 
 
 #: The encoder that is loaded without anybody's naming it.

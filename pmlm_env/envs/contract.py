@@ -73,7 +73,7 @@ def final_columns(batch: EditBatch, rows: npt.NDArray[np.int64], outcomes: Outco
     """Return what the infos say of the episodes in ``rows``, which have ended."""
     failed, prompts = outcomes.failed, batch.prompts(rows)
     answered, every = ~failed, np.ones(len(failed), dtype=np.bool_)
-    columns: Columns = {"deleted": (batch.deleted(rows), every)}
+    columns: Columns = {"edits": (batch.edits(rows), every)}
     if answered.any():
         for name in ("score", "initial_score", "llm_calls"):
             columns[name] = (getattr(outcomes, name), answered)

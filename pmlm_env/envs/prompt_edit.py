@@ -47,6 +47,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     Embeddings are contextual, sub-word pieces averaged per word, and encoded anew after each deletion.
     With ``observation="index"``: ``episode`` (index), ``kept`` (max_words,) int8 and ``action_mask``, a few hundred
     bytes for replay buffers; ``env.unwrapped.task.embed`` turns batches of them into the same embeddings later.
+    ``pmlm_env.envs.wrappers.WordNumbers`` adds a number for each form of each word to either form.
 
     ## Starting State
     A patient drawn by the seeded generator, or ``reset(options={"episode": index})``, with the whole prompt. The
@@ -64,10 +65,10 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
 
     ## Information
     ``action_mask`` and ``episode_index`` always, ``invalid_action`` after a step. At the end also ``prompt``,
-    ``reply``, ``initial_reply``, ``reference``, ``score``, ``initial_score``, ``deleted`` (slots in order) and
-    ``llm_calls`` (made for this episode); with ``n_samples`` above 1 ``score_sd`` and ``initial_score_sd``, the
-    standard deviations over the samples that the scores are means of. The legal actions also come as
-    ``action_masks()``, bool, for sb3-contrib.
+    ``reply``, ``initial_reply``, ``reference``, ``score``, ``initial_score``, ``edits`` (a tuple of ``Edit``, in order,
+    each with ``operation``, ``slot`` and ``word``) and ``llm_calls`` (made for this episode); with ``n_samples`` above
+    1 ``score_sd`` and ``initial_score_sd``, the standard deviations over the samples whose means are the scores. The
+    legal actions also come as ``action_masks()``, bool, for sb3-contrib.
 
     ## Arguments
     Every argument but ``task`` is a name, a number or a path, so that specs serialize. What is named is loaded once a
@@ -152,14 +153,14 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
         return self._observe(), self._info()
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Delete the word in slot ``action``.
+        """Take one step: delete the word in slot ``action``.
 
         Raises:
             gymnasium.error.ResetNeeded: No episode is under way.
         """
         if self._over:
             raise gym.error.ResetNeeded("call reset() before step(): no episode is under way")
-        invalid = self._batch.delete([action])
+        invalid = self._batch.apply([action])
         reward, terminated, truncated, final = 0.0, False, False, {}
         if self._batch.done[0]:
             row = np.zeros(1, dtype=np.int64)
@@ -182,7 +183,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
         if index < 0:
             raise gym.error.ResetNeeded("call reset() before render(): there is no prompt yet")
         draw = render_ansi if self.render_mode == "ansi" else render_rgb
-        return draw(self.task.episodes[index].words, self._batch.kept[0], self._final)
+        return draw(self.task.episodes[index].initial.words, self._batch.kept[0], self._final)
 
     def _observe(self) -> dict[str, Any]:
         observations = self.task.observe(self._batch.episodes, self._batch.kept, self._batch.legal)

@@ -115,17 +115,17 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         return self._observe(), self._infos(rows)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
-        """Delete one word in each env, and reset those that the autoreset mode resets.
+        """Take one step in each env, and reset those that the autoreset mode resets.
 
         Raises:
             gymnasium.error.ResetNeeded: ``reset`` has not been called.
         """
         if not self._ready:
             raise gym.error.ResetNeeded("call reset() before step(): there is no episode under way")
-        slots = actions.cpu().numpy() if hasattr(actions, "cpu") else actions  # a tensor
+        chosen = actions.cpu().numpy() if hasattr(actions, "cpu") else actions  # a tensor
         resting = self._terminated | self._truncated
         awake = ~resting if np.count_nonzero(resting) else None
-        invalid = self._batch.delete(slots, awake)
+        invalid = self._batch.apply(chosen, awake)
         ended = self._batch.done
         if awake is not None:
             ended &= awake
@@ -158,7 +158,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             raise gym.error.ResetNeeded("call reset() before render(): there are no prompts yet")
         draw = render_ansi if self.render_mode == "ansi" else render_rgb
         states = zip(self._batch.episodes.tolist(), self._batch.kept, self._finals, strict=True)
-        return tuple(draw(self.task.episodes[index].words, kept, final) for index, kept, final in states)
+        return tuple(draw(self.task.episodes[index].initial.words, kept, final) for index, kept, final in states)
 
     def _start(self, rows: _Rows, episodes: _Rows | None = None) -> None:
         """Load the given episodes, or random ones, into ``rows``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,7 +11,7 @@ from string import Formatter
 from typing import Any, cast, get_args
 
 from pmlm_env.cohort.schema import Patient
-from pmlm_env.core.episodes import Role
+from pmlm_env.core.words import Prompt, Role, split
 from pmlm_env.io.text import printable
 from pmlm_env.prompting.fields import FORMS, Labs, PeerForm, Peers, Probabilities
 
@@ -23,6 +24,11 @@ FIELDS = ("predicted", "probabilities", "peers", "k", "labs")
 #: Replaces an empty column.
 _UNKNOWN = "unknown"
 
+#: What stands for a line break in the text of a part.
+_BREAK = "\\n"
+
+_SPACE = re.compile(r"\s+")
+
 #: Limits on the bytes of a template and the characters of a filled prompt: more than small LLMs read.
 _MOST_BYTES, _MOST_CHARACTERS = 2**16, 50_000
 
@@ -33,8 +39,8 @@ _SHOWN = 60
 class InitialPrompt:
     """A prompt template that can be filled for a patient.
 
-    A template is a text file with one part per line, ``role: text``; lines that start with ``#`` are comments. The text
-    may contain fields in braces:
+    A template is a text file with one part per line, ``role: text``; lines that start with ``#`` are comments. A
+    backslash and an n in the text are a line break in the prompt. The text may contain fields in braces:
 
     | field | replaced by |
     |---|---|
@@ -79,7 +85,7 @@ class InitialPrompt:
         patients = list(patients)
         self.check_columns({column for patient in patients for column in patient.extra})
         for patient in patients:
-            self.fill("", (), {"": 1.0}, patient)
+            self._filled("", (), {"": 1.0}, patient)
 
     def check_columns(self, columns: Collection[str]) -> None:
         """Check that the patients' table has the columns that the template needs.
@@ -101,7 +107,7 @@ class InitialPrompt:
         peer_labels: Sequence[str],
         probabilities: Mapping[str, float] | None = None,
         patient: Patient | None = None,
-    ) -> tuple[tuple[str, ...], tuple[Role, ...]]:
+    ) -> Prompt:
         """Fill the template for one patient.
 
         Args:
@@ -111,11 +117,24 @@ class InitialPrompt:
             patient: The patient, for a template with ``{labs}`` or columns.
 
         Returns:
-            The prompt's words and the role of each word.
+            The prompt. Runs of white space, in the template and in the values of its fields, become single spaces, or
+            the line breaks that the template has there.
 
         Raises:
             ValueError: The value of a field was not given, or the prompt is too long.
         """
+        parts = self._filled(predicted, peer_labels, probabilities, patient)
+        text = _SPACE.sub(lambda run: "\n" * run[0].count("\n") or " ", " ".join(text for _, text in parts))
+        return Prompt(split(text), tuple(role for role, text in parts for _ in text.split()))
+
+    def _filled(
+        self,
+        predicted: str,
+        peer_labels: Sequence[str],
+        probabilities: Mapping[str, float] | None,
+        patient: Patient | None,
+    ) -> list[tuple[Role, str]]:
+        """Fill the parts in turn, their line breaks included; see ``fill``."""
         fields: dict[str, Any] = {
             "predicted": predicted,
             "peers": Peers(peer_labels, self.peers),
@@ -126,25 +145,23 @@ class InitialPrompt:
         if patient is not None:
             fields["labs"] = Labs(patient)
             fields |= {column: patient.extra.get(column, "").strip() or _UNKNOWN for column in self.columns}
-        words: list[str] = []
-        roles: list[Role] = []
+        parts: list[tuple[Role, str]] = []
         room = _MOST_CHARACTERS
         for role, text in self.parts:
             pieces: list[str] = []
             for literal, name, form, _ in Formatter().parse(text):
                 if name and name not in fields:
                     raise ValueError(f"template {self.name}: no value was given for {{{name}}}")
-                pieces += [literal, format(fields[name], form or "") if name else ""]
-                room -= len(literal) + len(pieces[-1])
+                value = format(fields[name], form or "") if name else ""
+                pieces += [literal.replace(_BREAK, "\n"), _SPACE.sub(" ", value)]
+                room -= len(literal) + len(value)
                 if room < 0:  # checked here because a template may repeat a long field until memory is full
                     whose = "" if patient is None else f" of patient {patient.patient_id}"
                     raise ValueError(
                         f"template {self.name}: the prompt{whose} is longer than {_MOST_CHARACTERS:,} characters"
                     )
-            new = "".join(pieces).split()
-            words += new
-            roles += [role] * len(new)
-        return tuple(words), tuple(roles)
+            parts.append((role, "".join(pieces)))
+        return parts
 
 
 def _read(template: str | Path) -> str:

@@ -117,7 +117,7 @@ class BertScorer:
         started = time.perf_counter()
         fresh = list(dict.fromkeys(text for text in references if text not in self._references))
         for text in fresh:
-            # Alone: in a batch its last digits would hang on its company, and a resumed run's scores with them.
+            # Alone: in a batch its last digits would depend on the other texts, and so would a resumed run's scores.
             vectors, own = self._embed([text])[0]
             self._references[text] = Embedded(vectors.clone(), own)
         texts = list(dict.fromkeys(replies))

@@ -80,6 +80,7 @@ def test_settings_that_do_not_fit_together_are_one_line(capsys: pytest.CaptureFi
 
 def test_a_number_out_of_range_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "hidden is 0: use 1 to 4,096" in in_one_line("train", "--hidden 0", capsys)
+    assert "n_edits is -1: it must be 0 or more" in in_one_line("train", "--n-edits -1", capsys)
     assert "budget is 0: use 1 or more completions" in in_one_line("train", "--budget 0", capsys)
 
 
@@ -95,7 +96,10 @@ def test_what_cannot_be_protected_is_one_line_before_anything_is_done(
     monkeypatch.chdir(tmp_path)
     name, _, more = command.partition(" ")
     said = in_one_line(name, f"{more} --protect self names", capsys)
-    assert "--protect 'names': use some of background, self, peer, instruction, digits, negations" in said
+    assert (
+        "protect names 'names': use some of ('background', 'self', 'peer', 'instruction', 'digits', 'negations')"
+        in said
+    )
     assert not list(tmp_path.iterdir())
 
 

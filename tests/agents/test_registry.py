@@ -27,8 +27,10 @@ OURS = {"leave-one-out", "actor-critic", "reinforce", "sparsemax", "q-dqn", "q-s
 SB3 = {"maskable-ppo", "ppo", "a2c", "dqn", "qrdqn"}
 NETWORKS = OURS | SB3
 _FASTER: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("q-dqn", "q-soft"), {"gradient_steps": 1}),
-    **dict.fromkeys(("dqn", "qrdqn"), {"learning_starts": 60}),
+    "q-dqn": {"gradient_steps": 1},
+    "q-soft": {"gradient_steps": 1},
+    "dqn": {"learning_starts": 60},
+    "qrdqn": {"learning_starts": 60},
 }
 every_agent = pytest.mark.parametrize("name", AGENTS)
 

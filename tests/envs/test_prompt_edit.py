@@ -37,7 +37,7 @@ def test_reward_comes_at_the_last_step_alone() -> None:
     assert rewards[2] == pytest.approx(0.3)
     assert terminated
     assert not truncated
-    assert info["deleted"] == tuple(marked)
+    assert [edit.slot for edit in info["edits"]] == marked
 
 
 def test_the_last_info_tells_the_whole_story() -> None:
@@ -47,7 +47,7 @@ def test_the_last_info_tells_the_whole_story() -> None:
         info = env.step(np.int64(slot))[-1]
     assert set(info) == {
         "action_mask", "episode_index", "invalid_action", "prompt", "reply", "initial_reply", "reference", "score",
-        "initial_score", "deleted", "llm_calls",
+        "initial_score", "edits", "llm_calls",
     }  # fmt: skip
     assert info["prompt"].split() == list(env.task.episodes[info["episode_index"]].words[3:])
 

@@ -74,6 +74,12 @@ def tiny_model(
     return model
 
 
+def talkative(folder: Path) -> Path:
+    """Save a model that takes a patient's prompt, a token for each letter, and replies with nonsense in no time."""
+    tiny_model(folder, max_position_embeddings=8192)
+    return folder
+
+
 def plain_replies(folder: Path, prompts: list[str], max_new_tokens: int, min_new_tokens: int = 4) -> list[str]:
     """What transformers' own greedy ``generate`` replies to each prompt, asked alone, stripped of white space."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)

@@ -135,10 +135,8 @@ def test_the_demo_refuses_a_template_before_it_removes_an_earlier_run(
 
 def test_a_mark_of_byte_order_and_line_ends_of_windows_are_no_part_of_a_template(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_bytes(b"\xef\xbb\xbfself: one\r\npeer: two {k}\r\n")
-    assert InitialPrompt(tmp_path / "mine.txt").fill("normal", ("normal",)) == (
-        ("one", "two", "1"),
-        ("self", "peer", "peer"),
-    )
+    prompt = InitialPrompt(tmp_path / "mine.txt").fill("normal", ("normal",))
+    assert (prompt.texts, prompt.roles) == (("one", "two", "1"), ("self", "peer", "peer"))
 
 
 def test_of_a_long_history_a_prompt_takes_no_more_memory_than_is_allowed(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm.responder import Responder
 from pmlm_env.rewards.bertscore import BertScorer
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 MODELS = ["--llm", "responder", "--device", "cpu", "--n-edits", "3"]
 N_TEST = 4

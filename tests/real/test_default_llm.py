@@ -18,7 +18,7 @@ from pmlm_env.pipeline import demo_episodes
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.weights import BUNDLED, describe, state
 
-pytestmark = [pytest.mark.real, pytest.mark.large]
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.large]
 
 N_EACH = 12
 

@@ -56,7 +56,7 @@ def test_it_plays_an_episode_and_the_reward_is_bert_scores() -> None:
     env = gym.make("PMLM-v0")
     slots, info, reward = _play(env, seed=0)
     assert len(slots) == 10
-    assert info["deleted"] == tuple(slots)
+    assert [(edit.operation, edit.slot) for edit in info["edits"]] == [("delete", slot) for slot in slots]
     scorer = BERTScorer(model_type=resolve("minilm"), num_layers=5, device="cpu")
     f1 = scorer.score([info["reply"], info["initial_reply"]], [info["reference"]] * 2)[2]
     assert reward == pytest.approx(float(f1[0] - f1[1]), abs=1e-5)

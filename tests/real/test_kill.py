@@ -21,7 +21,7 @@ from tests.llm.endpoint import Answer, Endpoint, chat, serve
 from tests.real.killed_run import train_and_evaluate
 from tests.real.runs import prepare, small_bert
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.once, pytest.mark.real]
 
 N_KILLS = 20
 CONCURRENCY = 3  # as in killed_run.OPTIONS

@@ -18,7 +18,7 @@ from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.pipeline import demo_episodes
 from pmlm_env.weights import BUNDLED, DEFAULT_LLM, resolve
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.once, pytest.mark.real]
 
 PROMPTS = [
     "What is thalassemia? Answer in one sentence.",
@@ -81,6 +81,14 @@ def gguf_file() -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def from_gguf(gguf_file: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalLLM:
+    """The same model as a folder that holds this file alone, which transformers reads: that takes long."""
+    folder = tmp_path_factory.mktemp("gguf")
+    (folder / "model.gguf").symlink_to(gguf_file)
+    return _llm(model=str(folder), max_new_tokens=4)
+
+
 def test_the_unpacked_weights_are_those_of_the_gguf_file(gguf_file: Path) -> None:
     tensors = {t.name: t for t in gguf.GGUFReader(str(gguf_file)).tensors}
     ours = load_file(Path(resolve("smollm2-135m")) / "model.safetensors")
@@ -94,11 +102,10 @@ def test_the_unpacked_weights_are_those_of_the_gguf_file(gguf_file: Path) -> Non
         np.testing.assert_allclose(ours[mine].float().numpy(), exact, rtol=2**-8, atol=1e-6)  # bfloat16's rounding
 
 
-def test_the_unpacked_weights_are_those_that_transformers_reads(gguf_file: Path) -> None:
+def test_the_unpacked_weights_are_those_that_transformers_reads(from_gguf: LocalLLM) -> None:
     ours, info = AutoModelForCausalLM.from_pretrained(resolve("smollm2-135m"), output_loading_info=True)
     assert not any(info.values()), info
-    theirs = AutoModelForCausalLM.from_pretrained(gguf_file.parent, gguf_file=gguf_file.name, dtype=torch.float32)
-    expected = theirs.state_dict()
+    expected = from_gguf._model.state_dict()
     assert set(ours.state_dict()) == set(expected)
     assert all(torch.equal(tensor, expected[name].bfloat16()) for name, tensor in ours.state_dict().items())
 
@@ -107,7 +114,7 @@ def test_a_batch_says_what_plain_greedy_decoding_says_one_at_a_time(llm: LocalLL
     path = resolve(DEFAULT_LLM)
     tokenizer = AutoTokenizer.from_pretrained(path)
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    prompts = PROMPTS + _demo_prompts(3)
+    prompts = PROMPTS + _demo_prompts(1)
     ties = 0
     for prompt, reply in zip(prompts, llm.generate(prompts), strict=True):
         turn = [{"role": "user", "content": prompt}]
@@ -280,9 +287,8 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any], message: str) -> None
 
 
 def test_a_folder_with_a_gguf_file_replies_as_its_unpacked_weights(
-    gguf_file: Path, whole: list[Completion], tmp_path: Path
+    from_gguf: LocalLLM, whole: list[Completion]
 ) -> None:
-    (tmp_path / "model.gguf").symlink_to(gguf_file)
-    folder = _llm(model=str(tmp_path), max_new_tokens=4)
-    assert whole[0].text.startswith(folder.generate(PROMPTS[:1])[0].text)
-    assert _llm(model=str(tmp_path / "model.gguf"), max_new_tokens=4).identity == folder.identity
+    assert whole[0].text.startswith(from_gguf.generate(PROMPTS[:1])[0].text)
+    file = str(Path(from_gguf.model_name) / "model.gguf")
+    assert _llm(model=file, max_new_tokens=4).identity == from_gguf.identity

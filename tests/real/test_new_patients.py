@@ -13,8 +13,9 @@ from agents.run_folder import RunFolder
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
+from tests.real.runs import small_bert
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 TRAIN = [
     "--agent", "lexicon", "--budget", 9, "--patients", 3, "--rollouts", 2, "--llm", "responder", "--device", "cpu",
@@ -46,7 +47,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     _pmlm("prepare", "--cohort", folder, "--out", folder / "prepared", "--n-folds", 2, "--k", 2)
-    _pmlm("train", "--episodes", folder / "prepared", "--run", folder / "run", *TRAIN)
+    _pmlm("train", "--episodes", folder / "prepared", "--run", folder / "run", "--scorer", small_bert(), *TRAIN)
     return folder
 
 

@@ -15,7 +15,7 @@ from agents.cli.main import main
 from pmlm_env.llm.responder import Responder
 from tests.llm.endpoint import Endpoint, chat, serve
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 KEY = "sk-secret-0123456789abcdef"
 #: Digits that every laboratory value of the marked cohort ends in.

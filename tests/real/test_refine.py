@@ -23,7 +23,7 @@ from pmlm_env.core.edits import Edit
 from tests.real.runs import small_bert, start
 from tests.standins import make_episodes
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--budget", 18]
 GROUPS = ["--patients", 3, "--rollouts", 2]  # 9 completions in the first update, as many in the second
@@ -31,7 +31,7 @@ KINDS = {
     "lexicon": ["--agent", "lexicon", *GROUPS],
     "network": ["--hidden", 8, *GROUPS],
     "rule": ["--agent", "single-rule", "--protect", "self"],
-    "nothing": ["--agent", "keep-all"],
+    "untouched": ["--agent", "keep-all"],
 }
 
 
@@ -90,7 +90,7 @@ def test_a_fresh_process_refines_as_this_one_does(work: Path, kind: str) -> None
         assert [edit.word for edit in edits] == [episode.words[edit.slot] for edit in edits]
         assert [edit.probability is None for edit in edits] == [kind == "rule"] * len(edits)
         slots = {edit.slot for edit in edits}
-        assert len(slots) <= 3 if kind == "rule" else len(slots) == (0 if kind == "nothing" else 3)
+        assert len(slots) <= 3 if kind == "rule" else len(slots) == (0 if kind == "untouched" else 3)
         left = [word for slot, word in enumerate(episode.words) if slot not in slots]
         assert alone.prompt.split() == left
 
@@ -133,6 +133,24 @@ def test_one_patients_prompt_is_printed(work: Path, capsys: pytest.CaptureFixtur
     assert len(printed[0].split()) == len(episode.words) - 3
     assert _pmlm("refine", *options, "--patient", "nobody") == 2
     assert "nobody" in capsys.readouterr().err
+
+
+def test_prompts_are_printed_one_a_line_and_written_with_their_own_line_breaks(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    episodes = [
+        replace(episode, spaces=("\n",) * (len(episode.words) - 1) + ("",))
+        for episode in EpisodeSet.load(work / "prepared").of("test")
+    ]
+    EpisodeSet(episodes).save(tmp_path / "prepared")
+    options = ["--model", work / "lexicon" / "checkpoint", "--episodes", tmp_path / "prepared"]
+    capsys.readouterr()
+    assert _pmlm("refine", *options) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert _pmlm("refine", *options, "--out", tmp_path / "out.jsonl") == 0
+    written = [json.loads(line)["prompt"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert printed == [prompt.replace("\n", " ") for prompt in written]
+    assert all(prompt.count("\n") > 20 for prompt in written)
 
 
 def test_the_folder_of_the_refined_prompts_is_made_and_a_folder_in_their_place_is_found_first(
@@ -277,6 +295,9 @@ def test_the_card_shows_no_evaluation_of_another_checkpoint(work: Path, tmp_path
     assert "| updates | 3 |" in card()
     assert "not evaluated: `pmlm evaluate`" in card()
     assert "On test patients" not in card()
+    _change(run.checkpoint / "trainer.json", progress={**progress, "meter": {**progress["meter"], "calls": 19}})
+    assert "not evaluated: `pmlm evaluate`" in card()
+    _change(run.checkpoint / "trainer.json", progress={**progress, "updates": 3})
     assert _pmlm("evaluate", "--run", run.path) == 0
     assert "On test patients" in card()
 

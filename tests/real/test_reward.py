@@ -97,6 +97,7 @@ def test_in_chunks_a_diagnosis_at_the_end_of_a_long_summary_counts() -> None:
     assert chunks[1] > chunks[0] + 0.05
 
 
+@pytest.mark.usefixtures("quick_stages")
 def test_prepare_counts_the_references_that_the_scorer_cannot_take_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from pmlm_env.llm import ReplyCache
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.real.runs import prepare, small_bert, small_models
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 OPTIONS = [
     "--llm", "responder", "--device", "cpu", "--n-edits", "3", "--patients", "3", "--rollouts", "2",

@@ -20,7 +20,7 @@ from pmlm_env.llm.responder import Responder
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
 from tests.real.runs import evaluation, options, pmlm, prepare, start
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.once, pytest.mark.real]
 
 CONCURRENCY = 3
 

@@ -9,6 +9,8 @@ import pytest
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.retrieval import PatientEncoder, Retriever, out_of_fold_vectors
 
+pytestmark = pytest.mark.once
+
 K = 10
 
 

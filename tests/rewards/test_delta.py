@@ -139,7 +139,7 @@ def test_in_a_vector_env_the_episode_without_a_reply_is_truncated_and_the_others
 
 @pytest.mark.parametrize("scale_advantages", [True, False])
 def test_a_trainer_learns_from_the_others_as_if_the_failed_episode_had_not_been(scale_advantages: bool) -> None:
-    config = ReinforceConfig(updates=1, patients=2, rollouts=3, scale_advantages=scale_advantages)
+    config = ReinforceConfig(patients=2, rollouts=3, scale_advantages=scale_advantages)
     trainer = object.__new__(Reinforce)
     trainer.config = config
     rewards = torch.tensor([1.0, 2.0, 6.0, 5.0, 9.0, 7.0])

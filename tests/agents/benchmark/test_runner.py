@@ -22,6 +22,8 @@ from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm import BudgetExceededError
 from tests.standins import MarkedWordsReward, make_episodes
 
+pytestmark = pytest.mark.once
+
 _SMALL = {"agents": ("surrogate", "random-n", "keep-all"), "oracles": ("tapruning",), "budget": (100,), "seeds": 2}
 
 

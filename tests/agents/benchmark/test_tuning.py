@@ -21,6 +21,8 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.envs.lite import LiteReward, lite_episodes
 
+pytestmark = pytest.mark.once
+
 pytest.importorskip("optuna", reason="needs Optuna: pip install 'pmlm-env[tune]'")
 
 _SMALL: dict[str, Any] = {"agents": ("surrogate", "random-p"), "budget": 700, "trials": 3, "seeds": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,7 @@ def refused(
     ("text", "said"),
     [
         ("n_edit = 3", "there is no setting 'n_edit': did you mean n_edits?"),
-        ("pancakes = 3", "there is no setting 'pancakes': --help shows those there are"),
+        ("pancakes = 3", "there is no setting 'pancakes': --help lists the settings there are"),
         ("[models]\nlm = 'x'", "there is no setting 'models.lm': did you mean models.llm?"),
         ("[calls]\npancakes = 1", "there is no setting 'calls.pancakes': use some of calls.max_llm_calls, "),
         ("budget = 'many'", "budget is 'many': use a whole number"),
@@ -111,13 +112,13 @@ def refused(
         ("n-edits = [3]", "models.n_edits is [3]: use a whole number"),
         ("protect = 'self'", "models.protect is 'self': use a list"),
         ("protect = ['self', 3]", "models.protect[1] is 3: use text"),
-        ("protect = ['names']", "--protect 'names': use some of background, self, "),
+        ("protect = ['names']", "protect names 'names': use some of ('background', 'self', "),
         ("models = 'minilm'", "models is 'minilm': use a table"),
         ("long-texts = 'fold'", "models.long_texts is 'fold': use one of cut, chunks"),
         ("dropout = 1.0", "dropout is 1.0: use a number from 0 to below 1"),
         ("budget = 0", "budget is 0: use 1 or more completions"),
         ("n-edits = 3\nn_edits = 4", "n_edits occurs twice, with - and with _: leave one out"),
-        ("n-edits = 3\n[models]\nn-edits = 4", "n_edits stands outside [models] and there too: leave one out"),
+        ("n-edits = 3\n[models]\nn-edits = 4", "n_edits is both in [models] and outside it: leave one out"),
         ("agent = 'lexikon'", "there is no agent 'lexikon': use one of lexicon, "),
         ("agent = 'lexicon'\ndropout = 0.5", "there is no setting 'dropout'"),
         ("agent = 3", "there is no agent '3': use one of lexicon"),
@@ -229,3 +230,24 @@ def test_a_run_that_goes_on_keeps_its_agent(run: RunFolder, capsys: pytest.Captu
     assert said == (
         f"pmlm train: {run.path} is a run of lexicon: leave out --agent reinforce, or choose another --run\n"
     )
+
+
+DOCS = (Path(__file__).parents[3] / "docs" / "settings.md").read_text(encoding="utf-8")
+
+
+def test_the_file_in_the_docs_is_accepted(read: Read) -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
+    config = read("train", text, "--seed", "1")
+    assert (config.settings.hidden, config.models.n_edits, config.calls.max_llm_calls, config.seed) == (128, 5, 2000, 1)
+
+
+def test_the_errors_in_the_docs_are_those_that_are_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^  (pmlm train: train.toml: .*)$", DOCS, re.MULTILINE)
+    for text, line in zip(["[models]\nn-edit = 3", 'budget = "many"'], lines, strict=True):
+        Path("train.toml").write_text(text)
+        with pytest.raises(SystemExit):
+            main("train", ["--config", "train.toml"])
+        assert capsys.readouterr().err == f"{line}\n"

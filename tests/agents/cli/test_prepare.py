@@ -16,6 +16,8 @@ from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
 
+pytestmark = pytest.mark.usefixtures("quick_stages")
+
 #: What other programs take for the end of a line.
 MARKS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"
 

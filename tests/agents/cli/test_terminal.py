@@ -15,11 +15,10 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
+from agents import registry
 from agents.cli.main import main
 from agents.cli.terminal import PrintableStream, printable_output
-from agents.policies.lexicon import Lexicon
-from agents.policies.word_policy import PolicyConfig, WordPolicy
-from tests.standins import make_episodes
+from tests.problems import make_problem
 
 EVIL = "\x1b[2J\x1b]0;title\x07\r\x08\u202e\x9b"
 SAFE = r"\x1b[2J\x1b]0;title\x07\r\x08\u202e\x9b"
@@ -124,7 +123,7 @@ def test_an_error_that_nobody_foresaw_is_written_out_too(
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # so that it is put back
     monkeypatch.setattr("agents.cli.doctor.run", _fail(TypeError(f"a server said {EVIL}")))
     with pytest.raises(TypeError) as caught:
-        main("doctor")
+        main("doctor", [])
     sys.excepthook(caught.type, caught.value, caught.tb)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
@@ -144,14 +143,16 @@ def test_arguments_that_cannot_be_are_written_out(capsys: pytest.CaptureFixture[
 def test_refined_prompts_are_printed_for_people_and_written_exactly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    episodes = make_episodes(4)
-    WordPolicy(PolicyConfig(16, hidden=0, n_edits=1), Lexicon.of(episodes)).save_pretrained(tmp_path / "policy")
-    episodes.save(tmp_path)
+    problem = make_problem(limit=8)
+    agent = registry.make("lexicon")
+    agent.fit(problem)
+    agent.save(tmp_path / "agent")
+    problem.episodes.save(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
     for line in lines:
         line["words"][5:8] = ["\x1b[2J", "<script>", "ab\u202ecd"]
     (tmp_path / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    options = ["--model", tmp_path / "policy", "--episodes", tmp_path, "--split", "train"]
+    options = ["--model", tmp_path / "agent", "--episodes", tmp_path, "--split", "train"]
     assert _exit_code("refine", *options) == 0
     printed = capsys.readouterr().out
     assert r"\x1b[2J <script> ab\u202ecd" in printed

@@ -29,6 +29,8 @@ _CHANGES: dict[str, dict[str, Any]] = {
     "surrogate": {},
 }
 
+pytestmark = pytest.mark.once
+
 
 def _agent(kind: str, seed: int = 0) -> Agent:
     return make(kind, settings_of(kind, changes=_CHANGES[kind]), seed)

@@ -13,6 +13,8 @@ from pmlm_env.device import seeded
 from tests.problems import make_problem
 from tests.standins import HashEncoder
 
+pytestmark = pytest.mark.once
+
 
 def _policy(seed: int = 0) -> WordPolicy:
     with seeded(seed):

@@ -18,6 +18,8 @@ from pmlm_env.device import seeded
 from tests.problems import BEST, ShuffledReward, make_problem
 from tests.standins import HashEncoder
 
+pytestmark = pytest.mark.once
+
 TOY = ReinforceConfig(patients=8, rollouts=4)
 
 

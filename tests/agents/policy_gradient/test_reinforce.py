@@ -16,6 +16,8 @@ from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.device import seeded
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes, make_task
 
+pytestmark = pytest.mark.once
+
 N_EDITS, BEST = 3, 0.3
 
 
@@ -188,7 +190,7 @@ def test_prompts_that_run_out_of_words_end_early_and_count() -> None:
     trainer = _trainer(ReinforceConfig(patients=2, rollouts=2), episodes=episodes, n_edits=10)
     rollout = play(trainer.env, trainer.policy, [0, 1, 2, 3], trainer.actions_rng)
     assert rollout.valid.all()
-    assert [len(info["deleted"]) for info in rollout.infos] == [2] * 4
+    assert [len(info["edits"]) for info in rollout.infos] == [2] * 4
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from agents.q_learning.replay import Replay
 from pmlm_env.llm import BudgetExceededError
 from tests.problems import BEST, N_EDITS, ShuffledReward, make_problem, mean_return, slots_of
 
+pytestmark = pytest.mark.once
+
 KINDS = [DoubleDQN, SoftQ]
 
 
@@ -119,7 +121,7 @@ def test_a_reward_counts_in_standard_deviations_from_the_same_patients_mean() ->
         (QConfig, {"target_rate": 0.0}, "target_rate above 0"),
         (DoubleDQNConfig, {"n_step": 0}, "must be 1 or more"),
         (DoubleDQNConfig, {"exploration": 1.5}, "must be from 0 to 1"),
-        (SoftQConfig, {"temperature": 0.0}, "temperature is 0.0: it must be above 0"),
+        (SoftQConfig, {"temperature": 0.0}, "temperature is 0.0: use a number above 0"),
         (SoftQConfig, {"rollouts": 3}, "multiple of rollouts"),
     ],
 )

@@ -8,6 +8,8 @@ import pytest
 
 from agents.report.report import ReportConfig, report
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "benchmarks" / "results"
 LLMS = sorted(path for path in (ROOT / "benchmarks" / "llms").iterdir() if path.is_dir())

@@ -16,6 +16,7 @@ from agents.base import Agent
 from agents.cli.main import main
 from agents.problem import BudgetSpentError
 from agents.serving.refine import Refiner
+from pmlm_env.core.words import Prompt, Word
 from tests.problems import N_EDITS, N_WORDS, make_problem
 from tests.standins import HashEncoder, make_episodes
 
@@ -68,8 +69,18 @@ def test_a_refinement_is_the_prompt_after_its_edits(name: str) -> None:
 def test_a_prompt_alone_is_refined_as_among_others() -> None:
     episodes = make_episodes(4, seed=1)
     refiner = Refiner(fitted(), HashEncoder())
-    alone = [refiner.refine((episode.words, episode.roles), episode.vector) for episode in episodes]
-    assert alone == refiner.refine_all(episodes)
+    for prompts in ([(e.words, e.roles) for e in episodes], [e.initial for e in episodes]):
+        alone = [refiner.refine(prompt, e.vector) for prompt, e in zip(prompts, episodes, strict=True)]
+        assert alone == refiner.refine_all(episodes)
+
+
+def test_the_line_breaks_of_a_prompt_stay() -> None:
+    episode = make_episodes(1)[0]
+    words = tuple(Word(word, "\n") for word in episode.words[:-1])
+    refined = Refiner(fitted(), HashEncoder()).refine(
+        Prompt((*words, Word(episode.words[-1], "")), episode.roles), episode.vector
+    )
+    assert refined.prompt.count("\n") == N_WORDS - N_EDITS - 1
 
 
 def test_what_was_protected_in_training_stays_protected_and_more_can_be_added() -> None:

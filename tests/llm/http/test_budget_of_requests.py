@@ -20,6 +20,8 @@ from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.storage.budget import Budget, Limits, Price, Usage
 from tests.llm.endpoint import Answer, Endpoint, chat
 
+pytestmark = pytest.mark.once
+
 Connect = Callable[..., OpenAIChat]
 HELLO = "hello"
 ROOM = len(HELLO) + 100  # what a prompt of five letters is booked at

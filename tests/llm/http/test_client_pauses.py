@@ -14,6 +14,8 @@ from pmlm_env.llm.base import Completion, LLMError, Request
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from tests.llm.endpoint import PROMPT, Answer, Endpoint, chat
 
+pytestmark = pytest.mark.once
+
 Connect = Callable[..., OpenAIChat]
 
 

@@ -24,6 +24,8 @@ from pmlm_env.rewards.delta import DeltaReward, TooManyFailuresError
 from tests.llm.endpoint import Answer
 from tests.llm.fault_server import FAULTS, FaultServer, serve_faults
 
+pytestmark = pytest.mark.once
+
 N_EPISODES = 2000
 SIDE_BY_SIDE = 1000
 RATE = 0.3

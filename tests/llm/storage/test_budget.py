@@ -17,6 +17,8 @@ from pmlm_env.llm.base import Completion, LLMError, Reply, Request
 from pmlm_env.llm.storage.budget import Account, Budget, Limits, Price, Usage
 from tests.standins import EchoLLM
 
+pytestmark = pytest.mark.once
+
 FORK = multiprocessing.get_context("fork")
 HELLO = "hello"
 ROOM = len(HELLO) + 100  # what a prompt of five letters is booked at

@@ -24,6 +24,8 @@ from pmlm_env.llm.storage.cached_llm import CachedLLM, ReplayMissError
 from pmlm_env.llm.storage.database import DatabaseError
 from tests.standins import EchoLLM
 
+pytestmark = pytest.mark.once
+
 FORK = multiprocessing.get_context("fork")
 HELLO = Completion("hello", 3, 1, "stop", "model-1")
 

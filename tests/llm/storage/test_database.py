@@ -17,6 +17,8 @@ import pytest
 
 from pmlm_env.llm.storage.database import Database, DatabaseError
 
+pytestmark = pytest.mark.once
+
 SCHEMA = ("CREATE TABLE notes (note TEXT PRIMARY KEY)",)
 FORK = multiprocessing.get_context("fork")
 

@@ -21,6 +21,8 @@ from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.llm.storage.database import DatabaseError
 from tests.llm.endpoint import Answer, Endpoint, chat
 
+pytestmark = pytest.mark.once
+
 Connect = Callable[..., OpenAIChat]
 LONG = "x" * 20_000
 
