@@ -62,6 +62,13 @@ def test_the_prompt_its_facts_and_its_label_are_the_replies() -> None:
     assert replies["label"] == ["scar", "gdm", "rupture"]
 
 
+def test_facts_keep_the_line_breaks_of_the_prompt() -> None:
+    spaces = (" ", "\n", " ", "\n\n", " ", " ", "\n", " ", " ", "")
+    episode = replace(HELD_OUT[0], spaces=spaces)
+    replies = control_replies(EpisodeSet([episode]), TRAINING, _f1)
+    assert replies["facts"] == ["Leaves today.\nTests-of-h0: scar\n\nPeers say hm."]
+
+
 def test_letters_of_a_worked_example() -> None:
     replies = control_replies(HELD_OUT, TRAINING, _f1)
     # h1 is nearest to t4 who has no letter; then t0 (cosine .59), before t3 (-.29). h2 is nearest to t2.
