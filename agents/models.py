@@ -2,86 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-from agents.policies.lexicon import Lexicon
-from agents.policies.word_policy import PolicyConfig, WordPolicy
-from agents.run_folder import RunFolder, one_path
+from agents.model_options import CallOptions, ModelOptions
+from agents.problem import MeteredReward, Problem
+from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.bert import WordEncoder
-from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
-from pmlm_env.llm import Budget, Limits, LLMOptions, load_llm, price_of
-from pmlm_env.rewards.bertscore import BertScorer, LongTexts
+from pmlm_env.llm import Budget, load_llm, price_of
+from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
 
 
-@dataclass(frozen=True)
-class ModelOptions(LLMOptions):
-    """Which models, where, and how many words go: all that decides a run's figures.
-
-    Attributes:
-        n_samples: Replies to each prompt, whose mean F1 counts; more than 1 for an LLM that does not always reply
-            alike.
-        encoder: The words' encoder: ``minilm``, a directory or a hub name.
-        scorer: BERTScore's model: likewise.
-        scorer_layer: The layer whose states BERTScore compares; by default bert-score's own for the model, or the one
-            at three quarters of its depth.
-        long_texts: What BERTScore does with texts beyond the scorer's input, which is 512 pieces as a rule: ``cut``
-            them, or embed them in ``chunks`` and compare all of them.
-        n_edits: Deletions per prompt (the paper's n).
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    """
-
-    n_samples: int = 1
-    encoder: str = "minilm"
-    scorer: str = "minilm"
-    scorer_layer: int | None = None
-    long_texts: LongTexts = "cut"
-    n_edits: int = 10
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
-class CallOptions(Limits):
-    """How the LLM is asked: may change from one part of a run to the next.
-
-    Attributes:
-        budget_file: A TOML file with limits that several runs share; see docs/llm.
-        cache: The file where replies are kept; by default ``replies.sqlite`` in the run folder.
-        replay: Ask nobody: every reply must be in the cache.
-        concurrency: Most requests under way at once; the provider's by default.
-        max_failures: So many episodes in a row without a reply stop the run.
-    """
-
-    budget_file: Path | None = None
-    cache: Path | None = None
-    replay: bool = False
-    concurrency: int | None = None
-    max_failures: int | None = 64
-
-    def over(self, saved: Mapping[str, Any]) -> CallOptions:
-        """Return these options, and those of ``saved`` (as config.json has them) where these are the defaults.
-
-        Raises:
-            ValueError: The replies were kept elsewhere.
-        """
-        usual = CallOptions()
-        values = {
-            name: value if value != getattr(usual, name) else saved.get(name, value)
-            for name, value in vars(self).items()
-        }
-        if self.cache is not None and not one_path(str(self.cache), saved.get("cache")):
-            where = saved.get("cache") or "the run folder"
-            raise ValueError(f"the replies of this run are kept in {where}: leave --cache out")
-        paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
-        return CallOptions(**{**values, **paths})
-
-
-class Workbench:
+class RunModels:
     """Encoder, LLM (cached, booked) and scorer of one run.
 
     Args:
@@ -168,33 +103,9 @@ class Workbench:
         if self.folder is not None:
             self.folder.write_spent(self.spent())
 
-    def env(self, rows: int, episodes: EpisodeSet, reward: DeltaReward, policy: WordPolicy) -> PMLMVectorEnv:
-        """Make a vector env as ``agents.policies.rollout.play`` wants it, with what ``policy`` looks at."""
-        return PMLMVectorEnv(
-            rows,
-            autoreset_mode="Disabled",
-            array_type="torch",
-            episodes=episodes,
-            encoder=self.encoder,
-            reward=reward,
-            n_edits=self.options.n_edits,
-            observation=policy.observation,
-        )
-
-    def policy(
-        self, episodes: EpisodeSet, hidden: int, dropout: float, normalize: bool, lexicon: bool = False
-    ) -> WordPolicy:
-        """Make an untrained policy that fits the encoder and the patient vectors; with a lexicon of ``episodes``."""
-        config = PolicyConfig(
-            self.encoder.hidden_size,
-            episodes.vectors.shape[1],
-            hidden,
-            dropout,
-            normalize,
-            encoder=self.options.encoder,
-            n_edits=self.options.n_edits,
-        )
-        return WordPolicy(config, Lexicon.of(episodes) if lexicon else None).to(self.encoder.device)
+    def problem(self, episodes: EpisodeSet, reward: MeteredReward | None, max_words: int | None = None) -> Problem:
+        """Return some patients' prompts as an agent sees them; see ``Problem``."""
+        return Problem(episodes, self.encoder, reward, self.options.n_edits, max_words, self.options.protect)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -6,23 +6,30 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from agents.settings import plain
+from pmlm_env.core.traces import TraceFile
 from pmlm_env.io import files
+from pmlm_env.io.checked_files import read_object
+from pmlm_env.io.files import write_json
 
 #: What may differ when a run goes on. The episodes are compared by what they hold.
 _MAY_CHANGE = (
-    "run", "episodes", "resume", "dry_run", "calls", "learner.updates", "models.device", "models.providers",
+    "run", "episodes", "resume", "dry_run", "calls", "budget", "models.device", "models.providers",
 )  # fmt: skip
 
 #: Settings that are paths, by their dotted names.
 _PATHS = ("episodes", "models.providers", "calls.cache", "calls.budget_file")
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "scikit-learn", "bert-score")
+
+#: Limit on the bytes of ``trainer.json``, which has every prompt that was asked about.
+_LARGEST_CHECKPOINT = 2**30
 
 #: What every line of ``metrics.jsonl`` has, and of what type.
 _METRICS = {"update": int, "deltas": list, "failed": int, "llm_calls": int}
@@ -31,9 +38,9 @@ _METRICS = {"update": int, "deltas": list, "failed": int, "llm_calls": int}
 class RunFolder:
     """``runs/NAME/``: ``config.json``, ``metrics.jsonl``, ``checkpoint/``, ``evaluation.json``, TensorBoard events.
 
-    Also ``replies.sqlite``, every reply of the LLM, ``spent.sqlite``, what was spent, booked call by call, and
-    ``spent.json``, the same for readers. The folder can be moved: paths in ``config.json`` are relative to it, and
-    beside them stands where they were.
+    Also ``traces.jsonl``, a record of each evaluated episode, ``replies.sqlite``, every reply of the LLM,
+    ``spent.sqlite``, what was spent, booked call by call, and ``spent.json``, the same for readers. The folder can be
+    moved: paths in ``config.json`` are relative to it, and beside them stands where they were.
 
     Args:
         path: The folder; ``locked`` makes it if it is not there.
@@ -61,6 +68,11 @@ class RunFolder:
     def evaluation(self) -> Path:
         """Where the before / after table is."""
         return self.path / "evaluation.json"
+
+    @property
+    def traces(self) -> TraceFile:
+        """The traces of evaluated episodes."""
+        return TraceFile(self.path / "traces.jsonl")
 
     @property
     def replies(self) -> Path:
@@ -105,7 +117,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what an earlier run left in the folder but the LLM's replies, which may have cost money."""
-        for name in ("config.json", "metrics.jsonl", "evaluation.json", "spent.json"):
+        for name in ("config.json", "metrics.jsonl", "evaluation.json", "traces.jsonl", "spent.json"):
             (self.path / name).unlink(missing_ok=True)
         for suffix in ("", "-wal", "-shm"):
             self.spending.with_name(self.spending.name + suffix).unlink(missing_ok=True)
@@ -127,9 +139,8 @@ class RunFolder:
             if within.get(key) is not None:
                 if not isinstance(within[key], str):
                     raise ValueError(f"{self._config}: {name} is {within[key]!r}, and should be a path: {self._anew}")
-                before = content.get("paths", {}).get(name, within[key])
                 here = Path(os.path.normpath(self.path.resolve() / within[key]))
-                within[key] = str(here if name in content.get("paths", {}) and here.exists() else before)
+                within[key] = str(here) if here.exists() else content["paths"].get(name, within[key])
         return settings
 
     def whole_checkpoint(self) -> Path:
@@ -147,18 +158,31 @@ class RunFolder:
         return self.checkpoint
 
     def updates(self) -> int:
-        """Return how many updates the checkpoint has seen.
+        """Return how many updates the checkpoint has seen; of an agent without updates, how many batches.
 
         Raises:
             ValueError: There is no checkpoint, or it is damaged.
         """
+        return self._count("updates", lambda progress: progress["updates"])
+
+    def budget_spent(self) -> int:
+        """Return how many completions of its budget the agent had spent at the checkpoint.
+
+        Raises:
+            ValueError: There is no checkpoint, or it is damaged.
+        """
+        return self._count("completions", lambda progress: progress["meter"]["calls"])
+
+    def _count(self, what: str, found: Callable[[Any], Any]) -> int:
         path = self.whole_checkpoint() / "trainer.json"
-        content = read_json(path, self._anew)
-        progress = content.get("progress")
-        updates = progress.get("updates") if isinstance(progress, dict) else None
-        if type(updates) is not int or updates < 0:
-            raise ValueError(f"{path} is damaged (it does not say how many updates were done): {self._anew}")
-        return updates
+        content = read_object(path, self._anew, _LARGEST_CHECKPOINT)
+        try:
+            number = found(content["progress"])
+        except (KeyError, TypeError):
+            number = None
+        if type(number) is not int or number < 0:
+            raise ValueError(f"{path} is damaged (it does not say how many {what} there were): {self._anew}")
+        return number
 
     def check_episodes(self, digest: str) -> None:
         """See that episodes are those that the run was begun with.
@@ -167,12 +191,11 @@ class RunFolder:
             digest: ``EpisodeSet.digest`` of everybody.
 
         Raises:
-            ValueError: They are others. For a run of an older version, which did not note them, that is not known.
+            ValueError: They are others.
         """
-        begun_with = self._content().get("episodes_sha256", digest)
-        if begun_with != digest:
+        if self._content()["episodes_sha256"] != digest:
             raise ValueError(
-                f"the episodes have changed since {self.path} was begun, and what it has learnt and scored is of the "
+                f"the episodes have changed since {self.path} was begun, and what it has learned and scored is of the "
                 "earlier ones: prepare them as they were (the same cohort and options), give a copy of them with "
                 "--episodes, or train anew with another --run"
             )
@@ -215,8 +238,8 @@ class RunFolder:
         kept, given = before["calls"].get("cache"), now["calls"]["cache"]
         if not one_path(kept, given) and (kept is None or os.path.exists(kept)):
             raise ValueError(f"the replies of this run are kept in {kept or 'the run folder'}: leave --cache out")
-        if self.has_checkpoint and now["learner"]["updates"] < self.updates():
-            raise ValueError(f"{self.path} has done {self.updates()} updates: give --updates {self.updates()} or more")
+        if self.has_checkpoint and now["budget"] < (spent := self.budget_spent()):
+            raise ValueError(f"{self.path} has spent {spent} completions of its budget: give --budget {spent} or more")
         self._write({**before, **now}, {**self._content(), "episodes_sha256": episodes})
 
     def append_metrics(self, line: dict[str, Any]) -> None:
@@ -256,11 +279,13 @@ class RunFolder:
         """Read ``config.json``."""
         if not self.begun:
             raise ValueError(f"{self.path} holds no run: train first with `pmlm train --run {self.path}`")
-        content = read_json(self._config, self._anew)
+        content = read_object(self._config, self._anew)
         settings = content.get("settings")
         whole = isinstance(settings, dict) and all(isinstance(settings.get(part), dict) for part in _PARTS)
-        if not whole or not isinstance(content.get("paths", {}), dict):
-            raise ValueError(f"{self._config} is not that of a run, or damaged: {self._anew}")
+        if not whole or not isinstance(content.get("paths"), dict) or "episodes_sha256" not in content:
+            raise ValueError(
+                f"{self._config} is not that of a run, or damaged, or of another version of pmlm-env: {self._anew}"
+            )
         return content
 
     def _write(self, settings: dict[str, Any], more: dict[str, Any]) -> None:
@@ -276,7 +301,7 @@ class RunFolder:
 
 
 #: The tables among the settings.
-_PARTS = ("models", "calls", "learner")
+_PARTS = ("models", "calls", "settings")
 
 
 def _inside(settings: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
@@ -318,36 +343,3 @@ def one_path(a: Any, b: Any) -> bool:
     """Whether these are two spellings of one path, of something that is there."""
     there = isinstance(a, str) and isinstance(b, str) and os.path.exists(a) and os.path.exists(b)
     return a == b or (there and os.path.samefile(a, b))
-
-
-def plain(value: Any) -> Any:
-    """Turn dataclasses and paths into what JSON knows."""
-    if is_dataclass(value) and not isinstance(value, type):
-        value = asdict(value)
-    return json.loads(json.dumps(value, default=str))
-
-
-def read_json(path: Path, cure: str) -> dict[str, Any]:
-    """Read an object of JSON.
-
-    Args:
-        path: The file.
-        cure: What to do where it is damaged.
-
-    Raises:
-        ValueError: It is not there, or is something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path} is missing: {cure}") from None
-    except (ValueError, RecursionError):
-        raise ValueError(f"{path} is damaged (it is not JSON): {cure}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged (it is no object): {cure}")
-    return content
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON; see ``pmlm_env.io.files.write``."""
-    files.write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

@@ -1,90 +1,163 @@
-"""Settings by dotted names: put over an agent's defaults, and read from what ``pmlm tune`` wrote."""
+"""Settings as frozen dataclasses: read from JSON, TOML and command lines, and refused where they have no effect."""
 
 from __future__ import annotations
 
+import json
+import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
-
-from agents.base import Agent
-from agents.registry import AGENTS, BenchmarkEnv
-from pmlm_env.io.checked_files import read_object
+from reprlib import repr as shortened
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Config = TypeVar("Config")
 
+#: What a setting of each type may be, for messages.
+_ALLOWED = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
 
-def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
-    """Return a copy of nested frozen dataclasses, but for some of their fields.
+
+@dataclass(frozen=True)
+class Floats:
+    """Numbers from ``low`` to ``high``, drawn on a logarithmic scale if ``log``."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Integers:
+    """Whole numbers from ``low`` to ``high``."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Choices:
+    """One of some values."""
+
+    values: tuple[Any, ...]
+
+
+Range: TypeAlias = Floats | Integers | Choices
+
+
+def plain(value: Any) -> Any:
+    """Return dataclasses and paths as JSON values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = asdict(value)
+    return json.loads(json.dumps(value, default=str))
+
+
+def from_plain(kind: type[Config], content: Mapping[str, Any], usual: Config | None = None) -> Config:
+    """Make nested dataclasses of values from JSON or TOML.
 
     Args:
-        config: The outermost.
-        settings: New values by dotted names, as in ``{"learner.learning_rate": 0.003}``.
+        kind: The outermost dataclass.
+        content: Its fields by name; tables are nested dataclasses.
+        usual: The values of the fields that ``content`` lacks; the dataclasses' defaults if None.
 
     Raises:
-        ValueError: There is no such field, or the value is of another type, or the dataclass refuses it.
+        ValueError: A field is unknown, a value has another type, or a dataclass refuses it.
     """
-    return _changed(config, settings, "")
+    return _read(kind, content, "", usual)
 
 
-def made(name: str, env: BenchmarkEnv, seed: int, settings: Mapping[str, Any]) -> Agent:
-    """Make an agent of the catalogue with its defaults, but for ``settings``.
+def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+    """Return a copy of a frozen dataclass with some of its fields changed.
+
+    Args:
+        config: The dataclass.
+        settings: New values by name, as JSON has them.
 
     Raises:
-        ValueError: It has no such setting; see ``with_settings``.
+        ValueError: There is no such field, its value has another type, or the dataclass refuses it.
     """
-    agent = AGENTS[name](env, seed)
-    try:
-        return type(agent)(with_settings(agent.config, settings), seed)
-    except ValueError as error:
-        raise ValueError(f"settings of {name}: {error}") from None
+    return from_plain(type(config), settings, config)
 
 
-def read_tuned(file: Path) -> dict[str, Any]:
-    """Return what ``pmlm tune`` wrote: its numbers, and under ``agents`` what was found, by name.
+def changed(config: Any, within: str = "") -> list[str]:
+    """Return the dotted names of the settings that differ from the dataclasses' defaults."""
+    names = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            names += changed(value, f"{within}{field.name}.")
+        elif value != _default(field):
+            names.append(within + field.name)
+    return names
+
+
+def option(name: str) -> str:
+    """Return a setting's option on the command line, as in ``--n-edits`` for ``models.n_edits``."""
+    return "--" + name.rpartition(".")[2].replace("_", "-")
+
+
+def refuse_idle(config: Any, idle: Mapping[str, str]) -> None:
+    """Check that settings without effect have their defaults: whoever changes one expects something of it.
+
+    Args:
+        config: Nested dataclasses.
+        idle: Settings that have no effect, by dotted names, and why, with what to do.
 
     Raises:
-        ValueError: The file is not there, or is something else.
+        ValueError: One was changed.
     """
-    if not file.is_file():
-        raise ValueError(f"{file} is not there: make it with `pmlm tune`")
-    content = read_object(file)
-    agents = content.get("agents")
-    if not isinstance(agents, dict):
-        raise ValueError(f"{file} is not what `pmlm tune` writes: it has no table of agents")
-    for name, found in agents.items():
-        if name not in AGENTS:
-            raise ValueError(f"{file}: there is no agent {name!r}: use some of {', '.join(AGENTS)}")
-        if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
-            raise ValueError(f"{file} is not what `pmlm tune` writes: {name} has no table of settings")
-    return content
+    for name in changed(config):
+        if name in idle:
+            raise ValueError(f"{option(name)} has no effect: {idle[name]}")
 
 
-def _changed(config: Any, settings: Mapping[str, Any], within: str) -> Any:
-    """Change a dataclass that is found ``within`` another."""
-    known = [each.name for each in fields(config)] if is_dataclass(config) else []
-    changes: dict[str, Any] = {}
-    deeper: dict[str, dict[str, Any]] = {}
-    for name, value in settings.items():
-        first, dot, rest = name.partition(".")
-        if first not in known:
-            there = ", ".join(within + each for each in known) or f"{within[:-1]} alone"
-            raise ValueError(f"there is no setting {within + name!r}: use some of {there}")
-        if dot:
-            deeper.setdefault(first, {})[rest] = value
-        else:
-            changes[first] = _like(getattr(config, first), value, within + name)
-    for first, inside in deeper.items():
-        changes[first] = _changed(getattr(config, first), inside, f"{within}{first}.")
-    return replace(config, **changes)
+def _default(field: Any) -> Any:
+    """Return the default of a dataclass's field; ``MISSING`` if it has none."""
+    return field.default if field.default_factory is MISSING else field.default_factory()
 
 
-def _like(before: Any, value: Any, name: str) -> Any:
-    """Return a value, of a list a tuple, if it is of the type that the setting has had."""
-    if isinstance(before, tuple) and isinstance(value, list):
-        value = tuple(value)
-    kind = (int, float) if isinstance(before, float) else type(before)
-    wrong = not isinstance(value, kind) or isinstance(value, bool) is not isinstance(before, bool)
-    if before is not None and value is not None and wrong:
-        raise ValueError(f"{name} is {value!r}: it was {before!r}, so give {type(before).__name__}")
+def _read(kind: Any, value: Any, name: str, usual: Any) -> Any:
+    """Return ``value`` as one of ``kind``, a type or an annotation; ``usual`` is the setting's default."""
+    if get_origin(kind) in (Union, types.UnionType):
+        if value is None and type(None) in get_args(kind):
+            return None
+        (kind,) = (each for each in get_args(kind) if each is not type(None))
+    if is_dataclass(kind):
+        return _read_table(kind, value, name, usual)
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise ValueError(f"{name} is {shortened(value)}: use one of {', '.join(map(str, get_args(kind)))}")
+        return value
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"{name} is {shortened(value)}: use a list")
+        return tuple(_read(get_args(kind)[0], each, f"{name}[{i}]", None) for i, each in enumerate(value))
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if not (isinstance(value, Path) if kind is Path else type(value) is kind):
+        raise ValueError(f"{name} is {shortened(value)}: use {_ALLOWED[kind]}")
     return value
+
+
+def _read_table(kind: Any, value: Any, name: str, usual: Any) -> Any:
+    """Return a table as a dataclass."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name or 'it'} is {shortened(value)}: use a table")
+    within = f"{name}." if name else ""
+    kinds, known = get_type_hints(kind), {field.name: field for field in fields(kind)}
+    if unknown := sorted(value.keys() - known.keys()):
+        key = unknown[0]
+        close = get_close_matches(key, known, 1)
+        hint = f"did you mean {within}{close[0]}?" if close else f"use some of {', '.join(within + k for k in known)}"
+        raise ValueError(f"there is no setting {shortened(within + key)}: {hint}")
+    inside = {}
+    for key, each in value.items():
+        before = _default(known[key]) if usual is None else getattr(usual, key)
+        inside[key] = _read(kinds[key], each, within + key, None if before is MISSING else before)
+    if usual is not None:
+        return replace(usual, **inside)
+    lacking = [key for key, field in known.items() if key not in inside and _default(field) is MISSING]
+    if lacking:
+        raise ValueError(f"{within}{lacking[0]} is missing: it has no default")
+    return kind(**inside)

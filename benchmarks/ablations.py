@@ -22,45 +22,45 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from agents.benchmark.held_out import Ground, check_identity, ground
+from agents import registry
+from agents.benchmark.patients import Patients, check_identity, patients_of
 from agents.evaluation.aggregate import crossed_bootstrap
-from agents.models import CallOptions, ModelOptions
+from agents.model_options import CallOptions, ModelOptions
 from agents.registry import BenchmarkEnv
 from agents.report.tables import in_points
-from agents.run_folder import write_json
-from agents.settings import made
 from pmlm_env.core.outcomes import Outcomes, Reward
+from pmlm_env.io.files import write_json
 
 #: Agent, and what is changed of it, by the variant's name. Each is compared with the one whose name is its first word.
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "lexicon": ("lexicon", {}),
-    "lexicon, step 1": ("lexicon", {"learner.words.step": 1.0}),
-    "lexicon, step 5": ("lexicon", {"learner.words.step": 5.0}),
-    "lexicon, penalty 1": ("lexicon", {"learner.words.penalty": 1.0}),
-    "lexicon, penalty 10": ("lexicon", {"learner.words.penalty": 10.0}),
-    "lexicon, no memory": ("lexicon", {"learner.words.memory": 1}),
-    "lexicon, 32 patients x 2": ("lexicon", {"learner.patients": 32, "learner.rollouts": 2}),
-    "lexicon, 8 patients x 8": ("lexicon", {"learner.patients": 8, "learner.rollouts": 8}),
-    "lexicon, no baseline": ("lexicon", {"learner.baseline": "none"}),
+    "lexicon, step 1": ("lexicon", {"step": 1.0}),
+    "lexicon, step 5": ("lexicon", {"step": 5.0}),
+    "lexicon, penalty 1": ("lexicon", {"penalty": 1.0}),
+    "lexicon, penalty 10": ("lexicon", {"penalty": 10.0}),
+    "lexicon, no memory": ("lexicon", {"memory": 1}),
+    "lexicon, 32 patients x 2": ("lexicon", {"patients": 32, "rollouts": 2}),
+    "lexicon, 8 patients x 8": ("lexicon", {"patients": 8, "rollouts": 8}),
+    "lexicon, no baseline": ("lexicon", {"baseline": "none"}),
     "lexicon, sparsemax": ("lexicon", {"distribution": "sparsemax"}),
     "lexicon and network": (
-        "lexicon",
-        {"hidden": 64, "positions": True, "normalize": False, "learner.learning_rate": 5e-3},
+        "leave-one-out",
+        {"lexicon": True, "patients": 16, "positions": True, "normalize": False},
     ),
     "network": ("leave-one-out", {}),
-    "network, no baseline": ("leave-one-out", {"learner.baseline": "none"}),
-    "network, 16 patients x 2": ("leave-one-out", {"learner.patients": 16, "learner.rollouts": 2}),
-    "network, 4 patients x 8": ("leave-one-out", {"learner.patients": 4, "learner.rollouts": 8}),
-    "network, learning rate 1e-3": ("leave-one-out", {"learner.learning_rate": 1e-3}),
-    "network, learning rate 3e-3": ("leave-one-out", {"learner.learning_rate": 3e-3}),
-    "network, learning rate 1e-2": ("leave-one-out", {"learner.learning_rate": 1e-2}),
-    "network, one epoch": ("leave-one-out", {"learner.epochs": 1}),
+    "network, no baseline": ("leave-one-out", {"baseline": "none"}),
+    "network, 16 patients x 2": ("leave-one-out", {"patients": 16, "rollouts": 2}),
+    "network, 4 patients x 8": ("leave-one-out", {"patients": 4, "rollouts": 8}),
+    "network, learning rate 1e-3": ("leave-one-out", {"learning_rate": 1e-3}),
+    "network, learning rate 3e-3": ("leave-one-out", {"learning_rate": 3e-3}),
+    "network, learning rate 1e-2": ("leave-one-out", {"learning_rate": 1e-2}),
+    "network, one epoch": ("leave-one-out", {"epochs": 1}),
     "network, dropout .4": ("leave-one-out", {"dropout": 0.4}),
-    "network, no entropy bonus": ("leave-one-out", {"learner.entropy": 0.0}),
-    "network, entropy bonus .05": ("leave-one-out", {"learner.entropy": 0.05}),
+    "network, no entropy bonus": ("leave-one-out", {"entropy": 0.0}),
+    "network, entropy bonus .05": ("leave-one-out", {"entropy": 0.05}),
     "network, no positions": ("leave-one-out", {"positions": False}),
     "network, no patient": ("leave-one-out", {"patient": False}),
-    "network, bare advantages": ("leave-one-out", {"learner.scale_advantages": False}),
+    "network, bare advantages": ("leave-one-out", {"scale_advantages": False}),
     # One of these two is the network as it is: bare on Lite, normalised with an LLM.
     "network, normalised inputs": ("leave-one-out", {"normalize": True}),
     "network, bare inputs": ("leave-one-out", {"normalize": False}),
@@ -129,14 +129,14 @@ class NoisyReward:
         return float(np.random.default_rng(int.from_bytes(key[:16], "big")).standard_normal())
 
 
-def deltas(place: Ground, variant: str, options: Options, seed: int) -> list[float]:
+def deltas(patients: Patients, variant: str, options: Options, seed: int) -> list[float]:
     """Fit a variant and return each validation patient's delta."""
     name, settings = VARIANTS[variant]
-    agent = made(name, options.env, seed, settings)
-    reward = place.reward("train")
+    agent = registry.make(name, registry.settings_of(name, options.env, settings), seed)
+    reward = patients.reward("train")
     if options.noise:
         reward = NoisyReward(reward, options.noise, seed + 1_000)
-    return [round(float(delta), 6) for delta in place.deltas(agent, options.budget, reward)]
+    return [round(float(delta), 6) for delta in patients.deltas(agent, options.budget, reward)]
 
 
 def chosen(patterns: Sequence[str]) -> list[str]:
@@ -187,20 +187,20 @@ def table(found: Mapping[str, list[list[float]]], n_seeds: int) -> str:
 def main(options: Options) -> None:
     """Run all variants and print a table."""
     torch.set_num_threads(options.threads)
-    place = ground(options.env, "validation", options.episodes, options.run, options.models, options.calls)
-    about = {"env": options.env, "budget": options.budget, "noise": options.noise, **place.identity}
+    patients = patients_of(options.env, "validation", options.episodes, options.run, options.models, options.calls)
+    about = {"env": options.env, "budget": options.budget, "noise": options.noise, **patients.identity}
     found = kept(options.json, about)
     names = chosen(options.variants)
     with tqdm(total=options.seeds * len(names), unit="fit") as bar:
         for seed in range(options.seeds):
             for name in names:
                 if len(found.setdefault(name, [])) <= seed:
-                    found[name].append(deltas(place, name, options, seed))
-                    place.close()
+                    found[name].append(deltas(patients, name, options, seed))
+                    patients.close()
                     if options.json:
                         write_json(options.json, {"about": about, "deltas": found})
                 bar.update()
-    print(f"{options.seeds} seeds, {len(place.held_out)} validation patients")
+    print(f"{options.seeds} seeds, {len(patients.held_out)} validation patients")
     print(table({name: found[name] for name in names}, options.seeds))
 
 

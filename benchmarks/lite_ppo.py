@@ -1,7 +1,7 @@
-"""What masks are worth on PMLMLite-v0: python -m benchmarks.lite_ppo --json FILE.
+"""The value of masks on PMLMLite-v0: python -m benchmarks.lite_ppo --json FILE.
 
-PPO that may draw illegal deletions (Stable-Baselines3) and PPO that may not (sb3-contrib's MaskablePPO), with the same
-network, settings and steps; judged on other patients, beside random legal deletions and the best possible ones.
+PPO that may draw illegal edits (Stable-Baselines3) and PPO that may not (sb3-contrib's MaskablePPO), with the same
+network, settings and steps; evaluated on other patients, beside random legal edits and the best possible ones.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ def random_play(seed: int) -> Act:
 
 
 def main(options: Options) -> None:
-    """Run all arms for every seed, print a table, and write the returns as JSON."""
+    """Run all agents for every seed, print a table, and write the returns as JSON."""
     torch.set_num_threads(options.threads)
-    arms = ("random", "PPO", "MaskablePPO", "PPO, greedy", "MaskablePPO, greedy")
-    returns: dict[str, list[float]] = {name: [] for name in arms}
+    names = ("random", "PPO", "MaskablePPO", "PPO, greedy", "MaskablePPO, greedy")
+    returns: dict[str, list[float]] = {name: [] for name in names}
     for seed in tqdm(range(options.seeds), unit="seed"):
         returns["random"].append(test_return(random_play(seed)))
         for name, masked in (("PPO", False), ("MaskablePPO", True)):

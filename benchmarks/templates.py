@@ -17,7 +17,8 @@ import tyro
 from agents.evaluation.bootstrap import FEWEST, Interval, mean_interval
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
-from agents.models import CallOptions, ModelOptions, Workbench
+from agents.model_options import CallOptions, ModelOptions
+from agents.models import RunModels
 from agents.problem import blind
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm.base import Request, all_or_error
@@ -44,7 +45,7 @@ class Config:
     json: Path | None = None
 
 
-def judge(folder: Path, bench: Workbench) -> dict[str, Any]:
+def judge(folder: Path, bench: RunModels) -> dict[str, Any]:
     """Return the figures of one template, all in points or per cent but ``words``.
 
     Raises:
@@ -89,7 +90,7 @@ def _interval(values: np.ndarray) -> list[float]:
 
 def main(config: Config) -> None:
     """Print a Markdown table, a row a folder."""
-    bench = Workbench(config.models, config.calls)
+    bench = RunModels(config.models, config.calls)
     heads = ["template", "words in", "F1", "margin", "right / wrong, %", "copy", "words out", "cut, %"]
     heads += ["F1 over echo", "F1 over facts", "F1 over label", "margin over echo"]
     print("| " + " | ".join([*heads, "may be the default"]) + " |")

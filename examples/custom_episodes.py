@@ -40,7 +40,7 @@ def main() -> None:
             action = rng.choice(np.flatnonzero(info["action_mask"]))
             _, reward, terminated, truncated, info = env.step(action)
     print(env.render())
-    print(f"deleted {[episode.words[slot] for slot in info['deleted']]}, reward {reward:+.4f}")
+    print(f"deleted {[edit.word for edit in info['edits']]}, reward {reward:+.4f}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ import gymnasium as gym
 import numpy as np
 
 import pmlm_env  # noqa: F401  (registers PMLMLite-v0)
+from pmlm_env.core.words import letters
 from pmlm_env.envs.lite import CONDITIONS, LiteReward
-from pmlm_env.envs.lite.rules import letters
 
 
 def order_of_deletion(words: tuple[str, ...], roles: tuple[str, ...]) -> list[int]:

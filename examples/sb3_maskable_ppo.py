@@ -1,4 +1,4 @@
-"""Train sb3-contrib's MaskablePPO on PMLMLite-v0; needs pip install "pmlm-env[sb3]"."""
+"""Train sb3-contrib's MaskablePPO on PMLMLite-v0."""
 
 from __future__ import annotations
 

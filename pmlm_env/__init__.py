@@ -7,16 +7,30 @@ from typing import TYPE_CHECKING, Any
 from gymnasium.envs.registration import register
 
 if TYPE_CHECKING:
+    from pmlm_env.core.edits import EditRules
     from pmlm_env.core.episodes import Episode, EpisodeSet
+    from pmlm_env.core.task import EditTask
     from pmlm_env.envs.lite.env import PMLMLiteEnv, PMLMLiteVectorEnv
     from pmlm_env.envs.prompt_edit import PMLMEnv
     from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
 __version__ = "0.1.0"
-__all__ = ["Episode", "EpisodeSet", "PMLMEnv", "PMLMLiteEnv", "PMLMLiteVectorEnv", "PMLMVectorEnv", "__version__"]
+__all__ = [
+    "EditRules",
+    "EditTask",
+    "Episode",
+    "EpisodeSet",
+    "PMLMEnv",
+    "PMLMLiteEnv",
+    "PMLMLiteVectorEnv",
+    "PMLMVectorEnv",
+    "__version__",
+]
 
 #: Where the public names are: they are imported at their first use, for some of them load torch.
 _MODULES = {
+    "EditRules": "pmlm_env.core.edits",
+    "EditTask": "pmlm_env.core.task",
     "Episode": "pmlm_env.core.episodes",
     "EpisodeSet": "pmlm_env.core.episodes",
     "PMLMEnv": "pmlm_env.envs.prompt_edit",

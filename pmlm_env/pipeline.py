@@ -1,4 +1,4 @@
-"""Stages 1 to 3 joined: Cohort -> EpisodeSet."""
+"""Stages 1 to 3 combined: from a ``Cohort`` to an ``EpisodeSet``."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from pmlm_env.cohort.split import index_dates, split_by_date
 from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.episodes import Split as SplitName
+from pmlm_env.pipeline_config import PipelineConfig
 from pmlm_env.predictors import BoostedTrees, Predictor, PredictorReport, evaluate, out_of_fold_proba
-from pmlm_env.prompting import InitialPrompt, PeerForm
+from pmlm_env.prompting import InitialPrompt
 from pmlm_env.retrieval import PatientEncoder, Retriever, out_of_fold_vectors
 from pmlm_env.weights import cache_dir
 
@@ -28,35 +29,12 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class PipelineConfig:
-    """How initial prompts are made.
-
-    Attributes:
-        k: Peers per patient (the paper's k).
-        peers: How ``{peers}`` gives their labels: counted, or listed from the nearest on.
-        template: ``default``, ``short``, ``paper``, ``raw``, or a template file; see docs/templates.md.
-        n_folds: Folds of the out-of-fold predictions and vectors of training patients.
-        train_until: Last day of train.
-        validation_until: Last day of validation; what comes after is test.
-        split_by: ``split_date``, or the name of another date column of the patients' table.
-    """
-
-    k: int = 10
-    peers: PeerForm = "counted"
-    template: str = "default"
-    n_folds: int = 5
-    train_until: str = "2021-12-31"
-    validation_until: str = "2022-06-30"
-    split_by: str = "split_date"
-
-
-@dataclass(frozen=True)
 class PipelineReport:
-    """How good stages 1 and 2 are; a split in which no patient has a label is left out.
+    """Metrics of stages 1 and 2; splits in which no patient has a label are left out.
 
     Attributes:
-        predictor: Figures of stage 1 by split; those of train are out of fold.
-        peer_agreement: Share of peers that have the patient's own label, by split.
+        predictor: Metrics of stage 1 by split; out of fold for train.
+        peer_agreement: Share of peers with the patient's label, by split.
         chance_agreement: The same for peers drawn at random from train, by split.
     """
 
@@ -82,44 +60,44 @@ def build_episodes(
     make_predictor: Callable[[int], Predictor] = BoostedTrees,
     device: str = "auto",
 ) -> tuple[EpisodeSet, PipelineReport]:
-    """Fit stages 1 and 2 on the training patients and fill everybody's prompt.
+    """Fit stages 1 and 2 on the training patients and fill the prompts of all patients.
 
     Training patients' predictions and vectors are out of fold, so that their prompts are about as good as those of
-    patients never seen. Patients without a label are never learned from, whenever they came: they are predicted for as
-    test patients are.
+    unseen patients. Patients without a label are not used for fitting, whatever their date; they are predicted in the
+    same way as test patients.
 
     Args:
         cohort: All patients.
         config: Settings.
-        limits: Most patients of a split to make prompts for, drawn at random, first of those with a label and a
-            reply; None or no entry = all. Stages 1 and 2 learn from all training patients, and are judged on all of
-            the others, whatever the limits.
+        limits: Maximum number of prompts per split, for randomly drawn patients, preferring those with a label and a
+            reply; None or no entry = all. The limits do not affect how stages 1 and 2 are fitted and evaluated.
         seed: Draws the folds, the networks and the patients.
         make_predictor: Makes an unfitted stage-1 model from a seed.
         device: Where the patient encoder runs.
 
     Raises:
-        ValueError: Fewer than ``k + 1`` patients with a label are in train, or, unless the limits want none, no
-            patient is in test.
+        ValueError: Train has fewer than ``k + 1`` patients with a label, or test is empty although its limit is not 0.
     """
     config = config or PipelineConfig()
     split = split_by_date(
         cohort, train_until=config.train_until, validation_until=config.validation_until, by=config.split_by
     )
     parts: dict[SplitName, Cohort] = {"train": split.train, "validation": split.validation, "test": split.test}
-    learned = split.train.take(np.flatnonzero(split.train.y != ""))
-    _check_sizes(cohort, config, learned, bool(len(split.test)) or (limits or {}).get("test") == 0)
+    labeled_train = split.train.take(np.flatnonzero(split.train.y != ""))
+    _check_splits(cohort, config, labeled_train, bool(len(split.test)) or (limits or {}).get("test") == 0)
     template = InitialPrompt(config.template, config.peers)
     template.check(cohort)
     rng = np.random.default_rng(seed)
-    _warn_of_rare_labels(learned, config.n_folds)
-    logger.info("Stage 1: fitting the predictor to %d patients (%d times)", len(learned), config.n_folds + 1)
-    predictor = make_predictor(seed).fit(learned)
-    train_proba = out_of_fold_proba(lambda: make_predictor(seed), learned, config.n_folds, rng=rng)
-    logger.info("Stage 2: fitting the patient encoder to %d patients (%d times)", len(learned), config.n_folds + 1)
-    encoder = PatientEncoder.fit(learned, seed, device)
-    retriever = Retriever(encoder.encode(learned), [p.patient_id for p in learned], list(learned.y))
-    train_vectors = out_of_fold_vectors(encoder, learned, seed, config.n_folds, device)
+    _warn_of_rare_labels(labeled_train, config.n_folds)
+    logger.info("Stage 1: fitting the predictor to %d patients (%d times)", len(labeled_train), config.n_folds + 1)
+    predictor = make_predictor(seed).fit(labeled_train)
+    train_proba = out_of_fold_proba(lambda: make_predictor(seed), labeled_train, config.n_folds, rng=rng)
+    logger.info(
+        "Stage 2: fitting the patient encoder to %d patients (%d times)", len(labeled_train), config.n_folds + 1
+    )
+    encoder = PatientEncoder.fit(labeled_train, seed, device)
+    retriever = Retriever(encoder.encode(labeled_train), [p.patient_id for p in labeled_train], list(labeled_train.y))
+    train_vectors = out_of_fold_vectors(encoder, labeled_train, seed, config.n_folds, device)
     logger.info("Stage 3: filling the prompts")
     report = PipelineReport()
     episodes: list[Episode] = []
@@ -132,79 +110,81 @@ def build_episodes(
             proba[known], vectors[known] = train_proba, train_vectors
         found = retriever.peers(vectors, [patient.patient_id for patient in part], config.k)
         if known.any():
-            report.predictor[name] = evaluate(proba, labels, part.y, learned.y)
+            report.predictor[name] = evaluate(proba, labels, part.y, labeled_train.y)
             judged = [(patient, peers) for patient, peers in zip(part, found, strict=True) if patient.label]
             same = [peer.label == patient.label for patient, peers in judged for peer in peers]
             report.peer_agreement[name] = float(np.mean(same))
-            chance = [np.mean(learned.y == patient.label) for patient, _ in judged]
+            chance = [np.mean(labeled_train.y == patient.label) for patient, _ in judged]
             report.chance_agreement[name] = float(np.mean(chance))
         limit = (limits or {}).get(name)
-        chosen = np.arange(len(part)) if limit is None else _drawn(part, limit, rng)
+        chosen = np.arange(len(part)) if limit is None else _draw_patients(part, limit, rng)
         for i in chosen:
             patient, predicted = part[int(i)], labels[int(proba[i].argmax())]
             peer_labels = tuple(peer.label for peer in found[i])
             probabilities = dict(zip(map(str, labels), proba[i].tolist(), strict=True))
-            words, roles = template.fill(predicted, peer_labels, probabilities, patient)
+            prompt = template.fill(predicted, peer_labels, probabilities, patient)
             episodes.append(
                 Episode(
                     patient_id=patient.patient_id,
                     split=name,
-                    words=words,
-                    roles=roles,
+                    words=prompt.texts,
+                    roles=prompt.roles,
                     vector=vectors[i],
                     reference=patient.reference,
                     label=patient.label,
                     predicted=str(predicted),
                     peers=peer_labels,
+                    spaces=prompt.spaces,
+                    language=prompt.language,
                 )
             )
     return EpisodeSet(episodes), report
 
 
-def _drawn(part: Cohort, limit: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+def _draw_patients(part: Cohort, limit: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
     drawn = rng.permutation(len(part))
-    lacking = np.array([not (part[int(i)].label and part[int(i)].reference) for i in drawn], dtype=np.bool_)
-    return np.sort(drawn[np.argsort(lacking, kind="stable")][:limit])
+    incomplete = np.array([not (part[int(i)].label and part[int(i)].reference) for i in drawn], dtype=np.bool_)
+    return np.sort(drawn[np.argsort(incomplete, kind="stable")][:limit])
 
 
-def _check_sizes(cohort: Cohort, config: PipelineConfig, learned: Cohort, tested: bool) -> None:
-    """See that there is somebody to learn from and somebody to judge, before anything is fitted.
+def _check_splits(cohort: Cohort, config: PipelineConfig, labeled_train: Cohort, has_test: bool) -> None:
+    """Check that train and test have enough patients, before anything is fitted.
 
     Raises:
-        ValueError: There is not; the message has the range of dates, the cuts, and cuts that would do.
+        ValueError: They do not; the message has the range of dates, the cuts, and cuts that would work.
     """
-    enough = len(learned) > config.k
-    if enough and tested:
+    enough = len(labeled_train) > config.k
+    if enough and has_test:
         return
     labeled = np.array([bool(patient.label) for patient in cohort], dtype=np.bool_)
     if labeled.sum() <= config.k:
         raise ValueError(
             f"{labeled.sum()} of {len(cohort)} patients have a label, but {config.k} peers each need {config.k + 1} "
-            "training patients with one: put new patients into one table with old ones, or ask for fewer peers (--k)"
+            "training patients with one: put new patients into one table with earlier ones, or use fewer peers (--k)"
         )
     days = np.sort(index_dates(cohort, config.split_by))
     wrong = (
-        f"{len(learned)} patients with a label are in train (up to --train-until {config.train_until}), but "
+        f"{len(labeled_train)} patients with a label are in train (up to --train-until {config.train_until}), but "
         f"{config.k} peers each need {config.k + 1}"
         if not enough
         else f"no patient is in test (after --validation-until {config.validation_until})"
     )
     earlier = days[days < days[-1]]
     cuts = [earlier[min(int(share * len(days)), len(earlier) - 1)] for share in (0.7, 0.85) if len(earlier)]
-    moved = (
+    advice = (
         f"move the cuts, for instance --train-until {cuts[0]} --validation-until {cuts[1]}"
         if cuts
         else "split by another date (--split-by)"
     )
-    other = "ask for no test patients (`pmlm prepare --max-test 0`)" if enough else "ask for fewer peers (--k)"
+    other = "make no test prompts (`pmlm prepare --max-test 0`)" if enough else "use fewer peers (--k)"
     raise ValueError(
         f"{wrong}: the {len(days)} patients' dates ({config.split_by}) run from {days[0]} to {days[-1]}; "
-        f"{moved}, or {other}"
+        f"{advice}, or {other}"
     )
 
 
-def _warn_of_rare_labels(learned: Cohort, n_folds: int) -> None:
-    labels, counts = np.unique(learned.y, return_counts=True)
+def _warn_of_rare_labels(labeled_train: Cohort, n_folds: int) -> None:
+    labels, counts = np.unique(labeled_train.y, return_counts=True)
     rare = [str(label) for label in labels[counts < n_folds]]
     if rare:
         logger.warning(
@@ -213,12 +193,12 @@ def _warn_of_rare_labels(learned: Cohort, n_folds: int) -> None:
         )
 
 
-#: The cohort behind ``gym.make("PMLM-v0")``: small, so that the first call takes seconds.
+#: The default cohort of ``gym.make("PMLM-v0")``: small, so that the first call takes seconds.
 _DEMO_PATIENTS, _DEMO_SEED = 600, 0
 
 
 def demo_episodes() -> EpisodeSet:
-    """Return the episodes of a small simulated cohort, made once and kept in the cache folder."""
+    """Return the episodes of a small simulated cohort, made once and stored in the cache folder."""
     from pmlm_env import __version__
     from pmlm_env.cohort.simulator import simulate_cohort
 
@@ -227,13 +207,13 @@ def demo_episodes() -> EpisodeSet:
     text = json.dumps([__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template])
     target = cache_dir() / "episodes" / f"demo-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if not target.is_dir():
-        logger.info("Making the simulated episodes once, in %s", target)
+        logger.info("Creating the simulated episodes in %s (only once)", target)
         episodes, _ = build_episodes(simulate_cohort(_DEMO_PATIENTS, seed=_DEMO_SEED), config, device="cpu")
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=target.parent))
         episodes.save(scratch)
         try:
             scratch.rename(target)
-        except OSError:  # another process was quicker, with the same result
+        except OSError:  # another process has created the same episodes
             shutil.rmtree(scratch)
     return EpisodeSet.load(target)

@@ -13,21 +13,18 @@ import torch
 import transformers
 from packaging.version import Version
 
-from agents.policies.lexicon import Lexicon
-from agents.policies.word_policy import PolicyConfig, WordPolicy
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
-from agents.registry import AGENTS
-from agents.serving.refine import Refinement, Refiner
-from agents.training.checkpoint import load_checkpoint, save_checkpoint
-from pmlm_env import PMLMVectorEnv
-from pmlm_env.device import choose_device, seeded
+from agents.base import Agent
+from agents.policies.agent import PolicyAgent
+from agents.policy_gradient.agent import NetworkAgent
+from agents.policy_gradient.config import NetworkConfig
+from agents.problem import BudgetSpentError
+from agents.registry import load, make, settings_of
+from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import WordEncoder
-from pmlm_env.llm import BudgetExceededError
 from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.rewards.bertscore import BertScorer
-from tests.arenas import N_EDITS, make_arena
 from tests.pretend_gpu import pretend_gpu
-from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+from tests.problems import N_EDITS, make_problem, slots_of
 
 OURS = ["lexicon", "leave-one-out", "actor-critic", "reinforce", "sparsemax", "q-dqn", "q-soft"]
 SB3 = ["maskable-ppo", "a2c", "dqn"]
@@ -61,12 +58,19 @@ def test_the_pretended_gpu_takes_no_tensor_of_the_cpu_and_gives_none_away() -> N
         torch.ones(3, device=device)
 
 
+def _fitted(kind: str, device: torch.device | str) -> Agent:
+    agent = make(kind, settings_of(kind, "lite"))
+    with suppress(BudgetSpentError):
+        agent.fit(make_problem(100, decoys=True, n=16, device=device))
+    return agent
+
+
+def _refine(agent: Agent, device: torch.device | str) -> list[tuple[int, ...]]:
+    return slots_of(agent.refine(make_problem(judged=False, decoys=True, n=16, seed=5, device=device)))
+
+
 def _refined(kind: str, device: torch.device | str) -> list[tuple[int, ...]]:
-    arena = make_arena(60, decoys=True, n=16, device=device)
-    agent = AGENTS[kind]("lite", 0)
-    with suppress(BudgetExceededError):
-        agent.fit(arena)
-    return agent.refine(make_arena(judged=False, decoys=True, n=16, seed=5, device=device))
+    return _refine(_fitted(kind, device), device)
 
 
 @pytest.mark.parametrize("kind", OURS)
@@ -80,64 +84,51 @@ def test_our_agents_learn_there_what_they_learn_on_the_cpu(gpu: torch.device, ki
 
 @pytest.mark.parametrize("kind", SB3)
 def test_stable_baselines3s_agents_learn_there(gpu: torch.device, kind: str) -> None:
-    pytest.importorskip("sb3_contrib")
     assert all(len(set(slots)) == N_EDITS for slots in _refined(kind, gpu))
 
 
-def _trainer(device: torch.device | str, seed: int = 0) -> Reinforce:
-    episodes, encoder = make_episodes(8), HashEncoder(device)
-    config = ReinforceConfig(patients=4, rollouts=2, baseline="critic", epochs=2)
-    env = PMLMVectorEnv(
-        8, autoreset_mode="Disabled", array_type="torch", episodes=episodes, encoder=encoder,
-        reward=MarkedWordsReward(episodes), n_edits=N_EDITS,
-    )  # fmt: skip
-    shape = PolicyConfig(encoder.hidden_size, hidden=16, dropout=0.2, n_edits=N_EDITS)
-    with seeded(seed):
-        policy = WordPolicy(shape, Lexicon.of(episodes)).to(device)
-    return Reinforce(policy, env, config, seed)
-
-
-def _refine(checkpoint: Path, device: torch.device | str) -> list[Refinement]:
-    policy = WordPolicy.from_pretrained(checkpoint, device)
-    assert {parameter.device for parameter in policy.parameters()} == {torch.device(device)}
-    return Refiner(policy, HashEncoder(device)).refine_all(make_episodes(12, seed=7))
-
-
-def test_a_checkpoint_of_the_cpu_refines_alike_on_the_gpu_and_back(gpu: torch.device, tmp_path: Path) -> None:
-    trainer = _trainer("cpu")
-    trainer.update()
-    save_checkpoint(tmp_path / "cpu", trainer, {})
-    at_first = _refine(tmp_path / "cpu", "cpu")
-    assert _refine(tmp_path / "cpu", gpu) == at_first
-    WordPolicy.from_pretrained(tmp_path / "cpu", gpu).save_pretrained(tmp_path / "gpu")
+@pytest.mark.parametrize("kind", ["lexicon", "leave-one-out", "q-dqn", "ppo", "dqn"])
+def test_an_agent_of_the_cpu_refines_alike_on_the_gpu_and_back(gpu: torch.device, tmp_path: Path, kind: str) -> None:
+    agent = _fitted(kind, "cpu")
+    agent.save(tmp_path / "cpu")
+    there = load(tmp_path / "cpu", str(gpu))
+    assert isinstance(there, PolicyAgent)
+    assert there.shape is not None
+    assert {weight.device for weight in there.player(there.shape, gpu).parameters()} == {gpu}
+    assert _refine(there, gpu) == _refine(agent, "cpu")
+    there.save(tmp_path / "gpu")
     for name in ("config.json", "model.safetensors"):
         assert (tmp_path / "gpu" / name).read_bytes() == (tmp_path / "cpu" / name).read_bytes()
-    assert _refine(tmp_path / "gpu", "cpu") == at_first
 
 
-def test_a_run_goes_on_from_the_cpu_to_the_gpu_and_back(
-    gpu: torch.device, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def _begun(device: torch.device | str, seed: int = 0) -> NetworkAgent:
+    config = NetworkConfig(patients=4, rollouts=2, baseline="critic", epochs=2, hidden=16, dropout=0.2, lexicon=True)
+    agent = NetworkAgent(config, seed)
+    agent.begin(make_problem(10_000, n=8, device=device))
+    return agent
+
+
+def test_a_run_goes_on_from_the_cpu_to_the_gpu_and_back(gpu: torch.device, caplog: pytest.LogCaptureFixture) -> None:
     """The actions cannot be those of the other kind of generator; all else is what it was."""
-    checkpoint, first = tmp_path / "checkpoint", _trainer("cpu")
+    before, first = torch.device("cpu"), _begun("cpu")
     first.update()
-    save_checkpoint(checkpoint, first, {"initial": {}})
-    weights, queue, before = _weights(first), first.queue, torch.device("cpu")
+    values, tensors = first.progress()
     for device in (gpu, gpu, torch.device("cpu")):
-        one, other = _trainer(device, seed=1), _trainer(device, seed=2)  # all must come from the checkpoint
+        one, other = _begun(device, seed=1), _begun(device, seed=2)  # all must come from the checkpoint
         caplog.clear()
-        assert load_checkpoint(checkpoint, one) == load_checkpoint(checkpoint, other) == {}
+        one.go_on(values, tensors)
+        other.go_on(values, tensors)
         warned = [record.name for record in caplog.records if record.levelno == logging.WARNING]
-        assert warned == ([] if device == before else 2 * ["agents.training.checkpoint"])
-        assert (_weights(one), one.queue) == (weights, queue)
-        assert np.array_equal(one.update().deltas, other.update().deltas)
-        assert _weights(one) == _weights(other) != weights
-        save_checkpoint(checkpoint, one, {"initial": {}})
-        weights, queue, before = _weights(one), one.queue, device
+        assert warned == ([] if device == before else 2 * ["agents.policy_gradient.progress"])
+        assert _same(one.progress()[1], tensors) == (device == before)  # else but for the generator
+        assert one.progress()[0] == values
+        assert one.update() == other.update()
+        assert _same(one.progress()[1], other.progress()[1])
+        (values, tensors), before = one.progress(), device
 
 
-def _weights(trainer: Reinforce) -> dict[str, list[float]]:
-    return {name: value.flatten().tolist() for name, value in trainer.policy.state_dict().items()}
+def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_encoder_and_bertscore_say_there_what_they_say_on_the_cpu(gpu: torch.device) -> None:

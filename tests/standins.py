@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import Episode, EpisodeSet
-from pmlm_env.core.outcomes import Outcomes, Texts
+from pmlm_env.core.outcomes import Outcomes, Reward, Texts
+from pmlm_env.core.task import EditTask, Encoder, ObservationForm
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
 
 
@@ -73,6 +76,19 @@ def make_episodes(n: int = 6, n_words: int = 12, n_marked: int = 3, seed: int = 
             Episode(f"P{i}", "train", tuple(words), roles, vector, "She is well.", "normal", "normal", ("normal",))
         )
     return EpisodeSet(episodes)
+
+
+def make_task(
+    episodes: EpisodeSet | None = None,
+    encoder: Encoder | None = None,
+    reward: Reward | None = None,
+    observation: ObservationForm = "embeddings",
+    **rules: Any,
+) -> EditTask:
+    """The task of made-up prompts; ``rules`` are those of ``EditRules``."""
+    episodes = episodes or make_episodes()
+    reward = reward or MarkedWordsReward(episodes)
+    return EditTask(episodes, encoder or HashEncoder(), reward, EditRules(**rules), observation)
 
 
 class EchoLLM(LLM):

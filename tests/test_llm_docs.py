@@ -6,19 +6,18 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from agents.cli import cache, doctor, prepare
-from agents.cli.main import _parse
-from agents.evaluation import evaluate
-from agents.training import train
+from agents.cli.doctor import DoctorConfig
+from agents.cli.reading import read
+from agents.training.config import TrainConfig
 from pmlm_env.llm import Budget, LLMOptions, Price
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.http.providers import _SETTINGS, Provider, load_providers
-from pmlm_env.llm.specs import _HERE
+from pmlm_env.llm.specs import _IN_PROCESS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -30,14 +29,6 @@ pytestmark = pytest.mark.once
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "llm"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
 INDEX = PAGES["README.md"]
-CONFIGS: dict[str, Any] = {
-    "train": train.TrainConfig,
-    "evaluate": evaluate.EvaluateConfig,
-    "prepare": prepare.PrepareConfig,
-    "doctor": doctor.DoctorConfig,
-    "models": doctor.ModelsConfig,
-    "cache": cache.CacheCommand,
-}
 
 
 def _blocks(language: str) -> list[tuple[str, str]]:
@@ -78,7 +69,7 @@ def test_every_provider_is_on_the_index_and_has_a_page_with_its_address_key_and_
     assert re.search(rf'^pmlm doctor --llm "?{provider.name}:', PAGES[page], re.MULTILINE)
 
 
-@pytest.mark.parametrize("kind", _HERE)
+@pytest.mark.parametrize("kind", _IN_PROCESS)
 def test_every_llm_of_this_process_is_on_the_index(kind: str) -> None:
     assert re.search(rf"^\| `{kind}:NAME_OR_(PATH|DIR)` \|.*\.md\) \|$", INDEX, re.MULTILINE)
 
@@ -144,13 +135,15 @@ def test_the_docs_have_files_and_commands_to_test() -> None:
 @pytest.mark.parametrize(("page", "line"), COMMANDS)
 def test_a_command_line_of_the_docs_is_understood(page: str, line: str) -> None:
     _, command, *rest = shlex.split(line, comments=True)
-    config = _parse(command, CONFIGS[command], rest)
-    options = config.models if isinstance(config, train.TrainConfig) else config
+    config = read(command, import_module(f"agents.cli.{command}").Config, rest)
+    options = config.models if isinstance(config, TrainConfig) else config
     llm = getattr(options, "llm", None)
-    if isinstance(options, LLMOptions | doctor.DoctorConfig) and llm is not None:
+    if isinstance(options, LLMOptions | DoctorConfig) and llm is not None:
         kind, _, model = llm.partition(":")
         assert model
-        assert kind in {*_HERE, *load_providers()} or (options.providers is not None and f"[{kind}]" in PAGES[page])
+        assert kind in {*_IN_PROCESS, *load_providers()} or (
+            options.providers is not None and f"[{kind}]" in PAGES[page]
+        )
 
 
 @pytest.mark.parametrize(("page", "block"), _blocks("python"))

@@ -106,7 +106,7 @@ RANGE = r"the 150 patients' dates \(split_date\) run from 20\d\d-\d\d-\d\d to 20
             ("2001-01-01", "2022-06-30"),
             r"0 patients with a label are in train \(up to --train-until 2001-01-01\), but 10",
         ),
-        (("2001-01-01", "2002-01-01"), r"0 patients with a label are in train .*or ask for fewer peers \(--k\)"),
+        (("2001-01-01", "2002-01-01"), r"0 patients with a label are in train .*or use fewer peers \(--k\)"),
         (
             ("2098-01-01", "2099-01-01"),
             r"no patient is in test \(after --validation-until 2099-01-01\).*--max-test 0`\)",
@@ -204,7 +204,7 @@ def test_limits_take_those_who_can_be_judged_first() -> None:
 
 def test_without_any_label_it_is_said_where_new_patients_belong(cohort: Cohort) -> None:
     new = Cohort(tuple(replace(p, label="", reference="") for p in cohort))
-    with pytest.raises(ValueError, match=r"0 of 150 patients have a label.*into one table with old ones"):
+    with pytest.raises(ValueError, match=r"0 of 150 patients have a label.*into one table with earlier ones"):
         build_episodes(new, make_predictor=never)
 
 
@@ -218,8 +218,7 @@ def test_raw_prompts_are_filled_from_the_patients_and_leave_stages_1_and_2_as_th
     )  # fmt: skip
     assert len(raw) == 12
     for episode in raw:
-        words, roles = InitialPrompt("raw").fill("", (), None, of[episode.patient_id])
-        assert (episode.words, episode.roles) == (words, roles)
+        assert episode.initial == InitialPrompt("raw").fill("", (), None, of[episode.patient_id])
         theirs = usual[episode.patient_id]
         assert (episode.predicted, episode.peers) == (theirs.predicted, theirs.peers)
         np.testing.assert_array_equal(episode.vector, theirs.vector)

@@ -20,7 +20,7 @@ SNIPPETS = re.findall(
     r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
 )
 SMALL = [
-    "--llm", "responder", "--n-edits", "3", "--updates", "1", "--patients", "2", "--rollouts", "2", "--train-patients",
+    "--llm", "responder", "--n-edits", "3", "--budget", "16", "--patients", "2", "--rollouts", "2", "--train-patients",
     "12", "--test-patients", "2", "--n-folds", "2", "--device", "cpu",
 ]  # fmt: skip
 

@@ -1,92 +1,87 @@
-"""Controls: what any agent that learns should beat."""
+"""Controls: agents that any agent that learns should beat."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from reprlib import repr as shortened
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from agents.base import Agent, Deletions
-from agents.problem import Arena
-from agents.search.base import Mask
+from agents.base import Agent, Edits, ReadTensors
+from agents.baselines.config import NoConfig, RandomPConfig
+from agents.baselines.deletions import edits_of, kept_after
+from agents.problem import Problem
+from agents.settings import Choices
 
-
-@dataclass(frozen=True)
-class NoConfig:
-    """Nothing can be set."""
+if TYPE_CHECKING:
+    import torch
 
 
 class KeepAll(Agent):
-    """Deletes nothing."""
+    """Edits nothing."""
 
+    name = "keep-all"
+    needs_embeddings = False
     Config = NoConfig
+    learns = False
+    seeded = False
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Learn nothing."""
+        self.shape = problem.shape
 
-    def refine(self, arena: Arena) -> Deletions:
-        """Delete nothing."""
-        return [()] * len(arena.episodes)
+    def refine(self, problem: Problem) -> Edits:
+        """Edit nothing."""
+        return [()] * len(problem.episodes)
 
 
 class RandomN(Agent):
-    """Deletes ``n_edits`` words, each as likely as any other that may go."""
+    """Deletes ``n_edits`` words, each as likely as any other that may be deleted."""
 
+    name = "random-n"
+    needs_embeddings = False
     Config = NoConfig
+    learns = False
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Learn nothing."""
+        self.shape = problem.shape
 
-    def refine(self, arena: Arena) -> Deletions:
-        """Draw words; asked again, the same ones."""
-        return _draw(arena, np.arange(len(arena.episodes)), 1.0, np.random.default_rng([self.seed, 1]))
-
-
-@dataclass(frozen=True)
-class RandomPConfig:
-    """Which probabilities are tried.
-
-    Attributes:
-        keep: Probabilities of keeping a word, from which ``fit`` takes the best.
-        patients: Fewest training patients to judge them by; where the budget pays for less, the middle one is taken.
-    """
-
-    keep: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 0.95)
-    patients: int = 8
-
-    def __post_init__(self) -> None:
-        """Check the probabilities.
-
-        Raises:
-            ValueError: There is none, or one is not a probability.
-        """
-        if not self.keep or not all(0 <= p <= 1 for p in self.keep):
-            raise ValueError(f"keep is {self.keep}: give probabilities, one at least")
+    def refine(self, problem: Problem) -> Edits:
+        """Draw words, the same ones at every call."""
+        return edits_of(problem, _draw(problem, _everyone(problem), 1.0, np.random.default_rng([self.seed, 1])))
 
 
 class RandomP(Agent):
-    """Keeps each word that may go with probability p, but deletes no more than ``n_edits``.
+    """Keeps each word that may be deleted with probability p, but deletes no more than ``n_edits``.
 
     Attributes:
-        keep: That probability.
+        keep: That probability; before ``fit`` the middle one of those in the settings.
     """
 
+    name = "random-p"
+    needs_embeddings = False
     Config = RandomPConfig
+    config: RandomPConfig
+    space = {  # noqa: RUF012
+        "keep": Choices(((0.5, 0.7, 0.8, 0.9, 0.95), (0.5, 0.8), (0.8, 0.9, 0.95), (0.3, 0.5, 0.7), (0.5,))),
+        "patients": Choices((4, 8, 16, 32)),
+    }
 
-    def __init__(self, config: Any = None, seed: int = 0) -> None:
+    def __init__(self, config: RandomPConfig | None = None, seed: int = 0) -> None:
         """Begin with the middle probability."""
         super().__init__(config, seed)
         self.keep: float = sorted(self.config.keep)[len(self.config.keep) // 2]
 
-    def fit(self, arena: Arena) -> None:
+    def fit(self, problem: Problem) -> None:
         """Take the probability with the best mean delta: each is tried on the same patients, equally often.
 
-        A budget that pays for more than one draw for each patient and probability buys more draws, a limitless one
-        does not.
+        A budget that pays for more than one draw for each patient and probability buys more draws.
         """
-        reward, n, grid = arena.reward, len(arena.episodes), self.config.keep
-        prompts = n * (1 + len(grid)) if reward.limit is None else (reward.limit - reward.calls) // reward.per_prompt
+        self.shape = problem.shape
+        n, grid, prompts = len(problem.episodes), self.config.keep, problem.reward.prompts_left
         draws = max(1, (prompts - n) // (n * len(grid)))
         patients = min(n, prompts // (1 + draws * len(grid)))
         if patients < min(n, self.config.patients):
@@ -95,29 +90,38 @@ class RandomP(Agent):
         index = np.repeat(rng.permutation(n)[:patients], draws)
         means = []
         for keep in grid:
-            kept = kept_after(arena, index, _draw(arena, index, 1 - keep, rng))
-            outcomes = arena.judge(index.tolist(), kept)
+            kept = kept_after(problem, index, _draw(problem, index, 1 - keep, rng))
+            outcomes = problem.judge(index.tolist(), kept)
             means.append(outcomes.delta[~outcomes.failed].mean() if not outcomes.failed.all() else -np.inf)
         self.keep = grid[int(np.argmax(means))]
 
-    def refine(self, arena: Arena) -> Deletions:
-        """Draw words; asked again, the same ones."""
-        return _draw(arena, np.arange(len(arena.episodes)), 1 - self.keep, np.random.default_rng([self.seed, 1]))
+    def refine(self, problem: Problem) -> Edits:
+        """Draw words, the same ones at every call."""
+        rng = np.random.default_rng([self.seed, 1])
+        return edits_of(problem, _draw(problem, _everyone(problem), 1 - self.keep, rng))
+
+    def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the probability; see ``Agent.learned``."""
+        return {"keep": self.keep}, {}
+
+    def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
+        """Put the probability back; see ``Agent.restore``."""
+        self._check_names(values, {"keep"})
+        tensors({})
+        if values["keep"] not in self.config.keep:
+            raise ValueError(f"keep is {shortened(values['keep'])}: it must be one of the settings' {self.config.keep}")
+        self.keep = float(values["keep"])
 
 
-def _draw(arena: Arena, index: np.ndarray, p: float, rng: np.random.Generator) -> Deletions:
+def _everyone(problem: Problem) -> npt.NDArray[np.int64]:
+    return np.arange(len(problem.episodes))
+
+
+def _draw(problem: Problem, index: npt.NDArray[np.int64], p: float, rng: np.random.Generator) -> list[tuple[int, ...]]:
     """Choose each legal word with probability ``p``, of too many a random ``n_edits``, in random order."""
-    deletions = []
-    for legal in arena.batch(index).legal:
+    chosen = []
+    for legal in problem.batch(index).legal:
         slots = rng.permutation(np.flatnonzero(legal))
-        chosen = slots[rng.random(len(slots)) < p]
-        deletions.append(tuple(chosen[: arena.n_edits].tolist()))
-    return deletions
-
-
-def kept_after(arena: Arena, index: np.ndarray, deletions: Deletions) -> Mask:
-    """Return what deletions leave of the prompts at ``index``, bool (N, max_words)."""
-    kept = arena.batch(index).kept
-    for row, slots in zip(kept, deletions, strict=True):
-        row[list(slots)] = False
-    return kept
+        slots = slots[rng.random(len(slots)) < p]
+        chosen.append(tuple(slots[: problem.n_edits].tolist()))
+    return chosen

@@ -1,64 +1,35 @@
-"""SelfInformation: deletes the words that a local LM finds least surprising, or most; asks no LLM."""
+"""SelfInformation: deletes the words that a local LM finds least surprising, or most; no LLM is asked."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, Literal, Protocol, get_args
+from reprlib import repr as shortened
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from agents.base import Agent, Deletions
-from agents.problem import Arena
+from agents.base import Agent, Edits, ReadTensors
+from agents.baselines.config import SelfInformationConfig
+from agents.baselines.deletions import edits_of
+from agents.policies.lexicon import FEWEST_PROMPTS
+from agents.problem import Problem
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.device import choose_device
-from pmlm_env.weights import resolve
+from pmlm_env.weights import BUNDLED, resolve
 from pmlm_env.weights.pretrained import load_model, load_tokenizer
-
-Order = Literal["low", "high"]
-
-
-@dataclass(frozen=True)
-class SelfInformationConfig:
-    """Which words go, and who says how surprising they are.
-
-    Attributes:
-        order: ``low``: the least surprising words go; ``high``: the most surprising.
-        model: ``bigram``, counted on the training prompts, or a causal LM: a bundled model's name, a directory or a
-            hub name.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        batch_size: Most prompts in one pass.
-    """
-
-    order: Order = "low"
-    model: str = "bigram"
-    device: str = "auto"
-    batch_size: int = 16
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: One of them makes no sense.
-        """
-        if self.order not in get_args(Order):
-            raise ValueError(f"order is {self.order!r}: use one of {get_args(Order)}")
-        if self.batch_size < 1:
-            raise ValueError("batch_size must be 1 or more")
 
 
 class Surprise(Protocol):
     """Says how surprising words are."""
 
     def learn(self, prompts: Sequence[Sequence[str]]) -> None:
-        """Learn from training prompts, if anything is to be learnt."""
+        """Learn from training prompts, if there is anything to learn."""
 
-    def __call__(self, prompts: Sequence[Sequence[str]]) -> list[npt.NDArray[np.float64]]:
+    def __call__(self, prompts: Sequence[Sequence[str]], device: torch.device) -> list[npt.NDArray[np.float64]]:
         """Return the self-information of each word, nats, an array for each prompt."""
         ...
 
@@ -74,28 +45,73 @@ class SelfInformation(Agent):
     """
 
     Config = SelfInformationConfig
+    learns = False
+    needs_embeddings = False
+    seeded = False
+    config: SelfInformationConfig
+    #: 1 where the least surprising words are deleted first, -1 where the most surprising are.
+    _sign: ClassVar[int]
 
-    def __init__(self, config: Any = None, seed: int = 0) -> None:
-        """Find the model; its weights come when they are needed."""
+    def __init__(self, config: SelfInformationConfig | None = None, seed: int = 0) -> None:
+        """Name the model; it is looked for in ``fit``, and its weights load at their first use."""
         super().__init__(config, seed)
-        self.surprise: Surprise = Bigram()
-        if self.config.model != "bigram":
-            self.surprise = LocalLM(self.config.model, self.config.device, self.config.batch_size)
+        self.surprise: Surprise = Bigram() if self.config.model == "bigram" else LocalLM(self.config.model)
 
-    def fit(self, arena: Arena) -> None:
-        """Let the bigram model count the training prompts; nobody is asked."""
-        self.surprise.learn(_words(arena.episodes))
+    def fit(self, problem: Problem) -> None:
+        """Count the training prompts with the bigram model; no reply is asked for."""
+        self.shape = problem.shape
+        self.surprise.learn(_words(problem.episodes))
 
-    def refine(self, arena: Arena) -> Deletions:
+    def refine(self, problem: Problem) -> Edits:
         """Rank the words of each prompt, all at once."""
-        sign = 1 if self.config.order == "low" else -1
-        legal = arena.batch(range(len(arena.episodes))).legal
-        deletions = []
-        for free, values in zip(legal, self.surprise(_words(arena.episodes)), strict=True):
+        legal = problem.batch(range(len(problem.episodes))).legal
+        chosen = []
+        for free, values in zip(legal, self.surprise(_words(problem.episodes), problem.encoder.device), strict=True):
             slots = np.flatnonzero(free)
-            order = np.argsort(sign * values[slots], kind="stable")
-            deletions.append(tuple(slots[order][: arena.n_edits].tolist()))
-        return deletions
+            order = np.argsort(self._sign * values[slots], kind="stable")
+            chosen.append(tuple(slots[order][: problem.n_edits].tolist()))
+        return edits_of(problem, chosen)
+
+    def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the bigram's counts; of a causal LM nothing is learned. See ``Agent.learned``."""
+        return ({"pairs": self.surprise.rows()} if isinstance(self.surprise, Bigram) else {}), {}
+
+    def words(self) -> tuple[str, ...]:
+        """Return the words that the bigram model has counted; see ``Agent.words``."""
+        rows = self.surprise.rows() if isinstance(self.surprise, Bigram) else []
+        return tuple(sorted({word for _, word, _ in rows}))
+
+    def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
+        """Put the counts back; see ``Agent.restore``.
+
+        Raises:
+            ValueError: They are not those of a bigram model, or the causal LM is not bundled.
+        """
+        if isinstance(self.surprise, Bigram):
+            self._check_names(values, {"pairs"})
+            tensors({})
+            self.surprise.restore(values["pairs"])
+            return
+        super().restore(values, tensors, device)
+        if self.config.model not in BUNDLED:
+            raise ValueError(
+                f"the agent {self.name} ranks words by the model {shortened(self.config.model)}, which is not bundled "
+                "and is not loaded on a saved agent's word: train the agent anew, it learns nothing"
+            )
+
+
+class LeastSurprising(SelfInformation):
+    """``SelfInformation`` that deletes the least surprising words."""
+
+    name = "self-information-low"
+    _sign = 1
+
+
+class MostSurprising(SelfInformation):
+    """``SelfInformation`` that deletes the most surprising words."""
+
+    name = "self-information-high"
+    _sign = -1
 
 
 def _words(episodes: EpisodeSet) -> list[tuple[str, ...]]:
@@ -103,32 +119,67 @@ def _words(episodes: EpisodeSet) -> list[tuple[str, ...]]:
 
 
 class Bigram:
-    """A word after the one before it: p = (count of both + 1) / (count of the one before, with any after it, + V).
+    """A word after the one before it: p = (count of both + 1) / (count of the one before + V).
 
-    V is the number of words known, and one for all others. Before the first word stands a mark of its own.
+    V is the number of known words, and one for all others. The beginning of a prompt counts as a word, the empty one.
+    Pairs that fewer than three training prompts have are not counted, as a lexicon leaves out such words: what is
+    learned may be published.
     """
 
     def __init__(self) -> None:
-        """Know no word."""
-        self._pairs: Counter[tuple[str, str]] = Counter()
-        self._firsts: Counter[str] = Counter()
-        self._known: set[str] = set()
+        """Begin without words."""
+        self._count({})
 
     def learn(self, prompts: Sequence[Sequence[str]]) -> None:
         """Count the words of prompts."""
+        pairs: Counter[tuple[str, str]] = Counter()
+        n_prompts: Counter[tuple[str, str]] = Counter()
         for words in prompts:
-            for pair in pairwise(("", *words)):  # no word is empty
-                self._pairs[pair] += 1
-                self._firsts[pair[0]] += 1
-            self._known.update(words)
+            own = list(pairwise(("", *words)))  # no word is empty
+            pairs.update(own)
+            n_prompts.update(set(own))
+        self._count({pair: n for pair, n in pairs.items() if n_prompts[pair] >= FEWEST_PROMPTS})
 
-    def __call__(self, prompts: Sequence[Sequence[str]]) -> list[npt.NDArray[np.float64]]:
+    def rows(self) -> list[tuple[str, str, int]]:
+        """Return what was counted: the word before, the word, and how often."""
+        return sorted((before, word, n) for (before, word), n in self._pairs.items())
+
+    def restore(self, rows: Any) -> None:
+        """Put back what ``rows`` returned.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        if not isinstance(rows, list):
+            raise ValueError(f"pairs is {shortened(rows)}: use a list of [word, word, count]")
+        pairs: dict[tuple[str, str], int] = {}
+        for row in rows:
+            if not (isinstance(row, list) and [type(part) for part in row] == [str, str, int]):
+                raise ValueError(f"pairs holds {shortened(row)}: use [word, word, count]")
+            before, word, n = row
+            if len(before.split()) > 1 or len(word.split()) != 1 or not 1 <= n <= 2**40 or (before, word) in pairs:
+                raise ValueError(f"pairs holds {shortened(row)}: use two words, once, and a count from 1 to 2**40")
+            pairs[before, word] = n
+        self._count(pairs)
+
+    def __call__(self, prompts: Sequence[Sequence[str]], device: torch.device) -> list[npt.NDArray[np.float64]]:
         """Return the self-information of each word, nats."""
-        size = len(self._known) + 1
         return [
-            np.array([np.log((self._firsts[a] + size) / (self._pairs[a, b] + 1)) for a, b in pairwise(("", *words))])
+            np.array(
+                [
+                    np.log((self._before[a] + self._size) / (self._pairs.get((a, b), 0) + 1))
+                    for a, b in pairwise(("", *words))
+                ]
+            )
             for words in prompts
         ]
+
+    def _count(self, pairs: dict[tuple[str, str], int]) -> None:
+        self._pairs = pairs
+        self._before: Counter[str] = Counter()
+        for (before, _), n in pairs.items():
+            self._before[before] += n
+        self._size = len({word for _, word in pairs}) + 1
 
 
 class LocalLM:
@@ -139,42 +190,41 @@ class LocalLM:
 
     Args:
         model: A bundled model's name, a directory or a hub name.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         batch_size: Most prompts in one pass.
-
-    Raises:
-        ModelError: The model is not to be found.
-        ValueError: The device is not there.
     """
 
-    def __init__(self, model: str, device: str = "auto", batch_size: int = 16) -> None:
-        """Find the model."""
-        self.device, self.batch_size = choose_device(device), batch_size
-        self._path = resolve(model)
+    def __init__(self, model: str, batch_size: int = 16) -> None:
+        """Name the model."""
+        self.model, self.batch_size = model, batch_size
 
     def learn(self, prompts: Sequence[Sequence[str]]) -> None:
-        """Learn nothing: the model is as it is."""
+        """See that the model is there; it learns nothing.
+
+        Raises:
+            ModelError: It is not.
+        """
+        resolve(self.model)
 
     @cached_property
     def _model(self) -> Any:
-        return load_model(self._path, "AutoModelForCausalLM", dtype=torch.float32).to(self.device)
+        return load_model(resolve(self.model), "AutoModelForCausalLM", dtype=torch.float32)
 
     @cached_property
     def _tokenizer(self) -> Any:
-        return load_tokenizer(self._path)
+        return load_tokenizer(resolve(self.model))
 
-    def __call__(self, prompts: Sequence[Sequence[str]]) -> list[npt.NDArray[np.float64]]:
+    def __call__(self, prompts: Sequence[Sequence[str]], device: torch.device) -> list[npt.NDArray[np.float64]]:
         """Return the self-information of each word, nats."""
         values: list[npt.NDArray[np.float64]] = [np.zeros(0)] * len(prompts)
-        order = sorted(range(len(prompts)), key=lambda i: sum(map(len, prompts[i])))  # so that little is padded
+        order = sorted(range(len(prompts)), key=lambda i: sum(map(len, prompts[i])))  # for little padding
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
-            for place, row in zip(places, self._batch([prompts[place] for place in places]), strict=True):
+            for place, row in zip(places, self._batch([prompts[place] for place in places], device), strict=True):
                 values[place] = row
         return values
 
     @torch.inference_mode()
-    def _batch(self, prompts: Sequence[Sequence[str]]) -> list[npt.NDArray[np.float64]]:
+    def _batch(self, prompts: Sequence[Sequence[str]], device: torch.device) -> list[npt.NDArray[np.float64]]:
         texts = [" ".join(words) for words in prompts]
         tokens = self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
         first = self._tokenizer.bos_token_id
@@ -185,8 +235,8 @@ class LocalLM:
         for row, sequence in enumerate(tokens["input_ids"]):
             ids[row, 1 : 1 + len(sequence)] = torch.tensor(sequence)
             mask[row, : 1 + len(sequence)] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        logits = self._model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+        ids, mask = ids.to(device), mask.to(device)
+        logits = self._model.to(device)(input_ids=ids, attention_mask=mask, use_cache=False).logits
         surprise = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), ids.roll(-1, dims=1).flatten(), reduction="none"
         ).view_as(ids)  # at each position of the token after it; the last one's is not used

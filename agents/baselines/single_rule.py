@@ -1,62 +1,44 @@
-"""The best single rule: one set of deletions for everybody, named by role and place."""
+"""The best single rule: one set of deletions for every prompt, named by role and place."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from reprlib import repr as shortened
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import Agent, Deletions
-from agents.baselines.controls import kept_after
-from agents.problem import Arena
+from agents.base import Agent, Edits, ReadTensors
+from agents.baselines.config import SingleRuleConfig
+from agents.baselines.deletions import Slots, delete_greatest, edits_of, kept_after
+from agents.problem import Problem
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
+from pmlm_env.core.words import Role
+
+if TYPE_CHECKING:
+    import torch
 
 #: A word by its role and its place among the words of that role, from 0.
 RolePlace = tuple[str, int]
 
 
-@dataclass(frozen=True)
-class SingleRuleConfig:
-    """How the rule is searched.
-
-    Attributes:
-        calls: Completions, where the arena has no limit.
-        patients: Training patients to search on, always the same ones.
-        judged: Largest share of the calls that goes into judging rules; the rest goes into random deletions.
-        penalty: Weight of the squared coefficients, in units of the places' mean squared count.
-    """
-
-    calls: int = 600
-    patients: int = 24
-    judged: float = 0.4
-    penalty: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: A number is out of its range.
-        """
-        if min(self.calls, self.patients) < 1 or not 0 < self.judged < 1 or self.penalty <= 0:
-            raise ValueError("calls and patients must be 1 or more, judged between 0 and 1, penalty above 0")
-
-
 class SingleRule(Agent):
-    """Deletes the same words from every prompt: the best rule for everybody that this search finds.
+    """Deletes the same words from every prompt: the best rule for all patients that this search finds.
 
-    What an agent gains beyond it counts as *personal*, from treating patients differently. That is an upper bound:
-    single effects are added up, so a rule whose words pay together only is missed. Random deletions from some training
-    patients' prompts tell, by ridge regression, what deleting each place brings. Rules of several sizes, made of the
-    places with the highest coefficients, are then applied to those same patients, and the rule with the highest mean
-    delta is taken; none where no mean is above 0.
+    What another agent gains beyond it counts as *personal*, from treating patients differently. That is an upper
+    bound: the effects of single words are added up, so a rule whose words only pay together is missed. Random deletions
+    from some training patients' prompts show, by ridge regression, what deleting each place brings. Rules of several
+    sizes, made of the places with the highest coefficients, are then applied to those same patients, and the rule with
+    the highest mean delta is taken; none where no mean is above 0.
 
     Attributes:
         rule: The places to delete, the most promising first; none before ``fit``.
     """
 
+    name = "single-rule"
+    needs_embeddings = False
     Config = SingleRuleConfig
     config: SingleRuleConfig
 
@@ -65,51 +47,70 @@ class SingleRule(Agent):
         super().__init__(config, seed)
         self.rule: tuple[RolePlace, ...] = ()
 
-    def fit(self, arena: Arena) -> None:
-        """Explore, then judge rules; see ``Agent.fit``."""
-        self.rule = ()
-        config, meter, rng = self.config, arena.reward, np.random.default_rng(self.seed)
-        prompts = (config.calls if meter.limit is None else int(meter.left)) // meter.per_prompt
-        patients = rng.permutation(len(arena.episodes))[: min(config.patients, max(1, prompts // 3))]
-        sizes = sorted({max(1, size) for size in (1, arena.n_edits // 4, arena.n_edits // 2, arena.n_edits)})
-        left = max(0, prompts - len(patients))  # none where the limit is below one prompt's completions
+    def fit(self, problem: Problem) -> None:
+        """Score random deletions, then rules; see ``Agent.fit``."""
+        self.shape, self.rule = problem.shape, ()
+        config, meter, rng = self.config, problem.reward, np.random.default_rng(self.seed)
+        prompts = meter.prompts_left
+        patients = rng.permutation(len(problem.episodes))[: min(config.patients, max(1, prompts // 3))]
+        sizes = sorted({max(1, size) for size in (1, problem.n_edits // 4, problem.n_edits // 2, problem.n_edits)})
+        left = max(0, prompts - len(patients))  # 0 where the budget is below one prompt's completions
         explored = left - min(int(config.judged * left), len(sizes) * len(patients))
-        places = _places(arena.episodes)
-        coefficients = self._explore(arena, places, np.resize(patients, explored), rng)
+        places = _places(problem.episodes)
+        coefficients = self._explore(problem, places, np.resize(patients, explored), rng)
         ranked = [place for place in sorted(coefficients, key=lambda p: -coefficients[p]) if coefficients[place] > 0]
         rules = list(dict.fromkeys(tuple(ranked[:size]) for size in sizes if ranked))
         best = 0.0
         for number, rule in enumerate(rules):
-            judged = patients
-            if meter.limit is not None:
-                judged = patients[: int(meter.left) // meter.per_prompt // (len(rules) - number)]
+            judged = patients[: meter.prompts_left // (len(rules) - number)]
             if not len(judged):
                 break
-            outcomes = self._judge(arena, judged, _apply(arena, judged, rule))
+            outcomes = self._judge(problem, judged, _apply(problem, judged, rule))
             whole = ~outcomes.failed
             if whole.any() and outcomes.delta[whole].mean() > best:
                 best, self.rule = float(outcomes.delta[whole].mean()), rule
 
-    def refine(self, arena: Arena) -> Deletions:
-        """Delete the rule's places wherever they are and may go; see ``Agent.refine``."""
-        return _apply(arena, np.arange(len(arena.episodes)), self.rule)
+    def refine(self, problem: Problem) -> Edits:
+        """Delete the rule's places wherever they are and may be deleted; see ``Agent.refine``."""
+        return edits_of(problem, _apply(problem, np.arange(len(problem.episodes)), self.rule))
+
+    def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the rule; see ``Agent.learned``."""
+        return {"rule": self.rule}, {}
+
+    def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
+        """Put the rule back; see ``Agent.restore``."""
+        assert self.shape is not None
+        self._check_names(values, {"rule"})
+        tensors({})
+        rule = values["rule"]
+        if not isinstance(rule, list):
+            raise ValueError(f"rule is {shortened(rule)}: use a list of [role, place]")
+        for each in rule:
+            if not (isinstance(each, list) and len(each) == 2 and type(each[1]) is int):
+                raise ValueError(f"rule holds {shortened(each)}: use [role, place]")
+            if each[0] not in get_args(Role) or not 0 <= each[1] < self.shape.max_words:
+                raise ValueError(
+                    f"rule holds {shortened(each)}: use one of {get_args(Role)} and a whole number from 0 to "
+                    f"{self.shape.max_words - 1}"
+                )
+        self.rule = tuple((role, place) for role, place in rule)
+        if len(set(self.rule)) < len(self.rule):
+            raise ValueError("rule holds the same place twice")
 
     def _explore(
         self,
-        arena: Arena,
+        problem: Problem,
         places: Sequence[Sequence[RolePlace]],
         patients: npt.NDArray[np.int64],
         rng: np.random.Generator,
     ) -> dict[RolePlace, float]:
         """Return what deleting each place brings, up to one constant, by random deletions from these prompts."""
-        batch = arena.batch(patients)
-        while not batch.done.all():
-            draws = np.where(batch.legal, rng.random(batch.legal.shape), -1.0)
-            batch.delete(draws.argmax(axis=1), ~batch.done)
-        deletions = batch.deleted(range(len(patients)))
+        batch = problem.batch(patients)
+        deletions = delete_greatest(batch, rng.random)
         if not deletions:
             return {}
-        outcomes = self._judge(arena, patients, deletions)
+        outcomes = self._judge(problem, patients, deletions)
         whole = np.flatnonzero(~outcomes.failed)
         names = sorted({place for i in patients.tolist() for place in places[i]})
         column = {place: j for j, place in enumerate(names)}
@@ -125,8 +126,8 @@ class SingleRule(Agent):
         solved = np.linalg.solve(gram + ridge * np.eye(len(gram)), gone.T @ deltas)
         return dict(zip(names, solved.tolist(), strict=True))
 
-    def _judge(self, arena: Arena, patients: npt.NDArray[np.int64], deletions: Deletions) -> Outcomes:
-        return arena.judge(patients.tolist(), kept_after(arena, patients, deletions))
+    def _judge(self, problem: Problem, patients: npt.NDArray[np.int64], deletions: Slots) -> Outcomes:
+        return problem.judge(patients.tolist(), kept_after(problem, patients, deletions))
 
 
 def _places(episodes: EpisodeSet) -> list[list[RolePlace]]:
@@ -144,11 +145,11 @@ def role_places(roles: Sequence[str]) -> list[RolePlace]:
     return places
 
 
-def _apply(arena: Arena, patients: npt.NDArray[np.int64], rule: Sequence[RolePlace]) -> Deletions:
+def _apply(problem: Problem, patients: npt.NDArray[np.int64], rule: Sequence[RolePlace]) -> Slots:
     """Return the slots that a rule deletes from each prompt, at most ``n_edits``."""
     deletions = []
-    for index, legal in zip(patients.tolist(), arena.batch(patients).legal, strict=True):
-        slot_of = {place: slot for slot, place in enumerate(role_places(arena.episodes[index].roles))}
+    for index, legal in zip(patients.tolist(), problem.batch(patients).legal, strict=True):
+        slot_of = {place: slot for slot, place in enumerate(role_places(problem.episodes[index].roles))}
         slots = [slot_of[place] for place in rule if place in slot_of]
-        deletions.append(tuple([slot for slot in slots if legal[slot]][: arena.n_edits]))
+        deletions.append(tuple([slot for slot in slots if legal[slot]][: problem.n_edits]))
     return deletions

@@ -2,90 +2,113 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from reprlib import repr as shortened
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import Agent, Deletions
+from agents.base import Agent, Edits, ReadTensors
+from agents.baselines.config import SurrogateConfig
+from agents.baselines.deletions import delete_greatest, edits_of
 from agents.policies.lexicon import Lexicon
-from agents.problem import Arena
+from agents.problem import Problem
+from agents.settings import Floats
 
+if TYPE_CHECKING:
+    import torch
 
-@dataclass(frozen=True)
-class SurrogateConfig:
-    """What can be set.
-
-    Attributes:
-        episodes: How many where the arena has no limit; else the limit ends it.
-        rows: Prompts judged at once.
-        penalty: Weight of the squared coefficients, in units of the words' mean squared count.
-    """
-
-    episodes: int = 2_000
-    rows: int = 32
-    penalty: float = 1.0
+#: An episode of random deletions: the patient, how often each number of the lexicon was deleted, and the delta.
+_Sample = tuple[int, npt.NDArray[np.float64], float]
 
 
 class Surrogate(Agent):
-    """Deletes the words that a linear model of random deletions says are best gone.
+    """Deletes the words with the highest coefficients in a linear model of random deletions.
 
-    ContextCite's surrogate (Cohen-Wang et al. 2024), but pooled over patients, so that it knows prompts it has not
-    seen: rewards and word counts are centred per patient, and a word counts in each form in which the lexicon knows it.
+    ContextCite's surrogate (Cohen-Wang et al. 2024), but pooled over patients, so that it can be applied to prompts it
+    has not seen: rewards and word counts are centered for each patient, and a word counts in each form in which the
+    lexicon knows it.
+
+    Attributes:
+        lexicon: Numbers words; it knows none before ``fit``.
+        coefficients: What deleting a word of each number brings, float64 (len(lexicon),), up to one constant for all.
     """
 
+    name = "surrogate"
+    needs_embeddings = False
     Config = SurrogateConfig
+    space = {"penalty": Floats(0.03, 30.0, log=True)}  # noqa: RUF012
     config: SurrogateConfig
 
     def __init__(self, config: SurrogateConfig | None = None, seed: int = 0) -> None:
-        """Know nothing yet."""
+        """Begin without coefficients."""
         super().__init__(config, seed)
-        self._lexicon: Lexicon | None = None
-        self._seen: list[tuple[int, npt.NDArray[np.float64], float]] = []
+        self.lexicon = Lexicon(())
+        self.coefficients: npt.NDArray[np.float64] = np.zeros(len(self.lexicon))
 
-    def fit(self, arena: Arena) -> None:
-        """Ask about random deletions until the budget is spent; see ``Agent.fit``."""
-        config, meter, rng = self.config, arena.reward, np.random.default_rng(self.seed)
-        lexicon = self._lexicon = Lexicon.of(arena.episodes)
-        table = lexicon.ids(arena.episodes, arena.max_words)
+    def fit(self, problem: Problem) -> None:
+        """Ask for the rewards of random deletions until the budget is spent; see ``Agent.fit``."""
+        self.shape, config, rng = problem.shape, self.config, np.random.default_rng(self.seed)
+        self.lexicon = Lexicon.of(problem.episodes)
+        table = self.lexicon.ids(problem.episodes, problem.max_words)
         queue: list[int] = []
-        total = config.episodes if meter.limit is None else 2 * int(meter.left) // meter.per_prompt
-        for start in range(0, total, config.rows):
-            rows = min(config.rows, total - start)
-            while len(queue) < rows:
-                queue += rng.permutation(len(arena.episodes)).tolist()
-            chosen, queue = queue[:rows], queue[rows:]
-            batch = arena.batch(chosen)
-            while not batch.done.all():
-                draws = np.where(batch.legal, rng.random(batch.legal.shape), -1.0)
-                batch.delete(draws.argmax(axis=1), ~batch.done)
-            outcomes = arena.judge(chosen, batch.kept)
-            for row, deleted in enumerate(batch.deleted(range(rows))):
-                if not outcomes.failed[row]:
-                    counts = np.bincount(table[chosen[row], list(deleted)].ravel(), minlength=len(lexicon))
-                    self._seen.append((chosen[row], counts.astype(float), float(outcomes.delta[row])))
+        samples: list[_Sample] = []
+        total = 2 * problem.reward.prompts_left
+        try:
+            for start in range(0, total, config.rows):
+                rows = min(config.rows, total - start)
+                while len(queue) < rows:
+                    queue += rng.permutation(len(problem.episodes)).tolist()
+                chosen, queue = queue[:rows], queue[rows:]
+                batch = problem.batch(chosen)
+                deleted = delete_greatest(batch, rng.random)
+                outcomes = problem.judge(chosen, batch.kept)
+                for patient, slots, failed, delta in zip(chosen, deleted, outcomes.failed, outcomes.delta, strict=True):
+                    if not failed:
+                        counts = np.bincount(table[patient, list(slots)].ravel(), minlength=len(self.lexicon))
+                        samples.append((patient, counts.astype(float), float(delta)))
+        finally:
+            self.coefficients = self._solved(samples)
 
-    def coefficients(self) -> npt.NDArray[np.float64]:
-        """Return what deleting a word of each number brings, float64 (len(lexicon),), up to one constant for all."""
-        patients = np.array([patient for patient, _, _ in self._seen])
-        counts = np.array([counts for _, counts, _ in self._seen])
+    def refine(self, problem: Problem) -> Edits:
+        """Delete the words with the highest coefficients; see ``Agent.refine``."""
+        values = self.coefficients[self.lexicon.ids(problem.episodes, problem.max_words)].sum(axis=-1)
+        return edits_of(problem, delete_greatest(problem.batch(range(len(problem.episodes))), lambda _: values))
+
+    def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the lexicon's forms and the coefficients; see ``Agent.learned``."""
+        return {"lexicon": self.lexicon.forms, "coefficients": self.coefficients.tolist()}, {}
+
+    def words(self) -> tuple[str, ...]:
+        """Return the words that the lexicon knows; see ``Agent.words``."""
+        return self.lexicon.words
+
+    def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
+        """Put both back; see ``Agent.restore``."""
+        self._check_names(values, {"lexicon", "coefficients"})
+        tensors({})
+        lexicon, coefficients = Lexicon.from_forms(values["lexicon"]), values["coefficients"]
+        if not isinstance(coefficients, list) or not all(type(value) is float for value in coefficients):
+            raise ValueError(f"coefficients is {shortened(coefficients)}: use a list of numbers with a decimal point")
+        if len(coefficients) != len(lexicon):
+            raise ValueError(f"there are {len(coefficients)} coefficients: a lexicon like this has {len(lexicon)}")
+        self.lexicon, self.coefficients = lexicon, np.array(coefficients)
+        if not np.isfinite(self.coefficients).all():
+            raise ValueError("a coefficient is not finite")
+
+    def _solved(self, samples: Sequence[_Sample]) -> npt.NDArray[np.float64]:
+        """Return the coefficients of the ridge regression; zeros without samples."""
+        if not samples:
+            return np.zeros(len(self.lexicon))
+        patients = np.array([patient for patient, _, _ in samples])
+        counts = np.array([counts for _, counts, _ in samples])
         counts[:, 0] = 0
-        deltas = np.array([delta for _, _, delta in self._seen])
+        deltas = np.array([delta for _, _, delta in samples])
         for patient in np.unique(patients):
-            hers = patients == patient
-            counts[hers] -= counts[hers].mean(axis=0)
-            deltas[hers] -= deltas[hers].mean()
+            own = patients == patient
+            counts[own] -= counts[own].mean(axis=0)
+            deltas[own] -= deltas[own].mean()
         gram = counts.T @ counts
         ridge = self.config.penalty * max(1e-12, float(np.trace(gram)) / len(gram))
         return np.linalg.solve(gram + ridge * np.eye(len(gram)), counts.T @ deltas)
-
-    def refine(self, arena: Arena) -> Deletions:
-        """Delete the words with the highest coefficients; see ``Agent.refine``."""
-        everyone = range(len(arena.episodes))
-        batch = arena.batch(everyone)
-        values = np.zeros(batch.legal.shape)
-        if self._lexicon is not None and self._seen:
-            values = self.coefficients()[self._lexicon.ids(arena.episodes, arena.max_words)].sum(axis=-1)
-        while not batch.done.all():
-            batch.delete(np.where(batch.legal, values, -np.inf).argmax(axis=1), ~batch.done)
-        return batch.deleted(everyone)

@@ -1,63 +1,52 @@
-"""One edit for the whole task, searched on training patients and applied to anybody's prompt."""
+"""One set of words for the whole task, searched on training patients and deleted from every prompt."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from reprlib import repr as shortened
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import Agent, Deletions
-from agents.problem import Arena
-from agents.search.base import Candidate, Mask, Problem, Search, run
+from agents.base import Agent, Edits, ReadTensors
+from agents.baselines.config import TaskSearchConfig
+from agents.baselines.deletions import edits_of
+from agents.policies.lexicon import FEWEST_PROMPTS
+from agents.problem import Problem
+from agents.search.base import Candidate, EditablePrompt, Mask, Search, run
 from agents.search.genetic import genetic
 from agents.search.grips import grips
+from agents.settings import Choices, Integers
+from pmlm_env.core.words import Role
+
+if TYPE_CHECKING:
+    import torch
 
 #: A word wherever it stands: its role and its text.
 Key: TypeAlias = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class TaskSearchConfig:
-    """How the edit is searched.
-
-    Attributes:
-        calls: Completions, where the arena has no limit.
-        patients: Training patients that each candidate is scored on, always the same.
-        finalists: Candidates that are scored again on others, with a fifth of the calls.
-    """
-
-    calls: int = 600
-    patients: int = 8
-    finalists: int = 4
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: A number is below 1.
-        """
-        if min(self.calls, self.patients, self.finalists) < 1:
-            raise ValueError("calls, patients and finalists must be 1 or more")
-
-
 class TaskSearch(Agent):
-    """Searches a set of words, each with its role, that go from every prompt.
+    """Searches for a set of words, each with its role, to delete from every prompt.
 
-    The words of the training patients that candidates are scored on, in their usual order, make up a prompt, and that
+    The words of the training patients that candidates are scored on, in their usual order, make up a prompt, which
     is searched like any other: its score is the mean delta. Where a set would take more than ``n_edits`` words from a
-    prompt, the first of them go.
+    prompt, the first of them are deleted. Words of the best set that only one or two training prompts have are dropped
+    from it: what is learned may be published.
 
     Attributes:
         keys: The words to delete; none before ``fit``.
     """
 
     Config = TaskSearchConfig
+    needs_embeddings = False
+    space = {"patients": Choices((2, 4, 8, 16, 32)), "finalists": Integers(1, 8)}  # noqa: RUF012
+    config: TaskSearchConfig
 
-    def __init__(self, config: Any = None, seed: int = 0) -> None:
+    def __init__(self, config: TaskSearchConfig | None = None, seed: int = 0) -> None:
         """Begin with no word to delete."""
         super().__init__(config, seed)
         self.keys: frozenset[Key] = frozenset()
@@ -65,67 +54,94 @@ class TaskSearch(Agent):
     @property
     @abstractmethod
     def search(self) -> Search:
-        """What searches."""
+        """The search that is used."""
 
-    def fit(self, arena: Arena) -> None:
-        """Search with four fifths of the calls, choose among finalists with the rest.
+    def fit(self, problem: Problem) -> None:
+        """Search with four fifths of the budget, choose among finalists with the rest.
 
         The finalist with the best fresh mean delta on other patients is taken, or nothing where none is above 0.
         """
-        self.keys = frozenset()
-        config, n = self.config, len(arena.episodes)
+        self.shape, self.keys = problem.shape, frozenset()
+        config, n = self.config, len(problem.episodes)
         rng = np.random.default_rng(self.seed)
         order = rng.permutation(n).tolist()
         patients = order[: min(config.patients, max(1, n // 2))]
-        prompts = int(config.calls if arena.reward.limit is None else arena.reward.left) // arena.reward.per_prompt
+        prompts = problem.reward.prompts_left
         judges = order[len(patients) :][: prompts // 5 // (1 + config.finalists)]
         for_search = prompts - len(judges) * (1 + config.finalists)
-        words = _usual_order(arena, patients)
+        words = _usual_order(problem, patients)
         roles, texts = [role for role, _ in words], [text for _, text in words]
 
         def score(_: Sequence[int], masks: Sequence[Mask]) -> npt.NDArray[np.float64]:
-            return _mean_deltas(arena, patients, [_chosen(words, mask) for mask in masks])
+            return _mean_deltas(problem, patients, [_chosen(words, mask) for mask in masks])
 
         ranked: list[Candidate] = []
-        start, spent = arena.reward.calls, -1
+        start, spent = problem.reward.calls, -1
         left = for_search - len(patients)  # their initial prompts, paid for when they are first edited
         # A set costs less than one prompt a patient where it takes nothing from some: search on with what that saves.
-        while left >= len(patients) and arena.reward.calls > spent:
-            spent = arena.reward.calls
-            problem = Problem(np.ones(len(words), bool), texts, roles, len(words), left // len(patients))
-            ranked += run(self.search, [problem], score, [rng])[0]
-            left = for_search - len(patients) - (arena.reward.calls - start) // arena.reward.per_prompt
+        while left >= len(patients) and problem.reward.calls > spent:
+            spent = problem.reward.calls
+            prompt = EditablePrompt(np.ones(len(words), bool), texts, roles, len(words), left // len(patients))
+            ranked += run(self.search, [prompt], score, [rng])[0]
+            left = for_search - len(patients) - (problem.reward.calls - start) // problem.reward.per_prompt
         ranked = sorted((one for one in ranked if one.delta > 0), key=lambda one: -one.delta)
         finalists = list(dict.fromkeys(_chosen(words, one.kept) for one in ranked))[: config.finalists]
-        if not judges:
-            self.keys = finalists[0] if finalists else frozenset()
-            return
-        fresh = _mean_deltas(arena, judges, finalists)
-        if len(fresh) and fresh.max() > 0:
-            self.keys = finalists[int(fresh.argmax())]
+        if judges:
+            fresh = _mean_deltas(problem, judges, finalists)
+            best = int(fresh.argmax()) if len(fresh) and fresh.max() > 0 else None
+        else:
+            best = 0 if finalists else None
+        if best is not None:
+            self.keys = _common(problem, finalists[best])
 
-    def refine(self, arena: Arena) -> Deletions:
+    def refine(self, problem: Problem) -> Edits:
         """Delete the words of the best set."""
-        kept = _kept(arena, list(range(len(arena.episodes))), self.keys)
-        lengths = arena.episodes.lengths
-        return [tuple(np.flatnonzero(~row[:length]).tolist()) for row, length in zip(kept, lengths, strict=True)]
+        kept = _kept(problem, list(range(len(problem.episodes))), self.keys)
+        lengths = problem.episodes.lengths
+        slots = [tuple(np.flatnonzero(~row[:length]).tolist()) for row, length in zip(kept, lengths, strict=True)]
+        return edits_of(problem, slots)
+
+    def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the words to delete; see ``Agent.learned``."""
+        return {"keys": sorted(self.keys)}, {}
+
+    def words(self) -> tuple[str, ...]:
+        """Return the words to delete; see ``Agent.words``."""
+        return tuple(sorted({word for _, word in self.keys}))
+
+    def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
+        """Put the words back; see ``Agent.restore``."""
+        self._check_names(values, {"keys"})
+        tensors({})
+        if not isinstance(values["keys"], list):
+            raise ValueError(f"keys is {shortened(values['keys'])}: use a list of [role, word]")
+        for key in values["keys"]:
+            if not (isinstance(key, list) and len(key) == 2 and all(isinstance(part, str) for part in key)):
+                raise ValueError(f"keys holds {shortened(key)}: use [role, word]")
+            if key[0] not in get_args(Role) or len(key[1].split()) != 1:
+                raise ValueError(f"keys holds {shortened(key)}: use one of {get_args(Role)} and one word")
+        self.keys = frozenset((role, word) for role, word in values["keys"])
 
 
 class TaskGrips(TaskSearch):
     """``TaskSearch`` by hill climbing; see ``grips``."""
 
+    name = "task-grips"
+
     @property
     def search(self) -> Search:
-        """What searches."""
+        """The search that is used."""
         return grips
 
 
 class TaskGenetic(TaskSearch):
     """``TaskSearch`` by a genetic algorithm; see ``genetic``."""
 
+    name = "task-genetic"
+
     @property
     def search(self) -> Search:
-        """What searches."""
+        """The search that is used."""
         return genetic
 
 
@@ -133,40 +149,48 @@ def _chosen(words: Sequence[Key], kept: Mask) -> frozenset[Key]:
     return frozenset(words[place] for place in np.flatnonzero(~kept).tolist())
 
 
-def _usual_order(arena: Arena, patients: Sequence[int]) -> list[Key]:
-    """Return the words that may go from these prompts, by the mean slot that they stand in."""
+def _common(problem: Problem, keys: frozenset[Key]) -> frozenset[Key]:
+    """Return those of some words that enough prompts have: the others are not kept, see ``FEWEST_PROMPTS``."""
+    n_prompts = Counter(key for e in problem.episodes for key in set(zip(e.roles, e.words, strict=True)) & keys)
+    return frozenset(key for key, n in n_prompts.items() if n >= FEWEST_PROMPTS)
+
+
+def _usual_order(problem: Problem, patients: Sequence[int]) -> list[Key]:
+    """Return the words that may be deleted from these prompts, by the mean slot that they stand in."""
     slots: dict[Key, list[int]] = {}
-    for index, legal in zip(patients, arena.batch(patients).legal, strict=True):
-        episode = arena.episodes[index]
+    for index, legal in zip(patients, problem.batch(patients).legal, strict=True):
+        episode = problem.episodes[index]
         for slot in np.flatnonzero(legal).tolist():
             slots.setdefault((episode.roles[slot], episode.words[slot]), []).append(slot)
     return sorted(slots, key=lambda key: (float(np.mean(slots[key])), key))
 
 
-def _kept(arena: Arena, indices: Sequence[int], keys: frozenset[Key]) -> Mask:
+def _kept(problem: Problem, indices: Sequence[int], keys: frozenset[Key]) -> Mask:
     """Return what a set of words leaves of prompts, bool (N, max_words)."""
-    batch = arena.batch(indices)
+    batch = problem.batch(indices)
     hit = np.zeros_like(batch.legal)
     for row, index in zip(hit, indices, strict=True):
-        episode = arena.episodes[index]
+        episode = problem.episodes[index]
         pairs = zip(episode.roles, episode.words, strict=True)
         row[: len(episode.words)] = [pair in keys for pair in pairs]
     hit &= batch.legal
-    return batch.kept & ~(hit & (hit.cumsum(axis=1) <= arena.n_edits))
+    return batch.kept & ~(hit & (hit.cumsum(axis=1) <= problem.n_edits))
 
 
-def _mean_deltas(arena: Arena, patients: Sequence[int], sets: Sequence[frozenset[Key]]) -> npt.NDArray[np.float64]:
-    """Judge sets of words on some patients in one batch: mean deltas, -inf where no reply was had.
+def _mean_deltas(problem: Problem, patients: Sequence[int], sets: Sequence[frozenset[Key]]) -> npt.NDArray[np.float64]:
+    """Judge sets of words on some patients in one batch: mean deltas, -inf where there is no reply.
 
-    A prompt that loses no word is not asked about.
+    No reply is asked for where a prompt loses no word.
     """
     deltas = np.zeros((len(sets), len(patients)))
-    kept = np.stack([_kept(arena, patients, keys) for keys in sets]) if sets else np.zeros((0, len(patients), 1), bool)
-    whole = arena.batch(patients).kept
+    kept = (
+        np.stack([_kept(problem, patients, keys) for keys in sets]) if sets else np.zeros((0, len(patients), 1), bool)
+    )
+    whole = problem.batch(patients).kept
     edited = [(i, j) for i, rows in enumerate(kept) for j, row in enumerate(rows) if (row != whole[j]).any()]
     if edited:
         rows, columns = (list(part) for part in zip(*edited, strict=True))
-        outcomes = arena.judge([patients[j] for j in columns], kept[rows, columns])
+        outcomes = problem.judge([patients[j] for j in columns], kept[rows, columns])
         deltas[rows, columns] = np.where(outcomes.failed, np.nan, outcomes.delta)
     known = ~np.isnan(deltas)
     sums = np.where(known, deltas, 0.0).sum(axis=1)

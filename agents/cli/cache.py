@@ -1,4 +1,4 @@
-"""Look after kept replies: ``pmlm cache stats | prune | export | import``."""
+"""Kept replies: ``pmlm cache stats | prune | export | import``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import math
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, Union
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import tyro
 
 from pmlm_env.io.files import replacing
-from pmlm_env.llm.storage.cache import KeptReply, ReplyCache
+from pmlm_env.llm.storage.cache import CachedReply, ReplyCache
 
 _IN_RUN = "replies.sqlite"
 _PARTS = {"request", "reply", "created"}
@@ -23,7 +24,7 @@ _PARTS = {"request", "reply", "created"}
 
 @dataclass(frozen=True)
 class StatsConfig:
-    """Say what is kept: how many replies and tokens, by LLM, and since when.
+    """Show what is kept: the number of replies and tokens of each LLM, and since when.
 
     Attributes:
         path: The cache's file, or the folder of a run.
@@ -34,12 +35,12 @@ class StatsConfig:
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """Forget replies, and give their room back to the disk; with both options those that meet both.
+    """Remove replies and free their disk space; with both options, those that match both.
 
     Attributes:
         path: The cache's file, or the folder of a run.
-        older_than_days: Those kept longer ago.
-        llm: Those of LLMs whose identity (endpoint, model, sampling, as JSON) has this in it.
+        older_than_days: Replies that were kept more days ago.
+        llm: Replies of LLMs whose identity (endpoint, model, sampling, as JSON) contains this text.
     """
 
     path: tyro.conf.Positional[Path]
@@ -49,11 +50,11 @@ class PruneConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write all replies as JSON Lines, for another machine or to look at. They hold the prompts.
+    """Write all replies to a JSON Lines file, with their prompts, for another machine or to look at.
 
     Attributes:
         path: The cache's file, or the folder of a run.
-        out: The file to write; must not be there yet.
+        out: The file to write; it must not exist.
     """
 
     path: tyro.conf.Positional[Path]
@@ -62,10 +63,10 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """Add the replies of an exported file; those that are there already stay as they are.
+    """Add the replies of an exported file; replies that are kept already stay as they are.
 
     Attributes:
-        path: The cache's file, or the folder of a run. The file is made if it is not there.
+        path: The cache's file, or the folder of a run. The file is created if it does not exist.
         source: The exported file.
     """
 
@@ -73,20 +74,17 @@ class ImportConfig:
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FROM")]
 
 
-#: What ``tyro.cli`` parses.
-CacheCommand: TypeAlias = Union[  # noqa: UP007 (3.10 cannot join these with |)
-    Annotated[StatsConfig, tyro.conf.subcommand("stats")],
-    Annotated[PruneConfig, tyro.conf.subcommand("prune")],
-    Annotated[ExportConfig, tyro.conf.subcommand("export")],
-    Annotated[ImportConfig, tyro.conf.subcommand("import")],
-]
+#: The parts of the command.
+Config: Mapping[str, type] = MappingProxyType(
+    {"stats": StatsConfig, "prune": PruneConfig, "export": ExportConfig, "import": ImportConfig}
+)
 
 
-def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> None:
-    """Do what the command says.
+def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> int:
+    """Run a part of the command.
 
     Raises:
-        ValueError: A file is missing or in the way, or not as it should be.
+        ValueError: A file is missing or damaged, or exists and would be overwritten.
         DatabaseError: The cache cannot be read or written.
     """
     if isinstance(config, StatsConfig):
@@ -98,13 +96,14 @@ def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> None
     else:
         n, new = import_replies(config)
         print(f"{n} replies in {config.source}, {new} of them new")
+    return 0
 
 
 def stats(config: StatsConfig) -> str:
     """Describe a cache.
 
     Raises:
-        ValueError: It is not there.
+        ValueError: The cache does not exist.
     """
     file = _file(config.path)
     size = sum(part.stat().st_size for part in (file, file.with_name(file.name + "-wal")) if part.exists())
@@ -128,10 +127,10 @@ def stats(config: StatsConfig) -> str:
 
 
 def prune(config: PruneConfig) -> int:
-    """Remove replies and say how many.
+    """Remove replies, and return how many.
 
     Raises:
-        ValueError: The cache is not there, or nothing says which replies are meant.
+        ValueError: The cache does not exist, or no option says which replies to remove.
     """
     days, llm = config.older_than_days, config.llm
     if days is None and not llm:
@@ -144,10 +143,10 @@ def prune(config: PruneConfig) -> int:
 
 
 def export(config: ExportConfig) -> int:
-    """Write a cache as JSON Lines, sorted by key, and say how many replies it has.
+    """Write a cache as JSON Lines, sorted by key, and return how many replies it has.
 
     Raises:
-        ValueError: The cache is not there, or something is where the file should go.
+        ValueError: The cache does not exist, or the file does.
     """
     cache = ReplyCache(_file(config.path))
     if os.path.lexists(config.out):
@@ -164,26 +163,26 @@ def export(config: ExportConfig) -> int:
 
 
 def import_replies(config: ImportConfig) -> tuple[int, int]:
-    """Add the replies of an exported file; say how many it has, and how many were new.
+    """Add the replies of an exported file; return how many it has, and how many were new.
 
     Raises:
-        ValueError: The file is not there, or a line of it is not as it should be; nothing is imported then.
+        ValueError: The file does not exist, or one of its lines is damaged; nothing is imported then.
     """
     if not config.source.is_file():
         raise ValueError(f"{config.source} is no file: give one that pmlm cache export wrote")
     file = _file(config.path, to_be_made=True)
-    n = sum(1 for _ in _lines(config.source))  # a first time to check them all
+    n = sum(1 for _ in _lines(config.source))  # read once before, to check all lines
     return n, ReplyCache(file).add(_lines(config.source))
 
 
-def _lines(path: Path) -> Iterator[KeptReply]:
+def _lines(path: Path) -> Iterator[CachedReply]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 value = json.loads(line.decode())
                 if not isinstance(value, dict) or set(value) != _PARTS:
                     raise ValueError("it should be an object of request, reply, created")
-                yield KeptReply(**value)
+                yield CachedReply(**value)
             except (ValueError, RecursionError) as error:
                 known = type(error) is ValueError  # json's and UTF-8's own messages may quote what is there
                 what = error if known else "it is no JSON"
@@ -205,8 +204,8 @@ def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
-def _name(kept: KeptReply) -> str:
-    """The model and where it runs, without the sampling; an identity that does not tell as it is."""
+def _name(kept: CachedReply) -> str:
+    """Return the model and where it runs, without the sampling; or the whole identity, where it names no model."""
     llm: Any = kept.request["llm"]
     if isinstance(llm, dict):
         model = llm.get("model") or llm.get("local") or llm.get("vllm")

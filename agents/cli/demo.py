@@ -8,26 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agents.cli.prepare import CohortFiles, PrepareConfig, SimulateConfig, prepare, simulate
-from agents.evaluation.cases import first_cases
-from agents.evaluation.evaluate import EvaluateConfig, evaluate
-from agents.models import CallOptions, ModelOptions, Workbench
-from agents.policy_gradient.reinforce import ReinforceConfig
+from agents.cli import prepare, simulate
+from agents.model_options import CallOptions, ModelOptions
+from agents.registry import DEFAULT
 from agents.run_folder import RunFolder
-from agents.training.train import TrainConfig, check_effects, train, training_summary
-from pmlm_env.pipeline import PipelineConfig
+from agents.training.config import TrainConfig, fill_in
+from pmlm_env.pipeline_config import PipelineConfig
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.weights import BUNDLED, fetch
 
 logger = logging.getLogger(__name__)
 
-#: Calls: 32 + 6 x 8 x 4 = 224 in training at most, as many for the single rule, 4 x 32 = 128 in evaluation.
+#: 224 calls in training at most, as many for the single rule, and 4 x 32 = 128 in evaluation.
 MAX_LLM_CALLS = 576
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Simulate a cohort, fit stages 1 and 2, train on 32 patients, and judge on 32 others: at most 576 LLM calls.
+    """Simulate a cohort, fit stages 1 and 2, train on 32 patients, and evaluate on 32 others: at most 576 LLM calls.
 
     The LLM's weights are fetched where they are missing: 491 MB with the default.
 
@@ -35,58 +33,74 @@ class DemoConfig:
         cohort: A folder with one's own patients instead of simulated ones (see ``pmlm prepare --help``).
         run: The run folder; what is there of an earlier demo is replaced, but for the LLM's replies, which are used.
         train_patients: Patients to train on.
-        test_patients: Patients to judge on.
+        test_patients: Patients to evaluate on.
+        agent: Which agent; `pmlm demo --agent NAME --help` shows its own settings.
+        settings: The agent's own settings.
+        budget: Completions that the agent may ask for, those of the initial prompts included; the search of the best
+            single rule may ask for as many.
         models: The models.
         calls: How the LLM is asked, and what may be spent.
-        learner: How the policy learns.
         pipeline: How prompts are made.
-        seed: Draws everything that is drawn.
+        seed: Seeds everything that is random.
     """
 
     cohort: Path | None = None
     run: Path = Path("runs/demo")
     train_patients: int = 32
     test_patients: int = 32
+    agent: str = DEFAULT
+    settings: Any = None
+    budget: int = 224
     models: ModelOptions = field(default_factory=ModelOptions)
     calls: CallOptions = field(default_factory=lambda: CallOptions(max_llm_calls=MAX_LLM_CALLS))
-    learner: ReinforceConfig = field(default_factory=lambda: ReinforceConfig(updates=6))
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Fill in the agent's default settings, and check the budget.
 
-def demo(config: DemoConfig) -> dict[str, Any]:
+        Raises:
+            ValueError: There is no such agent, its settings are another agent's, or the budget is below 1.
+        """
+        fill_in(self)
+
+
+Config = DemoConfig
+
+
+def run(config: DemoConfig) -> int:
     """Run the method from records to the before / after table."""
-    settings = TrainConfig(
-        episodes=config.run / "prepared",
-        run=config.run,
-        models=config.models,
-        calls=config.calls,
-        learner=config.learner,
-        seed=config.seed,
-    )
-    check_effects(settings)
     models = config.models
     wanted = {models.encoder, models.scorer, models.llm.removeprefix("local:")}
     InitialPrompt(config.pipeline.template, config.pipeline.peers)  # refused before anything is fetched or removed
     fetch(*(name for name in BUNDLED if name in wanted))
     with RunFolder(config.run).locked():
-        return _demo(config, settings)
+        _demo(config)
+    return 0
 
 
-def _demo(config: DemoConfig, settings: TrainConfig) -> dict[str, Any]:
-    """Run it in a folder that is this process's own."""
+def _demo(config: DemoConfig) -> None:
+    """Run it in a folder that no other process uses."""
+    from agents.evaluation.cases import first_cases
+    from agents.evaluation.config import EvaluateConfig
+    from agents.evaluation.evaluate import evaluate
+    from agents.models import RunModels
+    from agents.report.training import training_summary
+    from agents.training.train import train
+
     started = time.perf_counter()
     folder = RunFolder(config.run)
     folder.clear()
     old_replies = folder.replies.exists()
+    prepared = config.run / "prepared"
     cohort = config.cohort
     if cohort is None:
         cohort = config.run / "cohort"
-        simulate(SimulateConfig(cohort, seed=config.seed))
-    prepare(
-        PrepareConfig(
-            CohortFiles(cohort),
-            settings.episodes,
+        simulate.run(simulate.Config(cohort, seed=config.seed))
+    prepare.run(
+        prepare.Config(
+            prepare.CohortFiles(cohort),
+            prepared,
             config.pipeline,
             max_train=config.train_patients,
             max_validation=0,
@@ -95,15 +109,24 @@ def _demo(config: DemoConfig, settings: TrainConfig) -> dict[str, Any]:
             device=config.models.device,
         )
     )
-    logger.info("Stage 4: training on %s with %s", config.models.encoder, config.models.llm)
-    bench = Workbench(config.models, config.calls, folder)
-    run = train(settings, bench)
-    learner = config.learner
-    asked = (learner.patients or config.train_patients) * learner.rollouts * learner.updates + config.train_patients
-    evaluation = evaluate(EvaluateConfig(config.run, rule_calls=asked, seed=config.seed), bench)
-    print("\n" + first_cases(evaluation, 3) + "\n")
+    logger.info("Stage 4: training %s on %s with %s", config.agent, config.models.encoder, config.models.llm)
+    shared = RunModels(config.models, config.calls, folder)
+    run = train(
+        TrainConfig(
+            prepared,
+            config.run,
+            config.agent,
+            config.settings,
+            config.budget,
+            config.models,
+            config.calls,
+            config.seed,
+        ),
+        shared,
+    )
+    evaluate(EvaluateConfig(config.run, rule_calls=config.budget, seed=config.seed), shared)
+    print("\n" + first_cases(run.traces.read(), 3) + "\n")
     print(training_summary(run.metrics()))
     minutes = (time.perf_counter() - started) / 60
     again = " (replies of an earlier demo in this folder are used again)" if old_replies else ""
-    print(f"{bench.budget.usage.calls} LLM calls{again}, {minutes:.1f} minutes. Everything is in {config.run}/")
-    return evaluation
+    print(f"{shared.budget.usage.calls} LLM calls{again}, {minutes:.1f} minutes. Everything is in {config.run}/")

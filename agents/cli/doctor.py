@@ -1,4 +1,4 @@
-"""What is installed, what is missing and how to get it: ``pmlm doctor`` and ``pmlm models``."""
+"""What is installed, what is missing and how to get it: ``pmlm doctor``."""
 
 from __future__ import annotations
 
@@ -8,52 +8,28 @@ import platform
 import time
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Annotated
 
-import torch
-import tyro
-
-from pmlm_env.device import choose_device, llm_dtype
+from agents.settings import changed, refuse_idle
 from pmlm_env.io.text import printable
 from pmlm_env.llm import LLMOptions, load_llm
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.http.providers import load_providers
-from pmlm_env.weights import BUNDLED, SMALL, cache_dir, describe, fetch, state
+from pmlm_env.weights import BUNDLED, cache_dir, describe, state
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "scikit-learn", "bert-score", "tensorboard")
 _EXTRAS = {"pyarrow": "to read Parquet: pip install 'pmlm-env[parquet]'"}
 
 
 @dataclass(frozen=True)
-class ModelsConfig:
-    """List the bundled models, or fetch some.
-
-    Attributes:
-        fetch: Download these, check and unpack them; without a name those that the tests and the set-up need.
-    """
-
-    fetch: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[NAME ...]")] = None
-
-
-def models(config: ModelsConfig) -> None:
-    """List, or get, the bundled models."""
-    if config.fetch is not None:
-        fetch(*(config.fetch or SMALL))
-    for name in BUNDLED:
-        print(f"{name:18} {describe(name)}")
-    print("Any other name is a directory, or a model on the Hugging Face hub.")
-
-
-@dataclass(frozen=True)
 class DoctorConfig:
-    """Say what is installed, which device, what is missing; or with --llm, whether an LLM answers.
+    """Show what is installed, the device, and what is missing; or, with --llm, whether an LLM answers.
 
     Attributes:
         llm: Ask this LLM one question, which may cost a call: ``local:NAME_OR_PATH``, ``PROVIDER:MODEL``, ...
-        base_url: Where the endpoint is; the provider's own by default.
-        providers: A TOML file with providers of one's own.
-        max_new_tokens: Where the reply is cut.
-        device: For ``local:``.
+        base_url: The endpoint's URL; the provider's by default.
+        providers: A TOML file with more providers; see docs/llm.
+        max_new_tokens: Limit on the reply's tokens.
+        device: Device of ``local:``.
         chat_template_kwargs: For ``local:`` and ``vllm:``, more arguments for the model's chat template, as JSON.
     """
 
@@ -65,19 +41,23 @@ class DoctorConfig:
     chat_template_kwargs: str | None = None
 
 
+Config = DoctorConfig
+
 _QUESTION = "Reply with one short sentence: what does a midwife do?"
 
 
-def doctor(config: DoctorConfig) -> int:
-    """Say what is there and what is missing.
+def run(config: DoctorConfig) -> int:
+    """Show what is installed and what is missing, or ask an LLM.
 
     Returns:
-        The exit code: 0 where the method can run, 1 where something it needs is missing.
+        The exit code: 0 if the method can run, 1 if something that it needs is missing.
 
     Raises:
-        LLMError: The LLM that was to be asked gave no reply.
+        ValueError: There is an option for the LLM, but no LLM.
+        LLMError: The LLM gave no reply.
     """
     if config.llm is None:
+        refuse_idle(config, dict.fromkeys(changed(config), "no LLM is asked. Name one with --llm"))
         return _examine()
     options = LLMOptions(
         *(config.llm, config.base_url, config.providers, config.max_new_tokens),
@@ -97,6 +77,10 @@ def doctor(config: DoctorConfig) -> int:
 
 
 def _examine() -> int:
+    import torch
+
+    from pmlm_env.device import choose_device, llm_dtype
+
     print(f"Python {platform.python_version()} on {platform.platform()}, {os.cpu_count()} cores")
     for name in _PACKAGES:
         print(f"  {name} {metadata.version(name)}")
@@ -124,7 +108,7 @@ def _examine() -> int:
 
 
 def _needed() -> list[str]:
-    """Say what the method cannot do without and how to get it, a line each."""
+    """Return what is missing and how to get it, a line each."""
     ready = [name for name in BUNDLED if state(name) == "ready"]
     lines = []
     if "minilm" not in ready:

@@ -1,4 +1,4 @@
-"""From patients' records to prompts: ``pmlm simulate`` and ``pmlm prepare``."""
+"""From patients' records to prompts: ``pmlm prepare``."""
 
 from __future__ import annotations
 
@@ -6,43 +6,15 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agents.models import ModelOptions
-from agents.run_folder import plain, write_json
-from pmlm_env.cohort import Cohort, ReadReport, read_cohort, write_cohort
-from pmlm_env.cohort.simulator import Signal, simulate_cohort
+from agents.model_options import ModelOptions
+from agents.settings import plain
+from pmlm_env.cohort import Cohort, ReadReport, read_cohort
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.io.files import locked
-from pmlm_env.pipeline import PipelineConfig, build_episodes
-from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.io.files import locked, write_json
+from pmlm_env.pipeline_config import PipelineConfig
 from pmlm_env.weights import state
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SimulateConfig:
-    """Simulate a cohort like the paper's and write patients.csv and checkups.csv.
-
-    Attributes:
-        out: The folder to write.
-        patients: How many women.
-        seed: The same seed gives the same files.
-        signal: ``paper``: labels about as predictable as in the paper's Table A1, a choice, not medicine;
-            ``literature``: only what published sources support.
-    """
-
-    out: Path
-    patients: int = 2373
-    seed: int = 0
-    signal: Signal = "paper"
-
-
-def simulate(config: SimulateConfig) -> None:
-    """Simulate a cohort and write it."""
-    with locked(config.out):
-        cohort = simulate_cohort(config.patients, seed=config.seed, signal=config.signal)
-        write_cohort(cohort, config.out)
-    print(f"{len(cohort)} simulated women with {cohort.n_checkups} check-ups are in {config.out}")
 
 
 @dataclass(frozen=True)
@@ -51,11 +23,11 @@ class CohortFiles:
 
     Attributes:
         cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet.
-        patients_file: The patients' file, where it is not called so.
-        labs_file: The long table of check-ups, likewise.
-        checkups_file: The wide table of check-ups, likewise.
-        drop_bad_rows: Leave out rows that cannot be right, and count them, instead of stopping; refused where they are
-            more than half of the patients or values, or nine tenths of an indicator's values.
+        patients_file: The patients' file, if it has another name.
+        labs_file: The long table of check-ups, if it has another name.
+        checkups_file: The wide table of check-ups, if it has another name.
+        drop_bad_rows: Leave out and count rows that cannot be right, instead of stopping; not if they are more than
+            half of the patients or values, or nine tenths of an indicator's values.
     """
 
     cohort: Path
@@ -65,7 +37,7 @@ class CohortFiles:
     drop_bad_rows: bool = False
 
     def read(self) -> tuple[Cohort, ReadReport]:
-        """Read and check it, and say what was found."""
+        """Read and check the cohort, and log what was found."""
         cohort, report = read_cohort(
             self.cohort,
             patients=self.patients_file,
@@ -85,11 +57,11 @@ class PrepareConfig:
         files: The cohort.
         out: The folder to write: episodes.jsonl, vectors.safetensors, report.json.
         pipeline: How prompts are made.
-        max_train: Most training patients to make prompts for, drawn at random; None = all. Stages 1 and 2 learn from
-            all of them whatever this says.
-        max_validation: Likewise.
-        max_test: Likewise.
-        seed: Draws the folds, the networks and the patients.
+        max_train: Limit on training patients to make prompts for, drawn at random; None = all. Stages 1 and 2 learn
+            from all of them in any case.
+        max_validation: Limit on validation patients.
+        max_test: Limit on test patients.
+        seed: Seeds the folds, the networks and the drawing of patients.
         device: Where the patient encoder runs.
     """
 
@@ -103,13 +75,18 @@ class PrepareConfig:
     device: str = "auto"
 
 
-def prepare(config: PrepareConfig) -> None:
+Config = PrepareConfig
+
+
+def run(config: PrepareConfig) -> int:
     """Make an episode set of a cohort.
 
     Raises:
-        CohortError: The cohort is not as it should be.
-        ValueError: Another command writes into ``out``, or it is a file.
+        CohortError: The cohort's files are missing or damaged, or cannot be split.
+        ValueError: Another command uses ``out``, or it is a file.
     """
+    from pmlm_env.pipeline import build_episodes
+
     cohort, read = config.files.read()
     with locked(config.out):
         episodes, report = build_episodes(
@@ -125,14 +102,15 @@ def prepare(config: PrepareConfig) -> None:
     print(report)
     print(_on_long_references(episodes), end="")
     print(f"{len(episodes)} prompts are in {config.out}")
+    return 0
 
 
-#: In tokenizers of the BERT family a text has no more pieces than bytes: of such texts there is nothing to count.
+#: Texts of so many bytes need not be counted: in tokenizers of the BERT family, a text has no more pieces than bytes.
 _SURELY_SHORT = 500
 
 
 def _on_long_references(episodes: EpisodeSet) -> str:
-    """Say how many references BERTScore cannot take whole, by the default scorer: a line, or "" where there is none."""
+    """Return a line about references that are too long for the default scorer; "" if there is none."""
     references = [episode.reference for episode in episodes if episode.reference]
     suspects = [text for text in references if len(text.encode()) > _SURELY_SHORT]
     if not suspects:
@@ -140,15 +118,17 @@ def _on_long_references(episodes: EpisodeSet) -> str:
     scorer = ModelOptions().scorer
     if state(scorer) != "ready":
         return (
-            f"{len(suspects)} of {len(references)} references may be too long for BERTScore to take whole. To count "
-            f"them run `pmlm models --fetch {scorer}`, then this command again\n"
+            f"{len(suspects)} of {len(references)} references may be too long for BERTScore to compare in full. To "
+            f"count them, run `pmlm models --fetch {scorer}`, then this command again\n"
         )
+    from pmlm_env.rewards.bertscore import BertScorer
+
     judge = BertScorer(scorer, device="cpu")
     n = judge.too_long(suspects)
     if not n:
         return ""
     return (
         f"{n} of {len(references)} references are longer than the {judge.limit} pieces (roughly {judge.limit * 3 // 4} "
-        f"words) that the default scorer, {scorer}, takes: BERTScore compares their beginnings alone, and what stands "
-        "further back counts for nothing. `pmlm train --long-texts chunks` compares them whole\n"
+        f"words) that the default scorer, {scorer}, takes: BERTScore compares only their beginnings, and ignores "
+        "the rest. `pmlm train --long-texts chunks` compares them in full\n"
     )

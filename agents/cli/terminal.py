@@ -1,4 +1,4 @@
-"""What a command prints: nothing of it drives the terminal but progress bars."""
+"""Output of commands: control characters are escaped, except those of progress bars."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import TracebackType
 from typing import Any, Literal, TextIO, cast
 
-#: How tqdm goes back from one of several bars to the first.
+from pmlm_env.io.text import printable
+
+#: What tqdm writes to move up from one of several bars to another.
 _UP = re.compile(r"(\x1b\[A)+")
 
 
 class PrintableStream:
-    """A text stream that writes out what a terminal would act upon: names, words and errors may come from anybody.
+    """A text stream that escapes control characters, because names, words and errors may come from anybody.
 
-    A progress bar goes back to the beginning of its line, and from one bar up to another; it may do so as long as
-    nothing else stands in that line. All else is as in the stream behind.
+    A progress bar may return to the beginning of its line, and move up to another bar, as long as nothing else is in
+    that line.
 
     Args:
-        stream: What is written to.
-        bars: Whether there are progress bars. Without them this is no terminal to whoever asks, for nothing that
-            colors text would get through.
+        stream: The stream to write to.
+        bars: Whether there are progress bars. Without them ``isatty`` is False, because colors would be escaped.
     """
 
     def __init__(self, stream: TextIO, *, bars: bool) -> None:
-        """Begin at the beginning of a line."""
+        """Start at the beginning of a line."""
         self._stream, self._bars = stream, bars
         self._line: Literal["empty", "bar", "text"] = "empty"
 
@@ -44,7 +45,7 @@ class PrintableStream:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write texts one after the other."""
+        """Write several texts."""
         for line in lines:
             self.write(line)
 
@@ -53,27 +54,23 @@ class PrintableStream:
         return self._bars and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the stream behind has: encoding, flush, fileno."""
+        """Return an attribute of the underlying stream: encoding, flush, fileno."""
         return getattr(self._stream, name)
 
 
 def _safe(text: str) -> str:
-    if text.replace("\n", "").isprintable():
-        return text
-    from pmlm_env.io.text import printable  # with pmlm_env comes torch, for which `--help` should not wait
-
-    return printable(text)
+    return text if text.replace("\n", "").isprintable() else printable(text)
 
 
 @contextmanager
 def printable_output(*, bars: bool = True) -> Iterator[None]:
-    """Print through ``PrintableStream`` meanwhile; bars are on standard error."""
+    """Print through ``PrintableStream`` in this context; bars are on standard error."""
     out, error = PrintableStream(sys.stdout, bars=False), PrintableStream(sys.stderr, bars=bars)
     with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, error)):
         yield
 
 
 def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print what the interpreter does of an error that nobody foresaw; it may quote what comes from elsewhere."""
+    """Print an unexpected error as the interpreter does, with control characters escaped."""
     with printable_output():
         sys.__excepthook__(kind, error, trace)

@@ -1,1 +1,1 @@
-"""What the agents are judged by: scores of replies, and how sure their differences are."""
+"""How trained agents are evaluated: scores of replies, confidence intervals of differences, traces and tables."""

@@ -1,8 +1,8 @@
-"""Scores of many runs in one number with an interval: over seeds and patients, and over seeds and tasks.
+"""Summaries of the scores of many runs, with intervals: over seeds and patients, and over seeds and tasks.
 
 The interquartile mean, the probability of improvement and performance profiles are those of Agarwal et al., "Deep RL
 at the Edge of the Statistical Precipice", NeurIPS 2021. There a task's scores are those of its runs, and runs are
-resampled within their task (stratified bootstrap). All intervals here are percentile intervals, and of fewer than
+resampled within their task (stratified bootstrap). All intervals here are percentile intervals; with fewer than
 ``FEWEST`` patients or runs there is none.
 """
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from agents.evaluation.bootstrap import ENOUGH, FEWEST, Interval, t_interval
 
-#: One array of run scores a task; tasks may have different numbers of runs.
+#: One array of run scores for each task; tasks may have different numbers of runs.
 Strata = Sequence[npt.ArrayLike]
 
 _Floats = npt.NDArray[np.float64]
@@ -28,20 +28,20 @@ def crossed_bootstrap(
     """Return the mean over seeds and patients with an interval that resamples both.
 
     This is the pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007): rows and
-    columns are drawn with replacement, each apart from the other. With R seeds, C patients and the effects' variances
-    it gives, on average,
+    columns are drawn with replacement, independently. With R seeds, C patients and the effects' variances it gives, on
+    average,
 
         (1 - 1/R) (A/R + E/RC) + (1 - 1/C) (B/C + E/RC) + (1 - 1/R) (1 - 1/C) E/RC
 
-    where the truth is A/R + B/C + E/RC (A of seeds, B of patients, E of single values). So it is cautious about noise
-    in single values, and a little too sure about seeds where these are few.
+    where the true variance is A/R + B/C + E/RC (A of seeds, B of patients, E of single values). So it overestimates
+    the noise in single values, and underestimates a little that of seeds where these are few.
 
-    Of fewer than ``ENOUGH`` patients it is a t interval with the resamples' variance times C/(C - 1), which of one seed
-    is that of ``mean_interval``; of fewer than ``FEWEST`` there is none.
+    With fewer than ``ENOUGH`` patients it is a t interval with the resamples' variance times C/(C - 1), which for one
+    seed is that of ``mean_interval``; with fewer than ``FEWEST`` there is none.
 
     Args:
-        deltas: One change a seed and patient, shape (seeds, patients); for a paired comparison the differences of
-            two agents.
+        deltas: One change for each seed and patient, shape (seeds, patients); for a paired comparison the differences
+            of two agents.
         rng: Draws the resamples.
         n_resamples: How many resamples.
         confidence: The share of such intervals that should hold the true mean.
@@ -77,13 +77,13 @@ def iqm_interval(
     """Return the interquartile mean over all runs of all tasks, with its stratified bootstrap interval.
 
     Args:
-        strata: Run scores, one array a task, shape (runs,) each.
+        strata: Run scores, one array for each task, shape (runs,).
         rng: Draws the resamples.
         n_resamples: How many resamples.
         confidence: The share of such intervals that should hold the true value.
 
     Returns:
-        The interquartile mean stands in ``mean``; there is no interval of fewer than ``FEWEST`` runs.
+        The interquartile mean is in ``mean``; with fewer than ``FEWEST`` runs there is no interval.
 
     Raises:
         ValueError: There is no task, or one has no runs, or a score is not finite.
@@ -98,19 +98,21 @@ def iqm_interval(
 def probability_of_improvement(
     x: Strata, y: Strata, rng: np.random.Generator, n_resamples: int = 5000, confidence: float = 0.95
 ) -> Interval:
-    """Return how probable it is that a run of X scores above one of Y on a task drawn at random.
+    """Return the probability that a run of X scores above one of Y on a task drawn at random.
 
-    On a task it is the Mann-Whitney U statistic over the number of pairs, so a tie counts half; tasks count alike.
+    On a task it is the Mann-Whitney U statistic over the number of pairs, so a tie counts half; tasks have equal
+    weights.
 
     Args:
-        x: Run scores of the first agent, one array a task, shape (runs,) each.
+        x: Run scores of the first agent, one array for each task, shape (runs,).
         y: Those of the second one on the same tasks.
         rng: Draws the resamples, of both agents' runs within each task.
         n_resamples: How many resamples.
         confidence: The share of such intervals that should hold the true value.
 
     Returns:
-        The probability, 0 to 1, stands in ``mean``; there is no interval where either has fewer than ``FEWEST`` runs.
+        The probability, 0 to 1, is in ``mean``; there is no interval where either agent has fewer than ``FEWEST``
+        runs.
 
     Raises:
         ValueError: The agents have different numbers of tasks, or none, or a task has no runs.
@@ -132,17 +134,17 @@ def performance_profile(
     n_resamples: int = 2000,
     confidence: float = 0.95,
 ) -> list[Interval]:
-    """Return the share of runs that score above each tau, with pointwise bands; tasks count alike.
+    """Return the share of runs that score above each tau, with pointwise bands; tasks have equal weights.
 
     Args:
-        strata: Run scores, one array a task, shape (runs,) each.
+        strata: Run scores, one array for each task, shape (runs,).
         taus: Scores to compare with, shape (T,).
         rng: Draws the resamples.
         n_resamples: How many resamples.
         confidence: The share of such intervals that should hold the true value, at each tau by itself.
 
     Returns:
-        T intervals; the share, 0 to 1, stands in ``mean``. There are no bands of fewer than ``FEWEST`` runs.
+        T intervals; the share, 0 to 1, is in ``mean``. With fewer than ``FEWEST`` runs there are no bands.
 
     Raises:
         ValueError: There is no task, or one has no runs, or a score is not finite.

@@ -1,4 +1,4 @@
-"""Confidence intervals of means, such as mean differences between two arms on the same patients."""
+"""Confidence intervals of means, such as mean differences between two agents on the same patients."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-#: Of fewer patients or runs no interval is given. In samples of ten from our benchmark's differences of scores, and
+#: With fewer patients or runs no interval is given. In samples of ten from our benchmark's differences of scores, and
 #: from normal and half tied ones, a t interval held the true mean 93 to 96 times in 100 (from exponential ones 89), a
 #: bootstrap interval 83 to 92 times; in samples of three a bootstrap interval held it 53 to 72 times.
 FEWEST = 10
 
-#: From so many on bootstraps hold the true mean about as often as Student's t, and follow the skew besides.
+#: From this number on, bootstrap intervals hold the true mean about as often as Student's t, and follow the skew too.
 ENOUGH = 30
 
 _BATCH_ELEMENTS = 1_000_000  # 8 MB of resampled values at a time
@@ -36,7 +36,7 @@ class Interval:
 
     @property
     def verdict(self) -> str:
-        """Say whether the mean is shown to be above zero ("better") or below ("worse"); "" without an interval."""
+        """Whether the mean is shown to be above zero ("better") or below ("worse"); "" without an interval."""
         if self.low is None or self.high is None:
             return ""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference shown"
@@ -53,12 +53,12 @@ def mean_interval(
 ) -> Interval:
     """Return the mean of independent values, such as each patient's difference, with its interval.
 
-    Of fewer than ``FEWEST`` values there is none. Below ``ENOUGH`` it is Student's t interval; from there on the
+    With fewer than ``FEWEST`` values there is none. Below ``ENOUGH`` it is Student's t interval; above, the
     bias-corrected and accelerated bootstrap interval (BCa; Efron, JASA 1987) as computed by SciPy, which follows the
     skew of the values.
 
     Args:
-        values: One a patient, shape (N,). Where all are equal the interval shrinks to the mean.
+        values: One for each patient, shape (N,). If all are equal, the interval is the mean alone.
         rng: Draws the resamples; the same state gives the same interval.
         n_resamples: How many resamples.
         confidence: The share of such intervals that should hold the true mean.
@@ -68,7 +68,7 @@ def mean_interval(
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"need one value a patient, got an array of shape {values.shape}")
+        raise ValueError(f"need one value for each patient, got an array of shape {values.shape}")
     if not np.isfinite(values).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} of {len(values)} values are not finite")
     mean = float(values.mean())

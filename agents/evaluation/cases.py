@@ -1,61 +1,71 @@
-"""Prompts and replies of single held-out patients, before and after, with what can be read off them."""
+"""Prompts and replies of single held-out patients before and after editing, with how their scores changed."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+
+from agents.evaluation.variants import AGENT, with_all_replies
+from pmlm_env.core.traces import Trace
 
 _FIGURES = {"bertscore_precision": "precision", "bertscore_recall": "recall", "rougeL": "ROUGE-L"}
 _NAMED = {"diagnosis_named": "the right diagnosis", "wrong_diagnosis_named": "a wrong diagnosis"}
 
 
-def first_cases(evaluation: dict[str, Any], n: int) -> str:
-    """Return the first ``n`` patients, chosen by nothing, as text; see ``worst_cases``."""
-    patients = evaluation["patients"][:n]
-    head = f"The first {len(patients)} of {len(evaluation['patients'])} patients:"
-    return "\n\n".join([head, *(_told(patient, _change(patient, "bertscore_f1")) for patient in patients)])
+def first_cases(traces: Iterable[Trace], n: int) -> str:
+    """Return the first ``n`` patients of an evaluation as text; see ``worst_cases``."""
+    everyone = _of_agent(traces)
+    cases = everyone[:n]
+    return "\n\n".join([f"The first {len(cases)} of {len(everyone)} patients:", *map(_case, cases)])
 
 
-def worst_cases(evaluation: dict[str, Any], n: int) -> str:
-    """Return the ``n`` patients whose F1 the policy lowered most, as text; fewer where it lowered fewer.
+def worst_cases(traces: Iterable[Trace], n: int) -> str:
+    """Return the ``n`` patients whose F1 the agent lowered most as text; fewer where it lowered fewer.
 
-    Deleted words stand in brackets. References and replies are in it: it stays in the house.
+    Deleted words are in brackets. The text has references and replies: it must not leave the machine.
 
     Args:
-        evaluation: What ``evaluate_arms`` returned, or ``evaluation.json`` holds.
+        traces: Of one evaluation; patients without all of their replies are left out.
         n: How many.
     """
-    deltas = [_change(patient, "bertscore_f1") for patient in evaluation["patients"]]
-    order = sorted(range(len(deltas)), key=deltas.__getitem__)[:n]
-    harmed = [index for index in order if deltas[index] < 0]
-    head = f"{sum(delta < 0 for delta in deltas)} of {len(deltas)} patients' F1 fell; the {len(harmed)} that fell most:"
-    return "\n\n".join([head, *(_told(evaluation["patients"][index], deltas[index]) for index in harmed)])
+    everyone = _of_agent(traces)
+    fell = sorted((trace for trace in everyone if _change(trace, "bertscore_f1") < 0), key=_f1_change)
+    cases = fell[:n]
+    head = f"{len(fell)} of {len(everyone)} patients' F1 fell; the {len(cases)} that fell most:"
+    return "\n\n".join([head, *map(_case, cases)])
 
 
-def _change(patient: dict[str, Any], metric: str) -> float:
-    return patient["arms"]["policy"][metric] - patient["arms"]["keep_all"][metric]
+def _of_agent(traces: Iterable[Trace]) -> list[Trace]:
+    return [trace for trace in with_all_replies(traces) if trace.variant == AGENT]
 
 
-def _told(patient: dict[str, Any], delta: float) -> str:
-    before, after = patient["arms"]["keep_all"], patient["arms"]["policy"]
-    gone = set(after["deleted"])
-    prompt = " ".join(f"[{word}]" if slot in gone else word for slot, word in enumerate(patient["words"]))
-    figures = [f"{name} {100 * _change(patient, metric):+.1f}" for metric, name in _FIGURES.items()]
-    changes = {metric: _change(patient, metric) for metric in _NAMED}
-    named = [
-        f"{name} {'gained' if changes[metric] > 0 else 'lost'}" for metric, name in _NAMED.items() if changes[metric]
-    ]
-    lengths = f"{len(before['reply'].split())} -> {len(after['reply'].split())} words"
+def _change(trace: Trace, component: str) -> float:
+    before, after = trace.before[component], trace.after[component]
+    return float("nan") if before is None or after is None else after - before
+
+
+def _f1_change(trace: Trace) -> float:
+    return _change(trace, "bertscore_f1")
+
+
+def _case(trace: Trace) -> str:
+    edited = {edit.slot for edit in trace.edits}
+    prompt = " ".join(f"[{word}]" if slot in edited else word for slot, word in enumerate(trace.words))
+    reply = trace.replies[0].text
+    figures = [f"{name} {100 * _change(trace, component):+.1f}" for component, name in _FIGURES.items()]
+    changes = {name: _change(trace, component) for component, name in _NAMED.items()}
+    named = [f"{name} {'gained' if change > 0 else 'lost'}" for name, change in changes.items() if change]
+    lengths = f"{len(trace.initial_reply.split())} -> {len(reply.split())} words"
     return "\n".join(
         [
-            f"{patient['patient_id']}, {patient['label']}: F1 {100 * delta:+.1f} points",
+            f"{trace.patient_id}, {trace.label}: F1 {100 * _f1_change(trace):+.1f} points",
             f"  prompt     {prompt}",
-            f"  before     {_line(before['reply'])}",
-            f"  after      {_line(after['reply'])}",
-            f"  reference  {_line(patient['reference'])}",
+            f"  before     {_one_line(trace.initial_reply)}",
+            f"  after      {_one_line(reply)}",
+            f"  reference  {_one_line(trace.reference)}",
             f"  changes    {', '.join([*figures, lengths, *named])}",
         ]
     )
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())

@@ -1,8 +1,8 @@
-"""Zero-call controls: replies that anybody could give without a language model.
+"""Zero-call controls: replies that need no language model.
 
-An agent that gains no more than these has taught the language model nothing but to do as they do. ``echo``, ``facts``
-and ``label`` use what the prompt says. The others are letters that doctors wrote to training patients: what they score
-is a letter's form, and for the last two the right condition as well.
+An agent whose replies score no higher than these has not been shown to make use of the language model. ``echo``,
+``facts`` and ``label`` use what the prompt says. The others are letters that doctors wrote to training patients: their
+scores show what a letter's form is worth, and those of the last two what the right condition is worth besides.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ CONTROLS = {
     "facts": "the untouched prompt without its instruction",
     "label": "the predicted label, and nothing else",
     "random-letter": "the letter of a training patient drawn at random",
-    "fixed-letter": "one training letter for everybody: the most typical of all (medoid)",
+    "fixed-letter": "one training letter for all patients: the most typical of all (medoid)",
     "peer-letter": "the letter of the training patient with the nearest vector",
     "label-letter": "the most typical letter of the training patients with the predicted label",
 }
 
-#: Most letters among which a medoid is looked for: their number is squared.
+#: Largest number of letters among which a medoid is searched: all pairs of them are scored.
 _MOST_LETTERS = 128
 
 
@@ -38,11 +38,11 @@ def control_replies(episodes: EpisodeSet, training: EpisodeSet, f1: F1, seed: in
     """Return what each control replies to each patient, by the names of ``CONTROLS``.
 
     Args:
-        episodes: The patients that are replied to; neither their letters nor their true labels are read.
-        training: Training patients, whose letters may be used. Controls that need letters are left out where none of
-            them has one.
-        f1: How alike two letters are.
-        seed: Draws the random letters, and the letters among which a typical one is looked for.
+        episodes: The patients who get the replies; neither their letters nor their true labels are read.
+        training: Training patients, whose letters may be used. If none of them has one, controls that need letters
+            are left out.
+        f1: The similarity of two letters.
+        seed: Seeds the draw of random letters, and of the letters among which a typical one is searched.
 
     Returns:
         Lists of N texts. ``label-letter`` falls back on ``fixed-letter`` where no training patient has the label.

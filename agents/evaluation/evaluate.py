@@ -1,106 +1,113 @@
-"""Judge a trained policy on held-out patients: ``pmlm evaluate``, or ``python -m agents.evaluate``."""
+"""Evaluate a trained agent on held-out patients: ``pmlm evaluate``, or ``python -m agents.evaluate``."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from agents.baselines import SingleRule
+from agents import registry
+from agents.base import Agent
 from agents.evaluation.cases import worst_cases
-from agents.evaluation.variants import evaluate_arms, table
-from agents.models import CallOptions, Workbench
-from agents.policies.word_policy import WordPolicy
-from agents.problem import Arena, BudgetSpentError, MeteredReward
-from agents.run_folder import RunFolder, plain, write_json
+from agents.evaluation.config import EvaluateConfig
+from agents.evaluation.controls import CONTROLS
+from agents.evaluation.traces import traces_of
+from agents.evaluation.variants import AGENT, KEEP_ALL, RANDOM, RULE, evaluation_of, table
+from agents.models import RunModels
+from agents.problem import BudgetSpentError, MeteredReward
+from agents.run_folder import RunFolder
+from agents.settings import plain
 from agents.training.train import trained
-from pmlm_env.core.episodes import EpisodeSet, Split
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.io.files import write_json
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EvaluateConfig:
-    """Refine held-out patients' prompts with a trained policy and compare with keep-all, random deletion and controls.
+def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[str, Any]:
+    """Evaluate with the models and prompts of the run itself.
 
-    Zero-call controls, such as an echo of the prompt, stand in every table. The best single rule stands in it with
-    --rule-calls: what a policy gains beyond it is personal.
+    Writes ``traces.jsonl``, where the traces take the place of those of an earlier evaluation of the same split, agent
+    and seed, and ``evaluation.json``, and prints the table. Interrupted and run again it writes the same, but for the
+    mark of cached replies.
 
-    Attributes:
-        run: The run folder that ``pmlm train`` wrote; ``evaluation.json`` goes there.
-        split: Whom to evaluate on.
-        episodes: The prepared folder that the run was trained on, where it is no longer where it was.
-        calls: How the LLM is asked, and what the whole run may spend; what is not given is as in training.
-        rule_calls: LLM calls for the search of the best single rule on training patients; a fair comparison takes as
-            many as training did. 0 = no rule.
-        seed: Draws the random deletions, the rule's search and the bootstrap's resamples.
-        cases: So many of the patients whose F1 fell most are printed, with prompts, replies and references.
-    """
+    Args:
+        config: Settings.
+        models: The models, where the caller has them already.
 
-    run: Path = Path("runs/train")
-    split: Split = "test"
-    episodes: Path | None = None
-    calls: CallOptions = field(default_factory=CallOptions)
-    rule_calls: int = 0
-    seed: int = 0
-    cases: int = 0
-
-    def __post_init__(self) -> None:
-        """Check the numbers.
-
-        Raises:
-            ValueError: One is below 0.
-        """
-        if min(self.rule_calls, self.cases) < 0:
-            raise ValueError(f"rule-calls ({self.rule_calls}) and cases ({self.cases}) must be 0 or more")
-
-
-def evaluate(config: EvaluateConfig, bench: Workbench | None = None) -> dict[str, Any]:
-    """Evaluate on the models and prompts of the run itself, print the table and write ``evaluation.json``.
+    Returns:
+        What ``evaluation.json`` holds.
 
     Raises:
         ValueError: The folder holds no run, or no checkpoint, or a damaged one, or its episodes have changed, or
             another command uses it.
-        OSError, DatabaseError: A file cannot be written, as on a full disk; the replies that were had are kept.
+        RuntimeError: No patient has all replies, or ``max_failures`` replies in a row are missing.
+        BudgetExceededError: A limit of the whole run is reached; the replies so far are in the cache.
+        OSError, DatabaseError: A file cannot be written, as on a full disk; likewise.
     """
     run = RunFolder(config.run)
     settings = trained(run)
     with run.locked():
-        updates = run.updates()
+        updates, budget_spent = run.updates(), run.budget_spent()
         if config.episodes is None and not settings.episodes.is_dir():
             raise ValueError(f"{settings.episodes} is no longer there: give its new place with --episodes")
         everybody = EpisodeSet.load(config.episodes or settings.episodes)
         run.check_episodes(everybody.digest)
         episodes, training = everybody.of(config.split), everybody.of("train")
-        if bench is None:
-            bench = Workbench(settings.models, config.calls.over(plain(settings.calls)), run)
-            bench.check_kept()
-        policy = WordPolicy.from_pretrained(run.whole_checkpoint(), bench.encoder.device)
-        with bench.booking():
-            rule = _searched_rule(bench, training, config) if config.rule_calls else None
-            total = (2 if rule is None else 3) * len(episodes)
-            with tqdm(total=total, desc="evaluating", unit="prompt", dynamic_ncols=True) as bar:
-                evaluation = evaluate_arms(bench, episodes, training, policy, config.seed, rule, bar.update)
+        if models is None:
+            models = RunModels(settings.models, config.calls.over(plain(settings.calls)), run)
+            models.check_kept()
+        agents: dict[str, Agent] = {
+            KEEP_ALL: registry.make("keep-all"),
+            RANDOM: registry.make("random-n", seed=config.seed),
+            AGENT: registry.load(run.whole_checkpoint(), str(models.encoder.device)),
+        }
+        with models.booking():
+            if config.rule_calls:
+                agents[RULE] = _searched_rule(models, training, everybody.max_words, config)
+            n_replies = len(agents) * len(episodes) * models.options.n_samples
+            with tqdm(total=n_replies, desc="evaluating", unit="reply", dynamic_ncols=True) as bar:
+                traces = traces_of(
+                    agents,
+                    models,
+                    episodes,
+                    training,
+                    run=run.path.resolve().name,
+                    seed=config.seed,
+                    max_words=everybody.max_words,
+                    progress=bar.update,
+                )
         not_judged = len(everybody.of(config.split, everybody=True)) - len(episodes)
-        head = {"split": config.split, "updates": updates, "without_label_or_reference": not_judged}
-        write_json(run.evaluation, {**head, **evaluation})
+        evaluation = {
+            "agent": settings.agent,
+            "split": config.split,
+            "seed": config.seed,
+            "updates": updates,
+            "budget_spent": budget_spent,
+            "without_label_or_reference": not_judged,
+            **evaluation_of(traces, config.seed),
+            "models": plain(models.options),
+        }
+        ours, variants = (config.split, settings.agent, config.seed), {KEEP_ALL, RANDOM, AGENT, RULE, *CONTROLS}
+        run.traces.replace(
+            traces, lambda trace: (trace.split, trace.agent, trace.seed) == ours and trace.variant in variants
+        )
+        write_json(run.evaluation, evaluation)
     print(table(evaluation))
     if not_judged:
         print(f"\n{not_judged} {config.split} patients without a label or a doctor's reply are not in this table.")
     if config.cases:
-        print("\n" + worst_cases(evaluation, config.cases))
+        print("\n" + worst_cases(traces, config.cases))
     return evaluation
 
 
-def _searched_rule(bench: Workbench, training: EpisodeSet, config: EvaluateConfig) -> SingleRule:
+def _searched_rule(models: RunModels, training: EpisodeSet, max_words: int, config: EvaluateConfig) -> Agent:
     logger.info("Searching the best single rule with %d calls", config.rule_calls)
-    meter = MeteredReward(bench.reward(training), config.rule_calls, bench.options.n_samples)
-    rule = SingleRule(seed=config.seed)
+    meter = MeteredReward(models.reward(training), config.rule_calls, models.options.n_samples)
+    rule = registry.make(registry.RULE, seed=config.seed)
     try:
-        rule.fit(Arena(training, bench.encoder, meter, bench.options.n_edits))
+        rule.fit(models.problem(training, meter, max_words))
     except BudgetSpentError:
-        logger.debug("the rule's search spent its calls")
+        logger.debug("the search for the rule has spent its calls")
     return rule

@@ -1,4 +1,4 @@
-"""How close replies are to the doctors' own, and what else can be measured of them."""
+"""Metrics of replies: how close they are to the doctors' replies, which conditions they name, their length."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pmlm_env.cohort.schema import LABEL_NAMES, named_labels
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.rewards.bertscore import BertScorer
 
-#: All that is measured of a reply. Values are fractions, but for ``words``.
+#: The metrics of a reply. Values are fractions, except ``words``.
 METRICS = (
     "bleu4", "rouge1", "rouge2", "rougeL", "bertscore_precision", "bertscore_recall", "bertscore_f1", "margin",
     "diagnosis_named", "wrong_diagnosis_named", "copy", "words", "cut",
 )  # fmt: skip
 
-#: Letters of other patients that the margin compares with.
+#: Number of other patients' letters that the margin compares with.
 N_CONTRASTS = 8
 
 _ROUGES = ("rouge1", "rouge2", "rougeL")
@@ -29,7 +29,7 @@ _ROUGES = ("rouge1", "rouge2", "rougeL")
 
 @dataclass(frozen=True, eq=False)
 class TextScores:
-    """Overlap of replies with their references, one value a reply, each of shape (N,), in [0, 1].
+    """Overlap of replies with their references, one value for each reply, each of shape (N,), in [0, 1].
 
     Attributes:
         bleu4: Sentence-level BLEU-4.
@@ -83,7 +83,7 @@ def diagnosis_named(reply: str, label: str, labels: Iterable[str] = LABEL_NAMES)
 
     Args:
         reply: The LLM's reply.
-        label: Her true condition.
+        label: The patient's true condition.
         labels: All the cohort's labels; ``label`` may be missing from them.
     """
     return label in named_labels(reply, {label, *labels})
@@ -95,7 +95,7 @@ def wrong_diagnosis_named(reply: str, label: str, labels: Iterable[str] = LABEL_
 
 
 class ReplyMetrics:
-    """Measures replies to some patients' prompts: every name of ``METRICS``, one value a patient.
+    """Measures replies to some patients' prompts: every name of ``METRICS``, one value for each patient.
 
     | metric | what it is |
     |---|---|
@@ -103,14 +103,14 @@ class ReplyMetrics:
     | ``bertscore_precision``, ``bertscore_recall``, ``bertscore_f1`` | against the patient's own letter |
     | ``margin`` | F1 against the patient's own letter, minus the mean F1 against eight others' (``contrast_letters``) |
     | ``diagnosis_named``, ``wrong_diagnosis_named`` | 1 where the reply names the patient's condition; any other |
-    | ``copy`` | F1 of the reply against the very prompt it replies to |
+    | ``copy`` | F1 of the reply against the prompt that it replies to |
     | ``words`` | number of words |
     | ``cut`` | 1 where the limit on new tokens ended the reply |
 
-    The margin is what is left of F1 when the form that all letters share is taken out.
+    The margin is F1 without what the form that all letters share contributes to it.
 
     Args:
-        episodes: Whose replies.
+        episodes: The patients.
         training: Training patients, whose letters the margin compares with. Which eight are drawn depends on the
             patient alone, so that two agents' margins can be compared patient by patient. Without a letter of another
             label the margin is NaN.
@@ -118,7 +118,7 @@ class ReplyMetrics:
     """
 
     def __init__(self, episodes: EpisodeSet, training: EpisodeSet, scorer: BertScorer) -> None:
-        """Draw the letters to compare with."""
+        """Draw the letters that the margin compares with."""
         self.episodes, self._scorer = episodes, scorer
         self._contrasts = [contrast_letters(episode, training) for episode in episodes]
 
@@ -129,8 +129,8 @@ class ReplyMetrics:
 
         Args:
             replies: N texts.
-            prompts: What each replies to.
-            cut: Whether it was cut; none was by default.
+            prompts: The prompt that each replies to.
+            cut: Whether the limit on new tokens ended it; never by default.
 
         Returns:
             For each name of ``METRICS`` float64 (N,).
@@ -165,7 +165,7 @@ class ReplyMetrics:
 def contrast_letters(episode: Episode, training: EpisodeSet) -> tuple[str, ...]:
     """Return the letters of eight training patients with another label, or of all where there are fewer.
 
-    They are drawn by the patient's id, so that they are the same whoever else is measured.
+    The draw is seeded by the patient's id, so that it does not depend on which other patients are measured.
     """
     letters = [other.reference for other in training if other.label != episode.label and other.reference.strip()]
     seed = int.from_bytes(hashlib.sha256(episode.patient_id.encode()).digest()[:8], "big")

@@ -1,200 +1,90 @@
-"""Before and after on held-out patients: keep-all, random deletion, the policy, and the controls beside them."""
+"""What the replies to each variant of held-out patients' prompts are worth: the before / after table, from traces."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
-from agents.baselines.controls import kept_after
-from agents.baselines.single_rule import SingleRule, role_places
+from agents.baselines.single_rule import role_places
 from agents.evaluation.bootstrap import Interval, mean_interval
-from agents.evaluation.controls import CONTROLS, control_replies
-from agents.evaluation.metrics import METRICS, ReplyMetrics
-from agents.models import Workbench
-from agents.policies.rollout import play
-from agents.policies.word_policy import MaskedCategorical, WordPolicy
-from agents.problem import Arena, blind
-from pmlm_env.core.edits import Prompts
-from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.llm.base import Request, all_or_error
+from agents.evaluation.controls import CONTROLS
+from agents.evaluation.metrics import METRICS
+from pmlm_env.core.traces import Trace
 
-#: Most prompts edited at once.
-_ROWS = 64
-
-#: Those whose replies are the LLM's; ``RULE`` comes where a rule was searched.
-ARMS = ("keep_all", "random", "policy")
-RULE = "single_rule"
+#: The variants of a prompt: untouched, with random edits, with the agent's, with those of the best single rule.
+KEEP_ALL, RANDOM, AGENT, RULE = "keep_all", "random", "agent", "single_rule"
 
 
-class UniformPolicy(torch.nn.Module):
-    """Deletes any legal word with equal probability: the control."""
-
-    def forward(self, observation: dict[str, torch.Tensor]) -> MaskedCategorical:
-        """Return the uniform distribution over legal slots."""
-        mask = observation["action_mask"]
-        return MaskedCategorical(torch.zeros(mask.shape, device=mask.device), mask != 0)
-
-
-def evaluate_arms(
-    bench: Workbench,
-    episodes: EpisodeSet,
-    training: EpisodeSet,
-    policy: WordPolicy,
-    seed: int,
-    rule: SingleRule | None = None,
-    progress: Callable[[int], object] | None = None,
-) -> dict[str, Any]:
-    """Refine every prompt in each way, score the replies, and compare them with each other and with the controls.
-
-    A test patient's reference is read for scoring alone. The policy plays greedily; random deletion takes as many
-    words.
+def evaluation_of(traces: Iterable[Trace], seed: int) -> dict[str, Any]:
+    """Return the figures of an evaluation, from its traces.
 
     Args:
-        bench: The models.
-        episodes: Held-out patients.
-        training: Training patients, whose letters the controls and the margin need.
-        policy: Who is judged.
-        seed: Draws the random deletions and the bootstrap's resamples.
-        rule: A fitted rule for everybody, to tell what of the policy's gain is personal.
-        progress: Called with the number of prompts done, now and then.
+        traces: Of one evaluation: every variant and control of every patient.
+        seed: Seeds the bootstrap's resamples.
 
     Returns:
-        ``summary`` (means by arm and control, ``delta`` of F1 and ``margin_delta`` with 95 % intervals, paired by
-        patient, and ``edits``, in how many different ways prompts were edited), ``patients``, and ``without_reply``,
-        who is left out because a reply could not be had. The same run gives the same, however often it was
-        interrupted; so what was spent stands elsewhere (``spent.json``).
+        ``summary`` (see ``summarise``; besides, ``edits``: in how many different ways the prompts of each variant were
+        edited), ``n_patients``, and ``without_reply``: the patients who are left out because a reply is missing.
 
     Raises:
-        RuntimeError: No patient's replies are all there, so that nothing can be compared.
+        RuntimeError: No patient has all replies, so that nothing can be compared.
     """
-    played = _played(bench, episodes, policy, seed, rule, progress)
-    errors = {i: info["llm_error"] for arm in played for i, info in enumerate(played[arm]) if "llm_error" in info}
-    if len(errors) == len(episodes):
-        raise RuntimeError(f"no patient's replies are all there; the last is missing because: {errors[max(errors)]}")
-    whole = [i for i in range(len(episodes)) if i not in errors]
-    left_out = [episodes[i].patient_id for i in sorted(errors)]
-    said = control_replies(blind(episodes), training, _f1(bench))
-    episodes = EpisodeSet([episodes[i] for i in whole])
-    played = {arm: [infos[i] for i in whole] for arm, infos in played.items()}
-    texts: dict[str, list[dict[str, Any]]] = {
-        "keep_all": [
-            {"prompt": e.prompt, "deleted": (), "reply": info["initial_reply"]}
-            for e, info in zip(episodes, played["policy"], strict=True)
-        ],
-        **{
-            arm: [{k: info[k] for k in ("prompt", "deleted", "reply")} for info in infos]
-            for arm, infos in played.items()
-        },
-    }
-    metrics = ReplyMetrics(episodes, training, bench.scorer)
-    scores = {arm: _score(bench, metrics, [text["prompt"] for text in texts[arm]]) for arm in texts}
-    for name, replies in said.items():
-        texts[name] = [{"reply": replies[i]} for i in whole]
-        scores[name] = metrics([replies[i] for i in whole], [e.prompt for e in episodes])
-    patients = [
-        {
-            "patient_id": e.patient_id,
-            "label": e.label,
-            "predicted": e.predicted,
-            "peers": e.peers,
-            "words": e.words,
-            "roles": e.roles,
-            "reference": e.reference,
-            "arms": {
-                arm: {**texts[arm][i], **{name: _plain(scores[arm][name][i]) for name in METRICS}} for arm in texts
-            },
+    traces = list(traces)
+    complete = with_all_replies(traces)
+    if not complete:
+        why = next(trace.error for trace in reversed(traces) if trace.error)
+        raise RuntimeError(f"no patient has all replies, so that nothing can be compared; the last error: {why}")
+    by_variant: dict[str, list[Trace]] = {}
+    for trace in complete:
+        by_variant.setdefault(trace.variant, []).append(trace)
+    scores = {
+        variant: {
+            name: np.array([trace.after[name] for trace in theirs], dtype=np.float64)  # None becomes NaN
+            for name in METRICS
         }
-        for i, e in enumerate(episodes)
-    ]
-    places = [role_places(e.roles) for e in episodes]
-    edits = {
-        arm: len({frozenset(places[i][slot] for slot in text["deleted"]) for i, text in enumerate(texts[arm])})
-        for arm in ("keep_all", *played)
+        for variant, theirs in by_variant.items()
     }
+    edits = {
+        variant: len({frozenset((edit.operation, role_places(t.roles)[edit.slot]) for edit in t.edits) for t in theirs})
+        for variant, theirs in by_variant.items()
+        if variant not in CONTROLS
+    }
+    everyone, ours = (dict.fromkeys(trace.patient_id for trace in each) for each in (traces, complete))
     return {
         "summary": {**summarise(scores, seed), "edits": edits},
-        "n_patients": len(episodes),
-        "without_reply": left_out,
-        "models": asdict(bench.options),
-        "patients": patients,
+        "n_patients": len(ours),
+        "without_reply": [patient for patient in everyone if patient not in ours],
     }
 
 
-def _played(
-    bench: Workbench,
-    episodes: EpisodeSet,
-    policy: WordPolicy,
-    seed: int,
-    rule: SingleRule | None,
-    progress: Callable[[int], object] | None,
-) -> dict[str, list[dict[str, Any]]]:
-    """Edit every prompt in each way and have it judged: what the env says at each episode's end, by arm."""
-    reward = bench.reward(episodes)
-    played: dict[str, list[dict[str, Any]]] = {"random": [], "policy": []}
-    draw = torch.Generator(bench.encoder.device).manual_seed(seed)
-    players: dict[str, tuple[torch.nn.Module, torch.Generator | None]] = {
-        "random": (UniformPolicy(), draw),
-        "policy": (policy.eval(), None),
-    }
-    for start in range(0, len(episodes), _ROWS):
-        rows = range(start, min(start + _ROWS, len(episodes)))
-        env = bench.env(len(rows), episodes, reward, policy)
-        for arm, (player, generator) in players.items():
-            played[arm] += play(env, player, rows, generator).infos
-            if progress is not None:
-                progress(len(rows))
-    if rule is None:
-        return played
-    arena = Arena(blind(episodes), bench.encoder, None, bench.options.n_edits)
-    deletions = rule.refine(arena)
-    kept = kept_after(arena, np.arange(len(episodes)), deletions)
-    prompts = list(Prompts(episodes, range(len(episodes)), kept))
-    outcomes = reward(range(len(episodes)), prompts)
-    replies = outcomes.texts.reply if outcomes.texts is not None else [""] * len(prompts)
-    played[RULE] = [
-        {"llm_error": error} if error else {"prompt": prompt, "deleted": slots, "reply": reply}
-        for error, prompt, slots, reply in zip(outcomes.errors, prompts, deletions, replies, strict=True)
-    ]
-    if progress is not None:
-        progress(len(episodes))
-    return played
+def with_all_replies(traces: Iterable[Trace]) -> list[Trace]:
+    """Return the traces of the patients for whom no reply to any variant is missing."""
+    traces = list(traces)
+    left_out = {trace.patient_id for trace in traces if trace.error}
+    return [trace for trace in traces if trace.patient_id not in left_out]
 
 
-def _f1(bench: Workbench) -> Callable[[Sequence[str], Sequence[str]], np.ndarray]:
-    return lambda texts, references: bench.scorer.score(texts, references).f1.double().numpy()
+def summarise(scores: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], seed: int) -> dict[str, Any]:
+    """Return means and differences of variants and controls.
 
+    Args:
+        scores: For each variant and control, for each name of ``METRICS`` float64 (N,), patients in the same order.
+        seed: Seeds the bootstrap's resamples.
 
-def _score(bench: Workbench, metrics: ReplyMetrics, prompts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return every metric of the replies to every prompt, shape (N,) each: means over its samples."""
-    samples = range(bench.options.n_samples)
-    asked = [bench.llm.ask([Request(prompt, sample) for prompt in prompts]) for sample in samples]  # all of them kept
-    each = []
-    for replies in map(all_or_error, asked):
-        cut = [reply.finish_reason == "length" for reply in replies]
-        each.append(metrics([reply.text for reply in replies], prompts, cut))
-    return {name: np.mean([scores[name] for scores in each], axis=0) for name in METRICS}
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
-
-
-def summarise(scores: dict[str, dict[str, np.ndarray]], seed: int) -> dict[str, Any]:
-    """Mean of every metric by arm and control, and intervals of differences in F1 and margin, paired by patient.
-
-    An interval, ``ci95``, is None where there are too few patients for one.
+    Returns:
+        The mean of every metric by variant and control, ``delta`` of F1 and ``margin_delta``: mean differences, paired
+        by patient, with 95 % intervals ``ci95``; None where there are too few patients for one.
     """
     summary: dict[str, Any] = {
-        arm: {name: _plain(float(np.mean(values[name]))) for name in METRICS} for arm, values in scores.items()
+        variant: {name: _plain(float(np.mean(values[name]))) for name in METRICS} for variant, values in scores.items()
     }
-    pairs = {arm: (arm, "keep_all") for arm in scores if arm != "keep_all"}
-    pairs |= {f"policy_over_{arm}": ("policy", arm) for arm in ("random", "echo", RULE) if arm in scores}
+    pairs = {variant: (variant, KEEP_ALL) for variant in scores if variant != KEEP_ALL}
+    pairs |= {f"{AGENT}_over_{variant}": (AGENT, variant) for variant in (RANDOM, "echo", RULE) if variant in scores}
     for metric, key in (("bertscore_f1", "delta"), ("margin", "margin_delta")):
-        values = {arm: scores[arm][metric].astype(float) for arm in scores}
+        values = {variant: scores[variant][metric] for variant in scores}
         summary[key] = {}
         for name, (first, second) in pairs.items():
             difference = values[first] - values[second]
@@ -203,6 +93,10 @@ def summarise(scores: dict[str, dict[str, np.ndarray]], seed: int) -> dict[str, 
                 bounds = None if interval.low is None else [interval.low, interval.high]
                 summary[key][name] = {"mean": interval.mean, "ci95": bounds}
     return summary
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 #: The table's columns: metric, head, what a value is multiplied by, decimals.
@@ -214,56 +108,59 @@ _COLUMNS = (
 )  # fmt: skip
 
 _NAMES = {
-    "keep_all": "before (keep all)",
-    "random": "random deletion",
+    KEEP_ALL: "before (keep all)",
+    RANDOM: "random deletion",
     RULE: "best single rule",
-    "policy": "after (policy)",
+    AGENT: "after (agent)",
 }
 
 
 def table(evaluation: dict[str, Any]) -> str:
     """Return the before / after table with the controls as text, and the changes of F1 below.
 
+    Args:
+        evaluation: What ``evaluation.json`` holds.
+
     Raises:
-        ValueError: The evaluation has no echo beside the policy.
+        ValueError: The evaluation has no echo beside the agent.
     """
     summary = evaluation["summary"]
-    if "echo" not in summary:
-        raise ValueError("this evaluation has no echo beside the policy: make it again with `pmlm evaluate`")
+    if "echo" not in summary or AGENT not in summary:
+        raise ValueError("this evaluation has no echo beside the agent: make it again with `pmlm evaluate`")
     missing = len(evaluation["without_reply"])
-    left_out = f", {missing} more left out for want of a reply" if missing else ""
+    left_out = f", {missing} more left out because a reply is missing" if missing else ""
     lines = [f"{evaluation['n_patients']} held-out patients{left_out}; all figures but words in %, margin in points"]
     lines += [" " * 20 + "".join(f"{head:>8}" for _, head, _, _ in _COLUMNS) + f"{'edits':>7}"]
-    for arm in (*_NAMES, *CONTROLS):
-        if arm not in summary:
+    for variant in (*_NAMES, *CONTROLS):
+        if variant not in summary:
             continue
         cells = (
-            "       -" if summary[arm][metric] is None else f"{scale * summary[arm][metric]:8.{digits}f}"
+            "       -" if summary[variant][metric] is None else f"{scale * summary[variant][metric]:8.{digits}f}"
             for metric, _, scale, digits in _COLUMNS
         )
-        name = _NAMES.get(arm, f"control: {arm}")
-        lines.append(f"{name:20}" + "".join(cells) + f"{summary['edits'].get(arm, '-'):>7}")
+        name = _NAMES.get(variant, f"control: {variant}")
+        lines.append(f"{name:20}" + "".join(cells) + f"{summary['edits'].get(variant, '-'):>7}")
     lines += ["", *(f"{name}: {what}." for name, what in CONTROLS.items() if name in summary)]
     lines += ["", "Change of BERTScore F1 in points, mean and 95 % interval, paired by patient:"]
     labels = {
-        "random": "random - keep all",
-        "policy": "policy - keep all",
-        "policy_over_random": "policy - random",
+        RANDOM: "random - keep all",
+        AGENT: "agent - keep all",
+        f"{AGENT}_over_{RANDOM}": "agent - random",
         "echo": "echo - keep all",
-        "policy_over_echo": "policy - echo",
+        f"{AGENT}_over_echo": "agent - echo",
         RULE: "rule - keep all",
-        f"policy_over_{RULE}": "policy - rule (personal)",
+        f"{AGENT}_over_{RULE}": "agent - rule (personal)",
     }
     n, deltas = evaluation["n_patients"], summary["delta"]
     lines += [_difference(label, deltas[name], n) for name, label in labels.items() if name in deltas]
-    if "policy" in summary["margin_delta"]:
+    if AGENT in summary["margin_delta"]:
         lines += ["", "Change of the margin in points:"]
-        lines.append(_difference("policy - keep all", summary["margin_delta"]["policy"], n))
+        lines.append(_difference("agent - keep all", summary["margin_delta"][AGENT], n))
     return "\n".join(lines)
 
 
 def _difference(label: str, delta: dict[str, Any], n_patients: int) -> str:
-    told = Interval(100 * delta["mean"], *(100 * bound for bound in delta["ci95"] or ()))
-    if told.low is None:
-        return f"{label:24} {told.mean:+6.2f}  too few patients ({n_patients}) for an interval"
-    return f"{label:24} {told.mean:+6.2f}  [{told.low:+.2f}, {told.high:+.2f}]  {told.verdict}"
+    points = Interval(100 * delta["mean"], *(100 * bound for bound in delta["ci95"] or ()))
+    if points.low is None:
+        return f"{label:24} {points.mean:+6.2f}  too few patients ({n_patients}) for an interval"
+    return f"{label:24} {points.mean:+6.2f}  [{points.low:+.2f}, {points.high:+.2f}]  {points.verdict}"

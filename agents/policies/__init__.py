@@ -1,1 +1,1 @@
-"""Policies over words, what they are made of, and how they play."""
+"""Policies over words, their parts, and how episodes are played with them."""

@@ -1,29 +1,36 @@
-"""Refining prompts with a learnt policy: its most probable legal word at each step."""
+"""Refining prompts with a policy: the most probable legal edit at each step."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
-from agents.base import Deletions
+from agents.base import Edits
 from agents.policies.rollout import play
-from agents.problem import Arena
+from agents.problem import Problem
 
 
-def greedy_deletions(arena: Arena, policy: torch.nn.Module, rows: int = 64) -> Deletions:
-    """Play every episode of an arena greedily; all ``n_edits`` deletions, unless no word is left that may go.
+def greedy_edits(problem: Problem, policy: torch.nn.Module, rows: int = 64) -> Edits:
+    """Play every episode of a problem greedily, to its end.
 
     Args:
-        arena: Whose prompts; a blind one, for each end of an episode would be judged.
-        policy: Turns an observation into a ``MaskedCategorical``; on the encoder's device. Left in eval mode. Its
-            ``observation``, if it has one, says which form it needs.
-        rows: Prompts side by side.
+        problem: The prompts; a problem without a reward, which would be asked at the end of each episode.
+        policy: Turns observations into a ``MaskedCategorical``; on the encoder's device. It is left in eval mode. Its
+            ``observation``, if it has one, is the form of observation that it needs.
+        rows: Prompts played side by side.
+
+    Returns:
+        The edits of each prompt, each with the probability that the policy gave it.
     """
     policy.eval()
     form = getattr(policy, "observation", "embeddings")
-    deletions: Deletions = []
-    everyone = range(len(arena.episodes))
+    edits: Edits = []
+    everyone = range(len(problem.episodes))
     for start in everyone[::rows]:
         some = everyone[start : start + rows]
-        rollout = play(arena.env(len(some), observation=form), policy, some, generator=None)
-        deletions += [info["deleted"] for info in rollout.infos]
-    return deletions
+        rollout = play(problem.env(len(some), observation=form), policy, some, generator=None)
+        probabilities = torch.stack([step.log_probs for step in rollout.steps], dim=1).exp().tolist()
+        for info, row in zip(rollout.infos, probabilities, strict=True):
+            edits.append(tuple(replace(edit, probability=p) for edit, p in zip(info["edits"], row, strict=False)))
+    return edits

@@ -1,4 +1,4 @@
-"""Lexicon: numbers for words, so that what is learnt of a word in one prompt is known in the next."""
+"""Lexicon: numbers for words, so that what is learned of a word in one prompt is known in the next."""
 
 from __future__ import annotations
 
@@ -11,22 +11,26 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.episodes import Episode, EpisodeSet, Role
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.words import Role
 
 logger = logging.getLogger(__name__)
 
 #: How a word is known: its role and text; its role and letters, without case and punctuation; its role.
 N_FORMS = 3
 
+#: A word of fewer prompts is not kept: what is learned may be published, and a rare word may identify a patient.
+FEWEST_PROMPTS = 3
+
 
 class Lexicon:
     """Numbers the forms in which words occur in training prompts: from (role, text) to the role alone.
 
-    A form of too few prompts has no number: nothing can be learnt of it, and a word that only one patient's prompt has
-    would be kept in every checkpoint.
+    A form of too few prompts has no number: nothing can be learned of it, and a word of a single patient's prompt would
+    be in every saved agent.
 
     Args:
-        forms: Of all words, each a role and a text; that of a role alone has an empty text.
+        forms: Each a role and a text; the text is empty in the form that is the role alone.
     """
 
     def __init__(self, forms: Iterable[tuple[str, str]]) -> None:
@@ -37,10 +41,10 @@ class Lexicon:
 
     @classmethod
     def from_forms(cls, value: Any) -> Lexicon:
-        """Make one of ``forms`` as a policy's file has them.
+        """Make one of ``forms`` as a saved agent's file has them.
 
         Raises:
-            ValueError: They are no list, or one of them is no role with a word, or stands there twice.
+            ValueError: They are no list, or one of them is no role with a word, or is there twice.
         """
         if not isinstance(value, list):
             raise ValueError(f"lexicon is {shortened(value)}: use a list of [role, word]")
@@ -60,16 +64,21 @@ class Lexicon:
         return len(self.forms) + 1
 
     @classmethod
-    def of(cls, episodes: EpisodeSet, at_least: int = 3) -> Lexicon:
-        """Make one of the forms that ``at_least`` prompts have; of fewer prompts than that it knows no word."""
+    def of(cls, episodes: EpisodeSet, at_least: int = FEWEST_PROMPTS) -> Lexicon:
+        """Make one of the forms that at least ``at_least`` prompts have."""
         if len(episodes) < at_least:
             logger.warning(
-                "A lexicon of %d training patients knows no word, and nothing can be learnt with it: take %d or more",
+                "A lexicon of %d training patients knows no word, and nothing can be learned with it: take %d or more",
                 len(episodes),
                 at_least,
             )
         counts = Counter(form for e in episodes for form in {f for forms in _forms(e) for f in forms})
         return cls(form for form, n in sorted(counts.items()) if n >= at_least)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the forms, as prompts have them, and without case and punctuation."""
+        return tuple(sorted({text.strip() for _, text in self.forms} - {""}))
 
     def ids(self, episodes: EpisodeSet, width: int) -> npt.NDArray[np.int64]:
         """Return the numbers of every word of every prompt, int (N, width, N_FORMS); 0 where there is none."""
@@ -86,7 +95,7 @@ class Lexicon:
 
 
 def _forms(episode: Episode) -> Sequence[tuple[tuple[str, str], ...]]:
-    """Return the forms of each word of a prompt; letters alone are marked by a leading blank, which no word has."""
+    """Return the forms of each word of a prompt; the form by letters has a leading space, which no word has."""
     return [
         ((role, word), (role, " " + "".join(c for c in word.casefold() if c.isalnum())), (role, ""))
         for word, role in zip(episode.words, episode.roles, strict=True)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from agents.policies.distributions import MaskedCategorical
 from agents.policies.lexicon import Lexicon
-from agents.policies.word_policy import MaskedCategorical
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
 
@@ -19,10 +19,10 @@ class Step:
     """One step of N episodes side by side.
 
     Attributes:
-        observation: What the policy saw, its ``action_mask`` widened for rows that rest.
-        slots: What was deleted, int64 (N,).
-        log_probs: Log-probability of that when it was drawn, float32 (N,), without a graph.
-        live: Rows whose episode was under way, bool (N,); the others count for nothing.
+        observation: What the policy saw; in rows whose episode is over, ``action_mask`` allows everything.
+        slots: The actions, int64 (N,).
+        log_probs: Their log-probabilities when they were drawn, float32 (N,), without a graph.
+        live: Rows whose episode was not over, bool (N,); the others are to be left out.
     """
 
     observation: dict[str, torch.Tensor]
@@ -37,10 +37,10 @@ class Rollout:
 
     Attributes:
         rewards: Delta of each episode, float32 (N,), on the CPU.
-        valid: Whether the reward may be learnt from, bool (N,): not where the LLM's reply could not be had.
+        valid: Whether the episode has a reward, bool (N,): not where there is no reply from the LLM.
         infos: The final info of each episode.
-        steps: What was seen and done.
-        invalid_actions: How many steps deleted nothing.
+        steps: All steps, in order.
+        invalid_actions: Number of steps that edited nothing.
     """
 
     rewards: torch.Tensor
@@ -59,17 +59,17 @@ def play(
     *,
     masked: bool = True,
 ) -> Rollout:
-    """Play the episodes at ``episodes``, one a row, to their ends.
+    """Play some episodes to their ends, one in each row.
 
     The policy stays in the mode (train or eval) it is in.
 
     Args:
         env: A vector env with ``array_type="torch"`` and autoreset ``DISABLED``, as many rows as episodes.
-        policy: Who plays: a ``WordPolicy``, or anything that turns an observation into a ``MaskedCategorical``. If it
-            has a ``lexicon``, the observation has the lexicon's numbers of the words.
+        policy: A ``WordPolicy``, or another module that turns an observation into a ``MaskedCategorical``. If it has a
+            ``lexicon``, the observation has the lexicon's numbers of the words.
         episodes: Indices into the env's episodes.
-        generator: Draws the actions; None plays the most probable ones.
-        masked: Whether illegal slots are barred; unmasked play is for ablations.
+        generator: Draws the actions; None = the most probable ones are taken.
+        masked: Whether illegal edits are masked; False only for ablations.
     """
     observation, _ = env.reset(options={"episode": np.asarray(episodes)})
     rows = len(episodes)
@@ -84,7 +84,7 @@ def play(
     steps, invalid = [], 0
     while bool(running.any()):
         live = running.to(observation["action_mask"].device)
-        # Rows that have ended early take part with any slot, and count for nothing.
+        # Rows whose episode is over take any action, and are left out by ``live``.
         allowed = (observation["action_mask"] != 0) if masked else torch.ones_like(observation["action_mask"]).bool()
         seen = {**observation, **more, "action_mask": allowed | ~live[:, None]}
         distribution: MaskedCategorical = policy(seen)

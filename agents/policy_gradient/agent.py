@@ -1,121 +1,121 @@
-"""PolicyGradient: REINFORCE and its kin as agents that are fitted within a budget and then refine unseen prompts."""
+"""Policy gradient as agents: the masked categorical policy over words, trained on rewards of whole episodes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
-from agents.base import Agent, Deletions
-from agents.policies.greedy import greedy_deletions
+import torch
+
+from agents.base import StepwiseAgent
+from agents.policies.agent import WordPolicyAgent
 from agents.policies.lexicon import Lexicon
-from agents.policies.word_policy import Distribution, PolicyConfig, WordPolicy
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
-from agents.problem import Arena
-from pmlm_env.device import seeded
+from agents.policies.word_policy import PolicyConfig
+from agents.policy_gradient.config import LexiconConfig, NetworkConfig
+from agents.policy_gradient.progress import put_back, trainer_progress
+from agents.policy_gradient.reinforce import Reinforce
+from agents.problem import Problem, Shape
+from agents.settings import Choices, Floats, Integers
 
-Kind = Literal["lexicon", "leave-one-out", "actor-critic", "reinforce", "sparsemax"]
+
+class PolicyGradient(WordPolicyAgent, StepwiseAgent):
+    """A policy over words, trained on rewards of whole episodes."""
+
+    config: NetworkConfig | LexiconConfig
+
+    def begin(self, problem: Problem) -> None:
+        """Make the policy and its trainer; see ``StepwiseAgent.begin``."""
+        self.shape, learner = problem.shape, self.config.learner()
+        lexicon = Lexicon.of(problem.episodes) if self._has_lexicon else None
+        self.policy = self._new(self.shape, lexicon, problem.encoder.device)
+        rows = (learner.patients or len(problem.episodes)) * learner.rollouts
+        env = problem.env(rows, observation=self.policy.observation)
+        self._trainer, self._done = Reinforce(self.policy, env, learner, self.seed), 0
+        # Prompts asked about before are free, and a policy of low entropy repeats itself: no more than twice the
+        # updates that the budget would pay for if all prompts were new.
+        self._total = 2 * problem.reward.prompts_left // rows
+
+    def update(self) -> dict[str, float] | None:
+        """Take one update; see ``StepwiseAgent.update``."""
+        if self._done >= self._total:
+            return None
+        update = self._trainer.update()
+        self._done += 1
+        return {
+            "loss": update.loss,
+            "entropy": update.entropy,
+            "grad_norm": update.grad_norm,
+            "invalid_actions": update.invalid_actions,
+        }
+
+    def progress(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the weights and the states of optimizers and generators; see ``StepwiseAgent.progress``."""
+        values, tensors = trainer_progress(self._trainer)
+        return {**values, "updates": self._done}, tensors
+
+    def go_on(self, values: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
+        """Put them back; see ``StepwiseAgent.go_on``."""
+        put_back(self._trainer, values, tensors)
+        self._done = int(values["updates"])
 
 
-@dataclass(frozen=True)
-class PolicyGradientConfig:
-    """What can be set; ``PolicyGradientConfig.of`` has the settings of each kind, those here are the default agent's.
+class NetworkAgent(PolicyGradient):
+    """The masked categorical policy over word embeddings and patient vector, by REINFORCE and its variants.
 
-    Attributes:
-        learner: How the policy learns; ``updates`` counts where the arena has no limit.
-        hidden: Width of the policy's layers; 0 = no network.
-        dropout: After each hidden layer.
-        normalize: Whether the policy normalises its inputs.
-        patient: Whether it sees the patient vector.
-        positions: Whether its network tells the slots apart, which embeddings without context do not.
-        lexicon: Whether each word of the training prompts has a weight of its own besides.
-        distribution: Over words.
+    ``agents.registry`` has four: ``leave-one-out`` (the default agent), ``actor-critic``, ``sparsemax``, and
+    ``reinforce``, which is Eq. 11 as published: no baseline, dropout 0.4, one gradient step.
     """
 
-    learner: ReinforceConfig = field(default_factory=lambda: ReinforceConfig(patients=16, rollouts=4))
-    hidden: int = 0
-    dropout: float = 0.0
-    normalize: bool = True
-    patient: bool = True
-    positions: bool = False
-    lexicon: bool = True
-    distribution: Distribution = "softmax"
+    name = "leave-one-out"
+    Config = NetworkConfig
+    space = {  # noqa: RUF012
+        "learning_rate": Floats(1e-4, 3e-2, log=True),
+        "entropy": Floats(0.0, 0.1),
+        "epochs": Integers(1, 8),
+        "hidden": Choices((64, 128, 256, 512)),
+        "dropout": Floats(0.0, 0.5),
+    }
+    config: NetworkConfig
 
-    @classmethod
-    def of(cls, kind: Kind, **changes: Any) -> PolicyGradientConfig:
-        """Return the settings of a kind, but for ``changes``.
+    @property
+    def _has_lexicon(self) -> bool:
+        return self.config.lexicon
 
-        ``lexicon`` is the default agent, ``leave-one-out`` a network on embeddings and patient instead of a lexicon,
-        ``actor-critic`` the same with a critic of each word for a baseline, ``sparsemax`` with that distribution, and
-        ``reinforce`` is Eq. 11 as published: no baseline, dropout .4, one gradient step. Its updates are of 32
-        rollouts, for a budget of 600 completions is not six updates of the whole training set.
-        """
-        bare = ReinforceConfig(
-            patients=32,
-            rollouts=1,
-            baseline="none",
-            learning_rate=5e-3,
-            entropy=0.0,
-            clip_norm=float("inf"),
-            epochs=1,
-            scale_advantages=False,
-        )
-        group = ReinforceConfig(patients=8, rollouts=4, learning_rate=5e-3)
-        network = {"learner": group, "hidden": 64, "lexicon": False}
-        settings: dict[Kind, dict[str, Any]] = {
-            "lexicon": {},
-            "leave-one-out": network,
-            "actor-critic": {**network, "learner": replace(group, patients=32, rollouts=1, baseline="critic")},
-            "reinforce": {"learner": bare, "hidden": 256, "dropout": 0.4, "normalize": False, "lexicon": False},
-            "sparsemax": {**network, "distribution": "sparsemax"},
-        }
-        return replace(cls(), **{**settings[kind], **changes})
-
-
-class PolicyGradient(Agent):
-    """A masked policy over words, trained by policy gradient on rewards of whole episodes."""
-
-    Config = PolicyGradientConfig
-    config: PolicyGradientConfig
-    policy: WordPolicy | None = None
-
-    def fit(self, arena: Arena) -> None:
-        """Learn until the budget is spent; see ``Agent.fit``."""
-        self.policy = self._new(arena)
-        learner, meter = self.config.learner, arena.reward
-        rows = (learner.patients or len(arena.episodes)) * learner.rollouts
-        env = arena.env(rows, observation=self.policy.observation)
-        trainer = Reinforce(self.policy, env, learner, self.seed)
-        # Prompts asked about before are free, and a policy that is sure of itself repeats itself: no more than twice
-        # the updates that the limit would pay for if all were new.
-        updates = learner.updates if meter.limit is None else 2 * int(meter.left) // (rows * meter.per_prompt)
-        for _ in range(updates):
-            trainer.update()
-
-    def refine(self, arena: Arena) -> Deletions:
-        """Delete the most probable words in turn; see ``Agent.refine``."""
-        return greedy_deletions(arena, self._new(arena) if self.policy is None else self.policy)
-
-    def save(self, folder: Path) -> None:
-        """Write the policy into ``folder``; see ``WordPolicy.save_pretrained``."""
-        if self.policy is None:
-            raise ValueError("nothing was learnt yet: call fit first")
-        self.policy.save_pretrained(folder)
-
-    def _new(self, arena: Arena) -> WordPolicy:
-        """Make an untrained policy."""
+    def _policy_config(self, shape: Shape) -> PolicyConfig:
         config = self.config
-        shape = PolicyConfig(
-            arena.encoder.hidden_size,
-            arena.episodes.vectors.shape[1],
+        return PolicyConfig(
+            shape.embedding_size,
+            shape.patient_size,
             config.hidden,
             config.dropout,
             config.normalize,
             config.patient,
-            arena.max_words if config.positions else 0,
+            shape.max_words if config.positions else 0,
             config.distribution,
-            getattr(arena.encoder, "model_name", ""),
-            arena.n_edits,
         )
-        with seeded(self.seed):
-            return WordPolicy(shape, Lexicon.of(arena.episodes) if config.lexicon else None).to(arena.encoder.device)
+
+
+class LexiconAgent(PolicyGradient):
+    """A weight for each word of the template, by natural gradient: no network, no embeddings, no patient.
+
+    A strong baseline for few calls: it learns what a word is worth in all prompts alike.
+    """
+
+    name = "lexicon"
+    Config = LexiconConfig
+    needs_embeddings = False
+    space = {  # noqa: RUF012
+        "step": Floats(0.3, 10.0, log=True),
+        "penalty": Floats(0.3, 30.0, log=True),
+        "memory": Integers(1, 8),
+        "rollouts": Choices((2, 4, 8)),
+        "patients": Choices((4, 8, 16, 32)),
+    }
+    config: LexiconConfig
+
+    @property
+    def _has_lexicon(self) -> bool:
+        return True
+
+    def _policy_config(self, shape: Shape) -> PolicyConfig:
+        return PolicyConfig(shape.embedding_size, shape.patient_size, hidden=0, distribution=self.config.distribution)

@@ -2,52 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from agents.policies.rollout import Rollout
 from agents.policies.word_policy import WordPolicy
-
-
-@dataclass(frozen=True)
-class NaturalConfig:
-    """How the lexicon's weights learn.
-
-    Attributes:
-        step: How far the weights move: this times the solution of the regression on advantages of unit spread.
-        penalty: Weight of the squared solution, in units of the episodes' mean squared score.
-        memory: Updates that the regression looks back on, the present one among them.
-        fade: Weight of an update in the regression, as a share of its successor's.
-    """
-
-    step: float = 2.5
-    penalty: float = 3.0
-    memory: int = 4
-    fade: float = 0.7
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: One of them makes no sense.
-        """
-        if min(self.step, self.penalty) <= 0 or self.memory < 1 or not 0 < self.fade <= 1:
-            raise ValueError("step and penalty must be above 0, memory 1 or more, fade above 0 and at most 1")
+from agents.policy_gradient.config import NaturalConfig
 
 
 class NaturalGradient:
     """Moves the weights of a policy's words by a ridge regression of advantages on scores.
 
     An episode's score is the gradient of its log-probability with regard to the weights: for each form of word how
-    often it was deleted, less how often that was to be expected. The least-squares solution of advantages on scores is
-    the natural gradient (Kakade 2001; Peters and Schaal 2008, episodic natural actor-critic). Unlike a plain gradient
-    it parts what one word brought from what was deleted along with it, and unlike Adam's step it hardly moves words of
-    which little is known: the penalty holds them. It is the pooled surrogate's regression, asked again and again about
-    the prompts that the policy makes by now, where what a word brings may be another thing.
+    often it was deleted, less the expectation of that. The least-squares solution of advantages on scores is the
+    natural gradient (Kakade 2001; Peters and Schaal 2008, episodic natural actor-critic). Unlike a plain gradient it
+    separates the effect of a word from those of the words deleted along with it, and unlike a step of Adam it hardly
+    moves the weights of words of which little is known: the penalty holds them. It is the regression of the pooled
+    surrogate, repeated on the prompts that the policy makes as it learns, where a word's effect may be another.
 
     Args:
-        policy: Whose lexicon's weights; everything else of it stays.
+        policy: The policy whose lexicon's weights are moved; nothing else of it changes.
         config: Settings.
 
     Attributes:
@@ -55,7 +28,7 @@ class NaturalGradient:
     """
 
     def __init__(self, policy: WordPolicy, config: NaturalConfig) -> None:
-        """Remember nothing yet.
+        """Begin with an empty memory.
 
         Raises:
             ValueError: The policy has no lexicon.
@@ -63,7 +36,7 @@ class NaturalGradient:
         if policy.table is None:
             raise ValueError("the policy has no lexicon")
         self.table, self.policy, self.config = policy.table, policy, config
-        self.table.weight.requires_grad_(False)  # no other optimiser's
+        self.table.weight.requires_grad_(False)  # no other optimizer moves it
         self.memory: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def step(self, scores: torch.Tensor, advantages: torch.Tensor) -> None:
@@ -71,8 +44,8 @@ class NaturalGradient:
 
         Args:
             scores: Of episodes, float64 (N, numbers), compared with each other as their rewards were.
-            advantages: Of the same, float64 (N,), in units of the reward: an update whose rewards hardly differ tells
-                little.
+            advantages: Of the same episodes, float64 (N,), in units of the reward, so that an update whose rewards
+                hardly differ has little weight.
         """
         self.memory = [*self.memory, (scores, advantages)][-self.config.memory :]
         self.table.weight += (self.config.step * self._solution()).to(self.table.weight)[:, None]
@@ -92,7 +65,7 @@ class NaturalGradient:
         return total.double().cpu()
 
     def _solution(self) -> torch.Tensor:
-        """Solve the regression over what is remembered, in the dual: there are fewer episodes than words."""
+        """Solve the regression over the memory, in the dual, because there are fewer episodes than words."""
         scores = torch.cat([scores for scores, _ in self.memory])
         advantages = torch.cat([advantages for _, advantages in self.memory])
         ages = torch.cat([torch.full((len(a),), float(age)) for age, (_, a) in enumerate(reversed(self.memory))][::-1])

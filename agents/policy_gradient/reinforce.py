@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,79 +10,24 @@ import torch
 
 from agents.policies.rollout import Rollout, play
 from agents.policies.word_policy import WordPolicy
+from agents.policy_gradient.config import ReinforceConfig
 from agents.policy_gradient.critic import WordCritic
-from agents.policy_gradient.natural import NaturalConfig, NaturalGradient
+from agents.policy_gradient.natural import NaturalGradient
 from pmlm_env.device import seeded
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
-
-Baseline = Literal["leave-one-out", "critic", "none"]
-
-
-@dataclass(frozen=True)
-class ReinforceConfig:
-    """How the policy learns.
-
-    A policy without a network learns by ``words`` alone: ``learning_rate``, ``entropy``, ``clip_norm``, ``epochs``,
-    ``clip_ratio`` and ``scale_advantages`` are the network's.
-
-    Attributes:
-        updates: Batches of episodes.
-        patients: Patients in each update; None = all of them, as in the paper.
-        rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
-        baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
-            al. 2019), so that hard patients and easy ones count alike; ``critic``: what a ``WordCritic`` expects of
-            the state; ``none``: the bare reward, as in Eq. 11.
-        learning_rate: Adam's.
-        entropy: Weight of the entropy bonus, against advantages of unit spread.
-        clip_norm: Largest norm of the gradient.
-        epochs: Gradient steps on each batch of episodes, for replies are dear and gradients cheap. The first is
-            REINFORCE's; from the second on each word's probability ratio is clipped (Schulman et al. 2017, PPO).
-        clip_ratio: How far that ratio may be from 1.
-        scale_advantages: Whether advantages are divided by their root mean square over the update, which makes the
-            entropy weight and the clipping mean the same whatever the LLM and the metric.
-        masked: Whether illegal slots are barred; False only for ablations.
-        words: How the weights of the lexicon's words learn, if the policy has a lexicon.
-    """
-
-    updates: int = 14
-    patients: int | None = 8
-    rollouts: int = 4
-    baseline: Baseline = "leave-one-out"
-    learning_rate: float = 1e-3
-    entropy: float = 0.01
-    clip_norm: float = 1.0
-    epochs: int = 4
-    clip_ratio: float = 0.2
-    scale_advantages: bool = True
-    masked: bool = True
-    words: NaturalConfig = field(default_factory=NaturalConfig)
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: One of them makes no sense.
-        """
-        if self.baseline not in get_args(Baseline):
-            raise ValueError(f"baseline is {self.baseline!r}: use one of {get_args(Baseline)}")
-        patients = 1 if self.patients is None else self.patients
-        if min(self.updates, patients, self.rollouts, self.epochs) < 1:
-            raise ValueError("updates, patients, rollouts and epochs must be 1 or more")
-        if self.baseline == "leave-one-out" and self.rollouts < 2:
-            raise ValueError("a leave-one-out baseline needs rollouts of 2 or more")
 
 
 @dataclass(frozen=True)
 class Update:
-    """What one update saw.
+    """Figures of one update.
 
     Attributes:
         deltas: The rewards, float32 (rollouts,), failed episodes left out.
-        failed: Episodes whose reply could not be had; they are left out of the loss.
+        failed: Episodes without a reply from the LLM; they are left out of the loss.
         loss: Policy loss of the first epoch.
-        entropy: Mean entropy of the policy that played, nats.
+        entropy: Mean entropy of the policy that played the episodes, nats.
         grad_norm: Norm of the network's gradient before clipping, in the first epoch; 0 without a network.
-        invalid_actions: Steps that deleted nothing; 0 where the policy is masked.
+        invalid_actions: Steps that edited nothing; 0 where the policy is masked.
     """
 
     deltas: npt.NDArray[np.float32]
@@ -99,7 +42,7 @@ class Reinforce:
     """Trains a policy on a vector env, one update at a time.
 
     Args:
-        policy: What learns; on the device of the env's encoder.
+        policy: The policy to train; on the device of the env's encoder.
         env: ``array_type="torch"``, autoreset ``DISABLED``, patients times rollouts rows.
         config: Settings.
         seed: Draws patients and actions. The same seed gives the same run on one machine.
@@ -109,7 +52,7 @@ class Reinforce:
     """
 
     def __init__(self, policy: WordPolicy, env: PMLMVectorEnv, config: ReinforceConfig, seed: int) -> None:
-        """Set up the optimiser (Adam, as in the paper) and the generators."""
+        """Set up the optimizer (Adam, as in the paper) and the generators."""
         self.n_patients = config.patients or len(env.task.episodes)
         if env.num_envs != self.n_patients * config.rollouts:
             raise ValueError(f"the env has {env.num_envs} rows for {self.n_patients} x {config.rollouts} rollouts")
@@ -124,12 +67,7 @@ class Reinforce:
         self.patients_rng = np.random.default_rng(seed)
         device = next(policy.parameters()).device
         self.actions_rng = torch.Generator(device).manual_seed(seed)
-        self.queue: list[int] = []  # patients still to come before anybody comes twice
-
-    def updates(self) -> Iterator[Update]:
-        """Train, and yield what each update saw."""
-        for _ in range(self.config.updates):
-            yield self.update()
+        self.queue: list[int] = []  # patients left of the present round
 
     def update(self) -> Update:
         """Play one batch of episodes and learn from it."""
@@ -190,11 +128,11 @@ class Reinforce:
         return (weight * sum(losses)).sum(), (weight * sum(entropies) / n_steps).sum()
 
     def advantages(self, rollout: Rollout, values: torch.Tensor | None = None) -> torch.Tensor:
-        """Return each episode's advantage, float32 (N,): 0 where it failed or has no fellow to compare with.
+        """Return each episode's advantage, float32 (N,): 0 where it failed or has no other rollout to compare with.
 
         Args:
             rollout: Episodes.
-            values: What a critic expects of every state, (steps, N): then advantages are of that shape too.
+            values: A critic's values of every state, (steps, N); the advantages are then of that shape too.
         """
         rewards = rollout.rewards.double() - (0.0 if values is None else values.double().cpu())
         advantages = rewards @ self.comparison(rollout.valid).T
@@ -203,7 +141,7 @@ class Reinforce:
         return advantages.float()
 
     def comparison(self, valid: torch.Tensor) -> torch.Tensor:
-        """Return what makes advantages of rewards, float64 (N, N): each, less the mean of the patient's others."""
+        """Return the matrix from rewards to advantages, float64 (N, N): each less the mean of its group's others."""
         if self.config.baseline != "leave-one-out":
             return torch.diag(valid.double())
         size = self.config.rollouts
@@ -216,12 +154,12 @@ class Reinforce:
         """Take one step of the network, and return the norm of its gradient before clipping."""
         self.optimizer.zero_grad()
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network, self.config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.network, self.config.clip_norm or float("inf"))
         self.optimizer.step()
         return float(norm)
 
     def _next_patients(self) -> npt.NDArray[np.int64]:
-        """Return the next patients: everybody once, in random order, before anybody twice."""
+        """Return the next patients: all of them once, in random order, before any of them again."""
         while len(self.queue) < self.n_patients:
             self.queue += self.patients_rng.permutation(len(self.env.task.episodes)).tolist()
         chosen, self.queue = self.queue[: self.n_patients], self.queue[self.n_patients :]

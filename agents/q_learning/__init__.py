@@ -1,1 +1,1 @@
-"""Agents that learn what each deletion is worth."""
+"""Q-learning: agents that learn what each edit is worth."""

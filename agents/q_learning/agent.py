@@ -1,200 +1,191 @@
-"""QAgent: learning what each deletion is worth, with the mask wherever a value is taken.
-
-Two kinds share the replay and the network, which is ``WordPolicy``'s: double DQN (van Hasselt et al. 2016), and soft
-Q-learning by path consistency as in RLPrompt (Deng et al. 2022; Guo et al. 2022).
-"""
+"""Q-learning: agents that learn what each edit is worth, with the mask wherever a value is taken."""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-from agents.base import Agent, Deletions
-from agents.policies.greedy import greedy_deletions
+from agents.policies.agent import WordPolicyAgent
+from agents.policies.distributions import MaskedCategorical
 from agents.policies.rollout import play
-from agents.policies.word_policy import MaskedCategorical, PolicyConfig, WordPolicy
-from agents.problem import Arena
+from agents.policies.word_policy import PolicyConfig, WordPolicy
+from agents.problem import Problem, Shape
+from agents.q_learning.config import DoubleDQNConfig, QConfig, SoftQConfig
 from agents.q_learning.replay import Replay
-from pmlm_env.device import seeded
+from agents.settings import Choices, Floats, Integers, Range
 
-Kind = Literal["dqn", "soft"]
+_Index = npt.NDArray[np.int64]
+
+_SPACE: dict[str, Range] = {
+    "learning_rate": Floats(1e-4, 3e-2, log=True),
+    "gradient_steps": Integers(1, 16),
+    "batch_size": Choices((16, 32, 64, 128)),
+}
 
 
-@dataclass(frozen=True)
-class QConfig:
-    """What can be set.
+class QAgent(WordPolicyAgent):
+    """Learns values from a replay of all its episodes, with a network of ``WordPolicy``'s form.
 
-    Attributes:
-        kind: ``dqn``: greedy play but for a share of random words. ``soft``: words are drawn with probabilities
-            softmax(Q / temperature).
-        episodes: How many where the arena has no limit; else the limit ends the run, or twice as many episodes.
-        rows: Episodes side by side, judged at once.
-        rollouts: Of each patient among them; ``rows`` is a multiple of it.
-        hidden: Width of the network.
-        positions: Whether it tells the slots apart, which embeddings without context do not.
-        normalize: Whether it normalises its inputs.
-        learning_rate: Adam's.
-        batch_size: Episodes drawn from the replay for a gradient step; of each, all steps (``soft``) or one (``dqn``).
-        gradient_steps: After each batch of ``rows`` episodes.
-        clip_norm: Largest norm of the gradient.
-        target_rate: How far the target network goes towards the network in a gradient step (Polyak averaging).
-        n_step: Steps before a target leans on the target network (``dqn``). As the reward comes with the last step,
-            those that reach it are the return, and with ``n_edits`` or more all of them are.
-        epsilon: Share of random words at first (``dqn``).
-        final_epsilon: And in the end.
-        exploration: Part of the budget in which it falls, in a straight line.
-        temperature: Of the soft policy, in standard deviations of a patient's reward.
-        masked: Whether illegal words are barred; False only for ablations.
+    A reward counts in standard deviations from the mean of the rewards that the same patient's prompts got before,
+    because prompts of some patients are easier to improve than those of others.
     """
 
-    kind: Kind = "dqn"
-    episodes: int = 2_000
-    rows: int = 8
-    rollouts: int = 4
-    hidden: int = 128
-    positions: bool = False
-    normalize: bool = True
-    learning_rate: float = 1e-3
-    batch_size: int = 64
-    gradient_steps: int = 8
-    clip_norm: float = 10.0
-    target_rate: float = 0.01
-    n_step: int = 10
-    epsilon: float = 1.0
-    final_epsilon: float = 0.05
-    exploration: float = 0.5
-    temperature: float = 0.1
-    masked: bool = True
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: One of them makes no sense.
-        """
-        if self.kind not in get_args(Kind):
-            raise ValueError(f"kind is {self.kind!r}: use one of {get_args(Kind)}")
-        if min(self.episodes, self.rows, self.rollouts, self.batch_size, self.n_step) < 1:
-            raise ValueError("episodes, rows, rollouts, batch_size and n_step must be 1 or more")
-        if self.rows % self.rollouts:
-            raise ValueError(f"rows is {self.rows}: it must be a multiple of rollouts, {self.rollouts}")
-
-    @classmethod
-    def of(cls, kind: Kind, **changes: Any) -> QConfig:
-        """Return a kind's defaults, but for ``changes``."""
-        return cls(**{"kind": kind, **_DEFAULTS[kind], **changes})
-
-
-_DEFAULTS: dict[Kind, dict[str, Any]] = {"dqn": {}, "soft": {"batch_size": 16, "gradient_steps": 4}}
-
-
-class QAgent(Agent):
-    """Learns values from a replay of all its episodes.
-
-    A reward counts in standard deviations from the mean of those that the same patient's prompts got before, for some
-    patients are easier than others.
-    """
-
-    Config = QConfig
     config: QConfig
-    _network: WordPolicy | None = None
 
-    def fit(self, arena: Arena) -> None:
+    @abstractmethod
+    def _player(self, network: WordPolicy, spent: float) -> nn.Module:
+        """Return the policy that a network makes, once a part ``spent`` of the budget is spent."""
+
+    @abstractmethod
+    def _learner(self, network: WordPolicy) -> _Learner:
+        """Return what trains a network."""
+
+    def fit(self, problem: Problem) -> None:
         """Learn until the budget is spent; see ``Agent.fit``."""
-        config, meter = self.config, arena.reward
-        # Prompts asked about before are free, and greedy play repeats itself: there must be an end to that.
-        total = config.episodes if meter.limit is None else 2 * int(meter.left) // meter.per_prompt
-        network = self._network = self._new(arena)
-        learner = _Learner(network, config)
-        env = arena.env(config.rows)
+        self.shape, config, meter = problem.shape, self.config, problem.reward
+        # Prompts asked about before are free, and greedy play repeats itself: no more than twice the episodes that the
+        # budget would pay for if all prompts were new.
+        total = 2 * meter.prompts_left
+        network = self.policy = self._new(self.shape, None, problem.encoder.device)
+        learner = self._learner(network)
+        env = problem.env(config.rows)
         replay = Replay(env.task)
         patients, draws = np.random.default_rng(self.seed), torch.Generator(env.task.encoder.device)
         draws.manual_seed(self.seed)
         n_patients, whole = config.rows // config.rollouts, meter.left
         for played in range(0, total, config.rows):
-            spent = played / total if meter.limit is None else max(played / total, 1 - meter.left / whole)
-            chosen = patients.choice(len(arena.episodes), n_patients, replace=n_patients > len(arena.episodes))
+            spent = max(played / total, 1 - meter.left / whole)
+            chosen = patients.choice(len(problem.episodes), n_patients, replace=n_patients > len(problem.episodes))
             episodes = np.repeat(chosen, config.rollouts).tolist()
-            rollout = play(env, _Player(network, config, spent), episodes, draws, masked=config.masked)
+            rollout = play(env, self._player(network, spent), episodes, draws, masked=config.masked)
             for episode, info, reward, valid in zip(
                 episodes, rollout.infos, rollout.rewards, rollout.valid, strict=True
             ):
                 if valid:
-                    replay.add(episode, info["deleted"], float(reward))
+                    replay.add(episode, tuple(edit.slot for edit in info["edits"]), float(reward))
             if len(replay):
                 for _ in range(config.gradient_steps):
                     learner.step(replay, patients)
 
-    def refine(self, arena: Arena) -> Deletions:
-        """Delete the most valued words in turn; see ``Agent.refine``."""
-        network = self._new(arena) if self._network is None else self._network
-        return greedy_deletions(arena, _Player(network, self.config, 1.0))
+    def player(self, shape: Shape, device: torch.device | str) -> nn.Module:
+        """Return the policy of the values as they are now; see ``PolicyAgent.player``."""
+        return self._player(self._policy(shape, device), 1.0)
 
-    def _new(self, arena: Arena) -> WordPolicy:
-        """Make a network that knows nothing."""
-        shape = PolicyConfig(
-            arena.encoder.hidden_size,
-            arena.episodes.vectors.shape[1],
-            self.config.hidden,
-            normalize=self.config.normalize,
-            positions=arena.max_words if self.config.positions else 0,
+    def _policy_config(self, shape: Shape) -> PolicyConfig:
+        config = self.config
+        return PolicyConfig(
+            shape.embedding_size,
+            shape.patient_size,
+            config.hidden,
+            normalize=config.normalize,
+            positions=shape.max_words if config.positions else 0,
         )
-        with seeded(self.seed):
-            return WordPolicy(shape).to(arena.encoder.device)
 
 
-class _Player(nn.Module):
-    """A network as ``play`` takes it: what is drawn while it learns; the most probable word is the most valued one.
+class DoubleDQN(QAgent):
+    """Double DQN (van Hasselt et al. 2016): the most valued word is chosen, but for a share of random words."""
 
-    Args:
-        network: Values words.
-        config: Settings.
-        spent: Which part of the budget is.
-    """
+    name = "q-dqn"
+    Config = DoubleDQNConfig
+    space = {**_SPACE, "n_step": Choices((1, 3, 5, 10)), "exploration": Floats(0.1, 1.0)}  # noqa: RUF012
+    config: DoubleDQNConfig
 
-    def __init__(self, network: WordPolicy, config: QConfig, spent: float) -> None:
+    def _player(self, network: WordPolicy, spent: float) -> nn.Module:
+        config = self.config
+        fallen = 1.0 if config.exploration == 0 else min(1.0, spent / config.exploration)
+        return _EpsilonGreedy(network, config.epsilon + (config.final_epsilon - config.epsilon) * fallen)
+
+    def _learner(self, network: WordPolicy) -> _Learner:
+        return _DoubleDQNLearner(network, self.config)
+
+
+class SoftQ(QAgent):
+    """Soft Q-learning by path consistency, as in RLPrompt (Deng et al. 2022; Guo et al. 2022)."""
+
+    name = "q-soft"
+    Config = SoftQConfig
+    space = {  # noqa: RUF012
+        **_SPACE,
+        "q_temperature": Floats(0.01, 1.0, log=True),
+        "target_rate": Floats(1e-3, 1.0, log=True),
+    }
+    config: SoftQConfig
+
+    def _player(self, network: WordPolicy, spent: float) -> nn.Module:
+        return _Softmax(network, self.config.q_temperature)
+
+    def _learner(self, network: WordPolicy) -> _Learner:
+        return _SoftLearner(network, self.config)
+
+
+class _EpsilonGreedy(nn.Module):
+    """The policy of values that takes the best word, or with probability ``epsilon`` a random one."""
+
+    def __init__(self, network: WordPolicy, epsilon: float) -> None:
         super().__init__()
-        self.network, self.config = network, config
-        falls = 1.0 if config.exploration == 0 else min(1.0, spent / config.exploration)
-        self.epsilon = config.epsilon + (config.final_epsilon - config.epsilon) * falls
+        self.network, self.epsilon = network, epsilon
 
     def forward(self, observation: Mapping[str, torch.Tensor]) -> MaskedCategorical:
         scores, legal = self.network.scores(observation), observation["action_mask"] != 0
-        if self.config.kind == "soft":
-            return MaskedCategorical(scores / self.config.temperature, legal)
         best = MaskedCategorical(scores, legal).mode()
         uniform = legal / legal.sum(dim=-1, keepdim=True)
         mixed = (1 - self.epsilon) * nn.functional.one_hot(best, legal.shape[1]) + self.epsilon * uniform
         return MaskedCategorical(mixed.log(), legal)
 
 
-class _Learner:
-    """A network, its slow copy, and the losses of both kinds."""
+class _Softmax(nn.Module):
+    """The policy of values that takes a word with probability softmax(Q / temperature)."""
+
+    def __init__(self, network: WordPolicy, temperature: float) -> None:
+        super().__init__()
+        self.network, self.temperature = network, temperature
+
+    def forward(self, observation: Mapping[str, torch.Tensor]) -> MaskedCategorical:
+        return MaskedCategorical(self.network.scores(observation) / self.temperature, observation["action_mask"] != 0)
+
+
+class _Learner(ABC):
+    """A network and its target network, which follows it slowly."""
 
     def __init__(self, network: WordPolicy, config: QConfig) -> None:
-        self.network, self.config = network, config
+        self.network, self._config = network, config
         self.target = copy.deepcopy(network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
 
     def step(self, replay: Replay, rng: np.random.Generator) -> None:
         """Take one gradient step on episodes drawn from the replay."""
-        drawn = rng.integers(len(replay), size=self.config.batch_size)
-        loss = self.soft_loss(replay, drawn) if self.config.kind == "soft" else self.dqn_loss(replay, drawn, rng)
+        loss = self.loss(replay, rng.integers(len(replay), size=self._config.batch_size), rng)
         self.optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self._config.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
             for slow, fast in zip(self.target.parameters(), self.network.parameters(), strict=True):
-                slow.lerp_(fast, self.config.target_rate)
+                slow.lerp_(fast, self._config.target_rate)
 
-    def dqn_loss(self, replay: Replay, drawn: np.ndarray[Any, Any], rng: np.random.Generator) -> torch.Tensor:
+    @abstractmethod
+    def loss(self, replay: Replay, drawn: _Index, rng: np.random.Generator) -> torch.Tensor:
+        """Return the loss over some episodes of the replay, drawn with ``rng`` if only parts of them count."""
+
+    def _legal(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
+        mask = observation["action_mask"] != 0
+        return mask if self._config.masked else torch.ones_like(mask)
+
+
+class _DoubleDQNLearner(_Learner):
+    """The loss of double DQN."""
+
+    def __init__(self, network: WordPolicy, config: DoubleDQNConfig) -> None:
+        super().__init__(network, config)
+        self._n_step = config.n_step
+
+    def loss(self, replay: Replay, drawn: _Index, rng: np.random.Generator) -> torch.Tensor:
         """Squared error of Q(s_t, a_t) for one t of each episode.
 
         The target is the return, or, if the episode goes on after ``n_step`` steps,
@@ -206,7 +197,7 @@ class _Learner:
         slots = torch.as_tensor(replay.slots(drawn, at), device=observation["action_mask"].device)
         values = self.network.scores(observation).gather(-1, slots[:, None]).squeeze(-1)
         targets = torch.as_tensor(replay.returns(drawn), dtype=values.dtype, device=values.device)
-        later = at + self.config.n_step
+        later = at + self._n_step
         if (goes_on := later < lengths).any():
             ahead = replay.observe(drawn[goes_on], later[goes_on])
             with torch.no_grad():
@@ -215,12 +206,20 @@ class _Learner:
             targets[torch.as_tensor(goes_on, device=values.device)] = ahead_values
         return nn.functional.mse_loss(values, targets)
 
-    def soft_loss(self, replay: Replay, drawn: np.ndarray[Any, Any]) -> torch.Tensor:
-        """Multi-step path consistency (Guo et al. 2022), which holds of the best soft policy from any step on.
+
+class _SoftLearner(_Learner):
+    """The loss of soft Q-learning."""
+
+    def __init__(self, network: WordPolicy, config: SoftQConfig) -> None:
+        super().__init__(network, config)
+        self._temperature = config.q_temperature
+
+    def loss(self, replay: Replay, drawn: _Index, rng: np.random.Generator) -> torch.Tensor:
+        """Multi-step path consistency (Guo et al. 2022), which the best soft policy fulfills from any step on.
 
             V(s_t) + temperature * sum over l >= t of log pi(a_l | s_l) = return
 
-        Squared error of it with V from the slow copy, and again with pi from the slow copy.
+        The sum of two squared errors: with V of the target network, and with pi of the target network.
         """
         lengths = replay.lengths(drawn)
         rows = np.repeat(np.arange(len(drawn)), lengths)
@@ -234,17 +233,13 @@ class _Learner:
         return ((returns - slow_value - path) ** 2 + (returns - value - slow_path) ** 2).mean()
 
     def _path(
-        self, network: WordPolicy, observation: dict[str, torch.Tensor], slots: torch.Tensor, rows: Any, at: Any
+        self, network: WordPolicy, observation: dict[str, torch.Tensor], slots: torch.Tensor, rows: _Index, at: _Index
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return V(s_t), and temperature times the log-probability of all that follows, for each step."""
-        temperature, legal = self.config.temperature, self._legal(observation)
+        temperature, legal = self._temperature, self._legal(observation)
         scores = network.scores(observation) / temperature
         value = temperature * scores.masked_fill(~legal, torch.finfo(scores.dtype).min).logsumexp(dim=-1)
         log_probs = scores.new_zeros(int(rows.max()) + 1, int(at.max()) + 1)
         log_probs[rows, at] = MaskedCategorical(scores, legal).log_prob(slots)
         path = log_probs.flip(1).cumsum(1).flip(1)
         return value, temperature * path[rows, at]
-
-    def _legal(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
-        mask = observation["action_mask"] != 0
-        return mask if self.config.masked else torch.ones_like(mask)

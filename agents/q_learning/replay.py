@@ -1,4 +1,4 @@
-"""Replay: episodes as what was deleted in them, embedded again when they are looked at."""
+"""Replay: episodes, stored as the slots deleted in them, and embedded again when they are drawn."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _Index = npt.NDArray[np.int64]
 
 
 class Replay:
-    """All episodes so far: a prompt, the slots deleted in turn and the reward, some hundred bytes each.
+    """All episodes so far: for each its prompt, the slots deleted in turn and the reward, some hundred bytes.
 
-    An illegal deletion, which changes nothing, is no step here.
+    Illegal deletions, which change nothing, are left out.
 
     Args:
-        task: Whose episodes they are; it embeds.
+        task: The task of the env; it embeds the words.
     """
 
     def __init__(self, task: EditTask) -> None:
-        """Begin with none."""
+        """Begin without episodes."""
         first = task.batch(len(task.episodes))
         first.load(np.arange(len(task.episodes)), np.arange(len(task.episodes)))
         self._kept, self._legal, self._task = first.kept, first.legal, task
@@ -37,7 +37,7 @@ class Replay:
         return len(self._episodes)
 
     def add(self, episode: int, deleted: tuple[int, ...], reward: float) -> None:
-        """Note an episode; one in which nothing was deleted is not."""
+        """Add an episode, if anything was deleted in it."""
         if deleted:
             self._episodes.append(episode)
             self._slots.append(deleted)
@@ -45,15 +45,15 @@ class Replay:
             self._of_patient.setdefault(episode, []).append(reward)
 
     def lengths(self, drawn: _Index) -> _Index:
-        """Return the number of steps of some episodes, int (B,)."""
+        """Return the number of steps of the episodes drawn, int (B,)."""
         return np.array([len(self._slots[i]) for i in drawn], dtype=np.int64)
 
     def slots(self, drawn: _Index, at: _Index) -> _Index:
-        """Return what was deleted in some steps ``at``, counted from 0, int (B,)."""
+        """Return the slots deleted in the steps ``at``, counted from 0, of the episodes drawn, int (B,)."""
         return np.array([self._slots[i][t] for i, t in zip(drawn, at, strict=True)], dtype=np.int64)
 
     def returns(self, drawn: _Index) -> npt.NDArray[np.float64]:
-        """Return rewards, in standard deviations from the mean of the same patient's; 0 if she has only one, (B,)."""
+        """Return rewards in standard deviations from the mean of the same patient's, (B,); 0 for a single one."""
         scores = np.zeros(len(drawn))
         for row, i in enumerate(drawn):
             others = np.array(self._of_patient[self._episodes[i]])
@@ -62,7 +62,7 @@ class Replay:
         return scores
 
     def observe(self, drawn: _Index, at: _Index) -> dict[str, Any]:
-        """Return what was seen before some steps: the env's observations as tensors, B rows."""
+        """Return the env's observations before the steps ``at``, as tensors of B rows."""
         episodes = np.array([self._episodes[i] for i in drawn], dtype=np.int64)
         kept, legal = self._kept[episodes], self._legal[episodes]
         for row, (i, t) in enumerate(zip(drawn, at, strict=True)):

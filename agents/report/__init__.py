@@ -1,1 +1,1 @@
-"""The agents' benchmark as tables and pictures: ``agents.report.report``."""
+"""The agents' benchmark as tables and figures: ``agents.report.report``."""

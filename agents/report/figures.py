@@ -1,7 +1,7 @@
-"""The report's pictures, as SVG; deltas in points of F1 (a hundredth).
+"""The report's figures, as SVG; deltas in points of F1 (hundredths).
 
-Many agents share a picture, so each has a panel or a row of its own with its name, and nothing hangs on colour alone:
-agents are blue, the default agent is orange (Okabe and Ito's palette, told apart by colour-blind readers).
+A figure has many agents, so each has a panel or a row of its own with its name, and nothing depends on color alone:
+agents are blue, the default agent is orange (Okabe and Ito's palette, which color-blind readers can distinguish).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BINS = 15
 _TAUS = 25
 _COLUMNS = 4
 
-#: What takes room in SVG and shows nothing: indentation, and digits beyond a hundredth of a unit.
+#: What can be left out of an SVG file: indentation, and digits beyond a hundredth of a unit.
 _IDLE = re.compile(r"^ +|(?<=\d\.\d\d)\d+", re.MULTILINE)
 _SVG: dict[Any, Any] = {"svg.hashsalt": "pmlm", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
 
@@ -41,7 +41,7 @@ Curve = tuple[Sequence[float], Sequence[Interval]]
 def learning_curves(runs: Runs, seed: int) -> dict[str, Curve]:
     """Return the sampled delta on training patients against calls, of each agent at its largest budget.
 
-    Batches are put into bins of calls, weighted by their episodes; the band is a 95 % interval over seeds.
+    Batches are averaged in bins of calls, weighted by their episodes; the band is a 95 % interval over seeds.
     """
     edges = np.linspace(0, max(runs.budgets), _BINS + 1)
     curves: dict[str, Curve] = {}
@@ -57,7 +57,7 @@ def learning_curves(runs: Runs, seed: int) -> dict[str, Curve]:
         have = ~np.isnan(values)
         shown = np.flatnonzero(have.any(axis=0))
         if len(shown):
-            rng = np.random.default_rng(seed)  # for each agent anew: its band stays as it is when others come
+            rng = np.random.default_rng(seed)  # anew for each agent, so that its band does not depend on the others
             bands = [mean_interval(values[have[:, i], i], rng, n_resamples=1000) for i in shown]
             curves[agent] = ((edges[shown] + edges[shown + 1]) / 2).tolist(), bands
     return curves
@@ -92,16 +92,16 @@ def panels(
     scale: float = 100,
     dots: bool = False,
 ) -> Figure:
-    """Draw a panel an agent, with the default agent's mean dashed in each.
+    """Draw a panel for each agent, with the default agent's mean dashed in each.
 
     Args:
         curves: By agent; agents without one have no panel.
-        agents: In which order.
-        default: Whom the others are seen against.
-        x: What is to the right.
-        y: What is upward.
-        scale: What the intervals are multiplied with.
-        dots: Whether every x stands for itself, so that it is marked and labelled, at a logarithmic distance.
+        agents: The order of the panels.
+        default: The agent that the others are compared with.
+        x: Label of the horizontal axis.
+        y: Label of the vertical axis.
+        scale: Factor of the intervals.
+        dots: Whether each x is marked and labeled, on a logarithmic axis.
     """
     shown = [agent for agent in agents if agent in curves]
     columns = min(_COLUMNS, len(shown))
@@ -119,17 +119,17 @@ def panels(
     for ax, agent in zip(axes, shown, strict=False):
         at, intervals = curves[agent]
         low, mean, high = scale * np.array([_bounds(interval) for interval in intervals]).T
-        colour = _ORANGE if agent == default else _BLUE
+        color = _ORANGE if agent == default else _BLUE
         ax.axhline(0, color=_GREY, linewidth=0.6)
         if dots:
-            ax.vlines(at, low, high, color=colour, linewidth=1.2)
+            ax.vlines(at, low, high, color=color, linewidth=1.2)
         else:
-            ax.fill_between(at, low, high, color=colour, alpha=0.25, linewidth=0)
-        ax.plot(at, mean, color=colour, linewidth=1.5, marker="o" if dots else None, markersize=3.5)
+            ax.fill_between(at, low, high, color=color, alpha=0.25, linewidth=0)
+        ax.plot(at, mean, color=color, linewidth=1.5, marker="o" if dots else None, markersize=3.5)
         if default in curves and agent != default:
             there, theirs = curves[default]
             ax.plot(there, [scale * i.mean for i in theirs], color=_ORANGE, linewidth=1, linestyle="--")
-        ax.set_title(agent, fontsize=8, color=colour, weight="bold" if agent == default else "normal")
+        ax.set_title(agent, fontsize=8, color=color, weight="bold" if agent == default else "normal")
     figure.supxlabel(
         x if default not in shown else f"{x} (orange: {default}, dashed in the others' panels)", fontsize=8
     )
@@ -144,14 +144,14 @@ def forest(
     zero: float = 0,
     scale: float = 1,
 ) -> Figure:
-    """Draw a row an agent: a dot with its interval, the largest on top.
+    """Draw a row for each agent: a dot with its interval, the largest on top.
 
     Args:
         rows: By agent.
-        default: Whose row stands out.
-        x: What is to the right.
-        zero: Where "no difference" is.
-        scale: What the intervals are multiplied with.
+        default: The agent whose row has another color.
+        x: Label of the horizontal axis.
+        zero: The value of "no difference".
+        scale: Factor of the intervals.
     """
     agents = sorted(rows, key=lambda agent: (rows[agent].mean, agent))
     figure = Figure(figsize=(5.6, 0.24 * len(agents) + 0.8), layout="constrained")
@@ -159,10 +159,10 @@ def forest(
     _style(ax)
     ax.axvline(zero, color=_GREY, linewidth=0.8)
     for height, agent in enumerate(agents):
-        interval, colour = rows[agent], _ORANGE if agent == default else _BLUE
+        interval, color = rows[agent], _ORANGE if agent == default else _BLUE
         low, _, high = _bounds(interval)
-        ax.plot([scale * low, scale * high], [height, height], color=colour, linewidth=1.5)
-        ax.plot([scale * interval.mean], [height], color=colour, marker="o", markersize=4.5)
+        ax.plot([scale * low, scale * high], [height, height], color=color, linewidth=1.5)
+        ax.plot([scale * interval.mean], [height], color=color, marker="o", markersize=4.5)
     ax.set_yticks(range(len(agents)), labels=agents)
     ax.set_ylim(-0.6, len(agents) - 0.4)
     ax.set_xlabel(x, fontsize=8)
@@ -170,7 +170,7 @@ def forest(
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture as SVG, the same bytes for the same picture."""
+    """Write a figure as SVG; the same figure gives the same bytes."""
     content = io.BytesIO()
     with matplotlib.rc_context(_SVG):
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
@@ -179,7 +179,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _bounds(interval: Interval) -> tuple[float, float, float]:
-    """Return low, mean and high: the mean thrice, which draws nothing, where there is no interval."""
+    """Return low, mean and high; three times the mean, which draws no line, where there is no interval."""
     if interval.low is None or interval.high is None:
         return (interval.mean,) * 3
     return interval.low, interval.mean, interval.high
@@ -192,7 +192,7 @@ def _style(ax: Axes) -> None:
 
 
 def _budget_axis(ax: Axes, budgets: list[float]) -> None:
-    """Mark the budgets, at logarithmic distances; the limits are set by hand as a single budget has no span."""
+    """Mark the budgets on a logarithmic axis, with limits that also suit a single budget."""
     if budgets[0] > 0:
         ax.set_xscale("log")
         ax.set_xlim(budgets[0] / 1.5, budgets[-1] * 1.5)

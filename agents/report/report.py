@@ -1,37 +1,19 @@
-"""Turn the benchmark's runs into one page: ``pmlm report``."""
+"""Make one page of the benchmark's runs: ``pmlm report``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from agents.evaluation.aggregate import iqm_interval, probability_of_improvement
 from agents.evaluation.bootstrap import FEWEST
 from agents.registry import RULE
 from agents.report import tables
+from agents.report.config import ReportConfig
 from agents.report.results import Run, Runs, read_runs
 from agents.report.summary import Cells, summarise
 from pmlm_env.io.files import make_folder, write
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Put the benchmark's runs into tables and pictures: ``report.md`` and ``figures/``.
-
-    Attributes:
-        results: Where the runs are: every ``runs.jsonl`` in this folder and below is read.
-        out: Where the report goes; by default where the runs are.
-        default: The agent that the others are compared with.
-        seed: Draws the bootstraps' resamples.
-    """
-
-    results: tyro.conf.Positional[Path] = Path("results")
-    out: Path | None = None
-    default: str = "lexicon"
-    seed: int = 0
 
 
 def report(config: ReportConfig) -> str:
@@ -52,17 +34,18 @@ def report(config: ReportConfig) -> str:
     return text
 
 
-_HOW = """Deltas are changes of F1 from the initial to the refined prompt on test patients, in points (hundredths),
-with 95 % intervals that resample seeds and patients both (pigeonhole bootstrap, Owen 2007). ▲ and ▼: the difference to
-{default} on the same seeds and patients, {fewest} seeds or more, has an interval wholly above or below zero; nothing is
-corrected for the number of comparisons. With few seeds the intervals know little of how seeds differ: of three, too
-little. Of fewer than {few} patients there is no interval and no verdict, and in pictures over runs none of fewer than
-{few} runs. Agents never read a test patient's reference. Names in italics are controls: replies that need no agent and,
-but for `raw-data`, no LLM. "Personal" is the difference to `{rule}`, one set of deletions for everybody, searched with
-as many calls: what comes from treating patients differently. Oracles search each test patient *with* the reference;
-what they find is a lower bound of what editing can reach. A budget is a limit, and some agents spend less: prompts
-that they have asked about before are free, and a batch that would overshoot is not asked. † marks those that spent less
-than nine tenths of the largest one, whose rank is that of fewer calls."""
+_HOW = """Deltas are changes of F1 from the initial to the refined prompt on test patients, in points (hundredths), with
+95 % intervals that resample seeds and patients both (pigeonhole bootstrap, Owen 2007). ▲ and ▼: the difference to
+{default} on the same seeds and patients, {fewest} seeds or more, has an interval wholly above or below zero; there is
+no correction for the number of comparisons. With few seeds the intervals underestimate how much seeds differ; with
+three they are too narrow. With fewer than {few} patients there is no interval and no verdict, and in figures over runs
+none with fewer than {few} runs. Agents never read a test patient's reference. Names in italics are controls: replies
+that need no agent and, but for `raw-data`, no LLM. "Personal" is the difference to `{rule}`, one set of deletions for
+all patients, searched with as many calls: what comes from treating patients differently. Oracles search each test
+patient's edits *with* the reference; what they find is a lower bound of what editing can reach. A budget is a limit,
+and some agents spend less: prompts that they have asked about before are free, and a batch that would exceed the budget
+is not asked for. † marks agents that spent less than nine tenths of the largest budget: their rank is that of fewer
+calls."""
 
 
 def _how(default: str) -> str:
@@ -101,7 +84,7 @@ def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[
 
 
 def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, seed: int) -> list[str]:
-    """Draw the pictures and return the lines that show them."""
+    """Draw the figures and return the lines that show them."""
     from agents.report import figures  # matplotlib takes a second to import
 
     scores = {agent: own for agent in runs.agents if len(own := runs.scores(agent))}

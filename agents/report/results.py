@@ -1,4 +1,4 @@
-"""Read the benchmark's ``runs.jsonl``: one line a run."""
+"""Read the benchmark's ``runs.jsonl``: one line for each run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.episodes import Role
+from pmlm_env.core.words import Role
 
 Track = Literal["inductive", "control", "oracle"]
 
@@ -26,22 +26,22 @@ class Run:
     """One agent's run with one seed.
 
     Attributes:
-        env: Which environment.
-        track: "inductive", where a test patient's reference is never read, "control", where no agent is asked either,
-            or "oracle", where the reference is searched with.
-        agent: Whose run.
-        budget: Completions it could ask for; 0 = it learns nothing, so that it holds for every budget.
+        env: The environment.
+        track: "inductive", where a test patient's reference is never read, "control", where there is no agent either,
+            or "oracle", where edits are searched with the reference.
+        agent: The agent or control.
+        budget: Completions that it could ask for; 0 = it learns nothing, so that the run holds for every budget.
         seed: Its seed.
-        calls: Completions it did ask for.
+        calls: Completions that it asked for.
         patients: Test patients.
         deltas: Change of F1 of each of them, as a fraction.
-        history: Of each batch on training patients: calls after it, episodes, mean delta.
-        claimed: The mean delta that an oracle's own search saw, before finalists were scored afresh.
-        metrics: All that was measured of the replies, a value a test patient; NaN where there is none.
+        history: For each batch on training patients: calls after it, episodes, mean delta.
+        claimed: The mean delta found in an oracle's own search, before finalists were scored with new replies.
+        metrics: The metrics of the replies, one value for each test patient; NaN where there is none.
         deleted: Words most often deleted: word, role, how many times.
-        edits: In how many different ways prompts were edited; None where nothing is said of it.
+        edits: In how many different ways prompts were edited; None where it is not known.
         versions: The machine and what was installed.
-        ground: The episodes, and the models with their settings.
+        identity: The episodes, and the models with their settings.
         seeded: Whether another seed may give another result.
     """
 
@@ -59,7 +59,7 @@ class Run:
     deleted: tuple[tuple[str, str, int], ...]
     edits: int | None
     versions: dict[str, str]
-    ground: dict[str, Any]
+    identity: dict[str, Any]
     seeded: bool
 
     @property
@@ -69,7 +69,7 @@ class Run:
 
 
 class Runs:
-    """The runs of one environment: agents with the zero-call controls beside them, or oracles.
+    """The runs of one environment: agents and zero-call controls, or oracles.
 
     Args:
         runs: All of them.
@@ -84,7 +84,7 @@ class Runs:
         """Sort them by agent, budget and seed.
 
         Raises:
-            ValueError: There are agents, but not the echo: what an agent gains means little without it. Or there are
+            ValueError: There are agents, but not the echo, without which an agent's gain means little. Or there are
                 metrics of agents' replies, but not of the echo.
         """
         runs = sorted(runs, key=lambda run: (run.agent, run.budget, run.seed))
@@ -127,16 +127,16 @@ class Runs:
 def read_runs(folder: Path) -> list[Run]:
     """Read every ``runs.jsonl`` in a folder and below.
 
-    Of two lines of a file with the same env, track, agent, budget and seed the later one counts. The last line of a
-    file may be cut short, as a run in progress leaves it; it is left out with a warning.
+    If two lines of a file have the same env, track, agent, budget and seed, the later one counts. A last line that is
+    cut short, as in a file that is being written, is left out with a warning.
 
     Raises:
-        ValueError: There is no run, a line is not as it should be, or files do not belong together: two have the same
-            run, or other patients or models in the same env.
+        ValueError: There is no run, a line is not valid, or files do not belong together: two have the same run, or
+            different patients or models in the same env.
     """
     found: dict[tuple[Any, ...], Run] = {}
     files: dict[tuple[Any, ...], Path] = {}
-    grounds: dict[str, tuple[Any, Path]] = {}
+    identities: dict[str, tuple[Any, Path]] = {}
     for path in sorted(folder.rglob("runs.jsonl")):
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         for number, line in enumerate(lines, start=1):
@@ -153,14 +153,14 @@ def read_runs(folder: Path) -> list[Run]:
                 raise ValueError(f"{path}, line {number}: {error}: correct or remove the line") from None
             key = (run.env, run.track, run.agent, run.budget, run.seed)
             if files.setdefault(key, path) != path:
-                told = f"{run.agent} with {run.budget} calls and seed {run.seed}"
-                raise ValueError(f"{files[key]} and {path} both have {told}: make a report of each folder")
-            ground, where = grounds.setdefault(run.env, (run.ground, path))
-            if run.ground != ground:
+                same = f"{run.agent} with {run.budget} calls and seed {run.seed}"
+                raise ValueError(f"{files[key]} and {path} both have {same}: make a report of each folder")
+            identity, where = identities.setdefault(run.env, (run.identity, path))
+            if run.identity != identity:
                 raise ValueError(f"{path}, line {number} has other episodes or models than {where}: report them apart")
             found[key] = run
     if not found:
-        raise ValueError(f"{folder} holds no runs: give the folder that the benchmark wrote runs.jsonl into")
+        raise ValueError(f"{folder} holds no runs: give the folder where `pmlm benchmark` wrote runs.jsonl")
     return list(found.values())
 
 
@@ -172,7 +172,7 @@ def _object(line: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
-        raise _NotJSONError("it is no JSON") from None
+        raise _NotJSONError("it is not JSON") from None
     if not isinstance(value, dict):
         raise ValueError("it should be an object")
     return value
@@ -190,11 +190,11 @@ def _run(line: dict[str, Any]) -> Run:
     if not isinstance(patients, list) or not patients or not all(isinstance(patient, str) for patient in patients):
         raise ValueError("patients should be a list of names, one or more")
     if len(set(patients)) < len(patients):
-        raise ValueError("patients names somebody twice")
+        raise ValueError("patients has the same name twice")
     if not isinstance(deltas, list) or not all(map(_is_number, deltas)):
         raise ValueError("deltas should be a list of finite numbers")
     if len(deltas) != len(patients):
-        raise ValueError(f"it has {len(deltas)} deltas and {len(patients)} patients: one each is needed")
+        raise ValueError(f"it has {len(deltas)} deltas for {len(patients)} patients: give one for each")
     history = line.get("history") or []
     if not isinstance(history, list) or not all(_is_row(row, 3) and all(map(_is_number, row)) for row in history):
         raise ValueError("history should be a list of [calls, episodes, mean delta]")
@@ -212,9 +212,9 @@ def _run(line: dict[str, Any]) -> Run:
         raise ValueError("deleted should be a list of [word, role, times]")
     if wrong := [role for _, role, _ in deleted if role not in get_args(Role)]:
         raise ValueError(f"deleted has the role {wrong[0]!r}: the roles are {', '.join(get_args(Role))}")
-    versions, ground = line.get("versions") or {}, line.get("ground") or {}
-    if not isinstance(versions, dict) or not isinstance(ground, dict):
-        raise ValueError("versions and ground should be objects")
+    versions, identity = line.get("versions") or {}, line.get("identity") or {}
+    if not isinstance(versions, dict) or not isinstance(identity, dict):
+        raise ValueError("versions and identity should be objects")
     return Run(
         env=env,
         track=track,  # type: ignore[arg-type]
@@ -230,12 +230,12 @@ def _run(line: dict[str, Any]) -> Run:
         deleted=tuple((str(word), str(role), int(times)) for word, role, times in deleted),
         edits=edits,
         versions={name: str(version) for name, version in versions.items()},
-        ground=ground,
+        identity=identity,
         seeded=line.get("seeded", True) is not False,
     )
 
 
-_NAME = re.compile(r"[\w.,=+() -]+")  # it goes into tables and file names
+_NAME = re.compile(r"[\w.,=+() -]+")  # names go into tables and file names
 _NEEDED = ("env", "track", "agent", "budget", "seed", "calls", "patients", "deltas")
 
 

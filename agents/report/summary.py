@@ -1,4 +1,4 @@
-"""What the report says of each agent at each budget."""
+"""The report's figures for each agent at each budget."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Cell:
         delta: Mean over seeds and test patients, with its crossed interval.
         over_default: Its difference to the default agent, paired by seed and patient; None where there is none.
         personal: Its difference to the best single rule, likewise: what comes from treating patients differently.
-        n_paired: The seeds that both have.
+        n_paired: The number of seeds that both have.
         seeds: The seeds, sorted.
         n_patients: Test patients that all seeds have.
         calls: Mean number of completions spent.
-        claimed: An oracle's own mean delta over seeds; None where no run tells.
+        claimed: The mean over seeds of the delta found in an oracle's own search; None where no run has it.
     """
 
     delta: Interval
@@ -44,7 +44,7 @@ Cells = dict[tuple[str, int], Cell]
 def summarise(runs: Runs, default: str | None, seed: int, rule: str | None = None) -> Cells:
     """Summarise all agents at all budgets.
 
-    Every interval has resamples of its own from the same seed, so that an agent's stay as they are when others come.
+    Each interval has resamples of its own from the same seed, so that it does not depend on which agents there are.
 
     Args:
         runs: Of one environment and track.
@@ -82,11 +82,11 @@ def summarise(runs: Runs, default: str | None, seed: int, rule: str | None = Non
 def aligned(
     runs: dict[int, Run], others: dict[int, Run] | None = None, metric: str | None = None
 ) -> npt.NDArray[np.float64]:
-    """Return the deltas of patients whom all runs have, sorted by name, shape (seeds, patients).
+    """Return the deltas of the patients that all runs have, sorted by name, shape (seeds, patients).
 
     Args:
         runs: By seed.
-        others: Another agent's, who must have the patients too.
+        others: Another agent's, which must have the patients too.
         metric: A metric that all runs have, instead of the deltas.
 
     Raises:
@@ -107,7 +107,7 @@ def aligned(
 def paired_difference(ours: dict[int, Run], theirs: dict[int, Run]) -> npt.NDArray[np.float64] | None:
     """Return the differences of two agents, paired by seed and patient, shape (seeds, patients).
 
-    The single run of an agent that is the same with every seed goes with all of them.
+    The single run of an agent without a seed is paired with every seed.
 
     Returns:
         None if they have no seed in common.
@@ -124,6 +124,6 @@ def paired_difference(ours: dict[int, Run], theirs: dict[int, Run]) -> npt.NDArr
 
 
 def _spread(runs: dict[int, Run], others: dict[int, Run]) -> dict[int, Run]:
-    """Give the single run of an agent that is the same with every seed the other agent's seeds."""
+    """Repeat the single run of an agent without a seed for each of the other agent's seeds."""
     only = next(iter(runs.values())) if len(runs) == 1 else None
     return dict.fromkeys(others, only) if only is not None and not only.seeded and others else runs

@@ -13,7 +13,7 @@ from agents.report.results import Run, Runs
 from agents.report.summary import Cell, Cells, aligned
 from pmlm_env.io.text import as_code, as_text
 
-#: Metrics that have a column of their own nowhere else, and what the tables call them.
+#: The metrics that have no column in other tables, with their heads.
 METRICS = {
     "bleu4": "BLEU-4",
     "rouge1": "ROUGE-1",
@@ -23,18 +23,18 @@ METRICS = {
     "bertscore_recall": "BERTScore R",
 }
 
-#: With fewer seeds in common nothing is said of two agents: the interval then knows next to nothing of seeds.
+#: With fewer seeds in common there is no verdict on two agents: the interval then hardly reflects how seeds differ.
 FEWEST_SEEDS = 3
 
 #: An agent that has spent a smaller share of the largest budget is marked: its rank is that of fewer calls.
 MOST_SPENT = 0.9
 
-#: Most words shown a role.
+#: Largest number of words shown for each role.
 _WORDS = 10
 
 
 def main_table(runs: Runs, cells: Cells, default: str) -> str:
-    """Return a row an agent or control: its delta at each budget, its differences to others, seeds and calls.
+    """Return a row for each agent or control: its delta at each budget, its differences to others, seeds and calls.
 
     Rows are sorted by the mean at the largest budget; the best agent of each budget is bold. Controls are in italics.
     """
@@ -71,7 +71,7 @@ def main_table(runs: Runs, cells: Cells, default: str) -> str:
 
 
 def oracle_table(cells: Cells) -> str:
-    """Return a row an oracle and budget: the gain it claimed and the gain that fresh scores confirm."""
+    """Return a row for each oracle and budget: the gain found in its search, and that of new replies."""
     order = sorted(cells, key=lambda key: (-cells[key].delta.mean, key))
     rows = []
     for n, (agent, budget) in enumerate(order):
@@ -84,7 +84,7 @@ def oracle_table(cells: Cells) -> str:
 
 
 def reached(inductive: Runs, oracle: Runs, default: str) -> str:
-    """Say what share of the best oracle's re-scored gain the default agent has, on the patients of both."""
+    """Return, in words, the default agent's share of the best oracle's re-scored gain, on the patients of both."""
     ours = inductive.last(default)
     searched = [(agent, budget) for agent in oracle.agents for budget in oracle.budgets if oracle.of(agent, budget)]
     if not ours or not searched:
@@ -101,16 +101,16 @@ def reached(inductive: Runs, oracle: Runs, default: str) -> str:
 
 
 def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
-    """Return a row an agent or control, at its largest budget: how good its replies are, and how they came about.
+    """Return a row for each agent or control, at its largest budget: metrics of its replies, and its edits.
 
     Margins are in points; "right / wrong" is the share of replies that name the patient's condition, and any other.
-    Rows are sorted by F1. Returns "" if no run tells of replies.
+    Rows are sorted by F1. Returns "" if no run has metrics of replies.
 
     Args:
-        runs: Agents with the controls beside them.
+        runs: Agents and controls.
         cells: Their summary.
-        default: Whose row is bold.
-        seed: Draws the resamples.
+        default: The agent whose row is bold.
+        seed: Seeds the resamples.
     """
     rows = []
     for agent in runs.agents:
@@ -182,7 +182,7 @@ def _absolute(interval: Interval | None) -> str:
 
 
 def _name(agent: str, runs: Runs, cells: Cells, default: str) -> str:
-    """Return an agent's name: the default agent's bold, a control's in italics; † where it left calls unspent."""
+    """Return an agent's name: the default agent's bold, a control's in italics; † where it did not spend its budget."""
     name = f"**{agent}**" if agent == default else f"*{agent}*" if agent in runs.controls else agent
     cell = cells.get((agent, runs.budgets[-1]))
     unspent = runs.learns(agent) and cell is not None and cell.calls < MOST_SPENT * runs.budgets[-1]
@@ -190,7 +190,7 @@ def _name(agent: str, runs: Runs, cells: Cells, default: str) -> str:
 
 
 def deleted_table(runs: dict[int, Run]) -> str:
-    """Return the words most often deleted by role, with how many times over all seeds; "" if none is told."""
+    """Return the words most often deleted by role, with how many times over all seeds; "" if no run has them."""
     counts: dict[str, Counter[str]] = {}
     for run in runs.values():
         for word, role, times in run.deleted:
@@ -206,12 +206,13 @@ def versions_lines(runs: Iterable[Run]) -> str:
     """Return a line for each machine and set of versions, the most frequent first."""
     seen = Counter(", ".join(f"{name} {version}" for name, version in sorted(run.versions.items())) for run in runs)
     return "\n".join(
-        f"- {n} runs: {as_text(text) or 'nothing told'}" for text, n in sorted(seen.items(), key=lambda i: (-i[1], i))
+        f"- {n} runs: {as_text(text) or 'versions not known'}"
+        for text, n in sorted(seen.items(), key=lambda i: (-i[1], i))
     )
 
 
 def ranked(runs: Runs, cells: Cells) -> list[str]:
-    """Return agents sorted by the mean at the largest budget; those without it come last, by the next budget."""
+    """Return agents sorted by the mean at the largest budget; those without it are last, by the next budget."""
 
     def key(agent: str) -> tuple[tuple[float, ...], str]:
         have = (cells.get((agent, budget)) for budget in reversed(runs.budgets))
@@ -232,7 +233,7 @@ def points(delta: float) -> str:
 
 
 def in_points(interval: Interval) -> str:
-    """Return a mean with its interval in points; without where there are too few patients for one."""
+    """Return a mean in points, with its interval if there are enough patients for one."""
     if interval.low is None or interval.high is None:
         return points(interval.mean)
     return f"{points(interval.mean)} [{points(interval.low)}, {points(interval.high)}]"
@@ -273,13 +274,13 @@ def _each(values: list[str]) -> str:
 
 
 def patients_line(cells: Cells) -> str:
-    """Say how many test patients there are, and which agents have fewer."""
+    """Return, in words, how many test patients there are, and which agents have fewer."""
     counts: dict[str, int] = {}
     for (agent, _), cell in cells.items():
         counts[agent] = min(cell.n_patients, counts.get(agent, cell.n_patients))
     most = max(counts.values())
     fewer = ", ".join(f"{agent} {n}" for agent, n in sorted(counts.items()) if n < most)
-    told = f"{most} test patient{'s' if most > 1 else ''}" + (f" ({fewer})." if fewer else ".")
+    line = f"{most} test patient{'s' if most > 1 else ''}" + (f" ({fewer})." if fewer else ".")
     if most >= FEWEST:
-        return told
-    return f"{told} Too few patients ({most}) for an interval: {FEWEST} are needed, and nothing is shown of any agent."
+        return line
+    return f"{line} Too few patients ({most}) for an interval: {FEWEST} are needed for a verdict on any agent."

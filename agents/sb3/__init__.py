@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-try:
-    import sb3_contrib  # noqa: F401  (brings stable_baselines3 along)
-except ImportError as error:
-    raise ImportError(f'agents.sb3 needs Stable-Baselines3 ({error}): pip install "pmlm-env[sb3]"') from None
+from typing import TYPE_CHECKING, Any
 
-from agents.sb3.features import WordFeatures
-from agents.sb3.policies import (
-    MaskableWordActorCriticPolicy,
-    WordActorCriticPolicy,
-    WordDQNPolicy,
-    WordQRDQNPolicy,
-)
-from agents.sb3.vec_env import PMLMVecEnv
+if TYPE_CHECKING:
+    from agents.sb3.features import WordFeatures
+    from agents.sb3.policies import (
+        MaskableWordActorCriticPolicy,
+        WordActorCriticPolicy,
+        WordDQNPolicy,
+        WordQRDQNPolicy,
+    )
+    from agents.sb3.vec_env import PMLMVecEnv
 
 __all__ = [
     "MaskableWordActorCriticPolicy",
@@ -24,3 +22,12 @@ __all__ = [
     "WordFeatures",
     "WordQRDQNPolicy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the classes when one is asked for: ``agents.sb3.config`` is read by those who need no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from agents.sb3 import features, policies, vec_env
+
+    return next(getattr(module, name) for module in (vec_env, policies, features) if hasattr(module, name))

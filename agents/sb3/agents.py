@@ -1,23 +1,26 @@
-"""SB3Agent: the algorithms of Stable-Baselines3 and sb3-contrib, fitted within a budget of completions."""
+"""The algorithms of Stable-Baselines3 and sb3-contrib as agents, fitted within a budget of completions."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar
 
+import gymnasium as gym
 import numpy as np
 import torch
 from sb3_contrib import QRDQN, MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.utils import set_random_seed
 
-from agents.base import Agent, Deletions
-from agents.policies.greedy import greedy_deletions
-from agents.policies.word_policy import MaskedCategorical
-from agents.problem import Arena
+from agents.base import ReadTensors
+from agents.policies.agent import PolicyAgent
+from agents.policies.distributions import MaskedCategorical
+from agents.problem import Problem, Shape
+from agents.sb3.config import A2CConfig, DQNConfig, OnPolicyConfig, PPOConfig, QRDQNConfig, SB3Config
 from agents.sb3.policies import (
     MaskableWordActorCriticPolicy,
     WordActorCriticPolicy,
@@ -25,189 +28,216 @@ from agents.sb3.policies import (
     WordQRDQNPolicy,
 )
 from agents.sb3.vec_env import PMLMVecEnv
-from pmlm_env.core.task import ObservationForm
+from agents.settings import Choices, Floats, Integers, Range
 
-Algorithm = Literal["ppo", "a2c", "dqn", "qrdqn", "maskable_ppo"]
-
-_CLASSES: dict[str, tuple[Any, type]] = {
-    "ppo": (PPO, WordActorCriticPolicy),
-    "a2c": (A2C, WordActorCriticPolicy),
-    "dqn": (DQN, WordDQNPolicy),
-    "qrdqn": (QRDQN, WordQRDQNPolicy),
-    "maskable_ppo": (MaskablePPO, MaskableWordActorCriticPolicy),
+_RATE = Floats(1e-4, 3e-2, log=True)
+_ON_POLICY: dict[str, Range] = {
+    "learning_rate": _RATE,
+    "row_episodes": Choices((1, 2, 4)),
+    "ent_coef": Floats(0.0, 0.05),
+    "gae_lambda": Floats(0.8, 1.0),
+}
+_PPO: dict[str, Range] = {**_ON_POLICY, "n_epochs": Integers(1, 16)}
+_OFF_POLICY: dict[str, Range] = {
+    "learning_rate": _RATE,
+    "gradient_steps": Integers(1, 16),
+    "learning_starts": Integers(100, 2_000),
+    "target_update_interval": Integers(50, 1_000),
+    "exploration_fraction": Floats(0.1, 1.0),
 }
 
 
-@dataclass(frozen=True)
-class SB3Config:
-    """What can be set; ``SB3Config.of`` has the defaults of each algorithm, those here are MaskablePPO's.
-
-    Attributes:
-        algorithm: Which one. Only ``maskable_ppo`` is barred from illegal deletions while it learns; to the others
-            they are steps that delete nothing.
-        observation: ``index`` keeps rollouts and replay small, and embeds again for each minibatch. For DQN and QRDQN
-            with a language model's embeddings it is the only one that fits into memory.
-        rows: Episodes side by side. As many are judged at once, and at most twice as many completions are left over
-            at the end of the budget.
-        episodes: Of each row, in an update; on-policy algorithms learn from ``rows * episodes`` episodes at a time.
-            What of an update is under way when the budget ends is lost.
-        steps: Env steps where the arena has no limit; else the limit ends the run.
-        learning_rate: Adam's. Of the on-policy algorithms it falls to 0 in a straight line as the budget is spent.
-        batch_size: Steps in a minibatch (not of A2C, which takes a whole update at once).
-        n_epochs: Passes over an update (PPO).
-        gae_lambda: Of generalised advantage estimation (Schulman et al. 2016); on-policy.
-        ent_coef: Weight of the entropy bonus; on-policy.
-        width: Features of a word.
-        hidden: Width of the hidden layer.
-        positions: Whether the network knows the slots apart; see ``WordFeatures``.
-        normalize: Whether it normalises its inputs.
-        buffer_size: Steps that the replay buffer holds (DQN and QRDQN, as all below).
-        learning_starts: Steps of uniformly random play before the first gradient.
-        gradient_steps: After each step of all rows.
-        target_update_interval: Env steps between two copies to the target network.
-        exploration_fraction: Part of the budget in which the share of random actions falls.
-        exploration_final: Share of random actions from then on.
-        n_quantiles: Of a word's value (QRDQN).
-    """
-
-    algorithm: Algorithm = "maskable_ppo"
-    observation: ObservationForm = "embeddings"
-    rows: int = 16
-    episodes: int = 2
-    steps: int = 20_000
-    learning_rate: float = 3e-3
-    batch_size: int = 160
-    n_epochs: int = 8
-    gae_lambda: float = 0.9
-    ent_coef: float = 0.0
-    width: int = 32
-    hidden: int = 64
-    positions: bool = False
-    normalize: bool = True
-    buffer_size: int = 20_000
-    learning_starts: int = 500
-    gradient_steps: int = 1
-    target_update_interval: int = 250
-    exploration_fraction: float = 0.5
-    exploration_final: float = 0.05
-    n_quantiles: int = 20
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            ValueError: One of them makes no sense.
-        """
-        if self.algorithm not in get_args(Algorithm):
-            raise ValueError(f"algorithm is {self.algorithm!r}: use one of {get_args(Algorithm)}")
-        if self.observation not in get_args(ObservationForm):
-            raise ValueError(f"observation is {self.observation!r}: use one of {get_args(ObservationForm)}")
-        if min(self.rows, self.episodes, self.steps, self.batch_size) < 1:
-            raise ValueError("rows, episodes, steps and batch_size must be 1 or more")
-
-    @classmethod
-    def of(cls, algorithm: Algorithm, **changes: Any) -> SB3Config:
-        """Return an algorithm's defaults, but for ``changes``."""
-        return cls(**{"algorithm": algorithm, **_DEFAULTS.get(algorithm, {}), **changes})
-
-
-_OFF_POLICY: dict[str, Any] = {"observation": "index", "rows": 8, "batch_size": 64}
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "a2c": {"rows": 8, "episodes": 1, "learning_rate": 1e-2},
-    "dqn": _OFF_POLICY,
-    "qrdqn": _OFF_POLICY,
-}
-
-
-class SB3Agent(Agent):
+class SB3Agent(PolicyAgent):
     """An algorithm of Stable-Baselines3 with one head for all words.
 
-    To refine, all of them delete the legal word of the greatest logit or Q-value: who deploys them has the mask.
-    What draws (Stable-Baselines3 uses Python's, NumPy's and PyTorch's global generators) is seeded by ``seed``, and
-    the generators are put back.
+    To refine, all of them choose the legal word with the greatest logit or Q-value, whether or not the algorithm knows
+    masks. Stable-Baselines3 draws with Python's, NumPy's and PyTorch's global generators: they are seeded by ``seed``,
+    and put back afterwards.
+
+    Attributes:
+        policy: Stable-Baselines3's policy; None before ``fit``.
     """
 
-    Config = SB3Config
     config: SB3Config
-    _policy: Any = None
+    policy: Any = None
+    _algorithm: ClassVar[Any]
+    _policy_class: ClassVar[Any]
+    #: Arguments of the policy class that spare the initial weights' computation, where they are replaced at once.
+    _without_weights: ClassVar[dict[str, Any]] = {}
 
-    def fit(self, arena: Arena) -> None:
+    @abstractmethod
+    def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
+        """Return what only this kind of algorithm takes; ``falling`` is a learning rate that ends at 0."""
+
+    def fit(self, problem: Problem) -> None:
         """Learn until the budget is spent; see ``Agent.fit``."""
-        meter, limit = arena.reward, arena.reward.limit
-        steps = self.config.steps
-        if limit is not None:  # every episode asks for a completion at least, unless its prompt was asked about before
-            steps = int(meter.left) // meter.per_prompt * arena.n_edits
-        whole = max(1.0, meter.left)
+        self.shape, meter = problem.shape, problem.reward
+        steps, whole = meter.prompts_left * problem.n_edits, max(1.0, meter.left)
 
         def falling(left: float) -> float:
-            return self.config.learning_rate * (left if limit is None else min(left, meter.left / whole))
+            return self.config.learning_rate * min(left, meter.left / whole)
 
-        with _generators_put_back(arena.encoder.device):
-            model = self._model(arena, falling)
-            self._policy = model.policy
+        native = problem.env(
+            self.config.rows,
+            array_type="numpy",
+            autoreset_mode="SameStep",
+            observation=self.config.observation,
+        )
+        kwargs = self._policy_kwargs()
+        if self.config.observation == "index":
+            kwargs["features_extractor_kwargs"]["task"] = native.task
+        with _generators_put_back(problem.encoder.device):
+            model = self._algorithm(
+                self._policy_class,
+                PMLMVecEnv(native),
+                gamma=1.0,
+                seed=self.seed,
+                device=problem.encoder.device,
+                policy_kwargs=kwargs,
+                **self._settings(problem.n_edits, falling),
+            )
+            model.set_logger(Logger(folder=None, output_formats=[]))  # its own would make a folder in the temporary one
+            self.policy = model.policy
             model.learn(steps)
 
-    def refine(self, arena: Arena) -> Deletions:
-        """Delete the best words in turn; see ``Agent.refine``."""
-        policy = self._policy
-        if policy is None:  # nothing learnt yet
-            with _generators_put_back(arena.encoder.device):
-                policy = self._model(arena, lambda _: 0.0).policy
-        return greedy_deletions(arena, _Greedy(policy))
+    def player(self, shape: Shape, device: torch.device | str) -> torch.nn.Module:
+        """Return what plays the policy; see ``PolicyAgent.player``."""
+        return _Greedy(self._new(shape, device) if self.policy is None else self.policy)
 
-    def _model(self, arena: Arena, falling: Callable[[float], float]) -> Any:
+    def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the policy's weights, each once; see ``Agent.learned``."""
+        return {}, dict(self.policy.named_parameters())
+
+    def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
+        """Put the policy back; see ``Agent.restore``. It takes embeddings, even if it was trained on the index form."""
+        assert self.shape is not None
+        self._check_names(values)
+        policy = self._new(self.shape, device, **self._without_weights)
+        found = tensors({name: tuple(weight.shape) for name, weight in policy.named_parameters()})
+        with torch.no_grad():
+            for name, weight in policy.named_parameters():
+                weight.copy_(found[name])
+        self.policy = policy
+
+    def _policy_kwargs(self) -> dict[str, Any]:
         config = self.config
-        native = arena.env(
-            config.rows, array_type="numpy", autoreset_mode="SameStep", observation=config.observation
-        )  # fmt: skip
-        features: dict[str, Any] = {
-            "width": config.width,
-            "hidden": config.hidden,
-            "positions": config.positions,
-            "normalize": config.normalize,
+        return {
+            "features_extractor_kwargs": {
+                "width": config.width,
+                "hidden": config.hidden,
+                "positions": config.positions,
+                "normalize": config.normalize,
+            }
         }
-        if config.observation == "index":
-            features["task"] = native.task
-        policy_kwargs: dict[str, Any] = {"features_extractor_kwargs": features}
-        if config.algorithm == "qrdqn":
-            policy_kwargs["n_quantiles"] = config.n_quantiles
-        algorithm, policy = _CLASSES[config.algorithm]
-        model = algorithm(
-            policy, PMLMVecEnv(native), gamma=1.0, seed=self.seed, device=arena.encoder.device,
-            policy_kwargs=policy_kwargs, **self._settings(arena.n_edits, falling),
-        )  # fmt: skip
-        model.set_logger(Logger(folder=None, output_formats=[]))  # its own would make a folder in the temporary one
-        return model
+
+    def _new(self, shape: Shape, device: torch.device | str, **more: Any) -> Any:
+        """Make an untrained policy that takes embeddings: the one that ``fit`` begins with."""
+        space = gym.spaces.Dict(
+            embeddings=gym.spaces.Box(-np.inf, np.inf, (shape.max_words, shape.embedding_size)),
+            patient=gym.spaces.Box(-np.inf, np.inf, (shape.patient_size,)),
+            action_mask=gym.spaces.MultiBinary(shape.max_words),
+        )
+        device = torch.device(device)
+        with _generators_put_back(device):
+            set_random_seed(self.seed, using_cuda=device.type == "cuda")
+            policy = self._policy_class(
+                space, gym.spaces.Discrete(shape.max_words), lambda _: 0.0, **self._policy_kwargs(), **more
+            )
+            return policy.to(device)
+
+
+class _OnPolicy(SB3Agent):
+    config: OnPolicyConfig
+    _without_weights = {"ortho_init": False}  # noqa: RUF012
 
     def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
-        """Return what only this kind of algorithm takes."""
         config = self.config
-        if config.algorithm in ("dqn", "qrdqn"):
-            return {
-                "learning_rate": config.learning_rate,
-                "batch_size": config.batch_size,
-                "buffer_size": config.buffer_size,
-                "learning_starts": config.learning_starts,
-                "train_freq": 1,
-                "gradient_steps": config.gradient_steps,
-                "target_update_interval": config.target_update_interval,
-                "exploration_fraction": config.exploration_fraction,
-                "exploration_final_eps": config.exploration_final,
-            }
-        n_steps = config.episodes * n_edits
-        settings: dict[str, Any] = {
+        return {
             "learning_rate": falling,
-            "n_steps": n_steps,
+            "n_steps": config.row_episodes * n_edits,
             "gae_lambda": config.gae_lambda,
             "ent_coef": config.ent_coef,
         }
-        if config.algorithm == "a2c":
-            return {**settings, "use_rms_prop": False, "normalize_advantage": True}
-        return {**settings, "batch_size": min(config.batch_size, n_steps * config.rows), "n_epochs": config.n_epochs}
+
+
+class PPOAgent(_OnPolicy):
+    """PPO, to which an illegal edit is a step that edits nothing."""
+
+    name = "ppo"
+    Config = PPOConfig
+    space = _PPO
+    config: PPOConfig
+    _algorithm: ClassVar[Any] = PPO
+    _policy_class: ClassVar[Any] = WordActorCriticPolicy
+
+    def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
+        config, settings = self.config, super()._settings(n_edits, falling)
+        steps = settings["n_steps"] * config.rows
+        return {**settings, "batch_size": min(config.batch_size, steps), "n_epochs": config.n_epochs}
+
+
+class MaskablePPOAgent(PPOAgent):
+    """MaskablePPO, the only one of these algorithms that never makes an illegal edit while it learns."""
+
+    name = "maskable-ppo"
+    _algorithm = MaskablePPO
+    _policy_class = MaskableWordActorCriticPolicy
+
+
+class A2CAgent(_OnPolicy):
+    """A2C, to which an illegal edit is a step that edits nothing."""
+
+    name = "a2c"
+    Config = A2CConfig
+    space = {**_ON_POLICY, "rows": Choices((4, 8, 16))}  # noqa: RUF012
+    config: A2CConfig
+    _algorithm = A2C
+    _policy_class = WordActorCriticPolicy
+
+    def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
+        return {**super()._settings(n_edits, falling), "use_rms_prop": False, "normalize_advantage": True}
+
+
+class DQNAgent(SB3Agent):
+    """DQN, to which an illegal edit is a step that edits nothing."""
+
+    name = "dqn"
+    Config = DQNConfig
+    space = _OFF_POLICY
+    config: DQNConfig
+    _algorithm: ClassVar[Any] = DQN
+    _policy_class: ClassVar[Any] = WordDQNPolicy
+
+    def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
+        config = self.config
+        return {
+            "learning_rate": config.learning_rate,
+            "batch_size": config.batch_size,
+            "buffer_size": config.buffer_size,
+            "learning_starts": config.learning_starts,
+            "train_freq": 1,
+            "gradient_steps": config.gradient_steps,
+            "target_update_interval": config.target_update_interval,
+            "exploration_fraction": config.exploration_fraction,
+            "exploration_final_eps": config.exploration_final,
+        }
+
+
+class QRDQNAgent(DQNAgent):
+    """QRDQN, to which an illegal edit is a step that edits nothing."""
+
+    name = "qrdqn"
+    Config = QRDQNConfig
+    config: QRDQNConfig
+    _algorithm = QRDQN
+    _policy_class = WordQRDQNPolicy
+
+    def _policy_kwargs(self) -> dict[str, Any]:
+        return {**super()._policy_kwargs(), "n_quantiles": self.config.n_quantiles}
 
 
 class _Greedy(torch.nn.Module):
-    """A Stable-Baselines3 policy as ``play`` takes it."""
+    """A policy of Stable-Baselines3 as ``play`` takes it."""
 
     def __init__(self, policy: Any) -> None:
         super().__init__()

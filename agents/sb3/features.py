@@ -1,4 +1,4 @@
-"""WordFeatures: from an observation to a few numbers for each word."""
+"""WordFeatures: the features of each word of an observation."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import torch
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+from agents.policies.word_policy import check_sizes, of_slots
 from pmlm_env.core.task import EditTask
 
 
 class WordFeatures(BaseFeaturesExtractor):
-    """What a shared MLP makes of each word: f(e || mean(E) || x_hat), as in Eq. 8 but for its last layer.
+    """Features of each word by a shared MLP, f(e || mean(E) || x_hat), as in Eq. 8 but for its last layer.
 
-    As in ``WordPolicy`` the context's part of the first layer is computed once a prompt. The last feature of a word is
-    1, so that a policy can tell the words that are left from the empty slots, whose features are all 0.
+    As in ``WordPolicy`` the part of the first layer that the context takes is computed once for each prompt. The last
+    feature of a word is 1, by which a policy can tell the words that are left from empty slots, whose features are 0.
 
     Observations in index form are embedded here, by the task's own encoder. This keeps rollout and replay buffers
     small, and costs an encoder pass for every minibatch instead.
@@ -34,9 +35,9 @@ class WordFeatures(BaseFeaturesExtractor):
         task: Whose observations these are (``env.unwrapped.task``); needed for the index form, else unused.
         width: d, the number of features of a word.
         hidden: Width of the hidden layer.
-        positions: Whether the hidden layer gets something learnt for each slot besides. Contextual embeddings know a
-            word's place; Lite's do not, and there a peer's condition cannot be told from the patient's own without it.
-            With it the order of the words is no longer all one.
+        positions: Whether the hidden layer gets a learned term for each slot besides. Contextual embeddings know where
+            a word stands; Lite's do not, and there a peer's condition cannot be told from the patient's own without it.
+            With it the order of the words matters.
         normalize: Whether each of the three inputs is first brought to zero mean and unit variance, as
             ``PolicyConfig.normalize``.
 
@@ -97,13 +98,16 @@ class WordFeatures(BaseFeaturesExtractor):
             observations: After Stable-Baselines3's ``preprocess_obs``: all of them float, ``episode`` one-hot.
         """
         embeddings, patient = self.embed(observations)
+        check_sizes(embeddings, patient, self.word.in_features, self.context.in_features - self.word.in_features)
         left = embeddings.any(dim=-1, keepdim=True)
         mean = embeddings.sum(dim=1) / left.sum(dim=1).clamp(min=1)
         if self.normalize:
             embeddings, mean, patient = (nn.functional.layer_norm(x, x.shape[-1:]) for x in (embeddings, mean, patient))
         context = self.context(torch.cat([mean, patient], dim=-1))
         hidden = self.word(embeddings) + context[:, None, :]
-        features = self.body(hidden if self.positions is None else hidden + self.positions)
+        if self.positions is not None:
+            hidden = hidden + of_slots(self.positions, hidden.shape[1])
+        features = self.body(hidden)
         present = torch.ones_like(features[..., :1])
         return (torch.cat([features, present], dim=-1) * left).flatten(start_dim=1)
 
@@ -111,7 +115,7 @@ class WordFeatures(BaseFeaturesExtractor):
         """Return word embeddings (B, W, H) and patient vectors (B, P) of observations in either form.
 
         Embeddings are taken as they are, whatever the observation space: a policy that is trained on the index form,
-        which is about the training episodes, so judges other episodes too.
+        which names training episodes, can so be used on other episodes too.
         """
         if self._task is None or "embeddings" in observations:
             return observations["embeddings"], observations["patient"]

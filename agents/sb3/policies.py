@@ -1,8 +1,8 @@
 """Policies whose logits or Q-values are one number a word, from that word's features.
 
-Stable-Baselines3's own heads are linear layers over all features at once: what they learn of a word in slot 7 they do
-not know of the same word in slot 8. These share one head among all words, so that the order of the words, but for what
-their embeddings know of it, plays no part.
+Stable-Baselines3's own heads are linear layers over all features at once: what they learn of a word in slot 7 says
+nothing of the same word in slot 8. These policies share one head among all words, so that the order of the words plays
+no part beyond what the embeddings know of it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agents.sb3.features import WordFeatures
 
 
 class WordMlpExtractor(MlpExtractor):
-    """Stable-Baselines3's layers between features and heads, with words for what it has vectors for.
+    """Stable-Baselines3's layers between features and heads, applied to words instead of whole prompts.
 
     The actor's MLP (``net_arch["pi"]``) is applied to each word's features, the critic's (``net_arch["vf"]``) to the
     mean over the words that are left. ``feature_dim`` and the latent sizes are those of one word.
@@ -32,7 +32,7 @@ class WordMlpExtractor(MlpExtractor):
     def __init__(self, features: WordFeatures, policy: Any) -> None:
         """Make the layers for a policy and its features."""
         super().__init__(features.width, policy.net_arch, policy.activation_fn, policy.device)
-        self.shape = (features.n_words, features.width)
+        self.shape = (-1, features.width)
 
     def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
         """Turn (B, W * d) into (B, W, latent_dim_pi)."""
@@ -46,7 +46,7 @@ class WordMlpExtractor(MlpExtractor):
 
 
 class _WordHeads:
-    """What the two actor-critic policies do alike, before a policy class of Stable-Baselines3 in the bases."""
+    """The shared part of the two actor-critic policies; it comes before Stable-Baselines3's class in the bases."""
 
     mlp_extractor: Any
 
@@ -68,7 +68,7 @@ class _WordHeads:
 
 
 class WordActorCriticPolicy(_WordHeads, MultiInputActorCriticPolicy):
-    """For ``PPO`` and ``A2C``, which know no masks: illegal deletions may be drawn, and use up a step.
+    """For ``PPO`` and ``A2C``, which know no masks: illegal edits may be drawn, and use up a step.
 
     Takes what ``MultiInputActorCriticPolicy`` takes; only defaults differ: ``WordFeatures``, ReLU, and
     ``net_arch={"pi": [], "vf": [64]}``, the hidden layers that turn a word's features into its logit, and the mean of
@@ -77,7 +77,7 @@ class WordActorCriticPolicy(_WordHeads, MultiInputActorCriticPolicy):
 
 
 class MaskableWordActorCriticPolicy(_WordHeads, MaskableMultiInputActorCriticPolicy):
-    """For ``MaskablePPO``: illegal deletions are never drawn, as long as ``predict`` is given ``action_masks``.
+    """For ``MaskablePPO``: illegal edits are never drawn, as long as ``predict`` is given ``action_masks``.
 
     Takes what ``MaskableMultiInputActorCriticPolicy`` takes; its defaults are ``WordActorCriticPolicy``'s.
     """
@@ -91,7 +91,7 @@ class WordQNetwork(QNetwork):
         super().__init__(*args, **kwargs)
         features = _word_features(self.features_extractor)
         head = create_mlp(features.width, 1, self.net_arch, self.activation_fn)
-        self.q_net = nn.Sequential(nn.Unflatten(1, (features.n_words, features.width)), *head, nn.Flatten())
+        self.q_net = nn.Sequential(nn.Unflatten(1, (-1, features.width)), *head, nn.Flatten())
 
 
 class WordDQNPolicy(MultiInputPolicy):
@@ -122,7 +122,7 @@ class WordQuantileNetwork(QuantileNetwork):
         super().__init__(*args, **kwargs)
         features = _word_features(self.features_extractor)
         head = create_mlp(features.width, self.n_quantiles, self.net_arch, self.activation_fn)
-        self.quantile_net = nn.Sequential(nn.Unflatten(1, (features.n_words, features.width)), *head)
+        self.quantile_net = nn.Sequential(nn.Unflatten(1, (-1, features.width)), *head)
 
     def forward(self, obs: Any) -> torch.Tensor:
         """Return the quantiles of all words' values, (B, n_quantiles, W)."""

@@ -1,4 +1,4 @@
-"""PMLMVecEnv: the native vector env in the form that Stable-Baselines3 takes."""
+"""PMLMVecEnv: adapter of the native vector env for Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
-#: What a single env calls by another name than the vector env.
+#: Attributes that a single env has under another name than the vector env.
 _OF_ONE_ENV = {"observation_space": "single_observation_space", "action_space": "single_action_space"}
 
 
@@ -24,10 +24,10 @@ class PMLMVecEnv(VecEnv):
     It behaves as ``DummyVecEnv`` over as many ``PMLMEnv`` would, masks included: ``MaskablePPO`` finds them by
     ``env_method("action_masks")``.
 
-    An episode whose reply could not be had ends with reward 0 and ``info["TimeLimit.truncated"]``. On-policy algorithms
-    then add gamma * V(terminal observation) to the reward, and DQN bootstraps in the same way: the critic's own guess
-    stands in for the score that is missing, the advantage is about nothing, and the episode teaches about nothing.
-    That is the most that Stable-Baselines3 allows for; a ``VecMonitor`` still counts such an episode as one of return 0
+    An episode without a reply from the LLM ends with reward 0 and ``info["TimeLimit.truncated"]``. On-policy algorithms
+    then add gamma * V(terminal observation) to the reward, and DQN bootstraps in the same way: the critic's estimate
+    takes the place of the missing score, so the advantage is about 0 and next to nothing is learned from the episode.
+    Stable-Baselines3 allows for no more than that; a ``VecMonitor`` still counts such an episode as one of return 0
     (its ``info["llm_error"]`` tells it apart).
 
     Args:
@@ -35,11 +35,11 @@ class PMLMVecEnv(VecEnv):
             ``SAME_STEP``, as by default.
 
     Raises:
-        ValueError: ``env`` is not such a one.
+        ValueError: ``env`` is another kind of env.
     """
 
     def __init__(self, env: gym.vector.VectorEnv) -> None:
-        """Check the env and take its spaces over."""
+        """Check the env and take its spaces."""
         native = env.unwrapped
         if not isinstance(native, PMLMVectorEnv) or env is not native:
             raise ValueError(f"env is {env}: PMLMVecEnv takes a PMLMVectorEnv, without wrappers")
@@ -59,7 +59,7 @@ class PMLMVecEnv(VecEnv):
         self.metadata = native.metadata
 
     def reset(self) -> VecEnvObs:
-        """Start an episode in every env, with the seeds and options that were set for it; they serve once."""
+        """Start an episode in every env, with the seeds and options that were set for it; they are used once."""
         observation, infos = self.env.reset(seed=list(self._seeds), options=self._episode_option())
         self._reset_seeds()
         self._reset_options()
@@ -67,11 +67,11 @@ class PMLMVecEnv(VecEnv):
         return observation
 
     def step_async(self, actions: npt.NDArray[np.int64]) -> None:
-        """Note what is to be deleted in each env, int (N,)."""
+        """Keep the slots to delete in each env, int (N,)."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Delete it.
+        """Delete the words in these slots.
 
         Returns:
             Observations of (N, ...), rewards float32 (N,), dones bool (N,), and an info for each env. Where an
@@ -103,7 +103,7 @@ class PMLMVecEnv(VecEnv):
         return [np.pad(page, ((0, height - len(page)), (0, 0), (0, 0)), mode="edge") for page in pictures]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute of each of the envs, of which most are shared.
+        """Return an attribute of each of the envs; most attributes are shared.
 
         Raises:
             AttributeError: There is none of that name.
@@ -118,7 +118,7 @@ class PMLMVecEnv(VecEnv):
         """Set an attribute of the vector env.
 
         Raises:
-            ValueError: It is not meant for all envs, which are one object.
+            ValueError: ``indices`` are not all envs, which are one object.
         """
         if set(self._get_indices(indices)) != set(range(self.num_envs)):
             raise ValueError(f"{attr_name!r} cannot be set for some envs alone: all {self.num_envs} share it")

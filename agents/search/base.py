@@ -1,4 +1,4 @@
-"""Searches for the best words to delete: what a search is, and what runs those of many prompts side by side."""
+"""Searches for the best words to delete: their interface, and how those of many prompts run side by side."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 #: A search under way: yields masks to be scored and is sent their scores.
 Steps: TypeAlias = Generator[list[Mask], list[float], None]
 
-#: Scores masks, each of the problem whose place is given: float64 (M,), -inf where there is no score.
+#: Scores masks, each of the prompt whose place is given: float64 (M,), -inf where there is no score.
 Score: TypeAlias = Callable[[Sequence[int], Sequence[Mask]], npt.NDArray[np.float64]]
 
-_IDLE_ROUNDS = 50  # a search that asks for nothing new so often in a row has seen it all
+_IDLE_ROUNDS = 50  # a search that asks for nothing new so often in a row is ended
 _PUNCTUATION = ",.;:!?\uff0c\u3002\uff1b\uff1a\uff01\uff1f\u3001"
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """One prompt to be edited.
+class EditablePrompt:
+    """A prompt to search for deletions in.
 
     Attributes:
         legal: Whether a word may be deleted, bool (W,).
         words: The initial prompt's words, W of them.
-        roles: What each word is there for, W of them.
+        roles: The role of each word, W of them.
         n_edits: Deletions, at most.
         budget: Masks that will be scored, at most; the whole prompt, whose score is 0, is not among them.
     """
@@ -47,7 +47,7 @@ class Problem:
         return np.ones(len(self.words), dtype=np.bool_)
 
     def deletable(self, kept: Mask) -> npt.NDArray[np.int64]:
-        """Return the slots of words that are left and may go."""
+        """Return the slots of words that are left and may be deleted."""
         return np.flatnonzero(self.legal & kept)
 
     def room(self, kept: Mask) -> int:
@@ -55,13 +55,13 @@ class Problem:
         return min(self.n_edits - int((~kept).sum()), len(self.deletable(kept)))
 
     def without(self, kept: Mask, slots: npt.ArrayLike) -> Mask:
-        """Return a mask that lacks some more words."""
+        """Return a mask without some more words."""
         less = kept.copy()
         less[slots] = False
         return less
 
     def randomly_without(self, kept: Mask, n: int, rng: np.random.Generator) -> Mask:
-        """Return a mask that lacks ``n`` more words, or as many as may go, drawn evenly."""
+        """Return a mask without ``n`` more words, or as many as may be deleted, drawn uniformly."""
         return self.without(kept, rng.choice(self.deletable(kept), min(n, self.room(kept)), replace=False))
 
     def sections(self) -> list[list[int]]:
@@ -81,7 +81,7 @@ class Problem:
 
 
 #: Begins to search one prompt.
-Search: TypeAlias = Callable[[Problem, np.random.Generator], Steps]
+Search: TypeAlias = Callable[[EditablePrompt, np.random.Generator], Steps]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Candidate:
 
     Attributes:
         kept: Which words are left, bool (W,).
-        delta: What that brings over the whole prompt.
+        delta: Its score, less that of the whole prompt.
     """
 
     kept: Mask
@@ -98,31 +98,32 @@ class Candidate:
 
     @property
     def deleted(self) -> tuple[int, ...]:
-        """The slots of the words that are gone."""
+        """The slots of the deleted words."""
         return tuple(np.flatnonzero(~self.kept).tolist())
 
 
 def run(
-    search: Search, problems: Sequence[Problem], score: Score, rngs: Sequence[np.random.Generator]
+    search: Search, prompts: Sequence[EditablePrompt], score: Score, rngs: Sequence[np.random.Generator]
 ) -> list[list[Candidate]]:
-    """Search all problems at once: each round scores what all of the searches ask for in one batch.
+    """Search all prompts at once: each round scores what all of the searches ask for in one batch.
 
-    A mask is scored once; to ask for it again costs nothing. What a search asks for beyond its problem's budget is cut
-    off, and ends it.
+    A mask is scored once; to ask for it again costs nothing. A search that asks for more than its prompt's budget gets
+    no more scores, and ends.
 
     Args:
         search: Begins each search.
-        problems: What to search, N of them.
-        score: Scores masks, of problems given by their places.
-        rngs: N generators, so that nobody's search depends on who else is searched.
+        prompts: What to search, N of them.
+        score: Scores masks, of prompts given by their places.
+        rngs: N generators, so that the search of a prompt does not depend on the other prompts.
 
     Returns:
-        For each problem all that was scored, and the whole prompt with its 0, best first; of equals the earlier first.
+        For each prompt all candidates that were scored, and the whole prompt with its 0, best first; of equals the
+        earlier first.
 
     Raises:
-        ValueError: A search deletes what may not go, or too much.
+        ValueError: A search deletes a word that may not be deleted, or too many words.
     """
-    tracks = [_Track(problem, search(problem, rng)) for problem, rng in zip(problems, rngs, strict=True)]
+    tracks = [_Track(prompt, search(prompt, rng)) for prompt, rng in zip(prompts, rngs, strict=True)]
     while any(track.asked is not None for track in tracks):
         new = [(place, mask) for place, track in enumerate(tracks) for mask in track.new()]
         if new:
@@ -135,34 +136,34 @@ def run(
 
 
 class _Track:
-    """One search, and what is known of its problem."""
+    """One search, and the scores of its prompt so far."""
 
-    def __init__(self, problem: Problem, steps: Steps) -> None:
-        self.problem, self._steps = problem, steps
+    def __init__(self, prompt: EditablePrompt, steps: Steps) -> None:
+        self.prompt, self._steps = prompt, steps
         self.seen: list[Candidate] = []
         self._deltas: dict[bytes, float] = {}
         self._idle = 0
-        self.note(problem.whole, 0.0)
+        self.note(prompt.whole, 0.0)
         self.asked: list[Mask] | None = next(steps, None)
 
     def note(self, mask: Mask, delta: float) -> None:
-        """Keep a score."""
+        """Add a score."""
         self.seen.append(Candidate(mask, delta))
         self._deltas[mask.tobytes()] = delta
 
     def new(self) -> list[Mask]:
-        """Return the masks asked for that are to be scored, each once, as far as the budget goes."""
+        """Return the masks that are to be scored, each once, within the budget."""
         new = {mask.tobytes(): mask for mask in self.asked or []}
         new = {key: mask for key, mask in new.items() if key not in self._deltas}
         self._idle = 0 if new else self._idle + 1
         for mask in new.values():
             deleted = ~mask
-            if (deleted & ~self.problem.legal).any() or deleted.sum() > self.problem.n_edits:
+            if (deleted & ~self.prompt.legal).any() or deleted.sum() > self.prompt.n_edits:
                 raise ValueError(f"a search deletes slots {np.flatnonzero(deleted).tolist()}: some of them may not go")
-        return list(new.values())[: self.problem.budget + 1 - len(self._deltas)]
+        return list(new.values())[: self.prompt.budget + 1 - len(self._deltas)]
 
     def go_on(self) -> None:
-        """Send the scores and take the next question; end the search if some score is missing."""
+        """Send the scores and take the next masks; end the search if some score is missing."""
         if self.asked is None:
             return
         keys = [mask.tobytes() for mask in self.asked]

@@ -1,4 +1,4 @@
-"""Deletions one at a time, the best of all first: greedy backward, and with a beam."""
+"""Deletions one at a time, the best first: greedy backward elimination, and beam search."""
 
 from __future__ import annotations
 
@@ -6,46 +6,46 @@ from math import isqrt
 
 import numpy as np
 
-from agents.search.base import Mask, Problem, Steps
+from agents.search.base import EditablePrompt, Mask, Steps
 
 
-def greedy(problem: Problem, rng: np.random.Generator) -> Steps:
+def greedy(prompt: EditablePrompt, rng: np.random.Generator) -> Steps:
     """Score all single deletions, apply the best, repeat.
 
     Where the budget does not pay for all of them at every step, a random part of them is scored: an even share of what
     is left for each step to come. A deletion that harms is not applied; the search ends when all of them harm.
     """
-    kept, delta, left = problem.whole, 0.0, problem.budget
-    for step in range(problem.room(problem.whole)):
-        slots = rng.permutation(problem.deletable(kept))[: max(1, left // (problem.n_edits - step))]
-        masks = [problem.without(kept, slot) for slot in slots]
+    kept, delta, left = prompt.whole, 0.0, prompt.budget
+    for step in range(prompt.room(prompt.whole)):
+        slots = rng.permutation(prompt.deletable(kept))[: max(1, left // (prompt.n_edits - step))]
+        masks = [prompt.without(kept, slot) for slot in slots]
         deltas = yield masks
         left -= len(masks)
         best = int(np.argmax(deltas))
         if deltas[best] >= delta:
             kept, delta = masks[best], deltas[best]
-        elif len(slots) == len(problem.deletable(kept)):
+        elif len(slots) == len(prompt.deletable(kept)):
             return
 
 
-def beam(problem: Problem, rng: np.random.Generator, *, width: int = 4) -> Steps:
+def beam(prompt: EditablePrompt, rng: np.random.Generator, *, width: int = 4) -> Steps:
     """Keep ``width`` masks; delete one more random word of each in several ways; keep the best, repeat.
 
     No mask is scored twice. The budget is shared out evenly among steps and masks; where a step's share is small, fewer
     masks are kept, no more than there are ways to go on from each.
 
     Args:
-        problem: The prompt.
+        prompt: The prompt.
         rng: Draws the words.
         width: Masks kept.
     """
-    beams, left = [problem.whole], problem.budget
-    for step in range(problem.room(problem.whole)):
-        share = left // (problem.n_edits - step)
+    beams, left = [prompt.whole], prompt.budget
+    for step in range(prompt.room(prompt.whole)):
+        share = left // (prompt.n_edits - step)
         masks: dict[bytes, Mask] = {}
         for kept in beams:
-            for slot in rng.permutation(problem.deletable(kept))[: max(1, share // len(beams))]:
-                mask = problem.without(kept, slot)
+            for slot in rng.permutation(prompt.deletable(kept))[: max(1, share // len(beams))]:
+                mask = prompt.without(kept, slot)
                 masks[mask.tobytes()] = mask
         grown = list(masks.values())
         deltas = yield grown

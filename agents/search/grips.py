@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agents.search.base import Mask, Problem, Steps
+from agents.search.base import EditablePrompt, Mask, Steps
 
 
 def grips(
-    problem: Problem, rng: np.random.Generator, *, edits: int = 5, patience: int = 2, annealing: bool = False
+    prompt: EditablePrompt, rng: np.random.Generator, *, edits: int = 5, patience: int = 2, annealing: bool = False
 ) -> Steps:
-    """Try some random edits, take the best of them if it is better, and repeat until nothing has been for a while.
+    """Try some random edits, take the best of them if it is better, and repeat until ``patience`` steps bring nothing.
 
-    Then begin anew from the whole prompt, as long as the budget lasts. An edit deletes a word or a phrase, swaps a
+    Then begin again from the whole prompt, as long as the budget lasts. An edit deletes a word or a phrase, swaps a
     deleted word for another, or adds one back; nothing is paraphrased.
 
     Args:
-        problem: The prompt.
+        prompt: The prompt.
         rng: Draws edits.
         edits: How many are tried in each step.
         patience: Steps without a new best that end a climb.
@@ -30,11 +30,11 @@ def grips(
         Prasad et al., "GrIPS: Gradient-free, Edit-based Instruction Search for Prompting Large Language Models",
         EACL 2023.
     """
-    phrases = [[slot for slot in phrase if problem.legal[slot]] for phrase in problem.phrases()]
+    phrases = [[slot for slot in phrase if prompt.legal[slot]] for phrase in prompt.phrases()]
     while True:
-        kept, delta, best, stale, step = problem.whole, 0.0, 0.0, 0, 0
+        kept, delta, best, stale, step = prompt.whole, 0.0, 0.0, 0, 0
         while stale < patience:
-            masks = [_edited(problem, kept, phrases, rng) for _ in range(edits)]
+            masks = [_edited(prompt, kept, phrases, rng) for _ in range(edits)]
             deltas = yield masks
             place = int(np.argmax(deltas))
             gain = deltas[place] - delta
@@ -44,9 +44,9 @@ def grips(
             best, step = max(best, deltas[place]), step + 1
 
 
-def _edited(problem: Problem, kept: Mask, phrases: Sequence[Sequence[int]], rng: np.random.Generator) -> Mask:
+def _edited(prompt: EditablePrompt, kept: Mask, phrases: Sequence[Sequence[int]], rng: np.random.Generator) -> Mask:
     """Return a mask after one random edit; the same where none can be made."""
-    deleted, words, room = np.flatnonzero(~kept), problem.deletable(kept), problem.room(kept)
+    deleted, words, room = np.flatnonzero(~kept), prompt.deletable(kept), prompt.room(kept)
     left = [[slot for slot in phrase if kept[slot]] for phrase in phrases]
     left = [slots for slots in left if 0 < len(slots) <= room]
     kinds = ["word"] * (room > 0) + ["phrase"] * bool(left) + ["add"] * bool(len(deleted))

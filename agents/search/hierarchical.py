@@ -6,35 +6,35 @@ from collections import deque
 
 import numpy as np
 
-from agents.search.base import Problem, Steps
+from agents.search.base import EditablePrompt, Steps
 
 
-def hierarchical(problem: Problem, rng: np.random.Generator, *, tolerance: float = 0.0) -> Steps:
+def hierarchical(prompt: EditablePrompt, rng: np.random.Generator, *, tolerance: float = 0.0) -> Steps:
     """Delete whole sections where that helps, else phrases of them, else words.
 
     The tree is prompt, sections (runs of one role), phrases (between punctuation), words; children are queued in random
-    order. Nodes that have more words than may still go are opened unscored. A node stays deleted if the score is above
-    the best so far less ``tolerance``. Large nodes soon use up the edits: with what is left of the budget, the search
-    begins anew from the whole prompt, a level lower each time.
+    order. Nodes with more words than may still be deleted are split without a score. A node stays deleted if the score
+    is above the best so far less ``tolerance``. Large nodes soon use up the edits: with the rest of the budget the
+    search begins again from the whole prompt, a level lower each time.
 
     Args:
-        problem: The prompt.
+        prompt: The prompt.
         rng: Draws the order among nodes.
-        tolerance: What a deletion may cost.
+        tolerance: How far the score may fall below the best so far.
 
     References:
         Schnabel and Neville, "Symbolic Prompt Program Search", Findings of EMNLP 2024.
     """
-    slots = list(range(len(problem.words)))
-    levels = [[slots], problem.sections(), problem.phrases(), [[slot] for slot in slots]]
+    slots = list(range(len(prompt.words)))
+    levels = [[slots], prompt.sections(), prompt.phrases(), [[slot] for slot in slots]]
     for top in range(len(levels)):
         queue = deque((top, levels[top][place]) for place in rng.permutation(len(levels[top])))
-        kept, best = problem.whole, 0.0
-        while queue and problem.room(kept):
+        kept, best = prompt.whole, 0.0
+        while queue and prompt.room(kept):
             level, node = queue.popleft()
-            legal = [slot for slot in node if problem.legal[slot]]
-            if 0 < len(legal) <= problem.room(kept):
-                mask = problem.without(kept, legal)
+            legal = [slot for slot in node if prompt.legal[slot]]
+            if 0 < len(legal) <= prompt.room(kept):
+                mask = prompt.without(kept, legal)
                 (delta,) = yield [mask]
                 if delta > best - tolerance:
                     kept, best = mask, max(best, delta)

@@ -1,38 +1,16 @@
-"""The oracle track: each prompt searched with its own reference. It finds a lower bound of what editing can reach."""
+"""The oracle track: each prompt is searched with its own reference, which shows what editing can reach at least."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from agents.problem import Arena
-from agents.search.base import Candidate, Mask, Problem, Search, run
-from agents.search.best_of import best_of
-from agents.search.genetic import genetic
-from agents.search.greedy import beam, greedy
-from agents.search.grips import grips
-from agents.search.hierarchical import hierarchical
-from agents.search.tapruning import tapruning
-
-#: The searches of one prompt, by name.
-SEARCHES: Mapping[str, Search] = MappingProxyType(
-    {
-        "best-of-n": best_of,
-        "greedy": greedy,
-        "beam": beam,
-        "tapruning": tapruning,
-        "hierarchical": hierarchical,
-        "grips": grips,
-        "grips-annealing": partial(grips, annealing=True),
-        "genetic": genetic,
-    }
-)
+from agents.problem import Problem
+from agents.search.base import Candidate, EditablePrompt, Mask, Search, run
 
 #: Scores N edited prompts afresh, whatever has been asked before: their episodes, and bool (N, max_words); returns
 #: their deltas, float64 (N,), NaN where there is none.
@@ -41,14 +19,14 @@ Rescore: TypeAlias = Callable[[Sequence[int], Mask], npt.NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """What a search made of one prompt.
+    """The result of a search of one prompt.
 
     Attributes:
         deleted: The slots to delete.
-        claimed: The best score that the search saw: too good to be true where scores are noisy.
+        claimed: The best score that the search saw; biased upwards where scores are noisy.
         rescored: The score of ``deleted``, from a draw that had no part in choosing it; without re-scoring it is
             ``claimed``. NaN if that draw brought no reply.
-        calls: Completions that were spent on this prompt, the initial one's among them.
+        calls: Completions spent on this prompt, with that of the initial prompt.
         candidates: All that the search scored, best first.
     """
 
@@ -60,7 +38,7 @@ class Refinement:
 
 
 def search_prompts(
-    arena: Arena,
+    problem: Problem,
     indices: Sequence[int],
     search: Search,
     budget: int,
@@ -69,46 +47,46 @@ def search_prompts(
 ) -> list[Refinement]:
     """Search the best deletions of each prompt, with a budget of its own.
 
-    The initial prompt takes one completion. With ``rescore``, a fifth of the budget, but no less than two completions,
-    is kept for fresh scores: one for each of as many finalists as that pays for, save one, and this last for the
-    finalist with the best fresh score. So neither the search's luck nor that of the finalists' draw is in what is
-    reported. The whole prompt, whose delta is 0, is always a finalist and takes nothing.
+    The initial prompt takes one completion. With ``rescore``, a fifth of the budget, but at least two completions, is
+    reserved for fresh scores: all but one of them for finalists, one each, and the last for the finalist with the best
+    fresh score. So the score that is reported was used for no choice, and no luck is in it. The whole prompt, whose
+    delta is 0, is always a finalist and takes no completion.
 
     Args:
-        arena: The patients; their rewards are asked for.
+        problem: The patients; their rewards are asked for.
         indices: Which episodes.
         search: One of ``SEARCHES``, or another.
         budget: Completions for each prompt, at most; where each score takes several (``MeteredReward.per_prompt``), as
             many scores as these pay for.
-        seed: Draws all that is drawn. What comes out for a prompt does not depend on the others.
-        rescore: Scores afresh; None where a second score would be the same.
+        seed: Seeds the searches; the result for a prompt does not depend on the others.
+        rescore: Scores prompts again with other replies; None where a second score would be the same.
 
     Raises:
-        BudgetExceededError: The arena's own limit is lower than what the prompts' budgets add up to.
+        BudgetExceededError: The problem's limit is lower than the sum of the prompts' budgets.
     """
-    per_prompt = arena.reward.per_prompt
+    per_prompt = problem.reward.per_prompt
     reserve = 0 if rescore is None else max(2, budget // per_prompt // 5)
     n_scores = max(0, budget // per_prompt - 1 - reserve)
     if n_scores == 0:
-        reserve = 0  # nothing was found that could be scored again
-    legal = arena.batch(indices).legal
-    problems = []
+        reserve = 0  # there is nothing to score again
+    legal = problem.batch(indices).legal
+    prompts = []
     for row, index in enumerate(indices):
-        episode = arena.episodes[index]
+        episode = problem.episodes[index]
         free = legal[row, : len(episode.words)]
-        problems.append(Problem(free, episode.words, episode.roles, arena.n_edits, n_scores))
+        prompts.append(EditablePrompt(free, episode.words, episode.roles, problem.n_edits, n_scores))
 
     def score(places: Sequence[int], masks: Sequence[Mask]) -> npt.NDArray[np.float64]:
-        outcomes = arena.judge([indices[place] for place in places], _table(masks, arena.max_words))
+        outcomes = problem.judge([indices[place] for place in places], _table(masks, problem.max_words))
         return np.where(outcomes.failed, -np.inf, outcomes.delta)
 
     rngs = [np.random.default_rng([seed, index]) for index in indices]
-    found = run(search, problems, score, rngs)
+    found = run(search, prompts, score, rngs)
     if rescore is None:
         chosen = [(ranked[0], ranked[0].delta) for ranked in found]
         spent = [0] * len(found)
     else:
-        chosen, spent = _rescored(indices, [_finalists(ranked, reserve - 1) for ranked in found], rescore, arena)
+        chosen, spent = _rescored(indices, [_finalists(ranked, reserve - 1) for ranked in found], rescore, problem)
     return [
         Refinement(
             pick.deleted, ranked[0].delta, value, per_prompt * (len(ranked) + more) * (len(ranked) > 1), tuple(ranked)
@@ -123,29 +101,29 @@ def _finalists(ranked: Sequence[Candidate], n: int) -> list[Candidate]:
 
 
 def _rescored(
-    indices: Sequence[int], finalists: Sequence[Sequence[Candidate]], rescore: Rescore, arena: Arena
+    indices: Sequence[int], finalists: Sequence[Sequence[Candidate]], rescore: Rescore, problem: Problem
 ) -> tuple[list[tuple[Candidate, float]], list[int]]:
-    """Choose among finalists by one fresh score each, and value the choice by another; say what that took."""
-    picks = [Candidate(np.ones(len(arena.episodes[index].words), dtype=np.bool_), 0.0) for index in indices]
+    """Choose among finalists by one fresh score each, and score the choice once more; return the scores spent too."""
+    picks = [Candidate(np.ones(len(problem.episodes[index].words), dtype=np.bool_), 0.0) for index in indices]
     best, spent = [0.0] * len(picks), [len(each) for each in finalists]
     flat = [(place, one) for place, each in enumerate(finalists) for one in each]
-    for (place, one), delta in zip(flat, _ask(indices, flat, rescore, arena), strict=True):
+    for (place, one), delta in zip(flat, _ask(indices, flat, rescore, problem), strict=True):
         if delta > best[place]:  # never so for NaN
             picks[place], best[place] = one, delta
     edited = [(place, pick) for place, pick in enumerate(picks) if not pick.kept.all()]
     values = [0.0] * len(picks)
-    for (place, _), delta in zip(edited, _ask(indices, edited, rescore, arena), strict=True):
+    for (place, _), delta in zip(edited, _ask(indices, edited, rescore, problem), strict=True):
         values[place] = delta
         spent[place] += 1
     return list(zip(picks, values, strict=True)), spent
 
 
 def _ask(
-    indices: Sequence[int], candidates: Sequence[tuple[int, Candidate]], rescore: Rescore, arena: Arena
+    indices: Sequence[int], candidates: Sequence[tuple[int, Candidate]], rescore: Rescore, problem: Problem
 ) -> list[float]:
     if not candidates:
         return []
-    masks = _table([one.kept for _, one in candidates], arena.max_words)
+    masks = _table([one.kept for _, one in candidates], problem.max_words)
     return [float(delta) for delta in rescore([indices[place] for place, _ in candidates], masks)]
 
 

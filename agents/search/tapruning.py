@@ -1,33 +1,33 @@
-"""TAPruning: from left to right, try to do without each word."""
+"""TAPruning: try to delete each word, from left to right."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from agents.search.base import Problem, Steps
+from agents.search.base import EditablePrompt, Steps
 
 
-def tapruning(problem: Problem, rng: np.random.Generator, *, tolerance: float = 0.0) -> Steps:
+def tapruning(prompt: EditablePrompt, rng: np.random.Generator, *, tolerance: float = 0.0) -> Steps:
     """Delete each word in turn; it stays deleted if the score is above the best so far less ``tolerance``.
 
-    A difference, not a ratio as in the original, for scores here may be 0 or less; and above, not equal, for a word
-    that makes no difference is not worth one of few edits. Passes are repeated as long as one deletes something.
+    A difference and not a ratio as in the original, because scores here may be 0 or less; and above, not equal, because
+    a word that makes no difference is not worth one of a few edits. Passes are repeated until one deletes nothing.
 
     Args:
-        problem: The prompt.
+        prompt: The prompt.
         rng: Not used: nothing is random.
-        tolerance: What a deletion may cost.
+        tolerance: How far the score may fall below the best so far.
 
     References:
         Wang et al., "Evolving Prompts In-Context: An Open-ended, Self-replicating Perspective", ICML 2025.
     """
-    kept, best, before = problem.whole, 0.0, None
+    kept, best, before = prompt.whole, 0.0, None
     while before is None or (before != kept).any():
         before = kept
-        for slot in problem.deletable(before):
-            if not problem.room(kept):
+        for slot in prompt.deletable(before):
+            if not prompt.room(kept):
                 return
-            mask = problem.without(kept, slot)
+            mask = prompt.without(kept, slot)
             (delta,) = yield [mask]
             if delta > best - tolerance:
                 kept, best = mask, max(best, delta)

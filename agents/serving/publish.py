@@ -1,45 +1,27 @@
-"""Hand a trained policy on, to a folder or to the Hugging Face hub: ``pmlm publish``."""
+"""Hand a trained agent on, to a folder or to the Hugging Face hub: ``pmlm publish``."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import HfApi, ModelCardData
 
+from agents.base import CONFIG, WEIGHTS, Agent
 from agents.evaluation.variants import table
-from agents.policies.word_policy import CONFIG, WEIGHTS, WordPolicy
-from agents.run_folder import RunFolder, plain, read_json
+from agents.registry import load
+from agents.run_folder import RunFolder
+from agents.serving.config import PublishConfig
+from agents.settings import plain
+from agents.training.config import TrainConfig
 from agents.training.train import trained
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write
 from pmlm_env.io.text import as_code, printable
 
 CARD, LIBRARY = "README.md", "pmlm-env"
-
-
-@dataclass(frozen=True)
-class PublishConfig:
-    """Write a run's policy with a model card, to a folder or to the Hugging Face hub.
-
-    Three files: the weights, their description, the card. No prompt, reply, reference or patient is among them; but a
-    policy with a lexicon names the words that three or more training prompts have: before an upload they are printed.
-
-    Attributes:
-        run: The run folder that ``pmlm train`` wrote.
-        out: The folder to write: a new or an empty one, or one that ``pmlm publish`` wrote.
-        repo: Or the repository on the hub, OWNER/NAME; it is made if it is not there. Needs a token: see ``hf auth``.
-        public: Whether a new repository is open to everybody.
-        license: The licence that the card names, as the hub abbreviates it.
-    """
-
-    run: Path = Path("runs/train")
-    out: Path | None = None
-    repo: str | None = None
-    public: bool = False
-    license: str | None = None
 
 
 def publish(config: PublishConfig) -> str:
@@ -56,105 +38,129 @@ def publish(config: PublishConfig) -> str:
     run = RunFolder(config.run)
     if config.out is not None:
         _check_replaceable(config.out)
-    policy = WordPolicy.from_pretrained(run.whole_checkpoint())
-    policy.config = replace(policy.config, encoder=_model_name(policy.config.encoder))  # no path leaves this machine
-    text = printable(card(run, policy, config.repo or "FOLDER", config.license))
+    agent = _without_paths(load(run.whole_checkpoint()))
+    text = printable(card(run, agent, config.repo or "FOLDER", config.license))
     with tempfile.TemporaryDirectory() as scratch:
         folder = config.out or Path(scratch)
-        policy.save_pretrained(folder)
+        agent.save(folder)
         write(folder / CARD, text)
         if config.repo is None:
-            print(f"{folder} holds the policy. Next: pmlm refine --model {folder}")
+            print(f"{folder} holds the agent. Next: pmlm refine --model {folder}")
             return str(folder)
-        print(_leaving(policy))
+        words = agent.words()
+        print(f"The agent names {len(words)} words of the training prompts: {' '.join(words) or 'none'}")
         api = HfApi()
         api.create_repo(config.repo, private=not config.public, exist_ok=True)
         commit = api.upload_folder(
             repo_id=config.repo,
             folder_path=folder,
             allow_patterns=[CONFIG, WEIGHTS, CARD],
-            commit_message="A policy trained with pmlm-env",
+            commit_message="An agent trained with pmlm-env",
         )
-    print(f"{commit.repo_url} holds the policy. Next: pmlm refine --model {config.repo}")
+    print(f"{commit.repo_url} holds the agent. Next: pmlm refine --model {config.repo}")
     return str(commit.repo_url)
 
 
-def card(run: RunFolder, policy: WordPolicy, name: str, license: str | None = None) -> str:
-    """Return a model card made of what the run noted: aggregates alone, nothing of any patient, path or endpoint."""
-    settings, updates = plain(trained(run)), run.updates()
-    metrics = [line for line in run.metrics() if line["update"] <= updates]
+def card(run: RunFolder, agent: Agent, name: str, license: str | None = None) -> str:
+    """Return a model card made of what the run noted: aggregates alone, nothing of any patient, path or endpoint.
+
+    Args:
+        run: The run.
+        agent: Its agent, whose settings and encoder name no path.
+        name: Where the agent will be: a folder or a repository.
+        license: The license that the card names.
+    """
     head = ModelCardData(
         license=license,
         library_name=LIBRARY,
         tags=["reinforcement-learning", "prompt-editing", "gymnasium"],
     )
-    shape, learner = policy.config, settings["learner"]
-    llm = settings["models"]["llm"].split(":", 1)[-1]  # its identity would tell the URL and the system prompt too
-    models = (shape.encoder, settings["models"]["scorer"], llm)
-    encoder, scorer, llm = (as_code(_model_name(name)) for name in models)
-    layer, long_texts = (settings["models"].get(name) for name in ("scorer_layer", "long_texts"))
-    scorer += f", layer {layer}" if layer is not None else ""
-    scorer += ", long texts in chunks" if long_texts == "chunks" else ""
-    decides = [f"a network of width {shape.hidden} on embeddings of {encoder}"] if shape.hidden else []
-    decides += [f"weights of {len(policy.lexicon.forms)} forms of words"] if policy.lexicon is not None else []
-    facts = {
-        "decides by": " and ".join(decides),
-        "deletes": f"{shape.n_edits} words a prompt",
-        "trained for the replies of": llm,
-        "reward": f"BERTScore F1 by {scorer}, change from the initial prompt's reply",
-        "updates": f"{updates}, {learner['rollouts']} rollouts of each of {learner['patients'] or 'all'} patients",
-        "LLM calls": f"{metrics[-1]['llm_calls']}" if metrics else "none",
-        "seed": settings["seed"],
-    }
-    judged = "It was not evaluated: `pmlm evaluate` does so."
-    again = f"make it again with `pmlm evaluate --run {run.path}`"
-    evaluation = read_json(run.evaluation, again) if run.evaluation.is_file() else {"updates": None}
-    try:
-        if evaluation["updates"] == updates:  # otherwise another checkpoint was evaluated, before --resume
-            judged = f"On {evaluation['split']} patients:\n\n```\n{table(evaluation)}\n```"
-    except (KeyError, TypeError, AttributeError):
-        raise ValueError(f"{run.evaluation} is damaged: {again}") from None
     return "\n".join(
         [
             "---",
             head.to_yaml(),
             "---",
             "",
-            "# A policy that deletes words from patients' prompts",
+            "# An agent that edits patients' prompts",
             "",
             "It edits the initial prompts of pmlm-env's template, so that an LLM's reply comes closer to the doctor's.",
-            "What it learnt holds for that template and that LLM. Research software: nothing of it is medical advice.",
+            "What it learned holds for that template and that LLM. Research software: nothing of it is medical advice.",
             "",
             "```python",
             "from agents.serving.refine import Refiner",
             "",
             f'refiner = Refiner.from_pretrained("{name}")',
-            "refiner.refine((words, roles), patient).prompt",
+            "refiner.refine(prompt, patient_vector).prompt",
             "```",
             "",
             "| | |",
             "|---|---|",
-            *(f"| {key} | {value} |" for key, value in facts.items()),
+            *(f"| {key} | {value} |" for key, value in _facts(run, trained(run), agent).items()),
             "",
             "## What it does to held-out patients' replies",
             "",
-            judged,
+            _judged(run),
             "",
         ]
     )
+
+
+def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str, str]:
+    """Return the rows of the card's first table."""
+    shape, models, updates = agent.shape, trained_with.models, run.updates()
+    assert shape is not None
+    llm = models.llm.split(":", 1)[-1]  # its identity would tell the URL and the system prompt too
+    scorer = as_code(_model_name(models.scorer))
+    scorer += f", layer {models.scorer_layer}" if models.scorer_layer is not None else ""
+    scorer += ", long texts in chunks" if models.long_texts == "chunks" else ""
+    spent = [line["llm_calls"] for line in run.metrics() if line["update"] <= updates]
+    settings = ", ".join(as_code(f"{key} {value}") for key, value in plain(agent.config).items())
+    embeddings = f"{as_code(shape.encoder)}, {shape.embedding_size} numbers a word"
+    return {
+        "agent": as_code(agent.name),
+        "settings": settings or "none",
+        "embeddings": embeddings if agent.needs_embeddings else "none are looked at",
+        "patient vector": f"{shape.patient_size} numbers",
+        "edits": f"at most {shape.n_edits} a prompt",
+        "protected": ", ".join(map(as_code, shape.protect)) or "no word",
+        "words of training prompts it names": str(len(agent.words())),
+        "trained for the replies of": as_code(_model_name(llm)),
+        "reward": f"BERTScore F1 by {scorer}, change from the initial prompt's reply",
+        "budget": f"{trained_with.budget} completions, of which {run.budget_spent()} were spent",
+        "updates": str(updates),
+        "LLM calls": str(spent[-1] if spent else "none"),
+        "seed": str(agent.seed),
+    }
+
+
+def _judged(run: RunFolder) -> str:
+    """Return the table of the checkpoint's evaluation."""
+    again = f"make it again with `pmlm evaluate --run {run.path}`"
+    evaluation = read_object(run.evaluation, again) if run.evaluation.is_file() else None
+    try:
+        if evaluation is None or (evaluation["updates"], evaluation["budget_spent"]) != (
+            run.updates(),
+            run.budget_spent(),
+        ):  # another checkpoint was evaluated, before --resume
+            return "It was not evaluated: `pmlm evaluate` does so."
+        return f"On {evaluation['split']} patients:\n\n```\n{table(evaluation)}\n```"
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError(f"{run.evaluation} is damaged: {again}") from None
+
+
+def _without_paths(agent: Agent) -> Agent:
+    """Take the folders from the models that an agent names: no path leaves this machine."""
+    assert agent.shape is not None
+    named = {name: _model_name(value) for name, value in vars(agent.config).items() if isinstance(value, str)}
+    agent.config = replace(agent.config, **named)
+    agent.shape = replace(agent.shape, encoder=_model_name(agent.shape.encoder))
+    return agent
 
 
 def _model_name(name: str) -> str:
     """Return a model's name as others may see it: of a path, the last part."""
     is_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_dir()
     return os.path.basename(os.path.abspath(name)) if is_path else name
-
-
-def _leaving(policy: WordPolicy) -> str:
-    """Say which words of training prompts a policy takes along: as they stand there, and without case and marks."""
-    forms = () if policy.lexicon is None else policy.lexicon.forms
-    words = sorted({text.strip() for _, text in forms} - {""})
-    return f"The policy names {len(words)} words of the training prompts: {' '.join(words) or 'none'}"
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -169,7 +175,7 @@ def _check_replaceable(folder: Path) -> None:
         names = {path.name for path in folder.iterdir()}
         described = read_object(folder / CONFIG)
         ours = f"library_name: {LIBRARY}" in (folder / CARD).read_text(encoding="utf-8")
-        if ours and names == {CONFIG, WEIGHTS, CARD} and {"embedding_size", "lexicon"} <= described.keys():
+        if ours and names == {CONFIG, WEIGHTS, CARD} and {"agent", "shape"} <= described.keys():
             return
     except (OSError, ValueError, AttributeError):
         pass

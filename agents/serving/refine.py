@@ -1,22 +1,26 @@
-"""Refine prompts with a trained policy, without asking any LLM: ``pmlm refine``, or ``Refiner`` in Python."""
+"""Refine prompts with a saved agent, without asking any LLM: ``pmlm refine``, or ``Refiner`` in Python."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from agents.policies.greedy import greedy_deletions
-from agents.policies.word_policy import WordPolicy
-from agents.problem import Arena, blind
+from agents.base import Agent
+from agents.problem import Problem, Shape, blind
+from agents.registry import load
 from agents.run_folder import RunFolder
-from pmlm_env.core.episodes import Episode, EpisodeSet, Role, Split
+from agents.serving.config import RefineConfig
+from pmlm_env.core.edits import Edit, apply_edits
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.task import Encoder
+from pmlm_env.core.words import Prompt, Role, Word, single_spaces
+from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.io.files import make_folder, write
 
@@ -28,119 +32,128 @@ class Refinement:
     """A refined prompt.
 
     Attributes:
-        prompt: What is left.
-        deleted: The slots of the initial prompt that went, in order.
+        prompt: The prompt after all edits.
+        edits: The edits in order, each with the probability that the agent's policy gave it, if it has a policy.
     """
 
     prompt: str
-    deleted: tuple[int, ...]
+    edits: tuple[Edit, ...]
 
 
 class Refiner:
-    """A trained policy that deletes its most probable words: the same prompt is always refined alike.
+    """A saved agent and its encoder. A policy refines the same prompt alike each time.
 
     Args:
-        policy: Who decides; it says how many words go.
-        encoder: Embeds words, on the policy's device. By default the one that the policy was trained with, if it is
-            bundled: a policy from elsewhere does not decide which other model is loaded or downloaded.
+        agent: Who edits; what it was trained for says how many edits there are, and which words it leaves alone.
+        encoder: Embeds words, on the agent's device; an agent that looks at no embeddings takes any.
+        protect: Words that are left alone besides; see ``PMLMEnv``.
 
     Raises:
-        ValueError: The policy was trained with an encoder that is not bundled, and none is given.
+        ValueError: The agent was not trained, or with embeddings of another length.
     """
 
-    def __init__(self, policy: WordPolicy, encoder: WordEncoder | None = None) -> None:
-        """Gather the parts; the encoder's weights load at their first use, if the policy needs them at all."""
-        self.policy = policy
-        self.encoder = encoder or WordEncoder(_bundled_encoder(policy), str(next(policy.parameters()).device))
+    def __init__(self, agent: Agent, encoder: Encoder, protect: Collection[str] = ()) -> None:
+        """Gather the parts; the encoder's weights load at their first use, if the agent needs them at all."""
+        self.shape = _shape(agent)
+        if agent.needs_embeddings and encoder.hidden_size != self.shape.embedding_size:
+            raise ValueError(
+                f"the encoder's embeddings have {encoder.hidden_size} numbers, {self.shape.embedding_size} in "
+                f"training: use the encoder that the agent was trained with, {self.shape.encoder!r}"
+            )
+        self.agent, self.encoder = agent, encoder
+        self.protect = tuple(dict.fromkeys((*self.shape.protect, *protect)))
 
     @classmethod
     def from_pretrained(
         cls,
         source: str | Path,
-        device: torch.device | str = "cpu",
+        device: str = "cpu",
         revision: str | None = None,
         encoder: str | None = None,
+        protect: Collection[str] = (),
     ) -> Refiner:
-        """Load a policy; see ``WordPolicy.from_pretrained``. ``encoder``: as ``WordEncoder`` takes it."""
-        policy = WordPolicy.from_pretrained(source, device, revision)
-        return cls(policy, None if encoder is None else WordEncoder(encoder, str(device)))
+        """Load an agent and its encoder.
 
-    def refine(self, prompt: tuple[Sequence[str], Sequence[Role]], patient: npt.ArrayLike) -> Refinement:
+        Args:
+            source: A folder or a repository on the Hugging Face hub; see ``agents.registry.load``.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            revision: The repository's branch, tag or commit.
+            encoder: The encoder, as ``WordEncoder`` takes it. By default the one that the agent was trained with, if it
+                is bundled: an agent from elsewhere does not decide which other model is loaded or downloaded.
+            protect: Words that are left alone besides those that the agent was trained to leave alone.
+
+        Raises:
+            ValueError: There is no such agent, or it was trained with an encoder that is not bundled, and none is
+                given.
+            ModelError: The encoder is not to be found.
+            OSError: The hub does not answer.
+        """
+        place = str(choose_device(device))
+        agent = load(source, place, revision)
+        return cls(agent, WordEncoder(encoder or _bundled_encoder(agent), place), protect)
+
+    def refine(self, prompt: Prompt | tuple[Sequence[str], Sequence[Role]], patient: npt.ArrayLike) -> Refinement:
         """Refine one prompt.
 
         Args:
-            prompt: Its words and their roles, as ``pmlm_env.prompting.InitialPrompt.fill`` returns them.
-            patient: The patient vector of Eq. 2, (128,).
+            prompt: As ``pmlm_env.prompting.InitialPrompt.fill`` returns it; or its words, which single spaces separate,
+                and their roles.
+            patient: The patient vector of Eq. 2, float32 (128,).
 
         Raises:
             ValueError: Words and roles do not fit, or the vector has another length than in training.
         """
-        words, roles = prompt
+        if not isinstance(prompt, Prompt):
+            words, roles = prompt
+            prompt = Prompt(tuple(map(Word, words, single_spaces(len(words)))), tuple(roles))
         vector = np.asarray(patient, dtype=np.float32)
-        return self.refine_all(EpisodeSet([Episode("", "test", tuple(words), tuple(roles), vector, "", "", "", ())]))[0]
+        episode = Episode(
+            "", "test", prompt.texts, prompt.roles, vector, "", "", "", (), prompt.spaces, prompt.language
+        )
+        return self.refine_all(EpisodeSet([episode]))[0]
 
     def refine_all(self, episodes: EpisodeSet) -> list[Refinement]:
         """Refine every prompt; references and labels are not looked at.
 
         Raises:
-            ValueError: The patient vectors or the encoder's embeddings have another length than in training.
+            ValueError: The patient vectors have another length than in training, or a prompt is longer than the agent
+                takes, or has no word that may be edited.
         """
         size = episodes.vectors.shape[1]
-        if size != self.policy.config.patient_size:
-            raise ValueError(f"the patient vector has {size} numbers, {self.policy.config.patient_size} in training")
-        arena = Arena(blind(episodes), self.encoder, None, self.policy.config.n_edits)
-        return [
-            Refinement(" ".join(w for slot, w in enumerate(episode.words) if slot not in slots), slots)
-            for episode, slots in zip(episodes, greedy_deletions(arena, self.policy), strict=True)
-        ]
+        if size != self.shape.patient_size:
+            raise ValueError(f"the patient vector has {size} numbers, {self.shape.patient_size} in training")
+        problem = Problem(blind(episodes), self.encoder, None, self.shape.n_edits, protect=self.protect)
+        edits = self.agent.refine(problem)
+        prompts = apply_edits(episodes, range(len(episodes)), edits)
+        return [Refinement(prompt, each) for prompt, each in zip(prompts, edits, strict=True)]
 
 
 #: The encoder that is loaded without anybody's naming it.
 _BUNDLED = "minilm"
 
 
-def _bundled_encoder(policy: WordPolicy) -> str:
-    """Return the name of the encoder that a policy was trained with; one without a network takes any."""
-    name = policy.config.encoder
-    if policy.config.hidden and name != _BUNDLED:
+def _bundled_encoder(agent: Agent) -> str:
+    """Return the name of the encoder that an agent was trained with; one that looks at no embeddings takes any."""
+    name = _shape(agent).encoder
+    if agent.needs_embeddings and name != _BUNDLED:
         raise ValueError(
-            f"the policy was trained with the encoder {name!r}, which is not bundled and is not loaded on the policy's "
+            f"the agent was trained with the encoder {name!r}, which is not bundled and is not loaded on the agent's "
             "word alone: name it with --encoder FOLDER_OR_HUB_NAME (in Python: encoder=...)"
         )
     return _BUNDLED
 
 
-@dataclass(frozen=True)
-class RefineConfig:
-    """Refine prompts with a trained policy; no LLM is asked.
-
-    Without --out the prompts are printed for people to read, one a line, and a character that would not be seen or
-    that a terminal would act upon is printed as its escape. With --out they are written as JSON Lines, exactly.
-
-    Attributes:
-        model: A run's ``checkpoint`` folder, a folder that ``pmlm publish`` wrote, or a name on the Hugging Face hub.
-        episodes: A folder that ``pmlm prepare`` wrote.
-        split: Whose prompts: everybody's, with or without a label and a doctor's reply.
-        patient: One patient's alone, by her id.
-        out: The file to write, in JSON Lines; by default refined prompts are printed.
-        encoder: The encoder, for a policy that was trained with another than the bundled one: a folder or a hub name.
-        device: Where the policy and its encoder run.
-    """
-
-    model: str = "runs/train/checkpoint"
-    episodes: Path = Path("prepared")
-    split: Split = "test"
-    patient: str | None = None
-    out: Path | None = None
-    encoder: str | None = None
-    device: str = "cpu"
+def _shape(agent: Agent) -> Shape:
+    if agent.shape is None:
+        raise ValueError(f"the agent {agent.name} has learned nothing yet: call fit first, or load a saved one")
+    return agent.shape
 
 
 def refine(config: RefineConfig) -> list[Refinement]:
     """Refine, and print or write.
 
     Raises:
-        ValueError: There is no such policy or patient, or ``out`` is a folder.
+        ValueError: There is no such agent or patient, or ``out`` is a folder.
     """
     if config.out is not None and config.out.is_dir():
         raise ValueError(f"{config.out} is a folder: name the file to write")
@@ -148,21 +161,21 @@ def refine(config: RefineConfig) -> list[Refinement]:
     episodes = everybody.of(config.split, everybody=True)
     _compare(config, everybody)
     if config.patient is not None:
-        hers = [episode for episode in episodes if episode.patient_id == config.patient]
-        if not hers:
+        theirs = [episode for episode in episodes if episode.patient_id == config.patient]
+        if not theirs:
             raise ValueError(
                 f"{config.episodes} has no {config.split} patient {config.patient}: see its episodes.jsonl"
             )
-        episodes = EpisodeSet(hers)
-    refiner = Refiner.from_pretrained(config.model, config.device, encoder=config.encoder)
+        episodes = EpisodeSet(theirs)
+    refiner = Refiner.from_pretrained(config.model, config.device, encoder=config.encoder, protect=config.protect)
     if config.out is not None:
         make_folder(config.out.parent)
     refined = refiner.refine_all(episodes)
     if config.out is None:
-        print("\n".join(each.prompt for each in refined))
+        print("\n".join(" ".join(each.prompt.split()) for each in refined))
         return refined
     lines = [
-        {"patient_id": episode.patient_id, "prompt": each.prompt, "deleted": each.deleted}
+        {"patient_id": episode.patient_id, "prompt": each.prompt, "edits": [asdict(edit) for edit in each.edits]}
         for episode, each in zip(episodes, refined, strict=True)
     ]
     write(config.out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
@@ -171,7 +184,7 @@ def refine(config: RefineConfig) -> list[Refinement]:
 
 
 def _compare(config: RefineConfig, everybody: EpisodeSet) -> None:
-    """Say so where a run's policy is given other episodes than it was trained on."""
+    """Say so where a run's agent is given other episodes than it was trained on."""
     run = RunFolder(Path(config.model).parent)
     if run.begun:
         try:

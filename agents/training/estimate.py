@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from agents.training.train import TrainConfig, check_effects
+from agents.registry import class_of
+from agents.training.config import TrainConfig
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm import Budget, Limits, LLMError, load_llm, price_of
 
@@ -13,12 +14,13 @@ _BYTES_PER_TOKEN = 4
 def estimate(config: TrainConfig) -> str:
     """Return the most calls, tokens and money that training and then evaluating on the test patients take.
 
-    Repeated prompts are free (replies are kept), so it may be less; requests repeated after faults come on top.
+    Training asks for ``budget`` completions at most, and for none where the agent learns from no replies. A prompt that
+    was asked about before is free, because its reply is kept, so it may be less; requests repeated after faults come on
+    top.
 
     Raises:
         ValueError: The episodes, or the providers' file, are not as they should be.
     """
-    check_effects(config)
     price = price_of(config.models)
     Budget(config.calls, None, price, config.calls.budget_file)  # are the limits such as can be kept?
     lines: list[str] = []
@@ -30,11 +32,10 @@ def estimate(config: TrainConfig) -> str:
         needed = [f"but first: {error}"]
     episodes = EpisodeSet.load(config.episodes)
     train, test = episodes.of("train"), [e for e in episodes if e.split == "test" and e.label and e.reference]
-    learner, samples = config.learner, config.models.n_samples
-    a_update = learner.patients or len(train)
-    initial = min(len(train), learner.updates * a_update)
+    samples = config.models.n_samples
+    paid_for = config.budget // samples if class_of(config.agent).learns else 0
     parts = {
-        "training": (initial + learner.updates * a_update * learner.rollouts, _tokens([e.prompt for e in train])),
+        "training": (paid_for, _tokens([e.prompt for e in train])),
         "evaluation": (3 * len(test), _tokens([e.prompt for e in test])),
     }
     for name, (prompts, tokens) in parts.items():

@@ -1,4 +1,4 @@
-"""Cohorts H = {X, Y, R}: what they are, reading and writing them, splitting them by date."""
+"""Cohorts H = {X, Y, R}: data types, reading, writing and splitting by date."""
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import (

@@ -1,4 +1,4 @@
-"""The one error of this room."""
+"""The exception that this package raises."""
 
 
 class CohortError(ValueError):

@@ -1,4 +1,4 @@
-"""Text to numbers and dates, strictly: what is not plainly one is not one."""
+"""Strict parsing of numbers and dates from text."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.wording import tidy
 
-#: How R, pandas and SQL write a missing value; what pandas' ``read_csv`` reads as one.
-_MISSING = frozenset({"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "-nan", "n/a", "NULL", "null", "None", "NaT"})
+#: Missing-value markers of R, pandas and SQL: those that pandas' ``read_csv`` recognizes.
+_MISSING_MARKERS = frozenset({"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "-nan", "n/a", "NULL", "null", "None", "NaT"})
 
-_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?")
+_DATETIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?")
 _NAT = np.datetime64("NaT", "us")
 
-#: What ``moments`` reads, for messages.
+#: The format that ``parse_datetimes`` accepts, for messages.
 DATE_FORMAT = "YYYY-MM-DD, with or without HH:MM:SS, no time zone"
 
 
-def numbers(texts: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return the texts as finite numbers, correctly rounded; NaN for any other text, "nan" and "inf" too."""
-    known = {text: _number(text) for text in set(texts)}
+def parse_numbers(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Parse finite numbers, correctly rounded; any other text, including "nan" and "inf", becomes NaN."""
+    known = {text: _parse_number(text) for text in set(texts)}
     return np.array([known[text] for text in texts], dtype=np.float64)
 
 
-def moments(texts: Sequence[str]) -> npt.NDArray[np.datetime64]:
-    """Return the texts as datetime64[us]; NaT for what is not in ``DATE_FORMAT`` or not in the calendar."""
-    known = {text: _moment(text) for text in set(texts)}
+def parse_datetimes(texts: Sequence[str]) -> npt.NDArray[np.datetime64]:
+    """Parse datetime64[us]; text that is not a valid date in ``DATE_FORMAT`` becomes NaT."""
+    known = {text: _parse_datetime(text) for text in set(texts)}
     return np.array([known[text] for text in texts], dtype="datetime64[us]")
 
 
-def filled(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return which texts say something: more than blanks, invisible characters or ``NA`` and its like."""
-    return np.array([text.strip() not in _MISSING and bool(tidy(text)) for text in texts], dtype=np.bool_)
+def has_value(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return which texts hold a value: not only whitespace or invisible characters, nor a missing-value marker."""
+    return np.array([text.strip() not in _MISSING_MARKERS and bool(tidy(text)) for text in texts], dtype=np.bool_)
 
 
-def _number(text: str) -> float:
+def _parse_number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -46,12 +46,12 @@ def _number(text: str) -> float:
     return value if math.isfinite(value) and "_" not in text else math.nan
 
 
-def _moment(text: str) -> np.datetime64:
+def _parse_datetime(text: str) -> np.datetime64:
     text = text.strip()
-    if not _MOMENT.fullmatch(text):
+    if not _DATETIME.fullmatch(text):
         return _NAT
     try:
-        moment: np.datetime64 = np.datetime64(text).astype("datetime64[us]")
+        parsed: np.datetime64 = np.datetime64(text).astype("datetime64[us]")
     except ValueError:
         return _NAT
-    return moment
+    return parsed

@@ -1,4 +1,4 @@
-"""H = {X, Y, R}: what a cohort is, and what its values may be (paper, "Data").
+"""Cohorts H = {X, Y, R} and the range of their values (paper, "Data").
 
 ``X`` are the check-ups, ``Y`` the labels, ``R`` the doctors' replies.
 """
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.naming.english import find_mentions
 
-#: Most check-ups the paper has of one woman; Eq. 3 pads to this many.
+#: The largest number of check-ups of one patient in the paper; Eq. 3 pads to it.
 MAX_CHECKUPS = 45
 
 
@@ -25,8 +25,8 @@ class Indicator:
     Attributes:
         name: Column name in data files.
         unit: The unit all values are in.
-        low: Values below are impossible in a living adult or a misread unit, never merely abnormal.
-        high: Values above are impossible, likewise.
+        low: Lower values are impossible in a living adult or in another unit, never merely abnormal.
+        high: Higher values are impossible, likewise.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Indicator:
 
 
 #: The paper's 35 indicators, in its order. The bounds reject typing errors and wrong units
-#: (a haemoglobin of 12.6 g/dL read as g/L), and admit the sickest of patients.
+#: (a hemoglobin of 12.6 g/dL read as g/L), but admit the sickest patients.
 INDICATORS: tuple[Indicator, ...] = (
     Indicator("pH", "", 4.0, 9.5),
     Indicator("albumin", "g/L", 5, 80),
@@ -80,13 +80,13 @@ N_INDICATORS = len(INDICATORS)
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A condition, with the other ways in which a reply may name it."""
+    """A condition and the other names that a reply may use for it."""
 
     name: str
     aliases: tuple[str, ...] = ()
 
 
-#: The paper's 12 labels. No alias is shared, so a reply that says only "fetal distress" names neither kind.
+#: The paper's 12 labels. No two labels share an alias, so a reply that says only "fetal distress" names neither kind.
 LABELS: tuple[Label, ...] = (
     Label("normal", ("normal pregnancy", "healthy pregnancy", "no abnormality", "no abnormal findings")),
     Label("uterine scar", ("scarred uterus", "previous cesarean section", "previous caesarean section")),
@@ -115,14 +115,14 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {label.name: label.aliases for label i
 
 
 def named_labels(text: str, labels: Iterable[str] = LABEL_NAMES) -> set[str]:
-    """Return those of ``labels`` that ``text`` names as a diagnosis, in their own words or by an alias.
+    """Return the ``labels`` that ``text`` names as a diagnosis, by name or alias.
 
-    Whole words only, whatever the case; the longest match wins ("gestational diabetes" does not name a label
+    Matches whole words, ignoring case; the longest match wins ("gestational diabetes" does not name a label
     "diabetes" if both are in ``labels``); a condition that is denied or ruled out is not named (see
-    ``pmlm_env.cohort.naming.english`` for what counts as denial). Labels that are not the paper's have no aliases.
+    ``pmlm_env.cohort.naming.assertion``). Only the paper's labels have aliases.
 
-    "normal" is an everyday word ("a normal diet"), so that label is named only by its aliases, and only where no
-    other label is: next to a diagnosis, "no abnormality" is about something else.
+    "normal" is an everyday word ("a normal diet"), so only its aliases name that label, and only if no other label is
+    named: beside a diagnosis, "no abnormality" refers to something else.
     """
     phrases = {
         label: _ALIASES.get(label, ()) if label == "normal" else (label, *_ALIASES.get(label, ())) for label in labels
@@ -132,19 +132,19 @@ def named_labels(text: str, labels: Iterable[str] = LABEL_NAMES) -> set[str]:
 
 
 def names_label(text: str, label: str) -> bool:
-    """Whether ``text`` names ``label``, all other labels apart; see ``named_labels``."""
+    """Whether ``text`` names ``label``, without regard to other labels; see ``named_labels``."""
     return label in named_labels(text, (label,))
 
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """One patient: her check-ups, label and doctor's reply.
+    """One patient: check-ups, label and doctor's reply.
 
     Attributes:
-        patient_id: Unique within the cohort; never leaves the house.
-        label: Her true condition.
-        reference: The reply her own doctor wrote; empty where a cohort has none.
-        split_date: The index date, by which the cohort is split into train, validation and test.
+        patient_id: Unique within the cohort; never sent to a remote service.
+        label: The true condition.
+        reference: The reply that the patient's own doctor wrote; "" if there is none.
+        split_date: The index date, used to split the cohort into train, validation and test.
         dates: Check-up days in ascending order, shape (n,), datetime64[D].
         values: Indicator values, shape (n, 35), float64, in the order and units of ``INDICATORS``;
             NaN = not measured.
@@ -163,7 +163,7 @@ class Patient:
         """Check the shapes.
 
         Raises:
-            ValueError: ``values`` is not (n, 35) with one row a date.
+            ValueError: ``values`` is not (n, 35), one row per date.
         """
         if self.values.shape != (len(self.dates), N_INDICATORS):
             raise ValueError(
@@ -183,7 +183,7 @@ class Cohort(Sequence[Patient]):
         return len(self.patients)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        """Return one patient, or a cohort of those in a slice."""
+        """Return one patient, or the cohort of a slice."""
         if isinstance(index, slice):
             return Cohort(self.patients[index])
         return self.patients[index]
@@ -198,10 +198,10 @@ class Cohort(Sequence[Patient]):
 
     @cached_property
     def y(self) -> npt.NDArray[np.str_]:
-        """Labels, one a patient, shape (N,)."""
+        """Labels, one per patient, shape (N,)."""
         return np.array([patient.label for patient in self.patients], dtype=np.str_)
 
     @property
     def n_checkups(self) -> int:
-        """The number of check-ups of all patients together."""
+        """The total number of check-ups."""
         return sum(len(patient.dates) for patient in self.patients)

@@ -1,8 +1,8 @@
-"""Units as laboratories write them: ``K/uL``, ``10*3/uL``, ``x10E9/L`` and ``G/L`` are all 10^9/L.
+"""Units as laboratories write them: ``K/uL``, ``10*3/uL``, ``x10E9/L`` and ``G/L`` all mean 10^9/L.
 
-A unit is read as an exact factor times a kind of quantity, so that every way of writing that leaves the value as it is
-(``mg/mL`` for g/L, ``mU/mL`` for U/L) is recognized, and any other is known to need a factor. UCUM forms (``[IU]/L``,
-``10*9/L``, ``{cells}/uL``; ucum.org) are read too.
+A unit is parsed as an exact factor times a kind of quantity. A spelling that leaves the value unchanged (``mg/mL`` for
+g/L, ``mU/mL`` for U/L) is accepted; any other is known to need a conversion factor. UCUM forms (``[IU]/L``,
+``10*9/L``, ``{cells}/uL``; ucum.org) are parsed too.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 
 class _Quantity(NamedTuple):
-    """A unit: ``factor`` times the base unit of its kind (g, mol, U, L, one cell or part; "/L" of it)."""
+    """A unit: ``factor`` times the base unit of its kind (g, mol, U, L, a count or a fraction; per liter if "/L")."""
 
     factor: Fraction
     kind: str
@@ -42,8 +42,8 @@ _CUBES = {
     "m3": 3, "dm3": 0, "cm3": -3, "ccm": -3, "cc": -3, "mm3": -6, "cmm": -6, "cumm": -6, "cubicmm": -6, "um3": -15,
     "cuum": -15,
 }  # fmt: skip
-#: Words for how many, as powers of ten. "Mil" is a million in English and a thousand in Spanish.
-_MANY = {
+#: Number words as powers of ten. "Mil" is a million in English and a thousand in Spanish.
+_NUMBER_WORDS = {
     "k": (3,), "th": (3,), "tho": (3,), "thou": (3,), "thous": (3,), "thousand": (3,), "thousands": (3,), "tsd": (3,),
     "lakh": (5,), "lakhs": (5,), "lac": (5,), "mil": (3, 6), "m": (6,), "mill": (6,), "mln": (6,), "mio": (6,),
     "million": (6,), "millions": (6,), "g": (9,), "gpt": (9,), "giga": (9,), "bil": (9,), "billion": (9,), "mrd": (9,),
@@ -63,50 +63,50 @@ _WHOLE = {
     **{name: [_Quantity(Fraction(10) ** power, "fraction")] for name, power in _FRACTIONS.items()},
 }
 _SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-")
-#: What may stand behind a unit: a word ("derived"), a bracket, a temperature; never an operator or another number.
+#: How a note after a unit starts: a word ("derived"), a bracket, a temperature; never an operator or other number.
 _NOTE = re.compile(r"(?!x\s*\d|per\b)(?:[^\W\d_]|[(\[,;@]|37(?!\d))")
 
 
 @lru_cache(maxsize=4096)
 def unit_problem(text: str, expected: str) -> str:
-    """Return why values in unit ``text`` cannot be taken as values in unit ``expected``; "" if they can.
+    """Explain why values in unit ``text`` are not values in unit ``expected``; "" if they are.
 
     Args:
-        text: A unit as a file has it, perhaps with a note behind it ("10^9/L derived"); blank = not given.
-        expected: A unit of the schema; "" = none, whatever ``text`` says.
+        text: A unit from a file, possibly followed by a note ("10^9/L derived"); blank = not given.
+        expected: A unit of the schema; "" = no unit, so any ``text`` is accepted.
     """
     if not text.strip() or not expected:
         return ""
-    found, wanted = _read(text), _quantities(_normal(expected))[0]
+    found, wanted = _parse(text), _quantities(_canonical(expected))[0]
     if wanted in found:
         return ""
     for factor in (quantity.factor / wanted.factor for quantity in found if quantity.kind == wanted.kind):
         verb, number = ("divide", 1 / factor) if factor.numerator == 1 else ("multiply", factor)
         return f"{verb} the values by {float(number):,.10g} and write {expected}"
     if found:
-        return f"it measures something else than {expected}; convert the values with your laboratory's own factor"
+        return f"it does not measure the same quantity as {expected}; convert the values with your laboratory's factor"
     return (
-        f"it is not known here; if it is another way to write {expected}, write {expected}, "
-        "else convert the values with your laboratory's own factor"
+        f"it is an unknown unit; if it means {expected}, write {expected}, "
+        "otherwise convert the values with your laboratory's factor"
     )
 
 
-def _read(text: str) -> list[_Quantity]:
-    """Return what a text may mean: the longest beginning that is a unit, if what follows is a note."""
+def _parse(text: str) -> list[_Quantity]:
+    """Return the possible meanings of the longest prefix that is a unit and is followed by nothing or a note."""
     words = text.split() if len(text) < 100 else []
     for end in range(len(words), 0, -1):
         if end < len(words) and not _NOTE.match(" ".join(words[end:])):
             continue
-        if found := _quantities(_normal(" ".join(words[:end]))):
+        if found := _quantities(_canonical(" ".join(words[:end]))):
             return found
     return []
 
 
-def _normal(text: str) -> str:
-    """Return a unit in one spelling: small letters, ASCII, no spaces, one sign for each operation."""
+def _canonical(text: str) -> str:
+    """Return a unit in canonical spelling: lower case, ASCII, no spaces, one sign per operation."""
     text = re.sub("([0-9A-Za-z\u00b5\u03bc])([\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b]+)", r"\1^\2", text)
     text = unicodedata.normalize("NFKC", text.translate(_SUPERSCRIPTS)).replace("\u03bc", "u").casefold()
-    text = re.sub(r"\{[^{}]*\}", "", text) or "1"  # UCUM's notes: {cells}/uL; alone ({ratio}) it is the unit 1
+    text = re.sub(r"\{[^{}]*\}", "", text) or "1"  # UCUM annotations: {cells}/uL; {ratio} alone is 1
     text = re.sub("[\u00d7\u2715\u22c5\u00b7\u2219]", "*", text.replace("\u2212", "-"))
     text = re.sub("[\u2044\u2215]| per |\\bper\\b(?!\\s*cent)", "/", text)
     text = re.sub(r"[\s*.]+([a-z]+)\^?-1\b", r"/\1", text)  # g L-1
@@ -115,7 +115,7 @@ def _normal(text: str) -> str:
 
 
 def _quantities(text: str) -> list[_Quantity]:
-    """Return what a unit in its one spelling may mean, none if it means nothing; the "g" of G/L is giga or gram."""
+    """Return the possible meanings of a unit in canonical spelling, if any; the "g" of G/L is giga or gram."""
     if text in _WHOLE:
         return _WHOLE[text]
     if match := re.fullmatch(r"(.*gm?)%", text):  # mg% is mg/dl
@@ -158,12 +158,12 @@ def _counts(text: str) -> Iterator[_Quantity]:
 
 
 def _powers(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the power of ten that a text may begin with, and what is left of it."""
+    """Yield each power of ten that the text may begin with, and the rest of the text."""
     yield 0, text
     text = re.sub(r"^cells?(?=[x*]?\d)", "", text)
     if match := _POWER.match(text):
         digits = match["power"] or match["lost"] or match["e"]
         yield int(digits) if digits else match["zeros"].count("0"), text[match.end() :]
-    for word, powers in _MANY.items():
+    for word, powers in _NUMBER_WORDS.items():
         if text.startswith(word):
             yield from ((power, text[len(word) :]) for power in powers)

@@ -1,4 +1,4 @@
-"""How messages about a cohort quote what is in its files: short, on one line, and safe for a terminal."""
+"""How messages quote values from a cohort's files: short, on one line and safe for a terminal."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Collection, Mapping
 
 from pmlm_env.io.text import JOINERS, printable
 
-#: How many problems, or patients, a message names before it only counts the rest.
+#: Number of problems or patients that a message lists; the rest are only counted.
 SHOWN = 10
 _LONGEST_VALUE = 60
-#: Longer words are compared with nothing: the time for it grows with the square of their length.
+#: Longer words get no suggestion, because comparing words takes quadratic time.
 _LONGEST_WORD = 200
-_ALIKE = str.maketrans(
+_SAME_CHARACTER = str.maketrans(
     dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-") | dict.fromkeys("\u2018\u2019\u02bc", "'")
 )
 _POINT_ZERO = re.compile(r"(?<=\d)\.0+$")
 
 
 def quoted(value: str) -> str:
-    """Return ``value`` in quotes, on one line and not too long."""
+    """Return ``value`` in quotes, on one line, shortened if long."""
     text = printable(repr(value[: _LONGEST_VALUE + 1]))
     return text if len(text) <= _LONGEST_VALUE + 2 else f"{text[:_LONGEST_VALUE]}...{text[0]}"
 
 
 def bare(value: str) -> str:
-    """Return ``value`` as ``quoted`` does, but without the quotes where it is one plain word."""
+    """Return ``value`` like ``quoted``, but without quotes if it is one plain word."""
     return value if len(value) <= _LONGEST_VALUE and re.fullmatch(r"[\w.-]+", value) else quoted(value)
 
 
 def named(names: Collection[str], shown: int = SHOWN) -> str:
-    """Return the first names, and the count of the rest."""
+    """Return the first names and the number of further ones."""
     rest = len(names) - shown
     return ", ".join(map(bare, list(names)[:shown])) + (f" and {rest:,} more" if rest > 0 else "")
 
@@ -43,28 +43,29 @@ def tally(counts: Mapping[str, int]) -> str:
 
 
 def tidy(text: str) -> str:
-    """Return ``text`` without invisible characters, with single spaces, and accents composed."""
-    seen = "".join(c for c in text if c in JOINERS or unicodedata.category(c) != "Cf")
-    return unicodedata.normalize("NFC", " ".join(seen.split()))
+    """Return ``text`` without invisible characters, with single spaces and composed accents (NFC)."""
+    visible = "".join(c for c in text if c in JOINERS or unicodedata.category(c) != "Cf")
+    return unicodedata.normalize("NFC", " ".join(visible.split()))
 
 
 def folded(text: str) -> str:
-    """Return ``text`` without letter case and width, and with one kind of hyphen and apostrophe."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_ALIKE).split())
+    """Return ``text`` with case, character width, hyphens and apostrophes normalized for comparison."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_SAME_CHARACTER).split())
 
 
 def plain(word: str) -> str:
-    """Return ``word`` without what is often lost or changed, such as leading zeros, or 7 saved as 7.0."""
+    """Return ``word`` normalized for what spreadsheets change, such as leading zeros or 7 saved as 7.0."""
     return _POINT_ZERO.sub("", folded(tidy(word))).lstrip("0")
 
 
 def suggestion(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
-    """Return " (did you mean 'hgb'?)", or nothing where no known word is near.
+    """Return " (did you mean 'hgb'?)", or "" if no known word is similar.
 
-    Words that are ``plain`` alike come first. ``cutoff`` is ``difflib``'s: how near others must be, 1 = the same.
+    Words with the same ``plain`` form come first. ``cutoff`` is ``difflib``'s similarity threshold, 1 = identical.
     """
     if len(word) > _LONGEST_WORD:
         return ""
-    near = [name for name in known if plain(word) and plain(name) == plain(word)]
-    near = near or difflib.get_close_matches(word, [each for each in known if len(each) <= _LONGEST_WORD], 2, cutoff)
-    return f" (did you mean {' or '.join(map(quoted, near[:2]))}?)" if near else ""
+    similar = [name for name in known if plain(word) and plain(name) == plain(word)]
+    candidates = [name for name in known if len(name) <= _LONGEST_WORD]
+    similar = similar or difflib.get_close_matches(word, candidates, 2, cutoff)
+    return f" (did you mean {' or '.join(map(quoted, similar[:2]))}?)" if similar else ""

@@ -1,4 +1,4 @@
-"""A cohort as CSV files that read back as the same cohort."""
+"""Writing a cohort to CSV files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from pmlm_env.io.files import make_folder, replacing
 def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
     """Write patients.csv and checkups.csv (wide), which ``read_cohort`` reads back as the same cohort.
 
-    That is so if labels have one spelling each, identifiers no spaces at the ends, and days one check-up of a patient.
-    UTF-8 with LF line ends; the same cohort always gives the same bytes. Numbers are the shortest that read back
-    to the same float; NaN is an empty cell; split dates are cut to the day. What ``read_cohort`` would leave out
-    (a patient without check-ups, a check-up without values) is written all the same. Each file takes its place in
-    one step; an interrupted run leaves no half-written file under its name.
+    The round trip is exact if each label has one spelling, no identifier has surrounding spaces, and no patient has two
+    check-ups on one day. Files are UTF-8 with LF line ends; the same cohort always gives the same bytes. Numbers are
+    the shortest that parse to the same float; NaN is an empty cell; split dates are truncated to days. Rows that
+    ``read_cohort`` would leave out (a patient without check-ups, a check-up without values) are written too. Each file
+    is replaced atomically.
 
     Args:
         cohort: The cohort.
-        folder: Where to; made if need be. Files of these names are replaced.
+        folder: The target folder, created if missing. Existing files of these names are replaced.
 
     Raises:
         CohortError: A name in ``Patient.extra`` cannot be a column.
@@ -62,9 +62,9 @@ def _write(path: Path, header: list[str], rows: Iterable[list[str]]) -> None:
 
 
 def _cell(text: str) -> str:
-    # By hand, as csv.writer leaves a lone carriage return without quotes in some versions of Python.
-    return '"' + text.replace('"', '""') + '"' if any(mark in text for mark in ',"\r\n') else text
+    # Not csv.writer: in some versions of Python it does not quote a lone carriage return.
+    return '"' + text.replace('"', '""') + '"' if any(character in text for character in ',"\r\n') else text
 
 
-def _day(moment: np.datetime64) -> str:
-    return str(moment.astype("datetime64[D]"))
+def _day(date: np.datetime64) -> str:
+    return str(date.astype("datetime64[D]"))

@@ -1,23 +1,32 @@
-"""Deleting words: which are there, which may go, what is left. Pure numpy; both envs stand on it.
+"""Edits of prompts: which are legal, what was done, and what is left. Pure numpy; both envs stand on it.
 
 Slots are positions in the *initial* prompt and never shift: slot 7 means the same word at every step, so a heat map
 or a replay needs no bookkeeping, and a word that occurs twice is deleted once.
+
+Deleting a word is the only operation so far. Nothing outside this module relies on that: agents and envs pass actions
+on, ask which are legal, and get back ``Edit`` values and texts.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from itertools import compress
-from typing import Any, get_args, overload
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.episodes import Episode, EpisodeSet, Role
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.words import Role, joined
+
+Operation = Literal["delete"]
 
 #: Kinds of words that may be protected besides the roles.
 WORD_KINDS = ("digits", "negations")
+
+#: Edits that a batch remembers, at most.
+_MOST_MADE = 50_000
 
 _DIGIT = re.compile(r"\d")
 _NEGATION = re.compile(
@@ -26,89 +35,130 @@ _NEGATION = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One edit of a prompt.
+
+    Attributes:
+        operation: What is done.
+        slot: Where: the word's position in the initial prompt.
+        word: The word that is there.
+        probability: The probability that the policy gave this edit, if it has one; equal edits may differ in it.
+    """
+
+    operation: Operation
+    slot: int
+    word: str
+    probability: float | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class EditRules:
+    """What an agent may do to a prompt.
+
+    Attributes:
+        n_edits: The edit budget: edits per prompt, at most (the paper's n).
+        max_words: W, the number of slots; None = as many as the longest prompt has words. Longer prompts are refused,
+            never cut.
+        protect: Roles whose words may not be edited, ``"digits"`` (words that hold one) or ``"negations"`` (English:
+            no, not, without, denies, ...).
+
+    Raises:
+        ValueError: ``n_edits`` is negative, or ``protect`` names nothing known.
+    """
+
+    n_edits: int = 10
+    max_words: int | None = None
+    protect: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        """Check the values, and keep ``protect`` as a tuple; a string is one name."""
+        if self.n_edits < 0:
+            raise ValueError(f"n_edits is {self.n_edits}: it must be 0 or more")
+        names = (self.protect,) if isinstance(self.protect, str) else tuple(self.protect)
+        allowed = (*get_args(Role), *WORD_KINDS)
+        if unknown := sorted(set(names) - set(allowed)):
+            raise ValueError(f"protect names {unknown[0]!r}: use some of {allowed}")
+        object.__setattr__(self, "protect", names)
+
+
 class EditBatch:
     """N prompts side by side, each with its own edit budget.
 
     Args:
         episodes: Where prompts come from.
         n_prompts: N, the number of prompts.
-        max_words: W, the number of slots; longer prompts are refused, never cut.
-        n_edits: Deletions per prompt (the paper's n).
-        protect: Roles whose words may not be deleted, ``"digits"`` (words that hold one) or ``"negations"``
-            (English: no, not, without, denies, ...).
+        rules: What may be done to them.
 
     Attributes:
+        rules: Likewise.
+        max_words: W, the number of slots, and of actions: action k edits the word in slot k.
         episodes: Which episode each row holds, int (N,); -1 before the first ``load``.
         kept: Whether the slot holds a word that is still there, bool (N, W).
-        legal: Whether that word may be deleted, bool (N, W).
-        steps: Edits used up, int (N,); an illegal one counts.
+        legal: Whether the action is legal, bool (N, W).
+        steps: Steps taken, int (N,); an illegal action takes one too.
 
     Raises:
-        ValueError: ``n_edits`` is negative, a prompt has more words than there are slots, or none that may go, or
-            ``protect`` names nothing known.
+        ValueError: A prompt has more words than there are slots, or none that may be edited.
     """
 
-    def __init__(
-        self, episodes: EpisodeSet, n_prompts: int, max_words: int, n_edits: int, protect: Collection[str] = ()
-    ) -> None:
+    def __init__(self, episodes: EpisodeSet, n_prompts: int, rules: EditRules) -> None:
         """Make N empty prompts; ``load`` fills them."""
-        if n_edits < 0:
-            raise ValueError(f"n_edits is {n_edits}: it must be 0 or more")
-        if episodes.max_words > max_words:
-            longest = episodes[int(episodes.lengths.argmax())]
-            raise ValueError(
-                f"max_words is {max_words}, but the prompt of patient {longest.patient_id} has {len(longest.words)} "
-                f"words, and none is ever cut: set max_words to {len(longest.words)} or more, or leave it out"
-            )
-        self.n_edits, self.max_words = n_edits, max_words
+        self.rules, self.max_words = rules, _width(episodes, rules)
         self.episodes = np.full(n_prompts, -1)
-        self.kept = np.zeros((n_prompts, max_words), dtype=np.bool_)
-        self.legal = np.zeros((n_prompts, max_words), dtype=np.bool_)
+        self.kept = np.zeros((n_prompts, self.max_words), dtype=np.bool_)
+        self.legal = np.zeros((n_prompts, self.max_words), dtype=np.bool_)
         self.steps = np.zeros(n_prompts, dtype=np.int64)
         self._source = episodes
-        self._deletable = deletable_words(episodes, protect)
+        self._editable = editable_words(episodes, rules.protect)
         self._rows = np.arange(n_prompts)
-        self._n_deletable = self._deletable.sum(axis=1)
-        self._n_deleted = np.zeros(n_prompts, dtype=np.int64)
-        self._order = np.zeros((n_prompts, min(n_edits, max_words)), dtype=np.int64)
+        self._n_editable = self._editable.sum(axis=1)
+        self._n_done = np.zeros(n_prompts, dtype=np.int64)
+        self._order = np.zeros((n_prompts, min(rules.n_edits, self.max_words)), dtype=np.int64)
+        # Edits are values: each is made once, which at the end of an episode is several times as fast.
+        self._made: dict[int, Edit] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave behind what can be made again."""
+        return {**self.__dict__, "_made": {}}
 
     def load(self, rows: Sequence[int] | npt.NDArray[np.int64], episodes: npt.ArrayLike) -> None:
         """Put the initial prompts of ``episodes`` into ``rows``."""
         index = np.atleast_1d(np.asarray(episodes, dtype=np.int64))
-        width = self._deletable.shape[1]
+        width = self._editable.shape[1]
         self.episodes[rows] = index
         self.kept[rows] = np.arange(self.max_words) < self._source.lengths[index][:, None]
-        self.legal[rows, :width] = self._deletable[index]
+        self.legal[rows, :width] = self._editable[index]
         self.steps[rows] = 0
-        self._n_deleted[rows] = 0
+        self._n_done[rows] = 0
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
-        """Whether the edit budget is used up or no word is left that may go, bool (N,)."""
-        return (self.steps >= self.n_edits) | (self._n_deleted >= self._n_deletable[self.episodes])
+        """Whether the edit budget is used up or no legal action is left, bool (N,)."""
+        return (self.steps >= self.rules.n_edits) | (self._n_done >= self._n_editable[self.episodes])
 
-    def delete(self, slots: npt.ArrayLike, rows: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
-        """Delete one word of each prompt.
+    def apply(self, actions: npt.ArrayLike, rows: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
+        """Take one step in each prompt.
 
         Args:
-            slots: The slot to delete in each prompt, int (N,).
+            actions: The action for each prompt, int (N,).
             rows: Which prompts to edit, bool (N,); all by default.
 
         Returns:
-            Which deletions were illegal (padding, already deleted, protected, no budget), bool (N,): such a one
-            changes no word and still uses up a step.
+            Which actions were illegal (an empty slot, a word already deleted or protected, no budget), bool (N,): such
+            a one changes nothing and still uses up a step.
 
         Raises:
-            ValueError: ``slots`` are not N whole numbers.
+            ValueError: ``actions`` are not N whole numbers.
         """
-        chosen = np.asarray(slots)
+        chosen = np.asarray(actions)
         if chosen.shape != self.steps.shape or chosen.dtype.kind not in "iu":
             raise ValueError(
                 f"actions must be {len(self.steps)} whole numbers, one a prompt: not {chosen.dtype}, {chosen.shape}"
             )
         chosen = chosen.astype(np.int64, copy=False)
         # Flat indices, and counts instead of any(): this runs once a step for every env, and numpy's cost is calls.
-        barred = (chosen.view(np.uint64) >= self.max_words) | (self.steps >= self.n_edits)  # below 0 wraps to far above
+        barred = (chosen.view(np.uint64) >= self.max_words) | (self.steps >= self.rules.n_edits)  # below 0 wraps around
         if np.count_nonzero(barred):
             chosen = np.where(barred, 0, chosen)
         hit = self._rows * self.max_words + chosen
@@ -117,31 +167,42 @@ class EditBatch:
             legal &= ~barred
         if rows is not None:
             legal &= rows
-        place = self._rows * self._order.shape[1] + self._n_deleted
+        place = self._rows * self._order.shape[1] + self._n_done
         if np.count_nonzero(legal) < len(legal):
             hit, chosen, place = hit[legal], chosen[legal], place[legal]
         self.kept.reshape(-1)[hit] = False
         self.legal.reshape(-1)[hit] = False
         self._order.reshape(-1)[place] = chosen
-        self._n_deleted += legal
+        self._n_done += legal
         if rows is None:
             self.steps += 1
             return ~legal
         self.steps += rows
         return ~legal & rows
 
-    def deleted(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[tuple[int, ...]]:
-        """Return the slots deleted so far in each of ``rows``, in order."""
-        order, counts = self._order[rows].tolist(), self._n_deleted[rows].tolist()
-        return [tuple(slots[:count]) for slots, count in zip(order, counts, strict=True)]
+    def edits(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[tuple[Edit, ...]]:
+        """Return the edits made so far in each of ``rows``, in order."""
+        if len(self._made) > _MOST_MADE:
+            self._made = {}
+        numbers = self.episodes[rows][:, None] * self.max_words + self._order[rows]
+        return [
+            tuple([self._made.get(number) or self._make(number) for number in row[:count]])
+            for row, count in zip(numbers.tolist(), self._n_done[rows].tolist(), strict=True)
+        ]
+
+    def _make(self, number: int) -> Edit:
+        index, slot = divmod(number, self.max_words)
+        (edit,) = deletions(self._source[index], [slot])
+        self._made[number] = edit
+        return edit
 
     def prompts(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Prompts:
-        """Return what is left of the prompts in ``rows``."""
+        """Return the prompts in ``rows`` as they are now."""
         return Prompts(self._source, self.episodes[rows].tolist(), self.kept[rows])
 
 
 class Prompts(Sequence[str]):
-    """Refined prompts as text, each joined by single spaces when it is asked for.
+    """Refined prompts as text, each joined when it is asked for.
 
     Args:
         source: Where prompts come from.
@@ -168,38 +229,123 @@ class Prompts(Sequence[str]):
         """Return one prompt, or a list of those in a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return " ".join(compress(self._source[self._episodes[index]].words, self.kept[index].tolist()))
+        episode = self._source[self._episodes[index]]
+        return joined(episode.words, episode.spaces, self.kept[index, : len(episode.words)].tolist())
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the prompts."""
         return (self[i] for i in range(len(self)))
 
 
-def deletable_words(episodes: EpisodeSet, protect: Collection[str] = ()) -> npt.NDArray[np.bool_]:
-    """Tell which words may be deleted.
+def deletions(episode: Episode, slots: Sequence[int]) -> tuple[Edit, ...]:
+    """Return the edits that delete the words in some slots of an episode's prompt, in order."""
+    words = episode.words
+    return tuple([Edit("delete", slot, words[slot]) for slot in slots])
+
+
+def kept_after(
+    episodes: EpisodeSet,
+    indices: Sequence[int],
+    edits: Sequence[Sequence[Edit]],
+    rules: EditRules | None = None,
+) -> npt.NDArray[np.bool_]:
+    """Tell which words are left after some edits.
+
+    Args:
+        episodes: Where prompts come from.
+        indices: Which of them, N.
+        edits: The edits of each, in order.
+        rules: What may be done; None = any number of edits, of any word.
+
+    Returns:
+        Bool (N, W).
+
+    Raises:
+        ValueError: An edit is not possible or not allowed.
+    """
+    rules = rules or EditRules(n_edits=episodes.max_words)
+    width = _width(episodes, rules)
+    editable = editable_words(episodes, rules.protect)
+    kept = np.arange(width) < episodes.lengths[list(indices)][:, None]
+    for row, (index, each) in enumerate(zip(indices, edits, strict=True)):
+        episode = episodes[index]
+        if len(each) > rules.n_edits:
+            raise ValueError(f"patient {episode.patient_id}: {len(each)} edits, but only {rules.n_edits} are allowed")
+        for number, edit in enumerate(each, start=1):
+            wrong = _why_illegal(edit, episode, kept[row], editable[index])
+            if wrong:
+                raise ValueError(f"patient {episode.patient_id}: edit {number}, {edit.operation} {edit.slot}: {wrong}")
+            kept[row, edit.slot] = False
+    return kept
+
+
+def apply_edits(
+    episodes: EpisodeSet,
+    indices: Sequence[int],
+    edits: Sequence[Sequence[Edit]],
+    rules: EditRules | None = None,
+) -> Prompts:
+    """Return the refined prompts that some edits make; see ``kept_after``."""
+    return Prompts(episodes, list(indices), kept_after(episodes, indices, edits, rules))
+
+
+def _why_illegal(edit: Edit, episode: Episode, kept: npt.NDArray[np.bool_], editable: npt.NDArray[np.bool_]) -> str:
+    """Return why an edit cannot be made; "" if it can."""
+    if edit.operation not in get_args(Operation):
+        return f"the operations are {', '.join(get_args(Operation))}"
+    if not 0 <= edit.slot < len(episode.words):
+        return f"the prompt has slots 0 to {len(episode.words) - 1}"
+    if episode.words[edit.slot] != edit.word:
+        return "another word is in that slot"
+    if not kept[edit.slot]:
+        return "the word was deleted before"
+    return "" if editable[edit.slot] else "the word is protected"
+
+
+def _width(episodes: EpisodeSet, rules: EditRules) -> int:
+    """Return the number of slots.
+
+    Raises:
+        ValueError: A prompt has more words.
+    """
+    if rules.max_words is None:
+        return episodes.max_words
+    if episodes.max_words > rules.max_words:
+        longest = episodes[int(episodes.lengths.argmax())]
+        raise ValueError(
+            f"max_words is {rules.max_words}, but the prompt of patient {longest.patient_id} has {len(longest.words)} "
+            f"words, and none is ever cut: set max_words to {len(longest.words)} or more, or leave it out"
+        )
+    return rules.max_words
+
+
+def editable_words(episodes: EpisodeSet, protect: Collection[str] = ()) -> npt.NDArray[np.bool_]:
+    """Tell which words may be edited.
 
     Args:
         episodes: The prompts.
-        protect: As for ``EditBatch``.
+        protect: As in ``EditRules``.
 
     Returns:
         Bool (number of episodes, words of the longest prompt).
 
     Raises:
-        ValueError: ``protect`` names nothing known, or leaves a prompt without a word that may go.
+        ValueError: ``protect`` leaves a prompt without a word that may be edited.
     """
-    names = {protect} if isinstance(protect, str) else set(protect)
-    allowed = (*get_args(Role), *WORD_KINDS)
-    if unknown := names - set(allowed):
-        raise ValueError(f"protect names {sorted(unknown)[0]!r}: use some of {allowed}")
+    names = set(protect)
     table = np.arange(episodes.max_words) < episodes.lengths[:, None]
     if names:
         for row, episode in enumerate(episodes):
+            if "negations" in names and not episode.language.startswith("en"):
+                raise ValueError(
+                    f"patient {episode.patient_id}: the prompt's language is {episode.language!r}, and negations are "
+                    "known in English only: leave negations out of protect"
+                )
             table[row, : len(episode.words)] = ~_protected(episode, names)
             if not table[row].any():
                 raise ValueError(
-                    f"patient {episode.patient_id}: protect={sorted(names)} leaves no word that may be deleted; "
-                    "protect less, or leave her out"
+                    f"patient {episode.patient_id}: protect={sorted(names)} leaves no word that may be edited; "
+                    "protect less, or leave this patient out"
                 )
     return table
 

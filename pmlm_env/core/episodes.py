@@ -1,4 +1,4 @@
-"""Episode and EpisodeSet: the one thing that passes from the pipeline to the envs."""
+"""Episode and EpisodeSet: all that the pipeline passes to the envs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from pmlm_env.core.words import Prompt, Role, Word, joined, single_spaces
 from pmlm_env.io.files import make_folder, replacing
 
 Split = Literal["train", "validation", "test"]
-Role = Literal["background", "self", "peer", "instruction"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +26,17 @@ class Episode:
     """One patient's prompt, ready to be edited.
 
     Attributes:
-        patient_id: Whose it is; stays in the house.
-        split: The part of the cohort she belongs to.
+        patient_id: The patient; sent to no LLM.
+        split: The part of the cohort that the patient belongs to.
         words: The initial prompt's words, one a slot.
-        roles: What each word is there for, one a word.
+        roles: The purpose of each word, one a word.
         vector: x_hat of Eq. 2, shape (128,), float32.
-        reference: The reply her doctor wrote; "" = none.
-        label: Her true condition, for evaluation only: nothing of it is in the prompt; "" = unknown.
+        reference: The reply that the patient's doctor wrote; "" = none.
+        label: The patient's true condition, for evaluation only: the prompt holds nothing of it; "" = unknown.
         predicted: The label that stage 1 predicts.
-        peers: The labels of her peers, nearest first.
+        peers: The labels of the patient's peers, nearest first.
+        spaces: The white space after each word, one a word, none after the last; () = single spaces.
+        language: The prompt's, as in BCP 47.
     """
 
     patient_id: str
@@ -46,29 +48,36 @@ class Episode:
     label: str
     predicted: str
     peers: tuple[str, ...]
+    spaces: tuple[str, ...] = ()
+    language: str = "en"
 
     def __post_init__(self) -> None:
         """Check what every later stage relies on.
 
         Raises:
-            ValueError: A word is empty or holds white space, or words, roles or split do not fit.
+            ValueError: A word is empty or holds white space, or words, roles, spaces or split do not fit.
         """
-        if not self.words:
-            raise ValueError(f"patient {self.patient_id}: the prompt has no words")
-        if len(self.words) != len(self.roles):
-            raise ValueError(f"patient {self.patient_id}: {len(self.words)} words, but {len(self.roles)} roles")
-        for slot, word in enumerate(self.words):
-            if word.split() != [word]:
-                raise ValueError(f"patient {self.patient_id}: slot {slot} holds {word!r}, which is not one word")
-        if unknown := set(self.roles) - set(get_args(Role)):
-            raise ValueError(f"patient {self.patient_id}: unknown role {unknown.pop()!r}, use {get_args(Role)}")
+        if self.spaces == single_spaces(len(self.words)):
+            object.__setattr__(self, "spaces", ())
+        if self.spaces and len(self.words) != len(self.spaces):
+            raise ValueError(f"patient {self.patient_id}: {len(self.words)} words, but {len(self.spaces)} spaces")
+        try:
+            self.initial  # noqa: B018  (a prompt checks itself)
+        except ValueError as error:
+            raise ValueError(f"patient {self.patient_id}: {error}") from None
         if self.split not in get_args(Split):
             raise ValueError(f"patient {self.patient_id}: unknown split {self.split!r}, use {get_args(Split)}")
 
     @property
+    def initial(self) -> Prompt:
+        """The initial prompt, each word with the space after it."""
+        spaces = self.spaces or single_spaces(len(self.words))
+        return Prompt(tuple(map(Word, self.words, spaces)), self.roles, self.language)
+
+    @property
     def prompt(self) -> str:
         """The initial prompt as text."""
-        return " ".join(self.words)
+        return joined(self.words, self.spaces)
 
 
 class EpisodeSet(Sequence[Episode]):
@@ -105,7 +114,7 @@ class EpisodeSet(Sequence[Episode]):
 
         Args:
             split: Which.
-            everybody: Whether those that cannot be judged are returned too.
+            everybody: Whether those without a label or a reference are returned too.
 
         Raises:
             ValueError: There is none.
@@ -143,11 +152,11 @@ class EpisodeSet(Sequence[Episode]):
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of all that the episodes hold, in order; where they are kept does not matter."""
+        """The SHA-256 of all that the episodes hold, in order, wherever they are stored."""
         hashed = hashlib.sha256()
         for e in self._episodes:
-            told = (e.patient_id, e.split, e.words, e.roles, e.reference, e.label, e.predicted, e.peers)
-            hashed.update(json.dumps(told).encode())
+            parts = (e.patient_id, e.split, e.words, e.roles, e.reference, e.label, e.predicted, e.peers)
+            hashed.update(json.dumps([*parts, *_unusual(e).items()]).encode())
             hashed.update(np.ascontiguousarray(e.vector, dtype="<f4").tobytes())
         return hashed.hexdigest()
 
@@ -173,6 +182,7 @@ class EpisodeSet(Sequence[Episode]):
                 "words": e.words,
                 "roles": e.roles,
                 "reference": e.reference,
+                **_unusual(e),
             }
             lines.append(json.dumps(text, ensure_ascii=False) + "\n")
         words = folder / "episodes.jsonl"
@@ -208,9 +218,15 @@ class EpisodeSet(Sequence[Episode]):
         for number, (line, vector) in enumerate(zip(lines, vectors, strict=True), start=1):
             try:
                 row = json.loads(line)
-                for key in ("words", "roles", "peers"):
-                    row[key] = tuple(row[key])
+                for key in ("words", "roles", "peers", "spaces"):
+                    row[key] = tuple(row[key] if key in row or key != "spaces" else ())
                 episodes.append(Episode(vector=vector, **row))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{text}, line {number}: {error}: prepare it again with `pmlm prepare`") from error
         return cls(episodes)
+
+
+def _unusual(episode: Episode) -> dict[str, Any]:
+    """Return what most prompts do not need: spaces other than single ones, a language other than English."""
+    spaces = {"spaces": episode.spaces} if episode.spaces else {}
+    return {**spaces, **({"language": episode.language} if episode.language != "en" else {})}

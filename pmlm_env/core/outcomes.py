@@ -1,4 +1,4 @@
-"""How episodes ended, and who says so."""
+"""Outcomes: replies and scores of refined prompts, and the interface of a reward."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Texts:
-    """What was said in n episodes, each a sequence of n strings.
+    """The replies and references of n episodes, each a sequence of n strings.
 
     Attributes:
-        reply: The LLM's replies to the refined prompts; of several samples the first.
+        reply: The LLM's replies to the refined prompts; the first one where there are several samples.
         initial_reply: Its replies to the initial prompts, likewise.
         reference: The doctors' replies.
     """
@@ -27,15 +27,15 @@ class Texts:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """How n episodes ended.
+    """Scores and replies of n episodes that have ended.
 
     Attributes:
         score: F1 of the reply to the refined prompt against the reference, float64 (n,); the mean over samples.
         initial_score: F1 of the reply to the initial prompt, likewise.
         llm_calls: Calls made for each episode, int64 (n,); cached replies cost none.
-        texts: What was said; None from a reward that keeps no texts.
-        errors: Why an episode's reply could not be had, or "", n strings. Such an episode has no scores and teaches
-            nothing.
+        texts: Replies and references; None from a reward that keeps no texts.
+        errors: Why there is no reply, or "", n strings. An episode with an error has no scores, and nothing should be
+            learned from it.
         score_sd: Standard deviation of the score over samples of the reply, float64 (n,); None where there is one
             sample.
         initial_score_sd: Likewise, of the initial score.
@@ -63,13 +63,13 @@ class Outcomes:
 
     @classmethod
     def of_failures(cls, errors: Sequence[str]) -> Outcomes:
-        """Return the outcomes of episodes that got no reply."""
+        """Return the outcomes of episodes without a reply."""
         n = len(errors)
         return cls(np.zeros(n), np.zeros(n), np.zeros(n, dtype=np.int64), None, errors)
 
 
 class Reward(Protocol):
-    """What the envs ask when episodes end."""
+    """Judges refined prompts when episodes end."""
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
         """Judge refined prompts of the episodes at ``indices``, in order."""

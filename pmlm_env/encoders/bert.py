@@ -30,7 +30,7 @@ _MOST_HIDDEN = 8_192
 
 
 class WordEncoder:
-    """Contextual embeddings of the words that are still there, one vector a word.
+    """Contextual embeddings of the words that are left, one vector a word.
 
     Sub-word pieces are averaged per word. A prompt longer than the model's input is encoded in chunks, each with its
     own special tokens, never cut. Weights load at the first use, once a process, and do not travel in a pickle.
@@ -77,7 +77,7 @@ class WordEncoder:
     def _bert(self) -> PreTrainedModel:
         return load_bert(self._path, self.device)
 
-    @torch.no_grad()  # not inference_mode: what it returns is learnt from
+    @torch.no_grad()  # not inference_mode: networks are trained on these tensors
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
         """Embed the kept words of B prompts.
 
@@ -121,7 +121,7 @@ class WordEncoder:
         return total / n_pieces[:, None]
 
     def _chunks(self, prompt: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Part a prompt's pieces into runs that the model can take, between words where that can be."""
+        """Split a prompt's pieces into chunks that the model can take, between words where possible."""
         chunks: list[list[int]] = []
         chunk: list[int] = []
         for ids in prompt:
@@ -165,7 +165,7 @@ class WordEncoder:
 
 
 def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> PreTrainedModel:
-    """Load a frozen encoder, or its first ``num_layers`` layers where that can be: anew only when files change."""
+    """Load a frozen encoder, or its first ``num_layers`` layers where possible; again only when its files change."""
     return _load_bert(path, device, num_layers, stamp(Path(path)))
 
 

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from pmlm_env.envs.lite.rules import letters
+from pmlm_env.core.words import letters
+
+if TYPE_CHECKING:  # loaded where it is used, so that Lite's prompts can be made without it
+    import torch
 
 
 class HashedEncoder:
-    """Embeds a word by a hash of its letters: the same word, the same vector, whatever stands beside it.
+    """Embeds a word by a hash of its letters: a word has the same vector in every context.
 
     Args:
         hidden_size: H, the length of an embedding.
     """
 
-    device = torch.device("cpu")
-
     def __init__(self, hidden_size: int = 32) -> None:
-        """Begin with an empty vocabulary; word 0 is no word."""
+        """Begin with an empty vocabulary; number 0 is for slots without a word."""
         self.hidden_size = hidden_size
         self._table = np.zeros((1, hidden_size), dtype=np.float32)
         self._ids: dict[str, int] = {}
         self._prompts: dict[int, tuple[Sequence[str], npt.NDArray[np.int64]]] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        import torch
+
+        return torch.device("cpu")
 
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
         """Embed the kept words of B prompts: float32 (B, W, H) of about unit length, zeros where no word is left."""
@@ -35,10 +43,12 @@ class HashedEncoder:
             known = self._prompts.get(id(prompt))
             if known is None or known[0] is not prompt:  # ids are not those of another process
                 known = (prompt, np.array([self._number(word) for word in prompt], dtype=np.int64))
-                if isinstance(prompt, tuple):  # kept with its numbers, so that its id stays its own
+                if isinstance(prompt, tuple):  # kept with its numbers, so that no other tuple gets its id
                     self._prompts[id(prompt)] = known
             ids[row, : len(prompt)] = known[1]
         ids *= kept
+        import torch
+
         return torch.from_numpy(np.take(self._table, ids, axis=0))
 
     def _number(self, word: str) -> int:
@@ -51,5 +61,5 @@ class HashedEncoder:
 
 
 def seed_of(word: str) -> int:
-    """Return a number that belongs to a word, on every machine the same."""
+    """Return a number that is the same for a word on every machine."""
     return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")

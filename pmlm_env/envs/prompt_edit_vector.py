@@ -8,11 +8,19 @@ from typing import Any, Literal
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
-import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from pmlm_env.core.task import EditTask
+from pmlm_env.envs.contract import (
+    RENDER_MODES,
+    action_space,
+    checked_render_mode,
+    chosen_episodes,
+    final_columns,
+    observation_space,
+)
+from pmlm_env.envs.options import PMLMOptions, task_from
 from pmlm_env.envs.rendering import render_ansi, render_rgb
 
 ArrayKind = Literal["numpy", "torch"]
@@ -30,7 +38,8 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         array_type: ``"numpy"``, or ``"torch"`` for tensors that never leave the encoder's device (rewards and flags
             too; infos stay numpy).
         render_mode: ``"ansi"``, ``"rgb_array"`` or None.
-        **task: As for ``PMLMEnv``.
+        task: A live task, as for ``PMLMEnv``.
+        **options: The arguments of ``PMLMEnv``, in place of ``task``.
 
     ``reset(options={"episode": i})`` takes one index for all, or one for each env; ``{"reset_mask": bool (N,)}``
     resets only some.
@@ -42,7 +51,9 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         array_type: ArrayKind = "numpy",
         render_mode: str | None = None,
-        **task: Any,
+        *,
+        task: EditTask | None = None,
+        **options: Any,
     ) -> None:
         """Make the env.
 
@@ -58,19 +69,17 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
                 raise ValueError(f"autoreset_mode is {autoreset_mode!r}: use one of {sorted(_MODES)}")
             autoreset_mode = _MODES[autoreset_mode]
         self.metadata = {
-            "render_modes": ["ansi", "rgb_array"],
+            "render_modes": list(RENDER_MODES),
             "render_fps": 2,
             "autoreset_mode": autoreset_mode,
         }
-        if render_mode not in (None, *self.metadata["render_modes"]):
-            raise ValueError(f"render_mode is {render_mode!r}: use one of {self.metadata['render_modes']}")
         self.num_envs = num_envs
         self.autoreset_mode = autoreset_mode
         self.array_type = array_type
-        self.render_mode = render_mode
-        self.task = EditTask(**task)
-        self.single_observation_space = self.task.observation_space
-        self.single_action_space = self.task.action_space
+        self.render_mode = checked_render_mode(render_mode)
+        self.task = task_from(PMLMOptions, task, options)
+        self.single_observation_space = observation_space(self.task)
+        self.single_action_space = action_space(self.task)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._batch = self.task.batch(num_envs)
@@ -95,7 +104,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             if mask.dtype != np.bool_ or mask.shape != (self.num_envs,) or not mask.any():
                 raise ValueError(f"options['reset_mask'] must be bool of shape ({self.num_envs},) with a True in it")
             rows = np.flatnonzero(mask)
-        chosen = self.task.chosen(options)
+        chosen = chosen_episodes(options, len(self.task.episodes))
         if chosen is not None and chosen.shape not in ((), (self.num_envs,)):
             raise ValueError(f"options['episode'] must be one index, or {self.num_envs}, not {chosen.shape}")
         self._draws.seed(seed, rows)
@@ -106,17 +115,17 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         return self._observe(), self._infos(rows)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
-        """Delete one word in each env, and reset those that the autoreset mode resets.
+        """Take one step in each env, and reset those that the autoreset mode resets.
 
         Raises:
             gymnasium.error.ResetNeeded: ``reset`` has not been called.
         """
         if not self._ready:
             raise gym.error.ResetNeeded("call reset() before step(): there is no episode under way")
-        slots = actions.cpu().numpy() if isinstance(actions, torch.Tensor) else actions
+        chosen = actions.cpu().numpy() if hasattr(actions, "cpu") else actions  # a tensor
         resting = self._terminated | self._truncated
         awake = ~resting if np.count_nonzero(resting) else None
-        invalid = self._batch.delete(slots, awake)
+        invalid = self._batch.apply(chosen, awake)
         ended = self._batch.done
         if awake is not None:
             ended &= awake
@@ -149,7 +158,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             raise gym.error.ResetNeeded("call reset() before render(): there are no prompts yet")
         draw = render_ansi if self.render_mode == "ansi" else render_rgb
         states = zip(self._batch.episodes.tolist(), self._batch.kept, self._finals, strict=True)
-        return tuple(draw(self.task.episodes[index].words, kept, final) for index, kept, final in states)
+        return tuple(draw(self.task.episodes[index].initial.words, kept, final) for index, kept, final in states)
 
     def _start(self, rows: _Rows, episodes: _Rows | None = None) -> None:
         """Load the given episodes, or random ones, into ``rows``."""
@@ -161,7 +170,8 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
 
     def _finish(self, rows: _Rows) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
         """Judge the prompts in ``rows``: their rewards, and what the infos say of their ends."""
-        outcomes, columns = self.task.judge(self._batch, rows)
+        outcomes = self.task.judge(self._batch, rows)
+        columns = final_columns(self._batch, rows, outcomes)
         self._truncated[rows] = outcomes.failed
         self._terminated[rows] = ~outcomes.failed
         if self.render_mode is not None:
@@ -210,7 +220,9 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
     def _array(self, values: Any) -> Any:
         """Turn an array or tensor into what ``array_type`` asks for."""
         if self.array_type == "numpy":
-            return values.cpu().numpy() if isinstance(values, torch.Tensor) else values
+            return values.cpu().numpy() if hasattr(values, "cpu") else values
+        import torch  # here, so that importing this module does not load it
+
         values = torch.as_tensor(values, device=self.task.encoder.device)
         return values.float() if values.dtype == torch.float64 else values  # rewards, as torch's libraries want them
 

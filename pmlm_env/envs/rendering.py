@@ -1,4 +1,4 @@
-"""A prompt with its deleted words struck out, as text for a terminal or as a picture."""
+"""A prompt with the words that were edited away struck out, as text for a terminal or as a picture."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+
+from pmlm_env.core.words import Word, split
 
 _STRUCK, _PLAIN = "\x1b[9;31m", "\x1b[0m"
 
@@ -35,19 +37,22 @@ class _Piece(NamedTuple):
     width: int
 
 
-def render_ansi(words: Sequence[str], kept: npt.NDArray[np.bool_], final: Mapping[str, Any] | None = None) -> str:
-    """Return the prompt for a terminal, deleted words in red and struck out; the reply and score at the end.
+def render_ansi(words: Sequence[Word], kept: npt.NDArray[np.bool_], final: Mapping[str, Any] | None = None) -> str:
+    """Return the prompt for a terminal, line breaks included, deleted words in red and struck out; its end below.
 
     Characters that a terminal would obey instead of printing, such as ESC, are shown as U+FFFD.
 
     Args:
-        words: The initial prompt.
+        words: The initial prompt's words, each with the space after it.
         kept: Which words are still there, bool, at least as long.
         final: The last step's ``info``, if the episode has ended: ``llm_error``, or else ``score``,
             ``initial_score`` and, where there are texts, ``reply``.
     """
-    shown = [_visible(word) for word in words]
-    lines = [" ".join(word if kept[slot] else f"{_STRUCK}{word}{_PLAIN}" for slot, word in enumerate(shown))]
+    parts = []
+    for word, is_kept in zip(words, kept.tolist(), strict=False):
+        shown = _visible(word.text)
+        parts.append((shown if is_kept else f"{_STRUCK}{shown}{_PLAIN}") + _gap(word.space))
+    lines = ["".join(parts)]
     if final is not None:
         lines.append("")
         for text, _ in _ending(final):
@@ -56,7 +61,7 @@ def render_ansi(words: Sequence[str], kept: npt.NDArray[np.bool_], final: Mappin
 
 
 def render_rgb(
-    words: Sequence[str], kept: npt.NDArray[np.bool_], final: Mapping[str, Any] | None = None
+    words: Sequence[Word], kept: npt.NDArray[np.bool_], final: Mapping[str, Any] | None = None
 ) -> npt.NDArray[np.uint8]:
     """Return the prompt as a page, deleted words faded and struck out; the reply and score below it at the end.
 
@@ -65,7 +70,7 @@ def render_rgb(
     not have is a box: Chinese needs Noto Sans CJK on the machine.
 
     Args:
-        words: The initial prompt.
+        words: As in ``render_ansi``.
         kept: Which words are still there, bool, at least as long.
         final: As in ``render_ansi``.
 
@@ -73,7 +78,7 @@ def render_rgb(
         uint8 (height, 960, 3).
     """
     font = _font()
-    prompt = _flow([_visible(word) for word in words], font)
+    prompt = _flow([Word(_visible(word.text), word.space) for word in words], font)
     rule = _MARGIN + _LINE * _n_lines(prompt) + _GAP
     top = rule + _GAP
     image = Image.new("RGB", (_WIDTH, top + _LINE * (_REPLY_LINES + 1) + _GAP + _MARGIN), "white")
@@ -85,7 +90,7 @@ def render_rgb(
             _strike(draw, piece, _MARGIN, font)
     draw.line((_MARGIN, rule, _WIDTH - _MARGIN - 1, rule), _RULE)
     for text, colour in _ending(final) if final is not None else []:
-        pieces = _clip(_flow(text.split(), font), _REPLY_LINES)
+        pieces = _clip(_flow(split(text), font), _REPLY_LINES)
         for piece in pieces:
             _write(draw, piece, top, font, colour)
         top += _LINE * _n_lines(pieces) + _GAP
@@ -108,6 +113,11 @@ def _visible(text: str) -> str:
     return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
 
 
+def _gap(space: str) -> str:
+    """Return the white space between two words as it is shown: its line breaks, or one space."""
+    return "\n" * space.count("\n") or " " * bool(space)
+
+
 @lru_cache(maxsize=1)
 def _font() -> _Font:
     for name in _FONTS:
@@ -118,12 +128,12 @@ def _font() -> _Font:
     return ImageFont.load_default(_FONT_SIZE)
 
 
-def _flow(words: Sequence[str], font: _Font) -> list[_Piece]:
-    """Set the words in lines, breaking those that are wider than a line."""
+def _flow(words: Sequence[Word], font: _Font) -> list[_Piece]:
+    """Set the words in lines, keeping the text's own line breaks, and breaking words that are wider than a line."""
     pieces: list[_Piece] = []
     line, x, space = 0, 0, ceil(font.getlength(" "))
     for index, word in enumerate(words):
-        rest = word
+        rest = word.text
         while rest:
             lengths = range(1, len(rest) + 1)
             n_fitting = max(1, bisect_right(lengths, _ROOM, key=lambda n: ceil(font.getlength(rest[:n]))))
@@ -132,7 +142,9 @@ def _flow(words: Sequence[str], font: _Font) -> list[_Piece]:
             if x > 0 and x + width > _ROOM:
                 line, x = line + 1, 0
             pieces.append(_Piece(index, text, line, x, width))
-            x += width + space
+            x += width
+        gap = _gap(word.space)
+        line, x = (line + len(gap), 0) if gap.startswith("\n") else (line, x + space * len(gap))
     return pieces
 
 

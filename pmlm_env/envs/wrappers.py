@@ -1,10 +1,10 @@
-"""The mask and observation forms other libraries want.
+"""Wrappers: observation forms that other libraries need, and the numbers of words.
 
 Every env of this package says which actions are legal in ``info["action_mask"]`` (int8, Gymnasium), in the
 observation's ``action_mask`` (int8) and by ``action_masks()`` (bool, sb3-contrib). Beyond that:
 
-- RLlib wants ``RLlibObservation``, below.
-- TorchRL wants no wrapper. ``GymWrapper(env, categorical_action_encoding=True)`` takes scalar and vector envs, and
+- RLlib needs ``RLlibObservation``, below.
+- TorchRL needs no wrapper. ``GymWrapper(env, categorical_action_encoding=True)`` takes scalar and vector envs, and
   ``ActionMask()`` keeps random actions legal. A policy's ``MaskedCategorical`` takes a mask of dtype bool: append
   ``DTypeCastTransform(torch.int8, torch.bool, in_keys=["action_mask"])`` first. Make vector envs with
   ``autoreset_mode="Disabled"``, and TorchRL resets each row itself. It refuses ``NEXT_STEP``, and with ``SAME_STEP``
@@ -14,11 +14,16 @@ observation's ``action_mask`` (int8) and by ``action_masks()`` (bool, sb3-contri
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
+from gymnasium.vector.utils import batch_space
+
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.task import EditTask
+from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
 
 class RLlibObservation(
@@ -47,7 +52,7 @@ class RLlibObservation(
         gym.ObservationWrapper.__init__(self, env)
         inner = env.observation_space
         if not isinstance(inner, gym.spaces.Dict) or set(inner) != {"embeddings", "patient", "action_mask"}:
-            found = sorted(inner) if isinstance(inner, gym.spaces.Dict) else inner
+            found = sorted(inner) if isinstance(inner, gym.spaces.Dict) else type(inner).__name__
             raise ValueError(
                 f"RLlibObservation flattens embeddings, but {env} observes {found}: "
                 "make the env with observation='embeddings', and wrap it in nothing else that changes observations"
@@ -62,3 +67,120 @@ class RLlibObservation(
             "observations": np.concatenate([observation["embeddings"].ravel(), observation["patient"]]),
             "action_mask": observation["action_mask"].astype(np.float32),
         }
+
+
+class Numbering(Protocol):
+    """Numbers for the words of prompts; ``agents.policies.lexicon.Lexicon`` is one."""
+
+    def __len__(self) -> int:
+        """Return how many numbers there are, 0 included."""
+        ...
+
+    def ids(self, episodes: EpisodeSet, width: int) -> npt.NDArray[np.int64]:
+        """Return a number for each form of each word of every prompt, int (N, width, n_forms); 0 where none is."""
+        ...
+
+
+class WordNumbers(gym.Wrapper[dict[str, Any], np.int64, dict[str, Any], np.int64], gym.utils.RecordConstructorArgs):
+    """Adds the numbers of the prompt's words to the observation, which no deletion changes.
+
+    | key | shape, dtype | meaning |
+    |---|---|---|
+    | ``words`` | (max_words, n_forms), int64 | for each form of each word of the initial prompt its number; 0 = none |
+
+    ``WordNumbers(gym.make("PMLM-v0"), Lexicon.of(episodes))``; for vector envs see ``VectorWordNumbers``.
+
+    Args:
+        env: ``PMLM-v0`` or ``PMLMLite-v0``, with any form of observation.
+        numbering: The numbers.
+
+    Raises:
+        ValueError: ``env`` is another, or its observation has been changed to something that is not a ``Dict``.
+    """
+
+    def __init__(self, env: gym.Env[dict[str, Any], np.int64], numbering: Numbering) -> None:
+        """Wrap ``env``."""
+        gym.utils.RecordConstructorArgs.__init__(self, numbering=numbering)
+        gym.Wrapper.__init__(self, env)
+        self._table = _table(getattr(env.unwrapped, "task", None), numbering, env)
+        self.observation_space = _with_words(env.observation_space, self._table, numbering)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._numbered(observation, info), info
+
+    def step(self, action: np.int64) -> tuple[dict[str, Any], Any, bool, bool, dict[str, Any]]:
+        """Take one step."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return self._numbered(observation, info), reward, terminated, truncated, info
+
+    def _numbered(self, observation: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+        return {**observation, "words": self._table[info["episode_index"]].copy()}
+
+
+class VectorWordNumbers(gym.vector.VectorWrapper):
+    """``WordNumbers`` for ``gym.make_vec("PMLM-v0", num_envs=N)``, in every autoreset mode and type of arrays.
+
+    Args:
+        env: A ``PMLMVectorEnv``, wrapped or not.
+        numbering: The numbers.
+
+    Raises:
+        ValueError: ``env`` is another. Wrap each env of a ``SyncVectorEnv`` in ``WordNumbers`` instead.
+    """
+
+    def __init__(self, env: gym.vector.VectorEnv, numbering: Numbering) -> None:
+        """Wrap ``env``."""
+        super().__init__(env)
+        native = env.unwrapped
+        task = native.task if isinstance(native, PMLMVectorEnv) else None
+        table = _table(task, numbering, env)
+        self.single_observation_space = _with_words(env.single_observation_space, table, numbering)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self._episodes = np.zeros(self.num_envs, dtype=np.int64)
+        self._table: Any = table
+        if isinstance(native, PMLMVectorEnv) and native.array_type == "torch":
+            import torch
+
+            self._table = torch.as_tensor(table, device=native.task.encoder.device)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode in every env, or in those of ``options["reset_mask"]``."""
+        observation, infos = self.env.reset(seed=seed, options=options)
+        return self._numbered(observation, infos), infos
+
+    def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
+        """Take one step in each env."""
+        observation, rewards, terminated, truncated, infos = self.env.step(actions)
+        if "final_obs" in infos:
+            rows = infos["_final_obs"].nonzero()[0]
+            for row, words in zip(rows.tolist(), self._table[self._episodes[rows]], strict=True):
+                infos["final_obs"][row]["words"] = words
+        return self._numbered(observation, infos), rewards, terminated, truncated, infos
+
+    def _numbered(self, observation: dict[str, Any], infos: dict[str, Any]) -> dict[str, Any]:
+        # Infos of a partial reset are about some rows alone: the others are in the episode that they were in.
+        self._episodes = np.where(infos["_episode_index"], infos["episode_index"], self._episodes)
+        return {**observation, "words": self._table[self._episodes]}
+
+
+def _table(task: Any, numbering: Numbering, env: object) -> npt.NDArray[np.int64]:
+    """Return the numbers of all words of a task's prompts, int64 (number of episodes, W, n_forms)."""
+    if not isinstance(task, EditTask):
+        raise ValueError(f"{env} has no EditTask: the numbers of words are for PMLM-v0 and PMLMLite-v0")
+    return np.asarray(numbering.ids(task.episodes, task.max_words), dtype=np.int64)
+
+
+def _with_words(space: gym.Space[Any], table: npt.NDArray[np.int64], numbering: Numbering) -> gym.spaces.Dict:
+    if not isinstance(space, gym.spaces.Dict):
+        raise ValueError(
+            f"the env observes a {type(space).__name__}: put the numbers of words on before wrappers that change that"
+        )
+    # At least 1, because a space with a single value is taken for a mistake by Gymnasium's checker.
+    words = gym.spaces.Box(0, max(1, len(numbering) - 1), table.shape[1:], np.int64)
+    return gym.spaces.Dict({**space.spaces, "words": words})

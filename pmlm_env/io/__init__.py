@@ -1,1 +1,1 @@
-"""Reading and writing: files that no crash leaves half written, files from strangers, TOML, text for terminals."""
+"""Reading and writing: atomic file writes, untrusted files, TOML, and safe text for terminals."""

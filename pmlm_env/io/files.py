@@ -1,7 +1,8 @@
-"""Files that are there whole or not at all, readable by their owner alone, for they may hold patients' texts."""
+"""Atomic file writes and locks; files are readable by their owner only, because they may contain patients' texts."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -9,23 +10,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from filelock import FileLock, Timeout
 
-#: What tells one state of a file or folder from another: see ``stamp``.
+#: The state of a file or folder; see ``stamp``.
 Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the place of ``path`` once it is whole and on the disk.
+    """Open a file that replaces ``path`` atomically once it is complete and flushed to disk.
 
-    Whoever reads ``path`` finds the old file or the new one, never a part; where writing fails the old one stays. A
-    device or a pipe, such as /dev/stdout, is written as it is.
+    Readers of ``path`` see the old file or the new one, never a part; if writing fails, the old one stays. A device or
+    pipe, such as /dev/stdout, is written directly.
 
     Raises:
-        OSError: It cannot be written; the error names ``path``.
+        OSError: The file cannot be written; the error names ``path``.
     """
     with _named(path):
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -46,23 +47,28 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Put a file of this content in the place of ``path``; see ``replacing``."""
+    """Write ``content`` to ``path`` atomically; see ``replacing``."""
     with replacing(path) as file:
         file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON value to ``path`` atomically; see ``replacing``."""
+    write(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
 def append(path: Path, line: str) -> None:
-    """Add a line to a file, all of it or nothing, and wait until it is on the disk.
+    """Append a line to a file, completely or not at all, and flush it to disk.
 
     Raises:
-        OSError: It cannot be written; the error names ``path``.
+        OSError: The line cannot be written; the error names ``path``.
     """
     with _named(path), os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), "wb", 0) as file:
         size = os.fstat(file.fileno()).st_size
         try:
-            left = memoryview((line + "\n").encode(errors="backslashreplace"))
-            while left:  # a full disk may take a part before it takes no more
-                left = left[file.write(left) or 0 :]
+            rest = memoryview((line + "\n").encode(errors="backslashreplace"))
+            while rest:  # a full disk may accept a part first
+                rest = rest[file.write(rest) or 0 :]
             os.fsync(file.fileno())
         except OSError:
             file.truncate(size)
@@ -70,27 +76,27 @@ def append(path: Path, line: str) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for its owner alone, if it is not there.
+    """Create a folder that only its owner can access, unless it exists.
 
     Raises:
-        ValueError: A file is in the way.
+        ValueError: ``folder``, or one of its parents, is a file.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"{folder} is a file, or lies below one: give a folder") from None
+        raise ValueError(f"{folder} is a file, or is inside one: choose a folder") from None
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a folder if it is not there, and let no other process or thread take it until the end.
+    """Create a folder unless it exists, and lock it against other processes and threads.
 
-    The system itself lets go of the lock when the process ends, be it by kill -9. The same thread may take a folder
-    again. On network drives this holds as far as the drive has locks.
+    The operating system releases the lock when the process ends, even by kill -9. The same thread may lock a folder
+    more than once. On network drives, this works only if the drive supports locks.
 
     Raises:
-        ValueError: Another has it.
-        OSError: The folder cannot be written, or its drive has no locks.
+        ValueError: Another process or thread holds the lock.
+        OSError: The folder cannot be written, or its drive does not support locks.
     """
     new = not folder.exists()
     make_folder(folder)
@@ -102,7 +108,7 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if new and os.listdir(folder) == [".lock"]:  # what came to nothing leaves nothing
+            if new and os.listdir(folder) == [".lock"]:  # a failed command leaves no empty folder behind
                 shutil.rmtree(folder)
             raise
 
@@ -113,7 +119,7 @@ def _lock(path: str) -> FileLock:
 
 
 def stamp(path: Path) -> Stamp:
-    """Return names, inodes, sizes and times of a file, or of the files in a folder; nothing where there is none."""
+    """Return names, inodes, sizes and times of a file or of a folder's files; empty if there are none."""
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         states = [(str(file.absolute()), file.stat()) for file in files]
@@ -124,7 +130,7 @@ def stamp(path: Path) -> Stamp:
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Let an error of the system name ``path``, which errors of writing and of temporary files do not."""
+    """Make an ``OSError`` name ``path``; errors of writes and of temporary files do not."""
     try:
         yield
     except OSError as error:

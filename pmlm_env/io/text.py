@@ -1,22 +1,22 @@
-"""Text from elsewhere, made safe for a terminal and for Markdown."""
+"""Making untrusted text safe for terminals and Markdown."""
 
 from __future__ import annotations
 
 import unicodedata
 
-#: Invisible, but parts of words: joiners of Persian, of Indic scripts and of emoji.
+#: Invisible characters that are parts of words: joiners of Persian, Indic scripts and emoji.
 JOINERS = "\u200c\u200d"
 
 
 def printable(text: str) -> str:
-    r"""Write out what a terminal would act upon, or what would hide or reorder text.
+    r"""Escape characters that would control a terminal, or hide or reorder text.
 
     Args:
-        text: From a server, a model, a file or a folder of somebody else's.
+        text: Untrusted text, such as from a server, a model or a file.
 
     Returns:
-        The text with every control, format and private character as its escape (ESC becomes ``\x1b``), but for line
-        feeds, tabs, joiners and spaces of any width.
+        The text with all control, format and private-use characters escaped (ESC becomes ``\x1b``), except line feeds,
+        tabs, joiners and spaces of any width.
     """
     if text.isprintable():
         return text
@@ -24,13 +24,13 @@ def printable(text: str) -> str:
 
 
 def as_text(text: str) -> str:
-    """Return a text as one line of Markdown, where no sign of it is a tag, a link or the end of a table's cell."""
+    """Return a text as one line of Markdown, escaped so that it contains no tag, link or table delimiter."""
     line = printable(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
     return line.replace("[", "\\[").replace("|", "\\|")
 
 
 def as_code(text: str) -> str:
-    """Return a text as inline code of Markdown, where no sign of it is markup; it may stand in a table."""
+    """Return a text as inline code of Markdown that is safe inside a table."""
     line = printable(" ".join(text.split())).replace("`", "'").replace("|", "\\|")
     return f"`{line}`"
 

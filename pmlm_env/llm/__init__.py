@@ -1,9 +1,10 @@
-"""The downstream LLM: a contract, its implementations, a cache and a budget."""
+"""The downstream LLM: interface, implementations, cache and budget."""
 
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
 from pmlm_env.llm.specs import LLMOptions, load_llm, price_of
 from pmlm_env.llm.storage.budget import Budget, BudgetedLLM, BudgetExceededError, Limits, Price, Usage
-from pmlm_env.llm.storage.cache import CachedLLM, ReplayMissError, ReplyCache
+from pmlm_env.llm.storage.cache import ReplyCache
+from pmlm_env.llm.storage.cached_llm import CachedLLM, ReplayMissError
 
 __all__ = [
     "LLM",

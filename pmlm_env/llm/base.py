@@ -1,4 +1,4 @@
-"""What a downstream LLM is to the rest of the house."""
+"""Interface of a downstream LLM."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Literal, NamedTuple, TypeAlias
 
 FinishReason = Literal["stop", "length"]
 
-#: What becomes of a reply that the limit on new tokens cut short: an ``LLMError``, or the part that is there.
+#: What to do with a reply that the limit on new tokens cut: raise an ``LLMError``, or keep the truncated text.
 OnTruncated = Literal["error", "keep"]
 
 
 class LLMError(RuntimeError):
-    """A reply could not be had. The message says why and what to do; such a call is never scored."""
+    """The LLM gave no reply. The message says why and what to do; such a call is never scored."""
 
 
-class StopAsking(Exception):
-    """Thrown into the generator of ``LLM.replies`` by whoever cannot keep more replies.
+class StopSending(Exception):
+    """Thrown into the generator of ``LLM.replies`` by a caller that cannot store more replies.
 
-    A generator that has requests under way catches it, sends no more, and yields what those bring.
+    A generator that has requests in flight catches it, sends no more, and yields the replies to those in flight.
     """
 
 
@@ -31,12 +31,12 @@ class Completion:
     """One reply.
 
     Attributes:
-        text: The reply, stripped of surrounding white space; never empty.
-        prompt_tokens: Tokens in, as the LLM counts them; 0 where it does not tell.
-        completion_tokens: Tokens out, likewise.
-        finish_reason: ``"stop"``, or ``"length"`` where the limit on new tokens ended the reply.
-        model: The model as the endpoint itself calls it, where it does.
-        cached: Whether the reply was already there, so that no call was made for it.
+        text: The reply without surrounding whitespace; never empty.
+        prompt_tokens: Prompt tokens, as the LLM counts them; 0 if unknown.
+        completion_tokens: Completion tokens, likewise.
+        finish_reason: ``"stop"``, or ``"length"`` if the limit on new tokens ended the reply.
+        model: The model's name according to the endpoint; "" if unknown.
+        cached: Whether the reply came from the cache, without a call.
     """
 
     text: str
@@ -48,26 +48,26 @@ class Completion:
 
 
 class Request(NamedTuple):
-    """A prompt (one user turn), and which of several replies to it is wanted.
+    """A prompt (one user turn), and the number of the sample.
 
     Attributes:
-        prompt: The words, as text.
-        sample: 0 for the first reply, 1 for the second, ...; where the LLM samples, each has a seed of its own.
+        prompt: The text.
+        sample: 0 for the first reply, 1 for the second, ...; with sampling, each has its own seed.
     """
 
     prompt: str
     sample: int = 0
 
 
-#: What becomes of a request.
+#: The result of a request.
 Reply: TypeAlias = Completion | LLMError
 
 
 class LLM(ABC):
-    """A downstream LLM. To add one, write ``identity`` and ``replies``.
+    """A downstream LLM. Subclasses implement ``identity`` and ``replies``.
 
     Attributes:
-        seconds: Wall time spent in ``ask`` and ``generate`` so far.
+        seconds: Total wall time in ``ask`` and ``generate``, in seconds.
     """
 
     seconds: float = 0.0
@@ -75,51 +75,51 @@ class LLM(ABC):
     @property
     @abstractmethod
     def identity(self) -> str:
-        """All that decides the reply besides the request (endpoint, model, sampling), as JSON; never a key."""
+        """Everything that determines a reply besides the request (endpoint, model, sampling), as JSON; no keys."""
 
     @abstractmethod
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
-        """Reply to each request, as soon as may be.
+        """Reply to each request.
 
         Args:
-            requests: N of them.
+            requests: N requests.
 
         Yields:
-            Lots of replies as they are had, each by its request's place: N in all, every place once. What has been
-            yielded is paid for, so whoever keeps replies should do so before asking for the next lot. Closing the
-            generator calls off what is not there yet.
+            Batches of replies in completion order, each reply by the index of its request; every index occurs once.
+            Yielded replies are paid for, so store them before requesting the next batch. Closing the generator cancels
+            the requests in flight.
 
         Raises:
-            BudgetExceededError: The rest was not asked for; all that was, has been yielded.
+            BudgetExceededError: The remaining requests were not sent; all replies to the others have been yielded.
         """
 
     def ask(self, requests: Sequence[Request]) -> list[Reply]:
-        """Reply to each request, in order; where a reply could not be had, the error stands in its place."""
+        """Return the reply to each request, in order; a failed request gives its error."""
         started = time.perf_counter()
         out: dict[int, Reply] = {}
         try:
-            with closing(self.replies(requests)) as lots:
-                for lot in lots:
-                    out.update(lot)
+            with closing(self.replies(requests)) as batches:
+                for batch in batches:
+                    out.update(batch)
         finally:
-            # Not every LLM lets itself be written to: OpenAIChat is frozen.
+            # Some LLMs, such as OpenAIChat, are frozen dataclasses.
             object.__setattr__(self, "seconds", self.seconds + time.perf_counter() - started)
-        return [out[place] for place in range(len(requests))]
+        return [out[index] for index in range(len(requests))]
 
     def generate(self, prompts: Sequence[str]) -> list[Completion]:
-        """Reply to each prompt, in order.
+        """Return the reply to each prompt, in order.
 
         Raises:
-            LLMError: A reply could not be had: the first of them that could not.
+            LLMError: The first error, if a request failed.
         """
         return all_or_error(self.ask([Request(prompt) for prompt in prompts]))
 
 
 def all_or_error(replies: Sequence[Reply]) -> list[Completion]:
-    """Return replies that are all there.
+    """Return the replies if all requests succeeded.
 
     Raises:
-        LLMError: The first that is not.
+        LLMError: The first error.
     """
     completions = []
     for reply in replies:

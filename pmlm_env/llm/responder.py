@@ -1,4 +1,4 @@
-"""A rule-based stand-in for the downstream LLM: no model, no randomness, no medicine."""
+"""A rule-based substitute for the downstream LLM, without a model, randomness or medical knowledge."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pmlm_env.cohort.naming.english import Mention, find_mentions
 from pmlm_env.cohort.schema import LABELS
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
 
-#: Unlike a diagnosis in a reply, a label in a prompt may be the bare word "normal".
+#: Unlike in a reply, the word "normal" in a prompt names the label.
 _PHRASES = {label.name: (label.name, *label.aliases) for label in LABELS}
 
-#: More than any reply has, a token being a word.
+#: Upper bound on the length of a reply, in words.
 MAX_TOKENS = 200
 
-_FIRST_WEIGHT = 4.0  # the first condition of a prompt is usually the patient's own
+_FIRST_WEIGHT = 4.0  # the first condition of a prompt is usually the predicted one
 _PEERS = 10.0
 _RIVAL_SHARE = 0.5
 
@@ -49,47 +49,47 @@ _PADDING = (
 
 
 class Responder(LLM):
-    """Replies by fixed rules to the words it finds in the prompt: for tests and for benchmarks of algorithms.
+    """Replies by fixed rules to words in the prompt, for tests and benchmarks of algorithms.
 
-    It is no language model, knows no medicine, and what it scores says nothing about any LLM. What it has in common
-    with one is what a deletion policy needs: some deletions help, some harm, most do neither. The rules:
+    Its scores say nothing about language models or medicine. As with a language model, some deletions help, some harm
+    and most have no effect. The rules:
 
     - The condition with the most weight in the prompt is the diagnosis. "6 of 10" before a condition, or ": 6"
-      after it, weighs 6; any other mention weighs 1, and the very first 4. Of equals, the earlier wins.
-    - A rival with at least half that weight is named too, as something to consider.
-    - The word "diagnosis" gives the reply its heading, without which it only guesses.
-    - "advice" or "recommendation" brings the condition's own advice; without, advice that fits anyone.
-    - "medical" or "clinical" brings the follow-up.
+      after it, weighs 6; any other mention weighs 1, and the first one 4. Ties go to the earlier condition.
+    - The second condition is also named if it has at least half that weight.
+    - "diagnosis" makes the reply start with "Discharge diagnosis" instead of "Perhaps".
+    - "advice" or "recommendation" adds advice specific to the condition instead of general advice.
+    - "medical" or "clinical" adds a follow-up visit.
     - "brief", "concise" or "short" leaves out a paragraph of padding.
 
-    A prompt that names none of the paper's conditions gets a reply about none, by the same rules.
-    Tokens are words parted by white space.
+    A prompt that names none of the paper's conditions gets a reply without a condition. Tokens are words separated by
+    whitespace.
     """
 
     identity = "responder:v1"
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
-        """Reply to each request; the same prompt always gets the same reply, and none an empty one."""
+        """Reply to each request. Equal prompts get equal replies; no reply is empty."""
         replies = [_reply(request.prompt) for request in requests]
         yield {
-            place: Completion(reply, len(request.prompt.split()), len(reply.split()), "stop")
-            for place, (request, reply) in enumerate(zip(requests, replies, strict=True))
+            index: Completion(reply, len(request.prompt.split()), len(reply.split()), "stop")
+            for index, (request, reply) in enumerate(zip(requests, replies, strict=True))
         }
 
 
 def _reply(prompt: str) -> str:
     words = set(_WORD.findall(prompt.lower()))
     weights = _weigh(prompt)
-    ranked = sorted(weights, key=weights.__getitem__, reverse=True)  # stable: of equals, the earlier
+    ranked = sorted(weights, key=weights.__getitem__, reverse=True)  # stable: ties keep the order of mention
     condition = ranked[0] if ranked else ""
     named = {"normal": "normal pregnancy", "": "not clear from what is given"}.get(condition, condition)
 
     parts = [f"Discharge diagnosis: {named}." if words & {"diagnosis", "diagnoses"} else f"Perhaps: {named}."]
     if len(ranked) > 1 and weights[ranked[1]] >= _RIVAL_SHARE * weights[condition]:
-        rival = "normal pregnancy" if ranked[1] == "normal" else ranked[1]
-        parts.append(f"Also consider {rival}.")
-    asked = words & {"advice", "advise", "recommend", "recommendation", "recommendations"}
-    parts.append(f"Recommendation: {_ADVICE[condition]}" if asked and condition else _GENERIC_ADVICE)
+        second = "normal pregnancy" if ranked[1] == "normal" else ranked[1]
+        parts.append(f"Also consider {second}.")
+    wants_advice = words & {"advice", "advise", "recommend", "recommendation", "recommendations"}
+    parts.append(f"Recommendation: {_ADVICE[condition]}" if wants_advice and condition else _GENERIC_ADVICE)
     if words & {"medical", "clinical"}:
         parts.append("Return to the obstetric clinic for follow-up in one week.")
     if not words & {"brief", "briefly", "concise", "short"}:
@@ -98,7 +98,7 @@ def _reply(prompt: str) -> str:
 
 
 def _weigh(prompt: str) -> dict[str, float]:
-    """Return the weight of each condition that the prompt names, in the order of first mention."""
+    """Return the weight of each condition that the prompt names, in order of first mention."""
     weights: dict[str, float] = {}
     last_end = 0
     for mention in find_mentions(prompt, _PHRASES):
@@ -111,7 +111,7 @@ def _weigh(prompt: str) -> dict[str, float]:
 
 
 def _count(prompt: str, mention: Mention, last_end: int) -> float | None:
-    """Return how many of ten peers the prompt gives to a mentioned condition, if it says so."""
+    """Return the number of peers with the condition, out of ten, if the prompt states it."""
     found = _COUNT_AFTER.match(prompt, mention.end) or _SHARE_BEFORE.search(prompt, last_end, mention.start)
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""From a name to an LLM."""
+"""Making an LLM from its name and options."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from pmlm_env.llm.base import LLM, OnTruncated
 from pmlm_env.llm.http.providers import Provider, load_providers
 from pmlm_env.llm.http.settings import holds_key
 from pmlm_env.llm.storage.budget import Budget, BudgetedLLM, Price
-from pmlm_env.llm.storage.cache import CachedLLM, ReplyCache
+from pmlm_env.llm.storage.cache import ReplyCache
+from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.weights import DEFAULT_LLM
 
 if TYPE_CHECKING:
     from pmlm_env.llm.http.endpoint import OpenAIChat
 
-_HERE = ("local", "vllm")
+_IN_PROCESS = ("local", "vllm")
 
 LLMDtype = Literal["auto", "bfloat16", "float32"]
 
 
 @dataclass(frozen=True)
 class LLMOptions:
-    """The downstream LLM, and all that decides its replies.
+    """The downstream LLM and all options that determine its replies.
 
     Attributes:
         llm: ``local:NAME_OR_PATH`` (transformers, in this process), ``vllm:NAME_OR_DIR`` (vLLM, likewise),
             ``PROVIDER:MODEL`` (an OpenAI-compatible endpoint: openai, gemini, zhipu, ... or one of ``providers``), or
             ``responder`` (rule-based; for tests).
-        base_url: Where the endpoint is; the provider's own by default. Keys come from the environment only.
-        providers: A TOML file with providers of one's own, limits on their use, and prices; see docs/llm.
-        max_new_tokens: Where a reply is cut.
+        base_url: Address of the endpoint; by default the provider's. Keys come from the environment only.
+        providers: A TOML file with your own providers, rate limits and prices; see docs/llm.
+        max_new_tokens: Maximum number of tokens of a reply.
         temperature: Sampling temperature; 0 = greedy.
-        llm_seed: Of the sampling.
-        llm_dtype: Number format of ``local:``. ``auto`` is bfloat16 where the processor computes in it; there half
-            the replies hang on which prompts share their batch, in ``float32``, which takes twice as long, hardly any.
-        on_truncated: What becomes of replies that are cut: ``keep`` them as they are, which is the default for LLMs in
-            this process, or ``error``, the default for endpoints.
-        chat_template_kwargs: For ``local:`` and ``vllm:``, more arguments for the model's chat template, as JSON, such
-            as ``{"enable_thinking": false}``.
+        llm_seed: Sampling seed.
+        llm_dtype: Number format of ``local:``. ``auto`` is bfloat16 if the processor supports it. In bfloat16 about
+            half of the replies depend on which prompts share their batch; in ``float32``, which takes twice as long,
+            hardly any do.
+        on_truncated: What to do with a reply cut by ``max_new_tokens``: ``keep`` it (the default for LLMs in this
+            process) or treat it as an ``error`` (the default for endpoints).
+        chat_template_kwargs: For ``local:`` and ``vllm:``, further arguments of the model's chat template, as JSON,
+            such as ``{"enable_thinking": false}``.
     """
 
     llm: str = f"local:{DEFAULT_LLM}"
@@ -55,10 +57,10 @@ class LLMOptions:
 
 
 def price_of(options: LLMOptions) -> Price | None:
-    """Return what the LLM charges by its provider's file; None where that does not tell.
+    """Return the LLM's price from the providers' file, or None if it has none.
 
     Raises:
-        ValueError: The providers' file is not as it should be.
+        ValueError: The providers' file is invalid.
     """
     kind, _, model = options.llm.partition(":")
     provider = load_providers(options.providers).get(kind)
@@ -74,51 +76,55 @@ def load_llm(
     replay: bool = False,
     budget: Budget | None = None,
 ) -> CachedLLM:
-    """Make the LLM that a spec names, behind its cache.
+    """Make an LLM with a cache.
 
     Args:
-        options: What to ask; a string stands for ``LLMOptions`` with that ``llm``.
-        device: For ``local:``.
-        concurrency: Most requests under way at once; the provider's by default.
-        cache: The file where replies are kept; None = in memory.
-        replay: Ask nobody: a reply that is not in ``cache`` is an error. Needs no key, and loads no weights.
-        budget: Where its calls are booked.
+        options: The LLM; a string stands for ``LLMOptions`` with that ``llm``.
+        device: Device for ``local:``.
+        concurrency: Maximum number of requests in flight; by default the provider's.
+        cache: The file of cached replies; None = in memory.
+        replay: Send no requests: a reply that is not in ``cache`` is an error. Needs no key and loads no weights.
+        budget: Where calls are booked.
 
     Raises:
-        ValueError: There is no such LLM, or an argument does not fit it.
-        LLMError: The environment holds no key that the endpoint needs, or no usable proxy or certificates.
+        ValueError: There is no such LLM, or an argument does not apply to it.
+        LLMError: The environment lacks the endpoint's key, or has no usable proxy or certificates.
     """
     if isinstance(options, str):
         options = LLMOptions(options)
-    if holds_key(options.llm):  # before any message quotes it
-        raise ValueError("llm holds what looks like a key: put that into the environment, and name the model here")
+    if holds_key(options.llm):  # checked before any message quotes it
+        raise ValueError(
+            "llm contains what looks like a key: put the key into the environment, and give the model's name here"
+        )
     budget = budget or Budget()
     kind, _, name = options.llm.partition(":")
-    here = options.llm == "responder" or (kind in _HERE and bool(name))
-    if options.base_url is not None and here:
-        raise ValueError(f"{options.llm!r} runs here and takes no base URL: leave it out, or use openai:MODEL")
-    idle = {
-        "--providers": here and options.providers is not None,
-        "--concurrency": here and concurrency is not None,
-        "--llm-seed": kind in _HERE and options.llm_seed != 0 and options.temperature == 0,
+    in_process = options.llm == "responder" or (kind in _IN_PROCESS and bool(name))
+    if options.base_url is not None and in_process:
+        raise ValueError(
+            f"{options.llm!r} runs in this process and takes no base URL: leave it out, or use openai:MODEL"
+        )
+    without_effect = {
+        "--providers": in_process and options.providers is not None,
+        "--concurrency": in_process and concurrency is not None,
+        "--llm-seed": kind in _IN_PROCESS and options.llm_seed != 0 and options.temperature == 0,
     }
-    for option, given in idle.items():
+    for option, given in without_effect.items():
         if given:
             raise ValueError(
                 f"{option} has no effect with {options.llm!r}"
-                f"{' at temperature 0' if option == '--llm-seed' else ', which runs here'}: leave it out"
+                f"{' at temperature 0' if option == '--llm-seed' else ', which runs in this process'}: leave it out"
             )
     if options.llm_dtype not in get_args(LLMDtype) or (options.llm_dtype != "auto" and kind != "local"):
         raise ValueError(f"llm_dtype is {options.llm_dtype!r}: use one of {get_args(LLMDtype)}, and only with local:")
-    if options.chat_template_kwargs is not None and kind not in _HERE:
+    if options.chat_template_kwargs is not None and kind not in _IN_PROCESS:
         raise ValueError(
-            f"chat_template_kwargs is for local: and vllm:, and the LLM is {options.llm!r}: leave it out, or put it "
-            "into the provider's extra_body (docs/llm)"
+            f"chat_template_kwargs is for local: and vllm:, but the LLM is {options.llm!r}: leave it out, or use "
+            "the provider's extra_body (docs/llm)"
         )
     if replay and cache is None:
-        raise ValueError("a replay needs the file with the replies: name it with cache")
-    if here:
-        model, max_tokens = _in_this_process(options, kind, name, device)
+        raise ValueError("a replay needs the file of cached replies: set cache")
+    if in_process:
+        model, max_tokens = _load_in_process(options, kind, name, device)
         return CachedLLM(BudgetedLLM(model, budget, max_tokens), ReplyCache(cache), replay)
     providers = load_providers(options.providers)
     if kind not in providers or not name:
@@ -132,8 +138,8 @@ def load_llm(
     return CachedLLM(chat, ReplyCache(cache), replay)
 
 
-def _in_this_process(options: LLMOptions, kind: str, name: str, device: str) -> tuple[LLM, int]:
-    """Return the LLM, and the most tokens of a reply."""
+def _load_in_process(options: LLMOptions, kind: str, name: str, device: str) -> tuple[LLM, int]:
+    """Return the LLM and the maximum number of tokens of a reply."""
     if kind == "responder":
         from pmlm_env.llm.responder import MAX_TOKENS, Responder
 

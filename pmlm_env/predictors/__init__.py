@@ -1,4 +1,4 @@
-"""Stage 1, self-informed: from a patient's check-ups to her label."""
+"""Stage 1 (self-informed): predicting a patient's label from their check-ups."""
 
 from pmlm_env.predictors.base import Predictor, out_of_fold_proba
 from pmlm_env.predictors.boosted import BoostedTrees

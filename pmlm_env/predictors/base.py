@@ -1,4 +1,4 @@
-"""What a predictor is (Eq. 1), and predictions for the patients it is trained on."""
+"""Interface of predictors (Eq. 1), and out-of-fold predictions for the training patients."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A model of a patient's label given her check-ups: Y_hat = f(X) (paper, Eq. 1)."""
+    """Interface of a model that predicts a patient's label from their check-ups: Y_hat = f(X) (paper, Eq. 1)."""
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels of the patients it was fitted to, sorted; one a column of ``predict_proba``."""
+        """The labels of the training patients, sorted; the columns of ``predict_proba``."""
         ...
 
     def fit(self, cohort: Cohort) -> Self:
-        """Learn from the patients' check-ups and labels, and return itself."""
+        """Fit to the patients' check-ups and labels, and return ``self``."""
         ...
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
@@ -37,48 +37,48 @@ class Predictor(Protocol):
 
 
 def most_probable(proba: npt.NDArray[np.float64], labels: tuple[str, ...]) -> npt.NDArray[np.str_]:
-    """Return the label of the largest probability in each row; of equals, the first in ``labels``."""
+    """Return the most probable label of each row; ties go to the first in ``labels``."""
     return np.array(labels, dtype=np.str_)[proba.argmax(axis=1)]
 
 
 def assign_folds(labels: npt.NDArray[np.str_], n_folds: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Deal patients out to folds, each label as evenly as its number of patients allows.
+    """Assign patients to stratified folds.
 
-    The members of one label are shuffled and dealt round, and the next label goes on where the last one ended.
-    So folds differ by at most one patient in size and in each label, and a label may have fewer members than
+    The patients of each label are shuffled and assigned to the folds in turn; the next label continues where the last
+    one ended. Folds thus differ by at most one patient in size and in each label. A label may have fewer patients than
     there are folds.
 
     Args:
-        labels: One label a patient, shape (N,).
+        labels: One label per patient, shape (N,).
         n_folds: The number of folds.
-        rng: Draws who goes where.
+        rng: Shuffles the patients.
 
     Returns:
         The fold of each patient, in 0 .. ``n_folds`` - 1, shape (N,).
     """
-    dealt = np.concatenate([rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
+    order = np.concatenate([rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
     folds = np.empty(len(labels), dtype=np.intp)
-    folds[dealt] = np.arange(len(labels)) % n_folds
+    folds[order] = np.arange(len(labels)) % n_folds
     return folds
 
 
 def out_of_fold_proba(
     make_predictor: Callable[[], Predictor], cohort: Cohort, n_folds: int = 5, *, rng: np.random.Generator
 ) -> npt.NDArray[np.float64]:
-    """Predict each training patient's label with a predictor that has never seen her.
+    """Predict each training patient's label with a predictor that was not fitted to that patient.
 
-    A predictor knows the patients it was fitted to better than it will know new ones. Prompts filled with such
-    predictions would be better in training than at test time; these are about as good as at test time.
+    A predictor is more accurate on the patients it was fitted to than on new ones. Prompts filled with such predictions
+    would be better in training than at test time; out-of-fold predictions are about as good as at test time.
 
     Args:
-        make_predictor: Returns a new, unfitted predictor; called once a fold.
-        cohort: The training patients, at least two. Fewer patients than folds: one fold a patient.
+        make_predictor: Returns a new, unfitted predictor; called once per fold.
+        cohort: The training patients, at least two. With fewer patients than folds, each gets a fold.
         n_folds: The number of folds, at least two.
         rng: Draws the folds.
 
     Returns:
-        Probabilities, shape (N, n_labels), a column for each label of ``cohort`` in sorted order. Where all
-        patients with a label are in one fold, as must be for a label with one patient, they get 0 for it.
+        Probabilities, shape (N, n_labels), one column per label of ``cohort`` in sorted order. If all patients with a
+        label are in one fold, as for a label with one patient, they get probability 0 for it.
 
     Raises:
         ValueError: Fewer than two folds or two patients.

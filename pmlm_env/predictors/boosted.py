@@ -1,4 +1,4 @@
-"""Gradient-boosted trees over summaries of the check-ups: a light stand-in for the paper's fine-tuned LLM."""
+"""Gradient-boosted trees on summaries of the check-ups, in place of the paper's fine-tuned LLM."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from threadpoolctl import threadpool_limits
 
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.predictors.base import most_probable
-from pmlm_env.predictors.summaries import summarise
+from pmlm_env.predictors.summaries import summarize
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
 class BoostedTrees:
-    """Histogram gradient boosting (Ke et al. 2017, LightGBM) on ``summarise``'s columns.
+    """Histogram gradient boosting (Ke et al. 2017, LightGBM) on the columns of ``summarize``.
 
-    Missing values need no imputing: at each split they go to the side that gains more. Trees are small, and
-    each split sees a random part of the columns, for some 1,700 patients have 12 labels and 247 columns.
+    Missing values need no imputation: at each split they go to the side with the larger gain. Trees are small and each
+    split considers a random subset of the columns, because about 1,700 patients have 12 labels and 247 columns.
     """
 
     def __init__(self, seed: int = 0) -> None:
         """Make an unfitted predictor.
 
         Args:
-            seed: Draws the columns that each split sees. The same seed and cohort give the same predictions.
+            seed: Draws the columns that each split considers. The same seed and cohort give the same predictions.
         """
         self.seed = seed
         self._labels: tuple[str, ...] = ()
@@ -38,11 +38,11 @@ class BoostedTrees:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels of the patients it was fitted to, sorted; empty before ``fit``."""
+        """The labels of the training patients, sorted; empty before ``fit``."""
         return self._labels
 
     def fit(self, cohort: Cohort) -> Self:
-        """Fit to the patients' check-ups and labels. With one label only, that one is always predicted.
+        """Fit to the patients' check-ups and labels. If there is only one label, it is always predicted.
 
         Raises:
             ValueError: The cohort is empty.
@@ -62,11 +62,11 @@ class BoostedTrees:
                 early_stopping=False,
                 random_state=self.seed,
             )
-            summaries = summarise(cohort)
+            summaries = summarize(cohort)
             self._columns = np.flatnonzero(~np.isnan(summaries).all(axis=0))  # scikit-learn cannot bin all-NaN columns
-            # Where cores are shared, spinning threads cost more than they bring.
+            # On shared cores, spinning threads cost more than they gain.
             with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
-                # Rare labels; build_episodes says so once.
+                # Due to rare labels, of which build_episodes warns once.
                 warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
                 self._model.fit(summaries[:, self._columns], cohort.y)
         return self
@@ -82,7 +82,7 @@ class BoostedTrees:
         if self._model is None or not len(cohort):
             return np.ones((len(cohort), len(self._labels)))
         with threadpool_limits(limits=1, user_api="openmp"):
-            return self._model.predict_proba(summarise(cohort)[:, self._columns])
+            return self._model.predict_proba(summarize(cohort)[:, self._columns])
 
     def predict(self, cohort: Cohort) -> npt.NDArray[np.str_]:
         """Return each patient's most probable label, shape (N,)."""

@@ -1,4 +1,4 @@
-"""How good a predictor is: the paper's two F1s, and whether its probabilities mean what they say."""
+"""Evaluation of predictors: the paper's two F1 scores, and calibration."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ N_BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class PredictorReport:
-    """Figures of merit of predictions, all as fractions.
+    """Metrics of predictions, all as fractions.
 
     Attributes:
-        n_patients: The number of patients judged: those whose label is known.
-        n_all: The number of patients predicted for.
+        n_patients: The number of patients evaluated: those whose label is known.
+        n_all: The number of all patients.
         micro_f1: Micro-averaged F1; with one label a patient, the accuracy.
         interval: Its 95 % interval (Wilson 1927).
-        macro_f1: F1 averaged over the labels that occur as truth or prediction, each weighing the same.
+        macro_f1: Unweighted mean of F1 over the labels that occur as truth or prediction.
         calibration_error: See ``calibration_error``; 0 is best.
         brier: See ``brier_score``; 0 is best, 2 worst.
         majority: The most frequent label of the training patients.
-        majority_accuracy: The accuracy of predicting it for everybody.
+        majority_accuracy: The accuracy of always predicting it.
     """
 
     n_patients: int
@@ -44,7 +44,7 @@ class PredictorReport:
     majority_accuracy: float
 
     def __str__(self) -> str:
-        """Return one line for people."""
+        """Return a one-line summary."""
         low, high = self.interval
         return (
             f"accuracy {self.micro_f1:.1%} [{low:.1%}, {high:.1%}] on {self.n_patients} of {self.n_all} patients, "
@@ -59,25 +59,25 @@ def evaluate(
     truth: npt.NDArray[np.str_],
     training: npt.NDArray[np.str_],
 ) -> PredictorReport:
-    """Judge a predictor's probabilities by the patients' true labels.
+    """Evaluate a predictor's probabilities against the patients' true labels.
 
     Args:
         proba: Probabilities, shape (N, n_labels).
         labels: The label of each column.
-        truth: True labels, shape (N,); "" = unknown, not judged. One that has no column counts as given probability 0.
-        training: The labels of the patients that the predictor was fitted to; of equally frequent ones the first in
-            alphabetical order is the majority.
+        truth: True labels, shape (N,); "" = unknown, not evaluated. A label without a column has probability 0.
+        training: The labels of the training patients; their most frequent label, the first in alphabetical order
+            among ties, is the majority.
 
     Returns:
-        The figures.
+        The metrics.
 
     Raises:
-        ValueError: There is no patient with a known label or none in training, or the shapes do not fit together.
+        ValueError: No patient has a known label, there are no training patients, or the shapes do not match.
     """
     n_all, known = len(truth), truth != ""
     if not known.any() or not len(training) or proba.shape != (n_all, len(labels)):
         raise ValueError(
-            f"cannot judge probabilities of shape {proba.shape} against {known.sum()} labels of {n_all} patients, "
+            f"cannot evaluate probabilities of shape {proba.shape} against {known.sum()} labels of {n_all} patients, "
             f"{len(labels)} columns and {len(training)} training patients"
         )
     proba, truth = proba[known], truth[known]
@@ -102,18 +102,17 @@ def evaluate(
 def calibration_error(
     confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], n_bins: int = N_BINS
 ) -> float:
-    """Return the expected calibration error of the top label, in bins of equal mass.
+    """Return the expected calibration error of the predicted label, in bins with equal numbers of patients.
 
-    The patients, sorted by confidence, are cut into bins of equal size; the error is the mean over patients of
-    |accuracy - mean confidence| of their bin. As in Guo et al. (ICML 2017, Eq. 3), save that bins hold equally
-    many patients rather than equal widths, which is less biased for few patients (Nixon et al., CVPR Workshops
-    2019; Roelofs et al., AISTATS 2022). Equal confidences are never parted, so the order of patients is of no
-    account.
+    The error is the mean over patients of |accuracy - mean confidence| of their bin, as in Guo et al. (ICML 2017,
+    Eq. 3) except that bins have equal numbers of patients instead of equal widths, which is less biased for few
+    patients (Nixon et al., CVPR Workshops 2019; Roelofs et al., AISTATS 2022). Equal confidences share a bin, so the
+    order of patients does not matter.
 
     Args:
         confidence: Probability of the predicted label, shape (N,).
         correct: Whether the prediction was right, shape (N,).
-        n_bins: The number of bins, if there are as many different confidences.
+        n_bins: The number of bins, at most; fewer if there are fewer distinct confidences.
     """
     inner_edges = np.quantile(confidence, np.arange(1, n_bins) / n_bins, method="higher")
     bins = np.searchsorted(np.unique(inner_edges), confidence, side="right")
@@ -122,7 +121,7 @@ def calibration_error(
 
 
 def brier_score(proba: npt.NDArray[np.float64], labels: Sequence[str], truth: npt.NDArray[np.str_]) -> float:
-    """Return the Brier score (1950): squared error summed over labels, averaged over patients; in [0, 2]."""
+    """Return the Brier score (Brier 1950): squared error summed over labels, averaged over patients; in [0, 2]."""
     is_true = truth[:, None] == np.array(labels, dtype=np.str_)[None, :]
     unknown = ~is_true.any(axis=1)
     return float((((proba - is_true) ** 2).sum(axis=1) + unknown).mean())

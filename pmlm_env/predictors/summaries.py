@@ -1,4 +1,4 @@
-"""A patient's check-ups, however many, as one row of numbers."""
+"""Summarizing a patient's check-ups, of any number, as one row of numbers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.schema import INDICATOR_NAMES, N_INDICATORS, Cohort
 
-#: What is said of each indicator, over the check-ups at which it was measured. ``slope`` is of the least-squares
-#: line, in units a day.
+#: Statistics of each indicator over the check-ups at which it was measured. ``slope`` is that of the least-squares
+#: line, in units per day.
 STATISTICS: tuple[str, ...] = ("last", "mean", "min", "max", "sd", "slope", "count")
 
-#: The columns of ``summarise``.
+#: The columns of ``summarize``.
 SUMMARY_NAMES: tuple[str, ...] = (
     *(f"{indicator}_{statistic}" for statistic in STATISTICS for indicator in INDICATOR_NAMES),
     "n_checkups",
@@ -19,16 +19,16 @@ SUMMARY_NAMES: tuple[str, ...] = (
 )
 
 
-def summarise(cohort: Cohort) -> npt.NDArray[np.float64]:
-    """Summarise each patient's check-ups.
+def summarize(cohort: Cohort) -> npt.NDArray[np.float64]:
+    """Summarize each patient's check-ups.
 
     Args:
-        cohort: N patients with any number of check-ups, none included.
+        cohort: N patients with any number of check-ups, including zero.
 
     Returns:
-        Shape (N, 247), columns as in ``SUMMARY_NAMES``. NaN where there is nothing to say: an indicator never
-        measured, a slope without two different days, the span without check-ups. Counts are never NaN, and the
-        SD (of the values themselves, not an estimate) of one value is 0.
+        Shape (N, 247), columns as in ``SUMMARY_NAMES``. NaN where undefined: an indicator never measured, a slope
+        without two different days, the span without check-ups. Counts are never NaN. The SD is the population SD (0 for
+        one value).
     """
     lengths = np.array([len(patient.dates) for patient in cohort], dtype=np.intp)
     seen = np.flatnonzero(lengths)
@@ -51,7 +51,7 @@ def _days(dates: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:
 def _statistics(
     values: npt.NDArray[np.float64], days: npt.NDArray[np.float64], lengths: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float64]:
-    """Return ``STATISTICS`` of patients who all have check-ups, stacked: shape (patients, 7, 35)."""
+    """Return ``STATISTICS`` of patients who all have check-ups, shape (patients, 7, 35)."""
     starts = np.cumsum(lengths) - lengths
     owner = np.repeat(np.arange(len(lengths)), lengths)
     measured = ~np.isnan(values)
@@ -59,7 +59,7 @@ def _statistics(
     def total(terms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.add.reduceat(np.where(measured, terms, 0.0), starts, axis=0)
 
-    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 is the NaN we want
+    with np.errstate(invalid="ignore", divide="ignore"):  # 0 / 0 gives NaN, as intended
         count = np.add.reduceat(measured.astype(float), starts, axis=0)
         mean = total(values) / count
         deviation = values - mean[owner]

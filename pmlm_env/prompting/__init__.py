@@ -1,4 +1,4 @@
-"""Stage 3: prompts from templates."""
+"""Stage 3: filling prompts from templates."""
 
 from pmlm_env.prompting.fields import PeerForm
 from pmlm_env.prompting.initial import TEMPLATES, InitialPrompt

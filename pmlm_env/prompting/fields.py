@@ -1,4 +1,4 @@
-"""What the fields of a template become."""
+"""Formatting of a template's fields."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pmlm_env.cohort.schema import INDICATORS, Patient
 
 PeerForm = Literal["counted", "listed"]
 
-#: The forms that a field may have, behind a colon.
+#: The formats that a field may have after a colon.
 FORMS: Mapping[str, re.Pattern[str]] = {
     "peers": re.compile("counted|listed"),
     "labs": re.compile("all|[1-9][0-9]{0,3}"),
 }
 
-#: Labels that ``{probabilities}`` names: so many at most, each with so much probability at least.
-_MOST, _LEAST = 3, 0.05
+#: ``{probabilities}`` shows at most this many labels, each of at least this probability.
+_MAX_LABELS, _MIN_PROBABILITY = 3, 0.05
 
-#: Check-ups that ``{labs}`` shows.
-_LATEST = 2
+#: Number of check-ups that ``{labs}`` shows by default.
+_DEFAULT_CHECKUPS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class Peers:
 
     Attributes:
         labels: Nearest first.
-        form: How they are put where the template does not say.
+        form: The form if the template does not give one.
     """
 
     labels: Sequence[str]
     form: PeerForm
 
     def __format__(self, spec: str) -> str:
-        """Return "6 of 10 had thalassemia, 4 of 10 had normal", ties by nearness, or the list, nearest first."""
+        """Return "6 of 10 had thalassemia, 4 of 10 had normal" (ties: nearest first), or the list, nearest first."""
         if (spec or self.form) == "listed":
             return "nearest first, had: " + "; ".join(self.labels)
         counts = Counter(self.labels).most_common()
@@ -49,14 +49,14 @@ class Peers:
 
 @dataclass(frozen=True, slots=True)
 class Probabilities:
-    """What stage 1 makes of each label."""
+    """The probability of each label from stage 1."""
 
     by_label: Mapping[str, float]
 
     def __format__(self, spec: str) -> str:
-        """Return "thalassemia 62%, normal 30%": the likeliest labels, 5 % at least, three at most, one in any case."""
-        ranked = sorted(self.by_label.items(), key=lambda item: -item[1])[:_MOST]
-        shown = [item for i, item in enumerate(ranked) if i == 0 or item[1] >= _LEAST]
+        """Return "thalassemia 62%, normal 30%": up to three most probable labels of at least 5 %, at least one."""
+        ranked = sorted(self.by_label.items(), key=lambda item: -item[1])[:_MAX_LABELS]
+        shown = [item for i, item in enumerate(ranked) if i == 0 or item[1] >= _MIN_PROBABILITY]
         return ", ".join(f"{label} {probability:.0%}" for label, probability in shown)
 
 
@@ -67,13 +67,13 @@ class Labs:
     patient: Patient
 
     def __format__(self, spec: str) -> str:
-        """Return the last check-ups, the latest first, and how many earlier ones are left out.
+        """Return the latest check-ups, latest first, and the number of earlier ones.
 
-        Dates are given as days before the latest check-up. Values have four significant digits and the unit of their
-        indicator; what was not measured is not mentioned.
+        Dates are given as days before the latest check-up. Values have four significant digits and a unit.
+        Indicators that were not measured are left out.
         """
         total = len(self.patient.dates)
-        shown = total if spec == "all" else min(total, int(spec or _LATEST))
+        shown = total if spec == "all" else min(total, int(spec or _DEFAULT_CHECKUPS))
         parts = []
         for i in range(total - 1, total - shown - 1, -1):
             days = int((self.patient.dates[-1] - self.patient.dates[i]) / np.timedelta64(1, "D"))
@@ -93,5 +93,5 @@ class Labs:
 
 
 def _digits(value: float) -> str:
-    """Return a number with four significant digits, never as a power of ten."""
+    """Return a number with four significant digits, without exponent."""
     return np.format_float_positional(value, precision=4, fractional=False, trim="-")

@@ -1,7 +1,8 @@
-"""Stage 3: the initial prompt of Figure 4, filled from a template file, each word with its role."""
+"""Stage 3: filling the initial prompt (Figure 4) from a template file, with a role for each word."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,54 +11,59 @@ from string import Formatter
 from typing import Any, cast, get_args
 
 from pmlm_env.cohort.schema import Patient
-from pmlm_env.core.episodes import Role
+from pmlm_env.core.words import Prompt, Role, split
 from pmlm_env.io.text import printable
 from pmlm_env.prompting.fields import FORMS, Labs, PeerForm, Peers, Probabilities
 
-#: The templates that come with the package, by name.
+#: Names of the templates in this package.
 TEMPLATES = ("default", "short", "paper", "raw")
 
-#: What a template may hold besides the columns of the patients' table.
+#: The fields that a template may have besides the columns of the patients' table.
 FIELDS = ("predicted", "probabilities", "peers", "k", "labs")
 
-#: What stands where a patient's column is empty.
+#: Replaces an empty column.
 _UNKNOWN = "unknown"
 
-#: Bytes of a template and characters of a filled prompt, at most: more than small LLMs read.
+#: What stands for a line break in the text of a part.
+_BREAK = "\\n"
+
+_SPACE = re.compile(r"\s+")
+
+#: Limits on the bytes of a template and the characters of a filled prompt: more than small LLMs read.
 _MOST_BYTES, _MOST_CHARACTERS = 2**16, 50_000
 
-#: Characters of a field that an error quotes.
+#: Number of characters of a field that an error message quotes.
 _SHOWN = 60
 
 
 class InitialPrompt:
-    """A template and how it is filled.
+    """A prompt template that can be filled for a patient.
 
-    A template is a text file with one part a line, ``role: text``; lines that begin with ``#`` are comments. The text
-    may hold fields in braces:
+    A template is a text file with one part per line, ``role: text``; lines that start with ``#`` are comments. A
+    backslash and an n in the text are a line break in the prompt. The text may contain fields in braces:
 
-    | field | becomes |
+    | field | replaced by |
     |---|---|
     | ``{predicted}`` | the label that stage 1 predicts |
-    | ``{probabilities}`` | its likeliest labels, three at most, with their probabilities |
-    | ``{peers}`` | the peers' labels, in the form that ``peers`` names; ``{peers:listed}`` whatever that is |
+    | ``{probabilities}`` | the most probable labels, at most three, with their probabilities |
+    | ``{peers}`` | the peers' labels, in the form that ``peers`` sets; ``{peers:listed}`` overrides it |
     | ``{k}`` | the number of peers |
-    | ``{labs}`` | the last two check-ups, with units; ``{labs:5}`` the last five, ``{labs:all}`` all of them |
-    | ``{COLUMN}`` | that column of the patients' table; ``unknown`` where the patient has no value |
+    | ``{labs}`` | the last two check-ups, with units; ``{labs:5}``: the last five; ``{labs:all}``: all |
+    | ``{COLUMN}`` | that column of the patients' table; ``unknown`` if the cell is empty |
 
     Args:
-        template: A name of ``TEMPLATES``, or a template file.
-        peers: ``"counted"`` ("6 of 10 had thalassemia"), which says no more of past patients than needed, or
-            ``"listed"``, nearest first, as in the paper.
+        template: One of ``TEMPLATES``, or the path of a template file.
+        peers: ``"counted"`` ("6 of 10 had thalassemia"), which reveals less about past patients, or ``"listed"``,
+            nearest first, as in the paper.
 
     Attributes:
-        name: The template's name, or its file.
+        name: The template's name or path.
         parts: The role and the text of each part.
-        columns: The columns of the patients' table that it needs.
+        columns: The columns of the patients' table that the template uses.
 
     Raises:
-        ValueError: There is no such template, or it is too large, or a line of it has no known role, a field that
-            cannot be filled, or a character that nobody would see.
+        ValueError: The template does not exist or is too large, or a line has an unknown role, a field that cannot be
+            filled, or an invisible character.
     """
 
     def __init__(self, template: str | Path = "default", peers: PeerForm = "counted") -> None:
@@ -71,7 +77,7 @@ class InitialPrompt:
         self.columns = tuple(sorted({*fields} - {*FIELDS}))
 
     def check(self, patients: Iterable[Patient]) -> None:
-        """See that the prompts of all patients can be made, before anything is fitted for them.
+        """Check that the prompts of all patients can be filled, before anything is fitted.
 
         Raises:
             ValueError: The patients' table lacks a column that the template needs, or a prompt would be too long.
@@ -79,13 +85,13 @@ class InitialPrompt:
         patients = list(patients)
         self.check_columns({column for patient in patients for column in patient.extra})
         for patient in patients:
-            self.fill("", (), {"": 1.0}, patient)
+            self._filled("", (), {"": 1.0}, patient)
 
     def check_columns(self, columns: Collection[str]) -> None:
-        """See that the patients' table has the columns that the template needs.
+        """Check that the patients' table has the columns that the template needs.
 
         Raises:
-            ValueError: It lacks one.
+            ValueError: A column is missing.
         """
         missing = [column for column in self.columns if column not in columns]
         if missing:
@@ -101,21 +107,34 @@ class InitialPrompt:
         peer_labels: Sequence[str],
         probabilities: Mapping[str, float] | None = None,
         patient: Patient | None = None,
-    ) -> tuple[tuple[str, ...], tuple[Role, ...]]:
+    ) -> Prompt:
         """Fill the template for one patient.
 
         Args:
             predicted: The label that stage 1 predicts.
             peer_labels: The peers' labels, nearest first.
-            probabilities: What stage 1 makes of each label, for a template with ``{probabilities}``.
-            patient: Check-ups and further columns, for a template with ``{labs}`` or a column.
+            probabilities: Probability of each label, for a template with ``{probabilities}``.
+            patient: The patient, for a template with ``{labs}`` or columns.
 
         Returns:
-            The prompt's words, and each word's role.
+            The prompt. Runs of white space, in the template and in the values of its fields, become single spaces, or
+            the line breaks that the template has there.
 
         Raises:
-            ValueError: The template has a field for which nothing was given, or the prompt is too long.
+            ValueError: The value of a field was not given, or the prompt is too long.
         """
+        parts = self._filled(predicted, peer_labels, probabilities, patient)
+        text = _SPACE.sub(lambda run: "\n" * run[0].count("\n") or " ", " ".join(text for _, text in parts))
+        return Prompt(split(text), tuple(role for role, text in parts for _ in text.split()))
+
+    def _filled(
+        self,
+        predicted: str,
+        peer_labels: Sequence[str],
+        probabilities: Mapping[str, float] | None,
+        patient: Patient | None,
+    ) -> list[tuple[Role, str]]:
+        """Fill the parts in turn, their line breaks included; see ``fill``."""
         fields: dict[str, Any] = {
             "predicted": predicted,
             "peers": Peers(peer_labels, self.peers),
@@ -126,25 +145,23 @@ class InitialPrompt:
         if patient is not None:
             fields["labs"] = Labs(patient)
             fields |= {column: patient.extra.get(column, "").strip() or _UNKNOWN for column in self.columns}
-        words: list[str] = []
-        roles: list[Role] = []
+        parts: list[tuple[Role, str]] = []
         room = _MOST_CHARACTERS
         for role, text in self.parts:
             pieces: list[str] = []
             for literal, name, form, _ in Formatter().parse(text):
                 if name and name not in fields:
-                    raise ValueError(f"template {self.name}: nothing was given to fill {{{name}}} with")
-                pieces += [literal, format(fields[name], form or "") if name else ""]
-                room -= len(literal) + len(pieces[-1])
-                if room < 0:  # before a template that repeats a long field has filled the memory
+                    raise ValueError(f"template {self.name}: no value was given for {{{name}}}")
+                value = format(fields[name], form or "") if name else ""
+                pieces += [literal.replace(_BREAK, "\n"), _SPACE.sub(" ", value)]
+                room -= len(literal) + len(value)
+                if room < 0:  # checked here because a template may repeat a long field until memory is full
                     whose = "" if patient is None else f" of patient {patient.patient_id}"
                     raise ValueError(
                         f"template {self.name}: the prompt{whose} is longer than {_MOST_CHARACTERS:,} characters"
                     )
-            new = "".join(pieces).split()
-            words += new
-            roles += [role] * len(new)
-        return tuple(words), tuple(roles)
+            parts.append((role, "".join(pieces)))
+        return parts
 
 
 def _read(template: str | Path) -> str:
@@ -152,12 +169,14 @@ def _read(template: str | Path) -> str:
         return (resources.files(__package__) / "templates" / "en" / f"{template}.txt").read_text(encoding="utf-8")
     path = Path(template)
     try:
-        if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
+        if path.exists() and not path.is_file():  # reading a pipe or device might never end
             raise ValueError(f"template {template} is not a file: use {', '.join(TEMPLATES)} or a file")
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
-            raise ValueError(f"template {template} is larger than {_MOST_BYTES // 2**10} KiB: no LLM reads so much")
+            raise ValueError(
+                f"template {template} is larger than {_MOST_BYTES // 2**10} KiB: this is too long for an LLM"
+            )
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise ValueError(f"template {template} is not UTF-8 text") from None
@@ -172,14 +191,14 @@ def _parse(text: str, name: str) -> list[tuple[Role, str]]:
     for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
         where = f"template {name}, line {number}"
         if (seen := printable(line)) != line:
-            raise ValueError(f"{where}: {shortened(seen)} has a character that nobody would see, here as its escape")
+            raise ValueError(f"{where}: {shortened(seen)} contains an invisible character, shown here as an escape")
         if not line.strip() or line.startswith("#"):
             continue
         role, colon, rest = line.partition(":")
         if not colon or role.strip() not in get_args(Role):
             raise ValueError(f"{where}: {shortened(line)} must begin with one of {get_args(Role)} and a colon")
         if not rest.strip():
-            raise ValueError(f"{where}: nothing stands behind {role.strip()}:")
+            raise ValueError(f"{where}: there is no text after {role.strip()}:")
         _check_fields(rest, where)
         parts.append((cast(Role, role.strip()), rest.strip()))
     if not parts:
@@ -188,15 +207,15 @@ def _parse(text: str, name: str) -> list[tuple[Role, str]]:
 
 
 def _check_fields(text: str, where: str) -> None:
-    """See that every field of a line is a name with a form that there is.
+    """Check the name and format of every field in a line.
 
     Raises:
-        ValueError: One is not.
+        ValueError: A field is not known.
     """
     try:
         fields = [(name, form, conversion) for _, name, form, conversion in Formatter().parse(text) if name is not None]
     except ValueError as error:
-        raise ValueError(f"{where}: {error}: write {{{{ and }}}} for braces that are no field") from None
+        raise ValueError(f"{where}: {error}: write {{{{ and }}}} for literal braces") from None
     for name, form, conversion in fields:
         shown = "{" + name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "") + "}"
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
@@ -205,4 +224,6 @@ def _check_fields(text: str, where: str) -> None:
                 f"{where}: cannot fill {shown}; the fields are {', '.join(FIELDS)} and columns of the patients' table"
             )
         if form and not (name in FORMS and FORMS[name].fullmatch(form)):
-            raise ValueError(f"{where}: {shown} has an unknown form; {{peers:listed}} and {{labs:5}} are examples")
+            raise ValueError(
+                f"{where}: {shown} has an unknown format; valid examples are {{peers:listed}} and {{labs:5}}"
+            )

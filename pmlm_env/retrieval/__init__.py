@@ -1,4 +1,4 @@
-"""Stage 2, peer-informed: from a patient's check-ups to the labels of training patients like her."""
+"""Stage 2 (peer-informed): finding training patients similar to a patient."""
 
 from pmlm_env.retrieval.cross_fit import out_of_fold_vectors
 from pmlm_env.retrieval.encoder import PatientEncoder

@@ -1,4 +1,4 @@
-"""Vectors of training patients that are no better than those of new patients."""
+"""Out-of-fold vectors of training patients, comparable to those of new patients."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from pmlm_env.retrieval.network import one_thread
 def out_of_fold_vectors(
     encoder: PatientEncoder, cohort: Cohort, seed: int, n_folds: int = 5, device: str = "auto"
 ) -> npt.NDArray[np.float32]:
-    """Return each training patient's vector as it would be, had the encoder not been trained on her label.
+    """Return each training patient's vector from an encoder that was not trained on that patient.
 
-    An encoder puts the patients it was trained on nearer to their like than it puts new ones, so that peers found with
-    ``encoder.encode`` share a training patient's label more often than a new patient's. Here each fold is encoded by an
-    encoder fitted to the other folds. Two encoders' spaces have nothing to do with each other, so each fold's is then
-    turned into ``encoder``'s by the rotation, and one factor for length, that best map the vectors of the *other* folds
-    to those they have there (orthogonal Procrustes, Schönemann 1966). So there is one space in the end: the training
-    patients' own vectors (``encoder.encode``) are what is searched in, and these are what to search with and to
-    show a policy.
+    An encoder places the patients it was trained on closer to patients with the same label than it places new ones, so
+    peers found with ``encoder.encode`` share the label of a training patient more often than that of a new patient.
+    Here each fold is encoded by an encoder fitted to the other folds. Because the spaces of two encoders are unrelated,
+    the fold's vectors are then mapped into the space of ``encoder`` by the rotation and scale factor that best map the
+    vectors of the *other* folds (orthogonal Procrustes, Schönemann 1966). Use these vectors as queries and as policy
+    input, and ``encoder.encode`` for the training patients that are searched.
 
     Args:
         encoder: The encoder fitted to all of ``cohort``.
         cohort: The training patients, at least two.
-        seed: Draws the folds, and is the fold encoders' seed.
-        n_folds: The number of folds, at least two; fewer patients than folds: one fold a patient.
+        seed: Draws the folds and seeds the fold encoders.
+        n_folds: The number of folds, at least two. With fewer patients than folds, each gets a fold.
         device: Where the fold encoders are trained.
 
     Returns:
@@ -52,10 +51,7 @@ def out_of_fold_vectors(
 
 
 def _alignment(source: npt.NDArray[np.float32], target: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the matrix, a rotation times a number, that best turns ``source``'s directions into ``target``'s.
-
-    The number makes the mean lengths equal.
-    """
+    """Return the rotation that best maps the directions of ``source`` to ``target``, scaled to equal mean length."""
     source_lengths = np.linalg.norm(source, axis=1, keepdims=True)
     target_lengths = np.linalg.norm(target, axis=1, keepdims=True)
     directions = torch.from_numpy(source / source_lengths), torch.from_numpy(target / target_lengths)

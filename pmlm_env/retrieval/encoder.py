@@ -1,4 +1,4 @@
-"""The patient encoder: check-ups in, the patient vector x_hat of Eq. 2 out."""
+"""The patient encoder, which maps check-ups to the patient vector x_hat of Eq. 2."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, one_thread, 
 
 WEIGHTS_FILE, CONFIG_FILE = "patient_encoder.safetensors", "patient_encoder.json"
 
-#: What the weights were made for. ``load`` refuses any other.
+#: What the weights are valid for. ``load`` rejects files with other values.
 CONFIG = {"format": 1, "indicators": list(INDICATOR_NAMES), "max_checkups": MAX_CHECKUPS, "vector_size": VECTOR_SIZE}
 
 #: Patients encoded at once; bounds the memory.
@@ -27,14 +27,13 @@ CHUNK = 1024
 
 
 class PatientEncoder:
-    """Maps check-ups to vectors; frozen from the day it is made.
+    """Maps check-ups to vectors; its weights are frozen.
 
-    A vector depends on the patient's own check-ups alone (up to the last bits of a float32, in which a matrix
-    product may depend on the batch).
+    A vector depends only on the patient's own check-ups (up to float32 rounding, which may depend on the batch).
     """
 
     def __init__(self, scaler: InputScaler, network: EncoderNetwork) -> None:
-        """Put an encoder together. ``fit`` and ``load`` are the usual ways to one."""
+        """Make an encoder from its parts; usually, use ``fit`` or ``load``."""
         self._scaler = scaler
         self._network = network.requires_grad_(False)
 
@@ -44,8 +43,8 @@ class PatientEncoder:
 
         Args:
             cohort: The training patients.
-            seed: The same seed, cohort and kind of device give the same encoder; global generators stay as they are.
-            device: Where it is trained and encodes: ``"auto"`` (the GPU where there is one), or as in torch.
+            seed: The same seed, cohort and kind of device give the same encoder; global generators are not used.
+            device: Where it is trained and encodes: ``"auto"`` (the GPU if there is one) or a torch device.
 
         Raises:
             ValueError: The cohort is empty.
@@ -66,7 +65,7 @@ class PatientEncoder:
         return vectors
 
     def save(self, folder: Path | str) -> None:
-        """Write the weights and the scaler (safetensors) and what they are for (JSON) into a folder."""
+        """Write the weights and the scaler (safetensors) and ``CONFIG`` (JSON) to a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self._network.state_dict().items()}
@@ -80,8 +79,7 @@ class PatientEncoder:
         """Read what ``save`` wrote.
 
         Raises:
-            ValueError: The encoder was made for other indicators or sizes than this version's, or a file is missing or
-                damaged.
+            ValueError: The encoder was made for other indicators or sizes, or a file is missing or damaged.
         """
         folder = Path(folder)
         config = read_object(file_in(folder, CONFIG_FILE))
@@ -104,7 +102,7 @@ class PatientEncoder:
 
 
 def _device(name: str) -> torch.device:
-    """Return the torch device of a name, ``"auto"`` included."""
+    """Return the torch device of a name or ``"auto"``."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)

@@ -1,4 +1,4 @@
-"""Eq. 3: a patient's check-ups as one vector of fixed length."""
+"""Eq. 3: a patient's check-ups as an array of fixed size."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.schema import MAX_CHECKUPS, N_INDICATORS, Cohort
 
-#: Length of ``InputScaler.pad``'s rows: the paper's 45 x 35 values, and as many marks.
+#: Numbers per patient in ``InputScaler.pad``: the paper's 45 x 35 values and a mask of the same size.
 INPUT_SIZE = 2 * MAX_CHECKUPS * N_INDICATORS
 
-#: Standardised values are held within this many SDs, so that one wild value does not drown the others.
+#: Standardized values are clipped to this many SDs, so that no outlier dominates.
 CLIP = 5.0
 
 
 @dataclass(frozen=True, eq=False)
 class InputScaler:
-    """Standardises indicators by what they are in the *training* patients, and pads.
+    """Standardizes indicators by the statistics of the *training* patients, and pads.
 
-    Laboratory values are skewed, some (ALT, bile acid) over orders of magnitude; log(1 + value / median) is near
-    linear below the median, logarithmic above, and asks for no choice per indicator. It is what is standardised.
+    Laboratory values are skewed, some (ALT, bile acid) over orders of magnitude. What is standardized is therefore
+    log(1 + value / median), which is nearly linear below the median and logarithmic above.
 
     Attributes:
-        median: Median of each indicator, positive, shape (35,); NaN where it was never measured in training.
+        median: Median of each indicator, positive, shape (35,); NaN if it was never measured in training.
         mean: Mean of the transformed values, shape (35,).
         sd: Their standard deviation, positive, shape (35,).
     """
@@ -47,18 +47,18 @@ class InputScaler:
         return cls(median, mean, sd)
 
     def transform(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Standardise values of shape (..., 35). NaN stays NaN, as does what was never measured in training."""
+        """Standardize values of shape (..., 35). NaN stays NaN; indicators never measured in training become NaN."""
         return np.clip((np.log1p(values / self.median) - self.mean) / self.sd, -CLIP, CLIP)
 
     def pad(self, cohort: Cohort) -> npt.NDArray[np.float32]:
-        """Return each patient's x' of Eq. 3, told apart from its gaps.
+        """Return each patient's x' of Eq. 3 with a mask of missing values.
 
-        The latest check-up comes first, so that it is always at the same place, and zeros follow the earliest. Of
-        more than 45 check-ups the latest 45 are taken. To each value belongs a mark: 1 = measured, -1 = not measured
-        at this check-up (value 0), 0 = no such check-up (value 0). Without it, a gap would be the training mean.
+        The latest check-up comes first, so that it is always at the same index, and zeros follow the earliest. Of
+        more than 45 check-ups the latest 45 are used. The mask is 1 = measured, -1 = not measured at this check-up
+        (value 0), 0 = no such check-up (value 0). Without it, a missing value would look like the training mean.
 
         Returns:
-            Shape (N, 2, 45, 35): values, then marks.
+            Shape (N, 2, 45, 35), float32: values, then mask.
         """
         padded = np.zeros((len(cohort), 2, MAX_CHECKUPS, N_INDICATORS), dtype=np.float32)
         for row, patient in zip(padded, cohort, strict=True):

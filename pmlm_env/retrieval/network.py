@@ -1,4 +1,4 @@
-"""Eq. 2: the two-layer perceptron, and how it is trained."""
+"""Eq. 2: the two-layer perceptron and its training."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from pmlm_env.retrieval.inputs import INPUT_SIZE
 HIDDEN_SIZE, VECTOR_SIZE = 256, 128
 DROPOUT = 0.4
 
-#: Training. The patients are few and the weights many, so what counts is what holds the network back: at each
-#: look at a patient up to this share of her check-ups is hidden, and training ends once the loss on every
-#: seventh patient, kept aside, has not fallen for some epochs.
+#: Regularization, because there are few patients and many weights: in each training batch, up to this share of a
+#: patient's check-ups is hidden, and training stops early by the loss on one of ``VALIDATION_FOLDS`` folds.
 MAX_HIDDEN_SHARE = 0.5
 VALIDATION_FOLDS = 7
 PATIENCE = 6
@@ -33,11 +32,11 @@ WEIGHT_DECAY = 0.01
 class EncoderNetwork(nn.Module):
     """3,150 -> 256 -> 128: ReLU and dropout between the layers, nothing after the second.
 
-    The paper's layer reads 1,575 numbers; this one also reads their 1,575 marks (``InputScaler.pad``).
+    The paper's network has 1,575 inputs; this one also has a mask of 1,575 (``InputScaler.pad``).
     """
 
     def __init__(self, generator: torch.Generator) -> None:
-        """Draw the initial weights from ``generator``, a CPU generator."""
+        """Draw the initial weights from ``generator``, on the CPU."""
         super().__init__()
         self.first = linear(INPUT_SIZE, HIDDEN_SIZE, generator)
         self.second = linear(HIDDEN_SIZE, VECTOR_SIZE, generator)
@@ -46,13 +45,13 @@ class EncoderNetwork(nn.Module):
         """Return vectors of shape (B, 128) for inputs of shape (B, 2, 45, 35).
 
         Args:
-            inputs: As ``InputScaler.pad`` makes them.
-            generator: Draws the dropout, on the device of the inputs; without it there is none.
+            inputs: From ``InputScaler.pad``.
+            generator: Draws the dropout, on the device of the inputs; None = no dropout.
         """
         hidden = functional.relu(self.first(inputs.flatten(1)))
         if generator is not None:
-            kept = torch.rand(hidden.shape, generator=generator, device=hidden.device) >= DROPOUT
-            hidden = hidden * kept / (1.0 - DROPOUT)
+            retained = torch.rand(hidden.shape, generator=generator, device=hidden.device) >= DROPOUT
+            hidden = hidden * retained / (1.0 - DROPOUT)
         return self.second(hidden)
 
 
@@ -67,13 +66,13 @@ def linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
 
 
 def hide_checkups(inputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Hide some of each patient's check-ups, as if they had not been; those left move up.
+    """Remove random check-ups of each patient and move the others up.
 
-    The share to hide is drawn for each patient anew, evenly up to ``MAX_HIDDEN_SHARE``.
+    The share to remove is drawn uniformly up to ``MAX_HIDDEN_SHARE`` for each patient.
 
     Args:
-        inputs: As ``InputScaler.pad`` makes them, shape (B, 2, 45, 35).
-        generator: Draws what to hide, on the device of the inputs.
+        inputs: From ``InputScaler.pad``, shape (B, 2, 45, 35).
+        generator: Draws the check-ups, on the device of the inputs.
     """
     n, _, slots, _ = inputs.shape
     share = torch.rand(n, 1, generator=generator, device=inputs.device) * MAX_HIDDEN_SHARE
@@ -84,10 +83,10 @@ def hide_checkups(inputs: torch.Tensor, generator: torch.Generator) -> torch.Ten
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on one CPU core meanwhile.
+    """Limit torch to one CPU thread.
 
-    A network this small gains little from more, and loses much where the cores are shared; and sums come out the
-    same whatever the number of cores.
+    A small network gains little from more threads and loses much on shared cores; results do not depend on the number
+    of cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -101,16 +100,16 @@ def one_thread() -> Iterator[None]:
 def train_network(
     inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.str_], seed: int, device: torch.device
 ) -> EncoderNetwork:
-    """Train the network, under a linear head that is thrown away, to tell the labels apart.
+    """Train the network to classify the labels, with a linear head that is then discarded.
 
-    The paper does not say what its encoder is trained on; here it is the cross-entropy of the training patients'
-    labels. The weights kept are those of the epoch with the least loss on the patients kept aside (on all of
-    them, where there are fewer than two for each of ``VALIDATION_FOLDS``).
+    The paper does not state its encoder's training objective; here it is the cross-entropy of the training patients'
+    labels. The weights returned are those of the epoch with the lowest loss on the validation fold (on all patients,
+    if there are fewer than two per fold).
 
     Args:
         inputs: The training patients' check-ups, shape (N, 2, 45, 35).
         labels: Their labels, shape (N,).
-        seed: Draws weights, dropout, batches and the patients kept aside. No global generator is touched.
+        seed: Draws weights, dropout, batches and the validation fold. No global generator is used.
         device: Where to train.
     """
     cpu = torch.Generator().manual_seed(seed)
@@ -119,21 +118,23 @@ def train_network(
     network = EncoderNetwork(cpu).to(device)
     head = linear(VECTOR_SIZE, len(classes), cpu).to(device)
     x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(codes).to(device)
-    aside = torch.from_numpy(assign_folds(labels, VALIDATION_FOLDS, np.random.default_rng(seed)) == 0)
-    learn, check = (~aside, aside) if len(labels) >= 2 * VALIDATION_FOLDS else (aside | True, aside | True)
-    learn, check = learn.nonzero()[:, 0], check.nonzero()[:, 0].to(device)
+    validation = torch.from_numpy(assign_folds(labels, VALIDATION_FOLDS, np.random.default_rng(seed)) == 0)
+    train_index, validation_index = (
+        (~validation, validation) if len(labels) >= 2 * VALIDATION_FOLDS else (validation | True, validation | True)
+    )
+    train_index, validation_index = train_index.nonzero()[:, 0], validation_index.nonzero()[:, 0].to(device)
 
     parameters = [*network.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     best_loss, best_epoch, best_weights = float("inf"), 0, network.state_dict()
     for epoch in range(MAX_EPOCHS):
-        for batch in learn[torch.randperm(len(learn), generator=cpu)].to(device).split(BATCH_SIZE):
+        for batch in train_index[torch.randperm(len(train_index), generator=cpu)].to(device).split(BATCH_SIZE):
             vectors = network(hide_checkups(x[batch], local), local)
             optimizer.zero_grad()
             functional.cross_entropy(head(vectors), y[batch]).backward()
             optimizer.step()
         with torch.no_grad():
-            loss = functional.cross_entropy(head(network(x[check])), y[check]).item()
+            loss = functional.cross_entropy(head(network(x[validation_index])), y[validation_index]).item()
         if loss < best_loss:
             best_loss, best_epoch, best_weights = loss, epoch, copy.deepcopy(network.state_dict())
         if epoch - best_epoch >= PATIENCE:

@@ -1,4 +1,4 @@
-"""Eq. 4: the training patients whose vectors point most nearly the same way."""
+"""Eq. 4: finding the training patients with the most similar vectors."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-#: Patients compared at once with all training patients; bounds the memory.
+#: Patients compared with all training patients at once; limits memory.
 CHUNK = 1024
 
-#: Cosines are rounded to so many decimals before they are sorted: equal vectors are equally near, whatever the
-#: order in which a matrix product adds up.
+#: Cosines are rounded to this many decimals before sorting, so that equal vectors tie despite rounding errors of the
+#: matrix product.
 DECIMALS = 9
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A training patient like the one asked about.
+    """A training patient similar to the query patient.
 
     Attributes:
-        patient_id: Who she is.
-        label: Her true label.
+        patient_id: The peer's id.
+        label: The peer's true label.
         similarity: Cosine of the two patients' vectors (Eq. 4), in [-1, 1].
     """
 
@@ -32,23 +32,22 @@ class Peer:
 
 
 class Retriever:
-    """Finds peers among the training patients: exact, and the same on every call."""
+    """Finds peers among the training patients by exact, deterministic search."""
 
     def __init__(self, vectors: npt.NDArray[np.float32], ids: Sequence[str], labels: Sequence[str]) -> None:
-        """Keep the training patients.
+        """Store the training patients.
 
         Args:
-            vectors: One vector a training patient, shape (N, d).
+            vectors: One vector per training patient, shape (N, d).
             ids: Their patient ids, all different.
             labels: Their true labels.
 
         Raises:
-            ValueError: There are not as many ids and labels as vectors, an id is there twice, or a vector is not
-                finite.
+            ValueError: The numbers of vectors, ids and labels differ, an id occurs twice, or a vector is not finite.
         """
         if not len(vectors) == len(ids) == len(labels):
             raise ValueError(
-                f"got {len(vectors)} vectors, {len(ids)} ids and {len(labels)} labels: not as many of each"
+                f"got {len(vectors)} vectors, {len(ids)} ids and {len(labels)} labels; the numbers must be equal"
             )
         self._ids = tuple(str(patient_id) for patient_id in ids)
         self._labels = tuple(str(label) for label in labels)
@@ -63,21 +62,21 @@ class Retriever:
         return len(self._ids)
 
     def peers(self, vectors: npt.NDArray[np.float32], ids: Sequence[str], k: int = 10) -> list[list[Peer]]:
-        """Return each patient's ``k`` nearest training patients, nearest first; of equally near ones, the earlier.
+        """Return each patient's ``k`` nearest training patients, nearest first; ties in training order.
 
-        A training patient (by her id) is never her own peer, whatever her vector.
+        A training patient (by id) is never their own peer.
 
         Args:
-            vectors: One vector a patient asked about, shape (M, d). A vector of zeros has cosine 0 with all.
+            vectors: One vector per query patient, shape (M, d). A vector of zeros has cosine 0 with all.
             ids: Their patient ids.
-            k: The number of peers of each; the paper takes 10.
+            k: The number of peers per patient; 10 in the paper.
 
         Raises:
             ValueError: A patient has fewer than ``k`` other training patients, ``k`` is not positive, or a vector
                 is not finite.
         """
         if len(vectors) != len(ids):
-            raise ValueError(f"got {len(vectors)} vectors and {len(ids)} ids: not as many of each")
+            raise ValueError(f"got {len(vectors)} vectors and {len(ids)} ids; the numbers must be equal")
         if k < 1:
             raise ValueError(f"the number of peers must be at least 1, got {k}")
         for patient_id in ids:
@@ -95,7 +94,7 @@ class Retriever:
 
 
 def _unit(vectors: npt.NDArray[np.float32], ids: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return the vectors at length 1, those of zeros as they are.
+    """Scale the vectors to length 1; vectors of zeros stay unchanged.
 
     Raises:
         ValueError: A vector is not finite.

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import torch
 
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import load_bert
+from pmlm_env.rewards.options import LongTexts
 from pmlm_env.weights import resolve
 from pmlm_env.weights.pretrained import load_config, load_tokenizer
 from pmlm_env.weights.transformer import check_layer, input_limit, states_of
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
-
-#: What is done with texts that are longer than the scorer's input.
-LongTexts = Literal["cut", "chunks"]
 
 #: Texts of like length in one forward pass: with more of them, a CPU spends more on padding than it saves on calls.
 _BATCH = 32
@@ -119,7 +117,7 @@ class BertScorer:
         started = time.perf_counter()
         fresh = list(dict.fromkeys(text for text in references if text not in self._references))
         for text in fresh:
-            # Alone: in a batch its last digits would hang on its company, and a resumed run's scores with them.
+            # Alone: in a batch its last digits would depend on the other texts, and so would a resumed run's scores.
             vectors, own = self._embed([text])[0]
             self._references[text] = Embedded(vectors.clone(), own)
         texts = list(dict.fromkeys(replies))

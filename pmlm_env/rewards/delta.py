@@ -1,20 +1,22 @@
-"""The reward of Eq. 9: how much closer to her doctor's reply the edit brings the LLM's."""
+"""DeltaReward, the reward of Eq. 9: how much closer an edit brings the LLM's reply to the doctor's reply."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Texts
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
-from pmlm_env.rewards.bertscore import BertScorer
+
+if TYPE_CHECKING:  # it loads torch
+    from pmlm_env.rewards.bertscore import BertScorer
 
 
 class TooManyFailuresError(RuntimeError):
-    """So many episodes in a row got no reply that going on would be of no use."""
+    """Too many episodes in a row got no reply: the run is stopped."""
 
 
 class Judged(NamedTuple):
@@ -35,19 +37,22 @@ class DeltaReward:
     """BERTScore F1 of the reply to the refined prompt, minus that of the reply to the initial one (Eqs. 9-10).
 
     All prompts that end in a step make one LLM batch and one BERTScore call. The initial reply is asked for when it
-    is first needed, once an episode. An episode whose replies are not all there ends with an error; the others do not
-    suffer from it.
+    is first needed, once an episode. An episode with a missing reply ends with an error; the others of its batch are
+    scored as usual.
 
     Args:
         episodes: The episodes that indices refer to.
         llm: The downstream LLM.
         scorer: BERTScore.
-        n_samples: Replies to each prompt, whose mean F1 is the score; more than 1 for an LLM that does not always
-            reply alike.
-        max_failures: So many episodes in a row that end with an error stop the run; None = go on for ever.
+        n_samples: Replies to each prompt, whose mean F1 is the score; more than 1 for an LLM whose replies to one
+            prompt differ.
+        max_failures: Number of episodes in a row ending with an error that stops the run; None = never stop. The
+            count belongs to this object.
+        initial: Scored replies to initial prompts, by episode index: a dictionary that rewards of the same episodes,
+            LLM, scorer and ``n_samples`` may share. By default an empty one of its own.
 
     Attributes:
-        initial: What is known of initial prompts so far, by episode index.
+        initial: Likewise.
 
     Raises:
         ValueError: An episode has no reference, so nothing can be scored, or a number is below 1.
@@ -60,16 +65,17 @@ class DeltaReward:
         scorer: BertScorer,
         n_samples: int = 1,
         max_failures: int | None = 64,
+        initial: dict[int, Judged] | None = None,
     ) -> None:
         """Check that every episode can be scored."""
         for episode in episodes:
             if not episode.reference.strip():
-                raise ValueError(f"patient {episode.patient_id} has no reference reply: PMLM-v0 cannot score her")
+                raise ValueError(f"patient {episode.patient_id} has no reference reply, so nothing can be scored")
         if n_samples < 1 or (max_failures is not None and max_failures < 1):
             raise ValueError(f"n_samples ({n_samples}) and max_failures ({max_failures}) must be 1 or more")
         self.episodes, self.llm, self.scorer = episodes, llm, scorer
         self.n_samples, self.max_failures = n_samples, max_failures
-        self.initial: dict[int, Judged] = {}
+        self.initial = {} if initial is None else initial
         self._failures = 0  # in a row
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
@@ -89,9 +95,9 @@ class DeltaReward:
         judged = self._judge(groups, references)
         calls = [sum(isinstance(r, Completion) and not r.cached for r in group) for group in groups]
         for i, more in zip(new, calls[n:], strict=True):
-            calls[list(indices).index(i)] += more  # the initial reply is on the first rollout's bill
+            calls[list(indices).index(i)] += more  # the first episode that needs the initial reply pays for it
         initial = {**self.initial, **dict(zip(new, judged[n:], strict=True))}
-        self.initial = {i: each for i, each in initial.items() if isinstance(each, Judged)}
+        self.initial.update((i, each) for i, each in initial.items() if isinstance(each, Judged))
         pairs = [(after, initial[i]) for i, after in zip(indices, judged[:n], strict=True)]
         errors = [next((str(each) for each in pair if isinstance(each, LLMError)), "") for pair in pairs]
         self._count(errors)
@@ -126,8 +132,8 @@ class DeltaReward:
         for error in errors:
             self._failures = self._failures + 1 if error else 0
             if self.max_failures is not None and self._failures >= self.max_failures:
-                self._failures = 0  # for whoever goes on with this object
+                self._failures = 0  # for a caller that catches the error and goes on
                 raise TooManyFailuresError(
                     f"{self.max_failures} episodes in a row got no reply, the last because: {error}. "
-                    "See to that, then run the command again (pmlm train with --resume)"
+                    "Remove the cause, then go on (`pmlm train --resume`): nothing that was paid for is lost"
                 )

@@ -1,4 +1,4 @@
-"""Where pretrained weights come from."""
+"""Pretrained weights: bundled models, local folders and the Hugging Face hub."""
 
 from pmlm_env.weights.bundled import (
     BUNDLED,
@@ -9,10 +9,9 @@ from pmlm_env.weights.bundled import (
     State,
     cache_dir,
     describe,
-    fetch,
-    resolve,
     state,
 )
+from pmlm_env.weights.fetching import fetch, resolve
 
 __all__ = [
     "BUNDLED",

@@ -1,4 +1,4 @@
-"""What transformers loads from a folder or the hub, whoever made it: no code of theirs runs, nothing is unpickled."""
+"""Loading untrusted models with transformers: no custom code is run and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:  # importing transformers takes seconds, which those who need no weights are spared
+if TYPE_CHECKING:  # not at run time, because importing transformers takes seconds
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-# Otherwise transformers makes a repository without safetensors known to a converter on the internet, token and all.
+# Otherwise transformers reports repositories without safetensors, with the token, to an online conversion service.
 os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
 
 AutoClass = Literal["AutoModel", "AutoModelForCausalLM"]
 
-_OWN_CODE = "needs code of its own, which is never run: choose a model whose architecture transformers has built in"
+_CUSTOM_CODE = "needs custom code, which is never run: choose a model whose architecture is built into transformers"
 
-#: More layers, and more experts, than the largest models have.
-_MOST_PARTS = 1_000
-#: One of these is in a folder with weights as safetensors.
+#: Limit on the number of layers and of experts: more than the largest models have.
+_MAX_PARTS = 1_000
+#: A folder with safetensors weights contains one of these files.
 _WEIGHTS = {"model.safetensors", "model.safetensors.index.json"}
 
-#: Weights that a checkpoint may lack: layers behind the hidden states, which nothing here looks at.
+#: Weights that may be missing from a checkpoint: layers after the hidden states, which are not used here.
 _UNUSED = "pooler"
 
 
@@ -34,24 +34,24 @@ def load_config(path: str, **where: Any) -> PreTrainedConfig:
     """Load a model's configuration.
 
     Args:
-        path: As ``pmlm_env.weights.resolve`` returns it: a folder, or a hub name.
+        path: From ``pmlm_env.weights.resolve``: a folder or a hub name.
         where: ``revision`` on the hub, or ``gguf_file`` in the folder.
 
     Raises:
-        ValueError: It is damaged, or of a model that needs code of its own.
-        OSError: There is none, or the hub does not answer.
+        ValueError: The configuration is damaged, or the model needs custom code.
+        OSError: There is no configuration, or the hub does not answer.
     """
     from transformers import AutoConfig
 
     with _one_line(path):
         config = AutoConfig.from_pretrained(path, trust_remote_code=False, **where)
-    if "/" in str(getattr(config, "_attn_implementation", "")):  # a kernel that transformers would download and run
-        raise ValueError(f"{path} {_OWN_CODE}")
+    if "/" in str(getattr(config, "_attn_implementation", "")):  # a kernel that would be downloaded and run
+        raise ValueError(f"{path} {_CUSTOM_CODE}")
     return config
 
 
 def load_tokenizer(path: str, **options: Any) -> PreTrainedTokenizerBase:
-    """Load a model's tokenizer; see ``load_config``. ``options`` are what ``from_pretrained`` takes besides."""
+    """Load a model's tokenizer; see ``load_config``. ``options`` are passed to ``from_pretrained``."""
     from transformers import AutoTokenizer
 
     with _one_line(path):
@@ -63,13 +63,13 @@ def load_model(path: str, auto: AutoClass = "AutoModel", **options: Any) -> PreT
 
     Args:
         path: As in ``load_config``.
-        auto: Which class of transformers chooses the architecture.
-        options: What its ``from_pretrained`` takes besides, ``revision`` and ``gguf_file`` too.
+        auto: The transformers class that selects the architecture.
+        options: Passed to its ``from_pretrained``; may include ``revision`` and ``gguf_file``.
 
     Raises:
-        ValueError: As in ``load_config``; or the weights are pickled, quantized, incomplete, not those of the
-            configuration, or not finite.
-        OSError: There are none, or the hub does not answer.
+        ValueError: As in ``load_config``; or the weights are pickled, quantized, incomplete or not finite, or do not
+            match the configuration.
+        OSError: There are no weights, or the hub does not answer.
     """
     import transformers
 
@@ -79,8 +79,8 @@ def load_model(path: str, auto: AutoClass = "AutoModel", **options: Any) -> PreT
     else:
         check_folder(path, auto)
         config = load_config(path, **where)
-        if getattr(config, "quantization_config", None):  # which may need code from elsewhere
-            raise ValueError(f"{path} is quantized: choose the model that it was made from, or for an LLM a server")
+        if getattr(config, "quantization_config", None):  # quantization may need custom code
+            raise ValueError(f"{path} is quantized: choose the original model or, for an LLM, use a server")
         if Path(path).is_dir():
             _check_size(Path(path), config, auto)
     with _one_line(path), _without_report():
@@ -88,64 +88,66 @@ def load_model(path: str, auto: AutoClass = "AutoModel", **options: Any) -> PreT
             path, config=config, trust_remote_code=False, use_safetensors=True, output_loading_info=True, **options
         )
     if missing := sorted(name for name in found["missing_keys"] if _UNUSED not in name):
-        raise ValueError(f"{path}: its weights lack {missing[0]} ({len(missing)} in all): get the model again")
+        raise ValueError(f"{path}: its weights lack {missing[0]} (missing: {len(missing)}): download the model again")
     for name, weight in model.named_parameters():
         if not bool(weight.isfinite().all()):
-            raise ValueError(f"{path}: {name} has numbers that are not finite: get the model again, or choose another")
+            raise ValueError(
+                f"{path}: {name} has numbers that are not finite: download the model again, or choose another"
+            )
     return model.eval()
 
 
 def check_folder(path: str, auto: AutoClass) -> None:
-    """See that a folder, if it is one, has weights that may be loaded.
+    """Check that ``path``, if it is a folder, contains weights that may be loaded.
 
     Raises:
-        ValueError: It has not; the message says what to do.
+        ValueError: It does not; the message says what to do.
     """
     folder = Path(path)
     if not folder.is_dir():
         return
     names = {file.name for file in folder.iterdir()}
     if "adapter_config.json" in names:
-        raise ValueError(f"{path} is an adapter, which names another model to load: merge it with that model first")
+        raise ValueError(f"{path} is an adapter for another model: merge it into that model first")
     if names & _WEIGHTS:
         return
     if pickled := sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl"))):
         where = json.dumps(path)
         code = f"from transformers import {auto} as M; M.from_pretrained({where}).save_pretrained({where})"
         raise ValueError(
-            f"{path} has pickled weights alone ({pickled[0]}), which are never loaded; convert them, if trusted: "
+            f"{path} has only pickled weights ({pickled[0]}), which are never loaded; convert them if you trust them: "
             f"python -c {shlex.quote(code)}"
         )
     others = sorted(name for name in names if name.endswith(".safetensors"))
     found = f", only {others[0]}" if others else ""
-    raise ValueError(f"{path} has no weights (model.safetensors){found}: get the model again, or choose another")
+    raise ValueError(f"{path} has no weights (model.safetensors){found}: download the model again, or choose another")
 
 
 def _check_size(folder: Path, config: PreTrainedConfig, auto: AutoClass) -> None:
-    """See that weights are there for all that a configuration describes, before memory is taken for it.
+    """Check that the files can contain all weights that the configuration describes, before allocating memory.
 
     Raises:
-        ValueError: There are more numbers to come than the files have bytes, or more layers than any model has.
+        ValueError: There are more weights than bytes, or more layers than any model has.
     """
     import torch
     import transformers
 
     for name, number in _counts(config.to_dict()):
-        if number > _MOST_PARTS:
-            raise ValueError(f"{folder}: config.json says {name} = {number:,}: at most {_MOST_PARTS:,} are loaded")
+        if number > _MAX_PARTS:
+            raise ValueError(f"{folder}: config.json says {name} = {number:,}: the limit is {_MAX_PARTS:,}")
     with _one_line(str(folder)), torch.device("meta"):
         model = getattr(transformers, auto).from_config(config, trust_remote_code=False)
     described = sum(weight.numel() for weight in model.parameters())
     stored = sum(file.stat().st_size for file in folder.rglob("*.safetensors"))
     if described > stored:
         raise ValueError(
-            f"{folder}: config.json describes {described:,} weights, for which {stored:,} bytes are too few: get the "
-            "model again"
+            f"{folder}: config.json describes {described:,} weights, but the files have only {stored:,} bytes: "
+            "download the model again"
         )
 
 
 def _counts(settings: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """Yield the numbers of layers and the like in a configuration, nested ones too."""
+    """Yield the numbers of layers, blocks and experts in a configuration, including nested ones."""
     for name, value in settings.items():
         if isinstance(value, dict):
             yield from _counts(value)
@@ -155,7 +157,7 @@ def _counts(settings: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def _without_report() -> Iterator[None]:
-    """Keep transformers from printing a table of the weights that are missing or left over."""
+    """Keep transformers from printing a table of missing and unexpected weights."""
     from transformers.utils import logging
 
     before = logging.get_verbosity()
@@ -168,15 +170,15 @@ def _without_report() -> Iterator[None]:
 
 @contextmanager
 def _one_line(path: str) -> Iterator[None]:
-    """Turn what transformers, tokenizers and safetensors raise into one line that names the model."""
+    """Convert errors of transformers, tokenizers and safetensors into one line that names the model."""
     try:
         yield
-    except Exception as error:  # of a damaged file they raise anything, tokenizers a bare Exception
+    except Exception as error:  # damaged files cause errors of any type; tokenizers raises a bare Exception
         text = " ".join(str(error).split())
         if "trust_remote_code" in text:
-            raise ValueError(f"{path} {_OWN_CODE}") from None
+            raise ValueError(f"{path} {_CUSTOM_CODE}") from None
         if "ignore_mismatched_sizes" in text:
-            raise ValueError(f"{path}: its weights are not of the shapes that its config.json says") from None
+            raise ValueError(f"{path}: the shapes of its weights do not match its config.json") from None
         if "use_safetensors" in text:
             raise ValueError(
                 f"{path} has no safetensors, and pickled weights are never loaded: choose another model"

@@ -1,4 +1,4 @@
-"""What differs between pretrained transformers: how many pieces they take at once, and where their layers are."""
+"""Differences between pretrained transformers: maximum input length and location of layers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 def input_limit(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
-    """Return how many pieces, special tokens among them, a model takes at once.
+    """Return the maximum input length of a model in tokens, including special tokens.
 
-    The tokenizer's limit or that of the table of positions, whichever is less. RoBERTa and its kin (XLM-RoBERTa,
-    CamemBERT, MPNet, Longformer) count positions from behind the padding's on, so that of 514 they have 512.
+    This is the smaller of the tokenizer's limit and the number of position embeddings. RoBERTa and related models
+    (XLM-RoBERTa, CamemBERT, MPNet, Longformer) start positions after the padding index, so 514 embeddings allow 512.
     """
     limits = [tokenizer.model_max_length]
     positions = getattr(model.config, "max_position_embeddings", None)
     positions = getattr(model.config, "max_encoder_position_embeddings", positions)  # LED
-    if isinstance(positions, int) and positions > 0:  # T5, XLNet and others have relative positions alone
+    if isinstance(positions, int) and positions > 0:  # not in models with only relative positions, such as T5 and XLNet
         tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
         paddings = [index for table in tables if (index := getattr(table, "padding_idx", None)) is not None]
         limits.append(positions - (paddings[0] + 1 if paddings else 0))
@@ -27,10 +27,10 @@ def input_limit(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> i
 
 
 def check_layer(layer: int, depth: int, model: str) -> None:
-    """See that a model has a layer.
+    """Check that a model has a layer.
 
     Raises:
-        ValueError: It has not; told in words for the command line and for ``gym.make``.
+        ValueError: It does not; the message is for both the command line and ``gym.make``.
     """
     if not isinstance(layer, int) or isinstance(layer, bool) or not 1 <= layer <= depth:
         raise ValueError(
@@ -39,9 +39,9 @@ def check_layer(layer: int, depth: int, model: str) -> None:
 
 
 def first_layers(model: PreTrainedModel, layer: int) -> PreTrainedModel:
-    """Return a model's encoder without what comes after a layer, so that nothing is computed in vain.
+    """Return a model's encoder without the layers after ``layer``, to save computation.
 
-    A model whose layers are not one list (ALBERT's share their weights) is left whole; see ``states_of``.
+    A model whose layers are not in one list (such as ALBERT, with shared weights) is left unchanged; see ``states_of``.
     """
     encoder: Any = model.get_encoder() if model.config.is_encoder_decoder else model
     depth = encoder.config.num_hidden_layers
@@ -59,7 +59,7 @@ def first_layers(model: PreTrainedModel, layer: int) -> PreTrainedModel:
 
 
 def states_of(model: PreTrainedModel, layer: int, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return a layer's states of a model that ``first_layers`` returned, (rows, pieces, H)."""
+    """Return a layer's hidden states, shape (rows, tokens, H), from a model that ``first_layers`` returned."""
     if model.config.num_hidden_layers == layer:
         return model(**inputs).last_hidden_state
     return model(**inputs, output_hidden_states=True).hidden_states[layer]

@@ -1,8 +1,8 @@
-"""A GGUF file's weights as plain bfloat16 safetensors.
+"""Converting a GGUF file to bfloat16 safetensors.
 
-transformers loads a GGUF as a "quantized" model, slowly, in float32, and without a way to save it. Here tensors are
-dequantized one at a time and written once; from then on loading takes a second. The configuration and the tokenizer
-are those that transformers reads out of the file.
+transformers loads a GGUF file slowly, in float32, and cannot save the result. Here, tensors are dequantized one at a
+time and written once; after that, loading takes a second. transformers reads the configuration and the tokenizer from
+the file.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-#: Query and key rows of these are stored in another order, see ``_in_halves``.
+#: Architecture -> whether query and key rows are stored in another order; see ``_in_halves``.
 _ARCHITECTURES = {"llama": True, "qwen2": False}
-#: Most bytes in one file of weights, unless a single tensor is larger.
+#: Maximum bytes per weights file, unless a single tensor is larger.
 _SHARD = 500_000_000
-#: Weights dequantized at once: gguf needs several times their size in float32.
+#: Weights dequantized at once; gguf needs several times their float32 size in memory.
 _AT_ONCE = 1 << 22
 
 
 def unpack(source: Path, target: Path, shard: int = _SHARD) -> None:
-    """Write a GGUF file as a directory that ``from_pretrained`` loads: weights, configuration, tokenizer.
+    """Convert a GGUF file to a folder that ``from_pretrained`` loads: weights, configuration, tokenizer.
 
     Args:
         source: A GGUF file of a llama or qwen2 model.
-        target: The directory to make.
-        shard: Most bytes in one file of weights.
+        target: The folder to create.
+        shard: Maximum bytes per weights file.
 
     Raises:
-        ValueError: It is of another architecture, or its tensors do not fit its configuration.
+        ValueError: The architecture is not supported, or the tensors do not match the configuration.
     """
     from gguf import GGUFReader
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -49,8 +49,8 @@ def unpack(source: Path, target: Path, shard: int = _SHARD) -> None:
     special = {role: int(its.parts[its.data[0]][0]) for role, its in found.items() if its is not None}
     if "eos_token" not in special:
         raise ValueError(f"{source} does not say which token ends a reply (tokenizer.ggml.eos_token_id)")
-    tensors = {tensor.name: tensor for tensor in reader.tensors}  # mapped, not read yet
-    del reader, field, found  # the vocabulary takes half a gigabyte in there
+    tensors = {tensor.name: tensor for tensor in reader.tensors}  # memory-mapped
+    del reader, field, found  # frees half a gigabyte used by the vocabulary
     where: dict[str, Any] = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name}
     packed = AutoConfig.from_pretrained(**where, trust_remote_code=False).to_dict()
     settings = {k: v for k, v in packed.items() if k not in ("quantization_config", "model_type") and k[0] != "_"}
@@ -61,7 +61,7 @@ def unpack(source: Path, target: Path, shard: int = _SHARD) -> None:
         model = AutoModelForCausalLM.from_config(config)
     config.architectures = [type(model).__name__]
     tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=False)
-    for role, number in special.items():  # older versions of transformers take those of the architecture's first model
+    for role, number in special.items():  # older versions of transformers use those of the architecture's first model
         setattr(tokenizer, role, tokenizer.convert_ids_to_tokens(number))
 
     target.mkdir(parents=True)
@@ -71,42 +71,42 @@ def unpack(source: Path, target: Path, shard: int = _SHARD) -> None:
     end, pad = special["eos_token"], special.get("pad_token", special["eos_token"])
     GenerationConfig(
         bos_token_id=special.get("bos_token"),
-        eos_token_id=end if pad == end else [end, pad],  # Qwen pads with what ends a text, which may end a reply, too
+        eos_token_id=end if pad == end else [end, pad],  # Qwen's padding token ends a text and may also end a reply
         pad_token_id=pad,
     ).save_pretrained(target)
     for file in target.glob("*.safetensors"):
-        shutil.copymode(target / "config.json", file)  # safetensors lets nobody else read them
+        shutil.copymode(target / "config.json", file)  # safetensors writes files that only their owner can read
 
 
 def _tensors(
     model: torch.nn.Module, architecture: str, tensors: dict[str, Any], source: Path
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield a model's parameters in bfloat16 by their Hugging Face names."""
+    """Yield the names (Hugging Face) and bfloat16 values of a model's parameters."""
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
     config: Any = model.config
     (arch,) = (number for number, name in MODEL_ARCH_NAMES.items() if name == architecture)
     names = get_tensor_name_map(arch, config.num_hidden_layers)
     for name, parameter in model.named_parameters():
-        theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        if theirs == "output.weight" and config.tie_word_embeddings:
+        gguf_name = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if gguf_name == "output.weight" and config.tie_word_embeddings:
             continue
-        if theirs not in tensors:
-            raise ValueError(f"{source} lacks {theirs or name}, which its configuration asks for")
-        packed = tensors[theirs]
+        if gguf_name not in tensors:
+            raise ValueError(f"{source} lacks {gguf_name or name}, which its configuration requires")
+        packed = tensors[gguf_name]
         shape = tuple(int(n) for n in packed.shape[::-1])
         if shape != tuple(parameter.shape):
-            raise ValueError(f"{source}: {theirs} has the shape {shape}, expected {tuple(parameter.shape)}")
+            raise ValueError(f"{source}: {gguf_name} has the shape {shape}, expected {tuple(parameter.shape)}")
         weights = _bfloat16(packed, shape)
-        if _ARCHITECTURES[architecture] and ".attn_q." in theirs:
+        if _ARCHITECTURES[architecture] and ".attn_q." in gguf_name:
             weights = _in_halves(weights, config.num_attention_heads)
-        elif _ARCHITECTURES[architecture] and ".attn_k." in theirs:
+        elif _ARCHITECTURES[architecture] and ".attn_k." in gguf_name:
             weights = _in_halves(weights, config.num_key_value_heads)
         yield name, weights
 
 
 def _bfloat16(packed: Any, shape: tuple[int, ...]) -> torch.Tensor:
-    """Dequantize a tensor, some rows at a time."""
+    """Dequantize a tensor a few rows at a time."""
     from gguf.quants import dequantize
 
     weights = torch.empty(shape, dtype=torch.bfloat16)
@@ -118,42 +118,42 @@ def _bfloat16(packed: Any, shape: tuple[int, ...]) -> torch.Tensor:
 
 
 def _in_halves(weights: torch.Tensor, heads: int) -> torch.Tensor:
-    """Order a head's rows as rotary embeddings of transformers take them.
+    """Reorder the rows of each head for the rotary embeddings of transformers.
 
-    A rotation turns pairs of a head's dimensions. llama.cpp keeps a pair's two rows side by side, transformers all the
-    first ones before all the second ones.
+    A rotation acts on pairs of a head's dimensions. llama.cpp stores the two rows of a pair next to each other;
+    transformers stores all first rows before all second rows.
     """
     pairs = weights.reshape(heads, -1, 2, *weights.shape[1:])
     return pairs.transpose(1, 2).reshape(weights.shape).contiguous()
 
 
 def _save(tensors: Iterator[tuple[str, torch.Tensor]], target: Path, limit: int) -> None:
-    """Write tensors as they come, in files of at most ``limit`` bytes, and the index of transformers if several."""
+    """Write tensors to files of at most ``limit`` bytes, and an index if there is more than one file."""
     shards: list[list[str]] = []
-    total = held = 0
-    waiting: dict[str, torch.Tensor] = {}
+    total = pending_bytes = 0
+    pending: dict[str, torch.Tensor] = {}
 
     def write() -> None:
-        save_file(waiting, target / f"{len(shards)}.safetensors", metadata={"format": "pt"})
-        shards.append(list(waiting))
-        waiting.clear()
+        save_file(pending, target / f"{len(shards)}.safetensors", metadata={"format": "pt"})
+        shards.append(list(pending))
+        pending.clear()
 
     for name, tensor in tensors:
-        if waiting and held + tensor.nbytes > limit:
+        if pending and pending_bytes + tensor.nbytes > limit:
             write()
-            held = 0
-        waiting[name] = tensor
-        held += tensor.nbytes
+            pending_bytes = 0
+        pending[name] = tensor
+        pending_bytes += tensor.nbytes
         total += tensor.nbytes
         del tensor
     write()
     if len(shards) == 1:
         (target / "0.safetensors").rename(target / "model.safetensors")
         return
-    places = {}
+    weight_map = {}
     for i, names in enumerate(shards):
         file = f"model-{i + 1:05}-of-{len(shards):05}.safetensors"
         (target / f"{i}.safetensors").rename(target / file)
-        places.update(dict.fromkeys(names, file))
-    index = {"metadata": {"total_size": total}, "weight_map": places}
+        weight_map.update(dict.fromkeys(names, file))
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (target / "model.safetensors.index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")

@@ -1,14 +1,18 @@
+"""Settings as dataclasses: read from JSON values, changed, compared with their defaults."""
+
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from agents.cli.main import main
-from agents.policy_gradient.agent import PolicyGradientConfig
-from agents.settings import with_settings
+from agents.model_options import ModelOptions
+from agents.registry import AGENTS, settings_of
+from agents.settings import changed, from_plain, plain, refuse_idle, with_settings
 
 
 @dataclass(frozen=True)
@@ -28,31 +32,54 @@ class _Outer:
     pair: _Pair = field(default_factory=_Pair)
     grid: tuple[float, ...] = (0.5,)
     rate: float = 1.0
+    form: Literal["flat", "round"] = "flat"
+    note: str | None = None
+    place: Path = Path("here")
 
 
-def test_nested_settings_change_and_all_others_stay() -> None:
-    config = PolicyGradientConfig()
-    changed = with_settings(config, {"learner.learning_rate": 0.003, "hidden": 64})
-    assert changed.learner.learning_rate == 0.003
-    assert changed.hidden == 64
-    assert with_settings(changed, {"learner.learning_rate": 1e-3, "hidden": 0}) == config == PolicyGradientConfig()
+@dataclass(frozen=True)
+class _Needing:
+    name: str
+    size: int = 1
 
 
-def test_settings_that_only_hold_together_change_together_and_a_list_becomes_a_tuple() -> None:
-    changed = with_settings(_Outer(), {"pair.part": 5, "pair.whole": 15, "grid": [0.1, 0.2], "rate": 2})
-    assert changed == _Outer(_Pair(15, 5), (0.1, 0.2), 2)
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("env", ["lite", "real"])
+def test_the_settings_of_every_agent_come_back_from_json(name: str, env: Any) -> None:
+    settings = settings_of(name, env)
+    assert from_plain(type(settings), json.loads(json.dumps(plain(settings)))) == settings
+
+
+def test_what_is_not_given_is_as_usual_and_all_others_stay() -> None:
+    usual = _Outer(_Pair(16, 2), rate=3.0)
+    assert from_plain(_Outer, {"pair": {"part": 8}}, usual) == _Outer(_Pair(16, 8), rate=3.0)
+    assert from_plain(_Outer, {"pair": {"part": 8}}) == _Outer(_Pair(8, 8))
+    assert with_settings(usual, {"grid": [1, 0.2], "place": "there"}) == _Outer(
+        _Pair(16, 2), (1.0, 0.2), 3.0, place=Path("there")
+    )
+
+
+def test_settings_that_only_hold_together_change_together() -> None:
+    assert with_settings(_Outer(), {"pair": {"part": 5, "whole": 15}}) == _Outer(_Pair(15, 5))
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"pair.hole": 1}, r"there is no setting 'pair.hole': use some of pair.whole, pair.part"),
-        ({"pears": 1}, r"there is no setting 'pears': use some of pair, grid, rate"),
-        ({"rate.low": 1}, r"there is no setting 'rate.low': use some of rate alone"),
-        ({"rate": "fast"}, r"rate is 'fast': it was 1.0, so give float"),
-        ({"pair.whole": 1.5}, r"pair.whole is 1.5: it was 8, so give int"),
-        ({"pair.part": True}, r"pair.part is True"),
-        ({"pair.part": 3}, r"whole must be a multiple of part"),
+        ({"pair": {"hole": 1}}, r"there is no setting 'pair.hole': did you mean pair.whole\?$"),
+        ({"color": 1}, r"there is no setting 'color': use some of pair, grid, rate, form, note, place$"),
+        ({"rate": "fast"}, r"rate is 'fast': use a number$"),
+        ({"rate": {"low": 1}}, r"rate is {'low': 1}: use a number$"),
+        ({"pair": 3}, r"pair is 3: use a table$"),
+        ({"pair": {"whole": 1.5}}, r"pair.whole is 1.5: use a whole number$"),
+        ({"pair": {"part": True}}, r"pair.part is True: use a whole number$"),
+        ({"pair": {"part": 3}}, r"^whole must be a multiple of part$"),
+        ({"grid": 0.5}, r"grid is 0.5: use a list$"),
+        ({"grid": [0.5, None]}, r"grid\[1\] is None: use a number$"),
+        ({"form": "square"}, r"form is 'square': use one of flat, round$"),
+        ({"form": ["flat"]}, r"form is \['flat'\]: use one of flat, round$"),
+        ({"note": 3}, r"note is 3: use text$"),
+        ({"place": 3}, r"place is 3: use a path$"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(settings: dict[str, Any], said: str) -> None:
@@ -60,18 +87,35 @@ def test_settings_that_do_not_fit_are_named(settings: dict[str, Any], said: str)
         with_settings(_Outer(), settings)
 
 
+def test_a_setting_without_a_default_is_asked_for() -> None:
+    assert from_plain(_Needing, {"name": "a"}) == _Needing("a")
+    with pytest.raises(ValueError, match=r"^name is missing: it has no default$"):
+        from_plain(_Needing, {"size": 3})
+
+
+def test_what_was_changed_is_told_by_dotted_names() -> None:
+    assert changed(_Outer()) == []
+    assert changed(_Outer(_Pair(9, 3), note="x")) == ["pair.whole", "pair.part", "note"]
+
+
+def test_a_setting_without_effect_is_refused_by_the_name_of_its_option() -> None:
+    refuse_idle(ModelOptions(n_edits=3), {"max_new_tokens": "nobody is asked"})
+    with pytest.raises(ValueError, match=r"^--max-new-tokens has no effect: nobody is asked$"):
+        refuse_idle(ModelOptions(max_new_tokens=3), {"max_new_tokens": "nobody is asked"})
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         (None, "is not there: make it with `pmlm tune`"),
-        ("{", "is damaged: it is no JSON"),
-        ("[" * 100_000, "is damaged: it is no JSON"),
-        ("[]", "is damaged: it holds [] instead of an object"),
+        ("{", "is damaged: it is not JSON"),
+        ("[" * 100_000, "is damaged: it is not JSON"),
+        ("[]", "is damaged: it contains [] instead of an object"),
         ("{}", "is not what `pmlm tune` writes: it has no table of agents"),
         ('{"agents": {"surrogate": 3}}', "is not what `pmlm tune` writes: surrogate has no table of settings"),
-        ('{"agents": {"surogate": {"settings": {}}}}', "there is no agent 'surogate': use some of"),
+        ('{"agents": {"surogate": {"settings": {}}}}', "there is no agent 'surogate': use one of"),
         ('{"agents": {"surrogate": {"settings": {"rate": 1}}}}', "settings of surrogate: there is no setting 'rate'"),
-        ('{"agents": {"surrogate": {"settings": {"penalty": "1"}}}}', "penalty is '1': it was 1.0, so give float"),
+        ('{"agents": {"surrogate": {"settings": {"penalty": "1"}}}}', "penalty is '1': use a number"),
     ],
 )
 def test_a_file_that_is_not_as_it_should_be_is_one_line(

@@ -67,7 +67,7 @@ def test_a_nul_byte_is_refused_with_its_line(folder: Folder, name: str) -> None:
     texts = {"patients": PATIENTS, "labs": LABS}
     texts[name] = texts[name].replace("B2", "B\0", 1)
     line = 3 if name == "patients" else 2
-    assert f"{name}.csv, line {line}: holds a NUL byte" in refused(folder(**texts))
+    assert f"{name}.csv, line {line}: contains a NUL byte" in refused(folder(**texts))
 
 
 def test_a_formula_is_text(folder: Folder) -> None:
@@ -118,7 +118,7 @@ def test_more_rows_of_parquet_than_can_be_read_are_refused(
 
 @pytest.mark.parametrize("cells", [[[1, 2]], [{"a": 1}]])
 def test_parquet_columns_of_lists_are_refused(parquet: Callable[..., Path], cells: list[object]) -> None:
-    assert "labs.parquet, column value: holds " in refused(parquet(value=cells))
+    assert "labs.parquet, column value: contains " in refused(parquet(value=cells))
 
 
 @pytest.mark.parametrize("raw", [b"", b"PAR1", b"PAR1" + b"\0" * 100 + b"PAR1"])

@@ -121,7 +121,7 @@ def test_no_check_up_at_all_is_an_error(folder: Folder, rows: str) -> None:
 BAD_LABS = {
     "unknown indicator": ("B2,2022-02-05,HGB,120,g/L", "column indicator: 'HGB' .*did you mean 'hgb'"),
     "unparsable value": ("B2,2022-02-05,alt,<0.5,U/L", "column value: '<0.5' is not a number"),
-    "missing value": ("B2,2022-02-05,alt,,U/L", "column value: the cell holds no value"),
+    "missing value": ("B2,2022-02-05,alt,,U/L", "column value: the cell is empty"),
     "impossible value": (
         "B2,2022-02-05,hgb,12.6,g/L",
         "column value: hgb 12.6 is outside 20 to 260 g/L.* another unit",
@@ -141,7 +141,7 @@ BAD_CHECKUPS = {
 BAD_PATIENTS = {
     "missing patient_id": (",normal,Fine.,2022-01-01,3", "column patient_id: the cell is empty"),
     "duplicate patient_id": ("007,normal,Fine.,2022-01-01,3", "column patient_id: '007' is in line 2 already"),
-    "unprintable label": ("D4,no\x1b[2Jrmal,Fine.,2022-01-01,3", r"column label: 'no\\x1b\[2Jrmal' holds a control"),
+    "unprintable label": ("D4,no\x1b[2Jrmal,Fine.,2022-01-01,3", r"column label: 'no\\x1b\[2Jrmal' contains a control"),
     "unparsable date": ("D4,normal,Fine.,,3", "column split_date: '' is not a date"),
     "wrong number of cells": ("D4,normal,Rest, sleep.,2022-01-01,3", "6 cells where the header has 5"),
 }
@@ -278,7 +278,7 @@ def test_semicolons_between_columns_are_named(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "message"), [("hgb,hgb,pH", "'hgb' is there twice"), ("hgb,,pH", "column 4 has no name")]
+    ("header", "message"), [("hgb,hgb,pH", "'hgb' occurs twice"), ("hgb,,pH", "column 4 has no name")]
 )
 def test_columns_need_names_of_their_own(folder: Folder, header: str, message: str) -> None:
     with pytest.raises(CohortError, match=message):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.words import Prompt, Word
 from tests.standins import make_episodes
 
 
@@ -19,6 +21,49 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     for a, b in zip(made, loaded, strict=True):
         np.testing.assert_array_equal(a.vector, b.vector)
         assert replace(a, vector=b.vector).__dict__ == b.__dict__
+
+
+def _list() -> Episode:
+    return replace(
+        make_episodes(1)[0],
+        **{"words": ("Say:", "-", "one"), "roles": ("self",) * 3, "spaces": ("\n", " ", ""), "language": "de"},
+    )
+
+
+def test_line_breaks_and_the_language_are_saved_and_loaded(tmp_path: Path) -> None:
+    EpisodeSet([_list(), *make_episodes(2)]).save(tmp_path)
+    first, second, _ = EpisodeSet.load(tmp_path)
+    assert first.prompt == "Say:\n- one"
+    assert first.initial == Prompt(
+        (Word("Say:", "\n"), Word("-", " "), Word("one", "")), ("self", "self", "self"), "de"
+    )
+    assert (second.prompt, second.language) == (" ".join(second.words), "en")
+
+
+def test_a_prompt_of_single_spaces_is_stored_as_it_always_was(tmp_path: Path) -> None:
+    episode = make_episodes(1)[0]
+    spelled_out = replace(episode, spaces=(" ",) * 11 + ("",))
+    assert spelled_out.spaces == ()
+    assert EpisodeSet([spelled_out]).digest == EpisodeSet([episode]).digest
+    EpisodeSet([spelled_out]).save(tmp_path)
+    assert set(json.loads((tmp_path / "episodes.jsonl").read_text())) == {
+        "patient_id", "split", "label", "predicted", "peers", "words", "roles", "reference",
+    }  # fmt: skip
+
+
+def test_the_digest_is_that_of_earlier_versions() -> None:
+    """Committed results name their episodes by it."""
+    assert EpisodeSet(make_episodes(3)).digest == ("3d8874359c0a54b5544e96e2df2ffe26b33f864e214f4893e9a6d76fe4ef6d0a")
+
+
+def test_other_spaces_and_another_language_are_another_prompt() -> None:
+    plain, changed = replace(_list(), spaces=(), language="en"), _list()
+    digests = {
+        EpisodeSet([replace(plain, spaces=spaces, language=language)]).digest
+        for spaces in (plain.spaces, changed.spaces)
+        for language in ("en", "de")
+    }
+    assert len(digests) == 4
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\r"])
@@ -62,6 +107,9 @@ def test_a_missing_folder_says_how_to_make_it(tmp_path: Path) -> None:
         ({"words": (), "roles": ()}, "no words"),
         ({"words": ("a", "b"), "roles": ("self",)}, "2 words, but 1 roles"),
         ({"words": ("a",), "roles": ("doctor",)}, "unknown role 'doctor'"),
+        ({"spaces": ("\n",)}, "12 words, but 1 spaces"),
+        ({"spaces": ("-",) * 11 + ("",)}, "slot 0 is followed by '-', which is not white space"),
+        ({"spaces": (" ",) * 12}, "' ' follows the last word"),
     ],
 )
 def test_an_episode_that_cannot_be_is_refused(change: dict, message: str) -> None:

@@ -89,7 +89,7 @@ def test_a_copy_made_in_the_middle_of_an_episode_goes_on_alike_and_alone(name: s
     second = twin.step(np.int64(4))
     np.testing.assert_allclose(first[0]["embeddings"], second[0]["embeddings"], atol=1e-6)
     assert first[1:4] == second[1:4]
-    _same(env.step(np.int64(7))[-1]["deleted"], twin.step(np.int64(7))[-1]["deleted"])
+    assert env.step(np.int64(7))[-1]["edits"] == twin.step(np.int64(7))[-1]["edits"]
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -110,7 +110,7 @@ def test_a_budget_of_none_keeps_all_and_changes_nothing(name: str) -> None:
     assert reward == pytest.approx(0.0, abs=1e-6)
     assert (terminated, truncated) == (True, False)
     assert info["invalid_action"]
-    assert info["deleted"] == ()
+    assert info["edits"] == ()
 
 
 @pytest.mark.parametrize("mode", ["ansi", "rgb_array"])

@@ -11,13 +11,11 @@ from gymnasium.utils.env_checker import check_env
 
 from pmlm_env import PMLMEnv
 from pmlm_env.core.outcomes import Outcomes
-from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+from tests.standins import MarkedWordsReward, make_episodes, make_task
 
 
 def _env(**more: Any) -> PMLMEnv:
-    episodes = make_episodes()
-    task = {"episodes": episodes, "encoder": HashEncoder(), "reward": MarkedWordsReward(episodes), "n_edits": 3}
-    return PMLMEnv(**{**task, **more})
+    return PMLMEnv(more.pop("render_mode", None), task=make_task(**{"n_edits": 3, **more}))
 
 
 @pytest.mark.parametrize("observation", ["embeddings", "index"])
@@ -39,7 +37,7 @@ def test_reward_comes_at_the_last_step_alone() -> None:
     assert rewards[2] == pytest.approx(0.3)
     assert terminated
     assert not truncated
-    assert info["deleted"] == tuple(marked)
+    assert [edit.slot for edit in info["edits"]] == marked
 
 
 def test_the_last_info_tells_the_whole_story() -> None:
@@ -49,7 +47,7 @@ def test_the_last_info_tells_the_whole_story() -> None:
         info = env.step(np.int64(slot))[-1]
     assert set(info) == {
         "action_mask", "episode_index", "invalid_action", "prompt", "reply", "initial_reply", "reference", "score",
-        "initial_score", "deleted", "llm_calls",
+        "initial_score", "edits", "llm_calls",
     }  # fmt: skip
     assert info["prompt"].split() == list(env.task.episodes[info["episode_index"]].words[3:])
 
@@ -161,19 +159,3 @@ def test_ansi_strikes_out_what_is_deleted_and_tells_the_score() -> None:
     assert shown is not None
     assert f"\x1b[9;31m{word}\x1b[0m" in shown
     assert "F1 0.0000 -> " in shown
-
-
-@pytest.mark.parametrize(
-    "idle",
-    [
-        {"llm": "responder"},
-        {"n_samples": 3},
-        {"cache": "replies.sqlite"},
-        {"scorer": "elsewhere"},
-        {"split": "test"},
-        {"device": "cpu"},
-    ],
-)
-def test_an_argument_that_has_no_effect_beside_live_objects_is_refused(idle: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(idle))} has no effect beside objects that are made already"):
-        _env(**idle)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from pmlm_env import EpisodeSet, PMLMEnv, PMLMVectorEnv
-from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+from pmlm_env import EditTask, EpisodeSet, PMLMEnv, PMLMVectorEnv
+from tests.standins import MarkedWordsReward, make_episodes, make_task
 
 
 class _Moody(MarkedWordsReward):
@@ -20,9 +20,8 @@ class _Moody(MarkedWordsReward):
         return replace(super().__call__(indices, prompts), errors=["down" if i % 2 else "" for i in indices])
 
 
-def _task(**more: Any) -> dict[str, Any]:
-    episodes = make_episodes()
-    return {"episodes": episodes, "encoder": HashEncoder(), "reward": _Moody(episodes), "n_edits": 3, **more}
+def _task(**more: Any) -> EditTask:
+    return make_task(**{"reward": _Moody(make_episodes()), "n_edits": 3, **more})
 
 
 def _assert_same(ours: Any, theirs: Any, where: str = "") -> None:
@@ -44,8 +43,8 @@ def _assert_same(ours: Any, theirs: Any, where: str = "") -> None:
 @pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP])
 @pytest.mark.parametrize("observation", ["embeddings", "index"])
 def test_step_by_step_it_is_gymnasiums_sync_vector_env(mode: AutoresetMode, observation: str) -> None:
-    ours = PMLMVectorEnv(4, autoreset_mode=mode, **_task(observation=observation))
-    theirs = SyncVectorEnv([lambda: PMLMEnv(**_task(observation=observation))] * 4, autoreset_mode=mode)
+    ours = PMLMVectorEnv(4, autoreset_mode=mode, task=_task(observation=observation))
+    theirs = SyncVectorEnv([lambda: PMLMEnv(task=_task(observation=observation))] * 4, autoreset_mode=mode)
     assert ours.single_observation_space == theirs.single_observation_space
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
@@ -64,8 +63,8 @@ def test_step_by_step_it_is_gymnasiums_sync_vector_env(mode: AutoresetMode, obse
 
 def test_patients_are_drawn_as_by_scalar_envs_however_long_it_runs() -> None:
     task = _task(n_edits=1, observation="index")
-    ours = PMLMVectorEnv(3, **task)
-    theirs = SyncVectorEnv([lambda: PMLMEnv(**task)] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    ours = PMLMVectorEnv(3, task=task)
+    theirs = SyncVectorEnv([lambda: PMLMEnv(task=task)] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
     drawn = []
     for env in (ours, theirs):
         env.reset(seed=9)
@@ -75,8 +74,8 @@ def test_patients_are_drawn_as_by_scalar_envs_however_long_it_runs() -> None:
 
 def test_only_the_rows_that_are_reset_are_seeded() -> None:
     task = _task(observation="index")
-    ours = PMLMVectorEnv(3, autoreset_mode="Disabled", **task)
-    theirs = SyncVectorEnv([lambda: PMLMEnv(**task)] * 3, autoreset_mode=AutoresetMode.DISABLED)
+    ours = PMLMVectorEnv(3, autoreset_mode="Disabled", task=task)
+    theirs = SyncVectorEnv([lambda: PMLMEnv(task=task)] * 3, autoreset_mode=AutoresetMode.DISABLED)
     for env in (ours, theirs):
         env.reset(seed=0)
         env.reset(seed=[7, None, 8], options={"reset_mask": np.array([False, True, True])})
@@ -85,7 +84,7 @@ def test_only_the_rows_that_are_reset_are_seeded() -> None:
 
 
 def test_the_first_reset_must_be_of_every_env() -> None:
-    env = PMLMVectorEnv(2, **_task())
+    env = PMLMVectorEnv(2, task=_task())
     with pytest.raises(gym.error.ResetNeeded, match="of every env"):
         env.reset(options={"reset_mask": np.array([True, False])})
     with pytest.raises(gym.error.ResetNeeded, match=r"call reset\(\) before step"):
@@ -94,9 +93,9 @@ def test_the_first_reset_must_be_of_every_env() -> None:
 
 @pytest.mark.parametrize("mode", ["ansi", "rgb_array"])
 def test_it_renders_each_env_as_the_scalar_env_does(mode: str) -> None:
-    task = _task(reward=MarkedWordsReward(make_episodes()), n_edits=2, render_mode=mode)
-    ours = PMLMVectorEnv(2, autoreset_mode="Disabled", **task)
-    envs = [PMLMEnv(**task) for _ in range(2)]
+    task = make_task(n_edits=2)
+    ours = PMLMVectorEnv(2, autoreset_mode="Disabled", render_mode=mode, task=task)
+    envs = [PMLMEnv(mode, task=task) for _ in range(2)]
     ours.reset(options={"episode": np.array([1, 3])})
     for env, index in zip(envs, (1, 3), strict=True):
         env.reset(options={"episode": index})
@@ -112,8 +111,8 @@ def test_it_renders_each_env_as_the_scalar_env_does(mode: str) -> None:
 
 def test_some_rows_can_be_reset_alone() -> None:
     task = _task()
-    ours = PMLMVectorEnv(3, autoreset_mode="Disabled", **task)
-    theirs = SyncVectorEnv([lambda: PMLMEnv(**task)] * 3, autoreset_mode=AutoresetMode.DISABLED)
+    ours = PMLMVectorEnv(3, autoreset_mode="Disabled", task=task)
+    theirs = SyncVectorEnv([lambda: PMLMEnv(task=task)] * 3, autoreset_mode=AutoresetMode.DISABLED)
     for env in (ours, theirs):
         env.reset(seed=0)
         env.step(np.array([0, 1, 2]))
@@ -124,7 +123,7 @@ def test_some_rows_can_be_reset_alone() -> None:
 
 
 def test_without_autoreset_an_env_that_has_ended_rests() -> None:
-    env = PMLMVectorEnv(2, autoreset_mode="Disabled", **_task())
+    env = PMLMVectorEnv(2, autoreset_mode="Disabled", task=_task())
     env.reset(options={"episode": np.array([0, 2])})
     for slot in range(3):
         _, rewards, terminated, _, _ = env.step([slot, slot])
@@ -138,15 +137,15 @@ def test_without_autoreset_an_env_that_has_ended_rests() -> None:
 
 def test_all_prompts_that_end_in_a_step_are_judged_together() -> None:
     task = _task()
-    env = PMLMVectorEnv(5, **task)
+    env = PMLMVectorEnv(5, task=task)
     env.reset(seed=0)
     for slot in range(3):
         env.step([slot] * 5)
-    assert [len(prompts) for prompts in task["reward"].asked] == [5]
+    assert [len(prompts) for prompts in task.reward.asked] == [5]
 
 
 def test_what_it_hands_out_stays_as_it_was() -> None:
-    env = PMLMVectorEnv(2, **_task())
+    env = PMLMVectorEnv(2, task=_task())
     observation, info = env.reset(seed=0)
     before = {key: value.copy() for key, value in observation.items()}
     mask = info["action_mask"].copy()
@@ -157,7 +156,7 @@ def test_what_it_hands_out_stays_as_it_was() -> None:
 
 
 def test_torch_tensors_hold_the_same_numbers() -> None:
-    as_numpy, as_torch = (PMLMVectorEnv(3, array_type=kind, **_task()) for kind in ("numpy", "torch"))
+    as_numpy, as_torch = (PMLMVectorEnv(3, array_type=kind, task=_task()) for kind in ("numpy", "torch"))
     (a, _), (b, _) = as_numpy.reset(seed=1), as_torch.reset(seed=1)
     for _ in range(4):
         for key in a:
@@ -183,22 +182,22 @@ def test_the_registered_spec_makes_the_native_env_and_serialises() -> None:
         ({"num_envs": 0}, "num_envs is 0"),
         ({"autoreset_mode": "sometimes"}, "autoreset_mode is 'sometimes'"),
         ({"array_type": "jax"}, "array_type is 'jax'"),
-        ({"observation": "pixels"}, "observation is 'pixels'"),
+        ({"render_mode": "human"}, "render_mode is 'human'"),
     ],
 )
 def test_a_wrong_argument_is_named(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PMLMVectorEnv(**{"num_envs": 1, **_task(), **wrong})
+        PMLMVectorEnv(**{"num_envs": 1, "task": _task(), **wrong})
 
 
 def test_a_mask_of_the_wrong_form_is_refused() -> None:
-    env = PMLMVectorEnv(2, **_task())
+    env = PMLMVectorEnv(2, task=_task())
     env.reset()
     with pytest.raises(ValueError, match="reset_mask"):
         env.reset(options={"reset_mask": np.array([True])})
 
 
 def test_an_episode_set_of_one_serves_any_number_of_rows() -> None:
-    env = PMLMVectorEnv(4, **_task(episodes=EpisodeSet(make_episodes(1))))
+    env = PMLMVectorEnv(4, task=_task(episodes=EpisodeSet(make_episodes(1))))
     _, info = env.reset(seed=0)
     assert info["episode_index"].tolist() == [0] * 4

@@ -8,10 +8,16 @@ import numpy.typing as npt
 import pytest
 from PIL import ImageFont
 
+from pmlm_env.core.words import Word, split
 from pmlm_env.envs import rendering
 from pmlm_env.envs.rendering import render_ansi, render_rgb
 
-WORDS = [f"{word}{number}" for number in range(8) for word in ("jump", "Qualify,", "a", "fjord")]
+
+def _words(*texts: str) -> list[Word]:
+    return [Word(text) for text in texts[:-1]] + [Word(texts[-1], "")]
+
+
+WORDS = _words(*(f"{word}{number}" for number in range(8) for word in ("jump", "Qualify,", "a", "fjord")))
 SCORES = {"initial_score": 0.6412, "score": 0.663}
 ENDINGS: list[dict[str, Any]] = [
     SCORES,
@@ -68,8 +74,8 @@ def test_each_deletion_changes_a_place_of_its_own(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_deleted_word_is_struck_through_from_end_to_end() -> None:
-    plain = _ink(render_rgb(["nosine"], np.array([True])))
-    struck = render_rgb(["nosine"], np.array([False]))
+    plain = _ink(render_rgb(_words("nosine"), np.array([True])))
+    struck = render_rgb(_words("nosine"), np.array([False]))
     rows, columns = np.nonzero((struck == (0xC6, 0x28, 0x28)).all(-1))
     letters = np.nonzero(plain[: rows.max() + 20].any(1))[0]
     letters = letters[letters < rows.max() + 12]  # not the rule below
@@ -98,46 +104,65 @@ def test_a_gain_is_green_and_a_loss_is_red() -> None:
 
 @pytest.mark.parametrize("word", ["W" * 500, "i" * 5000, "空" * 500])
 def test_a_word_wider_than_the_page_is_broken(word: str) -> None:
-    image = render_rgb(["a", word, "b"], np.array([True, False, True]), {**SCORES, "reply": word})
+    image = render_rgb(_words("a", word, "b"), np.array([True, False, True]), {**SCORES, "reply": word})
     assert not _ink(image)[:, -12:].any()
-    assert image.shape[0] > render_rgb(["a", "b"], np.array([True, True])).shape[0]
+    assert image.shape[0] > render_rgb(_words("a", "b"), np.array([True, True])).shape[0]
 
 
 @pytest.mark.parametrize("word", ["血糖", "سكر", "é", "e\u0301", "\u0301", "🙂", "\x1b[2J", "\x00", "\u200b", "\ud800"])
 def test_any_word_can_be_drawn(word: str) -> None:
-    image = render_rgb([word, "a"], np.array([False, True]), {**SCORES, "reply": word})
-    assert image.shape == render_rgb(["b", "a"], np.array([True, True])).shape
+    image = render_rgb(_words(word, "a"), np.array([False, True]), {**SCORES, "reply": word})
+    assert image.shape == render_rgb(_words("b", "a"), np.array([True, True])).shape
 
 
 def test_a_terminal_shows_deleted_words_in_red_and_struck_out() -> None:
-    assert render_ansi(["take", "two", "pills"], np.array([True, False, True])) == "take \x1b[9;31mtwo\x1b[0m pills"
+    assert (
+        render_ansi(_words("take", "two", "pills"), np.array([True, False, True])) == "take \x1b[9;31mtwo\x1b[0m pills"
+    )
+
+
+def test_a_terminal_shows_the_line_breaks_of_the_prompt() -> None:
+    words = split("Say:\n- one\n\n- two")
+    kept = np.array([True, True, False, True, True])
+    assert render_ansi(words, kept) == "Say:\n- \x1b[9;31mone\x1b[0m\n\n- two"
+
+
+def test_a_picture_has_a_line_for_each_line_of_the_prompt() -> None:
+    one, three, four = (render_rgb(split(text), np.ones(3, bool)) for text in ("a b c", "a\nb\nc", "a\nb\n\nc"))
+    assert [len(image) - len(one) for image in (three, four)] == [2 * 28, 3 * 28]
+
+
+def test_words_that_nothing_separates_touch_each_other() -> None:
+    apart, together = (render_rgb([Word("血", space), Word("糖", "")], np.array([True, True])) for space in (" ", ""))
+    widths = [int(np.ptp(np.nonzero(_ink(image[:60]).any(0))[0])) for image in (apart, together)]
+    assert widths[1] < widths[0]
 
 
 def test_slots_beyond_the_prompt_are_not_shown() -> None:
     kept = np.array([True, False, False, False])
-    assert render_ansi(["take", "two"], kept) == "take \x1b[9;31mtwo\x1b[0m"
-    np.testing.assert_array_equal(render_rgb(["take", "two"], kept), render_rgb(["take", "two"], kept[:2]))
+    assert render_ansi(_words("take", "two"), kept) == "take \x1b[9;31mtwo\x1b[0m"
+    np.testing.assert_array_equal(render_rgb(_words("take", "two"), kept), render_rgb(_words("take", "two"), kept[:2]))
 
 
 def test_a_terminal_shows_reply_and_score_at_the_end() -> None:
-    shown = render_ansi(["take", "two"], np.array([True, True]), {**SCORES, "reply": "Rest.\nDrink."})
+    shown = render_ansi(_words("take", "two"), np.array([True, True]), {**SCORES, "reply": "Rest.\nDrink."})
     assert shown == "take two\n\nReply: Rest. Drink.\nF1 0.6412 -> 0.6630 (+0.0218)"
 
 
 def test_a_terminal_shows_the_score_alone_where_there_are_no_texts() -> None:
-    shown = render_ansi(["take", "two"], np.array([True, True]), {"initial_score": 0.5, "score": 0.25})
+    shown = render_ansi(_words("take", "two"), np.array([True, True]), {"initial_score": 0.5, "score": 0.25})
     assert shown == "take two\n\nF1 0.5000 -> 0.2500 (-0.2500)"
 
 
 def test_a_terminal_says_why_there_is_no_reply() -> None:
-    shown = render_ansi(["take", "two"], np.array([True, True]), {"llm_error": "timed out"})
+    shown = render_ansi(_words("take", "two"), np.array([True, True]), {"llm_error": "timed out"})
     assert shown == "take two\n\nNo reply: timed out"
 
 
 @pytest.mark.parametrize("harm", ["\x1b[2J", "\x07", "\x9b31m", "\u202e", "\ud800"])
 @pytest.mark.parametrize("place", ["word", "deleted", "reply", "llm_error"])
 def test_a_terminal_is_given_nothing_to_obey(harm: str, place: str) -> None:
-    words = [f"a{harm}" if place in ("word", "deleted") else "a"]
+    words = _words(f"a{harm}" if place in ("word", "deleted") else "a")
     final = {place: f"a{harm}"} if place == "llm_error" else {**SCORES, "reply": f"a{harm}" if place == "reply" else ""}
     shown = render_ansi(words, np.array([place != "deleted"]), final)
     text = shown.replace("\x1b[9;31m", "").replace("\x1b[0m", "").replace("\n", "")

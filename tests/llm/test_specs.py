@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pmlm_env.core.task import EditTask
+from pmlm_env.envs.options import PMLMOptions
 from pmlm_env.llm import LLMError, LLMOptions, ReplayMissError, load_llm, price_of
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.local.local_llm import LocalLLM
@@ -31,7 +31,7 @@ def test_a_missing_key_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_a_replay_needs_no_key_but_its_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(ValueError, match="name it with cache"):
+    with pytest.raises(ValueError, match="set cache"):
         load_llm("openai:gpt-4o-mini", replay=True)
     with pytest.raises(ReplayMissError):
         load_llm("openai:gpt-4o-mini", replay=True, cache=tmp_path / "replies").generate(["hello"])
@@ -96,12 +96,12 @@ def test_a_provider_of_ones_own_brings_its_settings_and_prices(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("tries = 2", "'tries' stands outside a table"),
+        ("tries = 2", "'tries' is outside a table"),
         ('[mine]\napi_key = "sk"', "unknown 'api_key'; a provider has base_url, api_key_env"),
         ("[mine]\ntries = true", "tries is true: it should be a whole number"),
         ('[mine]\nread_timeout = "2"', "read_timeout is text: it should be a number"),
-        ("[openai.prices.m]\nprompt = 1", "should hold prompt and completion"),
-        ("[openai.prices.m]\nprompt = 1\ncompletion = -1", "should hold prompt and completion"),
+        ("[openai.prices.m]\nprompt = 1", "should have prompt and completion"),
+        ("[openai.prices.m]\nprompt = 1\ncompletion = -1", "should have prompt and completion"),
     ],
 )
 def test_a_providers_file_that_will_not_do_is_named_with_the_setting(tmp_path: Path, text: str, message: str) -> None:
@@ -115,5 +115,5 @@ def test_a_providers_file_that_will_not_do_is_named_with_the_setting(tmp_path: P
 
 def test_a_reply_may_be_as_long_whichever_way_an_llm_is_made() -> None:
     """A letter has about 60 words: with 48 tokens it would be cut."""
-    made = (LLMOptions, LocalLLM, VLLMEngine, EditTask)
+    made = (LLMOptions, LocalLLM, VLLMEngine, PMLMOptions)
     assert [inspect.signature(each).parameters["max_new_tokens"].default for each in made] == [128] * 4

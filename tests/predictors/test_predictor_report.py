@@ -87,5 +87,5 @@ def test_the_report_reads_as_a_sentence() -> None:
     [(PROBA[:, :2], TRUTH), (PROBA[:3], TRUTH), (PROBA[:0], TRUTH[:0]), (PROBA[:2], np.array(["", ""]))],
 )
 def test_shapes_that_do_not_fit_are_refused(proba, truth) -> None:
-    with pytest.raises(ValueError, match="cannot judge probabilities of shape"):
+    with pytest.raises(ValueError, match="cannot evaluate probabilities of shape"):
         evaluate(proba, LABELS, truth, TRAINING)

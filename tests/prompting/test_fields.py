@@ -34,7 +34,7 @@ def _fill(
 ) -> str:
     file = folder / "mine.txt"
     file.write_text(f"self: {text}\n", encoding="utf-8")
-    return " ".join(InitialPrompt(file).fill("normal", ("normal",), probabilities, patient)[0])
+    return InitialPrompt(file).fill("normal", ("normal",), probabilities, patient).text
 
 
 def _read(text: str) -> list[dict[str, float]]:
@@ -86,7 +86,7 @@ def test_check_ups_are_dated_by_days_before_the_latest_and_not_by_the_calendar(
 
 def test_raw_prompts_of_a_cohort_hold_no_date_and_no_identifier(cohort: Cohort) -> None:
     for patient in cohort:
-        prompt = " ".join(InitialPrompt("raw").fill("normal", (), None, patient)[0])
+        prompt = InitialPrompt("raw").fill("normal", (), None, patient).text
         assert patient.patient_id not in prompt
         assert not any(str(date) in prompt for date in (*patient.dates, patient.split_date))
         assert _read(prompt)[0] == pytest.approx(_measured(patient, -1), rel=5e-4)

@@ -48,21 +48,21 @@ def _refused(template: Path, cohort: Path, capsys: pytest.CaptureFixture[str], m
         ("self: {0}", "cannot fill {0}"),
         ("self: {}", "cannot fill {}"),
         ("self: {predicted!r:>1000000000}", "cannot fill {predicted!r:>1000000000}"),
-        ("self: {predicted:>1000000000}", "{predicted:>1000000000} has an unknown form"),
-        ("self: {k:1000000000d}", "{k:1000000000d} has an unknown form"),
-        ("self: {age:>1000000000}", "{age:>1000000000} has an unknown form"),
-        ("self: {labs:{k}}", "{labs:{k}} has an unknown form"),
-        ("self: {labs:" + "9" * 5_000 + "}", "9... has an unknown form"),
-        ("self: {labs:1٣}", "has an unknown form"),
+        ("self: {predicted:>1000000000}", "{predicted:>1000000000} has an unknown format"),
+        ("self: {k:1000000000d}", "{k:1000000000d} has an unknown format"),
+        ("self: {age:>1000000000}", "{age:>1000000000} has an unknown format"),
+        ("self: {labs:{k}}", "{labs:{k}} has an unknown format"),
+        ("self: {labs:" + "9" * 5_000 + "}", "9... has an unknown format"),
+        ("self: {labs:1٣}", "has an unknown format"),
         ("self: {" + "x" * 5_000 + ".y}", "x...; the fields are"),
         ("self: {weight}", "cannot fill {weight}; the fields are"),
         ("self: {patient_id}", "cannot fill {patient_id}; the fields are"),
         ("self: { predicted }", "cannot fill { predicted }; the fields are"),
         ("self: {predicted", "line 1: expected '}' before end of string"),
         ("self: predicted}", "line 1: Single '}' encountered in format string"),
-        ("self: a\x1b[2Jb", r"line 1: 'self: a\\x1b[2Jb' has a character that nobody would see"),
-        ("self: a\u202eb", r"line 1: 'self: a\\u202eb' has a character that nobody would see"),
-        ("self: a\u2028peer: b", r"line 1: 'self: a\\u2028peer: b' has a character that nobody would see"),
+        ("self: a\x1b[2Jb", r"line 1: 'self: a\\x1b[2Jb' contains an invisible character"),
+        ("self: a\u202eb", r"line 1: 'self: a\\u202eb' contains an invisible character"),
+        ("self: a\u2028peer: b", r"line 1: 'self: a\\u2028peer: b' contains an invisible character"),
         ("self: ok\n# \x1b]0;title\x07", "line 2: "),
         ("self: " + "{labs:all} " * 5_000, "is longer than 50,000 characters"),
         ("self: " + "word " * 20_000, "is larger than 64 KiB"),
@@ -135,10 +135,8 @@ def test_the_demo_refuses_a_template_before_it_removes_an_earlier_run(
 
 def test_a_mark_of_byte_order_and_line_ends_of_windows_are_no_part_of_a_template(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_bytes(b"\xef\xbb\xbfself: one\r\npeer: two {k}\r\n")
-    assert InitialPrompt(tmp_path / "mine.txt").fill("normal", ("normal",)) == (
-        ("one", "two", "1"),
-        ("self", "peer", "peer"),
-    )
+    prompt = InitialPrompt(tmp_path / "mine.txt").fill("normal", ("normal",))
+    assert (prompt.texts, prompt.roles) == (("one", "two", "1"), ("self", "peer", "peer"))
 
 
 def test_of_a_long_history_a_prompt_takes_no_more_memory_than_is_allowed(tmp_path: Path) -> None:

@@ -32,11 +32,11 @@ def cohort() -> Cohort:
 
 def _filled(name: str, cohort: Cohort, peers: PeerForm = "counted") -> tuple[str, dict[str, str]]:
     """The prompt of the first patient, whole and by role."""
-    words, roles = InitialPrompt(name, peers).fill(PREDICTED, PEERS, dict.fromkeys(LABEL_NAMES, 1 / 12), cohort[0])
+    prompt = InitialPrompt(name, peers).fill(PREDICTED, PEERS, dict.fromkeys(LABEL_NAMES, 1 / 12), cohort[0])
     by_role: dict[str, list[str]] = {}
-    for word, role in zip(words, roles, strict=True):
+    for word, role in zip(prompt.texts, prompt.roles, strict=True):
         by_role.setdefault(role, []).append(word)
-    return " ".join(words), {role: " ".join(part) for role, part in by_role.items()}
+    return prompt.text, {role: " ".join(part) for role, part in by_role.items()}
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -71,7 +71,7 @@ def test_raw_has_the_instruction_of_the_default_and_nothing_of_stages_1_and_2(co
     assert by_role["instruction"] == _filled("default", cohort)[1]["instruction"]
     assert not [label for label in (PREDICTED, *PEERS) if label in prompt]
     other = InitialPrompt("raw").fill("uterine rupture", ("uterine rupture",), {"uterine rupture": 1.0}, cohort[0])
-    assert " ".join(other[0]) == prompt
+    assert other.text == prompt
 
 
 def test_short_is_the_first_template_and_lite_keeps_it() -> None:

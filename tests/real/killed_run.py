@@ -8,11 +8,11 @@ from pathlib import Path
 
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
-import agents.cli.demo  # noqa: F401  likewise
+import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 
 OPTIONS = [
-    "--llm", "openai:some-model", "--device", "cpu", "--n-edits", "2", "--updates", "2", "--patients", "2",
+    "--llm", "openai:some-model", "--device", "cpu", "--n-edits", "2", "--budget", "12", "--patients", "2",
     "--rollouts", "2", "--concurrency", "3",
 ]  # fmt: skip
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
-import agents.cli.demo  # noqa: F401  likewise
+import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 from pmlm_env.envs.lite import lite_episodes
 from tests.tiny_models import save_small_bert
@@ -57,10 +57,18 @@ def prepare(folder: Path, seed: int = 0, n_train: int = 4) -> Path:
     return folder
 
 
-def train(episodes: Path, run: Path, *more: object, updates: int = 2) -> int:
-    """Train with the rule-based LLM."""
+def train(episodes: Path, run: Path, *more: object, budget: int = 12) -> int:
+    """Train the default agent with the rule-based LLM.
+
+    Its first two updates take 6 completions each, two of them for initial prompts; later ones take 4.
+    """
     common = ["--episodes", episodes, "--run", run, "--llm", "responder", *options()]
-    return pmlm("train", *common, "--updates", updates, *more)
+    return pmlm("train", *common, "--budget", budget, *more)
+
+
+def checkpoint(run: Path) -> dict[str, bytes]:
+    """Return what a run's checkpoint holds, byte by byte."""
+    return {file.name: file.read_bytes() for file in (run / "checkpoint").iterdir()}
 
 
 def evaluation(run: Path) -> str:

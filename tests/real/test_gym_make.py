@@ -18,7 +18,9 @@ from bert_score import BERTScorer
 from safetensors.torch import load_file, save_file
 
 import pmlm_env
+from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.task import EditTask
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.llm.local.local_llm import LocalLLM
@@ -54,7 +56,7 @@ def test_it_plays_an_episode_and_the_reward_is_bert_scores() -> None:
     env = gym.make("PMLM-v0", max_new_tokens=24)
     slots, info, reward = _play(env, seed=0)
     assert len(slots) == 10
-    assert info["deleted"] == tuple(slots)
+    assert [(edit.operation, edit.slot) for edit in info["edits"]] == [("delete", slot) for slot in slots]
     scorer = BERTScorer(model_type=resolve("minilm"), num_layers=5, device="cpu")
     f1 = scorer.score([info["reply"], info["initial_reply"]], [info["reference"]] * 2)[2]
     assert reward == pytest.approx(float(f1[0] - f1[1]), abs=1e-5)
@@ -102,13 +104,15 @@ def test_a_batch_of_prompts_gets_the_replies_that_each_gets_alone() -> None:
     def reward() -> DeltaReward:
         return DeltaReward(episodes, LocalLLM(max_new_tokens=8, device="cpu", dtype=torch.float32), scorer)
 
-    task: dict[str, Any] = {"episodes": episodes, "encoder": encoder, "n_edits": 2}
-    vector = pmlm_env.PMLMVectorEnv(4, reward=reward(), **task)
+    def task() -> EditTask:
+        return EditTask(episodes, encoder, reward(), EditRules(n_edits=2))
+
+    vector = pmlm_env.PMLMVectorEnv(4, task=task())
     vector.reset(options={"episode": np.arange(4)})
     for slot in (3, 8):
         _, rewards, _, _, info = vector.step([slot] * 4)
     for row in range(4):
-        env = pmlm_env.PMLMEnv(reward=reward(), **task)
+        env = pmlm_env.PMLMEnv(task=task())
         env.reset(options={"episode": row})
         env.step(np.int64(3))
         _, alone, _, _, alone_info = env.step(np.int64(8))
@@ -123,7 +127,10 @@ def test_episodes_prepared_again_in_this_process_are_the_ones_that_are_played(tm
         assert [e.prompt for e in task.episodes] == [e.prompt for e in lite_episodes({"train": 3}, seed)]
         assert task.reward.episodes is task.episodes
     again = gym.make("PMLM-v0", episodes=str(tmp_path), llm="responder").unwrapped.task
-    assert again.reward is task.reward
+    assert again.episodes is task.episodes
+    assert again.encoder is task.encoder
+    assert again.reward.llm is task.reward.llm
+    assert again.reward.scorer is task.reward.scorer
 
 
 def test_an_encoder_whose_files_have_changed_is_loaded_again(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agents.cli.main import main
+from agents.run_folder import RunFolder
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
@@ -16,7 +17,10 @@ from tests.real.runs import small_bert
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
-TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--updates", 1, "--patients", 3, "--rollouts", 2]
+TRAIN = [
+    "--agent", "lexicon", "--budget", 9, "--patients", 3, "--rollouts", 2, "--llm", "responder", "--device", "cpu",
+    "--n-edits", 3,
+]  # fmt: skip
 
 
 def _pmlm(command: str, *arguments: object) -> None:
@@ -56,7 +60,7 @@ def test_everybody_gets_a_refined_prompt(work: Path, split: str) -> None:
     theirs = [e for e in EpisodeSet.load(work / "prepared") if e.split == split]
     assert [line["patient_id"] for line in refined] == [e.patient_id for e in theirs]
     assert sum(not (e.label and e.reference) for e in theirs) == 3
-    assert all(len(line["deleted"]) == 3 for line in refined)
+    assert all(len(line["edits"]) == 3 for line in refined)
 
 
 def test_the_evaluation_counts_who_cannot_be_judged(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,4 +72,4 @@ def test_the_evaluation_counts_who_cannot_be_judged(work: Path, capsys: pytest.C
     assert evaluation["without_label_or_reference"] == 3
     assert evaluation["n_patients"] == len(everybody) - 3
     assert "3 test patients without a label or a doctor's reply are not in this table." in printed
-    assert all(patient["label"] and patient["reference"] for patient in evaluation["patients"])
+    assert all(trace.label and trace.reference for trace in RunFolder(work / "run").traces.read())

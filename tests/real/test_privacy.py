@@ -1,4 +1,4 @@
-"""What leaves the house: the outgoing requests of every stage, searched for all that is marked in a cohort."""
+"""What leaves the machine: the requests of every stage, searched for everything that is marked in a cohort."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _marked_cohort(folder: Path) -> tuple[set[str], set[str], set[str]]:
     return set(names.values()), set(re.findall(r"\d{4}-\d\d-\d\d", text)), {f"Quaintword{i}" for i in range(len(rows))}
 
 
-def test_no_stage_sends_anything_of_a_patient_but_her_prompt_and_nothing_secret_is_written_down(
+def test_no_stage_sends_anything_of_a_patient_but_the_prompt_and_nothing_secret_is_written_down(
     endpoint: Endpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -71,11 +71,15 @@ def test_no_stage_sends_anything_of_a_patient_but_her_prompt_and_nothing_secret_
     _pmlm("prepare", "--cohort", tmp_path / "cohort", "--out", prepared, "--n-folds", 2, "--max-test", 4)
     assert endpoint.n_requests == 0
     llm = ["--llm", "openai:m", "--base-url", endpoint.url]
-    learner = ["--updates", 2, "--patients", 3, "--rollouts", 2, "--n-edits", 3, "--device", "cpu"]
-    _pmlm("train", "--episodes", prepared, "--run", run, *llm, *learner)
+    agent = ["--agent", "lexicon", "--budget", 24, "--patients", 3, "--rollouts", 2, "--n-edits", 3, "--device", "cpu"]
+    _pmlm("train", "--episodes", prepared, "--run", run, *llm, *agent)
     _pmlm("evaluate", "--run", run)
     _pmlm("doctor", *llm)
 
+    traces = (run / "traces.jsonl").read_text(encoding="utf-8")
+    assert any(name in traces for name in names)  # texts of patients are in this file, and in no summary
+    summary = (run / "evaluation.json").read_text(encoding="utf-8")
+    assert not [text for text in (*names, *references, *set(endpoint.prompts)) if text in summary]
     assert endpoint.n_requests > 12
     for body, headers, path in zip(endpoint.bodies, endpoint.headers, endpoint.paths, strict=True):
         sent = json.dumps([body, {k: v for k, v in headers.items() if k.lower() != "authorization"}, path])
@@ -86,10 +90,10 @@ def test_no_stage_sends_anything_of_a_patient_but_her_prompt_and_nothing_secret_
     numbers = {int(number) for prompt in endpoint.prompts for number in re.findall(r"\d+", prompt)}
     assert max(numbers) <= 10
 
-    told = caplog.text + "".join(capsys.readouterr())
+    printed = caplog.text + "".join(capsys.readouterr())
     for secret in (KEY, *set(endpoint.prompts), *names, *references):
-        assert secret not in told
-    assert told.count("Quincereply") == 1  # pmlm doctor shows the reply that it was asked to fetch
+        assert secret not in printed
+    assert printed.count("Quincereply") == 1  # pmlm doctor shows the reply that it was asked to fetch
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), f"the key is in {file.name}"
 

@@ -1,9 +1,10 @@
-"""A trained policy handed on: refine in a fresh process, publish to a folder and to the hub."""
+"""A trained agent handed on: refine in a fresh process, publish to a folder and to the hub."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,25 @@ from safetensors import safe_open
 
 import agents.serving.publish
 from agents.cli.main import main
-from agents.policies.word_policy import WordPolicy
+from agents.evaluation.variants import AGENT
+from agents.registry import load
 from agents.run_folder import RunFolder
 from agents.serving.refine import Refiner
 from pmlm_env import EpisodeSet
+from pmlm_env.core.edits import Edit
 from tests.real.runs import small_bert, start
 from tests.standins import make_episodes
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
-TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--updates", 2, "--patients", 3, "--rollouts", 2]
-KINDS = {"lexicon": [], "both": ["--hidden", 8]}  # both: and a network
+TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--budget", 18]
+GROUPS = ["--patients", 3, "--rollouts", 2]  # 9 completions in the first update, as many in the second
+KINDS = {
+    "lexicon": ["--agent", "lexicon", *GROUPS],
+    "network": ["--hidden", 8, *GROUPS],
+    "rule": ["--agent", "single-rule", "--protect", "self"],
+    "untouched": ["--agent", "keep-all"],
+}
 
 
 def _pmlm(command: str, *arguments: object) -> int:
@@ -45,6 +54,11 @@ def _copy_of(run: Path, target: Path) -> RunFolder:
 
 def _change(file: Path, **values: Any) -> None:
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def _change_shape(run: RunFolder, **values: Any) -> None:
+    config = run.checkpoint / "config.json"
+    _change(config, shape={**json.loads(config.read_text())["shape"], **values})
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +86,42 @@ def test_a_fresh_process_refines_as_this_one_does(work: Path, kind: str) -> None
     assert [line["patient_id"] for line in lines] == [episode.patient_id for episode in episodes]
     for line, episode in zip(lines, episodes, strict=True):
         alone = refiner.refine((episode.words, episode.roles), episode.vector)
-        assert (line["prompt"], tuple(line["deleted"])) == (alone.prompt, alone.deleted)
-        assert len(set(alone.deleted)) == 3
-        left = [word for slot, word in enumerate(episode.words) if slot not in alone.deleted]
-        assert alone.prompt == " ".join(left)
+        edits = tuple(Edit(**edit) for edit in line["edits"])
+        assert (line["prompt"], edits) == (alone.prompt, alone.edits)
+        assert [edit.word for edit in edits] == [episode.words[edit.slot] for edit in edits]
+        assert [edit.probability is None for edit in edits] == [kind == "rule"] * len(edits)
+        slots = {edit.slot for edit in edits}
+        assert len(slots) <= 3 if kind == "rule" else len(slots) == (0 if kind == "untouched" else 3)
+        left = [word for slot, word in enumerate(episode.words) if slot not in slots]
+        assert alone.prompt.split() == left
 
 
 def test_it_refines_as_the_evaluation_did(work: Path) -> None:
-    evaluated = json.loads((work / "lexicon" / "evaluation.json").read_text())["patients"]
+    evaluated = [trace for trace in RunFolder(work / "lexicon").traces.read() if trace.variant == AGENT]
     refined = Refiner.from_pretrained(work / "lexicon" / "checkpoint").refine_all(
         EpisodeSet.load(work / "prepared").of("test")
     )
-    assert [each.prompt for each in refined] == [patient["arms"]["policy"]["prompt"] for patient in evaluated]
+    assert [(each.prompt, each.edits) for each in refined] == [(trace.prompt, trace.edits) for trace in evaluated]
+
+
+def test_words_are_protected_in_training_and_more_of_them_when_prompts_are_refined(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    episodes = EpisodeSet.load(work / "prepared").of("test")
+    out, options = tmp_path / "out.jsonl", ["--episodes", work / "prepared"]
+    for kind, more, barred in (
+        ("rule", [], {"self"}),
+        ("network", ["peer", "background"], {"peer", "background"}),
+        ("rule", ["instruction"], {"self", "instruction"}),
+    ):
+        model = work / kind / "checkpoint"
+        protect = ["--protect", *more] if more else []
+        assert _pmlm("refine", "--model", model, *options, "--out", out, *protect) == 0
+        for line, episode in zip(out.read_text().splitlines(), episodes, strict=True):
+            assert barred.isdisjoint(episode.roles[edit["slot"]] for edit in json.loads(line)["edits"])
+    capsys.readouterr()
+    assert _pmlm("refine", "--model", work / "rule" / "checkpoint", *options, "--protect", "names") == 2
+    assert "protect names 'names'" in _one_line(capsys)
 
 
 def test_one_patients_prompt_is_printed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +134,24 @@ def test_one_patients_prompt_is_printed(work: Path, capsys: pytest.CaptureFixtur
     assert len(printed[0].split()) == len(episode.words) - 3
     assert _pmlm("refine", *options, "--patient", "nobody") == 2
     assert "nobody" in capsys.readouterr().err
+
+
+def test_prompts_are_printed_one_a_line_and_written_with_their_own_line_breaks(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    episodes = [
+        replace(episode, spaces=("\n",) * (len(episode.words) - 1) + ("",))
+        for episode in EpisodeSet.load(work / "prepared").of("test")
+    ]
+    EpisodeSet(episodes).save(tmp_path / "prepared")
+    options = ["--model", work / "lexicon" / "checkpoint", "--episodes", tmp_path / "prepared"]
+    capsys.readouterr()
+    assert _pmlm("refine", *options) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert _pmlm("refine", *options, "--out", tmp_path / "out.jsonl") == 0
+    written = [json.loads(line)["prompt"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert printed == [prompt.replace("\n", " ") for prompt in written]
+    assert all(prompt.count("\n") > 20 for prompt in written)
 
 
 def test_the_folder_of_the_refined_prompts_is_made_and_a_folder_in_their_place_is_found_first(
@@ -113,7 +169,7 @@ def test_the_folder_of_the_refined_prompts_is_made_and_a_folder_in_their_place_i
 
 def test_a_vector_of_another_length_is_refused(work: Path) -> None:
     episode = make_episodes(1)[0]
-    refiner = Refiner.from_pretrained(work / "both" / "checkpoint")
+    refiner = Refiner.from_pretrained(work / "network" / "checkpoint")
     with pytest.raises(ValueError, match="7 numbers, 128 in training"):
         refiner.refine((episode.words, episode.roles), np.zeros(7))
 
@@ -136,28 +192,40 @@ def test_the_card_tells_of_the_run_and_of_no_patient(work: Path) -> None:
     head = yaml.safe_load(card.split("---")[1])
     assert (head["license"], head["library_name"]) == ("apache-2.0", "pmlm-env")
     evaluation = json.loads((work / "lexicon" / "evaluation.json").read_text())
-    assert f"{100 * evaluation['summary']['delta']['policy']['mean']:+6.2f}" in card
+    assert f"{100 * evaluation['summary']['delta']['agent']['mean']:+6.2f}" in card
     assert "trained for the replies of | `responder` |" in card
-    for patient in evaluation["patients"]:
-        assert patient["patient_id"] not in card
-        assert patient["reference"][:40] not in card
-    assert _pmlm("publish", "--run", work / "both", "--out", out) == 0
+    for episode in EpisodeSet.load(work / "prepared").of("test"):
+        assert episode.patient_id not in card
+        assert episode.reference[:40] not in card
+    for row in (
+        "| agent | `lexicon` |",
+        "| settings | `patients 3`, `rollouts 2`, `baseline leave-one-out`",
+        "| embeddings | none are looked at |",
+        "| edits | at most 3 a prompt |",
+        "| protected | no word |",
+        "| budget | 18 completions, of which 18 were spent |",
+    ):
+        assert row in card
+    assert _pmlm("publish", "--run", work / "network", "--out", out) == 0
     assert "not evaluated" in (out / "README.md").read_text()
+    assert "| embeddings | `minilm`, 384 numbers a word |" in (out / "README.md").read_text()
+    assert _pmlm("publish", "--run", work / "rule", "--out", out) == 0
+    assert "| protected | `self` |" in (out / "README.md").read_text()
 
 
 def test_a_run_folder_or_any_other_folder_with_files_is_not_published_over(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = _copy_of(work / "both", tmp_path / "run").path
+    run = _copy_of(work / "network", tmp_path / "run").path
     mine, file = tmp_path / "mine", tmp_path / "file"
     mine.mkdir()
     (mine / "README.md").write_text("My own")
     file.write_text("My own")
-    policy = tmp_path / "policy"  # by save_pretrained, with a card by hand
-    WordPolicy.from_pretrained(run / "checkpoint").save_pretrained(policy)
-    (policy / "README.md").write_text("My own")
+    agent = tmp_path / "agent"  # with a card by hand
+    load(run / "checkpoint").save(agent)
+    (agent / "README.md").write_text("My own")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for out in (run, run / "checkpoint", mine, file, policy):
+    for out in (run, run / "checkpoint", mine, file, agent):
         capsys.readouterr()
         assert _pmlm("publish", "--run", run, "--out", out) == 2
         assert _one_line(capsys).startswith(f"pmlm publish: {out} is not a folder that pmlm publish wrote")
@@ -179,9 +247,7 @@ def test_a_run_without_a_checkpoint_is_never_looked_up_on_the_hub(
     shutil.rmtree(_copy_of(work / "lexicon", tmp_path / "mine").checkpoint)
     asked = []
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(
-        "agents.policies.word_policy.snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path)
-    )
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path))
     capsys.readouterr()
     assert _pmlm(command, "--run", "mine", *(["--out", "out"] if command == "publish" else [])) == 2
     assert asked == []
@@ -190,11 +256,11 @@ def test_a_run_without_a_checkpoint_is_never_looked_up_on_the_hub(
 
 
 @pytest.mark.parametrize("command", ["publish", "evaluate"])
-def test_a_checkpoint_whose_policy_cannot_be_is_one_line(
+def test_a_checkpoint_whose_agent_cannot_be_is_one_line(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    run = _copy_of(work / "both", tmp_path / "run")
-    _change(run.checkpoint / "config.json", n_edits="3")
+    run = _copy_of(work / "network", tmp_path / "run")
+    _change_shape(run, n_edits="3")
     capsys.readouterr()
     assert _pmlm(command, "--run", run.path, *(["--out", tmp_path / "out"] if command == "publish" else [])) == 2
     assert _one_line(capsys).startswith(f"pmlm {command}: {run.checkpoint}/config.json: n_edits is '3': use a whole")
@@ -213,7 +279,7 @@ def test_a_checkpoint_left_between_its_two_renames_is_read_where_it_is(
 
 def test_the_card_shows_no_evaluation_of_another_checkpoint(work: Path, tmp_path: Path) -> None:
     run, out = _copy_of(work / "lexicon", tmp_path / "run"), tmp_path / "out"
-    assert json.loads(run.evaluation.read_text())["updates"] == TRAIN[TRAIN.index("--updates") + 1] == 2
+    assert json.loads(run.evaluation.read_text())["updates"] == 2
     run.append_metrics(
         {**run.metrics()[-1], "update": 3, "llm_calls": 1_234_567}
     )  # of an update that no checkpoint has seen
@@ -222,20 +288,24 @@ def test_the_card_shows_no_evaluation_of_another_checkpoint(work: Path, tmp_path
         assert _pmlm("publish", "--run", run.path, "--out", out) == 0
         return (out / "README.md").read_text()
 
-    assert "| updates | 2, " in card()
+    assert "| updates | 2 |" in card()
     assert "1234567" not in card()
     assert "On test patients" in card()
-    _change(run.checkpoint / "trainer.json", progress={"updates": 3, "initial": {}})  # as after --resume
-    assert "| updates | 3, " in card()
+    progress = json.loads((run.checkpoint / "trainer.json").read_text())["progress"]
+    _change(run.checkpoint / "trainer.json", progress={**progress, "updates": 3})  # as after --resume
+    assert "| updates | 3 |" in card()
     assert "not evaluated: `pmlm evaluate`" in card()
     assert "On test patients" not in card()
+    _change(run.checkpoint / "trainer.json", progress={**progress, "meter": {**progress["meter"], "calls": 19}})
+    assert "not evaluated: `pmlm evaluate`" in card()
+    _change(run.checkpoint / "trainer.json", progress={**progress, "updates": 3})
     assert _pmlm("evaluate", "--run", run.path) == 0
     assert "On test patients" in card()
 
 
 def test_the_card_names_models_without_url_system_prompt_or_path(work: Path, tmp_path: Path) -> None:
-    run = _copy_of(work / "both", tmp_path / "run")
-    _change(run.checkpoint / "config.json", encoder="/secret/encoders/ours")
+    run = _copy_of(work / "network", tmp_path / "run")
+    _change_shape(run, encoder="/secret/encoders/ours")
     config = json.loads((run.path / "config.json").read_text())
     for llm, name in {
         "openai:gpt-x": "gpt-x",
@@ -253,14 +323,14 @@ def test_the_card_names_models_without_url_system_prompt_or_path(work: Path, tmp
         assert _pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
         card = (tmp_path / "out" / "README.md").read_text()
         assert f"replies of | `{name}` |" in card
-        assert "embeddings of `ours`" in card
+        assert "| embeddings | `ours`, 384 numbers a word |" in card
         assert "F1 by `scorer`, layer 7, long texts in chunks, change" in card
         assert "secret" not in card + (tmp_path / "out" / "config.json").read_text()
         assert str(tmp_path.parent) not in card
 
 
 def test_a_model_name_writes_no_markup_and_nothing_unseen_into_the_card(work: Path, tmp_path: Path) -> None:
-    run = _copy_of(work / "both", tmp_path / "run")
+    run = _copy_of(work / "network", tmp_path / "run")
     config = json.loads((run.path / "config.json").read_text())
     evil = "gpt`<script>\n| x | y |\x1b[2J\u202e"
     models = {**config["settings"]["models"], "llm": f"openai:{evil}", "scorer": evil}
@@ -272,7 +342,7 @@ def test_a_model_name_writes_no_markup_and_nothing_unseen_into_the_card(work: Pa
     assert "\u202e" not in card
 
 
-def test_the_words_that_the_policy_knows_are_printed_before_they_leave(
+def test_the_words_that_an_agent_knows_are_printed_before_they_leave(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = []
@@ -285,11 +355,12 @@ def test_the_words_that_the_policy_knows_are_printed_before_they_leave(
     monkeypatch.setattr(agents.serving.publish, "HfApi", Api)
     for kind in KINDS:
         assert _pmlm("publish", "--run", work / kind, "--repo", "me/mine") == 1
-        forms = json.loads((work / kind / "checkpoint" / "config.json").read_text())["lexicon"]
-        words = {text.strip() for _, text in forms} - {""}
+        learned = json.loads((work / kind / "checkpoint" / "config.json").read_text())["learned"]
+        words = {text.strip() for _, text in learned.get("lexicon", [])} - {""}
+        assert (len(words) > 10) == (kind == "lexicon")
         head, _, listed = said.pop().strip().partition(": ")
-        assert head == f"The policy names {len(words)} words of the training prompts"
-        assert listed.split() == sorted(words)
+        assert head == f"The agent names {len(words)} words of the training prompts"
+        assert listed.split() == (sorted(words) or ["none"])
 
 
 def test_the_hub_gets_those_three_files_and_gives_them_back(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,13 +380,15 @@ def test_the_hub_gets_those_three_files_and_gives_them_back(work: Path, monkeypa
             return type("Commit", (), {"repo_url": f"https://hub.example/{repo_id}"})()
 
     monkeypatch.setattr(agents.serving.publish, "HfApi", Api)
-    monkeypatch.setattr("agents.policies.word_policy.snapshot_download", lambda name, **_: str(hub))
-    assert _pmlm("publish", "--run", work / "both", "--repo", "me/mine") == 0
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(hub))
+    assert _pmlm("publish", "--run", work / "network", "--repo", "me/mine") == 0
     assert asked == {"repo": "me/mine", "private": True, "exist_ok": True}
     assert {path.name for path in hub.iterdir()} == {"config.json", "model.safetensors", "README.md"}
-    ours, theirs = (WordPolicy.from_pretrained(name) for name in (work / "both" / "checkpoint", "me/mine"))
-    assert ours.config == theirs.config
-    assert all((theirs.state_dict()[name] == value).all() for name, value in ours.state_dict().items())
+    ours, theirs = (load(name) for name in (work / "network" / "checkpoint", "me/mine"))
+    assert (ours.name, ours.config, ours.shape) == (theirs.name, theirs.config, theirs.shape)
+    (_, before), (_, after) = ours.learned(), theirs.learned()
+    assert before.keys() == after.keys()
+    assert all((after[name] == value).all() for name, value in before.items())
 
 
 def test_where_to_must_be_said_and_there_must_be_a_run(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -324,7 +397,7 @@ def test_where_to_must_be_said_and_there_must_be_a_run(work: Path, capsys: pytes
     assert _pmlm("publish", "--run", work / "nothing", "--out", work / "x") == 2
     assert "holds no run" in capsys.readouterr().err
     published = work / "no-run"
-    assert _pmlm("publish", "--run", work / "both", "--out", published) == 0
+    assert _pmlm("publish", "--run", work / "network", "--out", published) == 0
     capsys.readouterr()
     assert _pmlm("publish", "--run", published, "--out", work / "x") == 2
     assert _one_line(capsys).startswith(f"pmlm publish: {published / 'config.json'} is not that of a run")

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 
 from agents.run_folder import RunFolder
+from pmlm_env.llm import ReplyCache
 from pmlm_env.llm.responder import Responder
 from pmlm_env.llm.storage.budget import Account
 from tests.llm.endpoint import Answer, chat, serve
-from tests.real.runs import evaluation, options, pmlm, prepare, start, train
+from tests.real.runs import checkpoint, evaluation, options, pmlm, prepare, small_bert, small_models, start, train
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
 
@@ -33,7 +34,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def whole(prepared: Path) -> str:
     """The evaluation of a run of four updates that nothing has disturbed."""
     run = prepared.parent / "runs" / "whole"
-    assert train(prepared, run, updates=4) == 0
+    assert train(prepared, run, budget=20) == 0
     return evaluation(run)
 
 
@@ -76,7 +77,7 @@ def test_while_a_run_is_trained_nobody_else_writes_into_its_folder_and_it_ends_a
     with serve() as endpoint:
         endpoint.answer = answer
         llm = ["--llm", "openai:some-model", "--base-url", endpoint.url]
-        common = ["--episodes", prepared, *options(), *llm, "--updates", 3, "--run"]
+        common = ["--episodes", prepared, *options(), *llm, "--budget", 16, "--run"]
         child = start(tmp_path / "log", "train", *common, tmp_path / "run")
         while len(endpoint.prompts) <= 8 and child.is_alive():
             time.sleep(0.01)
@@ -137,7 +138,7 @@ def test_a_run_does_not_go_on_with_other_episodes_than_it_was_begun_with(
     other = prepare(tmp_path / "other", seed=1)
     before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
     for command, arguments in {
-        "train": ["--run", run, "--episodes", other, "--updates", 4, "--resume"],
+        "train": ["--run", run, "--episodes", other, "--budget", 20, "--resume"],
         "evaluate": ["--run", run, "--episodes", other],
     }.items():
         assert pmlm(command, *arguments) == 2
@@ -149,7 +150,7 @@ def test_a_run_does_not_go_on_with_other_episodes_than_it_was_begun_with(
 
 def test_a_reference_alone_that_has_changed_is_noticed(prepared: Path, tmp_path: Path, capsys: Any) -> None:
     episodes = shutil.copytree(prepared, tmp_path / "episodes")
-    assert train(episodes, tmp_path / "run", updates=1) == 0
+    assert train(episodes, tmp_path / "run", budget=6) == 0
     file = episodes / "episodes.jsonl"
     lines = file.read_text().splitlines(keepends=True)
     row = json.loads(lines[-1])
@@ -162,21 +163,11 @@ def test_refining_other_episodes_than_the_runs_own_is_done_with_a_word(
     half: Path, prepared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = prepare(tmp_path / "other", seed=1)
-    assert pmlm("refine", "--model", half / "checkpoint", "--episodes", prepared) == 0
+    options = ["--model", half / "checkpoint", "--encoder", small_bert()]
+    assert pmlm("refine", *options, "--episodes", prepared) == 0
     assert "other episodes" not in caplog.text
-    assert pmlm("refine", "--model", half / "checkpoint", "--episodes", other) == 0
+    assert pmlm("refine", *options, "--episodes", other) == 0
     assert f"{other} holds other episodes than {half}/checkpoint was trained on" in caplog.text
-
-
-def test_a_run_of_an_earlier_version_goes_on_without_a_digest_and_has_one_from_then_on(
-    run: Path, prepared: Path, whole: str
-) -> None:
-    config = json.loads((run / "config.json").read_text())
-    settings = {**config["settings"], "episodes": str(prepared), "run": str(run)}
-    (run / "config.json").write_text(json.dumps({"settings": settings, "versions": config["versions"]}))
-    assert train(prepared, run, "--resume", updates=4) == 0
-    assert json.loads((run / "config.json").read_text())["episodes_sha256"] == config["episodes_sha256"]
-    assert evaluation(run) == whole
 
 
 # Wherever the folder is
@@ -204,7 +195,7 @@ def test_a_run_goes_on_and_is_evaluated_wherever_it_is_and_however_it_is_spelled
     else:
         monkeypatch.setenv("HOME", str(run.parent))
         spelled = f"~/{run.name}"
-    assert pmlm("train", f"--run={spelled}", "--updates=4", "--resume") == 0
+    assert pmlm("train", f"--run={spelled}", "--budget=20", "--resume") == 0
     assert pmlm("evaluate", f"--run={spelled}") == 0
     assert (Path(os.path.expanduser(spelled)) / "evaluation.json").read_text() == whole
     assert not Path("~").exists()
@@ -213,13 +204,13 @@ def test_a_run_goes_on_and_is_evaluated_wherever_it_is_and_however_it_is_spelled
 def test_replies_kept_beside_the_run_are_found_after_a_move_and_asked_for_by_no_other_name(
     prepared: Path, tmp_path: Path, capsys: Any
 ) -> None:
-    assert train(prepared, tmp_path / "a" / "run", "--cache", tmp_path / "a" / "kept.sqlite", updates=1) == 0
+    assert train(prepared, tmp_path / "a" / "run", "--cache", tmp_path / "a" / "kept.sqlite", budget=6) == 0
     shutil.move(tmp_path / "a", tmp_path / "b")
-    assert pmlm("train", "--run", tmp_path / "b" / "run", "--updates", 2, "--resume") == 0
+    assert pmlm("train", "--run", tmp_path / "b" / "run", "--budget", 12, "--resume") == 0
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b" / "run" / "replies.sqlite").exists()
     other = ["--cache", tmp_path / "other.sqlite"]
-    assert pmlm("train", "--run", tmp_path / "b" / "run", "--updates", 3, "--resume", *other) == 2
+    assert pmlm("train", "--run", tmp_path / "b" / "run", "--budget", 16, "--resume", *other) == 2
     assert "kept.sqlite: leave --cache out" in error(capsys)
 
 
@@ -227,7 +218,7 @@ def test_where_neither_place_has_the_episodes_the_option_that_names_them_is_name
     prepared: Path, tmp_path: Path, capsys: Any
 ) -> None:
     episodes = shutil.copytree(prepared, tmp_path / "episodes")
-    assert train(episodes, tmp_path / "run", updates=1) == 0
+    assert train(episodes, tmp_path / "run", budget=6) == 0
     shutil.move(episodes, tmp_path / "elsewhere")
     assert pmlm("evaluate", "--run", tmp_path / "run") == 2
     assert "--episodes" in error(capsys)
@@ -237,28 +228,55 @@ def test_where_neither_place_has_the_episodes_the_option_that_names_them_is_name
 # With its own settings
 
 
-def test_a_run_goes_on_for_more_updates_and_ends_like_one_that_was_to_have_as_many(
+def test_a_run_goes_on_with_a_larger_budget_and_ends_like_one_that_had_it_from_the_beginning(
     run: Path, prepared: Path, whole: str
 ) -> None:
-    assert train(prepared, run, "--resume", updates=4) == 0
+    assert train(prepared, run, "--resume", budget=20) == 0
     assert [line["update"] for line in RunFolder(run).metrics()] == [1, 2, 3, 4]
-    assert RunFolder(run).settings()["learner"]["updates"] == 4
+    assert RunFolder(run).settings()["budget"] == 20
+    assert checkpoint(run) == checkpoint(run.with_name("whole"))
     assert evaluation(run) == whole
 
 
+@pytest.mark.parametrize(
+    ("agent", "settings"),
+    [
+        ("single-rule", []),
+        ("surrogate", ["--rows", 4]),
+        ("q-soft", []),
+        ("maskable-ppo", ["--rows", 2, "--row-episodes", 2]),
+    ],
+)
+def test_an_agent_without_updates_is_fitted_again_with_the_replies_that_are_kept(
+    agent: str, settings: list[object], prepared: Path, tmp_path: Path
+) -> None:
+    common = ["--agent", agent, "--episodes", prepared, "--llm", "responder", "--device", "cpu", "--n-edits", 2]
+    common += [*small_models(), *settings]
+    for name, budget in (("small", 24), ("large", 36)):
+        assert pmlm("train", *common, "--budget", budget, "--run", tmp_path / name) == 0
+    run = tmp_path / "cut"
+    assert pmlm("train", *common, "--budget", 24, "--run", run, "--max-llm-calls", 13) == 1
+    assert not (run / "checkpoint").exists()
+    for name, more in (("small", []), ("large", ["--budget", 36])):
+        assert pmlm("train", "--run", run, "--resume", "--max-llm-calls", 1000, *more) == 0
+        assert checkpoint(run) == checkpoint(tmp_path / name)
+    bought = Account(path=run / "spent.sqlite").usage.calls
+    assert bought == len(ReplyCache(run / "replies.sqlite"))
+
+
 def test_a_run_does_not_go_back(run: Path, prepared: Path, capsys: Any) -> None:
-    assert train(prepared, run, "--resume", updates=1) == 2
-    assert error(capsys) == f"pmlm train: {run} has done 2 updates: give --updates 2 or more"
+    assert train(prepared, run, "--resume", budget=6) == 2
+    assert error(capsys) == f"pmlm train: {run} has spent 12 completions of its budget: give --budget 12 or more"
     assert len(RunFolder(run).metrics()) == 2
 
 
 def test_the_folder_alone_says_how_to_go_on(run: Path, whole: str, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    assert pmlm("train", "--run", run, "--resume", "--updates", 4, "--max-failures", 64) == 0
+    assert pmlm("train", "--run", run, "--resume", "--budget", 20, "--max-failures", 64) == 0
     assert evaluation(run) == whole
 
 
-@pytest.mark.parametrize("option", ["--seed=1", "--n-edits=3", "--rollouts=3", "--temperature=0.5", "--preset=paper"])
+@pytest.mark.parametrize("option", ["--seed=1", "--n-edits=3", "--rollouts=3", "--temperature=0.5"])
 def test_what_decides_the_figures_may_not_change(option: str, run: Path, capsys: Any) -> None:
     if option == "--temperature=0.5":
         option = "--llm=local:smollm2-135m"
@@ -266,10 +284,20 @@ def test_what_decides_the_figures_may_not_change(option: str, run: Path, capsys:
     assert "resume with the settings it was begun with" in error(capsys)
 
 
+def test_a_run_keeps_its_agent(run: Path, capsys: Any) -> None:
+    assert pmlm("train", "--run", run, "--resume", "--agent", "sparsemax") == 2
+    assert error(capsys) == (
+        f"pmlm train: {run} is a run of leave-one-out: leave out --agent sparsemax, or choose another --run"
+    )
+
+
 # Damage
 
 DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "config.json without settings": ("config.json", lambda f: f.write_text("{}"), "--run"),
+    "config.json of an earlier version": (
+        "config.json", lambda f: f.write_text(f.read_text().replace("episodes_sha256", "versions")), "--run",
+    ),
     "config.json that is no JSON": ("config.json", lambda f: f.write_bytes(b"\xff{"), "--run"),
     "config.json that is a list": ("config.json", lambda f: f.write_text("[]"), "--run"),
     "config.json with a text for a number": (
@@ -290,26 +318,34 @@ DAMAGE_TO_TRAINING: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "half a trainer.safetensors": (
         "checkpoint/trainer.safetensors", lambda f: f.write_bytes(f.read_bytes()[:-9]), "--run",
     ),
-    "half a model.safetensors": ("checkpoint/model.safetensors", lambda f: f.write_bytes(f.read_bytes()[:9]), "--run"),
+    "trainer.json that does not say what was asked": (
+        "checkpoint/trainer.json", lambda f: f.write_text(f.read_text().replace("asked", "told")), "--run",
+    ),
     "trainer.json without generators": (
         "checkpoint/trainer.json", lambda f: f.write_text(f.read_text().replace("patients_rng", "rng")), "--run",
     ),
     "garbage in metrics.jsonl": ("metrics.jsonl", lambda f: f.write_bytes(b"\xff\n" + f.read_bytes()), "line 1"),
     "a number in metrics.jsonl": ("metrics.jsonl", lambda f: f.write_text("3\n" + f.read_text()), "line 1"),
 }  # fmt: skip
+DAMAGE_TO_THE_AGENT: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "half a model.safetensors": (
+        "checkpoint/model.safetensors", lambda f: f.write_bytes(f.read_bytes()[:9]), "copy it again",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("command", "damage"),
-    [("train", each) for each in (*DAMAGE, *DAMAGE_TO_TRAINING)] + [("evaluate", each) for each in DAMAGE],
+    [("train", each) for each in (*DAMAGE, *DAMAGE_TO_TRAINING)]
+    + [("evaluate", each) for each in (*DAMAGE, *DAMAGE_TO_THE_AGENT)],
 )
 def test_a_damaged_file_and_its_cure_are_named_in_one_line_and_nothing_is_spent(
     command: str, damage: str, run: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, harm, cure = {**DAMAGE, **DAMAGE_TO_TRAINING}[damage]
+    name, harm, cure = {**DAMAGE, **DAMAGE_TO_TRAINING, **DAMAGE_TO_THE_AGENT}[damage]
     harm(run / name)
     monkeypatch.setattr(Responder, "replies", None)
-    assert pmlm(command, "--run", run, *(["--resume", "--updates", 4] if command == "train" else [])) in (1, 2)
+    assert pmlm(command, "--run", run, *(["--resume", "--budget", 20] if command == "train" else [])) in (1, 2)
     line = error(capsys)
     assert str(run / name) in line
     assert cure in line
@@ -319,7 +355,7 @@ def test_a_damaged_file_and_its_cure_are_named_in_one_line_and_nothing_is_spent(
 def test_half_a_last_line_in_the_metrics_is_as_a_kill_leaves_it(run: Path, whole: str) -> None:
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"update": 3, "del')
-    assert pmlm("train", "--run", run, "--resume", "--updates", 4) == 0
+    assert pmlm("train", "--run", run, "--resume", "--budget", 20) == 0
     assert [line["update"] for line in RunFolder(run).metrics()] == [1, 2, 3, 4]
     assert evaluation(run) == whole
 
@@ -337,7 +373,7 @@ def test_a_run_that_is_a_file_or_an_empty_folder_is_one_line(command: str, tmp_p
 def test_a_new_run_at_a_files_place_is_one_line(prepared: Path, tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "file").touch()
     assert train(prepared, tmp_path / "file") == 2
-    assert f"{tmp_path / 'file'} is a file, or lies below one: give a folder" in error(capsys)
+    assert f"{tmp_path / 'file'} is a file, or is inside one: choose a folder" in error(capsys)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"updates": 2, "split": "test"}'])
@@ -351,5 +387,5 @@ def test_a_damaged_evaluation_is_made_again_and_not_published(
 
 def test_training_goes_on_from_a_checkpoint_that_a_kill_left_between_two_names(run: Path, whole: str) -> None:
     (run / "checkpoint").rename(run / "checkpoint.old")
-    assert pmlm("train", "--run", run, "--resume", "--updates", 4) == 0
+    assert pmlm("train", "--run", run, "--resume", "--budget", 20) == 0
     assert evaluation(run) == whole

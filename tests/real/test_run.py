@@ -1,4 +1,4 @@
-"""Prepare, train, evaluate and resume through the command line, with the rule-based LLM and small models."""
+"""Prepare, train, evaluate and resume through the command line, with small models and the rule-based LLM."""
 
 from __future__ import annotations
 
@@ -7,32 +7,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from agents.baselines.single_rule import role_places
 from agents.cli.main import main
-from agents.evaluation.controls import CONTROLS
-from agents.evaluation.evaluate import EvaluateConfig, evaluate
-from agents.evaluation.variants import ARMS, METRICS, RULE, table
-from agents.models import ModelOptions, Workbench
-from agents.policies.word_policy import WordPolicy
+from agents.evaluation.variants import AGENT, KEEP_ALL, RANDOM
 from agents.run_folder import RunFolder
-from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.llm import LLMError, ReplyCache
-from pmlm_env.llm.responder import Responder
+from pmlm_env.llm import ReplyCache
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.real.runs import prepare, small_bert, small_models
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
 OPTIONS = [
-    "--llm", "responder", "--device", "cpu", "--n-edits", "3", "--updates", "4", "--patients", "3", "--rollouts", "2",
-    "--hidden", "16", "--dropout", "0.2",
+    "--llm", "responder", "--device", "cpu", "--n-edits", "3", "--patients", "3", "--rollouts", "2",
+    "--hidden", "16", "--dropout", "0.2", "--budget", "36",
 ]  # fmt: skip
-DEMO = OPTIONS[: OPTIONS.index("--hidden")]  # the demo's policy is a lexicon: it has no network to size
 
 
 def _options() -> list[object]:
@@ -84,56 +75,8 @@ def test_all_that_holds_patients_texts_is_for_its_owner_alone(run: RunFolder, pr
     assert [path for path in paths if path.stat().st_mode & 0o077] == []
 
 
-def test_the_evaluation_holds_every_figure_and_every_patient(run: RunFolder) -> None:
-    evaluation = json.loads(run.evaluation.read_text())
-    assert {*evaluation["patients"][0]["arms"]} == {*ARMS, *CONTROLS}
-    for arm in (*ARMS, *CONTROLS):
-        assert set(evaluation["summary"][arm]) == set(METRICS)
-        for metric in METRICS:
-            each = [patient["arms"][arm][metric] for patient in evaluation["patients"]]
-            assert evaluation["summary"][arm][metric] == pytest.approx(np.mean(each))
-            low, high = {"words": (1, np.inf), "margin": (-1, 1)}.get(metric, (0, 1 + 1e-6))
-            assert all(low <= value <= high for value in each)
-    for arm in ("random", "policy", *CONTROLS):
-        delta = evaluation["summary"]["delta"][arm]
-        f1 = [[p["arms"][a]["bertscore_f1"] for p in evaluation["patients"]] for a in (arm, "keep_all")]
-        assert delta["mean"] == pytest.approx(np.mean(np.subtract(*f1)))
-        assert delta["ci95"][0] <= delta["mean"] <= delta["ci95"][1]
-
-
-def test_the_controls_say_what_the_prompts_and_the_letters_say(run: RunFolder, prepared: Path) -> None:
-    letters = {e.reference for e in EpisodeSet.load(prepared).of("train")}
-    for patient in json.loads(run.evaluation.read_text())["patients"]:
-        said = {name: patient["arms"][name]["reply"] for name in CONTROLS}
-        assert said["echo"] == patient["arms"]["keep_all"]["prompt"]
-        assert patient["arms"]["echo"]["copy"] == pytest.approx(1, abs=1e-5)
-        assert said["label"] == patient["predicted"]
-        assert said["echo"].startswith(said["facts"])
-        assert {said[name] for name in CONTROLS if name.endswith("-letter")} <= letters
-
-
-def test_edits_are_counted_in_how_many_ways_prompts_were_edited(run: RunFolder) -> None:
-    evaluation = json.loads(run.evaluation.read_text())
-    for arm in ARMS:
-        ways = {
-            tuple(sorted(role_places(p["roles"])[slot] for slot in p["arms"][arm]["deleted"]))
-            for p in evaluation["patients"]
-        }
-        assert evaluation["summary"]["edits"][arm] == len(ways)
-
-
-def test_the_deleted_slots_account_for_every_prompt(run: RunFolder) -> None:
-    for patient in json.loads(run.evaluation.read_text())["patients"]:
-        for arm in ARMS:
-            played = patient["arms"][arm]
-            assert len(played["deleted"]) == (0 if arm == "keep_all" else 3)
-            left = [word for slot, word in enumerate(patient["words"]) if slot not in played["deleted"]]
-            assert played["prompt"] == " ".join(left)
-
-
 def test_every_distinct_prompt_is_paid_for_once_and_kept(run: RunFolder) -> None:
-    evaluation = json.loads(run.evaluation.read_text())
-    prompts = {p["arms"][arm]["prompt"] for p in evaluation["patients"] for arm in ARMS}
+    prompts = {trace.prompt for trace in run.traces.read() if trace.variant in (KEEP_ALL, RANDOM, AGENT)}
     kept = [entry.request["prompt"] for entry in ReplyCache(run.replies)]
     spent = json.loads((run.path / "spent.json").read_text())
     assert spent["llm_calls"] == len(kept) == len(set(kept))
@@ -175,15 +118,15 @@ def test_a_run_cut_short_and_resumed_ends_as_if_it_had_never_stopped(prepared: P
     assert _pmlm("train", *arguments, "--resume") == 0
     resumed = RunFolder(folder)
     assert _without_times(resumed.metrics()) == _without_times(run.metrics())
-    a, b = (WordPolicy.from_pretrained(folder.checkpoint) for folder in (resumed, run))
-    for mine, other in zip(a.parameters(), b.parameters(), strict=True):
-        assert torch.equal(mine, other)
+    for file in resumed.checkpoint.iterdir():
+        assert file.read_bytes() == (run.checkpoint / file.name).read_bytes()
 
 
 def test_a_resumed_run_scores_no_initial_reply_again(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scored in other company its last digits might be others, and the rest of the run with them."""
     few = prepare(prepared.parent / "few", n_train=3)
-    arguments = ["--episodes", few, "--run", prepared.parent / "known", *_options(), "--max-llm-calls"]
+    options = [*OPTIONS[:-1], 27, *small_models()]
+    arguments = ["--episodes", few, "--run", prepared.parent / "known", *options, "--max-llm-calls"]
     n_scored: list[int] = []
     honest = BertScorer.score
 
@@ -217,7 +160,7 @@ def test_the_limit_on_calls_ends_the_run_with_a_clear_line_and_a_higher_one_goes
     poor = RunFolder(prepared.parent / "poor")
     arguments = ["--episodes", prepared, "--run", poor.path, *_options(), "--max-llm-calls"]
     assert _pmlm("train", *arguments, 10) == 1
-    assert "would go over the limit of 10 LLM calls" in capsys.readouterr().err
+    assert "would exceed the LLM call limit of 10" in capsys.readouterr().err
     assert json.loads((poor.path / "spent.json").read_text())["llm_calls"] == 10
     assert _pmlm("train", *arguments, 1000, "--resume") == 0
     assert _without_times(poor.metrics()) == _without_times(run.metrics())
@@ -232,34 +175,9 @@ def test_a_resumed_run_keeps_its_limits_and_its_replies_where_they_are(
     arguments = ["--episodes", prepared, "--run", folder.path, *_options()]
     assert _pmlm("train", *arguments, "--max-llm-calls", 10) == 1
     assert _pmlm("train", *arguments, "--resume") == 1
-    assert "over the limit of 10 LLM calls" in capsys.readouterr().err
+    assert "exceed the LLM call limit of 10" in capsys.readouterr().err
     assert _pmlm("train", *arguments, "--resume", "--cache", run.replies) == 2
     assert "the replies of this run are kept in the run folder: leave --cache out" in capsys.readouterr().err
-
-
-def test_a_patient_without_a_reply_is_left_out_of_every_arm_and_named(run: RunFolder, monkeypatch: Any) -> None:
-    text = run.evaluation.read_text()
-    whole = json.loads(text)
-    lost = whole["patients"][1]
-    honest = Responder.replies
-
-    def replies(self: Responder, requests: Any) -> Any:
-        for lot in honest(self, requests):
-            gone = LLMError("the reply was filtered")
-            yield {i: gone if requests[i].prompt == lost["arms"]["policy"]["prompt"] else lot[i] for i in lot}
-
-    monkeypatch.setattr(Responder, "replies", replies)
-    bench = Workbench(ModelOptions(**{**whole["models"], "device": "cpu"}))  # with no kept replies
-    ours = evaluate(EvaluateConfig(run.path), bench)
-    run.evaluation.write_text(text)
-    assert lost["patient_id"] in ours["without_reply"]
-    left = [patient["patient_id"] for patient in ours["patients"]]
-    assert left == [p["patient_id"] for p in whole["patients"] if p["patient_id"] not in ours["without_reply"]]
-    assert ours["n_patients"] == len(left)
-    theirs = {patient["patient_id"]: patient for patient in whole["patients"]}
-    for patient in ours["patients"]:
-        for arm in ARMS:
-            assert patient["arms"][arm]["reply"] == theirs[patient["patient_id"]]["arms"][arm]["reply"]
 
 
 def test_a_dry_run_tells_the_most_it_may_cost_and_leaves_nothing(prepared: Path, run: RunFolder, capsys: Any) -> None:
@@ -267,7 +185,7 @@ def test_a_dry_run_tells_the_most_it_may_cost_and_leaves_nothing(prepared: Path,
     assert _pmlm("train", "--episodes", prepared, "--run", folder, *_options(), "--dry-run") == 0
     said = capsys.readouterr().out
     n_test = sum('"test"' in text for text in (prepared / "episodes.jsonl").read_text().splitlines())
-    assert f"training   {12 + 4 * 3 * 2} LLM calls" in said
+    assert "training   36 LLM calls" in said
     assert f"evaluation {3 * n_test} LLM calls" in said
     assert not folder.exists()
     assert run.metrics()[-1]["llm_calls"] <= 36
@@ -280,41 +198,39 @@ def test_a_run_is_replayed_from_its_replies_alone(prepared: Path, run: RunFolder
     assert _pmlm("evaluate", "--run", replay.path) == 0
     assert replay.evaluation.read_text() == run.evaluation.read_text()
     assert json.loads((replay.path / "spent.json").read_text())["llm_calls"] == 0
-    other = [
-        "--episodes",
-        prepared,
-        "--run",
-        prepared.parent / "other",
-        *_options(),
-        "--replay",
-        "--cache",
-        run.replies,
-    ]
+    folder = prepared.parent / "other"
+    other = ["--episodes", prepared, "--run", folder, *_options(), "--replay", "--cache", run.replies]
     assert _pmlm("train", *other, "--seed", 5) == 1
     assert "differs from the kept one" in capsys.readouterr().err
 
 
-def test_the_paper_preset_is_eq_11(prepared: Path) -> None:
-    folder = prepared.parent / "paper"
-    arguments = [
-        "--preset",
-        "paper",
-        "--episodes",
-        prepared,
-        "--run",
-        folder,
-        "--updates",
-        1,
-        *OPTIONS[:6],
-        *small_models(),
-    ]
-    assert _pmlm("train", *arguments) == 0
-    settings = json.loads((folder / "config.json").read_text())["settings"]
-    assert settings["learner"]["baseline"] == "none"
-    assert (settings["learner"]["learning_rate"], settings["dropout"], settings["hidden"]) == (0.005, 0.4, 256)
-    line = RunFolder(folder).metrics()[0]
-    n_train = sum('"train"' in text for text in (prepared / "episodes.jsonl").read_text().splitlines())
-    assert len(line["deltas"]) == n_train
+def test_each_agent_has_settings_of_its_own_by_default_and_on_the_command_line(prepared: Path) -> None:
+    folder = prepared.parent / "reinforce"
+    arguments = ["--agent", "reinforce", "--patients", 4, "--episodes", prepared, "--run", folder, "--budget", 8]
+    assert _pmlm("train", *arguments, *OPTIONS[:6], *small_models()) == 0
+    config = json.loads((folder / "config.json").read_text())["settings"]
+    assert (config["agent"], config["budget"]) == ("reinforce", 8)
+    assert [config["settings"][name] for name in ("baseline", "dropout", "hidden", "patients")] == ["none", 0.4, 256, 4]
+    (line,) = RunFolder(folder).metrics()
+    assert len(line["deltas"]) == 4
+
+
+def test_a_budget_that_pays_for_no_episode_is_warned_of(
+    prepared: Path, caplog: pytest.LogCaptureFixture, capsys: Any
+) -> None:
+    folder = prepared.parent / "poorest"
+    arguments = ["--episodes", prepared, "--run", folder, *small_models(), *OPTIONS]
+    assert _pmlm("train", *arguments[:-1], 8) == 0
+    assert "its budget of 8 completions does not pay for one batch of episodes" in caplog.text
+    assert "No episode was played in training" in capsys.readouterr().out
+    assert RunFolder(folder).budget_spent() == 0
+
+
+@pytest.mark.parametrize("command", ["train", "demo"])
+def test_a_budget_below_one_is_refused(command: str, tmp_path: Path, capsys: Any) -> None:
+    assert _pmlm(command, "--run", tmp_path / "run", "--budget", 0) == 2
+    assert "budget is 0: use 1 or more completions" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -350,50 +266,24 @@ def test_the_demo_runs_on_ones_own_cohort_and_fetches_what_it_needs(
     monkeypatch.setattr("agents.cli.demo.fetch", lambda *names: fetched.extend(names))
     run = prepared.parent / "demo"
     arguments = ["--cohort", prepared.parent / "cohort", "--run", run, "--train-patients", 6, "--test-patients", 4]
-    assert _pmlm("demo", *arguments, *DEMO, "--scorer", small_bert(), "--n-folds", 2) == 0
+    assert _pmlm("demo", *arguments, *OPTIONS, "--scorer", small_bert(), "--n-folds", 2) == 0
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["n_patients"] == 4
-    # 6 untouched prompts and 4 updates of 3 x 2 in training, as many calls for the rule, 4 ways to edit 4 prompts
-    assert 0 < json.loads((run / "spent.json").read_text())["llm_calls"] <= 30 + 30 + 16
+    # the budget, as many calls for the rule, 4 variants of 4 prompts
+    assert 0 < json.loads((run / "spent.json").read_text())["llm_calls"] <= 36 + 36 + 16
+    assert json.loads((run / "config.json").read_text())["settings"]["agent"] == "leave-one-out"
     assert fetched == ["minilm"]
     said = capsys.readouterr().out
-    for row in ("before (keep all)", "best single rule", "after (policy)", "control: echo", "control: label"):
+    for row in ("before (keep all)", "best single rule", "after (agent)", "control: echo", "control: label"):
         assert f"\n{row} " in said
     told = said.split("The first 3 of 4 patients:")[1].split("LLM calls")[0]
-    first = evaluation["patients"][:3]
-    for patient in first:
-        for arm in ("keep_all", "policy"):
-            assert " ".join(patient["arms"][arm]["reply"].split()) in told
+    first = [trace for trace in RunFolder(run).traces.read() if trace.variant == AGENT][:3]
+    for trace in first:
+        for reply in (trace.initial_reply, trace.replies[0].text):
+            assert " ".join(reply.split()) in told
     assert [line.split(",")[0] for line in told.splitlines() if "points" in line and ": F1 " in line] == [
-        patient["patient_id"] for patient in first
+        trace.patient_id for trace in first
     ]
-
-
-def test_with_calls_for_it_the_best_single_rule_is_judged_beside_the_policy(
-    run: RunFolder, tmp_path: Path, capsys: Any
-) -> None:
-    shutil.copytree(run.path, tmp_path / "ruled")
-    folder = RunFolder(tmp_path / "ruled")
-    before = len(list(ReplyCache(folder.replies)))
-    assert _pmlm("evaluate", "--run", folder.path, "--rule-calls", 30) == 0
-    said = capsys.readouterr().out
-    ours, theirs = (json.loads(each.evaluation.read_text()) for each in (folder, run))
-    assert 0 < len(list(ReplyCache(folder.replies))) - before <= 30 + ours["n_patients"]
-    gone = [
-        {place for slot, place in enumerate(role_places(p["roles"])) if slot in p["arms"][RULE]["deleted"]}
-        for p in ours["patients"]
-    ]
-    rule = set.union(*gone)
-    assert len(rule) <= 3
-    assert gone == [rule & {*role_places(p["roles"])} for p in ours["patients"]]
-    assert ours["summary"]["edits"].pop(RULE) == len({frozenset(places) for places in gone})
-    f1 = np.array([[p["arms"][arm]["bertscore_f1"] for arm in ("policy", RULE)] for p in ours["patients"]])
-    assert ours["summary"]["delta"][f"policy_over_{RULE}"]["mean"] == pytest.approx(np.mean(f1[:, 0] - f1[:, 1]))
-    assert "policy - rule (personal)" in said
-    assert "policy - rule (personal)" not in table(theirs)
-    for patient in ours["patients"]:  # the others are as they were without it
-        del patient["arms"][RULE]
-    assert ours["patients"] == theirs["patients"]
 
 
 @pytest.mark.parametrize("option", ["--rule-calls", "--cases"])

@@ -16,8 +16,11 @@ import pytest
 import torch
 
 from agents.policies.word_policy import PolicyConfig, WordPolicy
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.policy_gradient.config import ReinforceConfig
+from agents.policy_gradient.reinforce import Reinforce
+from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.task import EditTask
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm import LLM, Budget, Completion, LLMError, LLMOptions, Request, load_llm
@@ -96,15 +99,8 @@ def test_a_training_update_over_http_gives_the_rewards_of_one_in_this_process(ur
     config = ReinforceConfig(updates=1, patients=2, rollouts=2)
     updates, weights = [], []
     for llm in (_served(url), _here()):
-        env = PMLMVectorEnv(
-            4,
-            autoreset_mode="Disabled",
-            array_type="torch",
-            episodes=episodes,
-            encoder=encoder,
-            reward=DeltaReward(episodes, llm, scorer),
-            n_edits=4,
-        )
+        task = EditTask(episodes, encoder, DeltaReward(episodes, llm, scorer), EditRules(n_edits=4))
+        env = PMLMVectorEnv(4, autoreset_mode="Disabled", array_type="torch", task=task)
         torch.manual_seed(0)
         trainer = Reinforce(WordPolicy(PolicyConfig(encoder.hidden_size, 128, 32)), env, config, seed=0)
         updates.append(trainer.update())

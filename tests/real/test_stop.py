@@ -60,7 +60,7 @@ def reply(prompt: str) -> Answer:
 
 def arguments(endpoint: Endpoint, prepared: Path, run: Path) -> list[str]:
     llm = ["--llm", "openai:some-model", "--base-url", endpoint.url, "--concurrency", CONCURRENCY]
-    return [str(each) for each in ("--episodes", prepared, "--run", run, *options(), *llm, "--updates", 3)]
+    return [str(each) for each in ("--episodes", prepared, "--run", run, *options(), *llm, "--budget", 16)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from bert_score import BERTScorer
 
-from agents.benchmark.held_out import ground
+from agents.benchmark.patients import patients_of
 from agents.cli.main import main
-from agents.models import ModelOptions
+from agents.model_options import ModelOptions
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.standins import make_episodes
@@ -183,7 +183,7 @@ def test_results_with_another_layer_or_with_chunks_are_other_results(prepared: P
 
     def identity(**more: Any) -> dict[str, Any]:
         models = ModelOptions(llm="responder", encoder=folder, scorer=folder, device="cpu", **more)
-        return ground("real", "validation", prepared, tmp_path / "run", models).identity
+        return patients_of("real", "validation", prepared, tmp_path / "run", models).identity
 
     assert not {"scorer_layer", "long_texts"} & identity().keys()  # as before there was a choice
     assert identity(scorer_layer=2)["scorer_layer"] == 2
@@ -195,7 +195,7 @@ def test_a_run_does_not_go_on_with_another_layer(
 ) -> None:
     folder, run = str(save_model(tmp_path / "model", "bert", 32)), tmp_path / "run"
     options = ["--episodes", prepared, "--run", run, "--llm", "responder", "--device", "cpu", "--patients", 2]
-    options += ["--encoder", folder, "--scorer", folder, "--updates", 1, "--rollouts", 2, "--n-edits", 1]
+    options += ["--encoder", folder, "--scorer", folder, "--budget", 6, "--rollouts", 2, "--n-edits", 1]
     for more, code in (((), 0), (("--resume", "--scorer-layer", 1), 2)):
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:

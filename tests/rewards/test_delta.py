@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from agents.policies.rollout import Rollout
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.policy_gradient.config import ReinforceConfig
+from agents.policy_gradient.reinforce import Reinforce
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
 from pmlm_env.rewards.delta import DeltaReward, TooManyFailuresError
-from tests.standins import EchoLLM, HashEncoder, make_episodes
+from tests.standins import EchoLLM, make_episodes, make_task
 
 
 class _Scorer:
@@ -117,7 +118,7 @@ def test_too_many_episodes_in_a_row_without_a_reply_stop_the_run() -> None:
 
 
 def _env(reward: Any, episodes: EpisodeSet, n: int, **more: Any) -> PMLMVectorEnv:
-    return PMLMVectorEnv(n, episodes=episodes, encoder=HashEncoder(), reward=reward, n_edits=1, **more)
+    return PMLMVectorEnv(n, task=make_task(episodes, reward=reward, n_edits=1), **more)
 
 
 def test_in_a_vector_env_the_episode_without_a_reply_is_truncated_and_the_others_end_as_ever() -> None:

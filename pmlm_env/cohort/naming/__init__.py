@@ -1,1 +1,1 @@
-"""Which conditions a text names, one file a language."""
+"""Finding the conditions that a text names; one module per language."""

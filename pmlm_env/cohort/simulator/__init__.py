@@ -1,4 +1,4 @@
-"""A simulated cohort in place of the paper's private one: labs, dates, labels, histories and doctors' replies."""
+"""Simulated cohort that replaces the paper's private one: labs, dates, labels, histories and doctors' replies."""
 
 from pmlm_env.cohort.simulator.simulate import SIGNALS, Signal, simulate_cohort
 

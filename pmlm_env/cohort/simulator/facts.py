@@ -1,4 +1,4 @@
-"""What a doctor knows of a woman when writing her note: bedside findings, and values and tags from her records."""
+"""What a doctor knows about a woman when writing her note: bedside findings, and values and tags from her records."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TERM_DAYS = 37 * 7
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One woman as her doctor sees her.
+    """What the doctor knows about one woman.
 
     Attributes:
         label: Her condition.
-        values: What a phrase may quote, by placeholder, as printed.
-        tags: What holds of her, as used in the ``when`` column of ``phrases.csv``.
+        values: Printed values that a phrase may quote, by placeholder.
+        tags: Facts that hold, as used in the ``when`` column of ``phrases.csv``.
         extra: The columns of the patients' table.
     """
 
@@ -36,8 +36,8 @@ class Facts:
 def draw_bedside(women: Women, rng: np.random.Generator) -> list[dict[str, str]]:
     """Draw each woman's blood pressure, fetal heart rate and screening tests, as plain text columns.
 
-    Blood pressure is the highest; the fetal heart rate is the lowest for the heart type of fetal distress and the
-    baseline for all others.
+    Blood pressure is the highest measured. Fetal heart rate is the lowest measured for the heart type of fetal distress
+    and the baseline otherwise.
     """
     n = len(women)
 
@@ -114,7 +114,7 @@ def gather_facts(women: Women, i: int, values: Floats, bedside: Mapping[str, str
     return Facts(label, quoted, frozenset(tags | _lab_tags(labs, delivered=delivered)), extra)
 
 
-#: Placeholder -> (indicator, which of its values).
+#: Placeholder -> (indicator, statistic).
 _QUOTES = {
     "hgb": ("hgb", "last"),
     "hgb_low": ("hgb", "lowest"),
@@ -131,7 +131,7 @@ _QUOTES = {
 
 
 def _lab_values(values: Floats) -> dict[tuple[str, str], str]:
-    """Return the last, lowest and highest value of each quotable indicator that was ever measured, as printed."""
+    """Return the last, lowest and highest printed value of each quotable indicator that was measured."""
     out = {}
     for name in dict.fromkeys(name for name, _ in _QUOTES.values()):
         column = values[:, INDICATOR_NAMES.index(name)]
@@ -143,7 +143,7 @@ def _lab_values(values: Floats) -> dict[tuple[str, str], str]:
 
 
 def _lab_tags(labs: Mapping[tuple[str, str], str], *, delivered: bool) -> set[str]:
-    """Return what her labs show; nothing is said of labs that were never measured."""
+    """Return tags of what the labs show; labs that were never measured give no tag."""
 
     def value(name: str, which: str) -> float:
         return float(labs.get((name, which), "nan"))

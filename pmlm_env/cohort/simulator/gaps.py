@@ -1,4 +1,4 @@
-"""What was not measured: panels are ordered as a whole, and now and then a single value is lost."""
+"""Missing values: panels are ordered as a whole, and a few single values are missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pmlm_env.cohort.simulator.schedule import Schedule
 from pmlm_env.cohort.simulator.tables import Floats
 from pmlm_env.cohort.simulator.women import Bools
 
-#: The panels an indicator can belong to; all that are in none of these belong to the blood count.
+#: Panels and their indicators; every other indicator belongs to the blood count.
 PANELS = {
     "blood gas": ("pH",),
     "liver": (
@@ -21,17 +21,17 @@ PANELS = {
 }
 PANELS["blood count"] = tuple(name for name in INDICATOR_NAMES if not any(name in panel for panel in PANELS.values()))
 
-#: Share of check-ups without a panel, as in Tongji (Yan 2020), whose rows are days with any of these labs.
+#: Share of check-ups without a panel, as in the Tongji data (Yan 2020), whose rows are days with any of these labs.
 MISSING = {"blood count": 0.096, "liver": 0.122, "blood gas": 0.897, "platelet indices": 0.182, "red cell width": 0.128}
-#: Share of single values lost from a panel that was measured.
-HOLES = 0.003
+#: Share of single values missing from a measured panel.
+MISSING_SINGLE = 0.003
 
 
 def draw_measured(schedule: Schedule, rng: np.random.Generator) -> Bools:
-    """Draw which values were measured, shape (R, 35): at least one panel a check-up.
+    """Draw which values were measured, shape (R, 35): at least one panel per check-up.
 
-    Platelet indices and red cell widths come with the blood count and fail a little oftener. Blood gas is taken in
-    hospital only.
+    Platelet indices and red cell widths come with the blood count and are missing slightly more often. Blood gas is
+    measured only in hospital.
     """
     n = len(schedule.woman)
     count = rng.random(n) >= MISSING["blood count"]
@@ -49,7 +49,7 @@ def draw_measured(schedule: Schedule, rng: np.random.Generator) -> Bools:
     measured = np.zeros((n, len(INDICATOR_NAMES)), dtype=np.bool_)
     for panel, names in PANELS.items():
         measured[:, [INDICATOR_NAMES.index(name) for name in names]] = ordered[panel][:, None]
-    return measured & (rng.random(measured.shape) >= HOLES)
+    return measured & (rng.random(measured.shape) >= MISSING_SINGLE)
 
 
 def leave_gaps(values: Floats, measured: Bools) -> Floats:

@@ -1,4 +1,4 @@
-"""What the blood shows: log-normal latents around each woman's own level, and the 35 printed indicators."""
+"""Laboratory values: log-normal latents around each woman's own level, and the 35 indicators computed from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pmlm_env.cohort.simulator.schedule import Schedule
 from pmlm_env.cohort.simulator.tables import LEVEL_WEEKS, Floats, Levels, load_levels, load_shifts
 from pmlm_env.cohort.simulator.women import Ints, Women
 
-#: Decimals with which a laboratory prints an indicator; ``decimals[name]``.
+#: Number of decimals that a laboratory prints, by indicator.
 DECIMALS = {
     **dict.fromkeys(("pH", "rbc", "wbc", "plateletcrit"), 2),
     **dict.fromkeys(
@@ -23,8 +23,8 @@ DECIMALS = {
     **dict.fromkeys(("mch", "hct", "mcv"), 1),
     **dict.fromkeys(("alkaline_phosphatase", "alt", "prealbumin", "large_platelet_count", "mchc", "plt", "hgb"), 0),
 }
-#: The condition that an untypical woman's blood looks like instead of her own (signal="paper").
-_LOOKS_LIKE = {
+#: The condition that an atypical woman's labs resemble instead of her own (signal="paper").
+_RESEMBLES = {
     "normal": "uterine scar",
     "uterine scar": "normal",
     "acute fetal distress (heart type)": "acute fetal distress (amniotic fluid type)",
@@ -38,14 +38,14 @@ _LOOKS_LIKE = {
     "thalassemia": "pregnancy complicated with hypothyroidism",
     "gestational diabetes": "normal",
 }
-#: Share of such women, and of those whose condition hardly shows (signal="paper").
+#: Share of such women, and of women whose condition hardly shows in the labs (signal="paper").
 _MISTAKABLE, _FAINT = 0.04, 0.06
-#: Days after which a woman's deviation from her own level is down to 1/e; half of its variance is of this kind.
+#: Autocorrelation time of the lasting half (by variance) of a woman's deviations from her own level, in days.
 _MEMORY_DAYS = 21.0
 
 
 def draw_labs(women: Women, schedule: Schedule, signal: str, rng: np.random.Generator) -> Floats:
-    """Draw the indicators of every check-up, none missing, shape (R, 35), rounded as printed."""
+    """Draw the indicators of every check-up without missing values, shape (R, 35), rounded as printed."""
     levels = load_levels()
     n, k = len(women), len(levels.names)
     own_level = levels.between_sd * (rng.standard_normal((n, k)) @ levels.mixing.T)
@@ -56,35 +56,35 @@ def draw_labs(women: Women, schedule: Schedule, signal: str, rng: np.random.Gene
 
 
 def _medians(levels: Levels, schedule: Schedule) -> Floats:
-    """Return the log medians of the healthy at each check-up's week, shape (R, K)."""
+    """Return healthy women's log medians at each check-up's week, shape (R, K)."""
     columns = [np.interp(schedule.week, LEVEL_WEEKS, column) for column in levels.log_median.T]
     return np.stack(columns, axis=1) + schedule.after_birth[:, None] * levels.after_birth
 
 
 def _draw_deviations(schedule: Schedule, n: int, k: int, rng: np.random.Generator) -> Floats:
-    """Draw standard normal deviations, half of whose variance lasts for weeks, shape (R, K)."""
+    """Draw standard normal deviations, half of whose variance is autocorrelated over weeks, shape (R, K)."""
     lasting = np.empty((len(schedule.woman), k))
     state, day = rng.standard_normal((n, k)), np.zeros(n)
     for number in range(int(schedule.number.max()) + 1):
         rows = np.flatnonzero(schedule.number == number)
         who = schedule.woman[rows]
-        kept = np.exp(-(day[who] - schedule.days_left[rows]) / _MEMORY_DAYS) if number else np.zeros(len(rows))
+        decay = np.exp(-(day[who] - schedule.days_left[rows]) / _MEMORY_DAYS) if number else np.zeros(len(rows))
         fresh = rng.standard_normal((len(rows), k))
-        state[who] = kept[:, None] * state[who] + np.sqrt(1 - kept**2)[:, None] * fresh
+        state[who] = decay[:, None] * state[who] + np.sqrt(1 - decay**2)[:, None] * fresh
         day[who] = schedule.days_left[rows]
         lasting[rows] = state[who]
     return np.sqrt(0.5) * (lasting + rng.standard_normal(lasting.shape))
 
 
 def _shifts(women: Women, schedule: Schedule, signal: str, rng: np.random.Generator) -> Floats:
-    """Return what her condition does to each check-up, in SDs of the healthy, shape (R, K)."""
+    """Return each check-up's shifts due to the condition, in SDs of healthy women, shape (R, K)."""
     strength = np.clip(rng.normal(1.0, 0.2, len(women)), 0.5, 1.6)
-    # A golden-ratio sequence in order of label and date spreads such women evenly over labels and time.
+    # A golden-ratio sequence ordered by label and date spreads atypical women evenly over labels and time.
     kind = np.empty(len(women))
     kind[np.lexsort((women.index_date, women.label))] = (rng.random() + 0.618034 * np.arange(len(women))) % 1
     shown: Ints = women.label
     if signal == "paper":
-        other = np.array([LABEL_NAMES.index(_LOOKS_LIKE[name]) for name in LABEL_NAMES])
+        other = np.array([LABEL_NAMES.index(_RESEMBLES[name]) for name in LABEL_NAMES])
         shown = np.where(kind < _MISTAKABLE, other[women.label], women.label)
         strength = np.where(kind > 1 - _FAINT, 0.25, strength)
     row = schedule.woman
@@ -104,8 +104,8 @@ def _shifts(women: Women, schedule: Schedule, signal: str, rng: np.random.Genera
 def print_indicators(latent: dict[str, Floats]) -> Floats:
     """Compute the 35 indicators from the latents, each rounded as printed, shape (R, 35).
 
-    Whatever a laboratory computes (MCV, MCH, MCHC, total bilirubin, plateletcrit, cell counts ...) is computed here
-    from the printed values of what it measures, so that every identity holds to the last printed digit.
+    Indicators that a laboratory computes (MCV, MCH, MCHC, total bilirubin, plateletcrit, cell counts ...) are computed
+    from the printed values of the measured ones, so that every identity holds to the last printed digit.
     """
     out: dict[str, Floats] = {}
 

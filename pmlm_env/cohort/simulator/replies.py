@@ -1,4 +1,4 @@
-"""The doctor's reply: diagnosis, what in her own records supports it, and advice (phrases in ``phrases.csv``)."""
+"""The doctor's reply: diagnosis, findings from the records, and advice (phrases in ``phrases.csv``)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from pmlm_env.cohort.simulator.facts import Facts
 from pmlm_env.cohort.simulator.tables import read_table
 
-#: Length of a reply in words, and pieces of advice in it.
+#: Limits of a reply's length in words and of its number of pieces of advice.
 MIN_WORDS, MAX_WORDS = 45, 80
 MIN_ADVICE, MAX_ADVICE = 2, 4
-#: Phrases of this weight are always taken where they fit.
+#: Applicable phrases of at least this weight are always used.
 _ALWAYS = 9.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply in its parts; ``str(reply)`` is the text."""
+    """The parts of a reply; ``str(reply)`` is the text."""
 
     opening: str
     findings: tuple[str, ...]
@@ -39,21 +39,21 @@ class Reply:
 @dataclass(frozen=True, slots=True)
 class _Phrase:
     topic: str
-    wanted: frozenset[str]
-    unwanted: frozenset[str]
+    required: frozenset[str]
+    excluded: frozenset[str]
     weight: float
     text: str
 
-    def fits(self, facts: Facts) -> bool:
-        return self.wanted <= facts.tags and not self.unwanted & facts.tags
+    def applies_to(self, facts: Facts) -> bool:
+        return self.required <= facts.tags and not self.excluded & facts.tags
 
 
 def write_reply(facts: Facts, rng: np.random.Generator) -> Reply:
     """Write the reply of the doctor who treated a woman.
 
     Args:
-        facts: What the doctor knows of her.
-        rng: Source of the choice among phrases that fit her.
+        facts: What the doctor knows about her.
+        rng: Draws among the applicable phrases.
 
     Returns:
         The reply: it names her label and no other, and quotes no number that is not in her records.
@@ -66,8 +66,8 @@ def write_reply(facts: Facts, rng: np.random.Generator) -> Reply:
     n_advice = min(len(advice), int(rng.choice([2, 3, 3, 4])))
 
     def reply() -> Reply:
-        said = tuple(text.format(**facts.values) for text in findings[:n_findings])
-        return Reply(opening, said, tuple(advice[:n_advice]))
+        chosen = tuple(text.format(**facts.values) for text in findings[:n_findings])
+        return Reply(opening, chosen, tuple(advice[:n_advice]))
 
     while reply().n_words < MIN_WORDS and (n_advice < len(advice) or n_findings < len(findings)):
         if n_advice < len(advice):
@@ -83,19 +83,19 @@ def write_reply(facts: Facts, rng: np.random.Generator) -> Reply:
 
 
 def _rank(part: str, facts: Facts, rng: np.random.Generator) -> list[str]:
-    """Return the phrases of a part that fit, one a topic, the readiest first."""
-    fitting = [phrase for phrase in _phrases()[part, facts.label] if phrase.fits(facts)]
-    noise = rng.gumbel(0.0, 1.5, len(fitting))
-    keys = [p.weight + (100 if p.weight >= _ALWAYS else 0) + x for p, x in zip(fitting, noise, strict=True)]
+    """Return the applicable phrases of a part in random weighted order, one per topic."""
+    applicable = [phrase for phrase in _phrases()[part, facts.label] if phrase.applies_to(facts)]
+    noise = rng.gumbel(0.0, 1.5, len(applicable))
+    keys = [p.weight + (100 if p.weight >= _ALWAYS else 0) + x for p, x in zip(applicable, noise, strict=True)]
     chosen: dict[str, str] = {}
-    for place in np.argsort(keys)[::-1]:
-        chosen.setdefault(fitting[place].topic, fitting[place].text)
+    for index in np.argsort(keys)[::-1]:
+        chosen.setdefault(applicable[index].topic, applicable[index].text)
     return list(chosen.values())
 
 
 @cache
 def _phrases() -> defaultdict[tuple[str, str], tuple[_Phrase, ...]]:
-    """Return the phrases by part and label."""
+    """Return all phrases by part and label."""
     out: defaultdict[tuple[str, str], tuple[_Phrase, ...]] = defaultdict(tuple)
     rows = read_table("phrases.csv")
     labels = {row["label"] for row in rows if row["label"] != "*"}
@@ -103,8 +103,8 @@ def _phrases() -> defaultdict[tuple[str, str], tuple[_Phrase, ...]]:
         when = row["when"].split()
         phrase = _Phrase(
             topic=row["topic"],
-            wanted=frozenset(tag for tag in when if not tag.startswith("!")),
-            unwanted=frozenset(tag[1:] for tag in when if tag.startswith("!")),
+            required=frozenset(tag for tag in when if not tag.startswith("!")),
+            excluded=frozenset(tag[1:] for tag in when if tag.startswith("!")),
             weight=float(row["weight"]),
             text=row["text"],
         )

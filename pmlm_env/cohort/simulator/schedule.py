@@ -1,4 +1,4 @@
-"""When the check-ups are: spaced over the pregnancy, closer towards its end, and near daily once admitted."""
+"""Check-up dates: spread over the pregnancy, more frequent toward its end, almost daily after admission."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pmlm_env.cohort.simulator.women import Days, Ints, Women
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """R check-ups of all women together, woman by woman, by date.
+    """The R check-ups of all women, sorted by woman and date.
 
     Attributes:
-        woman: Which woman, shape (R,).
-        number: Her how-manieth check-up, from 0, shape (R,).
+        woman: Index of the woman, shape (R,).
+        number: Index of the check-up among hers, from 0, shape (R,).
         date: The day, datetime64[D], shape (R,).
-        week: Weeks of gestation; after birth those at birth, shape (R,).
-        after_birth: 1 where she has given birth before that day, else 0, shape (R,).
+        week: Weeks of gestation; after birth, the weeks at birth, shape (R,).
+        after_birth: 1 if the woman gave birth before that day, else 0, shape (R,).
         days_left: Days to the index date, shape (R,).
-        start: Where each woman's check-ups begin, shape (N + 1,).
+        start: Index of each woman's first check-up, shape (N + 1,).
     """
 
     woman: Ints
@@ -34,7 +34,7 @@ class Schedule:
 
 
 def draw_schedule(women: Women, rng: np.random.Generator) -> Schedule:
-    """Draw each woman's check-up days: one a calendar day, the last on or just before her index date."""
+    """Draw each woman's check-up days: at most one per day, the last on or just before her index date."""
     conditions = load_conditions()
     before = [
         _draw_days_before(
@@ -65,9 +65,9 @@ def _draw_days_before(n: int, span: int, admitted: float, rng: np.random.Generat
     """Draw ``n`` distinct numbers of days before the index date, in descending order.
 
     Args:
-        n: How many check-ups.
+        n: Number of check-ups.
         span: Days from conception to the index date.
-        admitted: Share of check-ups made during the last stay in hospital.
+        admitted: Share of check-ups during the last hospital stay.
         rng: Source of randomness.
     """
     inside = min(n, max(1, int(rng.binomial(n, admitted))))
@@ -77,7 +77,7 @@ def _draw_days_before(n: int, span: int, admitted: float, rng: np.random.Generat
     booked = int(rng.integers(56, 100)) if n >= 5 else int(rng.integers(70, max(71, span - 40)))
     clinic = span - booked - stay - 3
     outside = n - inside
-    # Visits at even quantiles of a density that triples towards the end, each a little off its day.
+    # Visits at even quantiles, with jitter, of a density that triples toward the end.
     quantile = (np.arange(outside) + 0.5 + rng.uniform(-0.3, 0.3, outside)) / max(outside, 1)
     if outside:
         quantile[0] *= 0.2

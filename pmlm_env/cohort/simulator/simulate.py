@@ -1,4 +1,4 @@
-"""simulate_cohort: women, schedule, labs, gaps and replies put together."""
+"""``simulate_cohort`` combines women, schedule, labs, gaps and replies."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ SIGNALS: tuple[str, ...] = get_args(Signal)
 
 
 def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "paper") -> Cohort:
-    """Simulate a cohort with the figures of the paper's private one.
+    """Simulate a cohort with the statistics of the paper's private one.
 
     The 2,373 women of the default have 56, 1,638 and 679 index dates in 2020, 2021 and 2022 and about 38,817 check-ups;
-    other sizes keep the proportions. Levels, spreads, correlations and gaps of the labs come from published data, named
-    in the tables beside this file. How common the labels are, and the replies' wording, are assumptions.
+    other sizes keep the proportions. Levels, spreads, correlations and gaps of the labs come from published data, cited
+    in the CSV files beside this module. Label frequencies and the replies' wording are assumptions.
 
     Args:
-        n_patients: How many women, at least 1.
+        n_patients: Number of women, at least 1.
         seed: The same seed gives the same cohort.
-        signal: What tells the labels apart. "literature": only shifts that a source reports, so that a uterine scar,
-            cord entanglement or fetal distress leaves no trace in the mother's blood. "paper": more shifts, invented,
-            so that a good predictor does about as well as the paper's (Table A1). That is a choice, not medicine.
+        signal: How the labels differ in the labs. "literature": only shifts that a source reports, so that a uterine
+            scar, cord entanglement or fetal distress leaves no trace in the mother's blood. "paper": further,
+            invented shifts, so that a good predictor does about as well as the paper's (Table A1).
 
     Returns:
-        The cohort, in order of index date.
+        The cohort, sorted by index date.
 
     Raises:
-        ValueError: ``n_patients`` is not a positive whole number, ``seed`` not a whole number from 0, or ``signal``
-            not one of the two.
+        ValueError: ``n_patients`` is not a positive integer, ``seed`` is not an integer >= 0, or ``signal`` is unknown.
     """
     if isinstance(n_patients, bool) or not isinstance(n_patients, (int, np.integer)) or n_patients < 1:
         raise ValueError(f"n_patients must be a whole number of at least 1, not {n_patients!r}")

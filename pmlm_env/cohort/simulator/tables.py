@@ -1,4 +1,4 @@
-"""The simulator's tables: CSV files beside this one, whose ``#`` lines name their sources."""
+"""The simulator's tables: CSV files beside this module, whose ``#`` lines cite their sources."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from pmlm_env.cohort.schema import LABEL_NAMES
 
 Floats = npt.NDArray[np.float64]
 
-#: When a shift sets in: from the first visit; from 20 weeks on; in the last days before the index date; after birth.
+#: When a shift starts: at the first visit; gradually from week 20; in the last days before the index date; after birth.
 ONSETS = ("always", "gradual", "acute", "birth")
 #: Weeks of gestation at which ``levels.csv`` gives medians.
 LEVEL_WEEKS = np.array([8.0, 16.0, 24.0, 32.0, 40.0])
 
 
 def read_table(name: str) -> list[dict[str, str]]:
-    """Return the rows of the package's CSV file ``name``, without its comment lines."""
+    """Return the rows of this package's CSV file ``name``, without comment lines."""
     text = files(__package__).joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """The blood of healthy pregnant women.
+    """Laboratory levels of healthy pregnant women.
 
     Attributes:
-        names: The K latent quantities that all 35 indicators are computed from.
+        names: The K latent quantities from which the 35 indicators are computed.
         log_median: Log medians at ``LEVEL_WEEKS``, shape (5, K).
-        after_birth: What birth adds to the log value, shape (K,).
-        within_sd: SD of log values around one woman's own level, shape (K,).
-        between_sd: SD of women's levels (log), shape (K,).
+        after_birth: Change of the log value after birth, shape (K,).
+        within_sd: SD of one woman's log values around her own level, shape (K,).
+        between_sd: SD of log levels between women, shape (K,).
         mixing: Lower Cholesky factor of the correlation matrix, shape (K, K).
     """
 
@@ -49,13 +49,13 @@ class Levels:
 
     @property
     def total_sd(self) -> Floats:
-        """SD of log values over women and days together, shape (K,)."""
+        """SD of log values over women and days, shape (K,)."""
         return np.hypot(self.within_sd, self.between_sd)
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """How often a condition occurs and what course it takes (assumptions; see ``conditions.csv``)."""
+    """Frequency and course of a condition (assumptions; see ``conditions.csv``)."""
 
     label: str
     share: float
@@ -72,7 +72,7 @@ class Condition:
 
 @cache
 def load_levels() -> Levels:
-    """Return ``levels.csv`` with ``correlations.csv``, its Spearman coefficients turned into a Gaussian copula's."""
+    """Load ``levels.csv`` and ``correlations.csv`` (Spearman, converted to Gaussian copula correlations)."""
     rows = read_table("levels.csv")
     names = tuple(row["latent"] for row in rows)
     spearman = np.array([[float(row[name]) for name in names] for row in read_table("correlations.csv")])
@@ -88,7 +88,7 @@ def load_levels() -> Levels:
 
 @cache
 def load_conditions() -> tuple[Condition, ...]:
-    """Return ``conditions.csv`` in the order of ``LABEL_NAMES``."""
+    """Load ``conditions.csv`` in the order of ``LABEL_NAMES``."""
     rows = {row["label"]: row for row in read_table("conditions.csv")}
 
     def condition(row: Mapping[str, str]) -> Condition:
@@ -114,7 +114,7 @@ def load_conditions() -> tuple[Condition, ...]:
 
 @cache
 def load_shifts(*, verified_only: bool) -> Floats:
-    """Return ``shifts.csv`` as an array (4 onsets, 12 labels, 2 forms, K latents), in SDs of the healthy."""
+    """Load ``shifts.csv``, shape (4 onsets, 12 labels, 2 forms, K latents), in SDs of healthy women."""
     names = load_levels().names
     shifts = np.zeros((len(ONSETS), len(LABEL_NAMES), 2, len(names)))
     for row in read_table("shifts.csv"):

@@ -1,4 +1,4 @@
-"""Who the women are: label, index date, form and course of the condition, obstetric history."""
+"""The simulated women: label, index date, form and course of the condition, obstetric history."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Days = npt.NDArray[np.datetime64]
 
-#: The paper's women by stretch of index dates (2022 in halves: validation and test): first day, last day, women.
-#: Its few women of 2020 are taken to be from the end of that year, so that no check-up falls before 2020.
+#: The paper's periods of index dates (2022 in halves: validation and test): first day, last day, number of women.
+#: The few women of 2020 are placed at the end of that year, so that no check-up falls before 2020.
 PERIODS = (
     ("2020-10-15", "2020-12-31", 56),
     ("2021-01-01", "2021-12-31", 1638),
     ("2022-01-01", "2022-06-30", 340),
     ("2022-07-01", "2022-12-31", 339),
 )
-#: Spread of the number of check-ups: shape of its gamma distribution.
+#: Shape of the gamma distribution of the number of check-ups.
 _CHECKUPS_SHAPE = 4.0
-#: The graver form of a condition brings this many times as many check-ups.
+#: Factor on the number of check-ups for the severe form of a condition.
 _SEVERE_CHECKUPS = 1.4
 
 
 @dataclass(frozen=True, slots=True)
 class Women:
-    """N women, one entry a woman in every array.
+    """N women; every array has one entry per woman.
 
     Attributes:
         label: Index into ``LABEL_NAMES``.
-        severe: Whether hers is the graver form.
+        severe: Whether the condition has its severe form.
         index_date: Day of discharge, datetime64[D].
-        delivered: Whether she has given birth.
-        cesarean: Whether by cesarean; False where not delivered.
-        birth: Day of birth; after the index date where not delivered.
-        gestation: Days of gestation at birth, or at the index date where not delivered.
+        delivered: Whether she gave birth.
+        cesarean: Whether by cesarean; False if not delivered.
+        birth: Day of birth; after the index date if not delivered.
+        gestation: Days of gestation at birth, or at the index date if not delivered.
         age: Years.
-        gravidity: Pregnancies, this one included.
-        parity: Births before this one.
+        gravidity: Number of pregnancies, including this one.
+        parity: Number of earlier births.
         earlier_cesarean: Whether one of them was a cesarean.
-        n_checkups: How many check-ups she has.
+        n_checkups: Number of check-ups.
     """
 
     label: Ints
@@ -66,12 +66,12 @@ class Women:
 
     @property
     def conception(self) -> Days:
-        """First day of the last menstrual period, from which gestation counts."""
+        """First day of the last menstrual period, from which gestation is counted."""
         return np.where(self.delivered, self.birth, self.index_date) - self.gestation.astype("timedelta64[D]")
 
 
 def draw_women(n: int, rng: np.random.Generator) -> Women:
-    """Draw ``n`` women, their index dates and labels in the paper's proportions, in order of index date."""
+    """Draw ``n`` women, sorted by index date, with index dates and labels in the paper's proportions."""
     sizes = _apportion(n, np.array([women for *_, women in PERIODS], dtype=float))
     label = np.concatenate([_draw_labels(size, rng) for size in sizes])
     index_date = np.concatenate(
@@ -113,7 +113,7 @@ def draw_women(n: int, rng: np.random.Generator) -> Women:
 
 
 def _apportion(n: int, weights: Floats) -> Ints:
-    """Split ``n`` in proportion to ``weights``, by largest remainders."""
+    """Split ``n`` in proportion to ``weights`` by the largest-remainder method."""
     quota = n * weights / weights.sum()
     sizes = np.floor(quota).astype(np.int64)
     sizes[np.argsort(sizes - quota, kind="stable")[: n - sizes.sum()]] += 1
@@ -121,7 +121,7 @@ def _apportion(n: int, weights: Floats) -> Ints:
 
 
 def _draw_labels(n: int, rng: np.random.Generator) -> Ints:
-    """Draw ``n`` labels by systematic sampling: each label's count is within one of its share."""
+    """Draw ``n`` labels by systematic sampling: each label's count differs from its share by less than one."""
     edges = np.cumsum([condition.share for condition in load_conditions()])
     points = (np.arange(n) + rng.random()) / max(n, 1) * edges[-1]
     return rng.permutation(np.searchsorted(edges, points, side="right"))
@@ -137,7 +137,7 @@ def _draw_days(first: str, last: str, n: int, rng: np.random.Generator) -> Days:
 def _draw_gestation(
     label: Ints, severe: Bools, delivered: Bools, conditions: tuple[Condition, ...], rng: np.random.Generator
 ) -> Ints:
-    """Draw days of gestation at birth, or at the index date where not delivered."""
+    """Draw days of gestation at birth, or at the index date if not delivered."""
     at_birth = np.array([c.weeks_at_delivery for c in conditions])[label, severe.astype(int)]
     undelivered = np.array([c.weeks_undelivered for c in conditions])[label]
     low, high = np.where(delivered[:, None], at_birth, undelivered).T

@@ -1,1 +1,1 @@
-"""Where patients come from, one file a format."""
+"""Readers of cohorts, one module per file format."""

@@ -1,4 +1,4 @@
-"""Check-ups from a long table (one value a row) or a wide one (one check-up a row)."""
+"""Reading check-ups from a long table (one value per row) or a wide one (one check-up per row)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.parsing import DATE_FORMAT, filled, moments, numbers
+from pmlm_env.cohort.parsing import DATE_FORMAT, has_value, parse_datetimes, parse_numbers
 from pmlm_env.cohort.schema import INDICATOR_NAMES, INDICATORS, N_INDICATORS
 from pmlm_env.cohort.sources.checks import Problems, require
 from pmlm_env.cohort.sources.table_files import Table
 from pmlm_env.cohort.units import unit_problem
 from pmlm_env.cohort.wording import bare, named, plain, quoted, suggestion
 
-#: Stands in the index of patients for one whose own row was bad.
+#: Marks a patient whose own row has a problem, instead of the row index.
 DROPPED = -2
 _UNKNOWN = -1
 
@@ -28,30 +28,30 @@ _LOW = np.array([indicator.low for indicator in INDICATORS])
 _HIGH = np.array([indicator.high for indicator in INDICATORS])
 
 
-class Loss(NamedTuple):
-    """How many values have a problem, of how many."""
+class DropCount(NamedTuple):
+    """Number of values left out because of a problem, and total number of values."""
 
-    lost: int
+    dropped: int
     total: int
 
 
 @dataclass(frozen=True, eq=False)
 class CheckUps:
-    """The sound check-ups of all patients, ordered by patient and then by day.
+    """The valid check-ups of all patients, sorted by patient and day.
 
     Attributes:
         patient: Index of the patient, shape (n,).
         day: Calendar day, shape (n,), datetime64[D].
-        values: Shape (n, 35); NaN = not measured, never all of a row.
-        counts: How many values each mean is of, shape (n, 35).
-        outside_rows: Rows of people who are not among the patients.
-        outside_people: How many people they are of.
-        orphans: Rows that go with a patient whose own row was bad.
-        repeated: Rows that are an earlier one again, cell by cell.
-        loss: Of all values of patients whose own row is sound.
-        losses: Indicator -> of its values.
-        empty: Rows without any value.
-        ignored_columns: Columns that mean nothing here.
+        values: Shape (n, 35); NaN = not measured; no row is all NaN.
+        counts: Number of values averaged into each value, shape (n, 35).
+        outside_rows: Number of rows of people who are not among the patients.
+        outside_people: Number of these people.
+        of_dropped_patients: Number of rows of patients marked ``DROPPED``.
+        repeated: Number of rows that repeat an earlier row exactly.
+        dropped_values: Count over all values of patients not marked ``DROPPED``.
+        dropped_by_indicator: The same by indicator.
+        empty: Number of rows without any value.
+        ignored_columns: Columns that are not used.
     """
 
     patient: npt.NDArray[np.int64]
@@ -60,26 +60,26 @@ class CheckUps:
     counts: npt.NDArray[np.int64]
     outside_rows: int
     outside_people: int
-    orphans: int
+    of_dropped_patients: int
     repeated: int
-    loss: Loss
-    losses: Mapping[str, Loss]
+    dropped_values: DropCount
+    dropped_by_indicator: Mapping[str, DropCount]
     empty: int = 0
     ignored_columns: tuple[str, ...] = ()
 
 
 def from_long(table: Table, patients: Mapping[str, int], problems: Problems) -> CheckUps:
-    """Read rows of patient_id, date, indicator, value and perhaps unit.
+    """Read rows of patient_id, date, indicator, value and optionally unit.
 
-    A check-up is a calendar day; an indicator measured several times in a day is averaged. A row says that
-    something was measured, so that an empty value is a problem here. A unit may be written in any way that leaves the
-    value as it is (see ``pmlm_env.cohort.units``); what follows it is a note ("10^9/L derived"), as is anything where
-    the indicator has no unit (pH).
+    A check-up is a calendar day; an indicator measured several times in a day is averaged. An empty value is a problem,
+    because a row states that something was measured. A unit may have any spelling that leaves the value unchanged
+    (see ``pmlm_env.cohort.units``); text after it is a note ("10^9/L derived"), as is any text for an indicator
+    without unit (pH).
 
     Args:
         table: The file.
         patients: patient_id -> index, or ``DROPPED``.
-        problems: Where problems are noted; rows that have one are left out.
+        problems: Collects problems; rows with one are left out.
 
     Returns:
         The sound check-ups.
@@ -98,44 +98,47 @@ def from_long(table: Table, patients: Mapping[str, int], problems: Problems) -> 
     problems.add("unknown indicator", table, ~known, "indicator", lambda i: _unknown_indicator(names[i]), names)
 
     pairs = list(zip(position.tolist(), units, strict=True))
-    foreign = known & np.array([bool(_unit_problem(*pair)) for pair in pairs], dtype=np.bool_)
-    problems.add("wrong unit", table, foreign, "unit", lambda i: _wrong_unit(units[i], position[i]), pairs)
+    wrong_unit = known & np.array([bool(_unit_problem(*pair)) for pair in pairs], dtype=np.bool_)
+    problems.add("wrong unit", table, wrong_unit, "unit", lambda i: _wrong_unit(units[i], position[i]), pairs)
 
-    missing = ~filled(texts)
-    advice = "the cell holds no value; give it, or remove the row if nothing was measured"
+    missing = ~has_value(texts)
+    advice = "the cell is empty; enter the value, or remove the row if nothing was measured"
     problems.add("missing value", table, missing, "value", lambda i: advice)
-    # Of a value in another unit nobody knows what is possible.
-    value, bad = _values(table, "value", np.where(foreign, _UNKNOWN, position), problems)
-    sound = rows.sound & known & ~foreign & ~missing & ~bad
-    counted = rows.patient != DROPPED
-    losses = {
-        name: Loss(int(np.sum(of & ~sound)), int(np.sum(of)))
+    # The bounds do not apply to a value in another unit.
+    value, bad = _values(table, "value", np.where(wrong_unit, _UNKNOWN, position), problems)
+    sound = rows.sound & known & ~wrong_unit & ~missing & ~bad
+    of_sound_patient = rows.patient != DROPPED
+    dropped_by_indicator = {
+        name: DropCount(int(np.sum(of & ~sound)), int(np.sum(of)))
         for k, name in enumerate(INDICATOR_NAMES)
-        if (of := counted & (position == k)).any()
+        if (of := of_sound_patient & (position == k)).any()
     }
-    used = np.flatnonzero(sound & counted)
+    used = np.flatnonzero(sound & of_sound_patient)
     return _by_day(
         rows,
         used,
         position[used],
         value[used],
-        orphans=int(np.sum(sound & (rows.patient == DROPPED))),
-        loss=Loss(int(np.sum(counted & ~sound)) + len(table.misfits), int(np.sum(counted)) + len(table.misfits)),
-        losses=losses,
+        of_dropped_patients=int(np.sum(sound & (rows.patient == DROPPED))),
+        dropped_values=DropCount(
+            int(np.sum(of_sound_patient & ~sound)) + len(table.malformed),
+            int(np.sum(of_sound_patient)) + len(table.malformed),
+        ),
+        dropped_by_indicator=dropped_by_indicator,
         ignored_columns=tuple(name for name in table.columns if name not in _LONG_COLUMNS),
     )
 
 
 def from_wide(table: Table, patients: Mapping[str, int], problems: Problems) -> CheckUps:
-    """Read rows of patient_id, date (or day) and one column an indicator; an empty cell = not measured.
+    """Read rows of patient_id, date (or day) and one column per indicator; an empty cell = not measured.
 
-    A check-up is a calendar day, as in a long table. A value that has a problem is left out and the rest of its
-    check-up stays, so that the same values in a long table give the same cohort.
+    A check-up is a calendar day, as in a long table. A value with a problem is left out and the rest of its check-up
+    kept, so that the same values in a long table give the same cohort.
 
     Args:
         table: The file.
         patients: patient_id -> index, or ``DROPPED``.
-        problems: Where problems are noted.
+        problems: Collects problems.
 
     Returns:
         The sound check-ups.
@@ -149,60 +152,61 @@ def from_wide(table: Table, patients: Mapping[str, int], problems: Problems) -> 
     unknown = [name for name in table.columns if name not in _POSITION and name not in ("patient_id", date)]
     if not measured:
         found = ", ".join(f"{quoted(name)}{suggestion(name, INDICATOR_NAMES)}" for name in unknown[:50]) or "none"
-        place = table.place(table.header_row)
-        raise CohortError(f"{table.name}, {place}, no column is an indicator. Found besides the date: {found}")
+        location = table.location(table.header_row)
+        raise CohortError(f"{table.name}, {location}, no column is an indicator. Found besides the date: {found}")
     problems.add_columns("unknown indicator column", table, unknown, _unknown_indicator)
     rows = _rows(table, date, patients, problems)
-    table, counted = rows.table, rows.patient != DROPPED
+    table, of_sound_patient = rows.table, rows.patient != DROPPED
 
     sound = np.zeros((len(table.rows), N_INDICATORS), dtype=np.bool_)
-    values, given = np.full(sound.shape, np.nan), sound.copy()
+    values, present = np.full(sound.shape, np.nan), sound.copy()
     for name in measured:
         k = _POSITION[name]
         values[:, k], bad = _values(table, name, np.full(len(table.rows), k), problems)
-        given[:, k] = filled(table.columns[name])
-        sound[:, k] = rows.sound & given[:, k] & ~bad
-    losses = {
-        name: Loss(int(np.sum(of & ~sound[:, k])), int(np.sum(of)))
+        present[:, k] = has_value(table.columns[name])
+        sound[:, k] = rows.sound & present[:, k] & ~bad
+    dropped_by_indicator = {
+        name: DropCount(int(np.sum(of & ~sound[:, k])), int(np.sum(of)))
         for name, k in _POSITION.items()
-        if (of := counted & given[:, k]).any()
+        if (of := of_sound_patient & present[:, k]).any()
     }
-    lost = sum(int(np.sum(counted & filled(table.columns[name]))) for name in unknown)
-    lost += len(table.misfits) * len(measured)
-    used, position = np.nonzero(sound & counted[:, None])
+    dropped = sum(int(np.sum(of_sound_patient & has_value(table.columns[name]))) for name in unknown)
+    dropped += len(table.malformed) * len(measured)
+    used, position = np.nonzero(sound & of_sound_patient[:, None])
     return _by_day(
         rows,
         used,
         position,
         values[used, position],
-        orphans=int(np.sum(rows.sound & (rows.patient == DROPPED))),
-        loss=Loss(
-            lost + sum(each.lost for each in losses.values()), lost + sum(each.total for each in losses.values())
+        of_dropped_patients=int(np.sum(rows.sound & (rows.patient == DROPPED))),
+        dropped_values=DropCount(
+            dropped + sum(each.dropped for each in dropped_by_indicator.values()),
+            dropped + sum(each.total for each in dropped_by_indicator.values()),
         ),
-        losses=losses,
-        empty=int(np.sum(rows.sound & counted & ~given.any(axis=1))),
+        dropped_by_indicator=dropped_by_indicator,
+        empty=int(np.sum(rows.sound & of_sound_patient & ~present.any(axis=1))),
     )
 
 
 class _Rows(NamedTuple):
-    """The rows of patients: the table of them, each one's patient and moment, and whether both are known."""
+    """The rows of known patients, each row's patient and timestamp, and whether both are valid."""
 
     table: Table
     patient: npt.NDArray[np.int64]
-    moment: npt.NDArray[np.datetime64]
+    timestamp: npt.NDArray[np.datetime64]
     sound: npt.NDArray[np.bool_]
     outside_rows: int
     outside_people: int
 
 
 def _rows(table: Table, date: str, patients: Mapping[str, int], problems: Problems) -> _Rows:
-    """Leave out the rows of people who are not among the patients, and say whose and of when the others are.
+    """Leave out rows of people who are not among the patients; find patient and timestamp of the others.
 
-    An identifier that is a patient's but for letter case or leading zeros, which spreadsheets eat, is a problem.
+    An identifier that differs from a patient's only in case or leading zeros, which spreadsheets drop, is a problem.
     """
     ids = [name.strip() for name in table.columns["patient_id"]]
-    near = {plain(name) for name in patients}
-    outside = {name for name in set(ids) if name and name not in patients and plain(name) not in near}
+    similar_to_patient = {plain(name) for name in patients}
+    outside = {name for name in set(ids) if name and name not in patients and plain(name) not in similar_to_patient}
     inside = np.array([name not in outside for name in ids], dtype=np.bool_)
     if outside:
         table, ids = table.where(inside), [name for name in ids if name not in outside]
@@ -216,11 +220,11 @@ def _rows(table: Table, date: str, patients: Mapping[str, int], problems: Proble
         ids,
     )
     dates = table.columns[date]
-    moment = moments(dates)
-    undated = np.isnat(moment)
+    timestamp = parse_datetimes(dates)
+    undated = np.isnat(timestamp)
     problems.add("unparsable date", table, undated, date, lambda i: not_a_date(dates[i]))
     sound = (patient != _UNKNOWN) & ~undated
-    return _Rows(table, patient, moment, sound, int(np.sum(~inside)), len(outside))
+    return _Rows(table, patient, timestamp, sound, int(np.sum(~inside)), len(outside))
 
 
 def _by_day(
@@ -229,14 +233,14 @@ def _by_day(
     position: npt.NDArray[np.int64],
     value: npt.NDArray[np.float64],
     *,
-    orphans: int,
-    loss: Loss,
-    losses: Mapping[str, Loss],
+    of_dropped_patients: int,
+    dropped_values: DropCount,
+    dropped_by_indicator: Mapping[str, DropCount],
     empty: int = 0,
     ignored_columns: tuple[str, ...] = (),
 ) -> CheckUps:
-    """Gather sound values, each with its row and indicator, into one check-up for each patient and day."""
-    patient, day = rows.patient[used], rows.moment[used].astype("datetime64[D]")
+    """Average valid values, each with its row and indicator, into one check-up per patient and day."""
+    patient, day = rows.patient[used], rows.timestamp[used].astype("datetime64[D]")
     days, day_code = np.unique(day, return_inverse=True)
     keys, checkup = np.unique(patient * max(len(days), 1) + day_code, return_inverse=True)
     cell = checkup * N_INDICATORS + position
@@ -252,10 +256,10 @@ def _by_day(
         counts=count.reshape(-1, N_INDICATORS),
         outside_rows=rows.outside_rows,
         outside_people=rows.outside_people,
-        orphans=orphans,
+        of_dropped_patients=of_dropped_patients,
         repeated=len(rows.table.rows) - len(set(map(hash, zip(*cells, strict=True)))),
-        loss=loss,
-        losses=losses,
+        dropped_values=dropped_values,
+        dropped_by_indicator=dropped_by_indicator,
         empty=empty,
         ignored_columns=ignored_columns,
     )
@@ -264,10 +268,10 @@ def _by_day(
 def _values(
     table: Table, column: str, position: npt.NDArray[np.int64], problems: Problems
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return a column as numbers, and which are not numbers or cannot be; an empty cell is NaN and not bad."""
+    """Return a column as numbers, and which cells are not possible numbers; an empty cell is NaN and valid."""
     texts = table.columns[column]
-    value = numbers(texts)
-    unparsable = np.isnan(value) & filled(texts)
+    value = parse_numbers(texts)
+    unparsable = np.isnan(value) & has_value(texts)
     # A comparison with NaN is False; an unknown indicator (-1) has no bounds.
     impossible = (position >= 0) & ((value < _LOW[position]) | (value > _HIGH[position]))
     problems.add("unparsable value", table, unparsable, column, lambda i: _not_a_number(texts[i]))
@@ -293,11 +297,11 @@ def _unknown_patient(name: str, patients: Mapping[str, int]) -> str:
     if not name:
         return "the cell is empty; name the patient, or remove the row"
     meant = named([known for known in patients if plain(known) == plain(name)])
-    return f"{quoted(name)} is not in the patients' table (did you mean {meant}?); write it as it is there"
+    return f"{quoted(name)} is not in the patients' table (did you mean {meant}?); write it as in that table"
 
 
 def not_a_date(text: str) -> str:
-    """Say what is wrong with a cell that should hold a date."""
+    """Describe a cell that should hold a date but does not."""
     return f"{quoted(text)} is not a date; write {DATE_FORMAT}"
 
 
@@ -309,4 +313,4 @@ def _impossible(texts: Sequence[str], position: npt.NDArray[np.int64], i: int) -
     indicator = INDICATORS[position[i]]
     bounds = f"{indicator.low:g} to {indicator.high:g} {indicator.unit}".rstrip()
     found = f"{indicator.name} {bare(texts[i].strip())}"
-    return f"{found} is outside {bounds}; a typing error, or another unit? Correct or remove it"
+    return f"{found} is outside {bounds}; it may be a typing error or in another unit: correct or remove it"

@@ -1,4 +1,4 @@
-"""One spelling for each label: what differs only in white space, letter case or Unicode form is one label."""
+"""Unifying spellings of labels that differ only in whitespace, letter case or Unicode form."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 
 from pmlm_env.cohort.wording import folded, quoted, tidy
 
-_NEAR = 0.9
+_SIMILAR = 0.9
 #: Punctuation around a label.
-_OUTER = re.compile(r"^\W+|\W+$")
-#: Most labels, and their longest, that are compared with each other: it takes time.
-_MOST, _LONGEST = 200, 200
+_OUTER_PUNCTUATION = re.compile(r"^\W+|\W+$")
+#: Limits on the number and length of labels compared with each other, which takes quadratic time.
+_MAX_LABELS, _MAX_LENGTH = 200, 200
 
 
 @dataclass(frozen=True)
-class Spelling:
-    """How a column of labels is read.
+class LabelSpellings:
+    """The labels of a column, each with one spelling.
 
     Attributes:
         labels: The label of each row.
-        merged: Label -> the other spellings that were read as it.
-        doubtful: A line for each label that may be a misspelling of another, and stays what it is.
+        merged: Label -> its other spellings in the file.
+        doubtful: A line for each label that may be a misspelling of another; it is left unchanged.
     """
 
     labels: tuple[str, ...]
@@ -32,46 +32,46 @@ class Spelling:
     doubtful: tuple[str, ...] = ()
 
 
-def spell(labels: Sequence[str]) -> Spelling:
-    """Give each label one spelling, the most frequent one (of equals the first).
+def unify_spelling(labels: Sequence[str]) -> LabelSpellings:
+    """Give each label its most frequent spelling (the first of equally frequent ones).
 
-    Spaces at the ends, runs of white space, invisible characters and the composition of accents are put right in
-    silence. Full-width letters, letter case, and kinds of hyphen and apostrophe make no other label either.
+    Whitespace, invisible characters and the composition of accents are normalized without a report. Spellings that
+    differ in letter case, character width, hyphens or apostrophes are merged and reported.
     """
     tidied = {label: tidy(label) for label in dict.fromkeys(labels)}
-    written = [tidied[label] for label in labels]
-    counts = Counter(written)
+    spellings = [tidied[label] for label in labels]
+    counts = Counter(spellings)
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for label, _ in counts.most_common():
         groups[folded(label)].append(label)
     spelling = {label: group[0] for group in groups.values() for label in group}
     merged = {group[0]: tuple(group[1:]) for group in groups.values() if len(group) > 1}
-    result = tuple(spelling[label] for label in written)
-    return Spelling(result, merged, tuple(_doubtful(Counter(filter(None, result)))))
+    result = tuple(spelling[label] for label in spellings)
+    return LabelSpellings(result, merged, tuple(_doubtful(Counter(filter(None, result)))))
 
 
 def _doubtful(counts: Counter[str]) -> list[str]:
-    """Find what may be typing errors.
+    """Describe labels that may contain typing errors.
 
-    That is a label that is another but for punctuation around it; or one that is nearly another, and that one patient
-    has, or a tenth of the other's patients.
+    A label is reported if it differs from another only in surrounding punctuation, or if it resembles another and
+    either occurs once or is at most a tenth as frequent.
     """
     lines = []
     cores: defaultdict[str, list[str]] = defaultdict(list)
     for label in sorted(counts, key=len):
-        cores[_OUTER.sub("", folded(label))].append(label)
+        cores[_OUTER_PUNCTUATION.sub("", folded(label))].append(label)
     for group in cores.values():
-        lines += [_question(label, group[0], counts) for label in group[1:]]
-    asked = {label for group in cores.values() for label in group[1:]}
-    known = [label for label in counts if len(label) <= _LONGEST and label not in asked]
-    for label in known if len(known) <= _MOST else ():
+        lines += [_suggestion_line(label, group[0], counts) for label in group[1:]]
+    reported = {label for group in cores.values() for label in group[1:]}
+    known = [label for label in counts if len(label) <= _MAX_LENGTH and label not in reported]
+    for label in known if len(known) <= _MAX_LABELS else ():
         count = counts[label]
         others = [other for other in known if counts[other] > count and (count == 1 or counts[other] >= 10 * count)]
-        near = difflib.get_close_matches(label, others, n=1, cutoff=_NEAR)
-        if near:
-            lines.append(_question(label, near[0], counts))
+        similar = difflib.get_close_matches(label, others, n=1, cutoff=_SIMILAR)
+        if similar:
+            lines.append(_suggestion_line(label, similar[0], counts))
     return lines
 
 
-def _question(label: str, other: str, counts: Counter[str]) -> str:
+def _suggestion_line(label: str, other: str, counts: Counter[str]) -> str:
     return f"{quoted(label)} ({counts[label]:,} x): did you mean {quoted(other)} ({counts[other]:,} x)?"

@@ -1,4 +1,4 @@
-"""What was read of a cohort, and everything in its files that did not come into it."""
+"""Report on reading a cohort: what was read and what was left out."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from pmlm_env.cohort.wording import SHOWN, named, quoted, tally
 
 @dataclass(frozen=True)
 class ReadReport:
-    """What was read, and everything in the files that did not come into the cohort.
+    """What was read from a cohort's files and what was left out.
 
     Attributes:
         patients: Patients in the cohort.
         checkups: Check-ups in the cohort.
-        values: Laboratory values in the cohort, before those of a day are averaged.
-        values_after_index: Those of them that are of a day after the patient's index date.
+        values: Laboratory values in the cohort, before averaging those of one day.
+        values_after_index: Those measured after the patient's index date.
         patients_after_index: Patients who have such values.
-        patients_without_checkups: Patients left out as no value of theirs was read, in the order of the file.
+        patients_without_checkups: Patients left out because they have no value, in file order.
         unlabeled: Patients in the cohort without a label.
         unanswered: Patients in the cohort without a doctor's reply.
-        merged_labels: Label -> the other spellings that were read as it.
-        doubtful_labels: A line for each rare label that is nearly the same as a frequent one.
-        outside_rows: Rows of check-ups of people who are not in the patients' table, left out.
-        outside_people: How many people they are of.
-        dropped: Kind of problem -> how many rows (or single values of a wide table) had it and were dropped;
-            one that has two problems counts under both.
-        examples: Some of the problems, one a line, as ``CohortError`` would have listed them.
-        empty_checkups: Rows of a wide table without a single value, which carry nothing.
-        averaged: Values that were merged with others of the same indicator into the mean of their day.
-        repeated_rows: Rows of check-ups that are an earlier row again, cell by cell; they count in the mean.
-        ignored_columns: Columns of a long table that mean nothing here.
+        merged_labels: Label -> its other spellings in the file.
+        doubtful_labels: A line for each rare label that resembles a frequent one.
+        outside_rows: Check-up rows left out because the person is not in the patients' table.
+        outside_people: Number of these people.
+        dropped: Kind of problem -> number of rows (or single values of a wide table) dropped because of it; one with
+            two problems counts for both.
+        examples: Some of the problems, one per line, as ``CohortError`` lists them.
+        empty_checkups: Rows of a wide table without any value.
+        averaged: Values averaged with others of the same indicator and day.
+        repeated_rows: Check-up rows that repeat an earlier row exactly; they count in the mean.
+        ignored_columns: Columns of a long table that are not used.
     """
 
     patients: int
@@ -58,7 +58,7 @@ class ReadReport:
         lines = [f"patients: {self.patients:,}, check-ups: {self.checkups:,}, values: {self.values:,}"]
         after = f"values after the patient's index date (split_date): {self.values_after_index:,} of {self.values:,}"
         if self.values_after_index:
-            after += f", of {self.patients_after_index:,} patients; they are used: remove what was not yet known then"
+            after += f", of {self.patients_after_index:,} patients; they are used: remove values not yet known then"
         lines.append(after)
         if self.patients_without_checkups:
             names = named(self.patients_without_checkups, shown=100)
@@ -67,13 +67,9 @@ class ReadReport:
             )
         whole = f"of {self.patients:,}"
         if self.unlabeled:
-            lines.append(
-                f"patients without a label: {self.unlabeled:,} {whole}; nothing is learned from or judged on them"
-            )
+            lines.append(f"patients without a label: {self.unlabeled:,} {whole}; not used to fit or judge anything")
         if self.unanswered:
-            lines.append(
-                f"patients without a reply: {self.unanswered:,} {whole}; no agent is trained or judged on them"
-            )
+            lines.append(f"patients without a reply: {self.unanswered:,} {whole}; not used to train or judge agents")
         for label, others in self.merged_labels.items():
             lines.append(f"label {quoted(label)} was also written {', '.join(map(quoted, others[:SHOWN]))}")
         lines.extend(f"label {line}" for line in self.doubtful_labels[:SHOWN])
@@ -81,7 +77,7 @@ class ReadReport:
             people = f"{self.outside_people:,} people who are not in the patients' table"
             lines.append(f"rows left out, of {people}: {self.outside_rows:,}")
         if self.empty_checkups:
-            lines.append(f"check-ups left out, no value at all: {self.empty_checkups:,}")
+            lines.append(f"check-ups without any value, left out: {self.empty_checkups:,}")
         if self.averaged:
             lines.append(f"values averaged with others of the same day: {self.averaged:,}")
         if self.repeated_rows:

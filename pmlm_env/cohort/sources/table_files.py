@@ -1,6 +1,6 @@
-"""A CSV or Parquet file as columns of text, each row with the number a person would find it by.
+"""Reading CSV and Parquet files as columns of text, with row numbers for messages.
 
-A table may come from anybody, so that each file is read within bounds of memory (``MAX_CELLS`` and its siblings).
+Files may come from untrusted sources, so memory use is bounded (``MAX_CELLS`` and the other limits).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pmlm_env.cohort.wording import bare, quoted
 
 SUFFIXES = (".csv", ".parquet")
 
-#: Bounds of one file. In memory a cell takes some 100 bytes.
+#: Limits of one file. A cell takes about 100 bytes of memory.
 MAX_BYTES = 2**30
 MAX_CELLS = 25_000_000
 MAX_COLUMNS = 5_000
-#: Characters of one cell: the limit of Python's ``csv``.
+#: Characters per cell: the limit of Python's ``csv`` module.
 MAX_CELL = 131_072
 _MAX_LINE = 2**24
 _BATCH = 65_536
 
-#: How ``errors="surrogateescape"`` shows a byte that is not UTF-8.
+#: Bytes that are not UTF-8, as decoded with ``errors="surrogateescape"``.
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 
@@ -39,12 +39,12 @@ class Table:
 
     Attributes:
         name: File name.
-        columns: Column name -> one cell a row.
-        rows: Number of each row, shape (n,): the line it starts on in a CSV file (the header is line 1; cells
-            with line breaks and blank lines count as an editor counts them), the row (from 1) in a Parquet file.
+        columns: Column name -> one cell per row.
+        rows: Number of each row, shape (n,): in a CSV file the line on which it starts, counted as an editor does; in
+            a Parquet file the row, from 1.
         row_word: "line" or "row", accordingly.
-        header_row: Number of the header: its line, or 0 in a Parquet file.
-        misfits: (number, cells) of the rows left out as they have not one cell a column.
+        header_row: Line number of the header; 0 in a Parquet file.
+        malformed: (row number, number of cells) of rows left out because their number of cells is wrong.
     """
 
     name: str
@@ -52,25 +52,25 @@ class Table:
     rows: npt.NDArray[np.int64]
     row_word: str
     header_row: int
-    misfits: Sequence[tuple[int, int]] = ()
+    malformed: Sequence[tuple[int, int]] = ()
 
-    def place(self, row: int) -> str:
-        """Return how a person finds a row: "line 14"."""
+    def location(self, row: int) -> str:
+        """Return where a row is, for messages: "line 14"."""
         return f"{self.row_word} {row}" if row else "header"
 
     def where(self, keep: npt.NDArray[np.bool_]) -> Table:
-        """Return the table of the rows flagged."""
+        """Return the table of the flagged rows."""
         rows = np.flatnonzero(keep).tolist()
         columns = {name: [cells[i] for i in rows] for name, cells in self.columns.items()}
         return replace(self, columns=columns, rows=self.rows[keep])
 
 
 def read_table(path: Path) -> Table:
-    """Read a file as text; blank rows are passed over.
+    """Read a file as text, skipping blank rows.
 
     Raises:
-        CohortError: It is not CSV in UTF-8 or Parquet, has no header, has columns without a name of their own, or is
-            beyond the bounds of this module.
+        CohortError: The file is neither UTF-8 CSV nor Parquet, has no header, has unnamed or repeated columns, or
+            exceeds a limit of this module.
     """
     size = path.stat().st_size
     if size > MAX_BYTES:
@@ -80,12 +80,12 @@ def read_table(path: Path) -> Table:
 
 def _read_csv(path: Path) -> Table:
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        # The csv module, not pandas: it is exact about line numbers and never mends a row that has too few cells.
+        # The csv module, not pandas: its line numbers are exact, and it never completes a row with too few cells.
         reader = csv.reader(_lines(path, file), strict=True)
         header: list[str] | None = None
         cells: list[str] = []
         lines: list[int] = []
-        misfits: list[tuple[int, int]] = []
+        malformed: list[tuple[int, int]] = []
         line = header_line = 1
         try:
             for row in reader:
@@ -95,11 +95,11 @@ def _read_csv(path: Path) -> Table:
                     header, header_line = row, line
                     _check_names(path, header)
                 elif len(row) != len(header):
-                    misfits.append((line, len(row)))
+                    malformed.append((line, len(row)))
                 else:
                     cells.extend(row)
                     lines.append(line)
-                _check_size(path, len(cells) + len(misfits))
+                _check_size(path, len(cells) + len(malformed))
                 line = reader.line_num + 1
         except csv.Error as error:
             advice = "check the double quotes"
@@ -109,14 +109,14 @@ def _read_csv(path: Path) -> Table:
     if header is None:
         raise CohortError(f"{path.name}: the file is empty")
     columns = {name: cells[k :: len(header)] for k, name in enumerate(header)}
-    return Table(path.name, columns, np.array(lines, dtype=np.int64), "line", header_line, misfits)
+    return Table(path.name, columns, np.array(lines, dtype=np.int64), "line", header_line, malformed)
 
 
 def _lines(path: Path, file: TextIO) -> Iterator[str]:
-    """Yield the lines with their ends.
+    """Yield the lines with their line ends.
 
     Raises:
-        CohortError: One is too long, or is not text in UTF-8.
+        CohortError: A line is too long or is not UTF-8 text.
     """
     number = 0
     while line := file.readline(_MAX_LINE + 1):
@@ -128,7 +128,7 @@ def _lines(path: Path, file: TextIO) -> Iterator[str]:
             byte = ord(found[0]) - 0xDC00
             raise CohortError(f"{where}: byte 0x{byte:02x} is not UTF-8; save the file as CSV UTF-8")
         if "\0" in line:
-            raise CohortError(f"{where}: holds a NUL byte, so it is no text; save the file as CSV UTF-8")
+            raise CohortError(f"{where}: contains a NUL byte, so it is not text; save the file as CSV UTF-8")
         yield line
 
 
@@ -140,21 +140,21 @@ def _read_parquet(path: Path) -> Table:
         raise CohortError(f"{path.name}: reading Parquet needs pyarrow; pip install pyarrow, or save as CSV") from error
 
     try:
-        with pq.ParquetFile(path) as plain:
-            about, schema = plain.metadata, plain.schema_arrow
-        # The row index that pandas stores next to the columns is not data.
+        with pq.ParquetFile(path) as source:
+            metadata, schema = source.metadata, source.schema_arrow
+        # The row index that pandas stores as a column is not data.
         names = [name for name in schema.names if not re.fullmatch(r"__index_level_\d+__", name)]
         _check_names(path, names)
-        _check_size(path, about.num_rows * len(names))
-        size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+        _check_size(path, metadata.num_rows * len(names))
+        size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
         if size > MAX_BYTES:
             raise _too_large(path, f"{size:,} bytes when unpacked; at most {MAX_BYTES:,} are read")
-        for name in names:  # few bytes of a file can hold a list without end
-            if pa.types.is_nested(kind := schema.field(name).type) or pa.types.is_fixed_size_binary(kind):
+        for name in names:  # a small file can hold a huge list
+            if pa.types.is_nested(dtype := schema.field(name).type) or pa.types.is_fixed_size_binary(dtype):
                 raise CohortError(
-                    f"{path.name}, column {bare(name)}: holds {quoted(str(kind))}, not texts, numbers or dates"
+                    f"{path.name}, column {bare(name)}: contains {quoted(str(dtype))}, not text, numbers or dates"
                 )
-        # As dictionaries, for a text that is repeated a million times takes a few bytes too.
+        # Read as dictionaries, because a small file can repeat one long text a million times.
         texts = [name for name in names if _is_text(schema.field(name).type)]
         columns: dict[str, list[str]] = {name: [] for name in names}
         with pq.ParquetFile(path, read_dictionary=texts) as file:
@@ -171,15 +171,15 @@ def _read_parquet(path: Path) -> Table:
     return Table(path.name, columns, np.array(keep, dtype=np.int64) + 1, "row", 0)
 
 
-def _is_text(kind: Any) -> bool:
+def _is_text(dtype: Any) -> bool:
     import pyarrow as pa
 
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-    return any(test(kind) for test in tests)
+    return any(test(dtype) for test in tests)
 
 
 def _as_text(path: Path, name: str, column: Any) -> list[str]:
-    """Return a column of a Parquet file as cells; those with the same text share it."""
+    """Return a Parquet column as cells; equal cells share one string."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -213,5 +213,5 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
         if not name.strip():
             raise CohortError(f"{path.name}, header: column {position} has no name; name it or remove it")
         if name in seen:
-            raise CohortError(f"{path.name}, header: column {quoted(name)} is there twice; rename or remove one")
+            raise CohortError(f"{path.name}, header: column {quoted(name)} occurs twice; rename or remove one")
         seen.add(name)

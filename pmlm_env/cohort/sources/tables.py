@@ -1,4 +1,4 @@
-"""A cohort from a folder of CSV or Parquet files."""
+"""Reading a cohort from a folder of CSV or Parquet files."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.parsing import filled, moments
+from pmlm_env.cohort.parsing import has_value, parse_datetimes
 from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.cohort.sources.checks import Problems, require
-from pmlm_env.cohort.sources.checkups import DROPPED, CheckUps, Loss, from_long, from_wide, not_a_date
-from pmlm_env.cohort.sources.labels import Spelling, spell
+from pmlm_env.cohort.sources.checkups import DROPPED, CheckUps, DropCount, from_long, from_wide, not_a_date
+from pmlm_env.cohort.sources.labels import LabelSpellings, unify_spelling
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.table_files import SUFFIXES, Table, read_table
 from pmlm_env.cohort.wording import named, quoted
 from pmlm_env.io.text import printable
 
 PATIENT_COLUMNS = ("patient_id", "label", "reference", "split_date")
-#: An indicator with fewer values may lose them all.
-_FEW = 10
+#: All values of an indicator may be dropped if it has fewer than these.
+_MIN_VALUES = 10
 
 _logger = logging.getLogger(__name__)
 
@@ -37,37 +37,35 @@ def read_cohort(
 ) -> tuple[Cohort, ReadReport]:
     """Read a cohort: a table of patients and one of check-ups, long or wide.
 
-    The tables, CSV (UTF-8, commas) or Parquet:
+    The tables are CSV (UTF-8, commas) or Parquet:
 
-    - patients: patient_id, label, reference, split_date; all further columns go to ``Patient.extra``. New patients
-      may have no label and no reply: an empty cell.
-    - labs (long): patient_id, date, indicator, value and perhaps unit.
-    - checkups (wide): patient_id, date or day, and one column an indicator; an empty cell = not measured.
+    - patients: patient_id, label, reference, split_date; further columns go to ``Patient.extra``. The label and the
+      reference of a new patient may be empty cells.
+    - labs (long): patient_id, date, indicator, value and optionally unit.
+    - checkups (wide): patient_id, date or day, and one column per indicator; an empty cell = not measured.
 
-    A check-up is a calendar day; what was measured several times in a day is averaged. Dates are YYYY-MM-DD, with or
-    without a time of day. Identifiers are text: "007" stays "007". The only way to say "not measured" is an empty
-    cell: "nan", "<0.5" and "inf" are problems. Labels that differ in letter case, white space or Unicode form are one.
-    Rows of check-ups of people who are not in the patients' table are left out and counted. Everything else is
-    checked, and all that is found wrong is told at once. Any number of check-ups is read; the paper's 45 is a matter
-    of later stages.
+    A check-up is a calendar day; values measured several times in a day are averaged. Dates are YYYY-MM-DD, with or
+    without a time of day. Identifiers are text: "007" stays "007". "Not measured" is an empty cell; "<0.5" and "inf"
+    are problems. Labels that differ only in letter case, whitespace or Unicode form are merged. Check-up rows of people
+    who are not in the patients' table are left out and counted. Everything else is checked, and all problems are
+    reported together. There is no limit on the number of check-ups; later stages use the paper's 45.
 
     Args:
-        folder: Where the files are.
+        folder: The folder of the files.
         patients: Name of the patients' file in ``folder``; by default patients.csv or patients.parquet.
-        labs: Name of a long table; by default labs.csv or labs.parquet, where there is one.
-        checkups: Name of a wide table; by default checkups.csv or checkups.parquet, where there is one.
-        references: Whether there must be a reference column; its cells may be empty in any case.
-        drop_bad_rows: Leave out and count what is bad instead of raising: rows, and single values of a wide
-            table. Not where that would be more than half of the patients or of the values, or more than nine tenths
-            of an indicator's values.
+        labs: Name of a long table; by default labs.csv or labs.parquet, if present.
+        checkups: Name of a wide table; by default checkups.csv or checkups.parquet, if present.
+        references: Whether the reference column is required; its cells may be empty in any case.
+        drop_bad_rows: Leave out and count bad rows, and bad single values of a wide table, instead of raising; but
+            never more than half of the patients or of the values, nor more than nine tenths of an indicator's values.
 
     Returns:
-        The cohort, patients in the order of their file and check-ups by date, and a report of what was left
-        out. Patients without any value are left out, named in the report and in one logged warning.
+        The cohort, with patients in file order and check-ups sorted by date, and a report of what was left out.
+        Patients without any value are left out and named in the report and in one logged warning.
 
     Raises:
-        CohortError: A file or column is missing; or anything is wrong and ``drop_bad_rows`` is false, or too much
-            is; or no patient has a check-up.
+        CohortError: A file or column is missing; there are problems and ``drop_bad_rows`` is false, or too many
+            problems; or no patient has a check-up.
     """
     folder = Path(folder)
     patients_path = _find(folder, "patients", patients)
@@ -77,29 +75,29 @@ def read_cohort(
     problems = Problems()
     spelling, index = _check_patients(people, references, problems)
     records = read_table(checkups_path)
-    problems.add_misfits(records)
+    problems.add_malformed(records)
     found = (from_long if long else from_wide)(records, index, problems)
     if problems.counts and not drop_bad_rows:
-        advice = "Correct the files, or leave out what is bad with `pmlm prepare --drop-bad-rows`."
+        advice = "Correct the files, or leave out the bad rows with `pmlm prepare --drop-bad-rows`."
         raise CohortError(f"{problems.message(folder)}\n{advice}")
     rows = [row for row in index.values() if row != DROPPED]
-    listed = len(people.rows) + len(people.misfits)
-    if too_much := _too_much(people.name, Loss(listed - len(rows), listed), records.name, found):
-        raise CohortError(f"{problems.message(folder)}\n{too_much}; correct the files: so much is not dropped.")
+    listed = len(people.rows) + len(people.malformed)
+    if too_much := _too_much(people.name, DropCount(listed - len(rows), listed), records.name, found):
+        raise CohortError(f"{problems.message(folder)}\n{too_much}; correct the files: that is too much to drop.")
     if not len(found.patient):
-        said = f"\nWhat was dropped: {problems.message(folder)}" if problems.counts else ""
+        dropped_message = f"\nWhat was dropped: {problems.message(folder)}" if problems.counts else ""
         outside = f" {found.outside_rows:,} rows are of people who are not in it." if found.outside_rows else ""
         raise CohortError(
-            f"{records.name} has no check-up with a value of any patient in {people.name}.{outside}{said}"
+            f"{records.name} has no check-up with a value of any patient in {people.name}.{outside}{dropped_message}"
         )
 
     starts = np.searchsorted(found.patient, rows, side="left")
     ends = np.searchsorted(found.patient, rows, side="right")
-    split_dates = moments(people.columns["split_date"]).astype("datetime64[D]")
+    split_dates = parse_datetimes(people.columns["split_date"]).astype("datetime64[D]")
     extra = [name for name in people.columns if name not in PATIENT_COLUMNS]
     ids = [name.strip() for name in people.columns["patient_id"]]
     replies = people.columns.get("reference") or [""] * len(people.rows)
-    answered = filled(replies)
+    answered = has_value(replies)
     cohort = Cohort(
         tuple(
             Patient(
@@ -119,13 +117,15 @@ def read_cohort(
         raise CohortError(
             f"{len(rows) - len(cohort):,} of {len(rows):,} patients in {people.name} have no value in {records.name}, "
             f"which has {found.outside_rows:,} rows of {found.outside_people:,} people who are not in {people.name}: "
-            "write the identifiers alike in both files, or take out the patients without check-ups"
+            "use the same identifiers in both files, or remove the patients without check-ups"
         )
     without = tuple(ids[row] for row, start, end in zip(rows, starts, ends, strict=True) if end == start)
     if without:
         names = named(without, shown=100)
         _logger.warning("%s: patients without a laboratory value, left out (%d): %s", folder, len(without), names)
-    orphans = {"check-up of a dropped patient": found.orphans} if found.orphans else {}
+    dropped = dict(problems.counts)
+    if found.of_dropped_patients:
+        dropped["check-up of a dropped patient"] = found.of_dropped_patients
     after = found.day > split_dates[found.patient]
     report = ReadReport(
         patients=len(cohort),
@@ -140,7 +140,7 @@ def read_cohort(
         doubtful_labels=spelling.doubtful,
         outside_rows=found.outside_rows,
         outside_people=found.outside_people,
-        dropped={**problems.counts, **orphans},
+        dropped=dropped,
         examples=problems.lines(),
         empty_checkups=found.empty,
         averaged=int(found.counts[found.counts > 1].sum()),
@@ -150,56 +150,57 @@ def read_cohort(
     return cohort, report
 
 
-def _check_patients(table: Table, references: bool, problems: Problems) -> tuple[Spelling, dict[str, int]]:
-    """Return the labels, and patient_id -> row of the table, or ``DROPPED`` where that row has a problem."""
+def _check_patients(table: Table, references: bool, problems: Problems) -> tuple[LabelSpellings, dict[str, int]]:
+    """Return the labels, and patient_id -> row of the table, or ``DROPPED`` if that row has a problem."""
     needed = PATIENT_COLUMNS if references else ("patient_id", "label", "split_date")
     require(table, needed, PATIENT_COLUMNS, "The label and the reference of a new patient may be empty cells.")
-    problems.add_misfits(table)
+    problems.add_malformed(table)
     ids, dates = [name.strip() for name in table.columns["patient_id"]], table.columns["split_date"]
 
-    nameless = ~filled(ids)
-    problems.add("missing patient_id", table, nameless, "patient_id", lambda i: "the cell is empty; name the patient")
+    unnamed = ~has_value(ids)
+    problems.add("missing patient_id", table, unnamed, "patient_id", lambda i: "the cell is empty; name the patient")
     labels = table.columns["label"]
-    spelling = spell([label if given else "" for label, given in zip(labels, filled(labels), strict=True)])
-    garbled = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
-    undated = np.isnat(moments(dates))
-    bad = nameless | garbled | undated
+    spelling = unify_spelling([label if given else "" for label, given in zip(labels, has_value(labels), strict=True)])
+    unprintable = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
+    undated = np.isnat(parse_datetimes(dates))
+    bad = unnamed | unprintable | undated
     first: dict[str, int] = {}
-    for row in sorted(range(len(ids)), key=lambda row: bad[row]):  # of several rows the first sound one is taken
+    for row in sorted(range(len(ids)), key=lambda row: bad[row]):  # the first valid row of each patient is used
         first.setdefault(ids[row], row)
-    repeated = ~nameless & np.array([first[name] != row for row, name in enumerate(ids)], dtype=np.bool_)
+    repeated = ~unnamed & np.array([first[name] != row for row, name in enumerate(ids)], dtype=np.bool_)
     problems.add(
         "duplicate patient_id",
         table,
         repeated,
         "patient_id",
-        lambda i: f"{quoted(ids[i])} is in {table.place(int(table.rows[first[ids[i]]]))} already; keep one of them",
+        lambda i: f"{quoted(ids[i])} is in {table.location(int(table.rows[first[ids[i]]]))} already; keep one row",
     )
-    problems.add("unprintable label", table, garbled, "label", lambda i: _unprintable(spelling.labels[i]))
+    problems.add("unprintable label", table, unprintable, "label", lambda i: _unprintable(spelling.labels[i]))
     problems.add("unparsable date", table, undated, "split_date", lambda i: not_a_date(dates[i]))
-    return spelling, {name: DROPPED if bad[row] else row for name, row in first.items() if not nameless[row]}
+    return spelling, {name: DROPPED if bad[row] else row for name, row in first.items() if not unnamed[row]}
 
 
 def _unprintable(label: str) -> str:
-    return f"{quoted(label)} holds a control character; remove it"
+    return f"{quoted(label)} contains a control character; remove it"
 
 
-def _too_much(patients: str, listed: Loss, checkups: str, found: CheckUps) -> str:
-    """Return what would be lost beyond what counts as single bad rows; "" if nothing would."""
-    if 2 * listed.lost > listed.total:
-        return f"{listed.lost:,} of {listed.total:,} patients in {patients} would be left out"
-    if 2 * found.loss.lost > found.loss.total:
-        return f"{found.loss.lost:,} of {found.loss.total:,} values in {checkups} would be left out"
-    for name, (lost, total) in found.losses.items():
-        if total >= _FEW and 10 * lost > 9 * total:
-            return f"{lost:,} of {total:,} values of {name} in {checkups} would be left out"
+def _too_much(patients: str, listed: DropCount, checkups: str, found: CheckUps) -> str:
+    """Describe what would be dropped if it is too much; otherwise return ""."""
+    if 2 * listed.dropped > listed.total:
+        return f"{listed.dropped:,} of {listed.total:,} patients in {patients} would be left out"
+    dropped, total = found.dropped_values
+    if 2 * dropped > total:
+        return f"{dropped:,} of {total:,} values in {checkups} would be left out"
+    for name, (dropped, total) in found.dropped_by_indicator.items():
+        if total >= _MIN_VALUES and 10 * dropped > 9 * total:
+            return f"{dropped:,} of {total:,} values of {name} in {checkups} would be left out"
     return ""
 
 
 def _find_checkups(folder: Path, labs: str | None, checkups: str | None) -> tuple[Path, bool]:
-    """Return the table of check-ups and whether it is long."""
+    """Return the path of the check-ups and whether the table is long."""
     if labs is not None and checkups is not None:
-        raise CohortError(f"--labs-file {labs} (long) and --checkups-file {checkups} (wide) were both given; give one")
+        raise CohortError(f"--labs-file {labs} (long) and --checkups-file {checkups} (wide) exclude each other")
     if labs is not None:
         return _find(folder, "labs", labs), True
     if checkups is not None:
@@ -207,19 +208,19 @@ def _find_checkups(folder: Path, labs: str | None, checkups: str | None) -> tupl
     long, wide = _with_stem(folder, "labs"), _with_stem(folder, "checkups")
     if long and wide:
         raise CohortError(
-            f"{folder} has {long[0].name} (long) and {wide[0].name} (wide); say which to read: "
+            f"{folder} has {long[0].name} (long) and {wide[0].name} (wide); choose one: "
             f"`pmlm prepare --labs-file {long[0].name}` or `--checkups-file {wide[0].name}`"
         )
     if not long and not wide:
         raise CohortError(
             f"{folder} has neither labs.csv (long) nor checkups.csv (wide), nor a .parquet of either name; "
-            f"name the file with `pmlm prepare --labs-file` or `--checkups-file`. {_present(folder)}"
+            f"name the file with `pmlm prepare --labs-file` or `--checkups-file`. {_files_found(folder)}"
         )
     return _find(folder, "labs" if long else "checkups", None), bool(long)
 
 
 def _find(folder: Path, stem: str, name: str | None) -> Path:
-    """Return the path of the file named, or of the one that has the stem."""
+    """Return the path of the named file or, without a name, of the one with the stem."""
     if not folder.is_dir():
         raise CohortError(f"there is no folder {folder}")
     if name is None:
@@ -227,19 +228,19 @@ def _find(folder: Path, stem: str, name: str | None) -> Path:
         if len(paths) > 1:
             raise CohortError(
                 f"{folder} has {' and '.join(path.name for path in paths)}; "
-                f"say which to read: `pmlm prepare --{stem}-file {paths[0].name}`"
+                f"choose one: `pmlm prepare --{stem}-file {paths[0].name}`"
             )
         if not paths:
             raise CohortError(
                 f"{folder} has no {stem}.csv or {stem}.parquet; "
-                f"name the file with `pmlm prepare --{stem}-file`. {_present(folder)}"
+                f"name the file with `pmlm prepare --{stem}-file`. {_files_found(folder)}"
             )
         return paths[0]
     path = folder / name
     if path.suffix.lower() not in SUFFIXES:
         raise CohortError(f"--{stem}-file {quoted(name)}: the name must end in .csv or .parquet")
     if not path.is_file():
-        raise CohortError(f"{folder} has no file {quoted(name)}. {_present(folder)}")
+        raise CohortError(f"{folder} has no file {quoted(name)}. {_files_found(folder)}")
     return path
 
 
@@ -247,6 +248,6 @@ def _with_stem(folder: Path, stem: str) -> list[Path]:
     return [path for path in (folder / f"{stem}{suffix}" for suffix in SUFFIXES) if path.is_file()]
 
 
-def _present(folder: Path) -> str:
+def _files_found(folder: Path) -> str:
     names = sorted(path.name for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
     return f"It has: {named(names)}" if names else "It has no CSV or Parquet file."

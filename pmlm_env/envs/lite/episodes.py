@@ -17,11 +17,11 @@ _SIZES: dict[Split, int] = {"train": 256, "validation": 64, "test": 64}
 
 
 def lite_episodes(sizes: Mapping[Split, int] | None = None, seed: int = 0, template: str = "short") -> EpisodeSet:
-    """Make episodes of made-up patients: the real template, a predicted condition and peers that are often right.
+    """Make episodes of made-up patients, with a real template, and predictions and peers that are often right.
 
     Args:
         sizes: How many patients each split has; 256, 64 and 64 by default.
-        seed: Draws them.
+        seed: Seeds everything that is random.
         template: A template's name or file.
     """
     rng = np.random.default_rng(seed)
@@ -37,11 +37,14 @@ def lite_episodes(sizes: Mapping[Split, int] | None = None, seed: int = 0, templ
             predicted = names[label] if rng.random() < _PREDICTOR else str(rng.choice(others))
             rivals = rng.permutation(others)[:3]
             peers = tuple(names[label] if rng.random() < _PEER else str(rng.choice(rivals)) for _ in range(10))
-            words, roles = prompt.fill(predicted, peers)
+            filled = prompt.fill(predicted, peers)
             vector = (centres[label] + rng.normal(0, _NOISE, 128)).astype(np.float32)
             what, advice = CONDITIONS[names[label]]
             reference = f"{HEADING} {what} {advice} {FOLLOW_UP}"
             episodes.append(
-                Episode(f"{split}-{i}", split, words, roles, vector, reference, names[label], predicted, peers)
+                Episode(
+                    *(f"{split}-{i}", split, filled.texts, filled.roles, vector, reference, names[label]),
+                    *(predicted, peers, filled.spaces, filled.language),
+                )
             )
     return EpisodeSet(episodes)

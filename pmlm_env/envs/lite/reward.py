@@ -1,4 +1,4 @@
-"""The reward of ``PMLMLite-v0``: a reply by rules, and its overlap of words with the reference."""
+"""The reward of ``PMLMLite-v0``: a reply by rules, and the words it shares with the reference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from operator import or_
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.edits import Prompts, deletable_words
+from pmlm_env.core.edits import Prompts, editable_words
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Texts
 from pmlm_env.envs.lite.rules import CUES, STATEMENTS, apply_rules, cue_bit, say, tokens
@@ -22,11 +22,11 @@ _BITS = 1 << np.arange(len(CUES))
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best that can be done with a prompt.
+    """The best deletions from a prompt.
 
     Attributes:
         slots: Which words to delete, in any order; as many as the edit budget, if the prompt has them.
-        delta: What that brings.
+        delta: The reward of these deletions.
     """
 
     slots: tuple[int, ...]
@@ -34,22 +34,22 @@ class Optimum:
 
 
 class LiteReward:
-    """Replies by rules to the words that are left, and scores by word overlap: all prompts at once, in numpy.
+    """Replies by rules to the words that are left, and scores by shared words: all prompts at once, in numpy.
 
     The rules, all of them of the form "if this word is left":
 
-    - a condition: the reply says what it is; and what to do for it, if "advice" is left too;
+    - a condition: the reply describes it, and says how to treat it if "advice" is left too;
     - "diagnosis": the reply begins with a heading; "medical": it ends with a follow-up visit;
-    - "similar": some chatter comes in, which no doctor's reply has;
-    - "sentence": keeps the reply short; without it, padding comes in.
+    - "similar": the reply has a sentence of small talk, which no doctor's reply has;
+    - "sentence": the reply is short; without this word it has a sentence of padding.
 
     The score is the F1 of shared words, each counted as often as in the text that has fewer of it (ROUGE-1, Lin 2004,
-    without stemming). So a wrong condition is worth deleting wherever it stands, her own is worth keeping, and which
-    is which only the patient vector tells.
+    without stemming). So a wrong condition is worth deleting wherever it stands, the patient's own is worth keeping,
+    and only the patient vector says which is which.
 
     Args:
         episodes: The prompts and references.
-        texts: Whether outcomes hold what was said; that takes most of the time.
+        texts: Whether outcomes hold replies; they take most of the time.
     """
 
     def __init__(self, episodes: EpisodeSet, texts: bool = False) -> None:
@@ -69,7 +69,7 @@ class LiteReward:
         self._initial = self._score(everybody, self._initial_made)
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
-        """Judge refined prompts; no call is ever made, so that none is counted."""
+        """Judge refined prompts; the number of calls is 0, as no LLM is asked."""
         index = np.asarray(indices)
         if isinstance(prompts, Prompts):
             left = self._left(index, prompts.kept)
@@ -88,15 +88,15 @@ class LiteReward:
     def best(self, index: int, n_edits: int, protect: Collection[str] = ()) -> Optimum:
         """Find the best legal deletions of an episode's words, exactly.
 
-        A reply depends only on which cues are left at all. So it is enough to try every set of cues to be rid of,
-        and to spend what remains of the budget on idle words: those that are no cue, and all but one of a cue's.
+        A reply depends only on which cues are left at all. So it is enough to try every set of cues to remove, and to
+        spend the rest of the budget on words without effect: those that are no cue, and all but one of a cue's.
 
         Args:
             index: Which episode.
             n_edits: The edit budget.
             protect: As for the env.
         """
-        cues, free = self._cues[index], deletable_words(self.episodes, protect)[index]
+        cues, free = self._cues[index], editable_words(self.episodes, protect)[index]
         budget = min(n_edits, int(free.sum()))
         slots_of = {cue: np.flatnonzero(cues == cue).tolist() for cue in np.unique(cues[cues > 0]).tolist()}
         removable = [cue for cue, slots in slots_of.items() if free[slots].all()]
@@ -112,7 +112,7 @@ class LiteReward:
                 delta = float(self._score(np.array([index]), apply_rules(left))[0] - self._initial[index])
                 if best is None or delta > best.delta:
                     best = Optimum((*must, *idle[: budget - len(must)]), delta)
-        assert best is not None  # whatever is deleted, some set of cues is gone
+        assert best is not None  # the empty set of cues is among those tried, or a larger one
         return best
 
     def _left(self, index: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""What the rule-based responder of ``PMLMLite-v0`` says: no model, no randomness, no medicine."""
+"""The rule-based replies of ``PMLMLite-v0``: no model, no randomness, no medicine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from itertools import compress
 import numpy as np
 import numpy.typing as npt
 
-#: What the responder says of each condition it reads of: what it is, and what to do.
+from pmlm_env.core.words import letters
+
+#: What a reply says of each condition that the prompt names: a description, and advice.
 CONDITIONS: dict[str, tuple[str, str]] = {
     "normal": ("Normal pregnancy.", "Continue routine visits and gentle exercise."),
     "scar": ("Scarred uterus.", "Measure its thickness by ultrasound and plan delivery early."),
@@ -30,7 +32,7 @@ _PADDING = "This information does not replace a doctor, and laboratory values de
 
 #: The words that the rules look at; which of them are left at all decides the reply.
 CUES = (*CONDITIONS, "diagnosis", "advice", "medical", "similar", "sentence")
-#: What a reply is put together from, in this order.
+#: The statements that a reply consists of, in this order.
 STATEMENTS = (
     HEADING,
     "Nothing certain can be said.",
@@ -41,11 +43,6 @@ STATEMENTS = (
     _PADDING,
 )
 _TOKEN = re.compile(r"[a-z0-9]+")
-
-
-def letters(word: str) -> str:
-    """Return a word without case and punctuation."""
-    return "".join(character for character in word.lower() if character.isalnum())
 
 
 def cue_bit(word: str) -> int:

@@ -1,4 +1,4 @@
-"""Coroutines run from synchronous code, whether or not the caller itself stands in a running event loop (notebooks)."""
+"""Running coroutines from synchronous code, even if the caller runs in an event loop (as in notebooks)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a forked child has no thread to run its parent's
+_loops: dict[
+    int, asyncio.AbstractEventLoop
+] = {}  # by process id: a forked child has no thread that runs its parent's loop
 _lock = threading.Lock()
 
 
 def _new_lock() -> None:
-    """Another thread may have held the lock when this process was forked, and will not let go of it here."""
+    """Replace the lock, which another thread may have held at the fork and would never release here."""
     global _lock
     _lock = threading.Lock()
 
@@ -24,7 +26,7 @@ os.register_at_fork(after_in_child=_new_lock)
 
 
 def event_loop() -> asyncio.AbstractEventLoop:
-    """Return this process's background loop, which runs in a thread of its own until the process ends."""
+    """Return this process's background loop, which runs in its own thread until the process ends."""
     with _lock:
         pid = os.getpid()
         if pid not in _loops:
@@ -33,33 +35,33 @@ def event_loop() -> asyncio.AbstractEventLoop:
         return _loops[pid]
 
 
-def as_they_come(work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> Generator[list[T], None, None]:
-    """Run a coroutine on the background loop, and yield what it hands out.
+def stream_results(work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]) -> Generator[list[T], None, None]:
+    """Run a coroutine on the background loop and yield its results as they arrive.
 
-    Closing the generator (or an interruption, such as Ctrl-C) cancels the coroutine and waits until it is over. After
-    an interruption what has been handed out by then is still yielded.
+    Closing the generator, or an interruption such as Ctrl-C, cancels the coroutine and waits until it has ended. After
+    an interruption, the results so far are still yielded.
 
     Args:
-        work: Makes the coroutine, given a function to hand things out with.
+        work: Takes a callback for results and returns the coroutine.
 
     Yields:
-        What has been handed out since the last time, one thing at least.
+        The results since the last batch, at least one.
 
     Raises:
-        BaseException: What the coroutine raised, once all that it handed out has been yielded.
+        BaseException: What the coroutine raised, after all its results have been yielded.
     """
     loop = event_loop()
-    arrived: list[T] = []
+    collected: list[T] = []
     running: list[asyncio.Task[None]] = []
-    news, over = threading.Semaphore(0), threading.Event()
+    progress, finished = threading.Semaphore(0), threading.Event()
 
-    def put(thing: T) -> None:
-        arrived.append(thing)
-        news.release()
+    def put(result: T) -> None:
+        collected.append(result)
+        progress.release()
 
     def end(_: asyncio.Task[None]) -> None:
-        over.set()
-        news.release()
+        finished.set()
+        progress.release()
 
     def start() -> None:
         running.append(loop.create_task(work(put)))
@@ -67,23 +69,23 @@ def as_they_come(work: Callable[[Callable[[T], None]], Coroutine[Any, Any, None]
 
     def cancel() -> None:
         loop.call_soon_threadsafe(lambda: running[0].cancel())
-        over.wait()
+        finished.wait()
 
     loop.call_soon_threadsafe(start)
-    taken, ended = 0, False
+    n_yielded, ended = 0, False
     try:
         while not ended:
-            news.acquire()
-            ended = over.is_set()
-            if things := arrived[taken:]:
-                yield things
-                taken += len(things)
+            progress.acquire()
+            ended = finished.is_set()
+            if results := collected[n_yielded:]:
+                yield results
+                n_yielded += len(results)
     except KeyboardInterrupt:
         cancel()
-        if things := arrived[taken:]:
-            yield things
+        if results := collected[n_yielded:]:
+            yield results
         raise
     finally:
-        if not over.is_set():
+        if not finished.is_set():
             cancel()
     running[0].result()

@@ -1,40 +1,40 @@
-"""Keeping to an endpoint's limits on requests and tokens per minute."""
+"""Rate limiting of requests and tokens per minute."""
 
 from __future__ import annotations
 
 
 class Pacer:
-    """Spaces things evenly, so that in no minute there are more than allowed (of tokens: and one request's beyond).
+    """Spaces requests evenly, so that no minute exceeds the limit (a token limit by at most one request).
 
-    Evenly, and not in bursts: an endpoint may count over any window of time.
+    Requests are not sent in bursts, because an endpoint may count over any window of time.
 
     Args:
-        per_minute: How many may start in a minute (requests, or tokens); None = as many as you like.
+        per_minute: Number of requests, or tokens, that may start per minute; None = no limit.
     """
 
     def __init__(self, per_minute: float | None) -> None:
-        """Let the first one go at once."""
-        self._seconds = 0.0 if per_minute is None else 60 / per_minute  # that each one takes
+        """Allow the first request at once."""
+        self._seconds = 0.0 if per_minute is None else 60 / per_minute  # per request or token
         self._free_at = float("-inf")
 
     def book(self, amount: float, now: float) -> float:
-        """Take a place in the row.
+        """Reserve the next free slot.
 
         Args:
-            amount: How many (1 request, or its tokens).
-            now: Seconds, on any clock.
+            amount: 1 request, or its number of tokens.
+            now: Current time in seconds, on any clock.
 
         Returns:
-            How long to wait, in seconds.
+            Seconds to wait.
         """
         start = max(now, self._free_at)
         self._free_at = start + amount * self._seconds
         return start - now
 
     def correct(self, amount: float) -> None:
-        """Book ``amount`` more (or, below zero, less) than was thought."""
+        """Correct an earlier booking by ``amount``, which may be negative."""
         self._free_at += amount * self._seconds
 
     def hold(self, until: float) -> None:
-        """Let nothing more go before ``until``, for the endpoint has asked for a pause."""
+        """Allow nothing before ``until``, because the endpoint asked for a pause."""
         self._free_at = max(self._free_at, until)

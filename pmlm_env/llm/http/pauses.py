@@ -1,4 +1,4 @@
-"""How long an endpoint asks to wait before the next request: servers tell it in many places."""
+"""Finding how long an endpoint asks to wait before the next request, in headers, fields or messages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _UNITS = {
     **dict.fromkeys(("h", "hr", "hour", "小时"), 3600.0),
     **dict.fromkeys(("d", "day", "天"), 86400.0),
 }
-_NUMBER = r"\d{1,12}(?:\.\d{1,20})?"  # bounded, so that no text takes long to search
+_NUMBER = r"\d{1,12}(?:\.\d{1,20})?"  # bounded, so that matching takes little time for any text
 _PART = rf"({_NUMBER})\s?({'|'.join(sorted(_UNITS, key=len, reverse=True))})s?(?![a-z])"
 _AMOUNT = re.compile(_PART, re.IGNORECASE)
 _DURATION = rf"{_PART}(?:\s?(?:,|and\b)?\s?{_PART}){{0,4}}"
 _TIME = r"20\d\d-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)?"
-_IN_WORDS = [
-    re.compile(words, re.IGNORECASE)
-    for words in (
+_SENTENCES = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
         # Please try again in 7h12m.
         rf"\b(?:again|retry) (?:in|after) (?P<pause>{_DURATION})",
         # Retry after 6.
@@ -47,80 +47,79 @@ _FIELD = re.compile(
     r"(?:x[-_])?(?:ms[-_])?(?:retry[-_]?(?:after|delay|in|at)|resets?[-_](?:in|at|after)|wait(?:[-_]time)?)(?:[-_]?(?:(?P<ms>ms|milliseconds)|s|sec|seconds))?|estimated_time",
     re.IGNORECASE,
 )
-#: The one header of the IETF's newer drafts: ``"default";r=0;t=6`` or ``limit=10, remaining=0, reset=6``.
+#: The ``RateLimit`` header of newer IETF drafts: ``"default";r=0;t=6`` or ``limit=10, remaining=0, reset=6``.
 _RATE_LIMIT = re.compile(r"\b(?:r|remaining)=(\d+)\b.{0,40}?\b(?:t|reset)=(\d+)")
-_UNIX_TIME = 1e9  # a larger number of seconds is a time
+_UNIX_TIME = 1e9  # larger numbers are times, not durations
 _UNIX_TIME_MS = 1e11
-_LONGEST = 366 * 86400.0  # what is longer is nonsense
-_LONGEST_RESET = 3600.0  # where nothing says that it is this limit that was reached
+_MAX_PAUSE = 366 * 86400.0  # longer pauses are ignored as invalid
+_MAX_UNKNOWN_RESET = 3600.0  # for limits of unknown remaining amount
 
 
-def asked_pause(headers: Mapping[str, str], error: Mapping[str, Any], *, at_limit: bool) -> float | None:
+def requested_pause(headers: Mapping[str, str], error: Mapping[str, Any], *, at_limit: bool) -> float | None:
     """Return how long the endpoint asks to wait, in seconds from now.
 
-    The first of these that says anything: ``Retry-After`` and its like in the headers; such fields in the body,
-    OpenRouter's copy of another server's headers and Gemini's ``RetryInfo`` included; the message; the times at which
-    limits are reset. Of the latter only those count whose limit is used up, as far as what remains is told.
+    Sources, in this order: ``Retry-After`` and similar headers; such fields in the body, including OpenRouter's copy of
+    another server's headers and Gemini's ``RetryInfo``; the message; the times at which used-up limits are reset.
 
     Args:
-        headers: Of the answer.
-        error: The server's account of its error; see ``server_errors.error_in``.
-        at_limit: Whether the answer is one to too many requests, so that the times of reset can be meant.
+        headers: Headers of the answer.
+        error: The server's error object; see ``server_errors.error_in``.
+        at_limit: Whether the status means too many requests, so that reset times are relevant.
 
     Returns:
-        The pause; None where the server asks for none, or for one that cannot be meant: past, no number, over a year.
+        The pause; None if the server asks for none, or for one that is past, not a number or over a year.
     """
     metadata = _mapping(error.get("metadata"))
-    copied = _mapping(metadata.get("headers"))
+    copied_headers = _mapping(metadata.get("headers"))
     details = error.get("details")
-    tables = [headers, copied, error, metadata, error.get("parameters")]
+    tables = [headers, copied_headers, error, metadata, error.get("parameters")]
     for table in tables + (details if isinstance(details, list) else [details]):
-        for pause in _fields(_mapping(table)):
-            return pause
-    asked = _in_words(str(error.get("message", "")))
-    if asked is None and at_limit:
-        asked = _reset(headers) or _reset(copied)
-    return asked
+        for pause_in_field in _pauses_in_fields(_mapping(table)):
+            return pause_in_field
+    pause = _pause_in_message(str(error.get("message", "")))
+    if pause is None and at_limit:
+        pause = _reset(headers) or _reset(copied_headers)
+    return pause
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _fields(table: Mapping[str, Any]) -> Iterator[float]:
+def _pauses_in_fields(table: Mapping[str, Any]) -> Iterator[float]:
     for name, value in table.items():
         field = _FIELD.fullmatch(name)
-        pause = _pause(value, 1e-3 if field["ms"] else 1.0) if field is not None else None
+        pause = _parse_pause(value, 1e-3 if field["ms"] else 1.0) if field is not None else None
         if pause is not None:
             yield pause
 
 
-def _in_words(message: str) -> float | None:
-    matches = (words.search(_ONE.sub("1 ", message)) for words in _IN_WORDS)
-    return next((_pause(match["pause"]) for match in matches if match is not None), None)
+def _pause_in_message(message: str) -> float | None:
+    matches = (pattern.search(_ONE.sub("1 ", message)) for pattern in _SENTENCES)
+    return next((_parse_pause(match["pause"]) for match in matches if match is not None), None)
 
 
 def _reset(headers: Mapping[str, Any]) -> float | None:
-    """Return when the limits that were reached are reset, in seconds from now: the last of them."""
+    """Return the seconds until all used-up limits are reset."""
     table = {name.lower(): value for name, value in headers.items()}
-    told = [
+    limits = [
         (table.get(name.replace("reset", "remaining")), value)
         for name, value in table.items()
         if "limit" in name and "reset" in name
     ]
-    told += _RATE_LIMIT.findall(str(table.get("ratelimit")))
+    limits += _RATE_LIMIT.findall(str(table.get("ratelimit")))
     used_up, unknown = [], []
-    for remaining, reset in told:
-        left, pause = _number(remaining), _pause(reset)
-        if pause is not None and left is None and pause <= _LONGEST_RESET:
+    for remaining, reset in limits:
+        n_remaining, pause = _number(remaining), _parse_pause(reset)
+        if pause is not None and n_remaining is None and pause <= _MAX_UNKNOWN_RESET:
             unknown.append(pause)
-        elif pause is not None and left is not None and left < 1:
+        elif pause is not None and n_remaining is not None and n_remaining < 1:
             used_up.append(pause)
     return max(used_up, default=min(unknown, default=None))
 
 
-def _pause(value: Any, unit: float = 1.0) -> float | None:
-    """Return the pause that a number, a duration, a date or a Unix time means, in seconds from now."""
+def _parse_pause(value: Any, unit: float = 1.0) -> float | None:
+    """Convert a number, duration, date or Unix time to seconds from now."""
     seconds = _number(value)
     if seconds is not None:
         seconds *= unit
@@ -129,7 +128,7 @@ def _pause(value: Any, unit: float = 1.0) -> float | None:
     elif isinstance(value, str):
         seconds = _duration(value.strip())
         seconds = _until(value.strip()) if seconds is None else seconds
-    return seconds if seconds is not None and 0 < seconds <= _LONGEST else None
+    return seconds if seconds is not None and 0 < seconds <= _MAX_PAUSE else None
 
 
 def _number(value: Any) -> float | None:
@@ -146,9 +145,9 @@ def _duration(text: str) -> float | None:
 
 
 def _until(date: str) -> float | None:
-    """Return the seconds until a date as RFC 3339 has it (in UTC unless it says otherwise), or as HTTP has it."""
+    """Return the seconds until a date in RFC 3339 format (by default in UTC) or HTTP format."""
     try:
-        # Python 3.10 knows neither "Z" nor any number of decimals.
+        # Python 3.10 accepts neither "Z" nor an arbitrary number of decimals.
         when = datetime.fromisoformat(re.sub(r"\.\d+", "", date.upper()).replace("Z", "+00:00"))
     except ValueError:
         try:

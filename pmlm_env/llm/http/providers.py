@@ -1,4 +1,4 @@
-"""Endpoints by name: where they are, what their key is called, what they accept, what they charge."""
+"""Endpoints by name: address, name of the key, accepted settings and prices."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 from pmlm_env.io.toml import read_toml, shown
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.http.settings import holds_key
-from pmlm_env.llm.storage.budget import MOST, Price
+from pmlm_env.llm.storage.budget import MAX_AMOUNT, Price
 
-#: What a provider's table may hold, and of which type.
+#: The settings of a provider's table and their types.
 _SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "base_url": str,
     "api_key_env": str,
@@ -37,19 +37,19 @@ _SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "allow_http": bool,
     "prices": dict,
 }
-_CALLED = {str: "text", bool: "true or false", int: "a whole number", (int, float): "a number", dict: "a table"}
+_TYPE_NAMES = {str: "text", bool: "true or false", int: "a whole number", (int, float): "a number", dict: "a table"}
 
 
 @dataclass(frozen=True)
 class Provider:
-    """An endpoint, as ``providers.toml`` describes it.
+    """An endpoint from ``providers.toml`` or a user's file.
 
     Attributes:
-        name: What it is called in ``NAME:MODEL``.
+        name: The NAME in ``NAME:MODEL``.
         settings: Arguments of ``OpenAIChat``.
         send_temperature: Whether the endpoint's models accept a temperature.
         send_seed: Whether the endpoint accepts a seed.
-        prices: What its models charge, by name.
+        prices: Prices by model name.
     """
 
     name: str
@@ -60,20 +60,20 @@ class Provider:
 
 
 def load_providers(path: str | Path | None = None) -> dict[str, Provider]:
-    """Read the built-in providers, and a file of one's own over them.
+    """Load the built-in providers and, optionally, a user's file that adds to them or overrides their settings.
 
     Args:
-        path: A TOML file with a table for each provider; its settings go before the built-in ones. A provider that is
-            not built in needs a ``base_url``; its key is in ``NAME_API_KEY`` unless ``api_key_env`` says otherwise.
+        path: A TOML file with one table per provider. A provider that is not built in needs a ``base_url``; its key is
+            in ``NAME_API_KEY`` unless ``api_key_env`` names another variable.
 
     Raises:
-        ValueError: The file is not as it should be; the message names the table and the setting.
+        ValueError: The file is invalid; the message names the table and the setting.
     """
     with resources.as_file(resources.files(__package__) / "providers.toml") as built_in:
         tables = _checked(read_toml(built_in), str(built_in))
     if path is not None:
         for name, table in _checked(read_toml(Path(path)), str(path)).items():
-            if name not in tables and "base_url" not in table:  # else prompts would go to where nobody meant them to
+            if name not in tables and "base_url" not in table:  # otherwise a typo would send prompts to OpenAI
                 raise ValueError(
                     f"{path}, [{name}]: base_url is missing, and the name is none of {', '.join(sorted(tables))}"
                 )
@@ -84,10 +84,10 @@ def load_providers(path: str | Path | None = None) -> dict[str, Provider]:
 
 def _checked(tables: Mapping[str, Any], file: str) -> dict[str, dict[str, Any]]:
     if _names_a_key(tables):
-        raise ValueError(f"{file}: a name is what looks like a key (not shown): put that into the environment")
+        raise ValueError(f"{file}: a name looks like a key (not shown): put the key into the environment")
     for name, table in tables.items():
         if not isinstance(table, dict):
-            raise ValueError(f"{file}: {name!r} stands outside a table; begin with [PROVIDER]")
+            raise ValueError(f"{file}: {name!r} is outside a table; begin with [PROVIDER]")
         if not name.isprintable() or ":" in name:
             raise ValueError(f"{file}: {name!r} cannot be the name of a provider: use letters, digits and hyphens")
         for key, value in table.items():
@@ -95,9 +95,11 @@ def _checked(tables: Mapping[str, Any], file: str) -> dict[str, dict[str, Any]]:
                 raise ValueError(f"{file}, [{name}]: unknown {key!r}; a provider has {', '.join(_SETTINGS)}")
             types = _SETTINGS[key]
             if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
-                raise ValueError(f"{file}, [{name}]: {key} is {shown(value)}: it should be {_CALLED[types]}")
+                raise ValueError(f"{file}, [{name}]: {key} is {shown(value)}: it should be {_TYPE_NAMES[types]}")
             if key != "api_key_env" and holds_key(json.dumps(value, default=str)):
-                raise ValueError(f"{file}, [{name}]: {key} holds what looks like a key: put that into the environment")
+                raise ValueError(
+                    f"{file}, [{name}]: {key} contains what looks like a key: put the key into the environment"
+                )
         for key in ("headers", "query"):
             for part, value in table.get(key, {}).items():
                 if not isinstance(value, str):
@@ -107,17 +109,19 @@ def _checked(tables: Mapping[str, Any], file: str) -> dict[str, dict[str, Any]]:
         try:
             json.dumps(table.get("extra_body"))
         except (TypeError, RecursionError):
-            raise ValueError(f"{file}, [{name}]: extra_body holds what JSON does not know: a date or time") from None
+            raise ValueError(
+                f"{file}, [{name}]: extra_body contains a date or time, which JSON does not support"
+            ) from None
     return {name: dict(table) for name, table in tables.items()}
 
 
 def _names_a_key(tables: Mapping[str, Any]) -> bool:
-    left: list[tuple[str, Mapping[str, Any]]] = [("", tables)]
-    while left:
-        above, table = left.pop()
-        if any(holds_key(f"{above}.{name}") for name in table):  # TOML reads a key with a full stop as two names
+    pending: list[tuple[str, Mapping[str, Any]]] = [("", tables)]
+    while pending:
+        above, table = pending.pop()
+        if any(holds_key(f"{above}.{name}") for name in table):  # TOML splits a key at a full stop
             return True
-        left += [(name, value) for name, value in table.items() if isinstance(value, dict)]
+        pending += [(name, value) for name, value in table.items() if isinstance(value, dict)]
     return False
 
 
@@ -126,11 +130,11 @@ def _provider(name: str, table: dict[str, Any], file: str) -> Provider:
     for model, price in table.pop("prices", {}).items():
         numbers = price if isinstance(price, dict) else {}
         if numbers.keys() != {"prompt", "completion"} or not all(
-            isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= MOST
+            isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= MAX_AMOUNT
             for number in numbers.values()
         ):
             raise ValueError(
-                f"{file}, [{name}.prices.{model!r}] should hold prompt and completion, what a million tokens cost"
+                f"{file}, [{name}.prices.{model!r}] should have prompt and completion, the prices of a million tokens"
             )
         prices[model] = Price(float(numbers["prompt"]), float(numbers["completion"]))
     flags = {key: table.pop(key) for key in ("send_temperature", "send_seed") if key in table}

@@ -1,4 +1,4 @@
-"""What a chat endpoint says of its own errors, in the words and places of its kind."""
+"""Interpreting the error objects and messages of chat endpoints."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pmlm_env.io.text import printable
 from pmlm_env.llm.http.chat_bodies import MalformedError, read_body, whole_number
 from pmlm_env.llm.http.settings import without_keys
 
-#: Zhipu's codes for an account that has no money or is stopped, or whose quota for hours, a day or longer is used up.
+#: Zhipu's codes for an account without credit, a suspended one, or a used-up quota for hours or longer.
 _ZHIPU_USED_UP = frozenset({"1110", "1111", "1112", "1113", "1121", "1304", "1308", "1309", "1310", "1311"})
 _NO_MONEY_CODE = re.compile(
     r"insufficient.?(?:quota|balance|credit|fund)|credit|exceeded.?current.?quota|billing|arrear|payment", re.IGNORECASE
@@ -26,7 +26,7 @@ _NO_MONEY = re.compile(
     r"|欠费|余额不足|(?:账户|账号|帐户).{0,6}(?:停用|冻结|封禁)",
     re.IGNORECASE,
 )
-#: The span of time that is named first is the limit's: "free-models-per-day", "tokens per day (TPD)".
+#: The period of a limit, which is the first one named: "free-models-per-day", "tokens per day (TPD)".
 _SPAN = re.compile(
     r"(?P<short>(?:(?:per|each|every)[-_ ]?|/ ?)(?:(?!24)\d{1,3}[-_ ]?)?(?:sec|min|hour|[smh]\b)"
     r"|(?<![a-z])[rt]p[smh](?![a-z])|每(?:秒|分钟|小时))"
@@ -39,14 +39,14 @@ _SPAN = re.compile(
     r"|(?:每|今|当)(?:日|天)|(?:每|本|当)(?:周|月)|\d ?小时.{0,6}(?:上限|限额|额度)",
     re.IGNORECASE,
 )
-#: Words for a limit that was reached, in errors of other statuses than 429.
+#: Words for a reached limit, in errors with a status other than 429.
 _LIMIT = re.compile(
     r"rate.?limit.{0,20}(?:exceed|reach|hit)|too.?many.?requests|throttl|(?:daily|weekly|monthly|usage)[-_ ]limit"
     r"|quota.{0,20}(?:exceed|reach|exhaust|used)|(?:exceed|reach|exhaust).{0,40}quota",
     re.IGNORECASE,
 )
 _NO_ERROR = ("0", "0.0", "200", "ok", "success")  # codes
-#: What messages are called, in lower case.
+#: Names of message fields, in lower case.
 _MESSAGES = (
     *("message", "msg", "status_msg", "error_msg", "errormessage", "error_message", "error_description"),
     *("faultstring", "title", "detail"),
@@ -55,12 +55,12 @@ _MESSAGES = (
 _REFUSAL = re.compile(
     r"\b1301\b|content.?(?:filter|policy|moderat)|data.?inspection|moderation|responsible.?ai", re.IGNORECASE
 )
-_LONGEST_MESSAGE = 10_000
-_SECRET = 8  # letters; a shorter "key" is a word put there for a server that wants one, and stands in other words
-_WORD = r"[\w*.…-]"  # a letter of a key, or what servers put in the place of its letters
-_QUOTE = 15  # letters and digits in a row that are a quotation
-_WAITED_FOR = 60.0  # seconds: some endpoints let a day's quota grow back bit by bit
-#: HTTP's status for an error that names none, by its code, type, status and message.
+_MAX_MESSAGE = 10_000
+_MIN_KEY = 8  # characters; shorter "keys" are placeholders for servers that require one, and occur in other words
+_WORD = r"[\w*.…-]"  # a character of a key, or a mask character that servers replace it with
+_QUOTE_LENGTH = 15  # this many consecutive letters and digits are a quotation
+_SHORT_PAUSE = 60.0  # seconds: some endpoints renew a daily quota gradually
+#: HTTP status -> pattern of the code, type, status or message of an error without HTTP status.
 _STATUS = tuple(
     (status, re.compile(words, re.IGNORECASE))
     for status, words in (
@@ -76,14 +76,14 @@ _STATUS = tuple(
 
 
 def error_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the server's account of its error.
+    """Return the server's error object.
 
     Args:
         body: The body of an answer.
 
     Returns:
-        The error object with what stands beside it, and all its words as ``message``. Empty where there is no error:
-        there are choices, or nothing that says what went wrong.
+        The error object and the fields beside it, with its text as ``message``. Empty if there is no error: there are
+        choices, or nothing describes an error.
     """
     found = _find_error(body)
     if found is None:
@@ -91,33 +91,33 @@ def error_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
     beside = {name: value for name, value in body.items() if name not in ("error", "choices", "usage")}
     error = {**beside, **found}
     metadata = error.get("metadata")
-    cause = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: what the other server said
+    cause = metadata.get("raw") if isinstance(metadata, dict) else None  # OpenRouter: the upstream server's message
     by_name = {name.lower(): value for name, value in error.items()}
-    told = [by_name[name] for name in _MESSAGES if isinstance(by_name.get(name), str) and by_name[name]][:1]
-    error["message"] = ": ".join([*told, cause] if isinstance(cause, str) else told)[:_LONGEST_MESSAGE]
+    messages = [by_name[name] for name in _MESSAGES if isinstance(by_name.get(name), str) and by_name[name]][:1]
+    error["message"] = ": ".join([*messages, cause] if isinstance(cause, str) else messages)[:_MAX_MESSAGE]
     return error if error["message"] or status_in(error) else {}
 
 
 def _find_error(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     choices = body.get("choices")
-    places = [body.get("error"), body.get("errors"), body.get("fault")]  # Apigee
+    candidates = [body.get("error"), body.get("errors"), body.get("fault")]  # Apigee
     if isinstance(choices, list) and choices:
-        places.append(choices[0].get("error") if isinstance(choices[0], dict) else None)  # OpenRouter
+        candidates.append(choices[0].get("error") if isinstance(choices[0], dict) else None)  # OpenRouter
     else:
-        places.append(body.get("detail"))  # FastAPI, and so transformers serve
-    for place in places:
-        error = _account(place)
+        candidates.append(body.get("detail"))  # FastAPI, used by transformers serve
+    for candidate in candidates:
+        error = _error_object(candidate)
         if error and str(error.get("code")).lower() not in _NO_ERROR:
             return error
-    for name, code in (("base_resp", "status_code"), ("header", "code")):  # MiniMax, Spark, in every answer
+    for name, code in (("base_resp", "status_code"), ("header", "code")):  # MiniMax and Spark, in every answer
         outcome = body.get(name)
         if isinstance(outcome, dict) and whole_number(outcome.get(code)):
             return outcome
     return None if choices else body
 
 
-def _account(error: Any) -> dict[str, Any]:
-    """Return an error as an object: some servers wrap it into lists, into further errors, or write it as text."""
+def _error_object(error: Any) -> dict[str, Any]:
+    """Return an error as an object, because some servers nest it in lists or errors, or send it as text."""
     for _ in range(5):
         if isinstance(error, list) and error:
             error = error[0]
@@ -132,8 +132,8 @@ def _account(error: Any) -> dict[str, Any]:
     return error if isinstance(error, dict) else {}
 
 
-def error_of(raw: bytes) -> Mapping[str, Any]:
-    """Return ``error_in`` of the body of an HTTP answer, which need not be JSON."""
+def error_in_raw_body(raw: bytes) -> Mapping[str, Any]:
+    """Return ``error_in`` of a raw HTTP body, which need not be JSON."""
     try:
         return error_in(read_body(raw))
     except MalformedError:
@@ -141,85 +141,85 @@ def error_of(raw: bytes) -> Mapping[str, Any]:
 
 
 def status_in(error: Mapping[str, Any]) -> int | None:
-    """Return the HTTP status that an error stands for, where the answer itself has another; None where unknown."""
+    """Return the HTTP status that an error object stands for, or None if unknown."""
     for name in ("status_code", "statusCode", "http_status", "http_code", "code", "status"):
         status = whole_number(error.get(name))
         if status is not None and 400 <= status <= 599:
             return status
-    if _is_closed(error):
+    if _has_no_credit(error):
         return 402
-    words = _words(error)
+    words = _searchable_text(error)
     return next((status for status, pattern in _STATUS if pattern.search(words)), None)
 
 
-def meant_status(status: int, error: Mapping[str, Any]) -> int:
-    """Return the status that an error's words speak of, where its own is 400 or 403, which some send at a limit."""
+def actual_status(status: int, error: Mapping[str, Any]) -> int:
+    """Return the status that the error text implies if ``status`` is 400 or 403, which some servers send at a limit."""
     if status == 420:
         return 429
     if status not in (400, 403):
         return status
-    return 402 if _is_closed(error) else 429 if _LIMIT.search(_words(error)) else status
+    return 402 if _has_no_credit(error) else 429 if _LIMIT.search(_searchable_text(error)) else status
 
 
 def is_refusal(error: Mapping[str, Any]) -> bool:
-    """Whether an error says that the prompt or the reply is one that the model may not deal with."""
+    """Whether an error means that the model refused the prompt or the reply."""
     return _REFUSAL.search(f"{error.get('code')} {error.get('type')}") is not None
 
 
 def is_used_up(error: Mapping[str, Any], pause: float | None) -> bool:
-    """Whether the account has no money, is stopped, or has used up its quota for a day or longer.
+    """Whether the account has no credit, is suspended, or has used up a quota for a day or longer.
 
     Args:
-        error: The account of an error whose status is 429.
-        pause: Seconds that the server asks to wait. A day's quota that grows back within a minute is not used up.
+        error: The error object of an answer with status 429.
+        pause: Seconds that the server asks to wait. A daily quota that is renewed within a minute is not used up.
     """
-    if "PerDay" in str(error) or _is_closed(error):  # "PerDay": Gemini, whose pause is then too short
+    if "PerDay" in str(error) or _has_no_credit(error):  # "PerDay": Gemini, which then asks for too short a pause
         return True
     if "PerMinute" in str(error):
         return False
-    span = _SPAN.search(_words(error))
-    return span is not None and span["short"] is None and (pause is None or pause > _WAITED_FOR)
+    span = _SPAN.search(_searchable_text(error))
+    return span is not None and span["short"] is None and (pause is None or pause > _SHORT_PAUSE)
 
 
-def _is_closed(error: Mapping[str, Any]) -> bool:
-    """Whether the code, the type or the message says that the account has no money or is stopped."""
+def _has_no_credit(error: Mapping[str, Any]) -> bool:
+    """Whether the code, type or message says that the account has no credit or is suspended."""
     code, kind, message = (str(error.get(name)) for name in ("code", "type", "message"))
     return code in _ZHIPU_USED_UP or bool(_NO_MONEY_CODE.search(f"{code} {kind}") or _NO_MONEY.search(message))
 
 
-def _words(error: Mapping[str, Any]) -> str:
+def _searchable_text(error: Mapping[str, Any]) -> str:
     return " ".join(str(error.get(name, "")) for name in ("code", "type", "__type", "status", "message"))
 
 
 def without_key(text: str, key: str) -> str:
-    """Return ``text`` without the key, without words that begin or end as it does, and without all that looks like one.
+    """Replace in ``text`` the key, words that start or end like it, and everything that looks like a key.
 
-    To be used before a text is cut, or a part of the key would stay.
+    Call it before a text is shortened; otherwise part of the key could remain.
     """
-    if len(key) >= _SECRET:
-        start, end = re.escape(key[:_SECRET]), re.escape(key[-_SECRET:])
+    if len(key) >= _MIN_KEY:
+        start, end = re.escape(key[:_MIN_KEY]), re.escape(key[-_MIN_KEY:])
         whole = re.compile(rf"{re.escape(key)}|{start}{_WORD}*|(?<!{_WORD}){_WORD}*{end}", re.IGNORECASE)
         text = whole.sub("***", text)
     return without_keys(text)
 
 
 def quotes(text: str, prompt: str) -> bool:
-    """Whether ``text`` holds a part of the prompt, or all of a short one, in whatever spelling."""
+    """Whether ``text`` contains a part of the prompt, or all of a short one, ignoring encoding and case."""
     found = _letters(text)
     for quoted in map(_letters, (prompt, json.dumps(prompt))):
-        starts = range(max(1, len(quoted) - _QUOTE + 1))
-        if quoted and found and any(quoted[start : start + _QUOTE] in found for start in starts):
+        starts = range(max(1, len(quoted) - _QUOTE_LENGTH + 1))
+        if quoted and found and any(quoted[start : start + _QUOTE_LENGTH] in found for start in starts):
             return True
     return False
 
 
 def _letters(text: str) -> str:
-    """Return letters and digits alone, which are the same in a URL, in HTML, in capitals and in a list of words."""
+    """Return only letters and digits, case-folded, which are the same in URLs, HTML and lists of words."""
     return re.sub(r"[\W_]+", "", html.unescape(unquote_plus(text)).casefold())
 
 
-def server_says(error: Mapping[str, Any], prompt: str, key: str) -> str:
-    """Return the server's message in one line without the key; "" where there is none, or it quotes the prompt."""
+def server_message(error: Mapping[str, Any], prompt: str, key: str) -> str:
+    """Return the server's message in one line without the key, or "" if there is none."""
     message = without_key(str(error.get("message", "")), key)
     if quotes(message, prompt):
         return "the server's message quotes the prompt and is left out"

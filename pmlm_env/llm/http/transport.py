@@ -1,4 +1,4 @@
-"""One HTTP request to an endpoint: proxies, TLS, bounds on what is read, and the causes of failures in words."""
+"""Sending one HTTP request to an endpoint: proxies, TLS, size limits and error messages."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ from pmlm_env.llm.base import LLMError
 from pmlm_env.llm.http.chat_answers import Answer, Attempt
 from pmlm_env.llm.http.settings import is_this_machine, names_host
 
-#: Bytes of an answer; a reply of a few thousand tokens has some ten thousand.
-_LONGEST_ANSWER = 4_000_000
-_PASSING = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.DecodingError)
+#: Limit on the bytes of an answer; a reply of a few thousand tokens has about ten thousand.
+_MAX_ANSWER = 4_000_000
+_TRANSIENT = (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.DecodingError)
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-#: What OpenSSL calls a certificate out of its time, and one of another host.
+#: OpenSSL's codes for certificates that are not valid at this time or for this host.
 _NOT_YET, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
 
 
-class _UselessAnswer(Exception):
-    """The body of an answer cannot be read; the message says why."""
+class _UnreadableAnswer(Exception):
+    """The body of an answer cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """The way to an endpoint.
+    """How to connect to an endpoint.
 
     Attributes:
-        url: Where requests go.
-        tls: Whose certificates are trusted.
-        proxy: The proxy that requests go through, or None.
-        proxy_variable: The environment variable that names it.
+        url: The URL of requests.
+        tls: TLS settings with the trusted certificates.
+        proxy: The proxy, or None.
+        proxy_variable: The environment variable that sets the proxy.
     """
 
     url: httpx.URL
@@ -54,31 +54,33 @@ class Route:
 
     @classmethod
     def to(cls, url: httpx.URL) -> Route:
-        """Find the way as the environment says: HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, and others of their kind.
+        """Make a route from the environment variables HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE and similar ones.
 
         Raises:
-            LLMError: One of these variables will not do. The message names it.
+            LLMError: One of these variables is invalid. The message names it.
         """
         variable, proxy_url = _proxy_for(url)
         proxy = _checked_proxy(variable, proxy_url, url.host) if proxy_url else None
         if url.scheme == "https" or (proxy is not None and proxy.url.scheme == "https"):
             tls = _trusted_certificates()
         else:
-            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody, and is not used
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts no certificates; not used
         if proxy is not None and proxy.url.scheme == "https":
             proxy.ssl_context = tls
         return cls(url, tls, proxy, variable)
 
     @property
-    def words(self) -> str:
-        """What errors say after the address, as in " through the proxy of HTTPS_PROXY"."""
+    def description(self) -> str:
+        """Text for messages after the address, such as " through the proxy of HTTPS_PROXY"."""
         return f" through the proxy of {self.proxy_variable}" if self.proxy is not None else ""
 
     def new_client(self) -> httpx.AsyncClient:
-        """Return a client with one connection."""
+        """Return a client that uses one connection."""
         return httpx.AsyncClient(
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # else replies might hang on earlier ones
+            cookies=CookieJar(
+                DefaultCookiePolicy(allowed_domains=[])
+            ),  # otherwise replies might depend on earlier ones
             verify=self.tls,
             proxy=self.proxy,
             trust_env=False,
@@ -93,22 +95,22 @@ class Route:
         patience: float,
         sent: asyncio.Event,
     ) -> Answer | Attempt:
-        """Send a request and read its answer, a bounded part of it.
+        """Send a request and read its answer, up to a size limit.
 
         Args:
-            client: One that ``new_client`` has made.
+            client: A client from ``new_client``.
             content: The body.
-            headers: Of the request.
-            timeout: For connecting, and for each part of the answer.
-            patience: Seconds for all of it.
-            sent: Set as soon as the endpoint may have seen a part of the request.
+            headers: Headers of the request.
+            timeout: Timeouts for connecting and for each part of the answer.
+            patience: Time limit for the whole request, in seconds.
+            sent: Set as soon as the endpoint may have received a part of the request.
 
         Returns:
-            The answer, or what went wrong: an error as a value, since an exception, chained or in a traceback, would
-            hold the key.
+            The answer, or what went wrong. Errors are returned, not raised, because an exception, chained or in a
+            traceback, would contain the key.
         """
 
-        async def note(event: str, info: Mapping[str, Any]) -> None:
+        async def on_event(event: str, info: Mapping[str, Any]) -> None:
             if event.endswith("send_request_headers.started") and info["request"].method == b"POST":  # not a CONNECT
                 sent.set()
 
@@ -118,52 +120,52 @@ class Route:
                 self.url,
                 content=content,
                 headers=[(b"Accept-Encoding", b"identity"), *headers.raw],
-                extensions={"timeout": timeout.as_dict(), "trace": note},
+                extensions={"timeout": timeout.as_dict(), "trace": on_event},
             )
             answer = await asyncio.wait_for(_exchange(client, request), patience)
-        except asyncio.TimeoutError:  # an answer that drips, byte by byte
-            return Attempt(error=f"no whole answer within {patience:g} s; see whether the endpoint is up")
-        except _UselessAnswer as why:
-            return Attempt(error=str(why), useless=True)
+        except asyncio.TimeoutError:  # for example, an answer that arrives byte by byte
+            return Attempt(error=f"no complete answer within {patience:g} s; check whether the endpoint is up")
+        except _UnreadableAnswer as why:
+            return Attempt(error=str(why), unusable=True)
         except Exception as error:
-            return self._explained(error)
+            return self._explain(error)
         if answer.status == 407 and self.proxy is not None:
             return Attempt(error=self._refused("HTTP 407"), tokens=(0, 0))
         return answer
 
-    def _explained(self, error: Exception) -> Attempt:
-        """Say what went wrong and what to do."""
+    def _explain(self, error: Exception) -> Attempt:
+        """Describe an error and what to do about it."""
         causes = list(_causes(error))
         name = type(error).__name__
         for cause in causes:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return Attempt(error=_certificate_fault(cause))
-            # Of the class itself: those below it are what sockets that wait, or servers that hang up, leave behind.
+            # This class only: its subclasses come from sockets that wait and servers that close the connection.
             if type(cause) is ssl.SSLError and cause.reason != "UNEXPECTED_EOF_WHILE_READING":
-                advice = "see whether the server speaks TLS at this port, or base_url should begin with http://"
+                advice = "check whether the server uses TLS on this port, or base_url should start with http://"
                 return Attempt(error=f"no TLS connection ({cause.reason}); {advice}")
         if isinstance(error, httpx.ProxyError):
             status = re.match(r"[1-5]\d\d", str(error))
-            said = f"HTTP {status[0]}" if status else name
-            return Attempt(error=self._refused(said), again=not said.startswith("HTTP 4"))
+            problem = f"HTTP {status[0]}" if status else name
+            return Attempt(error=self._refused(problem), retry=not problem.startswith("HTTP 4"))
         if self.proxy is not None and isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-            said = f"no connection to the proxy, or through it ({name})"
-            return Attempt(error=f"{said}; {self._proxy_advice}", again=True)
+            problem = f"no connection to the proxy, or through it ({name})"
+            return Attempt(error=f"{problem}; {self._proxy_advice}", retry=True)
         if any(isinstance(cause, socket.gaierror) for cause in causes):
-            said = f"no answer ({name}): the host {self.url.host} is unknown"
-            return Attempt(error=f"{said}; check base_url and the network", again=True)
-        if isinstance(error, _PASSING):
-            advice = "see whether the endpoint is up"
+            problem = f"no answer ({name}): the host {self.url.host} is unknown"
+            return Attempt(error=f"{problem}; check base_url and the network", retry=True)
+        if isinstance(error, _TRANSIENT):
+            advice = "check whether the endpoint is up"
             if self.url.scheme == "http" and isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
-                advice += ", or whether base_url should begin with https://"
-            return Attempt(error=f"no answer ({name}); {advice}", again=True)
+                advice += ", or whether base_url should start with https://"
+            return Attempt(error=f"no answer ({name}); {advice}", retry=True)
         return Attempt(error=f"no answer ({name}); check base_url")
 
-    def _refused(self, said: str) -> str:
-        if said == "HTTP 407":
-            user = f"write them into {self.proxy_variable}, as in http://USER:PASSWORD@HOST:PORT"
-            return f"the proxy asks for a user and a password ({said}): {user}"
-        return f"the proxy refuses ({said}); {self._proxy_advice}"
+    def _refused(self, problem: str) -> str:
+        if problem == "HTTP 407":
+            user = f"write them into {self.proxy_variable}, such as http://USER:PASSWORD@HOST:PORT"
+            return f"the proxy asks for a user and a password ({problem}): {user}"
+        return f"the proxy rejects the request ({problem}); {self._proxy_advice}"
 
     @property
     def _proxy_advice(self) -> str:
@@ -174,10 +176,10 @@ async def _exchange(client: httpx.AsyncClient, request: httpx.Request) -> Answer
     response = await client.send(request, stream=True)
     try:
         body = await _body(response)
-    except _UselessAnswer:
+    except _UnreadableAnswer:
         if response.status_code < 300:
             raise
-        body = b""  # the status says enough
+        body = b""  # the status is sufficient
     finally:
         await response.aclose()
     return Answer(response.status_code, response.headers, body)
@@ -187,26 +189,28 @@ async def _body(response: httpx.Response) -> bytes:
     raw = bytearray()
     async for part in response.aiter_raw():
         raw += part
-        if len(raw) > _LONGEST_ANSWER:
-            raise _UselessAnswer("the answer has no end; check base_url")
-    packed = [word for word in response.headers.get_list("content-encoding", True) if word.lower() != "identity"]
-    return _unpacked(bytes(raw), [word.lower() for word in packed if word])
+        if len(raw) > _MAX_ANSWER:
+            raise _UnreadableAnswer("the answer is too large; check base_url")
+    encodings_used = [
+        word for word in response.headers.get_list("content-encoding", True) if word.lower() != "identity"
+    ]
+    return _decompressed(bytes(raw), [word.lower() for word in encodings_used if word])
 
 
-def _unpacked(raw: bytes, encodings: list[str]) -> bytes:
-    # httpx would unpack whatever it is sent, and a few thousand bytes can hold gigabytes.
+def _decompressed(raw: bytes, encodings: list[str]) -> bytes:
+    # httpx would decompress everything, and a few thousand bytes can contain gigabytes.
     is_gzip = encodings in (["gzip"], ["x-gzip"])
-    if not encodings or (not is_gzip and raw.lstrip().startswith(b"{")):  # "utf-8": an encoding of another kind
+    if not encodings or (not is_gzip and raw.lstrip().startswith(b"{")):  # such as "utf-8", which is not a compression
         return raw
     if not is_gzip:
-        raise _UselessAnswer("the answer is compressed in a way that nobody asked for; check base_url")
+        raise _UnreadableAnswer("the answer has a compression that was not requested; check base_url")
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as file:
-            body = file.read(_LONGEST_ANSWER + 1)
+            body = file.read(_MAX_ANSWER + 1)
     except (OSError, EOFError, zlib.error):
         raise httpx.DecodingError("damaged") from None
-    if len(body) > _LONGEST_ANSWER:
-        raise _UselessAnswer("the answer has no end; check base_url")
+    if len(body) > _MAX_ANSWER:
+        raise _UnreadableAnswer("the answer is too large; check base_url")
     return body
 
 
@@ -218,17 +222,17 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _certificate_fault(error: ssl.SSLCertVerificationError) -> str:
-    said = f"certificate verify failed ({error.verify_message.rstrip('.')})"
+    problem = f"certificate verify failed ({error.verify_message.rstrip('.')})"
     if error.verify_code in (_OTHER_HOST, _OTHER_ADDRESS):
-        return f"{said}: write a name into base_url that the certificate holds"
+        return f"{problem}: use a host name in base_url that the certificate contains"
     if error.verify_code in (_NOT_YET, _EXPIRED):
-        return f"{said}: the endpoint needs a new one, or this machine's clock is wrong"
+        return f"{problem}: the endpoint needs a new certificate, or this machine's clock is wrong"
     now = next((f"; now {name} is {os.environ[name]}" for name in _CERTIFICATE_VARIABLES if os.environ.get(name)), "")
-    return f"{said}: set SSL_CERT_FILE to a PEM file with the certificate of the authority that signed it{now}"
+    return f"{problem}: set SSL_CERT_FILE to a PEM file with the certificate of the authority that signed it{now}"
 
 
 def _trusted_certificates() -> ssl.SSLContext:
-    """Return those in SSL_CERT_FILE or SSL_CERT_DIR, as curl and OpenSSL do; certifi's where neither is set."""
+    """Load certificates from SSL_CERT_FILE or SSL_CERT_DIR, like curl and OpenSSL; from certifi if neither is set."""
     file, folder = (os.environ.get(variable) for variable in _CERTIFICATE_VARIABLES)
     try:
         if file:
@@ -238,18 +242,18 @@ def _trusted_certificates() -> ssl.SSLContext:
     except OSError:
         pass
     if file:
-        raise LLMError(f"SSL_CERT_FILE is {file!r}, which is no PEM file with certificates: correct or unset it")
+        raise LLMError(f"SSL_CERT_FILE is {file!r}, which is not a PEM file with certificates: correct or unset it")
     if folder:
-        raise LLMError(f"SSL_CERT_DIR is {folder!r}, which is no folder of certificates: correct or unset it")
+        raise LLMError(f"SSL_CERT_DIR is {folder!r}, which is not a folder of certificates: correct or unset it")
     return httpx.create_ssl_context(trust_env=False)
 
 
 def _proxy_for(url: httpx.URL) -> tuple[str, str]:
-    """Return the environment variable that names the proxy for a URL, and what it holds; or nothing twice."""
+    """Return the environment variable that sets the proxy for a URL, and its value; both "" if there is none."""
     proxies = getproxies()
-    # Whatever the environment says, a proxy would carry prompts for this machine abroad.
-    here = is_this_machine(str(url)) or url.host in ("0.0.0.0", "::") or url.host.endswith(".localhost")
-    if here or _goes_without_proxy(url, proxies.get("no", "")):
+    # Never for this machine: a proxy would carry its prompts elsewhere.
+    local = is_this_machine(str(url)) or url.host in ("0.0.0.0", "::") or url.host.endswith(".localhost")
+    if local or _bypasses_proxy(url, proxies.get("no", "")):
         return "", ""
     for scheme in (url.scheme, "all"):
         if proxies.get(scheme, "").strip():
@@ -259,8 +263,8 @@ def _proxy_for(url: httpx.URL) -> tuple[str, str]:
     return "", ""
 
 
-def _goes_without_proxy(url: httpx.URL, no_proxy: str) -> bool:
-    """Whether NO_PROXY names a URL's host: by name, by ending, by address, or by a range of addresses."""
+def _bypasses_proxy(url: httpx.URL, no_proxy: str) -> bool:
+    """Whether NO_PROXY contains a URL's host: by name, suffix, address or address range."""
     try:
         address = ipaddress.ip_address(url.host)
     except ValueError:
@@ -281,23 +285,23 @@ def _goes_without_proxy(url: httpx.URL, no_proxy: str) -> bool:
 
 
 def _checked_proxy(variable: str, value: str, host: str) -> httpx.Proxy:
-    # Name and password may stand in the value, which is not quoted therefore.
+    # Not quoted in messages, because the value may contain a user name and password.
     value = value if "://" in value else f"http://{value}"
     try:
-        # httpx 0.27 knows no socks5h; its socks5 leaves the look-up of names to the proxy, too.
+        # httpx 0.27 does not support socks5h, but its socks5 also leaves name resolution to the proxy.
         url = httpx.URL(re.sub("^socks5h:", "socks5:", value.strip()))
         usable = names_host(url) and (url.port is None or 1 <= url.port <= 65535)
     except httpx.InvalidURL:
         usable = False
     if not usable or url.scheme not in ("http", "https", "socks5"):
-        raise LLMError(f"{variable} names no proxy that can be used; {_cure(variable, host)}")
+        raise LLMError(f"{variable} is not a valid proxy; {_proxy_hint(variable, host)}")
     if url.scheme == "socks5" and importlib.util.find_spec("socksio") is None:
         raise LLMError(
-            f"{variable} names a SOCKS proxy, for which a package is missing: pip install 'httpx[socks]'; or "
-            f"{_cure(variable, host)}"
+            f"{variable} is a SOCKS proxy, which needs another package: pip install 'httpx[socks]'; or "
+            f"{_proxy_hint(variable, host)}"
         )
     return httpx.Proxy(url)
 
 
-def _cure(variable: str, host: str) -> str:
+def _proxy_hint(variable: str, host: str) -> str:
     return f"set {variable} to an address such as http://HOST:PORT or socks5://HOST:PORT, or put {host} into NO_PROXY"

@@ -1,1 +1,1 @@
-"""LLMs in this process."""
+"""LLMs that run in this process."""

@@ -1,4 +1,4 @@
-"""What is done to logits and rows while transformers' ``generate`` decodes a batch."""
+"""Logits processors and stopping criteria for transformers' ``generate``."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from pmlm_env.llm.local.chat_template import Tokens
 
 
 class FiniteLogits(LogitsProcessor):
-    """Notes the rows whose logits are not finite: greedily decoded, they would be a reply of first tokens.
+    """Records rows with logits that are not finite, which greedy decoding would turn into a meaningless reply.
 
     Args:
-        width: Tokens of the padded prompts.
+        width: Length of the padded prompts in tokens.
 
     Attributes:
-        missing: At how many new tokens that began, by row.
+        first_invalid: Row -> number of new tokens before its first invalid logits.
     """
 
     def __init__(self, width: int) -> None:
-        """No row yet."""
+        """Start without invalid rows."""
         self._width = width
-        self.missing: dict[int, int] = {}
+        self.first_invalid: dict[int, int] = {}
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Note the rows; return the logits with 0 where they are not finite."""
-        wrong = scores.isnan() | scores.isposinf()  # minus infinity is what no token may be
-        for row in wrong.any(dim=-1).nonzero()[:, 0].tolist():
-            self.missing.setdefault(row, input_ids.shape[1] - self._width)
-        return scores.masked_fill(wrong, 0.0)
+        """Record the rows, and replace invalid logits by 0."""
+        invalid = scores.isnan() | scores.isposinf()  # minus infinity is valid: it excludes a token
+        for row in invalid.any(dim=-1).nonzero()[:, 0].tolist():
+            self.first_invalid.setdefault(row, input_ids.shape[1] - self._width)
+        return scores.masked_fill(invalid, 0.0)
 
 
-class Draw(LogitsProcessor):
-    """Leaves of each row only the token at which the sum of probabilities passes the row's draw.
+class InverseSampling(LogitsProcessor):
+    """Samples by inverting the cumulative distribution at given random numbers, independent of the batch.
 
     Args:
-        temperature: What logits are divided by, above 0.
-        draws: A number from [0, 1) for each row and new token, as float64 (rows, tokens).
-        width: Tokens of the padded prompts.
+        temperature: Sampling temperature, above 0.
+        draws: Random numbers in [0, 1), shape (rows, new tokens), float64.
+        width: Length of the padded prompts in tokens.
     """
 
     def __init__(self, temperature: float, draws: torch.Tensor, width: int) -> None:
-        """Take the numbers that decide."""
+        """Store the arguments."""
         self._temperature, self._draws, self._width = temperature, draws, width
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Return 0 for the token that is drawn, minus infinity for all others."""
+        """Return 0 for the sampled token and minus infinity for all others."""
         sums = torch.softmax(scores.double() / self._temperature, dim=-1).cumsum(dim=-1)
         draws = self._draws[:, input_ids.shape[1] - self._width, None]
         chosen = torch.searchsorted(sums, draws * sums[:, -1:], right=True).clamp(max=scores.shape[1] - 1)
@@ -56,18 +56,18 @@ class Draw(LogitsProcessor):
 
 
 class StopRows(StoppingCriteria):
-    """Ends the rows whose new tokens say so.
+    """Ends rows according to a function of their new tokens.
 
     Args:
-        width: Tokens of the padded prompts.
-        stopped: Says whether a reply ends with its last token.
+        width: Length of the padded prompts in tokens.
+        stopped: Returns whether a reply ends with its last token.
     """
 
     def __init__(self, width: int, stopped: Callable[[Tokens], bool]) -> None:
-        """Remember what to ask."""
+        """Store the arguments."""
         self._width, self._stopped = width, stopped
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-        """Return whether each row has ended, bool (rows,)."""
+        """Return whether each row has ended, shape (rows,), bool."""
         ended = [self._stopped(row) for row in input_ids[:, self._width :].tolist()]
         return torch.tensor(ended, device=input_ids.device)

@@ -1,4 +1,4 @@
-"""A downstream LLM in this process, through transformers."""
+"""A downstream LLM in this process, run by transformers."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ from transformers import (
 
 from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm.base import LLM, Completion, FinishReason, LLMError, OnTruncated, Reply, Request
-from pmlm_env.llm.local.chat_template import ChatTemplate, Tokens, only_thoughts
-from pmlm_env.llm.local.generation import Draw, FiniteLogits, StopRows
+from pmlm_env.llm.local.chat_template import ChatTemplate, Tokens, only_thoughts_message
+from pmlm_env.llm.local.generation import FiniteLogits, InverseSampling, StopRows
 from pmlm_env.llm.local.model_files import ModelFiles, find_model
 from pmlm_env.weights import DEFAULT_LLM, ModelError
 from pmlm_env.weights.pretrained import load_model, load_tokenizer
 
-#: A small model may end its turn before it has said a word.
+#: Small models may end their turn before the first word.
 _MIN_NEW_TOKENS = 4
-#: So many tokens show whether padding reaches a model's states.
-_PROBED = 4
+#: Number of tokens generated to test whether padding affects a model's output.
+_PADDING_TEST_TOKENS = 4
 
 
 class LocalLLM(LLM):
-    """Decoding of whole batches on this machine: nothing leaves it.
+    """Decodes batches of prompts on this machine; no data is sent elsewhere.
 
-    Prompts are sorted by length, so that little is padded. Weights load at the first call, once a process, and do
-    not travel in a pickle. In bfloat16 a prompt's reply may depend on the batch it is in, where two next words are
-    all but equally likely; ``dtype=torch.float32`` makes that rare. Where the device's memory is too small for a
-    batch, it is halved, with a warning.
+    Prompts are sorted by length to minimize padding. Weights are loaded at the first call, once per process, and are
+    not pickled. In bfloat16 a reply may depend on its batch if two next tokens are almost equally likely;
+    ``dtype=torch.float32`` makes that rare. A batch that does not fit into the device's memory is halved, with a
+    warning.
 
     Args:
-        model: An instruction-tuned causal LM: a bundled model's name, a directory, a GGUF file or a hub name.
-        max_new_tokens: Where a reply is cut; ``finish_reason`` says so.
+        model: An instruction-tuned causal LM: a bundled model's name, a folder, a GGUF file or a hub name.
+        max_new_tokens: Maximum number of tokens of a reply.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        dtype: Number format; by default bfloat16 where the processor computes in it, else float32.
-        batch_size: Most prompts in one pass.
-        temperature: 0 takes the likeliest token each time, so that all samples of a prompt are one reply; above it,
-            each request draws from a generator of its own, made of ``seed``, the prompt and the sample's number.
-        seed: Where the samples begin; any integer.
-        stop: Strings; a reply ends before the first of them.
-        on_truncated: What becomes of a reply that is cut: ``keep`` or ``error``.
-        chat_template_kwargs: More arguments for the model's chat template, such as ``{"enable_thinking": False}``.
+        dtype: Number format; by default bfloat16 if the processor supports it, otherwise float32.
+        batch_size: Maximum number of prompts per batch.
+        temperature: Sampling temperature; 0 = greedy, so that all samples of a prompt are equal. Above 0, each request
+            has its own random generator, seeded by ``seed``, the prompt and the sample number.
+        seed: Sampling seed; any integer.
+        stop: Stop strings; a reply ends before the first of them.
+        on_truncated: What to do with a reply that was cut: ``keep`` or ``error``.
+        chat_template_kwargs: Further arguments of the model's chat template, such as ``{"enable_thinking": False}``.
 
     Raises:
-        ValueError: An argument is out of its range.
-        ModelError: The model is not to be found, or its files are of a kind that cannot be loaded.
+        ValueError: An argument is out of range.
+        ModelError: The model does not exist, or the format of its files is not supported.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class LocalLLM(LLM):
         on_truncated: OnTruncated = "keep",
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        """Find the model; its weights come at the first call."""
+        """Find the model; its weights are loaded at the first call."""
         if max_new_tokens < 1 or batch_size < 1:
             raise ValueError(f"max_new_tokens ({max_new_tokens}) and batch_size ({batch_size}) must be 1 or more")
         if not (temperature >= 0 and math.isfinite(temperature)):
-            raise ValueError(f"temperature is {temperature}: use 0, or a number above it")
+            raise ValueError(f"temperature is {temperature}: use 0 or a positive number")
         if isinstance(stop, str) or not all(stop):
-            raise ValueError(f"stop is {stop!r}: give a list of strings, none of them empty")
+            raise ValueError(f"stop is {stop!r}: give a list of non-empty strings")
         if on_truncated not in ("error", "keep"):
             raise ValueError(f"on_truncated is {on_truncated!r}: use error or keep")
         self.model_name = model
@@ -97,7 +97,7 @@ class LocalLLM(LLM):
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        """Number format; found out late, for the question starts CUDA, and workers may yet be forked."""
+        """Number format, determined on first use, because this starts CUDA, after which workers cannot be forked."""
         return self._dtype or llm_dtype(self.device)
 
     @property
@@ -108,7 +108,7 @@ class LocalLLM(LLM):
             "dtype": str(self.dtype),
             "max_new_tokens": self.max_new_tokens,
             "min_new_tokens": self._min_new_tokens,
-            "on_truncated": self.on_truncated,  # or a run that refuses cut replies would find those another kept
+            "on_truncated": self.on_truncated,  # else "error" would find replies cached with "keep"
             "temperature": self.temperature,
         }
         if self.temperature:
@@ -120,7 +120,7 @@ class LocalLLM(LLM):
         return json.dumps(settings, sort_keys=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the weights and the tokenizer behind."""
+        """Return the state without the weights and the tokenizer."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_model", "_chat")}
 
     @property
@@ -128,7 +128,7 @@ class LocalLLM(LLM):
         return min(_MIN_NEW_TOKENS, self.max_new_tokens)
 
     def _load(self) -> None:
-        """Load what is not loaded yet: an error in there concerns all requests, not one."""
+        """Load tokenizer and weights now, because an error there affects all requests."""
         for part in ("_chat", "_model"):
             getattr(self, part)
 
@@ -143,83 +143,81 @@ class LocalLLM(LLM):
         return ChatTemplate(tokenizer, self.model_name, self.chat_template_kwargs)
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
-        """Reply to each request: a lot for every batch, and one before them for prompts that are too long.
+        """Reply to each request: first the errors of too long prompts, then one batch after another.
 
-        Requests that must have the same reply (a prompt's samples at temperature 0) are decoded once, and each gets
-        that reply, token counts included.
+        Requests with necessarily equal replies (samples of a prompt at temperature 0) are decoded once.
 
         Args:
-            requests: N of them.
+            requests: N requests.
 
         Yields:
-            Replies, or errors that say what to change, by their requests' places.
+            Replies or errors, by the indices of their requests.
 
         Raises:
-            LLMError: The model cannot be loaded, or cannot compute, or has no chat template.
+            LLMError: The model cannot be loaded, cannot compute, or has no chat template.
         """
-        places: dict[Request, list[int]] = {}
-        for place, request in enumerate(requests):
-            places.setdefault(request if self.temperature else Request(request.prompt), []).append(place)
-        if not places:
-            return  # and load nothing
+        indices: dict[Request, list[int]] = {}
+        for index, request in enumerate(requests):
+            indices.setdefault(request if self.temperature else Request(request.prompt), []).append(index)
+        if not indices:
+            return  # without loading the model
         self._load()
         prompts: dict[Request, Tokens] = {}
-        refused: dict[int, Reply] = {}
-        for request in places:
+        rejected: dict[int, Reply] = {}
+        for request in indices:
             try:
                 prompts[request] = self._tokens(request.prompt)
             except LLMError as error:
-                refused.update(dict.fromkeys(places[request], error))
-        if refused:
-            yield refused
-        waiting = list(prompts)
-        # The longest first: if memory is short, that shows at once. Among equals in the order of their tokens, so that
-        # the same requests make the same batches in whatever order they come.
-        waiting.sort(key=lambda request: (-len(prompts[request]), prompts[request], request.sample))
+                rejected.update(dict.fromkeys(indices[request], error))
+        if rejected:
+            yield rejected
+        pending = list(prompts)
+        # Longest first, so that a lack of memory shows at once. Ties are sorted by tokens, so that the same requests
+        # form the same batches whatever their order.
+        pending.sort(key=lambda request: (-len(prompts[request]), prompts[request], request.sample))
         size = self.batch_size
-        while waiting:
-            longest = len(prompts[waiting[0]])
-            alike = (
+        while pending:
+            longest = len(prompts[pending[0]])
+            same_length = (
                 size
-                if len(waiting) == 1 or self._pads
-                else sum(len(prompts[request]) == longest for request in waiting[:size])
+                if len(pending) == 1 or self._can_pad
+                else sum(len(prompts[request]) == longest for request in pending[:size])
             )
-            batch = waiting[: min(size, alike)]
+            batch = pending[: min(size, same_length)]
             replies = self._batch(batch, [prompts[request] for request in batch])
             if replies is None:
                 size = (len(batch) + 1) // 2
                 warnings.warn(
-                    f"{self.device} is out of memory with {len(batch)} prompts at once: going on with {size} "
-                    f"(batch_size={size} spares the attempt)",
+                    f"{self.device} is out of memory with {len(batch)} prompts at once: continuing with {size} "
+                    f"(set batch_size={size} to avoid this)",
                     RuntimeWarning,
                     stacklevel=2,
                 )
                 continue
-            waiting = waiting[len(batch) :]
-            yield {place: reply for request, reply in zip(batch, replies, strict=True) for place in places[request]}
+            pending = pending[len(batch) :]
+            yield {index: reply for request, reply in zip(batch, replies, strict=True) for index in indices[request]}
 
     def _tokens(self, prompt: str) -> Tokens:
-        """Return the tokens of a prompt that the model can take.
+        """Return the tokens of a prompt.
 
         Raises:
-            LLMError: It cannot.
+            LLMError: The prompt is too long, or the tokenizer does not match the weights.
         """
         tokens, config = self._chat.encode(prompt), self._model.config.get_text_config()
-        most = getattr(config, "max_position_embeddings", None)  # some models take prompts of any length
-        if most is not None and len(tokens) > most - self.max_new_tokens:
-            takes = most - self.max_new_tokens
-            raise LLMError(f"a prompt has {len(tokens)} tokens, but {self.model_name} takes {takes}: shorten it")
+        positions = getattr(config, "max_position_embeddings", None)  # some models have no limit
+        if positions is not None and len(tokens) > (limit := positions - self.max_new_tokens):
+            raise LLMError(f"a prompt has {len(tokens)} tokens, but {self.model_name} accepts {limit}: shorten it")
         if max(tokens) >= self._model.get_input_embeddings().num_embeddings:
-            raise LLMError(f"the tokenizer of {self.model_name} has tokens that its weights lack: repair its folder")
+            raise LLMError(f"the tokenizer of {self.model_name} has more tokens than its weights: repair its folder")
         return tokens
 
     def _batch(self, requests: Sequence[Request], prompts: Sequence[Tokens]) -> list[Reply] | None:
-        """Reply to one batch; None where it is too large for the memory and can be halved."""
+        """Reply to one batch; return None if it does not fit into memory and can be halved."""
         try:
-            with self._computing():
+            with self._as_reply_error():
                 rows = self._generate(requests, prompts)
         except torch.OutOfMemoryError:
-            rows = None  # what the failed attempt held is let go with the exception, after this block
+            rows = None  # its memory is freed with the exception, after this block
         if rows is not None:
             return [self._reply(prompt, row) for prompt, row in zip(prompts, rows, strict=True)]
         if self.device.type == "cuda":
@@ -234,8 +232,8 @@ class LocalLLM(LLM):
         ]
 
     @contextmanager
-    def _computing(self) -> Iterator[None]:
-        """Tell in one line what a model raises whose configuration allows no reply."""
+    def _as_reply_error(self) -> Iterator[None]:
+        """Convert errors of a model with an invalid configuration to a one-line ``LLMError``."""
         try:
             yield
         except torch.OutOfMemoryError:
@@ -244,17 +242,17 @@ class LocalLLM(LLM):
             raise LLMError(f"{self.model_name} cannot reply: {' '.join(str(error).split()) or repr(error)}") from None
 
     def _generate(self, requests: Sequence[Request], prompts: Sequence[Tokens]) -> list[Tokens]:
-        """Decode one batch; each row with the token that ended it, if one did, or empty where logits are not finite."""
+        """Decode one batch. Rows include the token that ended them; a row with invalid logits is empty."""
         width = max(map(len, prompts))
-        numbers = FiniteLogits(width)
-        processors = LogitsProcessorList([numbers])
+        finite_logits = FiniteLogits(width)
+        processors = LogitsProcessorList([finite_logits])
         if self.temperature:
             draws = torch.from_numpy(np.stack([self._draws(request) for request in requests]))
-            processors.append(Draw(self.temperature, draws.to(self.device), width))
+            processors.append(InverseSampling(self.temperature, draws.to(self.device), width))
         config = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             min_new_tokens=self._min_new_tokens,
-            do_sample=False,  # what is drawn, ``Draw`` draws
+            do_sample=False,  # ``InverseSampling`` does the sampling
             eos_token_id=self._ends or None,
             pad_token_id=self._pad,
         )
@@ -264,13 +262,15 @@ class LocalLLM(LLM):
             logits_processor=processors,
             stopping_criteria=StoppingCriteriaList([StopRows(width, self._stopped)] if self.stop else []),
         )
-        rows = [self._until_its_end(row) for row in output[:, width:].tolist()]
-        return [[] if numbers.missing.get(place, len(row)) < len(row) else row for place, row in enumerate(rows)]
+        rows = [self._cut_after_end(row) for row in output[:, width:].tolist()]
+        return [
+            [] if finite_logits.first_invalid.get(index, len(row)) < len(row) else row for index, row in enumerate(rows)
+        ]
 
     def _padded(self, prompts: Sequence[Tokens]) -> dict[str, torch.Tensor]:
-        """Return tokens and mask of a batch, (rows, longest prompt) each.
+        """Return tokens and attention mask of a batch, each of shape (rows, longest prompt).
 
-        Padding stands before the prompts, not within: so windows hold what they would hold without it.
+        Padding is on the left, so that sliding attention windows see the same tokens as without padding.
         """
         width = max(map(len, prompts))
         tokens = torch.tensor([[self._pad] * (width - len(prompt)) + prompt for prompt in prompts])
@@ -278,22 +278,22 @@ class LocalLLM(LLM):
         return {"input_ids": tokens.to(self.device), "attention_mask": mask.to(self.device)}
 
     @cached_property
-    def _pads(self) -> bool:
-        """Whether padding leaves a reply as it is: the states of some recurrent models take it for words.
+    def _can_pad(self) -> bool:
+        """Whether padding leaves replies unchanged; some recurrent models process it as input.
 
-        To tell that from rounding, it is compared with how far logits are spread. (Measured on the bundled models:
-        rounding is 1e-5 of their standard deviation in float32, 0.01 in float16, 0.12 in bfloat16; such states, 3.)
+        The change of the logits is compared with their standard deviation. Measured on the bundled models, rounding
+        causes 1e-5 of it in float32, 0.01 in float16 and 0.12 in bfloat16; processed padding causes 3.
         """
         prompts = [self._chat.encode("?"), self._chat.encode("Is it so? " * 9)]
         config = GenerationConfig(
-            max_new_tokens=_PROBED,
+            max_new_tokens=_PADDING_TEST_TOKENS,
             do_sample=False,
             pad_token_id=self._pad,
             output_logits=True,
             return_dict_in_generate=True,
         )
-        with self._computing():
-            alone, padded = (
+        with self._as_reply_error():
+            unpadded, padded = (
                 [
                     logits[0].double()
                     for logits in self._model.generate(**self._padded(rows), generation_config=config).logits
@@ -301,15 +301,15 @@ class LocalLLM(LLM):
                 for rows in (prompts[:1], prompts)
             )
         rounding = max(1e-3, 64 * torch.finfo(self.dtype).eps)
-        for one, other in zip(alone, padded, strict=True):
+        for one, other in zip(unpadded, padded, strict=True):
             if not (one - other).abs().max() < rounding * one.std():
                 return False
             if one.argmax() != other.argmax():
-                break  # a tie: from here on they reply to different words
+                break  # a tie: from here on, the replies differ
         return True
 
-    def _until_its_end(self, row: Tokens) -> Tokens:
-        """Leave out what ``generate`` puts after a row's end to make all rows of one length."""
+    def _cut_after_end(self, row: Tokens) -> Tokens:
+        """Remove the padding that ``generate`` adds after the end of a row."""
         for n in range(1, len(row)):
             if row[n - 1] in self._ends or (self.stop and self._stopped(row[:n])):
                 return row[:n]
@@ -321,40 +321,40 @@ class LocalLLM(LLM):
 
     @cached_property
     def _ends(self) -> Tokens:
-        """The tokens that end a reply: what the model's configuration names, and the tokenizer and the template."""
+        """The tokens that end a reply, from the model's configuration, the tokenizer and the template."""
         named = self._model.generation_config.eos_token_id, self._model.config.get_text_config().eos_token_id
         lists = [[ends] if isinstance(ends, int) else list(ends or []) for ends in named]
         return sorted({*lists[0], *lists[1], *self._chat.ends})
 
     def _draws(self, request: Request) -> npt.NDArray[np.float64]:
-        """What decides the tokens of a sample, in [0, 1), (max_new_tokens,): the same in whatever batch it is."""
+        """Return the random numbers in [0, 1) for a sample, shape (max_new_tokens,), independent of its batch."""
         key = json.dumps([self.seed, request.prompt, request.sample]).encode()
         return np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest(), "big")).random(self.max_new_tokens)
 
-    def _said(self, row: Tokens) -> Tokens:
-        """Leave out the token that ends a reply, which may not be a special one."""
+    def _without_end(self, row: Tokens) -> Tokens:
+        """Remove the token that ends a reply, which need not be a special token."""
         return row[:-1] if row and row[-1] in self._ends else row
 
     def _stopped(self, reply: Tokens) -> bool:
-        """Whether a stop string is in the reply; in the thoughts before it, it does not count."""
-        text = self._chat.decode(self._said(reply)) or ""
+        """Whether the reply, without thoughts, contains a stop string."""
+        text = self._chat.decode(self._without_end(reply)) or ""
         return any(stop in text for stop in self.stop)
 
     def _reply(self, prompt: Tokens, row: Tokens) -> Reply:
         if not row:
-            kind = str(self.dtype).removeprefix("torch.")
-            cure = "choose another model" if kind == "float32" else "use --llm-dtype float32"
-            return LLMError(f"{self.model_name} computes numbers too large for {kind}: {cure}")
-        text = self._chat.decode(self._said(row))
+            dtype = str(self.dtype).removeprefix("torch.")
+            advice = "choose another model" if dtype == "float32" else "use --llm-dtype float32"
+            return LLMError(f"{self.model_name} computes numbers too large for {dtype}: {advice}")
+        text = self._chat.decode(self._without_end(row))
         if text is None:
-            return LLMError(only_thoughts(self.model_name, len(row)))
+            return LLMError(only_thoughts_message(self.model_name, len(row)))
         cut = min((text.find(stop) for stop in self.stop if stop in text), default=None)
         text = text[:cut].strip()
         finish: FinishReason = "stop" if row[-1] in self._ends or cut is not None else "length"
         if finish == "length" and self.on_truncated == "error":
             return LLMError(
                 f"a reply of {self.model_name} was cut at {len(row)} tokens: raise max_new_tokens, or keep "
-                "such replies (on_truncated='keep')"
+                "such replies with on_truncated='keep'"
             )
         if not text:
             what = "the prompt or the stop strings" if self.stop else "the prompt"
@@ -364,21 +364,22 @@ class LocalLLM(LLM):
 
 @lru_cache(maxsize=2)
 def _load_weights(files: ModelFiles, identity: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    """Load a model's weights; ``identity`` tells those that have been overwritten meanwhile from the old ones."""
+    """Load a model's weights; ``identity`` is a cache key that changes when the files do."""
     with _as_llm_error():
         model = load_model(files.path, "AutoModelForCausalLM", dtype=dtype, **files.where)
         files.check_unchanged()
     ends = model.generation_config.eos_token_id
-    model.generation_config = GenerationConfig(eos_token_id=ends)  # else its sampling and penalties would come in
-    # A prompt's last position is a slice with gaps, and for such torch's linear copies the head's weights once for
-    # every row of the batch, which on a CPU takes as long as half of the prefill.
-    model.get_output_embeddings().register_forward_pre_hook(lambda _, given: (given[0].contiguous(),))
+    # Without the model's own sampling settings and penalties.
+    model.generation_config = GenerationConfig(eos_token_id=ends)
+    # The last position of each prompt is a non-contiguous slice, for which torch's linear copies the head's weights
+    # once per row, which on a CPU takes half as long as the prefill.
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     return model.to(device).requires_grad_(False)
 
 
 @contextmanager
 def _as_llm_error() -> Iterator[None]:
-    """Whoever asks for replies expects an ``LLMError`` where none can be had, also because of a folder's fault."""
+    """Convert errors of a model's folder to the ``LLMError`` that callers expect."""
     try:
         yield
     except (ValueError, OSError, ModelError) as error:

@@ -1,4 +1,4 @@
-"""Which files a model in this process is loaded from, and what tells them from all others."""
+"""Finding the files of a model that runs in this process, and identifying their content."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 from pmlm_env.weights import BUNDLED, ModelError, resolve
 from pmlm_env.weights.pretrained import check_folder
 
-#: Files of a model's folder that decide its replies: weights, configuration, tokenizer, chat template.
-_DECIDING = (".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt")
+#: Suffixes of files that affect replies: weights, configuration, tokenizer, chat template.
+_RELEVANT = (".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt")
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A causal LM's files.
+    """The files of a causal LM.
 
     Attributes:
-        name: A bundled model's name, or a name on the Hugging Face hub; None where the model is a folder or a file.
-        path: A directory, or the name on the hub.
-        gguf: The GGUF file in ``path`` that holds the model, if one does.
+        name: Name of a bundled model or of one on the Hugging Face hub; None if the model is a folder or file.
+        path: A folder, or the hub name.
+        gguf: Name of the model's GGUF file in ``path``, if it is one.
     """
 
     name: str | None
@@ -31,13 +31,13 @@ class ModelFiles:
 
     @cached_property
     def identity(self) -> str:
-        """What replies are kept under, as text.
+        """Text that identifies the model in the cache of replies.
 
-        The name of a bundled model, whose checksum is fixed; a name on the hub with its commit; a folder's or a file's
-        name with a digest of what is in it.
+        The name of a bundled model, whose checksum is fixed; a hub name with its commit; the name of a folder or file
+        with a digest of its content.
 
         Raises:
-            ModelError: The hub and its cache do not have the model.
+            ModelError: Neither the hub nor its cache has the model.
         """
         if self.revision is not None:
             return f"{self.name}@{self.revision}"
@@ -48,25 +48,25 @@ class ModelFiles:
 
     @cached_property
     def revision(self) -> str | None:
-        """The newest commit of a model on the hub, for which ``config.json`` is downloaded; None for other models.
+        """The newest commit of a hub model (downloads ``config.json``); None for other models.
 
         Raises:
-            ModelError: The hub and its cache do not have the model.
+            ModelError: Neither the hub nor its cache has the model.
         """
         return _commit(self.name) if self.name is not None and self.name == self.path else None
 
     def check_unchanged(self) -> None:
-        """See that the files are still those that ``identity`` tells of.
+        """Check that the files still match ``identity``.
 
         Raises:
-            ModelError: They have changed since.
+            ModelError: The files have changed.
         """
         if replace(self).identity != self.identity:
-            raise ModelError(f"the files in {self.path} have changed since they were first looked at: start again")
+            raise ModelError(f"the files in {self.path} have changed while the program was running: start it again")
 
     @property
     def where(self) -> dict[str, str]:
-        """What the functions of ``pmlm_env.weights.pretrained`` take besides ``path``."""
+        """Arguments of the functions of ``pmlm_env.weights.pretrained`` besides ``path``."""
         where = {"gguf_file": self.gguf, "revision": self.revision}
         return {name: value for name, value in where.items() if value is not None}
 
@@ -75,19 +75,18 @@ def find_model(name: str) -> ModelFiles:
     """Find a causal LM. Nothing is downloaded.
 
     Args:
-        name: A bundled model's name, a directory in Hugging Face's format, a GGUF file or a directory with one, or a
-            name on the Hugging Face hub.
+        name: A bundled model's name, a folder in Hugging Face's format, a GGUF file or a folder with one, or a name on
+            the Hugging Face hub.
 
     Raises:
-        ModelError: There is no such model here, or its files are of a kind that cannot be loaded. The message says
-            what to do.
+        ModelError: The model does not exist, or the format of its files is not supported. The message says what to do.
     """
     if name in BUNDLED:
         return ModelFiles(name, resolve(name))
     file = Path(name).expanduser()
     if file.is_file():
         if file.suffix.lower() != ".gguf":
-            raise ModelError(f"{name} is a file: name a folder in Hugging Face's format, or a .gguf file")
+            raise ModelError(f"{name} is a file: give a folder in Hugging Face's format, or a .gguf file")
         return _gguf(file)
     path = Path(resolve(name))
     if not path.is_dir():
@@ -95,7 +94,7 @@ def find_model(name: str) -> ModelFiles:
     ggufs = sorted(file for file in path.iterdir() if file.suffix.lower() == ".gguf")
     if ggufs and not (path / "config.json").is_file():
         if len(ggufs) > 1:
-            raise ModelError(f"{name} holds {len(ggufs)} GGUF files: name one, such as {ggufs[0]}")
+            raise ModelError(f"{name} contains {len(ggufs)} GGUF files: choose one, such as {ggufs[0]}")
         return _gguf(ggufs[0])
     try:
         check_folder(str(path), "AutoModelForCausalLM")
@@ -109,25 +108,25 @@ def _gguf(file: Path) -> ModelFiles:
 
 
 def _commit(name: str) -> str:
-    """Return the newest commit of a model on the hub; where that is out of reach, of the copy in the hub's cache."""
+    """Return the newest commit of a hub model or, if the hub is unreachable, of the copy in the hub's cache."""
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(name, "config.json")).parent.name
-    except (OSError, ValueError) as error:  # the hub's errors are these
-        why = str(error).strip().partition("\n")[0]
+    except (OSError, ValueError) as error:  # the errors of the hub's client
+        reason = str(error).strip().partition("\n")[0]
         raise ModelError(
-            f"{name} is no bundled model ({', '.join(BUNDLED)}), no folder, and cannot be had from the Hugging Face "
-            f"hub: {why}"
+            f"{name} is not a bundled model ({', '.join(BUNDLED)}) or a folder, and cannot be loaded from the Hugging "
+            f"Face hub: {reason}"
         ) from None
 
 
 def _digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the deciding files of a folder: their names and their contents."""
+    """Return the SHA-256 of a file, or of the names and contents of a folder's relevant files."""
     if path.is_file():
         return _sha256(path)
-    files = sorted(file for file in path.rglob("*") if file.suffix in _DECIDING and file.is_file())
-    with ThreadPoolExecutor() as pool:  # hashing runs outside the interpreter's lock
+    files = sorted(file for file in path.rglob("*") if file.suffix in _RELEVANT and file.is_file())
+    with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
         lines = [
             f"{digest} {file.relative_to(path)}\n" for file, digest in zip(files, pool.map(_sha256, files), strict=True)
         ]

@@ -1,4 +1,4 @@
-"""A downstream LLM in this process, through vLLM: for large models and many prompts on a GPU."""
+"""A downstream LLM in this process, run by vLLM: for large models and many prompts on a GPU."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from functools import cached_property
 from typing import Any
 
 from pmlm_env.llm.base import LLM, Completion, LLMError, OnTruncated, Reply, Request
-from pmlm_env.llm.local.chat_template import ChatTemplate, Tokens, only_thoughts
+from pmlm_env.llm.local.chat_template import ChatTemplate, Tokens, only_thoughts_message
 from pmlm_env.llm.local.model_files import find_model
 
-#: Most requests in one lot: what a kill may lose. How many of them run at once is vLLM's affair.
-_LOT = 1024
+#: Maximum requests per batch, whose replies a kill loses. vLLM decides how many of them run at once.
+_BATCH = 1024
 
 
 class VLLMEngine(LLM):
-    """vLLM's offline engine, on this machine: nothing leaves it.
+    """vLLM's offline engine on this machine; no data is sent elsewhere.
 
-    vLLM's wheels pin torch, so it wants an environment of its own. The engine starts at the first request, takes most
-    of the GPU's memory, and does not travel in a pickle. Where this process has used CUDA before, vLLM spawns its
-    worker: the program then needs ``if __name__ == "__main__"``. Even a greedy reply may depend on the batch it is in,
-    where two next words are all but equally likely.
+    vLLM pins torch, so install it in a separate environment. The engine starts at the first request, takes most of the
+    GPU's memory, and is not pickled. If this process has used CUDA before, vLLM spawns its worker, and the program
+    needs ``if __name__ == "__main__"``. Even a greedy reply may depend on its batch if two next tokens are almost
+    equally likely.
 
     Args:
-        model: A bundled model's name, a directory or a hub name of an instruction-tuned causal LM.
-        max_new_tokens: Where a reply is cut.
+        model: An instruction-tuned causal LM: a bundled model's name, a folder or a hub name.
+        max_new_tokens: Maximum number of tokens of a reply.
         temperature: Sampling temperature; 0 = greedy.
-        seed: Seed of the first reply to a prompt; the second has the next one, and so on.
-        on_truncated: What becomes of a reply cut at ``max_new_tokens``: ``"error"``, or ``"keep"`` it as it is.
-        chat_template_kwargs: More arguments for the model's chat template, such as ``{"enable_thinking": False}``.
+        seed: Seed of the first reply to a prompt, plus 1 for each further one.
+        on_truncated: What to do with a reply cut at ``max_new_tokens``: ``"error"``, or ``"keep"`` it.
+        chat_template_kwargs: Further arguments of the model's chat template, such as ``{"enable_thinking": False}``.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class VLLMEngine(LLM):
         return json.dumps(settings, sort_keys=True)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the engine behind."""
+        """Return the state without the engine."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_engine", "_chat")}
 
     @cached_property
@@ -74,21 +74,21 @@ class VLLMEngine(LLM):
         return ChatTemplate(self._engine.get_tokenizer(), self.model, self.chat_template_kwargs)
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
-        """Reply in lots; too long a prompt is found before vLLM sees it, for it would refuse the whole lot."""
-        for start in range(0, len(requests), _LOT):
-            lot: dict[int, Reply] = {}
-            fit: dict[int, Tokens] = {}
-            for place in range(start, min(start + _LOT, len(requests))):
+        """Yield replies in batches. Too long prompts are not passed to vLLM, which would reject the whole batch."""
+        for start in range(0, len(requests), _BATCH):
+            batch: dict[int, Reply] = {}
+            valid: dict[int, Tokens] = {}
+            for index in range(start, min(start + _BATCH, len(requests))):
                 try:
-                    fit[place] = self._tokens(requests[place].prompt)
+                    valid[index] = self._tokens(requests[index].prompt)
                 except LLMError as error:
-                    lot[place] = error
-            if fit:
-                prompts = [{"prompt_token_ids": tokens} for tokens in fit.values()]
-                sampling = [self._sampling(requests[place].sample) for place in fit]
+                    batch[index] = error
+            if valid:
+                prompts = [{"prompt_token_ids": tokens} for tokens in valid.values()]
+                sampling = [self._sampling(requests[index].sample) for index in valid]
                 outputs = self._engine.generate(prompts, sampling, use_tqdm=False)
-                lot.update({place: self._reply(output) for place, output in zip(fit, outputs, strict=True)})
-            yield lot
+                batch.update({index: self._reply(output) for index, output in zip(valid, outputs, strict=True)})
+            yield batch
 
     def _sampling(self, sample: int) -> Any:
         return _vllm().SamplingParams(
@@ -100,21 +100,21 @@ class VLLMEngine(LLM):
 
     def _tokens(self, prompt: str) -> Tokens:
         tokens = self._chat.encode(prompt)
-        room = self._engine.llm_engine.model_config.max_model_len - self.max_new_tokens
-        if len(tokens) > room:
-            raise LLMError(f"a prompt has {len(tokens)} tokens, but {self.model} takes {room}: shorten it")
+        limit = self._engine.llm_engine.model_config.max_model_len - self.max_new_tokens
+        if len(tokens) > limit:
+            raise LLMError(f"a prompt has {len(tokens)} tokens, but {self.model} accepts {limit}: shorten it")
         return tokens
 
     def _reply(self, output: Any) -> Reply:
         best, n_prompt = output.outputs[0], len(output.prompt_token_ids)
         if best.finish_reason not in ("stop", "length"):
-            return LLMError(f"{self.model} broke off a reply ({best.finish_reason}): ask again")
+            return LLMError(f"{self.model} did not finish a reply ({best.finish_reason}): try again")
         ended = best.token_ids and best.token_ids[-1] in self._chat.ends
         text = self._chat.decode(best.token_ids[:-1] if ended else best.token_ids)
         if text is None:
-            return LLMError(only_thoughts(self.model, len(best.token_ids)))
+            return LLMError(only_thoughts_message(self.model, len(best.token_ids)))
         if best.finish_reason == "length" and self.on_truncated == "error":
-            return LLMError(f"{self.model}'s reply was cut: raise max_new_tokens, or ask for on_truncated=keep")
+            return LLMError(f"{self.model}'s reply was cut: raise max_new_tokens, or use on_truncated=keep")
         if not text:
             return LLMError(f"{self.model} gave an empty reply to a prompt of {n_prompt} tokens")
         return Completion(text, n_prompt, len(best.token_ids), best.finish_reason)

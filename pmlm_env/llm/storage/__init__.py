@@ -1,1 +1,1 @@
-"""Replies that are kept, and what was spent on them."""
+"""Cache of replies, and accounting of what they cost."""

@@ -1,8 +1,8 @@
-"""What the LLM has cost, and limits that are never overshot by an LLM that keeps to ``max_tokens``.
+"""Accounting of LLM calls, and limits that are never exceeded if the LLM respects ``max_tokens``.
 
-A call is booked at its upper bound before it is sent, so that limits hold whatever replies cost. That rests on the
-endpoint: it must bill no more tokens than it was asked for. Under a limit on tokens or money the first request goes
-alone, and the first answer that is billed above its bound ends the run; only what is under way then is still billed.
+Each call is booked at its upper bound before it is sent, so that limits hold whatever the replies cost. This assumes
+that an endpoint bills no more tokens than requested. With a limit on tokens or cost, the first request is therefore
+sent alone, and the first reply that is billed above its bound ends the run; only requests in flight are still billed.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ _SCHEMA = (
     calls INTEGER NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost REAL NOT NULL)""",
     "INSERT INTO spent VALUES (1, 0, 0, 0, 0.0)",
 )
-_SPENT = "SELECT calls, prompt_tokens, completion_tokens, cost FROM spent"
+_SELECT_SPENT = "SELECT calls, prompt_tokens, completion_tokens, cost FROM spent"
 
-_LOG = logging.getLogger(__name__)
-#: A larger limit or price is a slip, and would not fit into the ledger.
-MOST = 10**15
-#: Limits by what they hold back, each with what the amount is called.
-_WORDS = {
-    "calls": ("max_llm_calls", "LLM calls"),
-    "prompt_tokens": ("max_prompt_tokens", "prompt tokens"),
-    "completion_tokens": ("max_completion_tokens", "completion tokens"),
-    "cost": ("max_cost", "of money"),
+_logger = logging.getLogger(__name__)
+#: Larger limits and prices are surely mistakes, and would not fit into the ledger.
+MAX_AMOUNT = 10**15
+#: Usage field -> the limit on it and its name in messages.
+_LIMITS = {
+    "calls": ("max_llm_calls", "LLM call"),
+    "prompt_tokens": ("max_prompt_tokens", "prompt token"),
+    "completion_tokens": ("max_completion_tokens", "completion token"),
+    "cost": ("max_cost", "cost"),
 }
 
-#: What a chat template adds to a prompt, in tokens, with room to spare.
+#: Generous bound on the tokens that a chat template adds to a prompt.
 _TEMPLATE_TOKENS = 100
 
 
 class BudgetExceededError(RuntimeError):
-    """The next call might go over a limit, or limits cannot be kept. It was not sent."""
+    """The next call might exceed a limit, or a limit cannot be guaranteed. The call was not sent."""
 
 
 class Usage(NamedTuple):
     """What was spent.
 
     Attributes:
-        calls: Requests sent, repeated and failed ones too; for an LLM in this process, prompts replied to.
-        prompt_tokens: Tokens in.
-        completion_tokens: Tokens out.
-        cost: Money, in the currency of the prices; 0 where none are given.
+        calls: Requests sent, including retries and failures; for an LLM in this process, prompts with a reply.
+        prompt_tokens: Prompt tokens.
+        completion_tokens: Completion tokens.
+        cost: Cost in the currency of the prices; 0 without prices.
     """
 
     calls: int = 0
@@ -61,7 +61,7 @@ class Usage(NamedTuple):
     cost: float = 0.0
 
     def minus(self, other: Usage) -> Usage:
-        """Take away."""
+        """Return the difference."""
         return Usage(
             self.calls - other.calls,
             self.prompt_tokens - other.prompt_tokens,
@@ -72,13 +72,13 @@ class Usage(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """Most that may be spent; None = no limit.
+    """Limits on what may be spent; None = no limit.
 
     Attributes:
-        max_llm_calls: LLM calls, repeated and failed ones too; kept replies are free.
-        max_prompt_tokens: Tokens in.
-        max_completion_tokens: Tokens out.
-        max_cost: Money, in the currency of the prices in the providers' file.
+        max_llm_calls: LLM calls, including retries and failures; cached replies are free.
+        max_prompt_tokens: Prompt tokens.
+        max_completion_tokens: Completion tokens.
+        max_cost: Cost, in the currency of the prices in the providers' file.
     """
 
     max_llm_calls: int | None = None
@@ -90,36 +90,41 @@ class Limits:
         """Check the limits.
 
         Raises:
-            ValueError: One is negative, or no number of use.
+            ValueError: A limit is negative or too large.
         """
         for name in Limits.__dataclass_fields__:  # not those of a subclass
             limit = getattr(self, name)
-            if limit is not None and not 0 <= limit <= MOST:
-                raise ValueError(f"{name} is {limit}: a limit must be 0 or more, and at most {MOST:.0e}")
+            if limit is not None and not 0 <= limit <= MAX_AMOUNT:
+                raise ValueError(f"{name} is {limit}: a limit must be 0 or more, and at most {MAX_AMOUNT:.0e}")
 
-    def check(self, spent: Usage, asked: Usage, whose: str = "") -> None:
-        """Raise where ``asked`` does not fit into what is left; the error says ``whose`` limit it is.
+    def check(self, spent: Usage, requested: Usage, owner: str = "") -> None:
+        """Check that ``requested`` fits into the limits.
+
+        Args:
+            spent: What is spent or reserved.
+            requested: What is to be added.
+            owner: Whose limits these are, for messages, such as " of group.toml".
 
         Raises:
-            BudgetExceededError: It does not.
+            BudgetExceededError: It does not fit.
         """
-        for name, (field, unit) in _WORDS.items():
+        for name, (field, noun) in _LIMITS.items():
             limit = getattr(self, field)
             before = getattr(spent, name)
-            if limit is not None and before + getattr(asked, name) > limit * (1 + 1e-12):
+            if limit is not None and before + getattr(requested, name) > limit * (1 + 1e-12):
                 raise BudgetExceededError(
-                    f"the next LLM call would go over the limit of {limit:,} {unit}{whose} ({before:,.6g} are spent or "
-                    "on their way): raise it and run the command again (pmlm train with --resume)"
+                    f"the next LLM call would exceed the {noun} limit of {limit:,}{owner} ({before:,.6g} spent or "
+                    "reserved): raise it and run the command again (pmlm train with --resume)"
                 )
 
 
 @dataclass(frozen=True)
 class Price:
-    """What a model charges for a million tokens, in any one currency.
+    """Price of a million tokens, in any currency.
 
     Attributes:
-        prompt: Tokens in.
-        completion: Tokens out.
+        prompt: Price of prompt tokens.
+        completion: Price of completion tokens.
     """
 
     prompt: float
@@ -129,56 +134,58 @@ class Price:
         """Check the prices.
 
         Raises:
-            ValueError: One is negative, or no number of use.
+            ValueError: A price is negative or too large.
         """
         for name in ("prompt", "completion"):
             price = getattr(self, name)
-            if not 0 <= price <= MOST:
-                raise ValueError(f"the price of {name} tokens is {price}: it must be 0 or more, at most {MOST:.0e}")
+            if not 0 <= price <= MAX_AMOUNT:
+                raise ValueError(
+                    f"the price of {name} tokens is {price}: it must be 0 or more, at most {MAX_AMOUNT:.0e}"
+                )
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return what these tokens cost."""
+        """Return the cost of tokens."""
         return (prompt_tokens * self.prompt + completion_tokens * self.completion) / 1e6
 
 
 class Account:
-    """What was spent, in a file that outlives the process and that many processes may share, under limits.
+    """Record of what was spent, with limits, in a file that several processes can share.
 
     Args:
-        limits: Most that all who share the file may spend.
+        limits: Limits on the sum of what all processes spend.
         path: The file; None = in memory.
-        whose: What errors say after the limit, as in " of group.toml".
+        owner: Whose limits these are, for messages, such as " of group.toml".
     """
 
-    def __init__(self, limits: Limits | None = None, path: str | Path | None = None, whose: str = "") -> None:
-        """Name the file; it is made at the first use."""
+    def __init__(self, limits: Limits | None = None, path: str | Path | None = None, owner: str = "") -> None:
+        """Store the table; the file is created at first use."""
         self.limits = limits or Limits()
-        self._whose = whose
+        self._owner = owner
         self._ledger = Database(path, "record of spending", _SCHEMA)
 
     @property
     def usage(self) -> Usage:
-        """What was spent so far, calls under way at their upper bounds."""
-        rows = self._ledger.read(_SPENT)
+        """What was spent so far, with calls in flight at their upper bounds."""
+        rows = self._ledger.read(_SELECT_SPENT)
         return Usage(*rows[0]) if rows else Usage()
 
     def check_writable(self) -> None:
-        """Make the file, if it is not there, and see that it can be written.
+        """Create the file if missing, and check that it can be written.
 
         Raises:
-            DatabaseError: It cannot.
+            DatabaseError: It cannot be written.
         """
         self._ledger.check_writable()
 
     def add(self, usage: Usage, *, check: bool = False) -> None:
-        """Book ``usage``; with ``check`` only if it fits.
+        """Book ``usage``; with ``check``, only if it fits into the limits.
 
         Raises:
             BudgetExceededError: It does not fit; nothing is booked.
         """
         with self._ledger.transaction() as ledger:
             if check:
-                self.limits.check(Usage(*ledger.execute(_SPENT).fetchone()), usage, self._whose)
+                self.limits.check(Usage(*ledger.execute(_SELECT_SPENT).fetchone()), usage, self._owner)
             ledger.execute(
                 "UPDATE spent SET calls = calls + ?, prompt_tokens = prompt_tokens + ?, "
                 "completion_tokens = completion_tokens + ?, cost = cost + ?",
@@ -187,19 +194,19 @@ class Account:
 
 
 class Budget:
-    """Books every call before it is sent, at its upper bound, and corrects the entry when the bill is known.
+    """Books every call at its upper bound before it is sent, and corrects the entry when the actual usage is known.
 
-    A call that is under way when the process is killed stays booked: the endpoint may have billed it.
+    A call in flight when the process is killed stays booked, because the endpoint may have billed it.
 
     Args:
-        limits: Of this run.
+        limits: Limits of this run.
         path: The run's ledger; None = in memory.
-        price: What the model charges; without, everything costs 0.
-        group: A TOML file with limits (``max_llm_calls``, ...) that all runs which name it share; what they spent
-            lies beside it, in a file with ``.spent.sqlite`` added to the name.
+        price: The model's price; None = free.
+        group: A TOML file with limits (``max_llm_calls``, ...) that all runs which name it share. The file of what they
+            spent is beside it, with ``.spent.sqlite`` added to the name.
 
     Raises:
-        ValueError: There is a limit on money but no price, or the group's file is not as it should be.
+        ValueError: There is a cost limit but no price, or the group's file is invalid.
     """
 
     def __init__(
@@ -209,7 +216,7 @@ class Budget:
         price: Price | None = None,
         group: str | Path | None = None,
     ) -> None:
-        """Check that the limits can be kept."""
+        """Check the limits and the price."""
         self.run = Account(limits, path)
         self.accounts = [self.run]
         if group is not None:
@@ -220,7 +227,7 @@ class Budget:
                 "prompt = ..., completion = ... (per million tokens), and name the file with --providers"
             )
         self.price = price or Price(0.0, 0.0)
-        self._cannot_be_kept = ""  # why no more is asked for
+        self._stop_reason = ""  # why no more requests are allowed
         self._warned = False
 
     @property
@@ -229,132 +236,136 @@ class Budget:
         return self.run.usage
 
     def check_writable(self) -> None:
-        """See that calls can be booked, before anything is done that needs them.
+        """Check that calls can be booked, before any work that needs them.
 
         Raises:
-            DatabaseError: They cannot.
+            DatabaseError: A file cannot be written.
         """
         for account in self.accounts:
             account.check_writable()
 
     @property
     def limits_tokens(self) -> bool:
-        """Whether there is a limit on tokens or money, which an endpoint may break by what it bills."""
+        """Whether there is a limit on tokens or cost, which an endpoint's bill may exceed."""
         return self._limited(("prompt_tokens", "completion_tokens", "cost"))
 
     def _limited(self, names: Sequence[str]) -> bool:
-        limits = [getattr(account.limits, _WORDS[name][0]) for account in self.accounts for name in names]
+        limits = [getattr(account.limits, _LIMITS[name][0]) for account in self.accounts for name in names]
         return any(limit is not None for limit in limits)
 
     def reserve(self, prompt: str, max_tokens: int) -> Usage:
-        """Book a call at its upper bound: a token for each byte, which is the most that tokenizers of bytes make of it.
+        """Book a call at its upper bound: one prompt token per byte, which byte-level tokenizers never exceed.
 
         Args:
-            prompt: All that is sent, the system prompt too.
-            max_tokens: Most tokens that may come back.
+            prompt: Everything that is sent, including the system prompt.
+            max_tokens: Maximum number of completion tokens.
 
         Returns:
             What was booked.
 
         Raises:
-            BudgetExceededError: It does not fit into what is left, or a limit cannot be kept; nothing is booked.
+            BudgetExceededError: The call does not fit into the limits, or a limit cannot be guaranteed; nothing is
+                booked.
         """
-        if self._cannot_be_kept:
-            raise BudgetExceededError(self._cannot_be_kept)
+        if self._stop_reason:
+            raise BudgetExceededError(self._stop_reason)
         prompt_tokens = len(prompt.encode("utf-8", "surrogatepass")) + _TEMPLATE_TOKENS
         booked = Usage(1, prompt_tokens, max_tokens, self.price.cost(prompt_tokens, max_tokens))
-        done: list[Account] = []
+        booked_accounts: list[Account] = []
         try:
             for account in self.accounts:
                 account.add(booked, check=True)
-                done.append(account)
+                booked_accounts.append(account)
         except BaseException:
-            for account in done:
+            for account in booked_accounts:
                 account.add(Usage().minus(booked))
             raise
         return booked
 
     def settle(self, booked: Usage, prompt_tokens: int, completion_tokens: int, calls: int = 1) -> None:
-        """Put what a call has really cost in the place of what was booked for it.
+        """Replace the booked upper bound of a call by its actual usage.
 
         Args:
             booked: What ``reserve`` returned.
-            prompt_tokens: Tokens in.
-            completion_tokens: Tokens out.
-            calls: 0 where it was never sent.
+            prompt_tokens: Prompt tokens.
+            completion_tokens: Completion tokens.
+            calls: 0 if the call was never sent.
         """
         cost = self.price.cost(prompt_tokens, completion_tokens)
-        real = Usage(calls, prompt_tokens, completion_tokens, cost)
+        actual = Usage(calls, prompt_tokens, completion_tokens, cost)
         for account in self.accounts:
-            with suppress(DatabaseError):  # then the upper bound stays, the reply is kept, and nothing more is booked
-                account.add(real.minus(booked))
-        self._see_whether_overbilled(booked, real)
+            with suppress(DatabaseError):  # then the upper bound stays booked and the next reserve fails
+                account.add(actual.minus(booked))
+        self._check_bill(booked, actual)
 
-    def _see_whether_overbilled(self, booked: Usage, real: Usage) -> None:
-        """Take note of a bill above its bound: later calls may be, too, whatever is booked for them."""
-        over = [name for name in ("prompt_tokens", "completion_tokens") if getattr(real, name) > getattr(booked, name)]
-        if not over:
+    def _check_bill(self, booked: Usage, actual: Usage) -> None:
+        """Stop if a call was billed above its bound and a limit depends on it, because later calls may be, too."""
+        exceeded = [
+            name for name in ("prompt_tokens", "completion_tokens") if getattr(actual, name) > getattr(booked, name)
+        ]
+        if not exceeded:
             return
         what = "a reply was billed at " + " and ".join(
-            f"{getattr(real, name):,} {_WORDS[name][1]} instead of {getattr(booked, name):,} at most" for name in over
+            f"{getattr(actual, name):,} {_LIMITS[name][1]}s instead of at most {getattr(booked, name):,}"
+            for name in exceeded
         )
         if not self._warned:
             self._warned = True
-            _LOG.warning("%s: the LLM does not keep to what it is asked for", what)
-        if self._limited([*over, "cost"]):
-            self._cannot_be_kept = (
-                f"{what}, so that a limit on tokens or money cannot be kept, and no more is asked: switch thinking "
-                "off, or leave the limit out, and run the command again (pmlm train with --resume)"
+            _logger.warning("%s: the LLM does not respect the limit on tokens", what)
+        if self._limited([*exceeded, "cost"]):
+            self._stop_reason = (
+                f"{what}, so a limit on tokens or cost cannot be guaranteed, and no more requests are sent: switch "
+                "thinking off, or remove the limit, and run the command again (pmlm train with --resume)"
             )
 
 
 class BudgetedLLM(LLM):
-    """Books the calls of an LLM that runs in this process; one behind an endpoint books each request by itself.
+    """Books the calls of an LLM that runs in this process; ``OpenAIChat`` books its own requests.
 
     Args:
-        llm: Who is asked.
-        budget: Where it is booked. Put this inside the cache, so that kept replies are free.
-        max_tokens: Most tokens of a reply.
+        llm: The LLM. Cache this object, not the LLM, so that cached replies are free.
+        budget: Where calls are booked.
+        max_tokens: Maximum number of tokens of a reply.
     """
 
     def __init__(self, llm: LLM, budget: Budget, max_tokens: int) -> None:
-        """Spend nothing."""
+        """Store the arguments; nothing is booked yet."""
         self.llm, self.budget, self.max_tokens = llm, budget, max_tokens
 
     @property
     def identity(self) -> str:
-        """The inner LLM's."""
+        """The identity of the inner LLM."""
         return self.llm.identity
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
-        """Reply to as many requests as the budget lets through; what gets no reply costs nothing.
+        """Reply to as many requests as the budget allows; failed requests cost nothing.
 
         Raises:
-            BudgetExceededError: The others were not asked.
+            BudgetExceededError: The remaining requests were not sent.
         """
-        left = list(range(len(requests)))
-        while left:
-            booked = self._book(requests, left)
-            places = list(booked)
+        remaining = list(range(len(requests)))
+        while remaining:
+            booked = self._book(requests, remaining)
+            indices = list(booked)
             try:
-                with closing(self.llm.replies([requests[place] for place in places])) as lots:
-                    for lot in lots:
-                        out = {places[i]: reply for i, reply in lot.items()}
-                        for place, reply in out.items():
+                with closing(self.llm.replies([requests[index] for index in indices])) as batches:
+                    for batch in batches:
+                        out = {indices[i]: reply for i, reply in batch.items()}
+                        for index, reply in out.items():
                             if isinstance(reply, Completion):
-                                self.budget.settle(booked.pop(place), reply.prompt_tokens, reply.completion_tokens)
+                                self.budget.settle(booked.pop(index), reply.prompt_tokens, reply.completion_tokens)
                         yield out
             finally:
                 for usage in booked.values():
                     self.budget.settle(usage, 0, 0, calls=0)
-            left = left[len(places) :]  # what did not fit at its upper bound may fit beside what was really spent
+            remaining = remaining[len(indices) :]  # may fit now that actual usage has replaced the upper bounds
 
-    def _book(self, requests: Sequence[Request], places: Sequence[int]) -> dict[int, Usage]:
-        """Book as many requests as fit, one at least."""
+    def _book(self, requests: Sequence[Request], indices: Sequence[int]) -> dict[int, Usage]:
+        """Book as many requests as fit, at least one."""
         booked: dict[int, Usage] = {}
-        for place in places:
+        for index in indices:
             try:
-                booked[place] = self.budget.reserve(requests[place].prompt, self.max_tokens)
+                booked[index] = self.budget.reserve(requests[index].prompt, self.max_tokens)
             except BudgetExceededError:
                 if not booked:
                     raise
@@ -368,10 +379,10 @@ def _read_limits(path: Path) -> Limits:
     for name, value in table.items():
         if name not in known:
             raise ValueError(f"{path}: unknown {name!r}; the limits are {', '.join(known)}")
-        right = (int, float) if name == "max_cost" else (int,)
-        if isinstance(value, bool) or not isinstance(value, right):
+        allowed = (int, float) if name == "max_cost" else (int,)
+        if isinstance(value, bool) or not isinstance(value, allowed):
             raise ValueError(
-                f"{path}: {name} is {shown(value)}: it should be {'a number' if float in right else 'a whole number'}"
+                f"{path}: {name} is {shown(value)}: it should be {'a number' if float in allowed else 'a whole number'}"
             )
     try:
         return Limits(**table)

@@ -1,30 +1,30 @@
-"""Ask nothing twice: replies kept in a file that many runs can share."""
+"""Cache of LLM replies, in a file that several runs can share."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pmlm_env.llm.base import LLM, Completion, Reply, Request, StopAsking
+from pmlm_env.llm.base import Completion, Request
 from pmlm_env.llm.storage.database import Database, DatabaseError
-from pmlm_env.llm.storage.spare import Spare
+from pmlm_env.llm.storage.spare import SpareSpace
 
 _SCHEMA = (
     "CREATE TABLE replies (key TEXT PRIMARY KEY, request TEXT NOT NULL, reply TEXT NOT NULL, created REAL NOT NULL)",
 )
 _INSERT = "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)"
 
-#: How many rows a query asks for: SQLite's older limit on variables is 999.
-_CHUNK = 900
+#: Rows per query; older versions of SQLite allow 999 variables.
+_ROWS_PER_QUERY = 900
 
-_REQUEST_PARTS: dict[str, type | tuple[type, ...]] = {"llm": (dict, str), "prompt": str, "sample": int}
-_REPLY_PARTS: dict[str, type | tuple[type, ...]] = {
+_REQUEST_FIELDS: dict[str, type | tuple[type, ...]] = {"llm": (dict, str), "prompt": str, "sample": int}
+_REPLY_FIELDS: dict[str, type | tuple[type, ...]] = {
     "text": str,
     "prompt_tokens": int,
     "completion_tokens": int,
@@ -33,18 +33,14 @@ _REPLY_PARTS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-class ReplayMissError(RuntimeError):
-    """A run that should only repeat what is kept needs a reply that is not. It must stop: nothing may be asked."""
-
-
 @dataclass(frozen=True, slots=True)
-class KeptReply:
-    """One line of the cache.
+class CachedReply:
+    """One cached reply.
 
     Attributes:
-        request: ``llm`` (the identity, as an object where it is JSON), ``prompt``, ``sample``.
+        request: ``llm`` (the identity, as an object if it is JSON), ``prompt``, ``sample``.
         reply: ``text``, ``prompt_tokens``, ``completion_tokens``, ``finish_reason``, ``model``.
-        created: When it was kept, in seconds since 1970.
+        created: Time of storing, in seconds since 1970.
     """
 
     request: dict[str, Any]
@@ -52,13 +48,13 @@ class KeptReply:
     created: float
 
     def __post_init__(self) -> None:
-        """Check every part.
+        """Check all fields.
 
         Raises:
-            ValueError: One is not as it should be; the message says which, and quotes no prompt.
+            ValueError: A field is invalid; the message names it and does not quote the prompt.
         """
-        _check_parts("request", self.request, _REQUEST_PARTS)
-        _check_parts("reply", self.reply, _REPLY_PARTS)
+        _check_fields("request", self.request, _REQUEST_FIELDS)
+        _check_fields("reply", self.reply, _REPLY_FIELDS)
         if self.reply["finish_reason"] not in ("stop", "length"):
             raise ValueError("reply.finish_reason should be stop or length")
         if isinstance(self.created, bool) or not isinstance(self.created, (int, float)):
@@ -68,7 +64,7 @@ class KeptReply:
 
     @property
     def key(self) -> str:
-        """The SHA-256 of the request as canonical JSON."""
+        """SHA-256 of the request as canonical JSON."""
         return _key(_canonical(self.request))
 
     @property
@@ -79,25 +75,25 @@ class KeptReply:
 
     @property
     def completion(self) -> Completion:
-        """The reply as an LLM's."""
+        """The reply as a ``Completion`` marked as cached."""
         return Completion(**self.reply, cached=True)
 
 
 class ReplyCache:
-    """Replies by request: LLM (endpoint, model, every sampling parameter), prompt and sample number.
+    """Stores replies by request: LLM (endpoint, model, all sampling parameters), prompt and sample number.
 
-    Processes may share a file, and be killed at any moment: what ``put`` has returned from is there. The reply that
-    comes first stays. Errors are never kept.
+    Processes may share a file. A reply survives a kill of the process once ``put`` has returned. The first reply to a
+    request is never replaced. Errors are not stored.
 
     Args:
-        path: The file, made when the first reply is put; None = in memory.
+        path: The file, created when the first reply is stored; None = in memory.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        """Remember where."""
+        """Store the path; nothing is opened yet."""
         self._database = Database(path, "reply cache", _SCHEMA)
         file = self._database.path
-        self._spare = None if file is None else Spare(file.with_name(f"{file.name}-spare"))
+        self._spare = None if file is None else SpareSpace(file.with_name(f"{file.name}-spare"))
 
     @property
     def path(self) -> Path | None:
@@ -105,81 +101,86 @@ class ReplyCache:
         return self._database.path
 
     def __len__(self) -> int:
-        """How many replies are kept."""
-        self._take_up()
+        """Return the number of replies."""
+        self._move_from_spare()
         rows = self._database.read("SELECT COUNT(*) FROM replies")
         return int(rows[0][0]) if rows else 0
 
     def get(self, identity: str, requests: Sequence[Request]) -> dict[int, Completion]:
-        """Return the replies that are kept, by their requests' places, marked as cached.
+        """Return the stored replies, by their requests' indices, marked as cached.
 
         Raises:
-            DatabaseError: The file or a reply in it is not as it should be.
+            DatabaseError: The file or a reply in it is damaged.
         """
-        self._take_up()
-        llm = _llm(identity)
-        places: dict[str, list[int]] = {}
-        for place, request in enumerate(requests):
-            places.setdefault(_key(_request(llm, request)), []).append(place)
-        keys = list(places)
+        self._move_from_spare()
+        llm = _identity_object(identity)
+        indices: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            indices.setdefault(_key(_request_text(llm, request)), []).append(index)
+        keys = list(indices)
         found: dict[int, Completion] = {}
-        for start in range(0, len(keys), _CHUNK):
-            chunk = keys[start : start + _CHUNK]
-            marks = ",".join("?" * len(chunk))
-            for row in self._database.read(f"SELECT * FROM replies WHERE key IN ({marks})", chunk):
-                completion = self._checked(row).completion
-                found.update(dict.fromkeys(places[row[0]], completion))
+        for start in range(0, len(keys), _ROWS_PER_QUERY):
+            chunk = keys[start : start + _ROWS_PER_QUERY]
+            placeholders = ",".join("?" * len(chunk))
+            for row in self._database.read(f"SELECT * FROM replies WHERE key IN ({placeholders})", chunk):
+                completion = self._validated(row).completion
+                found.update(dict.fromkeys(indices[row[0]], completion))
         return found
 
     def put(self, identity: str, completions: Mapping[Request, Completion]) -> dict[Request, Completion]:
-        """Keep replies, all or none.
+        """Store replies, all or none.
 
         Returns:
-            What is kept now: where another process was faster, its reply, which is what a replay will see.
+            The replies that are stored now. If another process has stored a reply first, this is its reply, which a
+            replay will return.
 
         Raises:
-            DatabaseError: The file cannot be written or is not as it should be.
+            DatabaseError: The file cannot be written or is damaged.
         """
         if not completions:
             return {}
-        llm, now = _llm(identity), time.time()
-        kept = dict(completions)
+        llm, now = _identity_object(identity), time.time()
+        stored = dict(completions)
         with self._database.transaction() as connection:
             for request, completion in completions.items():
-                text = _request(llm, request)
+                text = _request_text(llm, request)
                 key = _key(text)
-                if not connection.execute(_INSERT, (key, text, _canonical(_reply(completion)), now)).rowcount:
+                if not connection.execute(_INSERT, (key, text, _canonical(_reply_fields(completion)), now)).rowcount:
                     row = connection.execute("SELECT * FROM replies WHERE key = ?", (key,)).fetchone()
-                    kept[request] = replace(self._checked(row).completion, cached=completion.cached)
-        return kept
+                    stored[request] = replace(self._validated(row).completion, cached=completion.cached)
+        return stored
 
     def check_writable(self) -> None:
-        """See that replies can be kept, before they are paid for.
+        """Check that replies can be stored, before they are paid for.
 
         Raises:
-            DatabaseError: They cannot.
+            DatabaseError: The file or the spare space cannot be written.
         """
         self._database.check_writable()
         if self._spare is not None:
             try:
-                self._spare.hold()
+                self._spare.reserve()
             except OSError as error:
                 raise DatabaseError(
-                    f"{self._spare.path} cannot be written ({error.strerror}), so no more is asked: make room on the "
-                    "disk, then run the command again (pmlm train with --resume)"
+                    f"{self._spare.path} cannot be written ({error.strerror}), so no more requests are sent: free some "
+                    "disk space, then run the command again (pmlm train with --resume)"
                 ) from None
 
-    def set_aside(self, identity: str, completions: Mapping[Request, Completion]) -> None:
-        """Keep replies that have been paid for, though the file cannot be written: it gets them when it can be.
+    def put_in_spare(self, identity: str, completions: Mapping[Request, Completion]) -> None:
+        """Store replies in the spare space if the file cannot be written; they are moved to the file later.
 
         Raises:
-            DatabaseError: They are lost.
+            DatabaseError: The spare space cannot be written either, so the replies are lost.
         """
-        llm, now = _llm(identity), time.time()
+        llm, now = _identity_object(identity), time.time()
         lines = []
         for request, completion in completions.items():
-            kept = {"request": json.loads(_request(llm, request)), "reply": _reply(completion), "created": now}
-            lines.append(_canonical(kept))
+            stored = {
+                "request": json.loads(_request_text(llm, request)),
+                "reply": _reply_fields(completion),
+                "created": now,
+            }
+            lines.append(_canonical(stored))
         try:
             if self._spare is None:
                 raise OSError
@@ -190,36 +191,38 @@ class ReplyCache:
                 "are lost: see whether its disk is full or failing, then run the command again"
             ) from None
 
-    def _take_up(self) -> None:
-        """Put what was set aside where it belongs."""
+    def _move_from_spare(self) -> None:
+        """Move replies from the spare space to the file."""
         if self._spare is None or not (lines := self._spare.lines()):
             return
         replies = []
         for line in lines:
-            with suppress(ValueError, TypeError):  # a last line that was not written to its end
-                replies.append(KeptReply(**json.loads(line)))
-        with suppress(DatabaseError, OSError):  # it is still full: they stay set aside
+            with suppress(ValueError, TypeError):  # the last line may be incomplete
+                replies.append(CachedReply(**json.loads(line)))
+        with suppress(DatabaseError, OSError):  # the disk is still full: they stay in the spare space
             self.add(replies)
             self._spare.clear()
 
-    def __iter__(self) -> Iterator[KeptReply]:
-        """Go through all that is kept, sorted by key, a part at a time.
+    def __iter__(self) -> Iterator[CachedReply]:
+        """Iterate over all replies, sorted by key, reading a few rows at a time.
 
         Raises:
-            DatabaseError: The file or a reply in it is not as it should be.
+            DatabaseError: The file or a reply in it is damaged.
         """
-        self._take_up()
+        self._move_from_spare()
         last = ""
-        while rows := self._database.read(f"SELECT * FROM replies WHERE key > ? ORDER BY key LIMIT {_CHUNK}", (last,)):
+        while rows := self._database.read(
+            f"SELECT * FROM replies WHERE key > ? ORDER BY key LIMIT {_ROWS_PER_QUERY}", (last,)
+        ):
             for row in rows:
-                yield self._checked(row)
+                yield self._validated(row)
             last = rows[-1][0]
 
-    def add(self, replies: Iterable[KeptReply]) -> int:
-        """Keep replies from elsewhere, all or none, and say how many were new.
+    def add(self, replies: Iterable[CachedReply]) -> int:
+        """Store replies from another cache, all or none, and return the number of new ones.
 
         Raises:
-            DatabaseError: The file cannot be written or is not as it should be.
+            DatabaseError: The file cannot be written or is damaged.
         """
         with self._database.transaction() as connection:
             return sum(
@@ -230,10 +233,10 @@ class ReplyCache:
             )
 
     def remove(self, keys: Sequence[str]) -> int:
-        """Forget replies, give their room back to the disk, and say how many went.
+        """Delete replies, free their disk space, and return the number deleted.
 
         Raises:
-            DatabaseError: The file cannot be written or is not as it should be.
+            DatabaseError: The file cannot be written or is damaged.
         """
         with self._database.transaction() as connection:
             n = sum(connection.execute("DELETE FROM replies WHERE key = ?", (key,)).rowcount for key in keys)
@@ -241,159 +244,36 @@ class ReplyCache:
         return n
 
     def close(self) -> None:
-        """Close the file; the next use opens it again. One in memory is empty then."""
+        """Close the file; the next use opens it again. A cache in memory is emptied."""
         self._database.close()
 
-    def _checked(self, row: tuple[Any, ...]) -> KeptReply:
+    def _validated(self, row: tuple[Any, ...]) -> CachedReply:
         key, request, reply, created = row
         try:
-            kept = KeptReply(json.loads(request), json.loads(reply), created)
-            if kept.key != key:
-                raise ValueError("the request is another than the key's")
-            return kept
+            stored = CachedReply(json.loads(request), json.loads(reply), created)
+            if stored.key != key:
+                raise ValueError("the request does not match the key")
+            return stored
         except (ValueError, TypeError, RecursionError) as error:
-            what = "no JSON" if isinstance(error, json.JSONDecodeError) else error
+            what = "not JSON" if isinstance(error, json.JSONDecodeError) else error
             raise DatabaseError(
                 f"{self.path or 'the cache in memory'}: the reply with key {key} is damaged ({what}): restore the "
                 "file from a copy, or move it elsewhere"
             ) from None
 
 
-class CachedLLM(LLM):
-    """Asks an LLM only for what is not kept, and keeps each reply before it hands it on.
-
-    Args:
-        llm: Who is asked where no reply is kept. Another reply to the same request should do as well: greedy, or
-            told apart by ``Request.sample``.
-        cache: Where replies are kept; by default in memory.
-        replay: Ask nothing: a reply that is not kept is an error.
-
-    Attributes:
-        llm: Likewise.
-        cache: Likewise.
-        replay: Likewise.
-        hits: How many replies cost no call; a pickle's twin starts at 0.
-    """
-
-    def __init__(self, llm: LLM, cache: ReplyCache | None = None, replay: bool = False) -> None:
-        """Start without hits."""
-        self.llm = llm
-        self.cache = ReplyCache() if cache is None else cache  # an empty cache is falsy
-        self.replay = replay
-        self.hits = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the count behind."""
-        return {**self.__dict__, "hits": 0}
-
-    @property
-    def identity(self) -> str:
-        """The inner LLM's."""
-        return self.llm.identity
-
-    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
-        """Reply to each request: first all that is kept, in one lot, then as the inner LLM replies.
-
-        Equal requests are asked once; the repeats come with the first, marked as cached.
-
-        Raises:
-            ReplayMissError: On replay, one is not kept. Nothing is yielded then.
-            DatabaseError: The cache cannot be read or written.
-        """
-        identity = self.llm.identity
-        kept = self.cache.get(identity, requests)
-        missing: dict[Request, list[int]] = {}
-        for place, request in enumerate(requests):
-            if place not in kept:
-                missing.setdefault(request, []).append(place)
-        if missing and self.replay:
-            n, where = len(requests) - len(kept), self.cache.path or "the cache in memory"
-            raise ReplayMissError(
-                f"{n} of {len(requests)} replies are not in {where}: this run differs from the kept one (another LLM, "
-                "sampling, prompts or version); use the kept run's settings, or run without replay"
-            )
-        if kept:
-            self.hits += len(kept)
-            yield dict(kept)
-        if not missing:
-            return
-        self.cache.check_writable()
-        asked = list(missing)
-        lots = self.llm.replies(asked)
-        with closing(lots):
-            for lot in lots:
-                had = _completions(asked, lot)
-                try:
-                    had = self._keep(identity, had)
-                except DatabaseError:
-                    self._stop(identity, asked, lots, had)
-                    raise
-                out: dict[int, Reply] = {}
-                for i, reply in lot.items():
-                    first, *repeats = missing[asked[i]]
-                    if isinstance(reply, Completion):
-                        reply = had[asked[i]]
-                        out[first] = reply
-                        self.hits += len(repeats) + reply.cached
-                        out.update(dict.fromkeys(repeats, replace(reply, cached=True)))
-                    else:
-                        out.update(dict.fromkeys(missing[asked[i]], reply))
-                yield out
-
-    def _keep(self, identity: str, had: dict[Request, Completion]) -> dict[Request, Completion]:
-        try:
-            return self.cache.put(identity, had)
-        except KeyboardInterrupt:  # they are paid for
-            self.cache.put(identity, had)
-            raise
-
-    def _stop(
-        self,
-        identity: str,
-        asked: list[Request],
-        lots: Generator[dict[int, Reply], None, None],
-        had: dict[Request, Completion],
-    ) -> None:
-        """Ask for no more, wait for what is under way, and keep it as far as that can be.
-
-        Args:
-            identity: The inner LLM's.
-            asked: All requests.
-            lots: What is under way.
-            had: What could not be kept.
-
-        Raises:
-            DatabaseError: Replies are lost.
-        """
-        had = dict(had)
-        try:
-            with suppress(StopAsking, RuntimeError, StopIteration):  # whatever else ends it, too
-                had.update(_completions(asked, lots.throw(StopAsking())))
-                while True:
-                    had.update(_completions(asked, next(lots)))
-        finally:
-            try:
-                self._keep(identity, had)  # somebody may have made room
-            except DatabaseError:
-                self.cache.set_aside(identity, had)
-
-
-def _completions(asked: list[Request], lot: Mapping[int, Reply]) -> dict[Request, Completion]:
-    return {asked[i]: reply for i, reply in lot.items() if isinstance(reply, Completion)}
-
-
-def _check_parts(name: str, value: Any, parts: Mapping[str, type | tuple[type, ...]]) -> None:
-    if not isinstance(value, dict) or set(value) != set(parts):
-        raise ValueError(f"{name} should be an object of {', '.join(parts)}")
-    for part, kind in parts.items():
-        if not isinstance(value[part], kind) or isinstance(value[part], bool):
+def _check_fields(name: str, value: Any, fields: Mapping[str, type | tuple[type, ...]]) -> None:
+    if not isinstance(value, dict) or set(value) != set(fields):
+        raise ValueError(f"{name} should be an object of {', '.join(fields)}")
+    for field, kind in fields.items():
+        if not isinstance(value[field], kind) or isinstance(value[field], bool):
             kinds = kind if isinstance(kind, tuple) else (kind,)
             names = {dict: "an object", str: "text", int: "a whole number"}
-            raise ValueError(f"{name}.{part} should be {' or '.join(names[k] for k in kinds)}")
+            raise ValueError(f"{name}.{field} should be {' or '.join(names[k] for k in kinds)}")
 
 
-def _llm(identity: str) -> Any:
-    """The identity as JSON object, so that the order of its parts does not matter; any other as it is."""
+def _identity_object(identity: str) -> Any:
+    """Return the identity as an object if it is JSON, so that the order of its fields does not matter."""
     try:
         value = json.loads(identity)
     except (ValueError, RecursionError):
@@ -402,15 +282,16 @@ def _llm(identity: str) -> Any:
 
 
 def _canonical(value: Any) -> str:
-    # In ASCII, for UTF-8 cannot hold the lone surrogates, nor SQLite's tools the NULs, that a prompt may have.
+    # ASCII, because prompts may contain lone surrogates, which UTF-8 cannot encode, and NULs, which SQLite's tools
+    # reject.
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _reply(completion: Completion) -> dict[str, Any]:
-    return {part: getattr(completion, part) for part in _REPLY_PARTS}
+def _reply_fields(completion: Completion) -> dict[str, Any]:
+    return {field: getattr(completion, field) for field in _REPLY_FIELDS}
 
 
-def _request(llm: Any, request: Request) -> str:
+def _request_text(llm: Any, request: Request) -> str:
     return _canonical({"llm": llm, "prompt": request.prompt, "sample": request.sample})
 
 

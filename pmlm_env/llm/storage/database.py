@@ -1,4 +1,4 @@
-"""SQLite files that many processes share and that survive a kill at any moment."""
+"""SQLite files that several processes can share and that survive a kill at any time."""
 
 from __future__ import annotations
 
@@ -12,62 +12,62 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-#: Seconds to wait for another process that writes.
-_PATIENCE = 60.0
+#: Seconds to wait for another process's lock.
+_TIMEOUT = 60.0
 
-#: The layout of our files; a file with a later one is refused. Goes up when a table changes.
+#: Version of the tables, increased when a table changes. Files with a later version are rejected.
 _LAYOUT = 1
 
-# One lock for all databases: whoever forks takes it, and so finds none of them in the middle of something.
+# One lock for all databases, taken by a fork, so that none of them is in use when the process forks.
 _LOCK = threading.RLock()
 _OPEN: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 class DatabaseError(RuntimeError):
-    """A file that should be one of our databases is not, or cannot be used. The message says what to do."""
+    """A file is not a database of pmlm-env or cannot be used. The message says what to do."""
 
 
 class Database:
-    """One SQLite file in write-ahead mode (or one in memory), its connection opened at the first use.
+    """An SQLite file in write-ahead mode, or a database in memory; the connection is opened at first use.
 
-    What a transaction has committed is there after a kill -9; a power cut may take the last moments, not the whole file
-    (waiting for the disk at every commit would cost milliseconds a call). Threads take turns; a forked child
-    and a pickle's twin open connections of their own (in memory: the child starts with a copy, the twin with nothing).
-    A new file is readable by its owner alone, for it may hold prompts. A file or folder that cannot be written can
-    still be read. An existing file that is none of ours is refused and left as it is.
+    Committed transactions survive kill -9. A power failure may lose the most recent ones but does not damage the file
+    (waiting for the disk at every commit would take milliseconds per call). Threads take turns. A forked child and an
+    unpickled copy open connections of their own (in memory: the child has a copy of the data, the unpickled copy is
+    empty). A new file is readable only by its owner, because it may contain prompts. A file or folder that is not
+    writable can still be read. An existing file that pmlm-env did not create is rejected and left unchanged.
 
     Args:
-        path: The file, made by the first transaction if it is not there; None for one in memory.
-        kind: What the file is, as in "is no KIND"; kept in it, so that one is not taken for another.
-        schema: Statements that make the tables of a new file.
+        path: The file, created by the first transaction if missing; None = in memory.
+        kind: The kind of data, stored in the file and used in messages ("is not a KIND").
+        schema: Statements that create the tables of a new file.
     """
 
     def __init__(self, path: str | Path | None, kind: str, schema: Sequence[str]) -> None:
-        """Remember what to open."""
-        # Absolute, for whoever changes the working directory between two connections.
+        """Store the settings; nothing is opened yet."""
+        # Absolute, because the working directory may change between two connections.
         self.path = None if path is None else Path(path).absolute()
         self._kind, self._schema = kind, tuple(schema)
         self._connection: sqlite3.Connection | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the connection behind."""
+        """Return the state without the connection."""
         return {**self.__dict__, "_connection": None}
 
     def __del__(self) -> None:
-        """Close the connection, or Python 3.13 warns of it."""
-        # No lock: nobody else can be using it, and a lock in __del__ may be waited for by whoever collects garbage.
+        """Close the connection; otherwise Python 3.13 warns."""
+        # Without the lock: no one else uses the connection, and a lock in __del__ might deadlock garbage collection.
         if getattr(self, "_connection", None) is not None:
             self._connection.close()  # type: ignore[union-attr]
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Do all that is done with the connection, or nothing; no other process writes meanwhile.
+        """Run statements atomically, while no other process writes.
 
         Raises:
-            DatabaseError: The file is not one of ours, is damaged, or cannot be written.
+            DatabaseError: The file is not a database of this kind, is damaged, or cannot be written.
         """
-        with _LOCK, self._plain_errors():
-            connection = self._connected()
+        with _LOCK, self._readable_errors():
+            connection = self._open_connection()
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
@@ -78,47 +78,47 @@ class Database:
                 raise
 
     def check_writable(self) -> None:
-        """Make the file, if it is not there, and see that it can be written.
+        """Create the file if missing, and check that it can be written.
 
         Raises:
-            DatabaseError: It cannot.
+            DatabaseError: It cannot be written.
         """
         with self.transaction():
             pass
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Return the rows of a query; none where there is no file yet.
+        """Return the rows of a query; empty if there is no file yet.
 
         Raises:
-            DatabaseError: The file is not one of ours, or is damaged.
+            DatabaseError: The file is not a database of this kind, or is damaged.
         """
-        with _LOCK, self._plain_errors():
+        with _LOCK, self._readable_errors():
             if self._connection is None and self.path is not None and not os.path.lexists(self.path):
                 return []
-            return self._connected().execute(query, values).fetchall()
+            return self._open_connection().execute(query, values).fetchall()
 
     def compact(self) -> None:
-        """Give the room of deleted rows back to the disk.
+        """Free the disk space of deleted rows.
 
         Raises:
-            DatabaseError: The file is not one of ours, is damaged, or cannot be written.
+            DatabaseError: The file is not a database of this kind, is damaged, or cannot be written.
         """
-        with _LOCK, self._plain_errors():
-            self._connected().execute("VACUUM")
-            self._connected().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with _LOCK, self._readable_errors():
+            self._open_connection().execute("VACUUM")
+            self._open_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
-        """Close the connection; the next use opens another. One in memory is gone then."""
+        """Close the connection; the next use opens another. Data in memory is lost."""
         with _LOCK:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
 
-    def _connected(self) -> sqlite3.Connection:
+    def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:
             connection = self._connect()
             try:
-                self._claim(connection)
+                self._initialize(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -130,16 +130,16 @@ class Database:
         if self.path is None:
             return _sqlite(":memory:")
         if self.path.is_dir():
-            raise DatabaseError(f"{self.path} is a folder: give a file")
+            raise DatabaseError(f"{self.path} is a folder: choose a file")
         if not os.path.lexists(self.path):
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                # SQLite's journals take the file's mode. Only a file that is new may be opened and closed by hand:
-                # closing any other would let go of all locks this process has on it.
+                # SQLite's journals get the file's mode. Only a new file may be opened and closed here: closing an
+                # existing one would release all locks that this process holds on it.
                 with suppress(FileExistsError):
                     os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             except OSError as error:
-                raise DatabaseError(f"{self.path} cannot be made ({error.strerror}): give another path") from None
+                raise DatabaseError(f"{self.path} cannot be created ({error.strerror}): choose another path") from None
         if os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK):
             return _sqlite(str(self.path))
         return self._connect_to_read()
@@ -155,15 +155,17 @@ class Database:
             connection.close()
         log = self.path.with_name(self.path.name + "-wal")
         if log.exists() and log.stat().st_size:
-            raise DatabaseError(f"{self.path} was not closed, and cannot be written: copy it and {log.name} elsewhere")
-        # Where nothing can be written SQLite cannot lock either; nor need it.
+            raise DatabaseError(
+                f"{self.path} was not closed and cannot be written: copy it together with {log.name} to another folder"
+            )
+        # Without write access, SQLite can take no locks, and needs none.
         return _sqlite(f"{uri}?immutable=1", uri=True)
 
-    def _claim(self, connection: sqlite3.Connection) -> None:
-        """See whether the file is ours, and only then touch it."""
-        if not self._is_ours(connection):
+    def _initialize(self, connection: sqlite3.Connection) -> None:
+        """Check that the file is of this kind, or empty, before changing it."""
+        if not self._is_of_this_kind(connection):
             connection.execute("BEGIN IMMEDIATE")
-            if not self._is_ours(connection):  # another process may have been faster
+            if not self._is_of_this_kind(connection):  # another process may have created the tables
                 connection.execute("CREATE TABLE pmlm (kind TEXT NOT NULL)")
                 connection.execute("INSERT INTO pmlm VALUES (?)", (self._kind,))
                 for statement in self._schema:
@@ -171,77 +173,79 @@ class Database:
                 connection.execute(f"PRAGMA user_version = {_LAYOUT}")
             connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous = NORMAL")
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL").fetchall()
                 return
             except sqlite3.OperationalError as error:
-                # SQLite does not wait by itself here for others who open the same new file; a file that can only be
-                # read stays as it is.
+                # SQLite does not wait here for other processes that open the same new file. A read-only file keeps
+                # its mode.
                 if "readonly" in str(error):
                     return
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
 
-    def _is_ours(self, connection: sqlite3.Connection) -> bool:
-        """Whether it is; False for an empty file, an error for anything else."""
-        alone = not connection.in_transaction
-        if alone:
-            connection.execute("BEGIN")  # so that both looks are at one state of the file
+    def _is_of_this_kind(self, connection: sqlite3.Connection) -> bool:
+        """Return whether the file is of this kind; False if it is empty; raise ``DatabaseError`` otherwise."""
+        own_transaction = not connection.in_transaction
+        if own_transaction:
+            connection.execute("BEGIN")  # so that both queries see the same state of the file
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         ((layout,),) = connection.execute("PRAGMA user_version").fetchall()
-        if alone:
+        if own_transaction:
             connection.execute("COMMIT")
         if not tables and not layout:
             return False
         kinds = connection.execute("SELECT kind FROM pmlm").fetchall() if "pmlm" in tables else []
         if len(kinds) != 1:
-            raise DatabaseError(f"{self.path} is no {self._kind}, but an SQLite file of something else: give another")
+            raise DatabaseError(
+                f"{self.path} is not a {self._kind} but an SQLite file of another program: choose another file"
+            )
         if kinds[0][0] != self._kind:
-            raise DatabaseError(f"{self.path} is a {kinds[0][0]}, no {self._kind}: give another file")
+            raise DatabaseError(f"{self.path} is a {kinds[0][0]}, not a {self._kind}: choose another file")
         if layout > _LAYOUT:
             raise DatabaseError(
-                f"{self.path} has layout {layout}, and this pmlm-env knows {_LAYOUT}: update pmlm-env, or give another"
+                f"{self.path} has layout {layout}, but this pmlm-env reads {_LAYOUT}: update it, or choose another file"
             )
         return True
 
     @contextmanager
-    def _plain_errors(self) -> Iterator[None]:
+    def _readable_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
-            raise DatabaseError(f"{self.path or 'the database in memory'} {self._explained(str(error))}") from None
+            raise DatabaseError(f"{self.path or 'the database in memory'} {self._explain(str(error))}") from None
 
-    def _explained(self, error: str) -> str:
-        restore = "restore it from a copy, or move it elsewhere"
+    def _explain(self, error: str) -> str:
+        restore = "restore it from a backup, or move it away"
         if "not a database" in error:
-            return f"is no {self._kind}: give another file, {restore}"
+            return f"is not a {self._kind}: choose another file, {restore}"
         if "locked" in error:
-            return f"has been in use by another process for {_PATIENCE:.0f} s: wait for it, or stop it"
+            return f"has been locked by another process for {_TIMEOUT:.0f} s: wait until it ends, or stop it"
         if "readonly" in error:
-            return "cannot be written: change its permissions, or copy it elsewhere"
+            return "cannot be written: change its permissions, or copy it to another folder"
         if "is full" in error or "I/O" in error or "unable to open" in error:
             return (
-                f"cannot be written or read ({error}): see whether its disk is full, over quota or failing; make room, "
-                "then run the command again (pmlm train with --resume)"
+                f"cannot be written or read ({error}): check whether the disk is full, over quota or failing, and free "
+                "some space, then run the command again (pmlm train with --resume)"
             )
-        if "decode" in error:  # SQLite's own message would quote the text
-            return f"is damaged (it holds what is no text): {restore}"
+        if "decode" in error:  # SQLite's message would quote the text
+            return f"is damaged (it contains bytes that are not text): {restore}"
         return f"is damaged ({error}): {restore}"
 
 
 def _sqlite(target: str, uri: bool = False) -> sqlite3.Connection:
-    # Transactions are ours to begin (isolation_level), and threads take turns by the lock (check_same_thread).
-    return sqlite3.connect(target, timeout=_PATIENCE, isolation_level=None, check_same_thread=False, uri=uri)
+    # ``transaction`` begins transactions (isolation_level), and _LOCK serializes threads (check_same_thread).
+    return sqlite3.connect(target, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False, uri=uri)
 
 
 def _before_fork() -> None:
     """Close all connections to files.
 
-    A child that inherits one and opens another believes that it holds locks which only its parent holds, so that
-    what it writes can be lost when the parent closes.
+    A child that inherited a connection and opened another would act as if it held its parent's locks, so that its
+    writes could be lost when the parent closes the file.
     """
     _LOCK.acquire()
     for database in list(_OPEN):

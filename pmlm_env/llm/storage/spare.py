@@ -1,4 +1,4 @@
-"""Room on the disk for what arrives once there is none left."""
+"""Disk space reserved for replies that arrive when the disk is full."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-#: Bytes held: replies to the requests that can be under way have a few thousand each.
+#: Reserved bytes; each reply in flight takes a few thousand.
 _SIZE = 1 << 20
 
 
-class Spare:
-    """A file of zeros that is filled in place: lines written into it need no more room on the disk.
+class SpareSpace:
+    """A file of zeros that is overwritten in place, so that writing lines into it needs no further disk space.
 
     Args:
         path: The file.
     """
 
     def __init__(self, path: Path) -> None:
-        """Name the file."""
+        """Store the path; nothing is created yet."""
         self.path = path
 
-    def hold(self) -> None:
-        """Take the room, if it is not held already.
+    def reserve(self) -> None:
+        """Create the file, unless it exists.
 
         Raises:
-            OSError: There is none.
+            OSError: There is not enough disk space.
         """
         with suppress(FileNotFoundError):
             if self.path.stat().st_size >= _SIZE:
@@ -41,14 +41,14 @@ class Spare:
                 os.fsync(file.fileno())
             except OSError:
                 if not self._lines(file):
-                    self.path.unlink()  # a part of it would be of no use
+                    self.path.unlink()  # a smaller file is useless
                 raise
 
     def put(self, lines: Sequence[str]) -> None:
-        """Write lines of ASCII after those that are there.
+        """Write ASCII lines after the existing ones.
 
         Raises:
-            OSError: There is no such file, or there are more of them than the disk takes.
+            OSError: The file does not exist, or the lines do not fit and the disk is full.
         """
         with self._opened() as file:
             file.seek(sum(map(len, self._lines(file))))
@@ -57,7 +57,7 @@ class Spare:
             os.fsync(file.fileno())
 
     def lines(self) -> list[str]:
-        """Return the lines that are there."""
+        """Return the lines."""
         try:
             with self._opened() as file:
                 return [line.decode("ascii", "replace") for line in self._lines(file)]
@@ -65,7 +65,7 @@ class Spare:
             return []
 
     def clear(self) -> None:
-        """Forget the lines, and hold their room again."""
+        """Delete the lines, so that their space can be used again."""
         with self._opened() as file:
             length = sum(map(len, self._lines(file)))
             file.seek(0)
@@ -74,7 +74,7 @@ class Spare:
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
         with self.path.open("r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # let go of when the file is closed
+            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
             yield file
 
     @staticmethod

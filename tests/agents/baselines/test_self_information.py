@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from agents.baselines import SelfInformation
-from agents.baselines.self_information import Bigram, LocalLM
-from agents.problem import Arena, MeteredReward
+from agents.baselines.config import SelfInformationConfig
+from agents.baselines.self_information import Bigram, LeastSurprising, LocalLM, MostSurprising, SelfInformation
+from agents.problem import MeteredReward, Problem
 from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.weights import ModelError
+from tests.problems import slots_of
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+
+CPU = torch.device("cpu")
 
 
 def _episodes(*prompts: str) -> EpisodeSet:
@@ -24,42 +28,58 @@ def _episodes(*prompts: str) -> EpisodeSet:
     )
 
 
-def _arena(episodes: EpisodeSet, n_edits: int = 2) -> Arena:
-    return Arena(episodes, HashEncoder(), MeteredReward(MarkedWordsReward(episodes), 0), n_edits)
+def _problem(episodes: EpisodeSet, n_edits: int = 2) -> Problem:
+    return Problem(episodes, HashEncoder(), MeteredReward(MarkedWordsReward(episodes), 0), n_edits)
+
+
+def _bigram(kind: type[SelfInformation] = LeastSurprising) -> SelfInformation:
+    return kind(SelfInformationConfig("bigram"))
 
 
 def test_a_bigram_s_self_information_is_as_counted_by_hand() -> None:
     bigram = Bigram()
-    bigram.learn([["she", "is", "well"], ["she", "is", "ill"], ["is", "she"]])  # 4 words known, so V is 5
-    (values,) = bigram([["she", "is", "well", "again"]])
-    expected = [3 / (3 + 5), 3 / (2 + 5), 2 / (3 + 5), 1 / (0 + 5)]  # "she" is followed twice, "well" never
+    bigram.learn(3 * [["she", "is", "well"], ["she", "is", "ill"], ["is", "she"]])  # 4 words known, so V is 5
+    (values,) = bigram([["she", "is", "well", "again"]], CPU)
+    expected = [7 / (9 + 5), 7 / (6 + 5), 4 / (9 + 5), 1 / (0 + 5)]  # "she" is followed six times, "well" never
     np.testing.assert_allclose(values, -np.log(expected))
-    successors = bigram([["she", word] for word in ("she", "is", "well", "ill", "unknown")])
+    successors = bigram([["she", word] for word in ("she", "is", "well", "ill", "unknown")], CPU)
     assert sum(np.exp(-value[1]) for value in successors) == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("order", "slots"), [("low", (0, 1)), ("high", (3, 2))])
-def test_the_least_surprising_words_go_first_or_the_most(order: str, slots: tuple[int, ...]) -> None:
-    agent = SelfInformation(SelfInformation.Config(order=order))
-    agent.fit(_arena(_episodes("a b c x", "a b c y", "a b d z", "a b c z")))
-    assert agent.refine(_arena(_episodes("a b d y")))[0] == slots
+def test_pairs_of_words_that_only_two_training_prompts_have_are_neither_counted_nor_saved() -> None:
+    common, rare = ["a", "b"], ["a", "b", "Mrs.Doe", "Mrs.Doe", "Mrs.Doe", "Mrs.Doe"]
+    bigram, without = Bigram(), Bigram()
+    bigram.learn([common, rare, rare])
+    without.learn([common, common, common])
+    assert bigram.rows() == [("", "a", 3), ("a", "b", 3)]
+    np.testing.assert_array_equal(bigram([rare], CPU), without([rare], CPU))
+
+
+@pytest.mark.parametrize(("kind", "slots"), [(LeastSurprising, (0, 1)), (MostSurprising, (2, 3))])
+def test_the_least_surprising_words_are_deleted_first_or_the_most(
+    kind: type[SelfInformation], slots: tuple[int, ...]
+) -> None:
+    agent = _bigram(kind)
+    agent.fit(_problem(_episodes("a b c x", "a b c y", "a b d z", "a b c z")))
+    assert slots_of(agent.refine(_problem(_episodes("a b d y"))))[0] == slots
 
 
 def test_no_completion_is_asked_for() -> None:
-    agent, arena = SelfInformation(), _arena(make_episodes(4))
-    agent.fit(arena)
-    assert [len(slots) for slots in agent.refine(arena)] == [2] * 4
-    assert arena.reward.calls == 0
+    agent, problem = _bigram(), _problem(make_episodes(4))
+    agent.fit(problem)
+    assert [len(slots) for slots in agent.refine(problem)] == [2] * 4
+    assert problem.reward.calls == 0
 
 
-def test_an_order_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="use one of"):
-        SelfInformation.Config(order="middle")  # type: ignore[arg-type]
+def test_a_language_model_that_is_not_there_is_missed_when_the_agent_is_fitted() -> None:
+    agent = LeastSurprising(SelfInformationConfig("/no/such/model"))
+    with pytest.raises(ModelError, match="no such model directory: /no/such/model"):
+        agent.fit(_problem(make_episodes(4)))
 
 
 @pytest.fixture(scope="module")
 def lm() -> LocalLM:
-    return LocalLM("smollm2-135m", device="cpu", batch_size=2)
+    return LocalLM("smollm2-135m", batch_size=2)
 
 
 def _surprise_of_text(model: Any, tokenizer: Any, text: str) -> float:
@@ -76,16 +96,17 @@ def test_a_language_model_s_self_information_adds_up_to_that_of_each_beginning_o
     words = "Her haemoglobin is 10.5 g/dL, \u8840\u7ea2\u86cb\u767d low.".split()
     totals = [_surprise_of_text(model, tokenizer, " ".join(words[:n])) for n in range(1, len(words) + 1)]
     others: list[Sequence[str]] = [words[:3], words * 2, ["well"]]  # which make for padding
-    values = lm([*others, words])[-1]
+    values = lm([*others, words], CPU)[-1]
     np.testing.assert_allclose(values, np.diff([0.0, *totals]), atol=2e-3)
 
 
 @pytest.mark.real
 def test_the_agent_deletes_what_the_language_model_foresees(lm: LocalLM) -> None:
-    agent = SelfInformation(SelfInformation.Config(model="smollm2-135m", device="cpu"))
-    agent.surprise = lm
     prompt = "The capital of France is Paris and the capital of Germany is zebra"
-    (slots,) = agent.refine(_arena(_episodes(prompt), n_edits=3))
-    assert prompt.split().index("zebra") not in slots
-    agent.config = SelfInformation.Config(order="high")
-    assert prompt.split().index("zebra") in agent.refine(_arena(_episodes(prompt), n_edits=3))[0]
+    deleted = []
+    for kind in (LeastSurprising, MostSurprising):
+        agent = kind()
+        agent.surprise = lm
+        deleted += slots_of(agent.refine(_problem(_episodes(prompt), n_edits=3)))
+    assert prompt.split().index("zebra") not in deleted[0]
+    assert prompt.split().index("zebra") in deleted[1]

@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 from rouge_score import rouge_scorer
 
-from agents.benchmark.held_out import LiteGround, ground
-from agents.benchmark.runner import BenchmarkConfig, benchmark
+from agents.base import Edits
+from agents.benchmark.config import BenchmarkConfig
+from agents.benchmark.patients import LitePatients, patients_of
+from agents.benchmark.runner import benchmark
 from agents.evaluation.controls import CONTROLS
 from agents.problem import MeteredReward
-from agents.registry import AGENTS, DEFAULT, RULE, UNSEEDED, UNTRAINED
+from agents.registry import AGENTS, DEFAULT, RULE, make, settings_of
 from agents.report.report import ReportConfig, report
+from pmlm_env.core.edits import deletions
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.lite import LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm import BudgetExceededError
@@ -81,7 +85,7 @@ def test_a_line_separator_within_a_line_ends_no_line(tmp_path: Path) -> None:
 
 def test_runs_on_other_patients_do_not_go_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark(BenchmarkConfig(agents=("keep-all",), seeds=1, out=tmp_path))
-    monkeypatch.setattr("agents.benchmark.held_out.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    monkeypatch.setattr("agents.benchmark.patients.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
     with pytest.raises(
         ValueError, match=r"runs.jsonl has results with episodes '\w{16}' and not '\w{16}': use the same"
     ):
@@ -132,7 +136,7 @@ def test_a_benchmark_made_before_there_were_controls_gets_them_without_running_i
     with pytest.raises(ValueError, match="the runs of lite have no echo"):
         report(ReportConfig(tmp_path))
     assert not (tmp_path / "report.md").exists()
-    monkeypatch.setattr(LiteGround, "inductive", None)
+    monkeypatch.setattr(LitePatients, "inductive", None)
     benchmark(config)
     assert [line["agent"] for line in _lines(tmp_path)[3:]] == list(CONTROLS)
     assert "*echo*" in report(ReportConfig(tmp_path))
@@ -143,35 +147,41 @@ def test_lite_has_no_raw_data_prompts(tmp_path: Path) -> None:
         BenchmarkConfig(raw=tmp_path)
 
 
+def _edits(episodes: EpisodeSet, slots: list[list[int]]) -> Edits:
+    return [deletions(episode, each) for episode, each in zip(episodes, slots, strict=True)]
+
+
 def test_distinct_edits_are_counted_by_role_and_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.benchmark.held_out.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
-    place = ground("lite", "test")
-    last = [[len(episode.words) - 1] for episode in place.held_out]  # in another slot, but the same place
+    monkeypatch.setattr("agents.benchmark.patients.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    patients = patients_of("lite", "test")
+    prompts = patients.held_out
+    last = [[len(episode.words) - 1] for episode in prompts]  # in another slot, but the same place
     assert len({slot for (slot,) in last}) > 1
-    assert place._judged(last)["edits"] == 1
-    assert place._judged([[0, 1], [1, 0], [0], []])["edits"] == 3
+    assert patients._judged(_edits(prompts, last))["edits"] == 1
+    assert patients._judged(_edits(prompts, [[0, 1], [1, 0], [0], []]))["edits"] == 3
 
 
-def test_words_deleted_from_fewer_than_three_prompts_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.benchmark.held_out.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
-    place = ground("lite", "test")
-    first = [[place.held_out[i].words.index(word)] for i, word in enumerate(["pregnant", "pregnant", "woman", "woman"])]
-    assert place._judged(first)["deleted"] == []
-    first[0] = first[0] + [place.held_out[0].words.index("woman")]
-    assert place._judged(first)["deleted"] == [["woman", "background", 3]]
+def test_words_deleted_from_fewer_than_three_prompts_are_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.benchmark.patients.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    patients = patients_of("lite", "test")
+    prompts = patients.held_out
+    first = [[prompts[i].words.index(word)] for i, word in enumerate(["pregnant", "pregnant", "woman", "woman"])]
+    assert patients._judged(_edits(prompts, first))["deleted"] == []
+    first[0] = first[0] + [prompts[0].words.index("woman")]
+    assert patients._judged(_edits(prompts, first))["deleted"] == [["woman", "background", 3]]
 
 
 @pytest.mark.parametrize("wrong", [{"agents": ("lexikon",)}, {"oracles": ("best",)}, {"seeds": 0}, {"budget": (0,)}])
 def test_names_and_numbers_that_make_no_sense_are_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match=r"there is no agent|must be 1 or more"):
+    with pytest.raises(ValueError, match=r"there is no agent|there is no search|must be 1 or more"):
         BenchmarkConfig(**wrong)
 
 
-def test_every_name_in_the_catalogue_makes_an_agent() -> None:
-    assert {DEFAULT, RULE, *UNTRAINED, *UNSEEDED} <= set(AGENTS)
+def test_every_name_of_the_registry_makes_an_agent() -> None:
+    assert {DEFAULT, RULE} <= set(AGENTS)
     assert not set(AGENTS) & {*CONTROLS, "raw-data"}
-    for name, make in AGENTS.items():
-        assert type(make("lite", 0)).__name__, name
+    for name in AGENTS:
+        assert make(name, settings_of(name, "lite")).name == name
 
 
 def test_the_meter_counts_each_prompt_once_and_the_initial_one_too() -> None:

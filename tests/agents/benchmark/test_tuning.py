@@ -4,20 +4,19 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from agents.benchmark.held_out import Ground, ground
+from agents.benchmark.patients import Patients, patients_of
 from agents.benchmark.runner import BenchmarkConfig, benchmark
-from agents.benchmark.spaces import SPACES, Choices, first_of
+from agents.benchmark.tuned import first_trial, read_tuned
 from agents.benchmark.tuning import TuneConfig, tune
-from agents.problem import Arena
-from agents.registry import AGENTS
-from agents.settings import made, read_tuned
+from agents.problem import Problem
+from agents.registry import AGENTS, class_of, make, settings_of
+from agents.settings import Choices
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.envs.lite import LiteReward, lite_episodes
@@ -33,23 +32,24 @@ _SMALL: dict[str, Any] = {"agents": ("surrogate", "random-p"), "budget": 700, "t
 def fits(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The settings of every fit that a tuning asks for."""
     seen: list[Any] = []
-    deltas = Ground.deltas
+    deltas = Patients.deltas
 
-    def spy(self: Ground, agent: Any, budget: int) -> np.ndarray:
+    def spy(self: Patients, agent: Any, budget: int) -> np.ndarray:
         seen.append(agent.config)
         return deltas(self, agent, budget)
 
-    monkeypatch.setattr(Ground, "deltas", spy)
+    monkeypatch.setattr(Patients, "deltas", spy)
     return seen
 
 
-@pytest.mark.parametrize("name", SPACES)
+@pytest.mark.parametrize("name", [name for name in AGENTS if class_of(name).space])
 def test_what_is_tuned_is_there_and_its_default_within_the_range(name: str) -> None:
+    space = class_of(name).space
     for env in ("lite", "real"):
-        config = AGENTS[name](env, 0).config
-        assert first_of(name, env).keys() == SPACES[name].keys()
-        for key, within in SPACES[name].items():
-            value = attrgetter(key)(config)
+        config = settings_of(name, env)
+        assert first_trial(name, env).keys() == space.keys()
+        for key, within in space.items():
+            value = getattr(config, key)
             if isinstance(within, Choices):
                 assert value in within.values, key
                 tried = within.values
@@ -58,7 +58,7 @@ def test_what_is_tuned_is_there_and_its_default_within_the_range(name: str) -> N
                 assert type(value) is type(within.low), key
                 tried = (within.low, within.high)
             for one in tried:  # which no config refuses
-                assert attrgetter(key)(made(name, env, 0, {key: one}).config) == one
+                assert getattr(settings_of(name, env, {key: one}), key) == one
 
 
 def test_tuning_writes_what_was_best_of_equally_many_trials(tmp_path: Path, fits: list[Any]) -> None:
@@ -68,17 +68,19 @@ def test_tuning_writes_what_was_best_of_equally_many_trials(tmp_path: Path, fits
     assert [type(config).__name__ for config in fits] == ["SurrogateConfig"] * 3 + ["RandomPConfig"] * 3
     for first, name in ((fits[0], "surrogate"), (fits[3], "random-p")):
         found = content["agents"][name]
-        assert first == AGENTS[name]("lite", 0).config
+        assert first == settings_of(name, "lite")
         assert found["value"] >= found["default"]
-        assert found["settings"].keys() == SPACES[name].keys()
-        assert made(name, "lite", 0, found["settings"]).config in fits
+        assert found["settings"].keys() == class_of(name).space.keys()
+        assert settings_of(name, "lite", found["settings"]) in fits
     assert content["agents"]["surrogate"]["default"] > 0.1
 
 
 def test_a_value_is_the_mean_delta_of_several_fits_on_validation_patients(tmp_path: Path) -> None:
     file = tune(TuneConfig(agents=("surrogate",), budget=700, trials=1, seeds=2, out=tmp_path))
-    place = ground("lite", "validation")
-    lines = [place.inductive(AGENTS["surrogate"]("lite", seed), 700) for seed in (1_000, 1_001)]
+    patients = patients_of("lite", "validation")
+    lines = [
+        patients.inductive(make("surrogate", settings_of("surrogate", "lite"), seed), 700) for seed in (1_000, 1_001)
+    ]
     assert all(patient.startswith("validation-") for line in lines for patient in line["patients"])
     assert lines[0]["deltas"] != lines[1]["deltas"]
     mean = np.mean([line["deltas"] for line in lines])
@@ -98,13 +100,13 @@ def test_test_patients_are_never_touched(tmp_path: Path, monkeypatch: pytest.Mon
             judged.add(self.split)
             return super().__call__(indices, prompts)
 
-    class SpiedArena(Arena):
+    class SpiedProblem(Problem):
         def __init__(self, episodes: EpisodeSet, *rest: Any) -> None:
             super().__init__(episodes, *rest)
             edited.update(episode.split for episode in episodes)
 
-    monkeypatch.setattr("agents.benchmark.held_out.LiteReward", SpiedReward)
-    monkeypatch.setattr("agents.benchmark.held_out.Arena", SpiedArena)
+    monkeypatch.setattr("agents.benchmark.patients.LiteReward", SpiedReward)
+    monkeypatch.setattr("agents.benchmark.patients.Problem", SpiedProblem)
     tune(TuneConfig(**_SMALL, out=tmp_path))
     assert judged == edited == {"train", "validation"}
     benchmark(BenchmarkConfig(agents=("random-p",), budget=(100,), seeds=1, out=tmp_path))
@@ -114,18 +116,18 @@ def test_test_patients_are_never_touched(tmp_path: Path, monkeypatch: pytest.Mon
 def test_without_validation_patients_the_last_quarter_of_the_training_patients_stand_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("agents.benchmark.held_out.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
-    place = ground("lite", "validation")
-    assert [episode.patient_id for episode in place.train] == [f"train-{i}" for i in range(6)]
-    assert [episode.patient_id for episode in place.held_out] == ["train-6", "train-7"]
-    assert place.deltas(AGENTS["random-n"]("lite", 0), 1).shape == (2,)
+    monkeypatch.setattr("agents.benchmark.patients.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
+    patients = patients_of("lite", "validation")
+    assert [episode.patient_id for episode in patients.train] == [f"train-{i}" for i in range(6)]
+    assert [episode.patient_id for episode in patients.held_out] == ["train-6", "train-7"]
+    assert patients.deltas(make("random-n"), 1).shape == (2,)
 
 
 @pytest.mark.parametrize(("n", "warned"), [(9, True), (10, False)])
 def test_too_few_patients_to_choose_settings_by_are_told_of(
     n: int, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("agents.benchmark.held_out.lite_episodes", lambda: lite_episodes({"train": 8, "validation": n}))
+    monkeypatch.setattr("agents.benchmark.patients.lite_episodes", lambda: lite_episodes({"train": 8, "validation": n}))
     with caplog.at_level("WARNING", "agents"):
         tune(TuneConfig(**_SMALL, out=tmp_path))
     assert any(f"{n} validation patients are too few" in message for message in caplog.messages) == warned
@@ -162,7 +164,7 @@ def test_a_benchmark_takes_the_tuned_settings_and_the_defaults_of_all_others(tmp
     agents = ("surrogate", "random-n", "random-p")
     config = BenchmarkConfig(agents=agents, budget=(100,), seeds=1, tuned=file, out=tmp_path)
     lines = {x["agent"]: x for x in map(json.loads, benchmark(config).read_text().splitlines())}
-    assert lines["surrogate"]["config"] == {"episodes": 2_000, "rows": 32, "penalty": 7.5}
+    assert lines["surrogate"]["config"] == {"rows": 32, "penalty": 7.5}
     assert lines["random-p"]["config"] == {"keep": [0.8, 0.9], "patients": 8}
     assert lines["random-n"]["config"] == {}
     benchmark(config)  # which goes on
@@ -179,10 +181,15 @@ def test_without_optuna_one_line_says_what_to_install(monkeypatch: pytest.Monkey
         tune(TuneConfig(**_SMALL, out=tmp_path))
 
 
-@pytest.mark.parametrize("wrong", [{"agents": ("keep-all",)}, {"budget": 0}, {"trials": 0}, {"seeds": 0}])
+@pytest.mark.parametrize("wrong", [{"agents": ("lexikon",)}, {"budget": 0}, {"trials": 0}, {"seeds": 0}])
 def test_names_and_numbers_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"there is nothing to tune of 'keep-all'|must be 1 or more"):
+    with pytest.raises(ValueError, match=r"there is no agent 'lexikon'|must be 1 or more"):
         TuneConfig(**wrong)
+
+
+def test_an_agent_without_settings_to_tune_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is nothing to tune of 'keep-all': use some of lexicon, "):
+        tune(TuneConfig(agents=("keep-all",), out=tmp_path))
 
 
 def _write(folder: Path, agents: dict[str, dict[str, Any]]) -> Path:

@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tyro
 
 from agents.cli import cache as command
+from agents.cli.reading import read
 from pmlm_env.llm.base import Completion, Request
-from pmlm_env.llm.storage.cache import KeptReply, ReplyCache
+from pmlm_env.llm.storage.cache import CachedReply, ReplyCache
 
 SMALL = '{"base_url": "https://example.org/v1", "model": "small", "temperature": 0}'
 ODD = "她 \ud800\0\"' \n\u2028"
 
 
 def pmlm_cache(*arguments: object) -> None:
-    command.run(tyro.cli(command.CacheCommand, args=[str(a) for a in arguments], config=(tyro.conf.OmitArgPrefixes,)))
+    command.run(read("cache", command.Config, [str(a) for a in arguments]))
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def run_folder(tmp_path: Path) -> Path:
         SMALL, {Request("a"): Completion("re a", 10, 2, "stop"), Request(ODD, 1): Completion(ODD, 20, 3, "length")}
     )
     old = {"text": "re b", "prompt_tokens": 5, "completion_tokens": 1, "finish_reason": "stop", "model": ""}
-    cache.add([KeptReply({"llm": "responder:v1", "prompt": "b", "sample": 0}, old, time.time() - 365 * 86400)])
+    cache.add([CachedReply({"llm": "responder:v1", "prompt": "b", "sample": 0}, old, time.time() - 365 * 86400)])
     return folder
 
 
-def kept(path: Path) -> list[KeptReply]:
+def kept(path: Path) -> list[CachedReply]:
     return list(ReplyCache(path / "replies.sqlite" if path.is_dir() else path))
 
 

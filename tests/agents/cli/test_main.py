@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import agents.cli.main
+import agents.cli.prepare
 from agents.cli.main import main
 from pmlm_env.llm import ReplyCache
 
@@ -40,7 +40,7 @@ def wait_for(file: Path) -> None:
 def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """A command that needs long to end when it is told to."""
 
-    def run(command: str, rest: object) -> int:
+    def run(config: object) -> int:
         (tmp_path / "began").touch()
         try:
             time.sleep(600)
@@ -49,11 +49,11 @@ def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], No
             time.sleep(600)
         return 0
 
-    monkeypatch.setattr(agents.cli.main, "_dispatch", lambda command: run)
+    monkeypatch.setattr(agents.cli.prepare, "run", run)
 
     def task() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        main("prepare", [])
+        main("prepare", ["--cohort", "here"])
 
     return task
 
@@ -89,7 +89,7 @@ def test_what_is_to_outlive_its_terminal_does(
 @pytest.mark.parametrize(
     ("command", "advice"),
     [
-        ("prepare", "run the command again"),
+        ("simulate", "run the command again"),
         ("evaluate", "replies are kept: run it again"),
         ("benchmark", "complete runs and all replies are kept: run it again"),
         ("train", "nothing was begun: run the command again"),
@@ -98,17 +98,17 @@ def test_what_is_to_outlive_its_terminal_does(
 def test_every_command_says_in_one_line_how_to_go_on_after_ctrl_c(
     command: str, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stop(command: str, rest: object) -> int:
+    def stop(config: object) -> int:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
         return 0
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(agents.cli.main, "_dispatch", lambda command: stop)
+    monkeypatch.setattr(f"agents.cli.{command}.run", stop)
     monkeypatch.chdir(tmp_path)
     try:
         with pytest.raises(SystemExit) as end:
-            main(command, [])
+            main(command, ["--out", "here"] if command == "simulate" else [])
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
@@ -152,7 +152,7 @@ def test_a_stop_while_libraries_are_still_loading_is_one_line(tmp_path: Path, co
     (tmp_path / "transformers.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)\n")
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[3]}"}
     done = subprocess.run(
-        [sys.executable, "-m", "agents.cli", command],
+        [sys.executable, "-m", "agents.cli", command, *(["--cohort", "here"] if command == "prepare" else [])],
         env=environment,
         capture_output=True,
         text=True,

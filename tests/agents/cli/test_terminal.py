@@ -15,12 +15,10 @@ from pathlib import Path
 import pytest
 from tqdm import tqdm
 
-import agents.cli.main
-from agents.cli import main
+from agents import registry
+from agents.cli.main import main
 from agents.cli.terminal import PrintableStream, printable_output
-from agents.policies.lexicon import Lexicon
-from agents.policies.word_policy import PolicyConfig, WordPolicy
-from tests.standins import make_episodes
+from tests.problems import make_problem
 
 EVIL = "\x1b[2J\x1b]0;title\x07\r\x08\u202e\x9b"
 SAFE = r"\x1b[2J\x1b]0;title\x07\r\x08\u202e\x9b"
@@ -103,18 +101,18 @@ def _exit_code(command: str, *arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
-def _fail(error: Exception) -> Callable[[str], Callable[..., int]]:
-    def fail(*_: object) -> int:
+def _fail(error: Exception) -> Callable[[object], int]:
+    def fail(config: object) -> int:
         raise error
 
-    return lambda _: fail
+    return fail
 
 
 @pytest.mark.parametrize(("error", "code"), [(ValueError, 2), (OSError, 1), (RuntimeError, 1)])
 def test_an_error_is_written_out(
     error: type[Exception], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(agents.cli.main, "_dispatch", _fail(error(f"a server said {EVIL}")))
+    monkeypatch.setattr("agents.cli.doctor.run", _fail(error(f"a server said {EVIL}")))
     assert _exit_code("doctor") == code
     assert capsys.readouterr().err == f"pmlm doctor: a server said {SAFE}\n"
 
@@ -123,9 +121,9 @@ def test_an_error_that_nobody_foresaw_is_written_out_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # so that it is put back
-    monkeypatch.setattr(agents.cli.main, "_dispatch", _fail(TypeError(f"a server said {EVIL}")))
+    monkeypatch.setattr("agents.cli.doctor.run", _fail(TypeError(f"a server said {EVIL}")))
     with pytest.raises(TypeError) as caught:
-        main("doctor")
+        main("doctor", [])
     sys.excepthook(caught.type, caught.value, caught.tb)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
@@ -145,14 +143,16 @@ def test_arguments_that_cannot_be_are_written_out(capsys: pytest.CaptureFixture[
 def test_refined_prompts_are_printed_for_people_and_written_exactly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    episodes = make_episodes(4)
-    WordPolicy(PolicyConfig(16, hidden=0, n_edits=1), Lexicon.of(episodes)).save_pretrained(tmp_path / "policy")
-    episodes.save(tmp_path)
+    problem = make_problem(limit=8)
+    agent = registry.make("lexicon")
+    agent.fit(problem)
+    agent.save(tmp_path / "agent")
+    problem.episodes.save(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
     for line in lines:
         line["words"][5:8] = ["\x1b[2J", "<script>", "ab\u202ecd"]
     (tmp_path / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    options = ["--model", tmp_path / "policy", "--episodes", tmp_path, "--split", "train"]
+    options = ["--model", tmp_path / "agent", "--episodes", tmp_path, "--split", "train"]
     assert _exit_code("refine", *options) == 0
     printed = capsys.readouterr().out
     assert r"\x1b[2J <script> ab\u202ecd" in printed
@@ -160,13 +160,6 @@ def test_refined_prompts_are_printed_for_people_and_written_exactly(
     assert _exit_code("refine", *options, "--out", tmp_path / "out.jsonl") == 0
     prompts = [json.loads(line)["prompt"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert all("\x1b[2J <script> ab\u202ecd" in prompt for prompt in prompts)
-
-
-def test_the_list_of_commands_does_not_wait_for_torch() -> None:
-    code = "import sys, agents.cli as cli\ntry: cli.main(None, ['--help'])\nfinally: print('torch' in sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "doctor" in shown
-    assert shown.endswith("False\n")
 
 
 def test_in_a_real_terminal_errors_have_no_colors_which_would_be_written_out() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agents.benchmark.held_out import ground
+from agents.benchmark.patients import patients_of
 from agents.evaluation.controls import CONTROLS, control_replies
 from agents.problem import blind
 from pmlm_env.core.episodes import Episode, EpisodeSet
@@ -143,11 +143,11 @@ def test_without_letters_those_that_need_them_are_left_out_and_asking_for_one_is
 ) -> None:
     said = control_replies(HELD_OUT, blind(TRAINING), _f1)
     assert list(said) == [name for name in CONTROLS if name not in LETTERS]
-    place = ground("lite", "test")
-    monkeypatch.setattr(place, "train", blind(place.train))
-    place.control("echo")
+    held_out = patients_of("lite", "test")
+    monkeypatch.setattr(held_out, "train", blind(held_out.train))
+    held_out.control("echo")
     with pytest.raises(ValueError, match="fixed-letter needs letters of training patients"):
-        place.control("fixed-letter")
+        held_out.control("fixed-letter")
 
 
 def test_a_vector_of_zeros_is_like_nobody_and_gets_a_letter_all_the_same() -> None:

@@ -1,17 +1,18 @@
 from __future__ import annotations
 
-from pathlib import Path
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 
 from agents.baselines.surrogate import Surrogate
+from agents.policies.distributions import MaskedSparsemax
 from agents.policies.lexicon import N_FORMS, Lexicon
 from agents.policies.rollout import play
-from agents.policies.word_policy import MaskedSparsemax, PolicyConfig, WordPolicy
-from agents.policy_gradient.agent import PolicyGradient, PolicyGradientConfig
-from tests.arenas import N_EDITS, make_arena
+from agents.policies.word_policy import PolicyConfig, WordPolicy
+from agents.problem import BudgetSpentError
+from tests.problems import N_EDITS, make_problem
 from tests.standins import HashEncoder, make_episodes
 
 
@@ -49,15 +50,12 @@ def test_of_one_or_two_patients_no_word_is_kept_and_it_is_said(n: int, caplog: p
     assert Lexicon.of(make_episodes(3)).forms
 
 
-def test_agents_that_know_no_word_can_still_be_fitted_and_refine(tmp_path: Path) -> None:
-    surrogate, gradient = Surrogate(), PolicyGradient(PolicyGradientConfig())
-    for agent in (surrogate, gradient):
-        agent.fit(make_arena(limit=400, n=2))
-        assert [len(slots) for slots in agent.refine(make_arena(n=6, judged=False))] == [N_EDITS] * 6
-    assert not surrogate.coefficients().any()
-    assert not gradient.policy.table.weight.any()
-    gradient.save(tmp_path)
-    assert len(WordPolicy.from_pretrained(tmp_path).lexicon) == 1
+def test_a_surrogate_that_knows_no_word_can_still_be_fitted_and_refine() -> None:
+    agent = Surrogate()
+    with suppress(BudgetSpentError):
+        agent.fit(make_problem(limit=400, n=2))
+    assert [len(own) for own in agent.refine(make_problem(n=6, judged=False))] == [N_EDITS] * 6
+    assert not agent.coefficients.any()
 
 
 def test_numbers_are_those_of_the_episodes_asked_about_and_of_the_width() -> None:
@@ -69,23 +67,11 @@ def test_numbers_are_those_of_the_episodes_asked_about_and_of_the_width() -> Non
     assert lexicon.ids(some, 14).shape[1] == 14
 
 
-def test_a_saved_policy_plays_the_same_with_its_lexicon(tmp_path: Path) -> None:
-    arena = make_arena()
-    policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size), Lexicon.of(arena.episodes, at_least=1))
-    torch.nn.init.normal_(policy.table.weight, generator=torch.Generator().manual_seed(0))
-    policy.save_pretrained(tmp_path)
-    again = WordPolicy.from_pretrained(tmp_path)
-    played = [play(arena.env(6), each.eval(), range(6), None) for each in (policy, again)]
-    for one, other in zip(*(rollout.steps for rollout in played), strict=True):
-        assert torch.equal(one.slots, other.slots)
-        assert torch.equal(one.log_probs, other.log_probs)
-
-
 def test_a_words_weight_is_added_to_its_logit() -> None:
-    arena = make_arena()
-    lexicon = Lexicon.of(arena.episodes, at_least=1)
+    problem = make_problem()
+    lexicon = Lexicon.of(problem.episodes, at_least=1)
     policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size), lexicon).eval()
-    seen = play(arena.env(6), policy, range(6), None).steps[0].observation
+    seen = play(problem.env(6), policy, range(6), None).steps[0].observation
     before = policy.scores(seen).detach()
     number = int(seen["words"][0, 0, 0])
     with torch.no_grad():

@@ -6,10 +6,11 @@ import torch
 
 from agents.policies.rollout import Rollout, Step, play
 from agents.policies.word_policy import PolicyConfig, WordPolicy
+from agents.policy_gradient.config import ReinforceConfig
 from agents.policy_gradient.critic import WordCritic
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.policy_gradient.reinforce import Reinforce
 from pmlm_env.device import seeded
-from tests.arenas import make_arena
+from tests.problems import make_problem
 from tests.standins import HashEncoder
 
 pytestmark = pytest.mark.once
@@ -21,8 +22,8 @@ def _policy(seed: int = 0) -> WordPolicy:
 
 
 def _played(policy: WordPolicy, seed: int = 0) -> Rollout:
-    arena = make_arena(10_000, n=16)
-    return play(arena.env(16), policy, range(16), torch.Generator().manual_seed(seed))
+    problem = make_problem(10_000, n=16)
+    return play(problem.env(16), policy, range(16), torch.Generator().manual_seed(seed))
 
 
 def test_the_value_of_a_state_is_the_mean_of_its_words_under_the_policy() -> None:
@@ -46,7 +47,7 @@ def test_it_learns_what_a_marked_word_is_worth_to_a_random_policy() -> None:
         critic.learn(_played(policy, seed))
     step = _played(policy, 99).steps[0]
     said = critic.network.scores(step.observation).detach()[:, :12]
-    marked = torch.tensor([["*" in word for word in episode.words] for episode in make_arena(n=16).episodes])
+    marked = torch.tensor([["*" in word for word in episode.words] for episode in make_problem(n=16).episodes])
     assert float(said[marked].mean() - said[~marked].mean()) == pytest.approx(0.1 + 0.4 / 11 - 0.6 / 11, rel=0.3)
 
 
@@ -67,8 +68,8 @@ def test_a_row_that_rests_or_failed_teaches_nothing(failed: bool) -> None:
 
 
 def test_each_step_has_an_advantage_of_its_own() -> None:
-    config = ReinforceConfig(updates=1, patients=4, rollouts=1, baseline="critic", scale_advantages=False)
-    trainer = Reinforce(_policy(), make_arena(10_000).env(4), config, 0)
+    config = ReinforceConfig(patients=4, rollouts=1, baseline="critic", scale_advantages=False)
+    trainer = Reinforce(_policy(), make_problem(10_000).env(4), config, 0)
     rollout = Rollout(torch.tensor([1.0, 2.0, 3.0, 9.0]), torch.tensor([True, True, True, False]), [], [], 0)
     values = torch.tensor([[0.5, 0.5, 0.5, 0.5], [1.0, 2.0, 4.0, 0.0]])
     assert trainer.advantages(rollout, values).tolist() == [[0.5, 1.5, 2.5, 0.0], [0.0, 0.0, -1.0, 0.0]]

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import errno
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,23 +11,22 @@ from sklearn.linear_model import Ridge
 from agents.policies.lexicon import Lexicon
 from agents.policies.rollout import Rollout, play
 from agents.policies.word_policy import PolicyConfig, WordPolicy
-from agents.policy_gradient.natural import NaturalConfig, NaturalGradient
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
-from agents.training.checkpoint import load_checkpoint, save_checkpoint
+from agents.policy_gradient.config import NaturalConfig, ReinforceConfig
+from agents.policy_gradient.natural import NaturalGradient
+from agents.policy_gradient.reinforce import Reinforce
 from pmlm_env.device import seeded
-from pmlm_env.rewards.delta import Judged
-from tests.arenas import BEST, ShuffledReward, make_arena
+from tests.problems import BEST, ShuffledReward, make_problem
 from tests.standins import HashEncoder
 
 pytestmark = pytest.mark.once
 
-TOY = ReinforceConfig(updates=40, patients=8, rollouts=4)
+TOY = ReinforceConfig(patients=8, rollouts=4)
 
 
 def _policy(hidden: int = 0, distribution: str = "softmax", dropout: float = 0.0) -> WordPolicy:
     shape = PolicyConfig(HashEncoder.hidden_size, hidden=hidden, dropout=dropout, distribution=distribution)  # type: ignore[arg-type]
     with seeded(0):
-        return WordPolicy(shape, Lexicon.of(make_arena(n=16).episodes, at_least=1))
+        return WordPolicy(shape, Lexicon.of(make_problem(n=16).episodes, at_least=1))
 
 
 def _trainer(
@@ -37,24 +34,24 @@ def _trainer(
 ) -> Reinforce:
     policy = policy or _policy()
     rows = (config.patients or 16) * config.rollouts
-    env = make_arena(10_000, n=16, reward=reward).env(rows, observation=policy.observation)
+    env = make_problem(10_000, n=16, reward=reward).env(rows, observation=policy.observation)
     return Reinforce(policy, env, config, seed)
 
 
 def _last_returns(trainer: Reinforce) -> float:
-    return float(np.mean([update.deltas.mean() for update in trainer.updates()][-3:]))
+    return float(np.mean([trainer.update().deltas.mean() for _ in range(40)][-3:]))
 
 
 @pytest.mark.parametrize("distribution", ["softmax", "sparsemax"])
 @pytest.mark.parametrize("hidden", [0, 8])
 def test_an_episodes_score_is_the_gradient_of_its_log_probability(hidden: int, distribution: str) -> None:
     policy = _policy(hidden, distribution)
-    arena = make_arena()
+    problem = make_problem()
     generator = torch.Generator().manual_seed(3)
     torch.nn.init.normal_(policy.table.weight, std=0.1, generator=generator)
     with torch.no_grad():
         policy.table.weight[0] = 0
-    rollout = play(arena.env(6, observation=policy.observation), policy.eval(), range(6), generator)
+    rollout = play(problem.env(6, observation=policy.observation), policy.eval(), range(6), generator)
     scores = NaturalGradient(policy, NaturalConfig()).scores(rollout)
     policy.table.weight.requires_grad_(True)
     total = sum(policy(step.observation).log_prob(step.slots) for step in rollout.steps)
@@ -103,7 +100,7 @@ def test_with_rewards_of_others_it_does_not_learn_it() -> None:
 def test_an_episode_without_reply_has_no_say() -> None:
     rewards = torch.tensor([1.0, 2.0, 9.0, 5.0, 4.0, 3.0, 2.0, 9.0])
     valid = torch.tensor([True, True, False, False, True, True, True, True])
-    trainer = _trainer(ReinforceConfig(updates=1, patients=2, rollouts=4))
+    trainer = _trainer(ReinforceConfig(patients=2, rollouts=4))
     advantages = trainer.comparison(valid) @ rewards.double()
     assert advantages.tolist() == pytest.approx([-1.0, 1.0, 0.0, 0.0, -2 / 3, -2, -10 / 3, 6])
     assert not trainer.comparison(valid)[2:4].any()
@@ -115,39 +112,6 @@ def test_network_and_lexicon_learn_side_by_side() -> None:
     assert _last_returns(trainer) >= 0.9 * BEST
     assert not torch.equal(before, trainer.policy.word.weight)
     assert not any(parameter is trainer.policy.table.weight for parameter in trainer.network)
-
-
-@pytest.mark.parametrize("baseline", ["leave-one-out", "critic"])
-def test_a_resumed_run_remembers_what_regression_and_critic_have_learnt(tmp_path: Path, baseline: str) -> None:
-    toy = replace(TOY, baseline=baseline)  # type: ignore[arg-type]
-    whole, cut = (_trainer(toy, _policy(8, dropout=0.2)) for _ in range(2))
-    for _ in range(3):
-        whole.update()
-        cut.update()
-    save_checkpoint(tmp_path / "checkpoint", cut, {"initial": {4: Judged("Rest.", 0.5, 0.0)}})
-    resumed = _trainer(toy, _policy(8, dropout=0.2), seed=1)
-    assert load_checkpoint(tmp_path / "checkpoint", resumed) == {4: Judged("Rest.", 0.5, 0.0)}
-    assert len(resumed.words.memory) == 3
-    for _ in range(2):
-        assert np.array_equal(whole.update().deltas, resumed.update().deltas)
-    assert torch.equal(whole.policy.table.weight, resumed.policy.table.weight)
-    assert torch.equal(whole.policy.word.weight, resumed.policy.word.weight)
-
-
-def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one_and_takes_no_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    trainer, folder = _trainer(TOY, _policy(8)), tmp_path / "checkpoint"
-    save_checkpoint(folder, trainer, {"initial": {}})
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    monkeypatch.setattr("agents.training.checkpoint.write", full)
-    with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(folder, trainer, {"initial": {}})
-    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint"]
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
 
 
 def test_a_policy_without_a_lexicon_has_no_words_to_move() -> None:

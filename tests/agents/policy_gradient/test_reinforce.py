@@ -9,11 +9,12 @@ import torch
 
 from agents.policies.rollout import Rollout, play
 from agents.policies.word_policy import PolicyConfig, WordPolicy
-from agents.policy_gradient.reinforce import Reinforce, ReinforceConfig
+from agents.policy_gradient.config import ReinforceConfig
+from agents.policy_gradient.reinforce import Reinforce
 from pmlm_env import PMLMVectorEnv
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.device import seeded
-from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+from tests.standins import HashEncoder, MarkedWordsReward, make_episodes, make_task
 
 pytestmark = pytest.mark.once
 
@@ -22,23 +23,23 @@ N_EDITS, BEST = 3, 0.3
 
 def _trainer(config: ReinforceConfig, seed: int = 0, dropout: float = 0.0, n: int = 16, **task: Any) -> Reinforce:
     episodes = task.pop("episodes", None) or make_episodes(n, n_words=12, n_marked=N_EDITS)
-    task = {"reward": MarkedWordsReward(episodes), "n_edits": N_EDITS, **task}
+    task = {"n_edits": N_EDITS, **task}
     env = PMLMVectorEnv(
         config.patients * config.rollouts, autoreset_mode="Disabled", array_type="torch",
-        episodes=episodes, encoder=HashEncoder(), **task,
+        task=make_task(episodes, **task),
     )  # fmt: skip
     with seeded(seed):
         policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size, dropout=dropout))
     return Reinforce(policy, env, config, seed)
 
 
-def _final_return(trainer: Reinforce) -> float:
+def _final_return(trainer: Reinforce, updates: int = 60) -> float:
     """Mean return of sampled play over the last tenth of the updates."""
-    returns = [update.deltas.mean() for update in trainer.updates()]
+    returns = [trainer.update().deltas.mean() for _ in range(updates)]
     return float(np.mean(returns[-len(returns) // 10 :]))
 
 
-TOY = ReinforceConfig(updates=60, patients=8, rollouts=4, learning_rate=3e-3, entropy=0.0, epochs=1)
+TOY = ReinforceConfig(patients=8, rollouts=4, learning_rate=3e-3, entropy=0.0, epochs=1)
 
 
 def test_it_learns_to_delete_the_marked_words() -> None:
@@ -47,11 +48,11 @@ def test_it_learns_to_delete_the_marked_words() -> None:
 
 def test_reinforce_as_published_learns_it_too() -> None:
     config = ReinforceConfig(
-        updates=150, patients=16, rollouts=1, baseline="none", learning_rate=3e-3, entropy=0.0, epochs=1,
+        patients=16, rollouts=1, baseline="none", learning_rate=3e-3, entropy=0.0, epochs=1,
         scale_advantages=False,
     )  # fmt: skip
     chance = 0.1 * N_EDITS * N_EDITS / 12
-    assert _final_return(_trainer(config)) >= 2 * chance
+    assert _final_return(_trainer(config), 150) >= 2 * chance
 
 
 @pytest.mark.parametrize("masked", [True, False])
@@ -77,18 +78,17 @@ def test_with_shuffled_advantages_it_does_not_learn_it() -> None:
 
 def test_greedy_play_of_a_trained_policy_carries_over_to_prompts_never_seen() -> None:
     trainer = _trainer(TOY)
-    list(trainer.updates())
+    for _ in range(60):
+        trainer.update()
     unseen = make_episodes(10, n_words=12, n_marked=N_EDITS, seed=99)
-    env = PMLMVectorEnv(
-        10, autoreset_mode="Disabled", array_type="torch",
-        episodes=unseen, encoder=HashEncoder(), reward=MarkedWordsReward(unseen), n_edits=N_EDITS,
-    )  # fmt: skip
+    task = make_task(unseen, n_edits=N_EDITS)
+    env = PMLMVectorEnv(10, autoreset_mode="Disabled", array_type="torch", task=task)
     rollout = play(env, trainer.policy.eval(), range(10), None)
     assert rollout.rewards.mean() >= 0.8 * BEST
 
 
 def _after_play(epochs: int, dropout: float) -> tuple[Reinforce, Rollout, Any]:
-    config = ReinforceConfig(updates=1, patients=4, rollouts=2, epochs=epochs)
+    config = ReinforceConfig(patients=4, rollouts=2, epochs=epochs)
     trainer = _trainer(config, dropout=dropout)
     kept: dict[str, Any] = {}
     honest = trainer.loss
@@ -116,7 +116,7 @@ def test_the_log_probability_in_the_loss_is_that_of_the_draw_dropout_included() 
 
 
 def test_the_first_gradient_is_eq_11s_and_clipping_holds_the_later_ones_back() -> None:
-    config = ReinforceConfig(updates=1, patients=4, rollouts=2, epochs=3, clip_ratio=0.1)
+    config = ReinforceConfig(patients=4, rollouts=2, epochs=3, clip_ratio=0.1)
     trainer = _trainer(config)
     rollout = play(trainer.env, trainer.policy.train(), [0, 0, 1, 1, 2, 2, 3, 3], trainer.actions_rng)
     advantages, weight = torch.linspace(-1, 1, 8), torch.full((8,), 1 / 8)
@@ -135,7 +135,7 @@ def test_the_first_gradient_is_eq_11s_and_clipping_holds_the_later_ones_back() -
 
 
 def test_leave_one_out_advantages_of_a_worked_example() -> None:
-    config = ReinforceConfig(updates=1, patients=2, rollouts=3, scale_advantages=False)
+    config = ReinforceConfig(patients=2, rollouts=3, scale_advantages=False)
     trainer = _trainer(config)
     rewards = torch.tensor([1.0, 2.0, 6.0, 5.0, 0.0, 7.0])
     valid = torch.tensor([True, True, True, True, False, True])
@@ -151,7 +151,7 @@ class _FailingReward(MarkedWordsReward):
 
 def test_episodes_that_failed_teach_nothing() -> None:
     episodes = make_episodes(4)
-    config = ReinforceConfig(updates=1, patients=2, rollouts=2, entropy=0.0)
+    config = ReinforceConfig(patients=2, rollouts=2, entropy=0.0)
     trainer = _trainer(config, episodes=episodes, reward=_FailingReward(episodes))
     before = [parameter.clone() for parameter in trainer.policy.parameters()]
     update = trainer.update()
@@ -171,15 +171,15 @@ def test_the_same_seed_gives_the_same_run_whatever_the_global_generators_hold() 
     for noise in (1, 2):
         torch.manual_seed(noise)
         np.random.seed(noise)
-        trainer = _trainer(ReinforceConfig(updates=3, patients=4, rollouts=2), seed=5, dropout=0.4)
+        trainer = _trainer(ReinforceConfig(patients=4, rollouts=2), seed=5, dropout=0.4)
         state = torch.get_rng_state()
-        runs.append([update.deltas.tolist() for update in trainer.updates()])
+        runs.append([trainer.update().deltas.tolist() for _ in range(3)])
         assert torch.equal(state, torch.get_rng_state())
     assert runs[0] == runs[1]
 
 
-def test_everybody_comes_once_before_anybody_comes_twice() -> None:
-    trainer = _trainer(ReinforceConfig(updates=1, patients=4, rollouts=2), n=6)
+def test_all_patients_are_drawn_once_before_any_is_drawn_twice() -> None:
+    trainer = _trainer(ReinforceConfig(patients=4, rollouts=2), n=6)
     drawn = np.concatenate([trainer._next_patients() for _ in range(3)])
     assert sorted(drawn[:6]) == list(range(6))
     assert sorted(drawn[6:]) == list(range(6))
@@ -187,17 +187,17 @@ def test_everybody_comes_once_before_anybody_comes_twice() -> None:
 
 def test_prompts_that_run_out_of_words_end_early_and_count() -> None:
     episodes = make_episodes(4, n_words=2, n_marked=1)
-    trainer = _trainer(ReinforceConfig(updates=1, patients=2, rollouts=2), episodes=episodes, n_edits=10)
+    trainer = _trainer(ReinforceConfig(patients=2, rollouts=2), episodes=episodes, n_edits=10)
     rollout = play(trainer.env, trainer.policy, [0, 1, 2, 3], trainer.actions_rng)
     assert rollout.valid.all()
-    assert [len(info["deleted"]) for info in rollout.infos] == [2] * 4
+    assert [len(info["edits"]) for info in rollout.infos] == [2] * 4
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"rollouts": 1}, "leave-one-out"),
-        ({"updates": 0}, "must be 1 or more"),
+        ({"epochs": 0}, "must be 1 or more"),
         ({"baseline": "median"}, "baseline is 'median'"),
     ],
 )

@@ -22,7 +22,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 from agents.sb3 import MaskableWordActorCriticPolicy, PMLMVecEnv, WordActorCriticPolicy
 from pmlm_env import PMLMLiteEnv, PMLMLiteVectorEnv
-from pmlm_env.envs.lite import lite_episodes
+from pmlm_env.core.edits import EditRules
+from pmlm_env.envs.lite import lite_episodes, lite_task
 
 _N_ENVS, _N_EDITS = 16, 4
 _PPO: dict[str, Any] = {"n_steps": 16, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3, "gae_lambda": 0.9}
@@ -37,7 +38,7 @@ _A2C: dict[str, Any] = {
 
 @cache
 def _options(max_words: int | None) -> dict[str, Any]:
-    return {"episodes": lite_episodes({"train": 32}), "n_edits": _N_EDITS, "max_words": max_words}
+    return {"task": lite_task(lite_episodes({"train": 32}), EditRules(_N_EDITS, max_words))}
 
 
 def _scalar(max_words: int | None = None) -> VecEnv:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 from agents.sb3 import PMLMVecEnv
 from pmlm_env import PMLMEnv, PMLMLiteEnv, PMLMLiteVectorEnv, PMLMVectorEnv
-from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+from tests.standins import MarkedWordsReward, make_episodes, make_task
 
 
 class _Moody(MarkedWordsReward):
@@ -34,9 +33,8 @@ def _lite(observation: str) -> tuple[PMLMVecEnv, DummyVecEnv]:
 
 def _moody(observation: str) -> tuple[PMLMVecEnv, DummyVecEnv]:
     episodes = make_episodes()
-    options: dict[str, Any] = {"episodes": episodes, "encoder": HashEncoder(), "observation": observation, "n_edits": 3}
-    options["reward"] = _Moody(episodes)
-    return PMLMVecEnv(PMLMVectorEnv(5, **options)), DummyVecEnv([lambda: PMLMEnv(**options)] * 5)
+    task = make_task(episodes, reward=_Moody(episodes), observation=observation, n_edits=3)  # type: ignore[arg-type]
+    return PMLMVecEnv(PMLMVectorEnv(5, task=task)), DummyVecEnv([lambda: PMLMEnv(task=task)] * 5)
 
 
 def _assert_same(ours: Any, theirs: Any, where: str) -> None:
@@ -181,11 +179,3 @@ def test_sb3s_checker_only_says_that_embeddings_need_a_policy_of_their_own(obser
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == expected
     assert all("use a custom policy" in message for message in messages)
-
-
-def test_without_stable_baselines3_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("agents.sb3")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
-    with pytest.raises(ImportError, match=r'pip install "pmlm-env\[sb3\]"'):
-        import agents.sb3  # noqa: F401

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.models import CallOptions, ModelOptions
-from agents.policy_gradient.reinforce import ReinforceConfig
+from agents.model_options import CallOptions, ModelOptions
+from agents.training.config import TrainConfig
 from agents.training.estimate import estimate
-from agents.training.train import TrainConfig
 from pmlm_env.core.episodes import EpisodeSet
 from tests.standins import make_episodes
 
@@ -20,19 +19,18 @@ completion = 2000.0
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
-    """8 training and 4 test patients, 3 updates of 2 patients with 4 rollouts each."""
+    """8 training and 4 test patients, and a budget of 30 completions."""
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
     everybody = [replace(episode, split="test" if i > 7 else "train") for i, episode in enumerate(make_episodes(12))]
     EpisodeSet(everybody).save(tmp_path / "prepared")
     (tmp_path / "providers.toml").write_text(PRICES)
     models = ModelOptions(llm="openai:dear", providers=str(tmp_path / "providers.toml"), max_new_tokens=50)
-    learner = ReinforceConfig(updates=3, patients=2, rollouts=4)
-    return TrainConfig(episodes=tmp_path / "prepared", models=models, learner=learner)
+    return TrainConfig(episodes=tmp_path / "prepared", models=models, budget=30)
 
 
 def test_a_worked_example(config: TrainConfig) -> None:
     lines = estimate(config).splitlines()
-    # 3 x 2 x 4 rollouts and 6 initial replies; then keep-all, random and policy for each of 4
+    # the budget; then keep-all, random and agent for each of 4
     assert lines[1].startswith("  training   30 LLM calls")
     assert "1,500 out" in lines[1]
     assert lines[2].startswith("  evaluation 12 LLM calls")
@@ -48,11 +46,19 @@ def test_money_is_tokens_times_price(config: TrainConfig) -> None:
     assert money == pytest.approx(expected, abs=0.01)
 
 
-def test_samples_multiply_and_limits_are_told(config: TrainConfig) -> None:
-    config = replace(config, models=replace(config.models, n_samples=3), calls=CallOptions(max_cost=2.5))
-    said = estimate(config)
-    assert "together   126 LLM calls" in said
+def test_samples_are_of_whole_prompts_and_limits_are_told(config: TrainConfig) -> None:
+    models = replace(config.models, n_samples=4)
+    said = estimate(replace(config, models=models, calls=CallOptions(max_cost=2.5)))
+    assert "training   28 LLM calls" in said  # 7 prompts of 4 samples
+    assert "evaluation 48 LLM calls" in said
     assert "limits: max_cost 2.5" in said
+
+
+@pytest.mark.parametrize("agent", ["keep-all", "random-n", "self-information-low"])
+def test_an_agent_that_learns_from_no_replies_costs_nothing_in_training(config: TrainConfig, agent: str) -> None:
+    lines = estimate(replace(config, agent=agent, settings=None)).splitlines()
+    assert lines[1].startswith("  training   0 LLM calls")
+    assert lines[3].startswith("  together   12 LLM calls")
 
 
 def test_without_a_price_it_says_so(config: TrainConfig) -> None:

@@ -11,9 +11,9 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from pmlm_env import EpisodeSet, PMLMLiteEnv
-from pmlm_env.core.edits import Prompts
+from pmlm_env.core.edits import EditRules, Prompts
 from pmlm_env.core.episodes import Episode
-from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
+from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes, lite_task
 
 EPISODES = lite_episodes({"train": 40})
 
@@ -60,7 +60,7 @@ def test_the_reply_is_what_the_rules_say() -> None:
         "similar thalassemia",
         "nothing of note",
     )
-    env = PMLMLiteEnv(episodes=episodes, texts=True, n_edits=0)
+    env = PMLMLiteEnv(task=lite_task(episodes, EditRules(n_edits=0), texts=True))
     replies = []
     for i in range(3):
         env.reset(options={"episode": i})
@@ -100,7 +100,7 @@ def test_the_best_deletions_are_those_of_a_brute_force(n_edits: int, protect: tu
 
 
 def test_played_in_the_env_the_best_deletions_bring_what_they_promise() -> None:
-    env = PMLMLiteEnv(episodes=EPISODES)
+    env = PMLMLiteEnv(task=lite_task(EPISODES))
     reward = LiteReward(EPISODES)
     for i in range(10):
         best = reward.best(i, 10)
@@ -186,6 +186,9 @@ def test_an_argument_that_has_no_effect_is_refused_by_name(name: str) -> None:
             make("PMLMLite-v0", **{name: "openai:gpt-4o-mini"})
 
 
-def test_a_split_beside_episodes_of_ones_own_is_refused() -> None:
-    with pytest.raises(ValueError, match="split has no effect beside episodes"):
-        gym.make("PMLMLite-v0", episodes=lite_episodes({"train": 2, "test": 2}), split="test")
+def test_episodes_of_ones_own_come_in_a_task() -> None:
+    episodes = lite_episodes({"train": 2, "test": 2})
+    for make in (gym.make, gym.make_vec):
+        assert make("PMLMLite-v0", task=lite_task(episodes)).unwrapped.task.episodes is episodes
+        with pytest.raises(ValueError, match="split has no effect beside task, which holds it already: leave it out"):
+            make("PMLMLite-v0", task=lite_task(episodes), split="test")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pmlm_env.llm.base import Completion, Request
-from pmlm_env.llm.http.background import as_they_come, event_loop
+from pmlm_env.llm.http.background import event_loop, stream_results
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.storage.budget import Budget, Usage
 from pmlm_env.llm.storage.database import DatabaseError
@@ -68,19 +68,19 @@ async def first_only(count: int, prompt: str) -> Answer:
 
 
 def test_all_comes_in_order_and_never_nothing() -> None:
-    lots = list(as_they_come(counting_to(100)))
+    lots = list(stream_results(counting_to(100)))
     assert [i for lot in lots for i in lot] == list(range(100))
     assert all(lots)
 
 
 def test_a_coroutine_that_hands_out_nothing_yields_nothing() -> None:
-    assert list(as_they_come(counting_to(0))) == []
+    assert list(stream_results(counting_to(0))) == []
 
 
 def test_an_exception_comes_after_what_was_handed_out_before() -> None:
     got: list[int] = []
     with pytest.raises(ZeroDivisionError, match="the reason"):  # noqa: PT012  # a loop is one thing to do
-        for lot in as_they_come(counting_to(3, ZeroDivisionError("the reason"))):
+        for lot in stream_results(counting_to(3, ZeroDivisionError("the reason"))):
             got += lot
     assert got == [0, 1, 2]
 
@@ -92,13 +92,13 @@ def test_nothing_is_started_before_the_first_lot_is_asked_for() -> None:
         started.append(True)
         return counting_to(1)(put)
 
-    lots = as_they_come(work)
+    lots = stream_results(work)
     lots.close()
     assert (started, list(lots)) == ([], [])
 
 
 def test_closing_leaves_no_task_behind() -> None:
-    lots = as_they_come(never_ending)
+    lots = stream_results(never_ending)
     assert next(lots) == [0]
     assert len(tasks()) == 1
     lots.close()
@@ -116,14 +116,14 @@ def test_closing_waits_until_the_coroutine_has_cleaned_up() -> None:
             await asyncio.sleep(0.05)
             cleaned.append(True)
 
-    lots = as_they_come(work)
+    lots = stream_results(work)
     next(lots)
     lots.close()
     assert cleaned == [True]
 
 
 def test_an_exception_in_the_consumer_leaves_no_task_behind() -> None:
-    with pytest.raises(KeyboardInterrupt), closing(as_they_come(never_ending)) as lots:  # noqa: PT012  # likewise
+    with pytest.raises(KeyboardInterrupt), closing(stream_results(never_ending)) as lots:  # noqa: PT012  # likewise
         for _ in lots:
             raise KeyboardInterrupt
     assert tasks() == set()
@@ -262,7 +262,7 @@ def test_what_has_arrived_when_ctrl_c_comes_is_still_handed_out() -> None:
 
     came: list[int] = []
     with pytest.raises(KeyboardInterrupt):  # noqa: PT012  # likewise
-        for things in as_they_come(work):
+        for things in stream_results(work):
             came.extend(things)
     assert came == [0, 1]
     assert tasks() == set()

@@ -58,7 +58,7 @@ def test_one_batch_of_1300_prompts_against_1000_calls_sends_exactly_1000(endpoin
         for lot in llm.replies([Request(str(i)) for i in range(1300)]):
             had.update(lot)
 
-    with pytest.raises(BudgetExceededError, match="1,000 LLM calls"):
+    with pytest.raises(BudgetExceededError, match="LLM call limit of 1,000"):
         collect()
     assert endpoint.n_requests == llm.budget.usage.calls == len(had) == 1000
     assert all(isinstance(reply, Completion) for reply in had.values())
@@ -128,7 +128,7 @@ def test_a_request_that_runs_out_of_patience_before_it_is_sent_costs_nothing(
     endpoint: Endpoint, connect: Connect
 ) -> None:
     llm = connect(base_url=silent_tls(endpoint), patience=0.5, api_key_env="")
-    with pytest.raises(LLMError, match=r"no whole answer within 0\.5 s"):
+    with pytest.raises(LLMError, match=r"no complete answer within 0\.5 s"):
         llm.generate([HELLO])
     assert (endpoint.n_connections, llm.budget.usage.calls) == (1, 0)
 
@@ -162,7 +162,7 @@ def test_a_key_that_is_gone_in_the_middle_of_a_run_ends_it_and_the_unsent_reques
 
     endpoint.answer = answer
     llm = connect(concurrency=1)
-    with pytest.raises(LLMError, match="the environment variable OPENAI_API_KEY holds no key"):
+    with pytest.raises(LLMError, match="the environment variable OPENAI_API_KEY does not contain a valid key"):
         llm.generate([HELLO, HELLO])
     assert endpoint.n_requests == llm.budget.usage.calls == 1
 

@@ -41,7 +41,7 @@ def test_half_a_character_in_the_models_name_does_no_harm(endpoint: Endpoint, ll
 
 def test_a_reply_cut_by_the_limit_is_an_error_that_is_not_asked_for_again(endpoint: Endpoint, llm: OpenAIChat) -> None:
     endpoint.script(chat("Eat we", "length"))
-    with pytest.raises(LLMError, match="cut at the limit of tokens"):
+    with pytest.raises(LLMError, match="cut at the token limit"):
         llm.generate([PROMPT])
     assert endpoint.n_requests == 1
 
@@ -126,7 +126,7 @@ def test_an_answer_that_stalls_is_given_up_and_asked_for_again(
     endpoint: Endpoint, connect: Connect, delivery: Delivery
 ) -> None:
     endpoint.script(chat(delivery=delivery))
-    with pytest.raises(LLMError, match=r"ReadTimeout.*see whether the endpoint is up \(tried 2 times\)"):
+    with pytest.raises(LLMError, match=r"ReadTimeout.*check whether the endpoint is up \(tried 2 times\)"):
         connect(tries=2, read_timeout=0.5).generate([PROMPT])
     assert endpoint.n_requests == 2
 
@@ -140,7 +140,9 @@ def test_tries_come_to_an_end(endpoint: Endpoint, llm: OpenAIChat) -> None:
 
 def test_an_endpoint_that_is_down_is_named_and_costs_nothing(connect: Connect) -> None:
     llm = connect(base_url="http://127.0.0.1:9/v1", tries=2)
-    with pytest.raises(LLMError, match=r"127.0.0.1:9.*ConnectError.*see whether the endpoint is up \(tried 2 times\)"):
+    with pytest.raises(
+        LLMError, match=r"127.0.0.1:9.*ConnectError.*check whether the endpoint is up \(tried 2 times\)"
+    ):
         llm.generate([PROMPT])
     assert llm.budget.usage.calls == 0
 
@@ -175,7 +177,7 @@ def test_generate_raises_the_first_error(endpoint: Endpoint, llm: OpenAIChat) ->
         (Answer(400, {}, {"request-id": "req_18"}), "request req_18"),
         (chat("", id="chatcmpl-19"), "request chatcmpl-19"),
         (chat("Eat", "content_filter", request_id="2026-20"), "request 2026-20"),
-        (Answer(body=b"no JSON", headers={"x-log-id": "21"}), "request 21"),
+        (Answer(body=b"not JSON", headers={"x-log-id": "21"}), "request 21"),
     ],
 )
 def test_the_error_names_the_request(endpoint: Endpoint, llm: OpenAIChat, answer: Answer, found: str) -> None:
@@ -194,17 +196,17 @@ def test_the_error_names_the_request(endpoint: Endpoint, llm: OpenAIChat, answer
         (chat(None), "the reply is empty"),
         (with_message(role="assistant"), "the reply is empty"),
         (chat("Eat", "tool_calls"), "reason 'tool_calls'"),
-        (chat(7), "a content that is no text"),
-        (chat([["Eat", 7]]), "a content that is no text"),
+        (chat(7), "a content that is not text"),
+        (chat([["Eat", 7]]), "a content that is not text"),
         (chat({"type": "tool_result", "content": "Eat"}), "the reply is empty"),
-        (with_message(role="user", content="x"), "not the assistant's"),
+        (with_message(role="user", content="x"), "not from the assistant"),
         (chat("Eat \ud83c well."), "half a character"),
-        (Answer(body=b'{"choices": [{"mess'), "no JSON"),
-        (Answer(body=b"\xff\xfe"), "no JSON"),
-        (Answer(body=chat().bytes().decode().encode("utf-16")), "no JSON"),
-        (Answer(body=chat().bytes()[:-1] + b', "choices": []}'), "no JSON"),
-        (Answer(body=b"[" * 100_000), "no JSON"),
-        (Answer(204, b""), "no JSON"),
+        (Answer(body=b'{"choices": [{"mess'), "not JSON"),
+        (Answer(body=b"\xff\xfe"), "not JSON"),
+        (Answer(body=chat().bytes().decode().encode("utf-16")), "not JSON"),
+        (Answer(body=chat().bytes()[:-1] + b', "choices": []}'), "not JSON"),
+        (Answer(body=b"[" * 100_000), "not JSON"),
+        (Answer(204, b""), "not JSON"),
         (Answer(body=[]), "a list, not an object"),
         (Answer(body={}), "no choices"),
         (with_choices(0), "0 choices"),
@@ -231,14 +233,14 @@ def test_an_answer_that_is_no_reply_may_be_followed_by_one(endpoint: Endpoint, l
 
 def test_an_answer_without_end_is_ended_early(endpoint: Endpoint, llm: OpenAIChat) -> None:
     endpoint.script(chat(delivery="endless"))
-    with pytest.raises(LLMError, match="the answer has no end"):
+    with pytest.raises(LLMError, match="the answer is too large"):
         llm.generate([PROMPT])
     assert (endpoint.n_requests, endpoint.bytes_sent < 32_000_000) == (1, True)
 
 
 def test_an_answer_that_drips_is_ended_by_patience(endpoint: Endpoint, connect: Connect) -> None:
     endpoint.script(chat(delivery="dripping"))
-    with pytest.raises(LLMError, match="no whole answer within 1 s"):
+    with pytest.raises(LLMError, match="no complete answer within 1 s"):
         connect(patience=1.0, read_timeout=5).generate([PROMPT])
     assert endpoint.n_requests == 1
 

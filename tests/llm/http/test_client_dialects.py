@@ -15,7 +15,7 @@ from tests.llm.endpoint import PROMPT, Answer, Endpoint, chat
 Connect = Callable[..., OpenAIChat]
 THOUGHTS = "Maybe gestational diabetes."
 REPLY = "Thalassemia. Rest."
-ON_THOUGHTS = r"spent its tokens on thoughts.*switch thinking off.*--max-new-tokens"
+ON_THOUGHTS = r"used all tokens for reasoning.*turn reasoning off.*--max-new-tokens"
 
 
 def with_message(reason: str | None = "stop", **message: Any) -> Answer:
@@ -153,7 +153,7 @@ def test_a_reason_may_be_missing(endpoint: Endpoint, llm: OpenAIChat) -> None:
 )
 def test_a_reply_that_was_cut_is_an_error_or_kept_on_demand(endpoint: Endpoint, connect: Connect, reason: str) -> None:
     endpoint.script(chat("Eat we", reason))
-    fails_once(endpoint, connect(), "cut at the (limit of tokens.*--max-new|end of the model's context.*shorten the)")
+    fails_once(endpoint, connect(), "cut at the (token limit.*--max-new|end of the model's context.*shorten the)")
     (reply,) = connect(on_truncated="keep").generate([PROMPT])
     assert (reply.text, reply.finish_reason) == ("Eat we", "length")
 
@@ -163,7 +163,7 @@ def test_a_reply_with_as_many_tokens_as_allowed_was_cut_where_no_known_reason_sa
     endpoint: Endpoint, connect: Connect, reason: str | None
 ) -> None:
     endpoint.script(chat("Eat we", reason, usage={"prompt_tokens": 12, "completion_tokens": 7}))
-    fails_once(endpoint, connect(max_tokens=7), "cut at the limit of tokens")
+    fails_once(endpoint, connect(max_tokens=7), "cut at the token limit")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_filtered_reply_is_an_error_and_not_asked_for_again(
     endpoint: Endpoint, llm: OpenAIChat, reason: str, text: str | None, message: str
 ) -> None:
     endpoint.script(chat(text, reason))
-    fails_once(endpoint, llm, f"{message}.*leave this patient out, or ask another model")
+    fails_once(endpoint, llm, f"{message}.*leave this patient out, or use another model")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_reply_that_something_interrupted_is_asked_for_thrice(
     endpoint: Endpoint, connect: Connect, reason: str
 ) -> None:
     endpoint.script(chat("Eat", reason))
-    with pytest.raises(LLMError, match=f"ended for the reason '{reason.lower()}'"):
+    with pytest.raises(LLMError, match=f"ended with finish reason '{reason.lower()}'"):
         connect(tries=9).generate([PROMPT])
     assert endpoint.n_requests == 3
 

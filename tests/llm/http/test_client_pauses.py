@@ -336,7 +336,7 @@ def test_the_next_batch_asks_again(endpoint: Endpoint, llm: OpenAIChat, naps: li
         (with_headers(retry_after="86400"), r"asks to wait 86400 s, until 20\d\d-\d\d-\d\d \d\d:\d\d UTC"),
         (
             said("free-models-per-day"),
-            "the account's quota or money is used up; it may go on once money is added or the quota is renewed",
+            "the account's quota or credit is used up; continue when credit is added or the quota is renewed",
         ),
     ],
     ids=str,

@@ -101,7 +101,7 @@ def test_a_key_with_odd_characters_is_refused_unquoted(
     endpoint: Endpoint, llm: OpenAIChat, monkeypatch: pytest.MonkeyPatch, bad: str
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", bad)
-    with pytest.raises(LLMError, match="OPENAI_API_KEY holds no key") as caught:
+    with pytest.raises(LLMError, match="OPENAI_API_KEY does not contain a valid key") as caught:
         llm.generate([PROMPT])
     assert KEY not in everything_told(caught.value)
     assert endpoint.n_requests == 0

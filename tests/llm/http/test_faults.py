@@ -13,6 +13,7 @@ import torch
 from gymnasium.vector import AutoresetMode
 
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.task import EditTask
 from pmlm_env.envs.lite import HashedEncoder, lite_episodes
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm import CachedLLM
@@ -82,9 +83,7 @@ def play(episodes: EpisodeSet, llm: CachedLLM, n: int) -> Play:
 
 def play_once(episodes: EpisodeSet, encoder: HashedEncoder, reward: DeltaReward, numbers: Sequence[int]) -> list[Ended]:
     patients = np.array([k % len(episodes) for k in numbers])
-    env = PMLMVectorEnv(
-        len(numbers), AutoresetMode.DISABLED, episodes=episodes, encoder=encoder, reward=reward, n_edits=10
-    )
+    env = PMLMVectorEnv(len(numbers), AutoresetMode.DISABLED, task=EditTask(episodes, encoder, reward))
     env.reset(options={"episode": patients})
     slots = np.stack(
         [np.random.default_rng(k).permutation(episodes.lengths[i])[:10] for k, i in zip(numbers, patients, strict=True)]

@@ -37,11 +37,11 @@ def replies(llm: OpenAIChat, n: int) -> tuple[list[Any], BudgetExceededError]:
 @pytest.mark.parametrize(
     ("usage", "limits", "words"),
     [
-        (TOO_MUCH_OUT, Limits(max_completion_tokens=10**6), "3,600 completion tokens instead of 100 at most"),
-        (THOUGHTS_IN_TOTAL, Limits(max_completion_tokens=10**6), "3,600 completion tokens instead of 100 at most"),
-        (TOO_MUCH_IN, Limits(max_prompt_tokens=10**6), "7,200 prompt tokens instead of 101 at most"),
-        (TOO_MUCH_OUT, Limits(max_cost=100.0), "3,600 completion tokens instead of 100 at most"),
-        (TOO_MUCH_IN, Limits(max_cost=100.0), "7,200 prompt tokens instead of 101 at most"),
+        (TOO_MUCH_OUT, Limits(max_completion_tokens=10**6), "3,600 completion tokens instead of at most 100"),
+        (THOUGHTS_IN_TOTAL, Limits(max_completion_tokens=10**6), "3,600 completion tokens instead of at most 100"),
+        (TOO_MUCH_IN, Limits(max_prompt_tokens=10**6), "7,200 prompt tokens instead of at most 101"),
+        (TOO_MUCH_OUT, Limits(max_cost=100.0), "3,600 completion tokens instead of at most 100"),
+        (TOO_MUCH_IN, Limits(max_cost=100.0), "7,200 prompt tokens instead of at most 101"),
     ],
 )
 def test_the_first_answer_billed_above_its_bound_is_the_last_under_a_limit(
@@ -52,7 +52,7 @@ def test_the_first_answer_billed_above_its_bound_is_the_last_under_a_limit(
     had, refusal = replies(llm, 9)
     assert endpoint.n_requests == llm.budget.usage.calls == 1
     assert [reply.text for reply in had if isinstance(reply, Completion)] == ["Eat well."]  # it is paid for
-    assert f"a reply was billed at {words}, so that a limit on tokens or money cannot be kept" in str(refusal)
+    assert f"a reply was billed at {words}, so a limit on tokens or cost cannot be guaranteed" in str(refusal)
     assert "leave the limit out, and run the command again" in str(refusal)
     assert "\n" not in str(refusal)
 
@@ -107,8 +107,8 @@ def test_limits_that_it_cannot_break_go_on_with_one_warning(
     llm = connect(max_tokens=100, budget=Budget(limits))
     assert len(llm.generate(["a", "b", "c"])) == 3
     assert [record.getMessage() for record in caplog.records] == [
-        "a reply was billed at 3,600 completion tokens instead of 100 at most: the LLM does not keep to what it is "
-        "asked for"
+        "a reply was billed at 3,600 completion tokens instead of at most 100: the LLM does not respect the limit "
+        "on tokens"
     ]
 
 

@@ -28,7 +28,7 @@ def address(endpoint: Endpoint) -> str:
 def test_a_socks_proxy_without_its_package_is_named_with_the_package(refused: Run, variable: str, scheme: str) -> None:
     code, said = refused(*ELSEWHERE, OPENAI_API_KEY=KEY, **{variable: f"{scheme}://me:hunter2@127.0.0.1:7890"})
     assert code == 1
-    assert f"{variable} names a SOCKS proxy, for which a package is missing: pip install 'httpx[socks]'" in said
+    assert f"{variable} is a SOCKS proxy, which needs another package: pip install 'httpx[socks]'" in said
     assert "put model.invalid into NO_PROXY" in said
     assert "hunter2" not in said
 
@@ -54,7 +54,7 @@ def test_a_proxy_that_cannot_be_used_is_named_by_its_variable_and_not_quoted(ref
     for variable in ("HTTPS_PROXY", "ALL_PROXY", "https_proxy", "all_proxy"):
         code, said = refused(*ELSEWHERE, OPENAI_API_KEY=KEY, **{variable: value})
         assert code == 1
-        assert f"{variable} names no proxy that can be used; set {variable} to an address such as http://HOST" in said
+        assert f"{variable} is not a valid proxy; set {variable} to an address such as http://HOST" in said
         assert "hun" not in said
 
 
@@ -64,7 +64,7 @@ def test_a_bad_proxy_is_named_before_anything_is_sent_or_booked(monkeypatch: pyt
     for name in ("https_proxy", "NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     llm = OpenAIChat("m", "https://model.invalid/v1")
-    with pytest.raises(LLMError, match="HTTPS_PROXY names no proxy"):
+    with pytest.raises(LLMError, match="HTTPS_PROXY is not a valid proxy"):
         llm.generate(["hello"])
     assert llm.budget.usage.calls == 0
 
@@ -72,9 +72,15 @@ def test_a_bad_proxy_is_named_before_anything_is_sent_or_booked(monkeypatch: pyt
 @pytest.mark.parametrize(
     ("status", "cause"),
     [
-        (407, "the proxy asks for a user and a password (HTTP 407): write them into HTTPS_PROXY, as in http://USER:"),
-        (403, "the proxy refuses (HTTP 403); check base_url and HTTPS_PROXY, or put model.invalid into NO_PROXY"),
-        (502, "the proxy refuses (HTTP 502); check base_url and HTTPS_PROXY, or put model.invalid into NO_PROXY"),
+        (407, "the proxy asks for a user and a password (HTTP 407): write them into HTTPS_PROXY, such as http://USER:"),
+        (
+            403,
+            "the proxy rejects the request (HTTP 403); check base_url and HTTPS_PROXY, or put model.invalid into NO_PROXY",
+        ),
+        (
+            502,
+            "the proxy rejects the request (HTTP 502); check base_url and HTTPS_PROXY, or put model.invalid into NO_PROXY",
+        ),
     ],
 )
 def test_a_proxy_that_refuses_is_named_as_the_proxy(endpoint: Endpoint, refused: Run, status: int, cause: str) -> None:
@@ -135,7 +141,7 @@ def test_a_host_that_no_proxy_names_is_asked_without_the_proxy(
     # Both variables are refused where they are looked at, so that nothing has to be sent.
     bad = {"HTTPS_PROXY": "http://127.0.0.1:port", "SSL_CERT_FILE": "/nowhere.pem", "OPENAI_API_KEY": KEY}
     said = refused("openai:m", "--base-url", f"https://{host}/v1", **bad).said
-    assert "HTTPS_PROXY names no proxy" in said
+    assert "HTTPS_PROXY is not a valid proxy" in said
     said = refused("openai:m", "--base-url", f"https://{host}/v1", **bad, **{variable: no_proxy}).said
     assert "SSL_CERT_FILE is '/nowhere.pem'" in said
 
@@ -181,4 +187,4 @@ def test_a_proxy_that_speaks_tls_is_trusted_as_endpoints_are(refused: Run) -> No
         variables = {"OPENAI_API_KEY": KEY, "HTTPS_PROXY": address(proxy)}
         assert "certificate verify failed" in refused(*ELSEWHERE, **variables).said
         said = refused(*ELSEWHERE, **variables, SSL_CERT_FILE=str(CERTIFICATES / "own.pem")).said
-    assert "the proxy refuses (HTTP 403)" in said
+    assert "the proxy rejects the request (HTTP 403)" in said

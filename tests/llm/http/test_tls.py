@@ -59,8 +59,8 @@ def test_a_folder_in_ssl_cert_dir_is_looked_into(encrypted: Endpoint, doctor: Ru
 @pytest.mark.parametrize(
     ("certificate", "cause"),
     [
-        (EXPIRED, "(certificate has expired): the endpoint needs a new one, or this machine's clock is wrong"),
-        (OTHER_HOST, "is not valid for '127.0.0.1'): write a name into base_url that the certificate holds"),
+        (EXPIRED, "(certificate has expired): the endpoint needs a new certificate, or this machine's clock is wrong"),
+        (OTHER_HOST, "is not valid for '127.0.0.1'): use a host name in base_url that the certificate contains"),
     ],
     ids=["expired", "of another host"],
 )
@@ -113,14 +113,14 @@ def plain_http_server() -> Iterator[int]:
 def test_a_server_that_speaks_no_tls_is_tried_once_and_said_to_be_so() -> None:
     with plain_http_server() as port:
         llm = OpenAIChat("m", f"https://localhost:{port}/v1", backoff=0.0)
-        with pytest.raises(LLMError, match=r"no TLS connection \(\w+\); .*base_url should begin with http://$"):
+        with pytest.raises(LLMError, match=r"no TLS connection \(\w+\); .*base_url should start with http://$"):
             llm.generate(["hello"])
     assert llm.budget.usage.calls == 0
 
 
 def test_a_server_that_speaks_tls_alone_is_said_to_do_so_perhaps(encrypted: Endpoint, refused: Run) -> None:
     said = refused("openai:m", "--base-url", encrypted.url.replace("https", "http")).said
-    assert "or whether base_url should begin with https://" in said
+    assert "or whether base_url should start with https://" in said
 
 
 def test_a_slow_answer_over_tls_is_no_fault_of_tls(encrypted: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:

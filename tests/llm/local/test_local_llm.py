@@ -65,12 +65,12 @@ def test_the_reply_is_what_comes_after_the_thoughts(tmp_path: Path, reply: str) 
 @pytest.mark.parametrize("reply", ["<think>Maybe diabetes.</think>\n<|im_end|>", "<think>Maybe diabetes, or not" * 3])
 def test_thoughts_without_a_reply_are_an_error_that_names_the_cure(tmp_path: Path, reply: str) -> None:
     scripted_model(tmp_path, PROMPT, reply)
-    assert "tokens of thoughts and no reply: switch its thoughts off" in _text(_ask(tmp_path))
+    assert "tokens of reasoning and no reply: turn reasoning off" in _text(_ask(tmp_path))
 
 
 def test_thoughts_that_the_template_opens_and_nothing_closes_are_an_error(tmp_path: Path) -> None:
     scripted_model(tmp_path, PROMPT, "Maybe diabetes.<|im_end|>", template=THINKING)
-    assert "16 tokens of thoughts and no reply" in _text(_ask(tmp_path))
+    assert "16 tokens of reasoning and no reply" in _text(_ask(tmp_path))
 
 
 def test_a_template_argument_reaches_the_template_and_stands_in_the_identity(tmp_path: Path) -> None:
@@ -84,14 +84,16 @@ def test_a_template_argument_reaches_the_template_and_stands_in_the_identity(tmp
 
 def test_an_argument_that_the_template_does_not_have_is_refused(tmp_path: Path) -> None:
     tiny_model(tmp_path)
-    assert "has no 'enable_thinking': leave it out" in _error(tmp_path, chat_template_kwargs={"enable_thinking": False})
+    assert "does not use 'enable_thinking': leave it out" in _error(
+        tmp_path, chat_template_kwargs={"enable_thinking": False}
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
         (["--llm", "local:smollm2-135m", "--chat-template-kwargs", "off"], "give a JSON object, such as"),
-        (["--llm", "openai:gpt", "--chat-template-kwargs", '{"a": 1}'], "put it into the provider's extra_body"),
+        (["--llm", "openai:gpt", "--chat-template-kwargs", '{"a": 1}'], "use the provider's extra_body"),
     ],
 )
 def test_template_arguments_that_cannot_be_used_are_refused(
@@ -205,10 +207,10 @@ def _two_files(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (_adapter, "is an adapter, which names another model to load: merge it with that model first"),
-        (_pickled, r"has pickled weights alone \(pytorch_model.bin\), which are never loaded; convert them"),
-        (_two_files, "holds 2 GGUF files: name one, such as"),
-        (lambda folder: None, r"has no weights \(model.safetensors\): get the model again"),
+        (_adapter, "is an adapter for another model: merge it into that model first"),
+        (_pickled, r"has only pickled weights \(pytorch_model.bin\), which are never loaded; convert them"),
+        (_two_files, "contains 2 GGUF files: choose one, such as"),
+        (lambda folder: None, r"has no weights \(model.safetensors\): download the model again"),
     ],
 )
 def test_a_folder_of_another_kind_is_refused_at_once(tmp_path: Path, make: Any, says: str) -> None:
@@ -219,7 +221,7 @@ def test_a_folder_of_another_kind_is_refused_at_once(tmp_path: Path, make: Any, 
 
 def test_a_file_of_another_kind_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"")
-    with pytest.raises(ModelError, match=r"is a file: name a folder in Hugging Face's format, or a \.gguf file"):
+    with pytest.raises(ModelError, match=r"is a file: give a folder in Hugging Face's format, or a \.gguf file"):
         LocalLLM(str(tmp_path / "model.bin"))
 
 
@@ -234,7 +236,7 @@ def test_a_model_that_needs_code_of_its_own_is_refused_and_its_code_not_run(tmp_
     config.update(model_type="strange", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     (tmp_path / "model" / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
-    assert "needs code of its own, which is never run" in _error(tmp_path / "model")
+    assert "needs custom code, which is never run" in _error(tmp_path / "model")
     assert not (tmp_path / "ran").exists()
 
 
@@ -243,14 +245,14 @@ def test_a_folder_whose_weights_are_no_language_model_is_refused(tmp_path: Path)
     AutoModel.from_pretrained(tmp_path).save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "architectures": ["LlamaForCausalLM"]}))
-    assert "its weights lack lm_head.weight (1 in all): get the model again" in _error(tmp_path)
+    assert "its weights lack lm_head.weight (missing: 1): download the model again" in _error(tmp_path)
 
 
 def test_truncated_weights_are_named_in_one_line(tmp_path: Path) -> None:
     tiny_model(tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:5000])
-    assert "cannot be loaded: " in _error(tmp_path) or "are too few: get the model again" in _error(tmp_path)
+    assert "cannot be loaded: " in _error(tmp_path) or "bytes: download the model again" in _error(tmp_path)
 
 
 def _times(folder: Path, factor: float) -> None:
@@ -316,8 +318,8 @@ def test_a_model_on_the_hub_is_known_by_its_commit(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     known, absent = done.stdout.splitlines()
     assert known == f"org/tiny@{'b' * 40} 1"
-    assert absent.startswith("ModelError org/absent is no bundled model (")
-    assert "no folder, and cannot be had from the Hugging Face hub: " in absent
+    assert absent.startswith("ModelError org/absent is not a bundled model (")
+    assert "or a folder, and cannot be loaded from the Hugging Face hub: " in absent
 
 
 def test_doctor_names_the_cure_for_a_model_that_thinks_and_tries_it(
@@ -328,7 +330,7 @@ def test_doctor_names_the_cure_for_a_model_that_thinks_and_tries_it(
     with pytest.raises(SystemExit, match="1"):
         main("doctor", ["--llm", f"local:{tmp_path}", "--device", "cpu"])
     (line,) = capsys.readouterr().err.splitlines()
-    assert "tokens of thoughts and no reply: switch its thoughts off" in line
+    assert "tokens of reasoning and no reply: turn reasoning off" in line
     with pytest.raises(SystemExit, match="0"):
         main("doctor", ["--llm", f"local:{tmp_path}", "--chat-template-kwargs", '{"enable_thinking": false}'])
     assert "answers as itself" in capsys.readouterr().out
@@ -339,7 +341,7 @@ def test_files_that_change_after_they_were_first_looked_at_give_no_reply(tmp_pat
     llm = LocalLLM(str(tmp_path), 4, "cpu", torch.float32)
     assert llm.identity
     tiny_model(tmp_path, seed=4)
-    with pytest.raises(LLMError, match="have changed since they were first looked at: start again"):
+    with pytest.raises(LLMError, match="have changed while the program was running"):
         llm.ask([Request(PROMPT)])
 
 
@@ -393,7 +395,7 @@ def test_the_mark_after_a_reply_ends_it_wherever_the_template_puts_it(tmp_path: 
 def test_thoughts_that_the_template_opens_with_words_are_no_reply(tmp_path: Path) -> None:
     template = CHATML.replace("assistant\n{% endif %}", "assistant\n<think>\nOkay, {% endif %}")
     scripted_model(tmp_path, PROMPT, "maybe diabetes.<|im_end|>", template=template)
-    assert "tokens of thoughts and no reply" in _text(_ask(tmp_path))
+    assert "tokens of reasoning and no reply" in _text(_ask(tmp_path))
 
 
 def test_a_model_that_cannot_compute_is_told_in_one_line(tmp_path: Path) -> None:

@@ -121,8 +121,8 @@ def test_one_bad_reply_spoils_no_other(engine: VLLMEngine) -> None:
     assert texts(replies) == [
         f"{engine.model} gave an empty reply to a prompt of 7 tokens",
         "to a: 5",
-        f"a prompt has 55 tokens, but {engine.model} takes 54: shorten it",
-        f"{engine.model} broke off a reply (abort): ask again",
+        f"a prompt has 55 tokens, but {engine.model} accepts 54: shorten it",
+        f"{engine.model} did not finish a reply (abort): try again",
         "to b: 5",
     ]
 
@@ -149,7 +149,7 @@ def test_a_cut_reply_is_kept_or_not(vllm: type[Engine], model: str, on_truncated
 def test_thoughts_are_left_out_and_are_no_reply(engine: VLLMEngine) -> None:
     reply, unfinished = engine.ask([Request("think"), Request("ponder")])
     assert texts([reply]) == ["Rest."]
-    assert "wrote 20 tokens of thoughts and no reply: switch its thoughts off" in str(unfinished)
+    assert "wrote 20 tokens of reasoning and no reply: turn reasoning off" in str(unfinished)
 
 
 def test_special_tokens_in_a_prompt_are_plain_text(engine: VLLMEngine) -> None:
@@ -169,7 +169,7 @@ def test_a_template_argument_reaches_the_template(
 def test_lots_cover_every_place_once_and_closing_calls_the_rest_off(
     engine: VLLMEngine, vllm: type[Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pmlm_env.llm.local.vllm._LOT", 2)
+    monkeypatch.setattr("pmlm_env.llm.local.vllm._BATCH", 2)
     requests = [Request(f"p{place}") for place in range(5)]
     lots = list(engine.replies(requests))
     assert [sorted(lot) for lot in lots] == [[0, 1], [2, 3], [4]]

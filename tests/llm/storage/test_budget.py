@@ -37,16 +37,16 @@ def test_a_limit_that_is_none_is_refused(name: str, value: float) -> None:
 @pytest.mark.parametrize(
     ("limits", "asked", "unit"),
     [
-        (Limits(max_llm_calls=10), Usage(calls=1), "10 LLM calls"),
-        (Limits(max_prompt_tokens=10), Usage(prompt_tokens=1), "10 prompt tokens"),
-        (Limits(max_completion_tokens=10), Usage(completion_tokens=1), "10 completion tokens"),
-        (Limits(max_cost=10), Usage(cost=0.01), "10 of money"),
+        (Limits(max_llm_calls=10), Usage(calls=1), "LLM call"),
+        (Limits(max_prompt_tokens=10), Usage(prompt_tokens=1), "prompt token"),
+        (Limits(max_completion_tokens=10), Usage(completion_tokens=1), "completion token"),
+        (Limits(max_cost=10), Usage(cost=0.01), "cost"),
     ],
 )
 def test_each_limit_lets_in_what_just_fits_and_names_what_does_not(limits: Limits, asked: Usage, unit: str) -> None:
     spent = Usage(10, 10, 10, 10.0)
     limits.check(spent.minus(asked), asked)
-    with pytest.raises(BudgetExceededError, match=f"the limit of {unit}.*--resume") as caught:
+    with pytest.raises(BudgetExceededError, match=f"the {unit} limit of 10 .*--resume") as caught:
         limits.check(spent, asked)
     assert "\n" not in str(caught.value)
 
@@ -154,7 +154,7 @@ def test_runs_of_a_group_share_its_limit(tmp_path: Path) -> None:
     for run in (runs[0], runs[1], runs[0]):
         run.reserve(HELLO, 1)
     for run in runs:
-        with pytest.raises(BudgetExceededError, match="limit of 3 LLM calls"):
+        with pytest.raises(BudgetExceededError, match="LLM call limit of 3"):
             run.reserve(HELLO, 1)
     assert [run.usage.calls for run in runs] == [2, 1]  # the refused ones are on no run's bill
     assert Account(path=f"{group}.spent.sqlite").usage.calls == 3
@@ -164,7 +164,7 @@ def test_a_run_keeps_its_own_limit_too(tmp_path: Path) -> None:
     group = group_file(tmp_path, "max_llm_calls = 3\n")
     run = Budget(Limits(max_llm_calls=1), group=group)
     run.reserve(HELLO, 1)
-    with pytest.raises(BudgetExceededError, match="limit of 1 LLM calls"):
+    with pytest.raises(BudgetExceededError, match="LLM call limit of 1"):
         run.reserve(HELLO, 1)
     assert Account(path=f"{group}.spent.sqlite").usage.calls == 1
 
@@ -210,7 +210,7 @@ def test_as_many_as_fit_are_asked_and_then_the_budget_is_named() -> None:
     llm.generate(["a b", "c"])
     lots = llm.replies([Request(prompt) for prompt in "wxyz"])
     assert sorted(place for place in next(lots)) == [0, 1, 2]
-    with pytest.raises(BudgetExceededError, match=r"the limit of 5 LLM calls \(5 are spent or on their way\)"):
+    with pytest.raises(BudgetExceededError, match=r"the LLM call limit of 5 \(5 spent or reserved\)"):
         next(lots)
     assert inner.batches == [["a b", "c"], ["w", "x", "y"]]
     assert budget.usage == Usage(5, 6, 5, 0.0)

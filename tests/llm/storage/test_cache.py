@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
-from pmlm_env.llm.storage.cache import CachedLLM, ReplayMissError, ReplyCache
+from pmlm_env.llm.storage.cache import ReplyCache
+from pmlm_env.llm.storage.cached_llm import CachedLLM, ReplayMissError
 from pmlm_env.llm.storage.database import DatabaseError
 from tests.standins import EchoLLM
 
@@ -174,7 +175,7 @@ def test_the_reply_that_was_kept_first_is_the_one_handed_on(tmp_path: Path) -> N
 def test_nothing_is_asked_where_replies_cannot_be_kept(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     inner = EchoLLM()
-    with pytest.raises(DatabaseError, match="a/b cannot be made"):
+    with pytest.raises(DatabaseError, match="a/b cannot be created"):
         CachedLLM(inner, ReplyCache(tmp_path / "a" / "b")).generate(["a"])
     assert inner.batches == []
 

@@ -100,7 +100,7 @@ def test_a_file_stays_the_same_after_a_change_of_folder(tmp_path: Path, monkeypa
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a").write_bytes(content)
     for use in (read, write):
-        with pytest.raises(DatabaseError, match=r"^\S*/a is no notebook: give another file, restore"):
+        with pytest.raises(DatabaseError, match=r"^\S*/a is not a notebook: choose another file, restore"):
             use(notes(tmp_path / "a"))
     assert (tmp_path / "a").read_bytes() == content
     assert os.listdir(tmp_path) == ["a"]
@@ -114,7 +114,7 @@ def test_a_foreign_sqlite_file_is_refused_and_left_alone(tmp_path: Path, stateme
         theirs.execute(statement)
     theirs.close()
     before = (tmp_path / "a").read_bytes()
-    with pytest.raises(DatabaseError, match="is no notebook, but an SQLite file of something else"):
+    with pytest.raises(DatabaseError, match="is not a notebook but an SQLite file of another program"):
         write(notes(tmp_path / "a"), "one")
     assert (tmp_path / "a").read_bytes() == before
     assert os.listdir(tmp_path) == ["a"]
@@ -122,7 +122,7 @@ def test_a_foreign_sqlite_file_is_refused_and_left_alone(tmp_path: Path, stateme
 
 def test_a_database_of_ours_of_another_kind_is_refused(tmp_path: Path) -> None:
     write(notes(tmp_path / "a"), "one")
-    with pytest.raises(DatabaseError, match="is a notebook, no diary: give another file"):
+    with pytest.raises(DatabaseError, match="is a notebook, not a diary: choose another file"):
         Database(tmp_path / "a", "diary", SCHEMA).read("SELECT 1")
 
 
@@ -131,7 +131,7 @@ def test_a_file_of_a_later_layout_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "a") as connection:
         connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(DatabaseError, match="has layout 99, and this pmlm-env knows 1: update pmlm-env"):
+    with pytest.raises(DatabaseError, match="has layout 99, but this pmlm-env reads 1: update it"):
         read(notes(tmp_path / "a"))
 
 
@@ -142,13 +142,13 @@ def test_an_empty_file_is_as_good_as_none(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DatabaseError, match="is a folder: give a file"):
+    with pytest.raises(DatabaseError, match="is a folder: choose a file"):
         read(notes(tmp_path))
 
 
 def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
-    with pytest.raises(DatabaseError, match=r"a/b cannot be made \(.*\): give another path"):
+    with pytest.raises(DatabaseError, match=r"a/b cannot be created \(.*\): choose another path"):
         write(notes(tmp_path / "a" / "b"), "one")
 
 
@@ -157,7 +157,7 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "a").read_bytes())
     content[4096:] = os.urandom(len(content) - 4096)
     (tmp_path / "a").write_bytes(content)
-    with pytest.raises(DatabaseError, match=r"^\S*/a is damaged \(.*\): restore it from a copy, or move it elsewhere$"):
+    with pytest.raises(DatabaseError, match=r"^\S*/a is damaged \(.*\): restore it from a backup, or move it away$"):
         read(notes(tmp_path / "a"))
 
 
@@ -205,8 +205,8 @@ def test_many_can_open_a_new_file_at_once(tmp_path: Path) -> None:
 
 def test_two_that_find_no_file_at_once_make_one(tmp_path: Path) -> None:
     class Overtaken(Database):
-        def _is_ours(self, connection: sqlite3.Connection) -> bool:
-            ours = super()._is_ours(connection)
+        def _is_of_this_kind(self, connection: sqlite3.Connection) -> bool:
+            ours = super()._is_of_this_kind(connection)
             if not ours:
                 write(notes(tmp_path / "a"), "the faster one")
             return ours
@@ -339,7 +339,9 @@ def test_a_file_nobody_closed_is_not_read_without_its_journal(open_folder: Path)
     open_folder.chmod(0o555)
 
     def task() -> None:
-        with pytest.raises(DatabaseError, match="was not closed, and cannot be written: copy it and a-wal elsewhere"):
+        with pytest.raises(
+            DatabaseError, match="was not closed and cannot be written: copy it together with a-wal to another folder"
+        ):
             read(notes(open_folder / "a"))
 
     assert as_a_reader(task) == 0
@@ -349,7 +351,7 @@ def test_a_folder_that_cannot_be_written_gets_no_file(open_folder: Path) -> None
     open_folder.chmod(0o555)
 
     def task() -> None:
-        with pytest.raises(DatabaseError, match="cannot be made"):
+        with pytest.raises(DatabaseError, match="cannot be created"):
             write(notes(open_folder / "a"), "one")
 
     assert as_a_reader(task) == 0

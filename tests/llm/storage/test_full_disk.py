@@ -16,7 +16,8 @@ import pytest
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.storage.budget import Budget
-from pmlm_env.llm.storage.cache import CachedLLM, ReplyCache
+from pmlm_env.llm.storage.cache import ReplyCache
+from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.llm.storage.database import DatabaseError
 from tests.llm.endpoint import Answer, Endpoint, chat
 
@@ -79,7 +80,9 @@ def test_where_a_reply_cannot_be_written_no_more_is_asked_and_all_that_come_are_
 
         endpoint.answer = answer
         llm = CachedLLM(connect(concurrency=3), ReplyCache(file))
-        with pytest.raises(DatabaseError, match=r"database or disk is full.*make room, then run the command again"):
+        with pytest.raises(
+            DatabaseError, match=r"database or disk is full.*free some space, then run the command again"
+        ):
             llm.ask(asked)
     assert 1 < endpoint.n_requests <= 4
     assert sorted(prompts(file)) == sorted(endpoint.prompts)
@@ -104,7 +107,7 @@ class OneByOne(LLM):
 
 def test_an_llm_in_this_process_is_asked_no_more_either(file: Path) -> None:
     llm = OneByOne()
-    with full(file), pytest.raises(DatabaseError, match="make room"):
+    with full(file), pytest.raises(DatabaseError, match="free some space"):
         CachedLLM(llm, ReplyCache(file)).generate(["a", "b"])
     assert llm.asked == prompts(file) == ["a"]
 
@@ -133,7 +136,7 @@ def test_nothing_is_asked_where_there_is_no_room_to_set_replies_aside(file: Path
     file.with_name("replies.sqlite-spare").unlink()
     file.with_name("replies.sqlite-spare").mkdir()
     llm = OneByOne()
-    with pytest.raises(DatabaseError, match=r"replies.sqlite-spare cannot be written .*, so no more is asked"):
+    with pytest.raises(DatabaseError, match=r"replies.sqlite-spare cannot be written .*, so no more requests are sent"):
         CachedLLM(llm, ReplyCache(file)).generate(["a"])
     assert llm.asked == []
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.training.train import training_summary
+from agents.report.training import training_summary
 
 
 def _metrics(rollouts: int) -> list[dict[str, Any]]:
@@ -21,3 +21,7 @@ def _metrics(rollouts: int) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("rollouts", "said"), [(1, "too few episodes (2) for an interval"), (5, "[+5.5")])
 def test_a_gain_has_an_interval_where_ten_episodes_or_more_are_compared(rollouts: int, said: str) -> None:
     assert f"gain +6.00 {said}" in training_summary(_metrics(rollouts))
+
+
+def test_of_training_without_an_episode_it_says_so() -> None:
+    assert training_summary([]) == "No episode was played in training"

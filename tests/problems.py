@@ -1,4 +1,4 @@
-"""A small arena of made-up words: three marked words of twelve are worth deleting."""
+"""A small problem of made-up words: three marked words of twelve are worth deleting."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.base import Deletions
-from agents.problem import Arena, MeteredReward
+from agents.base import Edits
+from agents.problem import MeteredReward, Problem
 from pmlm_env.core.outcomes import Outcomes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
@@ -19,7 +19,7 @@ N_WORDS = 12
 CHANCE = 0.1 * N_EDITS * N_EDITS / N_WORDS
 
 
-def make_arena(
+def make_problem(
     limit: int | None = None,
     judged: bool = True,
     decoys: bool = False,
@@ -27,19 +27,26 @@ def make_arena(
     seed: int = 0,
     reward: Callable[..., Any] | None = None,
     device: torch.device | str = "cpu",
-) -> Arena:
+    max_words: int | None = None,
+) -> Problem:
     """Six prompts; with ``decoys`` the second half of each is protected, and has as many marked words."""
     episodes = make_episodes(n, N_WORDS, N_EDITS, seed, decoys)
     meter = MeteredReward((reward or MarkedWordsReward)(episodes), limit) if judged else None
-    return Arena(episodes, HashEncoder(device), meter, N_EDITS, protect=("peer", "instruction") if decoys else ())
+    protect = ("peer", "instruction") if decoys else ()
+    return Problem(episodes, HashEncoder(device), meter, N_EDITS, max_words, protect)
 
 
-def mean_return(arena: Arena, deletions: Deletions) -> float:
-    """What the legal ones of the deletions bring, in the mean over prompts."""
-    legal = arena.batch(range(len(arena.episodes))).legal
+def slots_of(edits: Edits) -> list[tuple[int, ...]]:
+    """The slots of each prompt's edits, in order."""
+    return [tuple(edit.slot for edit in own) for own in edits]
+
+
+def mean_return(problem: Problem, edits: Edits) -> float:
+    """What the legal ones of the edits bring, in the mean over prompts."""
+    legal = problem.batch(range(len(problem.episodes))).legal
     marked = [
-        sum("*" in arena.episodes[i].words[slot] and bool(legal[i, slot]) for slot in slots)
-        for i, slots in enumerate(deletions)
+        sum("*" in problem.episodes[i].words[slot] and bool(legal[i, slot]) for slot in slots)
+        for i, slots in enumerate(slots_of(edits))
     ]
     return 0.1 * float(np.mean(marked))
 

@@ -1,0 +1,57 @@
+"""What ``pmlm tune`` tries of each agent, and reading what it found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agents import registry
+from agents.settings import Choices, Integers, Range
+from pmlm_env.io.checked_files import read_object
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def first_trial(name: str, env: registry.BenchmarkEnv) -> dict[str, Any]:
+    """Return an agent's default settings as Optuna takes them."""
+    config, first = registry.settings_of(name, env), {}
+    for key, within in registry.class_of(name).space.items():
+        value = getattr(config, key)
+        first[key] = within.values.index(value) if isinstance(within, Choices) else value
+    return first
+
+
+def draw(trial: optuna.Trial, name: str) -> dict[str, Any]:
+    """Draw a trial's settings of an agent."""
+    return {key: _draw(trial, key, within) for key, within in registry.class_of(name).space.items()}
+
+
+def _draw(trial: optuna.Trial, key: str, within: Range) -> Any:
+    if isinstance(within, Choices):  # by their indices, because Optuna does not take every kind of value
+        return within.values[trial.suggest_categorical(key, range(len(within.values)))]
+    if isinstance(within, Integers):
+        return trial.suggest_int(key, within.low, within.high)
+    return trial.suggest_float(key, within.low, within.high, log=within.log)
+
+
+def read_tuned(file: Path) -> dict[str, Any]:
+    """Return what ``pmlm tune`` wrote: its numbers, and under ``agents`` what was found, by name.
+
+    Raises:
+        ValueError: The file is not there, or is something else.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} is not there: make it with `pmlm tune`")
+    content = read_object(file)
+    agents = content.get("agents")
+    if not isinstance(agents, dict):
+        raise ValueError(f"{file} is not what `pmlm tune` writes: it has no table of agents")
+    for name, found in agents.items():
+        try:
+            registry.entry(name)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+            raise ValueError(f"{file} is not what `pmlm tune` writes: {name} has no table of settings")
+    return content

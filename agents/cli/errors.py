@@ -1,0 +1,133 @@
+"""How commands end: exit codes, signals, and one line that says what to do next."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from agents.cli.library_warnings import library_warnings_in_one_line
+from agents.run_folder import RunFolder
+
+_AGAIN = "run the command again"
+
+#: What to do after a command was stopped; for `train` it depends on the run.
+_AFTER_STOP = {
+    "demo": "replies are kept: run it again, and they are used",
+    "evaluate": "replies are kept: run it again, and it asks for the others",
+    "benchmark": "complete runs and all replies are kept: run it again, and it goes on",
+    "tune": "agents that are done and all replies are kept: run it again, and it goes on",
+}
+
+#: What to do about errors of the operating system.
+_CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO), "make room on the disk, then {again}"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or give another path"),
+}
+
+
+@dataclass
+class Attempt:
+    """A command that is being run.
+
+    Attributes:
+        command: Its name.
+        config: Its settings; None until they are read.
+        stops: Numbers of the signals that asked it to end.
+    """
+
+    command: str
+    config: Any = None
+    stops: list[int] = field(default_factory=list)
+
+
+@library_warnings_in_one_line()
+def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
+    """Run a command and return its exit code; a foreseeable failure becomes one line that says what to do."""
+    try:
+        with _stoppable(attempt.stops):
+            code = run(attempt)
+            sys.stdout.flush()
+            return code
+    except KeyboardInterrupt:
+        return _stopped(attempt, attempt.stops[0] if attempt.stops else signal.SIGINT)
+    except Exception as error:
+        if attempt.stops:  # an import that is interrupted, or a terminal that is gone, raises anything
+            return _stopped(attempt, attempt.stops[0])
+        if isinstance(error, ValueError):
+            _say(f"pmlm {attempt.command}: {error}")
+            return 2
+        if not isinstance(error, OSError | RuntimeError):  # raised on failures that the input does not cause
+            raise
+        if isinstance(error, BrokenPipeError):  # `| head` has read enough; what is left in the buffer must go elsewhere
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        logging.getLogger("agents").debug("traceback", exc_info=True)
+        _say(f"pmlm {attempt.command}: {_cured(attempt, error) if isinstance(error, OSError) else error}")
+        return 1
+
+
+def _stopped(attempt: Attempt, number: int) -> int:
+    _say(f"\npmlm {attempt.command}: stopped by {signal.Signals(number).name}; {_after_stop(attempt)}")
+    return 128 + number
+
+
+@contextmanager
+def _stoppable(stops: list[int]) -> Iterator[None]:
+    """Turn the first signal that asks to end into an interruption, so that files are left in order.
+
+    Its number is added to ``stops``. A second one ends the process at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: dict[int, Any] = {}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_DFL)
+        stops.append(number)
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup has signals ignored
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        print(line, file=sys.stderr, flush=True)
+
+
+def _cured(attempt: Attempt, error: OSError) -> str:
+    """Return an operating system's error as a line that says what to do."""
+    if error.strerror is None:
+        return str(error)
+    where = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    again = "go on with --resume: what was paid for is kept" if attempt.command == "train" else _AGAIN
+    cure = _CURES.get(error.errno or 0)
+    return f"{where}: {cure.format(again=again)}" if cure else where
+
+
+def _after_stop(attempt: Attempt) -> str:
+    if attempt.command != "train":
+        return _AFTER_STOP.get(attempt.command, _AGAIN)
+    if attempt.config is None or not RunFolder(attempt.config.run).begun:
+        return f"nothing was begun: {_AGAIN}"
+    run = shlex.quote(str(attempt.config.run))
+    return f"complete updates and all replies are kept: go on with pmlm train --run {run} --resume"

@@ -1,0 +1,192 @@
+"""Reading a command's settings from its options, from ``--config FILE`` and from the run that it goes on with."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import MISSING, fields, is_dataclass, replace
+from io import StringIO
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any, TypeVar, get_type_hints
+
+import tyro
+
+from agents.cli.config_file import arranged, read_config_file
+from agents.cli.terminal import printable_output
+from agents.settings import from_plain
+from agents.training.config import with_agent_settings
+
+Config = TypeVar("Config")
+
+#: Added to the help of every command.
+_ABOUT_FILE = "--config FILE.toml reads options from a file; those on the command line take precedence."
+
+
+def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Path], Any] | None = None) -> Any:
+    """Read a command's settings.
+
+    Options take precedence over the file of ``--config``, the file over the settings of the run that is resumed, and
+    those over the defaults. ``--agent``, ``--config`` and ``--resume`` decide which other options there are and what
+    their defaults are, so they are read before tyro parses the command line.
+
+    Args:
+        command: Its name.
+        kind: The dataclass of its settings; for a command with parts, such as ``cache``, one for each part by name.
+        arguments: The command line after the command's name.
+        saved: For a command with ``--resume``: reads the settings of the run in a folder.
+
+    Returns:
+        An object of ``kind``; where that has ``agent`` and ``settings``, with that agent's own settings.
+
+    Raises:
+        ValueError: A setting in the file is unknown or not allowed, or settings do not fit together.
+        SystemExit: Help was asked for, or tyro refuses an option or its value.
+    """
+    if isinstance(kind, Mapping):
+        part = _part(command, kind, arguments)
+        return read(f"{command} {part}", kind[part], arguments[1:])
+    arguments, name = _without(arguments, "--config")
+    file = None if name is None else Path(os.path.expanduser(name))
+    content = {} if file is None else read_config_file(file)
+    resumed = None
+    if saved is not None and _resumes(arguments, content):
+        run = _given(arguments, "--run") or content.get("run") or _default_of(kind, "run")
+        resumed = saved(Path(os.path.expanduser(str(run))))
+    if {"agent", "settings"} <= {each.name for each in fields(kind)}:
+        kind = _of_agent(kind, arguments, file, content, resumed)
+    with _naming(file):
+        default = from_plain(kind, arranged(kind, content), _defaults(kind) if resumed is None else resumed)
+    return _at_home(_parse(command, kind, arguments, default))
+
+
+def _part(command: str, kinds: Mapping[str, Any], arguments: Sequence[str]) -> str:
+    """Return which part of a command is to run; print all of them if help is asked for."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        usage = f"usage: pmlm {command} {{{','.join(kinds)}}} [OPTIONS]; --help after the name shows the options\n"
+        about = (f"  {name:10} {_about(kind).splitlines()[0]}" for name, kind in kinds.items())
+        print("\n".join([usage, *about]))
+        sys.exit(0 if arguments else 2)
+    if arguments[0] not in kinds:
+        raise ValueError(f"unknown part {arguments[0]!r}: use one of {', '.join(kinds)}")
+    return arguments[0]
+
+
+def _of_agent(kind: type, arguments: Sequence[str], file: Path | None, content: dict[str, Any], resumed: Any) -> type:
+    """Return ``kind`` with the settings of the chosen agent, and put the agent's name into ``content``.
+
+    Raises:
+        ValueError: There is no such agent, a run of another one is to be resumed, or the file has settings of another.
+    """
+    option, in_file = _given(arguments, "--agent"), content.get("agent")
+    agent = str(option or in_file or (_default_of(kind, "agent") if resumed is None else resumed.agent))
+    if resumed is not None and agent != resumed.agent:
+        raise ValueError(
+            f"{resumed.run} is a run of {resumed.agent}: leave out --agent {agent}, or choose another --run"
+        )
+    if in_file not in (None, agent) and "settings" in content:
+        raise ValueError(f"{file} has settings of {in_file}: leave out --agent {agent}, or [settings] in the file")
+    with _naming(file if option is None and in_file is not None else None):
+        content["agent"] = agent
+        return with_agent_settings(kind, agent)
+
+
+@contextmanager
+def _naming(file: Path | None) -> Iterator[None]:
+    """Put the name of a file before what is wrong with its settings."""
+    try:
+        yield
+    except ValueError as error:
+        raise error if file is None else ValueError(f"{file}: {error}") from None
+
+
+def _resumes(arguments: Sequence[str], content: Mapping[str, Any]) -> bool:
+    """Whether a run is to be resumed; not if only help is asked for."""
+    flags = [word for word in arguments if word in ("--resume", "--no-resume")]
+    return not {"-h", "--help"} & {*arguments} and (flags[-1] == "--resume" if flags else content.get("resume") is True)
+
+
+def _default_of(kind: type, name: str) -> Any:
+    """Return the default of a dataclass's field."""
+    return next(each.default for each in fields(kind) if each.name == name)
+
+
+def _defaults(kind: Any) -> Any:
+    """Return an object of a dataclass with defaults, and ``tyro.MISSING`` for fields that have none."""
+    kinds = get_type_hints(kind)
+    needed = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
+    return kind(**{name: _defaults(kinds[name]) if is_dataclass(kinds[name]) else tyro.MISSING for name in needed})
+
+
+@printable_output(bars=False)  # no colors, which some versions of tyro write to standard error too
+def _parse(command: str, kind: type[Config], arguments: Sequence[str], default: Config) -> Config:
+    """Let tyro parse a command line; errors of a dataclass's own checks are raised without tyro's frame around them."""
+    said = StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                kind,
+                prog=f"pmlm {command}",
+                description=f"{_about(kind)}\n\n{_ABOUT_FILE}",
+                args=list(arguments),
+                default=default,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as end:
+        error = end.__context__
+        while error is not None:
+            if isinstance(error, ValueError) and _is_of_check(error):
+                raise ValueError(str(error)) from None
+            error = error.__context__
+        print(said.getvalue(), end="", file=sys.stderr)
+        raise
+
+
+def _about(kind: type) -> str:
+    """Return what a dataclass's docstring says before its attributes."""
+    return (inspect.getdoc(kind) or "").partition("Attributes:")[0].strip()
+
+
+def _is_of_check(error: ValueError) -> bool:
+    """Whether a dataclass's check raised an error, and not tyro's parsing of a value."""
+    return any(frame.f_code.co_name == "__post_init__" for frame, _ in walk_tb(error.__traceback__))
+
+
+def _at_home(config: Config) -> Config:
+    """Expand a leading "~" to the home folder, which a shell does not do in ``--run=~/r``."""
+    changes: dict[str, Any] = {}
+    for each in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, each.name)
+        if is_dataclass(value):
+            changes[each.name] = _at_home(value)
+        elif isinstance(value, Path) or (isinstance(value, str) and value.startswith("~/")):
+            changes[each.name] = type(value)(os.path.expanduser(value))
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def _given(arguments: Sequence[str], option: str) -> str | None:
+    """Return the last value of an option; None if it is not given."""
+    return _without(arguments, option)[1]
+
+
+def _without(arguments: Sequence[str], option: str) -> tuple[list[str], str | None]:
+    """Return a command line without an option, and the option's last value.
+
+    Raises:
+        ValueError: It has no value.
+    """
+    rest: list[str] = []
+    value = None
+    words = iter(arguments)
+    for word in words:
+        name, equals, text = word.partition("=")
+        if name != option:
+            rest.append(word)
+            continue
+        value = text if equals else next(words, "")
+        if not value:
+            raise ValueError(f"{option} needs a value: see --help")
+    return rest, value

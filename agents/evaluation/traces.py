@@ -1,0 +1,173 @@
+"""The traces of held-out patients: every prompt edited in each way, every reply asked for once, and scored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+
+import numpy as np
+
+from agents.base import Agent, Edits
+from agents.evaluation.controls import control_replies
+from agents.evaluation.metrics import METRICS, ReplyMetrics
+from agents.evaluation.variants import AGENT, KEEP_ALL
+from agents.models import RunModels
+from agents.problem import Problem, blind
+from pmlm_env.core.edits import EditRules, apply_edits
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.traces import Trace, TracedReply
+from pmlm_env.llm.base import Completion, LLMError, Reply, Request
+from pmlm_env.rewards.delta import TooManyFailuresError
+
+#: The score components of one patient's replies; none where a reply is missing.
+Components = dict[str, float | None]
+
+
+def traces_of(
+    agents: Mapping[str, Agent],
+    models: RunModels,
+    episodes: EpisodeSet,
+    training: EpisodeSet,
+    *,
+    run: str = "",
+    seed: int = 0,
+    max_words: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> list[Trace]:
+    """Edit every prompt in each way, ask for all replies at once, and score them, and what the controls reply.
+
+    Each prompt is edited once and each reply is asked for once; the scores are those of the very replies in the
+    traces. A held-out patient's reference is read for scoring alone.
+
+    Args:
+        agents: Fitted agents by variant; ``KEEP_ALL`` and ``AGENT`` are among them.
+        models: The models.
+        episodes: Held-out patients.
+        training: Training patients, whose letters the controls and the margin need.
+        run: The name of the run folder, for the traces.
+        seed: The seed of what was drawn, likewise.
+        max_words: Number of slots; see ``Problem``.
+        progress: Called with the number of replies that have arrived, again and again.
+
+    Returns:
+        A trace of each variant and control of each patient: variant by variant, patients in order.
+
+    Raises:
+        TooManyFailuresError: ``max_failures`` replies in a row are missing.
+    """
+    problem = models.problem(blind(episodes), None, max_words)
+    edits = {variant: agent.refine(problem) for variant, agent in agents.items()}
+    prompts = {variant: _refined(problem, each) for variant, each in edits.items()}
+    asked = _asked(models, prompts, progress)
+    metrics = ReplyMetrics(episodes, training, models.scorer)
+    scores = {variant: _scored(metrics, asked[variant], prompts[variant]) for variant in agents}
+    errors = {
+        variant: [next((str(reply) for reply in each if isinstance(reply, LLMError)), "") for each in asked[variant]]
+        for variant in agents
+    }
+    replies = {variant: [_traced(each) for each in asked[variant]] for variant in agents}
+
+    def f1(texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
+        return models.scorer.score(texts, references).f1.double().numpy()
+
+    initial = [episode.prompt for episode in episodes]
+    for control, texts in control_replies(problem.episodes, training, f1).items():
+        edits[control], prompts[control], errors[control] = [()] * len(texts), initial, [""] * len(texts)
+        replies[control] = [(TracedReply(text),) for text in texts]
+        scores[control] = _rows(metrics(texts, initial))
+    traces = []
+    for variant in edits:
+        for i, episode in enumerate(episodes):
+            before, after = scores[KEEP_ALL][i], scores[variant][i]
+            error = errors[variant][i] or errors[KEEP_ALL][i]
+            traces.append(
+                Trace.of(
+                    episode,
+                    run=run,
+                    agent=agents[AGENT].name,
+                    variant=variant,
+                    seed=seed,
+                    edits=edits[variant][i],
+                    prompt=prompts[variant][i],
+                    initial_reply=next((reply.text for reply in replies[KEEP_ALL][i]), ""),
+                    replies=replies[variant][i],
+                    before=before,
+                    after=after,
+                    reward=None if error else _f1_of(after) - _f1_of(before),
+                    error=error,
+                )
+            )
+    return traces
+
+
+def _refined(problem: Problem, edits: Edits) -> list[str]:
+    """Return the prompts of all patients as their edits leave them.
+
+    Raises:
+        ValueError: An edit is not allowed.
+    """
+    rules = EditRules(problem.n_edits, problem.max_words, problem.protect)
+    return list(apply_edits(problem.episodes, range(len(problem.episodes)), edits, rules))
+
+
+def _asked(
+    models: RunModels, prompts: Mapping[str, Sequence[str]], progress: Callable[[int], object] | None
+) -> dict[str, list[list[Reply]]]:
+    """Ask for all replies at once, and return them by variant and patient, one for each sample.
+
+    Raises:
+        TooManyFailuresError: ``max_failures`` in a row are missing; no more is asked for.
+    """
+    samples = range(models.options.n_samples)
+    requests = [Request(prompt, sample) for each in prompts.values() for prompt in each for sample in samples]
+    found: dict[int, Reply] = {}
+    failures, most = 0, models.calls.max_failures
+    with closing(models.llm.replies(requests)) as batches:
+        for batch in batches:
+            found.update(batch)
+            for reply in batch.values():
+                failures = failures + 1 if isinstance(reply, LLMError) else 0
+                if failures == most:
+                    raise TooManyFailuresError(
+                        f"{most} replies in a row are missing, the last because: {reply}. See to that, then run the "
+                        "command again: it asks for the missing replies only"
+                    )
+            if progress is not None:
+                progress(len(batch))
+    in_order = (found[place] for place in range(len(requests)))
+    return {variant: [[next(in_order) for _ in samples] for _ in each] for variant, each in prompts.items()}
+
+
+def _scored(metrics: ReplyMetrics, replies: Sequence[Sequence[Reply]], prompts: Sequence[str]) -> list[Components]:
+    """Return the components of the replies to each patient's prompt: means over samples."""
+    samples = []
+    for sample in zip(*replies, strict=True):
+        completions = [reply if isinstance(reply, Completion) else None for reply in sample]
+        texts = ["" if completion is None else completion.text for completion in completions]
+        cut = [completion is not None and completion.finish_reason == "length" for completion in completions]
+        samples.append(metrics(texts, prompts, cut))
+    rows = _rows({name: np.mean([values[name] for values in samples], axis=0) for name in METRICS})
+    missing = [any(isinstance(reply, LLMError) for reply in each) for each in replies]
+    return [{} if any_missing else row for any_missing, row in zip(missing, rows, strict=True)]
+
+
+def _rows(columns: Mapping[str, np.ndarray]) -> list[Components]:
+    """Turn a column for each component into a row for each patient, with None for NaN."""
+    return [
+        {name: None if np.isnan(value) else float(value) for name, value in zip(columns, row, strict=True)}
+        for row in zip(*columns.values(), strict=True)
+    ]
+
+
+def _traced(replies: Sequence[Reply]) -> tuple[TracedReply, ...]:
+    return tuple(
+        TracedReply(reply.text, reply.prompt_tokens, reply.completion_tokens, reply.finish_reason, reply.cached)
+        for reply in replies
+        if isinstance(reply, Completion)
+    )
+
+
+def _f1_of(components: Components) -> float:
+    f1 = components["bertscore_f1"]
+    assert f1 is not None
+    return f1

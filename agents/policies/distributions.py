@@ -1,0 +1,79 @@
+"""Distributions over the legal slots of each prompt."""
+
+from __future__ import annotations
+
+import torch
+
+
+class MaskedCategorical:
+    """A categorical distribution over the legal slots of each prompt.
+
+    Args:
+        scores: Unnormalized log-probabilities, (B, W), any float type.
+        legal: Which slots may be drawn, bool (B, W).
+
+    Raises:
+        ValueError: A prompt has no legal slot, a legal slot's score is NaN or infinite, or all scores of a prompt's
+            legal slots are minus infinity.
+    """
+
+    def __init__(self, scores: torch.Tensor, legal: torch.Tensor) -> None:
+        """Mask and normalize, in float32."""
+        if not bool(legal.any(dim=-1).all()):
+            rows = (~legal.any(dim=-1)).nonzero().flatten().tolist()
+            raise ValueError(f"prompts {rows} have no word that may be deleted")
+        scores = scores.float()
+        # Of a NaN or an infinity a softmax makes NaNs, and the mode of those is the first word. Single scores of minus
+        # infinity are probabilities of 0.
+        below = ~legal | (scores < torch.inf)
+        if not bool(below.all() & (legal & scores.isfinite()).any(dim=-1).all()):
+            raise ValueError("the policy's scores are not finite: its weights are too large, or learning diverged")
+        self.legal = legal
+        self.log_probs = self._log_probs(scores, legal)
+
+    @property
+    def probs(self) -> torch.Tensor:
+        """Probabilities, (B, W); exactly 0 for illegal slots."""
+        return self.log_probs.exp().masked_fill(~self.legal, 0.0)
+
+    def _log_probs(self, scores: torch.Tensor, legal: torch.Tensor) -> torch.Tensor:
+        return scores.masked_fill(~legal, torch.finfo(scores.dtype).min).log_softmax(dim=-1)
+
+    def sample(self, generator: torch.Generator) -> torch.Tensor:
+        """Draw a slot for each prompt, int64 (B,)."""
+        return torch.multinomial(self.probs.detach(), 1, generator=generator).squeeze(-1)
+
+    def mode(self) -> torch.Tensor:
+        """Return the most probable slot of each prompt, int64 (B,)."""
+        return self.probs.argmax(dim=-1)
+
+    def log_prob(self, slots: torch.Tensor) -> torch.Tensor:
+        """Log-probability of ``slots`` (B,), shape (B,)."""
+        return self.log_probs.gather(-1, slots[:, None]).squeeze(-1)
+
+    def entropy(self) -> torch.Tensor:
+        """Entropy in nats, shape (B,); illegal slots add nothing, nor a NaN to its gradient."""
+        return -(self.probs * torch.where(self.legal, self.log_probs, 0.0)).sum(dim=-1)
+
+
+class MaskedSparsemax(MaskedCategorical):
+    """As ``MaskedCategorical``, but with probabilities by sparsemax: the point of the simplex nearest to the scores.
+
+    Where a word has no probability, its log-probability is that of 1e-12 and has no gradient.
+    """
+
+    def _log_probs(self, scores: torch.Tensor, legal: torch.Tensor) -> torch.Tensor:
+        low = scores.masked_fill(~legal, torch.inf).amin(dim=-1, keepdim=True)
+        sorted_scores = torch.where(legal, scores - low, -1e6).sort(dim=-1, descending=True).values
+        rank = torch.arange(1, scores.shape[-1] + 1, device=scores.device, dtype=scores.dtype)
+        sums = sorted_scores.cumsum(dim=-1)
+        size = (1 + rank * sorted_scores > sums).sum(dim=-1, keepdim=True)
+        threshold = (sums.gather(-1, size - 1) - 1) / size
+        probs = torch.where(legal, scores - low - threshold, 0.0).clamp(min=0.0)
+        return torch.where(probs > 0, probs.clamp(min=1e-12), 1e-12).log()
+
+    @property
+    def probs(self) -> torch.Tensor:
+        """Probabilities, (B, W); exactly 0 for illegal slots and for those that sparsemax leaves out."""
+        probs = self.log_probs.exp()
+        return torch.where(self.legal & (probs > 1e-11), probs, 0.0)

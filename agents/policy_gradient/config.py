@@ -1,0 +1,189 @@
+"""Settings of the policy-gradient agents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from agents.policies.config import MOST_HIDDEN, Distribution
+
+Baseline = Literal["leave-one-out", "critic", "none"]
+
+
+@dataclass(frozen=True)
+class NaturalConfig:
+    """How the lexicon's weights learn; see ``LexiconConfig``, which has the same names."""
+
+    step: float = 2.5
+    penalty: float = 3.0
+    memory: int = 4
+    fade: float = 0.7
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        if min(self.step, self.penalty) <= 0 or self.memory < 1 or not 0 < self.fade <= 1:
+            raise ValueError("step and penalty must be above 0, memory 1 or more, fade above 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class ReinforceConfig:
+    """How ``Reinforce`` learns; ``NetworkConfig`` and ``LexiconConfig`` explain the names.
+
+    A policy without a network learns by ``words`` alone: ``learning_rate``, ``entropy``, ``clip_norm``, ``epochs``,
+    ``clip_ratio`` and ``scale_advantages`` are the network's.
+    """
+
+    patients: int | None = 8
+    rollouts: int = 4
+    baseline: Baseline = "leave-one-out"
+    learning_rate: float = 1e-3
+    entropy: float = 0.01
+    clip_norm: float | None = 1.0
+    epochs: int = 4
+    clip_ratio: float = 0.2
+    scale_advantages: bool = True
+    masked: bool = True
+    words: NaturalConfig = field(default_factory=NaturalConfig)
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        if self.baseline not in get_args(Baseline):
+            raise ValueError(f"baseline is {self.baseline!r}: use one of {get_args(Baseline)}")
+        patients = 1 if self.patients is None else self.patients
+        if min(patients, self.rollouts, self.epochs) < 1:
+            raise ValueError("patients, rollouts and epochs must be 1 or more")
+        if self.baseline == "leave-one-out" and self.rollouts < 2:
+            raise ValueError("a leave-one-out baseline needs rollouts of 2 or more")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Settings of the agents whose policy is a network on word embeddings and patient vector.
+
+    Attributes:
+        patients: Patients in each update; None = all of them, as in the paper.
+        rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
+        baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
+            al. 2019), so that hard patients and easy ones count alike; ``critic``: with what a critic expects of the
+            state; ``none``: with nothing, as in Eq. 11.
+        learning_rate: Adam's.
+        entropy: Weight of the entropy bonus, against advantages of unit spread.
+        clip_norm: Largest norm of the gradient; None = it is not clipped.
+        epochs: Gradient steps on each batch of episodes, because replies are expensive and gradients cheap. The first
+            is REINFORCE's; from the second on each edit's probability ratio is clipped (Schulman et al. 2017, PPO).
+        clip_ratio: How far that ratio may be from 1.
+        scale_advantages: Whether advantages are divided by their root mean square over the update, so that the entropy
+            weight and the clipping mean the same for every LLM and metric.
+        masked: Whether illegal edits are masked; False only for ablations.
+        hidden: Width of the two hidden layers (256 in the paper).
+        dropout: After each hidden layer (0.4 in the paper).
+        normalize: Whether each of the network's inputs is first brought to zero mean and unit variance (the paper does
+            not say so).
+        patient: Whether the network sees the patient vector; False only for ablations.
+        positions: Whether the network tells slots apart, which it must learn where embeddings have no context.
+        lexicon: Whether each word of the training prompts has a weight of its own besides; see ``LexiconConfig``.
+        distribution: ``softmax``, or ``sparsemax`` (Martins and Astudillo 2016), which gives most words a probability
+            of 0.
+    """
+
+    patients: int | None = 8
+    rollouts: int = 4
+    baseline: Baseline = "leave-one-out"
+    learning_rate: float = 5e-3
+    entropy: float = 0.01
+    clip_norm: float | None = 1.0
+    epochs: int = 4
+    clip_ratio: float = 0.2
+    scale_advantages: bool = True
+    masked: bool = True
+    hidden: int = 64
+    dropout: float = 0.0
+    normalize: bool = True
+    patient: bool = True
+    positions: bool = False
+    lexicon: bool = False
+    distribution: Distribution = "softmax"
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense, or has no effect beside the others.
+        """
+        self.learner()
+        if not 1 <= self.hidden <= MOST_HIDDEN:
+            raise ValueError(f"hidden is {self.hidden}: use 1 to {MOST_HIDDEN:,}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}: use a number from 0 to below 1")
+        if self.distribution not in get_args(Distribution):
+            raise ValueError(f"distribution is {self.distribution!r}: use one of {get_args(Distribution)}")
+        if self.epochs == 1 and self.clip_ratio != NetworkConfig.clip_ratio:
+            raise ValueError(
+                f"clip_ratio {self.clip_ratio} has no effect: it is for the second epoch and later ones. Leave it out, "
+                "or set epochs to 2 or more"
+            )
+
+    def learner(self) -> ReinforceConfig:
+        """Return what ``Reinforce`` needs."""
+        return ReinforceConfig(
+            self.patients,
+            self.rollouts,
+            self.baseline,
+            self.learning_rate,
+            self.entropy,
+            self.clip_norm,
+            self.epochs,
+            self.clip_ratio,
+            self.scale_advantages,
+            self.masked,
+        )
+
+
+@dataclass(frozen=True)
+class LexiconConfig:
+    """Settings of the agent that has a weight for each word of the template, and no network.
+
+    Attributes:
+        patients: Patients in each update; None = all of them.
+        rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
+        baseline: ``leave-one-out`` or ``none``; see ``NetworkConfig``.
+        step: How far the weights move: this times the solution of the regression on advantages of unit spread.
+        penalty: Weight of the squared solution, in units of the episodes' mean squared score.
+        memory: Updates that the regression looks back on, the present one included.
+        fade: Weight of an update in the regression, as a share of its successor's.
+        masked: Whether illegal edits are masked; False only for ablations.
+        distribution: See ``NetworkConfig``.
+    """
+
+    patients: int | None = 16
+    rollouts: int = 4
+    baseline: Literal["leave-one-out", "none"] = "leave-one-out"
+    step: float = 2.5
+    penalty: float = 3.0
+    memory: int = 4
+    fade: float = 0.7
+    masked: bool = True
+    distribution: Distribution = "softmax"
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        self.learner()
+        if self.distribution not in get_args(Distribution):
+            raise ValueError(f"distribution is {self.distribution!r}: use one of {get_args(Distribution)}")
+
+    def learner(self) -> ReinforceConfig:
+        """Return what ``Reinforce`` needs."""
+        words = NaturalConfig(self.step, self.penalty, self.memory, self.fade)
+        return ReinforceConfig(self.patients, self.rollouts, self.baseline, masked=self.masked, words=words)

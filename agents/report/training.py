@@ -1,0 +1,44 @@
+"""A summary of training: the change of the sampled deltas, and the time spent in each model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from agents.evaluation.bootstrap import FEWEST
+
+
+def quarters(metrics: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sampled deltas of the first and of the last quarter of the updates or batches."""
+    quarter = max(1, len(metrics) // 4)
+    first, last = metrics[:quarter], metrics[-quarter:]
+    return tuple(np.array([d for line in part for d in line["deltas"]]) for part in (first, last))  # type: ignore[return-value]
+
+
+def training_summary(metrics: list[dict[str, Any]]) -> str:
+    """Return the change of the sampled deltas, and the time spent in each model, in two lines.
+
+    Args:
+        metrics: The lines of ``metrics.jsonl``: updates, or batches of an agent without updates.
+    """
+    if not metrics:
+        return "No episode was played in training"
+    first, last = quarters(metrics)
+    if not len(first) or not len(last):
+        return "Too few episodes got a reply to compare the first updates with the last"
+    gain, fewest = last.mean() - first.mean(), min(len(first), len(last))
+    if fewest < FEWEST:
+        interval = f"too few episodes ({fewest}) for an interval"
+    else:  # Welch's interval: the rollouts of the two quarters are different ones.
+        half = 1.96 * float(np.sqrt(first.var(ddof=1) / len(first) + last.var(ddof=1) / len(last)))
+        interval = f"[{100 * (gain - half):+.2f}, {100 * (gain + half):+.2f}]"
+    end = metrics[-1]
+    failed = sum(line["failed"] for line in metrics)
+    left_out = f"\n{failed} episodes got no reply from the LLM and were left out" if failed else ""
+    return (
+        f"Sampled deltas of F1 on training patients: first quarter {100 * first.mean():+.2f} points, last quarter "
+        f"{100 * last.mean():+.2f}, gain {100 * gain:+.2f} {interval}\n"
+        f"Wall time in the LLM {end['share_llm']:.0%}, encoder {end['share_encoder']:.0%}, "
+        f"BERTScore {end['share_scorer']:.0%}, everything else {1 - end['share_models']:.0%}{left_out}"
+    )

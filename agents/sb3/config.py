@@ -1,0 +1,171 @@
+"""Settings of the algorithms of Stable-Baselines3 and sb3-contrib."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from agents.policies.config import MOST_HIDDEN
+
+ObservationForm = Literal["embeddings", "index"]
+
+#: The most features of a word; see ``MOST_HIDDEN``.
+_MOST_WIDTH = 1_024
+
+
+@dataclass(frozen=True)
+class SB3Config:
+    """Settings that all of these agents have.
+
+    Attributes:
+        observation: What rollouts and replay hold: ``embeddings``, or ``index``, which takes little memory and embeds
+            again for each minibatch. A language model's embeddings are too large for the replay of DQN and QRDQN.
+        rows: Episodes played side by side; their rewards are asked for in one batch, and the rest of the budget that
+            does not pay for a whole batch is left over.
+        learning_rate: Adam's.
+        width: Features of a word.
+        hidden: Width of the hidden layer.
+        positions: Whether the network tells slots apart; see ``WordFeatures``.
+        normalize: Whether each of the network's inputs is first brought to zero mean and unit variance.
+    """
+
+    observation: ObservationForm = "embeddings"
+    rows: int = 16
+    learning_rate: float = 3e-3
+    width: int = 32
+    hidden: int = 64
+    positions: bool = False
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        if self.observation not in get_args(ObservationForm):
+            raise ValueError(f"observation is {self.observation!r}: use one of {get_args(ObservationForm)}")
+        if self.rows < 1 or self.learning_rate <= 0:
+            raise ValueError("rows must be 1 or more, learning_rate above 0")
+        if not 2 <= self.width <= _MOST_WIDTH:
+            raise ValueError(f"width is {self.width}: use 2 to {_MOST_WIDTH:,}")
+        if not 1 <= self.hidden <= MOST_HIDDEN:
+            raise ValueError(f"hidden is {self.hidden}: use 1 to {MOST_HIDDEN:,}")
+
+
+@dataclass(frozen=True)
+class OnPolicyConfig(SB3Config):
+    """Settings of the algorithms that learn from fresh episodes alone; their learning rate falls to 0 by the end.
+
+    Attributes:
+        row_episodes: Episodes of each row in an update, which is of ``rows * row_episodes`` episodes. An update that is
+            not complete when the budget ends is lost.
+        gae_lambda: Lambda of generalized advantage estimation (Schulman et al. 2016).
+        ent_coef: Weight of the entropy bonus.
+    """
+
+    row_episodes: int = 2
+    gae_lambda: float = 0.9
+    ent_coef: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        super().__post_init__()
+        if self.row_episodes < 1 or not 0 <= self.gae_lambda <= 1:
+            raise ValueError("row_episodes must be 1 or more, gae_lambda from 0 to 1")
+
+
+@dataclass(frozen=True)
+class PPOConfig(OnPolicyConfig):
+    """Settings of PPO and of MaskablePPO.
+
+    Attributes:
+        batch_size: Steps in a minibatch.
+        n_epochs: Passes over an update.
+    """
+
+    batch_size: int = 160
+    n_epochs: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        super().__post_init__()
+        if self.batch_size < 2 or self.n_epochs < 1:
+            raise ValueError("batch_size must be 2 or more, n_epochs 1 or more")
+
+
+@dataclass(frozen=True)
+class A2CConfig(OnPolicyConfig):
+    """Settings of A2C, which takes one gradient step for each update."""
+
+    rows: int = 8
+    learning_rate: float = 1e-2
+    row_episodes: int = 1
+
+
+@dataclass(frozen=True)
+class DQNConfig(SB3Config):
+    """Settings of DQN.
+
+    Attributes:
+        batch_size: Steps in a minibatch.
+        buffer_size: Steps that the replay holds.
+        learning_starts: Steps of uniformly random play before the first gradient step.
+        gradient_steps: Gradient steps after each step of all rows.
+        target_update_interval: Steps between two copies of the network to the target network.
+        exploration_fraction: Part of the budget in which the share of random actions falls from 1, in a straight line.
+        exploration_final: Share of random actions from then on.
+    """
+
+    observation: ObservationForm = "index"
+    rows: int = 8
+    batch_size: int = 64
+    buffer_size: int = 20_000
+    learning_starts: int = 500
+    gradient_steps: int = 1
+    target_update_interval: int = 250
+    exploration_fraction: float = 0.5
+    exploration_final: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        super().__post_init__()
+        if min(self.batch_size, self.buffer_size, self.gradient_steps, self.target_update_interval) < 1:
+            raise ValueError("batch_size, buffer_size, gradient_steps and target_update_interval must be 1 or more")
+        if self.learning_starts < 0:
+            raise ValueError(f"learning_starts is {self.learning_starts}: it must be 0 or more")
+        if not all(0 <= share <= 1 for share in (self.exploration_fraction, self.exploration_final)):
+            raise ValueError("exploration_fraction and exploration_final must be from 0 to 1")
+
+
+@dataclass(frozen=True)
+class QRDQNConfig(DQNConfig):
+    """Settings of QRDQN.
+
+    Attributes:
+        n_quantiles: Quantiles of a word's value.
+    """
+
+    n_quantiles: int = 20
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: One of them makes no sense.
+        """
+        super().__post_init__()
+        if not 1 <= self.n_quantiles <= 1_000:
+            raise ValueError(f"n_quantiles is {self.n_quantiles}: use 1 to 1,000")

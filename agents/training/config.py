@@ -1,0 +1,89 @@
+"""Settings of ``pmlm train``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from agents.model_options import CallOptions, ModelOptions
+from agents.registry import DEFAULT, settings_of
+
+
+# ``with_agent_settings`` makes the version for one agent.
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train an agent on the training patients of a prepared folder.
+
+    Attributes:
+        episodes: A folder that ``pmlm prepare`` wrote.
+        run: The run folder to write.
+        agent: Which agent; `pmlm train --agent NAME --help` shows its own settings.
+        settings: The agent's own settings.
+        budget: Completions that the agent may ask for, those of the initial prompts included.
+        models: The models of the run.
+        calls: How the LLM is asked, and what may be spent.
+        seed: Seeds weights, patients and actions.
+        resume: Go on with ``run``, whose settings are known; limits, ``concurrency``, ``max_failures``, ``device``,
+            ``providers``, and ``budget``, if it is to be larger, may be others now.
+        dry_run: Say what the run would cost at most, and do nothing.
+    """
+
+    episodes: Path = Path("prepared")
+    run: Path = Path("runs/train")
+    agent: str = DEFAULT
+    settings: Any = None
+    budget: int = 2_000
+    models: ModelOptions = field(default_factory=ModelOptions)
+    calls: CallOptions = field(default_factory=CallOptions)
+    seed: int = 0
+    resume: bool = False
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        """Fill in the agent's default settings, and check the budget.
+
+        Raises:
+            ValueError: There is no such agent, its settings are another agent's, or the budget is below 1.
+        """
+        fill_in(self)
+
+
+def fill_in(config: Any) -> None:
+    """Give a dataclass with ``agent``, ``settings`` and ``budget`` the agent's default settings, where it has none.
+
+    Raises:
+        ValueError: There is no such agent, the settings are another agent's, or the budget is below 1.
+    """
+    usual = settings_of(config.agent)
+    if config.settings is None:
+        object.__setattr__(config, "settings", usual)
+    elif type(config.settings) is not type(usual):
+        raise ValueError(
+            f"the settings are {type(config.settings).__name__}: {config.agent} has {type(usual).__name__}"
+        )
+    if config.budget < 1:
+        raise ValueError(f"budget is {config.budget}: use 1 or more completions")
+
+
+@cache
+def with_agent_settings(config: type, agent: str) -> type:
+    """Return a dataclass with ``agent`` and ``settings``, such as ``TrainConfig``, for one agent.
+
+    Its field ``settings`` has the type of that agent's settings, and their values as default, so that a command line
+    or a file of settings can be read into it.
+
+    Raises:
+        ValueError: There is no such agent.
+    """
+    usual = settings_of(agent)
+    changed = []
+    for each in fields(config):
+        if each.name == "agent":
+            changed.append((each.name, str, field(default=agent)))
+        elif each.name == "settings":
+            changed.append((each.name, type(usual), field(default=usual)))
+    made = make_dataclass(config.__name__, changed, bases=(config,), frozen=True)
+    made.__doc__, made.__module__ = config.__doc__, config.__module__
+    return made

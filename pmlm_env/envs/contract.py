@@ -1,0 +1,90 @@
+"""What the scalar and the vector env have in common: spaces, render modes, reset options, and infos at an end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.core.edits import EditBatch
+from pmlm_env.core.outcomes import Outcomes
+from pmlm_env.core.task import EditTask
+
+#: No embedding or patient vector is ever so large; Gymnasium's checker wants a finite bound.
+_BOUND = 1e6
+
+RENDER_MODES = ("ansi", "rgb_array")
+
+#: For each key of the infos a value for each row that ended, and which rows have it, bool.
+Columns = dict[str, tuple[Sequence[Any], npt.NDArray[np.bool_]]]
+
+
+def observation_space(task: EditTask) -> gym.spaces.Dict:
+    """Return the observation space of one env."""
+    mask = gym.spaces.MultiBinary(task.max_words)
+    if task.observation == "index":
+        return gym.spaces.Dict(
+            episode=gym.spaces.Discrete(len(task.episodes)),
+            kept=gym.spaces.MultiBinary(task.max_words),
+            action_mask=mask,
+        )
+    shape = (task.max_words, task.encoder.hidden_size)
+    return gym.spaces.Dict(
+        embeddings=gym.spaces.Box(-_BOUND, _BOUND, shape, np.float32),
+        patient=gym.spaces.Box(-_BOUND, _BOUND, task.episodes.vectors.shape[1:], np.float32),
+        action_mask=mask,
+    )
+
+
+def action_space(task: EditTask) -> gym.spaces.Discrete:
+    """Return the action space of one env."""
+    return gym.spaces.Discrete(task.max_words)
+
+
+def checked_render_mode(mode: str | None) -> str | None:
+    """Return ``mode``.
+
+    Raises:
+        ValueError: There is no such mode.
+    """
+    if mode not in (None, *RENDER_MODES):
+        raise ValueError(f"render_mode is {mode!r}: use one of {list(RENDER_MODES)}")
+    return mode
+
+
+def chosen_episodes(options: dict[str, Any] | None, n_episodes: int) -> npt.NDArray[np.int64] | None:
+    """Return the episodes that ``options["episode"]`` asks for, of its own shape, or None.
+
+    Raises:
+        ValueError: An index does not exist.
+    """
+    if options is None or "episode" not in options:
+        return None
+    index = np.asarray(options["episode"])
+    if index.dtype.kind not in "iu" or ((index < 0) | (index >= n_episodes)).any():
+        raise ValueError(f"options['episode'] is {options['episode']!r}: there are episodes 0 to {n_episodes - 1}")
+    return index
+
+
+def final_columns(batch: EditBatch, rows: npt.NDArray[np.int64], outcomes: Outcomes) -> Columns:
+    """Return what the infos say of the episodes in ``rows``, which have ended."""
+    failed, prompts = outcomes.failed, batch.prompts(rows)
+    answered, every = ~failed, np.ones(len(failed), dtype=np.bool_)
+    columns: Columns = {"edits": (batch.edits(rows), every)}
+    if answered.any():
+        for name in ("score", "initial_score", "llm_calls"):
+            columns[name] = (getattr(outcomes, name), answered)
+        for name in ("score_sd", "initial_score_sd"):
+            if getattr(outcomes, name) is not None:
+                columns[name] = (getattr(outcomes, name), answered)
+        if outcomes.texts is not None:
+            columns["prompt"] = (list(prompts), every)
+            for name in ("reply", "initial_reply", "reference"):
+                columns[name] = (getattr(outcomes.texts, name), answered)
+    if failed.any():
+        columns["prompt"] = (list(prompts), every)
+        columns["llm_error"] = (outcomes.errors, failed)
+    return columns

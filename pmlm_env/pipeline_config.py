@@ -1,0 +1,30 @@
+"""Settings of stages 1 to 3; apart from ``pipeline.py``, because command lines read them without loading torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pmlm_env.prompting import PeerForm
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Settings for making initial prompts.
+
+    Attributes:
+        k: Peers per patient (the paper's k).
+        peers: Form of ``{peers}``: labels counted, or listed with the nearest first.
+        template: ``default``, ``short``, ``paper``, ``raw``, or a template file; see docs/templates.md.
+        n_folds: Folds of the out-of-fold predictions and vectors of training patients.
+        train_until: Last day of train.
+        validation_until: Last day of validation; later patients are test.
+        split_by: ``split_date``, or the name of another date column of the patients' table.
+    """
+
+    k: int = 10
+    peers: PeerForm = "counted"
+    template: str = "default"
+    n_folds: int = 5
+    train_until: str = "2021-12-31"
+    validation_until: str = "2022-06-30"
+    split_by: str = "split_date"
