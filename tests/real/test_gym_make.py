@@ -53,7 +53,7 @@ def _play(env: gym.Env, seed: int) -> tuple[list[int], dict[str, Any], float]:
 
 
 def test_it_plays_an_episode_and_the_reward_is_bert_scores() -> None:
-    env = gym.make("PMLM-v0")
+    env = gym.make("PMLM-v0", max_new_tokens=24)
     slots, info, reward = _play(env, seed=0)
     assert len(slots) == 10
     assert [(edit.operation, edit.slot) for edit in info["edits"]] == [("delete", slot) for slot in slots]
@@ -71,8 +71,9 @@ def test_it_is_found_by_module_and_name_in_a_fresh_process() -> None:
 
 
 def test_the_vector_env_is_eight_scalar_envs_action_for_action() -> None:
-    envs = [gym.make("PMLM-v0", n_edits=3) for _ in range(8)]
-    vector = gym.make_vec("PMLM-v0", num_envs=8, n_edits=3)
+    task: dict[str, Any] = {"n_edits": 3, "max_new_tokens": 12}
+    envs = [gym.make("PMLM-v0", **task) for _ in range(8)]
+    vector = gym.make_vec("PMLM-v0", num_envs=8, **task)
     observation, info = vector.reset(seed=5)
     for row, env in enumerate(envs):
         alone, alone_info = env.reset(seed=5 + row)
@@ -101,7 +102,7 @@ def test_a_batch_of_prompts_gets_the_replies_that_each_gets_alone() -> None:
     encoder, scorer = WordEncoder(device="cpu"), BertScorer(device="cpu")
 
     def reward() -> DeltaReward:
-        return DeltaReward(episodes, LocalLLM(max_new_tokens=24, device="cpu", dtype=torch.float32), scorer)
+        return DeltaReward(episodes, LocalLLM(max_new_tokens=8, device="cpu", dtype=torch.float32), scorer)
 
     def task() -> EditTask:
         return EditTask(episodes, encoder, reward(), EditRules(n_edits=2))

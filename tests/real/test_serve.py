@@ -32,7 +32,7 @@ from pmlm_env.weights import DEFAULT_LLM, resolve
 
 pytestmark = pytest.mark.real
 
-MAX_TOKENS = 16
+MAX_TOKENS = 8
 
 
 @pytest.fixture(scope="module")

