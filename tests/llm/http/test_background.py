@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from pmlm_env.llm.base import Completion, Request
-from pmlm_env.llm.http.background import stream_results, event_loop
+from pmlm_env.llm.http.background import event_loop, stream_results
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.storage.budget import Budget, Usage
 from pmlm_env.llm.storage.database import DatabaseError
