@@ -277,7 +277,7 @@ def test_a_run_is_replayed_from_its_replies_alone(prepared: Path, run: RunFolder
     assert json.loads((replay.path / "spent.json").read_text())["llm_calls"] == 0
     other = ["--episodes", prepared, "--run", prepared.parent / "other", *OPTIONS, "--replay", "--cache", run.replies]
     assert _pmlm("train", *other, "--seed", 5) == 1
-    assert "differs from the kept one" in capsys.readouterr().err
+    assert "differs from the cached one" in capsys.readouterr().err
 
 
 def test_the_paper_preset_is_eq_11(prepared: Path) -> None:

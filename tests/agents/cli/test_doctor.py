@@ -43,8 +43,8 @@ def test_a_reply_that_was_cut_is_a_reply_here_and_it_says_so(endpoint: Endpoint,
     ("answer", "message"),
     [
         (Answer(401, {}), "HTTP 401: check the key"),
-        (Answer(404, {}), "HTTP 404: check base_url and the name of the model"),
-        (chat("", "length"), "the model spent its tokens on thoughts and gave no reply"),
+        (Answer(404, {}), "HTTP 404: check base_url and the model's name"),
+        (chat("", "length"), "the model used all tokens for reasoning and gave no reply"),
         (Answer(429, {"error": {"message": "You have no money left", "code": "insufficient_quota"}}), "no money left"),
     ],
 )

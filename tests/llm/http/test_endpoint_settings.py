@@ -57,9 +57,18 @@ Provider = Callable[[str], tuple[str, ...]]
         ("http://127.0.0.1 :80/v1", "check for spaces"),
         ("http://127.0.0.1:80/v 1", "check for spaces"),
         ("http://local\u202ehost:80/v1", "unusual characters"),
-        ("127.0.0.1:8000/v1", "must start with http:// or https://: it should look like https://api.openai"),
-        ("localhost:8000/v1", "must start with http:// or https://: it should look like https://api.openai"),
-        ("model.example", "must start with http:// or https://: it should look like https://api.openai"),
+        (
+            "127.0.0.1:8000/v1",
+            "must start with http:// or https:// and name a host: it should look like https://api.openai",
+        ),
+        (
+            "localhost:8000/v1",
+            "must start with http:// or https:// and name a host: it should look like https://api.openai",
+        ),
+        (
+            "model.example",
+            "must start with http:// or https:// and name a host: it should look like https://api.openai",
+        ),
         ("http:/127.0.0.1/v1", "it should look like https://api.openai.com/v1"),
         ("http:///v1", "it should look like https://api.openai.com/v1"),
         ("https://model..example/v1", "unusual characters"),
@@ -240,7 +249,7 @@ def test_a_key_in_the_place_of_its_variables_name_is_refused_unquoted(
 ) -> None:
     code, said = refused(*provider(f"api_key_env = {json.dumps(key)}"))
     assert code == 2
-    assert "[ward7]: api_key_env should name an environment variable, in capitals as in HOSPITAL_LLM_KEY" in said
+    assert "[ward7]: api_key_env should name an environment variable, in capitals, such as HOSPITAL_LLM_KEY" in said
     assert key not in said
 
 
