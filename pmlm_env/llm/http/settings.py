@@ -20,9 +20,8 @@ _KEY = re.compile(
     r"\b(?:(?:sk|pk|rk|gsk|hf|xai|pplx|nvapi|r8|gh[pousr]|github_pat)[-_](?=[\w-]{0,200}\d)[\w-]{12,}"
     r"|AIza[\w-]{30,}|eyJ[\w-]{10,}\.eyJ[\w.-]*|[0-9a-f]{32}\.\w{16,})"
 )
-_VARIABLE = re.compile(
-    r"(?!.*(?=[A-Z]*\d)[A-Z\d]{20})[A-Z\d_]{1,100}"
-)  # no long run of capitals and digits, as in a key
+#: Environment variables; no long run of capitals and digits, as in a key.
+_VARIABLE = re.compile(r"(?!.*(?=[A-Z]*\d)[A-Z\d]{20})[A-Z\d_]{1,100}")
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 #: Names of headers and query parameters that contain secrets.
 _SECRET_NAME = re.compile(r"auth|key|token|secret|passw|cookie|credential|sig$|signature|^code$", re.IGNORECASE)
