@@ -305,13 +305,13 @@ def test_parts_of_a_body_that_speak_of_tokens_are_no_secrets(
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("sk-a b", "spaces, line breaks or non-ASCII characters"),
-        ("Bearer sk-ab", "spaces, line breaks or non-ASCII characters"),
-        ("sk-a\nb", "spaces, line breaks or non-ASCII characters"),
-        ("sk-ab\u200b", "spaces, line breaks or non-ASCII characters"),
-        ("“sk-ab”", "spaces, line breaks or non-ASCII characters"),
-        ("'sk-ab'", "quotation marks around it: leave them out"),
-        ('"sk-ab"', "quotation marks around it: leave them out"),
+        ("sk-a b", "contains spaces, line breaks or non-ASCII characters"),
+        ("Bearer sk-ab", "contains spaces, line breaks or non-ASCII characters"),
+        ("sk-a\nb", "contains spaces, line breaks or non-ASCII characters"),
+        ("sk-ab\u200b", "contains spaces, line breaks or non-ASCII characters"),
+        ("“sk-ab”", "contains spaces, line breaks or non-ASCII characters"),
+        ("'sk-ab'", "has quotation marks around it: leave them out"),
+        ('"sk-ab"', "has quotation marks around it: leave them out"),
     ],
 )
 def test_a_key_that_was_pasted_badly_is_refused_unquoted(
@@ -319,7 +319,7 @@ def test_a_key_that_was_pasted_badly_is_refused_unquoted(
 ) -> None:
     code, said = refused("openai:m", "--base-url", endpoint.url, OPENAI_API_KEY=key)
     assert (code, endpoint.n_connections) == (1, 0)
-    assert f"the environment variable OPENAI_API_KEY does not contain a valid key:  {words}" in said
+    assert f"the environment variable OPENAI_API_KEY does not contain a valid key: it {words}" in said
     assert "sk-" not in said
 
 
