@@ -1,1 +1,1 @@
-"""Measurements behind the numbers in the documents; not part of the package."""
+"""Measurements for the numbers in the documentation; not part of the package."""

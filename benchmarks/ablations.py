@@ -1,11 +1,11 @@
-"""What limits learning: python -m benchmarks.ablations --json FILE.
+"""Ablations of the agents: python -m benchmarks.ablations --json FILE.
 
-One setting of an agent at a time is changed; each variant is fitted within the same budget on the same training
-patients and judged on validation patients, several seeds each. Test patients have no part in it.
+Each variant changes one setting of an agent. It is fitted on the same training patients with the same budget and
+evaluated on validation patients, with several seeds. Test patients are not used.
 
-On PMLMLite-v0 by default, whose replies are exact; ``--noise`` adds normal noise to training rewards, for an LLM's
-replies jump when a word goes: one draw a prompt, as a kept reply is one. With ``--env real`` on a prepared folder, with
-the LLM and BERTScore.
+By default on PMLMLite-v0, whose replies are exact; ``--noise`` adds normal noise to training rewards, one draw per
+prompt, to imitate an LLM, whose cached reply is fixed but may change completely when a word is deleted. With
+``--env real``, on a prepared folder with the LLM and BERTScore.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from agents.report.tables import in_points
 from pmlm_env.core.outcomes import Outcomes, Reward
 from pmlm_env.io.files import write_json
 
-#: Agent, and what is changed of it, by the variant's name. Each is compared with the one whose name is its first word.
+#: Variant -> agent and changed settings. Each is compared with the variant named before its comma or "and".
 VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "lexicon": ("lexicon", {}),
     "lexicon, step 1": ("lexicon", {"step": 1.0}),
@@ -61,41 +61,41 @@ VARIANTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "network, no positions": ("leave-one-out", {"positions": False}),
     "network, no patient": ("leave-one-out", {"patient": False}),
     "network, bare advantages": ("leave-one-out", {"scale_advantages": False}),
-    # One of these two is the network as it is: bare on Lite, normalised with an LLM.
-    "network, normalised inputs": ("leave-one-out", {"normalize": True}),
+    # One of these two equals "network": bare inputs on Lite, normalized inputs with an LLM.
+    "network, normalized inputs": ("leave-one-out", {"normalize": True}),
     "network, bare inputs": ("leave-one-out", {"normalize": False}),
     "network, width 256": ("leave-one-out", {"hidden": 256}),
     "network, as published": ("reinforce", {}),
     "actor-critic": ("actor-critic", {}),
-    "actor-critic, normalised inputs": ("actor-critic", {"normalize": True}),
+    "actor-critic, normalized inputs": ("actor-critic", {"normalize": True}),
     "q-dqn": ("q-dqn", {}),
-    "q-dqn, normalised inputs": ("q-dqn", {"normalize": True}),
+    "q-dqn, normalized inputs": ("q-dqn", {"normalize": True}),
     "maskable-ppo": ("maskable-ppo", {}),
-    "maskable-ppo, normalised inputs": ("maskable-ppo", {"normalize": True}),
+    "maskable-ppo, normalized inputs": ("maskable-ppo", {"normalize": True}),
     "maskable-ppo, learning rate 5e-3": ("maskable-ppo", {"learning_rate": 5e-3}),
     "maskable-ppo, learning rate 1e-2": ("maskable-ppo", {"learning_rate": 1e-2}),
     "a2c": ("a2c", {}),
-    "a2c, normalised inputs": ("a2c", {"normalize": True}),
+    "a2c, normalized inputs": ("a2c", {"normalize": True}),
     "a2c, learning rate 5e-3": ("a2c", {"learning_rate": 5e-3}),
 }
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to run.
+    """Options of the ablations.
 
     Attributes:
-        json: Where each patient's deltas are kept; what is there is not run again.
-        variants: Names; all by default. A name that ends in ``*`` stands for all that begin so.
+        json: File of each patient's deltas; fits that it contains are not repeated.
+        variants: Names of variants; all by default. ``NAME*`` means all names that start with NAME.
         env: ``lite`` or ``real``.
-        budget: Completions for each fit.
-        seeds: How many seeds, from 0.
+        budget: Number of completions per fit.
+        seeds: Number of seeds, from 0.
         noise: Standard deviation of normal noise added to training rewards.
-        episodes: With ``real``, a folder that ``pmlm prepare`` wrote.
-        run: With ``real``, the folder for replies and spending.
-        models: With ``real``.
-        calls: With ``real``.
-        threads: Threads of torch.
+        episodes: A folder written by ``pmlm prepare``, for ``real``.
+        run: The folder for replies and spending, for ``real``.
+        models: The models, for ``real``.
+        calls: How the LLM is called, for ``real``.
+        threads: Number of torch threads.
     """
 
     json: Path | None = None
@@ -112,14 +112,14 @@ class Options:
 
 
 class NoisyReward:
-    """A reward whose scores have normal noise."""
+    """A reward with normal noise added to its scores."""
 
     def __init__(self, reward: Reward, sd: float, seed: int) -> None:
         """Seed the noise."""
         self._reward, self._sd, self._seed = reward, sd, seed
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
-        """Judge, and add noise to the refined prompts' scores: the same again where a prompt comes again."""
+        """Score the refined prompts and add noise, which is the same whenever a prompt is repeated."""
         outcomes = self._reward(indices, prompts)
         noise = [self._noise(index, prompt) for index, prompt in zip(indices, prompts, strict=True)]
         return replace(outcomes, score=outcomes.score + self._sd * np.array(noise))
@@ -139,26 +139,26 @@ def deltas(patients: Patients, variant: str, options: Options, seed: int) -> lis
     return [round(float(delta), 6) for delta in patients.deltas(agent, options.budget, reward)]
 
 
-def chosen(patterns: Sequence[str]) -> list[str]:
-    """Return the variants that are meant.
+def matching_variants(patterns: Sequence[str]) -> list[str]:
+    """Return the variants that match the patterns.
 
     Raises:
-        SystemExit: There is none of that name.
+        SystemExit: A pattern matches no variant.
     """
     names = []
     for pattern in patterns:
         found = [n for n in VARIANTS if n == pattern or (pattern.endswith("*") and n.startswith(pattern[:-1]))]
         if not found:
-            raise SystemExit(f"there is no variant {pattern!r}: use some of {'; '.join(VARIANTS)}")
+            raise SystemExit(f"unknown variant {pattern!r}: use one of {'; '.join(VARIANTS)}")
         names += found
     return names
 
 
-def kept(file: Path | None, about: Mapping[str, Any]) -> dict[str, list[list[float]]]:
-    """Return what a file has, by variant and seed.
+def read_deltas(file: Path | None, about: Mapping[str, Any]) -> dict[str, list[list[float]]]:
+    """Return the deltas in a file, by variant and seed.
 
     Raises:
-        ValueError: It was made with other options.
+        ValueError: The file was made with other options.
     """
     if file is None or not file.is_file():
         return {}
@@ -168,9 +168,9 @@ def kept(file: Path | None, about: Mapping[str, Any]) -> dict[str, list[list[flo
 
 
 def table(found: Mapping[str, list[list[float]]], n_seeds: int) -> str:
-    """Return a row a variant: its delta, and the difference to the one that it is a variant of, in points.
+    """Return a Markdown table with each variant's delta and its difference to the default, in points.
 
-    Intervals resample seeds and patients both.
+    Intervals resample both seeds and patients.
     """
     rng = np.random.default_rng(0)
     lines = ["| variant | delta, points | minus the default's |", "|---|---|---|"]
@@ -189,8 +189,8 @@ def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     patients = patients_of(options.env, "validation", options.episodes, options.run, options.models, options.calls)
     about = {"env": options.env, "budget": options.budget, "noise": options.noise, **patients.identity}
-    found = kept(options.json, about)
-    names = chosen(options.variants)
+    found = read_deltas(options.json, about)
+    names = matching_variants(options.variants)
     with tqdm(total=options.seeds * len(names), unit="fit") as bar:
         for seed in range(options.seeds):
             for name in names:

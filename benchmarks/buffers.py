@@ -1,4 +1,4 @@
-"""What a rollout of observations in index form takes of memory: half a kilobyte a step, not 0.4 MiB."""
+"""Memory of a rollout buffer with observations in index form: half a kilobyte per step instead of 0.4 MiB."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ _STEPS, _ENVS, _SLOTS, _BATCH = 2048, 8, 128, 256
 
 
 def index_buffer_mib() -> float:
-    """Fill a ``MaskableDictRolloutBuffer`` of 2,048 steps of 8 envs from Lite, 128 slots each, and read it once.
+    """Fill and read a ``MaskableDictRolloutBuffer`` of 2,048 steps of 8 Lite envs with 128 slots each.
 
     Returns:
-        The peak of what Python and numpy hold meanwhile, in MiB, the env itself apart. Torch's own memory is not
-        traced: that is one minibatch at a time.
+        Peak memory of Python and numpy without the env, in MiB. Torch's memory, one minibatch at a time, is not traced.
     """
     env: Any = PMLMVecEnv(PMLMLiteVectorEnv(_ENVS, observation="index", max_words=_SLOTS))
     env.seed(0)

@@ -1,7 +1,7 @@
-"""How fast the env is: python -m benchmarks.env --json FILE.
+"""Speed of the env: python -m benchmarks.env --json FILE.
 
-A shared machine's speed swings severalfold, so all figures but the memory are ratios of two things that are timed in
-turn, in one process. Of each, the median, the least and the most over its repeats.
+Because the speed of a shared machine varies severalfold, most results are ratios of two timings that alternate in one
+process. Each result has a median, minimum and maximum over its repeats.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _ENVS, _SLOTS = 64, 128
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure.
+    """Options of the measurement.
 
     Attributes:
-        json: Where to write the figures.
-        repeats: Repeats of each measurement.
-        threads: Threads of torch.
+        json: Output file.
+        repeats: Number of repeats.
+        threads: Number of torch threads.
     """
 
     json: Path | None = None
@@ -45,14 +45,14 @@ class Options:
 def lite_speedup(observation: Literal["embeddings", "index"], repeats: int = 15) -> list[float]:
     """Compare the native vector env with ``SyncVectorEnv`` of scalar envs, on ``PMLMLite-v0``.
 
-    Both take the same legal actions, over whole episodes of ten steps, ends and resets included, in ``SAME_STEP``.
+    Both take the same legal actions in whole episodes of ten steps, including resets, with ``SAME_STEP``.
 
     Args:
-        observation: The form.
-        repeats: How many episodes to time.
+        observation: The form of observations.
+        repeats: Number of timed rounds of 64 episodes.
 
     Returns:
-        For each round of 64 episodes the time of ``SyncVectorEnv`` over ours.
+        For each round, the time of ``SyncVectorEnv`` divided by that of the native env.
     """
     options: dict[str, Any] = {"num_envs": _ENVS, "max_words": _SLOTS, "observation": observation}
     same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
@@ -72,13 +72,13 @@ def lite_speedup(observation: Literal["embeddings", "index"], repeats: int = 15)
             native_time += time.perf_counter() - middle
             sync_time += middle - started
             mask = observations["action_mask"]
-        if i >= 20:  # by then every prompt has been seen
+        if i >= 20:  # by then, every prompt is cached
             ratios.append(sync_time / native_time)
     return ratios
 
 
 def native_steps_per_second(observation: Literal["embeddings", "index"], repeats: int = 15) -> list[float]:
-    """Count the env steps a second of the native vector env, 64 envs of ``PMLMLite-v0``, ends included."""
+    """Return the env steps per second of the native vector env with 64 envs of ``PMLMLite-v0``, including resets."""
     env = gym.make_vec("PMLMLite-v0", num_envs=_ENVS, max_words=_SLOTS, observation=observation)
     rng = np.random.default_rng(0)
     mask = env.reset(seed=0)[0]["action_mask"]

@@ -1,7 +1,7 @@
-"""The value of masks on PMLMLite-v0: python -m benchmarks.lite_ppo --json FILE.
+"""Effect of action masks on PMLMLite-v0: python -m benchmarks.lite_ppo --json FILE.
 
-PPO that may draw illegal edits (Stable-Baselines3) and PPO that may not (sb3-contrib's MaskablePPO), with the same
-network, settings and steps; evaluated on other patients, beside random legal edits and the best possible ones.
+Compares PPO without masks (Stable-Baselines3) and with masks (sb3-contrib's MaskablePPO), with the same network,
+settings and steps, on test patients, with random legal deletions and the best possible ones as references.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ _SETTINGS: dict[str, Any] = {
     "gamma": 1.0,
     "gae_lambda": 0.9,
     "ent_coef": 0.0,
-    # Lite's embeddings do not know where a word stands; those of PMLM-v0 do, and need no positions.
+    # Lite's embeddings contain no positions; those of PMLM-v0 do.
     "policy_kwargs": {"features_extractor_kwargs": {"width": 32, "hidden": 64, "positions": True}},
 }
-_LEARNING_RATE = 3e-3  # at the start; falls to 0 in a straight line
+_LEARNING_RATE = 3e-3  # initial value, decreasing linearly to 0
 
 Act = Callable[[dict[str, Any]], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to run.
+    """Options of the comparison.
 
     Attributes:
-        json: Where to write the returns.
-        seeds: How many seeds, from 0.
-        steps: Env steps of training, ten an episode.
-        threads: Threads of torch.
+        json: Output file.
+        seeds: Number of seeds, from 0.
+        steps: Number of training steps of the env, ten per episode.
+        threads: Number of torch threads.
     """
 
     json: Path | None = None
@@ -61,10 +61,10 @@ class Options:
 
 
 def test_return(act: Act) -> float:
-    """Return the mean return over the 64 test patients, each once.
+    """Return the mean return over the 64 test patients.
 
     Args:
-        act: From a batch of observations to slots, int (64,).
+        act: Maps a batch of observations to slots, int, shape (64,).
     """
     env = PMLMLiteVectorEnv(64, split="test", autoreset_mode="Disabled", **_TASK)
     observation, _ = env.reset(seed=0, options={"episode": np.arange(64)})
@@ -78,14 +78,14 @@ def test_return(act: Act) -> float:
 
 
 def train(masked: bool, seed: int, steps: int) -> tuple[Act, Act]:
-    """Train on the training patients, and return the policy as it is trained, drawing its actions, and greedy."""
+    """Train on the training patients, and return the policy with sampled and with greedy actions."""
     env = VecMonitor(PMLMVecEnv(PMLMLiteVectorEnv(32, **_TASK)))
     if masked:
         model: Any = MaskablePPO(
-            MaskableWordActorCriticPolicy, env, seed=seed, device="cpu", learning_rate=_falling, **_SETTINGS
+            MaskableWordActorCriticPolicy, env, seed=seed, device="cpu", learning_rate=_linear_schedule, **_SETTINGS
         )
     else:
-        model = PPO(WordActorCriticPolicy, env, seed=seed, device="cpu", learning_rate=_falling, **_SETTINGS)
+        model = PPO(WordActorCriticPolicy, env, seed=seed, device="cpu", learning_rate=_linear_schedule, **_SETTINGS)
     model.learn(steps)
 
     def act(observation: dict[str, Any], greedy: bool) -> npt.NDArray[np.int64]:
@@ -95,8 +95,8 @@ def train(masked: bool, seed: int, steps: int) -> tuple[Act, Act]:
     return partial(act, greedy=False), partial(act, greedy=True)
 
 
-def _falling(left: float) -> float:
-    return _LEARNING_RATE * left
+def _linear_schedule(remaining: float) -> float:
+    return _LEARNING_RATE * remaining
 
 
 def random_play(seed: int) -> Act:
@@ -108,15 +108,15 @@ def random_play(seed: int) -> Act:
 
 
 def main(options: Options) -> None:
-    """Run all agents for every seed, print a table, and write the returns as JSON."""
+    """Run all policies for every seed, print a table, and write the returns as JSON."""
     torch.set_num_threads(options.threads)
     names = ("random", "PPO", "MaskablePPO", "PPO, greedy", "MaskablePPO, greedy")
     returns: dict[str, list[float]] = {name: [] for name in names}
     for seed in tqdm(range(options.seeds), unit="seed"):
         returns["random"].append(test_return(random_play(seed)))
         for name, masked in (("PPO", False), ("MaskablePPO", True)):
-            drawing, greedy = train(masked, seed, options.steps)
-            returns[name].append(test_return(drawing))
+            sampling, greedy = train(masked, seed, options.steps)
+            returns[name].append(test_return(sampling))
             returns[f"{name}, greedy"].append(test_return(greedy))
     rng = np.random.default_rng(0)
     print(

@@ -1,8 +1,8 @@
-"""How fast kept replies come, and how well an endpoint is kept busy: python -m benchmarks.llm --json FILE.
+"""Speed of cached replies and utilization of an endpoint: python -m benchmarks.llm --json FILE.
 
-The endpoint is a stand-in on this machine, in a process of its own, that takes 200 ms for every reply. With 64
-requests under way nobody could get more than 64 / 0.2 s = 320 replies a second from it. Replies are kept and calls are
-booked in files, as in a run.
+The endpoint is a mock server on this machine, in a separate process, that takes 200 ms per reply. With 64 requests in
+flight, its maximum throughput is 64 / 0.2 s = 320 replies per second. Replies are cached and calls are booked in files,
+as in a run.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ import tyro
 
 from pmlm_env.llm import Budget, CachedLLM, LLMOptions, ReplyCache, Request, load_llm
 
-_LATENCY, _UNDER_WAY = 0.2, 64
+_LATENCY, _IN_FLIGHT = 0.2, 64
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure.
+    """Options of the measurement.
 
     Attributes:
-        json: Where to write the figures.
-        repeats: Repeats of each measurement.
-        prompts: Prompts sent to the endpoint in each.
-        kept: Kept replies read in each.
+        json: Output file.
+        repeats: Number of repeats.
+        prompts: Number of prompts sent to the endpoint per repeat.
+        cached: Number of cached replies read per repeat.
     """
 
     json: Path | None = None
     repeats: int = 5
     prompts: int = 2560
-    kept: int = 10_000
+    cached: int = 10_000
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,7 +58,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 def serve(port: Connection) -> None:
-    """Answer every request after 200 ms; sends its port first."""
+    """Send the port, then answer every request after 200 ms."""
 
     async def run() -> None:
         server = await asyncio.start_server(_answer, "127.0.0.1", 0, backlog=256)
@@ -71,18 +71,18 @@ def serve(port: Connection) -> None:
 def _llm(url: str, folder: Path) -> CachedLLM:
     return load_llm(
         LLMOptions("openai:m", base_url=url),
-        concurrency=_UNDER_WAY,
+        concurrency=_IN_FLIGHT,
         cache=folder / "replies.sqlite",
         budget=Budget(path=folder / "spent.sqlite"),
     )
 
 
 def _prompt(number: int) -> str:
-    return f"{number} " + "A pregnant woman leaves hospital today; her laboratory tests suggest anaemia. " * 8
+    return f"{number} " + "A pregnant woman leaves hospital today; her laboratory tests suggest anemia. " * 8
 
 
 def main(options: Options) -> dict[str, list[float]]:
-    """Measure and print."""
+    """Measure, print the results, and write them as JSON."""
     near, far = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(far,), daemon=True)
     server.start()
@@ -92,24 +92,24 @@ def main(options: Options) -> dict[str, list[float]]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             llm = _llm(url, folder)
-            llm.generate([_prompt(-number - 1) for number in range(_UNDER_WAY)])  # opens the connections
+            llm.generate([_prompt(-number - 1) for number in range(_IN_FLIGHT)])  # opens the connections
             started = time.perf_counter()
             llm.generate([_prompt(number) for number in range(options.prompts)])
-            ideal = options.prompts / _UNDER_WAY * _LATENCY
+            ideal = options.prompts / _IN_FLIGHT * _LATENCY
             shares.append(ideal / (time.perf_counter() - started))
-            kept = _llm(url, folder / "kept")
-            cache = ReplyCache(folder / "kept" / "replies.sqlite")
+            cached = _llm(url, folder / "cached")
+            cache = ReplyCache(folder / "cached" / "replies.sqlite")
             completion = llm.generate([_prompt(0)])[0]
-            prompts = [_prompt(repeat * options.kept + number) for number in range(options.kept)]
-            for start in range(0, options.kept, 1000):
+            prompts = [_prompt(repeat * options.cached + number) for number in range(options.cached)]
+            for start in range(0, options.cached, 1000):
                 part = prompts[start : start + 1000]
-                cache.put(kept.identity, {Request(prompt): completion for prompt in part})
+                cache.put(cached.identity, {Request(prompt): completion for prompt in part})
             started = time.perf_counter()
-            kept.generate(prompts)
+            cached.generate(prompts)
             seconds.append(time.perf_counter() - started)
-            assert kept.hits == options.kept
+            assert cached.hits == options.cached
     server.terminate()
-    figures = {"share_of_ideal_throughput": shares, "seconds_for_kept_replies": seconds}
+    figures = {"share_of_ideal_throughput": shares, "seconds_for_cached_replies": seconds}
     for name, values in figures.items():
         print(f"{name:28} median {statistics.median(values):.3f}, {min(values):.3f} to {max(values):.3f}")
     if options.json is not None:

@@ -1,10 +1,10 @@
-"""How fast the local LLM is: python -m benchmarks.local_llm --json FILE.
+"""Speed of the local LLM: python -m benchmarks.local_llm --json FILE.
 
-One batch of 64 prompts of ``LocalLLM`` against one at a time with transformers' plain ``generate``, greedy both, 48
-new tokens at most, in the default number format and in float32. A shared machine's speed swings severalfold, so they
-are timed in turn: in each round the batch of all 64, then a part of them one at a time, another part each round. A
-part is spread evenly over the prompts' lengths, and its time is scaled to 64 prompts. Texts are compared for the
-prompts that were asked one at a time: with 4 rounds of 16, all.
+Compares one batch of 64 prompts in ``LocalLLM`` with transformers' ``generate`` for one prompt at a time, both greedy
+with at most 48 new tokens, in the default number format and in float32. Because the speed of a shared machine varies
+severalfold, the timings alternate: in each round the batch of all 64, then a part of them one at a time, a different
+part in each round. A part is spread evenly over the prompts' lengths, and its time is scaled to 64 prompts. Texts are
+compared for the prompts decoded one at a time: with 4 rounds of 16, all of them.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _PROMPTS, _NEW_TOKENS, _DELETED = 64, 48, 10
 
 @dataclass(frozen=True)
 class Options:
-    """What to measure.
+    """Options of the measurement.
 
     Attributes:
-        json: Where to write the figures.
+        json: Output file.
         model: A bundled LLM.
-        rounds: Rounds of each number format.
-        singles: Prompts that are asked one at a time in a round, a divisor of 64; on a busy machine each takes seconds.
-        threads: Threads of torch.
+        rounds: Number of rounds per number format.
+        singles: Number of prompts decoded one at a time per round, a divisor of 64.
+        threads: Number of torch threads.
     """
 
     json: Path | None = None
@@ -50,7 +50,7 @@ class Options:
 
 
 class Plain:
-    """transformers' ``generate``, for one prompt at a time.
+    """transformers' ``generate`` for one prompt at a time.
 
     Args:
         model: A bundled LLM.
@@ -64,25 +64,25 @@ class Plain:
         self.model = load_model(path, "AutoModelForCausalLM", dtype=dtype)
 
     def inputs(self, prompt: str) -> Any:
-        """The prompt as the model's user turn: input ids and attention mask, (1, length) each."""
+        """Return input ids and attention mask of the prompt as user turn, each of shape (1, length)."""
         turn = [{"role": "user", "content": prompt}]
         return self.tokenizer.apply_chat_template(
             turn, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )
 
     def reply(self, prompt: str) -> list[int]:
-        """The new tokens."""
+        """Return the new tokens."""
         inputs = self.inputs(prompt)
         output = self.model.generate(**inputs, max_new_tokens=_NEW_TOKENS, do_sample=False)
         return output[0, inputs["input_ids"].shape[1] :].tolist()
 
     def text(self, tokens: Sequence[int]) -> str:
-        """The tokens as text."""
+        """Return the tokens as text."""
         return self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
 
     @torch.inference_mode()
     def gap(self, prompt: str, tokens: Sequence[int], other: Sequence[int]) -> float:
-        """How far apart the two top logits were at the first token of a reply that is not that of another reply."""
+        """Return the difference of the two top logits at the first token in which two replies differ."""
         pairs = enumerate(zip(tokens, other, strict=False))
         first = next((i for i, (a, b) in pairs if a != b), min(len(tokens), len(other)))
         ids = torch.cat([self.inputs(prompt)["input_ids"], torch.tensor([tokens[:first]], dtype=torch.long)], dim=1)
@@ -90,11 +90,11 @@ class Plain:
         return float(top[0] - top[1])
 
 
-class Noting(LocalLLM):
-    """Also notes the tokens of its replies, by those of their prompts."""
+class RecordingLLM(LocalLLM):
+    """Also records the tokens of its replies, by the tokens of their prompts."""
 
     def __init__(self, model: str, dtype: torch.dtype | None) -> None:
-        """Take all prompts in one batch."""
+        """Decode all prompts in one batch."""
         super().__init__(model, max_new_tokens=_NEW_TOKENS, device="cpu", dtype=dtype, batch_size=_PROMPTS)
         self.rows: dict[tuple[int, ...], list[int]] = {}
 
@@ -103,12 +103,12 @@ class Noting(LocalLLM):
         return super()._reply(prompt, row)
 
     def tokens_of(self, prompt: str) -> list[int]:
-        """Those of the newest reply to a prompt."""
+        """Return the tokens of the latest reply to a prompt."""
         return self.rows[tuple(self._tokens(prompt))]
 
 
 def mixed_prompts() -> list[str]:
-    """64 patients' prompts, ten random words deleted from each; sorted by their words."""
+    """Return 64 patients' prompts with ten random words deleted from each, sorted by length."""
     rng = np.random.default_rng(0)
     episodes = demo_episodes()
     prompts = []
@@ -121,38 +121,38 @@ def mixed_prompts() -> list[str]:
 def compare(
     model: str, dtype: torch.dtype | None, rounds: int, singles: int
 ) -> tuple[list[float], list[float], list[float]]:
-    """Time a batch against one at a time.
+    """Compare the speed of a batch with that of one prompt at a time.
 
     Args:
         model: A bundled LLM.
-        dtype: Number format; None is the default one.
-        rounds: Rounds.
-        singles: Prompts that are asked one at a time in a round.
+        dtype: Number format; None is the default.
+        rounds: Number of rounds.
+        singles: Number of prompts decoded one at a time per round.
 
     Returns:
-        For each round the throughput of the batch over that of one at a time; for each round the prompts a second of
-        the batch; and for each prompt whose texts differ the gap of the two top logits, in plain decoding, where they
-        first do.
+        For each round, the throughput of the batch divided by that of one prompt at a time; for each round, the prompts
+        per second of the batch; for each prompt whose texts differ, the difference of the two top logits at their
+        first difference, decoded one at a time.
     """
     prompts, stride = mixed_prompts(), _PROMPTS // singles
-    batch = Noting(model, dtype)
+    batch = RecordingLLM(model, dtype)
     plain = Plain(model, batch.dtype)
     batch.generate(prompts[:1])
     plain.reply(prompts[0])
     ratios, rates, gaps = [], [], []
     for i in range(rounds):
         started = time.perf_counter()
-        ours = [reply.text for reply in batch.generate(prompts)]
+        batch_texts = [reply.text for reply in batch.generate(prompts)]
         middle = time.perf_counter()
         part = range(i * stride // rounds, _PROMPTS, stride)
-        theirs = [plain.reply(prompts[k]) for k in part]
+        single_rows = [plain.reply(prompts[k]) for k in part]
         one_at_a_time = (time.perf_counter() - middle) * _PROMPTS / len(part)
         ratios.append(one_at_a_time / (middle - started))
         rates.append(_PROMPTS / (middle - started))
         gaps += [
             plain.gap(prompts[k], tokens, batch.tokens_of(prompts[k]))
-            for k, tokens in zip(part, theirs, strict=True)
-            if plain.text(tokens) != ours[k]
+            for k, tokens in zip(part, single_rows, strict=True)
+            if plain.text(tokens) != batch_texts[k]
         ]
         print(f"{batch.dtype}, round {i + 1}: {ratios[-1]:.2f} times, {len(gaps)} texts differ", flush=True)
     return ratios, rates, gaps

@@ -1,7 +1,7 @@
-"""Judge templates, and LLMs with them, by the replies to untouched prompts: `python -m benchmarks.templates --help`.
+"""Compare templates and LLMs by the replies to unedited prompts: `python -m benchmarks.templates --help`.
 
-An LLM may be the default with a template where the replies beat an echo of the prompt, its facts alone and the bare
-label on F1, and the echo on margin too, each with a 95 % interval above zero.
+An LLM and template qualify as default if the replies have a higher F1 than an echo of the prompt, its facts alone and
+the bare label, and a higher margin than the echo, each with a 95 % interval above zero.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from agents.problem import blind
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm.base import Request, all_or_error
 
-#: What must be beaten, and on what.
-HURDLES = (("echo", "bertscore_f1"), ("facts", "bertscore_f1"), ("label", "bertscore_f1"), ("echo", "margin"))
+#: (control, metric): each control must be exceeded in the metric.
+REQUIREMENTS = (("echo", "bertscore_f1"), ("facts", "bertscore_f1"), ("label", "bertscore_f1"), ("echo", "margin"))
 
 
 @dataclass(frozen=True)
 class Config:
-    """Ask an LLM about the untouched prompts of prepared folders, one a template, and print a row each.
+    """Request replies to the unedited prompts of prepared folders, one folder per template, and print a row for each.
 
     Attributes:
-        folders: What ``pmlm prepare --template NAME --max-train 24 --max-validation 24 --max-test 0`` wrote; test
-            patients are left out in any case.
+        folders: Written by ``pmlm prepare --template NAME --max-train 24 --max-validation 24 --max-test 0``; test
+            patients are ignored.
         models: The LLM and the scorer.
-        calls: How the LLM is asked.
-        json: Where the figures go besides.
+        calls: How the LLM is called.
+        json: Additional output file.
     """
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
@@ -45,30 +45,30 @@ class Config:
     json: Path | None = None
 
 
-def judge(folder: Path, bench: RunModels) -> dict[str, Any]:
-    """Return the figures of one template, all in points or per cent but ``words``.
+def judge(folder: Path, models: RunModels) -> dict[str, Any]:
+    """Return the metrics of one template, in points or percent except for numbers of words.
 
     Raises:
-        SystemExit: There are too few patients for an interval.
+        SystemExit: There are too few patients for intervals.
     """
     everybody = EpisodeSet.load(folder)
     training = everybody.of("train")
     episodes = EpisodeSet([episode for episode in everybody if episode.split != "test"])
     if len(episodes) < FEWEST:
-        raise SystemExit(f"{folder} has {len(episodes)} patients: too few for an interval, prepare {FEWEST} or more")
+        raise SystemExit(f"{folder} has {len(episodes)} patients, too few for an interval: prepare {FEWEST} or more")
     prompts = [episode.prompt for episode in episodes]
-    replies = all_or_error(bench.llm.ask([Request(prompt) for prompt in prompts]))
-    metrics = ReplyMetrics(episodes, training, bench.scorer)
+    replies = all_or_error(models.llm.ask([Request(prompt) for prompt in prompts]))
+    metrics = ReplyMetrics(episodes, training, models.scorer)
     values = metrics([r.text for r in replies], prompts, [r.finish_reason == "length" for r in replies])
     controls = control_replies(
-        blind(episodes), training, lambda texts, references: bench.scorer.score(texts, references).f1.double().numpy()
+        blind(episodes), training, lambda texts, references: models.scorer.score(texts, references).f1.double().numpy()
     )
-    theirs = {name: metrics(controls[name], prompts) for name in ("echo", "facts", "label")}
+    control_values = {name: metrics(controls[name], prompts) for name in ("echo", "facts", "label")}
     settings = json.loads((folder / "report.json").read_text(encoding="utf-8"))["settings"]
-    over = {f"{name} {key}": _interval(values[key] - theirs[name][key]) for name, key in HURDLES}
+    over = {f"{name} {key}": _interval(values[key] - control_values[name][key]) for name, key in REQUIREMENTS}
     return {
         "template": Path(settings["pipeline"]["template"]).stem,
-        "llm": bench.options.llm,
+        "llm": models.options.llm,
         "patients": len(episodes),
         "prompt words": float(np.mean([len(prompt.split()) for prompt in prompts])),
         "f1": _interval(values["bertscore_f1"]),
@@ -89,15 +89,15 @@ def _interval(values: np.ndarray) -> list[float]:
 
 
 def main(config: Config) -> None:
-    """Print a Markdown table, a row a folder."""
-    bench = RunModels(config.models, config.calls)
+    """Print a Markdown table with one row per folder."""
+    models = RunModels(config.models, config.calls)
     heads = ["template", "words in", "F1", "margin", "right / wrong, %", "copy", "words out", "cut, %"]
     heads += ["F1 over echo", "F1 over facts", "F1 over label", "margin over echo"]
     print("| " + " | ".join([*heads, "may be the default"]) + " |")
     print("| " + " | ".join(["---", *["---:"] * len(heads)]) + " |")
     rows = []
     for folder in config.folders:
-        rows.append(row := judge(folder, bench))
+        rows.append(row := judge(folder, models))
         named = f"{row['right']:.0f} / {row['wrong']:.0f}"
         cells = [row["template"], f"{row['prompt words']:.0f}", _text(row["f1"]), _text(row["margin"]), named]
         cells += [f"{row['copy']:.1f}", f"{row['words']:.0f}", f"{row['cut']:.0f}"]

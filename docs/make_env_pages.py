@@ -1,6 +1,6 @@
-"""Make docs/environments/<ID>.md from the docstring of each environment that pmlm_env registers.
+"""Generate docs/environments/<ID>.md from the docstring of each environment that pmlm_env registers.
 
-Run ``python docs/make_env_pages.py``. With ``--check`` nothing is written, and a page that differs is an error.
+Run ``python docs/make_env_pages.py``. With ``--check``, nothing is written, and outdated pages are an error.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ COMMAND = "python docs/make_env_pages.py"
 
 
 def specs() -> list[EnvSpec]:
-    """Return the specs of the environments that lie in pmlm_env, by id."""
+    """Return the specs of pmlm_env's environments, sorted by id."""
     return [spec for _, spec in sorted(gym.registry.items()) if str(spec.entry_point).startswith("pmlm_env.")]
 
 
 def page(spec: EnvSpec) -> str:
-    """Return a page: a table of what the registration says, then the class's docstring."""
+    """Return a page: a table of the registration, followed by the class's docstring."""
     assert isinstance(spec.entry_point, str)
     env = load_env_creator(spec.entry_point)
     rows = {"Import": f'`gym.make("{spec.id}")`', "Entry point": f"`{spec.entry_point}`"}
@@ -44,21 +44,22 @@ def page(spec: EnvSpec) -> str:
 
 
 def pages() -> dict[str, str]:
-    """Return each page's text by its environment's id."""
+    """Return the pages by environment id."""
     return {spec.id: page(spec) for spec in specs()}
 
 
 def differing(folder: Path = FOLDER) -> list[str]:
-    """Return the ids whose page in the folder is missing, out of date or of no registered environment."""
-    there = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
-    made = pages()
-    return sorted(env_id for env_id in made.keys() | there.keys() if made.get(env_id) != there.get(env_id))
+    """Return the ids whose page in the folder is missing, outdated, or belongs to no registered environment."""
+    existing = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.md")}
+    expected = pages()
+    ids = expected.keys() | existing.keys()
+    return sorted(env_id for env_id in ids if expected.get(env_id) != existing.get(env_id))
 
 
 def main() -> None:
-    """Write the pages, or check them."""
+    """Write or check the pages."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page differs")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is outdated")
     if parser.parse_args().check:
         sys.exit(f"{', '.join(wrong)}: run `{COMMAND}`" if (wrong := differing()) else None)
     FOLDER.mkdir(exist_ok=True)

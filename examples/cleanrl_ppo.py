@@ -2,7 +2,7 @@
 
     python examples/cleanrl_ppo.py --total-steps 100000 --learning-rate 1e-3
 
-The network sees one word at a time, beside the mean of all words and the patient: its weights know of no slots.
+The network processes one word at a time, with the mean of all words and the patient, independently of its slot.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ import pmlm_env  # noqa: F401  (registers PMLMLite-v0)
 class Args:
     """All options."""
 
-    env_id: str = "PMLMLite-v0"  # or PMLM-v0, which asks a language model
+    env_id: str = "PMLMLite-v0"  # or PMLM-v0, which uses a language model
     n_edits: int = 10  # deletions per episode
-    seed: int = 0  # of the weights, the actions and the patients
-    device: str = "cpu"  # where the network is
-    total_steps: int = 30_000  # env steps, all envs together
-    num_envs: int = 32  # envs side by side
-    num_steps: int = 20  # steps of each env between two updates
-    learning_rate: float = 3e-3  # Adam's
-    gamma: float = 1.0  # only the last step is rewarded: discounting would only say when
-    gae_lambda: float = 0.9  # 1: the episode's return; 0: what the critic expects one step later
+    seed: int = 0  # for weights, actions and patients
+    device: str = "cpu"  # device of the network
+    total_steps: int = 30_000  # total number of env steps
+    num_envs: int = 32  # number of parallel envs
+    num_steps: int = 20  # steps of each env per update
+    learning_rate: float = 3e-3  # of Adam
+    gamma: float = 1.0  # only the last step is rewarded, so no discount
+    gae_lambda: float = 0.9  # 1: the episode's return; 0: the critic's estimate one step later
     num_minibatches: int = 4  # per epoch
-    update_epochs: int = 4  # how often each step is learnt from
-    clip_coef: float = 0.2  # how far the probability ratio may go from 1
+    update_epochs: int = 4  # passes over each batch
+    clip_coef: float = 0.2  # clipping range of the probability ratio around 1
     ent_coef: float = 0.0  # weight of the entropy bonus
     vf_coef: float = 0.5  # weight of the critic's loss
-    max_grad_norm: float = 0.5  # where gradients are clipped
+    max_grad_norm: float = 0.5  # clipping norm of gradients
     hidden: int = 64  # width of the two hidden layers
 
 
 class Agent(nn.Module):
-    """Logits (B, W), one a word, and values (B,)."""
+    """Logits, one per word, shape (B, W), and values, shape (B,)."""
 
     def __init__(self, embedding_size: int, patient_size: int, hidden: int) -> None:  # noqa: D107
         super().__init__()
@@ -56,16 +56,16 @@ class Agent(nn.Module):
         nn.init.orthogonal_(self.actor.weight, 0.01)
 
     def forward(self, obs: dict[str, torch.Tensor]) -> tuple[Categorical, torch.Tensor]:  # noqa: D102
-        left = obs["embeddings"].any(dim=-1, keepdim=True)
-        mean = obs["embeddings"].sum(dim=1) / left.sum(dim=1)
+        present = obs["embeddings"].any(dim=-1, keepdim=True)
+        mean = obs["embeddings"].sum(dim=1) / present.sum(dim=1)
         words, mean, patient = (
             nn.functional.layer_norm(x, x.shape[-1:]) for x in (obs["embeddings"], mean, obs["patient"])
         )
-        features = self.body(self.word(words) + self.context(torch.cat([mean, patient], dim=-1))[:, None]) * left
+        features = self.body(self.word(words) + self.context(torch.cat([mean, patient], dim=-1))[:, None]) * present
         logits = self.actor(features).squeeze(-1)
-        # The mask: an illegal word's probability is 0, and so is its part of the entropy and of every gradient.
+        # Masked words have probability 0 and do not contribute to the entropy or gradients.
         logits = logits.masked_fill(obs["action_mask"] == 0, torch.finfo(logits.dtype).min)
-        return Categorical(logits=logits), self.critic(features.sum(dim=1) / left.sum(dim=1)).squeeze(-1)
+        return Categorical(logits=logits), self.critic(features.sum(dim=1) / present.sum(dim=1)).squeeze(-1)
 
 
 def train(args: Args) -> list[float]:
@@ -96,14 +96,14 @@ def train(args: Args) -> list[float]:
                 actions[step] = policy.sample()
                 log_probs[step] = policy.log_prob(actions[step])
             observation, reward, terminated, truncated, _ = envs.step(actions[step].cpu().numpy())
-            obs = tensors(observation)  # of the next episode where one has ended: the env resets in the same step
+            obs = tensors(observation)  # of the next episode if one has ended, because the env resets in the same step
             rewards[step] = torch.as_tensor(reward)
             dones[step] = torch.as_tensor(terminated | truncated)
-            # Where the LLM's reply is missing there is no score: the critic's guess stands in, and teaches nothing.
+            # Without a reply from the LLM there is no score: use the critic's value, so that nothing is learned.
             rewards[step] = torch.where(torch.as_tensor(truncated, device=device), values[step], rewards[step])
             returns += reward[terminated].tolist()
 
-        # Generalised advantage estimation, from the last step to the first.
+        # Generalized advantage estimation, from the last step to the first.
         advantages = torch.zeros(shape, device=device)
         with torch.no_grad():
             next_value, following = agent(obs)[1], torch.zeros(args.num_envs, device=device)
@@ -129,12 +129,12 @@ def train(args: Args) -> list[float]:
                 nn.utils.clip_grad_norm_(agent.parameters(), args.max_grad_norm)
                 optimizer.step()
         means.append(float(np.mean(returns)) if returns else float("nan"))
-        steps_a_second = args.num_steps * args.num_envs / (time.perf_counter() - started)
-        print(f"iteration {iteration + 1}: reward {means[-1]:+.3f}, {steps_a_second:.0f} steps/s", flush=True)
+        steps_per_second = args.num_steps * args.num_envs / (time.perf_counter() - started)
+        print(f"iteration {iteration + 1}: reward {means[-1]:+.3f}, {steps_per_second:.0f} steps/s", flush=True)
     envs.close()
     return means
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # the network is so small that more threads only wait for each other
+    torch.set_num_threads(1)  # more threads do not help with a small network
     train(tyro.cli(Args))

@@ -1,4 +1,4 @@
-"""Prompts of one's own: make episodes by hand, save them, and play PMLM-v0 with them."""
+"""Your own prompts: make episodes, save them, and use them in PMLM-v0."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> None:
         split="train",
         words=tuple(word for word, _ in words),
         roles=tuple(role for _, role in words),
-        vector=np.zeros(128, dtype=np.float32),  # what is known of the patient; here nothing
+        vector=np.zeros(128, dtype=np.float32),  # the patient vector; here without information
         reference=REFERENCE,
         label="myocardial infarction",
         predicted="high cholesterol",

@@ -1,6 +1,6 @@
-"""A policy without learning: believe stage 1, and delete every other condition from the prompt.
+"""A policy without learning: trust stage 1, and delete all other conditions from the prompt.
 
-It is played on PMLMLite-v0, where the best that can be done is known.
+It runs on PMLMLite-v0, for which the best possible reward is known.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pmlm_env.envs.lite import CONDITIONS, LiteReward
 
 
 def order_of_deletion(words: tuple[str, ...], roles: tuple[str, ...]) -> list[int]:
-    """Return the slots in the order in which they are to go: rivals, chatter, background, the rest."""
-    believed = {letters(word) for word, role in zip(words, roles, strict=True) if role == "self"} & CONDITIONS.keys()
+    """Return the slots in order of deletion: other conditions, other words about peers, background, the rest."""
+    predicted = {letters(word) for word, role in zip(words, roles, strict=True) if role == "self"} & CONDITIONS.keys()
 
-    def urgency(slot: int) -> int:
+    def priority(slot: int) -> int:
         word = letters(words[slot])
-        if word in CONDITIONS and word not in believed:
+        if word in CONDITIONS and word not in predicted:
             return 0
         return {"peer": 1, "background": 2}.get(roles[slot], 4) if word != "similar" else 0
 
-    return sorted((slot for slot in range(len(words)) if letters(words[slot]) not in believed), key=urgency)
+    return sorted((slot for slot in range(len(words)) if letters(words[slot]) not in predicted), key=priority)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Play one episode of PMLM-v0 with random deletions, and show what came of it."""
+"""Play one episode of PMLM-v0 with random deletions, and show the result."""
 
 from __future__ import annotations
 

@@ -13,19 +13,19 @@ from agents.sb3 import MaskableWordActorCriticPolicy, PMLMVecEnv
 
 
 def main() -> None:
-    torch.set_num_threads(1)  # the network is so small that more threads only wait for each other
+    torch.set_num_threads(1)  # more threads do not help with a small network
     env = VecMonitor(PMLMVecEnv(gym.make_vec("PMLMLite-v0", num_envs=32)))
     test = VecMonitor(PMLMVecEnv(gym.make_vec("PMLMLite-v0", num_envs=32, split="test")))
     model = MaskablePPO(
         MaskableWordActorCriticPolicy,
         env,
-        # Lite's embeddings do not know where a word stands; those of PMLM-v0 do, and need no positions.
+        # Lite's embeddings contain no positions; those of PMLM-v0 do.
         policy_kwargs={"features_extractor_kwargs": {"width": 32, "hidden": 64, "positions": True}},
-        n_steps=20,  # of each env: two episodes
+        n_steps=20,  # per env: two episodes
         batch_size=160,
         n_epochs=4,
         learning_rate=3e-3,
-        gamma=1.0,  # only the last step is rewarded: discounting would only say when
+        gamma=1.0,  # only the last step is rewarded, so no discount
         gae_lambda=0.9,
         seed=0,
         device="cpu",

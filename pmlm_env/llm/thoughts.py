@@ -46,7 +46,7 @@ def without_thoughts(text: str) -> str | None:
     """Return the reply that follows a model's thoughts: the text after the last closing mark.
 
     The marks of all common open models are recognized (``<think>...</think>``, ``[THINK]...[/THINK]``, the channels of
-    gpt-oss, ...), ignoring case. A closing mark is_mark even without an opening one, because chat templates often put
+    gpt-oss, ...), ignoring case. A closing mark counts even without an opening one, because chat templates often put
     that in the prompt. Text in quotation marks or backticks is not a mark, nor is an opening mark of plain words
     (``## Thinking``) unless it begins a line.
 

@@ -277,7 +277,7 @@ def test_the_identity_tells_what_decides_the_reply() -> None:
         ({"temperature": -1.0}, "temperature is -1.0: use 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"stop": "end"}, "stop is 'end': give a list of strings"),
-        ({"stop": [""]}, "none of them empty"),
+        ({"stop": [""]}, "list of non-empty strings"),
         ({"on_truncated": "drop"}, "on_truncated is 'drop': use error or keep"),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_run_is_replayed_from_its_replies_alone(prepared: Path, run: RunFolder
     folder = prepared.parent / "other"
     other = ["--episodes", prepared, "--run", folder, *_options(), "--replay", "--cache", run.replies]
     assert _pmlm("train", *other, "--seed", 5) == 1
-    assert "differs from the kept one" in capsys.readouterr().err
+    assert "differs from the cached one" in capsys.readouterr().err
 
 
 def test_each_agent_has_settings_of_its_own_by_default_and_on_the_command_line(prepared: Path) -> None:

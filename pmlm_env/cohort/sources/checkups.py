@@ -82,7 +82,7 @@ def from_long(table: Table, patients: Mapping[str, int], problems: Problems) -> 
         problems: Collects problems; rows with one are left out.
 
     Returns:
-        The sound check-ups.
+        The valid check-ups.
 
     Raises:
         CohortError: A column is missing.
@@ -106,23 +106,23 @@ def from_long(table: Table, patients: Mapping[str, int], problems: Problems) -> 
     problems.add("missing value", table, missing, "value", lambda i: advice)
     # The bounds do not apply to a value in another unit.
     value, bad = _values(table, "value", np.where(wrong_unit, _UNKNOWN, position), problems)
-    sound = rows.sound & known & ~wrong_unit & ~missing & ~bad
-    of_sound_patient = rows.patient != DROPPED
+    valid = rows.valid & known & ~wrong_unit & ~missing & ~bad
+    of_valid_patient = rows.patient != DROPPED
     dropped_by_indicator = {
-        name: DropCount(int(np.sum(of & ~sound)), int(np.sum(of)))
+        name: DropCount(int(np.sum(of & ~valid)), int(np.sum(of)))
         for k, name in enumerate(INDICATOR_NAMES)
-        if (of := of_sound_patient & (position == k)).any()
+        if (of := of_valid_patient & (position == k)).any()
     }
-    used = np.flatnonzero(sound & of_sound_patient)
+    used = np.flatnonzero(valid & of_valid_patient)
     return _by_day(
         rows,
         used,
         position[used],
         value[used],
-        of_dropped_patients=int(np.sum(sound & (rows.patient == DROPPED))),
+        of_dropped_patients=int(np.sum(valid & (rows.patient == DROPPED))),
         dropped_values=DropCount(
-            int(np.sum(of_sound_patient & ~sound)) + len(table.malformed),
-            int(np.sum(of_sound_patient)) + len(table.malformed),
+            int(np.sum(of_valid_patient & ~valid)) + len(table.malformed),
+            int(np.sum(of_valid_patient)) + len(table.malformed),
         ),
         dropped_by_indicator=dropped_by_indicator,
         ignored_columns=tuple(name for name in table.columns if name not in _LONG_COLUMNS),
@@ -133,7 +133,7 @@ def from_wide(table: Table, patients: Mapping[str, int], problems: Problems) -> 
     """Read rows of patient_id, date (or day) and one column per indicator; an empty cell = not measured.
 
     A check-up is a calendar day, as in a long table. A value with a problem is left out and the rest of its check-up
-    kept, so that the same values in a long table give the same cohort.
+    is used, so that the same values in a long table give the same cohort.
 
     Args:
         table: The file.
@@ -141,7 +141,7 @@ def from_wide(table: Table, patients: Mapping[str, int], problems: Problems) -> 
         problems: Collects problems.
 
     Returns:
-        The sound check-ups.
+        The valid check-ups.
 
     Raises:
         CohortError: A column is missing, or no column is an indicator.
@@ -156,35 +156,35 @@ def from_wide(table: Table, patients: Mapping[str, int], problems: Problems) -> 
         raise CohortError(f"{table.name}, {location}, no column is an indicator. Found besides the date: {found}")
     problems.add_columns("unknown indicator column", table, unknown, _unknown_indicator)
     rows = _rows(table, date, patients, problems)
-    table, of_sound_patient = rows.table, rows.patient != DROPPED
+    table, of_valid_patient = rows.table, rows.patient != DROPPED
 
-    sound = np.zeros((len(table.rows), N_INDICATORS), dtype=np.bool_)
-    values, present = np.full(sound.shape, np.nan), sound.copy()
+    valid = np.zeros((len(table.rows), N_INDICATORS), dtype=np.bool_)
+    values, present = np.full(valid.shape, np.nan), valid.copy()
     for name in measured:
         k = _POSITION[name]
         values[:, k], bad = _values(table, name, np.full(len(table.rows), k), problems)
         present[:, k] = has_value(table.columns[name])
-        sound[:, k] = rows.sound & present[:, k] & ~bad
+        valid[:, k] = rows.valid & present[:, k] & ~bad
     dropped_by_indicator = {
-        name: DropCount(int(np.sum(of & ~sound[:, k])), int(np.sum(of)))
+        name: DropCount(int(np.sum(of & ~valid[:, k])), int(np.sum(of)))
         for name, k in _POSITION.items()
-        if (of := of_sound_patient & present[:, k]).any()
+        if (of := of_valid_patient & present[:, k]).any()
     }
-    dropped = sum(int(np.sum(of_sound_patient & has_value(table.columns[name]))) for name in unknown)
+    dropped = sum(int(np.sum(of_valid_patient & has_value(table.columns[name]))) for name in unknown)
     dropped += len(table.malformed) * len(measured)
-    used, position = np.nonzero(sound & of_sound_patient[:, None])
+    used, position = np.nonzero(valid & of_valid_patient[:, None])
     return _by_day(
         rows,
         used,
         position,
         values[used, position],
-        of_dropped_patients=int(np.sum(rows.sound & (rows.patient == DROPPED))),
+        of_dropped_patients=int(np.sum(rows.valid & (rows.patient == DROPPED))),
         dropped_values=DropCount(
             dropped + sum(each.dropped for each in dropped_by_indicator.values()),
             dropped + sum(each.total for each in dropped_by_indicator.values()),
         ),
         dropped_by_indicator=dropped_by_indicator,
-        empty=int(np.sum(rows.sound & of_sound_patient & ~present.any(axis=1))),
+        empty=int(np.sum(rows.valid & of_valid_patient & ~present.any(axis=1))),
     )
 
 
@@ -194,7 +194,7 @@ class _Rows(NamedTuple):
     table: Table
     patient: npt.NDArray[np.int64]
     timestamp: npt.NDArray[np.datetime64]
-    sound: npt.NDArray[np.bool_]
+    valid: npt.NDArray[np.bool_]
     outside_rows: int
     outside_people: int
 
@@ -223,8 +223,8 @@ def _rows(table: Table, date: str, patients: Mapping[str, int], problems: Proble
     timestamp = parse_datetimes(dates)
     undated = np.isnat(timestamp)
     problems.add("unparsable date", table, undated, date, lambda i: not_a_date(dates[i]))
-    sound = (patient != _UNKNOWN) & ~undated
-    return _Rows(table, patient, timestamp, sound, int(np.sum(~inside)), len(outside))
+    valid = (patient != _UNKNOWN) & ~undated
+    return _Rows(table, patient, timestamp, valid, int(np.sum(~inside)), len(outside))
 
 
 def _by_day(

@@ -33,9 +33,8 @@ def read_body(raw: bytes) -> dict[str, Any]:
     if _EVENTS.match(raw):
         return _combine(_events(raw))
     lines = raw.strip().splitlines()
-    if len(lines) > 1 and all(
-        line.startswith(b"{") and line.endswith(b"}") for line in lines
-    ):  # Ollama's stream format
+    # Ollama's stream format.
+    if len(lines) > 1 and all(line.startswith(b"{") and line.endswith(b"}") for line in lines):
         return _combine(map(_json_object, lines))
     return _json_object(raw)
 

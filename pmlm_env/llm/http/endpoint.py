@@ -111,9 +111,8 @@ class OpenAIChat(LLM):
     backoff: float = 1.0
     allow_http: bool = False
     budget: Budget = field(default_factory=Budget, compare=False, repr=False)
-    _by_process: dict[int, _Connections] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )  # by process id
+    #: By process id.
+    _by_process: dict[int, _Connections] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the settings without opening a connection.
@@ -253,7 +252,7 @@ class OpenAIChat(LLM):
                 return used_up[0]
             first = min(first, time.monotonic())  # waiting for the rate limits does not count
             async with connections.first_request_alone() if self.budget.limits_tokens else nullcontext():
-                attempt = await self._ask(connections, request, estimated)
+                attempt = await self._request_once(connections, request, estimated)
             unusable += attempt.unusable
             if attempt.used_up or (attempt.retry_after or 0.0) > self.patience:
                 used_up.append(replace(attempt, retry=False))
@@ -277,9 +276,9 @@ class OpenAIChat(LLM):
         return LLMError(f"{self.model} at {self.base_url}{connections.route.description}: {attempt.error}{tries}")
 
     def _pause(self, state: RetryCallState) -> float:
-        asked = _last_attempt(state).retry_after
+        requested = _last_attempt(state).retry_after
         # At least the usual pause: some servers ask for a pause of 0, and some have wrong clocks.
-        return max(asked or 0.0, wait_random_exponential(self.backoff, _MAX_BACKOFF)(state))
+        return max(requested or 0.0, wait_random_exponential(self.backoff, _MAX_BACKOFF)(state))
 
     async def _wait_for_slot(self, connections: _Connections, request: Request) -> float:
         """Wait for the rate limits, and return the estimated number of tokens of the request."""
@@ -289,7 +288,7 @@ class OpenAIChat(LLM):
         await asyncio.sleep(max(connections.requests.book(1, now), connections.tokens.book(estimated, now)))
         return estimated
 
-    async def _ask(self, connections: _Connections, request: Request, estimated: float) -> Attempt:
+    async def _request_once(self, connections: _Connections, request: Request, estimated: float) -> Attempt:
         """Wait for a connection, book the request, send it, and book its actual usage."""
         client = await connections.clients.get()
         sent = asyncio.Event()

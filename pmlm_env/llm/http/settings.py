@@ -20,9 +20,8 @@ _KEY = re.compile(
     r"\b(?:(?:sk|pk|rk|gsk|hf|xai|pplx|nvapi|r8|gh[pousr]|github_pat)[-_](?=[\w-]{0,200}\d)[\w-]{12,}"
     r"|AIza[\w-]{30,}|eyJ[\w-]{10,}\.eyJ[\w.-]*|[0-9a-f]{32}\.\w{16,})"
 )
-_VARIABLE = re.compile(
-    r"(?!.*(?=[A-Z]*\d)[A-Z\d]{20})[A-Z\d_]{1,100}"
-)  # no long run of capitals and digits, as in a key
+#: Environment variables; no long run of capitals and digits, as in a key.
+_VARIABLE = re.compile(r"(?!.*(?=[A-Z]*\d)[A-Z\d]{20})[A-Z\d_]{1,100}")
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 #: Names of headers and query parameters that contain secrets.
 _SECRET_NAME = re.compile(r"auth|key|token|secret|passw|cookie|credential|sig$|signature|^code$", re.IGNORECASE)
@@ -97,8 +96,7 @@ def checked_base_url(base_url: str, allow_http: bool) -> str:
         raise ValueError("base_url contains what looks like a key: put the key into the environment")
     if url.scheme not in ("http", "https") or not url.raw_host:
         quoted = "" if "@" in base_url else f" {base_url!r}"
-        fault = "has no host or another scheme" if "://" in base_url else "must start with http:// or https://"
-        raise ValueError(f"base_url{quoted} {fault}: {_EXAMPLE}")
+        raise ValueError(f"base_url{quoted} must start with http:// or https:// and name a host: {_EXAMPLE}")
     if url.port is not None and not 1 <= url.port <= 65535:
         raise ValueError(f"base_url has the port {url.port}: a port is from 1 to 65535")
     if url.scheme == "http" and not allow_http and not is_this_machine(str(url)):
@@ -117,8 +115,8 @@ def check_variable(name: str, what: str) -> None:
     """
     if name not in os.environ and (not _VARIABLE.fullmatch(name) or holds_key(name)):
         raise ValueError(
-            f"{what} should name an environment variable, in capitals as in HOSPITAL_LLM_KEY (the value is not shown, "
-            "because it may be the key itself: put keys into the environment)"
+            f"{what} should name an environment variable, in capitals, such as HOSPITAL_LLM_KEY (the value is not "
+            "shown, because it may be the key itself: put keys into the environment)"
         )
 
 

@@ -78,9 +78,8 @@ class Route:
         """Return a client that uses one connection."""
         return httpx.AsyncClient(
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            cookies=CookieJar(
-                DefaultCookiePolicy(allowed_domains=[])
-            ),  # otherwise replies might depend on earlier ones
+            # Without cookies, through which replies might depend on earlier ones.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             verify=self.tls,
             proxy=self.proxy,
             trust_env=False,
@@ -125,8 +124,8 @@ class Route:
             answer = await asyncio.wait_for(_exchange(client, request), patience)
         except asyncio.TimeoutError:  # for example, an answer that arrives byte by byte
             return Attempt(error=f"no complete answer within {patience:g} s; check whether the endpoint is up")
-        except _UnreadableAnswer as why:
-            return Attempt(error=str(why), unusable=True)
+        except _UnreadableAnswer as error:
+            return Attempt(error=str(error), unusable=True)
         except Exception as error:
             return self._explain(error)
         if answer.status == 407 and self.proxy is not None:

@@ -158,7 +158,7 @@ class Account:
     """
 
     def __init__(self, limits: Limits | None = None, path: str | Path | None = None, owner: str = "") -> None:
-        """Store the table; the file is created at first use."""
+        """Store the arguments; the file is created at first use."""
         self.limits = limits or Limits()
         self._owner = owner
         self._ledger = Database(path, "record of spending", _SCHEMA)
@@ -311,11 +311,11 @@ class Budget:
         )
         if not self._warned:
             self._warned = True
-            _logger.warning("%s: the LLM does not respect the limit on tokens", what)
+            _logger.warning("%s: the LLM does not respect the token limit", what)
         if self._limited([*exceeded, "cost"]):
             self._stop_reason = (
-                f"{what}, so a limit on tokens or cost cannot be guaranteed, and no more requests are sent: switch "
-                "thinking off, or remove the limit, and run the command again (pmlm train with --resume)"
+                f"{what}, so a limit on tokens or cost cannot be guaranteed, and no more requests are sent: turn "
+                "reasoning off, or remove the limit, and run the command again (pmlm train with --resume)"
             )
 
 

@@ -57,9 +57,18 @@ Provider = Callable[[str], tuple[str, ...]]
         ("http://127.0.0.1 :80/v1", "check for spaces"),
         ("http://127.0.0.1:80/v 1", "check for spaces"),
         ("http://local\u202ehost:80/v1", "unusual characters"),
-        ("127.0.0.1:8000/v1", "must start with http:// or https://: it should look like https://api.openai"),
-        ("localhost:8000/v1", "must start with http:// or https://: it should look like https://api.openai"),
-        ("model.example", "must start with http:// or https://: it should look like https://api.openai"),
+        (
+            "127.0.0.1:8000/v1",
+            "must start with http:// or https:// and name a host: it should look like https://api.openai",
+        ),
+        (
+            "localhost:8000/v1",
+            "must start with http:// or https:// and name a host: it should look like https://api.openai",
+        ),
+        (
+            "model.example",
+            "must start with http:// or https:// and name a host: it should look like https://api.openai",
+        ),
         ("http:/127.0.0.1/v1", "it should look like https://api.openai.com/v1"),
         ("http:///v1", "it should look like https://api.openai.com/v1"),
         ("https://model..example/v1", "unusual characters"),
@@ -240,7 +249,7 @@ def test_a_key_in_the_place_of_its_variables_name_is_refused_unquoted(
 ) -> None:
     code, said = refused(*provider(f"api_key_env = {json.dumps(key)}"))
     assert code == 2
-    assert "[ward7]: api_key_env should name an environment variable, in capitals as in HOSPITAL_LLM_KEY" in said
+    assert "[ward7]: api_key_env should name an environment variable, in capitals, such as HOSPITAL_LLM_KEY" in said
     assert key not in said
 
 
@@ -296,13 +305,13 @@ def test_parts_of_a_body_that_speak_of_tokens_are_no_secrets(
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("sk-a b", "spaces, line breaks or non-ASCII characters"),
-        ("Bearer sk-ab", "spaces, line breaks or non-ASCII characters"),
-        ("sk-a\nb", "spaces, line breaks or non-ASCII characters"),
-        ("sk-ab\u200b", "spaces, line breaks or non-ASCII characters"),
-        ("“sk-ab”", "spaces, line breaks or non-ASCII characters"),
-        ("'sk-ab'", "quotation marks around it: leave them out"),
-        ('"sk-ab"', "quotation marks around it: leave them out"),
+        ("sk-a b", "contains spaces, line breaks or non-ASCII characters"),
+        ("Bearer sk-ab", "contains spaces, line breaks or non-ASCII characters"),
+        ("sk-a\nb", "contains spaces, line breaks or non-ASCII characters"),
+        ("sk-ab\u200b", "contains spaces, line breaks or non-ASCII characters"),
+        ("“sk-ab”", "contains spaces, line breaks or non-ASCII characters"),
+        ("'sk-ab'", "has quotation marks around it: leave them out"),
+        ('"sk-ab"', "has quotation marks around it: leave them out"),
     ],
 )
 def test_a_key_that_was_pasted_badly_is_refused_unquoted(
@@ -310,7 +319,7 @@ def test_a_key_that_was_pasted_badly_is_refused_unquoted(
 ) -> None:
     code, said = refused("openai:m", "--base-url", endpoint.url, OPENAI_API_KEY=key)
     assert (code, endpoint.n_connections) == (1, 0)
-    assert f"the environment variable OPENAI_API_KEY does not contain a valid key:  {words}" in said
+    assert f"the environment variable OPENAI_API_KEY does not contain a valid key: it {words}" in said
     assert "sk-" not in said
 
 

@@ -53,7 +53,7 @@ def test_the_first_answer_billed_above_its_bound_is_the_last_under_a_limit(
     assert endpoint.n_requests == llm.budget.usage.calls == 1
     assert [reply.text for reply in had if isinstance(reply, Completion)] == ["Eat well."]  # it is paid for
     assert f"a reply was billed at {words}, so a limit on tokens or cost cannot be guaranteed" in str(refusal)
-    assert "leave the limit out, and run the command again" in str(refusal)
+    assert "remove the limit, and run the command again" in str(refusal)
     assert "\n" not in str(refusal)
 
 
@@ -107,8 +107,7 @@ def test_limits_that_it_cannot_break_go_on_with_one_warning(
     llm = connect(max_tokens=100, budget=Budget(limits))
     assert len(llm.generate(["a", "b", "c"])) == 3
     assert [record.getMessage() for record in caplog.records] == [
-        "a reply was billed at 3,600 completion tokens instead of at most 100: the LLM does not respect the limit "
-        "on tokens"
+        "a reply was billed at 3,600 completion tokens instead of at most 100: the LLM does not respect the token limit"
     ]
 
 

@@ -84,9 +84,7 @@ def test_a_template_argument_reaches_the_template_and_stands_in_the_identity(tmp
 
 def test_an_argument_that_the_template_does_not_have_is_refused(tmp_path: Path) -> None:
     tiny_model(tmp_path)
-    assert "does not use 'enable_thinking': leave it out" in _error(
-        tmp_path, chat_template_kwargs={"enable_thinking": False}
-    )
+    assert "does not use 'enable_thinking'" in _error(tmp_path, chat_template_kwargs={"enable_thinking": False})
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,7 @@ def test_where_a_reply_cannot_be_written_no_more_is_asked_and_all_that_come_are_
 
         endpoint.answer = answer
         llm = CachedLLM(connect(concurrency=3), ReplyCache(file))
-        with pytest.raises(
-            DatabaseError, match=r"database or disk is full.*free some space, then run the command again"
-        ):
+        with pytest.raises(DatabaseError, match=r"database or disk is full.*free some space, then run the"):
             llm.ask(asked)
     assert 1 < endpoint.n_requests <= 4
     assert sorted(prompts(file)) == sorted(endpoint.prompts)
