@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -21,6 +22,8 @@ from agents.problem import Problem
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.weights import BUNDLED, resolve
 from pmlm_env.weights.pretrained import load_model, load_tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 class Surprise(Protocol):
@@ -132,6 +135,10 @@ class Bigram:
 
     def learn(self, prompts: Sequence[Sequence[str]]) -> None:
         """Count the words of prompts."""
+        if len(prompts) < FEWEST_PROMPTS:
+            logger.warning(
+                "A bigram model of %d training patients knows no word: take %d or more", len(prompts), FEWEST_PROMPTS
+            )
         pairs: Counter[tuple[str, str]] = Counter()
         n_prompts: Counter[tuple[str, str]] = Counter()
         for words in prompts:

@@ -9,7 +9,7 @@ from typing import Any
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import AGENTS, BenchmarkEnv, entry
 from agents.search.searches import SEARCHES
-from agents.settings import changed
+from agents.settings import changed, option
 
 
 @dataclass(frozen=True)
@@ -125,10 +125,9 @@ def check_env(config: Any) -> None:
         ValueError: Something is.
     """
     needs = {"episodes", "raw", "run", "models", "calls"}
-    idle = [name.rpartition(".")[2] for name in changed(config) if name.partition(".")[0] in needs]
+    idle = [option(name) for name in changed(config) if name.partition(".")[0] in needs]
     if config.env == "lite" and idle:
-        options = ", ".join("--" + name.replace("_", "-") for name in idle)
         raise ValueError(
-            f"{options} has no effect with --env lite, whose patients and replies are made up: "
+            f"{', '.join(idle)} has no effect with --env lite, whose patients and replies are made up: "
             "leave it out, or give --env real"
         )

@@ -75,8 +75,7 @@ class Patients:
         """Separate training patients from those held out."""
         self.train, self.split = episodes.of("train"), split
         if split == "validation" and all(episode.split != split for episode in episodes):
-            everyone = list(self.train)
-            n_left = len(everyone) - len(everyone) // 4
+            everyone, n_left = list(self.train), len(self.train) - len(self.train) // 4
             self.train, self.held_out = EpisodeSet(everyone[:n_left]), EpisodeSet(everyone[n_left:])
         else:
             self.held_out = episodes.of(split)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.words import joined
 
 #: All controls, with what each replies.
 CONTROLS = {
@@ -49,10 +50,7 @@ def control_replies(episodes: EpisodeSet, training: EpisodeSet, f1: F1, seed: in
     """
     replies = {
         "echo": [episode.prompt for episode in episodes],
-        "facts": [
-            " ".join(word for word, role in zip(e.words, e.roles, strict=True) if role != "instruction")
-            for e in episodes
-        ],
+        "facts": [joined(e.words, e.spaces, [role != "instruction" for role in e.roles]) for e in episodes],
         "label": [episode.predicted for episode in episodes],
     }
     known = [episode for episode in training if episode.reference.strip()]

@@ -12,6 +12,7 @@ import torch
 from agents.policies.distributions import MaskedCategorical
 from agents.policies.lexicon import Lexicon
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
+from pmlm_env.envs.wrappers import VectorWordNumbers
 
 
 @dataclass(frozen=True)
@@ -66,18 +67,15 @@ def play(
     Args:
         env: A vector env with ``array_type="torch"`` and autoreset ``DISABLED``, as many rows as episodes.
         policy: A ``WordPolicy``, or another module that turns an observation into a ``MaskedCategorical``. If it has a
-            ``lexicon``, the observation has the lexicon's numbers of the words.
+            ``lexicon``, the env is wrapped in ``VectorWordNumbers``.
         episodes: Indices into the env's episodes.
         generator: Draws the actions; None = the most probable ones are taken.
         masked: Whether illegal edits are masked; False only for ablations.
     """
-    observation, _ = env.reset(options={"episode": np.asarray(episodes)})
-    rows = len(episodes)
     lexicon: Lexicon | None = getattr(policy, "lexicon", None)
-    more = {}
-    if lexicon is not None:
-        numbers = lexicon.ids(env.task.episodes, env.task.max_words)[np.asarray(episodes)]
-        more["words"] = torch.as_tensor(numbers, device=env.task.encoder.device)
+    played = env if lexicon is None else VectorWordNumbers(env, lexicon)
+    observation, _ = played.reset(options={"episode": np.asarray(episodes)})
+    rows = len(episodes)
     infos: list[dict[str, Any]] = [{} for _ in range(rows)]
     rewards, valid = torch.zeros(rows), torch.zeros(rows, dtype=torch.bool)
     running = torch.ones(rows, dtype=torch.bool)
@@ -86,11 +84,11 @@ def play(
         live = running.to(observation["action_mask"].device)
         # Rows whose episode is over take any action, and are left out by ``live``.
         allowed = (observation["action_mask"] != 0) if masked else torch.ones_like(observation["action_mask"]).bool()
-        seen = {**observation, **more, "action_mask": allowed | ~live[:, None]}
+        seen = {**observation, "action_mask": allowed | ~live[:, None]}
         distribution: MaskedCategorical = policy(seen)
         slots = distribution.mode() if generator is None else distribution.sample(generator)
         steps.append(Step(seen, slots, distribution.log_prob(slots), live))
-        observation, reward, terminated, truncated, step_infos = env.step(slots)
+        observation, reward, terminated, truncated, step_infos = played.step(slots)
         ended = (terminated | truncated).cpu() & running
         invalid += int(step_infos["invalid_action"].sum())
         for row in ended.nonzero().flatten().tolist():

@@ -20,7 +20,10 @@ from pmlm_env.io.files import append, replacing
 VERSION = 1
 
 #: Fields that a trace has from the episode.
-_OF_PATIENT = ("split", "patient_id", "label", "words", "roles", "reference")
+_OF_PATIENT = ("split", "patient_id", "label", "words", "spaces", "roles", "reference")
+
+#: Fields that hold a text for each word.
+_TEXTS = ("words", "spaces", "roles")
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,8 @@ class Trace:
         split: The part of the cohort that the patient belongs to.
         patient_id: The patient.
         label: The patient's true condition; "" = unknown.
-        words: The words of the initial prompt, one a slot.
+        words: The words of the initial prompt, one for each slot.
+        spaces: The white space after each word; () = single spaces, and none after the last word.
         roles: The role of each word.
         edits: The edits in order, each with the probability that the policy gave it; None where it gives none.
         prompt: The refined prompt.
@@ -79,6 +83,7 @@ class Trace:
     patient_id: str
     label: str
     words: tuple[str, ...]
+    spaces: tuple[str, ...]
     roles: tuple[str, ...]
     edits: tuple[Edit, ...]
     prompt: str
@@ -126,9 +131,10 @@ class Trace:
                 content[name] = tuple(kind(**part) for part in content[name])
         except TypeError:
             raise ValueError(f"it is damaged (in {name!r})") from None
-        trace = cls(**{**content, "words": tuple(content["words"]), "roles": tuple(content["roles"])})
-        if len(trace.roles) != len(trace.words):
-            raise ValueError("it is damaged (in 'roles')")
+        trace = cls(**{**content, **{name: tuple(content[name]) for name in _TEXTS}})
+        for name in ("roles", *(["spaces"] if trace.spaces else [])):
+            if len(getattr(trace, name)) != len(trace.words):
+                raise ValueError(f"it is damaged (in {name!r})")
         if not all(type(edit.slot) is int and 0 <= edit.slot < len(trace.words) for edit in trace.edits):
             raise ValueError("it is damaged (in 'edits')")
         return trace
@@ -136,7 +142,7 @@ class Trace:
 
 def _is_valid(name: str, value: Any) -> bool:
     """Whether a field of a trace has a value of the right type; the parts of edits and replies are not looked at."""
-    if name in ("words", "roles"):
+    if name in _TEXTS:
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
     if name in ("edits", "replies"):
         return isinstance(value, list) and all(isinstance(each, dict) for each in value)

@@ -129,7 +129,7 @@ def options_from(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
             close = get_close_matches(name, names, n=1)
             cure = f"did you mean {close[0]}?" if close else kind.otherwise
             if not isinstance(value, str | Real | Collection | None):
-                cure = f"{_LIVE}"
+                cure = _LIVE
             raise ValueError(f"{kind.env_id} takes no {name}: {cure}")
         wanted = _unless_it_fits(value, kinds[name])
         if wanted and isinstance(value, str | Real | None):

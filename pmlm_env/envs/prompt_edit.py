@@ -47,6 +47,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     Embeddings are contextual, sub-word pieces averaged per word, and encoded anew after each deletion.
     With ``observation="index"``: ``episode`` (index), ``kept`` (max_words,) int8 and ``action_mask``, a few hundred
     bytes for replay buffers; ``env.unwrapped.task.embed`` turns batches of them into the same embeddings later.
+    ``pmlm_env.envs.wrappers.WordNumbers`` adds a number for each form of each word to either form.
 
     ## Starting State
     A patient drawn by the seeded generator, or ``reset(options={"episode": index})``, with the whole prompt. The

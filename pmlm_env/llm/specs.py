@@ -103,17 +103,16 @@ def load_llm(
         raise ValueError(
             f"{options.llm!r} runs in this process and takes no base URL: leave it out, or use openai:MODEL"
         )
-    without_effect = {
-        "--providers": in_process and options.providers is not None,
-        "--concurrency": in_process and concurrency is not None,
-        "--llm-seed": kind in _IN_PROCESS and options.llm_seed != 0 and options.temperature == 0,
-    }
-    for option, given in without_effect.items():
-        if given:
-            raise ValueError(
-                f"{option} has no effect with {options.llm!r}"
-                f"{' at temperature 0' if option == '--llm-seed' else ', which runs in this process'}: leave it out"
-            )
+    usual = LLMOptions()
+    idle = {"--providers": options.providers is not None, "--concurrency": concurrency is not None}
+    if options.llm == "responder":
+        for setting in ("max_new_tokens", "temperature", "llm_seed", "on_truncated"):
+            idle["--" + setting.replace("_", "-")] = getattr(options, setting) != getattr(usual, setting)
+    for option, given in idle.items():
+        if in_process and given:
+            raise ValueError(f"{option} has no effect with {options.llm!r}, which runs in this process: leave it out")
+    if kind in _IN_PROCESS and options.llm_seed != usual.llm_seed and options.temperature == 0:
+        raise ValueError(f"--llm-seed has no effect with {options.llm!r} at temperature 0: leave it out")
     if options.llm_dtype not in get_args(LLMDtype) or (options.llm_dtype != "auto" and kind != "local"):
         raise ValueError(f"llm_dtype is {options.llm_dtype!r}: use one of {get_args(LLMDtype)}, and only with local:")
     if options.chat_template_kwargs is not None and kind not in _IN_PROCESS:

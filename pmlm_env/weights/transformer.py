@@ -33,9 +33,7 @@ def check_layer(layer: int, depth: int, model: str) -> None:
         ValueError: It does not; the message is for both the command line and ``gym.make``.
     """
     if not isinstance(layer, int) or isinstance(layer, bool) or not 1 <= layer <= depth:
-        raise ValueError(
-            f"scorer layer {layer!r}: {model} has layers 1 to {depth} (--scorer-layer, or scorer_layer in gym.make)"
-        )
+        raise ValueError(f"scorer layer {layer!r}: {model} has layers 1 to {depth} (--scorer-layer)")
 
 
 def first_layers(model: PreTrainedModel, layer: int) -> PreTrainedModel:

@@ -140,7 +140,11 @@ def test_a_folder_is_not_made_public(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize(
     "options",
-    ["--llm responder --providers p.toml", "--llm responder --concurrency 4", "--llm local:smollm2-135m --llm-seed 3"],
+    [
+        *("--llm responder --providers p.toml", "--llm responder --concurrency 4", "--llm responder --llm-seed 3"),
+        *("--llm responder --temperature 0.5", "--llm responder --max-new-tokens 9"),
+        "--llm local:smollm2-135m --llm-seed 3",
+    ],
 )
 def test_an_llm_in_this_process_takes_no_option_of_an_endpoint_and_a_greedy_one_no_seed(
     options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -111,7 +111,7 @@ def test_a_trace_of_each_variant_and_control_of_each_patient_has_all_of_the_epis
             assert (trace.patient_id, trace.label, trace.reference) == (
                 episode.patient_id, episode.label, episode.reference,
             )  # fmt: skip
-            assert (trace.words, trace.roles) == (episode.words, episode.roles)
+            assert (trace.words, trace.spaces, trace.roles) == (episode.words, episode.spaces, episode.roles)
             edited = {edit.slot for edit in trace.edits}
             left = [word for slot, word in enumerate(trace.words) if slot not in edited]
             assert trace.prompt == " ".join(left)

@@ -129,7 +129,7 @@ def test_a_run_on_a_disk_that_fills_up_loses_no_reply_and_buys_none_twice(
     for name in ("said", "still"):
         lines = [line for line in (tmp_path / name).read_text().splitlines() if "%|" not in line and line]
         assert lines[-1].startswith("pmlm train: ")
-        assert "make room" in lines[-1]
+        assert "free some" in lines[-1]
         assert "--resume" in lines[-1]
         assert "Traceback" not in (tmp_path / name).read_text()
     assert max(Counter(endpoint.prompts).values()) == 1

@@ -174,8 +174,15 @@ def test_a_layer_out_of_range_is_one_line_on_the_command_line(
         main("train", [*options, "--encoder", folder, "--scorer", folder, "--scorer-layer", "7"])
     assert stop.value.code == 2
     assert capsys.readouterr().err.strip().splitlines() == [
-        f"pmlm train: scorer layer 7: {folder} has layers 1 to 4 (--scorer-layer, or scorer_layer in gym.make)"
+        f"pmlm train: scorer layer 7: {folder} has layers 1 to 4 (--scorer-layer)"
     ]
+
+
+def test_a_layer_out_of_range_is_told_in_pythons_words_where_python_asked(prepared: Path, tmp_path: Path) -> None:
+    folder = str(save_model(tmp_path / "model", "bert", 32))
+    options = {"episodes": str(prepared), "encoder": folder, "scorer": folder, "llm": "responder"}
+    with pytest.raises(ValueError, match=r"^scorer layer 7: .* has layers 1 to 4 \(scorer_layer\)$"):
+        gym.make("PMLM-v0", **options, scorer_layer=7)
 
 
 def test_results_with_another_layer_or_with_chunks_are_other_results(prepared: Path, tmp_path: Path) -> None:

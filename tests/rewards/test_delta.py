@@ -13,6 +13,7 @@ import torch
 from agents.policies.rollout import Rollout
 from agents.policy_gradient.config import ReinforceConfig
 from agents.policy_gradient.reinforce import Reinforce
+from pmlm_env.core.edits import deletions
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
@@ -43,6 +44,17 @@ def test_the_initial_reply_is_bought_once_a_patient_and_all_that_end_together_ma
     assert llm.batches[1] == ["d", "e", episodes[2].prompt]
     initial = " ".join(sorted(episodes[0].words))
     assert outcomes.delta[0] == pytest.approx(1 / 3 - initial.count("e") / len(initial))
+
+
+def test_the_llm_gets_prompts_with_their_line_breaks_and_the_info_says_so() -> None:
+    episode = replace(make_episodes(1)[0], spaces=("\n",) * 11 + ("",))
+    llm, episodes = EchoLLM(), EpisodeSet([episode])
+    env = _env(_reward(episodes, llm), episodes, 1, autoreset_mode="Disabled")
+    env.reset()
+    info = env.step([11])[-1]
+    assert llm.batches == [["\n".join(episode.words[:-1]), "\n".join(episode.words)]]
+    assert info["prompt"].tolist() == llm.batches[0][:1]
+    assert info["edits"].tolist() == [deletions(episode, [11])]
 
 
 def test_a_failed_batch_becomes_errors_and_is_asked_again_later() -> None:
@@ -139,7 +151,7 @@ def test_in_a_vector_env_the_episode_without_a_reply_is_truncated_and_the_others
 
 @pytest.mark.parametrize("scale_advantages", [True, False])
 def test_a_trainer_learns_from_the_others_as_if_the_failed_episode_had_not_been(scale_advantages: bool) -> None:
-    config = ReinforceConfig(updates=1, patients=2, rollouts=3, scale_advantages=scale_advantages)
+    config = ReinforceConfig(patients=2, rollouts=3, scale_advantages=scale_advantages)
     trainer = object.__new__(Reinforce)
     trainer.config = config
     rewards = torch.tensor([1.0, 2.0, 6.0, 5.0, 9.0, 7.0])

@@ -64,6 +64,14 @@ def test_the_least_surprising_words_are_deleted_first_or_the_most(
     assert slots_of(agent.refine(_problem(_episodes("a b d y"))))[0] == slots
 
 
+def test_of_two_patients_no_word_is_kept_and_a_warning_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    agent = _bigram()
+    with caplog.at_level("WARNING", "agents"):
+        agent.fit(_problem(make_episodes(2)))
+    assert agent.learned()[0] == {"pairs": []}
+    assert "knows no word: take 3 or more" in caplog.text
+
+
 def test_no_completion_is_asked_for() -> None:
     agent, problem = _bigram(), _problem(make_episodes(4))
     agent.fit(problem)

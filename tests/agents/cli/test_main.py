@@ -142,7 +142,7 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(
     with pytest.raises(SystemExit) as end:
         main("cache", ["export", str(tmp_path / "replies.sqlite"), str(tmp_path / "out")])
     assert end.value.code == 1
-    assert f"{tmp_path / 'out'}: No space left on device: make room on the disk" in capsys.readouterr().err
+    assert f"{tmp_path / 'out'}: No space left on device: free some disk space" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".pmlm*"))
 

@@ -47,28 +47,35 @@ TRAINING = EpisodeSet(
 )
 HELD_OUT = EpisodeSet(
     [
-        _episode("h0", "Her own letter.", "gdm", (0.5, 0.7), predicted="scar"),
-        _episode("h1", "Hers, too.", "scar", (3, -4.1), predicted="gdm"),
-        _episode("h2", "And hers.", "scar", (-2, 0.1), predicted="rupture"),
+        _episode("h0", "An own letter.", "gdm", (0.5, 0.7), predicted="scar"),
+        _episode("h1", "Another one.", "scar", (3, -4.1), predicted="gdm"),
+        _episode("h2", "A third.", "scar", (-2, 0.1), predicted="rupture"),
     ]
 )
 
 
-def test_the_prompt_its_facts_and_its_label_are_said() -> None:
-    said = control_replies(HELD_OUT, TRAINING, _f1)
-    assert said.keys() == CONTROLS.keys()
-    assert said["echo"][0] == "Leaves today. Tests-of-h0: scar Peers say hm. Write a note."
-    assert said["facts"][0] == "Leaves today. Tests-of-h0: scar Peers say hm."
-    assert said["label"] == ["scar", "gdm", "rupture"]
+def test_the_prompt_its_facts_and_its_label_are_the_replies() -> None:
+    replies = control_replies(HELD_OUT, TRAINING, _f1)
+    assert replies.keys() == CONTROLS.keys()
+    assert replies["echo"][0] == "Leaves today. Tests-of-h0: scar Peers say hm. Write a note."
+    assert replies["facts"][0] == "Leaves today. Tests-of-h0: scar Peers say hm."
+    assert replies["label"] == ["scar", "gdm", "rupture"]
+
+
+def test_facts_keep_the_line_breaks_of_the_prompt() -> None:
+    spaces = (" ", "\n", " ", "\n\n", " ", " ", "\n", " ", " ", "")
+    episode = replace(HELD_OUT[0], spaces=spaces)
+    replies = control_replies(EpisodeSet([episode]), TRAINING, _f1)
+    assert replies["facts"] == ["Leaves today.\nTests-of-h0: scar\n\nPeers say hm."]
 
 
 def test_letters_of_a_worked_example() -> None:
-    said = control_replies(HELD_OUT, TRAINING, _f1)
+    replies = control_replies(HELD_OUT, TRAINING, _f1)
     # h1 is nearest to t4 who has no letter; then t0 (cosine .59), before t3 (-.29). h2 is nearest to t2.
-    assert said["peer-letter"] == ["GDM. Eat less sugar.", "Scar. Rest at home.", "Scar. Rest well at home."]
-    assert said["fixed-letter"] == ["Scar. Rest well at home."] * 3
-    assert said["label-letter"] == ["Scar. Rest well at home.", "GDM. Eat less sugar.", "Scar. Rest well at home."]
-    assert set(said["random-letter"]) <= {episode.reference for episode in list(TRAINING)[:4]}
+    assert replies["peer-letter"] == ["GDM. Eat less sugar.", "Scar. Rest at home.", "Scar. Rest well at home."]
+    assert replies["fixed-letter"] == ["Scar. Rest well at home."] * 3
+    assert replies["label-letter"] == ["Scar. Rest well at home.", "GDM. Eat less sugar.", "Scar. Rest well at home."]
+    assert set(replies["random-letter"]) <= {episode.reference for episode in list(TRAINING)[:4]}
 
 
 @pytest.fixture(scope="module")
@@ -99,50 +106,50 @@ def _medoid(letters: Sequence[str]) -> str:
 
 
 def test_the_nearest_peers_letter_is_that_of_brute_force(training: EpisodeSet, held_out: EpisodeSet) -> None:
-    said = control_replies(held_out, training, _f1)["peer-letter"]
-    for episode, letter in zip(held_out, said, strict=True):
+    replies = control_replies(held_out, training, _f1)["peer-letter"]
+    for episode, letter in zip(held_out, replies, strict=True):
         a = episode.vector.astype(float)
         cosines = {
             other.reference: float(a @ other.vector / np.linalg.norm(a) / np.linalg.norm(other.vector))
             for other in training
         }
         assert cosines[letter] == pytest.approx(max(cosines.values()), abs=1e-6)
-    assert len(set(said)) > 5
+    assert len(set(replies)) > 5
 
 
 def test_typical_letters_are_those_of_brute_force(training: EpisodeSet, held_out: EpisodeSet) -> None:
-    said = control_replies(held_out, training, _f1)
-    assert said["fixed-letter"] == [_medoid([episode.reference for episode in training])] * len(held_out)
-    for episode, letter in zip(held_out, said["label-letter"], strict=True):
+    replies = control_replies(held_out, training, _f1)
+    assert replies["fixed-letter"] == [_medoid([episode.reference for episode in training])] * len(held_out)
+    for episode, letter in zip(held_out, replies["label-letter"], strict=True):
         theirs = [other.reference for other in training if other.label == episode.predicted]
-        assert letter == (_medoid(theirs) if theirs else said["fixed-letter"][0])
+        assert letter == (_medoid(theirs) if theirs else replies["fixed-letter"][0])
 
 
-def test_nobody_gets_her_own_letter_where_test_patients_are_training_patients_too(training: EpisodeSet) -> None:
+def test_no_patient_gets_their_own_letter_where_test_patients_are_training_patients_too(training: EpisodeSet) -> None:
     own = [episode.reference for episode in training]
     for seed in range(8):
-        said = control_replies(training, training, _f1, seed)
+        replies = control_replies(training, training, _f1, seed)
         for name in ("random-letter", "peer-letter"):
-            assert not [a for a, b in zip(said[name], own, strict=True) if a == b], name
+            assert not [a for a, b in zip(replies[name], own, strict=True) if a == b], name
 
 
-def test_random_letters_hang_on_the_seed_and_reach_all(training: EpisodeSet, held_out: EpisodeSet) -> None:
+def test_random_letters_depend_on_the_seed_and_reach_all(training: EpisodeSet, held_out: EpisodeSet) -> None:
     drawn = [control_replies(held_out, training, _f1, seed)["random-letter"] for seed in (0, 0, *range(1, 12))]
     assert drawn[0] == drawn[1] != drawn[2]
     assert len({letter for letters in drawn for letter in letters}) > 0.9 * len(training)
 
 
 def test_no_letter_and_no_label_of_those_held_out_is_read(training: EpisodeSet, held_out: EpisodeSet) -> None:
-    told = control_replies(held_out, training, _f1)
-    lied = EpisodeSet([replace(e, reference=f"A lie of {e.patient_id}.", label="normal") for e in held_out])
-    assert control_replies(blind(held_out), training, _f1) == told == control_replies(lied, training, _f1)
+    honest = control_replies(held_out, training, _f1)
+    other = EpisodeSet([replace(e, reference=f"Another letter to {e.patient_id}.", label="normal") for e in held_out])
+    assert control_replies(blind(held_out), training, _f1) == honest == control_replies(other, training, _f1)
 
 
 def test_without_letters_those_that_need_them_are_left_out_and_asking_for_one_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said = control_replies(HELD_OUT, blind(TRAINING), _f1)
-    assert list(said) == [name for name in CONTROLS if name not in LETTERS]
+    replies = control_replies(HELD_OUT, blind(TRAINING), _f1)
+    assert list(replies) == [name for name in CONTROLS if name not in LETTERS]
     held_out = patients_of("lite", "test")
     monkeypatch.setattr(held_out, "train", blind(held_out.train))
     held_out.control("echo")

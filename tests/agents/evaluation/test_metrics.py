@@ -158,8 +158,8 @@ class WordScorer:
 def _patients(n: int = 30) -> tuple[EpisodeSet, EpisodeSet]:
     """Test and training patients, whose letters all differ."""
     everybody = lite_episodes({"train": n, "test": 6})
-    told = EpisodeSet([replace(e, reference=f"{e.reference} Yours, {e.patient_id}.") for e in everybody])
-    return told.of("test"), told.of("train")
+    everyone = EpisodeSet([replace(e, reference=f"{e.reference} Yours, {e.patient_id}.") for e in everybody])
+    return everyone.of("test"), everyone.of("train")
 
 
 def _measured(test: EpisodeSet, training: EpisodeSet, replies: Sequence[str]) -> dict[str, np.ndarray]:

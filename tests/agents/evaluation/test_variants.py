@@ -85,7 +85,7 @@ def test_the_table_has_the_echo_beside_the_agent_and_what_is_personal() -> None:
     assert re.search(r"^agent - rule \(personal\) +\+6\.67  \[.*better$", text, re.MULTILINE)
 
 
-def test_without_a_rule_nothing_is_said_of_one() -> None:
+def test_without_a_rule_the_table_has_none() -> None:
     text = table(_evaluation(single_rule=True))
     assert "rule" not in text
     assert "agent - echo" in text

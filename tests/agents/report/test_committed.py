@@ -43,7 +43,7 @@ def test_every_table_of_agents_in_readme_is_one_of_the_report_with_the_echo_in_i
 
 
 @pytest.mark.parametrize("folder", LLMS, ids=lambda path: path.name)
-def test_what_is_told_of_other_llms_is_what_their_runs_give(folder: Path, tmp_path: Path) -> None:
+def test_the_tables_of_other_llms_are_what_their_runs_give(folder: Path, tmp_path: Path) -> None:
     assert LLMS
     made = [table for table in tables(report(ReportConfig(folder, tmp_path))) if table.startswith("| reply of |")]
     assert len(made) == 1

@@ -61,7 +61,7 @@ def benchmark() -> list[dict[str, Any]]:
         deleted = [["sentence,", "instruction", 96], ["a|b", "peer", 5 + seed]]
         for budget in (100, 400):
             gain = 0.01 * budget / 100 + 0.001 * seed
-            lines += [line("lexicon", budget, seed, gain, metrics=metrics, deleted=deleted, edits=3 + seed)]
+            lines += [line("leave-one-out", budget, seed, gain, metrics=metrics, deleted=deleted, edits=3 + seed)]
             lines += [line("rloo", budget, seed, gain / 2), line("surrogate", budget, seed, gain + 0.01)]
             lines += [line("single-rule", budget, seed, gain / 4)]
         lines += [line("best_of_n", 16, seed, 0.082, track="oracle", claimed=0.12)]
@@ -106,7 +106,7 @@ def test_the_page_is_printed_and_written(capsys: pytest.CaptureFixture[str], tmp
 
 
 def test_the_table_has_means_in_points_at_each_budget(text: str) -> None:
-    first, last = row(text, "lexicon")[1:3]
+    first, last = row(text, "leave-one-out")[1:3]
     assert first.startswith("+1.10 [")
     assert last.startswith("+4.10 [")
     assert row(text, "rloo")[1].startswith("+0.55 [")
@@ -114,20 +114,20 @@ def test_the_table_has_means_in_points_at_each_budget(text: str) -> None:
 
 def test_the_largest_budget_sorts_and_the_best_is_bold(text: str) -> None:
     rows = [line.split(" | ")[0].strip("|* ") for line in text.split("### Oracles")[0].splitlines() if line[:2] == "| "]
-    assert rows[:8] == ["agent", "---", "surrogate", "lexicon", "rloo", "single-rule", "keep-all", "echo"]
+    assert rows[:8] == ["agent", "---", "surrogate", "leave-one-out", "rloo", "single-rule", "keep-all", "echo"]
     assert row(text, "surrogate")[2].startswith("**+5.10 [")
-    assert "**" not in row(text, "lexicon")[2]
+    assert "**" not in row(text, "leave-one-out")[2]
 
 
 def test_differences_to_the_default_are_paired(text: str) -> None:
     assert row(text, "surrogate")[3] == "+1.00 [+1.00, +1.00], better"  # seeds and patients vary alike
     assert row(text, "surrogate")[2].endswith("▲")
     assert row(text, "rloo")[2].endswith("▼")
-    assert row(text, "lexicon")[3] == "-"
+    assert row(text, "leave-one-out")[3] == "-"
 
 
 def test_patients_are_paired_by_name_in_whatever_order(tmp_path: Path) -> None:
-    ours, theirs = line("lexicon", 100, mean=0.01), line("rloo", 100, mean=0.03)
+    ours, theirs = line("leave-one-out", 100, mean=0.01), line("rloo", 100, mean=0.03)
     for key in ("patients", "deltas"):
         theirs[key] = theirs[key][::-1]
     assert (
@@ -148,7 +148,7 @@ def test_an_agent_that_learns_nothing_stands_at_every_budget(text: str) -> None:
 def test_another_agent_leaves_the_intervals_of_the_others_as_they_are(text: str, tmp_path: Path) -> None:
     more = [line("also", budget, seed, 0.005) for budget in (100, 400) for seed in range(3)]
     other = report(ReportConfig(write(tmp_path, [*more, *benchmark()])))
-    for agent in ("lexicon", "rloo", "surrogate", "keep-all", "echo"):
+    for agent in ("leave-one-out", "rloo", "surrogate", "keep-all", "echo"):
         assert row(other, agent) == row(text, agent)
 
 
@@ -157,7 +157,7 @@ def test_of_a_few_patients_no_interval_is_given_and_no_verdict(n: int, tmp_path:
     few = {"patients": PATIENTS[:n], "deltas": [0.02] * n}
     metrics = {name: values[:n] for name, values in measured(0.6).items()}
     lines = [echo(**{**few, "metrics": metrics, "deltas": [0.14] * n})]
-    lines += [line("lexicon", 100, seed, metrics=metrics, **few) for seed in range(3)]
+    lines += [line("leave-one-out", 100, seed, metrics=metrics, **few) for seed in range(3)]
     lines += [line("rloo", 100, seed, metrics=metrics, **{**few, "deltas": [0.14] * n}) for seed in range(3)]
     text = report(ReportConfig(write(tmp_path, lines)))
     assert f"Too few patients ({n}) for an interval" in text
@@ -168,7 +168,7 @@ def test_of_a_few_patients_no_interval_is_given_and_no_verdict(n: int, tmp_path:
 def test_of_two_seeds_in_common_no_verdict_is_given(tmp_path: Path) -> None:
     lines = (
         [echo()]
-        + [line("lexicon", 100, seed) for seed in (0, 1)]
+        + [line("leave-one-out", 100, seed) for seed in (0, 1)]
         + [line("rloo", 100, seed, 0.05) for seed in (0, 1, 2)]
     )
     cells = row(report(ReportConfig(write(tmp_path, lines))), "rloo")
@@ -176,7 +176,7 @@ def test_of_two_seeds_in_common_no_verdict_is_given(tmp_path: Path) -> None:
 
 
 def test_one_run_of_an_agent_that_draws_does_not_stand_for_all_seeds(tmp_path: Path) -> None:
-    lines = [echo()] + [line("lexicon", 100, seed) for seed in range(3)] + [line("random-n", 0, mean=-0.04)]
+    lines = [echo()] + [line("leave-one-out", 100, seed) for seed in range(3)] + [line("random-n", 0, mean=-0.04)]
     assert row(report(ReportConfig(write(tmp_path, lines))), "random-n")[2].endswith("1 seed in common")
 
 
@@ -190,7 +190,7 @@ def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path) -> None
         read_runs(tmp_path)
 
 
-def test_seeds_and_calls_are_told(text: str) -> None:
+def test_seeds_and_calls_are_in_the_table(text: str) -> None:
     assert row(text, "rloo")[5:] == ["3", "98 / 398"]
     assert "Seeds 0, 1, 2." in text
     assert "- 32 runs: machine abacus, torch 9.9" in text
@@ -207,7 +207,7 @@ def test_oracles_are_apart_with_claim_and_fresh_score(text: str) -> None:
 
 
 def test_other_metrics_and_deleted_words_are_those_of_the_largest_budget(text: str) -> None:
-    assert "| lexicon | - | - | - | 25.0 | - | - | 3 |" in text
+    assert "| leave-one-out | - | - | - | 25.0 | - | - | 3 |" in text
     assert "| instruction | `sentence,` 288 |" in text
     assert "| peer | `a\\|b` 18 |" in text
 
@@ -236,20 +236,20 @@ def test_personal_is_what_an_agent_has_beyond_the_single_rule_paired_by_seed_and
     ours = {0: ("abc", [0.9, 0.9, 0.9]), 1: ("abc", [0.04, 0.05, 0.9]), 2: ("cba", [0.9, 0.06, 0.03])}
     theirs = {1: ("bad", [0.01, 0.02, 0.9]), 2: ("adb", [0.02, 0.9, 0.01]), 3: ("abd", [0.9, 0.9, 0.9])}
     lines = [echo(patients=list("ab"), deltas=[-0.01, -0.01])]
-    for agent, runs in (("lexicon", ours), ("single-rule", theirs)):
+    for agent, runs in (("leave-one-out", ours), ("single-rule", theirs)):
         lines += [line(agent, 100, s, patients=[*names], deltas=deltas) for s, (names, deltas) in runs.items()]
     text = report(ReportConfig(write(tmp_path, lines)))
     # a: .04 - .02, .03 - .02; b: .05 - .01, .06 - .01
-    assert row(text, "lexicon")[3] == f"+{100 * (0.02 + 0.01 + 0.04 + 0.05) / 4:.2f}"
+    assert row(text, "leave-one-out")[3] == f"+{100 * (0.02 + 0.01 + 0.04 + 0.05) / 4:.2f}"
     assert row(text, "single-rule")[3] == row(text, "echo")[3] == "-"
 
 
 def test_the_replies_have_all_their_figures_in_a_table_with_the_echo(text: str) -> None:
     part = text.split("| reply of |")[1].split("\n\n")[0]
-    f1, change, personal, margin, named, copy, words, cut, edits, seeds = row(part, "lexicon")[1:]
+    f1, change, personal, margin, named, copy, words, cut, edits, seeds = row(part, "leave-one-out")[1:]
     assert f1.startswith("60.00 [")
-    assert change == row(text, "lexicon")[2]
-    assert personal == row(text, "lexicon")[4]
+    assert change == row(text, "leave-one-out")[2]
+    assert personal == row(text, "leave-one-out")[4]
     assert margin.startswith("6.00 [")
     assert (named, copy, words, cut, edits, seeds) == ("50 / 20", "75.0", "40", "12", "4", "3")
     assert row(part, "echo")[1].startswith("55.00 [")
@@ -258,14 +258,14 @@ def test_the_replies_have_all_their_figures_in_a_table_with_the_echo(text: str) 
 
 def test_a_margin_that_some_patient_lacks_has_no_mean(tmp_path: Path) -> None:
     lacking = {**measured(0.6), "margin": [None, *column(0.06)[1:]]}
-    lines = [echo(metrics=measured(0.5)), line("lexicon", 100, metrics=lacking)]
+    lines = [echo(metrics=measured(0.5)), line("leave-one-out", 100, metrics=lacking)]
     part = report(ReportConfig(write(tmp_path, lines))).split("| reply of |")[1]
-    assert row(part, "lexicon")[4] == "-"
+    assert row(part, "leave-one-out")[4] == "-"
     assert row(part, "echo")[4].startswith("5.00 [")
 
 
 def test_no_table_of_an_agent_is_without_the_echo(text: str, tmp_path: Path) -> None:
-    agents = {"lexicon", "rloo", "surrogate", "single-rule", "keep-all"}
+    agents = {"leave-one-out", "rloo", "surrogate", "single-rule", "keep-all"}
     with_agents = [names for names in tables(text) if agents & set(names)]
     assert len(with_agents) == 3  # deltas, replies, other metrics
     assert all("echo" in names for names in with_agents)
@@ -279,16 +279,16 @@ def test_no_table_of_an_agent_is_without_the_echo(text: str, tmp_path: Path) -> 
 
 
 def test_an_echo_without_metrics_does_not_stand_beside_agents_with_metrics(tmp_path: Path) -> None:
-    lines = [echo(), line("lexicon", 100, metrics=measured(0.6))]
+    lines = [echo(), line("leave-one-out", 100, metrics=measured(0.6))]
     with pytest.raises(ValueError, match="the echo in the runs of lite has no metrics, and agents have"):
         report(ReportConfig(write(tmp_path, lines)))
 
 
 def test_controls_are_in_italics_and_never_the_best(tmp_path: Path) -> None:
-    lines = [echo(mean=0.5), line("lexicon", 100), line("rloo", 100, mean=0.005)]
+    lines = [echo(mean=0.5), line("leave-one-out", 100), line("rloo", 100, mean=0.005)]
     text = report(ReportConfig(write(tmp_path, lines)))
     assert "| *echo* | +50.00 [" in text
-    assert row(text, "lexicon")[1].startswith("**+1.00 [")
+    assert row(text, "leave-one-out")[1].startswith("**+1.00 [")
 
 
 def test_partial_results_are_shown_with_what_they_have(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_single_line_is_enough_with_the_echo_beside_an_agent(tmp_path: Path, k
 
 
 def test_each_environment_has_its_section(tmp_path: Path) -> None:
-    agents = [line("lexicon", 100), line("lexicon", 50, env="real", mean=0.03)]
+    agents = [line("leave-one-out", 100), line("leave-one-out", 50, env="real", mean=0.03)]
     text = report(ReportConfig(write(tmp_path, [*agents, echo(), echo(env="real")])))
     lite, real = text.split("## real")
     assert "+1.00 [" in lite
@@ -329,21 +329,21 @@ def test_each_environment_has_its_section(tmp_path: Path) -> None:
 
 
 def test_of_two_lines_for_one_run_the_last_counts(tmp_path: Path) -> None:
-    write(tmp_path, [line("lexicon", 100, mean=0.5), line("lexicon", 100, mean=0.25)])
+    write(tmp_path, [line("leave-one-out", 100, mean=0.5), line("leave-one-out", 100, mean=0.25)])
     (run,) = read_runs(tmp_path)
     assert run.score == pytest.approx(0.25)
 
 
 def test_a_last_line_cut_short_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write(tmp_path, [line("lexicon", 100)], end='{"agent": "rloo", "tra')
+    write(tmp_path, [line("leave-one-out", 100)], end='{"agent": "rloo", "tra')
     with caplog.at_level(logging.WARNING):
-        assert [run.agent for run in read_runs(tmp_path)] == ["lexicon"]
+        assert [run.agent for run in read_runs(tmp_path)] == ["leave-one-out"]
     assert f"{tmp_path / 'lite' / 'runs.jsonl'}, line 2 is cut short" in caplog.text
 
 
 def test_a_last_line_without_line_end_is_read_if_it_is_whole(tmp_path: Path) -> None:
-    write(tmp_path, [line("lexicon", 100)], end=json.dumps(line("rloo", 100)))
-    assert [run.agent for run in read_runs(tmp_path)] == ["lexicon", "rloo"]
+    write(tmp_path, [line("leave-one-out", 100)], end=json.dumps(line("rloo", 100)))
+    assert [run.agent for run in read_runs(tmp_path)] == ["leave-one-out", "rloo"]
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_a_last_line_without_line_end_is_read_if_it_is_whole(tmp_path: Path) -> 
         ({"seed": True}, "seed is True"),
         ({"track": "both"}, "'both', and should be one of inductive, control, oracle"),
         ({"env": "../lite"}, "env is '../lite'"),
-        ({"deltas": [0.1]}, "1 deltas and 12 patients"),
+        ({"deltas": [0.1]}, "1 deltas for 12 patients"),
         ({"deltas": [float("nan")] * 12}, "finite"),
         ({"patients": ["test-0"] * 12}, "twice"),
         ({"history": [[1, 2]]}, "history"),
@@ -372,8 +372,8 @@ def test_a_line_that_is_wrong_is_named_with_file_and_number(
     tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     file = tmp_path / "runs.jsonl"
-    wrong = json.dumps({**line("lexicon", 100), **change})
-    file.write_text(f"{json.dumps(line('lexicon', 100))}\n{wrong}\n", encoding="utf-8")
+    wrong = json.dumps({**line("leave-one-out", 100), **change})
+    file.write_text(f"{json.dumps(line('leave-one-out', 100))}\n{wrong}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"line 2: .*correct or remove the line") as caught:
         read_runs(tmp_path)
     assert str(file) in str(caught.value)
@@ -381,10 +381,10 @@ def test_a_line_that_is_wrong_is_named_with_file_and_number(
 
 
 @pytest.mark.parametrize(
-    ("broken", "message"), [('{"agent":', "no JSON"), ("[1]", "an object"), ("{}", "no env, track")]
+    ("broken", "message"), [('{"agent":', "not JSON"), ("[1]", "an object"), ("{}", "no env, track")]
 )
 def test_a_broken_line_before_the_last_is_refused(tmp_path: Path, broken: str, message: str) -> None:
-    (tmp_path / "runs.jsonl").write_text(f"{broken}\n{json.dumps(line('lexicon', 100))}\n", encoding="utf-8")
+    (tmp_path / "runs.jsonl").write_text(f"{broken}\n{json.dumps(line('leave-one-out', 100))}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=f"line 1: .*{message}"):
         read_runs(tmp_path)
 
@@ -403,8 +403,8 @@ def test_words_and_versions_of_others_write_no_markup_into_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evil = "`|<script>\n# x\x1b[2J"
-    told = {"deleted": [[evil, "peer", 7]], "versions": {"machine": f"[a](b:c) {evil}"}}
-    report(ReportConfig(write(tmp_path, [echo(), line("lexicon", 100, **told)])))
+    values = {"deleted": [[evil, "peer", 7]], "versions": {"machine": f"[a](b:c) {evil}"}}
+    report(ReportConfig(write(tmp_path, [echo(), line("leave-one-out", 100, **values)])))
     (page,) = tmp_path.rglob("report.md")
     text = page.read_text()
     assert "\x1b" not in text + capsys.readouterr().out

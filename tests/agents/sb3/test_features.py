@@ -94,7 +94,7 @@ def test_positions_tell_the_same_word_in_two_slots_apart() -> None:
         assert torch.equal(made.any(dim=-1), seen["embeddings"].any(dim=-1))
 
 
-def test_inputs_are_normalised_if_so_wished_and_only_then() -> None:
+def test_inputs_are_normalized_if_so_wished_and_only_then() -> None:
     (env, seen), _ = _both_forms()
     longer = {**seen, "embeddings": 3 * seen["embeddings"], "patient": 3 * seen["patient"]}
     for normalize in (True, False):

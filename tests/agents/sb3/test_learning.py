@@ -64,7 +64,7 @@ def _random_return() -> float:
 def _learned_return(
     algorithm: type, policy: type, env: VecEnv, steps: int, settings: dict[str, Any], seed: int = 1
 ) -> float:
-    """Train, then play 320 episodes: with masks where they are known, greedily where nothing else is learnt."""
+    """Train, then play 320 episodes: with masks where they are known, greedily where nothing else is learned."""
     small = {"features_extractor_kwargs": {"width": 16, "hidden": 32}}
     model = algorithm(policy, env, gamma=1.0, policy_kwargs=small, seed=seed, device="cpu", **settings)
     model.learn(steps)

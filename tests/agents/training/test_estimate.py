@@ -62,7 +62,7 @@ def test_an_agent_that_learns_from_no_replies_costs_nothing_in_training(config: 
 
 
 def test_without_a_price_it_says_so(config: TrainConfig) -> None:
-    said = estimate(replace(config, models=replace(config.models, llm="responder", providers=None)))
+    said = estimate(replace(config, models=replace(config.models, llm="responder", providers=None, max_new_tokens=128)))
     assert "no price is known" in said
     assert "of money" not in said
 
