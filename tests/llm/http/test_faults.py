@@ -103,7 +103,7 @@ def connect(server: FaultServer) -> OpenAIChat:
         server.endpoint.url,
         max_tokens=MAX_TOKENS,
         concurrency=64,
-        read_timeout=1.0,
+        read_timeout=3.0,  # a whole answer that comes later than this would be asked for twice
         backoff=0.001,
         tries=20,
     )
