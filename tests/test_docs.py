@@ -64,3 +64,24 @@ def test_a_changed_missing_or_left_over_page_is_found(tmp_path: Path) -> None:
     assert SCRIPT.differing(tmp_path) == ["PMLM-v0", "PMLMOld-v0"]
     (tmp_path / "PMLM-v0.md").unlink()
     assert "PMLM-v0" in SCRIPT.differing(tmp_path)
+
+
+def _anchors(page: Path) -> set[str]:
+    """The names by which a page's headings can be linked to, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").rglob("*.md")],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        if path.startswith("http"):
+            continue
+        target = (page.parent / path).resolve() if path else page.resolve()
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
