@@ -24,6 +24,11 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files that load weights first: of two processes none should be left with a long one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("real") is None)
+
+
 @pytest.fixture(scope="module")
 def quick_stages() -> Iterator[None]:
     """Let stages 1 and 2 learn little in a moment: for tests of what comes after them."""

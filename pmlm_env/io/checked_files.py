@@ -111,7 +111,7 @@ def _compare(path: Path, found: Mapping[str, tuple[str, list[int]]], shapes: Map
             raise ValueError(f"{path} lacks the tensor {name}: {advice}")
         if name not in shapes:
             raise ValueError(
-                f"{path} has an unexpected tensor {shortened(name)}; expected {', '.join(shapes)}: {advice}"
+                f"{path} has an unexpected tensor {shortened(name)}; expected {', '.join(shapes) or 'none'}: {advice}"
             )
         dtype, shape = found[name]
         if (dtype, shape) != ("F32", list(shapes[name])):

@@ -78,12 +78,12 @@ def _set(folder: Path, part: str, **values: Any) -> None:
         ("leave-one-out", "", "seed", 10**30, "seed is 10000"),
         ("leave-one-out", "", "auto_map", {"AutoModel": "evil.Model"}, "it should hold agent, settings, seed, shape"),
         ("leave-one-out", "settings", "hidden", 40_000, "hidden is 40000: use 1 to 4,096"),
-        ("leave-one-out", "settings", "hidden", 4.0, "hidden is 4.0, and should be of type int"),
-        ("leave-one-out", "settings", "hidden", True, "hidden is True, and should be of type int"),
+        ("leave-one-out", "settings", "hidden", 4.0, "hidden is 4.0: use a whole number"),
+        ("leave-one-out", "settings", "hidden", True, "hidden is True: use a whole number"),
         ("leave-one-out", "settings", "dropout", 1.5, "dropout is 1.5: use a number from 0 to below 1"),
-        ("leave-one-out", "settings", "normalize", 1, "normalize is 1, and should be of type bool"),
+        ("leave-one-out", "settings", "normalize", 1, "normalize is 1: use true or false"),
         ("leave-one-out", "settings", "distribution", ["softmax"], r"distribution is \['softmax'\]: use one of"),
-        ("leave-one-out", "settings", "auto_map", "evil.Model", "there is no setting auto_map"),
+        ("leave-one-out", "settings", "auto_map", "evil.Model", "there is no setting 'auto_map'"),
         ("leave-one-out", "shape", "n_edits", "3", "n_edits is '3'"),
         ("leave-one-out", "shape", "n_edits", -3, "n_edits is -3: use a whole number from 0 to 10,000"),
         ("leave-one-out", "shape", "embedding_size", 10**12, "embedding_size is 1000000000000: use a whole number"),
@@ -102,8 +102,14 @@ def _set(folder: Path, part: str, **values: Any) -> None:
         ("surrogate", "learned", "coefficients", [1.0], "there are 1 coefficients: a lexicon like this has "),
         ("surrogate", "learned", "coefficients", ["1.0"], r"coefficients is \['1.0'\]: use a list of numbers"),
         ("surrogate", "learned", "coefficients", {}, "coefficients is {}: use a list of numbers"),
-        ("q-soft", "settings", "temperature", 10**40, "temperature is 1000.* use a number above 0, at most 1,000"),
-        ("q-soft", "settings", "kind", "soft", "there is no setting kind"),
+        (
+            "q-soft",
+            "settings",
+            "q_temperature",
+            10**40,
+            r"q_temperature is 1e\+40: use a number above 0, at most 1,000",
+        ),
+        ("q-soft", "settings", "kind", "soft", "there is no setting 'kind'"),
         ("q-soft", "learned", "lexicon", [], "learned holds 'lexicon', and of an agent q-soft it should hold nothing"),
         ("ppo", "settings", "width", 10**6, "width is 1000000: use 2 to 1,024"),
         ("ppo", "settings", "observation", "text", "observation is 'text': use one of embeddings, index"),
@@ -152,15 +158,15 @@ def test_what_was_learned_is_all_there_or_the_agent_is_refused(folder: Callable[
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[" * 200_000, "is damaged: it is no JSON"),
-        (b'{"a":' * 200_000, "is damaged: it is no JSON"),
-        (b"\xff\xfe{}", "is damaged: it is no JSON"),
-        (b"", "is damaged: it is no JSON"),
+        (b"[" * 200_000, "is damaged: it is not JSON"),
+        (b'{"a":' * 200_000, "is damaged: it is not JSON"),
+        (b"\xff\xfe{}", "is damaged: it is not JSON"),
+        (b"", "is damaged: it is not JSON"),
         (b"[]", "instead of an object"),
-        (b'{"seed": ' + b"9" * 5_000 + b"}", "is damaged: it is no JSON"),
-        (b'{"agent": "ppo", "agent": "ppo"}', "'agent' stands there twice"),
-        (b'{"agent": "ppo", "seed": NaN}', "it holds NaN, which is no number"),
-        (b'{"agent": "ppo", "seed": -Infinity}', "it holds -Infinity, which is no number"),
+        (b'{"seed": ' + b"9" * 5_000 + b"}", "is damaged: it is not JSON"),
+        (b'{"agent": "ppo", "agent": "ppo"}', "'agent' occurs twice"),
+        (b'{"agent": "ppo", "seed": NaN}', "it contains NaN, which is not a number"),
+        (b'{"agent": "ppo", "seed": -Infinity}', "it contains -Infinity, which is not a number"),
         (b"{}", "it should hold agent, settings, seed, shape, learned"),
     ],
 )
@@ -188,7 +194,7 @@ _FIRST = {
 
 def _extra(tensors: dict[str, torch.Tensor], name: str) -> str:
     tensors["evil"] = torch.zeros(3)
-    return "has a tensor 'evil', but should have "
+    return "has an unexpected tensor 'evil'; expected "
 
 
 def _missing(tensors: dict[str, torch.Tensor], name: str) -> str:
@@ -198,7 +204,7 @@ def _missing(tensors: dict[str, torch.Tensor], name: str) -> str:
 
 def _other_shape(tensors: dict[str, torch.Tensor], name: str) -> str:
     tensors[name] = torch.zeros(5)
-    return f"{name} is F32 [5], and should be F32 ["
+    return f"{name} is F32 [5], expected F32 ["
 
 
 def _other_type(tensors: dict[str, torch.Tensor], name: str) -> str:
@@ -234,7 +240,7 @@ def test_weights_that_cannot_be_are_named(
 def test_an_agent_without_weights_takes_none(folder: Callable[[str], Path], name: str) -> None:
     path = folder(name)
     save_file({"evil": torch.zeros(3)}, path / "model.safetensors")
-    assert "has a tensor 'evil'" in _refused(path)
+    assert "has an unexpected tensor 'evil'" in _refused(path)
 
 
 @pytest.mark.parametrize("left", [0, 4, 100, -1])
@@ -265,7 +271,7 @@ def test_a_link_that_leads_out_of_the_folder_is_not_followed(
     path = folder()
     (path / name).rename(tmp_path / "elsewhere")
     (path / name).symlink_to(tmp_path / "elsewhere")
-    assert "is a link that leads out of its folder" in _refused(path)
+    assert "is a link to a file outside its folder" in _refused(path)
 
 
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder: Callable[..., Path]) -> None:

@@ -19,6 +19,7 @@ import transformers.models.bert.modeling_bert  # noqa: F401  imported here once,
 import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 from pmlm_env.envs.lite import lite_episodes
+from pmlm_env.llm import responder
 from tests.tiny_models import save_small_bert
 
 _OPTIONS = ["--device", "cpu", "--n-edits", "2", "--patients", "2", "--rollouts", "2"]
@@ -91,3 +92,27 @@ def logged(log: Path, command: str, arguments: Sequence[str]) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     with log.open("a") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         main(command, list(arguments))
+
+
+def killed(log: Path, n_replies: int, command: str, *arguments: object) -> None:
+    """Run a command with the rule-based LLM in a process that dies by ``kill -9`` after so many replies."""
+    _PROCESSES.set_forkserver_preload([__name__])
+    texts = [str(argument) for argument in arguments]
+    child = _PROCESSES.Process(target=_logged_until_killed, args=(n_replies, log, command, texts))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL, log.read_text()
+
+
+def _logged_until_killed(n_replies: int, log: Path, command: str, arguments: Sequence[str]) -> None:
+    reply, left = responder._reply, n_replies
+
+    def counted(prompt: str) -> str:
+        nonlocal left
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+        return reply(prompt)
+
+    responder._reply = counted
+    logged(log, command, arguments)

@@ -18,6 +18,7 @@ from bert_score import BERTScorer
 from safetensors.torch import load_file, save_file
 
 import pmlm_env
+from agents.registry import load
 from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.task import EditTask
@@ -28,6 +29,7 @@ from pmlm_env.pipeline import demo_episodes
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
 from pmlm_env.weights import resolve
+from tests.real.runs import pmlm
 
 pytestmark = pytest.mark.real
 
@@ -62,6 +64,29 @@ def test_it_plays_an_episode_and_the_reward_is_bert_scores() -> None:
     assert reward == pytest.approx(float(f1[0] - f1[1]), abs=1e-5)
     assert info["score"] == pytest.approx(float(f1[0]), abs=1e-5)
     assert info["initial_score"] == pytest.approx(float(f1[1]), abs=1e-5)
+
+
+def test_an_agent_trained_by_default_plays_by_nothing_but_the_observation(tmp_path: Path) -> None:
+    """Trained on a prepared folder, loaded from its files, and put before envs that know nothing of it."""
+    lite_episodes({"train": 4, "test": 3}, template="default").save(tmp_path / "prepared")
+    arguments = ["--episodes", tmp_path / "prepared", "--run", tmp_path / "run", "--llm", "responder", "--budget", 40]
+    assert pmlm("train", *arguments, "--device", "cpu", "--patients", 4, "--rollouts", 4) == 0
+    agent = load(tmp_path / "run" / "checkpoint")
+    env = gym.make("PMLM-v0", llm="responder", device="cpu")
+    envs = gym.make_vec("PMLM-v0", num_envs=3, llm="responder", device="cpu")
+    observation, _ = env.reset(options={"episode": 1})
+    batch, _ = envs.reset(options={"episode": 1})
+    slots = []
+    for step in range(10):
+        action, actions = agent.act(observation), agent.act(batch)
+        assert actions.tolist() == [action] * 3
+        slots.append(action)
+        observation, _, terminated, _, info = env.step(action)
+        batch, _, ended, _, infos = envs.step(actions)
+        assert terminated == ended.all() == (step == 9)
+    assert [edit.slot for edit in info["edits"]] == slots
+    assert len(set(slots)) == 10
+    assert infos["final_info"]["edits"][0] == info["edits"]
 
 
 def test_it_is_found_by_module_and_name_in_a_fresh_process() -> None:

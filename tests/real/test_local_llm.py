@@ -204,7 +204,7 @@ def test_a_bad_prompt_costs_only_its_own_place(llm: LocalLLM, whole: list[Comple
 
 
 def test_a_prompt_beyond_the_context_is_refused_not_cut(llm: LocalLLM) -> None:
-    with pytest.raises(LLMError, match=r"a prompt has \d+ tokens, but smollm2-135m takes 8180"):
+    with pytest.raises(LLMError, match=r"a prompt has \d+ tokens, but smollm2-135m accepts 8180"):
         llm.generate([TOO_LONG])
 
 
@@ -235,7 +235,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(llm: LocalLLM, small_memory:
     small_memory[:] = [2]
     with pytest.warns(RuntimeWarning, match="out of memory with") as warned:
         assert [reply.text for reply in llm.generate(prompts)] == expected
-    assert [str(w.message).split("going on with ")[1][0] for w in warned] == ["3", "2"]
+    assert [str(w.message).split("continuing with ")[1][0] for w in warned] == ["3", "2"]
     assert list(dict.fromkeys(small_memory[1:])) == [5, 3, 2, 1]
 
 
@@ -276,7 +276,7 @@ def test_the_identity_tells_what_decides_the_reply() -> None:
         ({"batch_size": 0}, "must be 1 or more"),
         ({"temperature": -1.0}, "temperature is -1.0: use 0"),
         ({"temperature": float("nan")}, "temperature is nan"),
-        ({"stop": "end"}, "stop is 'end': give a list of strings"),
+        ({"stop": "end"}, "stop is 'end': give a list of non-empty strings"),
         ({"stop": [""]}, "list of non-empty strings"),
         ({"on_truncated": "drop"}, "on_truncated is 'drop': use error or keep"),
     ],

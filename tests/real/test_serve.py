@@ -96,7 +96,7 @@ def test_it_says_what_the_local_llm_says_in_the_order_of_the_prompts(url: str, e
 
 def test_a_training_update_over_http_gives_the_rewards_of_one_in_this_process(url: str, episodes: EpisodeSet) -> None:
     encoder, scorer = WordEncoder(device="cpu"), BertScorer(device="cpu")
-    config = ReinforceConfig(updates=1, patients=2, rollouts=2)
+    config = ReinforceConfig(patients=2, rollouts=2)
     updates, weights = [], []
     for llm in (_served(url), _here()):
         task = EditTask(episodes, encoder, DeltaReward(episodes, llm, scorer), EditRules(n_edits=4))

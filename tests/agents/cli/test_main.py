@@ -32,7 +32,10 @@ def ended(task: Callable[[], object], during: Callable[[int], None] = lambda pid
 
 
 def wait_for(file: Path) -> None:
+    """Wait until a file is there; a child that ends before must not make the tests hang."""
+    limit = time.monotonic() + 120
     while not file.exists():
+        assert time.monotonic() < limit, f"{file.name} is still missing"
         time.sleep(0.005)
 
 
@@ -41,8 +44,8 @@ def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], No
     """A command that needs long to end when it is told to."""
 
     def run(config: object) -> int:
-        (tmp_path / "began").touch()
         try:
+            (tmp_path / "began").touch()
             time.sleep(600)
         except KeyboardInterrupt:
             (tmp_path / "told").touch()

@@ -121,7 +121,7 @@ def test_a_reward_counts_in_standard_deviations_from_the_same_patients_mean() ->
         (QConfig, {"target_rate": 0.0}, "target_rate above 0"),
         (DoubleDQNConfig, {"n_step": 0}, "must be 1 or more"),
         (DoubleDQNConfig, {"exploration": 1.5}, "must be from 0 to 1"),
-        (SoftQConfig, {"temperature": 0.0}, "temperature is 0.0: use a number above 0"),
+        (SoftQConfig, {"q_temperature": 0.0}, "q_temperature is 0.0: use a number above 0"),
         (SoftQConfig, {"rollouts": 3}, "multiple of rollouts"),
     ],
 )
@@ -133,4 +133,4 @@ def test_settings_that_make_no_sense_are_refused(config: type[QConfig], wrong: d
 def test_neither_agent_has_a_setting_of_the_other() -> None:
     shared = set(QConfig.__dataclass_fields__)
     assert set(DoubleDQNConfig.__dataclass_fields__) - shared == {"n_step", "epsilon", "final_epsilon", "exploration"}
-    assert set(SoftQConfig.__dataclass_fields__) - shared == {"temperature"}
+    assert set(SoftQConfig.__dataclass_fields__) - shared == {"q_temperature"}
