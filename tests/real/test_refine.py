@@ -14,14 +14,13 @@ import yaml
 from safetensors import safe_open
 
 import agents.serving.publish
-from agents.cli.main import main
 from agents.evaluation.variants import AGENT
 from agents.registry import load
 from agents.run_folder import RunFolder
 from agents.serving.refine import Refiner
 from pmlm_env import EpisodeSet
 from pmlm_env.core.edits import Edit
-from tests.real.runs import small_bert, start
+from tests.real.runs import pmlm, small_bert, start
 from tests.standins import make_episodes
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
@@ -34,12 +33,6 @@ KINDS = {
     "rule": ["--agent", "single-rule", "--protect", "self"],
     "untouched": ["--agent", "keep-all"],
 }
-
-
-def _pmlm(command: str, *arguments: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(command, [str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
 
 
 def _one_line(capsys: pytest.CaptureFixture[str]) -> str:
@@ -64,13 +57,13 @@ def _change_shape(run: RunFolder, **values: Any) -> None:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
-    assert _pmlm("simulate", "--out", folder / "cohort", "--patients", 80) == 0
+    assert pmlm("simulate", "--out", folder / "cohort", "--patients", 80) == 0
     few = ["--n-folds", 2, "--max-train", 12, "--max-test", 8]
-    assert _pmlm("prepare", "--cohort", folder / "cohort", "--out", folder / "prepared", *few) == 0
+    assert pmlm("prepare", "--cohort", folder / "cohort", "--out", folder / "prepared", *few) == 0
     for kind, options in KINDS.items():
         train = ["--scorer", small_bert(), "--episodes", folder / "prepared", "--run", folder / kind, *TRAIN, *options]
-        assert _pmlm("train", *train) == 0
-    assert _pmlm("evaluate", "--run", folder / "lexicon") == 0
+        assert pmlm("train", *train) == 0
+    assert pmlm("evaluate", "--run", folder / "lexicon") == 0
     return folder
 
 
@@ -116,11 +109,11 @@ def test_words_are_protected_in_training_and_more_of_them_when_prompts_are_refin
     ):
         model = work / kind / "checkpoint"
         protect = ["--protect", *more] if more else []
-        assert _pmlm("refine", "--model", model, *options, "--out", out, *protect) == 0
+        assert pmlm("refine", "--model", model, *options, "--out", out, *protect) == 0
         for line, episode in zip(out.read_text().splitlines(), episodes, strict=True):
             assert barred.isdisjoint(episode.roles[edit["slot"]] for edit in json.loads(line)["edits"])
     capsys.readouterr()
-    assert _pmlm("refine", "--model", work / "rule" / "checkpoint", *options, "--protect", "names") == 2
+    assert pmlm("refine", "--model", work / "rule" / "checkpoint", *options, "--protect", "names") == 2
     assert "protect names 'names'" in _one_line(capsys)
 
 
@@ -128,11 +121,11 @@ def test_one_patients_prompt_is_printed(work: Path, capsys: pytest.CaptureFixtur
     episode = EpisodeSet.load(work / "prepared").of("test")[0]
     options = ["--model", work / "lexicon" / "checkpoint", "--episodes", work / "prepared"]
     capsys.readouterr()
-    assert _pmlm("refine", *options, "--patient", episode.patient_id) == 0
+    assert pmlm("refine", *options, "--patient", episode.patient_id) == 0
     printed = capsys.readouterr().out.strip().splitlines()
     assert len(printed) == 1
     assert len(printed[0].split()) == len(episode.words) - 3
-    assert _pmlm("refine", *options, "--patient", "nobody") == 2
+    assert pmlm("refine", *options, "--patient", "nobody") == 2
     assert "nobody" in capsys.readouterr().err
 
 
@@ -146,9 +139,9 @@ def test_prompts_are_printed_one_a_line_and_written_with_their_own_line_breaks(
     EpisodeSet(episodes).save(tmp_path / "prepared")
     options = ["--model", work / "lexicon" / "checkpoint", "--episodes", tmp_path / "prepared"]
     capsys.readouterr()
-    assert _pmlm("refine", *options) == 0
+    assert pmlm("refine", *options) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert _pmlm("refine", *options, "--out", tmp_path / "out.jsonl") == 0
+    assert pmlm("refine", *options, "--out", tmp_path / "out.jsonl") == 0
     written = [json.loads(line)["prompt"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert printed == [prompt.replace("\n", " ") for prompt in written]
     assert all(prompt.count("\n") > 20 for prompt in written)
@@ -159,11 +152,11 @@ def test_the_folder_of_the_refined_prompts_is_made_and_a_folder_in_their_place_i
 ) -> None:
     options = ["--model", work / "lexicon" / "checkpoint", "--episodes", work / "prepared"]
     out = tmp_path / "no" / "such" / "x.jsonl"
-    assert _pmlm("refine", *options, "--out", out) == 0
+    assert pmlm("refine", *options, "--out", out) == 0
     assert len(out.read_text().splitlines()) == len(EpisodeSet.load(work / "prepared").of("test"))
     monkeypatch.delattr(Refiner, "refine_all")  # from here on nothing may be refined
     capsys.readouterr()
-    assert _pmlm("refine", *options, "--out", tmp_path) == 2
+    assert pmlm("refine", *options, "--out", tmp_path) == 2
     assert _one_line(capsys) == f"pmlm refine: {tmp_path} is a folder: name the file to write"
 
 
@@ -176,7 +169,7 @@ def test_a_vector_of_another_length_is_refused(work: Path) -> None:
 
 def test_a_published_folder_has_three_files_and_refines_alike(work: Path) -> None:
     out = work / "published"
-    assert _pmlm("publish", "--run", work / "lexicon", "--out", out, "--license", "apache-2.0") == 0
+    assert pmlm("publish", "--run", work / "lexicon", "--out", out, "--license", "apache-2.0") == 0
     assert {path.name for path in out.iterdir()} == {"config.json", "model.safetensors", "README.md"}
     episodes = EpisodeSet.load(work / "prepared").of("test")
     ours, theirs = (Refiner.from_pretrained(f).refine_all(episodes) for f in (work / "lexicon" / "checkpoint", out))
@@ -187,7 +180,7 @@ def test_a_published_folder_has_three_files_and_refines_alike(work: Path) -> Non
 
 def test_the_card_tells_of_the_run_and_of_no_patient(work: Path) -> None:
     out = work / "card"
-    assert _pmlm("publish", "--run", work / "lexicon", "--out", out, "--license", "apache-2.0") == 0
+    assert pmlm("publish", "--run", work / "lexicon", "--out", out, "--license", "apache-2.0") == 0
     card = (out / "README.md").read_text()
     head = yaml.safe_load(card.split("---")[1])
     assert (head["license"], head["library_name"]) == ("apache-2.0", "pmlm-env")
@@ -206,10 +199,10 @@ def test_the_card_tells_of_the_run_and_of_no_patient(work: Path) -> None:
         "| budget | 18 completions, of which 18 were spent |",
     ):
         assert row in card
-    assert _pmlm("publish", "--run", work / "network", "--out", out) == 0
+    assert pmlm("publish", "--run", work / "network", "--out", out) == 0
     assert "not evaluated" in (out / "README.md").read_text()
     assert "| embeddings | `minilm`, 384 numbers a word |" in (out / "README.md").read_text()
-    assert _pmlm("publish", "--run", work / "rule", "--out", out) == 0
+    assert pmlm("publish", "--run", work / "rule", "--out", out) == 0
     assert "| protected | `self` |" in (out / "README.md").read_text()
 
 
@@ -227,13 +220,13 @@ def test_a_run_folder_or_any_other_folder_with_files_is_not_published_over(
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for out in (run, run / "checkpoint", mine, file, agent):
         capsys.readouterr()
-        assert _pmlm("publish", "--run", run, "--out", out) == 2
+        assert pmlm("publish", "--run", run, "--out", out) == 2
         assert _one_line(capsys).startswith(f"pmlm publish: {out} is not a folder that pmlm publish wrote")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     empty = tmp_path / "empty"
     empty.mkdir()
     for _ in range(2):
-        assert _pmlm("publish", "--run", run, "--out", empty) == 0
+        assert pmlm("publish", "--run", run, "--out", empty) == 0
 
 
 @pytest.mark.parametrize("command", ["publish", "evaluate"])
@@ -249,7 +242,7 @@ def test_a_run_without_a_checkpoint_is_never_looked_up_on_the_hub(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: asked.append(name) or str(tmp_path))
     capsys.readouterr()
-    assert _pmlm(command, "--run", "mine", *(["--out", "out"] if command == "publish" else [])) == 2
+    assert pmlm(command, "--run", "mine", *(["--out", "out"] if command == "publish" else [])) == 2
     assert asked == []
     assert "mine holds no checkpoint: train first (pmlm train --run mine" in _one_line(capsys)
     assert not Path("out").exists()
@@ -262,7 +255,7 @@ def test_a_checkpoint_whose_agent_cannot_be_is_one_line(
     run = _copy_of(work / "network", tmp_path / "run")
     _change_shape(run, n_edits="3")
     capsys.readouterr()
-    assert _pmlm(command, "--run", run.path, *(["--out", tmp_path / "out"] if command == "publish" else [])) == 2
+    assert pmlm(command, "--run", run.path, *(["--out", tmp_path / "out"] if command == "publish" else [])) == 2
     assert _one_line(capsys).startswith(f"pmlm {command}: {run.checkpoint}/config.json: n_edits is '3': use a whole")
     assert not (tmp_path / "out").exists()
 
@@ -273,7 +266,7 @@ def test_a_checkpoint_left_between_its_two_renames_is_read_where_it_is(
 ) -> None:
     run = _copy_of(work / "lexicon", tmp_path / "run")
     run.checkpoint.rename(run.checkpoint.with_name("checkpoint.old"))
-    assert _pmlm(command, "--run", run.path, *(["--out", tmp_path / "out"] if command == "publish" else [])) == 0
+    assert pmlm(command, "--run", run.path, *(["--out", tmp_path / "out"] if command == "publish" else [])) == 0
     assert not run.checkpoint.exists()  # training may be about to put it there
 
 
@@ -285,7 +278,7 @@ def test_the_card_shows_no_evaluation_of_another_checkpoint(work: Path, tmp_path
     )  # of an update that no checkpoint has seen
 
     def card() -> str:
-        assert _pmlm("publish", "--run", run.path, "--out", out) == 0
+        assert pmlm("publish", "--run", run.path, "--out", out) == 0
         return (out / "README.md").read_text()
 
     assert "| updates | 2 |" in card()
@@ -299,7 +292,7 @@ def test_the_card_shows_no_evaluation_of_another_checkpoint(work: Path, tmp_path
     _change(run.checkpoint / "trainer.json", progress={**progress, "meter": {**progress["meter"], "calls": 19}})
     assert "not evaluated: `pmlm evaluate`" in card()
     _change(run.checkpoint / "trainer.json", progress={**progress, "updates": 3})
-    assert _pmlm("evaluate", "--run", run.path) == 0
+    assert pmlm("evaluate", "--run", run.path) == 0
     assert "On test patients" in card()
 
 
@@ -320,7 +313,7 @@ def test_the_card_names_models_without_url_system_prompt_or_path(work: Path, tmp
         models |= {"scorer_layer": 7, "long_texts": "chunks"}
         settings = {**config["settings"], "models": models, "llm_identity": identity}
         _change(run.path / "config.json", settings=settings)
-        assert _pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
+        assert pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
         card = (tmp_path / "out" / "README.md").read_text()
         assert f"replies of | `{name}` |" in card
         assert "| embeddings | `ours`, 384 numbers a word |" in card
@@ -335,7 +328,7 @@ def test_a_model_name_writes_no_markup_and_nothing_unseen_into_the_card(work: Pa
     evil = "gpt`<script>\n| x | y |\x1b[2J\u202e"
     models = {**config["settings"]["models"], "llm": f"openai:{evil}", "scorer": evil}
     _change(run.path / "config.json", settings={**config["settings"], "models": models})
-    assert _pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
+    assert pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
     card = (tmp_path / "out" / "README.md").read_text()
     assert r"| trained for the replies of | `gpt'<script> \| x \| y \|\x1b[2J\u202e` |" in card
     assert "\x1b" not in card
@@ -354,7 +347,7 @@ def test_the_words_that_an_agent_knows_are_printed_before_they_leave(
 
     monkeypatch.setattr(agents.serving.publish, "HfApi", Api)
     for kind in KINDS:
-        assert _pmlm("publish", "--run", work / kind, "--repo", "me/mine") == 1
+        assert pmlm("publish", "--run", work / kind, "--repo", "me/mine") == 1
         learned = json.loads((work / kind / "checkpoint" / "config.json").read_text())["learned"]
         words = {text.strip() for _, text in learned.get("lexicon", [])} - {""}
         assert (len(words) > 10) == (kind == "lexicon")
@@ -381,7 +374,7 @@ def test_the_hub_gets_those_three_files_and_gives_them_back(work: Path, monkeypa
 
     monkeypatch.setattr(agents.serving.publish, "HfApi", Api)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(hub))
-    assert _pmlm("publish", "--run", work / "network", "--repo", "me/mine") == 0
+    assert pmlm("publish", "--run", work / "network", "--repo", "me/mine") == 0
     assert asked == {"repo": "me/mine", "private": True, "exist_ok": True}
     assert {path.name for path in hub.iterdir()} == {"config.json", "model.safetensors", "README.md"}
     ours, theirs = (load(name) for name in (work / "network" / "checkpoint", "me/mine"))
@@ -392,14 +385,14 @@ def test_the_hub_gets_those_three_files_and_gives_them_back(work: Path, monkeypa
 
 
 def test_where_to_must_be_said_and_there_must_be_a_run(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _pmlm("publish", "--run", work / "lexicon") == 2
+    assert pmlm("publish", "--run", work / "lexicon") == 2
     assert "--out FOLDER or --repo OWNER/NAME" in capsys.readouterr().err
-    assert _pmlm("publish", "--run", work / "nothing", "--out", work / "x") == 2
+    assert pmlm("publish", "--run", work / "nothing", "--out", work / "x") == 2
     assert "holds no run" in capsys.readouterr().err
     published = work / "no-run"
-    assert _pmlm("publish", "--run", work / "network", "--out", published) == 0
+    assert pmlm("publish", "--run", work / "network", "--out", published) == 0
     capsys.readouterr()
-    assert _pmlm("publish", "--run", published, "--out", work / "x") == 2
+    assert pmlm("publish", "--run", published, "--out", work / "x") == 2
     assert _one_line(capsys).startswith(f"pmlm publish: {published / 'config.json'} is not that of a run")
-    assert _pmlm("refine", "--model", work / "nothing", "--episodes", work / "prepared") in (1, 2)
+    assert pmlm("refine", "--model", work / "nothing", "--episodes", work / "prepared") in (1, 2)
     assert not (work / "nothing").exists()

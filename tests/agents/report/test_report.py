@@ -2,79 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import tyro
 
 from agents.report.report import ReportConfig, report
 from agents.report.results import read_runs
-
-PATIENTS = [f"test-{i}" for i in range(12)]
-NOISE = np.random.default_rng(0).normal(0, 0.002, size=len(PATIENTS))
-
-
-def line(agent: str, budget: int, seed: int = 0, mean: float = 0.01, env: str = "lite", **more: Any) -> dict[str, Any]:
-    deltas = mean + NOISE - NOISE.mean()
-    return {
-        "agent": agent,
-        "track": "inductive",
-        "env": env,
-        "budget": budget,
-        "seed": seed,
-        "calls": budget and budget - 2,
-        "patients": PATIENTS,
-        "deltas": deltas.tolist(),
-        "history": [[calls, 8, mean * calls / budget] for calls in range(20, budget, 20)],
-        "versions": {"machine": "abacus", "torch": "9.9"},
-        **more,
-    }
-
-
-def column(mean: float) -> list[float]:
-    """A metric's values, one a patient."""
-    return (mean + 10 * (NOISE - NOISE.mean())).tolist()
-
-
-def measured(f1: float, **more: float) -> dict[str, list[float]]:
-    values = {"rougeL": 0.25, "bertscore_f1": f1, "margin": f1 / 10, "diagnosis_named": 0.5,
-              "wrong_diagnosis_named": 0.2, "copy": 0.75, "words": 40.0, "cut": 0.12, **more}  # fmt: skip
-    return {name: column(value) for name, value in values.items()}
-
-
-def echo(mean: float = -0.02, env: str = "lite", **more: Any) -> dict[str, Any]:
-    """The control without which no agent may stand in a table."""
-    return line("echo", 0, mean=mean, env=env, **{"track": "control", "seeded": False, "history": [], **more})
-
-
-def benchmark() -> list[dict[str, Any]]:
-    lines = [echo(metrics=measured(0.55, copy=1.0)), line("keep-all", 0, mean=0.0, seeded=False)]
-    for seed in range(3):
-        metrics = measured(0.6, diagnosis_named=0.4 + 0.1 * seed)
-        deleted = [["sentence,", "instruction", 96], ["a|b", "peer", 5 + seed]]
-        for budget in (100, 400):
-            gain = 0.01 * budget / 100 + 0.001 * seed
-            lines += [line("leave-one-out", budget, seed, gain, metrics=metrics, deleted=deleted, edits=3 + seed)]
-            lines += [line("rloo", budget, seed, gain / 2), line("surrogate", budget, seed, gain + 0.01)]
-            lines += [line("single-rule", budget, seed, gain / 4)]
-        lines += [line("best_of_n", 16, seed, 0.082, track="oracle", claimed=0.12)]
-        lines += [line("greedy", 16, seed, 0.05, track="oracle", claimed=0.2)]
-    return lines
-
-
-def write(folder: Path, lines: list[dict[str, Any]], end: str = "") -> Path:
-    for env in {line["env"] for line in lines}:
-        (folder / env).mkdir(parents=True, exist_ok=True)
-        text = "".join(json.dumps(line) + "\n" for line in lines if line["env"] == env)
-        (folder / env / "runs.jsonl").write_text(text + end, encoding="utf-8")
-    return folder
+from tests.agents.report.runs import PATIENTS, benchmark, column, echo, line, measured, write
 
 
 def row(text: str, agent: str) -> list[str]:
@@ -326,72 +264,6 @@ def test_each_environment_has_its_section(tmp_path: Path) -> None:
     assert "+1.00 [" in lite
     assert "+3.00 [" in real
     assert "figures/real-budget.svg" in real
-
-
-def test_of_two_lines_for_one_run_the_last_counts(tmp_path: Path) -> None:
-    write(tmp_path, [line("leave-one-out", 100, mean=0.5), line("leave-one-out", 100, mean=0.25)])
-    (run,) = read_runs(tmp_path)
-    assert run.score == pytest.approx(0.25)
-
-
-def test_a_last_line_cut_short_is_left_out_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write(tmp_path, [line("leave-one-out", 100)], end='{"agent": "rloo", "tra')
-    with caplog.at_level(logging.WARNING):
-        assert [run.agent for run in read_runs(tmp_path)] == ["leave-one-out"]
-    assert f"{tmp_path / 'lite' / 'runs.jsonl'}, line 2 is cut short" in caplog.text
-
-
-def test_a_last_line_without_line_end_is_read_if_it_is_whole(tmp_path: Path) -> None:
-    write(tmp_path, [line("leave-one-out", 100)], end=json.dumps(line("rloo", 100)))
-    assert [run.agent for run in read_runs(tmp_path)] == ["leave-one-out", "rloo"]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"budget": None}, "budget is None"),
-        ({"seed": True}, "seed is True"),
-        ({"track": "both"}, "'both', and should be one of inductive, control, oracle"),
-        ({"env": "../lite"}, "env is '../lite'"),
-        ({"deltas": [0.1]}, "1 deltas for 12 patients"),
-        ({"deltas": [float("nan")] * 12}, "finite"),
-        ({"patients": ["test-0"] * 12}, "twice"),
-        ({"history": [[1, 2]]}, "history"),
-        ({"claimed": "much"}, "claimed"),
-        ({"metrics": {"rougeL": "high"}}, "metrics"),
-        ({"metrics": {"rougeL": 0.25}}, "metrics should be an object of lists"),
-        ({"metrics": {"rougeL": [0.25] * 11}}, "metrics should be an object of lists"),
-        ({"metrics": {"rougeL": [float("inf")] * 12}}, "metrics should be an object of lists"),
-        ({"edits": 0}, "edits is 0"),
-        ({"deleted": [["word", "role"]]}, "deleted"),
-        ({"deleted": [["word", "<script>", 3]]}, "deleted has the role '<script>': the roles are"),
-        ({"versions": ["torch"]}, "versions"),
-    ],
-)
-def test_a_line_that_is_wrong_is_named_with_file_and_number(
-    tmp_path: Path, change: dict[str, Any], message: str
-) -> None:
-    file = tmp_path / "runs.jsonl"
-    wrong = json.dumps({**line("leave-one-out", 100), **change})
-    file.write_text(f"{json.dumps(line('leave-one-out', 100))}\n{wrong}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"line 2: .*correct or remove the line") as caught:
-        read_runs(tmp_path)
-    assert str(file) in str(caught.value)
-    assert message in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("broken", "message"), [('{"agent":', "not JSON"), ("[1]", "an object"), ("{}", "no env, track")]
-)
-def test_a_broken_line_before_the_last_is_refused(tmp_path: Path, broken: str, message: str) -> None:
-    (tmp_path / "runs.jsonl").write_text(f"{broken}\n{json.dumps(line('leave-one-out', 100))}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=f"line 1: .*{message}"):
-        read_runs(tmp_path)
-
-
-def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no runs"):
-        report(ReportConfig(tmp_path))
 
 
 def test_the_results_folder_is_given_by_position() -> None:
