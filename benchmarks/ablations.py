@@ -23,7 +23,8 @@ import tyro
 from tqdm import tqdm
 
 from agents import registry
-from agents.benchmark.patients import Patients, check_identity, patients_of
+from agents.benchmark.config import check_identity
+from agents.benchmark.patients import Patients, patients_of
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import BenchmarkEnv

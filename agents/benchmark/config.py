@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class BenchmarkConfig:
         out: Where results go.
         run: With ``real``, the folder for replies and spending. Replies are shared by all runs: a budget is what an
             agent would have spent alone.
-        models: With ``real``.
+        models: With ``real``; ``n_edits`` and ``protect`` with ``lite`` too.
         calls: With ``real``: limits on what all runs together may spend.
     """
 
@@ -85,7 +86,7 @@ class TuneConfig:
         episodes: With ``real``, a folder that ``pmlm prepare`` wrote.
         out: Where results go.
         run: With ``real``, the folder for replies and spending; replies are shared by all fits.
-        models: With ``real``.
+        models: With ``real``; ``n_edits`` and ``protect`` with ``lite`` too.
         calls: With ``real``: limits on what all fits together may spend.
         seed: The sampler's.
     """
@@ -124,10 +125,22 @@ def check_env(config: Any) -> None:
     Raises:
         ValueError: Something is.
     """
-    needs = {"episodes", "raw", "run", "models", "calls"}
-    idle = [option(name) for name in changed(config) if name.partition(".")[0] in needs]
+    needs, has = {"episodes", "raw", "run", "models", "calls"}, {"models.n_edits", "models.protect"}
+    idle = [option(name) for name in changed(config) if name.partition(".")[0] in needs and name not in has]
     if config.env == "lite" and idle:
         raise ValueError(
             f"{', '.join(idle)} has no effect with --env lite, whose patients and replies are made up: "
             "leave it out, or give --env real"
         )
+
+
+def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that results in a file are of the same patients and models.
+
+    Raises:
+        ValueError: They are not.
+    """
+    other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    if other:
+        differences = ", ".join(f"{name} {before.get(name)!r} and not {now.get(name)!r}" for name in other)
+        raise ValueError(f"{file} has results with {differences}: use the same, or another --out")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -87,7 +87,8 @@ class Patients:
         """What decides the figures besides the agent: only results with one identity can be compared."""
         content = [[e.patient_id, e.split, e.prompt, e.reference] for e in [*self.train, *self.held_out]]
         digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-        return {"episodes": digest[:16], "n_edits": self.n_edits}
+        protected = {"protect": list(self.protect)} if self.protect else {}
+        return {"episodes": digest[:16], "n_edits": self.n_edits, **protected}
 
     def inductive(self, agent: Agent, budget: int) -> dict[str, Any]:
         """Fit an agent and judge it."""
@@ -215,9 +216,9 @@ class LitePatients(Patients):
 
     env = "lite"
 
-    def __init__(self, split: Split) -> None:
+    def __init__(self, split: Split, n_edits: int = 10, protect: Sequence[str] = ()) -> None:
         """Make them."""
-        super().__init__(lite_episodes(), HashedEncoder(), split)
+        super().__init__(lite_episodes(), HashedEncoder(), split, n_edits, protect)
         self._rewards = {"train": LiteReward(self.train), split: LiteReward(self.held_out)}
 
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -378,23 +379,14 @@ def patients_of(
     calls: CallOptions | None = None,
     raw: Path | None = None,
 ) -> Patients:
-    """Return an env's training patients, with those of ``split`` held out; the other arguments are for ``real``.
+    """Return an env's training patients, with those of ``split`` held out.
+
+    Of the other arguments, ``lite`` uses ``n_edits`` and ``protect`` of ``models`` alone.
 
     Raises:
         ValueError: The episodes are not as they should be.
     """
+    models = models or ModelOptions()
     if env == "lite":
-        return LitePatients(split)
-    return RealPatients(split, episodes, run, models or ModelOptions(), calls or CallOptions(), raw)
-
-
-def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that results in a file are of the same patients and models.
-
-    Raises:
-        ValueError: They are not.
-    """
-    other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
-    if other:
-        differences = ", ".join(f"{name} {before.get(name)!r} and not {now.get(name)!r}" for name in other)
-        raise ValueError(f"{file} has results with {differences}: use the same, or another --out")
+        return LitePatients(split, models.n_edits, models.protect)
+    return RealPatients(split, episodes, run, models, calls or CallOptions(), raw)

@@ -14,8 +14,8 @@ from typing import Any
 from tqdm import tqdm
 
 from agents import registry
-from agents.benchmark.config import BenchmarkConfig
-from agents.benchmark.patients import Patients, RealPatients, check_identity, patients_of
+from agents.benchmark.config import BenchmarkConfig, check_identity
+from agents.benchmark.patients import Patients, RealPatients, patients_of
 from agents.benchmark.tuned import read_tuned
 from agents.evaluation.controls import CONTROLS
 from agents.settings import plain

@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from agents import registry
-from agents.benchmark.config import TuneConfig
-from agents.benchmark.patients import check_identity, patients_of
+from agents.benchmark.config import TuneConfig, check_identity
+from agents.benchmark.patients import patients_of
 from agents.benchmark.tuned import draw, first_trial, read_tuned
 from agents.evaluation.bootstrap import FEWEST
 from pmlm_env.io.files import locked, write_json

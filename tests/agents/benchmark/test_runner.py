@@ -12,6 +12,7 @@ from agents.benchmark.config import BenchmarkConfig
 from agents.benchmark.patients import LitePatients, patients_of
 from agents.benchmark.runner import benchmark
 from agents.evaluation.controls import CONTROLS
+from agents.model_options import ModelOptions
 from agents.problem import MeteredReward
 from agents.registry import AGENTS, DEFAULT, RULE, make, settings_of
 from agents.report.report import ReportConfig, report
@@ -198,3 +199,15 @@ def test_the_meter_counts_each_prompt_once_and_the_initial_one_too() -> None:
     meter([0], ["new"])
     assert meter.left == 0
     assert [n for _, n, _ in meter.history] == [3, 1, 1]
+
+
+def test_protected_words_stay_on_lite_too_and_are_part_of_what_identifies_results(tmp_path: Path) -> None:
+    config = BenchmarkConfig(
+        agents=("random-n",), seeds=1, out=tmp_path, models=ModelOptions(n_edits=3, protect=("self", "peer"))
+    )
+    benchmark(config)
+    line = _lines(tmp_path)[-1]
+    assert {role for _, role, _ in line["deleted"]} == {"background", "instruction"}
+    assert (line["identity"]["n_edits"], line["identity"]["protect"]) == (3, ["self", "peer"])
+    with pytest.raises(ValueError, match=r"has results with protect \['self', 'peer'\] and not None: use the same"):
+        benchmark(BenchmarkConfig(agents=("random-n",), seeds=1, out=tmp_path, models=ModelOptions(n_edits=3)))
