@@ -124,7 +124,7 @@ def test_options_of_an_llm_need_one(option: str, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("command", ["benchmark", "tune"])
 @pytest.mark.parametrize(
-    "option", ["--episodes elsewhere", "--run elsewhere", "--llm responder", "--max-llm-calls 5", "--n-edits 3"]
+    "option", ["--episodes elsewhere", "--run elsewhere", "--llm responder", "--max-llm-calls 5", "--n-samples 3"]
 )
 def test_lite_takes_no_option_of_real_patients_and_models(
     command: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
