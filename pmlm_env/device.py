@@ -1,4 +1,4 @@
-"""Which device and number format the models run in."""
+"""Choice of the models' device and number format, and seeding of torch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 import torch
 
-# Ask the driver, not the CUDA runtime, whether there is a GPU: the runtime would break workers that are forked later.
+# Check for a GPU through the driver, not the CUDA runtime, which would break workers that are forked later.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device; ``auto`` takes a GPU where there is one.
+    """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device; ``auto`` is a GPU if there is one.
 
     Raises:
-        ValueError: The name is none of these, or no GPU is there.
+        ValueError: The name is none of these, or there is no GPU.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -30,7 +30,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def llm_dtype(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the processor computes in it (measured: 1.8 times float32's speed), else float32."""
+    """Return bfloat16 if the processor supports it (measured: 1.8 times the speed of float32), else float32."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     has_bfloat16 = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # torch has no public name for it
@@ -39,11 +39,11 @@ def llm_dtype(device: torch.device) -> torch.dtype:
 
 @contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Seed torch's global generators, which initial weights and dropout draw from, for a while; then put them back.
+    """Seed torch's global generators, used for initial weights and dropout, inside this context; then restore them.
 
     Args:
-        seed: Of the CPU's generator, and of the device's.
-        device: Where is drawn besides the CPU. Other devices' generators are left alone.
+        seed: Seed of the CPU's generator and the device's.
+        device: A device that is used besides the CPU. Generators of other devices are not touched.
     """
     gpu = [device] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=gpu):

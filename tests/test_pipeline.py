@@ -183,7 +183,7 @@ def test_patients_without_a_label_get_prompts_and_change_nobody_elses(built: tup
 def test_only_those_with_a_label_and_a_reply_are_trained_and_judged_on(built_with_new: tuple) -> None:
     episodes, _ = built_with_new
     for split in ("train", "test"):
-        judged, everybody = episodes.of(split), episodes.of(split, everybody=True)
+        judged, everybody = episodes.of(split), episodes.of(split, include_unscored=True)
         assert all(e.label and e.reference for e in judged)
         assert {e.patient_id for e in everybody} - {e.patient_id for e in judged} == {
             e.patient_id for e in episodes if e.patient_id.startswith("new") and e.split == split
@@ -199,7 +199,7 @@ def test_limits_take_those_who_can_be_judged_first() -> None:
     limits = {"train": 1, "validation": 0, "test": len(known) + 1}
     episodes, _ = build_episodes(some, PipelineConfig(n_folds=2, k=2), limits=limits, device="cpu")
     assert {e.patient_id for e in episodes.of("test")} == known
-    assert len(episodes.of("test", everybody=True)) == len(known) + 1
+    assert len(episodes.of("test", include_unscored=True)) == len(known) + 1
 
 
 def test_without_any_label_it_is_said_where_new_patients_belong(cohort: Cohort) -> None:

@@ -78,7 +78,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
                     max_words=everybody.max_words,
                     progress=bar.update,
                 )
-        not_judged = len(everybody.of(config.split, everybody=True)) - len(episodes)
+        not_judged = len(everybody.of(config.split, include_unscored=True)) - len(episodes)
         evaluation = {
             "agent": settings.agent,
             "split": config.split,

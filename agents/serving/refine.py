@@ -158,7 +158,7 @@ def refine(config: RefineConfig) -> list[Refinement]:
     if config.out is not None and config.out.is_dir():
         raise ValueError(f"{config.out} is a folder: name the file to write")
     everybody = EpisodeSet.load(config.episodes)
-    episodes = everybody.of(config.split, everybody=True)
+    episodes = everybody.of(config.split, include_unscored=True)
     _compare(config, everybody)
     if config.patient is not None:
         theirs = [episode for episode in episodes if episode.patient_id == config.patient]

@@ -1,7 +1,7 @@
-"""Edits of prompts: which are legal, what was done, and what is left. Pure numpy; both envs stand on it.
+"""Edits of prompts: which are legal, which were made, and which words are left. Pure numpy; both envs use it.
 
 Slots are positions in the *initial* prompt and never shift: slot 7 means the same word at every step, so a heat map
-or a replay needs no bookkeeping, and a word that occurs twice is deleted once.
+or a replay needs no bookkeeping, and deleting one occurrence of a word leaves the others.
 
 Deleting a word is the only operation so far. Nothing outside this module relies on that: agents and envs pass actions
 on, ask which are legal, and get back ``Edit`` values and texts.
@@ -22,11 +22,11 @@ from pmlm_env.core.words import Role, joined
 
 Operation = Literal["delete"]
 
-#: Kinds of words that may be protected besides the roles.
+#: Kinds of words that can be protected, in addition to roles.
 WORD_KINDS = ("digits", "negations")
 
-#: Edits that a batch remembers, at most.
-_MOST_MADE = 50_000
+#: Maximum number of ``Edit`` values that a batch caches.
+_MAX_CACHED_EDITS = 50_000
 
 _DIGIT = re.compile(r"\d")
 _NEGATION = re.compile(
@@ -40,10 +40,10 @@ class Edit:
     """One edit of a prompt.
 
     Attributes:
-        operation: What is done.
-        slot: Where: the word's position in the initial prompt.
-        word: The word that is there.
-        probability: The probability that the policy gave this edit, if it has one; equal edits may differ in it.
+        operation: The operation.
+        slot: The word's position in the initial prompt.
+        word: The word in that slot.
+        probability: The probability that the policy gave this edit, if any; ignored when edits are compared.
     """
 
     operation: Operation
@@ -57,14 +57,14 @@ class EditRules:
     """What an agent may do to a prompt.
 
     Attributes:
-        n_edits: The edit budget: edits per prompt, at most (the paper's n).
-        max_words: W, the number of slots; None = as many as the longest prompt has words. Longer prompts are refused,
-            never cut.
-        protect: Roles whose words may not be edited, ``"digits"`` (words that hold one) or ``"negations"`` (English:
-            no, not, without, denies, ...).
+        n_edits: The edit budget: the maximum number of edits per prompt (the paper's n).
+        max_words: W, the number of slots; None = the number of words of the longest prompt. Longer prompts are
+            refused, never cut.
+        protect: Words that may not be edited: names of roles, ``"digits"`` (words that contain a digit) or
+            ``"negations"`` (English: no, not, without, denies, ...).
 
     Raises:
-        ValueError: ``n_edits`` is negative, or ``protect`` names nothing known.
+        ValueError: ``n_edits`` is negative, or ``protect`` holds an unknown name.
     """
 
     n_edits: int = 10
@@ -72,7 +72,7 @@ class EditRules:
     protect: Collection[str] = ()
 
     def __post_init__(self) -> None:
-        """Check the values, and keep ``protect`` as a tuple; a string is one name."""
+        """Check the values, and store ``protect`` as a tuple; a string is one name."""
         if self.n_edits < 0:
             raise ValueError(f"n_edits is {self.n_edits}: it must be 0 or more")
         names = (self.protect,) if isinstance(self.protect, str) else tuple(self.protect)
@@ -86,20 +86,20 @@ class EditBatch:
     """N prompts side by side, each with its own edit budget.
 
     Args:
-        episodes: Where prompts come from.
+        episodes: The episodes whose prompts can be loaded.
         n_prompts: N, the number of prompts.
-        rules: What may be done to them.
+        rules: Which edits are allowed.
 
     Attributes:
-        rules: Likewise.
-        max_words: W, the number of slots, and of actions: action k edits the word in slot k.
-        episodes: Which episode each row holds, int (N,); -1 before the first ``load``.
-        kept: Whether the slot holds a word that is still there, bool (N, W).
+        rules: The given rules.
+        max_words: W, the number of slots and of actions: action k edits the word in slot k.
+        episodes: Index of the episode in each row, int (N,); -1 before the first ``load``.
+        kept: Whether the slot holds a word that has not been deleted, bool (N, W).
         legal: Whether the action is legal, bool (N, W).
-        steps: Steps taken, int (N,); an illegal action takes one too.
+        steps: Steps taken, int (N,), including illegal actions.
 
     Raises:
-        ValueError: A prompt has more words than there are slots, or none that may be edited.
+        ValueError: A prompt has more words than there are slots, or no word that may be edited.
     """
 
     def __init__(self, episodes: EpisodeSet, n_prompts: int, rules: EditRules) -> None:
@@ -115,12 +115,12 @@ class EditBatch:
         self._n_editable = self._editable.sum(axis=1)
         self._n_done = np.zeros(n_prompts, dtype=np.int64)
         self._order = np.zeros((n_prompts, min(rules.n_edits, self.max_words)), dtype=np.int64)
-        # Edits are values: each is made once, which at the end of an episode is several times as fast.
-        self._made: dict[int, Edit] = {}
+        # Edits are immutable, so each is created once: this makes the end of an episode several times faster.
+        self._edit_cache: dict[int, Edit] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave behind what can be made again."""
-        return {**self.__dict__, "_made": {}}
+        """Pickle everything but the cache of edits."""
+        return {**self.__dict__, "_edit_cache": {}}
 
     def load(self, rows: Sequence[int] | npt.NDArray[np.int64], episodes: npt.ArrayLike) -> None:
         """Put the initial prompts of ``episodes`` into ``rows``."""
@@ -145,8 +145,8 @@ class EditBatch:
             rows: Which prompts to edit, bool (N,); all by default.
 
         Returns:
-            Which actions were illegal (an empty slot, a word already deleted or protected, no budget), bool (N,): such
-            a one changes nothing and still uses up a step.
+            Which actions were illegal (an empty slot, a word already deleted or protected, no budget), bool (N,). An
+            illegal action changes nothing but still uses up a step.
 
         Raises:
             ValueError: ``actions`` are not N whole numbers.
@@ -154,10 +154,11 @@ class EditBatch:
         chosen = np.asarray(actions)
         if chosen.shape != self.steps.shape or chosen.dtype.kind not in "iu":
             raise ValueError(
-                f"actions must be {len(self.steps)} whole numbers, one a prompt: not {chosen.dtype}, {chosen.shape}"
+                f"actions must be {len(self.steps)} whole numbers, one per prompt, "
+                f"not {chosen.dtype} of shape {chosen.shape}"
             )
         chosen = chosen.astype(np.int64, copy=False)
-        # Flat indices, and counts instead of any(): this runs once a step for every env, and numpy's cost is calls.
+        # Flat indices, and counts instead of any(): this runs at every step, and each numpy call costs time.
         barred = (chosen.view(np.uint64) >= self.max_words) | (self.steps >= self.rules.n_edits)  # below 0 wraps around
         if np.count_nonzero(barred):
             chosen = np.where(barred, 0, chosen)
@@ -167,12 +168,12 @@ class EditBatch:
             legal &= ~barred
         if rows is not None:
             legal &= rows
-        place = self._rows * self._order.shape[1] + self._n_done
+        target = self._rows * self._order.shape[1] + self._n_done
         if np.count_nonzero(legal) < len(legal):
-            hit, chosen, place = hit[legal], chosen[legal], place[legal]
+            hit, chosen, target = hit[legal], chosen[legal], target[legal]
         self.kept.reshape(-1)[hit] = False
         self.legal.reshape(-1)[hit] = False
-        self._order.reshape(-1)[place] = chosen
+        self._order.reshape(-1)[target] = chosen
         self._n_done += legal
         if rows is None:
             self.steps += 1
@@ -182,18 +183,18 @@ class EditBatch:
 
     def edits(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> list[tuple[Edit, ...]]:
         """Return the edits made so far in each of ``rows``, in order."""
-        if len(self._made) > _MOST_MADE:
-            self._made = {}
+        if len(self._edit_cache) > _MAX_CACHED_EDITS:
+            self._edit_cache = {}
         numbers = self.episodes[rows][:, None] * self.max_words + self._order[rows]
         return [
-            tuple([self._made.get(number) or self._make(number) for number in row[:count]])
+            tuple([self._edit_cache.get(number) or self._new_edit(number) for number in row[:count]])
             for row, count in zip(numbers.tolist(), self._n_done[rows].tolist(), strict=True)
         ]
 
-    def _make(self, number: int) -> Edit:
+    def _new_edit(self, number: int) -> Edit:
         index, slot = divmod(number, self.max_words)
         (edit,) = deletions(self._source[index], [slot])
-        self._made[number] = edit
+        self._edit_cache[number] = edit
         return edit
 
     def prompts(self, rows: Sequence[int] | npt.NDArray[np.int64]) -> Prompts:
@@ -202,16 +203,16 @@ class EditBatch:
 
 
 class Prompts(Sequence[str]):
-    """Refined prompts as text, each joined when it is asked for.
+    """Refined prompts as text; each is joined only when it is read.
 
     Args:
-        source: Where prompts come from.
-        episodes: Which of them.
-        kept: Which words are still there, bool (number of prompts, W).
+        source: The episodes.
+        episodes: The index of each prompt's episode.
+        kept: Which words are left, bool (number of prompts, W).
     """
 
     def __init__(self, source: EpisodeSet, episodes: Sequence[int], kept: npt.NDArray[np.bool_]) -> None:
-        """Join nothing yet."""
+        """Store the parts; nothing is joined yet."""
         self.kept = kept
         self._source, self._episodes = source, episodes
 
@@ -226,7 +227,7 @@ class Prompts(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
 
     def __getitem__(self, index: Any) -> Any:
-        """Return one prompt, or a list of those in a slice."""
+        """Return one prompt, or a list of prompts for a slice."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         episode = self._source[self._episodes[index]]
@@ -249,13 +250,13 @@ def kept_after(
     edits: Sequence[Sequence[Edit]],
     rules: EditRules | None = None,
 ) -> npt.NDArray[np.bool_]:
-    """Tell which words are left after some edits.
+    """Return which words are left after some edits.
 
     Args:
-        episodes: Where prompts come from.
-        indices: Which of them, N.
+        episodes: The episodes.
+        indices: The indices of N of them.
         edits: The edits of each, in order.
-        rules: What may be done; None = any number of edits, of any word.
+        rules: Which edits are allowed; None = any number, of any word.
 
     Returns:
         Bool (N, W).
@@ -285,7 +286,7 @@ def apply_edits(
     edits: Sequence[Sequence[Edit]],
     rules: EditRules | None = None,
 ) -> Prompts:
-    """Return the refined prompts that some edits make; see ``kept_after``."""
+    """Return the prompts after some edits; see ``kept_after``."""
     return Prompts(episodes, list(indices), kept_after(episodes, indices, edits, rules))
 
 
@@ -298,7 +299,7 @@ def _why_illegal(edit: Edit, episode: Episode, kept: npt.NDArray[np.bool_], edit
     if episode.words[edit.slot] != edit.word:
         return "another word is in that slot"
     if not kept[edit.slot]:
-        return "the word was deleted before"
+        return "the word was already deleted"
     return "" if editable[edit.slot] else "the word is protected"
 
 
@@ -314,13 +315,13 @@ def _width(episodes: EpisodeSet, rules: EditRules) -> int:
         longest = episodes[int(episodes.lengths.argmax())]
         raise ValueError(
             f"max_words is {rules.max_words}, but the prompt of patient {longest.patient_id} has {len(longest.words)} "
-            f"words, and none is ever cut: set max_words to {len(longest.words)} or more, or leave it out"
+            f"words, and prompts are never cut: set max_words to {len(longest.words)} or more, or leave it out"
         )
     return rules.max_words
 
 
 def editable_words(episodes: EpisodeSet, protect: Collection[str] = ()) -> npt.NDArray[np.bool_]:
-    """Tell which words may be edited.
+    """Return which words may be edited.
 
     Args:
         episodes: The prompts.
@@ -330,7 +331,7 @@ def editable_words(episodes: EpisodeSet, protect: Collection[str] = ()) -> npt.N
         Bool (number of episodes, words of the longest prompt).
 
     Raises:
-        ValueError: ``protect`` leaves a prompt without a word that may be edited.
+        ValueError: ``protect`` leaves a prompt with no word that may be edited.
     """
     names = set(protect)
     table = np.arange(episodes.max_words) < episodes.lengths[:, None]
@@ -351,7 +352,7 @@ def editable_words(episodes: EpisodeSet, protect: Collection[str] = ()) -> npt.N
 
 
 def _protected(episode: Episode, names: Collection[str]) -> npt.NDArray[np.bool_]:
-    """Tell which words of a prompt are of a protected role or kind, bool (number of words,)."""
+    """Return which words of a prompt have a protected role or kind, bool (number of words,)."""
     digits, negations = "digits" in names, "negations" in names
     return np.array(
         [

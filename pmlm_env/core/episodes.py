@@ -1,4 +1,4 @@
-"""Episode and EpisodeSet: all that the pipeline passes to the envs."""
+"""Episode and EpisodeSet: everything that the pipeline passes to the envs."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Episode:
     """One patient's prompt, ready to be edited.
 
     Attributes:
-        patient_id: The patient; sent to no LLM.
+        patient_id: The patient's ID; never sent to an LLM.
         split: The part of the cohort that the patient belongs to.
-        words: The initial prompt's words, one a slot.
-        roles: The purpose of each word, one a word.
+        words: The initial prompt's words, one per slot.
+        roles: The role of each word.
         vector: x_hat of Eq. 2, shape (128,), float32.
         reference: The reply that the patient's doctor wrote; "" = none.
-        label: The patient's true condition, for evaluation only: the prompt holds nothing of it; "" = unknown.
+        label: The patient's true condition, used only for evaluation and never in the prompt; "" = unknown.
         predicted: The label that stage 1 predicts.
         peers: The labels of the patient's peers, nearest first.
-        spaces: The white space after each word, one a word, none after the last; () = single spaces.
-        language: The prompt's, as in BCP 47.
+        spaces: The white space after each word, "" after the last; () = single spaces.
+        language: The prompt's language as a BCP 47 tag.
     """
 
     patient_id: str
@@ -52,17 +52,18 @@ class Episode:
     language: str = "en"
 
     def __post_init__(self) -> None:
-        """Check what every later stage relies on.
+        """Check the values that later stages rely on.
 
         Raises:
-            ValueError: A word is empty or holds white space, or words, roles, spaces or split do not fit.
+            ValueError: A word is empty or contains white space, words, roles and spaces differ in number, or the
+                split is unknown.
         """
         if self.spaces == single_spaces(len(self.words)):
             object.__setattr__(self, "spaces", ())
         if self.spaces and len(self.words) != len(self.spaces):
             raise ValueError(f"patient {self.patient_id}: {len(self.words)} words, but {len(self.spaces)} spaces")
         try:
-            self.initial  # noqa: B018  (a prompt checks itself)
+            self.initial  # noqa: B018  (making the prompt checks it)
         except ValueError as error:
             raise ValueError(f"patient {self.patient_id}: {error}") from None
         if self.split not in get_args(Split):
@@ -70,7 +71,7 @@ class Episode:
 
     @property
     def initial(self) -> Prompt:
-        """The initial prompt, each word with the space after it."""
+        """The initial prompt, including the space after each word."""
         spaces = self.spaces or single_spaces(len(self.words))
         return Prompt(tuple(map(Word, self.words, spaces)), self.roles, self.language)
 
@@ -84,23 +85,23 @@ class EpisodeSet(Sequence[Episode]):
     """Episodes in a fixed order: ``reset(options={"episode": i})`` picks the i-th."""
 
     def __init__(self, episodes: Iterable[Episode]) -> None:
-        """Gather episodes.
+        """Store the episodes.
 
         Raises:
-            ValueError: There is none, or their patient vectors differ in length.
+            ValueError: There are none, or their patient vectors differ in length.
         """
         self._episodes = tuple(episodes)
         if not self._episodes:
             raise ValueError("an EpisodeSet needs at least one episode")
         if len(lengths := {episode.vector.shape for episode in self._episodes}) > 1:
-            raise ValueError(f"all patient vectors must have one shape, found {sorted(lengths)}")
+            raise ValueError(f"all patient vectors must have the same shape, found {sorted(lengths)}")
 
     def __len__(self) -> int:
         """Return the number of episodes."""
         return len(self._episodes)
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
-        """Return one episode, or an EpisodeSet of those in a slice."""
+        """Return one episode, or an EpisodeSet for a slice."""
         if isinstance(index, slice):
             return EpisodeSet(self._episodes[index])
         return self._episodes[index]
@@ -109,21 +110,21 @@ class EpisodeSet(Sequence[Episode]):
         """Iterate in order."""
         return iter(self._episodes)
 
-    def of(self, split: Split, *, everybody: bool = False) -> EpisodeSet:
-        """Return the episodes of one split that can be judged, in order: those with a label and a reference.
+    def of(self, split: Split, *, include_unscored: bool = False) -> EpisodeSet:
+        """Return the episodes of one split that can be scored, in order: those with a label and a reference.
 
         Args:
-            split: Which.
-            everybody: Whether those without a label or a reference are returned too.
+            split: The split.
+            include_unscored: Whether to include episodes without a label or a reference.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There are none.
         """
-        theirs = [episode for episode in self._episodes if episode.split == split]
-        chosen = [episode for episode in theirs if everybody or (episode.label and episode.reference)]
-        if not chosen and theirs:
+        members = [episode for episode in self._episodes if episode.split == split]
+        chosen = [episode for episode in members if include_unscored or (episode.label and episode.reference)]
+        if not chosen and members:
             raise ValueError(
-                f"none of the {len(theirs)} {split} patients has both a label and a doctor's reply: "
+                f"none of the {len(members)} {split} patients has both a label and a doctor's reply: "
                 "add them to the patients' table and prepare it again with `pmlm prepare`"
             )
         if not chosen:
@@ -132,17 +133,17 @@ class EpisodeSet(Sequence[Episode]):
 
     @property
     def max_words(self) -> int:
-        """Length of the longest prompt, in words."""
+        """Number of words of the longest prompt."""
         return int(self.lengths.max())
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
-        """Words of each prompt, shape (number of episodes,)."""
+        """Number of words of each prompt, shape (number of episodes,)."""
         return np.array([len(episode.words) for episode in self._episodes])
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """All labels that occur as a true, predicted or peer's label, sorted."""
+        """All true, predicted and peers' labels, sorted."""
         return tuple(sorted({label for e in self._episodes for label in (e.label, e.predicted, *e.peers) if label}))
 
     @cached_property
@@ -152,7 +153,7 @@ class EpisodeSet(Sequence[Episode]):
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of all that the episodes hold, in order, wherever they are stored."""
+        """SHA-256 of the episodes' contents, in order; independent of where they are stored."""
         hashed = hashlib.sha256()
         for e in self._episodes:
             parts = (e.patient_id, e.split, e.words, e.roles, e.reference, e.label, e.predicted, e.peers)
@@ -161,13 +162,13 @@ class EpisodeSet(Sequence[Episode]):
         return hashed.hexdigest()
 
     def save(self, folder: str | Path) -> None:
-        """Write ``episodes.jsonl`` (one line a patient) and ``vectors.safetensors`` into ``folder``.
+        """Write ``episodes.jsonl`` (one line per patient) and ``vectors.safetensors`` into ``folder``.
 
-        Both are for their owner alone. Where writing fails, what was there before stays.
+        Only the owner can read them. If writing fails, the earlier files stay.
 
         Raises:
             ValueError: ``folder`` is a file.
-            OSError: It cannot be written.
+            OSError: The files cannot be written.
         """
         folder = Path(folder)
         make_folder(folder)
@@ -191,14 +192,14 @@ class EpisodeSet(Sequence[Episode]):
             arrays.write(save({"vectors": self.vectors}))
             texts.flush()
             arrays.flush()
-            words.unlink(missing_ok=True)  # a kill from here on must not leave old words beside new vectors
+            words.unlink(missing_ok=True)  # if the process is killed below, no old words may stay beside new vectors
 
     @classmethod
     def load(cls, folder: str | Path) -> EpisodeSet:
         """Read what ``save`` wrote.
 
         Raises:
-            ValueError: A file is missing or does not fit; the message names it and what to do.
+            ValueError: A file is missing or invalid; the message names it and says what to do.
         """
         if Path(folder).is_file():
             raise ValueError(f"{folder} is a file: give the folder that `pmlm prepare` made")
@@ -210,7 +211,7 @@ class EpisodeSet(Sequence[Episode]):
             vectors = load_file(arrays)["vectors"]
         except (SafetensorError, KeyError):
             raise ValueError(f"{arrays} is damaged: prepare it again with `pmlm prepare`") from None
-        # Not splitlines: a reply may hold U+2028 and its like, which end no line of JSON Lines.
+        # Not splitlines: it would also split at U+2028 and similar characters, which a reply may contain.
         lines = text.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         if len(lines) != len(vectors):
             raise ValueError(f"{text} has {len(lines)} lines, {arrays} {len(vectors)} rows: prepare both again")
@@ -227,6 +228,6 @@ class EpisodeSet(Sequence[Episode]):
 
 
 def _unusual(episode: Episode) -> dict[str, Any]:
-    """Return what most prompts do not need: spaces other than single ones, a language other than English."""
+    """Return the fields that most prompts leave out: spaces unless single, language unless English."""
     spaces = {"spaces": episode.spaces} if episode.spaces else {}
     return {**spaces, **({"language": episode.language} if episode.language != "en" else {})}

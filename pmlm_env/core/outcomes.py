@@ -15,8 +15,8 @@ class Texts:
     """The replies and references of n episodes, each a sequence of n strings.
 
     Attributes:
-        reply: The LLM's replies to the refined prompts; the first one where there are several samples.
-        initial_reply: Its replies to the initial prompts, likewise.
+        reply: The LLM's replies to the refined prompts; the first sample if there are several.
+        initial_reply: The LLM's replies to the initial prompts; likewise.
         reference: The doctors' replies.
     """
 
@@ -33,10 +33,10 @@ class Outcomes:
         score: F1 of the reply to the refined prompt against the reference, float64 (n,); the mean over samples.
         initial_score: F1 of the reply to the initial prompt, likewise.
         llm_calls: Calls made for each episode, int64 (n,); cached replies cost none.
-        texts: Replies and references; None from a reward that keeps no texts.
-        errors: Why there is no reply, or "", n strings. An episode with an error has no scores, and nothing should be
-            learned from it.
-        score_sd: Standard deviation of the score over samples of the reply, float64 (n,); None where there is one
+        texts: Replies and references; None if the reward stores no texts.
+        errors: n strings: why there is no reply, or "". An episode with an error has no valid scores; do not learn
+            from it.
+        score_sd: Standard deviation of the score over samples of the reply, float64 (n,); None if there is only one
             sample.
         initial_score_sd: Likewise, of the initial score.
     """
@@ -58,7 +58,7 @@ class Outcomes:
 
     @property
     def delta(self) -> npt.NDArray[np.float64]:
-        """The rewards, float64 (n,): score minus initial score, 0 where there was an error."""
+        """The rewards, float64 (n,): score minus initial score; 0 for an episode with an error."""
         return np.where(self.failed, 0.0, self.score - self.initial_score)
 
     @classmethod
@@ -69,8 +69,8 @@ class Outcomes:
 
 
 class Reward(Protocol):
-    """Judges refined prompts when episodes end."""
+    """Scores refined prompts when episodes end."""
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
-        """Judge refined prompts of the episodes at ``indices``, in order."""
+        """Score the refined prompts of the episodes at ``indices``, in the same order."""
         ...

@@ -1,4 +1,4 @@
-"""EditTask: the live parts of the prompt-editing task, and what follows from them: observations and outcomes."""
+"""EditTask: the objects that define the prompt-editing task, and the observations and outcomes they produce."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from pmlm_env.core.edits import EditBatch, EditRules
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Reward
 
-if TYPE_CHECKING:  # tensors only pass through this package
+if TYPE_CHECKING:  # this package only passes tensors on
     import torch
 
 ObservationForm = Literal["embeddings", "index"]
 
 
 class Encoder(Protocol):
-    """What the task asks of an encoder; ``WordEncoder`` is one.
+    """Interface of an encoder, such as ``WordEncoder``.
 
     Attributes:
         hidden_size: H, the length of an embedding.
-        device: Where embeddings are.
+        device: The device of the embeddings.
     """
 
     hidden_size: int
 
     @property
     def device(self) -> torch.device:
-        """Where embeddings are."""
+        """The device of the embeddings."""
         ...
 
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
-        """Embed the kept words of B prompts: float32 (B, W, hidden_size), zeros elsewhere."""
+        """Embed the words left in B prompts: float32 (B, W, hidden_size), zeros elsewhere."""
         ...
 
 
 @dataclass(eq=False)
 class EditTask:
-    """The task behind ``PMLM-v0``: five live parts. Nothing is loaded here.
+    """The task of ``PMLM-v0``, made of five objects that are already loaded.
 
     Attributes:
         episodes: The patients and their initial prompts.
         encoder: Embeds words.
-        reward: Judges refined prompts of ``episodes``.
-        rules: What an agent may do.
+        reward: Scores refined prompts of ``episodes``.
+        rules: Which edits are allowed.
         observation: ``"embeddings"`` or ``"index"``; see ``PMLMEnv``.
 
     Raises:
-        ValueError: ``observation`` is something else.
+        ValueError: ``observation`` has another value.
     """
 
     episodes: EpisodeSet
@@ -61,7 +61,7 @@ class EditTask:
     observation: ObservationForm = "embeddings"
 
     def __post_init__(self) -> None:
-        """Check the form of observations."""
+        """Check ``observation``."""
         if self.observation not in get_args(ObservationForm):
             raise ValueError(f"observation is {self.observation!r}: use one of {get_args(ObservationForm)}")
 
@@ -75,27 +75,27 @@ class EditTask:
         return EditBatch(self.episodes, n_prompts, self.rules)
 
     def embed(self, episodes: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
-        """Embed the kept words of some episodes' prompts.
+        """Embed the words left in some episodes' prompts.
 
-        With ``observation="index"`` this turns an observation into embeddings, wherever they are wanted.
+        With ``observation="index"``, use this to turn observations into embeddings.
 
         Args:
             episodes: Indices, int (B,).
-            kept: Which words are still there, bool (B, W).
+            kept: Which words are left, bool (B, W).
 
         Returns:
-            Float32 (B, W, H) on the encoder's device, zeros where no word is left; memory of its own.
+            A new tensor, float32 (B, W, H) on the encoder's device; zeros where no word is left.
         """
         return self.encoder.encode([self.episodes[i].words for i in episodes.tolist()], kept)
 
     def observe(
         self, episodes: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], legal: npt.NDArray[np.bool_]
     ) -> dict[str, Any]:
-        """Make the observations of B prompts; arrays of their own memory, embeddings a tensor.
+        """Make the observations of B prompts, as new arrays; embeddings are a tensor.
 
         Args:
             episodes: Indices, int (B,).
-            kept: Which words are still there, bool (B, W).
+            kept: Which words are left, bool (B, W).
             legal: Which actions are legal, bool (B, W).
         """
         mask = legal.astype(np.int8)
@@ -108,5 +108,5 @@ class EditTask:
         }
 
     def judge(self, batch: EditBatch, rows: npt.NDArray[np.int64]) -> Outcomes:
-        """Score the prompts in ``rows`` of a batch, all at once."""
+        """Score the prompts in ``rows`` of a batch, in one call of the reward."""
         return self.reward(batch.episodes[rows].tolist(), batch.prompts(rows))

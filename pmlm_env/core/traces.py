@@ -1,4 +1,4 @@
-"""Traces: one record of each episode, kept as a line of JSON, from which tables, cases and figures are made."""
+"""Traces: one record per episode, stored as a line of JSON. Tables, cases and figures are made from them."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from pmlm_env.core.edits import Edit
 from pmlm_env.core.episodes import Episode
 from pmlm_env.io.files import append, replacing
 
-#: The version of a trace's fields, which every line begins with.
+#: Version of the trace format; the first field of every line.
 VERSION = 1
 
-#: Fields that a trace has from the episode.
+#: Fields that a trace copies from the episode.
 _OF_PATIENT = ("split", "patient_id", "label", "words", "spaces", "roles", "reference")
 
-#: Fields that hold a text for each word.
+#: Fields that hold one string per word.
 _TEXTS = ("words", "spaces", "roles")
 
 
 @dataclass(frozen=True)
 class TracedReply:
-    """One reply, with what is known of how it came about.
+    """One reply, with its usage and origin. All fields but the text are None if no LLM replied.
 
     Attributes:
         text: The reply.
-        prompt_tokens: Tokens of the prompt, as the LLM counts them; None where no LLM replied.
-        completion_tokens: Tokens of the reply, likewise.
-        finish_reason: ``"stop"``, or ``"length"`` where the limit on new tokens ended the reply; None likewise.
-        cached: Whether it was in the reply cache already, so that no call was made for it; None likewise.
+        prompt_tokens: Number of tokens of the prompt, as the LLM counts them.
+        completion_tokens: Number of tokens of the reply.
+        finish_reason: ``"stop"``, or ``"length"`` if the limit on new tokens ended the reply.
+        cached: Whether the reply came from the reply cache, without a call.
     """
 
     text: str
@@ -49,30 +49,30 @@ class TracedReply:
 class Trace:
     """One episode: a patient's prompt, its edits, the replies, and their scores.
 
-    It holds texts of a patient: it stays on the machine, in files for their owner alone.
+    A trace contains patient texts, so it is stored only on this machine, in files that only their owner can read.
 
     Attributes:
         run: The name of the run folder.
-        agent: The agent of the run, by its name in the registry.
+        agent: The run's agent, by its name in the registry.
         variant: How the prompt was edited, such as ``"agent"`` (by that agent) or ``"random"``; or the control that
             replied, such as ``"echo"``.
-        seed: The seed of what was drawn.
+        seed: The random seed.
         split: The part of the cohort that the patient belongs to.
-        patient_id: The patient.
+        patient_id: The patient's ID.
         label: The patient's true condition; "" = unknown.
-        words: The words of the initial prompt, one for each slot.
-        spaces: The white space after each word; () = single spaces, and none after the last word.
+        words: The words of the initial prompt, one per slot.
+        spaces: The white space after each word, "" after the last; () = single spaces.
         roles: The role of each word.
-        edits: The edits in order, each with the probability that the policy gave it; None where it gives none.
+        edits: The edits in order, each with the probability that the policy gave it, or None if it gives none.
         prompt: The refined prompt.
-        initial_reply: The (first) reply to the initial prompt; "" where there is none.
-        replies: The replies to the refined prompt, one for each sample; those that could not be had are left out.
+        initial_reply: The (first) reply to the initial prompt; "" if there is none.
+        replies: The replies to the refined prompt, one per sample; failed ones are left out.
         reference: The doctor's reply.
-        before: Every score component of the replies to the initial prompt, by name: means over samples; None where a
-            component has no value. Empty where there is no reply.
-        after: Likewise of the replies to the refined prompt.
-        reward: The change of BERTScore F1 (Eq. 9); None where there was an error.
-        error: Why there is no reward; "" where there is one.
+        before: Score components of the replies to the initial prompt, by name: means over samples, or None if a
+            component has no value. Empty if there is no reply.
+        after: The same for the replies to the refined prompt.
+        reward: The change of BERTScore F1 (Eq. 9); None if there was an error.
+        error: Why there is no reward; "" if there is one.
     """
 
     run: str
@@ -97,12 +97,12 @@ class Trace:
 
     @classmethod
     def of(cls, episode: Episode, **rest: Any) -> Trace:
-        """Return a trace whose fields about the patient are those of ``episode``; ``rest`` are all other fields."""
+        """Return a trace with the patient's fields copied from ``episode``; ``rest`` are all other fields."""
         known = {name: getattr(episode, name) for name in _OF_PATIENT}
         return cls(**known, **rest)
 
     def to_json(self) -> str:
-        """Return the trace as one line of JSON, without the end of the line."""
+        """Return the trace as one line of JSON, without the line break."""
         parts = {name: [asdict(part) for part in getattr(self, name)] for name in ("edits", "replies")}
         return json.dumps({"version": VERSION, **vars(self), **parts}, ensure_ascii=False, allow_nan=False)
 
@@ -111,7 +111,7 @@ class Trace:
         """Read what ``to_json`` returned.
 
         Raises:
-            ValueError: It is not a trace, or one of another version.
+            ValueError: The line is not a trace, or has another version.
         """
         try:
             content = json.loads(line)
@@ -141,7 +141,7 @@ class Trace:
 
 
 def _is_valid(name: str, value: Any) -> bool:
-    """Whether a field of a trace has a value of the right type; the parts of edits and replies are not looked at."""
+    """Return whether a trace's field has a value of the right type; edits and replies are not checked inside."""
     if name in _TEXTS:
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
     if name in ("edits", "replies"):
@@ -158,21 +158,21 @@ def _is_number(value: Any) -> bool:
 
 
 class TraceFile:
-    """A file of traces, one line of JSON each, for its owner alone.
+    """A file of traces, one line of JSON each, that only its owner can read.
 
     Args:
-        path: The file; it is made with the first trace.
+        path: The file; it is created when the first trace is written.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Read nothing yet."""
+        """Store the path; nothing is read yet."""
         self.path = Path(path)
-        self._ends_whole = False
+        self._end_checked = False
 
     def append(self, traces: Iterable[Trace]) -> None:
-        """Add the traces of episodes that have ended, all or none; they are on the disk afterwards.
+        """Add the traces of episodes that have ended: all or none. When this returns, they are on disk.
 
-        A last line that a crash cut short is removed first.
+        An incomplete last line, left by a crash, is removed first.
 
         Raises:
             OSError: The file cannot be written.
@@ -180,34 +180,34 @@ class TraceFile:
         lines = [trace.to_json() for trace in traces]
         if not lines:
             return
-        if not self._ends_whole:
-            self._remove_part()
+        if not self._end_checked:
+            self._remove_incomplete_line()
         append(self.path, "\n".join(lines))
-        self._ends_whole = True
+        self._end_checked = True
 
     def replace(self, traces: Iterable[Trace], earlier: Callable[[Trace], bool]) -> None:
-        """Put traces at the end of the file, in place of earlier ones; until all are on the disk these stay.
+        """Remove earlier traces and add new ones at the end; nothing is removed before all new ones are on disk.
 
         Args:
-            traces: The new ones.
-            earlier: Whether a trace of the file is one of those that the new ones replace.
+            traces: The new traces.
+            earlier: Whether a trace in the file is to be removed.
 
         Raises:
             ValueError: The file is damaged.
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         with replacing(self.path) as file:
             for trace in chain((trace for trace in self if not earlier(trace)), traces):
                 file.write((trace.to_json() + "\n").encode(errors="backslashreplace"))
-        self._ends_whole = True
+        self._end_checked = True
 
     def read(self) -> list[Trace]:
-        """Return all traces, in the order they were written; none where there is no file.
+        """Return all traces, in the order they were written; none if there is no file.
 
-        A last line that a crash cut short is left out.
+        An incomplete last line, left by a crash, is skipped.
 
         Raises:
-            ValueError: Another line is damaged, or of another version.
+            ValueError: Another line is damaged, or has another version.
         """
         return list(self)
 
@@ -215,7 +215,7 @@ class TraceFile:
         """Iterate over the traces; see ``read``."""
         if not self.path.is_file():
             return
-        # Not text lines: a reply may hold U+2028 and its like, which end no line of JSON Lines.
+        # Read as bytes: str.splitlines would also split at U+2028 and similar characters, which a reply may contain.
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
@@ -228,7 +228,7 @@ class TraceFile:
                         "its traces again with `pmlm evaluate`, which asks for no cached reply again"
                     ) from None
 
-    def _remove_part(self) -> None:
-        """Remove a last line that has no end."""
+    def _remove_incomplete_line(self) -> None:
+        """Remove a last line without a line break."""
         if self.path.is_file():
             os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)

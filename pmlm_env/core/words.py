@@ -1,4 +1,4 @@
-"""Words and prompts: a prompt's text is exactly what its words join to, line breaks included, in any language."""
+"""Words and prompts. Joining a prompt's words gives exactly its text, with line breaks, in any language."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, word for word.
+    """A prompt as a sequence of words.
 
     Attributes:
-        words: The words, one a slot; no space follows the last one.
-        roles: The purpose of each word, one a word.
-        language: As in BCP 47, such as ``en`` or ``zh``.
+        words: The words, one per slot; no space follows the last one.
+        roles: The role of each word.
+        language: A BCP 47 tag, such as ``en`` or ``zh``.
 
     Raises:
-        ValueError: There are no words, a word is empty or holds white space, a space holds something else, or words
-            and roles do not fit.
+        ValueError: There are no words, a word is empty or contains white space, a space contains anything else, or
+            words and roles differ in number.
     """
 
     words: tuple[Word, ...]
@@ -44,7 +44,7 @@ class Prompt:
     language: str = "en"
 
     def __post_init__(self) -> None:
-        """Check what every later stage relies on."""
+        """Check the values that later stages rely on."""
         if not self.words:
             raise ValueError("the prompt has no words")
         if len(self.words) != len(self.roles):
@@ -66,7 +66,7 @@ class Prompt:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The words alone."""
+        """The words without the spaces."""
         return tuple(word.text for word in self.words)
 
     @property
@@ -76,31 +76,31 @@ class Prompt:
 
 
 def split(text: str) -> tuple[Word, ...]:
-    """Split a text into words, which join to the same text again, but for white space around it."""
+    """Split a text into words; joining them gives the same text, without white space at its ends."""
     return tuple(Word(*found) for found in _WORD.findall(text.strip()))
 
 
 def single_spaces(n_words: int) -> tuple[str, ...]:
-    """Return the white space after each word of a text in which single spaces separate the words."""
+    """Return the white space after each word if single spaces separate the words."""
     return (" ",) * (n_words - 1) + ("",) * min(n_words, 1)
 
 
 def joined(texts: Sequence[str], spaces: Sequence[str] = (), kept: Iterable[bool] | None = None) -> str:
-    """Join words to a text.
+    """Join words into a text.
 
     Args:
         texts: The words.
-        spaces: The white space after each of them; none at all stands for single spaces.
-        kept: Which of the words are in the text; all by default. A word that is not takes the space after it along,
-            and no space is left at the end of the text.
+        spaces: The white space after each of them; empty = single spaces.
+        kept: Which words to join; all by default. The space after a dropped word is dropped too, and the text never
+            ends in a space.
     """
-    there = [True] * len(texts) if kept is None else kept
+    included = [True] * len(texts) if kept is None else kept
     if not spaces:
-        return " ".join(compress(texts, there))
-    pairs = list(compress(zip(texts, spaces, strict=True), there))
+        return " ".join(compress(texts, included))
+    pairs = list(compress(zip(texts, spaces, strict=True), included))
     return "".join(text + space for text, space in pairs[:-1]) + (pairs[-1][0] if pairs else "")
 
 
 def letters(word: str) -> str:
-    """Return a word in lower case, without punctuation."""
+    """Return a word's letters and digits, in lower case."""
     return "".join(character for character in word.lower() if character.isalnum())

@@ -1,1 +1,1 @@
-"""From words to embeddings."""
+"""Word encoders: embeddings of a prompt's words."""

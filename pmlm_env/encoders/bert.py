@@ -1,4 +1,4 @@
-"""WordEncoder: a frozen BERT that turns words into contextual embeddings (Eq. 6)."""
+"""WordEncoder: contextual word embeddings from a frozen BERT (Eq. 6)."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from pmlm_env.weights import resolve
 from pmlm_env.weights.pretrained import load_config, load_model, load_tokenizer
 from pmlm_env.weights.transformer import first_layers, input_limit
 
-if TYPE_CHECKING:  # importing transformers takes seconds, which those who need no weights are spared
+if TYPE_CHECKING:  # importing transformers takes seconds, so it is imported only when weights are loaded
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: Most chunks in one forward pass, so that memory stays bounded whatever the batch.
+#: Maximum number of chunks per forward pass, which bounds the memory.
 _MAX_CHUNKS = 256
 
-#: More than any encoder of the BERT family has.
-_MOST_HIDDEN = 8_192
+#: Limit on the hidden size, above that of any encoder of the BERT family.
+_MAX_HIDDEN = 8_192
 
 
 class WordEncoder:
-    """Contextual embeddings of the words that are left, one vector a word.
+    """Contextual embeddings of the words that are left, one vector per word.
 
-    Sub-word pieces are averaged per word. A prompt longer than the model's input is encoded in chunks, each with its
-    own special tokens, never cut. Weights load at the first use, once a process, and do not travel in a pickle.
+    Sub-word pieces are averaged per word. A prompt longer than the model's input is not cut but encoded in chunks,
+    each with its own special tokens. Weights are loaded once per process, when they are first used, and not pickled.
 
     Args:
         model: A bundled model's name, a directory or a hub name of a BERT-family encoder.
@@ -45,32 +45,32 @@ class WordEncoder:
     """
 
     def __init__(self, model: str = "minilm", device: str = "auto") -> None:
-        """Read the model's configuration; its weights come later.
+        """Read the model's configuration; its weights are loaded later.
 
         Raises:
-            ModelError: The model is not to be found.
-            ValueError: It cannot be loaded, or is no encoder.
+            ModelError: The model is not found.
+            ValueError: The model cannot be loaded, or is not an encoder.
         """
         self.model_name = model
         self.device = choose_device(device)
         self._path = resolve(model)
         self.hidden_size: int = getattr(load_config(self._path), "hidden_size", 0)
-        if not isinstance(self.hidden_size, int) or not 1 <= self.hidden_size <= _MOST_HIDDEN:
+        if not isinstance(self.hidden_size, int) or not 1 <= self.hidden_size <= _MAX_HIDDEN:
             raise ValueError(
-                f"{self._path} is no encoder: its hidden_size is {self.hidden_size!r}, not 1 to {_MOST_HIDDEN:,}"
+                f"{self._path} is not an encoder: its hidden_size is {self.hidden_size!r}, not 1 to {_MAX_HIDDEN:,}"
             )
         self.seconds = 0.0
         self._pieces: dict[str, list[int]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the weights and the tokenizer behind."""
+        """Pickle everything but the weights and the tokenizer."""
         return {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer")}
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         tokenizer = load_tokenizer(self._path, add_prefix_space=True)
         if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
-            raise ValueError(f"{self._path} is no encoder: its tokenizer has no cls_token or sep_token")
+            raise ValueError(f"{self._path} is not an encoder: its tokenizer has no cls_token or sep_token")
         return tokenizer
 
     @cached_property
@@ -79,13 +79,13 @@ class WordEncoder:
 
     @torch.no_grad()  # not inference_mode: networks are trained on these tensors
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
-        """Embed the kept words of B prompts.
+        """Embed the words left in B prompts.
 
         A prompt that occurs twice in the batch is encoded once.
 
         Args:
             words: The words of each initial prompt, at most W.
-            kept: Which of them are still there, bool (B, W).
+            kept: Which words are left, bool (B, W).
 
         Returns:
             Embeddings, float32 (B, W, H) on the encoder's device; zeros where no word is left.
@@ -107,7 +107,7 @@ class WordEncoder:
         return out
 
     def _embed(self, prompts: Sequence[Sequence[str]]) -> torch.Tensor:
-        """Embed all words of all prompts, one after the other: (number of words, H)."""
+        """Embed all words of all prompts, in order: (number of words, H)."""
         pieces = [[self._word_pieces(word) for word in prompt] for prompt in prompts]
         n_pieces = torch.tensor([len(ids) for prompt in pieces for ids in prompt], dtype=torch.long, device=self.device)
         owner = torch.arange(len(n_pieces), device=self.device).repeat_interleave(n_pieces)
@@ -121,7 +121,7 @@ class WordEncoder:
         return total / n_pieces[:, None]
 
     def _chunks(self, prompt: Sequence[Sequence[int]]) -> list[list[int]]:
-        """Split a prompt's pieces into chunks that the model can take, between words where possible."""
+        """Split a prompt's pieces into chunks that fit the model's input, between words where possible."""
         chunks: list[list[int]] = []
         chunk: list[int] = []
         for ids in prompt:
@@ -129,7 +129,7 @@ class WordEncoder:
                 chunks.append(chunk)
                 chunk = []
             chunk.extend(ids)
-            while len(chunk) > self._room:  # one word longer than the model's whole input
+            while len(chunk) > self._room:  # a single word longer than the model's input
                 chunks.append(chunk[: self._room])
                 chunk = chunk[self._room :]
         return [*chunks, chunk] if chunk else chunks
@@ -138,26 +138,26 @@ class WordEncoder:
         """Run BERT over chunks of pieces; return the last hidden states of all pieces in order, (pieces, H)."""
         tokenizer = self._tokenizer
         lengths = np.array([len(chunk) for chunk in chunks])[:, None]
-        place = np.arange(lengths.max() + 2)
-        inside = (place >= 1) & (place <= lengths)  # special tokens and padding are outside
+        position = np.arange(lengths.max() + 2)
+        inside = (position >= 1) & (position <= lengths)  # excludes special tokens and padding
         ids = np.full(inside.shape, tokenizer.pad_token_id or 0)
         ids[:, 0] = tokenizer.cls_token_id
         ids[inside] = np.fromiter(chain.from_iterable(chunks), dtype=ids.dtype)
-        ids[place == lengths + 1] = tokenizer.sep_token_id
-        inputs = {"input_ids": ids, "attention_mask": (place <= lengths + 1).astype(ids.dtype)}
+        ids[position == lengths + 1] = tokenizer.sep_token_id
+        inputs = {"input_ids": ids, "attention_mask": (position <= lengths + 1).astype(ids.dtype)}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             states = self._bert(**{name: torch.from_numpy(x).to(self.device) for name, x in inputs.items()})
         return states.last_hidden_state[torch.from_numpy(inside)].float()
 
     @cached_property
     def _room(self) -> int:
-        """How many pieces one chunk may hold, special tokens apart."""
+        """Maximum number of pieces in a chunk, without special tokens."""
         return min(input_limit(self._tokenizer, self._bert), 512) - 2
 
     def _word_pieces(self, word: str) -> list[int]:
         pieces = self._pieces.get(word)
         if pieces is None:
-            # A BERT-family tokenizer splits at white space first: a word's pieces do not depend on its neighbours.
+            # A BERT-family tokenizer splits at white space first: a word's pieces do not depend on its neighbors.
             pieces = self._tokenizer([word], is_split_into_words=True, add_special_tokens=False)["input_ids"]
             pieces = pieces or [self._tokenizer.unk_token_id]
             self._pieces[word] = pieces
@@ -165,7 +165,7 @@ class WordEncoder:
 
 
 def load_bert(path: str, device: torch.device, num_layers: int | None = None) -> PreTrainedModel:
-    """Load a frozen encoder, or its first ``num_layers`` layers where possible; again only when its files change."""
+    """Load a frozen encoder, if possible only its first ``num_layers`` layers; cached until its files change."""
     return _load_bert(path, device, num_layers, stamp(Path(path)))
 
 

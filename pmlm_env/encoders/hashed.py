@@ -1,4 +1,4 @@
-"""HashedEncoder: word embeddings without weights."""
+"""HashedEncoder: word embeddings that need no weights."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy.typing as npt
 
 from pmlm_env.core.words import letters
 
-if TYPE_CHECKING:  # loaded where it is used, so that Lite's prompts can be made without it
+if TYPE_CHECKING:  # imported where it is used, so that Lite's prompts can be made without torch
     import torch
 
 
 class HashedEncoder:
-    """Embeds a word by a hash of its letters: a word has the same vector in every context.
+    """Embeds a word by a hash of its letters; a word has the same vector in every context.
 
     Args:
         hidden_size: H, the length of an embedding.
     """
 
     def __init__(self, hidden_size: int = 32) -> None:
-        """Begin with an empty vocabulary; number 0 is for slots without a word."""
+        """Start with an empty vocabulary; number 0 is for slots without a word."""
         self.hidden_size = hidden_size
         self._table = np.zeros((1, hidden_size), dtype=np.float32)
         self._ids: dict[str, int] = {}
@@ -37,13 +37,13 @@ class HashedEncoder:
         return torch.device("cpu")
 
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
-        """Embed the kept words of B prompts: float32 (B, W, H) of about unit length, zeros where no word is left."""
+        """Embed the words left in B prompts: float32 (B, W, H) of about unit length, zeros where no word is left."""
         ids = np.zeros(kept.shape, dtype=np.int64)
         for row, prompt in enumerate(words):
             known = self._prompts.get(id(prompt))
-            if known is None or known[0] is not prompt:  # ids are not those of another process
+            if known is None or known[0] is not prompt:  # after unpickling, an id may belong to another tuple
                 known = (prompt, np.array([self._number(word) for word in prompt], dtype=np.int64))
-                if isinstance(prompt, tuple):  # kept with its numbers, so that no other tuple gets its id
+                if isinstance(prompt, tuple):  # the entry keeps the tuple alive, so that its id is not reused
                     self._prompts[id(prompt)] = known
             ids[row, : len(prompt)] = known[1]
         ids *= kept
@@ -61,5 +61,5 @@ class HashedEncoder:
 
 
 def seed_of(word: str) -> int:
-    """Return a number that is the same for a word on every machine."""
+    """Return a seed for a word, the same on every machine."""
     return int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")

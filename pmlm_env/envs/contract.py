@@ -1,4 +1,4 @@
-"""What the scalar and the vector env have in common: spaces, render modes, reset options, and infos at an end."""
+"""Shared parts of the scalar and the vector env: spaces, render modes, reset options, and the last step's infos."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pmlm_env.core.edits import EditBatch
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.core.task import EditTask
 
-#: No embedding or patient vector is ever so large; Gymnasium's checker wants a finite bound.
+#: Bound on embeddings and patient vectors, far above any real value; Gymnasium's checker wants a finite one.
 _BOUND = 1e6
 
 RENDER_MODES = ("ansi", "rgb_array")
 
-#: For each key of the infos a value for each row that ended, and which rows have it, bool.
+#: For each key of the infos: the values of the rows that ended, and which of these rows have the key, bool.
 Columns = dict[str, tuple[Sequence[Any], npt.NDArray[np.bool_]]]
 
 
@@ -56,7 +56,7 @@ def checked_render_mode(mode: str | None) -> str | None:
 
 
 def chosen_episodes(options: dict[str, Any] | None, n_episodes: int) -> npt.NDArray[np.int64] | None:
-    """Return the episodes that ``options["episode"]`` asks for, of its own shape, or None.
+    """Return the episode indices in ``options["episode"]``, in its shape, or None.
 
     Raises:
         ValueError: An index does not exist.
@@ -70,10 +70,10 @@ def chosen_episodes(options: dict[str, Any] | None, n_episodes: int) -> npt.NDAr
 
 
 def final_columns(batch: EditBatch, rows: npt.NDArray[np.int64], outcomes: Outcomes) -> Columns:
-    """Return what the infos say of the episodes in ``rows``, which have ended."""
+    """Return the infos of the episodes in ``rows``, which have ended."""
     failed, prompts = outcomes.failed, batch.prompts(rows)
-    answered, every = ~failed, np.ones(len(failed), dtype=np.bool_)
-    columns: Columns = {"edits": (batch.edits(rows), every)}
+    answered, all_rows = ~failed, np.ones(len(failed), dtype=np.bool_)
+    columns: Columns = {"edits": (batch.edits(rows), all_rows)}
     if answered.any():
         for name in ("score", "initial_score", "llm_calls"):
             columns[name] = (getattr(outcomes, name), answered)
@@ -81,10 +81,10 @@ def final_columns(batch: EditBatch, rows: npt.NDArray[np.int64], outcomes: Outco
             if getattr(outcomes, name) is not None:
                 columns[name] = (getattr(outcomes, name), answered)
         if outcomes.texts is not None:
-            columns["prompt"] = (list(prompts), every)
+            columns["prompt"] = (list(prompts), all_rows)
             for name in ("reply", "initial_reply", "reference"):
                 columns[name] = (getattr(outcomes.texts, name), answered)
     if failed.any():
-        columns["prompt"] = (list(prompts), every)
+        columns["prompt"] = (list(prompts), all_rows)
         columns["llm_error"] = (outcomes.errors, failed)
     return columns

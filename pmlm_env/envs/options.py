@@ -1,4 +1,4 @@
-"""The flat arguments of ``gym.make("PMLM-v0", ...)``: names, numbers and paths that stand for an EditTask."""
+"""The arguments of ``gym.make("PMLM-v0", ...)``: names, numbers and paths, from which an EditTask is made."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pmlm_env.envs.shared_models import SHARED_MODELS, SharedModels
 from pmlm_env.llm.specs import LLMOptions
 from pmlm_env.rewards.options import LongTexts
 
-_LIVE = "make an EditTask(episodes, encoder, reward) of live objects, and pass it as task"
+_OBJECTS = "put objects into an EditTask(episodes, encoder, reward), and pass it as task"
 
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """What all envs of this package take; see ``PMLMEnv``.
+    """Arguments of all envs of this package; see ``PMLMEnv``.
 
     Attributes:
-        env_id: The env whose arguments these are, for messages.
-        otherwise: What to do about an argument that it does not take.
+        env_id: The env that has these arguments, for messages.
+        otherwise: Advice about an unknown argument, for messages.
     """
 
     env_id: ClassVar[str]
@@ -64,27 +64,27 @@ class PMLMOptions(LLMOptions, TaskOptions):
         """Make the task.
 
         Args:
-            models: Who loads and shares what is named.
+            models: Loads and shares episodes and models.
 
         Raises:
             ValueError: Something named does not exist or does not fit, or an argument has no effect.
-            LLMError: The environment holds no key that the endpoint needs.
+            LLMError: The endpoint needs a key that is not set in the environment.
         """
         try:
-            return self._made(models)
+            return self._task(models)
         except ValueError as error:
             raise ValueError(_in_python(str(error))) from error
 
-    def _made(self, models: SharedModels) -> EditTask:
+    def _task(self, models: SharedModels) -> EditTask:
         llm_options = LLMOptions(**{each.name: getattr(self, each.name) for each in fields(LLMOptions)})
         if self.llm == "responder":
             idle = [each.name for each in fields(LLMOptions) if each.name not in ("llm", "base_url", "providers")]
             _refuse([name for name in idle if getattr(self, name) != getattr(LLMOptions, name)], "with llm='responder'")
-        everything, episodes = models.episodes(self.episodes, self.split)
+        all_splits, episodes = models.episodes(self.episodes, self.split)
         llm = models.llm(llm_options, self.device, self.cache, self.budget_file)
         scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts)
-        # All splits of a set have the same number of slots, so that one policy plays them all.
-        max_words = everything.max_words if self.max_words is None else self.max_words
+        # All splits of a set get the same number of slots, so that one policy fits them all.
+        max_words = all_splits.max_words if self.max_words is None else self.max_words
         return EditTask(
             episodes,
             models.encoder(self.encoder, self.device),
@@ -98,26 +98,26 @@ Kind = TypeVar("Kind", bound=TaskOptions)
 
 
 def task_from(kind: type[TaskOptions], task: EditTask | None, given: Mapping[str, Any]) -> EditTask:
-    """Return the live task, or make the one that flat arguments stand for.
+    """Return the given task, or make one from the other arguments.
 
     Args:
-        kind: The env's arguments.
-        task: The live task, or None.
-        given: The flat arguments.
+        kind: The class of the env's arguments.
+        task: The task, or None.
+        given: The other arguments.
 
     Raises:
-        ValueError: Both are given, or an argument is unknown, of the wrong type, or without effect.
+        ValueError: Both are given, or an argument is unknown, has the wrong type, or has no effect.
     """
     if task is None:
         return options_from(kind, given).task()
     if not isinstance(task, EditTask):
-        raise ValueError(f"task is {_shown(task)}: {_LIVE}")
-    _refuse(sorted(given), "beside task, which holds it already")
+        raise ValueError(f"task is {_type_of(task)}: {_OBJECTS}")
+    _refuse(sorted(given), "together with task, which already defines it")
     return task
 
 
 def options_from(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
-    """Check flat arguments: they must be known, and names, numbers or paths.
+    """Check arguments: each must be known, and be a name, a number or a path.
 
     Raises:
         ValueError: One is not.
@@ -127,15 +127,15 @@ def options_from(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
     for name, value in given.items():
         if name not in names:
             close = get_close_matches(name, names, n=1)
-            cure = f"did you mean {close[0]}?" if close else kind.otherwise
+            advice = f"did you mean {close[0]}?" if close else kind.otherwise
             if not isinstance(value, str | Real | Collection | None):
-                cure = _LIVE
-            raise ValueError(f"{kind.env_id} takes no {name}: {cure}")
-        wanted = _unless_it_fits(value, kinds[name])
-        if wanted and isinstance(value, str | Real | None):
-            raise ValueError(f"{name} is {value!r}: give {wanted}")
-        if wanted:
-            raise ValueError(f"{name} is {_shown(value)}: give {wanted} here, or {_LIVE}")
+                advice = _OBJECTS
+            raise ValueError(f"{kind.env_id} has no argument {name}: {advice}")
+        expected = _mismatch(value, kinds[name])
+        if expected and isinstance(value, str | Real | None):
+            raise ValueError(f"{name} is {value!r}: give {expected}")
+        if expected:
+            raise ValueError(f"{name} is {_type_of(value)}: give {expected} here, or {_OBJECTS}")
     return kind(**given)
 
 
@@ -145,8 +145,8 @@ def _refuse(idle: list[str], where: str) -> None:
         raise ValueError(f"{', '.join(idle)} has no effect {where}: leave it out")
 
 
-def _unless_it_fits(value: Any, kind: Any) -> str:
-    """Return what should have been given; "" if ``value`` is of that kind."""
+def _mismatch(value: Any, kind: Any) -> str:
+    """Return what should have been given; "" if ``value`` has the right type."""
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Literal:
         return "" if isinstance(value, str) and value in inside else f"one of {', '.join(map(repr, inside))}"
@@ -154,8 +154,8 @@ def _unless_it_fits(value: Any, kind: Any) -> str:
         fits = isinstance(value, Collection) and all(isinstance(each, str) for each in value)
         return "" if fits else "a tuple of strings"
     if inside:  # a union
-        wanted = [_unless_it_fits(value, each) for each in inside]
-        return "" if "" in wanted else " or ".join(wanted)
+        expected = [_mismatch(value, each) for each in inside]
+        return "" if "" in expected else " or ".join(expected)
     if kind is type(None):
         return "" if value is None else "None"
     number = not isinstance(value, bool)
@@ -168,12 +168,12 @@ def _unless_it_fits(value: Any, kind: Any) -> str:
     return "" if isinstance(value, str) else "a string"
 
 
-def _shown(value: Any) -> str:
-    """Name a live object by its class: its own text might be long, or a patient's."""
+def _type_of(value: Any) -> str:
+    """Return an object's class for a message; its repr might be long, or contain a patient's data."""
     return f"of type {type(value).__name__}"
 
 
 def _in_python(message: str) -> str:
-    """Return a message about options of the command line with the names that they have in Python."""
+    """Replace option names of the command line by Python names in a message."""
     names = {each.name.replace("_", "-"): each.name for each in fields(PMLMOptions)}
     return re.sub(r"--([a-z][a-z-]*)", lambda match: names.get(match[1], match[0]), message)

@@ -25,55 +25,56 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     """Delete words from a patient's prompt so that a language model's reply comes closer to the doctor's reply.
 
     ## Description
-    An episode edits one patient's prompt: the condition that a predictor finds in the laboratory history, the
-    conditions that similar past patients had, and an instruction. The agent deletes ``n_edits`` words, one a step.
-    Then a language model, a black box, replies to the words left, and its reply is compared with the one that the
-    patient's own doctor wrote.
+    In each episode, one patient's prompt is edited. It names the condition that a predictor finds in the laboratory
+    history and the conditions of similar past patients, and ends in an instruction. The agent deletes ``n_edits``
+    words, one per step. Then a black-box language model replies to the refined prompt, and its reply is compared with
+    the one that the patient's own doctor wrote.
 
     ## Action Space
     ``Discrete(max_words)``: the slot of the *initial* prompt whose word is deleted. Slots never shift. An illegal
     action (an empty slot, a word already deleted or protected) deletes nothing, uses up the step and sets
-    ``info["invalid_action"]``; ``info["action_mask"]`` (int8) says which are legal.
+    ``info["invalid_action"]``; ``info["action_mask"]`` (int8) shows which actions are legal.
 
     ## Observation Space
     A ``Dict``:
 
     | key | shape, dtype | meaning |
     |---|---|---|
-    | ``embeddings`` | (max_words, hidden), float32 | embeddings of the words left (Eq. 6); else zeros |
+    | ``embeddings`` | (max_words, hidden), float32 | embeddings of the words left (Eq. 6); zeros in other slots |
     | ``patient`` | (128,), float32 | the patient vector of Eq. 2 |
     | ``action_mask`` | (max_words,), int8 | 1 where a deletion is legal |
 
-    Embeddings are contextual, sub-word pieces averaged per word, and encoded anew after each deletion.
-    With ``observation="index"``: ``episode`` (index), ``kept`` (max_words,) int8 and ``action_mask``, a few hundred
-    bytes for replay buffers; ``env.unwrapped.task.embed`` turns batches of them into the same embeddings later.
-    ``pmlm_env.envs.wrappers.WordNumbers`` adds a number for each form of each word to either form.
+    Embeddings are contextual: they are computed again after each deletion, and sub-word pieces are averaged per word.
+    With ``observation="index"`` an observation holds ``episode`` (index), ``kept`` (max_words,) int8 and
+    ``action_mask``: a few hundred bytes, for replay buffers. ``env.unwrapped.task.embed`` turns batches of them into
+    the same embeddings later. ``pmlm_env.envs.wrappers.WordNumbers`` adds a number for each form of each word to
+    either kind of observation.
 
     ## Starting State
-    A patient drawn by the seeded generator, or ``reset(options={"episode": index})``, with the whole prompt. The
-    language model is not called in ``reset``; the initial prompt is sent once, when the patient's first episode ends.
+    The whole prompt of a patient drawn by the seeded generator, or chosen by ``reset(options={"episode": index})``.
+    ``reset`` does not call the language model; the initial prompt is sent once, when the patient's first episode ends.
 
     ## Rewards
     0 until the last step; then BERTScore F1 of the reply to the refined prompt, minus F1 of the reply to the initial
     prompt, both against the doctor's reply (Eq. 9). BERTScore rewards a reply's form as well as its content, so
-    compare an agent's gain with the controls without an LLM of ``pmlm evaluate``, such as an echo of the prompt.
+    compare an agent's gain with the controls of ``pmlm evaluate`` that need no LLM, such as an echo of the prompt.
 
     ## Episode End
-    ``terminated`` after ``n_edits`` steps, or when no word is left that may be deleted; with ``n_edits=0`` after one
-    step that deletes nothing. ``truncated`` only where the language model gave no reply: the reward is 0,
-    ``info["llm_error"]`` says why, and nothing should be learned from the episode.
+    ``terminated`` after ``n_edits`` steps, or when no word may be deleted any more; with ``n_edits=0``, after one step
+    that deletes nothing. ``truncated`` only if the language model gave no reply: the reward is 0,
+    ``info["llm_error"]`` says why, and agents should not learn from the episode.
 
     ## Information
     ``action_mask`` and ``episode_index`` always, ``invalid_action`` after a step. At the end also ``prompt``,
     ``reply``, ``initial_reply``, ``reference``, ``score``, ``initial_score``, ``edits`` (a tuple of ``Edit``, in order,
     each with ``operation``, ``slot`` and ``word``) and ``llm_calls`` (made for this episode); with ``n_samples`` above
-    1 ``score_sd`` and ``initial_score_sd``, the standard deviations over the samples whose means are the scores. The
-    legal actions also come as ``action_masks()``, bool, for sb3-contrib.
+    1, also ``score_sd`` and ``initial_score_sd``, the scores' standard deviations over samples. ``action_masks()``
+    returns the legal actions as bool, for sb3-contrib.
 
     ## Arguments
-    Every argument but ``task`` is a name, a number or a path, so that specs serialize. What is named is loaded once a
-    process and shared by all envs that name it (``pmlm_env.envs.shared_models``). Weights of bundled models are
-    fetched once, with ``pmlm models --fetch NAME``; the error message of a missing one says so.
+    Every argument except ``task`` is a name, a number or a path, so that specs serialize. Models and episodes are
+    loaded once per process and shared by all envs that name them (``pmlm_env.envs.shared_models``). Fetch the weights
+    of bundled models once, with ``pmlm models --fetch NAME``.
 
     | argument | default | meaning |
     |---|---|---|
@@ -81,33 +82,33 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``split`` | ``"train"`` | ``train``, ``validation`` or ``test`` |
     | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT-family model |
     | ``llm`` | ``"local:qwen2.5-coder-0.5b"`` | ``local:NAME_OR_PATH``, ``PROVIDER:MODEL`` (docs/llm), ``responder`` |
-    | ``base_url`` | None | where the endpoint is; the provider's own by default |
+    | ``base_url`` | None | the endpoint's URL; the provider's by default |
     | ``providers`` | None | a TOML file with further providers, their limits and prices |
-    | ``max_new_tokens`` | 128 | where a reply is cut |
-    | ``temperature`` | 0.0 | of the LLM's sampling; 0 = greedy |
-    | ``llm_seed`` | 0 | of the LLM's sampling |
+    | ``max_new_tokens`` | 128 | limit on the tokens of a reply |
+    | ``temperature`` | 0.0 | the LLM's sampling temperature; 0 = greedy |
+    | ``llm_seed`` | 0 | seed of the LLM's sampling |
     | ``llm_dtype`` | ``"auto"`` | number format of ``local:``; in ``float32`` replies do not depend on their batch |
     | ``on_truncated`` | None | ``keep`` (default for LLMs in this process) or ``error`` (for endpoints) a cut reply |
     | ``chat_template_kwargs`` | None | JSON for a local model's template, such as ``'{"enable_thinking": false}'`` |
-    | ``n_samples`` | 1 | replies to each prompt, whose mean F1 counts |
-    | ``max_failures`` | 64 | this many episodes of this env in a row without a reply raise an exception |
+    | ``n_samples`` | 1 | replies to each prompt; the score is their mean F1 |
+    | ``max_failures`` | 64 | number of episodes in a row without a reply after which the env raises an exception |
     | ``cache`` | None | a file that stores replies, for other processes and later runs too; None = in memory |
     | ``budget_file`` | None | a TOML file with limits on calls, tokens and cost (docs/llm) |
     | ``scorer`` | ``"minilm"`` | BERTScore's model |
     | ``scorer_layer`` | None | the layer it compares; None = bert-score's own, or the one at 3/4 of the model's depth |
-    | ``long_texts`` | ``"cut"`` | texts beyond the scorer's input: ``cut``, or compared whole, in ``chunks`` |
+    | ``long_texts`` | ``"cut"`` | texts longer than the scorer's input: ``cut``, or compared in full, in ``chunks`` |
     | ``n_edits`` | 10 | deletions per episode |
     | ``max_words`` | the set's longest prompt | number of slots |
     | ``observation`` | ``"embeddings"`` | or ``"index"`` |
-    | ``protect`` | ``()`` | kept: ``background``, ``self``, ``peer``, ``instruction``, ``digits``, ``negations`` |
+    | ``protect`` | ``()`` | excluded: ``background``, ``self``, ``peer``, ``instruction``, ``digits``, ``negations`` |
     | ``device`` | ``"auto"`` | ``auto``, ``cpu``, ``cuda`` |
     | ``render_mode`` | None | ``ansi`` (text) or ``rgb_array`` (a picture): deleted words struck out, the reply, F1 |
-    | ``task`` | None | an ``EditTask`` of live objects, in place of all others but ``render_mode`` |
+    | ``task`` | None | an ``EditTask``, instead of all arguments except ``render_mode`` |
 
-    ``protect`` names roles and kinds of words: ``digits`` are words with a digit in them, ``negations`` the English
-    no, not, without, denies and the like.
+    ``protect`` takes roles and kinds of words: ``digits`` are words that contain a digit, ``negations`` are English
+    words such as no, not, without and denies.
 
-    A reward, an encoder or episodes that are Python objects make a task, which any env of this package plays:
+    To use a reward, an encoder or episodes of your own, put them into a task, which any env of this package accepts:
     ``gym.make("PMLM-v0", task=EditTask(episodes, encoder, reward, EditRules(n_edits=5)))``; both classes are in
     ``pmlm_env``.
 
@@ -125,7 +126,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
         """Make the env; see the class for the arguments.
 
         Raises:
-            ValueError: An argument is not one of those allowed.
+            ValueError: An argument is not allowed.
         """
         self.render_mode = checked_render_mode(render_mode)
         self.task = task_from(PMLMOptions, task, options)
@@ -136,13 +137,13 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
         self._final: dict[str, Any] | None = None
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """Which actions are legal, bool (max_words,): the form of sb3-contrib."""
+        """Return which actions are legal, bool (max_words,), as sb3-contrib expects."""
         return self._batch.legal[0].copy()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start an episode; ``options={"episode": index}`` picks it."""
+        """Start an episode; ``options={"episode": index}`` chooses it."""
         super().reset(seed=seed)
         chosen = chosen_episodes(options, len(self.task.episodes))
         if chosen is not None and chosen.size != 1:
@@ -175,7 +176,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     def render(self) -> Any:
         """Return the prompt with its deleted words struck out, and the reply and score at the end.
 
-        ANSI text, or uint8 (height, width, 3), all of an episode's of one size; None without a render mode.
+        ANSI text, or uint8 (height, width, 3), the same size for a whole episode; None without a render mode.
         """
         if self.render_mode is None:
             return None
@@ -192,7 +193,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     def _info(self, **more: Any) -> dict[str, Any]:
         return {
             "action_mask": self._batch.legal[0].astype(np.int8),
-            "episode_index": int(self._batch.episodes[0]),  # "episode" is what monitors call their statistics
+            "episode_index": int(self._batch.episodes[0]),  # Gymnasium's statistics wrapper uses "episode"
             **more,
         }
 

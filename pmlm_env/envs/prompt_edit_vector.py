@@ -1,4 +1,4 @@
-"""PMLMVectorEnv: N prompts, one encoder batch a step, one LLM batch for all that end in it."""
+"""PMLMVectorEnv: N prompts, with one encoder batch per step and one LLM batch for all episodes that end in a step."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ _Rows = npt.NDArray[np.int64]
 
 
 class PMLMVectorEnv(gym.vector.VectorEnv):
-    """``num_envs`` copies of ``PMLMEnv`` that behave as Gymnasium's ``SyncVectorEnv`` of them would.
+    """``num_envs`` copies of ``PMLMEnv`` that behave like Gymnasium's ``SyncVectorEnv`` of them.
 
     Args:
         num_envs: N.
-        autoreset_mode: ``SAME_STEP`` by default: with a reward only at the end, no step is lost. ``NEXT_STEP`` as in
-            Gymnasium. With ``DISABLED`` an env whose episode has ended rests, whatever the action, until it is reset.
-        array_type: ``"numpy"``, or ``"torch"`` for tensors that never leave the encoder's device (rewards and flags
-            too; infos stay numpy).
+        autoreset_mode: ``SAME_STEP`` by default, so that no step is lost between episodes. ``NEXT_STEP`` is
+            Gymnasium's. With ``DISABLED``, an env whose episode has ended ignores actions until it is reset.
+        array_type: ``"numpy"``, or ``"torch"`` for observations, rewards and flags as tensors on the encoder's
+            device; infos are always numpy.
         render_mode: ``"ansi"``, ``"rgb_array"`` or None.
-        task: A live task, as for ``PMLMEnv``.
-        **options: The arguments of ``PMLMEnv``, in place of ``task``.
+        task: A task, as for ``PMLMEnv``.
+        **options: The arguments of ``PMLMEnv``, instead of ``task``.
 
-    ``reset(options={"episode": i})`` takes one index for all, or one for each env; ``{"reset_mask": bool (N,)}``
-    resets only some.
+    ``reset(options={"episode": i})`` takes one index for all envs or one for each; ``{"reset_mask": bool (N,)}``
+    resets only some of them.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         """Make the env.
 
         Raises:
-            ValueError: An argument is not one of those allowed.
+            ValueError: An argument is not allowed.
         """
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}: it must be 1 or more")
@@ -91,7 +91,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         self._finals: list[dict[str, Any] | None] = [None] * num_envs
 
     def action_masks(self) -> npt.NDArray[np.bool_]:
-        """Which actions are legal, bool (N, max_words)."""
+        """Return which actions are legal, bool (N, max_words)."""
         return self._batch.legal.copy()
 
     def reset(
@@ -106,22 +106,24 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
             rows = np.flatnonzero(mask)
         chosen = chosen_episodes(options, len(self.task.episodes))
         if chosen is not None and chosen.shape not in ((), (self.num_envs,)):
-            raise ValueError(f"options['episode'] must be one index, or {self.num_envs}, not {chosen.shape}")
+            raise ValueError(
+                f"options['episode'] must be one index, or {self.num_envs} of them, not shape {chosen.shape}"
+            )
         self._draws.seed(seed, rows)
         self._start(rows, None if chosen is None else np.broadcast_to(chosen, self.num_envs)[rows])
         self._ready = self._ready or bool((self._batch.episodes >= 0).all())
         if not self._ready:
-            raise gym.error.ResetNeeded("the first reset() must be of every env: leave out options['reset_mask']")
+            raise gym.error.ResetNeeded("the first reset() must include every env: leave out options['reset_mask']")
         return self._observe(), self._infos(rows)
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
-        """Take one step in each env, and reset those that the autoreset mode resets.
+        """Take one step in each env, and reset envs as the autoreset mode says.
 
         Raises:
             gymnasium.error.ResetNeeded: ``reset`` has not been called.
         """
         if not self._ready:
-            raise gym.error.ResetNeeded("call reset() before step(): there is no episode under way")
+            raise gym.error.ResetNeeded("call reset() before step(): no episode is under way")
         chosen = actions.cpu().numpy() if hasattr(actions, "cpu") else actions  # a tensor
         resting = self._terminated | self._truncated
         awake = ~resting if np.count_nonzero(resting) else None
@@ -169,7 +171,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
                 self._finals[row] = None
 
     def _finish(self, rows: _Rows) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
-        """Judge the prompts in ``rows``: their rewards, and what the infos say of their ends."""
+        """Score the prompts in ``rows``, whose episodes end; return their rewards and infos."""
         outcomes = self.task.judge(self._batch, rows)
         columns = final_columns(self._batch, rows, outcomes)
         self._truncated[rows] = outcomes.failed
@@ -202,7 +204,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
     def _infos(
         self, rows: _Rows, invalid: npt.NDArray[np.bool_] | None = None, acted: npt.NDArray[np.bool_] | None = None
     ) -> dict[str, Any]:
-        """Infos of ``rows``; of those that ``acted`` (by default all of them) whether the action was invalid."""
+        """Return the infos of ``rows``; for those that ``acted`` (default: all), also if the action was invalid."""
         mask, episodes = self._batch.legal.astype(np.int8), self._batch.episodes.copy()
         present = self._everyone >= 0
         if len(rows) < self.num_envs:
@@ -218,17 +220,17 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         return infos
 
     def _array(self, values: Any) -> Any:
-        """Turn an array or tensor into what ``array_type`` asks for."""
+        """Convert an array or tensor to ``array_type``."""
         if self.array_type == "numpy":
             return values.cpu().numpy() if hasattr(values, "cpu") else values
         import torch  # here, so that importing this module does not load it
 
         values = torch.as_tensor(values, device=self.task.encoder.device)
-        return values.float() if values.dtype == torch.float64 else values  # rewards, as torch's libraries want them
+        return values.float() if values.dtype == torch.float64 else values  # torch libraries expect float32 rewards
 
 
 class _Draws:
-    """Each row's own stream of random episodes, drawn in blocks: the same numbers as one by one, many times faster."""
+    """A stream of random episodes for each row, drawn in blocks: the same as single draws, but many times faster."""
 
     _BLOCK = 32
 
@@ -239,7 +241,7 @@ class _Draws:
         self._used = np.full(n_rows, self._BLOCK)
 
     def seed(self, seed: int | Sequence[int | None] | None, rows: _Rows) -> None:
-        """Seed ``rows`` as ``SyncVectorEnv`` seeds its envs; None leaves a stream as it is."""
+        """Seed ``rows`` like ``SyncVectorEnv`` seeds its envs; None leaves a stream unchanged."""
         n = len(self._rngs)
         seeds = [None] * n if seed is None else range(seed, seed + n) if isinstance(seed, int) else list(seed)
         if len(seeds) != n:

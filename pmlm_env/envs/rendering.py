@@ -1,4 +1,4 @@
-"""A prompt with the words that were edited away struck out, as text for a terminal or as a picture."""
+"""Rendering of a prompt, with deleted words struck out, as text for a terminal or as a picture."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pmlm_env.core.words import Word, split
 
 _STRUCK, _PLAIN = "\x1b[9;31m", "\x1b[0m"
 
-# In pixels, all even: so are the frames, as H.264 wants them.
+# In pixels. All are even, so that the frames have even sizes, as H.264 requires.
 _WIDTH, _MARGIN, _FONT_SIZE, _LINE, _BASELINE, _GAP = 960, 32, 18, 28, 20, 12
 _ROOM = _WIDTH - 2 * _MARGIN
 _REPLY_LINES = 6
-_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf")  # tried in turn, then Pillow's own
+_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf")  # tried in order, then Pillow's default
 _RULE, _DARK, _FADED, _RED, _GREEN = "#d8d8d8", "#1f2328", "#a87a7a", "#c62828", "#1a7f37"
 
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 class _Piece(NamedTuple):
-    """A word, or a part of one, and its place on the page; ``x`` and ``width`` in pixels."""
+    """A word or a part of one, and its position on the page; ``x`` and ``width`` are in pixels."""
 
     word: int
     text: str
@@ -38,15 +38,15 @@ class _Piece(NamedTuple):
 
 
 def render_ansi(words: Sequence[Word], kept: npt.NDArray[np.bool_], final: Mapping[str, Any] | None = None) -> str:
-    """Return the prompt for a terminal, line breaks included, deleted words in red and struck out; its end below.
+    """Return the prompt for a terminal, with deleted words struck out in red, and the reply and score at the end.
 
-    Characters that a terminal would obey instead of printing, such as ESC, are shown as U+FFFD.
+    Control characters, such as ESC, are shown as U+FFFD.
 
     Args:
         words: The initial prompt's words, each with the space after it.
-        kept: Which words are still there, bool, at least as long.
-        final: The last step's ``info``, if the episode has ended: ``llm_error``, or else ``score``,
-            ``initial_score`` and, where there are texts, ``reply``.
+        kept: Which words are left, bool, at least as long as ``words``.
+        final: The last step's ``info`` if the episode has ended: ``llm_error``, or ``score``, ``initial_score`` and,
+            if the reward returns texts, ``reply``.
     """
     parts = []
     for word, is_kept in zip(words, kept.tolist(), strict=False):
@@ -63,15 +63,15 @@ def render_ansi(words: Sequence[Word], kept: npt.NDArray[np.bool_], final: Mappi
 def render_rgb(
     words: Sequence[Word], kept: npt.NDArray[np.bool_], final: Mapping[str, Any] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """Return the prompt as a page, deleted words faded and struck out; the reply and score below it at the end.
+    """Return the prompt as a picture, with deleted words faded and struck out, and the reply and score at the end.
 
-    The height follows from ``words`` alone, so that all frames of an episode are equally large. A reply that its
-    room is too small for ends in an ellipsis; a word wider than the page is broken. A character that the font does
-    not have is a box: Chinese needs Noto Sans CJK on the machine.
+    The height depends only on ``words``, so that all frames of an episode have the same size. A reply that does not
+    fit ends in an ellipsis; a word wider than the page is broken. Characters missing from the font are shown as boxes:
+    for Chinese, install Noto Sans CJK.
 
     Args:
         words: As in ``render_ansi``.
-        kept: Which words are still there, bool, at least as long.
+        kept: As in ``render_ansi``.
         final: As in ``render_ansi``.
 
     Returns:
@@ -89,32 +89,32 @@ def render_rgb(
         if not kept[piece.word]:
             _strike(draw, piece, _MARGIN, font)
     draw.line((_MARGIN, rule, _WIDTH - _MARGIN - 1, rule), _RULE)
-    for text, colour in _ending(final) if final is not None else []:
+    for text, color in _ending(final) if final is not None else []:
         pieces = _clip(_flow(split(text), font), _REPLY_LINES)
         for piece in pieces:
-            _write(draw, piece, top, font, colour)
+            _write(draw, piece, top, font, color)
         top += _LINE * _n_lines(pieces) + _GAP
     return np.array(image)
 
 
 def _ending(final: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the paragraphs that tell how the episode ended, each with its colour."""
+    """Return the paragraphs about the end of an episode, each with its color."""
     if "llm_error" in final:
         return [(_visible(f"No reply: {final['llm_error']}"), _RED)]
     delta = final["score"] - final["initial_score"]
     score = f"F1 {final['initial_score']:.4f} -> {final['score']:.4f} ({delta:+.4f})"
-    colour = _GREEN if delta > 0 else _RED if delta < 0 else _DARK
+    color = _GREEN if delta > 0 else _RED if delta < 0 else _DARK
     reply = [(_visible(f"Reply: {final['reply']}"), _DARK)] if "reply" in final else []
-    return [*reply, (score, colour)]
+    return [*reply, (score, color)]
 
 
 def _visible(text: str) -> str:
-    """Return the text on one line, with U+FFFD for each character that is not printable."""
+    """Return the text on one line, with each non-printable character replaced by U+FFFD."""
     return "".join(char if char.isprintable() else "\ufffd" for char in " ".join(text.split()))
 
 
 def _gap(space: str) -> str:
-    """Return the white space between two words as it is shown: its line breaks, or one space."""
+    """Return the white space to show between two words: the line breaks in it, or one space."""
     return "\n" * space.count("\n") or " " * bool(space)
 
 
@@ -129,7 +129,7 @@ def _font() -> _Font:
 
 
 def _flow(words: Sequence[Word], font: _Font) -> list[_Piece]:
-    """Set the words in lines, keeping the text's own line breaks, and breaking words that are wider than a line."""
+    """Arrange the words in lines; keep the text's line breaks, and break words that are wider than a line."""
     pieces: list[_Piece] = []
     line, x, space = 0, 0, ceil(font.getlength(" "))
     for index, word in enumerate(words):
@@ -149,7 +149,7 @@ def _flow(words: Sequence[Word], font: _Font) -> list[_Piece]:
 
 
 def _clip(pieces: list[_Piece], n_lines: int) -> list[_Piece]:
-    """Return the first lines; an ellipsis, which may stand in the margin, says that there were more."""
+    """Return the first lines, followed by an ellipsis (which may be in the margin) if there are more."""
     if _n_lines(pieces) <= n_lines:
         return pieces
     *shown, last = [piece for piece in pieces if piece.line < n_lines]
@@ -160,12 +160,12 @@ def _n_lines(pieces: list[_Piece]) -> int:
     return pieces[-1].line + 1 if pieces else 0
 
 
-def _write(draw: ImageDraw.ImageDraw, piece: _Piece, top: int, font: _Font, colour: str) -> None:
-    draw.text((_MARGIN + piece.x, top + _LINE * piece.line + _BASELINE), piece.text, colour, font, anchor="ls")
+def _write(draw: ImageDraw.ImageDraw, piece: _Piece, top: int, font: _Font, color: str) -> None:
+    draw.text((_MARGIN + piece.x, top + _LINE * piece.line + _BASELINE), piece.text, color, font, anchor="ls")
 
 
 def _strike(draw: ImageDraw.ImageDraw, piece: _Piece, top: int, font: _Font) -> None:
-    """Draw a line through the middle of the small letters."""
+    """Draw a line through the middle of the lowercase letters."""
     x, baseline = _MARGIN + piece.x, top + _LINE * piece.line + _BASELINE
-    y = baseline + int(font.getbbox("x", anchor="ls")[1]) // 2 - 1  # the upper of the line's two rows of pixels
+    y = baseline + int(font.getbbox("x", anchor="ls")[1]) // 2 - 1  # the upper row of a line two pixels thick
     draw.line((x, y, x + piece.width - 1, y), _RED, width=2)

@@ -1,4 +1,4 @@
-"""SharedModels: what ``gym.make`` loads by name, and who shares it."""
+"""SharedModels: loads what ``gym.make`` names, and shares it between envs."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from pmlm_env.llm.storage.budget import Budget
 from pmlm_env.rewards.delta import DeltaReward, Judged
 from pmlm_env.rewards.options import LongTexts
 
-if TYPE_CHECKING:  # these import torch, which is loaded when the first model is asked for
+if TYPE_CHECKING:  # these import torch, which is loaded with the first model
     from pmlm_env.encoders.bert import WordEncoder
     from pmlm_env.llm.storage.cached_llm import CachedLLM
     from pmlm_env.rewards.bertscore import BertScorer
 
-#: How many things of each kind are remembered; those asked for least recently are forgotten first.
-_REMEMBERED = 8
+#: Number of cached objects of each kind; the least recently used one is dropped first.
+_CACHE_SIZE = 8
 
 
 class SharedModels:
-    """Loads episode sets and models by name, and returns the same object whenever the same name is asked for again.
+    """Loads episode sets and models by name, and returns the same object when the same name is used again.
 
-    | what | shared by all who agree in |
+    | object | shared by envs with the same |
     |---|---|
-    | episode set | its name and the split |
-    | encoder | its name and the device |
-    | LLM, with its cache of replies and its budget | all LLM options, the device, the cache file, the budget file |
-    | scorer | its name, layer and device, and what it does with long texts |
-    | known replies to initial prompts | the episodes, the LLM, the scorer, the number of samples |
+    | episode set | name and split |
+    | encoder | name and device |
+    | LLM, with its reply cache and budget | LLM options, device, cache file and budget file |
+    | scorer | name, layer, device and treatment of long texts |
+    | scored replies to initial prompts | episodes, LLM, scorer and number of samples |
 
-    Where files have changed since, a name means something new and is loaded again. A reward, with its count of
-    failures in a row, belongs to the env it is made for, and is not shared.
+    If the files behind a name have changed, they are loaded again. A reward, with its count of failures in a row,
+    belongs to one env and is not shared.
 
-    ``SHARED_MODELS`` is the one that ``gym.make`` uses, once a process.
+    ``gym.make`` uses one instance per process, ``SHARED_MODELS``.
     """
 
     def __init__(self) -> None:
-        """Load nothing yet."""
-        # lru_cache of functions, not of methods: what is remembered belongs to this object and goes with it.
-        self._whole_set = lru_cache(_REMEMBERED)(_load_episodes)
-        self._part = lru_cache(_REMEMBERED)(lambda episodes, split: episodes.of(split))
-        self._encoder = lru_cache(_REMEMBERED)(_load_encoder)
-        self._llm = lru_cache(_REMEMBERED)(_load_llm)
-        self._scorer = lru_cache(_REMEMBERED)(_load_scorer)
-        self._initial = lru_cache(_REMEMBERED)(_nothing_known)
+        """Make empty caches; nothing is loaded yet."""
+        # lru_cache of functions, not of methods: the caches belong to this object and are freed with it.
+        self._all_splits = lru_cache(_CACHE_SIZE)(_load_episodes)
+        self._one_split = lru_cache(_CACHE_SIZE)(lambda episodes, split: episodes.of(split))
+        self._encoder = lru_cache(_CACHE_SIZE)(_load_encoder)
+        self._llm = lru_cache(_CACHE_SIZE)(_load_llm)
+        self._scorer = lru_cache(_CACHE_SIZE)(_load_scorer)
+        self._initial = lru_cache(_CACHE_SIZE)(_no_initial_replies)
 
     def episodes(self, name: str, split: Split) -> tuple[EpisodeSet, EpisodeSet]:
-        """Return the episodes of all splits, and those of one.
+        """Return the episodes of all splits, and those of one split.
 
         Args:
             name: A folder that ``pmlm prepare`` wrote, or ``demo``.
-            split: Which.
+            split: The split.
 
         Raises:
-            ValueError: There is no such set, or nothing in it can be judged.
+            ValueError: There is no such set, or none of the split's episodes can be scored.
         """
-        everything = self._whole_set(name, stamp(Path(name)))
-        return everything, self._part(everything, split)
+        all_splits = self._all_splits(name, stamp(Path(name)))
+        return all_splits, self._one_split(all_splits, split)
 
     def encoder(self, name: str, device: str) -> WordEncoder:
-        """Return the encoder of that name."""
+        """Return the encoder with the given name."""
         return self._encoder(name, device, stamp(Path(name)))
 
     def reward(
@@ -75,34 +75,34 @@ class SharedModels:
         n_samples: int,
         max_failures: int | None,
     ) -> DeltaReward:
-        """Make a reward with a failure count of its own, which knows the initial replies that others have asked for.
+        """Make a reward with its own count of failures, which shares scored replies to initial prompts.
 
         Args:
-            episodes: Whose prompts are judged.
-            llm: Who replies.
-            scorer: What compares replies.
+            episodes: The episodes whose prompts are scored.
+            llm: The downstream LLM.
+            scorer: BERTScore.
             n_samples: Replies to each prompt.
             max_failures: As for ``DeltaReward``.
         """
-        known = self._initial(episodes, llm, scorer, n_samples)
-        return DeltaReward(episodes, llm, scorer, n_samples, max_failures, known)
+        initial = self._initial(episodes, llm, scorer, n_samples)
+        return DeltaReward(episodes, llm, scorer, n_samples, max_failures, initial)
 
     def llm(self, options: LLMOptions, device: str, cache: str | None, budget_file: str | None) -> CachedLLM:
-        """Return the LLM of those options, behind its cache.
+        """Return the LLM with the given options and a reply cache.
 
         Args:
-            options: What is asked, and how.
+            options: The LLM's options.
             device: For ``local:``.
-            cache: The file where replies are kept; None = in memory.
+            cache: The file that stores replies; None = in memory.
             budget_file: A TOML file with limits; see docs/llm.
         """
         paths = (options.providers, budget_file, options.llm.partition(":")[2])
         version = tuple(stamp(Path(path)) for path in paths if path)
-        # The cache's own stamp is left out: it grows with every reply, and stays the same file.
+        # The cache file's stamp is left out, because it changes with every reply.
         return self._llm(options, device, os.path.abspath(cache) if cache else None, budget_file, version)
 
     def scorer(self, name: str, layer: int | None, device: str, long_texts: LongTexts) -> BertScorer:
-        """Return the scorer of that name."""
+        """Return the scorer with the given name."""
         return self._scorer(name, layer, device, long_texts, stamp(Path(name)))
 
 
@@ -133,9 +133,9 @@ def _load_scorer(name: str, layer: int | None, device: str, long_texts: LongText
     return BertScorer(name, layer, device, long_texts)
 
 
-def _nothing_known(episodes: EpisodeSet, llm: CachedLLM, scorer: BertScorer, n_samples: int) -> dict[int, Judged]:
+def _no_initial_replies(episodes: EpisodeSet, llm: CachedLLM, scorer: BertScorer, n_samples: int) -> dict[int, Judged]:
     return {}
 
 
-#: The one that ``gym.make`` uses.
+#: The instance that ``gym.make`` uses.
 SHARED_MODELS = SharedModels()

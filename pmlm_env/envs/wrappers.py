@@ -1,15 +1,15 @@
-"""Wrappers: observation forms that other libraries need, and the numbers of words.
+"""Wrappers: observations in the form that other libraries need, and word numbers.
 
-Every env of this package says which actions are legal in ``info["action_mask"]`` (int8, Gymnasium), in the
-observation's ``action_mask`` (int8) and by ``action_masks()`` (bool, sb3-contrib). Beyond that:
+Every env of this package returns the legal actions in ``info["action_mask"]`` (int8, Gymnasium), in the observation's
+``action_mask`` (int8) and from ``action_masks()`` (bool, sb3-contrib). In addition:
 
 - RLlib needs ``RLlibObservation``, below.
 - TorchRL needs no wrapper. ``GymWrapper(env, categorical_action_encoding=True)`` takes scalar and vector envs, and
-  ``ActionMask()`` keeps random actions legal. A policy's ``MaskedCategorical`` takes a mask of dtype bool: append
+  ``ActionMask()`` keeps random actions legal. A policy's ``MaskedCategorical`` needs a mask of dtype bool: append
   ``DTypeCastTransform(torch.int8, torch.bool, in_keys=["action_mask"])`` first. Make vector envs with
-  ``autoreset_mode="Disabled"``, and TorchRL resets each row itself. It refuses ``NEXT_STEP``, and with ``SAME_STEP``
-  TorchRL 0.14 loses the last observation of each episode and fails where rows delete different numbers of words.
-- Tianshou's DQN family reads ``obs.obs`` and ``obs.mask``: Gymnasium's ``TransformObservation`` makes both.
+  ``autoreset_mode="Disabled"``; TorchRL then resets each row itself. It refuses ``NEXT_STEP``, and with ``SAME_STEP``
+  TorchRL 0.14 loses the last observation of each episode and fails if rows delete different numbers of words.
+- Tianshou's DQN family reads ``obs.obs`` and ``obs.mask``: make both with Gymnasium's ``TransformObservation``.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 class RLlibObservation(
     gym.ObservationWrapper[dict[str, Any], np.int64, dict[str, Any]], gym.utils.RecordConstructorArgs
 ):
-    """Observations as RLlib's ``ActionMaskingTorchRLModule`` takes them: a flat vector beside a mask.
+    """Observations in the form of RLlib's ``ActionMaskingTorchRLModule``: a flat vector and a mask.
 
-    ``ray.tune.register_env("pmlm", lambda config: RLlibObservation(gym.make("PMLM-v0", **config)))`` gives RLlib a name
-    for it.
+    Register the env with ``ray.tune.register_env("pmlm", lambda config: RLlibObservation(gym.make("PMLM-v0",
+    **config)))``.
 
     | key | shape, dtype | meaning |
     |---|---|---|
@@ -55,14 +55,14 @@ class RLlibObservation(
             found = sorted(inner) if isinstance(inner, gym.spaces.Dict) else type(inner).__name__
             raise ValueError(
                 f"RLlibObservation flattens embeddings, but {env} observes {found}: "
-                "make the env with observation='embeddings', and wrap it in nothing else that changes observations"
+                "make the env with observation='embeddings', and use no other wrapper that changes observations"
             )
         flat = gym.spaces.flatten_space(gym.spaces.Tuple([inner["embeddings"], inner["patient"]]))
         mask = gym.spaces.Box(0, 1, inner["action_mask"].shape, np.float32)
         self.observation_space = gym.spaces.Dict(observations=flat, action_mask=mask)
 
     def observation(self, observation: dict[str, Any]) -> dict[str, npt.NDArray[np.float32]]:
-        """Flatten one observation; arrays of their own memory."""
+        """Flatten one observation into new arrays."""
         return {
             "observations": np.concatenate([observation["embeddings"].ravel(), observation["patient"]]),
             "action_mask": observation["action_mask"].astype(np.float32),
@@ -73,29 +73,29 @@ class Numbering(Protocol):
     """Numbers for the words of prompts; ``agents.policies.lexicon.Lexicon`` is one."""
 
     def __len__(self) -> int:
-        """Return how many numbers there are, 0 included."""
+        """Return how many numbers there are, including 0."""
         ...
 
     def ids(self, episodes: EpisodeSet, width: int) -> npt.NDArray[np.int64]:
-        """Return a number for each form of each word of every prompt, int (N, width, n_forms); 0 where none is."""
+        """Return a number for each form of each word of every prompt, int (N, width, n_forms); 0 = none."""
         ...
 
 
 class WordNumbers(gym.Wrapper[dict[str, Any], np.int64, dict[str, Any], np.int64], gym.utils.RecordConstructorArgs):
-    """Adds the numbers of the prompt's words to the observation, which no deletion changes.
+    """Adds the numbers of the initial prompt's words to the observation; deletions do not change them.
 
     | key | shape, dtype | meaning |
     |---|---|---|
-    | ``words`` | (max_words, n_forms), int64 | for each form of each word of the initial prompt its number; 0 = none |
+    | ``words`` | (max_words, n_forms), int64 | the number of each form of each word; 0 = none |
 
     ``WordNumbers(gym.make("PMLM-v0"), Lexicon.of(episodes))``; for vector envs see ``VectorWordNumbers``.
 
     Args:
-        env: ``PMLM-v0`` or ``PMLMLite-v0``, with any form of observation.
+        env: ``PMLM-v0`` or ``PMLMLite-v0``, with either kind of observation.
         numbering: The numbers.
 
     Raises:
-        ValueError: ``env`` is another, or its observation has been changed to something that is not a ``Dict``.
+        ValueError: ``env`` is another env, or a wrapper has changed its observation to something other than a ``Dict``.
     """
 
     def __init__(self, env: gym.Env[dict[str, Any], np.int64], numbering: Numbering) -> None:
@@ -122,7 +122,7 @@ class WordNumbers(gym.Wrapper[dict[str, Any], np.int64, dict[str, Any], np.int64
 
 
 class VectorWordNumbers(gym.vector.VectorWrapper):
-    """``WordNumbers`` for ``gym.make_vec("PMLM-v0", num_envs=N)``, in every autoreset mode and type of arrays.
+    """``WordNumbers`` for ``gym.make_vec("PMLM-v0", num_envs=N)``, for every autoreset mode and array type.
 
     Args:
         env: A ``PMLMVectorEnv``, wrapped or not.
@@ -164,7 +164,7 @@ class VectorWordNumbers(gym.vector.VectorWrapper):
         return self._numbered(observation, infos), rewards, terminated, truncated, infos
 
     def _numbered(self, observation: dict[str, Any], infos: dict[str, Any]) -> dict[str, Any]:
-        # Infos of a partial reset are about some rows alone: the others are in the episode that they were in.
+        # After a partial reset, infos cover only some rows; the other rows continue their episodes.
         self._episodes = np.where(infos["_episode_index"], infos["episode_index"], self._episodes)
         return {**observation, "words": self._table[self._episodes]}
 
@@ -172,15 +172,16 @@ class VectorWordNumbers(gym.vector.VectorWrapper):
 def _table(task: Any, numbering: Numbering, env: object) -> npt.NDArray[np.int64]:
     """Return the numbers of all words of a task's prompts, int64 (number of episodes, W, n_forms)."""
     if not isinstance(task, EditTask):
-        raise ValueError(f"{env} has no EditTask: the numbers of words are for PMLM-v0 and PMLMLite-v0")
+        raise ValueError(f"{env} has no EditTask: word numbers are only for PMLM-v0 and PMLMLite-v0")
     return np.asarray(numbering.ids(task.episodes, task.max_words), dtype=np.int64)
 
 
 def _with_words(space: gym.Space[Any], table: npt.NDArray[np.int64], numbering: Numbering) -> gym.spaces.Dict:
     if not isinstance(space, gym.spaces.Dict):
         raise ValueError(
-            f"the env observes a {type(space).__name__}: put the numbers of words on before wrappers that change that"
+            f"the env's observation space is a {type(space).__name__}, not a Dict: wrap the env in word numbers first, "
+            "then in wrappers that change observations"
         )
-    # At least 1, because a space with a single value is taken for a mistake by Gymnasium's checker.
+    # At least 1, because Gymnasium's checker warns about a space with a single value.
     words = gym.spaces.Box(0, max(1, len(numbering) - 1), table.shape[1:], np.int64)
     return gym.spaces.Dict({**space.spaces, "words": words})

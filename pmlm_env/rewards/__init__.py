@@ -1,1 +1,1 @@
-"""What an edited prompt earns."""
+"""Rewards of edited prompts."""

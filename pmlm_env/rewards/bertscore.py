@@ -1,4 +1,4 @@
-"""BERTScore: how close replies come to references, by greedy matching of contextual embeddings."""
+"""BERTScore: similarity of replies and references, by greedy matching of contextual embeddings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Texts of like length in one forward pass: with more of them, a CPU spends more on padding than it saves on calls.
+#: Texts of similar length per forward pass: in larger batches, a CPU loses more time on padding than it saves on calls.
 _BATCH = 32
 
 
@@ -40,11 +40,11 @@ class BertScores:
 
 
 class Embedded(NamedTuple):
-    """A text as BERTScore compares it.
+    """An embedded text.
 
     Attributes:
-        vectors: A unit vector of every piece, special tokens first and last, float32 (pieces, H).
-        own: Which of them are the text's own.
+        vectors: A unit vector for every piece, with special tokens at both ends, float32 (pieces, H).
+        own: The slice of pieces that are not special tokens.
     """
 
     vectors: torch.Tensor
@@ -54,24 +54,24 @@ class Embedded(NamedTuple):
 class BertScorer:
     """BERTScore (Zhang et al., ICLR 2020) with each reference embedded once.
 
-    The same numbers as ``bert_score.BERTScorer(model_type, num_layers)`` without idf or rescaling: greedy cosine
-    matching of word pieces, special tokens to be matched but not averaged over. Texts beyond the model's input are
-    cut as there, and a warning is logged once; or they are embedded in chunks, and all of their pieces are matched.
+    Scores equal those of ``bert_score.BERTScorer(model_type, num_layers)`` without idf or rescaling: greedy cosine
+    matching of word pieces; special tokens can be matched but are not averaged over. Texts longer than the model's
+    input are cut, as in bert-score, with one warning; or they are embedded in chunks, and all pieces are matched.
 
     Args:
         model: A bundled model's name, a directory or a hub name.
         num_layers: The layer whose states are compared. By default the one that bert-score recommends for the model;
-            for others, directories among them, the one at three quarters of its depth, rounded: 9 of 12, 18 of 24,
-            and 5 of 6, as in the bundled MiniLM. That is where bert-score's own layers are found on average.
+            for other models and directories, the one at three quarters of the depth, rounded: 9 of 12, 18 of 24, and
+            5 of 6, as in the bundled MiniLM. This is the average depth of the layers that bert-score recommends.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        long_texts: ``cut`` or ``chunks``: what is done with texts beyond the model's input. Shorter ones score the
-            same either way.
+        long_texts: ``cut`` or ``chunks``: treatment of texts longer than the model's input. Shorter texts get the
+            same score either way.
 
     Attributes:
         seconds: Wall time spent in ``score`` so far.
 
     Raises:
-        ValueError: The model has no such layer, or ``long_texts`` is something else.
+        ValueError: The model has no such layer, or ``long_texts`` has another value.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class BertScorer:
         device: str = "auto",
         long_texts: LongTexts = "cut",
     ) -> None:
-        """Find the model; its weights come at the first use."""
+        """Find the model; its weights are loaded when they are first used."""
         if long_texts not in get_args(LongTexts):
             raise ValueError(f"long_texts is {long_texts!r}: use one of {', '.join(get_args(LongTexts))}")
         self.model_name, self.long_texts = model, long_texts
@@ -93,7 +93,7 @@ class BertScorer:
         self._warned = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave weights, tokenizer and embeddings behind."""
+        """Pickle everything but weights, tokenizer and embeddings."""
         state = {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer")}
         return {**state, "_references": {}}
 
@@ -108,16 +108,16 @@ class BertScorer:
 
     @torch.inference_mode()
     def score(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
-        """Score each reply against the reference beside it.
+        """Score each reply against the reference at the same index.
 
         Args:
             replies: N texts; an empty one scores 0.
-            references: N texts; each distinct one is embedded once in the scorer's life.
+            references: N texts; the scorer embeds each distinct one only once.
         """
         started = time.perf_counter()
-        fresh = list(dict.fromkeys(text for text in references if text not in self._references))
-        for text in fresh:
-            # Alone: in a batch its last digits would depend on the other texts, and so would a resumed run's scores.
+        new = list(dict.fromkeys(text for text in references if text not in self._references))
+        for text in new:
+            # One at a time: in a batch, rounding would depend on the other texts, so a resumed run's scores would too.
             vectors, own = self._embed([text])[0]
             self._references[text] = Embedded(vectors.clone(), own)
         texts = list(dict.fromkeys(replies))
@@ -128,7 +128,7 @@ class BertScorer:
         return BertScores(*table.unbind(dim=1))
 
     def score_once(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
-        """Score as ``score`` does, but forget the references, which will not come again."""
+        """Score like ``score``, without storing the embeddings of the references."""
         known = self._references
         self._references = dict(known)
         try:
@@ -138,15 +138,15 @@ class BertScorer:
 
     @cached_property
     def limit(self) -> int:
-        """How many pieces of a text, special tokens among them, are compared at once."""
+        """Maximum number of pieces of the model's input, including special tokens."""
         return input_limit(self._tokenizer, self._bert)
 
     def too_long(self, texts: Iterable[str]) -> int:
-        """Return how many texts have more pieces than the model takes at once."""
+        """Return how many texts have more pieces than ``limit``."""
         return sum(sum(map(len, self._pieces(text))) > self.limit for text in texts)
 
     def _pieces(self, text: str) -> tuple[list[int], list[int], list[int]]:
-        """Return the special tokens before a text's pieces, these themselves, and the special tokens behind them."""
+        """Return the special tokens before a text's pieces, the pieces, and the special tokens after them."""
         found = self._tokenizer(text.strip(), return_special_tokens_mask=True, verbose=False)
         ids, special = found["input_ids"], found["special_tokens_mask"]
         start = special.index(0) if 0 in special else len(ids)
@@ -154,7 +154,7 @@ class BertScorer:
         return ids[:start], ids[start:end], ids[end:]
 
     def _embed(self, texts: Sequence[str]) -> list[Embedded]:
-        """Embed texts, each in as many windows as it takes."""
+        """Embed texts, each in as many windows as it needs."""
         parts = [self._pieces(text) for text in texts]
         windows: list[list[int]] = []
         spans: list[list[tuple[int, int]]] = []
@@ -181,7 +181,7 @@ class BertScorer:
             ids = torch.full(inside.shape, self._tokenizer.pad_token_id or 0)
             ids[inside] = torch.tensor([piece for i in rows for piece in windows[i]])
             inputs = {"input_ids": ids.to(self.device), "attention_mask": inside.long().to(self.device)}
-            with torch.autocast(self.device.type, enabled=False):  # float32: a delta is a small difference
+            with torch.autocast(self.device.type, enabled=False):  # float32, because a delta is a small difference
                 states = states_of(self._bert, self.num_layers, inputs)
             states = torch.nn.functional.normalize(states.float(), dim=-1)
             for row, i in enumerate(rows):
@@ -191,19 +191,19 @@ class BertScorer:
     def _warn(self, n_pieces: int) -> None:
         if not self._warned:
             logger.warning(
-                "A text of %d pieces is longer than the %d that the scorer %s takes, and only its beginning is "
-                "compared; so it is with all such texts. --long-texts chunks compares them whole "
-                '(in gym.make long_texts="chunks")',
+                "A text has %d pieces, more than the %d that the scorer %s takes: only its beginning is compared, and "
+                "the same holds for all such texts. --long-texts chunks compares them in full "
+                '(in gym.make, long_texts="chunks")',
                 *(n_pieces, self.limit, self.model_name),
             )
         self._warned = True
 
 
 def _windows(n: int, room: int) -> list[tuple[int, int]]:
-    """Return windows of ``room`` pieces that cover ``n`` pieces, neighbours sharing a quarter of their pieces or more.
+    """Return windows of ``room`` pieces that cover ``n`` pieces; neighbors share at least a quarter of their pieces.
 
     Returns:
-        Where each starts and ends, in order; all are full if there are several.
+        Start and end of each window, in order; if there are several, all are full.
     """
     if n <= room:
         return [(0, n)]
@@ -213,7 +213,7 @@ def _windows(n: int, room: int) -> list[tuple[int, int]]:
 
 
 def _joined(states: Sequence[torch.Tensor], spans: Sequence[tuple[int, int]], before: int, after: int) -> Embedded:
-    """Join a text's windows: each piece is taken from the window in which it has the more context on either side."""
+    """Join a text's windows: each piece is taken from the window where it has more context."""
     if len(states) == 1:
         return Embedded(states[0], slice(before, len(states[0]) - after))
     middles = [(end + start) // 2 for (_, end), (start, _) in pairwise(spans)]
@@ -225,8 +225,8 @@ def _joined(states: Sequence[torch.Tensor], spans: Sequence[tuple[int, int]], be
 
 
 def _match(reply: Embedded, reference: Embedded) -> tuple[float, float, float]:
-    """Greedy matching of two texts: precision, recall, F1."""
-    if any(text.own.start == text.own.stop for text in (reply, reference)):  # nothing but special tokens
+    """Match two texts greedily; return precision, recall and F1."""
+    if any(text.own.start == text.own.stop for text in (reply, reference)):  # only special tokens
         return 0.0, 0.0, 0.0
     similarity = reply.vectors @ reference.vectors.T
     precision = float(similarity.amax(dim=1)[reply.own].mean())
@@ -235,16 +235,16 @@ def _match(reply: Embedded, reference: Embedded) -> tuple[float, float, float]:
     return precision, recall, 2 * precision * recall / total if total else 0.0
 
 
-#: On the hub these own models that bert-score knows without an owner: "FacebookAI/roberta-large".
+#: Hub owners of models that bert-score lists without an owner, such as "FacebookAI/roberta-large".
 _OWNERS = ("google-bert", "FacebookAI", "distilbert", "albert", "xlnet", "google-t5")
 
 
 def _layer(model: str, path: str, chosen: int | None) -> int:
-    """Return the layer that is compared; see ``BertScorer``."""
+    """Return the layer to compare; see ``BertScorer``."""
     if model == "minilm" and chosen is None:
         return 5
     if chosen is None:
-        from bert_score.utils import model2layers  # imports matplotlib: only where it is needed
+        from bert_score.utils import model2layers  # imports matplotlib, so only if it is needed
 
         owner, _, name = model.rpartition("/")
         known = model2layers.get(name if owner in _OWNERS else model)
@@ -252,7 +252,7 @@ def _layer(model: str, path: str, chosen: int | None) -> int:
             return int(known)
     depth = getattr(load_config(path), "num_hidden_layers", 0)
     if not depth:
-        raise ValueError(f"{model} is no scorer: its configuration says nothing of layers (num_hidden_layers)")
+        raise ValueError(f"{model} cannot be the scorer: its configuration has no number of layers (num_hidden_layers)")
     layer = max(1, math.floor(0.75 * depth + 0.5)) if chosen is None else chosen
     check_layer(layer, depth, model)
     return layer

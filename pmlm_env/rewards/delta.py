@@ -1,4 +1,4 @@
-"""DeltaReward, the reward of Eq. 9: how much closer an edit brings the LLM's reply to the doctor's reply."""
+"""DeltaReward, the reward of Eq. 9: how much closer the edits bring the LLM's reply to the doctor's reply."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Texts
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
 
-if TYPE_CHECKING:  # it loads torch
+if TYPE_CHECKING:  # this loads torch
     from pmlm_env.rewards.bertscore import BertScorer
 
 
 class TooManyFailuresError(RuntimeError):
-    """Too many episodes in a row got no reply: the run is stopped."""
+    """Too many episodes in a row got no reply, so the run is stopped."""
 
 
 class Judged(NamedTuple):
-    """The replies to one prompt, and how good they are.
+    """The scored replies to one prompt.
 
     Attributes:
-        reply: The first of them.
-        score: Their mean F1.
-        sd: Its standard deviation over samples (n - 1 in the denominator); 0 for a single one.
+        reply: The first reply.
+        score: The replies' mean F1.
+        sd: Standard deviation of F1 over samples (n - 1 in the denominator); 0 for a single sample.
     """
 
     reply: str
@@ -36,23 +36,22 @@ class Judged(NamedTuple):
 class DeltaReward:
     """BERTScore F1 of the reply to the refined prompt, minus that of the reply to the initial one (Eqs. 9-10).
 
-    All prompts that end in a step make one LLM batch and one BERTScore call. The initial reply is asked for when it
-    is first needed, once an episode. An episode with a missing reply ends with an error; the others of its batch are
-    scored as usual.
+    All episodes that end in a step share one LLM batch and one BERTScore call. Each initial prompt is sent once, when
+    its reply is first needed. An episode with a missing reply ends with an error; the others in its batch are scored
+    as usual.
 
     Args:
         episodes: The episodes that indices refer to.
         llm: The downstream LLM.
         scorer: BERTScore.
-        n_samples: Replies to each prompt, whose mean F1 is the score; more than 1 for an LLM whose replies to one
-            prompt differ.
-        max_failures: Number of episodes in a row ending with an error that stops the run; None = never stop. The
-            count belongs to this object.
-        initial: Scored replies to initial prompts, by episode index: a dictionary that rewards of the same episodes,
-            LLM, scorer and ``n_samples`` may share. By default an empty one of its own.
+        n_samples: Replies to each prompt; the score is their mean F1. Use more than 1 for an LLM that samples.
+        max_failures: Number of episodes in a row with an error after which the run stops; None = never. Each reward
+            counts its own failures.
+        initial: Scored replies to initial prompts, by episode index: a dictionary that rewards with the same
+            episodes, LLM, scorer and ``n_samples`` may share; by default, a new one.
 
     Attributes:
-        initial: Likewise.
+        initial: The given dictionary, or the new one.
 
     Raises:
         ValueError: An episode has no reference, so nothing can be scored, or a number is below 1.
@@ -79,7 +78,7 @@ class DeltaReward:
         self._failures = 0  # in a row
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
-        """Judge refined prompts; an LLM failure becomes an error, never a score.
+        """Score refined prompts; an LLM failure becomes an error, never a score.
 
         Raises:
             TooManyFailuresError: ``max_failures`` episodes in a row got no reply.
@@ -115,7 +114,7 @@ class DeltaReward:
         )
 
     def _judge(self, groups: Sequence[Sequence[Reply]], references: Sequence[str]) -> list[Judged | LLMError]:
-        """Score the replies to each prompt, all at once; the first error of a group stands for it."""
+        """Score the replies to each prompt, all in one call; if a prompt's replies have errors, return the first."""
         errors = [next((reply for reply in group if isinstance(reply, LLMError)), None) for group in groups]
         whole = [i for i, error in enumerate(errors) if error is None]
         texts = {i: [reply.text for reply in groups[i] if isinstance(reply, Completion)] for i in whole}
@@ -134,6 +133,6 @@ class DeltaReward:
             if self.max_failures is not None and self._failures >= self.max_failures:
                 self._failures = 0  # for a caller that catches the error and goes on
                 raise TooManyFailuresError(
-                    f"{self.max_failures} episodes in a row got no reply, the last because: {error}. "
-                    "Remove the cause, then go on (`pmlm train --resume`): nothing that was paid for is lost"
+                    f"{self.max_failures} episodes in a row got no reply; the last error: {error}. "
+                    "Fix the cause, then continue (`pmlm train --resume`): nothing that was paid for is lost"
                 )

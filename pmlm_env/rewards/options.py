@@ -1,8 +1,8 @@
-"""Choices among settings of the rewards, in a module that loads no torch."""
+"""Types of the rewards' settings, in a module that does not load torch."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-#: What is done with texts that are longer than the scorer's input.
+#: Treatment of texts that are longer than the scorer's input.
 LongTexts = Literal["cut", "chunks"]

@@ -209,7 +209,7 @@ def test_the_edits_of_a_batch_make_its_prompts_again(actions: list[int]) -> None
         ([Edit("delete", 12, "word")], "patient P0: edit 1, delete 12: the prompt has slots 0 to 11"),
         ([Edit("delete", -1, WORDS[-1])], "edit 1, delete -1: the prompt has slots 0 to 11"),
         ([Edit("delete", 2, "other")], "edit 1, delete 2: another word is in that slot"),
-        ([Edit("delete", 2, WORDS[2])] * 2, "edit 2, delete 2: the word was deleted before"),
+        ([Edit("delete", 2, WORDS[2])] * 2, "edit 2, delete 2: the word was already deleted"),
         ([Edit("delete", 11, WORDS[11])], "edit 1, delete 11: the word is protected"),
         ([Edit("insert", 2, WORDS[2])], "edit 1, insert 2: the operations are delete"),  # type: ignore[arg-type]
         ([Edit("delete", slot, WORDS[slot]) for slot in range(4)], "4 edits, but only 3 are allowed"),

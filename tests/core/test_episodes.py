@@ -122,7 +122,7 @@ def test_a_split_in_which_nobody_can_be_judged_is_an_error(lost: str) -> None:
     episodes = EpisodeSet([replace(e, **{lost: ""}) for e in make_episodes(4)])
     with pytest.raises(ValueError, match="none of the 4 train patients has both a label and a doctor's reply"):
         episodes.of("train")
-    assert len(episodes.of("train", everybody=True)) == 4
+    assert len(episodes.of("train", include_unscored=True)) == 4
 
 
 def test_a_split_without_episodes_is_an_error() -> None:

@@ -15,7 +15,7 @@ from pmlm_env.envs.lite.task import LiteOptions
 from pmlm_env.envs.options import PMLMOptions
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes, make_task
 
-LIVE = r"make an EditTask\(episodes, encoder, reward\) of live objects, and pass it as task"
+OBJECTS = r"put objects into an EditTask\(episodes, encoder, reward\), and pass it as task"
 
 
 def _refused(message: str, env_id: str = "PMLM-v0", **given: Any) -> None:
@@ -37,7 +37,9 @@ def test_a_live_task_is_played_as_it_is() -> None:
 def test_a_name_beside_a_live_task_is_refused_even_with_its_usual_value(name: str) -> None:
     usual = getattr(PMLMOptions(), name)
     _refused(
-        f"{name} has no effect beside task, which holds it already: leave it out", task=make_task(), **{name: usual}
+        f"{name} has no effect together with task, which already defines it: leave it out",
+        task=make_task(),
+        **{name: usual},
     )
 
 
@@ -45,12 +47,12 @@ def test_a_name_beside_a_live_task_is_refused_even_with_its_usual_value(name: st
     ("name", "value"), [("episodes", make_episodes(1)), ("encoder", HashEncoder()), ("scorer", object())]
 )
 def test_a_live_object_where_a_name_is_meant_is_refused_with_the_way_to_pass_it(name: str, value: Any) -> None:
-    _refused(f"{name} is of type {type(value).__name__}: give a string here, or {LIVE}", **{name: value})
+    _refused(f"{name} is of type {type(value).__name__}: give a string here, or {OBJECTS}", **{name: value})
 
 
 def test_a_live_reward_is_passed_in_a_task() -> None:
-    _refused(f"PMLM-v0 takes no reward: {LIVE}", reward=MarkedWordsReward(make_episodes(1)))
-    _refused(f"task is of type MarkedWordsReward: {LIVE}", task=MarkedWordsReward(make_episodes(1)))
+    _refused(f"PMLM-v0 has no argument reward: {OBJECTS}", reward=MarkedWordsReward(make_episodes(1)))
+    _refused(f"task is of type MarkedWordsReward: {OBJECTS}", task=MarkedWordsReward(make_episodes(1)))
 
 
 def test_a_message_never_quotes_a_live_object() -> None:
@@ -62,8 +64,8 @@ def test_a_message_never_quotes_a_live_object() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"n_edit": 3}, r"PMLM-v0 takes no n_edit: did you mean n_edits\?"),
-        ({"nonsense": 3}, "PMLM-v0 takes no nonsense: its arguments are listed in docs/environments/PMLM-v0.md"),
+        ({"n_edit": 3}, r"PMLM-v0 has no argument n_edit: did you mean n_edits\?"),
+        ({"nonsense": 3}, "PMLM-v0 has no argument nonsense: its arguments are listed in docs/environments/PMLM-v0.md"),
         ({"n_edits": "3"}, "n_edits is '3': give a whole number"),
         ({"n_edits": True}, "n_edits is True: give a whole number"),
         ({"n_edits": 2.0}, "n_edits is 2.0: give a whole number"),
@@ -71,8 +73,8 @@ def test_a_message_never_quotes_a_live_object() -> None:
         ({"max_words": "all"}, "max_words is 'all': give a whole number or None"),
         ({"split": "dev"}, "split is 'dev': give one of 'train', 'validation', 'test'"),
         ({"observation": "pixels"}, "observation is 'pixels': give one of 'embeddings', 'index'"),
-        ({"episodes": Path("prepared")}, f"episodes is of type PosixPath: give a string here, or {LIVE}"),
-        ({"protect": (1, 2)}, f"protect is of type tuple: give a tuple of strings here, or {LIVE}"),
+        ({"episodes": Path("prepared")}, f"episodes is of type PosixPath: give a string here, or {OBJECTS}"),
+        ({"protect": (1, 2)}, f"protect is of type tuple: give a tuple of strings here, or {OBJECTS}"),
         ({"llm": None}, "llm is None: give a string"),
     ],
 )
@@ -81,7 +83,7 @@ def test_an_argument_that_will_not_do_is_named_with_what_is_allowed(given: dict[
 
 
 def test_lite_names_its_own_arguments() -> None:
-    _refused(r"PMLMLite-v0 takes no text: did you mean texts\?", "PMLMLite-v0", text=True)
+    _refused(r"PMLMLite-v0 has no argument text: did you mean texts\?", "PMLMLite-v0", text=True)
     _refused("texts is 1: give True or False", "PMLMLite-v0", texts=1)
 
 

@@ -145,9 +145,11 @@ def test_it_pickles_in_the_middle_of_an_episode() -> None:
 
 
 def test_other_envs_are_refused() -> None:
-    with pytest.raises(ValueError, match="has no EditTask: the numbers of words are for PMLM-v0 and PMLMLite-v0"):
+    with pytest.raises(ValueError, match="has no EditTask: word numbers are only for PMLM-v0 and PMLMLite-v0"):
         WordNumbers(gym.make("CartPole-v1"), Lengths())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="has no EditTask"):
         VectorWordNumbers(SyncVectorEnv([lambda: PMLMEnv(task=make_task())]), Lengths())
-    with pytest.raises(ValueError, match=r"the env observes a Box: put the numbers of words on before wrappers"):
+    with pytest.raises(
+        ValueError, match=r"the env's observation space is a Box, not a Dict: wrap the env in word numbers first"
+    ):
         WordNumbers(gym.wrappers.FlattenObservation(PMLMEnv(task=make_task())), Lengths())

@@ -135,7 +135,7 @@ def test_a_text_that_is_cut_is_told_of_once(tmp_path: Path, caplog: pytest.LogCa
         scorer.score([text(40)], [text(50)])
         scorer.score([text(60)], [text(70)])
         assert len(caplog.messages) == 1
-        assert "52 pieces is longer than the 32" in caplog.messages[0]
+        assert "52 pieces, more than the 32" in caplog.messages[0]
         assert "--long-texts chunks" in caplog.messages[0]
         BertScorer(folder, device="cpu", long_texts="chunks").score([text(40)], [text(50)])
     assert len(caplog.messages) == 1

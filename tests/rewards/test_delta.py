@@ -125,7 +125,7 @@ def test_too_many_episodes_in_a_row_without_a_reply_stop_the_run() -> None:
     reward = _reward(make_episodes(3), llm, max_failures=4)
     reward([0, 1, 2, 0], ["bad", "bad", "bad", "good"])
     reward([0, 1, 2], ["bad", "bad", "bad"])
-    with pytest.raises(TooManyFailuresError, match=r"^4 episodes in a row got no reply, .* the endpoint is down"):
+    with pytest.raises(TooManyFailuresError, match=r"^4 episodes in a row got no reply; .* the endpoint is down"):
         reward([0], ["bad"])
 
 

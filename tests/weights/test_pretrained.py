@@ -104,7 +104,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other shapes": (lambda f: _change(f, intermediate_size=10), "do not match its config.json"),
     "a size that is text": (lambda f: _change(f, hidden_size="8"), "hidden_size"),
-    "no sizes": (lambda f: (f / "config.json").write_text('{"model_type": "clip"}'), "is no encoder"),
+    "no sizes": (lambda f: (f / "config.json").write_text('{"model_type": "clip"}'), "is not an encoder"),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
     "another JSON": (lambda f: (f / "config.json").write_text("[]"), "cannot be loaded"),
     "nested JSON": (lambda f: (f / "config.json").write_text("[" * 10**5), "cannot be loaded"),

@@ -1,4 +1,4 @@
-"""The reward of ``PMLMLite-v0``: a reply by rules, and the words it shares with the reference."""
+"""The reward of ``PMLMLite-v0``: a rule-based reply, scored by the words it shares with the reference."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Optimum:
     """The best deletions from a prompt.
 
     Attributes:
-        slots: Which words to delete, in any order; as many as the edit budget, if the prompt has them.
+        slots: The words to delete, in any order; as many as the edit budget allows.
         delta: The reward of these deletions.
     """
 
@@ -34,26 +34,26 @@ class Optimum:
 
 
 class LiteReward:
-    """Replies by rules to the words that are left, and scores by shared words: all prompts at once, in numpy.
+    """Composes replies by rules from the words that are left, and scores them by shared words; all in numpy.
 
-    The rules, all of them of the form "if this word is left":
+    Each rule depends on whether a word is left:
 
     - a condition: the reply describes it, and says how to treat it if "advice" is left too;
     - "diagnosis": the reply begins with a heading; "medical": it ends with a follow-up visit;
-    - "similar": the reply has a sentence of small talk, which no doctor's reply has;
-    - "sentence": the reply is short; without this word it has a sentence of padding.
+    - "similar": the reply contains a sentence of small talk, which no doctor's reply has;
+    - "sentence": the reply is short; without this word it contains a sentence of padding.
 
-    The score is the F1 of shared words, each counted as often as in the text that has fewer of it (ROUGE-1, Lin 2004,
-    without stemming). So a wrong condition is worth deleting wherever it stands, the patient's own is worth keeping,
-    and only the patient vector says which is which.
+    The score is the F1 of shared words, each counted as often as in the text where it occurs less often (ROUGE-1, Lin
+    2004, without stemming). So a wrong condition is worth deleting wherever it occurs, the patient's own is worth
+    keeping, and only the patient vector tells them apart.
 
     Args:
         episodes: The prompts and references.
-        texts: Whether outcomes hold replies; they take most of the time.
+        texts: Whether outcomes hold replies; making them takes most of the time.
     """
 
     def __init__(self, episodes: EpisodeSet, texts: bool = False) -> None:
-        """Number all words once."""
+        """Count the words of statements and references."""
         self.episodes, self.texts = episodes, texts
         vocabulary = sorted({token for text in STATEMENTS for token in tokens(text)})
         self._bags = np.array([[tokens(text).count(token) for token in vocabulary] for text in STATEMENTS], np.float32)
@@ -63,13 +63,13 @@ class LiteReward:
         self._cues = np.zeros((len(episodes), episodes.max_words), dtype=np.int64)  # a bit for the cue in each slot
         for row, episode in enumerate(episodes):
             self._cues[row, : len(episode.words)] = [cue_bit(word) for word in episode.words]
-        everybody = np.arange(len(episodes))
-        whole = np.arange(episodes.max_words) < episodes.lengths[:, None]
-        self._initial_made = apply_rules(self._left(everybody, whole))
-        self._initial = self._score(everybody, self._initial_made)
+        all_rows = np.arange(len(episodes))
+        all_words = np.arange(episodes.max_words) < episodes.lengths[:, None]
+        self._initial_made = apply_rules(self._left(all_rows, all_words))
+        self._initial = self._score(all_rows, self._initial_made)
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
-        """Judge refined prompts; the number of calls is 0, as no LLM is asked."""
+        """Score refined prompts; the number of calls is 0, because there is no LLM."""
         index = np.asarray(indices)
         if isinstance(prompts, Prompts):
             left = self._left(index, prompts.kept)
@@ -86,13 +86,13 @@ class LiteReward:
         return Outcomes(self._score(index, made), self._initial[index], n_calls, texts)
 
     def best(self, index: int, n_edits: int, protect: Collection[str] = ()) -> Optimum:
-        """Find the best legal deletions of an episode's words, exactly.
+        """Find the best legal deletions from an episode's prompt, exactly.
 
-        A reply depends only on which cues are left at all. So it is enough to try every set of cues to remove, and to
-        spend the rest of the budget on words without effect: those that are no cue, and all but one of a cue's.
+        A reply depends only on which cues are left. So it is enough to try every set of cues to remove, and to spend
+        the rest of the budget on words without effect: words that are no cue, and repeated occurrences of a cue.
 
         Args:
-            index: Which episode.
+            index: The episode's index.
             n_edits: The edit budget.
             protect: As for the env.
         """
@@ -103,32 +103,32 @@ class LiteReward:
         best: Optimum | None = None
         for n_gone in range(len(removable) + 1):
             for gone in combinations(removable, n_gone):
-                must = [slot for cue in gone for slot in slots_of[cue]]
+                required = [slot for cue in gone for slot in slots_of[cue]]
                 stays = [slots[0] for cue, slots in slots_of.items() if cue in removable and cue not in gone]
-                idle = [slot for slot in np.flatnonzero(free).tolist() if slot not in {*must, *stays}]
-                if not len(must) <= budget <= len(must) + len(idle):
+                idle = [slot for slot in np.flatnonzero(free).tolist() if slot not in {*required, *stays}]
+                if not len(required) <= budget <= len(required) + len(idle):
                     continue
                 left = (sum(cue for cue in slots_of if cue not in gone) & _BITS[None]) != 0
                 delta = float(self._score(np.array([index]), apply_rules(left))[0] - self._initial[index])
                 if best is None or delta > best.delta:
-                    best = Optimum((*must, *idle[: budget - len(must)]), delta)
-        assert best is not None  # the empty set of cues is among those tried, or a larger one
+                    best = Optimum((*required, *idle[: budget - len(required)]), delta)
+        assert best is not None  # at least one set of cues fits the budget
         return best
 
     def _left(self, index: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-        """Tell which cues are left at all: bool (n, number of cues)."""
+        """Return which cues are left, bool (n, number of cues)."""
         cues = self._cues[index]
         cues *= kept[:, : cues.shape[1]]
         return (np.bitwise_or.reduce(cues, axis=1)[:, None] & _BITS) != 0
 
     def _score(self, index: npt.NDArray[np.int64], made: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """F1 of shared words of replies, given as statements, and references: float64 (n,)."""
+        """Return the F1 of words shared by replies, given as statements, and references, float64 (n,)."""
         reply, reference = made.astype(np.float32) @ self._bags, self._references[index]
         shared = np.minimum(reply, reference).sum(axis=1)
         return 2.0 * shared / np.maximum(reply.sum(axis=1) + self._lengths[index], 1)
 
 
 def word_f1(text: str, reference: str) -> float:
-    """F1 of the words that two texts share, each counted as often as in the text that has fewer of it (ROUGE-1)."""
-    ours, theirs = Counter(tokens(text)), Counter(tokens(reference))
-    return 2.0 * (ours & theirs).total() / max(ours.total() + theirs.total(), 1)
+    """Return the F1 of shared words, each counted as often as in the text where it occurs less often (ROUGE-1)."""
+    found, expected = Counter(tokens(text)), Counter(tokens(reference))
+    return 2.0 * (found & expected).total() / max(found.total() + expected.total(), 1)

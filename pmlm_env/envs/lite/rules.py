@@ -1,4 +1,4 @@
-"""The rule-based replies of ``PMLMLite-v0``: no model, no randomness, no medicine."""
+"""The rule-based replies of ``PMLMLite-v0``: no model, no randomness, and no medical claims."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pmlm_env.core.words import letters
 
-#: What a reply says of each condition that the prompt names: a description, and advice.
+#: The description and the advice that a reply gives for each condition in the prompt.
 CONDITIONS: dict[str, tuple[str, str]] = {
     "normal": ("Normal pregnancy.", "Continue routine visits and gentle exercise."),
     "scar": ("Scarred uterus.", "Measure its thickness by ultrasound and plan delivery early."),
@@ -30,13 +30,13 @@ FOLLOW_UP = "Return to the obstetric clinic in one week."
 _CHATTER = "Every woman is different, so please ask whoever knows more."
 _PADDING = "This information does not replace a doctor, and laboratory values depend on method, time and food."
 
-#: The words that the rules look at; which of them are left at all decides the reply.
+#: The words that the rules depend on; the reply follows from which of them are left.
 CUES = (*CONDITIONS, "diagnosis", "advice", "medical", "similar", "sentence")
-#: The statements that a reply consists of, in this order.
+#: All statements that a reply may contain, in this order.
 STATEMENTS = (
     HEADING,
     "Nothing certain can be said.",
-    *(what for what, _ in CONDITIONS.values()),
+    *(description for description, _ in CONDITIONS.values()),
     *(advice for _, advice in CONDITIONS.values()),
     FOLLOW_UP,
     _CHATTER,
@@ -46,13 +46,13 @@ _TOKEN = re.compile(r"[a-z0-9]+")
 
 
 def cue_bit(word: str) -> int:
-    """Return 1 << the number of the cue that a word is, or 0."""
+    """Return 1 << the index of the cue that a word is, or 0 if it is none."""
     core = letters(word)
     return 1 << CUES.index(core) if core in CUES else 0
 
 
 def apply_rules(left: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Tell which statements are made.
+    """Return which statements are made.
 
     Args:
         left: Which cues are still in the prompt, bool (n, number of cues).
@@ -77,5 +77,5 @@ def say(made: npt.NDArray[np.bool_]) -> str:
 
 
 def tokens(text: str) -> list[str]:
-    """Split a text as ROUGE does: runs of Latin letters and digits, in lower case."""
+    """Split a text into tokens as ROUGE does: runs of Latin letters and digits, in lower case."""
     return _TOKEN.findall(text.lower())

@@ -1,4 +1,4 @@
-"""The task of ``PMLMLite-v0``, from names and numbers or from episodes of one's own."""
+"""The task of ``PMLMLite-v0``, made from the env's arguments or from other episodes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def lite_task(
     observation: ObservationForm = "embeddings",
     texts: bool = False,
 ) -> EditTask:
-    """Make Lite's task of other episodes: ``gym.make("PMLMLite-v0", task=lite_task(lite_episodes(seed=1)))``.
+    """Make Lite's task for other episodes: ``gym.make("PMLMLite-v0", task=lite_task(lite_episodes(seed=1)))``.
 
     Args:
         episodes: The prompts and references.
-        rules: What an agent may do.
+        rules: Which edits are allowed.
         observation: ``"embeddings"`` or ``"index"``.
         texts: Whether infos hold prompts and replies.
     """
@@ -37,21 +37,21 @@ class LiteOptions(TaskOptions):
     """The arguments of ``PMLMLite-v0``; see ``PMLMLiteEnv``."""
 
     env_id: ClassVar[str] = "PMLMLite-v0"
-    otherwise: ClassVar[str] = "its encoder, replies and reward are fixed. Leave it out, or make PMLM-v0"
+    otherwise: ClassVar[str] = "its encoder, replies and reward are fixed. Leave it out, or use PMLM-v0"
 
     split: Split = "train"
     texts: bool = False
 
     def task(self) -> EditTask:
-        """Make the task; its episodes, encoder and reward are made once a process and shared."""
+        """Make the task; its episodes, encoder and reward are made once per process and shared."""
         episodes, reward = _of_split(self.split, self.texts)
-        max_words = _everybody().max_words if self.max_words is None else self.max_words
+        max_words = _all_episodes().max_words if self.max_words is None else self.max_words
         rules = EditRules(self.n_edits, max_words, self.protect)
         return EditTask(episodes, _encoder(), reward, rules, self.observation)
 
 
 @lru_cache(maxsize=1)
-def _everybody() -> EpisodeSet:
+def _all_episodes() -> EpisodeSet:
     return lite_episodes()
 
 
@@ -62,5 +62,5 @@ def _encoder() -> HashedEncoder:
 
 @lru_cache(maxsize=6)
 def _of_split(split: Split, texts: bool) -> tuple[EpisodeSet, LiteReward]:
-    episodes = _everybody().of(split)
+    episodes = _all_episodes().of(split)
     return episodes, LiteReward(episodes, texts)

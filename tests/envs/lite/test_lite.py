@@ -182,7 +182,7 @@ def test_lists_of_words_may_change_between_calls() -> None:
 @pytest.mark.parametrize("name", ["llm", "scorer", "encoder", "reward", "cache", "n_samples", "device", "nonsense"])
 def test_an_argument_that_has_no_effect_is_refused_by_name(name: str) -> None:
     for make in (gym.make, gym.make_vec):
-        with pytest.raises(ValueError, match=f"PMLMLite-v0 takes no {name}: .* Leave it out, or make PMLM-v0"):
+        with pytest.raises(ValueError, match=f"PMLMLite-v0 has no argument {name}: .* Leave it out, or use PMLM-v0"):
             make("PMLMLite-v0", **{name: "openai:gpt-4o-mini"})
 
 
@@ -190,5 +190,7 @@ def test_episodes_of_ones_own_come_in_a_task() -> None:
     episodes = lite_episodes({"train": 2, "test": 2})
     for make in (gym.make, gym.make_vec):
         assert make("PMLMLite-v0", task=lite_task(episodes)).unwrapped.task.episodes is episodes
-        with pytest.raises(ValueError, match="split has no effect beside task, which holds it already: leave it out"):
+        with pytest.raises(
+            ValueError, match="split has no effect together with task, which already defines it: leave it out"
+        ):
             make("PMLMLite-v0", task=lite_task(episodes), split="test")
