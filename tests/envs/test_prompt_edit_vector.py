@@ -83,7 +83,7 @@ def test_only_the_rows_that_are_reset_are_seeded() -> None:
         _assert_same(ours.reset()[1], theirs.reset()[1])
 
 
-def test_the_first_reset_must_be_of_every_env() -> None:
+def test_the_first_reset_must_include_every_env() -> None:
     env = PMLMVectorEnv(2, task=_task())
     with pytest.raises(gym.error.ResetNeeded, match="must include every env"):
         env.reset(options={"reset_mask": np.array([True, False])})
