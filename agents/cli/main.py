@@ -19,12 +19,12 @@ COMMANDS = {
     "train": "Stage 4: train an agent on the prompts.",
     "evaluate": "Evaluate a trained agent on held-out patients.",
     "refine": "Refine prompts with a trained agent, without an LLM.",
-    "publish": "Hand a trained agent on, to a folder or to the Hugging Face hub.",
+    "publish": "Publish a trained agent to a folder or to the Hugging Face hub.",
     "benchmark": "Fit agents within equal budgets and judge them on held-out patients.",
     "tune": "Tune agents under equal numbers of trials (needs optuna).",
     "report": "Make tables and figures of what `pmlm benchmark` found.",
     "models": "List or fetch the bundled models.",
-    "cache": "Look at, prune, export or import kept replies of an LLM.",
+    "cache": "Inspect, prune, export or import cached replies of an LLM.",
     "doctor": "Say what is installed, which device, what is missing and how to get it.",
 }
 
