@@ -58,8 +58,8 @@ class Patients:
     Args:
         episodes: All patients.
         encoder: Embeds words.
-        split: The held-out split. If there are no validation patients, the last quarter of the training patients
-            replaces them.
+        split: The held-out split. If there are no validation patients, the last quarter of the training patients is
+            held out instead.
         n_edits: Maximum number of edits per prompt.
         protect: What must not be edited; see ``PMLMEnv``.
 

@@ -108,7 +108,7 @@ class Runs:
         self.budgets = sorted({budget for _, budget in self._runs if budget}) or [0]
 
     def of(self, agent: str, budget: int) -> dict[int, Run]:
-        """Return an agent's runs with this budget, by seed; for an agent that does not learn, its runs without one."""
+        """Return an agent's runs with this budget, by seed; its runs without a budget if it does not learn."""
         return self._runs.get((agent, budget)) or self._runs.get((agent, 0), {})
 
     def last(self, agent: str) -> dict[int, Run]:
