@@ -1,1 +1,1 @@
-"""All agents on equal patients within equal budgets."""
+"""Benchmark and tuning: every agent gets the same patients and the same budgets."""

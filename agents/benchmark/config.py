@@ -1,4 +1,4 @@
-"""What ``pmlm benchmark`` and ``pmlm tune`` can be told."""
+"""Options of ``pmlm benchmark`` and ``pmlm tune``."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from agents.settings import changed, option
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """Run agents with equal budgets on equal patients, and append a line for each run to OUT/ENV/runs.jsonl.
+    """Run agents on the same patients with the same budgets, and append one line per run to OUT/ENV/runs.jsonl.
 
-    Runs that the file has already are not repeated, so that a benchmark that was stopped goes on. Every benchmark has
-    the zero-call controls beside the agents: what replies score that need no LLM. The file names the test patients with
-    each one's figures, and words deleted from three or more of their prompts; no prompt, no reply.
+    Runs already in the file are not repeated, so an interrupted benchmark can be continued. Every benchmark includes
+    the zero-call controls: the scores of replies that need no LLM. The file contains the test patients' IDs and results
+    and the words deleted from three or more of their prompts; it contains no prompts or replies.
 
     Attributes:
-        agents: Which agents; all by default. Names: see ``agents/registry.py``.
-        oracles: Searches of each test patient with their own reference, kept apart: names of
-            ``agents.search.searches.SEARCHES``.
+        agents: Agents to run; all by default. ``agents/registry.py`` lists the names.
+        oracles: Searches to run on each test patient with that patient's own reference; reported separately. Names are
+            in ``agents.search.searches.SEARCHES``.
         env: ``lite``: PMLMLite-v0's patients. ``real``: a prepared folder, the LLM and BERTScore.
-        budget: Completions for fitting, one run for each.
-        oracle_budget: Completions for each test patient's search.
-        seeds: How many, from 0.
-        tuned: Settings that `pmlm tune` found; agents that the file does not name keep their defaults.
+        budget: Completions for fitting; each budget is a separate run.
+        oracle_budget: Completions for the search on each test patient.
+        seeds: Number of seeds, starting at 0.
+        tuned: File of settings found by `pmlm tune`; agents not in the file use their defaults.
         episodes: With ``real``, a folder that ``pmlm prepare`` wrote.
-        raw: With ``real``, a folder of the same patients prepared with ``--template raw``: the LLM's replies to these
-            untouched prompts, the paper's "before", become a row. They hold laboratory values, and the LLM gets them.
-        out: Where results go.
-        run: With ``real``, the folder for replies and spending. Replies are shared by all runs: a budget is what an
-            agent would have spent alone.
-        models: With ``real``; ``n_edits`` and ``protect`` with ``lite`` too.
-        calls: With ``real``: limits on what all runs together may spend.
+        raw: With ``real``, a folder of the same patients prepared with ``--template raw``. Adds a row for the LLM's
+            replies to these unedited prompts, the paper's "before". They contain laboratory values, which the LLM sees.
+        out: Output folder.
+        run: With ``real``, the folder for the reply cache and the record of spending. All runs share the cache, but a
+            budget counts what the agent would have spent alone.
+        models: Used with ``real``; ``n_edits`` and ``protect`` also apply to ``lite``.
+        calls: With ``real``, limits on the total spending of all runs.
     """
 
     agents: tuple[str, ...] = tuple(AGENTS)
@@ -58,7 +58,7 @@ class BenchmarkConfig:
         """Check the names and numbers.
 
         Raises:
-            ValueError: There is no agent or search of that name, or a number is not positive.
+            ValueError: An agent or search name is unknown, or a number is not positive.
         """
         for name in self.agents:
             entry(name)
@@ -71,24 +71,24 @@ class BenchmarkConfig:
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """Try settings of each agent, equally many, on the validation patients, and write the best to OUT/ENV/tuned.json.
+    """Tune each agent on the validation patients with the same number of trials; write the best to OUT/ENV/tuned.json.
 
-    The first trial is of the defaults, so that the result is no worse than they are on these patients. Agents that the
-    file has already are not tuned again, so that a tuning that was stopped goes on. Test patients have no part in it.
-    `pmlm benchmark --tuned FILE` takes the settings.
+    The first trial uses the defaults, so the result is never worse than the defaults on these patients. Agents already
+    in the file are not tuned again, so an interrupted tuning can be continued. Test patients are not used.
+    `pmlm benchmark --tuned FILE` reads the settings.
 
     Attributes:
-        agents: Which agents; all that have something to tune by default.
+        agents: Agents to tune; by default all that have tunable settings.
         env: ``lite``: PMLMLite-v0's patients. ``real``: a prepared folder, the LLM and BERTScore.
         budget: Completions for each fit.
-        trials: Settings tried of each agent, the defaults among them.
-        seeds: Fits in each trial; what counts is the mean of their mean deltas.
+        trials: Number of settings tried for each agent, including the defaults.
+        seeds: Fits per trial; the objective is the mean of their mean deltas.
         episodes: With ``real``, a folder that ``pmlm prepare`` wrote.
-        out: Where results go.
-        run: With ``real``, the folder for replies and spending; replies are shared by all fits.
-        models: With ``real``; ``n_edits`` and ``protect`` with ``lite`` too.
-        calls: With ``real``: limits on what all fits together may spend.
-        seed: The sampler's.
+        out: Output folder.
+        run: With ``real``, the folder for the reply cache and the record of spending; all fits share the cache.
+        models: Used with ``real``; ``n_edits`` and ``protect`` also apply to ``lite``.
+        calls: With ``real``, limits on the total spending of all fits.
+        seed: Seed of the sampler.
     """
 
     agents: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ class TuneConfig:
         """Check the names and numbers.
 
         Raises:
-            ValueError: There is no agent of that name, or a number is not positive.
+            ValueError: An agent name is unknown, or a number is not positive.
         """
         for name in self.agents:
             entry(name)
@@ -117,13 +117,13 @@ class TuneConfig:
 
 
 def check_env(config: Any) -> None:
-    """Check that nothing is asked of PMLMLite-v0 that only real patients and models have.
+    """Check that ``--env lite`` is not combined with options that only affect real patients and models.
 
     Args:
-        config: A dataclass with ``env``, and options that have an effect with ``real`` alone.
+        config: A dataclass with ``env``, and options that only have an effect with ``real``.
 
     Raises:
-        ValueError: Something is.
+        ValueError: Such an option is set.
     """
     needs, has = {"episodes", "raw", "run", "models", "calls"}, {"models.n_edits", "models.protect"}
     idle = [option(name) for name in changed(config) if name.partition(".")[0] in needs and name not in has]
@@ -135,10 +135,10 @@ def check_env(config: Any) -> None:
 
 
 def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Check that results in a file are of the same patients and models.
+    """Check that the results in a file come from the same patients and models.
 
     Raises:
-        ValueError: They are not.
+        ValueError: The patients or models differ.
     """
     other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if other:

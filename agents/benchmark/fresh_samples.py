@@ -1,4 +1,4 @@
-"""FreshSamples: replies that no search has seen yet, to score what it found without its luck."""
+"""FreshSamples: replies that no search has seen, for scoring a search's result without selection bias."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pmlm_env.llm import LLM, Reply, Request
 
 
 class FreshSamples(LLM):
-    """Asks an LLM for samples that nothing else asks for, a new one whenever a request comes again.
+    """Requests samples from an LLM that no other code requests; a repeated request gets a new sample each time.
 
     Args:
         llm: The LLM.
-        purpose: What the samples are for: the same purpose gets the same ones again.
+        purpose: What the samples are for; the same purpose gets the same samples again.
     """
 
     def __init__(self, llm: LLM, purpose: str) -> None:
-        """Choose the samples of the purpose."""
+        """Choose the range of sample numbers for this purpose."""
         self._llm = llm
         self._first = 1_000_000 * (1 + int(hashlib.sha256(purpose.encode()).hexdigest()[:8], 16) % 1_000)
         self._asked: Counter[Request] = Counter()
 
     @property
     def identity(self) -> str:
-        """That of the LLM."""
+        """The identity of the LLM."""
         return self._llm.identity
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:

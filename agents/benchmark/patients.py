@@ -1,4 +1,4 @@
-"""Training patients and those held out, and how agents are fitted and judged on them."""
+"""Training and held-out patients, and how agents are fitted and evaluated on them."""
 
 from __future__ import annotations
 
@@ -40,30 +40,32 @@ from pmlm_env.rewards.delta import DeltaReward
 
 logger = logging.getLogger(__name__)
 
-#: Words named in a run's line, and in how many prompts a word must have been edited: results are passed on more
-#: readily than prompts, and a word that only one patient's prompt has may identify that patient.
+#: Maximum number of words listed in a run's line, and the minimum number of prompts in which a word must have been
+#: deleted to be listed: results are shared more freely than prompts, and a word that occurs in only one patient's
+#: prompt may identify that patient.
 _N_WORDS, _FEWEST = 20, 3
 
-#: Options of the models that say where they run, and have no effect on replies or scores.
+#: Model options that set where models run; they do not affect replies or scores.
 _WHERE = ("base_url", "providers", "device")
 
-#: Options that earlier results do not name, with the values that they had.
+#: Options added later, which older results do not record, with the values in effect for those results.
 _LATER: dict[str, Any] = {"scorer_layer": None, "long_texts": "cut", "protect": []}
 
 
 class Patients:
-    """Training patients and those held out, and how agents are fitted on the first and judged on the second.
+    """Training patients, on which agents are fitted, and held-out patients, on which they are evaluated.
 
     Args:
         episodes: All patients.
         encoder: Embeds words.
-        split: Who is held out. Without validation patients the last quarter of the training patients stand in for them.
-        n_edits: Edits of each prompt, at most.
-        protect: What is not edited; see ``PMLMEnv``.
+        split: The held-out split. If there are no validation patients, the last quarter of the training patients is
+            held out instead.
+        n_edits: Maximum number of edits per prompt.
+        protect: What must not be edited; see ``PMLMEnv``.
 
     Attributes:
         train: The training patients.
-        held_out: Those held out.
+        held_out: The held-out patients.
     """
 
     env: BenchmarkEnv
@@ -72,7 +74,7 @@ class Patients:
     def __init__(
         self, episodes: EpisodeSet, encoder: Encoder, split: Split, n_edits: int = 10, protect: Sequence[str] = ()
     ) -> None:
-        """Separate training patients from those held out."""
+        """Separate training patients from held-out patients."""
         self.train, self.split = episodes.of("train"), split
         if split == "validation" and all(episode.split != split for episode in episodes):
             everyone, n_left = list(self.train), len(self.train) - len(self.train) // 4
@@ -84,26 +86,26 @@ class Patients:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides the figures besides the agent: only results with one identity can be compared."""
+        """Everything besides the agent that determines the results; results are comparable only if identities match."""
         content = [[e.patient_id, e.split, e.prompt, e.reference] for e in [*self.train, *self.held_out]]
         digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
         protected = {"protect": list(self.protect)} if self.protect else {}
         return {"episodes": digest[:16], "n_edits": self.n_edits, **protected}
 
     def inductive(self, agent: Agent, budget: int) -> dict[str, Any]:
-        """Fit an agent and judge it."""
+        """Fit an agent and evaluate it on the held-out patients."""
         meter = MeteredReward(self.reward("train"), budget, self.per_prompt)
         edits = self._refined(agent, meter)
         history = [[calls, n, round(mean, 5)] for calls, n, mean in meter.history]
         return {"calls": meter.calls, "config": plain(agent.config), "history": history, **self._judged(edits)}
 
     def deltas(self, agent: Agent, budget: int, reward: Reward | None = None) -> npt.NDArray[np.float64]:
-        """Fit an agent, with another reward if one is given, and return each held-out patient's delta, (N,)."""
+        """Fit an agent and return each held-out patient's delta, float64 (N,); ``reward`` replaces the default one."""
         edits = self._refined(agent, MeteredReward(reward or self.reward("train"), budget, self.per_prompt))
         return np.asarray(self._outcomes(edits).delta, dtype=np.float64)
 
     def oracle(self, name: str, budget: int, seed: int) -> dict[str, Any]:
-        """Search each held-out patient's best edits with their own reference."""
+        """Search for each held-out patient's best edits using the patient's own reference."""
         problem = self._problem(self.held_out, MeteredReward(self.reward(self.split), None, self.per_prompt))
         rescore = self.fresh(f"{name}, {budget} calls, seed {seed}")
         found = search_prompts(problem, range(len(self.held_out)), SEARCHES[name], budget, seed, rescore)
@@ -116,10 +118,10 @@ class Patients:
         }
 
     def control(self, name: str) -> dict[str, Any]:
-        """Judge a zero-call control on every held-out patient; see ``agents.evaluation.controls``.
+        """Evaluate a zero-call control on every held-out patient; see ``agents.evaluation.controls``.
 
         Raises:
-            ValueError: It needs a training letter, and there is none.
+            ValueError: The control needs a training patient's letter, and there is none.
         """
         if name not in self._control_replies:
             raise ValueError(f"the control {name} needs letters of training patients, and no episode has a reference")
@@ -143,26 +145,26 @@ class Patients:
         raise NotImplementedError
 
     def reward(self, split: Split) -> Reward:
-        """Judge training patients or those held out."""
+        """Return the reward on training or held-out patients."""
         raise NotImplementedError
 
     def fresh(self, purpose: str) -> Rescore | None:
-        """Return what scores edited prompts by replies that nothing has seen yet; None where replies never change."""
+        """Return a function that scores edited prompts with unseen replies; None if replies are deterministic."""
         return None
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Lock what is written to."""
+        """Lock the files that runs write to."""
         yield
 
     def write_spent(self) -> None:
-        """Write down what was spent."""
+        """Write the record of spending."""
 
     def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None) -> Problem:
         return Problem(episodes, self.encoder, meter, self.n_edits, self.max_words, self.protect)
 
     def _refined(self, agent: Agent, meter: MeteredReward) -> Edits:
-        """Fit an agent and let it edit the prompts of those held out."""
+        """Fit an agent and return its edits of the held-out patients' prompts."""
         try:
             agent.fit(self._problem(self.train, meter))
         except BudgetSpentError:
@@ -170,7 +172,7 @@ class Patients:
         return agent.refine(self._problem(blind(self.held_out), None))
 
     def _prompts(self, edits: Edits) -> Prompts:
-        """Return what the edits make of every held-out prompt.
+        """Return every held-out prompt with its edits applied.
 
         Raises:
             ValueError: An agent made an edit that is not allowed, or too many.
@@ -203,11 +205,11 @@ class Patients:
         }
 
     def answered(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """Return all metrics of the replies to held-out patients' edited prompts, where replies are texts."""
+        """Return all metrics of the replies to held-out patients' edited prompts; {} if replies are not texts."""
         return {}
 
     def measured(self, replies: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
-        """Return all metrics of held-out patients' replies, where replies are texts."""
+        """Return all metrics of held-out patients' replies; {} if replies are not texts."""
         return {}
 
 
@@ -217,16 +219,16 @@ class LitePatients(Patients):
     env = "lite"
 
     def __init__(self, split: Split, n_edits: int = 10, protect: Sequence[str] = ()) -> None:
-        """Make them."""
+        """Generate the patients."""
         super().__init__(lite_episodes(), HashedEncoder(), split, n_edits, protect)
         self._rewards = {"train": LiteReward(self.train), split: LiteReward(self.held_out)}
 
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Score by shared words."""
+        """Return the word-overlap F1 of each text, float64 (N,)."""
         return np.array([word_f1(text, reference) for text, reference in zip(texts, references, strict=True)])
 
     def reward(self, split: Split) -> Reward:
-        """Judge training patients or those held out."""
+        """Return the reward on training or held-out patients."""
         return self._rewards[split]
 
 
@@ -234,11 +236,11 @@ class RealPatients(Patients):
     """A prepared folder's patients, with the LLM and BERTScore.
 
     Args:
-        split: Who is held out.
-        episodes: The folder.
-        run: Where replies and spending are kept.
+        split: The held-out split.
+        episodes: The prepared folder.
+        run: Folder for the reply cache and the record of spending.
         models: The models.
-        calls: How the LLM is asked.
+        calls: How the LLM is called.
         raw: A folder with the same patients' raw-data prompts, for ``raw_data``.
     """
 
@@ -253,7 +255,7 @@ class RealPatients(Patients):
         calls: CallOptions,
         raw: Path | None = None,
     ) -> None:
-        """Read the folders; models load at their first use."""
+        """Read the folders; models are loaded on first use."""
         self._folder = RunFolder(run)
         self._models = RunModels(models, calls, self._folder)
         everybody = EpisodeSet.load(episodes)
@@ -270,23 +272,23 @@ class RealPatients(Patients):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The patients, and the models with their settings."""
+        """The patients, plus the models and their settings."""
         models = {name: value for name, value in self._model_settings.items() if value != _LATER.get(name, ...)}
         return {**super().identity, **models}
 
     def reward(self, split: Split) -> Reward:
-        """Judge training patients or those held out."""
+        """Return the reward on training or held-out patients."""
         return self._rewards[split]
 
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Score by BERTScore."""
+        """Return the BERTScore F1 of each text, float64 (N,)."""
         return self._models.scorer.score(texts, references).f1.double().numpy()
 
     def raw_data(self) -> dict[str, Any]:
-        """Judge the replies to untouched raw-data prompts, the paper's "before".
+        """Evaluate the replies to unedited raw-data prompts, the paper's "before".
 
         Raises:
-            ValueError: No folder with them was given.
+            ValueError: No folder of raw-data prompts was given.
         """
         if self._raw is None:
             raise ValueError("raw-data prompts are in no folder: name it with --raw, see `pmlm prepare --template raw`")
@@ -308,7 +310,7 @@ class RealPatients(Patients):
         }
 
     def fresh(self, purpose: str) -> Rescore:
-        """Score by samples for this purpose alone; the same purpose gets the same ones again."""
+        """Return a function that scores with samples reserved for this purpose; see ``FreshSamples``."""
         llm = FreshSamples(self._models.llm, purpose)
         reward = DeltaReward(self.held_out, llm, self._models.scorer, self.per_prompt, self._max_failures)
 
@@ -320,10 +322,10 @@ class RealPatients(Patients):
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Lock the run folder, and write down at the end what was spent.
+        """Lock the run folder, and write the record of spending at the end.
 
         Raises:
-            ValueError: Another process has it, or the record of what was spent is missing.
+            ValueError: Another process has locked the folder, or the record of spending is missing.
         """
         with self._folder.locked():
             if len(self._models.llm.cache):
@@ -332,11 +334,11 @@ class RealPatients(Patients):
                 yield
 
     def write_spent(self) -> None:
-        """Write down what was spent."""
+        """Write the record of spending."""
         self._models.write_spent()
 
     def answered(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """Return all metrics of the first replies to held-out patients' prompts, which are in the cache by now."""
+        """Return all metrics of the first replies to held-out patients' prompts; the replies are already cached."""
         replies = all_or_error(self._models.llm.ask([Request(prompt) for prompt in prompts]))
         cut = [reply.finish_reason == "length" for reply in replies]
         return self.measured([reply.text for reply in replies], prompts, cut)
@@ -344,7 +346,7 @@ class RealPatients(Patients):
     def measured(
         self, replies: Sequence[str], prompts: Sequence[str], cut: Sequence[bool] | None = None
     ) -> dict[str, Any]:
-        """Return all metrics, one value a patient; null where there is none (a margin without contrast letters)."""
+        """Return all metrics, one value per patient; None where undefined (a margin without contrast letters)."""
         values = self._metrics(replies, prompts, cut)
         return {
             "metrics": {
@@ -355,10 +357,10 @@ class RealPatients(Patients):
 
 
 def _of_patients(folder: Path, held_out: EpisodeSet) -> EpisodeSet:
-    """Return the episodes of another prepared folder that are of the same patients, in the same order.
+    """Return the same patients' episodes from another prepared folder, in the same order.
 
     Raises:
-        ValueError: The folder lacks one of them.
+        ValueError: A patient is missing from the folder.
     """
     by_id = {episode.patient_id: episode for episode in EpisodeSet.load(folder)}
     missing = [episode.patient_id for episode in held_out if episode.patient_id not in by_id]
@@ -379,12 +381,12 @@ def patients_of(
     calls: CallOptions | None = None,
     raw: Path | None = None,
 ) -> Patients:
-    """Return an env's training patients, with those of ``split`` held out.
+    """Return an env's training patients and its held-out patients of ``split``.
 
-    Of the other arguments, ``lite`` uses ``n_edits`` and ``protect`` of ``models`` alone.
+    With ``lite``, only ``models.n_edits`` and ``models.protect`` of the other arguments are used.
 
     Raises:
-        ValueError: The episodes are not as they should be.
+        ValueError: The episodes are invalid.
     """
     models = models or ModelOptions()
     if env == "lite":

@@ -1,4 +1,4 @@
-"""Fit agents within equal budgets, judge them on held-out patients: ``pmlm benchmark``."""
+"""Fit agents with equal budgets and evaluate them on held-out patients: ``pmlm benchmark``."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "stable-
 
 
 def benchmark(config: BenchmarkConfig) -> Path:
-    """Run what is not there yet, and return the file of results.
+    """Do the runs that are not in the results file yet, and return the file.
 
     Raises:
-        ValueError: The episodes, or the file of tuned settings, are not as they should be, or the results have runs
-            with other episodes or models, or of an agent with other settings.
-        BudgetExceededError: A limit in ``calls`` is reached; what is complete is kept.
+        ValueError: The episodes or the file of tuned settings are invalid, or the file has runs with different
+            episodes or models, or runs of an agent with different settings.
+        BudgetExceededError: A limit in ``calls`` was reached; complete runs are kept.
     """
     with locked(config.out / config.env):
         return _benchmark(config, config.out / config.env / "runs.jsonl")
 
 
 def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
-    """Run what is not there yet, into a file that no other process uses."""
+    """Do the missing runs; the caller holds the lock on the file."""
     done = _complete(file)
     jobs = [job for job in _jobs(config) if job not in done]
     tuned = _tuned(config, done, file)
     patients = patients_of(config.env, "test", config.episodes, config.run, config.models, config.calls, config.raw)
-    identity = patients.identity  # hashes every prompt: once is enough
+    identity = patients.identity  # computed once, because it hashes every prompt
     for line in done.values():
         check_identity(file, line.get("identity", {}), identity)
     with patients.working(), tqdm(jobs, unit="run", dynamic_ncols=True) as bar:
@@ -59,12 +59,12 @@ def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
     return file
 
 
-#: The row of replies to untouched raw-data prompts.
+#: Name of the row for replies to unedited raw-data prompts.
 _RAW = "raw-data"
 
 
 def _run(patients: Patients, track: str, name: str, budget: int, seed: int, tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Do one run and return what its line says of it."""
+    """Do one run and return its results for the output line."""
     if track == "oracle":
         return patients.oracle(name, budget, seed)
     if track == "control":
@@ -74,12 +74,15 @@ def _run(patients: Patients, track: str, name: str, budget: int, seed: int, tune
 
 
 def _unseeded(name: str) -> bool:
-    """Whether the seed makes no difference to an agent; to a search it does."""
+    """Return whether an agent ignores the seed; searches never do."""
     return name in registry.AGENTS and not registry.class_of(name).seeded
 
 
 def _jobs(config: BenchmarkConfig) -> Iterator[tuple[str, str, int, int]]:
-    """Name all runs: track, agent, budget, seed; controls first, then seed by seed, so that a part is fair to all."""
+    """Yield all runs as (track, agent, budget, seed).
+
+    Controls come first, then one seed after another, so that an incomplete benchmark still treats agents equally.
+    """
     yield from (("control", name, 0, 0) for name in CONTROLS)
     if config.raw is not None:
         yield "control", _RAW, 0, 0
@@ -93,7 +96,7 @@ def _jobs(config: BenchmarkConfig) -> Iterator[tuple[str, str, int, int]]:
 
 
 def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
-    """Return the runs that a file has, and cut off a last line that was not written to its end."""
+    """Return the runs in a file, and remove an incomplete last line from it."""
     text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
@@ -115,7 +118,7 @@ def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
 
 
 def _tuned(config: BenchmarkConfig, done: Mapping[tuple[str, str, int, int], Any], file: Path) -> dict[str, Any]:
-    """Return the tuned settings by agent, once it is sure that earlier runs of our agents had the settings of now."""
+    """Return the tuned settings by agent, after checking that the agents' earlier runs had the same settings."""
     agents = {} if config.tuned is None else read_tuned(config.tuned)["agents"]
     tuned = {name: found["settings"] for name, found in agents.items()}
     for name in config.agents:

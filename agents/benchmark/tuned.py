@@ -1,4 +1,4 @@
-"""What ``pmlm tune`` tries of each agent, and reading what it found."""
+"""The settings that ``pmlm tune`` tries for each agent, and a reader for the file it writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def first_trial(name: str, env: registry.BenchmarkEnv) -> dict[str, Any]:
-    """Return an agent's default settings as Optuna takes them."""
+    """Return an agent's default settings in the form that Optuna expects."""
     config, first = registry.settings_of(name, env), {}
     for key, within in registry.class_of(name).space.items():
         value = getattr(config, key)
@@ -23,12 +23,12 @@ def first_trial(name: str, env: registry.BenchmarkEnv) -> dict[str, Any]:
 
 
 def draw(trial: optuna.Trial, name: str) -> dict[str, Any]:
-    """Draw a trial's settings of an agent."""
+    """Draw an agent's settings for a trial."""
     return {key: _draw(trial, key, within) for key, within in registry.class_of(name).space.items()}
 
 
 def _draw(trial: optuna.Trial, key: str, within: Range) -> Any:
-    if isinstance(within, Choices):  # by their indices, because Optuna does not take every kind of value
+    if isinstance(within, Choices):  # by index, because Optuna does not accept every type of value
         return within.values[trial.suggest_categorical(key, range(len(within.values)))]
     if isinstance(within, Integers):
         return trial.suggest_int(key, within.low, within.high)
@@ -36,10 +36,10 @@ def _draw(trial: optuna.Trial, key: str, within: Range) -> Any:
 
 
 def read_tuned(file: Path) -> dict[str, Any]:
-    """Return what ``pmlm tune`` wrote: its numbers, and under ``agents`` what was found, by name.
+    """Return the content of a ``pmlm tune`` file: its settings and identity, and the results by name in ``agents``.
 
     Raises:
-        ValueError: The file is not there, or is something else.
+        ValueError: The file is missing or was not written by ``pmlm tune``.
     """
     if not file.is_file():
         raise ValueError(f"{file} is not there: make it with `pmlm tune`")

@@ -1,4 +1,4 @@
-"""Tune agents under equal numbers of trials: ``pmlm tune``."""
+"""Tune agents with equal numbers of trials: ``pmlm tune``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pmlm_env.io.files import locked, write_json
 
 logger = logging.getLogger(__name__)
 
-#: Trials' agents have seeds from here on: a benchmark, whose seeds begin at 0, repeats none of their fits.
+#: First seed used in trials. Benchmark seeds start at 0, so that a benchmark repeats no fit from tuning.
 _FIRST_SEED = 1_000
 
 
@@ -29,8 +29,8 @@ def tune(config: TuneConfig) -> Path:
 
     Raises:
         RuntimeError: Optuna is not installed.
-        ValueError: The episodes are not as they should be, or the file is of a tuning with other numbers.
-        BudgetExceededError: A limit in ``calls`` is reached; agents that are done are kept.
+        ValueError: The episodes are invalid, or the file comes from a tuning with different options.
+        BudgetExceededError: A limit in ``calls`` was reached; results of completed agents are kept.
     """
     try:
         import optuna
@@ -42,7 +42,7 @@ def tune(config: TuneConfig) -> Path:
 
 
 def _tune(config: TuneConfig, optuna: ModuleType) -> Path:
-    """Tune into a file that no other process uses."""
+    """Tune the agents; the caller holds the lock on the output folder."""
     file = config.out / config.env / "tuned.json"
     numbers = {"budget": config.budget, "trials": config.trials, "seeds": config.seeds, "seed": config.seed}
     patients = patients_of(config.env, "validation", config.episodes, config.run, config.models, config.calls)
@@ -74,7 +74,7 @@ def _tune(config: TuneConfig, optuna: ModuleType) -> Path:
                 study.tell(trial, tried[-1][0])
                 bar.update()
             patients.write_spent()
-            value, settings = max(tried, key=lambda one: one[0])  # the first of those that are equally good
+            value, settings = max(tried, key=lambda one: one[0])  # the first one in case of ties
             found[name] = {"settings": settings, "value": round(value, 6), "default": round(tried[0][0], 6)}
             write_json(file, {**numbers, "agents": found})
             bar.write(f"{name:14} {100 * tried[0][0]:+.2f} -> {100 * value:+.2f}  {_as_text(settings)}")
@@ -86,7 +86,7 @@ def _chosen(config: TuneConfig) -> list[str]:
     """Return the agents to tune.
 
     Raises:
-        ValueError: One of them has nothing to tune.
+        ValueError: A chosen agent has no tunable settings.
     """
     tunable = [name for name in registry.AGENTS if registry.class_of(name).space]
     if fixed := [name for name in config.agents if name not in tunable]:

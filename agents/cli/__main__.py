@@ -1,4 +1,4 @@
-"""``python -m agents.cli`` is ``pmlm``."""
+"""``python -m agents.cli`` runs ``pmlm``."""
 
 from agents.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Compare agents within equal budgets: ``pmlm benchmark``."""
+"""Compare agents with equal budgets: ``pmlm benchmark``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kept replies: ``pmlm cache stats | prune | export | import``."""
+"""Manage cached replies: ``pmlm cache stats | prune | export | import``."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _PARTS = {"request", "reply", "created"}
 
 @dataclass(frozen=True)
 class StatsConfig:
-    """Show what is kept: the number of replies and tokens of each LLM, and since when.
+    """Show the number of cached replies and tokens for each LLM, and when replies were cached.
 
     Attributes:
-        path: The cache's file, or the folder of a run.
+        path: The cache file, or a run folder.
     """
 
     path: tyro.conf.Positional[Path]
@@ -35,12 +35,12 @@ class StatsConfig:
 
 @dataclass(frozen=True)
 class PruneConfig:
-    """Remove replies and free their disk space; with both options, those that match both.
+    """Remove replies and free their disk space; with both options, only replies that match both.
 
     Attributes:
-        path: The cache's file, or the folder of a run.
-        older_than_days: Replies that were kept more days ago.
-        llm: Replies of LLMs whose identity (endpoint, model, sampling, as JSON) contains this text.
+        path: The cache file, or a run folder.
+        older_than_days: Remove replies cached more than this many days ago.
+        llm: Remove replies from LLMs whose identity (endpoint, model, sampling, as JSON) contains this text.
     """
 
     path: tyro.conf.Positional[Path]
@@ -50,10 +50,10 @@ class PruneConfig:
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """Write all replies to a JSON Lines file, with their prompts, for another machine or to look at.
+    """Write all replies and their prompts to a JSON Lines file, to inspect them or to move them to another machine.
 
     Attributes:
-        path: The cache's file, or the folder of a run.
+        path: The cache file, or a run folder.
         out: The file to write; it must not exist.
     """
 
@@ -63,10 +63,10 @@ class ExportConfig:
 
 @dataclass(frozen=True)
 class ImportConfig:
-    """Add the replies of an exported file; replies that are kept already stay as they are.
+    """Add the replies from an exported file; replies already in the cache are not changed.
 
     Attributes:
-        path: The cache's file, or the folder of a run. The file is created if it does not exist.
+        path: The cache file, or a run folder. The file is created if it does not exist.
         source: The exported file.
     """
 
@@ -74,14 +74,14 @@ class ImportConfig:
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FROM")]
 
 
-#: The parts of the command.
+#: Subcommands and their settings.
 Config: Mapping[str, type] = MappingProxyType(
     {"stats": StatsConfig, "prune": PruneConfig, "export": ExportConfig, "import": ImportConfig}
 )
 
 
 def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> int:
-    """Run a part of the command.
+    """Run a subcommand.
 
     Raises:
         ValueError: A file is missing or damaged, or exists and would be overwritten.
@@ -127,7 +127,7 @@ def stats(config: StatsConfig) -> str:
 
 
 def prune(config: PruneConfig) -> int:
-    """Remove replies, and return how many.
+    """Remove replies, and return the number removed.
 
     Raises:
         ValueError: The cache does not exist, or no option says which replies to remove.
@@ -143,10 +143,10 @@ def prune(config: PruneConfig) -> int:
 
 
 def export(config: ExportConfig) -> int:
-    """Write a cache as JSON Lines, sorted by key, and return how many replies it has.
+    """Write a cache as JSON Lines, sorted by key, and return the number of replies.
 
     Raises:
-        ValueError: The cache does not exist, or the file does.
+        ValueError: The cache does not exist, or the output file exists already.
     """
     cache = ReplyCache(_file(config.path))
     if os.path.lexists(config.out):
@@ -163,15 +163,15 @@ def export(config: ExportConfig) -> int:
 
 
 def import_replies(config: ImportConfig) -> tuple[int, int]:
-    """Add the replies of an exported file; return how many it has, and how many were new.
+    """Add the replies from an exported file; return the number in the file and the number that were new.
 
     Raises:
-        ValueError: The file does not exist, or one of its lines is damaged; nothing is imported then.
+        ValueError: The file does not exist, or one of its lines is damaged; in that case nothing is imported.
     """
     if not config.source.is_file():
         raise ValueError(f"{config.source} is no file: give one that pmlm cache export wrote")
     file = _file(config.path, to_be_made=True)
-    n = sum(1 for _ in _lines(config.source))  # read once before, to check all lines
+    n = sum(1 for _ in _lines(config.source))  # a first pass checks all lines
     return n, ReplyCache(file).add(_lines(config.source))
 
 
@@ -184,7 +184,7 @@ def _lines(path: Path) -> Iterator[CachedReply]:
                     raise ValueError("it should be an object of request, reply, created")
                 yield CachedReply(**value)
             except (ValueError, RecursionError) as error:
-                known = type(error) is ValueError  # json's and UTF-8's own messages may quote what is there
+                known = type(error) is ValueError  # messages from json and the UTF-8 decoder may quote the content
                 what = error if known else "it is no JSON"
                 raise ValueError(
                     f"{path}, line {number}: {what}; nothing was imported: export the file again, or remove the line"
@@ -205,7 +205,7 @@ def _date(seconds: float) -> str:
 
 
 def _name(kept: CachedReply) -> str:
-    """Return the model and where it runs, without the sampling; or the whole identity, where it names no model."""
+    """Return the model and its endpoint without the sampling settings; the whole identity if it names no model."""
     llm: Any = kept.request["llm"]
     if isinstance(llm, dict):
         model = llm.get("model") or llm.get("local") or llm.get("vllm")

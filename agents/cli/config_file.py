@@ -1,4 +1,4 @@
-"""Files of settings for ``--config``: TOML, or the ``config.json`` of a run."""
+"""Settings files for ``--config``: TOML, or the ``config.json`` of a run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from agents.run_folder import RunFolder
 from pmlm_env.io.toml import read_toml
 from pmlm_env.llm.http.settings import holds_key
 
-#: Settings in a run's ``config.json`` that are about that run only.
+#: Settings in ``config.json`` that apply only to the run that wrote it.
 _OF_ONE_RUN = ("llm_identity", "resume", "dry_run")
 
 
 def read_config_file(file: Path) -> dict[str, Any]:
-    """Return the settings in a file, with "_" in names where the file may have "-".
+    """Return the settings in a file, with any "-" in names replaced by "_".
 
     Args:
-        file: A TOML file; or the ``config.json`` of a run, whose paths are relative to it.
+        file: A TOML file, or the ``config.json`` of a run, whose paths are relative to it.
 
     Raises:
         ValueError: The file is missing or damaged, repeats a name, or has a value that looks like an API key.
@@ -40,14 +40,14 @@ def read_config_file(file: Path) -> dict[str, Any]:
 
 
 def arranged(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Move settings into their tables: a file may leave tables out, as the command line does.
+    """Move settings into their tables; a file may omit the tables, as on the command line.
 
     Args:
         kind: A dataclass whose fields are settings, or dataclasses that are tables of settings.
         content: The file's settings.
 
     Raises:
-        ValueError: A setting is unknown, or is both in its table and outside it.
+        ValueError: A setting is unknown, or occurs both in its table and outside it.
     """
     kinds, own = get_type_hints(kind), [each.name for each in fields(kind)]
     tables = {name: [each.name for each in fields(kinds[name])] for name in own if is_dataclass(kinds[name])}

@@ -1,4 +1,4 @@
-"""The whole method in one command: ``pmlm demo``."""
+"""Run the whole method with one command: ``pmlm demo``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pmlm_env.weights import BUNDLED, fetch
 
 logger = logging.getLogger(__name__)
 
-#: 224 calls in training at most, as many for the single rule, and 4 x 32 = 128 in evaluation.
+#: At most 224 calls in training, 224 for the single rule, and 4 x 32 = 128 in evaluation.
 MAX_LLM_CALLS = 576
 
 
@@ -27,21 +27,21 @@ MAX_LLM_CALLS = 576
 class DemoConfig:
     """Simulate a cohort, fit stages 1 and 2, train on 32 patients, and evaluate on 32 others: at most 576 LLM calls.
 
-    The LLM's weights are fetched where they are missing: 491 MB with the default.
+    Missing LLM weights are downloaded: 491 MB for the default LLM.
 
     Attributes:
-        cohort: A folder with one's own patients instead of simulated ones (see ``pmlm prepare --help``).
-        run: The run folder; what is there of an earlier demo is replaced, but for the LLM's replies, which are used.
-        train_patients: Patients to train on.
-        test_patients: Patients to evaluate on.
-        agent: Which agent; `pmlm demo --agent NAME --help` shows its own settings.
+        cohort: A folder with your own patients, used instead of simulated ones (see ``pmlm prepare --help``).
+        run: The run folder. Files of an earlier demo are replaced, except for its LLM replies, which are reused.
+        train_patients: Number of patients to train on.
+        test_patients: Number of patients to evaluate on.
+        agent: The agent; `pmlm demo --agent NAME --help` shows its settings.
         settings: The agent's own settings.
-        budget: Completions that the agent may ask for, those of the initial prompts included; the search of the best
-            single rule may ask for as many.
+        budget: Maximum number of completions for the agent, including those for the initial prompts. The search for the
+            best single rule has the same limit.
         models: The models.
-        calls: How the LLM is asked, and what may be spent.
-        pipeline: How prompts are made.
-        seed: Seeds everything that is random.
+        calls: How the LLM is called, and limits on spending.
+        pipeline: How prompts are generated.
+        seed: Seed of all random numbers.
     """
 
     cohort: Path | None = None
@@ -60,7 +60,7 @@ class DemoConfig:
         """Fill in the agent's default settings, and check the budget.
 
         Raises:
-            ValueError: There is no such agent, its settings are another agent's, or the budget is below 1.
+            ValueError: The agent is unknown, the settings belong to another agent, or the budget is below 1.
         """
         fill_in(self)
 
@@ -69,10 +69,10 @@ Config = DemoConfig
 
 
 def run(config: DemoConfig) -> int:
-    """Run the method from records to the before / after table."""
+    """Run the method, from patient records to the before / after table."""
     models = config.models
     wanted = {models.encoder, models.scorer, models.llm.removeprefix("local:")}
-    InitialPrompt(config.pipeline.template, config.pipeline.peers)  # refused before anything is fetched or removed
+    InitialPrompt(config.pipeline.template, config.pipeline.peers)  # raises before anything is downloaded or removed
     fetch(*(name for name in BUNDLED if name in wanted))
     with RunFolder(config.run).locked():
         _demo(config)
@@ -80,7 +80,7 @@ def run(config: DemoConfig) -> int:
 
 
 def _demo(config: DemoConfig) -> None:
-    """Run it in a folder that no other process uses."""
+    """Run the demo; the caller holds the lock on the run folder."""
     from agents.evaluation.cases import first_cases
     from agents.evaluation.config import EvaluateConfig
     from agents.evaluation.evaluate import evaluate

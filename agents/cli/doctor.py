@@ -1,4 +1,4 @@
-"""What is installed, what is missing and how to get it: ``pmlm doctor``."""
+"""Show what is installed, what is missing and how to get it: ``pmlm doctor``."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _EXTRAS = {"pyarrow": "to read Parquet: pip install 'pmlm-env[parquet]'"}
 
 @dataclass(frozen=True)
 class DoctorConfig:
-    """Show what is installed, the device, and what is missing; or, with --llm, whether an LLM answers.
+    """Show what is installed, the device, and what is missing; with --llm, check whether an LLM answers instead.
 
     Attributes:
-        llm: Ask this LLM one question, which may cost a call: ``local:NAME_OR_PATH``, ``PROVIDER:MODEL``, ...
-        base_url: The endpoint's URL; the provider's by default.
+        llm: LLM to ask one question, which may be a paid call: ``local:NAME_OR_PATH``, ``PROVIDER:MODEL``, ...
+        base_url: URL of the endpoint; by default that of the provider.
         providers: A TOML file with more providers; see docs/llm.
-        max_new_tokens: Limit on the reply's tokens.
-        device: Device of ``local:``.
-        chat_template_kwargs: For ``local:`` and ``vllm:``, more arguments for the model's chat template, as JSON.
+        max_new_tokens: Maximum number of tokens in the reply.
+        device: Device for ``local:``.
+        chat_template_kwargs: For ``local:`` and ``vllm:``, extra arguments for the model's chat template, as JSON.
     """
 
     llm: str | None = None
@@ -50,11 +50,11 @@ def run(config: DoctorConfig) -> int:
     """Show what is installed and what is missing, or ask an LLM.
 
     Returns:
-        The exit code: 0 if the method can run, 1 if something that it needs is missing.
+        The exit code: 0 if the method can run, 1 if something it needs is missing.
 
     Raises:
-        ValueError: There is an option for the LLM, but no LLM.
-        LLMError: The LLM gave no reply.
+        ValueError: An option for the LLM is given, but no LLM.
+        LLMError: The LLM did not reply.
     """
     if config.llm is None:
         refuse_idle(config, dict.fromkeys(changed(config), "no LLM is asked. Name one with --llm"))
@@ -66,7 +66,7 @@ def run(config: DoctorConfig) -> int:
     )
     llm = load_llm(options, device=config.device)
     if isinstance(llm.llm, OpenAIChat):
-        llm.llm = replace(llm.llm, tries=1)  # a person is waiting
+        llm.llm = replace(llm.llm, tries=1)  # no retries, because the user is waiting
     started = time.perf_counter()
     (reply,) = llm.generate([_QUESTION])
     seconds = time.perf_counter() - started
@@ -108,7 +108,7 @@ def _examine() -> int:
 
 
 def _needed() -> list[str]:
-    """Return what is missing and how to get it, a line each."""
+    """Return a line for each missing item, saying how to get it."""
     ready = [name for name in BUNDLED if state(name) == "ready"]
     lines = []
     if "minilm" not in ready:

@@ -1,4 +1,4 @@
-"""How commands end: exit codes, signals, and one line that says what to do next."""
+"""How commands end: exit codes, signals, and a one-line message that says what to do next."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from agents.run_folder import RunFolder
 
 _AGAIN = "run the command again"
 
-#: What to do after a command was stopped; for `train` it depends on the run.
+#: What to do after a command was interrupted; for `train` it depends on the run.
 _AFTER_STOP = {
     "demo": "replies are kept: run it again, and they are used",
     "evaluate": "replies are kept: run it again, and it asks for the others",
@@ -28,7 +28,7 @@ _AFTER_STOP = {
     "tune": "agents that are done and all replies are kept: run it again, and it goes on",
 }
 
-#: What to do about errors of the operating system.
+#: What to do about operating system errors.
 _CURES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO), "free some disk space, then {again}"),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions, or give another path"),
@@ -37,12 +37,12 @@ _CURES = {
 
 @dataclass
 class Attempt:
-    """A command that is being run.
+    """A running command.
 
     Attributes:
-        command: Its name.
-        config: Its settings; None until they are read.
-        stops: Numbers of the signals that asked it to end.
+        command: Name of the command.
+        config: Settings of the command; None until they are read.
+        stops: Numbers of the signals that asked the command to end.
     """
 
     command: str
@@ -52,7 +52,7 @@ class Attempt:
 
 @library_warnings_in_one_line()
 def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
-    """Run a command and return its exit code; a foreseeable failure becomes one line that says what to do."""
+    """Run a command and return its exit code; an expected failure is reported in one line that says what to do."""
     try:
         with _stoppable(attempt.stops):
             code = run(attempt)
@@ -61,14 +61,14 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
     except KeyboardInterrupt:
         return _stopped(attempt, attempt.stops[0] if attempt.stops else signal.SIGINT)
     except Exception as error:
-        if attempt.stops:  # an import that is interrupted, or a terminal that is gone, raises anything
+        if attempt.stops:  # an interrupted import or a closed terminal can raise any error
             return _stopped(attempt, attempt.stops[0])
         if isinstance(error, ValueError):
             _say(f"pmlm {attempt.command}: {error}")
             return 2
-        if not isinstance(error, OSError | RuntimeError):  # raised on failures that the input does not cause
+        if not isinstance(error, OSError | RuntimeError):  # these types are raised for failures not caused by the input
             raise
-        if isinstance(error, BrokenPipeError):  # `| head` has read enough; what is left in the buffer must go elsewhere
+        if isinstance(error, BrokenPipeError):  # e.g. `| head`; the rest of the buffer is discarded
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
@@ -84,9 +84,9 @@ def _stopped(attempt: Attempt, number: int) -> int:
 
 @contextmanager
 def _stoppable(stops: list[int]) -> Iterator[None]:
-    """Turn the first signal that asks to end into an interruption, so that files are left in order.
+    """Turn the first termination signal into a KeyboardInterrupt, so that files are left in a consistent state.
 
-    Its number is added to ``stops``. A second one ends the process at once.
+    The signal's number is added to ``stops``. A second signal ends the process immediately.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -100,7 +100,7 @@ def _stoppable(stops: list[int]) -> Iterator[None]:
         raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup has signals ignored
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):  # nohup ignores SIGHUP
             before[number] = signal.signal(number, stop)
     try:
         yield
@@ -110,12 +110,12 @@ def _stoppable(stops: list[int]) -> Iterator[None]:
 
 
 def _say(line: str) -> None:
-    with suppress(OSError):  # the terminal may be gone
+    with suppress(OSError):  # the terminal may be closed
         print(line, file=sys.stderr, flush=True)
 
 
 def _cured(attempt: Attempt, error: OSError) -> str:
-    """Return an operating system's error as a line that says what to do."""
+    """Return an operating system error as one line that says what to do."""
     if error.strerror is None:
         return str(error)
     where = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

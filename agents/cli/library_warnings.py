@@ -1,4 +1,4 @@
-"""Warnings and progress bars of libraries, as whoever runs a command should see them."""
+"""How warnings and progress bars of libraries are shown to the user of a command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _logger = logging.getLogger(__name__)
 
 @contextmanager
 def library_warnings_in_one_line() -> Iterator[None]:
-    """Log Python's warnings in one line each, without path and source; leave out those for programmers."""
+    """Log each Python warning in one line, without path and source; ignore ``FutureWarning``, meant for developers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.showwarning = _log
@@ -24,7 +24,7 @@ def library_warnings_in_one_line() -> Iterator[None]:
 
 
 def quiet_transformers() -> None:
-    """Turn off what transformers reports while it loads models."""
+    """Turn off the progress bars and warnings that transformers shows while loading models."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()

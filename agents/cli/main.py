@@ -1,4 +1,4 @@
-"""The command line: ``pmlm COMMAND``, each command with typed options, ``--config FILE`` and ``--help``."""
+"""The command line ``pmlm COMMAND``; each command has typed options, ``--config FILE`` and ``--help``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agents.cli.errors import Attempt, exit_code
 from agents.cli.library_warnings import quiet_transformers
 from agents.cli.terminal import print_traceback, printable_output
 
-#: The commands, and what each does. ``agents.cli.COMMAND`` has its ``Config`` and ``run``, and is imported to run it.
+#: Commands and their descriptions. The module ``agents.cli.COMMAND`` has ``Config`` and ``run``; it is imported lazily.
 COMMANDS = {
     "demo": "The whole method on a simulated cohort, or on your own with --cohort.",
     "simulate": "Write a simulated cohort like the paper's.",
@@ -33,11 +33,11 @@ _LOADING = {"demo", "prepare", "train", "evaluate", "refine", "benchmark", "tune
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0 done, 2 bad input or usage, 128 + N stopped by signal N, 1 anything else.
+    """Run a command and exit: 0 = success, 2 = bad input or usage, 128 + N = stopped by signal N, 1 = other failure.
 
     Args:
-        command: Which command; the first of ``arguments`` by default.
-        arguments: Those of the process by default.
+        command: The command; by default the first of ``arguments``.
+        arguments: The command-line arguments; by default those of the process.
     """
     rest = list(sys.argv[1:] if arguments is None else arguments)
     if command is None:

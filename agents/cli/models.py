@@ -1,4 +1,4 @@
-"""List or fetch the bundled models: ``pmlm models``."""
+"""List or download the bundled models: ``pmlm models``."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pmlm_env.weights import BUNDLED, SMALL, describe, fetch
 
 @dataclass(frozen=True)
 class ModelsConfig:
-    """List the bundled models, or fetch some.
+    """List the bundled models, or download some.
 
     Attributes:
-        fetch: Models to download, check and unpack; without a name, those that the tests and the set-up need.
+        fetch: Models to download, verify and unpack; without a name, those that the tests and the setup need.
     """
 
     fetch: Annotated[tuple[str, ...] | None, tyro.conf.arg(metavar="[NAME ...]")] = None
@@ -25,7 +25,7 @@ Config = ModelsConfig
 
 
 def run(config: ModelsConfig) -> int:
-    """List, or fetch, the bundled models."""
+    """Download models if asked to, and list the bundled models."""
     if config.fetch is not None:
         fetch(*(config.fetch or SMALL))
     for name in BUNDLED:

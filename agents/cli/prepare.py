@@ -1,4 +1,4 @@
-"""From patients' records to prompts: ``pmlm prepare``."""
+"""Turn patient records into prompts: ``pmlm prepare``."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class CohortFiles:
 
     Attributes:
         cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet.
-        patients_file: The patients' file, if it has another name.
-        labs_file: The long table of check-ups, if it has another name.
-        checkups_file: The wide table of check-ups, if it has another name.
-        drop_bad_rows: Leave out and count rows that cannot be right, instead of stopping; not if they are more than
-            half of the patients or values, or nine tenths of an indicator's values.
+        patients_file: Name of the patient file, if it differs from the default.
+        labs_file: Name of the long table of check-ups, if it differs from the default.
+        checkups_file: Name of the wide table of check-ups, if it differs from the default.
+        drop_bad_rows: Drop and count invalid rows instead of stopping. It still stops if they are more than half of the
+            patients or values, or more than nine tenths of an indicator's values.
     """
 
     cohort: Path
@@ -37,7 +37,7 @@ class CohortFiles:
     drop_bad_rows: bool = False
 
     def read(self) -> tuple[Cohort, ReadReport]:
-        """Read and check the cohort, and log what was found."""
+        """Read and check the cohort, and log a report."""
         cohort, report = read_cohort(
             self.cohort,
             patients=self.patients_file,
@@ -51,18 +51,18 @@ class CohortFiles:
 
 @dataclass(frozen=True)
 class PrepareConfig:
-    """Fit stages 1 and 2 on a cohort's training patients and write everybody's prompt.
+    """Fit stages 1 and 2 on a cohort's training patients and write every patient's prompt.
 
     Attributes:
         files: The cohort.
-        out: The folder to write: episodes.jsonl, vectors.safetensors, report.json.
-        pipeline: How prompts are made.
-        max_train: Limit on training patients to make prompts for, drawn at random; None = all. Stages 1 and 2 learn
-            from all of them in any case.
-        max_validation: Limit on validation patients.
-        max_test: Limit on test patients.
-        seed: Seeds the folds, the networks and the drawing of patients.
-        device: Where the patient encoder runs.
+        out: Output folder, for episodes.jsonl, vectors.safetensors and report.json.
+        pipeline: How prompts are generated.
+        max_train: Maximum number of training patients to generate prompts for, drawn at random; None = all. Stages 1
+            and 2 always learn from all training patients.
+        max_validation: Maximum number of validation patients; None = all.
+        max_test: Maximum number of test patients; None = all.
+        seed: Seed of the folds, the networks and the sampling of patients.
+        device: Device of the patient encoder.
     """
 
     files: CohortFiles
@@ -79,11 +79,11 @@ Config = PrepareConfig
 
 
 def run(config: PrepareConfig) -> int:
-    """Make an episode set of a cohort.
+    """Generate an episode set from a cohort.
 
     Raises:
         CohortError: The cohort's files are missing or damaged, or cannot be split.
-        ValueError: Another command uses ``out``, or it is a file.
+        ValueError: Another command uses ``out``, or ``out`` is a file.
     """
     from pmlm_env.pipeline import build_episodes
 
@@ -105,12 +105,12 @@ def run(config: PrepareConfig) -> int:
     return 0
 
 
-#: Texts of so many bytes need not be counted: in tokenizers of the BERT family, a text has no more pieces than bytes.
+#: Texts of at most this many bytes need no token count: BERT-family tokenizers never give more tokens than bytes.
 _SURELY_SHORT = 500
 
 
 def _on_long_references(episodes: EpisodeSet) -> str:
-    """Return a line about references that are too long for the default scorer; "" if there is none."""
+    """Return a line about references that are too long for the default scorer; "" if there are none."""
     references = [episode.reference for episode in episodes if episode.reference]
     suspects = [text for text in references if len(text.encode()) > _SURELY_SHORT]
     if not suspects:

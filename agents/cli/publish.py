@@ -1,4 +1,4 @@
-"""Hand a trained agent on: ``pmlm publish``."""
+"""Publish a trained agent: ``pmlm publish``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a command's settings from its options, from ``--config FILE`` and from the run that it goes on with."""
+"""Read a command's settings from its options, from ``--config FILE``, and from the run that it resumes."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from agents.training.config import with_agent_settings
 
 Config = TypeVar("Config")
 
-#: Added to the help of every command.
+#: Appended to the help of every command.
 _ABOUT_FILE = "--config FILE.toml reads options from a file; those on the command line take precedence."
 
 
 def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Path], Any] | None = None) -> Any:
     """Read a command's settings.
 
-    Options take precedence over the file of ``--config``, the file over the settings of the run that is resumed, and
-    those over the defaults. ``--agent``, ``--config`` and ``--resume`` decide which other options there are and what
-    their defaults are, so they are read before tyro parses the command line.
+    Precedence, highest first: options, the ``--config`` file, the settings of the resumed run, the defaults.
+    ``--agent``, ``--config`` and ``--resume`` determine which other options exist and what their defaults are, so they
+    are read before tyro parses the command line.
 
     Args:
-        command: Its name.
-        kind: The dataclass of its settings; for a command with parts, such as ``cache``, one for each part by name.
+        command: Name of the command.
+        kind: The dataclass of its settings; for a command with subcommands, such as ``cache``, a mapping from each
+            subcommand's name to its dataclass.
         arguments: The command line after the command's name.
-        saved: For a command with ``--resume``: reads the settings of the run in a folder.
+        saved: For a command with ``--resume``, a function that reads the settings of the run in a folder.
 
     Returns:
-        An object of ``kind``; where that has ``agent`` and ``settings``, with that agent's own settings.
+        An instance of ``kind``; if it has ``agent`` and ``settings``, with that agent's own settings.
 
     Raises:
-        ValueError: A setting in the file is unknown or not allowed, or settings do not fit together.
-        SystemExit: Help was asked for, or tyro refuses an option or its value.
+        ValueError: A setting in the file is unknown or not allowed, or settings are incompatible.
+        SystemExit: Help was requested, or tyro rejected an option or its value.
     """
     if isinstance(kind, Mapping):
         part = _part(command, kind, arguments)
@@ -64,7 +65,7 @@ def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Pat
 
 
 def _part(command: str, kinds: Mapping[str, Any], arguments: Sequence[str]) -> str:
-    """Return which part of a command is to run; print all of them if help is asked for."""
+    """Return the subcommand to run; if help is requested, print all subcommands and exit."""
     if not arguments or arguments[0] in ("-h", "--help"):
         usage = f"usage: pmlm {command} {{{','.join(kinds)}}} [OPTIONS]; --help after the name shows the options\n"
         about = (f"  {name:10} {_about(kind).splitlines()[0]}" for name, kind in kinds.items())
@@ -79,7 +80,7 @@ def _of_agent(kind: type, arguments: Sequence[str], file: Path | None, content: 
     """Return ``kind`` with the settings of the chosen agent, and put the agent's name into ``content``.
 
     Raises:
-        ValueError: There is no such agent, a run of another one is to be resumed, or the file has settings of another.
+        ValueError: The agent is unknown, or the resumed run or the file's settings belong to another agent.
     """
     option, in_file = _given(arguments, "--agent"), content.get("agent")
     agent = str(option or in_file or (_default_of(kind, "agent") if resumed is None else resumed.agent))
@@ -96,7 +97,7 @@ def _of_agent(kind: type, arguments: Sequence[str], file: Path | None, content: 
 
 @contextmanager
 def _naming(file: Path | None) -> Iterator[None]:
-    """Put the name of a file before what is wrong with its settings."""
+    """Prefix error messages about settings with the name of the file that they come from."""
     try:
         yield
     except ValueError as error:
@@ -104,26 +105,26 @@ def _naming(file: Path | None) -> Iterator[None]:
 
 
 def _resumes(arguments: Sequence[str], content: Mapping[str, Any]) -> bool:
-    """Whether a run is to be resumed; not if only help is asked for."""
+    """Return whether a run should be resumed; False if only help is requested."""
     flags = [word for word in arguments if word in ("--resume", "--no-resume")]
     return not {"-h", "--help"} & {*arguments} and (flags[-1] == "--resume" if flags else content.get("resume") is True)
 
 
 def _default_of(kind: type, name: str) -> Any:
-    """Return the default of a dataclass's field."""
+    """Return the default of a dataclass field."""
     return next(each.default for each in fields(kind) if each.name == name)
 
 
 def _defaults(kind: Any) -> Any:
-    """Return an object of a dataclass with defaults, and ``tyro.MISSING`` for fields that have none."""
+    """Return an instance of a dataclass with its defaults, and ``tyro.MISSING`` for fields without a default."""
     kinds = get_type_hints(kind)
     needed = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
     return kind(**{name: _defaults(kinds[name]) if is_dataclass(kinds[name]) else tyro.MISSING for name in needed})
 
 
-@printable_output(bars=False)  # no colors, which some versions of tyro write to standard error too
+@printable_output(bars=False)  # disables colors, which some versions of tyro write to standard error too
 def _parse(command: str, kind: type[Config], arguments: Sequence[str], default: Config) -> Config:
-    """Let tyro parse a command line; errors of a dataclass's own checks are raised without tyro's frame around them."""
+    """Parse a command line with tyro; errors from a dataclass's own checks are raised without tyro's formatting."""
     said = StringIO()
     try:
         with redirect_stderr(said):
@@ -146,17 +147,17 @@ def _parse(command: str, kind: type[Config], arguments: Sequence[str], default: 
 
 
 def _about(kind: type) -> str:
-    """Return what a dataclass's docstring says before its attributes."""
+    """Return a dataclass's docstring up to its attributes."""
     return (inspect.getdoc(kind) or "").partition("Attributes:")[0].strip()
 
 
 def _is_of_check(error: ValueError) -> bool:
-    """Whether a dataclass's check raised an error, and not tyro's parsing of a value."""
+    """Return whether an error was raised by a dataclass's check rather than by tyro's parsing of a value."""
     return any(frame.f_code.co_name == "__post_init__" for frame, _ in walk_tb(error.__traceback__))
 
 
 def _at_home(config: Config) -> Config:
-    """Expand a leading "~" to the home folder, which a shell does not do in ``--run=~/r``."""
+    """Expand a leading "~" to the home folder, because shells do not expand it in ``--run=~/r``."""
     changes: dict[str, Any] = {}
     for each in fields(config):  # type: ignore[arg-type]
         value = getattr(config, each.name)
@@ -168,15 +169,15 @@ def _at_home(config: Config) -> Config:
 
 
 def _given(arguments: Sequence[str], option: str) -> str | None:
-    """Return the last value of an option; None if it is not given."""
+    """Return the last value given for an option; None if it is not given."""
     return _without(arguments, option)[1]
 
 
 def _without(arguments: Sequence[str], option: str) -> tuple[list[str], str | None]:
-    """Return a command line without an option, and the option's last value.
+    """Return a command line without an option, and the option's last value; None if it is not given.
 
     Raises:
-        ValueError: It has no value.
+        ValueError: The option has no value.
     """
     rest: list[str] = []
     value = None

@@ -1,4 +1,4 @@
-"""Make tables and figures of a benchmark: ``pmlm report``."""
+"""Write tables and figures of a benchmark: ``pmlm report``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Config = ReportConfig
 
 
 def run(config: ReportConfig) -> int:
-    """Make the report; see ``agents.report.report.report``."""
+    """Write the report; see ``agents.report.report.report``."""
     from agents.report.report import report
 
     report(config)

@@ -15,11 +15,11 @@ class SimulateConfig:
     """Simulate a cohort like the paper's and write patients.csv and checkups.csv.
 
     Attributes:
-        out: The folder to write.
-        patients: How many women.
-        seed: The same seed gives the same files.
-        signal: ``paper``: labels about as predictable as in the paper's Table A1, a choice, not medicine;
-            ``literature``: only what published sources support.
+        out: Output folder.
+        patients: Number of women.
+        seed: Random seed; the same seed gives the same files.
+        signal: ``paper``: labels are about as predictable as in the paper's Table A1, which is a design choice and not
+            medical knowledge; ``literature``: only associations that published sources support.
     """
 
     out: Path
@@ -35,7 +35,7 @@ def run(config: SimulateConfig) -> int:
     """Simulate a cohort and write it.
 
     Raises:
-        ValueError: Another command uses ``out``, or it is a file.
+        ValueError: Another command uses ``out``, or ``out`` is a file.
     """
     with locked(config.out):
         cohort = simulate_cohort(config.patients, seed=config.seed, signal=config.signal)

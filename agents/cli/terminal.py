@@ -1,4 +1,4 @@
-"""Output of commands: control characters are escaped, except those of progress bars."""
+"""Output of commands, with control characters escaped except for those of progress bars."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any, Literal, TextIO, cast
 
 from pmlm_env.io.text import printable
 
-#: What tqdm writes to move up from one of several bars to another.
+#: Sequence that tqdm writes to move the cursor up to another progress bar.
 _UP = re.compile(r"(\x1b\[A)+")
 
 
 class PrintableStream:
-    """A text stream that escapes control characters, because names, words and errors may come from anybody.
+    """A text stream that escapes control characters, because names, words and errors may come from untrusted sources.
 
-    A progress bar may return to the beginning of its line, and move up to another bar, as long as nothing else is in
-    that line.
+    A progress bar may return to the beginning of its line and move up to another bar, as long as its line contains
+    nothing else.
 
     Args:
         stream: The stream to write to.
-        bars: Whether there are progress bars. Without them ``isatty`` is False, because colors would be escaped.
+        bars: Whether to allow progress bars. If not, ``isatty`` returns False, because colors would be escaped.
     """
 
     def __init__(self, stream: TextIO, *, bars: bool) -> None:
-        """Start at the beginning of a line."""
+        """Start with an empty line."""
         self._stream, self._bars = stream, bars
         self._line: Literal["empty", "bar", "text"] = "empty"
 
     def write(self, text: str) -> int:
-        """Write a text; return its length."""
+        """Write a text, and return its length."""
         if self._line == "bar" and _UP.fullmatch(text):
             return self._stream.write(text)
         if self._bars and self._line != "text" and text.startswith("\r"):
@@ -50,7 +50,7 @@ class PrintableStream:
             self.write(line)
 
     def isatty(self) -> bool:
-        """Return whether it is a terminal with bars."""
+        """Return whether the stream is a terminal and progress bars are allowed."""
         return self._bars and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
@@ -64,7 +64,7 @@ def _safe(text: str) -> str:
 
 @contextmanager
 def printable_output(*, bars: bool = True) -> Iterator[None]:
-    """Print through ``PrintableStream`` in this context; bars are on standard error."""
+    """Redirect output through ``PrintableStream`` in this context; progress bars use standard error."""
     out, error = PrintableStream(sys.stdout, bars=False), PrintableStream(sys.stderr, bars=bars)
     with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, error)):
         yield

@@ -11,10 +11,10 @@ Config = TrainConfig
 
 
 def saved(run: Path) -> TrainConfig:
-    """Return the settings of a run that is to go on.
+    """Return the settings of a run to resume.
 
     Raises:
-        ValueError: The folder holds no run, or its ``config.json`` is damaged or of another version.
+        ValueError: The folder contains no run, or its ``config.json`` is damaged or from another version.
     """
     from agents.run_folder import RunFolder
     from agents.training.train import trained
@@ -23,10 +23,10 @@ def saved(run: Path) -> TrainConfig:
 
 
 def run(config: TrainConfig) -> int:
-    """Train, or say what it would cost.
+    """Train an agent, or print an estimate of the cost.
 
     Raises:
-        ValueError: The settings do not fit together; see ``agents.training.train.train`` for all others.
+        ValueError: The settings are incompatible; see ``agents.training.train.train`` for other exceptions.
     """
     if config.dry_run:
         if config.resume:

@@ -1,4 +1,4 @@
-"""Tune agents under equal numbers of trials: ``pmlm tune``."""
+"""Tune agents with equal numbers of trials: ``pmlm tune``."""
 
 from __future__ import annotations
 

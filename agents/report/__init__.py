@@ -1,1 +1,1 @@
-"""The agents' benchmark as tables and figures: ``agents.report.report``."""
+"""Tables and figures of the benchmark's results: ``agents.report.report``."""

@@ -1,4 +1,4 @@
-"""Settings of ``pmlm report``."""
+"""Options of ``pmlm report``."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from agents.registry import DEFAULT
 
 @dataclass(frozen=True)
 class ReportConfig:
-    """Make a report of the benchmark's runs, with tables and figures: ``report.md`` and ``figures/``.
+    """Write a report of the benchmark's runs with tables and figures: ``report.md`` and ``figures/``.
 
     Attributes:
-        results: The folder of the runs: every ``runs.jsonl`` in it and below is read.
-        out: The folder of the report; by default that of the runs.
-        default: The agent that the others are compared with.
-        seed: Seeds the bootstraps' resamples.
+        results: Folder with the results; every ``runs.jsonl`` in it and its subfolders is read.
+        out: Output folder; the results folder by default.
+        default: Agent that the others are compared with.
+        seed: Seed of the bootstrap resamples.
     """
 
     results: tyro.conf.Positional[Path] = Path("results")

@@ -1,7 +1,7 @@
-"""The report's figures, as SVG; deltas in points of F1 (hundredths).
+"""The report's figures, as SVG; deltas are in points of F1 (hundredths).
 
-A figure has many agents, so each has a panel or a row of its own with its name, and nothing depends on color alone:
-agents are blue, the default agent is orange (Okabe and Ito's palette, which color-blind readers can distinguish).
+Figures show many agents, so each agent has its own labeled panel or row, and no information depends on color alone.
+Agents are blue and the default agent is orange (Okabe and Ito's palette, which color-blind readers can distinguish).
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _BINS = 15
 _TAUS = 25
 _COLUMNS = 4
 
-#: What can be left out of an SVG file: indentation, and digits beyond a hundredth of a unit.
+#: Parts of an SVG file that can be removed: indentation, and digits after the second decimal place.
 _IDLE = re.compile(r"^ +|(?<=\d\.\d\d)\d+", re.MULTILINE)
 _SVG: dict[Any, Any] = {"svg.hashsalt": "pmlm", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
 
-#: A line with its band: x, and intervals at x.
+#: A curve with its band: x values, and an interval at each of them.
 Curve = tuple[Sequence[float], Sequence[Interval]]
 
 
 def learning_curves(runs: Runs, seed: int) -> dict[str, Curve]:
-    """Return the sampled delta on training patients against calls, of each agent at its largest budget.
+    """Return each agent's sampled delta on training patients against calls, for runs with the largest budget.
 
-    Batches are averaged in bins of calls, weighted by their episodes; the band is a 95 % interval over seeds.
+    Batches are averaged in bins of calls, weighted by their number of episodes; the band is a 95 % interval over seeds.
     """
     edges = np.linspace(0, max(runs.budgets), _BINS + 1)
     curves: dict[str, Curve] = {}
@@ -57,14 +57,14 @@ def learning_curves(runs: Runs, seed: int) -> dict[str, Curve]:
         have = ~np.isnan(values)
         shown = np.flatnonzero(have.any(axis=0))
         if len(shown):
-            rng = np.random.default_rng(seed)  # anew for each agent, so that its band does not depend on the others
+            rng = np.random.default_rng(seed)  # one per agent, so that its band does not depend on the others
             bands = [mean_interval(values[have[:, i], i], rng, n_resamples=1000) for i in shown]
             curves[agent] = ((edges[shown] + edges[shown + 1]) / 2).tolist(), bands
     return curves
 
 
 def budget_curves(runs: Runs, cells: Cells) -> dict[str, Curve]:
-    """Return the delta on test patients against the budget, with its crossed interval."""
+    """Return the delta on test patients at each budget, with its crossed-bootstrap interval."""
     curves: dict[str, Curve] = {}
     for agent in runs.agents:
         budgets = [budget for budget in runs.budgets if (agent, budget) in cells]
@@ -73,7 +73,7 @@ def budget_curves(runs: Runs, cells: Cells) -> dict[str, Curve]:
 
 
 def profiles(scores: Mapping[str, npt.NDArray[np.float64]], seed: int) -> dict[str, Curve]:
-    """Return the share of an agent's runs above each delta, with pointwise bands; the deltas are in points."""
+    """Return the share of each agent's runs above each delta, with pointwise bands; deltas are in points."""
     every = np.concatenate(list(scores.values()))
     margin = 0.05 * np.ptp(every) or 0.001
     taus = np.linspace(every.min() - margin, every.max() + margin, _TAUS)
@@ -92,16 +92,16 @@ def panels(
     scale: float = 100,
     dots: bool = False,
 ) -> Figure:
-    """Draw a panel for each agent, with the default agent's mean dashed in each.
+    """Draw a panel for each agent; the default agent's mean is a dashed line in the other panels.
 
     Args:
-        curves: By agent; agents without one have no panel.
+        curves: Curves by agent; agents without a curve have no panel.
         agents: The order of the panels.
         default: The agent that the others are compared with.
         x: Label of the horizontal axis.
         y: Label of the vertical axis.
-        scale: Factor of the intervals.
-        dots: Whether each x is marked and labeled, on a logarithmic axis.
+        scale: Factor by which intervals are multiplied.
+        dots: Whether to mark and label each x value, on a logarithmic axis.
     """
     shown = [agent for agent in agents if agent in curves]
     columns = min(_COLUMNS, len(shown))
@@ -144,14 +144,14 @@ def forest(
     zero: float = 0,
     scale: float = 1,
 ) -> Figure:
-    """Draw a row for each agent: a dot with its interval, the largest on top.
+    """Draw a row for each agent: a dot for the mean with its interval, the largest mean on top.
 
     Args:
-        rows: By agent.
-        default: The agent whose row has another color.
+        rows: Intervals by agent.
+        default: The agent whose row is orange.
         x: Label of the horizontal axis.
         zero: The value of "no difference".
-        scale: Factor of the intervals.
+        scale: Factor by which intervals are multiplied.
     """
     agents = sorted(rows, key=lambda agent: (rows[agent].mean, agent))
     figure = Figure(figsize=(5.6, 0.24 * len(agents) + 0.8), layout="constrained")
@@ -179,7 +179,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _bounds(interval: Interval) -> tuple[float, float, float]:
-    """Return low, mean and high; three times the mean, which draws no line, where there is no interval."""
+    """Return (low, mean, high). Without an interval all three are the mean, so that no line is drawn."""
     if interval.low is None or interval.high is None:
         return (interval.mean,) * 3
     return interval.low, interval.mean, interval.high
@@ -192,7 +192,7 @@ def _style(ax: Axes) -> None:
 
 
 def _budget_axis(ax: Axes, budgets: list[float]) -> None:
-    """Mark the budgets on a logarithmic axis, with limits that also suit a single budget."""
+    """Mark the budgets on a logarithmic axis, with limits that also work for a single budget."""
     if budgets[0] > 0:
         ax.set_xscale("log")
         ax.set_xlim(budgets[0] / 1.5, budgets[-1] * 1.5)

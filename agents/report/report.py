@@ -1,4 +1,4 @@
-"""Make one page of the benchmark's runs: ``pmlm report``."""
+"""Write a report of the benchmark's runs: ``pmlm report``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def report(config: ReportConfig) -> str:
     """Write the report, print it and return it.
 
     Raises:
-        ValueError: There are no runs, or a line is not as it should be.
+        ValueError: There are no runs, or a line is invalid.
     """
     runs = read_runs(config.results)
     out = config.results if config.out is None else config.out
@@ -84,7 +84,7 @@ def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[
 
 
 def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, seed: int) -> list[str]:
-    """Draw the figures and return the lines that show them."""
+    """Draw the figures and return the Markdown lines that embed them."""
     from agents.report import figures  # matplotlib takes a second to import
 
     scores = {agent: own for agent in runs.agents if len(own := runs.scores(agent))}

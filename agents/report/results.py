@@ -27,22 +27,22 @@ class Run:
 
     Attributes:
         env: The environment.
-        track: "inductive", where a test patient's reference is never read, "control", where there is no agent either,
-            or "oracle", where edits are searched with the reference.
-        agent: The agent or control.
-        budget: Completions that it could ask for; 0 = it learns nothing, so that the run holds for every budget.
-        seed: Its seed.
-        calls: Completions that it asked for.
-        patients: Test patients.
-        deltas: Change of F1 of each of them, as a fraction.
-        history: For each batch on training patients: calls after it, episodes, mean delta.
-        claimed: The mean delta found in an oracle's own search, before finalists were scored with new replies.
-        metrics: The metrics of the replies, one value for each test patient; NaN where there is none.
-        deleted: Words most often deleted: word, role, how many times.
-        edits: In how many different ways prompts were edited; None where it is not known.
-        versions: The machine and what was installed.
+        track: "inductive" if test patients' references are never read, "control" if there is no agent either,
+            or "oracle" if edits are searched with the reference.
+        agent: Name of the agent or control.
+        budget: Maximum number of completions; 0 = the agent does not learn, so its run counts for every budget.
+        seed: The seed.
+        calls: Number of completions requested.
+        patients: IDs of the test patients.
+        deltas: Change of F1 for each test patient, as a fraction.
+        history: For each batch on training patients: calls so far, episodes, mean delta.
+        claimed: Mean delta found during an oracle's search, before finalists were scored with new replies.
+        metrics: Metrics of the replies, one value per test patient; NaN where undefined.
+        deleted: Words most often deleted: word, role, count.
+        edits: Number of different ways in which prompts were edited; None if unknown.
+        versions: The machine and the versions of installed packages.
         identity: The episodes, and the models with their settings.
-        seeded: Whether another seed may give another result.
+        seeded: Whether the result may depend on the seed.
     """
 
     env: str
@@ -72,20 +72,20 @@ class Runs:
     """The runs of one environment: agents and zero-call controls, or oracles.
 
     Args:
-        runs: All of them.
+        runs: The runs.
 
     Attributes:
-        agents: Their names, sorted; controls among them.
-        controls: The names of the controls.
-        budgets: Their budgets, ascending, without 0 unless there is no other.
+        agents: Names of agents and controls, sorted.
+        controls: Names of the controls.
+        budgets: Budgets in ascending order; 0 is included only if there is no other.
     """
 
     def __init__(self, runs: Iterable[Run]) -> None:
-        """Sort them by agent, budget and seed.
+        """Sort the runs by agent, budget and seed.
 
         Raises:
-            ValueError: There are agents, but not the echo, without which an agent's gain means little. Or there are
-                metrics of agents' replies, but not of the echo.
+            ValueError: There are agents, but the echo control is missing, without which an agent's gain means little;
+                or agents' runs have metrics and the echo has none.
         """
         runs = sorted(runs, key=lambda run: (run.agent, run.budget, run.seed))
         controls = {run.agent: run for run in runs if run.track == "control"}
@@ -108,30 +108,30 @@ class Runs:
         self.budgets = sorted({budget for _, budget in self._runs if budget}) or [0]
 
     def of(self, agent: str, budget: int) -> dict[int, Run]:
-        """Return an agent's runs by seed: those with this budget, else those of an agent that learns nothing."""
+        """Return an agent's runs with this budget, by seed; its runs without a budget if it does not learn."""
         return self._runs.get((agent, budget)) or self._runs.get((agent, 0), {})
 
     def last(self, agent: str) -> dict[int, Run]:
-        """Return an agent's runs at the largest budget it has, by seed."""
+        """Return an agent's runs with its largest budget, by seed."""
         return next((runs for budget in reversed(self.budgets) if (runs := self.of(agent, budget))), {})
 
     def learns(self, agent: str) -> bool:
-        """Whether an agent has runs with a budget."""
+        """Return whether an agent has runs with a nonzero budget."""
         return any(budget for name, budget in self._runs if name == agent)
 
     def scores(self, agent: str) -> npt.NDArray[np.float64]:
-        """Return an agent's run scores at the largest budget, (runs,): none where it has no run there."""
+        """Return the scores of an agent's runs with the largest budget, (runs,); empty if it has none."""
         return np.array([run.score for run in self.of(agent, self.budgets[-1]).values()])
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Read every ``runs.jsonl`` in a folder and below.
+    """Read every ``runs.jsonl`` in a folder and its subfolders.
 
-    If two lines of a file have the same env, track, agent, budget and seed, the later one counts. A last line that is
-    cut short, as in a file that is being written, is left out with a warning.
+    If two lines of a file have the same env, track, agent, budget and seed, the later one is used. An incomplete last
+    line, as in a file that is being written, is skipped with a warning.
 
     Raises:
-        ValueError: There is no run, a line is not valid, or files do not belong together: two have the same run, or
+        ValueError: There are no runs, a line is invalid, or files cannot be combined: two have the same run, or
             different patients or models in the same env.
     """
     found: dict[tuple[Any, ...], Run] = {}
@@ -145,7 +145,7 @@ def read_runs(folder: Path) -> list[Run]:
             try:
                 run = _run(_object(line))
             except _NotJSONError as error:
-                if number == len(lines):  # no line end: it is being written, or its writer was stopped
+                if number == len(lines):  # no newline: it is still being written, or writing was interrupted
                     _log.warning("%s, line %d is cut short and left out", path, number)
                     continue
                 raise ValueError(f"{path}, line {number}: {error}: correct or remove the line") from None
@@ -235,7 +235,7 @@ def _run(line: dict[str, Any]) -> Run:
     )
 
 
-_NAME = re.compile(r"[\w.,=+() -]+")  # names go into tables and file names
+_NAME = re.compile(r"[\w.,=+() -]+")  # names are used in tables and file names
 _NEEDED = ("env", "track", "agent", "budget", "seed", "calls", "patients", "deltas")
 
 

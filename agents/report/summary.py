@@ -1,4 +1,4 @@
-"""The report's figures for each agent at each budget."""
+"""Summary statistics for each agent at each budget."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from agents.report.results import Run, Runs
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One agent at one budget; deltas are fractions of F1.
+    """Statistics of one agent at one budget; deltas are fractions of F1.
 
     Attributes:
-        delta: Mean over seeds and test patients, with its crossed interval.
-        over_default: Its difference to the default agent, paired by seed and patient; None where there is none.
-        personal: Its difference to the best single rule, likewise: what comes from treating patients differently.
-        n_paired: The number of seeds that both have.
+        delta: Mean over seeds and test patients, with its crossed-bootstrap interval.
+        over_default: Difference to the default agent, paired by seed and patient; None if not compared.
+        personal: Difference to the best single rule, paired by seed and patient: the gain from treating patients
+            differently. None if not compared.
+        n_paired: Number of seeds shared with the default agent.
         seeds: The seeds, sorted.
-        n_patients: Test patients that all seeds have.
+        n_patients: Number of test patients present in the runs of all seeds.
         calls: Mean number of completions spent.
-        claimed: The mean over seeds of the delta found in an oracle's own search; None where no run has it.
+        claimed: Mean over seeds of the delta found during an oracle's search; None if no run has one.
     """
 
     delta: Interval
@@ -37,20 +38,20 @@ class Cell:
     claimed: float | None
 
 
-#: By agent and budget.
+#: Cells by agent and budget.
 Cells = dict[tuple[str, int], Cell]
 
 
 def summarise(runs: Runs, default: str | None, seed: int, rule: str | None = None) -> Cells:
-    """Summarise all agents at all budgets.
+    """Summarize all agents at all budgets.
 
-    Each interval has resamples of its own from the same seed, so that it does not depend on which agents there are.
+    Each interval is resampled with a new generator of the same seed, so it does not depend on which agents are present.
 
     Args:
-        runs: Of one environment and track.
+        runs: Runs of one environment and track.
         default: The agent that all others are compared with; None = no comparison.
-        seed: Draws the resamples.
-        rule: The agent that edits all prompts alike; None = no comparison with it.
+        seed: Seed of the resamples.
+        rule: The agent that applies one rule to all prompts; None = no comparison with it.
     """
     cells: Cells = {}
     for agent in runs.agents:
@@ -82,15 +83,15 @@ def summarise(runs: Runs, default: str | None, seed: int, rule: str | None = Non
 def aligned(
     runs: dict[int, Run], others: dict[int, Run] | None = None, metric: str | None = None
 ) -> npt.NDArray[np.float64]:
-    """Return the deltas of the patients that all runs have, sorted by name, shape (seeds, patients).
+    """Return the deltas of the patients that all runs share, sorted by patient ID, float64 (seeds, patients).
 
     Args:
-        runs: By seed.
-        others: Another agent's, which must have the patients too.
-        metric: A metric that all runs have, instead of the deltas.
+        runs: Runs by seed.
+        others: Another agent's runs; patients must be in these too.
+        metric: Return this metric, which all runs must have, instead of the deltas.
 
     Raises:
-        ValueError: There is no such patient.
+        ValueError: The runs have no patient in common.
     """
     every = [*runs.values(), *(others or {}).values()]
     names = sorted(set.intersection(*(set(run.patients) for run in every)))
@@ -105,15 +106,15 @@ def aligned(
 
 
 def paired_difference(ours: dict[int, Run], theirs: dict[int, Run]) -> npt.NDArray[np.float64] | None:
-    """Return the differences of two agents, paired by seed and patient, shape (seeds, patients).
+    """Return the differences between two agents, paired by seed and patient.
 
-    The single run of an agent without a seed is paired with every seed.
+    The single run of an agent that ignores the seed is paired with every seed.
 
     Returns:
-        None if they have no seed in common.
+        float64 (seeds, patients); None if the agents have no seed in common.
 
     Raises:
-        ValueError: They have no patient in common.
+        ValueError: The agents have no patient in common.
     """
     ours, theirs = _spread(ours, theirs), _spread(theirs, ours)
     seeds = sorted(ours.keys() & theirs.keys())
@@ -124,6 +125,6 @@ def paired_difference(ours: dict[int, Run], theirs: dict[int, Run]) -> npt.NDArr
 
 
 def _spread(runs: dict[int, Run], others: dict[int, Run]) -> dict[int, Run]:
-    """Repeat the single run of an agent without a seed for each of the other agent's seeds."""
+    """Repeat the single run of an agent that ignores the seed for each of the other agent's seeds."""
     only = next(iter(runs.values())) if len(runs) == 1 else None
     return dict.fromkeys(others, only) if only is not None and not only.seeded and others else runs

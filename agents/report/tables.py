@@ -1,4 +1,4 @@
-"""The report's tables, as Markdown; all deltas in points of F1 (a hundredth)."""
+"""The report's tables, as Markdown; all deltas are in points of F1 (hundredths)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agents.report.results import Run, Runs
 from agents.report.summary import Cell, Cells, aligned
 from pmlm_env.io.text import as_code, as_text
 
-#: The metrics that have no column in other tables, with their heads.
+#: Metrics that have no column in other tables, with their column heads.
 METRICS = {
     "bleu4": "BLEU-4",
     "rouge1": "ROUGE-1",
@@ -23,20 +23,20 @@ METRICS = {
     "bertscore_recall": "BERTScore R",
 }
 
-#: With fewer seeds in common there is no verdict on two agents: the interval then hardly reflects how seeds differ.
+#: Minimum number of shared seeds for a verdict on two agents; with fewer, the interval hardly reflects seed variance.
 FEWEST_SEEDS = 3
 
-#: An agent that has spent a smaller share of the largest budget is marked: its rank is that of fewer calls.
+#: Agents that spent a smaller share of the largest budget are marked, because their rank reflects fewer calls.
 MOST_SPENT = 0.9
 
-#: Largest number of words shown for each role.
+#: Maximum number of words shown for each role.
 _WORDS = 10
 
 
 def main_table(runs: Runs, cells: Cells, default: str) -> str:
-    """Return a row for each agent or control: its delta at each budget, its differences to others, seeds and calls.
+    """Return a row for each agent or control: delta at each budget, differences to other agents, seeds and calls.
 
-    Rows are sorted by the mean at the largest budget; the best agent of each budget is bold. Controls are in italics.
+    Rows are sorted by the mean at the largest budget. The best agent at each budget is bold; controls are in italics.
     """
     best = {
         budget: max(
@@ -71,7 +71,7 @@ def main_table(runs: Runs, cells: Cells, default: str) -> str:
 
 
 def oracle_table(cells: Cells) -> str:
-    """Return a row for each oracle and budget: the gain found in its search, and that of new replies."""
+    """Return a row for each oracle and budget: the gain found during its search, and the gain on new replies."""
     order = sorted(cells, key=lambda key: (-cells[key].delta.mean, key))
     rows = []
     for n, (agent, budget) in enumerate(order):
@@ -84,7 +84,7 @@ def oracle_table(cells: Cells) -> str:
 
 
 def reached(inductive: Runs, oracle: Runs, default: str) -> str:
-    """Return, in words, the default agent's share of the best oracle's re-scored gain, on the patients of both."""
+    """Return a sentence: the default agent's share of the best oracle's re-scored gain, on the shared patients."""
     ours = inductive.last(default)
     searched = [(agent, budget) for agent in oracle.agents for budget in oracle.budgets if oracle.of(agent, budget)]
     if not ours or not searched:
@@ -101,16 +101,16 @@ def reached(inductive: Runs, oracle: Runs, default: str) -> str:
 
 
 def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
-    """Return a row for each agent or control, at its largest budget: metrics of its replies, and its edits.
+    """Return a row for each agent or control, at its largest budget: metrics of its replies, and number of edits.
 
-    Margins are in points; "right / wrong" is the share of replies that name the patient's condition, and any other.
+    Margins are in points. "right / wrong" are the shares of replies that name the patient's condition and a wrong one.
     Rows are sorted by F1. Returns "" if no run has metrics of replies.
 
     Args:
-        runs: Agents and controls.
-        cells: Their summary.
-        default: The agent whose row is bold.
-        seed: Seeds the resamples.
+        runs: Runs of agents and controls.
+        cells: Summary of the runs.
+        default: The agent whose name is bold.
+        seed: Seed of the resamples.
     """
     rows = []
     for agent in runs.agents:
@@ -145,7 +145,7 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
 
 
 def metrics_table(runs: Runs) -> str:
-    """Return each agent's other metrics in per cent at its largest budget; "" if no run has any."""
+    """Return each agent's other metrics, in percent, at its largest budget; "" if no run has any."""
     rows = []
     for agent in runs.agents:
         last = {seed: run for seed, run in runs.last(agent).items() if run.metrics}
@@ -155,7 +155,7 @@ def metrics_table(runs: Runs) -> str:
 
 
 def _mean(runs: dict[int, Run], metric: str) -> float:
-    """Return the mean of a metric over seeds and patients; NaN where no run has it."""
+    """Return the mean of a metric over seeds and patients; NaN if no run has it."""
     values = [value for run in runs.values() for value in run.metrics.get(metric, ()) if np.isfinite(value)]
     return float(np.mean(values)) if values else float("nan")
 
@@ -165,14 +165,14 @@ def _number(value: float, digits: int = 0) -> str:
 
 
 def _crossed(runs: dict[int, Run], metric: str, seed: int) -> Interval | None:
-    """Return a metric's mean with its crossed interval; None where a run lacks it or a value."""
+    """Return a metric's mean with its crossed-bootstrap interval; None if a run lacks the metric or a value."""
     if not all(np.isfinite(run.metrics.get(metric, np.nan)).all() for run in runs.values()):
         return None
     return crossed_bootstrap(aligned(runs, metric=metric), np.random.default_rng(seed))
 
 
 def _absolute(interval: Interval | None) -> str:
-    """Return a fraction's mean and interval in hundredths, without sign."""
+    """Return a fraction's mean and interval in hundredths, without a plus sign."""
     if interval is None:
         return "-"
     mean = f"{100 * interval.mean:.2f}"
@@ -182,7 +182,7 @@ def _absolute(interval: Interval | None) -> str:
 
 
 def _name(agent: str, runs: Runs, cells: Cells, default: str) -> str:
-    """Return an agent's name: the default agent's bold, a control's in italics; † where it did not spend its budget."""
+    """Return an agent's name: bold for the default agent, italic for a control; † if it did not spend its budget."""
     name = f"**{agent}**" if agent == default else f"*{agent}*" if agent in runs.controls else agent
     cell = cells.get((agent, runs.budgets[-1]))
     unspent = runs.learns(agent) and cell is not None and cell.calls < MOST_SPENT * runs.budgets[-1]
@@ -190,7 +190,7 @@ def _name(agent: str, runs: Runs, cells: Cells, default: str) -> str:
 
 
 def deleted_table(runs: dict[int, Run]) -> str:
-    """Return the words most often deleted by role, with how many times over all seeds; "" if no run has them."""
+    """Return the most often deleted words by role, with counts over all seeds; "" if no run has any."""
     counts: dict[str, Counter[str]] = {}
     for run in runs.values():
         for word, role, times in run.deleted:
@@ -212,7 +212,7 @@ def versions_lines(runs: Iterable[Run]) -> str:
 
 
 def ranked(runs: Runs, cells: Cells) -> list[str]:
-    """Return agents sorted by the mean at the largest budget; those without it are last, by the next budget."""
+    """Return agents sorted by mean at the largest budget; agents without it come last, sorted by the next budget."""
 
     def key(agent: str) -> tuple[tuple[float, ...], str]:
         have = (cells.get((agent, budget)) for budget in reversed(runs.budgets))
@@ -222,13 +222,13 @@ def ranked(runs: Runs, cells: Cells) -> list[str]:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is text, the others are aligned to the right."""
+    """Return a Markdown table; the first column is left-aligned text, the others are right-aligned."""
     lines = [heads, ["---"] + ["---:"] * (len(heads) - 1), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def points(delta: float) -> str:
-    """Return a delta in points with its sign."""
+    """Return a delta in points, with its sign."""
     return f"{round(100 * delta, 2) + 0.0:+.2f}"
 
 
@@ -240,7 +240,7 @@ def in_points(interval: Interval) -> str:
 
 
 def _mark(cell: Cell) -> str:
-    """Return ▲ where the agent is shown to be above the default one, ▼ where below."""
+    """Return ▲ if the agent is shown to be better than the default agent, ▼ if worse."""
     return {"better": " ▲", "worse": " ▼"}.get(_verdict(cell), "")
 
 
@@ -269,12 +269,12 @@ def _budget(budget: int) -> str:
 
 
 def _each(values: list[str]) -> str:
-    """Return one value if all are equal, else all."""
+    """Return the common value if all are equal, else all values separated by slashes."""
     return values[0] if len(set(values)) == 1 else " / ".join(values)
 
 
 def patients_line(cells: Cells) -> str:
-    """Return, in words, how many test patients there are, and which agents have fewer."""
+    """Return a sentence with the number of test patients and the agents that have fewer."""
     counts: dict[str, int] = {}
     for (agent, _), cell in cells.items():
         counts[agent] = min(cell.n_patients, counts.get(agent, cell.n_patients))

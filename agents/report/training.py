@@ -10,17 +10,17 @@ from agents.evaluation.bootstrap import FEWEST
 
 
 def quarters(metrics: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sampled deltas of the first and of the last quarter of the updates or batches."""
+    """Return the sampled deltas of the first and the last quarter of the updates or batches."""
     quarter = max(1, len(metrics) // 4)
     first, last = metrics[:quarter], metrics[-quarter:]
     return tuple(np.array([d for line in part for d in line["deltas"]]) for part in (first, last))  # type: ignore[return-value]
 
 
 def training_summary(metrics: list[dict[str, Any]]) -> str:
-    """Return the change of the sampled deltas, and the time spent in each model, in two lines.
+    """Return two lines: the change of the sampled deltas, and the time spent in each model.
 
     Args:
-        metrics: The lines of ``metrics.jsonl``: updates, or batches of an agent without updates.
+        metrics: The lines of ``metrics.jsonl``: one per update, or per batch for an agent without updates.
     """
     if not metrics:
         return "No episode was played in training"
@@ -30,7 +30,7 @@ def training_summary(metrics: list[dict[str, Any]]) -> str:
     gain, fewest = last.mean() - first.mean(), min(len(first), len(last))
     if fewest < FEWEST:
         interval = f"too few episodes ({fewest}) for an interval"
-    else:  # Welch's interval: the rollouts of the two quarters are different ones.
+    else:  # Welch's interval: the two quarters have different rollouts.
         half = 1.96 * float(np.sqrt(first.var(ddof=1) / len(first) + last.var(ddof=1) / len(last)))
         interval = f"[{100 * (gain - half):+.2f}, {100 * (gain + half):+.2f}]"
     end = metrics[-1]

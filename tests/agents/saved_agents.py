@@ -1,4 +1,4 @@
-"""In a process of its own: load each agent of a folder and refine new prompts; prints the edits as JSON.
+"""Load each agent in a folder, refine new prompts, and print the edits as JSON; run in a separate process.
 
 Usage: python -m tests.agents.saved_agents FOLDER
 """

@@ -1,4 +1,4 @@
-"""A saved agent that somebody else made: all of it is checked before anything is built, and a fault is one line."""
+"""Loading an untrusted saved agent: everything is checked before anything is built; an error is one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from agents.problem import BudgetSpentError
 from agents.registry import load, make, settings_of
 from tests.problems import make_problem
 
-#: A network with a lexicon, a lexicon alone, a network of values, one of Stable-Baselines3, and those that are JSON.
+#: Agents to save: a network with a lexicon, a lexicon, a value network, a Stable-Baselines3 agent, JSON-only agents.
 SETTINGS: dict[str, dict[str, Any]] = {
     "leave-one-out": {"hidden": 4, "lexicon": True, "patients": 4},
     "lexicon": {"patients": 4},
@@ -180,7 +180,7 @@ def test_a_config_that_is_no_such_json_is_named(folder: Callable[..., Path], con
 
 def test_of_a_config_of_gigabytes_no_more_than_its_size_is_read(folder: Callable[..., Path]) -> None:
     path = folder()
-    os.truncate(path / "config.json", 5 * 2**30)  # a hole: it takes no disk
+    os.truncate(path / "config.json", 5 * 2**30)  # a sparse file, which takes no disk space
     assert "config.json is larger than 16 MiB" in _refused(path)
 
 
@@ -319,7 +319,7 @@ def test_weights_too_large_to_compute_with_are_an_error_and_not_the_first_words(
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_scores_that_no_probabilities_can_be_made_of_are_an_error(value: float) -> None:
     legal = torch.tensor([[True, True, False]])
-    MaskedCategorical(torch.tensor([[0.0, -torch.inf, value]]), legal)  # of an illegal slot, and a probability of 0
+    MaskedCategorical(torch.tensor([[0.0, -torch.inf, value]]), legal)  # allowed: probability 0, illegal slot
     for scores in ([value, 0.0, 0.0], [-torch.inf, -torch.inf, 0.0]):
         with pytest.raises(ValueError, match="not finite"):
             MaskedCategorical(torch.tensor([scores]), legal)

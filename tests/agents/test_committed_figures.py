@@ -1,6 +1,6 @@
-"""The same work gives the same figures: agents on PMLMLite-v0 against the committed results, to the last digit.
+"""Results are reproducible: agents on PMLMLite-v0 match the committed results to the last digit.
 
-Networks are left out: their figures depend on how a processor rounds.
+Network agents are excluded because their results depend on how a processor rounds.
 """
 
 from __future__ import annotations

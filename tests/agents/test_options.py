@@ -1,4 +1,4 @@
-"""An option that does not exist, is not allowed or would have no effect is refused before anything is done."""
+"""Options that do not exist, are not allowed, or would have no effect are rejected before anything is done."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def options_of(command: str, agent: str, capsys: pytest.CaptureFixture[str]) -> 
 def test_an_agents_help_shows_that_agents_own_settings_and_no_others(
     command: str, agent: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    without = options_of(command, "keep-all", capsys)  # which has no settings
+    without = options_of(command, "keep-all", capsys)  # keep-all has no settings of its own
     shown = options_of(command, agent, capsys)
     assert {"--agent", "--run", "--llm", "--max-cost", "--protect"} <= without <= shown
     assert shown - without == {option(each.name) for each in fields(settings_of(agent))}

@@ -1,4 +1,4 @@
-"""Every agent by its name: fitted, saved, loaded in another process, and used on new prompts."""
+"""Every registered agent can be fitted, saved, loaded in another process, and used on new prompts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings as dataclasses: read from JSON values, changed, compared with their defaults."""
+"""Settings dataclasses: reading from JSON values, changing, and comparing with defaults."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_random_n_draws_every_set_of_words_equally_often() -> None:
     drawn = slots_of(RandomN().refine(_unseen(make_episodes(n, n_words=8), n_edits=2)))
     counts = Counter(tuple(sorted(slots)) for slots in drawn)
     assert stats.chisquare([counts[pair] for pair in combinations(range(8), 2)]).pvalue > 1e-3
-    assert stats.chisquare(np.bincount([slots[0] for slots in drawn])).pvalue > 1e-3  # in random order, too
+    assert stats.chisquare(np.bincount([slots[0] for slots in drawn])).pvalue > 1e-3  # the order is random too
 
 
 def test_random_p_keeps_words_with_its_probability_and_never_deletes_too_much() -> None:
@@ -90,7 +90,7 @@ def test_random_p_finds_the_probability_that_pays(n_marked: int, best: float) ->
     agent = RandomP(RandomP.Config(keep=(0.9, 0.5, 0.7)))
     agent.fit(problem)
     assert agent.keep == best
-    assert problem.reward.calls >= 180  # all patients, each draw of which is paid for once
+    assert problem.reward.calls >= 180  # all patients were asked, and each draw was paid for once
 
 
 def test_random_p_takes_the_middle_one_where_the_budget_pays_for_too_few_patients() -> None:
@@ -110,7 +110,7 @@ def test_a_task_search_finds_the_words_that_are_marked_everywhere(agent: type[Ag
     fitted = agent()
     fitted.fit(_problem(make_episodes(40), 1000))
     unseen = make_episodes(20, seed=5)
-    assert _value(fitted.refine(_unseen(unseen)), _problem(unseen)) > 0.05  # random -.04, all of them .3
+    assert _value(fitted.refine(_unseen(unseen)), _problem(unseen)) > 0.05  # random: -.04, all marked words: .3
 
 
 @pytest.mark.parametrize("agent", TASK_AGENTS)

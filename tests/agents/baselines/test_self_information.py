@@ -38,9 +38,9 @@ def _bigram(kind: type[SelfInformation] = LeastSurprising) -> SelfInformation:
 
 def test_a_bigram_s_self_information_is_as_counted_by_hand() -> None:
     bigram = Bigram()
-    bigram.learn(3 * [["she", "is", "well"], ["she", "is", "ill"], ["is", "she"]])  # 4 words known, so V is 5
+    bigram.learn(3 * [["she", "is", "well"], ["she", "is", "ill"], ["is", "she"]])  # 4 known words, so V = 5
     (values,) = bigram([["she", "is", "well", "again"]], CPU)
-    expected = [7 / (9 + 5), 7 / (6 + 5), 4 / (9 + 5), 1 / (0 + 5)]  # "she" is followed six times, "well" never
+    expected = [7 / (9 + 5), 7 / (6 + 5), 4 / (9 + 5), 1 / (0 + 5)]  # "she" has six successors, "well" has none
     np.testing.assert_allclose(values, -np.log(expected))
     successors = bigram([["she", word] for word in ("she", "is", "well", "ill", "unknown")], CPU)
     assert sum(np.exp(-value[1]) for value in successors) == pytest.approx(1)
@@ -103,7 +103,7 @@ def test_a_language_model_s_self_information_adds_up_to_that_of_each_beginning_o
     assert model.dtype == torch.float32
     words = "Her haemoglobin is 10.5 g/dL, \u8840\u7ea2\u86cb\u767d low.".split()
     totals = [_surprise_of_text(model, tokenizer, " ".join(words[:n])) for n in range(1, len(words) + 1)]
-    others: list[Sequence[str]] = [words[:3], words * 2, ["well"]]  # which make for padding
+    others: list[Sequence[str]] = [words[:3], words * 2, ["well"]]  # other lengths, so that there is padding
     values = lm([*others, words], CPU)[-1]
     np.testing.assert_allclose(values, np.diff([0.0, *totals]), atol=2e-3)
 

@@ -1,4 +1,4 @@
-"""The best single rule, where it is known which one that is."""
+"""SingleRule, on patients for whom the best single rule is known."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_it_is_the_rule_of_brute_force_where_patients_differ() -> None:
     """Two patients of three have a word worth deleting in one place, one of three in another."""
     common, rare = ("self", 1), ("instruction", 0)
     mixed = EpisodeSet([(_planted([rare]) if i % 3 == 0 else _planted([common]))[i] for i in range(30)])
-    assert _fitted(_problem(mixed, 600)).rule == (common,)  # 2/3 * .1 - 1/3 * .05 is above 0, for the other it is not
+    assert _fitted(_problem(mixed, 600)).rule == (common,)  # 2/3 * .1 - 1/3 * .05 > 0 = 1/3 * .1 - 2/3 * .05
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 5, 30, 300])
@@ -88,7 +88,7 @@ def test_where_every_deletion_harms_nothing_is_deleted() -> None:
     rule = _fitted(problem)
     assert rule.rule == ()
     assert rule.refine(problem) == [()] * 30
-    assert problem.reward.calls > 200  # it did look
+    assert problem.reward.calls > 200  # it did search
 
 
 def test_before_it_is_fitted_nothing_is_deleted() -> None:
@@ -96,7 +96,7 @@ def test_before_it_is_fitted_nothing_is_deleted() -> None:
 
 
 def test_the_same_seed_finds_the_same_rule_and_fitting_anew_forgets() -> None:
-    episodes = make_episodes(30)  # marked at random places: what is found hangs on who is looked at
+    episodes = make_episodes(30)  # random places: the rule depends on the patients sampled
     first, second = (_fitted(_problem(episodes, 120), seed=4) for _ in range(2))
     assert first.rule == second.rule
     second.fit(_problem(make_episodes(30, n_marked=0), 120))
@@ -109,7 +109,7 @@ def test_a_protected_word_never_goes() -> None:
     problem = _problem(_planted(places), 300, protect=("peer",))
     rule = _fitted(problem)
     assert set(rule.rule) == {("self", 0)}
-    rule.rule = (("peer", 1), ("self", 0))  # found where the role was free
+    rule.rule = (("peer", 1), ("self", 0))  # as if found when the role was not protected
     assert slots_of(rule.refine(problem)) == [(3,)] * 30
 
 

@@ -121,7 +121,7 @@ def test_the_controls_of_a_benchmark_are_those_of_brute_force(tmp_path: Path) ->
             for reply, initial, e in zip(replies, before.initial_reply, test, strict=True)
         ]
         assert lines[name]["deltas"] == pytest.approx(expected, abs=1e-6), name
-    # the letter of a condition is the same for everybody here, so that the right one is a perfect reply
+    # here all patients with a condition have the same letter, so the right letter is a perfect reply
     right = np.array([e.predicted == e.label for e in test])
     perfect = np.array([1 - _rouge1(r, e.reference) for r, e in zip(before.initial_reply, test, strict=True)])
     assert np.array(lines["label-letter"]["deltas"])[right] == pytest.approx(perfect[right], abs=1e-6)
@@ -156,7 +156,7 @@ def test_distinct_edits_are_counted_by_role_and_place(monkeypatch: pytest.Monkey
     monkeypatch.setattr("agents.benchmark.patients.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
     patients = patients_of("lite", "test")
     prompts = patients.held_out
-    last = [[len(episode.words) - 1] for episode in prompts]  # in another slot, but the same place
+    last = [[len(episode.words) - 1] for episode in prompts]  # different slots, but the same place within the role
     assert len({slot for (slot,) in last}) > 1
     assert patients._judged(_edits(prompts, last))["edits"] == 1
     assert patients._judged(_edits(prompts, [[0, 1], [1, 0], [0], []]))["edits"] == 3

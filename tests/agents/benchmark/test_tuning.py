@@ -57,7 +57,7 @@ def test_what_is_tuned_is_there_and_its_default_within_the_range(name: str) -> N
                 assert within.low <= value <= within.high, key
                 assert type(value) is type(within.low), key
                 tried = (within.low, within.high)
-            for one in tried:  # which no config refuses
+            for one in tried:  # every value is accepted by the config
                 assert getattr(settings_of(name, env, {key: one}), key) == one
 
 
@@ -110,7 +110,7 @@ def test_test_patients_are_never_touched(tmp_path: Path, monkeypatch: pytest.Mon
     tune(TuneConfig(**_SMALL, out=tmp_path))
     assert judged == edited == {"train", "validation"}
     benchmark(BenchmarkConfig(agents=("random-p",), budget=(100,), seeds=1, out=tmp_path))
-    assert "test" in judged & edited  # so the spies would have seen it
+    assert "test" in judged & edited  # the spies would have detected test patients
 
 
 def test_without_validation_patients_the_last_quarter_of_the_training_patients_stand_in(
@@ -167,7 +167,7 @@ def test_a_benchmark_takes_the_tuned_settings_and_the_defaults_of_all_others(tmp
     assert lines["surrogate"]["config"] == {"rows": 32, "penalty": 7.5}
     assert lines["random-p"]["config"] == {"keep": [0.8, 0.9], "patients": 8}
     assert lines["random-n"]["config"] == {}
-    benchmark(config)  # which goes on
+    benchmark(config)  # continues without an error
     _write(tmp_path, {"surrogate": {"penalty": 7.0}})
     with pytest.raises(ValueError, match=r"has runs of surrogate with other settings than those of now: choose"):
         benchmark(config)

@@ -1,4 +1,4 @@
-"""``--config FILE``: below the command line, above the defaults."""
+"""``--config FILE``: overridden by the command line, overrides the defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How commands end: their exit codes, and the one line they say then."""
+"""How commands end: their exit codes and one-line messages."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(
     ReplyCache(tmp_path / "replies.sqlite").check_writable()
     with pytest.raises(SystemExit) as end:
         main("cache", ["export", str(tmp_path / "replies.sqlite"), "/dev/full"])
-    assert end.value.code == 2  # something is there already
+    assert end.value.code == 2  # the output file exists already
     monkeypatch.setattr(os, "fsync", lambda file: os.write(os.open("/dev/full", os.O_WRONLY), b"0"))
     with pytest.raises(SystemExit) as end:
         main("cache", ["export", str(tmp_path / "replies.sqlite"), str(tmp_path / "out")])

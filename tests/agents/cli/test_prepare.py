@@ -1,4 +1,4 @@
-"""``pmlm prepare``: what it reads, what it says, and what it writes."""
+"""``pmlm prepare``: its input, messages and output files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pmlm_env.core.episodes import EpisodeSet
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
-#: What other programs take for the end of a line.
+#: Characters that other programs treat as line endings.
 MARKS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e\r"
 
 

@@ -1,4 +1,4 @@
-"""What a command prints: data drive no terminal, progress bars do."""
+"""Output of commands: data cannot control the terminal, progress bars can."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_an_error_is_written_out(
 def test_an_error_that_nobody_foresaw_is_written_out_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # so that it is put back
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)  # so that monkeypatch restores it
     monkeypatch.setattr("agents.cli.doctor.run", _fail(TypeError(f"a server said {EVIL}")))
     with pytest.raises(TypeError) as caught:
         main("doctor", [])
@@ -171,7 +171,7 @@ def test_in_a_real_terminal_errors_have_no_colors_which_would_be_written_out() -
     while True:
         try:
             shown += os.read(parent, 4096)
-        except OSError:  # the other end is closed
+        except OSError:  # the other end of the terminal is closed
             break
     os.close(parent)
     assert process.wait() == 2

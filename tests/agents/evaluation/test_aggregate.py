@@ -1,4 +1,4 @@
-"""Aggregates against SciPy, brute force, hand counts, and the laws they should follow."""
+"""Aggregates, compared with SciPy, brute force, manual counts, and properties that must hold."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_interquartile_mean_pools_runs_of_all_tasks() -> None:
 def test_its_bootstrap_draws_runs_within_their_task() -> None:
     tasks = np.repeat([[0.0, 1.0], [10.0, 11.0]], 3, axis=1)
     interval = iqm_interval(tasks, rng(), n_resamples=20_000, confidence=0.9999)
-    assert (interval.low, interval.high) == (5.0, 6.0)  # the middle half of each draw is of both tasks alike
+    assert (interval.low, interval.high) == (5.0, 6.0)  # each middle half has 3 runs of each task
 
 
 def test_its_interval_is_that_of_scipy_on_one_task() -> None:
@@ -86,7 +86,7 @@ def test_the_probabilities_of_two_agents_add_up_to_one() -> None:
 
 
 def test_an_agent_always_above_the_other_wins_for_certain() -> None:
-    interval = probability_of_improvement([[1, 2] * 8], [[0, 0.5] * 8], rng())  # 16: shares without rounding
+    interval = probability_of_improvement([[1, 2] * 8], [[0, 0.5] * 8], rng())  # 16: exact shares in floats
     assert interval == Interval(1, 1, 1)
 
 
@@ -132,7 +132,7 @@ def half_width(deltas: np.ndarray, seed: int) -> float:
 
 
 def test_the_crossed_bootstrap_has_the_variance_of_its_centred_parts() -> None:
-    # Conditionally on the data: rows, columns and their interaction, each over its count squared.
+    # Given the data, the variance is that of rows, columns and interaction, each over its count squared.
     x = crossed(12, 30, (1.0, 2.0, 3.0), rng(14))
     mean, row, column = x.mean(), x.mean(axis=1, keepdims=True) - x.mean(), x.mean(axis=0, keepdims=True) - x.mean()
     rest = x - mean - row - column
@@ -151,7 +151,7 @@ def test_its_variance_is_on_average_what_owen_gives(sds: tuple[float, float, flo
         widths.append((interval.high - interval.low) ** 2 / 4)
     assert np.mean(widths) == pytest.approx(expected, rel=0.12)
     if sds[0] == sds[1] == 0:
-        assert expected > 2 * e  # cautious: nearly three times the variance of noise
+        assert expected > 2 * e  # conservative: nearly three times the noise variance
 
 
 def test_the_crossed_interval_holds_the_truth_at_least_about_as_often_as_it_says() -> None:

@@ -1,4 +1,4 @@
-"""Intervals of a mean against Student's t, a percentile bootstrap done by hand, and their own promise."""
+"""Intervals of a mean, compared with Student's t, a manual percentile bootstrap, and their nominal coverage."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_it_holds_the_true_mean_as_often_as_it_says() -> None:
     for _ in range(n_trials):
         interval = mean_interval(source.normal(0.3, 1.0, size=40), source, n_resamples=500, confidence=0.9)
         hits += interval.low <= 0.3 <= interval.high
-    assert hits / n_trials == pytest.approx(0.9, abs=0.04)  # 2.7 standard errors
+    assert hits / n_trials == pytest.approx(0.9, abs=0.04)  # tolerance: 2.7 standard errors
 
 
 def test_it_follows_the_skew() -> None:
@@ -93,7 +93,7 @@ def test_every_interval_that_is_given_holds_the_true_mean_about_as_often_as_it_s
     source, n_trials = rng(7), 1000
     intervals = [mean_interval(SCORES[scores](source, n), source) for _ in range(n_trials)]
     missed = sum(not interval.low <= 0.3 <= interval.high for interval in intervals)
-    assert missed / n_trials < 0.1  # a bootstrap of three misses 28 to 47 times in 100
+    assert missed / n_trials < 0.1  # a bootstrap of three values misses 28 to 47 times in 100
 
 
 @pytest.mark.parametrize("deltas", [[0.2] * 10, [0.0] * 32, [0.1 + 0.2, 0.3] * 6])

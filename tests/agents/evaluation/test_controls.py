@@ -1,4 +1,4 @@
-"""What each control replies, on patients made up here."""
+"""The replies of each control, on made-up patients."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_facts_keep_the_line_breaks_of_the_prompt() -> None:
 
 def test_letters_of_a_worked_example() -> None:
     replies = control_replies(HELD_OUT, TRAINING, _f1)
-    # h1 is nearest to t4 who has no letter; then t0 (cosine .59), before t3 (-.29). h2 is nearest to t2.
+    # h1 is nearest to t4, who has no letter; next is t0 (cosine .59), then t3 (-.29). h2 is nearest to t2.
     assert replies["peer-letter"] == ["GDM. Eat less sugar.", "Scar. Rest at home.", "Scar. Rest well at home."]
     assert replies["fixed-letter"] == ["Scar. Rest well at home."] * 3
     assert replies["label-letter"] == ["Scar. Rest well at home.", "GDM. Eat less sugar.", "Scar. Rest well at home."]

@@ -1,4 +1,4 @@
-"""Where prompts are edited, counted by hand."""
+"""Heat map of where prompts are edited, compared with manual counts."""
 
 from __future__ import annotations
 

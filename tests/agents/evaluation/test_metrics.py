@@ -1,4 +1,4 @@
-"""Scores of replies against what sacreBLEU and rouge-score say, called apart, and against sums done by hand."""
+"""Scores of replies, compared with direct calls of sacreBLEU and rouge-score, and with manual calculations."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_bleu_is_that_of_sacrebleu() -> None:
 
 
 def test_bleu_of_a_worked_example() -> None:
-    # 5 of 6 words, 3 of 5 pairs, 2 of 4 triples, 1 of 3 quadruples; no brevity penalty, nothing to smooth.
+    # Matches: 5 of 6 unigrams, 3 of 5 bigrams, 2 of 4 trigrams, 1 of 3 4-grams; no brevity penalty or smoothing.
     scores = text_scores(["the cat sat on a mat"], ["the cat sat on the mat"])
     assert scores.bleu4[0] == pytest.approx((5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25)
 
@@ -62,7 +62,7 @@ def test_rouge_is_that_of_rouge_score(name: str) -> None:
 
 def test_rouge_of_a_worked_example_with_stems() -> None:
     scores = text_scores(["resting women walk daily"], ["rest and women walked"])
-    # rest, women, walk are shared by two texts of four words; of pairs only "women walk".
+    # The two texts of four words share the stems rest, women, walk, and one bigram, "women walk".
     assert scores.rouge1[0] == pytest.approx(3 / 4)
     assert scores.rouge2[0] == pytest.approx(1 / 3)
     assert scores.rougeL[0] == pytest.approx(3 / 4)
@@ -195,7 +195,7 @@ def test_the_margin_of_one_letter_for_everybody_is_not_that_of_the_right_letter(
 def test_letters_to_compare_with_hang_on_the_patient_alone() -> None:
     test, training = _patients()
     letters = [contrast_letters(episode, training) for episode in test]
-    assert len({frozenset(some) for some in letters}) == 6  # another draw for each patient
+    assert len({frozenset(some) for some in letters}) == 6  # a different draw for each patient
     replies = [e.prompt for e in test]
     whole = _measured(test, training, replies)["margin"]
     for i, episode in enumerate(test):
@@ -206,7 +206,7 @@ def test_letters_to_compare_with_hang_on_the_patient_alone() -> None:
 def test_letters_to_compare_with_are_eight_different_patients_of_other_labels() -> None:
     test, training = _patients()
     label_of = {e.reference: e.label for e in training}
-    for episode in [*test, *training]:  # a training patient's own letter has the label, too
+    for episode in [*test, *training]:  # a training patient's own letter has their label too
         letters = contrast_letters(episode, training)
         assert len(set(letters)) == 8
         assert episode.label not in {label_of[letter] for letter in letters}

@@ -1,4 +1,4 @@
-"""The before / after table, on made-up scores and traces."""
+"""The before / after table, with made-up scores and traces."""
 
 from __future__ import annotations
 

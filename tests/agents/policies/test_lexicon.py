@@ -88,7 +88,7 @@ def test_sparsemax_is_the_nearest_point_of_the_simplex_over_legal_words(seed: in
     probs = MaskedSparsemax(scores, legal).probs
     assert torch.allclose(probs.sum(dim=-1), torch.ones(3), atol=1e-5)
     assert (probs[~legal] == 0).all()
-    # Karush-Kuhn-Tucker: where there is probability, score - probability is one number; elsewhere scores are below it.
+    # KKT conditions: where probability > 0, score - probability is a constant; elsewhere scores do not exceed it.
     for row in range(3):
         inside = probs[row] > 0
         level = (scores[row] - probs[row])[inside]

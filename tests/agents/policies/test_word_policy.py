@@ -20,7 +20,7 @@ def _observation(b: int = 3, w: int = 7, h: int = 16, seed: int = 0) -> dict[str
 def _policy(seed: int = 0, dropout: float = 0.0, normalize: bool = True) -> WordPolicy:
     with seeded(seed):
         policy = WordPolicy(PolicyConfig(16, dropout=dropout, normalize=normalize))
-        torch.nn.init.normal_(policy.body[-1].weight)  # away from uniform, so that mistakes show
+        torch.nn.init.normal_(policy.body[-1].weight)  # not uniform, so that errors are visible
     return policy
 
 

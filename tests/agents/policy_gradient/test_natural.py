@@ -70,7 +70,7 @@ def test_a_step_goes_where_ridge_regression_of_advantages_on_scores_points() -> 
     for scores, advantages in batches:
         before = policy.table.weight[:, 0].clone()
         natural.step(torch.from_numpy(scores), torch.from_numpy(advantages))
-    remembered = batches[1:]  # the first is forgotten
+    remembered = batches[1:]  # the first batch is no longer in memory
     scores, advantages = (np.concatenate(part) for part in zip(*remembered, strict=True))
     ridge = Ridge(alpha=2.0 * np.square(scores).sum(axis=1).mean(), fit_intercept=False)
     ridge.fit(scores, advantages / np.sqrt(np.square(advantages).mean()), sample_weight=[0.5] * 6 + [1.0] * 7)

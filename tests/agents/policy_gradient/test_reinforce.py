@@ -110,7 +110,7 @@ def _after_play(epochs: int, dropout: float) -> tuple[Reinforce, Rollout, Any]:
 def test_the_log_probability_in_the_loss_is_that_of_the_draw_dropout_included() -> None:
     trainer, rollout, ratios = _after_play(epochs=1, dropout=0.4)
     assert ratios[0].abs().max() == 0.0
-    # and dropout was at work: another draw of it would give something else
+    # dropout was active: another dropout mask gives different log-probabilities
     step = rollout.steps[0]
     assert not torch.allclose(trainer.policy.train()(step.observation).log_prob(step.slots), step.log_probs)
 
@@ -127,7 +127,7 @@ def test_the_first_gradient_is_eq_11s_and_clipping_holds_the_later_ones_back() -
     (-(summed * advantages).mean()).backward()
     for mine, parameter in zip(ours, trainer.policy.parameters(), strict=True):
         torch.testing.assert_close(mine, parameter.grad)
-    # far beyond the clip, in the direction its advantage wants, an episode has no say any more
+    # an episode far beyond the clip range, in the direction of its advantage, contributes no gradient
     shifted = [replace(step, log_probs=step.log_probs - 1.0) for step in rollout.steps]
     trainer.policy.zero_grad()
     trainer.loss(replace(rollout, steps=shifted), torch.ones(8), weight)[0].backward()
@@ -140,7 +140,7 @@ def test_leave_one_out_advantages_of_a_worked_example() -> None:
     rewards = torch.tensor([1.0, 2.0, 6.0, 5.0, 0.0, 7.0])
     valid = torch.tensor([True, True, True, True, False, True])
     rollout = Rollout(rewards, valid, [], [], 0)
-    # 1 - (2+6)/2, 2 - (1+6)/2, 6 - (1+2)/2; then 5 - 7, nothing for the failed one, 7 - 5
+    # 1 - (2+6)/2, 2 - (1+6)/2, 6 - (1+2)/2; then 5 - 7, 0 for the failed rollout, 7 - 5
     assert trainer.advantages(rollout).tolist() == [-3.0, -1.5, 4.5, -2.0, 0.0, 2.0]
 
 
@@ -161,7 +161,7 @@ def test_episodes_that_failed_teach_nothing() -> None:
     trainer.update()
     before = [parameter.clone() for parameter in trainer.policy.parameters()]
     trainer.env.task.reward = _FailingReward(episodes)
-    trainer.update()  # nor does Adam's momentum carry on
+    trainer.update()  # Adam's momentum must not change the parameters either
     for old, new in zip(before, trainer.policy.parameters(), strict=True):
         torch.testing.assert_close(old, new, atol=0, rtol=0)
 

@@ -1,4 +1,7 @@
-"""Q-learning. Random play brings .075, or .15 with decoys, the best deletions .3; in brackets, three seeds."""
+"""Q-learning. Random play returns .075 (.15 with decoys), the best deletions .3.
+
+Comments in parentheses give the range over three seeds.
+"""
 
 from __future__ import annotations
 

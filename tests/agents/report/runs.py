@@ -1,4 +1,4 @@
-"""Runs made up for tests, whose numbers are known."""
+"""Made-up benchmark runs with known numbers, for tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report in the repository, and the tables that README and docs show, are those of the runs beside it."""
+"""The committed report, and the tables in README and docs, match the committed runs."""
 
 from __future__ import annotations
 

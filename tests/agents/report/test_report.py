@@ -1,4 +1,4 @@
-"""The report on runs made up here, whose numbers are known."""
+"""The report on made-up runs with known numbers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_largest_budget_sorts_and_the_best_is_bold(text: str) -> None:
 
 
 def test_differences_to_the_default_are_paired(text: str) -> None:
-    assert row(text, "surrogate")[3] == "+1.00 [+1.00, +1.00], better"  # seeds and patients vary alike
+    assert row(text, "surrogate")[3] == "+1.00 [+1.00, +1.00], better"  # the same for all seeds and patients
     assert row(text, "surrogate")[2].endswith("▲")
     assert row(text, "rloo")[2].endswith("▼")
     assert row(text, "leave-one-out")[3] == "-"
@@ -78,7 +78,7 @@ def test_an_agent_that_learns_nothing_stands_at_every_budget(text: str) -> None:
     first, last, difference, personal, seeds, calls = row(text, "keep-all")[1:]
     assert first == last.replace("**", "")
     assert first.startswith("+0.00 [")
-    assert difference.startswith("-4.10 [")  # its one run goes with all three seeds
+    assert difference.startswith("-4.10 [")  # its single run is paired with all three seeds
     assert personal.startswith("-1.03 [")
     assert (seeds, calls) == ("1", "none to learn")
 
@@ -209,8 +209,8 @@ def test_no_table_of_an_agent_is_without_the_echo(text: str, tmp_path: Path) -> 
     assert all("echo" in names for names in with_agents)
     for agent in agents:
         lines = [line for line in benchmark() if line["agent"] == agent or line["track"] == "oracle"]
-        lines.append(echo(env="real"))  # that of another environment is of no use
-        lines.append(echo(mean=0.3, track="inductive"))  # nor is an agent of that name
+        lines.append(echo(env="real"))  # the echo of another environment does not count
+        lines.append(echo(mean=0.3, track="inductive"))  # nor does an agent of that name
         with pytest.raises(ValueError, match=r"runs of lite have no echo .* run `pmlm benchmark` with the same set"):
             report(ReportConfig(write(tmp_path / agent, lines)))
         assert not (tmp_path / agent / "report.md").exists()
@@ -239,7 +239,7 @@ def test_partial_results_are_shown_with_what_they_have(tmp_path: Path) -> None:
     ]
     text = report(ReportConfig(write(tmp_path, lines)))
     assert row(text, "late")[2:] == ["-", *row(text, "late")[3:5], "2", "98"]
-    assert row(text, "other")[3:5] == ["-", "-"]  # no seed in common with the default, nor with the rule
+    assert row(text, "other")[3:5] == ["-", "-"]  # no seed in common with the default agent or with the rule
     assert row(text, "short")[2] == "**+10.00**"
     assert "12 test patients (short 4)" in text
 

@@ -1,4 +1,4 @@
-"""What is said of training when it is over."""
+"""The summary that is printed after training."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whether agents learn. Random play brings about -.01, the best deletions .43.
+"""Tests that agents learn. Random play returns about -.01, the best deletions .43.
 
-Each margin is well below the least that any of eight seeds showed (in brackets), so that it fails for a fault, not for
-bad luck: on another machine the same seed is another draw.
+Each margin is well below the worst of eight seeds (range in parentheses), so that a failure means a bug, not bad luck:
+on another machine the same seed gives different random numbers.
 """
 
 from __future__ import annotations
@@ -75,12 +75,12 @@ def _learned_return(
 
 @pytest.mark.parametrize("make", [_native, _scalar])
 def test_masked_ppo_learns_faster_than_unmasked_and_that_one_than_nothing(make: Any) -> None:
-    # Prompts of at most 49 words in 128 slots: two of three actions are illegal.
+    # Prompts of at most 49 words in 128 slots: two out of three actions are illegal.
     masked = _learned_return(MaskablePPO, MaskableWordActorCriticPolicy, make(128), 6_000, _PPO)
     unmasked = _learned_return(PPO, WordActorCriticPolicy, make(128), 6_000, _PPO)
     assert masked > _random_return() + 0.18  # (.26 to .30)
     assert unmasked > _random_return() + 0.07  # (.14 to .20)
-    assert masked > unmasked + 0.03  # (.06 between the worst of the one and the best of the other)
+    assert masked > unmasked + 0.03  # (worst masked seed minus best unmasked seed: .06)
 
 
 def test_a2c_learns() -> None:
@@ -94,7 +94,7 @@ def test_the_cleanrl_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
     assert spec is not None
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = example  # where dataclasses looks for the types of an Args
+    sys.modules[spec.name] = example  # dataclasses looks up the field types of Args there
     spec.loader.exec_module(example)
     means = example.train(example.Args(n_edits=_N_EDITS, total_steps=12_000, num_envs=16, num_steps=16, hidden=32))
     assert np.mean(means[-8:]) > _random_return() + 0.12  # (.21 to .31)

@@ -64,7 +64,7 @@ def test_words_in_another_order_get_the_same_scores_in_that_order(kind: type, ar
 def test_empty_slots_change_nothing(kind: type) -> None:
     env, wide_env = _env(), _env(max_words=70)
     policy, wide_policy = _policy(kind, env), _policy(kind, wide_env)
-    wide_policy.load_state_dict(policy.state_dict())  # no weight belongs to a slot
+    wide_policy.load_state_dict(policy.state_dict())  # works because no weight depends on the number of slots
     (scores, value), (wide_scores, wide_value) = _scores(policy, _seen(env)), _scores(wide_policy, _seen(wide_env))
     torch.testing.assert_close(wide_scores[:, :49], scores, rtol=1e-4, atol=1e-5)
     assert (wide_scores[:, 49:] == wide_scores[0, -1]).all()
@@ -78,7 +78,7 @@ def test_the_optimizer_holds_what_acts_and_nothing_else(kind: type) -> None:
     acting = policy.q_net if kind is WordDQNPolicy else policy
     held = {id(parameter) for group in policy.optimizer.param_groups for parameter in group["params"]}
     assert held == {id(parameter) for parameter in acting.parameters()}
-    assert sum(parameter.numel() for parameter in acting.parameters()) < 70_000  # a flat head alone would have 154,000
+    assert sum(parameter.numel() for parameter in acting.parameters()) < 70_000  # a flat head alone: 154,000
 
 
 def test_a_target_network_is_a_copy_with_a_features_extractor_of_its_own() -> None:
@@ -115,7 +115,7 @@ def test_log_probabilities_from_the_buffer_are_those_that_were_sampled(
     settings = {"features_extractor_kwargs": {"task": env.env.task}}
     model = algorithm(kind, env, n_steps=8, batch_size=32, n_epochs=1, policy_kwargs=settings, device="cpu", seed=0)
     model.learn(32)
-    model.train = lambda: None  # so that the second rollout can be looked at
+    model.train = lambda: None  # keeps the second rollout for inspection
     model.learn(32)
     seen = 0
     for batch in model.rollout_buffer.get(16):

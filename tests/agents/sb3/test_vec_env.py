@@ -77,7 +77,7 @@ def test_step_by_step_it_is_a_dummy_vec_env_of_scalar_envs(make: Callable, obser
         _assert_same(my_infos, infos, f"step {step} infos")
         n_done += int(other[2].sum())
         n_truncated += sum(info["TimeLimit.truncated"] for info in infos)
-        if step == 30:  # in the middle of episodes, with seeds again
+        if step == 30:  # reset with new seeds in the middle of episodes
             for env in (ours, theirs):
                 env.seed(11)
             _assert_same(ours.reset(), theirs.reset(), "second reset")

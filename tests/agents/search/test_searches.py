@@ -155,7 +155,7 @@ def test_hierarchical_search_deletes_a_phrase_at_once_where_that_helps() -> None
     scores = Scores([-1.0, -1.0, 0.2, 0.2, -1.0])
     run(hierarchical, [_prompt("her tests, are so. fine", n_edits=2)], scores, [_rng()])
     assert (2, 3) in scores.asked
-    assert not {(2,), (3,)} & set(scores.asked[:-5])  # single words: only once the search begins anew with words
+    assert not {(2,), (3,)} & set(scores.asked[:-5])  # single words are tried only after the search restarts with words
 
 
 def test_phrases_end_with_punctuation_and_with_sections() -> None:

@@ -1,4 +1,4 @@
-"""A saved agent on prompts that it has not seen: what it edits, what it leaves alone, and what it does not take."""
+"""A saved agent on unseen prompts: what it edits, what it keeps, and which input it rejects."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_the_line_breaks_of_a_prompt_stay() -> None:
 
 
 def test_what_was_protected_in_training_stays_protected_and_more_can_be_added() -> None:
-    agent = fitted(decoys=True)  # peer and instruction
+    agent = fitted(decoys=True)  # protects peer and instruction words
     for protect, free in (((), range(6)), (("background",), range(3, 6))):
         for refined in Refiner(agent, HashEncoder(), protect).refine_all(make_episodes(4)):
             assert {edit.slot for edit in refined.edits} <= set(free)
@@ -136,6 +136,6 @@ def test_a_lexicon_says_which_words_of_the_training_prompts_are_saved_with_it(tm
     agent.save(tmp_path)
     forms = json.loads((tmp_path / "config.json").read_text())["learned"]["lexicon"]
     assert agent.words() == tuple(sorted({text.strip() for _, text in forms} - {""}))
-    assert set(agent.words()) == {"mark1", "mark1*"}  # of few words in six prompts: those of three or more
+    assert set(agent.words()) == {"mark1", "mark1*"}  # only words that occur in three or more of the six prompts
     assert fitted("leave-one-out").words() == ()
     assert fitted("leave-one-out", lexicon=True).words() == agent.words()

@@ -30,7 +30,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
 
 def test_a_worked_example(config: TrainConfig) -> None:
     lines = estimate(config).splitlines()
-    # the budget; then keep-all, random and agent for each of 4
+    # 30: the budget; evaluation: keep-all, random and agent for each of the 4 test patients
     assert lines[1].startswith("  training   30 LLM calls")
     assert "1,500 out" in lines[1]
     assert lines[2].startswith("  evaluation 12 LLM calls")
@@ -49,7 +49,7 @@ def test_money_is_tokens_times_price(config: TrainConfig) -> None:
 def test_samples_are_of_whole_prompts_and_limits_are_told(config: TrainConfig) -> None:
     models = replace(config.models, n_samples=4)
     said = estimate(replace(config, models=models, calls=CallOptions(max_cost=2.5)))
-    assert "training   28 LLM calls" in said  # 7 prompts of 4 samples
+    assert "training   28 LLM calls" in said  # 7 prompts with 4 samples each
     assert "evaluation 48 LLM calls" in said
     assert "limits: max_cost 2.5" in said
 

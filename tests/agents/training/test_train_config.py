@@ -1,4 +1,4 @@
-"""Settings of training: those of all agents, and the agent's own."""
+"""Training settings: those common to all agents, and the agent's own."""
 
 from __future__ import annotations
 
