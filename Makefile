@@ -1,16 +1,16 @@
-# What there is to do here. `make demo` and `make test` set everything up if need be.
+# Development tasks. `make demo` and `make test` run the setup if needed.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-# The same with the lowest versions we admit, and with RLlib, which wants an older Gymnasium
+# A second environment with the lowest supported versions, and with RLlib, which requires an older Gymnasium
 OLDEST       := .venv-oldest
 OLDEST_READY := $(OLDEST)/.ready
 
-# Idle OpenMP threads sleep instead of spinning: where cores are shared, spinning takes them from those at work.
+# Let idle OpenMP threads sleep instead of spinning, because spinning slows down other processes on shared cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-# The tests, in two processes; what one file of them shares is made in one.
+# Run the tests in two processes; tests of the same file run in the same process, so that they share fixtures.
 PYTEST := -m pytest -n 2 --dist loadfile
 
 .PHONY: help setup demo test test-oldest lint format clean

@@ -1,1 +1,1 @@
-"""What learns, and how it is judged: policies, algorithms, evaluation, and the `pmlm` command line."""
+"""The learning agents: policies, training algorithms, evaluation, and the `pmlm` command line."""

@@ -1,4 +1,4 @@
-"""What every agent is: fitted on training patients within a budget, then asked to edit prompts it has not seen."""
+"""Base classes of all agents: an agent is fitted on training patients within a budget, then edits unseen prompts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: The edits of each prompt, in order.
 Edits: TypeAlias = list[tuple[Edit, ...]]
 
-#: Reads a file of tensors that must have these names and shapes, and no others.
+#: Reads a file of tensors that must have exactly these names and shapes.
 ReadTensors: TypeAlias = "Callable[[Mapping[str, tuple[int, ...]]], dict[str, torch.Tensor]]"
 
 #: The two files of a saved agent.
@@ -28,37 +28,37 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 class Agent(ABC):
-    """One way to edit prompts.
+    """Base class of all agents.
 
-    A subclass says in ``Config``, a frozen dataclass, what can be set. An agent is made anew for each run; see
-    ``agents.registry.make`` for agents by name.
+    A subclass defines its settings in ``Config``, a frozen dataclass. Each run creates a new agent; see
+    ``agents.registry.make`` to create agents by name.
 
     Args:
         config: Settings; the defaults of ``Config`` if None.
-        seed: Seeds everything that is random; from 0 to 2**32 - 1.
+        seed: Seed for all randomness, from 0 to 2**32 - 1.
 
     Attributes:
-        shape: What the agent was fitted for; None before ``fit``.
+        shape: The problem dimensions that the agent was fitted for; None before ``fit``.
 
     Raises:
-        ValueError: The seed is out of that range.
+        ValueError: The seed is out of range.
     """
 
-    #: What it is called in the registry, where it is not made by a name of its own.
+    #: The agent's name in the registry; ``agents.registry.make`` sets it.
     name: str
-    #: What can be set: a frozen dataclass.
+    #: The agent's settings: a frozen dataclass.
     Config: ClassVar[type]
-    #: What ``pmlm tune`` tries: settings by name, with their ranges.
+    #: The search space of ``pmlm tune``: settings by name, with their ranges.
     space: ClassVar[Mapping[str, Range]] = {}
-    #: Whether ``fit`` asks for replies; one fit of an agent that does not holds for every budget.
+    #: Whether ``fit`` requests LLM replies; if not, a single fit is valid for every budget.
     learns: ClassVar[bool] = True
-    #: Whether the seed makes a difference.
+    #: Whether the results depend on the seed.
     seeded: ClassVar[bool] = True
-    #: Whether ``refine`` looks at embeddings, and so needs the encoder that the agent was trained with.
+    #: Whether ``refine`` uses embeddings, and so needs the encoder that the agent was trained with.
     needs_embeddings: ClassVar[bool] = True
 
     def __init__(self, config: Any = None, seed: int = 0) -> None:
-        """Keep the settings."""
+        """Store the settings."""
         if not 0 <= seed < 2**32:
             raise ValueError(f"seed is {shortened(seed)}: use a whole number from 0 to {2**32 - 1:,}")
         self.config = self.Config() if config is None else config
@@ -70,50 +70,51 @@ class Agent(ABC):
         """Learn from training patients until done, or until the problem's budget is spent.
 
         Raises:
-            BudgetSpentError: The next batch would exceed the budget; what was learned so far holds, and ``refine``
-                works. Callers catch it.
+            BudgetSpentError: The next batch would exceed the budget. The agent keeps what it has learned so far, and
+                ``refine`` works. Callers catch this error.
         """
 
     @abstractmethod
     def refine(self, problem: Problem) -> Edits:
-        """Edit each prompt of ``problem``, at most ``problem.n_edits`` times, without asking the LLM.
+        """Edit each prompt of ``problem``, at most ``problem.n_edits`` times, without calling the LLM.
 
-        The problem is blind: no reward, no reference, no label. An agent that was not fitted edits as it would begin.
+        The problem is blind: it has no reward, references, or labels. An agent that was not fitted uses its initial
+        policy.
         """
 
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Return what was learned: values for JSON, and float32 tensors by name. Nothing, by default."""
+        """Return what was learned: JSON values, and float32 tensors by name. Both are empty by default."""
         return {}, {}
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
-        """Put back what ``learned`` returned, for the problem of ``self.shape``.
+        """Restore what ``learned`` returned, for problems of shape ``self.shape``.
 
         Args:
-            values: The values.
-            tensors: Reads the tensors, once it is told their names and shapes.
-            device: Where the tensors belong.
+            values: The JSON values.
+            tensors: Reads the tensors, given their names and shapes.
+            device: The device to put the tensors on.
 
         Raises:
-            ValueError: They are not of this agent.
+            ValueError: The values or tensors do not belong to this agent.
         """
         self._check_names(values)
         tensors({})
 
     def _check_names(self, values: Mapping[str, Any], expected: Collection[str] = ()) -> None:
-        """See that what was learned has the names it should have.
+        """Check that the learned values have the expected names.
 
         Raises:
-            ValueError: It has not.
+            ValueError: A name is missing or unexpected.
         """
         if values.keys() != set(expected):
             found, should = (", ".join(sorted(map(shortened, names))) or "nothing" for names in (values, expected))
             raise ValueError(f"learned holds {found}, and of an agent {self.name} it should hold {should}")
 
     def save(self, folder: str | Path) -> None:
-        """Write ``config.json`` and ``model.safetensors`` into ``folder``: all that ``agents.registry.load`` needs.
+        """Write ``config.json`` and ``model.safetensors`` into ``folder``, for ``agents.registry.load``.
 
         Raises:
-            ValueError: Nothing was learned yet.
+            ValueError: The agent was not fitted yet.
             OSError: A file cannot be written.
         """
         if self.shape is None:
@@ -134,24 +135,24 @@ class Agent(ABC):
         write(folder / CONFIG, json.dumps(described, indent=1, ensure_ascii=False) + "\n")
 
     def words(self) -> tuple[str, ...]:
-        """Return the words of training prompts that ``save`` writes: whoever publishes the agent hands them on."""
+        """Return the words of training prompts that ``save`` writes; publishing the agent discloses them."""
         return ()
 
 
 class StepwiseAgent(Agent):
-    """An agent that learns in updates, between which it can be saved to go on later exactly as if it had not stopped.
+    """An agent that learns in updates; training can be saved between updates and resumed exactly.
 
-    Other agents go on by being fitted again from the beginning: the same seed asks for the same replies, which are
-    kept, so that nothing is bought twice.
+    Other agents resume by being fitted again from the start: the same seed requests the same replies, which come from
+    the cache at no cost.
     """
 
     @abstractmethod
     def begin(self, problem: Problem) -> None:
-        """Make what learns, and set ``shape``."""
+        """Create the learnable parameters, and set ``shape``."""
 
     @abstractmethod
     def update(self) -> dict[str, float] | None:
-        """Play one batch of episodes, learn from it, and return figures about it; None where learning is done.
+        """Play one batch of episodes, learn from it, and return its metrics; None if training is finished.
 
         Raises:
             BudgetSpentError: The batch would exceed the budget.
@@ -159,18 +160,18 @@ class StepwiseAgent(Agent):
 
     @abstractmethod
     def progress(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Return all that is needed to go on, weights included: values for JSON, and tensors by name."""
+        """Return the full training state, weights included: JSON values, and tensors by name."""
 
     @abstractmethod
     def go_on(self, values: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-        """Put back what ``progress`` returned, after ``begin``.
+        """Restore what ``progress`` returned, after ``begin``.
 
         Raises:
-            ValueError, KeyError, TypeError, RuntimeError: They do not fit.
+            ValueError, KeyError, TypeError, RuntimeError: The state does not fit this agent.
         """
 
     def fit(self, problem: Problem) -> None:
-        """Take all updates; see ``Agent.fit``."""
+        """Run all updates; see ``Agent.fit``."""
         self.begin(problem)
         while self.update() is not None:
             pass

@@ -1,4 +1,4 @@
-"""Evaluate a trained agent on held-out patients: ``python -m agents.evaluate``, which is ``pmlm evaluate``."""
+"""Evaluate a trained agent on held-out patients: ``python -m agents.evaluate``, equivalent to ``pmlm evaluate``."""
 
 from agents.cli.main import main
 

@@ -1,4 +1,4 @@
-"""Options that several commands share: the models, and calls to the LLM."""
+"""Options shared by several commands: the models, and calls to the LLM."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pmlm_env.llm import Limits, LLMOptions
 
 @dataclass(frozen=True)
 class ModelOptions(LLMOptions):
-    """The models and the edits: everything that decides a run's results.
+    """The models and the edits: everything that determines a run's results.
 
     Attributes:
-        n_samples: Replies to each prompt, of which the mean F1 counts; more than 1 is for LLMs whose replies vary.
-        encoder: The words' encoder: ``minilm``, a directory or a hub name.
-        scorer: BERTScore's model: ``minilm``, a directory or a hub name.
-        scorer_layer: The layer whose states BERTScore compares; by default bert-score's own for the model, or the one
-            at three quarters of its depth.
-        long_texts: What BERTScore does with texts beyond the scorer's input, which is 512 pieces as a rule: ``cut``
-            them, or embed them in ``chunks`` and compare all of them.
-        n_edits: The edit budget: limit on edits of each prompt (the paper's n).
+        n_samples: Replies per prompt, whose F1 is averaged; use more than 1 for LLMs whose replies vary.
+        encoder: The word encoder: ``minilm``, a directory, or a hub name.
+        scorer: BERTScore's model: ``minilm``, a directory, or a hub name.
+        scorer_layer: The layer whose hidden states BERTScore compares; by default the layer that bert-score uses for
+            the model, or else the one at three quarters of its depth.
+        long_texts: How BERTScore handles texts longer than the scorer's input limit, usually 512 tokens: ``cut``
+            truncates them, ``chunks`` embeds them in chunks and compares the whole texts.
+        n_edits: The edit budget: maximum number of edits per prompt (the paper's n).
         protect: Words that are not edited: roles (``background``, ``self``, ``peer``, ``instruction``), ``digits``
-            (words with a digit) and ``negations`` (no, not, without, denies, ...); none by default, as published.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            (words with a digit), and ``negations`` (no, not, without, denies, ...); none by default, as published.
+        device: ``auto``, ``cpu``, ``cuda``, or ``cuda:N``.
     """
 
     n_samples: int = 1
@@ -40,24 +40,24 @@ class ModelOptions(LLMOptions):
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Check what can be checked before anything loads.
+        """Check the edit options.
 
         Raises:
-            ValueError: ``n_edits`` is negative, or ``protect`` names neither a role nor a kind of words.
+            ValueError: ``n_edits`` is negative, or ``protect`` has a name that is neither a role nor a kind of word.
         """
         EditRules(self.n_edits, protect=self.protect)
 
 
 @dataclass(frozen=True)
 class CallOptions(Limits):
-    """Calls to the LLM; these options may change when a run is resumed.
+    """Options for calls to the LLM; they may change when a run is resumed.
 
     Attributes:
         budget_file: A TOML file with limits that several runs share; see docs/llm.
-        cache: The file where replies are kept; by default ``replies.sqlite`` in the run folder.
-        replay: Ask nobody: every reply must be in the cache.
-        concurrency: Most requests under way at once; the provider's by default.
-        max_failures: So many episodes in a row without a reply stop the run.
+        cache: The file that stores replies; by default ``replies.sqlite`` in the run folder.
+        replay: Use cached replies only, and never call the LLM; a reply missing from the cache is an error.
+        concurrency: Maximum number of concurrent requests; by default the provider's limit.
+        max_failures: Stop the run after this many consecutive episodes without a reply.
     """
 
     budget_file: Path | None = None
@@ -67,10 +67,10 @@ class CallOptions(Limits):
     max_failures: int | None = 64
 
     def over(self, saved: Mapping[str, Any]) -> CallOptions:
-        """Return these options, and those of ``saved`` (as config.json has them) where these are the defaults.
+        """Return these options, with defaults replaced by the values in ``saved`` (from config.json).
 
         Raises:
-            ValueError: The replies were kept elsewhere.
+            ValueError: The run stores its replies in another file than ``cache``.
         """
         usual = CallOptions()
         values = {

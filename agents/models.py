@@ -1,4 +1,4 @@
-"""The models of a run, put together once and shared by everything in it."""
+"""The models of a run, created once and shared by all its parts."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from pmlm_env.rewards.delta import DeltaReward
 
 
 class RunModels:
-    """Encoder, LLM (cached, booked) and scorer of one run.
+    """The encoder, LLM (with cache and spending record), and scorer of one run.
 
     Args:
-        options: Which models.
-        calls: How the LLM is asked.
-        folder: The run folder, where replies and spending are kept; None = in memory.
+        options: Model options.
+        calls: Options for LLM calls.
+        folder: The run folder, where replies and spending are stored; None = store them in memory.
 
     Attributes:
-        options: Which models, with the layer that BERTScore compares, be it chosen or the default.
-        calls: How the LLM is asked.
-        encoder: The words' encoder.
-        llm: The LLM behind its cache.
-        budget: What it has spent: ``budget.usage``.
+        options: Model options, with ``scorer_layer`` set to the layer that BERTScore uses.
+        calls: Options for LLM calls.
+        encoder: The word encoder.
+        llm: The LLM, with its cache.
+        budget: The LLM's limits, and its spending so far (``budget.usage``).
         scorer: BERTScore.
-        folder: Likewise.
+        folder: The run folder; None if there is none.
     """
 
     def __init__(
         self, options: ModelOptions, calls: CallOptions | None = None, folder: RunFolder | None = None
     ) -> None:
-        """Name the models; weights load at their first use."""
+        """Set up the models; their weights load on first use."""
         self.calls, self.folder = calls or CallOptions(), folder
         self.encoder = WordEncoder(options.encoder, options.device)
         ledger = None if folder is None else folder.spending
@@ -55,11 +55,11 @@ class RunModels:
         self.options = replace(options, scorer_layer=self.scorer.num_layers)
 
     def reward(self, episodes: EpisodeSet) -> DeltaReward:
-        """Make the reward of some episodes; keep it, for it remembers their initial replies."""
+        """Create the reward for some episodes; reuse the object, because it stores their initial replies."""
         return DeltaReward(episodes, self.llm, self.scorer, self.options.n_samples, self.calls.max_failures)
 
     def spent(self) -> dict[str, float]:
-        """What the run has spent so far, and how many replies of this process were kept ones."""
+        """Return what the run has spent so far, and how many replies this process got from the cache."""
         usage = self.budget.usage
         return {
             "llm_calls": usage.calls,
@@ -70,11 +70,11 @@ class RunModels:
         }
 
     def check_kept(self) -> None:
-        """See that what a run has spent and the replies it has had are there, before it goes on and spends more.
+        """Check that the run's spending record and cached replies exist, before resuming it.
 
         Raises:
-            ValueError: They are not.
-            DatabaseError: They are damaged.
+            ValueError: One of them is missing.
+            DatabaseError: One of them is damaged.
         """
         if self.folder is None:
             return
@@ -89,11 +89,11 @@ class RunModels:
 
     @contextmanager
     def booking(self) -> Iterator[None]:
-        """Leave ``spent.json`` in the folder at the end, however it comes."""
+        """Write ``spent.json`` into the folder on exit, also after an error."""
         try:
             yield
         except BaseException:
-            with suppress(OSError, RuntimeError):  # what went wrong first is what counts
+            with suppress(OSError, RuntimeError):  # so that the original error is raised
                 self.write_spent()
             raise
         self.write_spent()
@@ -104,10 +104,10 @@ class RunModels:
             self.folder.write_spent(self.spent())
 
     def problem(self, episodes: EpisodeSet, reward: MeteredReward | None, max_words: int | None = None) -> Problem:
-        """Return some patients' prompts as an agent sees them; see ``Problem``."""
+        """Create the ``Problem`` for some episodes, with this run's encoder, edit budget, and protected words."""
         return Problem(episodes, self.encoder, reward, self.options.n_edits, max_words, self.options.protect)
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Wall time spent inside each model so far."""
+        """Wall time spent in each model so far, in seconds."""
         return {"llm": self.llm.seconds, "encoder": self.encoder.seconds, "scorer": self.scorer.seconds}

@@ -1,4 +1,4 @@
-"""What an agent is given to learn from: patients' prompts, who judges them, and how many replies it may ask for."""
+"""The problem that an agent learns from: patients' prompts, their reward, and the budget of LLM completions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from pmlm_env.llm import BudgetExceededError
 
 
 class BudgetSpentError(BudgetExceededError):
-    """The agent's own budget is spent, and not a limit of the whole run."""
+    """The agent's own budget is spent, as opposed to a limit of the whole run."""
 
 
-#: The least and the most that a shape's whole numbers may be: they come from folders that somebody else may have made.
+#: Allowed ranges of a shape's integers, which may be read from untrusted folders.
 _RANGES = {
     "embedding_size": (1, 8_192),
     "patient_size": (1, 4_096),
@@ -33,18 +33,18 @@ _RANGES = {
 
 @dataclass(frozen=True)
 class Shape:
-    """What an agent's networks are made for.
+    """The dimensions of a problem, which an agent's networks are built for.
 
     Attributes:
-        encoder: Whose embeddings: a name as ``WordEncoder`` takes it; "" for an encoder without a name.
-        embedding_size: Numbers in a word's embedding.
-        patient_size: Numbers in a patient vector.
-        max_words: Slots.
-        n_edits: Edits of a prompt, at most.
-        protect: What may not be edited; see ``PMLMEnv``.
+        encoder: The encoder's name, as ``WordEncoder`` accepts it; "" for an encoder without a name.
+        embedding_size: Length of a word's embedding.
+        patient_size: Length of a patient vector.
+        max_words: Number of slots.
+        n_edits: Maximum number of edits per prompt.
+        protect: Words that may not be edited; see ``PMLMEnv``.
 
     Raises:
-        ValueError: A value is of another type, or out of its range.
+        ValueError: A value has the wrong type, or is out of range.
     """
 
     encoder: str
@@ -67,21 +67,21 @@ class Shape:
 
 
 class MeteredReward:
-    """Counts the completions that an agent asks for, and stops it at a limit: the same for every agent.
+    """A reward that counts the completions an agent requests, and stops it at a limit; the same for every agent.
 
-    Every completion counts, that of the initial prompt too. A prompt that this agent has asked about before is free,
-    because its reply is kept. Whether another run's cache has the reply makes no difference: the budget is what the
-    agent would have spent alone.
+    Every completion counts, including those of initial prompts. Repeating a prompt that this agent has already
+    requested is free, because its reply is cached. Replies in another run's cache still count: the budget is what the
+    agent would have spent on its own.
 
     Args:
-        reward: Who judges.
-        limit: Most completions; None = no limit, for searches that have limits of their own.
-        per_prompt: Completions for each prompt (``n_samples``).
-        watch: Called with each batch of outcomes, once it is counted.
+        reward: The reward function.
+        limit: Maximum number of completions; None = no limit, for searches that have their own limits.
+        per_prompt: Completions per prompt (``n_samples``).
+        watch: Called with each batch of outcomes, after it is counted.
 
     Attributes:
-        calls: Completions so far.
-        history: Mean delta of the episodes of each batch: (calls after it, episodes, mean delta).
+        calls: Number of completions so far.
+        history: One entry for each batch: (calls after it, number of episodes, their mean delta).
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class MeteredReward:
         per_prompt: int = 1,
         watch: Callable[[Outcomes], object] | None = None,
     ) -> None:
-        """Begin at zero."""
+        """Set the counters to zero."""
         self.limit, self.per_prompt, self.watch = limit, per_prompt, watch
         self.calls = 0
         self.history: list[tuple[int, int, float]] = []
@@ -101,12 +101,12 @@ class MeteredReward:
 
     @property
     def left(self) -> float:
-        """Completions that may still be asked for; infinite without a limit."""
+        """Number of completions left in the budget; infinite without a limit."""
         return float("inf") if self.limit is None else self.limit - self.calls
 
     @property
     def prompts_left(self) -> int:
-        """Prompts that the rest of the budget pays for, if all of them are new.
+        """Number of prompts that the remaining budget pays for, if all of them are new.
 
         Raises:
             ValueError: There is no limit.
@@ -116,14 +116,14 @@ class MeteredReward:
         return int(self.left) // self.per_prompt
 
     def cost(self, indices: Sequence[int], prompts: Sequence[str]) -> int:
-        """Return how many completions a batch would take."""
+        """Return how many completions a batch would use."""
         return (len(self._new(indices, prompts)) + len(set(indices) - self._initial)) * self.per_prompt
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
-        """Judge refined prompts.
+        """Score refined prompts.
 
         Raises:
-            BudgetSpentError: The batch would exceed the limit; nothing is asked.
+            BudgetSpentError: The batch would exceed the limit; no completion is requested.
         """
         new = self._new(indices, prompts)
         cost = self.cost(indices, prompts)
@@ -141,14 +141,14 @@ class MeteredReward:
         return outcomes
 
     def state(self) -> dict[str, Any]:
-        """Return what was counted, as JSON takes it."""
+        """Return the counters as JSON values."""
         return {"calls": self.calls, "initial": sorted(self._initial), "asked": sorted(self._asked)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` returned.
+        """Restore the counters that ``state`` returned.
 
         Raises:
-            ValueError, KeyError, TypeError: It is not such a state.
+            ValueError, KeyError, TypeError: The state is malformed.
         """
         self.calls = int(state["calls"])
         self._initial = {int(index) for index in state["initial"]}
@@ -160,15 +160,16 @@ class MeteredReward:
 
 
 class Problem:
-    """Some patients' prompts, with all that an agent needs to edit them and, where it may learn, to be judged.
+    """A set of patients' prompts, with what an agent needs to edit them and, in training, to have them scored.
 
     Args:
         episodes: The prompts.
         encoder: Embeds words.
-        reward: Judges prompts; None where the patients are held out.
-        n_edits: Edits of a prompt, at most.
-        max_words: Number of slots, the same for all problems of an experiment; the longest prompt's by default.
-        protect: What may not be edited; see ``PMLMEnv``.
+        reward: Scores prompts; None if the patients are held out.
+        n_edits: Maximum number of edits per prompt.
+        max_words: Number of slots, the same for all problems of an experiment; by default the length of the longest
+            prompt.
+        protect: Words that may not be edited; see ``PMLMEnv``.
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class Problem:
         max_words: int | None = None,
         protect: Collection[str] = (),
     ) -> None:
-        """Gather the parts."""
+        """Store the arguments, and create the edit rules."""
         self.episodes, self.encoder, self.n_edits, self.protect = episodes, encoder, n_edits, tuple(protect)
         self.max_words = episodes.max_words if max_words is None else max_words
         self._rules = EditRules(n_edits, self.max_words, protect)
@@ -188,7 +189,7 @@ class Problem:
 
     @property
     def reward(self) -> MeteredReward:
-        """What judges prompts.
+        """The reward that scores prompts.
 
         Raises:
             RuntimeError: The patients are held out.
@@ -199,7 +200,7 @@ class Problem:
 
     @property
     def shape(self) -> Shape:
-        """What an agent's networks are made for here."""
+        """The dimensions of this problem."""
         return Shape(
             getattr(self.encoder, "model_name", ""),
             self.encoder.hidden_size,
@@ -210,38 +211,38 @@ class Problem:
         )
 
     def env(self, rows: int, **options: Any) -> PMLMVectorEnv:
-        """Make a vector env of ``rows`` prompts; by default as ``agents.policies.rollout.play`` wants it."""
+        """Make a vector env with ``rows`` sub-envs; the default options suit ``agents.policies.rollout.play``."""
         reward = _unscored if self._reward is None else self._reward
         observation = options.pop("observation", "embeddings")
         task = EditTask(self.episodes, self.encoder, reward, self._rules, observation)
         return PMLMVectorEnv(rows, **{"autoreset_mode": "Disabled", "array_type": "torch", "task": task, **options})
 
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> EditBatch:
-        """Load some initial prompts into an ``EditBatch``, one a row."""
+        """Load some initial prompts into an ``EditBatch``, one per row."""
         batch = EditBatch(self.episodes, len(indices), self._rules)
         batch.load(np.arange(len(indices)), np.asarray(indices))
         return batch
 
     def judge(self, indices: Sequence[int], kept: npt.NDArray[np.bool_]) -> Outcomes:
-        """Judge edited prompts.
+        """Score edited prompts.
 
         Args:
-            indices: Which episodes, N of them.
-            kept: Which of their words are left, bool (N, max_words).
+            indices: Episode indices, N of them.
+            kept: Mask of the words that were not deleted, bool (N, max_words).
 
         Raises:
-            BudgetSpentError: That would exceed the budget.
+            BudgetSpentError: The batch would exceed the budget.
         """
         index = np.asarray(indices, dtype=np.int64).tolist()
         return self.reward(index, Prompts(self.episodes, index, kept))
 
 
 def blind(episodes: EpisodeSet) -> EpisodeSet:
-    """Return the episodes without reference and label: what a deployed agent would have."""
+    """Return the episodes without references and labels, as a deployed agent would see them."""
     return EpisodeSet([replace(episode, reference="", label="") for episode in episodes])
 
 
 def _unscored(indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
-    """The reward of held-out patients while their prompts are edited: 0, and no LLM is asked."""
+    """Placeholder reward for editing held-out patients' prompts: always 0, without calling the LLM."""
     nothing = np.zeros(len(indices))
     return Outcomes(nothing, nothing, np.zeros(len(indices), dtype=np.int64))

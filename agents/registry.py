@@ -1,4 +1,4 @@
-"""Every agent by name: its default settings, how it is made, and how a saved one is loaded."""
+"""The registry of agents: their default settings, and functions that create or load an agent."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 BenchmarkEnv = Literal["lite", "real"]
 
-#: The default everywhere: the masked categorical policy over BERT embeddings and patient vector.
+#: The default agent: the masked categorical policy over BERT embeddings and the patient vector.
 DEFAULT = "leave-one-out"
 
-#: The agent that edits all prompts alike: what others gain beyond it is personal.
+#: The agent that applies one rule to all prompts; any gain over it comes from personalization.
 RULE = "single-rule"
 
 
@@ -39,10 +39,10 @@ class Entry:
     """An agent of the registry.
 
     Attributes:
-        where: Its class, as "module:Class"; imported when an agent is made, because most of them need torch.
+        where: Its class, as "module:Class"; imported only when an agent is created, because most agents need torch.
         config: Its default settings.
-        lite: What differs on PMLMLite-v0. Its embeddings do not know where a word stands, as BERT's do, and all
-            networks learn faster there without normalized inputs.
+        lite: Settings that differ on PMLMLite-v0, whose embeddings, unlike BERT's, do not encode a word's position,
+            and on which all networks learn faster without normalized inputs.
     """
 
     where: str
@@ -62,7 +62,7 @@ AGENTS: Mapping[str, Entry] = MappingProxyType(
             replace(_GROUP, patients=32, rollouts=1, baseline="critic"),
             _NETWORK,
         ),
-        # As published, but that an update is of 32 rollouts and not of the whole training set.
+        # As published, except that an update uses 32 rollouts instead of the whole training set.
         "reinforce": Entry(
             "agents.policy_gradient.agent:NetworkAgent",
             NetworkConfig(
@@ -107,7 +107,7 @@ AGENTS: Mapping[str, Entry] = MappingProxyType(
 
 
 def entry(name: str) -> Entry:
-    """Return what is known of an agent.
+    """Return an agent's registry entry.
 
     Raises:
         ValueError: There is no agent of that name.
@@ -118,7 +118,7 @@ def entry(name: str) -> Entry:
 
 
 def settings_of(name: str, env: BenchmarkEnv = "real", changes: Mapping[str, Any] | None = None) -> Any:
-    """Return an agent's default settings for an env, but for ``changes``.
+    """Return an agent's default settings for an env, with ``changes`` applied.
 
     Raises:
         ValueError: There is no such agent, or it has no such setting.
@@ -144,12 +144,12 @@ def class_of(name: str) -> type[Agent]:
 
 
 def make(name: str, settings: Any = None, seed: int = 0) -> Agent:
-    """Make an agent that has learned nothing yet.
+    """Create an untrained agent.
 
     Args:
-        name: Which; see ``AGENTS``.
-        settings: An object of its ``Config``; its defaults on ``PMLM-v0`` if None.
-        seed: Seeds everything that is random.
+        name: The agent's name; see ``AGENTS``.
+        settings: An instance of its ``Config``; its defaults on ``PMLM-v0`` if None.
+        seed: Seed for all randomness.
 
     Raises:
         ValueError: There is no agent of that name.
@@ -160,19 +160,19 @@ def make(name: str, settings: Any = None, seed: int = 0) -> Agent:
 
 
 def load(source: str | Path, device: str = "cpu", revision: str | None = None) -> Agent:
-    """Load a saved agent, in any process and on any device. Nothing is unpickled, and no code of the folder is run.
+    """Load a saved agent on any device, without unpickling anything or running code from the folder.
 
     Args:
-        source: A folder that ``Agent.save`` wrote, such as ``runs/mine/checkpoint``, one that ``pmlm publish`` wrote,
-            or the name of a repository on the Hugging Face hub.
-        device: Where its networks go.
-        revision: The repository's branch, tag or commit.
+        source: A folder that ``Agent.save`` wrote, such as ``runs/mine/checkpoint``, a folder that ``pmlm publish``
+            wrote, or the name of a repository on the Hugging Face hub.
+        device: The device for its networks.
+        revision: The repository's branch, tag, or commit.
 
     Raises:
-        ValueError: There is no such folder or repository, or a file is missing, damaged or of another version, or
-            describes no agent that there can be.
+        ValueError: There is no such folder or repository, or a file is missing, damaged, from another version, or
+            describes an invalid agent.
         ModelError: There is no such folder.
-        OSError: The hub does not answer.
+        OSError: The hub does not respond.
     """
     from agents.base import CONFIG, WEIGHTS
     from agents.problem import Shape
@@ -204,11 +204,11 @@ def load(source: str | Path, device: str = "cpu", revision: str | None = None) -
 
 
 def _downloaded(name: str, revision: str | None) -> str:
-    """Return the folder of a saved agent from the hub.
+    """Download a saved agent from the hub, and return its folder.
 
     Raises:
-        ValueError: The hub has no such repository, or it cannot be a repository's name.
-        OSError: The hub does not answer.
+        ValueError: The hub has no such repository, or the name is not a valid repository name.
+        OSError: The hub does not respond.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError

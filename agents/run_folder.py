@@ -1,4 +1,4 @@
-"""A run's folder: what it was asked to do, what it saw, where it stands, what came out."""
+"""The run folder: a run's settings, metrics, checkpoint, and results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pmlm_env.io import files
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write_json
 
-#: What may differ when a run goes on. The episodes are compared by what they hold.
+#: Settings that may differ when a run is resumed. Episodes are compared by content, not by path.
 _MAY_CHANGE = (
     "run", "episodes", "resume", "dry_run", "calls", "budget", "models.device", "models.providers",
 )  # fmt: skip
@@ -28,45 +28,46 @@ _PATHS = ("episodes", "models.providers", "calls.cache", "calls.budget_file")
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "scikit-learn", "bert-score")
 
-#: Limit on the bytes of ``trainer.json``, which has every prompt that was asked about.
+#: Size limit of ``trainer.json`` in bytes; it contains every prompt that was sent to the LLM.
 _LARGEST_CHECKPOINT = 2**30
 
-#: What every line of ``metrics.jsonl`` has, and of what type.
+#: Required keys of every line of ``metrics.jsonl``, with their types.
 _METRICS = {"update": int, "deltas": list, "failed": int, "llm_calls": int}
 
 
 class RunFolder:
     """``runs/NAME/``: ``config.json``, ``metrics.jsonl``, ``checkpoint/``, ``evaluation.json``, TensorBoard events.
 
-    Also ``traces.jsonl``, a record of each evaluated episode, ``replies.sqlite``, every reply of the LLM,
-    ``spent.sqlite``, what was spent, booked call by call, and ``spent.json``, the same for readers. The folder can be
-    moved: paths in ``config.json`` are relative to it, and beside them stands where they were.
+    It also contains ``traces.jsonl`` (a record of each evaluated episode), ``replies.sqlite`` (every reply of the
+    LLM), ``spent.sqlite`` (the spending, recorded call by call), and ``spent.json`` (the spending in readable form).
+    The folder can be moved: ``config.json`` stores paths relative to the folder, along with the original absolute
+    paths.
 
     Args:
-        path: The folder; ``locked`` makes it if it is not there.
+        path: The folder; ``locked`` creates it if it does not exist.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Name the folder."""
+        """Store the path."""
         self.path = Path(path)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keep the folder from all other processes; see ``pmlm_env.io.files.locked``."""
+        """Lock the folder against other processes; see ``pmlm_env.io.files.locked``."""
         return files.locked(self.path)
 
     @property
     def checkpoint(self) -> Path:
-        """Where the newest checkpoint is."""
+        """The path of the newest checkpoint."""
         return self.path / "checkpoint"
 
     @property
     def has_checkpoint(self) -> bool:
-        """Whether there is one, be it under the name it has while another takes its place."""
+        """Whether there is a checkpoint, including one renamed to ``checkpoint.old`` while it is being replaced."""
         return self.checkpoint.exists() or self.checkpoint.with_name("checkpoint.old").exists()
 
     @property
     def evaluation(self) -> Path:
-        """Where the before / after table is."""
+        """The path of the evaluation results, which hold the before / after table."""
         return self.path / "evaluation.json"
 
     @property
@@ -76,17 +77,17 @@ class RunFolder:
 
     @property
     def replies(self) -> Path:
-        """Where the LLM's replies are kept."""
+        """The path of the cache of LLM replies."""
         return self.path / "replies.sqlite"
 
     @property
     def spending(self) -> Path:
-        """Where spending is booked."""
+        """The path of the spending record."""
         return self.path / "spent.sqlite"
 
     @property
     def begun(self) -> bool:
-        """Whether it holds a run."""
+        """Whether the folder contains a run."""
         return self._config.is_file()
 
     @property
@@ -95,7 +96,7 @@ class RunFolder:
 
     @property
     def _anew(self) -> str:
-        """What to do where a file of the run is lost."""
+        """Advice for error messages about a lost or damaged file of the run."""
         return (
             f"restore it from a copy, or begin another run with --run and --cache {self.replies}, which asks for none "
             "of the kept replies again"
@@ -106,17 +107,17 @@ class RunFolder:
         write_json(self.path / "spent.json", spent)
 
     def check_spending(self) -> None:
-        """See that what the run has spent is on record, before it spends more.
+        """Check that the spending record exists, before the run spends more.
 
         Raises:
-            ValueError: The record is gone.
+            ValueError: The record is missing or empty.
         """
         if not self.spending.is_file() or not self.spending.stat().st_size:
             state = "empty" if self.spending.is_file() else "missing"
             raise ValueError(f"{self.spending} is {state}, and with it what this run has spent: {self._anew}")
 
     def clear(self) -> None:
-        """Remove what an earlier run left in the folder but the LLM's replies, which may have cost money."""
+        """Remove an earlier run's files, except the cached LLM replies, which may have cost money."""
         for name in ("config.json", "metrics.jsonl", "evaluation.json", "traces.jsonl", "spent.json"):
             (self.path / name).unlink(missing_ok=True)
         for suffix in ("", "-wal", "-shm"):
@@ -127,10 +128,10 @@ class RunFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that the run was begun, or gone on, with; paths as they are to be found now.
+        """Return the settings that the run was started or last resumed with, with paths resolved to where they are now.
 
         Raises:
-            ValueError: The folder holds no run, or its ``config.json`` is damaged.
+            ValueError: The folder contains no run, or its ``config.json`` is damaged.
         """
         content = self._content()
         settings = content["settings"]
@@ -144,21 +145,21 @@ class RunFolder:
         return settings
 
     def whole_checkpoint(self) -> Path:
-        """Return where the checkpoint is: under another name, if training stopped between two renames.
+        """Return the path of the checkpoint: ``checkpoint.old`` if training stopped between two renames.
 
         Raises:
-            ValueError: There is none; a policy's name that is no folder would be looked up on the hub.
+            ValueError: There is no checkpoint. (The loader would look up the name of a missing folder on the hub.)
         """
         old = self.checkpoint.with_name("checkpoint.old")
         if not self.checkpoint.exists() and old.exists():
             return old
         if not self.checkpoint.is_dir():
-            self.settings()  # says so where there is no run at all
+            self.settings()  # raises its own error if there is no run at all
             raise ValueError(f"{self.path} holds no checkpoint: train first (pmlm train --run {self.path} --resume)")
         return self.checkpoint
 
     def updates(self) -> int:
-        """Return how many updates the checkpoint has seen; of an agent without updates, how many batches.
+        """Return the number of updates at the checkpoint, or of batches for an agent without updates.
 
         Raises:
             ValueError: There is no checkpoint, or it is damaged.
@@ -166,7 +167,7 @@ class RunFolder:
         return self._count("updates", lambda progress: progress["updates"])
 
     def budget_spent(self) -> int:
-        """Return how many completions of its budget the agent had spent at the checkpoint.
+        """Return the number of completions that the agent had spent of its budget at the checkpoint.
 
         Raises:
             ValueError: There is no checkpoint, or it is damaged.
@@ -185,13 +186,13 @@ class RunFolder:
         return number
 
     def check_episodes(self, digest: str) -> None:
-        """See that episodes are those that the run was begun with.
+        """Check that the episodes are those that the run was started with.
 
         Args:
-            digest: ``EpisodeSet.digest`` of everybody.
+            digest: ``EpisodeSet.digest`` of all episodes.
 
         Raises:
-            ValueError: They are others.
+            ValueError: The episodes differ.
         """
         if self._content()["episodes_sha256"] != digest:
             raise ValueError(
@@ -201,21 +202,21 @@ class RunFolder:
             )
 
     def check_new(self) -> None:
-        """See that no run is overwritten.
+        """Check that no run would be overwritten.
 
         Raises:
-            ValueError: The folder holds a run already.
+            ValueError: The folder already contains a run.
         """
         if self.begun:
             raise ValueError(f"{self.path} holds a run already: choose another --run, or go on with --resume")
 
     def start(self, config: Any, llm_identity: str, episodes: str) -> None:
-        """Write ``config.json`` for a run that begins.
+        """Write ``config.json`` for a new run.
 
         Args:
             config: The settings.
-            llm_identity: The LLM's, for files that the settings name may change.
-            episodes: ``EpisodeSet.digest`` of everybody.
+            llm_identity: The LLM's identity, stored because files named in the settings may change.
+            episodes: ``EpisodeSet.digest`` of all episodes.
         """
         versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in _PACKAGES}}
         self._write(
@@ -223,10 +224,12 @@ class RunFolder:
         )
 
     def go_on(self, config: Any, llm_identity: str, episodes: str) -> None:
-        """Check that it is the run that was begun, and note what has changed of that which may; as ``start``.
+        """Check that a resumed run matches the one that was started, and save settings that may change.
+
+        The arguments are those of ``start``.
 
         Raises:
-            ValueError: The folder holds no run, or one with other settings or episodes.
+            ValueError: The folder contains no run, or a run with different settings or episodes.
         """
         self.check_episodes(episodes)
         before, now = self.settings(), {**plain(config), "llm_identity": llm_identity}
@@ -247,10 +250,10 @@ class RunFolder:
         files.append(self.path / "metrics.jsonl", json.dumps(line))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read ``metrics.jsonl``; a last line cut short by a crash is left out.
+        """Read ``metrics.jsonl``, skipping a last line cut short by a crash.
 
         Raises:
-            ValueError: Another line is damaged.
+            ValueError: Any other line is damaged.
         """
         path = self.path / "metrics.jsonl"
         if not path.is_file():
@@ -271,7 +274,7 @@ class RunFolder:
         return found
 
     def keep_metrics(self, n: int) -> None:
-        """Leave those of the first ``n`` updates in ``metrics.jsonl``: what came after the checkpoint is done again."""
+        """Truncate ``metrics.jsonl`` to the first ``n`` updates; those after the checkpoint are run again."""
         lines = [json.dumps(line) + "\n" for line in self.metrics() if line["update"] <= n]
         files.write(self.path / "metrics.jsonl", "".join(lines))
 
@@ -289,23 +292,23 @@ class RunFolder:
         return content
 
     def _write(self, settings: dict[str, Any], more: dict[str, Any]) -> None:
-        """Write ``config.json``, its paths relative to the folder, and beside them as they are now."""
+        """Write ``config.json`` with paths relative to the folder, and the absolute paths under ``paths``."""
         paths = {}
         for name in _PATHS:
             within, key = _inside(settings, name)
             if within.get(key) is not None:
                 paths[name] = os.path.abspath(within[key])
                 within[key] = os.path.relpath(os.path.realpath(within[key]), self.path.resolve())
-        settings = {name: value for name, value in settings.items() if name != "run"}  # it is where it is found
+        settings = {name: value for name, value in settings.items() if name != "run"}  # the folder may be moved
         write_json(self._config, {**more, "settings": settings, "paths": paths})
 
 
-#: The tables among the settings.
+#: The settings that are tables.
 _PARTS = ("models", "calls", "settings")
 
 
 def _inside(settings: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
-    """Return the table that holds a setting with a dotted name, and its name there."""
+    """Return the table that contains the setting with a dotted name, and its key in that table."""
     *parts, key = name.split(".")
     for part in parts:
         settings = settings[part]
@@ -313,9 +316,9 @@ def _inside(settings: dict[str, Any], name: str) -> tuple[dict[str, Any], str]:
 
 
 def _differences(now: dict[str, Any], before: dict[str, Any], other_llm: bool, within: str = "") -> list[str]:
-    """Name what differs, as in "models.llm"; settings that are younger than the run are left out.
+    """Return the dotted names of settings that differ, such as "models.llm"; skip settings newer than the run.
 
-    Where the LLM's identity is the same, how it was asked for does not matter.
+    If the LLM's identity is unchanged, differences in the settings that specify the LLM are ignored.
     """
     names = []
     for key in now.keys() & before.keys():
@@ -329,7 +332,7 @@ def _differences(now: dict[str, Any], before: dict[str, Any], other_llm: bool, w
     return names
 
 
-#: What the LLM's identity covers.
+#: Settings that the LLM's identity covers.
 _LLM = tuple(
     f"models.{name}"
     for name in (
@@ -340,6 +343,6 @@ _LLM = tuple(
 
 
 def one_path(a: Any, b: Any) -> bool:
-    """Whether these are two spellings of one path, of something that is there."""
+    """Whether two values are equal, or are paths of the same existing file or folder."""
     there = isinstance(a, str) and isinstance(b, str) and os.path.exists(a) and os.path.exists(b)
     return a == b or (there and os.path.samefile(a, b))

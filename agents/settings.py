@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses: read from JSON, TOML and command lines, and refused where they have no effect."""
+"""Settings as frozen dataclasses: read from JSON, TOML, and command lines, and rejected if they have no effect."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 Config = TypeVar("Config")
 
-#: What a setting of each type may be, for messages.
+#: Descriptions of the types of settings, for error messages.
 _ALLOWED = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
 
 
 @dataclass(frozen=True)
 class Floats:
-    """Numbers from ``low`` to ``high``, drawn on a logarithmic scale if ``log``."""
+    """Floats from ``low`` to ``high``, sampled on a logarithmic scale if ``log``."""
 
     low: float
     high: float
@@ -28,7 +28,7 @@ class Floats:
 
 @dataclass(frozen=True)
 class Integers:
-    """Whole numbers from ``low`` to ``high``."""
+    """Integers from ``low`` to ``high``."""
 
     low: int
     high: int
@@ -36,7 +36,7 @@ class Integers:
 
 @dataclass(frozen=True)
 class Choices:
-    """One of some values."""
+    """One of the given values."""
 
     values: tuple[Any, ...]
 
@@ -45,22 +45,22 @@ Range: TypeAlias = Floats | Integers | Choices
 
 
 def plain(value: Any) -> Any:
-    """Return dataclasses and paths as JSON values."""
+    """Convert dataclasses and paths to JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     return json.loads(json.dumps(value, default=str))
 
 
 def from_plain(kind: type[Config], content: Mapping[str, Any], usual: Config | None = None) -> Config:
-    """Make nested dataclasses of values from JSON or TOML.
+    """Create nested dataclasses from JSON or TOML values.
 
     Args:
         kind: The outermost dataclass.
         content: Its fields by name; tables are nested dataclasses.
-        usual: The values of the fields that ``content`` lacks; the dataclasses' defaults if None.
+        usual: Values for fields missing from ``content``; the dataclasses' defaults if None.
 
     Raises:
-        ValueError: A field is unknown, a value has another type, or a dataclass refuses it.
+        ValueError: A field is unknown, or a value has the wrong type or is rejected by a dataclass.
     """
     return _read(kind, content, "", usual)
 
@@ -70,10 +70,10 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
 
     Args:
         config: The dataclass.
-        settings: New values by name, as JSON has them.
+        settings: New values by name, as JSON values.
 
     Raises:
-        ValueError: There is no such field, its value has another type, or the dataclass refuses it.
+        ValueError: There is no such field, or its value has the wrong type or is rejected by the dataclass.
     """
     return from_plain(type(config), settings, config)
 
@@ -91,19 +91,19 @@ def changed(config: Any, within: str = "") -> list[str]:
 
 
 def option(name: str) -> str:
-    """Return a setting's option on the command line, as in ``--n-edits`` for ``models.n_edits``."""
+    """Return a setting's command-line option, such as ``--n-edits`` for ``models.n_edits``."""
     return "--" + name.rpartition(".")[2].replace("_", "-")
 
 
 def refuse_idle(config: Any, idle: Mapping[str, str]) -> None:
-    """Check that settings without effect have their defaults: whoever changes one expects something of it.
+    """Reject changed settings that have no effect, because whoever changes one expects an effect.
 
     Args:
         config: Nested dataclasses.
-        idle: Settings that have no effect, by dotted names, and why, with what to do.
+        idle: Settings that have no effect, by dotted name, with the reason and what to do instead.
 
     Raises:
-        ValueError: One was changed.
+        ValueError: One of them differs from its default.
     """
     for name in changed(config):
         if name in idle:
@@ -116,7 +116,7 @@ def _default(field: Any) -> Any:
 
 
 def _read(kind: Any, value: Any, name: str, usual: Any) -> Any:
-    """Return ``value`` as one of ``kind``, a type or an annotation; ``usual`` is the setting's default."""
+    """Convert ``value`` to ``kind``, a type or an annotation; ``usual`` is the setting's default."""
     if get_origin(kind) in (Union, types.UnionType):
         if value is None and type(None) in get_args(kind):
             return None
@@ -141,7 +141,7 @@ def _read(kind: Any, value: Any, name: str, usual: Any) -> Any:
 
 
 def _read_table(kind: Any, value: Any, name: str, usual: Any) -> Any:
-    """Return a table as a dataclass."""
+    """Convert a table to a dataclass."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{name or 'it'} is {shortened(value)}: use a table")
     within = f"{name}." if name else ""

@@ -1,4 +1,4 @@
-"""Train an agent: ``python -m agents.train``, which is ``pmlm train``."""
+"""Train an agent: ``python -m agents.train``, equivalent to ``pmlm train``."""
 
 from agents.cli.main import main
 

@@ -2,7 +2,8 @@
 
     python examples/cleanrl_ppo.py --total-steps 100000 --learning-rate 1e-3
 
-The network processes one word at a time, with the mean of all words and the patient, independently of its slot.
+The network scores each word from its embedding, the mean embedding of all words, and the patient vector; the word's
+slot makes no difference.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def train(args: Args) -> list[float]:
                 actions[step] = policy.sample()
                 log_probs[step] = policy.log_prob(actions[step])
             observation, reward, terminated, truncated, _ = envs.step(actions[step].cpu().numpy())
-            obs = tensors(observation)  # of the next episode if one has ended, because the env resets in the same step
+            obs = tensors(observation)  # an env whose episode ended has already reset, so this is its new episode
             rewards[step] = torch.as_tensor(reward)
             dones[step] = torch.as_tensor(terminated | truncated)
             # Without a reply from the LLM there is no score: use the critic's value, so that nothing is learned.

@@ -1,4 +1,4 @@
-"""Your own prompts: make episodes, save them, and use them in PMLM-v0."""
+"""Create episodes from your own prompts, save them, and use them in PMLM-v0."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> None:
         split="train",
         words=tuple(word for word, _ in words),
         roles=tuple(role for _, role in words),
-        vector=np.zeros(128, dtype=np.float32),  # the patient vector; here without information
+        vector=np.zeros(128, dtype=np.float32),  # the patient vector; all zeros in this example
         reference=REFERENCE,
         label="myocardial infarction",
         predicted="high cholesterol",

@@ -1,4 +1,4 @@
-"""A policy without learning: trust stage 1, and delete all other conditions from the prompt.
+"""A hand-written policy: trust stage 1's prediction, and delete all other conditions from the prompt.
 
 It runs on PMLMLite-v0, for which the best possible reward is known.
 """

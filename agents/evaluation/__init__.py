@@ -1,1 +1,1 @@
-"""How trained agents are evaluated: scores of replies, confidence intervals of differences, traces and tables."""
+"""Evaluation of trained agents: scores of replies, confidence intervals of differences, traces, and tables."""

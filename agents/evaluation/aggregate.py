@@ -1,9 +1,9 @@
-"""Summaries of the scores of many runs, with intervals: over seeds and patients, and over seeds and tasks.
+"""Aggregate scores of many runs, with intervals: over seeds and patients, and over seeds and tasks.
 
-The interquartile mean, the probability of improvement and performance profiles are those of Agarwal et al., "Deep RL
-at the Edge of the Statistical Precipice", NeurIPS 2021. There a task's scores are those of its runs, and runs are
-resampled within their task (stratified bootstrap). All intervals here are percentile intervals; with fewer than
-``FEWEST`` patients or runs there is none.
+The interquartile mean, the probability of improvement, and performance profiles follow Agarwal et al., "Deep RL at the
+Edge of the Statistical Precipice", NeurIPS 2021. Each task has one score per run, and runs are resampled within their
+task (stratified bootstrap). Intervals are percentile intervals unless stated otherwise; with fewer than ``FEWEST``
+patients or runs, no interval is given.
 """
 
 from __future__ import annotations
@@ -25,29 +25,28 @@ _Floats = npt.NDArray[np.float64]
 def crossed_bootstrap(
     deltas: npt.ArrayLike, rng: np.random.Generator, n_resamples: int = 5000, confidence: float = 0.95
 ) -> Interval:
-    """Return the mean over seeds and patients with an interval that resamples both.
+    """Return the mean over seeds and patients, with an interval from resampling both.
 
     This is the pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007): rows and
-    columns are drawn with replacement, independently. With R seeds, C patients and the effects' variances it gives, on
-    average,
+    columns are drawn with replacement, independently. With R seeds and C patients, its expected variance of the mean is
 
         (1 - 1/R) (A/R + E/RC) + (1 - 1/C) (B/C + E/RC) + (1 - 1/R) (1 - 1/C) E/RC
 
-    where the true variance is A/R + B/C + E/RC (A of seeds, B of patients, E of single values). So it overestimates
-    the noise in single values, and underestimates a little that of seeds where these are few.
+    whereas the true variance is A/R + B/C + E/RC (A: variance of seed effects, B: of patient effects, E: of residuals).
+    So it overestimates the residual noise, and slightly underestimates the seed variance if there are few seeds.
 
-    With fewer than ``ENOUGH`` patients it is a t interval with the resamples' variance times C/(C - 1), which for one
-    seed is that of ``mean_interval``; with fewer than ``FEWEST`` there is none.
+    With fewer than ``ENOUGH`` patients, the interval is a t interval with the resamples' variance times C/(C - 1); for
+    one seed, this is the variance in ``mean_interval``. With fewer than ``FEWEST`` patients, there is no interval.
 
     Args:
-        deltas: One change for each seed and patient, shape (seeds, patients); for a paired comparison the differences
-            of two agents.
+        deltas: One change for each seed and patient, shape (seeds, patients); for a paired comparison, the differences
+            between two agents.
         rng: Draws the resamples.
-        n_resamples: How many resamples.
-        confidence: The share of such intervals that should hold the true mean.
+        n_resamples: Number of resamples.
+        confidence: Confidence level of the interval.
 
     Raises:
-        ValueError: The array is empty, not two-dimensional, or not all finite.
+        ValueError: The array is empty, is not two-dimensional, or has a value that is not finite.
     """
     values = np.asarray(deltas, dtype=np.float64)
     if values.ndim != 2 or not values.size:
@@ -64,7 +63,7 @@ def crossed_bootstrap(
 
 
 def iqm(scores: npt.ArrayLike) -> float:
-    """Return the interquartile mean of scores of any shape: the mean without the lowest and the highest quarter.
+    """Return the interquartile mean of scores of any shape: the mean without the lowest and highest quarters.
 
     A quarter of N scores is N / 4 rounded down, as in ``scipy.stats.trim_mean``.
     """
@@ -79,14 +78,14 @@ def iqm_interval(
     Args:
         strata: Run scores, one array for each task, shape (runs,).
         rng: Draws the resamples.
-        n_resamples: How many resamples.
-        confidence: The share of such intervals that should hold the true value.
+        n_resamples: Number of resamples.
+        confidence: Confidence level of the interval.
 
     Returns:
-        The interquartile mean is in ``mean``; with fewer than ``FEWEST`` runs there is no interval.
+        The interquartile mean, in ``mean``, with its interval; with fewer than ``FEWEST`` runs, there is no interval.
 
     Raises:
-        ValueError: There is no task, or one has no runs, or a score is not finite.
+        ValueError: There are no tasks, a task has no runs, or a score is not finite.
     """
     tasks = _tasks(strata)
     if _n_runs(tasks) < FEWEST:
@@ -98,24 +97,24 @@ def iqm_interval(
 def probability_of_improvement(
     x: Strata, y: Strata, rng: np.random.Generator, n_resamples: int = 5000, confidence: float = 0.95
 ) -> Interval:
-    """Return the probability that a run of X scores above one of Y on a task drawn at random.
+    """Return the probability that a run of X scores higher than a run of Y on a random task.
 
-    On a task it is the Mann-Whitney U statistic over the number of pairs, so a tie counts half; tasks have equal
-    weights.
+    For each task, it is the Mann-Whitney U statistic divided by the number of pairs, so a tie counts half; tasks have
+    equal weights.
 
     Args:
         x: Run scores of the first agent, one array for each task, shape (runs,).
-        y: Those of the second one on the same tasks.
-        rng: Draws the resamples, of both agents' runs within each task.
-        n_resamples: How many resamples.
-        confidence: The share of such intervals that should hold the true value.
+        y: Run scores of the second agent on the same tasks.
+        rng: Draws the resamples of both agents' runs within each task.
+        n_resamples: Number of resamples.
+        confidence: Confidence level of the interval.
 
     Returns:
-        The probability, 0 to 1, is in ``mean``; there is no interval where either agent has fewer than ``FEWEST``
-        runs.
+        The probability from 0 to 1, in ``mean``, with its interval; if either agent has fewer than ``FEWEST`` runs,
+        there is no interval.
 
     Raises:
-        ValueError: The agents have different numbers of tasks, or none, or a task has no runs.
+        ValueError: The agents have different numbers of tasks or none, or a task has no runs.
     """
     if len(x) != len(y):
         raise ValueError(f"the first agent has {len(x)} tasks and the second {len(y)}: give both on the same tasks")
@@ -138,16 +137,16 @@ def performance_profile(
 
     Args:
         strata: Run scores, one array for each task, shape (runs,).
-        taus: Scores to compare with, shape (T,).
+        taus: Score thresholds, shape (T,).
         rng: Draws the resamples.
-        n_resamples: How many resamples.
-        confidence: The share of such intervals that should hold the true value, at each tau by itself.
+        n_resamples: Number of resamples.
+        confidence: Confidence level at each tau separately.
 
     Returns:
-        T intervals; the share, 0 to 1, is in ``mean``. With fewer than ``FEWEST`` runs there are no bands.
+        T intervals, with the share from 0 to 1 in ``mean``. With fewer than ``FEWEST`` runs, there are no bands.
 
     Raises:
-        ValueError: There is no task, or one has no runs, or a score is not finite.
+        ValueError: There are no tasks, a task has no runs, or a score is not finite.
     """
     levels = np.asarray(taus, dtype=np.float64)
     above = [(scores[:, None] > levels).astype(np.float64) for scores in _tasks(strata)]
@@ -159,13 +158,13 @@ def performance_profile(
 
 
 def _crossed_means(values: _Floats, rng: np.random.Generator, n_resamples: int) -> _Floats:
-    """Return means of a matrix whose rows and columns are both drawn with replacement, shape (n_resamples,)."""
+    """Return means of a matrix with rows and columns both resampled with replacement, shape (n_resamples,)."""
     rows, columns = (_weights(n, rng, n_resamples) for n in values.shape)
     return ((rows @ values) * columns).sum(axis=1)
 
 
 def _weights(n: int, rng: np.random.Generator, n_resamples: int) -> _Floats:
-    """Return how often each of n is drawn, as a share, shape (n_resamples, n)."""
+    """Return bootstrap weights: the share of draws that each of n items gets, shape (n_resamples, n)."""
     return rng.multinomial(n, np.full(n, 1 / n), size=n_resamples) / n
 
 

@@ -1,4 +1,4 @@
-"""Confidence intervals of means, such as mean differences between two agents on the same patients."""
+"""Confidence intervals for means, such as the mean difference between two agents on the same patients."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-#: With fewer patients or runs no interval is given. In samples of ten from our benchmark's differences of scores, and
-#: from normal and half tied ones, a t interval held the true mean 93 to 96 times in 100 (from exponential ones 89), a
-#: bootstrap interval 83 to 92 times; in samples of three a bootstrap interval held it 53 to 72 times.
+#: Minimum number of patients or runs for an interval. In samples of ten (from our benchmark's score differences, and
+#: from normal and half-tied distributions), t intervals covered the true mean 93 to 96 times in 100 (89 for exponential
+#: distributions), bootstrap intervals 83 to 92 times; in samples of three, bootstrap intervals covered it 53 to 72
+#: times.
 FEWEST = 10
 
-#: From this number on, bootstrap intervals hold the true mean about as often as Student's t, and follow the skew too.
+#: Sample size from which bootstrap intervals have about the same coverage as Student's t, and also follow the skew.
 ENOUGH = 30
 
 _BATCH_ELEMENTS = 1_000_000  # 8 MB of resampled values at a time
@@ -26,8 +27,8 @@ class Interval:
 
     Attributes:
         mean: The mean.
-        low: Where the interval starts; None where there are too few values for one.
-        high: Where it ends, likewise.
+        low: Lower bound of the interval; None if there are too few values.
+        high: Upper bound of the interval; None if there are too few values.
     """
 
     mean: float
@@ -36,13 +37,13 @@ class Interval:
 
     @property
     def verdict(self) -> str:
-        """Whether the mean is shown to be above zero ("better") or below ("worse"); "" without an interval."""
+        """The sign of the mean, if shown: "better", "worse", or "no difference shown"; "" without an interval."""
         if self.low is None or self.high is None:
             return ""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference shown"
 
     def __str__(self) -> str:
-        """Return one line for people."""
+        """Return the mean and the interval as readable text."""
         if self.low is None or self.high is None:
             return f"{self.mean:+.3f} (too few for an interval)"
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
@@ -51,20 +52,20 @@ class Interval:
 def mean_interval(
     values: npt.ArrayLike, rng: np.random.Generator, n_resamples: int = 10_000, confidence: float = 0.95
 ) -> Interval:
-    """Return the mean of independent values, such as each patient's difference, with its interval.
+    """Return the mean of independent values, such as per-patient differences, with its confidence interval.
 
-    With fewer than ``FEWEST`` values there is none. Below ``ENOUGH`` it is Student's t interval; above, the
-    bias-corrected and accelerated bootstrap interval (BCa; Efron, JASA 1987) as computed by SciPy, which follows the
-    skew of the values.
+    With fewer than ``FEWEST`` values, there is no interval. With fewer than ``ENOUGH``, it is Student's t interval;
+    otherwise, SciPy's bias-corrected and accelerated bootstrap interval (BCa; Efron, JASA 1987), which follows the skew
+    of the values.
 
     Args:
-        values: One for each patient, shape (N,). If all are equal, the interval is the mean alone.
+        values: One value for each patient, shape (N,). If all are equal, both bounds equal the mean.
         rng: Draws the resamples; the same state gives the same interval.
-        n_resamples: How many resamples.
-        confidence: The share of such intervals that should hold the true mean.
+        n_resamples: Number of resamples.
+        confidence: Confidence level of the interval.
 
     Raises:
-        ValueError: There are no values, they are not one-dimensional, or not all finite.
+        ValueError: There are no values, they are not one-dimensional, or one is not finite.
     """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not len(values):
@@ -74,7 +75,7 @@ def mean_interval(
     mean = float(values.mean())
     if len(values) < FEWEST:
         return Interval(mean)
-    if np.ptp(values) <= 1e-9 * np.abs(values).max():  # equal but for rounding; BCa would be NaN
+    if np.ptp(values) <= 1e-9 * np.abs(values).max():  # equal up to rounding; BCa would be NaN
         return Interval(mean, mean, mean)
     if len(values) < ENOUGH:
         return t_interval(mean, float(values.std(ddof=1)) / math.sqrt(len(values)), len(values), confidence)
@@ -90,6 +91,6 @@ def mean_interval(
 
 
 def t_interval(mean: float, error: float, n: int, confidence: float = 0.95) -> Interval:
-    """Return Student's t interval of a mean of ``n`` values with the standard error ``error``."""
+    """Return Student's t interval for a mean of ``n`` values with standard error ``error``."""
     half = error * float(stats.t.ppf((1 + confidence) / 2, n - 1))
     return Interval(mean, mean - half, mean + half)

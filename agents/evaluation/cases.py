@@ -1,4 +1,4 @@
-"""Prompts and replies of single held-out patients before and after editing, with how their scores changed."""
+"""Text reports on single held-out patients: prompts and replies before and after editing, and score changes."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def first_cases(traces: Iterable[Trace], n: int) -> str:
 
 
 def worst_cases(traces: Iterable[Trace], n: int) -> str:
-    """Return the ``n`` patients whose F1 the agent lowered most as text; fewer where it lowered fewer.
+    """Return the ``n`` patients whose F1 the agent lowered most, as text; fewer if it lowered the F1 of fewer.
 
-    Deleted words are in brackets. The text has references and replies: it must not leave the machine.
+    Deleted words are in brackets. The text contains references and replies, so it must not leave the machine.
 
     Args:
-        traces: Of one evaluation; patients without all of their replies are left out.
-        n: How many.
+        traces: The traces of one evaluation; patients with a missing reply are excluded.
+        n: Maximum number of patients.
     """
     everyone = _of_agent(traces)
     fell = sorted((trace for trace in everyone if _change(trace, "bertscore_f1") < 0), key=_f1_change)

@@ -1,8 +1,8 @@
 """Zero-call controls: replies that need no language model.
 
-An agent whose replies score no higher than these has not been shown to make use of the language model. ``echo``,
-``facts`` and ``label`` use what the prompt says. The others are letters that doctors wrote to training patients: their
-scores show what a letter's form is worth, and those of the last two what the right condition is worth besides.
+If an agent's replies score no higher than these, it has not been shown to benefit from the language model. ``echo``,
+``facts``, and ``label`` use the prompt's content. The others are letters that doctors wrote to training patients. Their
+scores show how much a letter's form contributes; those of the last two, how much the right condition adds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.words import joined
 
-#: All controls, with what each replies.
+#: All controls, with a description of their replies.
 CONTROLS = {
     "echo": "the untouched prompt",
     "facts": "the untouched prompt without its instruction",
@@ -27,26 +27,27 @@ CONTROLS = {
     "label-letter": "the most typical letter of the training patients with the predicted label",
 }
 
-#: Largest number of letters among which a medoid is searched: all pairs of them are scored.
+#: Maximum number of candidate letters for a medoid; all their pairs are scored.
 _MOST_LETTERS = 128
 
 
-#: Scores texts against references, one to one: float64 (N,).
+#: A function that scores N texts against N references, pairwise; returns float64 (N,).
 F1: TypeAlias = Callable[[Sequence[str], Sequence[str]], npt.NDArray[np.float64]]
 
 
 def control_replies(episodes: EpisodeSet, training: EpisodeSet, f1: F1, seed: int = 0) -> dict[str, list[str]]:
-    """Return what each control replies to each patient, by the names of ``CONTROLS``.
+    """Return each control's reply to each patient, by the names in ``CONTROLS``.
 
     Args:
-        episodes: The patients who get the replies; neither their letters nor their true labels are read.
-        training: Training patients, whose letters may be used. If none of them has one, controls that need letters
-            are left out.
-        f1: The similarity of two letters.
-        seed: Seeds the draw of random letters, and of the letters among which a typical one is searched.
+        episodes: The patients to reply to; neither their letters nor their true labels are read.
+        training: Training patients, whose letters may be used. If none of them has a letter, controls that need
+            letters are omitted.
+        f1: Similarity of letters.
+        seed: Seed for drawing random letters and the candidates for medoids.
 
     Returns:
-        Lists of N texts. ``label-letter`` falls back on ``fixed-letter`` where no training patient has the label.
+        A list of N texts for each control. ``label-letter`` falls back to ``fixed-letter`` if no training patient has
+        the label.
     """
     replies = {
         "echo": [episode.prompt for episode in episodes],
@@ -58,7 +59,7 @@ def control_replies(episodes: EpisodeSet, training: EpisodeSet, f1: F1, seed: in
         return replies
     letters, labels = [e.reference for e in known], np.array([e.label for e in known])
     rng = np.random.default_rng(seed)
-    own = np.array([[e.patient_id == other.patient_id for other in known] for e in episodes])  # where both are training
+    own = np.array([[e.patient_id == other.patient_id for other in known] for e in episodes])  # if both are in training
     replies["random-letter"] = _best(letters, np.where(own, -1.0, rng.random(own.shape)))
     fixed = _medoid(letters, f1, rng)
     replies["fixed-letter"] = [fixed] * len(episodes)
@@ -73,12 +74,12 @@ def control_replies(episodes: EpisodeSet, training: EpisodeSet, f1: F1, seed: in
 
 
 def _best(letters: Sequence[str], values: npt.NDArray[np.floating[Any]]) -> list[str]:
-    """Return for each row the letter with the highest value."""
+    """Return the letter with the highest value in each row."""
     return [letters[i] for i in values.argmax(axis=1).tolist()]
 
 
 def _medoid(letters: Sequence[str], f1: F1, rng: np.random.Generator) -> str:
-    """Return the letter with the highest mean score against the others."""
+    """Return the letter with the highest mean score against the others (the medoid)."""
     some = [letters[i] for i in np.sort(rng.permutation(len(letters))[:_MOST_LETTERS]).tolist()]
     n = len(some)
     table = f1([text for text in some for _ in some], some * n).reshape(n, n)

@@ -26,25 +26,26 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[str, Any]:
-    """Evaluate with the models and prompts of the run itself.
+    """Evaluate a run's agent with the run's own models and prompts.
 
-    Writes ``traces.jsonl``, where the traces take the place of those of an earlier evaluation of the same split, agent
-    and seed, and ``evaluation.json``, and prints the table. Interrupted and run again it writes the same, but for the
-    mark of cached replies.
+    Writes ``evaluation.json`` and ``traces.jsonl``, in which it replaces the traces of an earlier evaluation of the
+    same split, agent, and seed, and prints the table. If interrupted and run again, it writes the same results, except
+    for the flags of cached replies.
 
     Args:
         config: Settings.
-        models: The models, where the caller has them already.
+        models: The models, if the caller has already loaded them.
 
     Returns:
-        What ``evaluation.json`` holds.
+        The content of ``evaluation.json``.
 
     Raises:
-        ValueError: The folder holds no run, or no checkpoint, or a damaged one, or its episodes have changed, or
+        ValueError: The folder contains no run, its checkpoint is missing or damaged, its episodes have changed, or
             another command uses it.
-        RuntimeError: No patient has all replies, or ``max_failures`` replies in a row are missing.
-        BudgetExceededError: A limit of the whole run is reached; the replies so far are in the cache.
-        OSError, DatabaseError: A file cannot be written, as on a full disk; likewise.
+        RuntimeError: No patient has all replies, or ``max_failures`` consecutive replies are missing.
+        BudgetExceededError: A limit of the whole run is reached; the replies so far are cached.
+        OSError, DatabaseError: A file cannot be written, for example because the disk is full; the replies so far are
+            cached.
     """
     run = RunFolder(config.run)
     settings = trained(run)

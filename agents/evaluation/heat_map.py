@@ -1,4 +1,4 @@
-"""Where prompts are edited, step by step: the numbers of a heat map such as the paper's Figure 6."""
+"""Counts of edits by step and slot, for a heat map such as the paper's Figure 6."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def edit_counts(traces: Iterable[Trace]) -> npt.NDArray[np.int64]:
     """Count how often each slot is edited at each step.
 
     Args:
-        traces: Of the episodes that belong into one heat map, such as those of one variant.
+        traces: The traces of the episodes to include, such as those of one variant.
 
     Returns:
-        Int64 (steps, slots): as many rows as the most edits of a prompt, as many columns as the longest prompt has
-        words.
+        Counts, int64 (steps, slots): one row for each step of the longest episode, one column for each word of the
+        longest prompt.
     """
     traces = list(traces)
     steps = max((len(trace.edits) for trace in traces), default=0)

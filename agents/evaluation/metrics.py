@@ -1,4 +1,4 @@
-"""Metrics of replies: how close they are to the doctors' replies, which conditions they name, their length."""
+"""Metrics of replies: their similarity to the doctors' replies, the conditions that they name, and their length."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ METRICS = (
     "diagnosis_named", "wrong_diagnosis_named", "copy", "words", "cut",
 )  # fmt: skip
 
-#: Number of other patients' letters that the margin compares with.
+#: Number of other patients' letters that the margin is computed against.
 N_CONTRASTS = 8
 
 _ROUGES = ("rouge1", "rouge2", "rougeL")
@@ -29,12 +29,12 @@ _ROUGES = ("rouge1", "rouge2", "rougeL")
 
 @dataclass(frozen=True, eq=False)
 class TextScores:
-    """Overlap of replies with their references, one value for each reply, each of shape (N,), in [0, 1].
+    """Overlap of replies with their references: arrays of shape (N,), one value per reply, in [0, 1].
 
     Attributes:
         bleu4: Sentence-level BLEU-4.
-        rouge1: F-measure of single words.
-        rouge2: F-measure of word pairs.
+        rouge1: F-measure of unigrams.
+        rouge2: F-measure of bigrams.
         rougeL: F-measure of the longest common subsequence.
     """
 
@@ -44,24 +44,24 @@ class TextScores:
     rougeL: npt.NDArray[np.float64]
 
     def means(self) -> dict[str, float]:
-        """Return the mean over the replies of each score, by name."""
+        """Return the mean of each score over the replies, by name."""
         return {name: float(values.mean()) for name, values in asdict(self).items()}
 
 
 def text_scores(replies: Sequence[str], references: Sequence[str]) -> TextScores:
     """Score each reply against its reference, for English text.
 
-    BLEU is sacreBLEU's ``sentence_bleu`` (13a words, case kept, exponential smoothing, effective order), and its
-    summary the mean over patients, so that patients can be compared in pairs. That is not corpus BLEU, which pools
-    n-gram counts over all replies first. ROUGE is rouge-score's, with Porter stemming. Neither is comparable with
-    figures made of characters or jieba words, such as LLaMA-Factory's.
+    BLEU is sacreBLEU's ``sentence_bleu`` (13a tokenization, cased, exponential smoothing, effective order). It is
+    averaged over patients, so that patients can be compared in pairs; this differs from corpus BLEU, which pools n-gram
+    counts over all replies. ROUGE is computed by rouge-score with Porter stemming. Neither is comparable with scores
+    based on characters or jieba tokens, such as LLaMA-Factory's.
 
     Args:
-        replies: The LLM's replies; an empty one scores 0.
+        replies: The LLM's replies; an empty reply scores 0.
         references: The doctors' replies, in the same order.
 
     Raises:
-        ValueError: There is no reply, the lengths differ, or a reference is blank.
+        ValueError: There are no replies, the lengths differ, or a reference is blank.
     """
     if not replies or len(replies) != len(references):
         raise ValueError(f"cannot score {len(replies)} replies against {len(references)} references")
@@ -79,61 +79,62 @@ def text_scores(replies: Sequence[str], references: Sequence[str]) -> TextScores
 
 
 def diagnosis_named(reply: str, label: str, labels: Iterable[str] = LABEL_NAMES) -> bool:
-    """Whether ``reply`` names the patient's condition; see ``named_labels`` for what naming is.
+    """Whether ``reply`` names the patient's condition, as defined in ``named_labels``.
 
     Args:
         reply: The LLM's reply.
         label: The patient's true condition.
-        labels: All the cohort's labels; ``label`` may be missing from them.
+        labels: All labels of the cohort; they need not include ``label``.
     """
     return label in named_labels(reply, {label, *labels})
 
 
 def wrong_diagnosis_named(reply: str, label: str, labels: Iterable[str] = LABEL_NAMES) -> bool:
-    """Whether ``reply`` names any other of the cohort's ``labels`` than the patient's own, ``label``."""
+    """Whether ``reply`` names any of the cohort's ``labels`` other than the patient's own ``label``."""
     return bool(named_labels(reply, {label, *labels}) - {label})
 
 
 class ReplyMetrics:
-    """Measures replies to some patients' prompts: every name of ``METRICS``, one value for each patient.
+    """Computes all ``METRICS`` of replies to a fixed set of patients, one value per patient.
 
-    | metric | what it is |
+    | metric | definition |
     |---|---|
     | ``bleu4``, ``rouge1``, ``rouge2``, ``rougeL`` | see ``text_scores`` |
     | ``bertscore_precision``, ``bertscore_recall``, ``bertscore_f1`` | against the patient's own letter |
     | ``margin`` | F1 against the patient's own letter, minus the mean F1 against eight others' (``contrast_letters``) |
-    | ``diagnosis_named``, ``wrong_diagnosis_named`` | 1 where the reply names the patient's condition; any other |
-    | ``copy`` | F1 of the reply against the prompt that it replies to |
+    | ``diagnosis_named`` | 1 if the reply names the patient's condition |
+    | ``wrong_diagnosis_named`` | 1 if the reply names any other condition |
+    | ``copy`` | BERTScore F1 of the reply against its prompt |
     | ``words`` | number of words |
-    | ``cut`` | 1 where the limit on new tokens ended the reply |
+    | ``cut`` | 1 if the reply was truncated at the limit on new tokens |
 
-    The margin is F1 without what the form that all letters share contributes to it.
+    The margin removes the part of F1 that comes from the form that all letters share.
 
     Args:
         episodes: The patients.
-        training: Training patients, whose letters the margin compares with. Which eight are drawn depends on the
-            patient alone, so that two agents' margins can be compared patient by patient. Without a letter of another
-            label the margin is NaN.
+        training: Training patients, whose letters the margin is computed against. The choice of the eight letters
+            depends only on the patient, so that two agents' margins can be compared per patient. If there is no letter
+            of another label, the margin is NaN.
         scorer: BERTScore.
     """
 
     def __init__(self, episodes: EpisodeSet, training: EpisodeSet, scorer: BertScorer) -> None:
-        """Draw the letters that the margin compares with."""
+        """Draw the letters that the margin is computed against."""
         self.episodes, self._scorer = episodes, scorer
         self._contrasts = [contrast_letters(episode, training) for episode in episodes]
 
     def __call__(
         self, replies: Sequence[str], prompts: Sequence[str], cut: Sequence[bool] | None = None
     ) -> dict[str, npt.NDArray[np.float64]]:
-        """Measure one reply to each patient's prompt.
+        """Compute the metrics of one reply per patient.
 
         Args:
             replies: N texts.
-            prompts: The prompt that each replies to.
-            cut: Whether the limit on new tokens ended it; never by default.
+            prompts: The prompt of each reply.
+            cut: Whether each reply was truncated at the limit on new tokens; False for all by default.
 
         Returns:
-            For each name of ``METRICS`` float64 (N,).
+            An array for each name in ``METRICS``, float64 (N,).
         """
         references = [episode.reference for episode in self.episodes]
         text, bert = text_scores(replies, references), self._scorer.score(replies, references)
@@ -155,7 +156,7 @@ class ReplyMetrics:
         return {name: np.asarray(values[name], dtype=np.float64) for name in METRICS}
 
     def _contrast(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return the mean F1 of each reply against the letters of others, float64 (N,)."""
+        """Return the mean F1 of each reply against its contrast letters, float64 (N,)."""
         pairs = [(reply, letter) for reply, letters in zip(replies, self._contrasts, strict=True) for letter in letters]
         f1 = self._scorer.score([reply for reply, _ in pairs], [letter for _, letter in pairs]).f1.double().numpy()
         bounds = np.cumsum([len(letters) for letters in self._contrasts])[:-1]
@@ -163,9 +164,9 @@ class ReplyMetrics:
 
 
 def contrast_letters(episode: Episode, training: EpisodeSet) -> tuple[str, ...]:
-    """Return the letters of eight training patients with another label, or of all where there are fewer.
+    """Return the letters of eight random training patients with another label, or of all if there are fewer.
 
-    The draw is seeded by the patient's id, so that it does not depend on which other patients are measured.
+    The draw is seeded with the patient's id, so that it does not depend on which other patients are evaluated.
     """
     letters = [other.reference for other in training if other.label != episode.label and other.reference.strip()]
     seed = int.from_bytes(hashlib.sha256(episode.patient_id.encode()).digest()[:8], "big")

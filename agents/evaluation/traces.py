@@ -1,4 +1,4 @@
-"""The traces of held-out patients: every prompt edited in each way, every reply asked for once, and scored."""
+"""Traces of held-out patients: each prompt is edited by every agent, and each reply is requested once and scored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pmlm_env.core.traces import Trace, TracedReply
 from pmlm_env.llm.base import Completion, LLMError, Reply, Request
 from pmlm_env.rewards.delta import TooManyFailuresError
 
-#: The score components of one patient's replies; none where a reply is missing.
+#: The score components of one patient's replies; empty if a reply is missing.
 Components = dict[str, float | None]
 
 
@@ -34,26 +34,26 @@ def traces_of(
     max_words: int | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[Trace]:
-    """Edit every prompt in each way, ask for all replies at once, and score them, and what the controls reply.
+    """Edit every prompt with every agent, request all replies in one batch, and score them and the controls' replies.
 
-    Each prompt is edited once and each reply is asked for once; the scores are those of the very replies in the
-    traces. A held-out patient's reference is read for scoring alone.
+    Each prompt is edited once per agent, and each reply is requested once; the scores are of the replies in the traces.
+    A held-out patient's reference is used only for scoring.
 
     Args:
-        agents: Fitted agents by variant; ``KEEP_ALL`` and ``AGENT`` are among them.
+        agents: Fitted agents by variant, including ``KEEP_ALL`` and ``AGENT``.
         models: The models.
         episodes: Held-out patients.
-        training: Training patients, whose letters the controls and the margin need.
-        run: The name of the run folder, for the traces.
-        seed: The seed of what was drawn, likewise.
+        training: Training patients, whose letters are used by the controls and the margin.
+        run: The name of the run folder, recorded in the traces.
+        seed: The evaluation's seed, recorded in the traces.
         max_words: Number of slots; see ``Problem``.
-        progress: Called with the number of replies that have arrived, again and again.
+        progress: Called with the number of new replies whenever some arrive.
 
     Returns:
-        A trace of each variant and control of each patient: variant by variant, patients in order.
+        One trace for each variant or control and each patient: variant by variant, patients in order.
 
     Raises:
-        TooManyFailuresError: ``max_failures`` replies in a row are missing.
+        TooManyFailuresError: ``max_failures`` consecutive replies are missing.
     """
     problem = models.problem(blind(episodes), None, max_words)
     edits = {variant: agent.refine(problem) for variant, agent in agents.items()}
@@ -101,7 +101,7 @@ def traces_of(
 
 
 def _refined(problem: Problem, edits: Edits) -> list[str]:
-    """Return the prompts of all patients as their edits leave them.
+    """Apply each patient's edits, and return the refined prompts.
 
     Raises:
         ValueError: An edit is not allowed.
@@ -113,10 +113,10 @@ def _refined(problem: Problem, edits: Edits) -> list[str]:
 def _asked(
     models: RunModels, prompts: Mapping[str, Sequence[str]], progress: Callable[[int], object] | None
 ) -> dict[str, list[list[Reply]]]:
-    """Ask for all replies at once, and return them by variant and patient, one for each sample.
+    """Request all replies in one batch, and return them by variant and patient, one for each sample.
 
     Raises:
-        TooManyFailuresError: ``max_failures`` in a row are missing; no more is asked for.
+        TooManyFailuresError: ``max_failures`` consecutive replies are missing; no further replies are requested.
     """
     samples = range(models.options.n_samples)
     requests = [Request(prompt, sample) for each in prompts.values() for prompt in each for sample in samples]
@@ -139,7 +139,7 @@ def _asked(
 
 
 def _scored(metrics: ReplyMetrics, replies: Sequence[Sequence[Reply]], prompts: Sequence[str]) -> list[Components]:
-    """Return the components of the replies to each patient's prompt: means over samples."""
+    """Return the score components of each patient's replies, averaged over samples."""
     samples = []
     for sample in zip(*replies, strict=True):
         completions = [reply if isinstance(reply, Completion) else None for reply in sample]
@@ -152,7 +152,7 @@ def _scored(metrics: ReplyMetrics, replies: Sequence[Sequence[Reply]], prompts: 
 
 
 def _rows(columns: Mapping[str, np.ndarray]) -> list[Components]:
-    """Turn a column for each component into a row for each patient, with None for NaN."""
+    """Convert columns of components to one row per patient, with None for NaN."""
     return [
         {name: None if np.isnan(value) else float(value) for name, value in zip(columns, row, strict=True)}
         for row in zip(*columns.values(), strict=True)

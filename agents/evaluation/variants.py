@@ -1,4 +1,4 @@
-"""What the replies to each variant of held-out patients' prompts are worth: the before / after table, from traces."""
+"""Evaluation results computed from traces: metrics of each prompt variant, and the before / after table."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from agents.evaluation.controls import CONTROLS
 from agents.evaluation.metrics import METRICS
 from pmlm_env.core.traces import Trace
 
-#: The variants of a prompt: untouched, with random edits, with the agent's, with those of the best single rule.
+#: The variants of a prompt: unedited, or edited at random, by the agent, or by the best single rule.
 KEEP_ALL, RANDOM, AGENT, RULE = "keep_all", "random", "agent", "single_rule"
 
 
 def evaluation_of(traces: Iterable[Trace], seed: int) -> dict[str, Any]:
-    """Return the figures of an evaluation, from its traces.
+    """Compute the results of an evaluation from its traces.
 
     Args:
-        traces: Of one evaluation: every variant and control of every patient.
-        seed: Seeds the bootstrap's resamples.
+        traces: The traces of one evaluation: every variant and control of every patient.
+        seed: Seed for the bootstrap resamples.
 
     Returns:
-        ``summary`` (see ``summarise``; besides, ``edits``: in how many different ways the prompts of each variant were
-        edited), ``n_patients``, and ``without_reply``: the patients who are left out because a reply is missing.
+        ``summary`` (see ``summarise``; plus ``edits``, the number of distinct sets of edits in each variant),
+        ``n_patients``, and ``without_reply``, the patients excluded because a reply is missing.
 
     Raises:
-        RuntimeError: No patient has all replies, so that nothing can be compared.
+        RuntimeError: No patient has all replies, so there is nothing to compare.
     """
     traces = list(traces)
     complete = with_all_replies(traces)
@@ -61,7 +61,7 @@ def evaluation_of(traces: Iterable[Trace], seed: int) -> dict[str, Any]:
 
 
 def with_all_replies(traces: Iterable[Trace]) -> list[Trace]:
-    """Return the traces of the patients for whom no reply to any variant is missing."""
+    """Return the traces of the patients who have replies to all variants."""
     traces = list(traces)
     left_out = {trace.patient_id for trace in traces if trace.error}
     return [trace for trace in traces if trace.patient_id not in left_out]
@@ -71,12 +71,13 @@ def summarise(scores: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], seed:
     """Return means and differences of variants and controls.
 
     Args:
-        scores: For each variant and control, for each name of ``METRICS`` float64 (N,), patients in the same order.
-        seed: Seeds the bootstrap's resamples.
+        scores: For each variant and control, an array for each name in ``METRICS``, float64 (N,), with patients in the
+            same order.
+        seed: Seed for the bootstrap resamples.
 
     Returns:
-        The mean of every metric by variant and control, ``delta`` of F1 and ``margin_delta``: mean differences, paired
-        by patient, with 95 % intervals ``ci95``; None where there are too few patients for one.
+        The mean of every metric by variant and control; and ``delta`` (of F1) and ``margin_delta``: mean differences,
+        paired by patient, with 95 % intervals ``ci95``, which are None if there are too few patients.
     """
     summary: dict[str, Any] = {
         variant: {name: _plain(float(np.mean(values[name]))) for name in METRICS} for variant, values in scores.items()
@@ -99,7 +100,7 @@ def _plain(value: float) -> float | None:
     return None if np.isnan(value) else value
 
 
-#: The table's columns: metric, head, what a value is multiplied by, decimals.
+#: The table's columns: metric, header, scale factor, decimals.
 _COLUMNS = (
     ("bleu4", "BLEU-4", 100, 1), ("rougeL", "R-L", 100, 1), ("bertscore_precision", "P", 100, 1),
     ("bertscore_recall", "R", 100, 1), ("bertscore_f1", "F1", 100, 2), ("margin", "margin", 100, 2),
@@ -116,13 +117,13 @@ _NAMES = {
 
 
 def table(evaluation: dict[str, Any]) -> str:
-    """Return the before / after table with the controls as text, and the changes of F1 below.
+    """Return the before / after table with the controls, and the changes in F1 below it, as text.
 
     Args:
-        evaluation: What ``evaluation.json`` holds.
+        evaluation: The content of ``evaluation.json``.
 
     Raises:
-        ValueError: The evaluation has no echo beside the agent.
+        ValueError: The evaluation lacks the agent or the echo control.
     """
     summary = evaluation["summary"]
     if "echo" not in summary or AGENT not in summary:

@@ -1,1 +1,1 @@
-"""Using a trained agent: refining prompts, publishing it."""
+"""Using a trained agent: refining prompts with it, and publishing it."""

@@ -1,4 +1,4 @@
-"""Hand a trained agent on, to a folder or to the Hugging Face hub: ``pmlm publish``."""
+"""Publish a trained agent to a folder or to the Hugging Face hub: ``pmlm publish``."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ CARD, LIBRARY = "README.md", "pmlm-env"
 
 
 def publish(config: PublishConfig) -> str:
-    """Write the files, and return where they are.
+    """Write the files, and return their folder or URL.
 
     Raises:
-        ValueError: The folder holds no trained run, or it is not said where to, or other files are there.
-        OSError: The hub does not answer, or refuses.
+        ValueError: The run folder contains no trained run, the destination is not specified, or it has other files.
+        OSError: The hub does not respond, or rejects the request.
     """
     if (config.out is None) == (config.repo is None):
         raise ValueError("say where to: either --out FOLDER or --repo OWNER/NAME")
@@ -62,13 +62,13 @@ def publish(config: PublishConfig) -> str:
 
 
 def card(run: RunFolder, agent: Agent, name: str, license: str | None = None) -> str:
-    """Return a model card made of what the run noted: aggregates alone, nothing of any patient, path or endpoint.
+    """Return a model card based on the run's records, with aggregates only: no patient data, paths, or endpoints.
 
     Args:
         run: The run.
-        agent: Its agent, whose settings and encoder name no path.
-        name: Where the agent will be: a folder or a repository.
-        license: The license that the card names.
+        agent: Its agent, whose settings and encoder name must contain no paths.
+        name: Where the agent will be published: a folder or a repository.
+        license: The license stated in the card.
     """
     head = ModelCardData(
         license=license,
@@ -109,7 +109,7 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
     """Return the rows of the card's first table."""
     shape, models, updates = agent.shape, trained_with.models, run.updates()
     assert shape is not None
-    llm = models.llm.split(":", 1)[-1]  # its identity would tell the URL and the system prompt too
+    llm = models.llm.split(":", 1)[-1]  # its identity would reveal the URL and the system prompt
     scorer = as_code(_model_name(models.scorer))
     scorer += f", layer {models.scorer_layer}" if models.scorer_layer is not None else ""
     scorer += ", long texts in chunks" if models.long_texts == "chunks" else ""
@@ -134,14 +134,14 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
 
 
 def _judged(run: RunFolder) -> str:
-    """Return the table of the checkpoint's evaluation."""
+    """Return the evaluation table of the checkpoint, or a note that it was not evaluated."""
     again = f"make it again with `pmlm evaluate --run {run.path}`"
     evaluation = read_object(run.evaluation, again) if run.evaluation.is_file() else None
     try:
         if evaluation is None or (evaluation["updates"], evaluation["budget_spent"]) != (
             run.updates(),
             run.budget_spent(),
-        ):  # another checkpoint was evaluated, before --resume
+        ):  # the evaluation is of an earlier checkpoint, before --resume
             return "It was not evaluated: `pmlm evaluate` does so."
         return f"On {evaluation['split']} patients:\n\n```\n{table(evaluation)}\n```"
     except (KeyError, TypeError, AttributeError):
@@ -149,7 +149,7 @@ def _judged(run: RunFolder) -> str:
 
 
 def _without_paths(agent: Agent) -> Agent:
-    """Take the folders from the models that an agent names: no path leaves this machine."""
+    """Strip folders from the model names that an agent stores, so that no local path is published."""
     assert agent.shape is not None
     named = {name: _model_name(value) for name, value in vars(agent.config).items() if isinstance(value, str)}
     agent.config = replace(agent.config, **named)
@@ -158,16 +158,16 @@ def _without_paths(agent: Agent) -> Agent:
 
 
 def _model_name(name: str) -> str:
-    """Return a model's name as others may see it: of a path, the last part."""
+    """Return a model's name without local paths: the last component of a path, other names unchanged."""
     is_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_dir()
     return os.path.basename(os.path.abspath(name)) if is_path else name
 
 
 def _check_replaceable(folder: Path) -> None:
-    """See that nothing is in the way of what will be written but an earlier publication.
+    """Check that a folder is missing, empty, or written by ``pmlm publish``.
 
     Raises:
-        ValueError: Something else is there.
+        ValueError: The folder contains anything else.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return

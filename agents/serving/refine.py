@@ -1,4 +1,4 @@
-"""Refine prompts with a saved agent, without asking any LLM: ``pmlm refine``, or ``Refiner`` in Python."""
+"""Refine prompts with a saved agent, without calling an LLM: ``pmlm refine``, or ``Refiner`` in Python."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Refinement:
 
     Attributes:
         prompt: The prompt after all edits.
-        edits: The edits in order, each with the probability that the agent's policy gave it, if it has a policy.
+        edits: The edits in order, each with its probability under the agent's policy, if it has one.
     """
 
     prompt: str
@@ -41,19 +41,19 @@ class Refinement:
 
 
 class Refiner:
-    """A saved agent and its encoder. A policy refines the same prompt alike each time.
+    """Refines prompts with a saved agent and its encoder. A policy's refinement of a prompt is deterministic.
 
     Args:
-        agent: Who edits; what it was trained for says how many edits there are, and which words it leaves alone.
-        encoder: Embeds words, on the agent's device; an agent that looks at no embeddings takes any.
-        protect: Words that are left alone besides; see ``PMLMEnv``.
+        agent: The agent; its ``shape`` sets the number of edits and the protected words.
+        encoder: Embeds words, on the agent's device; an agent that uses no embeddings accepts any encoder.
+        protect: Additional words to protect; see ``PMLMEnv``.
 
     Raises:
-        ValueError: The agent was not trained, or with embeddings of another length.
+        ValueError: The agent was not trained, or was trained with embeddings of another length.
     """
 
     def __init__(self, agent: Agent, encoder: Encoder, protect: Collection[str] = ()) -> None:
-        """Gather the parts; the encoder's weights load at their first use, if the agent needs them at all."""
+        """Check and store the arguments; the encoder's weights load on first use, if the agent needs them."""
         self.shape = _shape(agent)
         if agent.needs_embeddings and encoder.hidden_size != self.shape.embedding_size:
             raise ValueError(
@@ -76,17 +76,17 @@ class Refiner:
 
         Args:
             source: A folder or a repository on the Hugging Face hub; see ``agents.registry.load``.
-            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-            revision: The repository's branch, tag or commit.
-            encoder: The encoder, as ``WordEncoder`` takes it. By default the one that the agent was trained with, if it
-                is bundled: an agent from elsewhere does not decide which other model is loaded or downloaded.
-            protect: Words that are left alone besides those that the agent was trained to leave alone.
+            device: ``auto``, ``cpu``, ``cuda``, or ``cuda:N``.
+            revision: The repository's branch, tag, or commit.
+            encoder: The encoder, as ``WordEncoder`` accepts it. By default the one that the agent was trained with, if
+                it is bundled; an untrusted agent must not decide which other model is loaded or downloaded.
+            protect: Words to protect in addition to those protected in training.
 
         Raises:
-            ValueError: There is no such agent, or it was trained with an encoder that is not bundled, and none is
-                given.
-            ModelError: The encoder is not to be found.
-            OSError: The hub does not answer.
+            ValueError: There is no such agent, or it was trained with an encoder that is not bundled, and ``encoder``
+                is None.
+            ModelError: The encoder was not found.
+            OSError: The hub does not respond.
         """
         place = str(choose_device(device))
         agent = load(source, place, revision)
@@ -96,12 +96,12 @@ class Refiner:
         """Refine one prompt.
 
         Args:
-            prompt: As ``pmlm_env.prompting.InitialPrompt.fill`` returns it; or its words, which single spaces separate,
-                and their roles.
+            prompt: A prompt, as ``pmlm_env.prompting.InitialPrompt.fill`` returns it; or its words, separated by single
+                spaces, and their roles.
             patient: The patient vector of Eq. 2, float32 (128,).
 
         Raises:
-            ValueError: Words and roles do not fit, or the vector has another length than in training.
+            ValueError: Words and roles do not match, or the vector's length differs from that in training.
         """
         if not isinstance(prompt, Prompt):
             words, roles = prompt
@@ -113,11 +113,11 @@ class Refiner:
         return self.refine_all(EpisodeSet([episode]))[0]
 
     def refine_all(self, episodes: EpisodeSet) -> list[Refinement]:
-        """Refine every prompt; references and labels are not looked at.
+        """Refine all prompts, without using references or labels.
 
         Raises:
-            ValueError: The patient vectors have another length than in training, or a prompt is longer than the agent
-                takes, or has no word that may be edited.
+            ValueError: The patient vectors' length differs from that in training, or a prompt is too long for the
+                agent, or has no word that may be edited.
         """
         size = episodes.vectors.shape[1]
         if size != self.shape.patient_size:
@@ -128,12 +128,12 @@ class Refiner:
         return [Refinement(prompt, each) for prompt, each in zip(prompts, edits, strict=True)]
 
 
-#: The encoder that is loaded without anybody's naming it.
+#: The only encoder that is loaded unless the caller names one.
 _BUNDLED = "minilm"
 
 
 def _bundled_encoder(agent: Agent) -> str:
-    """Return the name of the encoder that an agent was trained with; one that looks at no embeddings takes any."""
+    """Return the bundled encoder's name, and raise ValueError if the agent needs another encoder."""
     name = _shape(agent).encoder
     if agent.needs_embeddings and name != _BUNDLED:
         raise ValueError(
@@ -150,7 +150,7 @@ def _shape(agent: Agent) -> Shape:
 
 
 def refine(config: RefineConfig) -> list[Refinement]:
-    """Refine, and print or write.
+    """Refine prompts, and print or write them.
 
     Raises:
         ValueError: There is no such agent or patient, or ``out`` is a folder.
@@ -184,7 +184,7 @@ def refine(config: RefineConfig) -> list[Refinement]:
 
 
 def _compare(config: RefineConfig, everybody: EpisodeSet) -> None:
-    """Say so where a run's agent is given other episodes than it was trained on."""
+    """Warn if the model is a run's checkpoint and the episodes differ from those that the run was trained on."""
     run = RunFolder(Path(config.model).parent)
     if run.begun:
         try:

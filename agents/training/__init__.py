@@ -1,1 +1,1 @@
-"""Training an agent, and its run folder."""
+"""Agent training, with checkpoints, metrics, and cost estimates."""

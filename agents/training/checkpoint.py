@@ -1,4 +1,4 @@
-"""Where a training run stands, so that it can go on as if it had never stopped. Nothing is pickled."""
+"""Checkpoints, from which a training run can be resumed exactly. Nothing is pickled."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pmlm_env.rewards.delta import Judged
 
 
 def save_checkpoint(folder: Path, agent: Agent, progress: Mapping[str, Any], initial: Mapping[int, Judged]) -> None:
-    """Write the agent and where its training stands; the old checkpoint stays until everything is there.
+    """Write the agent and its training state; the old checkpoint is kept until the new one is complete.
 
     Args:
         folder: ``checkpoint/`` of a run folder.
         agent: A fitted agent, or one that is being fitted.
-        progress: What was done so far, as JSON takes it.
-        initial: What is known of initial prompts, by episode index.
+        progress: The training progress, as JSON values.
+        initial: The scored replies to initial prompts, by episode index.
     """
     scratch, old = folder.with_name("checkpoint.part"), folder.with_name("checkpoint.old")
     shutil.rmtree(scratch, ignore_errors=True)
@@ -37,9 +37,9 @@ def save_checkpoint(folder: Path, agent: Agent, progress: Mapping[str, Any], ini
         state = {"progress": progress, "initial": initial, "trainer": values}
         write(scratch / "trainer.json", json.dumps(state) + "\n")
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)  # a part is of no use, and a full disk needs the room
+        shutil.rmtree(scratch, ignore_errors=True)  # an incomplete checkpoint is useless, and the disk may be full
         raise
-    if folder.exists():  # otherwise the old one is all there is
+    if folder.exists():  # otherwise checkpoint.old is the only checkpoint, and must be kept
         shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(scratch, folder)
@@ -47,7 +47,7 @@ def save_checkpoint(folder: Path, agent: Agent, progress: Mapping[str, Any], ini
 
 
 def load_checkpoint(folder: Path, agent: StepwiseAgent, n_episodes: int) -> tuple[dict[str, Any], dict[int, Judged]]:
-    """Put an agent that has just begun where ``save_checkpoint`` left another.
+    """Restore an agent's training state from a checkpoint.
 
     Args:
         folder: The checkpoint.
@@ -55,10 +55,10 @@ def load_checkpoint(folder: Path, agent: StepwiseAgent, n_episodes: int) -> tupl
         n_episodes: Number of training patients.
 
     Returns:
-        The progress, and what is known of initial prompts.
+        The training progress, and the scored replies to initial prompts by episode index.
 
     Raises:
-        ValueError: A file is missing or damaged, or of another agent.
+        ValueError: A file is missing or damaged, or belongs to another agent.
     """
     with one_line(folder / "trainer.safetensors"):
         tensors = load_file(folder / "trainer.safetensors")
@@ -75,7 +75,7 @@ def load_checkpoint(folder: Path, agent: StepwiseAgent, n_episodes: int) -> tupl
 
 @contextmanager
 def one_line(file: Path | str) -> Iterator[None]:
-    """Turn an error about what a file of a checkpoint holds into one line that says what to do."""
+    """Turn an error in reading a checkpoint file into a one-line error that says what to do."""
     cure = "restore the checkpoint from a copy, or begin another run with --run"
     try:
         yield

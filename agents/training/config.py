@@ -11,7 +11,7 @@ from agents.model_options import CallOptions, ModelOptions
 from agents.registry import DEFAULT, settings_of
 
 
-# ``with_agent_settings`` makes the version for one agent.
+# ``with_agent_settings`` creates the version for one agent.
 @dataclass(frozen=True)
 class TrainConfig:
     """Train an agent on the training patients of a prepared folder.
@@ -19,15 +19,15 @@ class TrainConfig:
     Attributes:
         episodes: A folder that ``pmlm prepare`` wrote.
         run: The run folder to write.
-        agent: Which agent; `pmlm train --agent NAME --help` shows its own settings.
+        agent: The agent's name; `pmlm train --agent NAME --help` shows its own settings.
         settings: The agent's own settings.
-        budget: Completions that the agent may ask for, those of the initial prompts included.
+        budget: Maximum number of LLM completions for training, including those for the initial prompts.
         models: The models of the run.
-        calls: How the LLM is asked, and what may be spent.
-        seed: Seeds weights, patients and actions.
-        resume: Go on with ``run``, whose settings are known; limits, ``concurrency``, ``max_failures``, ``device``,
-            ``providers``, and ``budget``, if it is to be larger, may be others now.
-        dry_run: Say what the run would cost at most, and do nothing.
+        calls: Options for LLM calls, and spending limits.
+        seed: Seed for weights, patients, and actions.
+        resume: Resume ``run`` with its saved settings. You may change limits, ``concurrency``, ``max_failures``,
+            ``device``, and ``providers``, and raise ``budget``.
+        dry_run: Print the maximum cost of the run, and do nothing else.
     """
 
     episodes: Path = Path("prepared")
@@ -45,16 +45,19 @@ class TrainConfig:
         """Fill in the agent's default settings, and check the budget.
 
         Raises:
-            ValueError: There is no such agent, its settings are another agent's, or the budget is below 1.
+            ValueError: There is no such agent, the settings belong to another agent, or the budget is below 1.
         """
         fill_in(self)
 
 
 def fill_in(config: Any) -> None:
-    """Give a dataclass with ``agent``, ``settings`` and ``budget`` the agent's default settings, where it has none.
+    """Fill in the agent's default settings if ``config.settings`` is None, and check the settings and the budget.
+
+    Args:
+        config: A dataclass with ``agent``, ``settings``, and ``budget``.
 
     Raises:
-        ValueError: There is no such agent, the settings are another agent's, or the budget is below 1.
+        ValueError: There is no such agent, the settings belong to another agent, or the budget is below 1.
     """
     usual = settings_of(config.agent)
     if config.settings is None:
@@ -69,10 +72,10 @@ def fill_in(config: Any) -> None:
 
 @cache
 def with_agent_settings(config: type, agent: str) -> type:
-    """Return a dataclass with ``agent`` and ``settings``, such as ``TrainConfig``, for one agent.
+    """Specialize a dataclass with ``agent`` and ``settings``, such as ``TrainConfig``, for one agent.
 
-    Its field ``settings`` has the type of that agent's settings, and their values as default, so that a command line
-    or a file of settings can be read into it.
+    In the returned dataclass, the field ``settings`` has the type and the default values of that agent's settings, so
+    that a command line or a settings file can be read into it.
 
     Raises:
         ValueError: There is no such agent.

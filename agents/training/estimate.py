@@ -1,4 +1,4 @@
-"""What a training run will cost at most: ``pmlm train --dry-run``."""
+"""Estimate of a training run's maximum cost: ``pmlm train --dry-run``."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from agents.training.config import TrainConfig
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm import Budget, Limits, LLMError, load_llm, price_of
 
-#: English has about so many bytes a token; a model's own tokenizer may differ by a third.
+#: Approximate number of bytes per token in English; a model's own tokenizer may differ by a third.
 _BYTES_PER_TOKEN = 4
 
 
 def estimate(config: TrainConfig) -> str:
-    """Return the most calls, tokens and money that training and then evaluating on the test patients take.
+    """Return the maximum calls, tokens, and cost of training and then evaluating on the test patients, as text.
 
-    Training asks for ``budget`` completions at most, and for none where the agent learns from no replies. A prompt that
-    was asked about before is free, because its reply is kept, so it may be less; requests repeated after faults come on
-    top.
+    Training requests at most ``budget`` completions, and none if the agent does not learn from replies. The actual
+    number may be lower, because repeated prompts are answered from the cache. Retries after errors are not included.
 
     Raises:
-        ValueError: The episodes, or the providers' file, are not as they should be.
+        ValueError: The episodes or the providers file are invalid.
     """
     price = price_of(config.models)
-    Budget(config.calls, None, price, config.calls.budget_file)  # are the limits such as can be kept?
+    Budget(config.calls, None, price, config.calls.budget_file)  # checks that the limits can be enforced
     lines: list[str] = []
     needed: list[str] = []
     total = [0, 0.0, 0]
@@ -53,7 +52,7 @@ def estimate(config: TrainConfig) -> str:
 
 
 def _tokens(prompts: list[str]) -> float:
-    """Mean tokens of a prompt, about."""
+    """Return the approximate mean number of tokens per prompt."""
     return sum(len(prompt.encode()) for prompt in prompts) / _BYTES_PER_TOKEN / max(1, len(prompts))
 
 

@@ -1,4 +1,4 @@
-"""Figures for TensorBoard, written as they come."""
+"""TensorBoard events, written during training."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 
 class EventFile:
-    """A file of events in a folder, readable by its owner alone.
+    """A TensorBoard event file, readable only by its owner.
 
-    ``torch.utils.tensorboard`` writes in a thread of its own, which dies with a traceback where the disk is full. Here
-    what cannot be written is left out: the figures are in ``metrics.jsonl`` too, and no run should end for them.
+    ``torch.utils.tensorboard`` writes in a separate thread, which dies with a traceback if the disk is full. This
+    class skips events that cannot be written, because the metrics are also in ``metrics.jsonl``, and a run should not
+    fail because of them.
 
     Args:
-        folder: Where the file goes.
-        done: Steps that are done already: TensorBoard forgets what an earlier file has of later ones.
+        folder: The folder to write the file to.
+        done: Number of steps already completed; TensorBoard discards later steps from earlier files.
     """
 
     def __init__(self, folder: Path, done: int = 0) -> None:
-        """Make the file."""
+        """Create the file."""
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._file: BinaryIO | None = None
         with suppress(OSError):
@@ -50,7 +51,7 @@ class EventFile:
                 self._file.close()
 
     def add(self, step: int, figures: Mapping[str, Any]) -> None:
-        """Write the numbers among some figures, by name."""
+        """Write the metrics that are numbers, by name."""
         numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         self._write(Event(step=step, summary=Summary(value=values)))

@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 def trained(run: RunFolder) -> TrainConfig:
-    """Return the settings that a run was begun, or resumed, with.
+    """Return the settings that a run was started or last resumed with.
 
     Raises:
-        ValueError: The folder holds no run, or its ``config.json`` is damaged or of another version.
+        ValueError: The folder contains no run, or its ``config.json`` is damaged or from another version.
     """
     settings = {name: value for name, value in run.settings().items() if name not in ("llm_identity", "run")}
     try:
@@ -43,21 +43,23 @@ def trained(run: RunFolder) -> TrainConfig:
 
 
 def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
-    """Train, and leave a run folder with metrics, TensorBoard events and a checkpoint.
+    """Train an agent, and write a run folder with metrics, TensorBoard events, and a checkpoint.
 
-    A ``StepwiseAgent`` has a checkpoint after every update. Other agents have one at the end; resumed, they are fitted
-    again from the beginning with the replies that are kept, and so learn the same.
+    A ``StepwiseAgent`` saves a checkpoint after every update. Other agents save one at the end; when resumed, they are
+    fitted again from the start with the cached replies, and so learn the same.
+
+    If one of the errors other than ValueError is raised, the last complete update and all replies are saved.
 
     Args:
         config: Settings.
-        models: The models, if the caller has loaded them already.
+        models: The models, if the caller has already loaded them.
 
     Raises:
-        ValueError: The settings do not fit together, there is nothing to resume, or not with these settings or
-            episodes, or another command uses the folder.
-        BudgetExceededError: A limit of the whole run is reached; the last complete update and all replies are saved.
-        TooManyFailuresError: Too many episodes in a row got no reply; likewise.
-        OSError, DatabaseError: A file cannot be written, as on a full disk; likewise.
+        ValueError: The settings are inconsistent, the run cannot be resumed (there is none, or its settings or episodes
+            differ), or another command uses the folder.
+        BudgetExceededError: A limit of the whole run is reached.
+        TooManyFailuresError: Too many consecutive episodes got no reply.
+        OSError, DatabaseError: A file cannot be written, for example because the disk is full.
     """
     if config.resume and not config.episodes.is_dir():
         raise ValueError(f"{config.episodes} is not there: give the new place of these episodes with --episodes")
@@ -68,7 +70,7 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
 
 
 def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: RunModels | None) -> RunFolder:
-    """Train in a folder that no other process uses."""
+    """Train in a locked run folder."""
     episodes = everybody.of("train")
     models = models or RunModels(config.models, config.calls, run)
     if config.resume:
@@ -76,7 +78,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
         models.check_kept()
     else:
         run.check_new()
-        models.budget.check_writable()  # from here on the record of spending is there, and its loss is noticed
+        models.budget.check_writable()  # creates the spending record, so that its loss is noticed from here on
         run.start(config, models.llm.identity, everybody.digest)
     agent = registry.make(config.agent, config.settings, config.seed)
     reward = models.reward(episodes)
@@ -88,7 +90,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
 
 
 class _Training:
-    """An agent that is being fitted, and what is written about it into its run folder."""
+    """Fits an agent, and writes its metrics and checkpoints to the run folder."""
 
     def __init__(self, agent: Agent, problem: Problem, reward: DeltaReward, models: RunModels, run: RunFolder) -> None:
         self.agent, self.problem, self.reward, self.models, self.run = agent, problem, reward, models, run
@@ -100,7 +102,7 @@ class _Training:
         self._started, self._before = time.perf_counter(), models.seconds
 
     def learn(self, resume: bool) -> None:
-        """Learn what is left to learn, with a line of metrics for each batch, and save."""
+        """Run the remaining training, write one line of metrics per batch, and save checkpoints."""
         if isinstance(self.agent, StepwiseAgent):
             self.agent.begin(self.problem)
             if resume:
@@ -112,7 +114,7 @@ class _Training:
                 total=self.meter.limit, initial=self.meter.calls, desc="training", unit="call", dynamic_ncols=True
             ) as self._bar,
         ):
-            with suppress(BudgetSpentError):  # that is how learning ends; a limit of the whole run is another error
+            with suppress(BudgetSpentError):  # the normal end of training; limits of the whole run raise another error
                 if isinstance(self.agent, StepwiseAgent):
                     self._take_updates(self.agent)
                 else:
@@ -127,7 +129,7 @@ class _Training:
             )
 
     def _go_on(self, agent: StepwiseAgent) -> None:
-        """Put the agent where the last checkpoint has it."""
+        """Restore the agent and the counters from the last checkpoint."""
         folder = self.run.whole_checkpoint()
         progress, self.reward.initial = load_checkpoint(folder, agent, len(self.problem.episodes))
         with one_line(folder / "trainer.json"):
@@ -136,11 +138,12 @@ class _Training:
         logger.info("Going on after %d of %d completions", self.meter.calls, self.meter.limit)
 
     def _take_updates(self, agent: StepwiseAgent) -> None:
-        """Take update after update, and save after each.
+        """Run updates, and save a checkpoint after each.
 
         Raises:
-            BudgetSpentError: The budget does not pay for the next one. Nothing is saved then: the agent has drawn
-                numbers for a batch that was not played, and a run that goes on with a larger budget draws them again.
+            BudgetSpentError: The budget does not cover the next update. No checkpoint is saved in this case, because
+                the agent has drawn random numbers for a batch that was not played; a run resumed with a larger budget
+                draws them again.
         """
         if not self.run.has_checkpoint:
             self._save()
@@ -152,7 +155,7 @@ class _Training:
             self._save()
 
     def _batch(self, outcomes: Outcomes) -> None:
-        """Note a batch of episodes; of an agent without updates each is a line of metrics."""
+        """Record a batch of episodes; for an agent without updates, also write a line of metrics."""
         failed = outcomes.failed
         self._deltas += outcomes.delta[~failed].tolist()
         self._failed += int(failed.sum())
@@ -163,10 +166,10 @@ class _Training:
     def _write(self, figures: dict[str, float]) -> None:
         """Write a line of ``metrics.jsonl``.
 
-        ``delta``: mean change of F1 of this update's episodes; ``deltas``: each of them; ``failed``: episodes without a
-        reply, left out; ``budget_spent``: completions of this agent; ``llm_calls``, tokens and ``cost``: what the run
-        has spent so far; ``cached_replies``: kept replies that this process used; ``share_*``: part of the wall time
-        inside each model's forward passes; besides, the agent's own figures.
+        ``delta``: mean change in F1 over this update's episodes; ``deltas``: the change in each episode; ``failed``:
+        number of episodes without a reply, which are excluded; ``budget_spent``: completions used by this agent;
+        ``llm_calls``, tokens, and ``cost``: the run's spending so far; ``cached_replies``: cached replies used by this
+        process; ``share_*``: fraction of wall time spent in each model's forward passes; plus the agent's own metrics.
         """
         self.updates += 1
         deltas, elapsed = np.array(self._deltas), time.perf_counter() - self._started
