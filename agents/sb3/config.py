@@ -20,7 +20,7 @@ class SB3Config:
     Attributes:
         observation: Form of the stored observations: ``embeddings``, or ``index``, which takes little memory but embeds
             again for each minibatch. A language model's embeddings are too large for the replay of DQN and QRDQN.
-        rows: Number of episodes played in parallel; their rewards are requested in one batch. Any rest of the budget
+        rows: Number of episodes played in parallel; their rewards are requested in one batch. A budget remainder
             that does not cover a whole batch stays unspent.
         learning_rate: Learning rate of Adam.
         width: Number of features per word.
