@@ -1,1 +1,1 @@
-"""What learning is compared with: controls, filters, and searches of one edit for the whole task."""
+"""Baselines for learning agents: controls, filters, and searches for one set of edits for the whole task."""

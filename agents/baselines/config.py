@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NoConfig:
-    """Nothing can be set."""
+    """No settings."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,9 @@ class RandomPConfig:
     """Settings of ``random-p``.
 
     Attributes:
-        keep: Probabilities of keeping a word, from which ``fit`` takes the best.
-        patients: Fewest training patients to try them on; where the budget pays for fewer, the middle one is taken.
+        keep: Probabilities of keeping a word; ``fit`` selects the best of them.
+        patients: Minimum number of training patients to try them on; if the budget covers fewer, the middle
+            probability is used.
     """
 
     keep: tuple[float, ...] = (0.5, 0.7, 0.8, 0.9, 0.95)
@@ -26,7 +27,7 @@ class RandomPConfig:
         """Check the probabilities.
 
         Raises:
-            ValueError: There is none, or one is not a probability.
+            ValueError: ``keep`` is empty, or a value is not a probability.
         """
         if not self.keep or not all(0 <= p <= 1 for p in self.keep):
             raise ValueError(f"keep is {self.keep}: give probabilities, one at least")
@@ -38,7 +39,7 @@ class SingleRuleConfig:
 
     Attributes:
         patients: Training patients to search on.
-        judged: Largest share of the budget that is spent on scoring rules; the rest is spent on random deletions.
+        judged: Maximum share of the budget for scoring rules; the rest is spent on random deletions.
         penalty: Weight of the squared coefficients, in units of the places' mean squared count.
     """
 
@@ -50,7 +51,7 @@ class SingleRuleConfig:
         """Check the settings.
 
         Raises:
-            ValueError: A number is out of its range.
+            ValueError: A setting is out of range.
         """
         if self.patients < 1 or not 0 < self.judged < 1 or self.penalty <= 0:
             raise ValueError("patients must be 1 or more, judged between 0 and 1, penalty above 0")
@@ -62,7 +63,7 @@ class TaskSearchConfig:
 
     Attributes:
         patients: Training patients that every candidate is scored on.
-        finalists: Candidates that are scored again, on other patients, with a fifth of the budget.
+        finalists: Number of candidates that are scored again, on other patients, with a fifth of the budget.
     """
 
     patients: int = 8
@@ -72,7 +73,7 @@ class TaskSearchConfig:
         """Check the settings.
 
         Raises:
-            ValueError: A number is below 1.
+            ValueError: A setting is below 1.
         """
         if min(self.patients, self.finalists) < 1:
             raise ValueError("patients and finalists must be 1 or more")
@@ -83,7 +84,7 @@ class SurrogateConfig:
     """Settings of ``surrogate``.
 
     Attributes:
-        rows: Prompts whose rewards are asked for in one batch.
+        rows: Number of prompts whose rewards are requested in one batch.
         penalty: Weight of the squared coefficients, in units of the words' mean squared count.
     """
 
@@ -94,7 +95,7 @@ class SurrogateConfig:
         """Check the settings.
 
         Raises:
-            ValueError: A number is out of its range.
+            ValueError: A setting is out of range.
         """
         if self.rows < 1 or self.penalty <= 0:
             raise ValueError("rows must be 1 or more, penalty above 0")
@@ -105,8 +106,8 @@ class SelfInformationConfig:
     """Settings of ``self-information-low`` and ``self-information-high``.
 
     Attributes:
-        model: What says how surprising a word is: ``bigram``, counted on the training prompts, or a causal LM, by a
-            bundled model's name, a directory or a hub name.
+        model: Model that measures how surprising a word is: ``bigram`` (counts from the training prompts) or a causal
+            LM, given as a bundled model's name, a directory or a hub name.
     """
 
     model: str = "smollm2-135m"

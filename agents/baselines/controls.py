@@ -1,4 +1,4 @@
-"""Controls: agents that any agent that learns should beat."""
+"""Controls: simple agents that any learning agent should beat."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class KeepAll(Agent):
 
 
 class RandomN(Agent):
-    """Deletes ``n_edits`` words, each as likely as any other that may be deleted."""
+    """Deletes ``n_edits`` words, drawn uniformly from those that may be deleted."""
 
     name = "random-n"
     needs_embeddings = False
@@ -50,15 +50,15 @@ class RandomN(Agent):
         self.shape = problem.shape
 
     def refine(self, problem: Problem) -> Edits:
-        """Draw words, the same ones at every call."""
+        """Draw the words to delete; every call draws the same ones."""
         return edits_of(problem, _draw(problem, _everyone(problem), 1.0, np.random.default_rng([self.seed, 1])))
 
 
 class RandomP(Agent):
-    """Keeps each word that may be deleted with probability p, but deletes no more than ``n_edits``.
+    """Keeps each word that may be deleted with probability p; deletes at most ``n_edits`` words.
 
     Attributes:
-        keep: That probability; before ``fit`` the middle one of those in the settings.
+        keep: The probability p; before ``fit``, the middle one of those in the settings.
     """
 
     name = "random-p"
@@ -71,14 +71,14 @@ class RandomP(Agent):
     }
 
     def __init__(self, config: RandomPConfig | None = None, seed: int = 0) -> None:
-        """Begin with the middle probability."""
+        """Start with the middle probability."""
         super().__init__(config, seed)
         self.keep: float = sorted(self.config.keep)[len(self.config.keep) // 2]
 
     def fit(self, problem: Problem) -> None:
-        """Take the probability with the best mean delta: each is tried on the same patients, equally often.
+        """Select the probability with the best mean delta; each is tried on the same patients, equally often.
 
-        A budget that pays for more than one draw for each patient and probability buys more draws.
+        If the budget allows, there are several draws per patient and probability.
         """
         self.shape = problem.shape
         n, grid, prompts = len(problem.episodes), self.config.keep, problem.reward.prompts_left
@@ -96,7 +96,7 @@ class RandomP(Agent):
         self.keep = grid[int(np.argmax(means))]
 
     def refine(self, problem: Problem) -> Edits:
-        """Draw words, the same ones at every call."""
+        """Draw the words to delete; every call draws the same ones."""
         rng = np.random.default_rng([self.seed, 1])
         return edits_of(problem, _draw(problem, _everyone(problem), 1 - self.keep, rng))
 
@@ -105,7 +105,7 @@ class RandomP(Agent):
         return {"keep": self.keep}, {}
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
-        """Put the probability back; see ``Agent.restore``."""
+        """Restore the probability; see ``Agent.restore``."""
         self._check_names(values, {"keep"})
         tensors({})
         if values["keep"] not in self.config.keep:
@@ -118,7 +118,7 @@ def _everyone(problem: Problem) -> npt.NDArray[np.int64]:
 
 
 def _draw(problem: Problem, index: npt.NDArray[np.int64], p: float, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """Choose each legal word with probability ``p``, of too many a random ``n_edits``, in random order."""
+    """Choose each legal word with probability ``p``, at most ``n_edits`` per prompt, in random order."""
     chosen = []
     for legal in problem.batch(index).legal:
         slots = rng.permutation(np.flatnonzero(legal))

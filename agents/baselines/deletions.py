@@ -1,4 +1,4 @@
-"""Deletions by their slots: what a baseline chooses, before it is edits, and what it leaves of a prompt."""
+"""Deletions given as slots: conversion to edits, and the words that remain in a prompt."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Slots: TypeAlias = Sequence[tuple[int, ...]]
 
 
 def edits_of(problem: Problem, slots: Slots) -> Edits:
-    """Return the edits that delete some slots of every prompt of a problem."""
+    """Return the edits that delete the given slots from every prompt of a problem."""
     return [deletions(episode, chosen) for episode, chosen in zip(problem.episodes, slots, strict=True)]
 
 
 def kept_after(problem: Problem, index: npt.NDArray[np.int64], slots: Slots) -> Mask:
-    """Return what deletions leave of the prompts at ``index``, bool (N, max_words)."""
+    """Return which words of the prompts at ``index`` remain after the deletions, bool (N, max_words)."""
     kept = problem.batch(index).kept
     for row, chosen in zip(kept, slots, strict=True):
         row[list(chosen)] = False
@@ -33,11 +33,11 @@ def kept_after(problem: Problem, index: npt.NDArray[np.int64], slots: Slots) -> 
 def delete_greatest(
     batch: EditBatch, values: Callable[[tuple[int, ...]], npt.NDArray[np.float64]]
 ) -> list[tuple[int, ...]]:
-    """Delete the legal word of the greatest value from each prompt, until no more may be deleted.
+    """Repeatedly delete the legal word with the greatest value from each prompt, until no more deletions are allowed.
 
     Args:
-        batch: The prompts, N of them; they are edited.
-        values: Returns the values of all words, float64 of the given shape (N, W), before each step.
+        batch: The N prompts; edited in place.
+        values: Called before each step; returns the values of all words, float64 of the given shape (N, W).
 
     Returns:
         The slots deleted from each prompt, in order.

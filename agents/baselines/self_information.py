@@ -1,4 +1,4 @@
-"""SelfInformation: deletes the words that a local LM finds least surprising, or most; no LLM is asked."""
+"""SelfInformation: deletes the words that a local LM finds least or most surprising, without calling the LLM."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ logger = logging.getLogger(__name__)
 
 
 class Surprise(Protocol):
-    """Says how surprising words are."""
+    """Measures how surprising words are."""
 
     def learn(self, prompts: Sequence[Sequence[str]]) -> None:
-        """Learn from training prompts, if there is anything to learn."""
+        """Learn from the training prompts, if the model learns."""
 
     def __call__(self, prompts: Sequence[Sequence[str]], device: torch.device) -> list[npt.NDArray[np.float64]]:
-        """Return the self-information of each word, nats, an array for each prompt."""
+        """Return the self-information of each word in nats, one array per prompt."""
         ...
 
 
 class SelfInformation(Agent):
-    """Deletes the ``n_edits`` words of least self-information, or of most; of equals the earlier.
+    """Deletes the ``n_edits`` words with the least or the most self-information; ties go to the earlier word.
 
-    A word's self-information is -log p of it after all that stands before it.
+    A word's self-information is -log p(word | all preceding words).
 
     References:
         Li et al., "Compressing Context to Enhance Inference Efficiency of Large Language Models" (Selective-Context),
@@ -52,21 +52,21 @@ class SelfInformation(Agent):
     needs_embeddings = False
     seeded = False
     config: SelfInformationConfig
-    #: 1 where the least surprising words are deleted first, -1 where the most surprising are.
+    #: 1 to delete the least surprising words first, -1 to delete the most surprising first.
     _sign: ClassVar[int]
 
     def __init__(self, config: SelfInformationConfig | None = None, seed: int = 0) -> None:
-        """Name the model; it is looked for in ``fit``, and its weights load at their first use."""
+        """Set the model; ``fit`` looks it up, and its weights are loaded at first use."""
         super().__init__(config, seed)
         self.surprise: Surprise = Bigram() if self.config.model == "bigram" else LocalLM(self.config.model)
 
     def fit(self, problem: Problem) -> None:
-        """Count the training prompts with the bigram model; no reply is asked for."""
+        """Count the words of the training prompts (bigram) or check that the LM is available; the LLM is not called."""
         self.shape = problem.shape
         self.surprise.learn(_words(problem.episodes))
 
     def refine(self, problem: Problem) -> Edits:
-        """Rank the words of each prompt, all at once."""
+        """Rank all words of each prompt once and delete the first ``n_edits``."""
         legal = problem.batch(range(len(problem.episodes))).legal
         chosen = []
         for free, values in zip(legal, self.surprise(_words(problem.episodes), problem.encoder.device), strict=True):
@@ -76,7 +76,7 @@ class SelfInformation(Agent):
         return edits_of(problem, chosen)
 
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Return the bigram's counts; of a causal LM nothing is learned. See ``Agent.learned``."""
+        """Return the bigram counts; a causal LM learns nothing. See ``Agent.learned``."""
         return ({"pairs": self.surprise.rows()} if isinstance(self.surprise, Bigram) else {}), {}
 
     def words(self) -> tuple[str, ...]:
@@ -85,10 +85,10 @@ class SelfInformation(Agent):
         return tuple(sorted({word for _, word, _ in rows}))
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
-        """Put the counts back; see ``Agent.restore``.
+        """Restore the bigram counts; see ``Agent.restore``.
 
         Raises:
-            ValueError: They are not those of a bigram model, or the causal LM is not bundled.
+            ValueError: The values are not bigram counts, or the causal LM is not bundled.
         """
         if isinstance(self.surprise, Bigram):
             self._check_names(values, {"pairs"})
@@ -122,15 +122,15 @@ def _words(episodes: EpisodeSet) -> list[tuple[str, ...]]:
 
 
 class Bigram:
-    """A word after the one before it: p = (count of both + 1) / (count of the one before + V).
+    """A bigram model: p(word | previous word) = (count of the pair + 1) / (count of the previous word + V).
 
-    V is the number of known words, and one for all others. The beginning of a prompt counts as a word, the empty one.
-    Pairs that fewer than three training prompts have are not counted, as a lexicon leaves out such words: what is
-    learned may be published.
+    V is the number of known words plus one for all unknown words. The start of a prompt counts as an empty word. Pairs
+    that occur in fewer than three training prompts are not counted, because saved agents may be published; ``Lexicon``
+    leaves out such words, too.
     """
 
     def __init__(self) -> None:
-        """Begin without words."""
+        """Start without counts."""
         self._count({})
 
     def learn(self, prompts: Sequence[Sequence[str]]) -> None:
@@ -148,14 +148,14 @@ class Bigram:
         self._count({pair: n for pair, n in pairs.items() if n_prompts[pair] >= FEWEST_PROMPTS})
 
     def rows(self) -> list[tuple[str, str, int]]:
-        """Return what was counted: the word before, the word, and how often."""
+        """Return the counts as rows: previous word, word, count."""
         return sorted((before, word, n) for (before, word), n in self._pairs.items())
 
     def restore(self, rows: Any) -> None:
-        """Put back what ``rows`` returned.
+        """Restore the counts from what ``rows`` returned.
 
         Raises:
-            ValueError: It is something else.
+            ValueError: The rows are malformed.
         """
         if not isinstance(rows, list):
             raise ValueError(f"pairs is {shortened(rows)}: use a list of [word, word, count]")
@@ -170,7 +170,7 @@ class Bigram:
         self._count(pairs)
 
     def __call__(self, prompts: Sequence[Sequence[str]], device: torch.device) -> list[npt.NDArray[np.float64]]:
-        """Return the self-information of each word, nats."""
+        """Return the self-information of each word in nats."""
         return [
             np.array(
                 [
@@ -192,23 +192,23 @@ class Bigram:
 class LocalLM:
     """A causal LM on this machine, in float32; a word's self-information is the sum over its tokens.
 
-    A token belongs to the word that its last character is in, or the one after the space. The first word comes after
-    the token that begins a text, or, if the model has none, the one that ends it.
+    A token belongs to the word that contains its last character; if that is a space, to the next word. The first word
+    is conditioned on the beginning-of-text token or, if the model has none, on the end-of-text token.
 
     Args:
         model: A bundled model's name, a directory or a hub name.
-        batch_size: Most prompts in one pass.
+        batch_size: Maximum number of prompts in one forward pass.
     """
 
     def __init__(self, model: str, batch_size: int = 16) -> None:
-        """Name the model."""
+        """Set the model; it is loaded at first use."""
         self.model, self.batch_size = model, batch_size
 
     def learn(self, prompts: Sequence[Sequence[str]]) -> None:
-        """See that the model is there; it learns nothing.
+        """Check that the model is available; it learns nothing.
 
         Raises:
-            ModelError: It is not.
+            ModelError: The model is not available.
         """
         resolve(self.model)
 
@@ -221,9 +221,9 @@ class LocalLM:
         return load_tokenizer(resolve(self.model))
 
     def __call__(self, prompts: Sequence[Sequence[str]], device: torch.device) -> list[npt.NDArray[np.float64]]:
-        """Return the self-information of each word, nats."""
+        """Return the self-information of each word in nats."""
         values: list[npt.NDArray[np.float64]] = [np.zeros(0)] * len(prompts)
-        order = sorted(range(len(prompts)), key=lambda i: sum(map(len, prompts[i])))  # for little padding
+        order = sorted(range(len(prompts)), key=lambda i: sum(map(len, prompts[i])))  # for less padding
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
             for place, row in zip(places, self._batch([prompts[place] for place in places], device), strict=True):
@@ -246,10 +246,10 @@ class LocalLM:
         logits = self._model.to(device)(input_ids=ids, attention_mask=mask, use_cache=False).logits
         surprise = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), ids.roll(-1, dims=1).flatten(), reduction="none"
-        ).view_as(ids)  # at each position of the token after it; the last one's is not used
+        ).view_as(ids)  # at each position, the surprise of the next token; the last position is not used
         values = []
         for words, offsets, row in zip(prompts, tokens["offset_mapping"], surprise.double().cpu().numpy(), strict=True):
-            ends = np.cumsum([len(word) + 1 for word in words]) - 1  # where each word ends; a space goes with the next
+            ends = np.cumsum([len(word) + 1 for word in words]) - 1  # word ends; a space belongs to the next word
             owners = np.searchsorted(ends, [end for _, end in offsets])
             totals = np.bincount(owners, row[: len(owners)], minlength=len(words))
             values.append(totals.astype(np.float64))

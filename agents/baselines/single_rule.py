@@ -1,4 +1,4 @@
-"""The best single rule: one set of deletions for every prompt, named by role and place."""
+"""The best single rule: one set of deletions, given by role and place, for every prompt."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from pmlm_env.core.words import Role
 if TYPE_CHECKING:
     import torch
 
-#: A word by its role and its place among the words of that role, from 0.
+#: A word's role and its place among the words of that role, counted from 0.
 RolePlace = tuple[str, int]
 
 
 class SingleRule(Agent):
-    """Deletes the same words from every prompt: the best rule for all patients that this search finds.
+    """Deletes the same places from every prompt: the best rule for all patients that this search finds.
 
-    What another agent gains beyond it counts as *personal*, from treating patients differently. That is an upper
-    bound: the effects of single words are added up, so a rule whose words only pay together is missed. Random deletions
-    from some training patients' prompts show, by ridge regression, what deleting each place brings. Rules of several
-    sizes, made of the places with the highest coefficients, are then applied to those same patients, and the rule with
-    the highest mean delta is taken; none where no mean is above 0.
+    The gain of another agent over this one counts as *personal*: it comes from treating patients differently. This
+    gain is an upper bound, because the search adds up the effects of single words and so misses rules whose words help
+    only together. First, ridge regression on random deletions from some training patients' prompts estimates the effect
+    of deleting each place. Rules of several sizes, made of the places with the highest coefficients, are then applied
+    to the same patients. The rule with the highest mean delta is used, or no rule if no mean is above 0.
 
     Attributes:
-        rule: The places to delete, the most promising first; none before ``fit``.
+        rule: The places to delete, most promising first; empty before ``fit``.
     """
 
     name = "single-rule"
@@ -43,7 +43,7 @@ class SingleRule(Agent):
     config: SingleRuleConfig
 
     def __init__(self, config: SingleRuleConfig | None = None, seed: int = 0) -> None:
-        """Begin with no deletion."""
+        """Start with an empty rule."""
         super().__init__(config, seed)
         self.rule: tuple[RolePlace, ...] = ()
 
@@ -54,7 +54,7 @@ class SingleRule(Agent):
         prompts = meter.prompts_left
         patients = rng.permutation(len(problem.episodes))[: min(config.patients, max(1, prompts // 3))]
         sizes = sorted({max(1, size) for size in (1, problem.n_edits // 4, problem.n_edits // 2, problem.n_edits)})
-        left = max(0, prompts - len(patients))  # 0 where the budget is below one prompt's completions
+        left = max(0, prompts - len(patients))  # 0 if the budget does not cover one prompt's completions
         explored = left - min(int(config.judged * left), len(sizes) * len(patients))
         places = _places(problem.episodes)
         coefficients = self._explore(problem, places, np.resize(patients, explored), rng)
@@ -71,7 +71,7 @@ class SingleRule(Agent):
                 best, self.rule = float(outcomes.delta[whole].mean()), rule
 
     def refine(self, problem: Problem) -> Edits:
-        """Delete the rule's places wherever they are and may be deleted; see ``Agent.refine``."""
+        """Delete the rule's places from each prompt that has them and where this is legal; see ``Agent.refine``."""
         return edits_of(problem, _apply(problem, np.arange(len(problem.episodes)), self.rule))
 
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -79,7 +79,7 @@ class SingleRule(Agent):
         return {"rule": self.rule}, {}
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
-        """Put the rule back; see ``Agent.restore``."""
+        """Restore the rule; see ``Agent.restore``."""
         assert self.shape is not None
         self._check_names(values, {"rule"})
         tensors({})
@@ -105,7 +105,7 @@ class SingleRule(Agent):
         patients: npt.NDArray[np.int64],
         rng: np.random.Generator,
     ) -> dict[RolePlace, float]:
-        """Return what deleting each place brings, up to one constant, by random deletions from these prompts."""
+        """Estimate the effect of deleting each place, up to a constant, from random deletions in these prompts."""
         batch = problem.batch(patients)
         deletions = delete_greatest(batch, rng.random)
         if not deletions:

@@ -1,4 +1,4 @@
-"""Pooled surrogate: what deleting each word brings, by ridge regression over random deletions of all patients."""
+"""Pooled surrogate: the effect of deleting each word, by ridge regression on random deletions for all patients."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from agents.settings import Floats
 if TYPE_CHECKING:
     import torch
 
-#: An episode of random deletions: the patient, how often each number of the lexicon was deleted, and the delta.
+#: An episode of random deletions: the patient, how often each lexicon number was deleted, and the delta.
 _Sample = tuple[int, npt.NDArray[np.float64], float]
 
 
 class Surrogate(Agent):
-    """Deletes the words with the highest coefficients in a linear model of random deletions.
+    """Deletes the words with the highest coefficients in a linear model fitted to random deletions.
 
-    ContextCite's surrogate (Cohen-Wang et al. 2024), but pooled over patients, so that it can be applied to prompts it
-    has not seen: rewards and word counts are centered for each patient, and a word counts in each form in which the
-    lexicon knows it.
+    This is ContextCite's surrogate (Cohen-Wang et al. 2024), but pooled over patients so that it applies to unseen
+    prompts: rewards and word counts are centered per patient, and a word counts once for each of its forms in the
+    lexicon.
 
     Attributes:
-        lexicon: Numbers words; it knows none before ``fit``.
-        coefficients: What deleting a word of each number brings, float64 (len(lexicon),), up to one constant for all.
+        lexicon: Assigns numbers to words; empty before ``fit``.
+        coefficients: The effect of deleting a word of each number, float64 (len(lexicon),), up to a common constant.
     """
 
     name = "surrogate"
@@ -42,13 +42,13 @@ class Surrogate(Agent):
     config: SurrogateConfig
 
     def __init__(self, config: SurrogateConfig | None = None, seed: int = 0) -> None:
-        """Begin without coefficients."""
+        """Start with an empty lexicon and no coefficients."""
         super().__init__(config, seed)
         self.lexicon = Lexicon(())
         self.coefficients: npt.NDArray[np.float64] = np.zeros(len(self.lexicon))
 
     def fit(self, problem: Problem) -> None:
-        """Ask for the rewards of random deletions until the budget is spent; see ``Agent.fit``."""
+        """Request rewards of random deletions until the budget is spent; see ``Agent.fit``."""
         self.shape, config, rng = problem.shape, self.config, np.random.default_rng(self.seed)
         self.lexicon = Lexicon.of(problem.episodes)
         table = self.lexicon.ids(problem.episodes, problem.max_words)
@@ -81,11 +81,11 @@ class Surrogate(Agent):
         return {"lexicon": self.lexicon.forms, "coefficients": self.coefficients.tolist()}, {}
 
     def words(self) -> tuple[str, ...]:
-        """Return the words that the lexicon knows; see ``Agent.words``."""
+        """Return the words in the lexicon; see ``Agent.words``."""
         return self.lexicon.words
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
-        """Put both back; see ``Agent.restore``."""
+        """Restore the lexicon and the coefficients; see ``Agent.restore``."""
         self._check_names(values, {"lexicon", "coefficients"})
         tensors({})
         lexicon, coefficients = Lexicon.from_forms(values["lexicon"]), values["coefficients"]

@@ -1,4 +1,4 @@
-"""One set of words for the whole task, searched on training patients and deleted from every prompt."""
+"""Search on training patients for one set of words to delete from every prompt of the task."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from pmlm_env.core.words import Role
 if TYPE_CHECKING:
     import torch
 
-#: A word wherever it stands: its role and its text.
+#: A word independent of its slot: its role and its text.
 Key: TypeAlias = tuple[str, str]
 
 
 class TaskSearch(Agent):
     """Searches for a set of words, each with its role, to delete from every prompt.
 
-    The words of the training patients that candidates are scored on, in their usual order, make up a prompt, which
-    is searched like any other: its score is the mean delta. Where a set would take more than ``n_edits`` words from a
-    prompt, the first of them are deleted. Words of the best set that only one or two training prompts have are dropped
-    from it: what is learned may be published.
+    The search runs on a combined prompt: the words of the training patients that candidates are scored on, in their
+    usual order. The score of a set is its mean delta over these patients. If a set matches more than ``n_edits`` words
+    of a prompt, only the first ``n_edits`` are deleted. Words of the best set that occur in only one or two training
+    prompts are dropped from it, because saved agents may be published.
 
     Attributes:
-        keys: The words to delete; none before ``fit``.
+        keys: The words to delete; empty before ``fit``.
     """
 
     Config = TaskSearchConfig
@@ -47,19 +47,20 @@ class TaskSearch(Agent):
     config: TaskSearchConfig
 
     def __init__(self, config: TaskSearchConfig | None = None, seed: int = 0) -> None:
-        """Begin with no word to delete."""
+        """Start with no words to delete."""
         super().__init__(config, seed)
         self.keys: frozenset[Key] = frozenset()
 
     @property
     @abstractmethod
     def search(self) -> Search:
-        """The search that is used."""
+        """The search algorithm."""
 
     def fit(self, problem: Problem) -> None:
-        """Search with four fifths of the budget, choose among finalists with the rest.
+        """Search with four fifths of the budget, and choose among the finalists with the rest.
 
-        The finalist with the best fresh mean delta on other patients is taken, or nothing where none is above 0.
+        Finalists are scored afresh on other patients. The one with the best mean delta is used, or none if no mean is
+        above 0.
         """
         self.shape, self.keys = problem.shape, frozenset()
         config, n = self.config, len(problem.episodes)
@@ -77,8 +78,8 @@ class TaskSearch(Agent):
 
         ranked: list[Candidate] = []
         start, spent = problem.reward.calls, -1
-        left = for_search - len(patients)  # their initial prompts, paid for when they are first edited
-        # A set costs less than one prompt a patient where it takes nothing from some: search on with what that saves.
+        left = for_search - len(patients)  # minus the initial prompts, which are paid for at their first edit
+        # A set that deletes nothing from some patients' prompts costs less than planned: search on with the savings.
         while left >= len(patients) and problem.reward.calls > spent:
             spent = problem.reward.calls
             prompt = EditablePrompt(np.ones(len(words), bool), texts, roles, len(words), left // len(patients))
@@ -110,7 +111,7 @@ class TaskSearch(Agent):
         return tuple(sorted({word for _, word in self.keys}))
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
-        """Put the words back; see ``Agent.restore``."""
+        """Restore the words to delete; see ``Agent.restore``."""
         self._check_names(values, {"keys"})
         tensors({})
         if not isinstance(values["keys"], list):
@@ -124,24 +125,24 @@ class TaskSearch(Agent):
 
 
 class TaskGrips(TaskSearch):
-    """``TaskSearch`` by hill climbing; see ``grips``."""
+    """``TaskSearch`` with hill climbing; see ``grips``."""
 
     name = "task-grips"
 
     @property
     def search(self) -> Search:
-        """The search that is used."""
+        """The search algorithm."""
         return grips
 
 
 class TaskGenetic(TaskSearch):
-    """``TaskSearch`` by a genetic algorithm; see ``genetic``."""
+    """``TaskSearch`` with a genetic algorithm; see ``genetic``."""
 
     name = "task-genetic"
 
     @property
     def search(self) -> Search:
-        """The search that is used."""
+        """The search algorithm."""
         return genetic
 
 
@@ -150,13 +151,13 @@ def _chosen(words: Sequence[Key], kept: Mask) -> frozenset[Key]:
 
 
 def _common(problem: Problem, keys: frozenset[Key]) -> frozenset[Key]:
-    """Return those of some words that enough prompts have: the others are not kept, see ``FEWEST_PROMPTS``."""
+    """Return the words that occur in at least ``FEWEST_PROMPTS`` prompts; the others must not be saved."""
     n_prompts = Counter(key for e in problem.episodes for key in set(zip(e.roles, e.words, strict=True)) & keys)
     return frozenset(key for key, n in n_prompts.items() if n >= FEWEST_PROMPTS)
 
 
 def _usual_order(problem: Problem, patients: Sequence[int]) -> list[Key]:
-    """Return the words that may be deleted from these prompts, by the mean slot that they stand in."""
+    """Return the words that may be deleted from these prompts, sorted by their mean slot."""
     slots: dict[Key, list[int]] = {}
     for index, legal in zip(patients, problem.batch(patients).legal, strict=True):
         episode = problem.episodes[index]
@@ -166,7 +167,7 @@ def _usual_order(problem: Problem, patients: Sequence[int]) -> list[Key]:
 
 
 def _kept(problem: Problem, indices: Sequence[int], keys: frozenset[Key]) -> Mask:
-    """Return what a set of words leaves of prompts, bool (N, max_words)."""
+    """Return which words of the prompts remain after deleting a set of words, bool (N, max_words)."""
     batch = problem.batch(indices)
     hit = np.zeros_like(batch.legal)
     for row, index in zip(hit, indices, strict=True):
@@ -178,9 +179,9 @@ def _kept(problem: Problem, indices: Sequence[int], keys: frozenset[Key]) -> Mas
 
 
 def _mean_deltas(problem: Problem, patients: Sequence[int], sets: Sequence[frozenset[Key]]) -> npt.NDArray[np.float64]:
-    """Judge sets of words on some patients in one batch: mean deltas, -inf where there is no reply.
+    """Return the mean delta of each set of words over some patients, in one batch; -inf if there is no reply.
 
-    No reply is asked for where a prompt loses no word.
+    Prompts that lose no words count as 0, without a request.
     """
     deltas = np.zeros((len(sets), len(patients)))
     kept = (

@@ -1,1 +1,1 @@
-"""Policies over words, their parts, and how episodes are played with them."""
+"""Policies over words, their components, and functions that play episodes with them."""

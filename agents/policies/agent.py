@@ -1,4 +1,4 @@
-"""Agents that choose edit after edit, from what they observe alone."""
+"""Agents that choose one edit at a time, from observations alone."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from pmlm_env.device import seeded
 
 
 class PolicyAgent(Agent):
-    """An agent that is a policy: it plays the env's own observations, one edit a step."""
+    """An agent that acts by a policy on the env's own observations, one edit per step."""
 
     @abstractmethod
     def player(self, shape: Shape, device: torch.device | str) -> torch.nn.Module:
-        """Return what turns a batch of observations into a ``MaskedCategorical``; an untrained one before ``fit``."""
+        """Return the module that maps a batch of observations to a ``MaskedCategorical``; untrained before ``fit``."""
 
     def refine(self, problem: Problem) -> Edits:
-        """Make the most probable edit at each step; see ``Agent.refine``."""
+        """Apply the most probable edit at each step; see ``Agent.refine``."""
         return greedy_edits(problem, self.player(problem.shape, problem.encoder.device))
 
     def act(self, observation: Mapping[str, Any]) -> int | npt.NDArray[np.int64]:
         """Choose the most probable edit.
 
         Args:
-            observation: Of ``PMLM-v0`` (an int is returned), or of its vector env (int64 (N,)); arrays or tensors. An
-                agent with a lexicon needs ``words`` besides, from ``pmlm_env.envs.wrappers.WordNumbers``. A prompt
-                without a legal edit, whose episode is over, gets any action.
+            observation: An observation of ``PMLM-v0`` (returns an int) or of its vector env (returns int64 (N,)), as
+                arrays or tensors. An agent with a lexicon also needs ``words``, from
+                ``pmlm_env.envs.wrappers.WordNumbers``. A prompt without a legal edit, whose episode is over, gets an
+                arbitrary action.
 
         Raises:
-            ValueError: The agent has not been fitted, or the observation lacks something or has other sizes than in
-                training.
+            ValueError: The agent has not been fitted, or the observation lacks a key, or its sizes differ from those
+                in training.
         """
         if self.shape is None:
             raise ValueError(f"the agent {self.name} has learned nothing yet: call fit first, or load a saved one")
@@ -64,14 +65,14 @@ class WordPolicyAgent(PolicyAgent):
     """An agent whose policy or value network is a ``WordPolicy``.
 
     Attributes:
-        policy: What learns; None before ``fit``.
+        policy: The network that is trained; None before ``fit``.
     """
 
     policy: WordPolicy | None = None
 
     @abstractmethod
     def _policy_config(self, shape: Shape) -> PolicyConfig:
-        """Return the sizes and kind of the policy for a problem."""
+        """Return the sizes and kind of the policy for problems of this shape."""
 
     @property
     def _has_lexicon(self) -> bool:
@@ -88,35 +89,35 @@ class WordPolicyAgent(PolicyAgent):
         return values, dict(self.policy.state_dict())
 
     def words(self) -> tuple[str, ...]:
-        """Return the words that the lexicon knows; see ``Agent.words``."""
+        """Return the words in the lexicon; see ``Agent.words``."""
         return () if self.policy is None or self.policy.lexicon is None else self.policy.lexicon.words
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
-        """Put the policy back; see ``Agent.restore``."""
+        """Restore the policy; see ``Agent.restore``."""
         assert self.shape is not None
         self._check_names(values, {"lexicon"} if self._has_lexicon else set())
         lexicon = Lexicon.from_forms(values["lexicon"]) if self._has_lexicon else None
-        with torch.device("meta"):  # names and shapes alone
+        with torch.device("meta"):  # names and shapes only
             policy = self._new(self.shape, lexicon, "meta")
         shapes = {name: tuple(value.shape) for name, value in policy.state_dict().items()}
         policy.load_state_dict(tensors(shapes), assign=True)
         self.policy = policy.to(device).eval()
 
     def _policy(self, shape: Shape, device: torch.device | str) -> WordPolicy:
-        """Return the policy; an untrained one before ``fit``."""
+        """Return the policy; untrained before ``fit``."""
         return self._new(shape, Lexicon(()), device) if self.policy is None else self.policy
 
     def _new(self, shape: Shape, lexicon: Lexicon | None, device: torch.device | str) -> WordPolicy:
-        """Make an untrained policy, with the lexicon if the settings want one."""
+        """Make an untrained policy, with the lexicon if the settings ask for one."""
         with seeded(self.seed):
             return WordPolicy(self._policy_config(shape), lexicon if self._has_lexicon else None).to(device)
 
 
 def _check_keys(name: str, player: torch.nn.Module, observation: Mapping[str, Any]) -> None:
-    """See that an observation has what a policy looks at.
+    """Check that an observation has all keys that a policy needs.
 
     Raises:
-        ValueError: It lacks something.
+        ValueError: A key is missing.
     """
     if getattr(player, "lexicon", None) is not None and "words" not in observation:
         raise ValueError(

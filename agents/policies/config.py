@@ -1,4 +1,4 @@
-"""Settings of policies and networks, apart from the code that loads torch."""
+"""Settings of policies and networks, in a module that does not import torch."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from typing import Literal
 #: How scores become probabilities; see ``agents.policies.distributions``.
 Distribution = Literal["softmax", "sparsemax"]
 
-#: Limit on the width of a network, and so on the memory that somebody else's saved agent can ask for.
+#: Maximum width of a network; this limits the memory that a saved agent from an untrusted source can request.
 MOST_HIDDEN = 4_096

@@ -13,8 +13,8 @@ class MaskedCategorical:
         legal: Which slots may be drawn, bool (B, W).
 
     Raises:
-        ValueError: A prompt has no legal slot, a legal slot's score is NaN or infinite, or all scores of a prompt's
-            legal slots are minus infinity.
+        ValueError: A prompt has no legal slot, a legal slot's score is NaN or plus infinity, or all scores of a
+            prompt's legal slots are minus infinity.
     """
 
     def __init__(self, scores: torch.Tensor, legal: torch.Tensor) -> None:
@@ -23,8 +23,8 @@ class MaskedCategorical:
             rows = (~legal.any(dim=-1)).nonzero().flatten().tolist()
             raise ValueError(f"prompts {rows} have no word that may be deleted")
         scores = scores.float()
-        # Of a NaN or an infinity a softmax makes NaNs, and the mode of those is the first word. Single scores of minus
-        # infinity are probabilities of 0.
+        # A NaN or an infinity would make the softmax return NaNs, and the mode would be the first word. Single scores
+        # of minus infinity are fine: they are probabilities of 0.
         below = ~legal | (scores < torch.inf)
         if not bool(below.all() & (legal & scores.isfinite()).any(dim=-1).all()):
             raise ValueError("the policy's scores are not finite: its weights are too large, or learning diverged")
@@ -48,18 +48,18 @@ class MaskedCategorical:
         return self.probs.argmax(dim=-1)
 
     def log_prob(self, slots: torch.Tensor) -> torch.Tensor:
-        """Log-probability of ``slots`` (B,), shape (B,)."""
+        """Return the log-probabilities of ``slots`` (B,), shape (B,)."""
         return self.log_probs.gather(-1, slots[:, None]).squeeze(-1)
 
     def entropy(self) -> torch.Tensor:
-        """Entropy in nats, shape (B,); illegal slots add nothing, nor a NaN to its gradient."""
+        """Return the entropy in nats, shape (B,); illegal slots contribute nothing, and no NaN to the gradient."""
         return -(self.probs * torch.where(self.legal, self.log_probs, 0.0)).sum(dim=-1)
 
 
 class MaskedSparsemax(MaskedCategorical):
-    """As ``MaskedCategorical``, but with probabilities by sparsemax: the point of the simplex nearest to the scores.
+    """A ``MaskedCategorical`` with probabilities from sparsemax: the point of the simplex nearest to the scores.
 
-    Where a word has no probability, its log-probability is that of 1e-12 and has no gradient.
+    A word of probability 0 has the log-probability log(1e-12), without a gradient.
     """
 
     def _log_probs(self, scores: torch.Tensor, legal: torch.Tensor) -> torch.Tensor:
@@ -74,6 +74,6 @@ class MaskedSparsemax(MaskedCategorical):
 
     @property
     def probs(self) -> torch.Tensor:
-        """Probabilities, (B, W); exactly 0 for illegal slots and for those that sparsemax leaves out."""
+        """Probabilities, (B, W); exactly 0 for illegal slots and for slots to which sparsemax gives 0."""
         probs = self.log_probs.exp()
         return torch.where(self.legal & (probs > 1e-11), probs, 0.0)

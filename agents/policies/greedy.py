@@ -1,4 +1,4 @@
-"""Refining prompts with a policy: the most probable legal edit at each step."""
+"""Greedy refinement of prompts: a policy's most probable legal edit at each step."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def greedy_edits(problem: Problem, policy: torch.nn.Module, rows: int = 64) -> E
     """Play every episode of a problem greedily, to its end.
 
     Args:
-        problem: The prompts; a problem without a reward, which would be asked at the end of each episode.
-        policy: Turns observations into a ``MaskedCategorical``; on the encoder's device. It is left in eval mode. Its
-            ``observation``, if it has one, is the form of observation that it needs.
-        rows: Prompts played side by side.
+        problem: The prompts. Use a problem without a reward: a reward would be computed at the end of each episode.
+        policy: Maps observations to a ``MaskedCategorical``; on the encoder's device. It is left in eval mode. Its
+            ``observation`` attribute, if present, is the form of observation that it needs.
+        rows: Number of prompts played in parallel.
 
     Returns:
-        The edits of each prompt, each with the probability that the policy gave it.
+        The edits of each prompt, each with its probability under the policy.
     """
     policy.eval()
     form = getattr(policy, "observation", "embeddings")

@@ -1,4 +1,4 @@
-"""Lexicon: numbers for words, so that what is learned of a word in one prompt is known in the next."""
+"""Lexicon: numbers for words, so that what is learned about a word in one prompt applies to other prompts."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from pmlm_env.core.words import Role
 
 logger = logging.getLogger(__name__)
 
-#: How a word is known: its role and text; its role and letters, without case and punctuation; its role.
+#: The forms of a word: its role and text; its role and text without case and punctuation; its role alone.
 N_FORMS = 3
 
-#: A word of fewer prompts is not kept: what is learned may be published, and a rare word may identify a patient.
+#: Words in fewer prompts are not kept: saved agents may be published, and a rare word may identify a patient.
 FEWEST_PROMPTS = 3
 
 
 class Lexicon:
-    """Numbers the forms in which words occur in training prompts: from (role, text) to the role alone.
+    """Assigns numbers to the forms of words in training prompts: from (role, text) to the role alone.
 
-    A form of too few prompts has no number: nothing can be learned of it, and a word of a single patient's prompt would
-    be in every saved agent.
+    A form that occurs in too few prompts gets no number: nothing can be learned about it, and a word from a single
+    patient's prompt would end up in every saved agent.
 
     Args:
-        forms: Each a role and a text; the text is empty in the form that is the role alone.
+        forms: Pairs of a role and a text; the text is empty for the role alone.
     """
 
     def __init__(self, forms: Iterable[tuple[str, str]]) -> None:
-        """Number the forms from 1; 0 is none."""
+        """Number the forms from 1; 0 means no form."""
         self.forms = tuple((role, text) for role, text in forms)
         self._numbers = {form: number for number, form in enumerate(self.forms, start=1)}
         self._tables: dict[int, tuple[EpisodeSet, npt.NDArray[np.int64]]] = {}
 
     @classmethod
     def from_forms(cls, value: Any) -> Lexicon:
-        """Make one of ``forms`` as a saved agent's file has them.
+        """Make a lexicon from the ``forms`` in a saved agent's file.
 
         Raises:
-            ValueError: They are no list, or one of them is no role with a word, or is there twice.
+            ValueError: The value is not a list, or an entry is not a role with a word, or an entry occurs twice.
         """
         if not isinstance(value, list):
             raise ValueError(f"lexicon is {shortened(value)}: use a list of [role, word]")
@@ -60,12 +60,12 @@ class Lexicon:
         return cls(forms)
 
     def __len__(self) -> int:
-        """Return how many numbers there are, 0 included."""
+        """Return the number of numbers, including 0."""
         return len(self.forms) + 1
 
     @classmethod
     def of(cls, episodes: EpisodeSet, at_least: int = FEWEST_PROMPTS) -> Lexicon:
-        """Make one of the forms that at least ``at_least`` prompts have."""
+        """Make a lexicon of the forms that occur in at least ``at_least`` prompts."""
         if len(episodes) < at_least:
             logger.warning(
                 "A lexicon of %d training patients knows no word, and nothing can be learned with it: take %d or more",
@@ -77,11 +77,11 @@ class Lexicon:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words of the forms, as prompts have them, and without case and punctuation."""
+        """The words of all forms, both as written in prompts and without case and punctuation."""
         return tuple(sorted({text.strip() for _, text in self.forms} - {""}))
 
     def ids(self, episodes: EpisodeSet, width: int) -> npt.NDArray[np.int64]:
-        """Return the numbers of every word of every prompt, int (N, width, N_FORMS); 0 where there is none."""
+        """Return the numbers of every word of every prompt, int64 (N, width, N_FORMS); 0 where there is none."""
         known = self._tables.get(id(episodes))
         if known is None or known[0] is not episodes or known[1].shape[1] != width:
             table = np.zeros((len(episodes), width, N_FORMS), dtype=np.int64)
@@ -95,7 +95,7 @@ class Lexicon:
 
 
 def _forms(episode: Episode) -> Sequence[tuple[tuple[str, str], ...]]:
-    """Return the forms of each word of a prompt; the form by letters has a leading space, which no word has."""
+    """Return the forms of each word of a prompt; the second form starts with a space, so it never equals the first."""
     return [
         ((role, word), (role, " " + "".join(c for c in word.casefold() if c.isalnum())), (role, ""))
         for word, role in zip(episode.words, episode.roles, strict=True)

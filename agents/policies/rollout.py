@@ -17,13 +17,13 @@ from pmlm_env.envs.wrappers import VectorWordNumbers
 
 @dataclass(frozen=True)
 class Step:
-    """One step of N episodes side by side.
+    """One step of N parallel episodes.
 
     Attributes:
-        observation: What the policy saw; in rows whose episode is over, ``action_mask`` allows everything.
+        observation: The policy's input; in rows whose episode is over, ``action_mask`` allows everything.
         slots: The actions, int64 (N,).
         log_probs: Their log-probabilities when they were drawn, float32 (N,), without a graph.
-        live: Rows whose episode was not over, bool (N,); the others are to be left out.
+        live: Rows whose episode was not over, bool (N,); ignore the others.
     """
 
     observation: dict[str, torch.Tensor]
@@ -38,7 +38,7 @@ class Rollout:
 
     Attributes:
         rewards: Delta of each episode, float32 (N,), on the CPU.
-        valid: Whether the episode has a reward, bool (N,): not where there is no reply from the LLM.
+        valid: Whether each episode has a reward, bool (N,); False if there was no reply from the LLM.
         infos: The final info of each episode.
         steps: All steps, in order.
         invalid_actions: Number of steps that edited nothing.
@@ -60,16 +60,16 @@ def play(
     *,
     masked: bool = True,
 ) -> Rollout:
-    """Play some episodes to their ends, one in each row.
+    """Play some episodes to the end, one in each row.
 
-    The policy stays in the mode (train or eval) it is in.
+    The mode of the policy (train or eval) does not change.
 
     Args:
-        env: A vector env with ``array_type="torch"`` and autoreset ``DISABLED``, as many rows as episodes.
-        policy: A ``WordPolicy``, or another module that turns an observation into a ``MaskedCategorical``. If it has a
+        env: A vector env with ``array_type="torch"``, autoreset ``DISABLED``, and as many rows as episodes.
+        policy: A ``WordPolicy``, or another module that maps an observation to a ``MaskedCategorical``. If it has a
             ``lexicon``, the env is wrapped in ``VectorWordNumbers``.
         episodes: Indices into the env's episodes.
-        generator: Draws the actions; None = the most probable ones are taken.
+        generator: Draws the actions; None = use the most probable actions.
         masked: Whether illegal edits are masked; False only for ablations.
     """
     lexicon: Lexicon | None = getattr(policy, "lexicon", None)
@@ -82,7 +82,7 @@ def play(
     steps, invalid = [], 0
     while bool(running.any()):
         live = running.to(observation["action_mask"].device)
-        # Rows whose episode is over take any action, and are left out by ``live``.
+        # Rows whose episode is over may take any action; ``live`` excludes them.
         allowed = (observation["action_mask"] != 0) if masked else torch.ones_like(observation["action_mask"]).bool()
         seen = {**observation, "action_mask": allowed | ~live[:, None]}
         distribution: MaskedCategorical = policy(seen)

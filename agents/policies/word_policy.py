@@ -1,4 +1,4 @@
-"""WordPolicy: the masked categorical policy over words of Eq. 7."""
+"""WordPolicy: the masked categorical policy over words (Eq. 7)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class PolicyConfig:
     Attributes:
         embedding_size: Length of a word embedding (the encoder's hidden size).
         patient_size: Length of the patient vector.
-        hidden: Width of the two hidden layers (256 in the paper); 0 = no network, the lexicon's weights alone.
-        dropout: Share of units dropped after each hidden layer (0.4 in the paper).
-        normalize: Whether each of f's three inputs is first brought to zero mean and unit variance (the paper does not
-            say so). On PMLMLite-v0 every network learns much slower with it: see docs/learning.md.
+        hidden: Width of the two hidden layers (256 in the paper); 0 = no network, only the lexicon's weights.
+        dropout: Dropout rate after each hidden layer (0.4 in the paper).
+        normalize: Whether each of f's three inputs is normalized to zero mean and unit variance (not mentioned in the
+            paper). On PMLMLite-v0 every network learns much more slowly with it: see docs/learning.md.
         patient: Whether f sees the patient vector; False only for ablations.
-        positions: How many slots f can tell apart, each by a term of its own in the first layer; 0 = none, for
-            contextual embeddings, such as BERT's.
-        distribution: ``softmax``, or ``sparsemax`` (Martins and Astudillo 2016), which gives most words no probability
-            at all, as in PIN (Choi et al. 2024).
+        positions: Number of slots that f can tell apart, each by a learned term in the first layer; 0 = none, for
+            contextual embeddings such as BERT's.
+        distribution: ``softmax``, or ``sparsemax`` (Martins and Astudillo 2016), which gives most words a probability
+            of 0, as in PIN (Choi et al. 2024).
     """
 
     embedding_size: int
@@ -43,25 +43,25 @@ class PolicyConfig:
 
 
 class WordPolicy(nn.Module):
-    """pi(e | s) = softmax(f(e || mean(E) || x_hat)), f a 3-layer MLP with one output a word (Eqs. 7-8).
+    """pi(e | s) = softmax(f(e || mean(E) || x_hat)), where f is a 3-layer MLP with one output per word (Eqs. 7-8).
 
-    The first layer is linear, so its part for the context (the mean and the patient) is computed once for each prompt
-    and added to each word's part: the same function as on the concatenation, for a fraction of the work.
+    The first layer is linear, so the contribution of the context (the mean and the patient) is computed once per prompt
+    and added to each word's contribution. This is the same function as on the concatenation, at a fraction of the cost.
 
-    With a lexicon each word's logit is f's plus a weight for each form in which the lexicon knows it. f must learn from
-    a few hundred rewards what words have in common; a word that is in every prompt has a weight of its own, which
+    With a lexicon, each word's logit is f's output plus a weight for each of the word's forms in the lexicon. f must
+    learn what words have in common from a few hundred rewards; a word that is in every prompt has its own weight, which
     learns much faster. Without f (``hidden`` 0) the policy sees neither embeddings nor patient, and needs no encoder.
 
     Args:
         config: Sizes and kind.
-        lexicon: Numbers words; None = f alone, as in the paper.
+        lexicon: Assigns numbers to words; None = f alone, as in the paper.
 
     Raises:
         ValueError: There is neither a network nor a lexicon.
     """
 
     def __init__(self, config: PolicyConfig, lexicon: Lexicon | None = None) -> None:
-        """Make a policy that is nearly uniform over the legal words."""
+        """Initialize the policy to be nearly uniform over the legal words."""
         super().__init__()
         if not config.hidden and lexicon is None:
             raise ValueError("a policy needs a network (hidden above 0), a lexicon, or both")
@@ -88,32 +88,32 @@ class WordPolicy(nn.Module):
 
     @property
     def observation(self) -> Literal["embeddings", "index"]:
-        """The form of observation that the policy needs, besides the numbers of the words."""
+        """The form of observation that the policy needs, apart from the numbers of the words."""
         return "embeddings" if self.config.hidden else "index"
 
     def forward(self, observation: Mapping[str, torch.Tensor]) -> MaskedCategorical:
         """Return the distribution over slots.
 
         Args:
-            observation: As for ``scores``, and ``action_mask`` (B, W), nonzero where a deletion is legal.
+            observation: The keys that ``scores`` needs, and ``action_mask`` (B, W), nonzero where a deletion is legal.
         """
         return self.distribution(self.scores(observation), observation)
 
     def distribution(self, scores: torch.Tensor, observation: Mapping[str, torch.Tensor]) -> MaskedCategorical:
-        """Return the distribution that ``scores`` make of the observation's legal slots."""
+        """Return the distribution that ``scores`` define over the observation's legal slots."""
         kind = MaskedCategorical if self.config.distribution == "softmax" else MaskedSparsemax
         return kind(scores, observation["action_mask"] != 0)
 
     def scores(self, observation: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Return a number for each slot before any mask, (B, W): a logit, or a Q-value where f is trained to be one.
+        """Return the unmasked score of each slot, (B, W): a logit, or a Q-value if f is trained by Q-learning.
 
         Args:
-            observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P); with a lexicon
+            observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P); with a lexicon, also
                 its numbers of the words, ``words`` (B, W, N_FORMS).
 
         Raises:
-            ValueError: Embeddings or patient vectors are longer or shorter than in training, or there are more slots
-                than the policy has positions.
+            ValueError: The sizes of embeddings or patient vectors differ from those in training, or there are more
+                slots than the policy has positions.
         """
         known = None if self.table is None else self.table(observation["words"]).sum(dim=(-2, -1))
         if known is not None and not self.config.hidden:
@@ -134,10 +134,10 @@ class WordPolicy(nn.Module):
 
 
 def check_sizes(embeddings: torch.Tensor, patient: torch.Tensor, embedding_size: int, patient_size: int) -> None:
-    """See that embeddings and patient vectors have the sizes that a network is made for.
+    """Check that embeddings and patient vectors have the sizes that a network expects.
 
     Raises:
-        ValueError: They are longer or shorter.
+        ValueError: A size differs.
     """
     for kind, values, size in (("embeddings", embeddings, embedding_size), ("patient", patient, patient_size)):
         if values.shape[-1] != size:
@@ -145,7 +145,7 @@ def check_sizes(embeddings: torch.Tensor, patient: torch.Tensor, embedding_size:
 
 
 def of_slots(positions: torch.Tensor, n_slots: int) -> torch.Tensor:
-    """Return the first ``n_slots`` rows of what a network has learned of each slot.
+    """Return the first ``n_slots`` rows of a network's learned position terms.
 
     Raises:
         ValueError: There were fewer slots in training.

@@ -1,1 +1,1 @@
-"""Agents that learn by policy gradient."""
+"""Policy-gradient agents."""

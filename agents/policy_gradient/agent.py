@@ -1,4 +1,4 @@
-"""Policy gradient as agents: the masked categorical policy over words, trained on rewards of whole episodes."""
+"""Policy-gradient agents: the masked categorical policy over words, trained on rewards of whole episodes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
         rows = (learner.patients or len(problem.episodes)) * learner.rollouts
         env = problem.env(rows, observation=self.policy.observation)
         self._trainer, self._done = Reinforce(self.policy, env, learner, self.seed), 0
-        # Prompts asked about before are free, and a policy of low entropy repeats itself: no more than twice the
-        # updates that the budget would pay for if all prompts were new.
+        # Repeated prompts are free, and a policy of low entropy repeats itself. So limit the updates to twice the
+        # number that the budget would cover if all prompts were new.
         self._total = 2 * problem.reward.prompts_left // rows
 
     def update(self) -> dict[str, float] | None:
-        """Take one update; see ``StepwiseAgent.update``."""
+        """Do one update; see ``StepwiseAgent.update``."""
         if self._done >= self._total:
             return None
         update = self._trainer.update()
@@ -49,20 +49,20 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
         }
 
     def progress(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Return the weights and the states of optimizers and generators; see ``StepwiseAgent.progress``."""
+        """Return the weights and the states of optimizers and random generators; see ``StepwiseAgent.progress``."""
         values, tensors = trainer_progress(self._trainer)
         return {**values, "updates": self._done}, tensors
 
     def go_on(self, values: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-        """Put them back; see ``StepwiseAgent.go_on``."""
+        """Restore what ``progress`` returned; see ``StepwiseAgent.go_on``."""
         put_back(self._trainer, values, tensors)
         self._done = int(values["updates"])
 
 
 class NetworkAgent(PolicyGradient):
-    """The masked categorical policy over word embeddings and patient vector, by REINFORCE and its variants.
+    """The masked categorical policy over word embeddings and patient vector, trained by REINFORCE or a variant.
 
-    ``agents.registry`` has four: ``leave-one-out`` (the default agent), ``actor-critic``, ``sparsemax``, and
+    ``agents.registry`` has four versions: ``leave-one-out`` (the default agent), ``actor-critic``, ``sparsemax``, and
     ``reinforce``, which is Eq. 11 as published: no baseline, dropout 0.4, one gradient step.
     """
 
@@ -96,9 +96,9 @@ class NetworkAgent(PolicyGradient):
 
 
 class LexiconAgent(PolicyGradient):
-    """A weight for each word of the template, by natural gradient: no network, no embeddings, no patient.
+    """One weight for each word of the template, trained by natural gradient; no network, embeddings or patient vector.
 
-    A strong baseline for few calls: it learns what a word is worth in all prompts alike.
+    A strong baseline for small budgets: it learns what each word is worth on average over all prompts.
     """
 
     name = "lexicon"

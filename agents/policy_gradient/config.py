@@ -12,7 +12,7 @@ Baseline = Literal["leave-one-out", "critic", "none"]
 
 @dataclass(frozen=True)
 class NaturalConfig:
-    """How the lexicon's weights learn; see ``LexiconConfig``, which has the same names."""
+    """Training of the lexicon's weights; ``LexiconConfig`` has the same settings and describes them."""
 
     step: float = 2.5
     penalty: float = 3.0
@@ -23,7 +23,7 @@ class NaturalConfig:
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         if min(self.step, self.penalty) <= 0 or self.memory < 1 or not 0 < self.fade <= 1:
             raise ValueError("step and penalty must be above 0, memory 1 or more, fade above 0 and at most 1")
@@ -31,10 +31,10 @@ class NaturalConfig:
 
 @dataclass(frozen=True)
 class ReinforceConfig:
-    """How ``Reinforce`` learns; ``NetworkConfig`` and ``LexiconConfig`` explain the names.
+    """Settings of ``Reinforce``; ``NetworkConfig`` and ``LexiconConfig`` describe them.
 
-    A policy without a network learns by ``words`` alone: ``learning_rate``, ``entropy``, ``clip_norm``, ``epochs``,
-    ``clip_ratio`` and ``scale_advantages`` are the network's.
+    A policy without a network is trained by ``words`` only: ``learning_rate``, ``entropy``, ``clip_norm``, ``epochs``,
+    ``clip_ratio`` and ``scale_advantages`` apply to the network.
     """
 
     patients: int | None = 8
@@ -53,7 +53,7 @@ class ReinforceConfig:
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         if self.baseline not in get_args(Baseline):
             raise ValueError(f"baseline is {self.baseline!r}: use one of {get_args(Baseline)}")
@@ -66,30 +66,30 @@ class ReinforceConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Settings of the agents whose policy is a network on word embeddings and patient vector.
+    """Settings of the agents whose policy is a network on word embeddings and the patient vector.
 
     Attributes:
-        patients: Patients in each update; None = all of them, as in the paper.
-        rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
-        baseline: ``leave-one-out``: each reward is compared with the mean of the patient's other rollouts (Kool et
-            al. 2019), so that hard patients and easy ones count alike; ``critic``: with what a critic expects of the
-            state; ``none``: with nothing, as in Eq. 11.
-        learning_rate: Adam's.
-        entropy: Weight of the entropy bonus, against advantages of unit spread.
-        clip_norm: Largest norm of the gradient; None = it is not clipped.
-        epochs: Gradient steps on each batch of episodes, because replies are expensive and gradients cheap. The first
-            is REINFORCE's; from the second on each edit's probability ratio is clipped (Schulman et al. 2017, PPO).
-        clip_ratio: How far that ratio may be from 1.
+        patients: Number of patients in each update; None = all patients, as in the paper.
+        rollouts: Number of episodes per patient; at least 2 with ``leave-one-out``.
+        baseline: ``leave-one-out``: subtract the mean reward of the patient's other rollouts (Kool et al. 2019), so
+            that hard and easy patients count equally; ``critic``: subtract a critic's estimate of the state's value;
+            ``none``: subtract nothing, as in Eq. 11.
+        learning_rate: Learning rate of Adam.
+        entropy: Weight of the entropy bonus, relative to advantages of unit spread.
+        clip_norm: Maximum norm of the gradient; None = no clipping.
+        epochs: Number of gradient steps on each batch of episodes (replies are expensive, gradients are cheap). The
+            first step is REINFORCE; later steps clip each edit's probability ratio (Schulman et al. 2017, PPO).
+        clip_ratio: Maximum distance of that ratio from 1.
         scale_advantages: Whether advantages are divided by their root mean square over the update, so that the entropy
             weight and the clipping mean the same for every LLM and metric.
         masked: Whether illegal edits are masked; False only for ablations.
         hidden: Width of the two hidden layers (256 in the paper).
-        dropout: After each hidden layer (0.4 in the paper).
-        normalize: Whether each of the network's inputs is first brought to zero mean and unit variance (the paper does
-            not say so).
+        dropout: Dropout rate after each hidden layer (0.4 in the paper).
+        normalize: Whether each of the network's inputs is normalized to zero mean and unit variance (not mentioned in
+            the paper).
         patient: Whether the network sees the patient vector; False only for ablations.
-        positions: Whether the network tells slots apart, which it must learn where embeddings have no context.
-        lexicon: Whether each word of the training prompts has a weight of its own besides; see ``LexiconConfig``.
+        positions: Whether the network learns a term for each slot; non-contextual embeddings do not tell slots apart.
+        lexicon: Whether each word of the training prompts also has its own weight; see ``LexiconConfig``.
         distribution: ``softmax``, or ``sparsemax`` (Martins and Astudillo 2016), which gives most words a probability
             of 0.
     """
@@ -116,7 +116,7 @@ class NetworkConfig:
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense, or has no effect beside the others.
+            ValueError: A setting is invalid, or has no effect in combination with the others.
         """
         self.learner()
         if not 1 <= self.hidden <= MOST_HIDDEN:
@@ -132,7 +132,7 @@ class NetworkConfig:
             )
 
     def learner(self) -> ReinforceConfig:
-        """Return what ``Reinforce`` needs."""
+        """Return the settings of ``Reinforce``."""
         return ReinforceConfig(
             self.patients,
             self.rollouts,
@@ -152,13 +152,13 @@ class LexiconConfig:
     """Settings of the agent that has a weight for each word of the template, and no network.
 
     Attributes:
-        patients: Patients in each update; None = all of them.
-        rollouts: Episodes of each of them; with ``leave-one-out`` at least 2.
+        patients: Number of patients in each update; None = all patients.
+        rollouts: Number of episodes per patient; at least 2 with ``leave-one-out``.
         baseline: ``leave-one-out`` or ``none``; see ``NetworkConfig``.
-        step: How far the weights move: this times the solution of the regression on advantages of unit spread.
+        step: Step size: factor on the solution of the regression on advantages of unit spread.
         penalty: Weight of the squared solution, in units of the episodes' mean squared score.
-        memory: Updates that the regression looks back on, the present one included.
-        fade: Weight of an update in the regression, as a share of its successor's.
+        memory: Number of most recent updates in the regression, including the current one.
+        fade: Weight of each update in the regression, relative to the next newer one.
         masked: Whether illegal edits are masked; False only for ablations.
         distribution: See ``NetworkConfig``.
     """
@@ -177,13 +177,13 @@ class LexiconConfig:
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         self.learner()
         if self.distribution not in get_args(Distribution):
             raise ValueError(f"distribution is {self.distribution!r}: use one of {get_args(Distribution)}")
 
     def learner(self) -> ReinforceConfig:
-        """Return what ``Reinforce`` needs."""
+        """Return the settings of ``Reinforce``."""
         words = NaturalConfig(self.step, self.penalty, self.memory, self.fade)
         return ReinforceConfig(self.patients, self.rollouts, self.baseline, masked=self.masked, words=words)

@@ -1,4 +1,4 @@
-"""WordCritic: the expected reward if a word is deleted now, for each word that is left."""
+"""WordCritic: for each remaining word, the expected reward if it is deleted next."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from agents.policies.word_policy import WordPolicy
 
 
 class WordCritic:
-    """Q(s, e) by a network of the policy's own shape, one number a word; V(s) is its mean under the policy.
+    """Q(s, e), one number per word, from a network shaped like the policy; V(s) is its mean under the policy.
 
-    The value of a partly edited prompt is thus computed from the words that can still be deleted, and is not one output
-    for the whole prompt.
+    The value of a partly edited prompt is thus computed from the words that can still be deleted; it is not a single
+    output for the whole prompt.
 
     Args:
-        policy: The policy, for its sizes and lexicon; its weights are not shared.
-        learning_rate: Adam's.
-        epochs: Gradient steps on each batch of episodes.
+        policy: The policy whose sizes and lexicon are used; weights are not shared.
+        learning_rate: Learning rate of Adam.
+        epochs: Number of gradient steps on each batch of episodes.
 
     Attributes:
         network: The network.
-        optimizer: Its Adam.
+        optimizer: The network's Adam optimizer.
     """
 
     def __init__(self, policy: WordPolicy, learning_rate: float, epochs: int) -> None:
-        """Make a critic whose values are close to 0."""
+        """Initialize the critic to values close to 0."""
         device = next(policy.parameters()).device
         # Without dropout, so that the same state always has the same value.
         self.network = WordPolicy(replace(policy.config, dropout=0.0), policy.lexicon).to(device)
@@ -36,7 +36,7 @@ class WordCritic:
 
     @torch.no_grad()
     def values(self, rollout: Rollout, policy: WordPolicy) -> torch.Tensor:
-        """Return V of every state, float32 (steps, N); the policy's own dropout is left out."""
+        """Return V of every state, float32 (steps, N), computed without the policy's dropout."""
         mode = policy.training
         policy.eval()
         values = []
@@ -47,7 +47,7 @@ class WordCritic:
         return torch.stack(values)
 
     def learn(self, rollout: Rollout) -> float:
-        """Fit Q of the words deleted to the rewards; return the mean squared error before."""
+        """Fit Q of the deleted words to the rewards; return the mean squared error before the fit."""
         device = next(self.network.parameters()).device
         rewards, valid = rollout.rewards.to(device), rollout.valid.to(device)
         errors = []

@@ -1,4 +1,4 @@
-"""NaturalGradient: steps of a lexicon's weights along the natural policy gradient."""
+"""NaturalGradient: training of a lexicon's weights by the natural policy gradient."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from agents.policy_gradient.config import NaturalConfig
 
 
 class NaturalGradient:
-    """Moves the weights of a policy's words by a ridge regression of advantages on scores.
+    """Updates a policy's lexicon weights by a ridge regression of advantages on scores.
 
-    An episode's score is the gradient of its log-probability with regard to the weights: for each form of word how
-    often it was deleted, less the expectation of that. The least-squares solution of advantages on scores is the
-    natural gradient (Kakade 2001; Peters and Schaal 2008, episodic natural actor-critic). Unlike a plain gradient it
-    separates the effect of a word from those of the words deleted along with it, and unlike a step of Adam it hardly
-    moves the weights of words of which little is known: the penalty holds them. It is the regression of the pooled
-    surrogate, repeated on the prompts that the policy makes as it learns, where a word's effect may be another.
+    An episode's score is the gradient of its log-probability with respect to the weights: for each word form, how often
+    it was deleted minus the expected number. The least-squares solution of advantages on scores is the natural gradient
+    (Kakade 2001; Peters and Schaal 2008, episodic natural actor-critic). Unlike a plain gradient, it separates the
+    effect of a word from the effects of the words deleted with it. Unlike a step of Adam, it hardly changes the weights
+    of words about which little is known, because of the penalty. It is the regression of the pooled surrogate, repeated
+    on the prompts that the policy produces as it learns, where a word's effect may differ.
 
     Args:
-        policy: The policy whose lexicon's weights are moved; nothing else of it changes.
+        policy: The policy; only its lexicon's weights are updated.
         config: Settings.
 
     Attributes:
-        memory: Scores and advantages of the last updates, as ``step`` takes them.
+        memory: Scores and advantages of the latest updates, in the form that ``step`` takes.
     """
 
     def __init__(self, policy: WordPolicy, config: NaturalConfig) -> None:
-        """Begin with an empty memory.
+        """Start with an empty memory.
 
         Raises:
             ValueError: The policy has no lexicon.
@@ -36,22 +36,22 @@ class NaturalGradient:
         if policy.table is None:
             raise ValueError("the policy has no lexicon")
         self.table, self.policy, self.config = policy.table, policy, config
-        self.table.weight.requires_grad_(False)  # no other optimizer moves it
+        self.table.weight.requires_grad_(False)  # no other optimizer updates it
         self.memory: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def step(self, scores: torch.Tensor, advantages: torch.Tensor) -> None:
         """Take one step.
 
         Args:
-            scores: Of episodes, float64 (N, numbers), compared with each other as their rewards were.
-            advantages: Of the same episodes, float64 (N,), in units of the reward, so that an update whose rewards
-                hardly differ has little weight.
+            scores: Scores of N episodes, float64 (N, numbers), relative to the same baseline as the rewards.
+            advantages: Advantages of the same episodes, float64 (N,), in units of the reward, so that an update whose
+                rewards hardly differ has little weight.
         """
         self.memory = [*self.memory, (scores, advantages)][-self.config.memory :]
         self.table.weight += (self.config.step * self._solution()).to(self.table.weight)[:, None]
 
     def scores(self, rollout: Rollout) -> torch.Tensor:
-        """Return the gradient of each episode's log-probability, float64 (N, numbers) on the CPU; 0 for no word."""
+        """Return the gradient of each episode's log-probability, float64 (N, numbers), on the CPU; 0 for number 0."""
         total = torch.zeros(len(rollout.valid), self.table.num_embeddings, device=self.table.weight.device)
         for step in rollout.steps:
             with torch.no_grad():
@@ -65,7 +65,7 @@ class NaturalGradient:
         return total.double().cpu()
 
     def _solution(self) -> torch.Tensor:
-        """Solve the regression over the memory, in the dual, because there are fewer episodes than words."""
+        """Solve the regression over the memory, in dual form because there are fewer episodes than words."""
         scores = torch.cat([scores for scores, _ in self.memory])
         advantages = torch.cat([advantages for _, advantages in self.memory])
         ages = torch.cat([torch.full((len(a),), float(age)) for age, (_, a) in enumerate(reversed(self.memory))][::-1])

@@ -1,4 +1,4 @@
-"""The progress of ``Reinforce`` as JSON and tensors, so that it can go on exactly as if it had not stopped."""
+"""Conversion of the state of ``Reinforce`` to JSON and tensors, so that training resumes as if never interrupted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 
 def trainer_progress(trainer: Reinforce) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """Return all weights, the states of optimizers and generators, and the queue of patients."""
+    """Return all weights, the states of optimizers and random generators, and the queue of patients."""
     tensors = _packed(trainer.optimizer, "")
     tensors |= _weights(trainer.policy, "policy.")
     if trainer.critic is not None:
@@ -29,10 +29,10 @@ def trainer_progress(trainer: Reinforce) -> tuple[dict[str, Any], dict[str, torc
 
 
 def put_back(trainer: Reinforce, values: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    """Give a trainer the progress that ``trainer_progress`` returned for another.
+    """Restore into a trainer the progress that ``trainer_progress`` returned for another trainer.
 
     Raises:
-        ValueError, KeyError, IndexError, TypeError, RuntimeError: It is not what such a trainer returned.
+        ValueError, KeyError, IndexError, TypeError, RuntimeError: The progress is not that of such a trainer.
     """
     tensors = dict(tensors)
     _put_generator_back(trainer.actions_rng, tensors.pop("actions_rng"))
@@ -54,7 +54,7 @@ def put_back(trainer: Reinforce, values: Mapping[str, Any], tensors: dict[str, t
 
 
 def _put_generator_back(generator: torch.Generator, state: torch.Tensor) -> None:
-    """Give a generator the state of another; on another kind of device, a seed that is made of that state."""
+    """Restore a generator's state; if it is from another kind of device, use a seed derived from it instead."""
     if len(state) == len(generator.get_state()):
         generator.set_state(state)
         return
@@ -63,12 +63,12 @@ def _put_generator_back(generator: torch.Generator, state: torch.Tensor) -> None
 
 
 def _weights(network: torch.nn.Module, prefix: str) -> dict[str, torch.Tensor]:
-    """Return a network's weights under names that begin with ``prefix``."""
+    """Return a network's weights, with ``prefix`` added to their names."""
     return {f"{prefix}{name}": value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
 
 
 def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    """Take out of ``tensors`` those whose names begin so, and return them without that beginning."""
+    """Remove the tensors whose names start with ``prefix`` and return them, with the prefix removed."""
     return {name.removeprefix(prefix): tensors.pop(name) for name in list(tensors) if name.startswith(prefix)}
 
 
@@ -82,11 +82,11 @@ def _packed(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, torch.Te
 
 
 def _unpack(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Give an optimizer the state that ``_packed`` returned for another.
+    """Restore into an optimizer the state that ``_packed`` returned for another optimizer.
 
     Raises:
-        ValueError: A tensor belongs to no weight, or has another shape than its weight, or is not finite, or a weight
-            lacks one.
+        ValueError: A tensor does not belong to any weight, differs in shape from its weight or is not finite, or a
+            weight lacks a tensor.
     """
     state = optimizer.state_dict()
     state["state"] = {}
@@ -97,7 +97,7 @@ def _unpack(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) 
             raise ValueError(f"the tensor {key!r} belongs to no weight")
         if value.shape != (() if name == "step" else weights[int(number)].shape) or not bool(value.isfinite().all()):
             raise ValueError(f"the tensor {key!r} does not fit its weight")
-        state["state"].setdefault(int(number), {})[name] = value.clone()  # Adam changes it in place
+        state["state"].setdefault(int(number), {})[name] = value.clone()  # Adam modifies it in place
     if any(known.keys() != {"step", "exp_avg", "exp_avg_sq"} for known in state["state"].values()):
         raise ValueError("a weight lacks a part of its Adam state")
     optimizer.load_state_dict(state)

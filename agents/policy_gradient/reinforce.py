@@ -1,4 +1,4 @@
-"""REINFORCE as published (Eq. 11), with a leave-one-out baseline over groups of rollouts, or with a critic."""
+"""REINFORCE: as published (Eq. 11), with a leave-one-out baseline over groups of rollouts, or with a critic."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
 @dataclass(frozen=True)
 class Update:
-    """Figures of one update.
+    """Statistics of one update.
 
     Attributes:
-        deltas: The rewards, float32 (rollouts,), failed episodes left out.
-        failed: Episodes without a reply from the LLM; they are left out of the loss.
-        loss: Policy loss of the first epoch.
-        entropy: Mean entropy of the policy that played the episodes, nats.
+        deltas: The rewards, float32 (rollouts,), without failed episodes.
+        failed: Number of episodes without a reply from the LLM; they are excluded from the loss.
+        loss: Policy loss in the first epoch.
+        entropy: Mean entropy, in nats, of the policy that played the episodes.
         grad_norm: Norm of the network's gradient before clipping, in the first epoch; 0 without a network.
-        invalid_actions: Steps that edited nothing; 0 where the policy is masked.
+        invalid_actions: Number of steps that edited nothing; 0 if the policy is masked.
     """
 
     deltas: npt.NDArray[np.float32]
@@ -43,16 +43,16 @@ class Reinforce:
 
     Args:
         policy: The policy to train; on the device of the env's encoder.
-        env: ``array_type="torch"``, autoreset ``DISABLED``, patients times rollouts rows.
+        env: A vector env with ``array_type="torch"``, autoreset ``DISABLED``, and patients * rollouts rows.
         config: Settings.
-        seed: Draws patients and actions. The same seed gives the same run on one machine.
+        seed: Seeds the draws of patients and actions. The same seed gives the same run on the same machine.
 
     Raises:
-        ValueError: The env has another number of rows.
+        ValueError: The env has a different number of rows.
     """
 
     def __init__(self, policy: WordPolicy, env: PMLMVectorEnv, config: ReinforceConfig, seed: int) -> None:
-        """Set up the optimizer (Adam, as in the paper) and the generators."""
+        """Set up the optimizer (Adam, as in the paper) and the random generators."""
         self.n_patients = config.patients or len(env.task.episodes)
         if env.num_envs != self.n_patients * config.rollouts:
             raise ValueError(f"the env has {env.num_envs} rows for {self.n_patients} x {config.rollouts} rollouts")
@@ -61,13 +61,13 @@ class Reinforce:
         self.network = [parameter for name, parameter in policy.named_parameters() if not name.startswith("table.")]
         self.critic: WordCritic | None = None
         if config.baseline == "critic":
-            with seeded(2**31 + seed):  # not the policy's: it would begin with the policy's very weights
+            with seeded(2**31 + seed):  # not the policy's seed, which would give the policy's initial weights
                 self.critic = WordCritic(policy, config.learning_rate, config.epochs)
         self.optimizer = torch.optim.Adam([{"params": self.network}], lr=config.learning_rate)
         self.patients_rng = np.random.default_rng(seed)
         device = next(policy.parameters()).device
         self.actions_rng = torch.Generator(device).manual_seed(seed)
-        self.queue: list[int] = []  # patients left of the present round
+        self.queue: list[int] = []  # remaining patients of the current round
 
     def update(self) -> Update:
         """Play one batch of episodes and learn from it."""
@@ -77,18 +77,18 @@ class Reinforce:
         dropout_seed = int(torch.randint(2**31, (), generator=self.actions_rng, device=self.actions_rng.device))
         with seeded(dropout_seed, self.actions_rng.device):
             rollout = play(self.env, self.policy, episodes.tolist(), self.actions_rng, masked=config.masked)
-        if not bool(rollout.valid.any()):  # even a gradient of 0 would move the weights, by Adam's momentum
+        if not bool(rollout.valid.any()):  # even a zero gradient would change the weights, by Adam's momentum
             return Update(np.zeros(0, np.float32), len(rollout.valid), 0.0, 0.0, 0.0, rollout.invalid_actions)
         values = None if self.critic is None else self.critic.values(rollout, self.policy)
         advantages = self.advantages(rollout, values).to(self.actions_rng.device)
         weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
         scores = None
-        if self.words is not None:  # before the network's steps: the scores are those of the policy that played
+        if self.words is not None:  # before the network's steps: the scores of the policy that played
             with seeded(dropout_seed, self.actions_rng.device):
                 scores = self.words.scores(rollout)
         seen = []
         for _ in range(config.epochs if self.network else 1):
-            # The same seed drops out the same units: the log-probability is that of the distribution drawn from.
+            # The same seed gives the same dropout: log-probabilities are those of the distribution that was sampled.
             with seeded(dropout_seed, self.actions_rng.device):
                 loss, entropy = self.loss(rollout, advantages, weight)
             norm = self._descend(loss - config.entropy * entropy) if self.network else 0.0
@@ -114,7 +114,7 @@ class Reinforce:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the policy loss and the mean entropy, each with its graph.
 
-        Its gradient where the policy is the one that played: that of -sum_t log pi(e_t | s_t) * advantage (Eq. 11).
+        For the policy that played, the gradient of the loss is that of -sum_t log pi(e_t | s_t) * advantage (Eq. 11).
         """
         losses, entropies = [], []
         clip = self.config.clip_ratio
@@ -128,11 +128,11 @@ class Reinforce:
         return (weight * sum(losses)).sum(), (weight * sum(entropies) / n_steps).sum()
 
     def advantages(self, rollout: Rollout, values: torch.Tensor | None = None) -> torch.Tensor:
-        """Return each episode's advantage, float32 (N,): 0 where it failed or has no other rollout to compare with.
+        """Return each episode's advantage, float32 (N,); 0 if it failed or has no other rollout to compare with.
 
         Args:
             rollout: Episodes.
-            values: A critic's values of every state, (steps, N); the advantages are then of that shape too.
+            values: A critic's values of every state, (steps, N); the advantages then have this shape, too.
         """
         rewards = rollout.rewards.double() - (0.0 if values is None else values.double().cpu())
         advantages = rewards @ self.comparison(rollout.valid).T
@@ -141,7 +141,7 @@ class Reinforce:
         return advantages.float()
 
     def comparison(self, valid: torch.Tensor) -> torch.Tensor:
-        """Return the matrix from rewards to advantages, float64 (N, N): each less the mean of its group's others."""
+        """Return the matrix that subtracts from each reward the mean of the others in its group, float64 (N, N)."""
         if self.config.baseline != "leave-one-out":
             return torch.diag(valid.double())
         size = self.config.rollouts
@@ -151,7 +151,7 @@ class Reinforce:
         return torch.diag((others[:, 0] > 0).double()) - pairs / others.clamp(min=1)
 
     def _descend(self, loss: torch.Tensor) -> float:
-        """Take one step of the network, and return the norm of its gradient before clipping."""
+        """Take one gradient step on the network, and return the norm of the gradient before clipping."""
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network, self.config.clip_norm or float("inf"))
@@ -159,7 +159,7 @@ class Reinforce:
         return float(norm)
 
     def _next_patients(self) -> npt.NDArray[np.int64]:
-        """Return the next patients: all of them once, in random order, before any of them again."""
+        """Return the next patients: every patient once, in random order, before any patient repeats."""
         while len(self.queue) < self.n_patients:
             self.queue += self.patients_rng.permutation(len(self.env.task.episodes)).tolist()
         chosen, self.queue = self.queue[: self.n_patients], self.queue[self.n_patients :]

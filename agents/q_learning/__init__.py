@@ -1,1 +1,1 @@
-"""Q-learning: agents that learn what each edit is worth."""
+"""Q-learning agents: they learn the value of each edit."""

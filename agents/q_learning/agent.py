@@ -1,4 +1,4 @@
-"""Q-learning: agents that learn what each edit is worth, with the mask wherever a value is taken."""
+"""Q-learning agents: they learn the value of each edit, and mask illegal edits wherever they use values."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ _SPACE: dict[str, Range] = {
 
 
 class QAgent(WordPolicyAgent):
-    """Learns values from a replay of all its episodes, with a network of ``WordPolicy``'s form.
+    """Learns values from a replay buffer of all its episodes, with a ``WordPolicy`` as the network.
 
-    A reward counts in standard deviations from the mean of the rewards that the same patient's prompts got before,
-    because prompts of some patients are easier to improve than those of others.
+    Rewards are standardized over all rewards of the same patient so far, because some patients' prompts are easier to
+    improve than others.
     """
 
     config: QConfig
 
     @abstractmethod
     def _player(self, network: WordPolicy, spent: float) -> nn.Module:
-        """Return the policy that a network makes, once a part ``spent`` of the budget is spent."""
+        """Return the policy defined by a network when the fraction ``spent`` of the budget is spent."""
 
     @abstractmethod
     def _learner(self, network: WordPolicy) -> _Learner:
-        """Return what trains a network."""
+        """Return the learner that trains a network."""
 
     def fit(self, problem: Problem) -> None:
         """Learn until the budget is spent; see ``Agent.fit``."""
         self.shape, config, meter = problem.shape, self.config, problem.reward
-        # Prompts asked about before are free, and greedy play repeats itself: no more than twice the episodes that the
-        # budget would pay for if all prompts were new.
+        # Repeated prompts are free, and greedy play repeats itself. So limit the episodes to twice the number that the
+        # budget would cover if all prompts were new.
         total = 2 * meter.prompts_left
         network = self.policy = self._new(self.shape, None, problem.encoder.device)
         learner = self._learner(network)
@@ -74,7 +74,7 @@ class QAgent(WordPolicyAgent):
                     learner.step(replay, patients)
 
     def player(self, shape: Shape, device: torch.device | str) -> nn.Module:
-        """Return the policy of the values as they are now; see ``PolicyAgent.player``."""
+        """Return the policy defined by the current values; see ``PolicyAgent.player``."""
         return self._player(self._policy(shape, device), 1.0)
 
     def _policy_config(self, shape: Shape) -> PolicyConfig:
@@ -89,7 +89,7 @@ class QAgent(WordPolicyAgent):
 
 
 class DoubleDQN(QAgent):
-    """Double DQN (van Hasselt et al. 2016): the most valued word is chosen, but for a share of random words."""
+    """Double DQN (van Hasselt et al. 2016) with epsilon-greedy exploration."""
 
     name = "q-dqn"
     Config = DoubleDQNConfig
@@ -125,7 +125,7 @@ class SoftQ(QAgent):
 
 
 class _EpsilonGreedy(nn.Module):
-    """The policy of values that takes the best word, or with probability ``epsilon`` a random one."""
+    """Epsilon-greedy policy: the word with the highest value, or a random word with probability ``epsilon``."""
 
     def __init__(self, network: WordPolicy, epsilon: float) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class _EpsilonGreedy(nn.Module):
 
 
 class _Softmax(nn.Module):
-    """The policy of values that takes a word with probability softmax(Q / temperature)."""
+    """Softmax policy: words are drawn with probabilities softmax(Q / temperature)."""
 
     def __init__(self, network: WordPolicy, temperature: float) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class _Learner(ABC):
 
     @abstractmethod
     def loss(self, replay: Replay, drawn: _Index, rng: np.random.Generator) -> torch.Tensor:
-        """Return the loss over some episodes of the replay, drawn with ``rng`` if only parts of them count."""
+        """Return the loss on the episodes ``drawn`` from the replay; ``rng`` selects steps if not all are used."""
 
     def _legal(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
         mask = observation["action_mask"] != 0
@@ -186,9 +186,9 @@ class _DoubleDQNLearner(_Learner):
         self._n_step = config.n_step
 
     def loss(self, replay: Replay, drawn: _Index, rng: np.random.Generator) -> torch.Tensor:
-        """Squared error of Q(s_t, a_t) for one t of each episode.
+        """Return the mean squared error of Q(s_t, a_t) for one random t of each episode.
 
-        The target is the return, or, if the episode goes on after ``n_step`` steps,
+        The target is the return or, if the episode continues after ``n_step`` steps,
         Q_target(s_{t+n}, argmax over legal a of Q(s_{t+n}, a)).
         """
         lengths = replay.lengths(drawn)
@@ -215,11 +215,11 @@ class _SoftLearner(_Learner):
         self._temperature = config.q_temperature
 
     def loss(self, replay: Replay, drawn: _Index, rng: np.random.Generator) -> torch.Tensor:
-        """Multi-step path consistency (Guo et al. 2022), which the best soft policy fulfills from any step on.
+        """Multi-step path consistency (Guo et al. 2022), which the optimal soft policy satisfies from every step.
 
             V(s_t) + temperature * sum over l >= t of log pi(a_l | s_l) = return
 
-        The sum of two squared errors: with V of the target network, and with pi of the target network.
+        The loss is the sum of two squared errors: with V of the target network, and with pi of the target network.
         """
         lengths = replay.lengths(drawn)
         rows = np.repeat(np.arange(len(drawn)), lengths)
@@ -235,7 +235,7 @@ class _SoftLearner(_Learner):
     def _path(
         self, network: WordPolicy, observation: dict[str, torch.Tensor], slots: torch.Tensor, rows: _Index, at: _Index
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return V(s_t), and temperature times the log-probability of all that follows, for each step."""
+        """Return for each step V(s_t), and temperature times the log-probability of its action and all later ones."""
         temperature, legal = self._temperature, self._legal(observation)
         scores = network.scores(observation) / temperature
         value = temperature * scores.masked_fill(~legal, torch.finfo(scores.dtype).min).logsumexp(dim=-1)

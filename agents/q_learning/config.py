@@ -10,19 +10,19 @@ from agents.policies.config import MOST_HIDDEN
 
 @dataclass(frozen=True)
 class QConfig:
-    """Settings that both Q-learning agents have.
+    """Settings shared by both Q-learning agents.
 
     Attributes:
-        rows: Episodes played side by side; their rewards are asked for in one batch.
-        rollouts: Episodes of each patient among them; ``rows`` is a multiple of it.
+        rows: Number of episodes played in parallel; their rewards are requested in one batch.
+        rollouts: Number of these episodes per patient; ``rows`` must be a multiple of it.
         hidden: Width of the network's two hidden layers.
-        positions: Whether the network tells slots apart, which it must learn where embeddings have no context.
-        normalize: Whether each of the network's inputs is first brought to zero mean and unit variance.
-        learning_rate: Adam's.
-        batch_size: Episodes drawn from the replay for a gradient step.
-        gradient_steps: Gradient steps after each batch of ``rows`` episodes.
-        clip_norm: Largest norm of the gradient.
-        target_rate: Share by which the target network moves towards the network in a gradient step (Polyak averaging).
+        positions: Whether the network learns a term for each slot; non-contextual embeddings do not tell slots apart.
+        normalize: Whether each of the network's inputs is normalized to zero mean and unit variance.
+        learning_rate: Learning rate of Adam.
+        batch_size: Number of episodes drawn from the replay buffer for each gradient step.
+        gradient_steps: Number of gradient steps after each batch of ``rows`` episodes.
+        clip_norm: Maximum norm of the gradient.
+        target_rate: Rate at which the target network follows the network at each gradient step (Polyak averaging).
         masked: Whether illegal edits are masked; False only for ablations.
     """
 
@@ -42,7 +42,7 @@ class QConfig:
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         if min(self.rows, self.rollouts, self.batch_size, self.gradient_steps) < 1:
             raise ValueError("rows, rollouts, batch_size and gradient_steps must be 1 or more")
@@ -56,14 +56,14 @@ class QConfig:
 
 @dataclass(frozen=True)
 class DoubleDQNConfig(QConfig):
-    """Settings of the double DQN, of which a gradient step takes one random step of each episode drawn.
+    """Settings of the double DQN; a gradient step uses one random step of each episode drawn.
 
     Attributes:
-        n_step: Steps before a target relies on the target network. The reward comes with the last step: a target that
-            reaches it is the return, and with ``n_step`` of the edit budget or more all of them are.
-        epsilon: Share of random words at first.
-        final_epsilon: Share of random words in the end.
-        exploration: Part of the budget in which that share falls, in a straight line; 0 = it is low from the start.
+        n_step: Number of steps before a target bootstraps from the target network. The reward comes with the last step:
+            a target that reaches it is the return. If ``n_step`` is at least the edit budget, all targets are returns.
+        epsilon: Initial share of random words.
+        final_epsilon: Final share of random words.
+        exploration: Fraction of the budget over which that share falls linearly; 0 = the final share from the start.
     """
 
     n_step: int = 10
@@ -75,7 +75,7 @@ class DoubleDQNConfig(QConfig):
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         super().__post_init__()
         if self.n_step < 1:
@@ -86,11 +86,11 @@ class DoubleDQNConfig(QConfig):
 
 @dataclass(frozen=True)
 class SoftQConfig(QConfig):
-    """Settings of soft Q-learning, of which a gradient step takes all steps of each episode drawn.
+    """Settings of soft Q-learning; a gradient step uses all steps of each episode drawn.
 
     Attributes:
-        q_temperature: Words are drawn with probabilities softmax(Q / q_temperature); in standard deviations of a
-            patient's reward.
+        q_temperature: Temperature of exploration, in standard deviations of a patient's reward: words are drawn with
+            probabilities softmax(Q / q_temperature).
     """
 
     batch_size: int = 16
@@ -101,7 +101,7 @@ class SoftQConfig(QConfig):
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         super().__post_init__()
         if not 0 < self.q_temperature <= 1_000:

@@ -1,4 +1,4 @@
-"""Replay: episodes, stored as the slots deleted in them, and embedded again when they are drawn."""
+"""Replay buffer: episodes stored as deleted slots; prompts are embedded again when episodes are drawn."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _Index = npt.NDArray[np.int64]
 
 
 class Replay:
-    """All episodes so far: for each its prompt, the slots deleted in turn and the reward, some hundred bytes.
+    """All episodes so far. Each is stored as its prompt, the deleted slots in order and the reward: some hundred bytes.
 
-    Illegal deletions, which change nothing, are left out.
+    Illegal deletions, which change nothing, are not stored.
 
     Args:
-        task: The task of the env; it embeds the words.
+        task: The env's task; it embeds the words.
     """
 
     def __init__(self, task: EditTask) -> None:
-        """Begin without episodes."""
+        """Start without episodes."""
         first = task.batch(len(task.episodes))
         first.load(np.arange(len(task.episodes)), np.arange(len(task.episodes)))
         self._kept, self._legal, self._task = first.kept, first.legal, task
@@ -37,7 +37,7 @@ class Replay:
         return len(self._episodes)
 
     def add(self, episode: int, deleted: tuple[int, ...], reward: float) -> None:
-        """Add an episode, if anything was deleted in it."""
+        """Add an episode; ignored if nothing was deleted in it."""
         if deleted:
             self._episodes.append(episode)
             self._slots.append(deleted)
@@ -45,15 +45,15 @@ class Replay:
             self._of_patient.setdefault(episode, []).append(reward)
 
     def lengths(self, drawn: _Index) -> _Index:
-        """Return the number of steps of the episodes drawn, int (B,)."""
+        """Return the number of steps of each episode drawn, int64 (B,)."""
         return np.array([len(self._slots[i]) for i in drawn], dtype=np.int64)
 
     def slots(self, drawn: _Index, at: _Index) -> _Index:
-        """Return the slots deleted in the steps ``at``, counted from 0, of the episodes drawn, int (B,)."""
+        """Return the slot deleted in step ``at`` (counted from 0) of each episode drawn, int64 (B,)."""
         return np.array([self._slots[i][t] for i, t in zip(drawn, at, strict=True)], dtype=np.int64)
 
     def returns(self, drawn: _Index) -> npt.NDArray[np.float64]:
-        """Return rewards in standard deviations from the mean of the same patient's, (B,); 0 for a single one."""
+        """Return rewards standardized over the same patient's rewards, (B,); 0 for a patient's only reward."""
         scores = np.zeros(len(drawn))
         for row, i in enumerate(drawn):
             others = np.array(self._of_patient[self._episodes[i]])
@@ -62,7 +62,7 @@ class Replay:
         return scores
 
     def observe(self, drawn: _Index, at: _Index) -> dict[str, Any]:
-        """Return the env's observations before the steps ``at``, as tensors of B rows."""
+        """Return the env's observation before step ``at`` of each episode drawn, as tensors with B rows."""
         episodes = np.array([self._episodes[i] for i in drawn], dtype=np.int64)
         kept, legal = self._kept[episodes], self._legal[episodes]
         for row, (i, t) in enumerate(zip(drawn, at, strict=True)):

@@ -25,7 +25,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the classes when one is asked for: ``agents.sb3.config`` is read by those who need no torch."""
+    """Import the classes lazily, so that ``agents.sb3.config`` can be imported without torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from agents.sb3 import features, policies, vec_env

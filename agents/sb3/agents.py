@@ -48,26 +48,26 @@ _OFF_POLICY: dict[str, Range] = {
 
 
 class SB3Agent(PolicyAgent):
-    """An algorithm of Stable-Baselines3 with one head for all words.
+    """An algorithm of Stable-Baselines3 with one head shared by all words.
 
-    To refine, all of them choose the legal word with the greatest logit or Q-value, whether or not the algorithm knows
-    masks. Stable-Baselines3 draws with Python's, NumPy's and PyTorch's global generators: they are seeded by ``seed``,
-    and put back afterwards.
+    When refining, every algorithm chooses the legal word with the greatest logit or Q-value, even if it does not
+    support masks. Stable-Baselines3 draws from the global generators of Python, NumPy and PyTorch; they are seeded with
+    ``seed`` and restored afterwards.
 
     Attributes:
-        policy: Stable-Baselines3's policy; None before ``fit``.
+        policy: The Stable-Baselines3 policy; None before ``fit``.
     """
 
     config: SB3Config
     policy: Any = None
     _algorithm: ClassVar[Any]
     _policy_class: ClassVar[Any]
-    #: Arguments of the policy class that spare the initial weights' computation, where they are replaced at once.
+    #: Arguments of the policy class that skip the initialization of weights, for when they are replaced at once.
     _without_weights: ClassVar[dict[str, Any]] = {}
 
     @abstractmethod
     def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
-        """Return what only this kind of algorithm takes; ``falling`` is a learning rate that ends at 0."""
+        """Return the arguments specific to this kind of algorithm; ``falling`` is a learning rate that ends at 0."""
 
     def fit(self, problem: Problem) -> None:
         """Learn until the budget is spent; see ``Agent.fit``."""
@@ -96,20 +96,20 @@ class SB3Agent(PolicyAgent):
                 policy_kwargs=kwargs,
                 **self._settings(problem.n_edits, falling),
             )
-            model.set_logger(Logger(folder=None, output_formats=[]))  # its own would make a folder in the temporary one
+            model.set_logger(Logger(folder=None, output_formats=[]))  # the default creates a temporary folder
             self.policy = model.policy
             model.learn(steps)
 
     def player(self, shape: Shape, device: torch.device | str) -> torch.nn.Module:
-        """Return what plays the policy; see ``PolicyAgent.player``."""
+        """Return a module that plays the policy; see ``PolicyAgent.player``."""
         return _Greedy(self._new(shape, device) if self.policy is None else self.policy)
 
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Return the policy's weights, each once; see ``Agent.learned``."""
+        """Return the policy's weights, without duplicates; see ``Agent.learned``."""
         return {}, dict(self.policy.named_parameters())
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
-        """Put the policy back; see ``Agent.restore``. It takes embeddings, even if it was trained on the index form."""
+        """Restore the policy; see ``Agent.restore``. It takes embeddings, even if it was trained on the index form."""
         assert self.shape is not None
         self._check_names(values)
         policy = self._new(self.shape, device, **self._without_weights)
@@ -131,7 +131,7 @@ class SB3Agent(PolicyAgent):
         }
 
     def _new(self, shape: Shape, device: torch.device | str, **more: Any) -> Any:
-        """Make an untrained policy that takes embeddings: the one that ``fit`` begins with."""
+        """Make an untrained policy that takes embeddings, with the weights that ``fit`` starts from."""
         space = gym.spaces.Dict(
             embeddings=gym.spaces.Box(-np.inf, np.inf, (shape.max_words, shape.embedding_size)),
             patient=gym.spaces.Box(-np.inf, np.inf, (shape.patient_size,)),
@@ -161,7 +161,7 @@ class _OnPolicy(SB3Agent):
 
 
 class PPOAgent(_OnPolicy):
-    """PPO, to which an illegal edit is a step that edits nothing."""
+    """PPO, for which an illegal edit is a step that edits nothing."""
 
     name = "ppo"
     Config = PPOConfig
@@ -177,7 +177,7 @@ class PPOAgent(_OnPolicy):
 
 
 class MaskablePPOAgent(PPOAgent):
-    """MaskablePPO, the only one of these algorithms that never makes an illegal edit while it learns."""
+    """MaskablePPO, the only one of these algorithms that never makes illegal edits during training."""
 
     name = "maskable-ppo"
     _algorithm = MaskablePPO
@@ -185,7 +185,7 @@ class MaskablePPOAgent(PPOAgent):
 
 
 class A2CAgent(_OnPolicy):
-    """A2C, to which an illegal edit is a step that edits nothing."""
+    """A2C, for which an illegal edit is a step that edits nothing."""
 
     name = "a2c"
     Config = A2CConfig
@@ -199,7 +199,7 @@ class A2CAgent(_OnPolicy):
 
 
 class DQNAgent(SB3Agent):
-    """DQN, to which an illegal edit is a step that edits nothing."""
+    """DQN, for which an illegal edit is a step that edits nothing."""
 
     name = "dqn"
     Config = DQNConfig
@@ -224,7 +224,7 @@ class DQNAgent(SB3Agent):
 
 
 class QRDQNAgent(DQNAgent):
-    """QRDQN, to which an illegal edit is a step that edits nothing."""
+    """QRDQN, for which an illegal edit is a step that edits nothing."""
 
     name = "qrdqn"
     Config = QRDQNConfig
@@ -237,25 +237,25 @@ class QRDQNAgent(DQNAgent):
 
 
 class _Greedy(torch.nn.Module):
-    """A policy of Stable-Baselines3 as ``play`` takes it."""
+    """A Stable-Baselines3 policy in the form that ``play`` takes."""
 
     def __init__(self, policy: Any) -> None:
         super().__init__()
         self.policy = policy
 
     def forward(self, observation: dict[str, torch.Tensor]) -> MaskedCategorical:
-        """Return the distribution over legal words whose order is that of the policy's scores."""
+        """Return a distribution that ranks the legal words by the policy's scores."""
         return MaskedCategorical(self.policy.scores(observation), observation["action_mask"] != 0)
 
     def train(self, mode: bool = True) -> _Greedy:
-        """Put the policy in train or eval mode, in its own way."""
+        """Put the policy in train or eval mode, by its own method."""
         self.policy.set_training_mode(mode)
         return self
 
 
 @contextmanager
 def _generators_put_back(device: torch.device) -> Iterator[None]:
-    """Leave the global generators as they were."""
+    """Restore the global generators on exit."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:

@@ -9,24 +9,24 @@ from agents.policies.config import MOST_HIDDEN
 
 ObservationForm = Literal["embeddings", "index"]
 
-#: The most features of a word; see ``MOST_HIDDEN``.
+#: Maximum number of features per word; see ``MOST_HIDDEN``.
 _MOST_WIDTH = 1_024
 
 
 @dataclass(frozen=True)
 class SB3Config:
-    """Settings that all of these agents have.
+    """Settings shared by all of these agents.
 
     Attributes:
-        observation: What rollouts and replay hold: ``embeddings``, or ``index``, which takes little memory and embeds
+        observation: Form of the stored observations: ``embeddings``, or ``index``, which takes little memory but embeds
             again for each minibatch. A language model's embeddings are too large for the replay of DQN and QRDQN.
-        rows: Episodes played side by side; their rewards are asked for in one batch, and the rest of the budget that
-            does not pay for a whole batch is left over.
-        learning_rate: Adam's.
-        width: Features of a word.
+        rows: Number of episodes played in parallel; their rewards are requested in one batch. A budget remainder
+            that does not cover a whole batch stays unspent.
+        learning_rate: Learning rate of Adam.
+        width: Number of features per word.
         hidden: Width of the hidden layer.
-        positions: Whether the network tells slots apart; see ``WordFeatures``.
-        normalize: Whether each of the network's inputs is first brought to zero mean and unit variance.
+        positions: Whether the network can tell slots apart; see ``WordFeatures``.
+        normalize: Whether each of the network's inputs is normalized to zero mean and unit variance.
     """
 
     observation: ObservationForm = "embeddings"
@@ -41,7 +41,7 @@ class SB3Config:
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         if self.observation not in get_args(ObservationForm):
             raise ValueError(f"observation is {self.observation!r}: use one of {get_args(ObservationForm)}")
@@ -55,11 +55,11 @@ class SB3Config:
 
 @dataclass(frozen=True)
 class OnPolicyConfig(SB3Config):
-    """Settings of the algorithms that learn from fresh episodes alone; their learning rate falls to 0 by the end.
+    """Settings of the on-policy algorithms; their learning rate falls to 0 by the end of training.
 
     Attributes:
-        row_episodes: Episodes of each row in an update, which is of ``rows * row_episodes`` episodes. An update that is
-            not complete when the budget ends is lost.
+        row_episodes: Number of episodes per row in an update; an update uses ``rows * row_episodes`` episodes. An
+            update that is incomplete when the budget is spent is lost.
         gae_lambda: Lambda of generalized advantage estimation (Schulman et al. 2016).
         ent_coef: Weight of the entropy bonus.
     """
@@ -72,7 +72,7 @@ class OnPolicyConfig(SB3Config):
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         super().__post_init__()
         if self.row_episodes < 1 or not 0 <= self.gae_lambda <= 1:
@@ -84,8 +84,8 @@ class PPOConfig(OnPolicyConfig):
     """Settings of PPO and of MaskablePPO.
 
     Attributes:
-        batch_size: Steps in a minibatch.
-        n_epochs: Passes over an update.
+        batch_size: Number of steps in a minibatch.
+        n_epochs: Number of passes over the steps of an update.
     """
 
     batch_size: int = 160
@@ -95,7 +95,7 @@ class PPOConfig(OnPolicyConfig):
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         super().__post_init__()
         if self.batch_size < 2 or self.n_epochs < 1:
@@ -104,7 +104,7 @@ class PPOConfig(OnPolicyConfig):
 
 @dataclass(frozen=True)
 class A2CConfig(OnPolicyConfig):
-    """Settings of A2C, which takes one gradient step for each update."""
+    """Settings of A2C, which does one gradient step per update."""
 
     rows: int = 8
     learning_rate: float = 1e-2
@@ -116,13 +116,13 @@ class DQNConfig(SB3Config):
     """Settings of DQN.
 
     Attributes:
-        batch_size: Steps in a minibatch.
-        buffer_size: Steps that the replay holds.
-        learning_starts: Steps of uniformly random play before the first gradient step.
-        gradient_steps: Gradient steps after each step of all rows.
-        target_update_interval: Steps between two copies of the network to the target network.
-        exploration_fraction: Part of the budget in which the share of random actions falls from 1, in a straight line.
-        exploration_final: Share of random actions from then on.
+        batch_size: Number of steps in a minibatch.
+        buffer_size: Maximum number of steps in the replay buffer.
+        learning_starts: Number of steps of uniformly random play before the first gradient step.
+        gradient_steps: Number of gradient steps after each step of all rows.
+        target_update_interval: Number of steps between copies of the network to the target network.
+        exploration_fraction: Fraction of the budget over which the share of random actions falls linearly from 1.
+        exploration_final: Share of random actions after that.
     """
 
     observation: ObservationForm = "index"
@@ -139,7 +139,7 @@ class DQNConfig(SB3Config):
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         super().__post_init__()
         if min(self.batch_size, self.buffer_size, self.gradient_steps, self.target_update_interval) < 1:
@@ -155,7 +155,7 @@ class QRDQNConfig(DQNConfig):
     """Settings of QRDQN.
 
     Attributes:
-        n_quantiles: Quantiles of a word's value.
+        n_quantiles: Number of quantiles of each word's value.
     """
 
     n_quantiles: int = 20
@@ -164,7 +164,7 @@ class QRDQNConfig(DQNConfig):
         """Check the settings.
 
         Raises:
-            ValueError: One of them makes no sense.
+            ValueError: A setting is invalid.
         """
         super().__post_init__()
         if not 1 <= self.n_quantiles <= 1_000:

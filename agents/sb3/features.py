@@ -1,4 +1,4 @@
-"""WordFeatures: the features of each word of an observation."""
+"""WordFeatures: a feature extractor with one feature vector per word."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from pmlm_env.core.task import EditTask
 
 
 class WordFeatures(BaseFeaturesExtractor):
-    """Features of each word by a shared MLP, f(e || mean(E) || x_hat), as in Eq. 8 but for its last layer.
+    """Features of each word from a shared MLP, f(e || mean(E) || x_hat), as in Eq. 8 without its last layer.
 
-    As in ``WordPolicy`` the part of the first layer that the context takes is computed once for each prompt. The last
-    feature of a word is 1, by which a policy can tell the words that are left from empty slots, whose features are 0.
+    As in ``WordPolicy``, the contribution of the context to the first layer is computed once per prompt. The last
+    feature of each remaining word is 1; all features of empty slots are 0, so a policy can tell the two apart.
 
     Observations in index form are embedded here, by the task's own encoder. This keeps rollout and replay buffers
-    small, and costs an encoder pass for every minibatch instead.
+    small, at the cost of an encoder pass for every minibatch.
 
-    The task is no part of ``state_dict()``, and a deep copy shares it. But Stable-Baselines3 pickles ``policy_kwargs``
-    into the file that ``model.save`` writes, and the task with them: not the models' weights, but the episodes, which
-    are **patients' prompts and reference replies**. To write a file without them, and to go on from it::
+    The task is not part of ``state_dict()``, and a deep copy shares it. But Stable-Baselines3 pickles ``policy_kwargs``
+    into the file that ``model.save`` writes, and with them the task: not the models' weights, but the episodes, which
+    are **patients' prompts and reference replies**. To save a file without them and resume from it::
 
         model.save(path, exclude=["policy_kwargs"])
         model = MaskablePPO(MaskableWordActorCriticPolicy, env, policy_kwargs={...})
         model.set_parameters(path)
 
     Args:
-        observation_space: The env's, in either form.
-        task: Whose observations these are (``env.unwrapped.task``); needed for the index form, else unused.
-        width: d, the number of features of a word.
+        observation_space: The env's observation space, in either form.
+        task: The task that the observations come from (``env.unwrapped.task``); required for the index form, otherwise
+            unused.
+        width: d, the number of features per word.
         hidden: Width of the hidden layer.
-        positions: Whether the hidden layer gets a learned term for each slot besides. Contextual embeddings know where
-            a word stands; Lite's do not, and there a peer's condition cannot be told from the patient's own without it.
-            With it the order of the words matters.
-        normalize: Whether each of the three inputs is first brought to zero mean and unit variance, as
+        positions: Whether the hidden layer also gets a learned term for each slot, which makes the order of the words
+            matter. Contextual embeddings encode where a word stands. PMLMLite's do not: without this term, a peer's
+            condition cannot be told from the patient's own.
+        normalize: Whether each of the three inputs is normalized to zero mean and unit variance; see
             ``PolicyConfig.normalize``.
 
     Attributes:
@@ -46,7 +47,7 @@ class WordFeatures(BaseFeaturesExtractor):
         width: d.
 
     Raises:
-        ValueError: The space is not the env's, or in index form without a task of the same size.
+        ValueError: The space is not that of the env, or it is in index form and there is no task of the same size.
     """
 
     def __init__(
@@ -92,10 +93,10 @@ class WordFeatures(BaseFeaturesExtractor):
         self.body = nn.Sequential(nn.ReLU(), nn.Linear(hidden, width - 1), nn.ReLU())
 
     def forward(self, observations: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the features of all slots one after the other, (B, W * d); zeros where no word is left.
+        """Return the features of all slots, concatenated, (B, W * d); zeros where no word is left.
 
         Args:
-            observations: After Stable-Baselines3's ``preprocess_obs``: all of them float, ``episode`` one-hot.
+            observations: Output of Stable-Baselines3's ``preprocess_obs``: all float, ``episode`` one-hot.
         """
         embeddings, patient = self.embed(observations)
         check_sizes(embeddings, patient, self.word.in_features, self.context.in_features - self.word.in_features)
@@ -114,12 +115,12 @@ class WordFeatures(BaseFeaturesExtractor):
     def embed(self, observations: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return word embeddings (B, W, H) and patient vectors (B, P) of observations in either form.
 
-        Embeddings are taken as they are, whatever the observation space: a policy that is trained on the index form,
-        which names training episodes, can so be used on other episodes too.
+        Embeddings are used as they are, whatever the observation space. So a policy that was trained on the index form,
+        which refers to training episodes, can be used on other episodes, too.
         """
         if self._task is None or "embeddings" in observations:
             return observations["embeddings"], observations["patient"]
-        # Buffers hold a Discrete as (B, 1), so that its one-hot form is (B, 1, n) there, and (B, n) in a rollout.
+        # Buffers store a Discrete as (B, 1), so its one-hot form is (B, 1, n) there but (B, n) in a rollout.
         episodes = observations["episode"].argmax(dim=-1).reshape(-1)
         kept = observations["kept"] != 0
         embeddings = self._task.value.embed(episodes.cpu().numpy(), kept.cpu().numpy())

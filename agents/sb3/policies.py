@@ -1,8 +1,8 @@
-"""Policies whose logits or Q-values are one number a word, from that word's features.
+"""Policies with one logit or Q-value per word, computed from that word's features.
 
-Stable-Baselines3's own heads are linear layers over all features at once: what they learn of a word in slot 7 says
-nothing of the same word in slot 8. These policies share one head among all words, so that the order of the words plays
-no part beyond what the embeddings know of it.
+Stable-Baselines3's own heads are linear layers over all features at once: what they learn about a word in slot 7 does
+not carry over to the same word in slot 8. These policies share one head among all words, so the order of the words
+matters only as far as the embeddings encode it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from agents.sb3.features import WordFeatures
 
 
 class WordMlpExtractor(MlpExtractor):
-    """Stable-Baselines3's layers between features and heads, applied to words instead of whole prompts.
+    """Stable-Baselines3's layers between features and heads, applied to single words instead of whole prompts.
 
     The actor's MLP (``net_arch["pi"]``) is applied to each word's features, the critic's (``net_arch["vf"]``) to the
-    mean over the words that are left. ``feature_dim`` and the latent sizes are those of one word.
+    mean over the remaining words. ``feature_dim`` and the latent sizes are those of one word.
     """
 
     def __init__(self, features: WordFeatures, policy: Any) -> None:
@@ -35,18 +35,18 @@ class WordMlpExtractor(MlpExtractor):
         self.shape = (-1, features.width)
 
     def forward_actor(self, features: torch.Tensor) -> torch.Tensor:
-        """Turn (B, W * d) into (B, W, latent_dim_pi)."""
+        """Map (B, W * d) to (B, W, latent_dim_pi)."""
         return self.policy_net(features.unflatten(1, self.shape))
 
     def forward_critic(self, features: torch.Tensor) -> torch.Tensor:
-        """Turn (B, W * d) into (B, latent_dim_vf)."""
+        """Map (B, W * d) to (B, latent_dim_vf)."""
         words = features.unflatten(1, self.shape)
-        n_left = words[..., -1:].sum(dim=1)  # the last feature says that there is a word
+        n_left = words[..., -1:].sum(dim=1)  # the last feature is 1 for a word, 0 for an empty slot
         return self.value_net(words.sum(dim=1) / n_left.clamp(min=1))
 
 
 class _WordHeads:
-    """The shared part of the two actor-critic policies; it comes before Stable-Baselines3's class in the bases."""
+    """Mixin for the two actor-critic policies; list it before Stable-Baselines3's class among the bases."""
 
     mlp_extractor: Any
 
@@ -55,7 +55,7 @@ class _WordHeads:
         super().__init__(*args, **_with_defaults(kwargs))
 
     def scores(self: Any, observation: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return a logit for each word before any mask, (B, W), of ``embeddings`` (B, W, H), ``patient`` (B, P)."""
+        """Return unmasked logits of all words, (B, W), from ``embeddings`` (B, W, H) and ``patient`` (B, P)."""
         return self.action_net(self.mlp_extractor.forward_actor(self.pi_features_extractor(observation)))
 
     def _build_mlp_extractor(self: Any) -> None:
@@ -68,26 +68,26 @@ class _WordHeads:
 
 
 class WordActorCriticPolicy(_WordHeads, MultiInputActorCriticPolicy):
-    """For ``PPO`` and ``A2C``, which know no masks: illegal edits may be drawn, and use up a step.
+    """Policy for ``PPO`` and ``A2C``, which do not support masks: illegal edits may be drawn, and use up a step.
 
-    Takes what ``MultiInputActorCriticPolicy`` takes; only defaults differ: ``WordFeatures``, ReLU, and
-    ``net_arch={"pi": [], "vf": [64]}``, the hidden layers that turn a word's features into its logit, and the mean of
-    the words' features into the value.
+    Takes the arguments of ``MultiInputActorCriticPolicy``; only the defaults differ: ``WordFeatures``, ReLU, and
+    ``net_arch={"pi": [], "vf": [64]}``, the hidden layers between a word's features and its logit, and between the mean
+    of the words' features and the value.
     """
 
 
 class MaskableWordActorCriticPolicy(_WordHeads, MaskableMultiInputActorCriticPolicy):
-    """For ``MaskablePPO``: illegal edits are never drawn, as long as ``predict`` is given ``action_masks``.
+    """Policy for ``MaskablePPO``: illegal edits are never drawn, as long as ``predict`` is given ``action_masks``.
 
-    Takes what ``MaskableMultiInputActorCriticPolicy`` takes; its defaults are ``WordActorCriticPolicy``'s.
+    Takes the arguments of ``MaskableMultiInputActorCriticPolicy``, with the defaults of ``WordActorCriticPolicy``.
     """
 
 
 class WordQNetwork(QNetwork):
-    """DQN's network with one Q-value a word, from that word's features."""
+    """DQN's network with one Q-value per word, computed from that word's features."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make SB3's network, then put one head for each word where it has one for all."""
+        """Make SB3's network, then replace its head over all words with a head that is shared by all words."""
         super().__init__(*args, **kwargs)
         features = _word_features(self.features_extractor)
         head = create_mlp(features.width, 1, self.net_arch, self.activation_fn)
@@ -95,30 +95,30 @@ class WordQNetwork(QNetwork):
 
 
 class WordDQNPolicy(MultiInputPolicy):
-    """For ``DQN``, which knows no masks.
+    """Policy for ``DQN``, which does not support masks.
 
-    Takes what DQN's ``MultiInputPolicy`` takes; only defaults differ: ``WordFeatures``, and ``net_arch=[]``, the hidden
-    layers that turn a word's features into its Q-value.
+    Takes the arguments of DQN's ``MultiInputPolicy``; only the defaults differ: ``WordFeatures``, and ``net_arch=[]``,
+    the hidden layers between a word's features and its Q-value.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the network and its target."""
+        """Make the network and its target network."""
         super().__init__(*args, **{"features_extractor_class": WordFeatures, "net_arch": [], **kwargs})
 
     def make_q_net(self) -> WordQNetwork:
-        """Make the network, or its target, each with a features extractor of its own (a hook of SB3's)."""
+        """Make the network or its target, each with its own features extractor (a hook of SB3)."""
         return WordQNetwork(**self._update_features_extractor(self.net_args, features_extractor=None)).to(self.device)
 
     def scores(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return a Q-value for each word, (B, W), of ``embeddings`` (B, W, H) and ``patient`` (B, P)."""
+        """Return the Q-values of all words, (B, W), from ``embeddings`` (B, W, H) and ``patient`` (B, P)."""
         return self.q_net.q_net(self.q_net.features_extractor(observation))
 
 
 class WordQuantileNetwork(QuantileNetwork):
-    """QRDQN's network with ``n_quantiles`` numbers a word, from that word's features."""
+    """QRDQN's network with ``n_quantiles`` quantiles per word, computed from that word's features."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make SB3's network, then put one head for each word where it has one for all."""
+        """Make SB3's network, then replace its head over all words with a head that is shared by all words."""
         super().__init__(*args, **kwargs)
         features = _word_features(self.features_extractor)
         head = create_mlp(features.width, self.n_quantiles, self.net_arch, self.activation_fn)
@@ -130,23 +130,23 @@ class WordQuantileNetwork(QuantileNetwork):
 
 
 class WordQRDQNPolicy(QuantilePolicy):
-    """For ``QRDQN``, which knows no masks.
+    """Policy for ``QRDQN``, which does not support masks.
 
-    Takes what QRDQN's ``MultiInputPolicy`` takes; its defaults are ``WordDQNPolicy``'s, and 20 quantiles.
+    Takes the arguments of QRDQN's ``MultiInputPolicy``, with the defaults of ``WordDQNPolicy`` and 20 quantiles.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Make the network and its target."""
+        """Make the network and its target network."""
         defaults = {"features_extractor_class": WordFeatures, "net_arch": [], "n_quantiles": 20}
         super().__init__(*args, **{**defaults, **kwargs})
 
     def make_quantile_net(self) -> WordQuantileNetwork:
-        """Make the network, or its target, each with a features extractor of its own (a hook of SB3's)."""
+        """Make the network or its target, each with its own features extractor (a hook of SB3)."""
         settings = self._update_features_extractor(self.net_args, features_extractor=None)
         return WordQuantileNetwork(**settings).to(self.device)
 
     def scores(self, observation: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return each word's mean quantile, its Q-value, (B, W), of ``embeddings`` (B, W, H), ``patient`` (B, P)."""
+        """Return Q-values (mean quantiles) of all words, (B, W), from ``embeddings`` (B, W, H), ``patient`` (B, P)."""
         features = self.quantile_net.features_extractor(observation)
         return self.quantile_net.quantile_net(features).mean(dim=-1)
 
@@ -165,10 +165,10 @@ def _extractor(policy: Any) -> WordMlpExtractor:
 
 
 def _action_net(policy: Any) -> nn.Module:
-    """Make the layer that turns latent words (B, W, latent_dim_pi) into logits (B, W), all by the same weights."""
+    """Make the layer that maps latent words (B, W, latent_dim_pi) to logits (B, W), by weights shared by all words."""
     layer = nn.Linear(policy.mlp_extractor.latent_dim_pi, 1).to(policy.device)
     if policy.ortho_init:
-        BasePolicy.init_weights(layer, gain=0.01)  # SB3's: so small that play begins close to uniform
+        BasePolicy.init_weights(layer, gain=0.01)  # as in SB3: initial policy close to uniform
     return nn.Sequential(layer, nn.Flatten())
 
 

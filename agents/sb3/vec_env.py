@@ -1,4 +1,4 @@
-"""PMLMVecEnv: adapter of the native vector env for Stable-Baselines3."""
+"""PMLMVecEnv: adapter from the native vector env to Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
-#: Attributes that a single env has under another name than the vector env.
+#: Attributes whose names differ between a single env and the vector env.
 _OF_ONE_ENV = {"observation_space": "single_observation_space", "action_space": "single_action_space"}
 
 
 class PMLMVecEnv(VecEnv):
-    """A ``PMLMVectorEnv`` as a ``VecEnv``: one encoder pass and one LLM batch a step for all envs.
+    """A ``PMLMVectorEnv`` as a ``VecEnv``: one encoder pass and one LLM batch per step for all envs.
 
-    It behaves as ``DummyVecEnv`` over as many ``PMLMEnv`` would, masks included: ``MaskablePPO`` finds them by
+    It behaves like a ``DummyVecEnv`` of the same number of ``PMLMEnv``, including masks: ``MaskablePPO`` gets them by
     ``env_method("action_masks")``.
 
     An episode without a reply from the LLM ends with reward 0 and ``info["TimeLimit.truncated"]``. On-policy algorithms
-    then add gamma * V(terminal observation) to the reward, and DQN bootstraps in the same way: the critic's estimate
-    takes the place of the missing score, so the advantage is about 0 and next to nothing is learned from the episode.
-    Stable-Baselines3 allows for no more than that; a ``VecMonitor`` still counts such an episode as one of return 0
-    (its ``info["llm_error"]`` tells it apart).
+    then add gamma * V(terminal observation) to the reward, and DQN bootstraps in the same way. The critic's estimate
+    replaces the missing score, so the advantage is about 0 and almost nothing is learned from the episode.
+    Stable-Baselines3 offers no better way. A ``VecMonitor`` still counts such an episode with return 0; its
+    ``info["llm_error"]`` identifies it.
 
     Args:
-        env: ``gym.make_vec("PMLM-v0", num_envs=N)``, or a ``PMLMVectorEnv``; ``array_type="numpy"`` and autoreset
-            ``SAME_STEP``, as by default.
+        env: ``gym.make_vec("PMLM-v0", num_envs=N)``, or a ``PMLMVectorEnv``; with ``array_type="numpy"`` and autoreset
+            ``SAME_STEP`` (the defaults).
 
     Raises:
-        ValueError: ``env`` is another kind of env.
+        ValueError: ``env`` is another kind of env, or its settings differ from these.
     """
 
     def __init__(self, env: gym.vector.VectorEnv) -> None:
-        """Check the env and take its spaces."""
+        """Check the env and copy its spaces."""
         native = env.unwrapped
         if not isinstance(native, PMLMVectorEnv) or env is not native:
             raise ValueError(f"env is {env}: PMLMVecEnv takes a PMLMVectorEnv, without wrappers")
@@ -59,7 +59,7 @@ class PMLMVecEnv(VecEnv):
         self.metadata = native.metadata
 
     def reset(self) -> VecEnvObs:
-        """Start an episode in every env, with the seeds and options that were set for it; they are used once."""
+        """Start an episode in every env, with the seeds and options set for it, which are used only once."""
         observation, infos = self.env.reset(seed=list(self._seeds), options=self._episode_option())
         self._reset_seeds()
         self._reset_options()
@@ -67,16 +67,17 @@ class PMLMVecEnv(VecEnv):
         return observation
 
     def step_async(self, actions: npt.NDArray[np.int64]) -> None:
-        """Keep the slots to delete in each env, int (N,)."""
+        """Store the slot to delete in each env, int64 (N,)."""
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Delete the words in these slots.
+        """Delete the words in the stored slots.
 
         Returns:
-            Observations of (N, ...), rewards float32 (N,), dones bool (N,), and an info for each env. Where an
-            episode is done, the observation is the next one's first, and the info is the last one's, with its final
-            observation as ``terminal_observation``; the next one's first info is in ``reset_infos``.
+            Observations (N, ...), rewards float32 (N,), dones bool (N,), and an info for each env. If an episode is
+            done, the observation is the first of the next episode, and the info is that of the finished episode, with
+            its final observation as ``terminal_observation``; the first info of the next episode is in
+            ``reset_infos``.
         """
         observation, rewards, terminated, truncated, both = self.env.step(self._actions)
         dones = terminated | truncated
@@ -95,18 +96,18 @@ class PMLMVecEnv(VecEnv):
         self.env.close()
 
     def get_images(self) -> Sequence[npt.NDArray[np.uint8] | None]:
-        """Return each env's prompt as a picture, all of one size; Nones without ``render_mode="rgb_array"``."""
+        """Return an image of each env's prompt, all of the same size; Nones without ``render_mode="rgb_array"``."""
         if self.render_mode != "rgb_array":
             return [None] * self.num_envs
         pictures = self.env.render() or ()
-        height = max(len(picture) for picture in pictures)  # a page is as long as its prompt, a tile is not
+        height = max(len(picture) for picture in pictures)  # pages differ in height, tiles must not
         return [np.pad(page, ((0, height - len(page)), (0, 0), (0, 0)), mode="edge") for page in pictures]
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Return an attribute of each of the envs; most attributes are shared.
+        """Return an attribute of each env; most attributes are shared.
 
         Raises:
-            AttributeError: There is none of that name.
+            AttributeError: There is no attribute of that name.
         """
         rows = list(self._get_indices(indices))
         if attr_name == "action_masks":
@@ -118,7 +119,7 @@ class PMLMVecEnv(VecEnv):
         """Set an attribute of the vector env.
 
         Raises:
-            ValueError: ``indices`` are not all envs, which are one object.
+            ValueError: ``indices`` does not cover all envs; they are a single object.
         """
         if set(self._get_indices(indices)) != set(range(self.num_envs)):
             raise ValueError(f"{attr_name!r} cannot be set for some envs alone: all {self.num_envs} share it")
@@ -127,13 +128,13 @@ class PMLMVecEnv(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> Any:
-        """Call ``action_masks`` or ``render`` of each env.
+        """Call ``action_masks`` or ``render`` on each env.
 
         Returns:
-            A list of bool (max_words,), or of what ``render`` returns.
+            A list of masks, bool (max_words,), or of the results of ``render``.
 
         Raises:
-            AttributeError: It is another method: the envs step and reset together.
+            AttributeError: The method is a different one; envs cannot step or reset separately.
         """
         if method_name not in ("action_masks", "render"):
             raise AttributeError(f"PMLMVecEnv calls 'action_masks' and 'render' of single envs, not {method_name!r}")
@@ -141,17 +142,17 @@ class PMLMVecEnv(VecEnv):
         return [None if results is None else results[row] for row in self._get_indices(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """Tell that no single env is wrapped."""
+        """Return False for every env: single envs are never wrapped."""
         return [False for _ in self._get_indices(indices)]
 
     def _mask_of(self, row: int) -> Callable[[], npt.NDArray[np.bool_]]:
         return lambda: self.env.action_masks()[row]
 
     def _episode_option(self) -> dict[str, Any] | None:
-        """Join the envs' options into one.
+        """Combine the options of all envs.
 
         Raises:
-            ValueError: Some envs are told which episode to take, and some are not.
+            ValueError: ``episode`` is set for some envs but not for all.
         """
         chosen = [options["episode"] for options in self._options if "episode" in options]
         if not chosen:
@@ -162,7 +163,7 @@ class PMLMVecEnv(VecEnv):
 
     @staticmethod
     def _row(infos: dict[str, Any], row: int) -> dict[str, Any]:
-        """Return one env's part of a vector env's infos, in the scalar env's types."""
+        """Return one env's part of a vector env's infos, with the types that a single env uses."""
         info = {}
         for key, values in infos.items():
             if key[0] != "_" and key not in ("final_info", "final_obs") and infos[f"_{key}"][row]:

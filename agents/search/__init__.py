@@ -1,1 +1,1 @@
-"""Searches of one prompt with its own reference: what editing could reach."""
+"""Searches for the best edits of a single prompt, scored with its own reference: what editing could achieve."""

@@ -1,4 +1,4 @@
-"""Searches for the best words to delete: their interface, and how those of many prompts run side by side."""
+"""Interface of searches for the best words to delete, and a runner for the searches of many prompts in parallel."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-#: Which words of a prompt are left, bool (W,).
+#: Which words of a prompt are kept, bool (W,).
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
-#: A search under way: yields masks to be scored and is sent their scores.
+#: A running search: yields masks to score and is sent their scores.
 Steps: TypeAlias = Generator[list[Mask], list[float], None]
 
-#: Scores masks, each of the prompt whose place is given: float64 (M,), -inf where there is no score.
+#: Scores masks, given the index of each mask's prompt: float64 (M,), -inf where there is no score.
 Score: TypeAlias = Callable[[Sequence[int], Sequence[Mask]], npt.NDArray[np.float64]]
 
-_IDLE_ROUNDS = 50  # a search that asks for nothing new so often in a row is ended
+_IDLE_ROUNDS = 50  # a search ends after this many rounds in a row without a new mask
 _PUNCTUATION = ",.;:!?\uff0c\u3002\uff1b\uff1a\uff01\uff1f\u3001"
 
 
 @dataclass(frozen=True, eq=False)
 class EditablePrompt:
-    """A prompt to search for deletions in.
+    """A prompt in which to search for deletions.
 
     Attributes:
-        legal: Whether a word may be deleted, bool (W,).
-        words: The initial prompt's words, W of them.
-        roles: The role of each word, W of them.
-        n_edits: Deletions, at most.
-        budget: Masks that will be scored, at most; the whole prompt, whose score is 0, is not among them.
+        legal: Whether each word may be deleted, bool (W,).
+        words: The W words of the initial prompt.
+        roles: The role of each of the W words.
+        n_edits: Maximum number of deletions.
+        budget: Maximum number of masks to score, not counting the initial prompt, whose score is 0.
     """
 
     legal: Mask
@@ -47,7 +47,7 @@ class EditablePrompt:
         return np.ones(len(self.words), dtype=np.bool_)
 
     def deletable(self, kept: Mask) -> npt.NDArray[np.int64]:
-        """Return the slots of words that are left and may be deleted."""
+        """Return the slots of the remaining words that may be deleted."""
         return np.flatnonzero(self.legal & kept)
 
     def room(self, kept: Mask) -> int:
@@ -55,21 +55,21 @@ class EditablePrompt:
         return min(self.n_edits - int((~kept).sum()), len(self.deletable(kept)))
 
     def without(self, kept: Mask, slots: npt.ArrayLike) -> Mask:
-        """Return a mask without some more words."""
+        """Return a copy of a mask with some more words deleted."""
         less = kept.copy()
         less[slots] = False
         return less
 
     def randomly_without(self, kept: Mask, n: int, rng: np.random.Generator) -> Mask:
-        """Return a mask without ``n`` more words, or as many as may be deleted, drawn uniformly."""
+        """Return a copy of a mask with ``n`` more random words deleted, or as many as allowed."""
         return self.without(kept, rng.choice(self.deletable(kept), min(n, self.room(kept)), replace=False))
 
     def sections(self) -> list[list[int]]:
-        """Return the slots of each run of words of one role, in order."""
+        """Return the slots of each run of words with the same role, in order."""
         return [[slot for slot, _ in run] for _, run in groupby(enumerate(self.roles), key=lambda pair: pair[1])]
 
     def phrases(self) -> list[list[int]]:
-        """Return the slots of each phrase, in order: it ends with its section, or where a word ends in punctuation."""
+        """Return the slots of each phrase, in order; phrases end at punctuation and at the end of a section."""
         phrases: list[list[int]] = []
         for section in self.sections():
             phrases.append([])
@@ -80,7 +80,7 @@ class EditablePrompt:
         return phrases
 
 
-#: Begins to search one prompt.
+#: Starts a search of one prompt.
 Search: TypeAlias = Callable[[EditablePrompt, np.random.Generator], Steps]
 
 
@@ -89,8 +89,8 @@ class Candidate:
     """A mask and its score.
 
     Attributes:
-        kept: Which words are left, bool (W,).
-        delta: Its score, less that of the whole prompt.
+        kept: Which words are kept, bool (W,).
+        delta: Its score minus the score of the initial prompt.
     """
 
     kept: Mask
@@ -105,20 +105,20 @@ class Candidate:
 def run(
     search: Search, prompts: Sequence[EditablePrompt], score: Score, rngs: Sequence[np.random.Generator]
 ) -> list[list[Candidate]]:
-    """Search all prompts at once: each round scores what all of the searches ask for in one batch.
+    """Search all prompts in parallel: each round scores the masks that all searches request, in one batch.
 
-    A mask is scored once; to ask for it again costs nothing. A search that asks for more than its prompt's budget gets
-    no more scores, and ends.
+    Each mask is scored only once; requesting it again costs nothing. A search ends when it requests more scores than
+    its prompt's budget allows.
 
     Args:
-        search: Begins each search.
-        prompts: What to search, N of them.
-        score: Scores masks, of prompts given by their places.
-        rngs: N generators, so that the search of a prompt does not depend on the other prompts.
+        search: Starts each search.
+        prompts: The N prompts to search.
+        score: Scores masks, given the index of each mask's prompt.
+        rngs: N generators, so that the search of one prompt does not depend on the other prompts.
 
     Returns:
-        For each prompt all candidates that were scored, and the whole prompt with its 0, best first; of equals the
-        earlier first.
+        For each prompt, all scored candidates and the initial prompt with its score of 0, best first; ties are in the
+        order of scoring.
 
     Raises:
         ValueError: A search deletes a word that may not be deleted, or too many words.
@@ -136,7 +136,7 @@ def run(
 
 
 class _Track:
-    """One search, and the scores of its prompt so far."""
+    """One search and the scores of its prompt so far."""
 
     def __init__(self, prompt: EditablePrompt, steps: Steps) -> None:
         self.prompt, self._steps = prompt, steps
@@ -152,7 +152,7 @@ class _Track:
         self._deltas[mask.tobytes()] = delta
 
     def new(self) -> list[Mask]:
-        """Return the masks that are to be scored, each once, within the budget."""
+        """Return the requested masks that have no score yet, without duplicates and within the budget."""
         new = {mask.tobytes(): mask for mask in self.asked or []}
         new = {key: mask for key, mask in new.items() if key not in self._deltas}
         self._idle = 0 if new else self._idle + 1
@@ -163,7 +163,7 @@ class _Track:
         return list(new.values())[: self.prompt.budget + 1 - len(self._deltas)]
 
     def go_on(self) -> None:
-        """Send the scores and take the next masks; end the search if some score is missing."""
+        """Send the scores and receive the next masks; end the search if a score is missing."""
         if self.asked is None:
             return
         keys = [mask.tobytes() for mask in self.asked]

@@ -1,4 +1,4 @@
-"""The genetic algorithm of PromptQuine: prompts lose words, and those with the best scores are kept."""
+"""The genetic algorithm of PromptQuine: mutations delete words, and the masks with the best scores survive."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import numpy as np
 
 from agents.search.base import EditablePrompt, Mask, Steps
 
-_GENERATIONS = 4  # at least so many: where the budget is small, they are made smaller
+_GENERATIONS = 4  # minimum number; with a small budget, generations are made smaller
 
 
 def genetic(
     prompt: EditablePrompt, rng: np.random.Generator, *, population: int = 30, offspring: int = 50, deletions: int = 4
 ) -> Steps:
-    """Breed masks: parents win tournaments, children lose some more words, survivors are the best of the newest.
+    """Evolve masks: tournaments select parents, children lose some more words, and the best children survive.
 
-    A parent that has no room for more deletions first gets back as many random words. The best of all generations is
-    not lost, because ``run`` keeps all scores. There is no crossover, and the best are not scored again here.
+    If a parent has too little room for the new deletions, random deleted words are restored first. The best mask of all
+    generations is not lost, because ``run`` keeps all scores. There is no crossover, and the best masks are not
+    re-scored here.
 
     Args:
         prompt: The prompt.
         rng: Draws mutations and tournaments.
-        population: Parents, at most; of them a fifth takes part in each tournament.
-        offspring: Children in a generation, at most.
-        deletions: Words that a child loses, at most.
+        population: Maximum number of parents; a fifth of them take part in each tournament.
+        offspring: Maximum number of children per generation.
+        deletions: Maximum number of words that a child loses.
 
     References:
         Wang et al., "Evolving Prompts In-Context: An Open-ended, Self-replicating Perspective", ICML 2025.
@@ -33,7 +34,7 @@ def genetic(
     n_parents, n_children = (
         min(population, share),
         min(offspring, share),
-    )  # 30 of 50 children survive, and the same share of fewer
+    )  # 30 of 50 children survive; the same share of smaller generations
     parents = [_child(prompt, prompt.whole, deletions, rng) for _ in range(n_parents)]
     deltas = np.array((yield parents))
     while True:
@@ -47,7 +48,7 @@ def genetic(
 
 
 def _child(prompt: EditablePrompt, parent: Mask, deletions: int, rng: np.random.Generator) -> Mask:
-    """Return a mask that lacks 1 to ``deletions`` other words."""
+    """Return a copy of the parent with 1 to ``deletions`` more words deleted; see ``genetic``."""
     n = int(rng.integers(1, deletions + 1))
     mask = parent.copy()
     deleted = np.flatnonzero(~parent)

@@ -1,4 +1,4 @@
-"""Deletions one at a time, the best first: greedy backward elimination, and beam search."""
+"""Searches that delete one word at a time: greedy backward elimination and beam search."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from agents.search.base import EditablePrompt, Mask, Steps
 
 
 def greedy(prompt: EditablePrompt, rng: np.random.Generator) -> Steps:
-    """Score all single deletions, apply the best, repeat.
+    """Score all single deletions, apply the best, and repeat.
 
-    Where the budget does not pay for all of them at every step, a random part of them is scored: an even share of what
-    is left for each step to come. A deletion that harms is not applied; the search ends when all of them harm.
+    If the budget does not cover all deletions at every step, a random subset is scored; the remaining budget is divided
+    evenly among the remaining steps. A deletion that lowers the score is not applied; the search ends when all of them
+    do.
     """
     kept, delta, left = prompt.whole, 0.0, prompt.budget
     for step in range(prompt.room(prompt.whole)):
@@ -29,15 +30,15 @@ def greedy(prompt: EditablePrompt, rng: np.random.Generator) -> Steps:
 
 
 def beam(prompt: EditablePrompt, rng: np.random.Generator, *, width: int = 4) -> Steps:
-    """Keep ``width`` masks; delete one more random word of each in several ways; keep the best, repeat.
+    """Extend each of ``width`` masks by one more random deletion in several ways, keep the best, and repeat.
 
-    No mask is scored twice. The budget is shared out evenly among steps and masks; where a step's share is small, fewer
-    masks are kept, no more than there are ways to go on from each.
+    No mask is scored twice. The budget is divided evenly among steps and masks. If a step's share is small, fewer masks
+    are kept: at most as many as each mask has extensions.
 
     Args:
         prompt: The prompt.
         rng: Draws the words.
-        width: Masks kept.
+        width: Maximum number of masks kept.
     """
     beams, left = [prompt.whole], prompt.budget
     for step in range(prompt.room(prompt.whole)):

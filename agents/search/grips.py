@@ -1,4 +1,4 @@
-"""GrIPS: hill climbing by a few random edits a step."""
+"""GrIPS: hill climbing with a few random edits per step."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from agents.search.base import EditablePrompt, Mask, Steps
 def grips(
     prompt: EditablePrompt, rng: np.random.Generator, *, edits: int = 5, patience: int = 2, annealing: bool = False
 ) -> Steps:
-    """Try some random edits, take the best of them if it is better, and repeat until ``patience`` steps bring nothing.
+    """Try some random edits, apply the best if it improves the score; repeat until ``patience`` steps set no new best.
 
-    Then begin again from the whole prompt, as long as the budget lasts. An edit deletes a word or a phrase, swaps a
-    deleted word for another, or adds one back; nothing is paraphrased.
+    Then restart from the initial prompt, until the budget is spent. An edit deletes a word or a phrase, restores a
+    deleted word, or swaps a deleted word for another; there is no paraphrasing.
 
     Args:
         prompt: The prompt.
         rng: Draws edits.
-        edits: How many are tried in each step.
-        patience: Steps without a new best that end a climb.
-        annealing: Whether worse edits are taken with probability exp(d / T), where d is the difference in points of
-            100 and T = 10 exp(-step / 5).
+        edits: Number of edits tried in each step.
+        patience: Number of steps without a new best after which a climb ends.
+        annealing: Whether worse edits are accepted with probability exp(d / T), where d is the score difference on a
+            scale of 100 and T = 10 exp(-step / 5).
 
     References:
         Prasad et al., "GrIPS: Gradient-free, Edit-based Instruction Search for Prompting Large Language Models",
@@ -45,7 +45,7 @@ def grips(
 
 
 def _edited(prompt: EditablePrompt, kept: Mask, phrases: Sequence[Sequence[int]], rng: np.random.Generator) -> Mask:
-    """Return a mask after one random edit; the same where none can be made."""
+    """Return the mask after one random edit; unchanged if no edit is possible."""
     deleted, words, room = np.flatnonzero(~kept), prompt.deletable(kept), prompt.room(kept)
     left = [[slot for slot in phrase if kept[slot]] for phrase in phrases]
     left = [slots for slots in left if 0 < len(slots) <= room]

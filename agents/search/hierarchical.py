@@ -1,4 +1,4 @@
-"""Hierarchical search, as in SAMMO: from the whole prompt down to its words."""
+"""Hierarchical search, as in SAMMO: from the whole prompt down to single words."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from agents.search.base import EditablePrompt, Steps
 
 
 def hierarchical(prompt: EditablePrompt, rng: np.random.Generator, *, tolerance: float = 0.0) -> Steps:
-    """Delete whole sections where that helps, else phrases of them, else words.
+    """Delete whole sections where that helps, otherwise phrases, otherwise single words.
 
-    The tree is prompt, sections (runs of one role), phrases (between punctuation), words; children are queued in random
-    order. Nodes with more words than may still be deleted are split without a score. A node stays deleted if the score
-    is above the best so far less ``tolerance``. Large nodes soon use up the edits: with the rest of the budget the
-    search begins again from the whole prompt, a level lower each time.
+    The levels of the tree are the prompt, sections (runs of one role), phrases (between punctuation) and words;
+    children are queued in random order. Nodes with more words than may still be deleted are split without scoring. A
+    node stays deleted if the score is above the best so far minus ``tolerance``. Because large nodes use up the edits
+    quickly, the search spends the remaining budget on restarts from the initial prompt, each one level lower.
 
     Args:
         prompt: The prompt.
-        rng: Draws the order among nodes.
+        rng: Draws the order of nodes.
         tolerance: How far the score may fall below the best so far.
 
     References:

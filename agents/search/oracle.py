@@ -1,4 +1,4 @@
-"""The oracle track: each prompt is searched with its own reference, which shows what editing can reach at least."""
+"""The oracle track: a search of each prompt with its own reference, a lower bound on what editing can achieve."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from agents.problem import Problem
 from agents.search.base import Candidate, EditablePrompt, Mask, Search, run
 
-#: Scores N edited prompts afresh, whatever has been asked before: their episodes, and bool (N, max_words); returns
-#: their deltas, float64 (N,), NaN where there is none.
+#: Scores N edited prompts with fresh replies, ignoring earlier ones. Takes the episode indices and the words kept, bool
+#: (N, max_words); returns the deltas, float64 (N,), NaN where there is none.
 Rescore: TypeAlias = Callable[[Sequence[int], Mask], npt.NDArray[np.float64]]
 
 
@@ -23,11 +23,11 @@ class Refinement:
 
     Attributes:
         deleted: The slots to delete.
-        claimed: The best score that the search saw; biased upwards where scores are noisy.
-        rescored: The score of ``deleted``, from a draw that had no part in choosing it; without re-scoring it is
-            ``claimed``. NaN if that draw brought no reply.
-        calls: Completions spent on this prompt, with that of the initial prompt.
-        candidates: All that the search scored, best first.
+        claimed: The best score that the search saw; biased upward if scores are noisy.
+        rescored: The score of ``deleted`` from a draw that was not used to select it; equal to ``claimed`` without
+            re-scoring. NaN if that draw got no reply.
+        calls: Completions spent on this prompt, including that of the initial prompt.
+        candidates: All candidates that the search scored, best first.
     """
 
     deleted: tuple[int, ...]
@@ -45,30 +45,30 @@ def search_prompts(
     seed: int = 0,
     rescore: Rescore | None = None,
 ) -> list[Refinement]:
-    """Search the best deletions of each prompt, with a budget of its own.
+    """Search for the best deletions in each prompt, with a separate budget for each.
 
     The initial prompt takes one completion. With ``rescore``, a fifth of the budget, but at least two completions, is
-    reserved for fresh scores: all but one of them for finalists, one each, and the last for the finalist with the best
-    fresh score. So the score that is reported was used for no choice, and no luck is in it. The whole prompt, whose
-    delta is 0, is always a finalist and takes no completion.
+    reserved for fresh scores: one for each finalist, and the last one for the finalist with the best fresh score. The
+    reported score is thus not used for any selection and has no selection bias. The initial prompt, whose delta is 0,
+    is always a finalist and takes no completion.
 
     Args:
-        problem: The patients; their rewards are asked for.
-        indices: Which episodes.
-        search: One of ``SEARCHES``, or another.
-        budget: Completions for each prompt, at most; where each score takes several (``MeteredReward.per_prompt``), as
-            many scores as these pay for.
-        seed: Seeds the searches; the result for a prompt does not depend on the others.
-        rescore: Scores prompts again with other replies; None where a second score would be the same.
+        problem: The patients and their reward.
+        indices: Indices of the episodes to search.
+        search: A search from ``SEARCHES``, or a custom one.
+        budget: Maximum number of completions per prompt; if each score takes several (``MeteredReward.per_prompt``),
+            the search gets as many scores as these completions cover.
+        seed: Seeds the searches; the result for a prompt does not depend on the other prompts.
+        rescore: Scores prompts again with new replies; None if a second score would be identical.
 
     Raises:
-        BudgetExceededError: The problem's limit is lower than the sum of the prompts' budgets.
+        BudgetExceededError: The problem's limit on completions is below the sum of the prompts' budgets.
     """
     per_prompt = problem.reward.per_prompt
     reserve = 0 if rescore is None else max(2, budget // per_prompt // 5)
     n_scores = max(0, budget // per_prompt - 1 - reserve)
     if n_scores == 0:
-        reserve = 0  # there is nothing to score again
+        reserve = 0  # there is nothing to re-score
     legal = problem.batch(indices).legal
     prompts = []
     for row, index in enumerate(indices):
@@ -96,19 +96,19 @@ def search_prompts(
 
 
 def _finalists(ranked: Sequence[Candidate], n: int) -> list[Candidate]:
-    """Return the best that delete something and have a score."""
+    """Return the ``n`` best candidates that delete something and have a score."""
     return [one for one in ranked if not one.kept.all() and one.delta > -np.inf][: max(0, n)]
 
 
 def _rescored(
     indices: Sequence[int], finalists: Sequence[Sequence[Candidate]], rescore: Rescore, problem: Problem
 ) -> tuple[list[tuple[Candidate, float]], list[int]]:
-    """Choose among finalists by one fresh score each, and score the choice once more; return the scores spent too."""
+    """Select a finalist by one fresh score each and re-score it; also return the number of scores spent."""
     picks = [Candidate(np.ones(len(problem.episodes[index].words), dtype=np.bool_), 0.0) for index in indices]
     best, spent = [0.0] * len(picks), [len(each) for each in finalists]
     flat = [(place, one) for place, each in enumerate(finalists) for one in each]
     for (place, one), delta in zip(flat, _ask(indices, flat, rescore, problem), strict=True):
-        if delta > best[place]:  # never so for NaN
+        if delta > best[place]:  # always false for NaN
             picks[place], best[place] = one, delta
     edited = [(place, pick) for place, pick in enumerate(picks) if not pick.kept.all()]
     values = [0.0] * len(picks)
@@ -128,7 +128,7 @@ def _ask(
 
 
 def _table(masks: Sequence[Mask], width: int) -> Mask:
-    """Put masks of different lengths into one table, bool (M, width)."""
+    """Stack masks of different lengths into one table, bool (M, width)."""
     table = np.zeros((len(masks), width), dtype=np.bool_)
     for row, mask in zip(table, masks, strict=True):
         row[: len(mask)] = mask

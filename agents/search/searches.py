@@ -1,4 +1,4 @@
-"""The searches of one prompt, by name."""
+"""Registry of the searches of a single prompt."""
 
 from __future__ import annotations
 

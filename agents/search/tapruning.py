@@ -8,14 +8,15 @@ from agents.search.base import EditablePrompt, Steps
 
 
 def tapruning(prompt: EditablePrompt, rng: np.random.Generator, *, tolerance: float = 0.0) -> Steps:
-    """Delete each word in turn; it stays deleted if the score is above the best so far less ``tolerance``.
+    """Delete each word in turn; it stays deleted if the score is above the best so far minus ``tolerance``.
 
-    A difference and not a ratio as in the original, because scores here may be 0 or less; and above, not equal, because
-    a word that makes no difference is not worth one of a few edits. Passes are repeated until one deletes nothing.
+    The tolerance is a difference, not a ratio as in the original, because scores here may be 0 or negative. The score
+    must be strictly greater, because edits are too few to spend on words that make no difference. Passes are repeated
+    until one deletes nothing.
 
     Args:
         prompt: The prompt.
-        rng: Not used: nothing is random.
+        rng: Unused; the search is deterministic.
         tolerance: How far the score may fall below the best so far.
 
     References:
