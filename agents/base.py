@@ -41,7 +41,7 @@ class Agent(ABC):
         shape: What the agent was fitted for; None before ``fit``.
 
     Raises:
-        ValueError: The seed is out of that range.
+        ValueError: The settings are another agent's, or the seed is no whole number in that range.
     """
 
     #: What it is called in the registry, where it is not made by a name of its own.
@@ -59,7 +59,9 @@ class Agent(ABC):
 
     def __init__(self, config: Any = None, seed: int = 0) -> None:
         """Keep the settings."""
-        if not 0 <= seed < 2**32:
+        if config is not None and not isinstance(config, self.Config):
+            raise ValueError(f"the settings are {type(config).__name__}: this agent has {self.Config.__name__}")
+        if type(seed) is not int or not 0 <= seed < 2**32:
             raise ValueError(f"seed is {shortened(seed)}: use a whole number from 0 to {2**32 - 1:,}")
         self.config = self.Config() if config is None else config
         self.seed = seed
