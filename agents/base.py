@@ -63,7 +63,7 @@ class Agent(ABC):
             raise ValueError(f"the settings are {type(config).__name__}: this agent has {self.Config.__name__}")
         if type(seed) is not int or not 0 <= seed < 2**32:
             raise ValueError(f"seed is {shortened(seed)}: use a whole number from 0 to {2**32 - 1:,}")
-        self.config = self.Config() if config is None else config
+        self.config: Any = self.Config() if config is None else config
         self.seed = seed
         self.shape: Shape | None = None
 

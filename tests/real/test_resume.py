@@ -300,7 +300,9 @@ def test_settings_that_were_changed_by_hand_do_not_go_on_with_the_checkpoint(
 # Damage
 
 DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "config.json without agent": ("config.json", lambda f: f.write_text(f.read_text().replace('"agent"', '"agnt"')), "agent is missing"),
+    "config.json without agent": (
+        "config.json", lambda f: f.write_text(f.read_text().replace('"agent"', '"agnt"')), "agent is missing"
+    ),
     "config.json without settings": ("config.json", lambda f: f.write_text("{}"), "--run"),
     "config.json of an earlier version": (
         "config.json", lambda f: f.write_text(f.read_text().replace("episodes_sha256", "versions")), "--run",
