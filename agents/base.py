@@ -41,7 +41,7 @@ class Agent(ABC):
         shape: The problem dimensions that the agent was fitted for; None before ``fit``.
 
     Raises:
-        ValueError: The seed is out of range.
+        ValueError: The settings belong to another agent, or the seed is not a whole number in that range.
     """
 
     #: The agent's name in the registry; ``agents.registry.make`` sets it.
@@ -59,9 +59,11 @@ class Agent(ABC):
 
     def __init__(self, config: Any = None, seed: int = 0) -> None:
         """Store the settings."""
-        if not 0 <= seed < 2**32:
+        if config is not None and not isinstance(config, self.Config):
+            raise ValueError(f"the settings are {type(config).__name__}: this agent has {self.Config.__name__}")
+        if type(seed) is not int or not 0 <= seed < 2**32:
             raise ValueError(f"seed is {shortened(seed)}: use a whole number from 0 to {2**32 - 1:,}")
-        self.config = self.Config() if config is None else config
+        self.config: Any = self.Config() if config is None else config
         self.seed = seed
         self.shape: Shape | None = None
 

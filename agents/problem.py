@@ -182,9 +182,10 @@ class Problem:
         protect: Collection[str] = (),
     ) -> None:
         """Store the arguments, and create the edit rules."""
-        self.episodes, self.encoder, self.n_edits, self.protect = episodes, encoder, n_edits, tuple(protect)
+        self.episodes, self.encoder, self.n_edits = episodes, encoder, n_edits
         self.max_words = episodes.max_words if max_words is None else max_words
         self._rules = EditRules(n_edits, self.max_words, protect)
+        self.protect = tuple(self._rules.protect)  # one name, where it was a string
         self._reward = reward
 
     @property

@@ -47,7 +47,7 @@ def arranged(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
         content: The file's settings.
 
     Raises:
-        ValueError: A setting is unknown, or occurs both in its table and outside it.
+        ValueError: A setting is unknown, or occurs both in its table and outside it, or a table is not a table.
     """
     kinds, own = get_type_hints(kind), [each.name for each in fields(kind)]
     tables = {name: [each.name for each in fields(kinds[name])] for name in own if is_dataclass(kinds[name])}
@@ -61,7 +61,9 @@ def arranged(kind: type, content: Mapping[str, Any]) -> dict[str, Any]:
             hint = f"did you mean {close[0]}?" if close else "--help lists the settings there are"
             raise ValueError(f"there is no setting {shortened(name)}: {hint}")
         table = found.setdefault(table_of[name], {})
-        if not isinstance(table, dict) or name in table:
+        if not isinstance(table, dict):
+            raise ValueError(f"{table_of[name]} is {shortened(table)}: use a table, [{table_of[name]}]")
+        if name in table:
             raise ValueError(f"{name} is both in [{table_of[name]}] and outside it: leave one out")
         table[name] = found.pop(name)
     return found

@@ -30,6 +30,8 @@ def worst_cases(traces: Iterable[Trace], n: int) -> str:
     everyone = _of_agent(traces)
     fell = sorted((trace for trace in everyone if _change(trace, "bertscore_f1") < 0), key=_f1_change)
     cases = fell[:n]
+    if not cases:
+        return f"{len(fell)} of {len(everyone)} patients' F1 fell."
     head = f"{len(fell)} of {len(everyone)} patients' F1 fell; the {len(cases)} that fell most:"
     return "\n\n".join([head, *map(_case, cases)])
 

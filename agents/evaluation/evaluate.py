@@ -56,6 +56,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         everybody = EpisodeSet.load(config.episodes or settings.episodes)
         run.check_episodes(everybody.digest)
         episodes, training = everybody.of(config.split), everybody.of("train")
+        run.traces.read()  # damage is noticed before anything is asked
         if models is None:
             models = RunModels(settings.models, config.calls.over(plain(settings.calls)), run)
             models.check_kept()
@@ -111,4 +112,10 @@ def _searched_rule(models: RunModels, training: EpisodeSet, max_words: int, conf
         rule.fit(models.problem(training, meter, max_words))
     except BudgetSpentError:
         logger.debug("the search for the rule has spent its calls")
+    if not meter.calls:
+        logger.warning(
+            "No rule was tried, and the best single rule stands for no edit: --rule-calls %d does not pay for one "
+            "batch of episodes; give more",
+            config.rule_calls,
+        )
     return rule

@@ -62,6 +62,12 @@ class ReinforceConfig:
             raise ValueError("patients, rollouts and epochs must be 1 or more")
         if self.baseline == "leave-one-out" and self.rollouts < 2:
             raise ValueError("a leave-one-out baseline needs rollouts of 2 or more")
+        for name in ("learning_rate", "clip_norm", "clip_ratio"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} is {value}: use a number above 0")
+        if not 0 <= self.entropy < float("inf"):
+            raise ValueError(f"entropy is {self.entropy}: use a number of 0 or more")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from agents.base import Agent, StepwiseAgent
+from agents.base import CONFIG, Agent, StepwiseAgent
+from agents.problem import Shape
+from agents.settings import plain
 from pmlm_env.io.files import make_folder, write
 from pmlm_env.rewards.delta import Judged
 
@@ -71,6 +73,32 @@ def load_checkpoint(folder: Path, agent: StepwiseAgent, n_episodes: int) -> tupl
     with one_line(f"{folder / 'trainer.json'}, or trainer.safetensors beside it,"):
         agent.go_on(values, tensors)
     return progress, initial
+
+
+def check_agent(folder: Path, agent: Agent, shape: Shape) -> None:
+    """See that the run's settings are still those of the agent in a checkpoint; see ``RunFolder.go_on``.
+
+    Args:
+        folder: The checkpoint.
+        agent: An agent made of the run's settings.
+        shape: That of the problem it is to learn from.
+
+    Raises:
+        ValueError: They were changed by hand, or the checkpoint's ``config.json`` is missing or damaged.
+    """
+    with one_line(folder / CONFIG):
+        saved = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        before = {"agent": saved["agent"], "seed": saved["seed"], **saved["settings"]}
+        before |= {name: saved["shape"][name] for name in ("n_edits", "protect")}
+    now = {"agent": agent.name, "seed": agent.seed, **plain(agent.config)}
+    now |= {name: plain(shape)[name] for name in ("n_edits", "protect")}
+    changed = sorted(name for name in now.keys() & before.keys() if now[name] != before[name])
+    if changed:
+        was = ", ".join(f"{name} = {json.dumps(before[name], ensure_ascii=False)}" for name in changed)
+        raise ValueError(
+            f"{folder.parent / 'config.json'} has another {', '.join(changed)} than the agent in {folder.name}, and "
+            f"cannot go on with it: put back {was}, or begin another run with --run"
+        )
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, make_dataclass
 from functools import cache
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 from agents.model_options import CallOptions, ModelOptions
@@ -45,9 +46,12 @@ class TrainConfig:
         """Fill in the agent's default settings, and check the budget.
 
         Raises:
-            ValueError: There is no such agent, the settings belong to another agent, or the budget is below 1.
+            ValueError: There is no such agent, the settings belong to another agent, the budget is below 1, or the seed
+                is out of range.
         """
         fill_in(self)
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {shortened(self.seed)}: use a whole number from 0 to {2**32 - 1:,}")
 
 
 def fill_in(config: Any) -> None:

@@ -15,7 +15,7 @@ from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.run_folder import RunFolder
 from agents.settings import from_plain
-from agents.training.checkpoint import load_checkpoint, one_line, save_checkpoint
+from agents.training.checkpoint import check_agent, load_checkpoint, one_line, save_checkpoint
 from agents.training.config import TrainConfig, with_agent_settings
 from agents.training.events import EventFile
 from pmlm_env.core.episodes import EpisodeSet
@@ -33,7 +33,9 @@ def trained(run: RunFolder) -> TrainConfig:
     """
     settings = {name: value for name, value in run.settings().items() if name not in ("llm_identity", "run")}
     try:
-        config = with_agent_settings(TrainConfig, str(settings.get("agent")))
+        if "agent" not in settings:
+            raise ValueError("agent is missing")
+        config = with_agent_settings(TrainConfig, str(settings["agent"]))
         return from_plain(config, {**settings, "run": str(run.path), "resume": False})
     except ValueError as error:
         raise ValueError(
@@ -103,6 +105,8 @@ class _Training:
 
     def learn(self, resume: bool) -> None:
         """Run the remaining training, write one line of metrics per batch, and save checkpoints."""
+        if resume:
+            check_agent(self.run.whole_checkpoint(), self.agent, self.problem.shape)
         if isinstance(self.agent, StepwiseAgent):
             self.agent.begin(self.problem)
             if resume:

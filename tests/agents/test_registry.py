@@ -237,3 +237,23 @@ def test_a_policy_that_learned_nothing_does_not_act() -> None:
     assert isinstance(agent, PolicyAgent)
     with pytest.raises(ValueError, match="the agent leave-one-out has learned nothing yet"):
         agent.act(observation)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seed", "message"),
+    [
+        (settings_of("ppo"), 0, "the settings are PPOConfig: this agent has LexiconConfig"),
+        ({"patients": 3}, 0, "the settings are dict: this agent has LexiconConfig"),
+        (None, 1.5, "seed is 1.5: use a whole number"),
+        (None, "1", "seed is '1': use a whole number"),
+    ],
+)
+def test_an_agent_is_not_made_of_what_would_break_it_later(settings: Any, seed: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make("lexicon", settings, seed)
+
+
+def test_one_name_to_protect_may_be_a_string() -> None:
+    problem = make_problem(1)
+    named = Problem(problem.episodes, problem.encoder, None, N_EDITS, protect="digits")
+    assert named.shape.protect == ("digits",)

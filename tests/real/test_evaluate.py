@@ -336,3 +336,20 @@ def test_several_samples_of_a_reply_are_all_in_the_trace_and_scored_by_their_mea
     _, traces = _evaluate(run)
     assert Counter(request.sample for request in asked[-1]) == dict.fromkeys(range(2), len(VARIANTS) * N_TEST)
     assert {len(trace.replies) for variant in VARIANTS for trace in _of(traces, variant)} == {2}
+
+
+def test_damaged_traces_are_noticed_before_anything_is_asked(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run.path / "traces.jsonl").write_text("[]\n", encoding="utf-8")
+    spent = (run.path / "spent.json").read_text()
+    assert pmlm("evaluate", "--run", run.path) == 2
+    said = capsys.readouterr().err
+    assert "traces.jsonl, line 1: it is damaged" in said
+    assert "evaluating" not in said
+    assert (run.path / "spent.json").read_text() == spent
+
+
+def test_too_few_calls_for_a_single_rule_are_no_secret(run: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
+    _evaluate(run, "--rule-calls", 1)
+    assert "No rule was tried" in caplog.text

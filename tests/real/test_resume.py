@@ -279,9 +279,30 @@ def test_a_run_keeps_its_agent(run: Path, capsys: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(("name", "value", "was"), [("seed", 7, 0), ("n_edits", 4, 2), ("rollouts", 3, 2)])
+def test_settings_that_were_changed_by_hand_do_not_go_on_with_the_checkpoint(
+    name: str, value: Any, was: Any, run: Path, capsys: Any
+) -> None:
+    file = run / "config.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    settings = content["settings"]
+    (table,) = [table for table in (settings, settings["models"], settings["settings"]) if name in table]
+    table[name] = value
+    file.write_text(json.dumps(content), encoding="utf-8")
+    assert pmlm("train", "--run", run, "--resume", "--budget", 20) == 2
+    assert error(capsys) == (
+        f"pmlm train: {file} has another {name} than the agent in checkpoint, and cannot go on with it: put back "
+        f"{name} = {json.dumps(was)}, or begin another run with --run"
+    )
+    assert len(RunFolder(run).metrics()) == 2
+
+
 # Damage
 
 DAMAGE: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "config.json without agent": (
+        "config.json", lambda f: f.write_text(f.read_text().replace('"agent"', '"agnt"')), "agent is missing"
+    ),
     "config.json without settings": ("config.json", lambda f: f.write_text("{}"), "--run"),
     "config.json of an earlier version": (
         "config.json", lambda f: f.write_text(f.read_text().replace("episodes_sha256", "versions")), "--run",

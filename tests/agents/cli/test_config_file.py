@@ -114,6 +114,7 @@ def refused(
         ("protect = ['self', 3]", "models.protect[1] is 3: use text"),
         ("protect = ['names']", "protect names 'names': use some of ('background', 'self', "),
         ("models = 'minilm'", "models is 'minilm': use a table"),
+        ("n-edits = 3\n[[models]]\nllm = 'x'", "models is [{'llm': 'x'}]: use a table, [models]"),
         ("long-texts = 'fold'", "models.long_texts is 'fold': use one of cut, chunks"),
         ("dropout = 1.0", "dropout is 1.0: use a number from 0 to below 1"),
         ("budget = 0", "budget is 0: use 1 or more completions"),

@@ -199,6 +199,10 @@ def test_prompts_that_run_out_of_words_end_early_and_count() -> None:
         ({"rollouts": 1}, "leave-one-out"),
         ({"epochs": 0}, "must be 1 or more"),
         ({"baseline": "median"}, "baseline is 'median'"),
+        ({"learning_rate": -0.1}, "learning_rate is -0.1: use a number above 0"),
+        ({"clip_norm": -1.0}, "clip_norm is -1.0: use a number above 0"),
+        ({"clip_ratio": float("nan")}, "clip_ratio is nan: use a number above 0"),
+        ({"entropy": -0.5}, "entropy is -0.5: use a number of 0 or more"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], message: str) -> None:

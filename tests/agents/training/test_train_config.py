@@ -29,3 +29,9 @@ def test_an_agent_that_does_not_exist_is_refused() -> None:
     for make in (lambda: TrainConfig(agent="lexikon"), lambda: with_agent_settings(TrainConfig, "lexikon")):
         with pytest.raises(ValueError, match="there is no agent 'lexikon': use one of lexicon, leave-one-out"):
             make()
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused_before_anything_loads(seed: int) -> None:
+    with pytest.raises(ValueError, match=r"seed is .*: use a whole number from 0 to 4,294,967,295"):
+        TrainConfig(seed=seed)
