@@ -8,85 +8,87 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-import agents.cli.prepare
 from agents.cli.main import main
 from pmlm_env.llm import ReplyCache
 
 FORK = multiprocessing.get_context("fork")
 
 
-def ended(task: Callable[[], object], during: Callable[[int], None] = lambda pid: None) -> int | None:
+def ended(task: Callable[[], object]) -> int | None:
     """Return the exit code of a forked child."""
     child = FORK.Process(target=task)
     child.start()
-    during(child.pid or 0)
     child.join(300)
     if child.exitcode is None:
         child.kill()
     return child.exitcode
 
 
-def wait_for(file: Path) -> None:
-    """Wait until a file is there; a child that ends before must not make the tests hang."""
+#: A command that needs long to end when it is told to, in a process of its own: what other tests have done to the
+#: signals of this one plays no part.
+STUBBORN = """
+import signal, sys, time
+from pathlib import Path
+from agents.cli.main import main
+
+def run(config):
+    try:
+        Path("began").touch()
+        time.sleep(600)
+    except KeyboardInterrupt:
+        Path("told").touch()
+        time.sleep(600)
+    return 0
+
+agents.cli.prepare.run = run
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGHUP})
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[1] == "nohup" else signal.SIG_DFL)
+main("prepare", ["--cohort", "here"])
+"""
+
+
+@contextmanager
+def stubborn(folder: Path, how: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start it in a folder, and kill it in the end."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    with subprocess.Popen([sys.executable, "-c", STUBBORN, how], cwd=folder, env=environment) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+def wait_for(file: Path, child: subprocess.Popen[bytes]) -> None:
+    """Wait until a child has made a file; one that ends before must not make the tests hang."""
     limit = time.monotonic() + 120
     while not file.exists():
+        assert child.poll() is None, f"the child ended with {child.returncode}"
         assert time.monotonic() < limit, f"{file.name} is still missing"
         time.sleep(0.005)
 
 
-@pytest.fixture
-def stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """A command that needs long to end when it is told to."""
-
-    def run(config: object) -> int:
-        try:
-            (tmp_path / "began").touch()
-            time.sleep(600)
-        except KeyboardInterrupt:
-            (tmp_path / "told").touch()
-            time.sleep(600)
-        return 0
-
-    monkeypatch.setattr(agents.cli.prepare, "run", run)
-
-    def task() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        main("prepare", ["--cohort", "here"])
-
-    return task
-
-
-def test_a_second_ctrl_c_ends_at_once(stubborn: Callable[[], None], tmp_path: Path) -> None:
-    def twice(pid: int) -> None:
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    with stubborn(tmp_path, "terminal") as child:
         for file in ("began", "told"):
-            wait_for(tmp_path / file)
-            os.kill(pid, signal.SIGINT)
+            wait_for(tmp_path / file, child)
+            child.send_signal(signal.SIGINT)
+        assert child.wait(120) == -signal.SIGINT
 
-    assert ended(stubborn, twice) == -signal.SIGINT
 
-
-def test_what_is_to_outlive_its_terminal_does(
-    stubborn: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As nohup has it."""
-
-    def hang_up(pid: int) -> None:
-        wait_for(tmp_path / "began")
-        os.kill(pid, signal.SIGHUP)
+def test_what_is_to_outlive_its_terminal_does(tmp_path: Path) -> None:
+    with stubborn(tmp_path, "nohup") as child:
+        wait_for(tmp_path / "began", child)
+        child.send_signal(signal.SIGHUP)
         time.sleep(0.2)
         assert not (tmp_path / "told").exists()
-        os.kill(pid, signal.SIGKILL)
-
-    def task() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        stubborn()
-
-    assert ended(task, hang_up) == -signal.SIGKILL
+        assert child.poll() is None
 
 
 @pytest.mark.parametrize(
