@@ -35,6 +35,7 @@ def ended(task: Callable[[], object]) -> int | None:
 STUBBORN = """
 import signal, sys, time
 from pathlib import Path
+import agents.cli.prepare
 from agents.cli.main import main
 
 def run(config):
