@@ -68,7 +68,7 @@ def load_model(path: str, auto: AutoClass = "AutoModel", **options: Any) -> PreT
 
     Raises:
         ValueError: As in ``load_config``; or the weights are pickled, quantized, incomplete or not finite, or do not
-            match the configuration.
+            match the configuration; or this version of transformers does not load the architecture correctly.
         OSError: There are no weights, or the hub does not answer.
     """
     import transformers
@@ -94,6 +94,7 @@ def load_model(path: str, auto: AutoClass = "AutoModel", **options: Any) -> PreT
             raise ValueError(
                 f"{path}: {name} has numbers that are not finite: download the model again, or choose another"
             )
+    _check_rotary(path, model)
     return model.eval()
 
 
@@ -144,6 +145,27 @@ def _check_size(folder: Path, config: PreTrainedConfig, auto: AutoClass) -> None
             f"{folder}: config.json describes {described:,} weights, but the files have only {stored:,} bytes: "
             "download the model again"
         )
+
+
+def _check_rotary(path: str, model: PreTrainedModel) -> None:
+    """Check the frequencies of rotary embeddings, which are computed at load and not stored with the weights.
+
+    transformers before 5.4 leaves those of some architectures (recurrent_gemma) in uninitialized memory, so that the
+    model's output differs from one load to the next.
+    """
+    import torch
+    import transformers
+
+    for module in model.modules():
+        frequencies = {name: value for name, value in module.named_buffers(recurse=False) if name.endswith("inv_freq")}
+        if not frequencies or not hasattr(module, "config"):
+            continue
+        expected = dict(type(module)(config=module.config).named_buffers(recurse=False))  # type: ignore[call-arg]
+        if not all(torch.allclose(value.float(), expected[name].float(), 1e-2) for name, value in frequencies.items()):
+            raise ValueError(
+                f"{path}: transformers {transformers.__version__} loads {model.config.model_type} models with wrong "
+                "rotary embeddings: install a later transformers, or choose another model"
+            )
 
 
 def _counts(settings: dict[str, Any]) -> Iterator[tuple[str, int]]:
