@@ -19,9 +19,10 @@ PACKAGES = ("pmlm_env", "agents")
 #: one floor does not import one another. A package stands for its modules, unless they are listed by themselves.
 FLOORS: list[set[str]] = [
     {"pmlm_env"},  # registers the envs, and hands names on when they are asked for
-    {"pmlm_env.io"},
+    {"pmlm_env.io", "pmlm_env.registry"},
     {"pmlm_env.device", "pmlm_env.weights"},
-    {"pmlm_env.cohort", "pmlm_env.core"},
+    {"pmlm_env.core"},
+    {"pmlm_env.cohort"},
     {"pmlm_env.encoders", "pmlm_env.llm", "pmlm_env.predictors", "pmlm_env.prompting"},
     {"pmlm_env.retrieval", "pmlm_env.rewards"},
     {"pmlm_env.pipeline_config"},

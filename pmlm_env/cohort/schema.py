@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.naming.english import find_mentions
+from pmlm_env.core.labels import Label
 
 #: The largest number of check-ups of one patient in the paper; Eq. 3 pads to it.
 MAX_CHECKUPS = 45
@@ -24,15 +25,45 @@ class Indicator:
 
     Attributes:
         name: Column name in data files.
-        unit: The unit all values are in.
-        low: Lower values are impossible in a living adult or in another unit, never merely abnormal.
+        unit: The unit all values are in; "" = none.
+        low: Lower values are impossible in a living adult or in another unit, never merely abnormal; None = no bound.
         high: Higher values are impossible, likewise.
+        synonyms: Other names that data files may use for it.
     """
 
     name: str
-    unit: str
-    low: float
-    high: float
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    synonyms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What a cohort measures and diagnoses.
+
+    Attributes:
+        indicators: The indicators; the columns of ``Patient.values``, in this order.
+        labels: The labels whose aliases are known. Patients may have others.
+        language: The language of the replies and prompts, as a BCP 47 tag.
+        templates: The family of built-in prompt templates that suits these patients: ``general`` or ``obstetric``.
+        max_checkups: The longest history that models use (the rows of Eq. 3); of more check-ups, the latest.
+
+    Raises:
+        ValueError: There is no indicator, two share a name or a synonym, two labels share a name, bounds are in the
+            wrong order, or a value is empty or out of range.
+    """
+
+    indicators: tuple[Indicator, ...]
+    labels: tuple[Label, ...] = ()
+    language: str = "en"
+    templates: str = "general"
+    max_checkups: int = MAX_CHECKUPS
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The indicators' names."""
+        return tuple(indicator.name for indicator in self.indicators)
 
 
 #: The paper's 35 indicators, in its order. The bounds reject typing errors and wrong units
@@ -76,14 +107,6 @@ INDICATORS: tuple[Indicator, ...] = (
 )
 INDICATOR_NAMES: tuple[str, ...] = tuple(indicator.name for indicator in INDICATORS)
 N_INDICATORS = len(INDICATORS)
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A condition and the other names that a reply may use for it."""
-
-    name: str
-    aliases: tuple[str, ...] = ()
 
 
 #: The paper's 12 labels. No two labels share an alias, so a reply that says only "fetal distress" names neither kind.

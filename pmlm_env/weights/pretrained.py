@@ -160,7 +160,7 @@ def _check_rotary(path: str, model: PreTrainedModel) -> None:
         frequencies = {name: value for name, value in module.named_buffers(recurse=False) if name.endswith("inv_freq")}
         if not frequencies or not hasattr(module, "config"):
             continue
-        expected = dict(type(module)(config=module.config).named_buffers(recurse=False))  # type: ignore[call-arg]
+        expected = dict(type(module)(config=module.config).named_buffers(recurse=False))
         if not all(torch.allclose(value.float(), expected[name].float(), 1e-2) for name, value in frequencies.items()):
             raise ValueError(
                 f"{path}: transformers {transformers.__version__} loads {model.config.model_type} models with wrong "

@@ -1,0 +1,120 @@
+"""One resolver for everything that can be replaced: a built-in name, an installed plugin's name, or a Python class."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from reprlib import repr as shortened
+from typing import Any
+
+#: ``package.module:Class``.
+_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+
+
+def is_path(name: str) -> bool:
+    """Whether ``name`` has the form ``package.module:Class``."""
+    return _PATH.fullmatch(name) is not None
+
+
+class Registry:
+    """The implementations of one replaceable part, such as the predictor.
+
+    A name is looked up in this order:
+
+    1. the names that are built in;
+    2. the entry points of installed packages in ``group`` ("Entry points", packaging.python.org);
+    3. ``package.module:Class``, imported from the installed packages or the current folder.
+
+    Nothing is imported before it is asked for.
+
+    Args:
+        part: What is replaced, for messages: "predictor".
+        group: The group of entry points: "pmlm.predictors".
+        builtin: Built-in names, each with its "module:Class".
+    """
+
+    def __init__(self, part: str, group: str, builtin: Mapping[str, str]) -> None:
+        """Store the arguments."""
+        self.part, self.group, self.builtin = part, group, dict(builtin)
+
+    def names(self) -> tuple[str, ...]:
+        """Return the built-in names and those of installed packages."""
+        return (*self.builtin, *sorted(self._plugins().keys() - self.builtin.keys()))
+
+    def knows(self, name: str) -> bool:
+        """Whether ``name`` can be looked up: it is registered, or is a path."""
+        return name in self.builtin or is_path(name) or name in self._plugins()
+
+    def find(self, name: str, *, allow_import: bool = True) -> Any:
+        """Return the class, or another callable, that ``name`` stands for.
+
+        Args:
+            name: A registered name, or ``package.module:Class``.
+            allow_import: Whether a path may be imported. False for a name out of a file that may come from a
+                stranger, such as a saved agent: such a file must not decide which code runs.
+
+        Raises:
+            ValueError: There is none, it cannot be imported, or it must not be.
+        """
+        if name in self.builtin:
+            module, _, attribute = self.builtin[name].partition(":")
+            return getattr(import_module(module), attribute)
+        if (plugin := self._plugins().get(name)) is not None:
+            return self._import(name, plugin.value)
+        if not is_path(name):
+            raise ValueError(
+                f"there is no {self.part} {shortened(name)}: use {', '.join(self.names())}, or package.module:Class"
+            )
+        if not allow_import:
+            raise ValueError(
+                f"the {self.part} is {name}, which is code from outside pmlm-env: give --allow-import to run it, if "
+                "you trust it"
+            )
+        return self._import(name, name)
+
+    def make(self, name: str, *arguments: Any, kwargs: Mapping[str, Any] | None = None, **given: Any) -> Any:
+        """Find a class and make an instance of it.
+
+        Args:
+            name: As for ``find``.
+            arguments: Positional arguments, defined by the interface of the part.
+            kwargs: The user's own keyword arguments.
+            given: Further keyword arguments, defined by the interface of the part.
+
+        Raises:
+            ValueError: As for ``find``; or the class does not take these arguments.
+        """
+        found = self.find(name)
+        kwargs = dict(kwargs or {})
+        if repeated := sorted(kwargs.keys() & given.keys()):
+            raise ValueError(f"the {self.part} {name} gets {repeated[0]} from elsewhere: leave it out of its arguments")
+        try:
+            inspect.signature(found).bind(*arguments, **given, **kwargs)
+        except TypeError as error:
+            raise ValueError(f"the {self.part} {name} does not take these arguments: {error}") from None
+        return found(*arguments, **given, **kwargs)
+
+    def _plugins(self) -> dict[str, EntryPoint]:
+        return {each.name: each for each in entry_points(group=self.group)}
+
+    def _import(self, name: str, path: str) -> Any:
+        module, _, attribute = path.partition(":")
+        if os.getcwd() not in sys.path and "" not in sys.path:
+            sys.path.append(os.getcwd())  # last, so that a file there cannot replace an installed package
+        try:
+            found = getattr(import_module(module), attribute, None)
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"{self.part} {name}: there is no module {error.name}: install it, or put its folder on PYTHONPATH"
+            ) from None
+        except Exception as error:
+            why = " ".join(str(error).split())
+            raise ValueError(f"{self.part} {name}: importing {module} failed: {type(error).__name__}: {why}") from error
+        if not callable(found):
+            raise ValueError(f"{self.part} {name}: {module} has no class {attribute}")
+        return found
