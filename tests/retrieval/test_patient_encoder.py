@@ -97,9 +97,9 @@ def _not_finite(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_truncated, "is damaged; fit the encoder again"),
-        (_without_bias, "is damaged; fit the encoder again"),
-        (_not_finite, "has numbers that are not finite; fit the encoder again"),
+        (_truncated, "is damaged: fit the encoder again"),
+        (_without_bias, "is damaged: fit the encoder again"),
+        (_not_finite, "has numbers that are not finite: fit the encoder again"),
         (Path.unlink, "is missing"),
     ],
 )
