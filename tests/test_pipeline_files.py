@@ -20,6 +20,7 @@ from skops.io import dumps
 
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.pipeline import Pipeline, PipelineConfig
+from pmlm_env.pipeline_files import TrainingPatients
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
@@ -168,6 +169,12 @@ def test_a_class_that_cannot_be_loaded_is_named(folder: Path) -> None:
 def test_peers_that_are_none_are_refused(folder: Path, content: Any) -> None:
     forge(folder, "peers.json", json.dumps(content).encode())
     assert "peers.json is damaged" in refused(folder, "peers.json")
+
+
+def test_a_huge_list_of_peers_is_refused(folder: Path) -> None:
+    os.truncate(folder / "peers.json", 2**40)
+    with pytest.raises(ValueError, match=r"peers\.json is larger than 64 MiB: it was not written by pmlm-env"):
+        TrainingPatients.load(folder, 128)
 
 
 @pytest.mark.parametrize(
