@@ -24,6 +24,7 @@ _AGAIN = "run the command again"
 _AFTER_STOP = {
     "demo": "replies are kept: run it again, and they are used",
     "evaluate": "replies are kept: run it again, and it asks for the others",
+    "refine": "replies are kept: run it again, and it asks for the others",
     "benchmark": "complete runs and all replies are kept: run it again, and it goes on",
     "tune": "agents that are done and all replies are kept: run it again, and it goes on",
 }
