@@ -153,9 +153,7 @@ class Trace:
         if version is None:
             raise ValueError("it is damaged (not an object with a version)")
         if version not in range(1, VERSION + 1):
-            raise ValueError(
-                f"it is of version {shortened(version)}, and this pmlm-env reads versions 1 to {VERSION}"
-            )
+            raise ValueError(f"it is of version {shortened(version)}, and this pmlm-env reads versions 1 to {VERSION}")
         if version == 1:
             content = {**_NEW, **content}
         names = {field.name for field in fields(cls)}
