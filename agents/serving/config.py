@@ -31,6 +31,8 @@ class RefineConfig:
             denies, ...); none by default.
         encoder: The encoder, for an agent that was not trained with the bundled one: a folder or a hub name.
         device: Where the agent and its encoder run: ``auto``, ``cpu``, ``cuda``, or ``cuda:N``.
+        allow_import: Import and run the agent's class if the saved agent names it as ``package.module:Class``. Do so
+            only if you trust who made it.
     """
 
     model: str = "runs/train/checkpoint"
@@ -41,6 +43,7 @@ class RefineConfig:
     protect: tuple[str, ...] = ()
     encoder: str | None = None
     device: str = "cpu"
+    allow_import: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class PublishConfig:
             ``hf auth``.
         public: Whether to make a new repository public.
         license: The license stated in the model card, as the hub abbreviates it.
+        allow_import: Import and run the classes that the run names as ``package.module:Class``. Do so only if you trust
+            the run.
     """
 
     run: Path = Path("runs/train")
@@ -65,3 +70,4 @@ class PublishConfig:
     repo: str | None = None
     public: bool = False
     license: str | None = None
+    allow_import: bool = False
