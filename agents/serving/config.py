@@ -71,6 +71,8 @@ class RefineConfig:
         models: The LLM that replies.
         calls: How the LLM is called, and limits on what this command spends. Replies are kept in the run's cache or,
             if there is no run, beside ``out``.
+        allow_import: Import and run the classes that the saved agent, its run, or the pipeline name as
+            ``package.module:Class``. Do so only if you trust who made them.
     """
 
     model: str = "runs/train"
@@ -86,6 +88,7 @@ class RefineConfig:
     device: str = "auto"
     models: ReplyOptions = field(default_factory=ReplyOptions)
     calls: CallOptions = field(default_factory=CallOptions)
+    allow_import: bool = False
 
     def __post_init__(self) -> None:
         """Check that every option has an effect.
@@ -121,6 +124,8 @@ class PublishConfig:
             ``hf auth``.
         public: Whether to make a new repository public.
         license: The license stated in the model card, as the hub abbreviates it.
+        allow_import: Import and run the classes that the run names as ``package.module:Class``. Do so only if you trust
+            the run.
     """
 
     run: Path = Path("runs/train")
@@ -128,3 +133,4 @@ class PublishConfig:
     repo: str | None = None
     public: bool = False
     license: str | None = None
+    allow_import: bool = False

@@ -64,8 +64,11 @@ def refine(config: RefineConfig) -> list[Trace]:
     if out is not None:
         _check_replaceable(out)
     run = run_of(config.model)
-    settings = None if run is None else trained(run)
-    refiner = Refiner.from_pretrained(config.model, config.device, encoder=config.encoder, protect=config.protect)
+    needed = (config.files.cohort and not config.pipeline) or (config.reply and config.models.llm == AS_TRAINED)
+    settings = trained(run, config.allow_import) if run is not None and needed else None
+    refiner = Refiner.from_pretrained(
+        config.model, config.device, None, config.encoder, config.protect, config.allow_import
+    )
     prompts = _prepared(config, run) if config.files.cohort is None else _new_patients(config, run, settings)
     llm = None if out is None or not config.reply else _llm(config, run, settings, out)
     refined = refiner.refine_all(prompts.episodes)
@@ -130,7 +133,7 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
         )
     if not folder.is_dir():
         raise ValueError(f"{folder} is no longer there: give the new place of that prepared folder with --pipeline")
-    pipeline = Pipeline.load(folder / "pipeline", device=config.device)
+    pipeline = Pipeline.load(folder / "pipeline", device=config.device, allow_import=config.allow_import)
     if (folder / "episodes.jsonl").is_file():
         _compare(run, EpisodeSet.load(folder), folder)
     cohort, report = config.files.read(pipeline.schema)
@@ -178,8 +181,8 @@ def _llm(config: RefineConfig, run: RunFolder | None, settings: TrainConfig | No
     """Return the LLM, with the cache of its replies."""
     options, calls = _options(config, settings), config.calls
     cache = calls.cache
-    if cache is None and settings is not None and run is not None:
-        cache = settings.calls.cache or run.replies
+    if cache is None and run is not None:
+        cache = settings.calls.cache if settings is not None and settings.calls.cache is not None else run.replies
     if cache is None and _is_regular(out):
         cache = out.with_name(f"{out.name}.replies.sqlite")
     budget = Budget(calls, None, price_of(options), calls.budget_file)

@@ -65,6 +65,7 @@ class Refiner:
         revision: str | None = None,
         encoder: str | None = None,
         protect: Collection[str] = (),
+        allow_import: bool = False,
     ) -> Refiner:
         """Load an agent and its encoder.
 
@@ -76,16 +77,17 @@ class Refiner:
             encoder: The encoder, as ``WordEncoder`` accepts it. By default the one that the agent was trained with, if
                 it is bundled; an untrusted agent must not decide which other model is loaded or downloaded.
             protect: Words to protect in addition to those protected in training.
+            allow_import: See ``agents.registry.load``.
 
         Raises:
-            ValueError: There is no such agent, or it was trained with an encoder that is not bundled, and ``encoder``
-                is None.
+            ValueError: There is no such agent, its class must not be imported, or it was trained with an encoder that
+                is not bundled, and ``encoder`` is None.
             ModelError: The encoder was not found.
             OSError: The hub does not respond.
         """
         place = str(choose_device(device))
         run = run_of(source)
-        agent = load(source if run is None else run.whole_checkpoint(), place, revision)
+        agent = load(source if run is None else run.whole_checkpoint(), place, revision, allow_import=allow_import)
         return cls(agent, WordEncoder(encoder or _bundled_encoder(agent), place), protect)
 
     def refine(self, prompt: Prompt | tuple[Sequence[str], Sequence[Role]], patient: npt.ArrayLike) -> Refinement:
