@@ -89,6 +89,17 @@ class Registry:
         Raises:
             ValueError: As for ``find``; or the class does not take these arguments.
         """
+        return self.check(name, *arguments, kwargs=kwargs, **given)(*arguments, **given, **(kwargs or {}))
+
+    def check(self, name: str, *arguments: Any, kwargs: Mapping[str, Any] | None = None, **given: Any) -> Any:
+        """Find a class and check that it takes these arguments; see ``make``.
+
+        Returns:
+            The class.
+
+        Raises:
+            ValueError: As for ``make``.
+        """
         found = self.find(name)
         kwargs = dict(kwargs or {})
         if repeated := sorted(kwargs.keys() & given.keys()):
@@ -97,7 +108,7 @@ class Registry:
             inspect.signature(found).bind(*arguments, **given, **kwargs)
         except TypeError as error:
             raise ValueError(f"the {self.part} {name} does not take these arguments: {error}") from None
-        return found(*arguments, **given, **kwargs)
+        return found
 
     def _plugins(self) -> dict[str, EntryPoint]:
         return {each.name: each for each in entry_points(group=self.group)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from agents.settings import plain
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import locked, write_json
 from pmlm_env.pipeline_config import PipelineConfig
+from pmlm_env.pipeline_files import PIPELINE_FOLDER
 from pmlm_env.weights import state
 
 
@@ -19,7 +21,8 @@ class PrepareConfig:
 
     Attributes:
         files: The cohort.
-        out: Output folder, for episodes.jsonl, vectors.safetensors and report.json.
+        out: Output folder, for episodes.jsonl, vectors.safetensors, report.json, and pipeline/, which has the
+            training patients' ids and labels and makes prompts for new patients.
         pipeline: How prompts are generated.
         max_train: Maximum number of training patients to generate prompts for, drawn at random; None = all. Stages 1
             and 2 always learn from all training patients.
@@ -53,14 +56,17 @@ def run(config: PrepareConfig) -> int:
 
     cohort, read = config.files.read()
     with locked(config.out):
-        episodes, report = build_episodes(
+        episodes, report, pipeline = build_episodes(
             cohort,
             config.pipeline,
             limits={"train": config.max_train, "validation": config.max_validation, "test": config.max_test},
             seed=config.seed,
             device=config.device,
         )
+        # A pipeline must never lie beside the prompts of another one.
+        shutil.rmtree(config.out / PIPELINE_FOLDER, ignore_errors=True)
         episodes.save(config.out)
+        pipeline.save(config.out / PIPELINE_FOLDER)
         found = {"settings": plain(config), "cohort": plain(read), "report": plain(report)}
         write_json(config.out / "report.json", found)
     print(report)
