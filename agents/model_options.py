@@ -1,17 +1,23 @@
-"""Options shared by several commands: the models, and calls to the LLM."""
+"""Options shared by several commands: the models, calls to the LLM, and a cohort's files."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.run_folder import one_path
+from pmlm_env.cohort import Cohort, ReadReport, read_cohort
 from pmlm_env.core.edits import EditRules
 from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm import Limits, LLMOptions
+from pmlm_env.llm.specs import is_custom
+from pmlm_env.registry import is_path
 from pmlm_env.rewards.base import BERTSCORE
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,3 +100,56 @@ class CallOptions(Limits):
             raise ValueError(f"the replies of this run are kept in {where}: leave --cache out")
         paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
         return CallOptions(**{**values, **paths})
+
+
+#: Settings that may name a class as "package.module:Class", by their dotted names.
+_CLASSES = ("agent", "models.reward", "models.encoder", "models.llm")
+
+
+def named_classes(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the classes that a run's settings name as ``package.module:Class``, by part, such as "reward".
+
+    Raises:
+        ValueError: The providers' file is invalid.
+    """
+    found = {}
+    for dotted in _CLASSES:
+        table, _, key = dotted.rpartition(".")
+        name = (settings[table] if table else settings).get(key)
+        if not isinstance(name, str) or not is_path(name):
+            continue
+        if key != "llm" or is_custom(LLMOptions(name, providers=settings["models"].get("providers"))):
+            found[key] = name
+    return found
+
+
+@dataclass(frozen=True)
+class CohortFiles:
+    """A cohort on disk.
+
+    Attributes:
+        cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet.
+        patients_file: Name of the patient file, if it differs from the default.
+        labs_file: Name of the long table of check-ups, if it differs from the default.
+        checkups_file: Name of the wide table of check-ups, if it differs from the default.
+        drop_bad_rows: Drop and count invalid rows instead of stopping. It still stops if they are more than half of the
+            patients or values, or more than nine tenths of an indicator's values.
+    """
+
+    cohort: Path
+    patients_file: str | None = None
+    labs_file: str | None = None
+    checkups_file: str | None = None
+    drop_bad_rows: bool = False
+
+    def read(self) -> tuple[Cohort, ReadReport]:
+        """Read and check the cohort, and log a report."""
+        cohort, report = read_cohort(
+            self.cohort,
+            patients=self.patients_file,
+            labs=self.labs_file,
+            checkups=self.checkups_file,
+            drop_bad_rows=self.drop_bad_rows,
+        )
+        logger.info("%s", report)
+        return cohort, report
