@@ -11,9 +11,11 @@ from typing import Any, Literal
 from agents.run_folder import one_path
 from pmlm_env.cohort import Cohort, ReadReport, read_cohort
 from pmlm_env.core.edits import EditRules
+from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm import Limits, LLMOptions
 from pmlm_env.llm.http.providers import load_providers
 from pmlm_env.registry import is_path
+from pmlm_env.rewards.base import BERTSCORE
 
 logger = logging.getLogger(__name__)
 
@@ -23,8 +25,13 @@ class ModelOptions(LLMOptions):
     """The models and the edits: everything that determines a run's results.
 
     Attributes:
-        n_samples: Replies per prompt, whose F1 is averaged; use more than 1 for LLMs whose replies vary.
-        encoder: The word encoder: ``minilm``, a directory, or a hub name.
+        n_samples: Replies per prompt, whose scores are averaged; use more than 1 for LLMs whose replies vary.
+        encoder: The word encoder: ``minilm``, a directory, a hub name, or an encoder of your own:
+            ``package.module:Class``, or the name of an installed plugin.
+        encoder_kwargs: Arguments of your own encoder's class, as JSON.
+        reward: What agents learn to increase: ``bertscore`` (its F1), or a reward of your own, which scores replies:
+            ``package.module:Class``, or the name of an installed plugin. Tables show BERTScore in any case.
+        reward_kwargs: Arguments of your own reward's class, as JSON.
         scorer: BERTScore's model: ``minilm``, a directory, or a hub name.
         scorer_layer: The layer whose hidden states BERTScore compares; by default the layer that bert-score uses for
             the model, or else the one at three quarters of its depth.
@@ -38,6 +45,9 @@ class ModelOptions(LLMOptions):
 
     n_samples: int = 1
     encoder: str = "minilm"
+    encoder_kwargs: Kwargs = NO_KWARGS
+    reward: str = BERTSCORE
+    reward_kwargs: Kwargs = NO_KWARGS
     scorer: str = "minilm"
     scorer_layer: int | None = None
     long_texts: Literal["cut", "chunks"] = "cut"
@@ -46,11 +56,13 @@ class ModelOptions(LLMOptions):
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Check the edit options.
+        """Check the edit options, and read the arguments given as mappings or JSON.
 
         Raises:
-            ValueError: ``n_edits`` is negative, or ``protect`` has a name that is neither a role nor a kind of word.
+            ValueError: ``n_edits`` is negative, ``protect`` has a name that is neither a role nor a kind of word, or
+                arguments are not JSON values or contain what looks like a key.
         """
+        super().__post_init__()
         EditRules(self.n_edits, protect=self.protect)
 
 

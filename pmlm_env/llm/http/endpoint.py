@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
+from pmlm_env.io.keys import holds_key
 from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request, StopSending
 from pmlm_env.llm.http.background import event_loop, stream_results
 from pmlm_env.llm.http.chat_answers import Attempt, read_answer
@@ -27,7 +28,6 @@ from pmlm_env.llm.http.settings import (
     check_query,
     check_variable,
     checked_base_url,
-    holds_key,
     is_this_machine,
     secret,
     variable_of,
