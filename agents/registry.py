@@ -248,15 +248,15 @@ def load(source: str | Path, device: str = "cpu", revision: str | None = None, *
     try:
         known = {"agent": str, "settings": dict, "seed": int, "shape": dict, "learned": dict}
         if content.keys() != known.keys() or not all(type(content[key]) is kind for key, kind in known.items()):
-            raise ValueError(f"it should hold {', '.join(known)}")
+            raise ValueError(f"it should contain {', '.join(known)}, and nothing else")
     except ValueError as error:
-        raise ValueError(f"{described}: {error}: copy it again, or train anew") from None
+        raise ValueError(f"{described}: {error}: copy the folder again, or train a new agent") from None
     kind = saved_settings_class(content["agent"], described, allow_import)
     try:
         agent = make(content["agent"], from_plain(kind, content["settings"]), content["seed"])
         agent.shape = from_plain(Shape, content["shape"])
     except ValueError as error:
-        raise ValueError(f"{described}: {error}: copy it again, or train anew") from None
+        raise ValueError(f"{described}: {error}: copy the folder again, or train a new agent") from None
     try:
         agent.restore(content["learned"], lambda shapes: read_tensors(weights, shapes), device)
     except ValueError as error:
