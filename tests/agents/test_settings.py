@@ -113,7 +113,10 @@ def test_a_setting_without_effect_is_refused_by_the_name_of_its_option() -> None
         ("[]", "is damaged: it contains [] instead of an object"),
         ("{}", "was not written by `pmlm tune`: it has no table 'agents'"),
         ('{"agents": {"surrogate": 3}}', "was not written by `pmlm tune`: surrogate has no table 'settings'"),
-        ('{"agents": {"surogate": {"settings": {}}}}', "there is no agent 'surogate': install the package that adds it"),
+        (
+            '{"agents": {"surogate": {"settings": {}}}}',
+            "there is no agent 'surogate': install the package",
+        ),
         ('{"agents": {"surrogate": {"settings": {"rate": 1}}}}', "settings of surrogate: there is no setting 'rate'"),
         ('{"agents": {"surrogate": {"settings": {"penalty": "1"}}}}', "penalty is '1': use a number"),
     ],

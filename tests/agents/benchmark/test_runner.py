@@ -87,9 +87,7 @@ def test_a_line_separator_within_a_line_ends_no_line(tmp_path: Path) -> None:
 def test_runs_on_other_patients_do_not_go_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark(BenchmarkConfig(agents=("keep-all",), seeds=1, out=tmp_path))
     monkeypatch.setattr("agents.benchmark.patients.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
-    with pytest.raises(
-        ValueError, match=r"runs.jsonl has results with episodes '\w{16}', not '\w{16}': use the same"
-    ):
+    with pytest.raises(ValueError, match=r"runs.jsonl has results with episodes '\w{16}', not '\w{16}': use the same"):
         benchmark(BenchmarkConfig(agents=("random-n",), seeds=1, out=tmp_path))
     assert [line["agent"] for line in _lines(tmp_path)] == [*CONTROLS, "keep-all"]
 
