@@ -90,6 +90,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     """Train in a locked run folder."""
     episodes = everybody.of("train")
     models = models or RunModels(config.models, config.calls, run)
+    models.check_sent(config.episodes)
     if config.resume:
         run.go_on(config, models.llm.identity, everybody.digest)
         models.check_kept()
