@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.schema import Cohort, Patient
+from pmlm_env.cohort.schema import Cohort, Patient, Schema
 from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import Episode, EpisodeSet, Split
 from pmlm_env.io.checked_files import file_in
@@ -23,6 +23,7 @@ from pmlm_env.pipeline_files import (
     MANIFEST_FILE,
     PIPELINE_FOLDER,
     PREDICTOR_FOLDER,
+    SCHEMA_FILE,
     TEMPLATE_FILE,
     Manifest,
     Part,
@@ -44,6 +45,7 @@ class Pipeline:
     """Stages 1 to 3, fitted to training patients, for patients who come later. Usually, use ``fit`` or ``load``.
 
     Attributes:
+        schema: What the patients' cohort measures.
         predictor: Stage 1.
         encoder: The patient encoder of stage 2.
         retriever: The search of stage 2, among the training patients.
@@ -52,6 +54,7 @@ class Pipeline:
         manifest: The number and form of the peers, and how predictor and retriever were made.
     """
 
+    schema: Schema
     predictor: Predictor
     encoder: PatientEncoder
     retriever: Retriever
@@ -92,7 +95,7 @@ class Pipeline:
                 f"{len(train)} training patients have a label, but {config.k} peers each need {config.k + 1}: "
                 "use fewer peers (--k)"
             )
-        template = InitialPrompt(config.template, config.peers)
+        template = InitialPrompt(config.template, config.peers, train.schema)
         template.check(train)
         unfitted = make_predictor(config, seed)
         RETRIEVERS.check(config.retriever, None, None, None, kwargs=config.retriever_kwargs)
@@ -109,7 +112,7 @@ class Pipeline:
         training = TrainingPatients(
             tuple(patient.patient_id for patient in train), tuple(map(str, train.y)), encoder.encode(train)
         )
-        return cls(predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
+        return cls(train.schema, predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
 
     def episodes(self, cohort: Cohort) -> EpisodeSet:
         """Predict, retrieve and fill for patients who are not among the training patients.
@@ -120,8 +123,13 @@ class Pipeline:
             One episode per patient, in order, all of split "test".
 
         Raises:
-            ValueError: The cohort is empty, or a prompt cannot be filled.
+            ValueError: The cohort is empty or has another schema, or a prompt cannot be filled.
         """
+        if cohort.schema.digest != self.schema.digest:
+            raise ValueError(
+                "the patients' schema is not that of the pipeline's training patients: read their tables with the "
+                f"pipeline's schema, or {CURE}"
+            )
         self.template.check(cohort)
         if known := [patient.patient_id for patient in cohort if patient.patient_id in {*self.train_ids}]:
             logger.warning(
@@ -135,7 +143,7 @@ class Pipeline:
 
     def prompt_for(self, patient: Patient) -> Episode:
         """Return the episode of one patient; see ``episodes``."""
-        return self.episodes(Cohort((patient,)))[0]
+        return self.episodes(Cohort((patient,), self.schema))[0]
 
     def save(self, folder: str | Path) -> None:
         """Write everything into a folder that only its owner can access; nothing is pickled.
@@ -153,6 +161,7 @@ class Pipeline:
             self.predictor.save(scratch / PREDICTOR_FOLDER)
             self.encoder.save(scratch)
             self.training.save(scratch)
+            self.schema.save(scratch / SCHEMA_FILE)
             write(scratch / TEMPLATE_FILE, self.template.text)
             write_manifest(scratch, self.manifest)
 
@@ -176,13 +185,14 @@ class Pipeline:
         found = PREDICTORS.find(manifest.predictor.name, allow_import=allow_import)
         RETRIEVERS.find(manifest.retriever.name, allow_import=allow_import)
         check_files(folder, files)
+        schema = Schema.load(file_in(folder, SCHEMA_FILE))
         training = TrainingPatients.load(folder, VECTOR_SIZE)
         predictor = found.load(folder / PREDICTOR_FOLDER)
         if tuple(predictor.labels) != tuple(sorted({*training.labels})):
             raise ValueError(f"{folder / PREDICTOR_FOLDER} predicts other labels than the peers have: {CURE}")
-        encoder = PatientEncoder.load(folder, device)
-        template = InitialPrompt(file_in(folder, TEMPLATE_FILE), cast(PeerForm, manifest.peers))
-        return cls(predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
+        encoder = PatientEncoder.load(folder, schema, device)
+        template = InitialPrompt(file_in(folder, TEMPLATE_FILE), cast(PeerForm, manifest.peers), schema)
+        return cls(schema, predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         """Return each label's probability for each patient, shape (N, n_labels).
@@ -258,7 +268,7 @@ def make_predictor(config: PipelineConfig, seed: int) -> Predictor:
     Raises:
         ValueError: There is none of this name, or it does not take these arguments or lacks a method.
     """
-    predictor = PREDICTORS.make(config.predictor, seed=seed, kwargs=config.predictor_kwargs)
+    predictor = PREDICTORS.make(config.predictor, offered={"seed": seed}, kwargs=config.predictor_kwargs)
     if not isinstance(predictor, Predictor):
         methods = ("labels", "fit", "predict_proba", "predict", "save", "load")
         lacking = [method for method in methods if not hasattr(predictor, method)]

@@ -266,6 +266,8 @@ class RealPatients(Patients):
         """Read the folders; models are loaded on first use."""
         self._folder = RunFolder(run)
         self._models = RunModels(models, calls, self._folder)
+        for folder in [episodes, *([raw] if raw is not None else [])]:
+            self._models.check_sent(folder)
         everybody = EpisodeSet.load(episodes)
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples

@@ -50,7 +50,7 @@ calls."""
 
 
 def _how(default: str) -> str:
-    return _HOW.format(default=default, rule=RULE, fewest=tables.FEWEST_SEEDS, few=FEWEST)
+    return _HOW.format(default=tables.shown(default), rule=RULE, fewest=tables.FEWEST_SEEDS, few=FEWEST)
 
 
 _REPLIES = """The replies, each agent at its largest budget. F1 and its change in points; *margin*: F1 against the
@@ -60,8 +60,8 @@ words; the share cut at the limit on new tokens; *edits*: in how many different 
 edited."""
 
 
-_OTHER_REWARD = """The agents of this part were trained and judged by another reward, {reward}: their deltas and "personal"
-are changes of its score instead of F1, in hundredths of its unit. F1 itself stands in the table of the replies."""
+_OTHER_REWARD = """The agents of this part were trained and judged by another reward, {reward}: deltas are changes of
+its score instead of F1, in hundredths of its unit. F1 itself stands in the table of the replies."""
 
 
 def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[str]:
@@ -77,7 +77,8 @@ def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[
         parts += _titled("Other metrics, in %, each agent at its largest budget:", tables.metrics_table(inductive))
         parts += _pictures(inductive, cells, env, default, out, seed, reward)
         parts += _titled(
-            f"Words that {default} deletes most often, of each run's twenty commonest, with how many times in all:",
+            f"Words that {tables.shown(default)} deletes most often, of each run's twenty commonest, with how many "
+            "times in all:",
             tables.deleted_table(inductive.last(default)),
         )
     if oracle.agents:
