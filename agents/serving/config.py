@@ -19,7 +19,7 @@ AS_TRAINED = "as-trained"
 class NewPatients(CohortFiles):
     """Patients to predict, or none; see ``CohortFiles``."""
 
-    cohort: Path | None = None
+    cohort: Path | None = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class RefineConfig:
             ValueError: One has none, or ``encoder_kwargs`` are not JSON values.
         """
         read_kwargs(self)
-        idle = {}
+        idle: dict[str, str] = {}
         if self.files.cohort is None:
             names = ["pipeline", *(f"files.{each.name}" for each in fields(NewPatients))]
             idle |= dict.fromkeys(names, "it is for new patients: name their folder with --cohort, or leave it out")
