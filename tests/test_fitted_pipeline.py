@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -97,9 +98,10 @@ def test_another_process_with_other_defaults_says_the_same_of_each_patient_alone
     moved = tmp_path / "somewhere" / "else"
     shutil.copytree(saved, moved)
     write_cohort(new, tmp_path / "new")
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     there = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, str(moved), str(tmp_path / "new")],
-        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=True,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(there.stdout) == everything(pipeline, new)
 
