@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from agents.run_folder import one_path
 from pmlm_env.core.edits import EditRules
+from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm import Limits, LLMOptions
-from pmlm_env.llm.http.providers import load_providers
-from pmlm_env.registry import is_path
+from pmlm_env.rewards.base import BERTSCORE
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,13 @@ class ModelOptions(LLMOptions):
     """The models and the edits: everything that determines a run's results.
 
     Attributes:
-        n_samples: Replies per prompt, whose F1 is averaged; use more than 1 for LLMs whose replies vary.
-        encoder: The word encoder: ``minilm``, a directory, or a hub name.
+        n_samples: Replies per prompt, whose scores are averaged; use more than 1 for LLMs whose replies vary.
+        encoder: The word encoder: ``minilm``, a directory, a hub name, or an encoder of your own:
+            ``package.module:Class``, or the name of an installed plugin.
+        encoder_kwargs: Arguments of your own encoder's class, as JSON.
+        reward: What agents learn to increase: ``bertscore`` (its F1), or a reward of your own, which scores replies:
+            ``package.module:Class``, or the name of an installed plugin. Tables show BERTScore in any case.
+        reward_kwargs: Arguments of your own reward's class, as JSON.
         scorer: BERTScore's model: ``minilm``, a directory, or a hub name.
         scorer_layer: The layer whose hidden states BERTScore compares; by default the layer that bert-score uses for
             the model, or else the one at three quarters of its depth.
@@ -34,6 +39,9 @@ class ModelOptions(LLMOptions):
 
     n_samples: int = 1
     encoder: str = "minilm"
+    encoder_kwargs: Kwargs = NO_KWARGS
+    reward: str = BERTSCORE
+    reward_kwargs: Kwargs = NO_KWARGS
     scorer: str = "minilm"
     scorer_layer: int | None = None
     long_texts: Literal["cut", "chunks"] = "cut"
@@ -42,11 +50,13 @@ class ModelOptions(LLMOptions):
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Check the edit options.
+        """Check the edit options, and read the arguments given as mappings or JSON.
 
         Raises:
-            ValueError: ``n_edits`` is negative, or ``protect`` has a name that is neither a role nor a kind of word.
+            ValueError: ``n_edits`` is negative, ``protect`` has a name that is neither a role nor a kind of word, or
+                arguments are not JSON values or contain what looks like a key.
         """
+        super().__post_init__()
         EditRules(self.n_edits, protect=self.protect)
 
 
@@ -84,31 +94,3 @@ class CallOptions(Limits):
             raise ValueError(f"the replies of this run are stored in {where}: leave out --cache")
         paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
         return CallOptions(**{**values, **paths})
-
-
-#: Settings that may name a class as "package.module:Class", by their dotted names.
-_CLASSES = ("agent", "models.reward", "models.encoder", "models.llm")
-
-#: Kinds of LLMs in "KIND:MODEL" that are not providers.
-_LLM_KINDS = ("local", "vllm")
-
-
-def named_classes(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the classes that a run's settings name as ``package.module:Class``, by part, such as "reward".
-
-    Raises:
-        ValueError: The providers' file is invalid.
-    """
-    found = {}
-    for dotted in _CLASSES:
-        table, _, key = dotted.rpartition(".")
-        name = (settings[table] if table else settings).get(key)
-        if isinstance(name, str) and is_path(name) and not (key == "llm" and _is_model(name, settings["models"])):
-            found[key] = name
-    return found
-
-
-def _is_model(llm: str, models: Mapping[str, Any]) -> bool:
-    """Return whether an LLM's name is KIND:MODEL of a known kind or provider."""
-    kind = llm.partition(":")[0]
-    return kind in _LLM_KINDS or kind in load_providers(models.get("providers"))
