@@ -103,7 +103,6 @@ def _option_names(config: type) -> list[str]:
     return [*names, *(name for table in tables for name in _option_names(table))]  # type: ignore[arg-type]
 
 
-@cache
 def with_agent_settings(config: type, agent: str) -> type:
     """Specialize a dataclass with ``agent`` and ``settings``, such as ``TrainConfig``, for one agent.
 
@@ -113,8 +112,14 @@ def with_agent_settings(config: type, agent: str) -> type:
     Raises:
         ValueError: There is no such agent, or two options have the same name.
     """
+    return _specialized(config, agent, type(settings_of(agent)))
+
+
+@cache  # so that equal settings are of the same type
+def _specialized(config: type, agent: str, kind: type) -> type:
+    """See ``with_agent_settings``; ``kind`` is the type of the agent's settings."""
     usual = settings_of(agent)
-    names = [*_option_names(config), *_option_names(type(usual))]
+    names = [*_option_names(config), *_option_names(kind)]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(
             f"the agent {agent} has a setting {twice[0]}, and --{twice[0].replace('_', '-')} is an option already: "
@@ -125,7 +130,7 @@ def with_agent_settings(config: type, agent: str) -> type:
         if each.name == "agent":
             changed.append((each.name, str, field(default=agent)))
         elif each.name == "settings":
-            changed.append((each.name, type(usual), field(default=usual)))
+            changed.append((each.name, kind, field(default=usual)))
     made = make_dataclass(config.__name__, changed, bases=(config,), frozen=True)
     made.__doc__, made.__module__ = config.__doc__, config.__module__
     return made

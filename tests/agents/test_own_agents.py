@@ -15,7 +15,7 @@ from agents.evaluation.controls import CONTROLS
 from agents.registry import AGENTS, REGISTRY, class_of, load, make, settings_of
 from agents.run_folder import RunFolder
 from agents.settings import plain
-from agents.training.config import TrainConfig, named_classes, with_agent_settings
+from agents.training.config import TrainConfig, named_classes
 from agents.training.train import trained
 from tests.agents.own_agent import MODULE, install, write_module
 from tests.agents.test_options import ended, in_one_line
@@ -53,7 +53,6 @@ def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield file
     for name in ("stranger", *INCOMPLETE):
         sys.modules.pop(name, None)
-    with_agent_settings.cache_clear()
 
 
 def _pmlm(command: str, options: str) -> None:
