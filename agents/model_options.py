@@ -1,17 +1,21 @@
-"""Options shared by several commands: the models, and calls to the LLM."""
+"""Options shared by several commands: the models, calls to the LLM, and a cohort's files."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.run_folder import one_path
+from pmlm_env.cohort import Cohort, ReadReport, read_cohort
 from pmlm_env.core.edits import EditRules
 from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm import Limits, LLMOptions
 from pmlm_env.rewards.base import BERTSCORE
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,3 +98,35 @@ class CallOptions(Limits):
             raise ValueError(f"the replies of this run are stored in {where}: leave out --cache")
         paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
         return CallOptions(**{**values, **paths})
+
+
+@dataclass(frozen=True)
+class CohortFiles:
+    """A cohort on disk.
+
+    Attributes:
+        cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet.
+        patients_file: Name of the patient file, if it differs from the default.
+        labs_file: Name of the long table of check-ups, if it differs from the default.
+        checkups_file: Name of the wide table of check-ups, if it differs from the default.
+        drop_bad_rows: Drop and count invalid rows instead of stopping. It still stops if they are more than half of the
+            patients or values, or more than nine tenths of an indicator's values.
+    """
+
+    cohort: Path
+    patients_file: str | None = None
+    labs_file: str | None = None
+    checkups_file: str | None = None
+    drop_bad_rows: bool = False
+
+    def read(self) -> tuple[Cohort, ReadReport]:
+        """Read and check the cohort, and log a report."""
+        cohort, report = read_cohort(
+            self.cohort,
+            patients=self.patients_file,
+            labs=self.labs_file,
+            checkups=self.checkups_file,
+            drop_bad_rows=self.drop_bad_rows,
+        )
+        logger.info("%s", report)
+        return cohort, report

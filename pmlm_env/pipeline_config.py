@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from pmlm_env.prompting import PeerForm
 
@@ -15,6 +17,10 @@ class PipelineConfig:
         k: Peers per patient (the paper's k).
         peers: Form of ``{peers}``: labels counted, or listed with the nearest first.
         template: ``default``, ``short``, ``paper``, ``raw``, or a template file; see docs/templates.md.
+        predictor: Stage 1: ``boosted-trees``, an installed plugin's name, or package.module:Class.
+        predictor_kwargs: Keyword arguments of the predictor.
+        retriever: The search of stage 2: ``cosine``, an installed plugin's name, or package.module:Class.
+        retriever_kwargs: Keyword arguments of the retriever.
         n_folds: Folds of the out-of-fold predictions and vectors of training patients.
         train_until: Last day of train.
         validation_until: Last day of validation; later patients are test.
@@ -24,6 +30,10 @@ class PipelineConfig:
     k: int = 10
     peers: PeerForm = "counted"
     template: str = "default"
+    predictor: str = "boosted-trees"
+    predictor_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    retriever: str = "cosine"
+    retriever_kwargs: Mapping[str, Any] = field(default_factory=dict)
     n_folds: int = 5
     train_until: str = "2021-12-31"
     validation_until: str = "2022-06-30"

@@ -26,6 +26,7 @@ _AGAIN = "run the command again"
 _AFTER_STOP = {
     "demo": "all replies are kept: run the command again, and it uses them",
     "evaluate": "all replies are kept: run the command again, and it requests only the others",
+    "refine": "all replies are kept: run the command again, and it requests only the others",
     "benchmark": "complete runs and all replies are kept: run the command again to continue",
     "tune": "the results of completed agents and all replies are kept: run the command again to continue",
 }

@@ -100,7 +100,7 @@ def _option_names(config: type) -> list[str]:
     """Return the names of the settings in a dataclass, and in the dataclasses that are its tables."""
     kinds, names = get_type_hints(config), [each.name for each in fields(config)]
     tables = [kinds[name] for name in names if is_dataclass(kinds[name])]
-    return [*names, *(name for table in tables for name in _option_names(table))]  # type: ignore[arg-type]
+    return [*names, *(name for table in tables for name in _option_names(table))]
 
 
 def with_agent_settings(config: type, agent: str) -> type:
@@ -112,7 +112,8 @@ def with_agent_settings(config: type, agent: str) -> type:
     Raises:
         ValueError: There is no such agent, or two options have the same name.
     """
-    return _specialized(config, agent, type(settings_of(agent)))
+    kind: type = type(settings_of(agent))
+    return _specialized(config, agent, kind)
 
 
 @cache  # so that equal settings are of the same type
@@ -125,7 +126,7 @@ def _specialized(config: type, agent: str, kind: type) -> type:
             f"the agent {agent} has a setting {twice[0]}, and --{twice[0].replace('_', '-')} is an option already: "
             "rename it in its Config"
         )
-    changed = []
+    changed: list[tuple[str, type, Any]] = []
     for each in fields(config):
         if each.name == "agent":
             changed.append((each.name, str, field(default=agent)))
