@@ -55,7 +55,7 @@ class PrepareConfig:
 
     Attributes:
         files: The cohort.
-        out: Output folder, for episodes.jsonl, vectors.safetensors and report.json.
+        out: Output folder, for episodes.jsonl, vectors.safetensors, labels.json and report.json.
         pipeline: How prompts are generated.
         max_train: Maximum number of training patients to generate prompts for, drawn at random; None = all. Stages 1
             and 2 always learn from all training patients.

@@ -12,7 +12,6 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.naming.english import find_mentions
 from pmlm_env.core.labels import Label
 
 #: The largest number of check-ups of one patient in the paper; Eq. 3 pads to it.
@@ -111,7 +110,7 @@ N_INDICATORS = len(INDICATORS)
 
 #: The paper's 12 labels. No two labels share an alias, so a reply that says only "fetal distress" names neither kind.
 LABELS: tuple[Label, ...] = (
-    Label("normal", ("normal pregnancy", "healthy pregnancy", "no abnormality", "no abnormal findings")),
+    Label("normal", ("normal pregnancy", "healthy pregnancy", "no abnormality", "no abnormal findings"), no_finding=True),
     Label("uterine scar", ("scarred uterus", "previous cesarean section", "previous caesarean section")),
     Label("acute fetal distress (heart type)", ("fetal distress, heart type", "abnormal fetal heart rate")),
     Label(
@@ -134,29 +133,6 @@ LABELS: tuple[Label, ...] = (
     Label("gestational diabetes", ("gestational diabetes mellitus", "GDM")),
 )
 LABEL_NAMES: tuple[str, ...] = tuple(label.name for label in LABELS)
-_ALIASES: Mapping[str, tuple[str, ...]] = {label.name: label.aliases for label in LABELS}
-
-
-def named_labels(text: str, labels: Iterable[str] = LABEL_NAMES) -> set[str]:
-    """Return the ``labels`` that ``text`` names as a diagnosis, by name or alias.
-
-    Matches whole words, ignoring case; the longest match wins ("gestational diabetes" does not name a label
-    "diabetes" if both are in ``labels``); a condition that is denied or ruled out is not named (see
-    ``pmlm_env.cohort.naming.assertion``). Only the paper's labels have aliases.
-
-    "normal" is an everyday word ("a normal diet"), so only its aliases name that label, and only if no other label is
-    named: beside a diagnosis, "no abnormality" refers to something else.
-    """
-    phrases = {
-        label: _ALIASES.get(label, ()) if label == "normal" else (label, *_ALIASES.get(label, ())) for label in labels
-    }
-    named = {mention.label for mention in find_mentions(text, phrases) if not mention.denied}
-    return named - {"normal"} or named
-
-
-def names_label(text: str, label: str) -> bool:
-    """Whether ``text`` names ``label``, without regard to other labels; see ``named_labels``."""
-    return label in named_labels(text, (label,))
 
 
 @dataclass(frozen=True, eq=False)

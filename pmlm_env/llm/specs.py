@@ -30,7 +30,7 @@ class LLMOptions:
     Attributes:
         llm: ``local:NAME_OR_PATH`` (transformers, in this process), ``vllm:NAME_OR_DIR`` (vLLM, likewise),
             ``PROVIDER:MODEL`` (an OpenAI-compatible endpoint: openai, gemini, zhipu, ... or one of ``providers``), or
-            ``responder`` (rule-based; for tests).
+            ``responder`` or ``responder:SCHEMA`` (rule-based; for tests).
         base_url: Address of the endpoint; by default the provider's. Keys come from the environment only.
         providers: A TOML file with your own providers, rate limits and prices; see docs/llm.
         max_new_tokens: Maximum number of tokens of a reply.
@@ -98,14 +98,14 @@ def load_llm(
         )
     budget = budget or Budget()
     kind, _, name = options.llm.partition(":")
-    in_process = options.llm == "responder" or (kind in _IN_PROCESS and bool(name))
+    in_process = kind == "responder" or (kind in _IN_PROCESS and bool(name))
     if options.base_url is not None and in_process:
         raise ValueError(
             f"{options.llm!r} runs in this process and takes no base URL: leave it out, or use openai:MODEL"
         )
     usual = LLMOptions()
     idle = {"--providers": options.providers is not None, "--concurrency": concurrency is not None}
-    if options.llm == "responder":
+    if kind == "responder":
         for setting in ("max_new_tokens", "temperature", "llm_seed", "on_truncated"):
             idle["--" + setting.replace("_", "-")] = getattr(options, setting) != getattr(usual, setting)
     for option, given in idle.items():
@@ -140,9 +140,10 @@ def load_llm(
 def _load_in_process(options: LLMOptions, kind: str, name: str, device: str) -> tuple[LLM, int]:
     """Return the LLM and the maximum number of tokens of a reply."""
     if kind == "responder":
+        from pmlm_env.cohort.schema import Schema
         from pmlm_env.llm.responder import MAX_TOKENS, Responder
 
-        return Responder(), MAX_TOKENS
+        return Responder(Schema.load(name) if ":" in options.llm else None), MAX_TOKENS
     settings: dict[str, Any] = {
         "max_new_tokens": options.max_new_tokens,
         "temperature": options.temperature,
