@@ -79,7 +79,9 @@ class PMLMOptions(LLMOptions, TaskOptions):
         llm_options = LLMOptions(**{each.name: getattr(self, each.name) for each in fields(LLMOptions)})
         if self.llm.partition(":")[0] == "responder":
             idle = [each.name for each in fields(LLMOptions) if each.name not in ("llm", "base_url", "providers")]
-            _refuse([name for name in idle if getattr(self, name) != getattr(LLMOptions, name)], f"with llm={self.llm!r}")
+            _refuse(
+                [name for name in idle if getattr(self, name) != getattr(LLMOptions, name)], f"with llm={self.llm!r}"
+            )
         all_splits, episodes = models.episodes(self.episodes, self.split)
         llm = models.llm(llm_options, self.device, self.cache, self.budget_file)
         scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts)

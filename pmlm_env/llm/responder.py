@@ -45,9 +45,7 @@ _GENERAL = _Sentences(
     "Return to the clinic for follow-up in one week.",
     "Good health depends on many things that change from day to day.",
 )
-_OBSTETRIC = _Sentences(
-    obstetric_sentences.RECOMMENDATIONS, obstetric_sentences.FOLLOW_UP, obstetric_sentences.CHATTER
-)
+_OBSTETRIC = _Sentences(obstetric_sentences.RECOMMENDATIONS, obstetric_sentences.FOLLOW_UP, obstetric_sentences.CHATTER)
 _RECOMMENDATION = "Take medicines as prescribed. Have the laboratory tests repeated in four weeks."
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from pmlm_env.cohort import OBSTETRIC, Schema
 from pmlm_env.cohort.naming.labels import named_labels
-
-LABELS = Schema.load(OBSTETRIC).labels
+from tests.schemas import LABELS
 
 #: What the text denies, or does not say of this patient now.
 NOT_NAMED = {

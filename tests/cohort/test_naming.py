@@ -6,12 +6,11 @@ import itertools
 
 import pytest
 
-from pmlm_env.cohort import OBSTETRIC, Schema
 from pmlm_env.cohort.naming.english import find_mentions
 from pmlm_env.cohort.naming.labels import named_labels, names_label
 from pmlm_env.core.labels import Label
+from tests.schemas import LABELS
 
-LABELS = Schema.load(OBSTETRIC).labels
 NORMAL = LABELS[0]
 DIABETES = (Label("diabetes"), Label("gestational diabetes"))
 WELL = (Label("well", ("nothing was found",), no_finding=True), Label("gout", ("podagra",)))

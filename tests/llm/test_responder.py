@@ -6,13 +6,13 @@ import pickle
 
 import pytest
 
-from pmlm_env.cohort import OBSTETRIC, Indicator, Schema
+from pmlm_env.cohort import Indicator, Schema
 from pmlm_env.cohort.naming import labels as naming
 from pmlm_env.core.labels import Label
 from pmlm_env.llm.base import LLM
 from pmlm_env.llm.responder import Responder
+from tests.schemas import LABELS, SCHEMA
 
-LABELS = Schema.load(OBSTETRIC).labels
 OF_MEN = Schema(
     (Indicator("urate"),),
     (Label("well", ("nothing was found",), no_finding=True), Label("gout", ("podagra",)), Label("anemia")),
@@ -146,16 +146,16 @@ FIRST = {
     "balanced diet and regular gentle exercise. Continue routine antenatal visits. Pregnancy is a special time that "
     "brings many changes to body and mind. There are many possible causes of abnormal tests, such as diet, stress and "
     "lack of sleep. This information does not replace a doctor's visit.",
-    "": "Perhaps: not clear from what is given. Rest well and eat regularly. Come back if anything changes. Pregnancy is "
-    "a special time that brings many changes to body and mind. There are many possible causes of abnormal tests, such "
-    "as diet, stress and lack of sleep. This information does not replace a doctor's visit.",
+    "": "Perhaps: not clear from what is given. Rest well and eat regularly. Come back if anything changes. Pregnancy "
+    "is a special time that brings many changes to body and mind. There are many possible causes of abnormal tests, "
+    "such as diet, stress and lack of sleep. This information does not replace a doctor's visit.",
 }
 
 
 @pytest.mark.parametrize("prompt", FIRST)
 def test_obstetric_replies_are_those_of_the_first_version(prompt: str) -> None:
     assert reply(prompt) == FIRST[prompt]
-    assert Responder(Schema.load(OBSTETRIC)).generate([prompt])[0].text == FIRST[prompt]
+    assert Responder(SCHEMA).generate([prompt])[0].text == FIRST[prompt]
 
 
 def test_the_labels_of_another_schema_are_named_and_the_obstetric_ones_are_not() -> None:

@@ -10,9 +10,11 @@ import pytest
 
 import pmlm_env.pipeline
 from agents.cli.main import main
-from pmlm_env.cohort import OBSTETRIC, Patient, Schema, write_cohort
+from pmlm_env.cohort import write_cohort
+from pmlm_env.cohort.schema import Patient
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.prompting import InitialPrompt
+from tests.schemas import N_INDICATORS
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +143,7 @@ def test_a_mark_of_byte_order_and_line_ends_of_windows_are_no_part_of_a_template
 def test_of_a_long_history_a_prompt_takes_no_more_memory_than_is_allowed(tmp_path: Path) -> None:
     n = 3_000
     dates = np.datetime64("2020-01-01") + np.arange(n)
-    values = np.full((n, len(Schema.load(OBSTETRIC).indicators)), 7.0)
+    values = np.full((n, N_INDICATORS), 7.0)
     patient = Patient("P1", dates[-1], "normal", "She is well.", dates, values)
     (tmp_path / "mine.txt").write_text("self: " + "{labs:all}" * 100 + "\n")
     with pytest.raises(ValueError, match="the prompt of patient P1 is longer than 50,000 characters"):

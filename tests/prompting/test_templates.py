@@ -6,19 +6,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 
 import pytest
 
-from pmlm_env.cohort import OBSTETRIC, Cohort, Schema
+from pmlm_env.cohort import Cohort, Schema
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.prompting import TEMPLATES, InitialPrompt, PeerForm
+from tests.schemas import SCHEMA
 
-OF_WOMEN = Schema.load(OBSTETRIC)
-OF_ANYBODY = replace(OF_WOMEN, templates="general")
-BOTH = pytest.mark.parametrize("schema", [OF_WOMEN, OF_ANYBODY], ids=["obstetric", "general"])
+OF_ANYBODY = replace(SCHEMA, templates="general")
+BOTH = pytest.mark.parametrize("schema", [SCHEMA, OF_ANYBODY], ids=["obstetric", "general"])
 PREDICTED = "gestational diabetes"
 PEERS = ("thalassemia", "normal", "thalassemia", "uterine scar", "normal")
 
@@ -37,7 +36,7 @@ def cohort() -> Cohort:
 
 
 def _filled(
-    name: str, cohort: Cohort, peers: PeerForm = "counted", schema: Schema = OF_WOMEN
+    name: str, cohort: Cohort, peers: PeerForm = "counted", schema: Schema = SCHEMA
 ) -> tuple[str, dict[str, str]]:
     """The prompt of the first patient, whole and by role."""
     probabilities = {label.name: 1 / 12 for label in schema.labels}
@@ -91,7 +90,7 @@ def test_raw_has_the_instruction_of_the_default_and_nothing_of_stages_1_and_2(co
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_both_families_have_the_same_parts_and_fields(name: str) -> None:
-    obstetric, general = (InitialPrompt(name, schema=schema).parts for schema in (OF_WOMEN, OF_ANYBODY))
+    obstetric, general = (InitialPrompt(name, schema=schema).parts for schema in (SCHEMA, OF_ANYBODY))
     assert [(role, re.findall("{.*?}", text)) for role, text in general] == [
         (role, re.findall("{.*?}", text)) for role, text in obstetric
     ]
@@ -106,7 +105,7 @@ def test_a_general_template_suits_women_and_men_in_hospital_and_outside(name: st
 
 
 def test_a_cohort_of_a_new_schema_has_general_templates() -> None:
-    assert Schema(OF_WOMEN.indicators).templates == "general"
+    assert Schema(SCHEMA.indicators).templates == "general"
 
 
 @pytest.mark.parametrize("language", ["en", "en-GB", "EN"])
@@ -117,7 +116,9 @@ def test_a_prompt_is_in_the_language_of_its_schema(language: str) -> None:
 
 def test_a_language_without_templates_needs_a_file(tmp_path: Path) -> None:
     schema = replace(OF_ANYBODY, language="de")
-    with pytest.raises(ValueError, match=r"no built-in templates in the schema's language, 'de': give .* \(--template\)"):
+    with pytest.raises(
+        ValueError, match=r"no built-in templates in the schema's language, 'de': give .* \(--template\)"
+    ):
         InitialPrompt("short", schema=schema)
     (tmp_path / "kurz.txt").write_text("self: Vermutet wird {predicted}.\n")
     prompt = InitialPrompt(tmp_path / "kurz.txt", schema=schema).fill("Gicht", ())

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -108,12 +108,11 @@ def killed(log: Path, n_replies: int, command: str, *arguments: object) -> None:
 def _logged_until_killed(n_replies: int, log: Path, command: str, arguments: Sequence[str]) -> None:
     honest, left = Responder.replies, n_replies
 
-    def counted(self: Responder, requests: Sequence[Request]) -> Iterator[dict[int, Reply]]:
+    def counted(self: Responder, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         nonlocal left
-        for request in requests:
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left -= 1
+        left -= len(requests)
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
         yield from honest(self, requests)
 
     Responder.replies = counted

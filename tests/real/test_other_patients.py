@@ -1,4 +1,4 @@
-"""Men with five indicators and labels of their own, through the command line: from tables to refined prompts and replies."""
+"""Men with five indicators and labels of their own, from tables to refined prompts and replies, by the command line."""
 
 from __future__ import annotations
 
@@ -14,38 +14,25 @@ from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace
 from tests.real.runs import pmlm, small_bert
+from tests.schemas import MEN
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
-SCHEMA = """
-indicators = [
-  { name = "psa", unit = "ug/L", low = 0, high = 10000, synonyms = ["prostate-specific antigen"] },
-  { name = "urate", unit = "umol/L", low = 20, high = 2000 },
-  { name = "creatinine", unit = "umol/L", low = 10, high = 3000 },
-  { name = "testosterone", unit = "nmol/L", low = 0, high = 100 },
-  { name = "ferritin", unit = "ug/L", low = 0, high = 20000 },
-]
-labels = [
-  { name = "well", aliases = ["no illness was found"], no_finding = true },
-  { name = "gout", aliases = ["podagra"] },
-  { name = "benign prostatic hyperplasia", aliases = ["BPH"] },
-  { name = "iron deficiency" },
-]
-"""
 #: Of each label: the indicator that it changes, how the doctor calls it, and what the doctor advises.
 LABELS = {
-    "well": ("testosterone", "no illness was found", "come again in two years"),
-    "gout": ("urate", "podagra", "drink enough; avoid beer"),
-    "benign prostatic hyperplasia": ("psa", "BPH", "drink less in the evening; see a urologist"),
-    "iron deficiency": ("ferritin", "iron deficiency", "take iron; have the bowel examined"),
+    "no disease": ("crp", "no abnormality", "come again in two years"),
+    "gout": ("urate", "gouty arthritis", "drink enough; avoid beer"),
+    "prostate cancer": ("psa", "carcinoma of the prostate", "see the urologist tomorrow"),
 }
-USUAL = {"psa": 1.5, "urate": 320.0, "creatinine": 85.0, "testosterone": 18.0, "ferritin": 120.0}
-#: Of pregnancy, of women, and of what the obstetric cohort measures and diagnoses.
+USUAL = {"psa": 1.5, "creatinine": 85.0, "urate": 320.0, "hemoglobin": 150.0, "crp": 2.0}
+#: Of pregnancy, of women, and of what the obstetric cohort diagnoses.
 FOREIGN = re.compile(
     r"pregnan|obstetric|wom[ae]n\b|\bs?he\b|\bhers?\b|antenatal|gestation|deliver|birth|f[eo]etal|uter|placent|membranes"
-    r"|thalass|cord\b|h[gc][bt]\b|platelet",
+    r"|thalass|\bcord\b",
     re.IGNORECASE,
 )
+_CUTS = ("--train-until", "2021-12-31", "--validation-until", "2022-03-31")
+_QUICK = ("--k", "3", "--n-folds", "2", "--device", "cpu")
 
 
 def _write(path: Path, rows: list[dict[str, object]]) -> None:
@@ -56,12 +43,12 @@ def _write(path: Path, rows: list[dict[str, object]]) -> None:
 
 
 def _write_cohort(folder: Path) -> None:
-    (folder / "schema.toml").write_text(SCHEMA, encoding="utf-8")
+    (folder / "schema.toml").write_text(MEN, encoding="utf-8")
     rng = np.random.default_rng(0)
     patients: list[dict[str, object]] = []
     checkups: list[dict[str, object]] = []
     for i in range(48):
-        label = list(LABELS)[i % 4]
+        label = list(LABELS)[i % 3]
         changed, name, advice = LABELS[label]
         day = f"202{1 + i // 36}-{1 + i % 12:02d}"
         patients.append(
@@ -85,9 +72,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on such men, evaluated."""
     folder = tmp_path_factory.mktemp("men")
     _write_cohort(folder)
-    cuts = ["--train-until", "2021-12-31", "--validation-until", "2022-03-31"]
-    quick = ["--k", "3", "--n-folds", "2", "--device", "cpu"]
-    assert pmlm("prepare", "--cohort", folder, "--out", folder / "prepared", *cuts, *quick) == 0
+    assert pmlm("prepare", "--cohort", folder, "--out", folder / "prepared", *_CUTS, *_QUICK) == 0
     models = ["--llm", f"responder:{folder / 'schema.toml'}", "--scorer", small_bert(), "--device", "cpu"]
     agent = ["--agent", "lexicon", "--budget", "12", "--patients", "3", "--rollouts", "2", "--n-edits", "3"]
     assert pmlm("train", "--episodes", folder / "prepared", "--run", folder / "run", *agent, *models) == 0
@@ -114,9 +99,8 @@ def test_prompts_are_about_these_patients(work: Path) -> None:
 
 
 def test_raw_prompts_show_the_five_indicators(work: Path) -> None:
-    command = ["--cohort", work, "--template", "raw", "--out", work / "raw", "--k", "3", "--n-folds", "2"]
-    cuts = ["--train-until", "2021-12-31", "--validation-until", "2022-03-31", "--max-train", "2", "--device", "cpu"]
-    assert pmlm("prepare", *command, *cuts) == 0
+    options = ["--template", "raw", "--out", work / "raw", "--max-train", "2"]
+    assert pmlm("prepare", "--cohort", work, *options, *_CUTS, *_QUICK) == 0
     prompts = [episode.prompt for episode in EpisodeSet.load(work / "raw")]
     assert _foreign(prompts) == []
     for indicator in USUAL:
@@ -129,7 +113,7 @@ def test_refined_prompts_and_replies_have_no_word_about_pregnancy(work: Path) ->
     assert len(replies) == len(traces) == 18
     assert all(len(trace.edits) == 3 for trace in traces if trace.variant == "agent")
     assert _foreign([*(trace.prompt for trace in traces), *replies]) == []
-    assert all(any(name in reply for reply in replies) for name in ("gout", "iron deficiency"))
+    assert all(any(name in reply for reply in replies) for name in ("gout", "prostate cancer"))
 
 
 def test_a_condition_is_recognized_by_the_aliases_of_the_schema(work: Path) -> None:
@@ -147,3 +131,17 @@ def test_no_file_of_the_run_has_a_word_about_pregnancy(work: Path) -> None:
     assert len(files) > 5
     texts = [path.read_text(encoding="utf-8").replace("He feels well", "") for path in files]
     assert _foreign(texts) == []
+
+
+def test_a_schema_in_a_language_without_templates_is_told_in_one_line(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "schema.toml").write_text(MEN.replace('language = "en"', 'language = "de"'), encoding="utf-8")
+    options = ["--schema", tmp_path / "schema.toml", "--out", tmp_path / "out"]
+    assert pmlm("prepare", "--cohort", work, *options, *_CUTS, *_QUICK) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pmlm prepare: ")]
+    assert "no built-in templates in the schema's language, 'de': give your own template file (--template)" in line
+    (tmp_path / "kurz.txt").write_text("self: Vermutet wird {predicted}.\n", encoding="utf-8")
+    options += ["--template", tmp_path / "kurz.txt"]
+    assert pmlm("prepare", "--cohort", work, *options, *_CUTS, *_QUICK) == 0
+    assert {episode.language for episode in EpisodeSet.load(tmp_path / "out")} == {"de"}

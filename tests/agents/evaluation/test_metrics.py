@@ -20,14 +20,13 @@ from agents.evaluation.metrics import (
     text_scores,
     wrong_diagnosis_named,
 )
-from pmlm_env.cohort import OBSTETRIC, Schema
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.labels import Label
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.rewards.bertscore import BertScores
+from tests.schemas import LABELS
 
-LABELS = Schema.load(OBSTETRIC).labels
 DIABETES = (Label("diabetes"), Label("gestational diabetes"))
 REFERENCES = [
     "Discharge diagnosis: gestational diabetes. Follow a diabetic diet and monitor fasting glucose.",
