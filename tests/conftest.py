@@ -9,14 +9,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
 from pmlm_env.cohort.simulator import simulate_cohort
+from tests.schemas import write_men
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -32,17 +31,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def quick_stages() -> Iterator[None]:
     """Let stages 1 and 2 learn little in a moment: for tests of what comes after them."""
-
-    def few_trees(**settings: Any) -> HistGradientBoostingClassifier:
-        return HistGradientBoostingClassifier(**{**settings, "max_iter": 3})
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pmlm_env.predictors.boosted.HistGradientBoostingClassifier", few_trees)
+        patch.setattr("pmlm_env.predictors.boosted.N_ITERATIONS", 3)
         patch.setattr("pmlm_env.retrieval.network.MAX_EPOCHS", 2)
         yield
 
 
 TONGJI = Path(__file__).resolve().parents[2] / "shared" / "data" / "tongji_covid"
+
+
+@pytest.fixture(scope="session")
+def men(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables of 60 men and a schema of five indicators."""
+    return write_men(tmp_path_factory.mktemp("cohorts") / "men")
+
+
+@pytest.fixture(scope="session")
+def men_cohort(men: Path) -> Cohort:
+    """The cohort in ``men``."""
+    return read_cohort(men)[0]
 
 
 @pytest.fixture(scope="session")
