@@ -69,17 +69,12 @@ class Responder(LLM):
 
     Args:
         schema: Its labels are the conditions; by default the schema ``obstetric``.
-
-    Raises:
-        ValueError: The schema has no labels.
     """
 
     def __init__(self, schema: Schema | None = None) -> None:
         """Prepare what is said of each label."""
         usual = Schema.load(OBSTETRIC)
         schema = schema or usual
-        if not schema.labels:
-            raise ValueError("the responder names a schema's labels, but this schema has none: add labels to it")
         self._sentences = _OBSTETRIC if schema.templates == usual.templates else _GENERAL
         # Unlike in a reply, the name of a label without a finding, such as "normal", names it in a prompt.
         self._phrases = {label.name: (label.name, *label.aliases) for label in schema.labels}

@@ -198,7 +198,10 @@ def _load_in_process(options: LLMOptions, kind: str, name: str, device: str) -> 
         from pmlm_env.cohort.schema import Schema
         from pmlm_env.llm.responder import MAX_TOKENS, Responder
 
-        return Responder(Schema.load(name) if ":" in options.llm else None), MAX_TOKENS
+        schema = Schema.load(name) if ":" in options.llm else None
+        if schema is not None and not schema.labels:
+            raise ValueError(f"the responder names the labels of a schema, but {name} has none: add labels to it")
+        return Responder(schema), MAX_TOKENS
     settings: dict[str, Any] = {
         "max_new_tokens": options.max_new_tokens,
         "temperature": options.temperature,

@@ -189,8 +189,3 @@ def test_other_labels_and_other_advice_are_another_llm() -> None:
     assert len({"responder:v1", *identities}) == 5
     assert Responder(Schema((Indicator("glucose"),), OF_MEN.labels)).identity == identities[0]
     assert Responder(Schema(OF_MEN.indicators, LABELS, templates="obstetric")).identity == "responder:v1"
-
-
-def test_a_schema_without_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match="this schema has none: add labels"):
-        Responder(Schema(OF_MEN.indicators))

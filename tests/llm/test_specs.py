@@ -37,6 +37,12 @@ def test_a_schema_that_the_responder_cannot_read_is_named(name: str, message: st
         load_llm(f"responder:{name}")
 
 
+def test_a_schema_without_labels_has_nothing_that_the_responder_could_name(tmp_path: Path) -> None:
+    (tmp_path / "men.toml").write_text('indicators = [{ name = "urate" }]\n')
+    with pytest.raises(ValueError, match=r"men\.toml has none: add labels to it"):
+        load_llm(f"responder:{tmp_path / 'men.toml'}")
+
+
 def test_a_setting_without_effect_on_the_responder_is_refused_whatever_its_schema() -> None:
     for llm in ("responder", "responder:obstetric"):
         with pytest.raises(ValueError, match=f"--temperature has no effect with '{llm}'"):

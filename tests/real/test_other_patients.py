@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from agents.run_folder import RunFolder
+from pmlm_env.cohort import read_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace
+from pmlm_env.pipeline import Pipeline
 from tests.real.runs import pmlm, small_bert
 from tests.schemas import MEN
 
@@ -96,6 +98,16 @@ def test_prompts_are_about_these_patients(work: Path) -> None:
     assert all(episode.prompt.startswith("A patient is discharged from care today.") for episode in episodes)
     assert {episode.predicted for episode in episodes} <= LABELS.keys()
     assert {label.name for label in episodes.known_labels} == LABELS.keys()
+
+
+def test_prompts_for_new_patients_are_the_same_and_know_the_same_labels(work: Path) -> None:
+    cohort, _ = read_cohort(work)
+    new = Pipeline.load(work / "prepared", device="cpu").episodes(cohort[36:])
+    prepared = EpisodeSet.load(work / "prepared").of("test")
+    assert new.known_labels == prepared.known_labels == cohort.schema.labels
+    prompts = {episode.patient_id: episode.prompt for episode in new}
+    assert len(prepared) == 9
+    assert all(prompts[episode.patient_id] == episode.prompt for episode in prepared)
 
 
 def test_raw_prompts_show_the_five_indicators(work: Path) -> None:
