@@ -71,6 +71,8 @@ class Responder(LLM):
         schema: Its labels are the conditions; by default the schema ``obstetric``.
     """
 
+    is_remote = False
+
     def __init__(self, schema: Schema | None = None) -> None:
         """Prepare what is said of each label."""
         usual = Schema.load(OBSTETRIC)
