@@ -36,7 +36,7 @@ def check_sent(folder: Path, llm: LLM, calls: CallOptions) -> None:
     pipeline = folder / PIPELINE_FOLDER
     if calls.send_values or not llm.is_remote or not pipeline.is_dir():
         return
-    template = InitialPrompt(pipeline / TEMPLATE_FILE, schema=Schema.load(pipeline / SCHEMA_FILE))
+    template = InitialPrompt(pipeline / TEMPLATE_FILE, "counted", Schema.load(pipeline / SCHEMA_FILE))
     if fields := template.of_records:
         raise ValueError(
             f"the prompts in {folder} contain values of the patients' records ({', '.join(fields)}), and the LLM is on "
