@@ -78,7 +78,7 @@ class RefineConfig:
             ``package.module:Class``. Do so only if you trust who made them.
     """
 
-    model: str = "runs/train"
+    model: str = "runs/train/checkpoint"
     files: NewPatients = field(default_factory=NewPatients)
     pipeline: Path | None = None
     episodes: Path | None = None

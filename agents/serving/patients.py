@@ -210,6 +210,7 @@ def _compare(run: RunFolder | None, everybody: EpisodeSet, folder: Path) -> None
 def _llm(config: RefineConfig, run: RunFolder | None, settings: TrainConfig | None, out: Path) -> CachedLLM:
     """Return the LLM, with the cache of its replies."""
     options, calls = _options(config, settings), config.calls
+    make_folder(out.parent)
     cache = calls.cache
     if cache is None and run is not None:
         cache = settings.calls.cache if settings is not None and settings.calls.cache is not None else run.replies
@@ -246,7 +247,9 @@ def _replies(llm: CachedLLM, prompts: Sequence[str], config: RefineConfig) -> li
         try:
             return replies_to(llm, requests, config.calls.max_failures, bar.update, found)
         except (BudgetExceededError, TooManyFailuresError) as stop:
-            return [found.get(index, LLMError(f"it was not asked: {stop}")) for index in range(len(requests))]
+            logger.warning("%s", stop)
+            not_asked = LLMError("not asked, because the requests were stopped early")
+            return [found.get(index, not_asked) for index in range(len(requests))]
 
 
 def _is_regular(path: Path) -> bool:

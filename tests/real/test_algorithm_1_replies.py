@@ -116,7 +116,7 @@ def test_a_limit_ends_the_requests_and_what_there_is_is_written(work: Path, endp
     traces = refine(work, *llm, "--max-llm-calls", 5, code=1)
     assert len(traces) == N_NEW
     assert endpoint.n_requests == 5
-    assert all("it was not asked" in trace.error for trace in traces if not trace.replies)
+    assert all("not asked" in trace.error for trace in traces if not trace.replies)
     n_prompts = len({trace.prompt for trace in traces})
     assert not any(trace.error for trace in refine(work, *llm))
     assert endpoint.n_requests == n_prompts
@@ -162,6 +162,9 @@ def test_a_published_agent_needs_a_pipeline_and_an_llm_by_name(
     before = endpoint.n_requests
     refine(work, *pipeline, *llm, model="published")
     assert endpoint.n_requests == before
+    elsewhere = ["--out", "a/new/folder/x.jsonl"]
+    assert pmlm("refine", "--model", work / "published", "--cohort", work / "new", *pipeline, *llm, *elsewhere) == 0
+    assert {path.name for path in Path("a/new/folder").iterdir()} >= {"x.jsonl", "x.jsonl.replies.sqlite"}
 
 
 REMOTE = ["--llm", "tests.standins:EchoLLM"]  # which does not say that prompts stay on this machine
@@ -189,6 +192,8 @@ def test_laboratory_values_go_to_an_llm_elsewhere_only_if_the_user_allows_it_by_
     )
     assert refused(capsys, with_labs, "--reply", *REMOTE) == why
     assert refused(capsys, with_labs, "--episodes", prepared, "--reply", *REMOTE) == why
+    itself = ["--pipeline", prepared / "pipeline"]
+    assert refused(capsys, with_labs, *itself, "--reply", *REMOTE) == why.replace(str(prepared), str(itself[1]))
     small = ["--budget", 9, "--patients", 3, "--rollouts", 2, "--device", "cpu", "--scorer", small_bert()]
     train = ["--episodes", prepared, "--run", tmp_path / "run", "--agent", "lexicon", *small]
     assert pmlm("train", *train, *REMOTE) == 2
