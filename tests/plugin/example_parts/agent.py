@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class OnePart(Agent):
     """Deletes the last words of one part of the prompt: the part whose shortening raised the training scores most."""
 
     Config = OnePartConfig
-    space = {"patients": Integers(4, 32)}
+    space: ClassVar = {"patients": Integers(4, 32)}
     needs_embeddings = False
     part = ""  # before ``fit``, and if no shortening raised the scores, nothing is deleted
 

@@ -13,7 +13,7 @@ from pmlm_env.device import choose_device
 
 
 class CharacterNgrams:
-    """Embeds a word by its sequences of two to four characters, so that similarly spelled words have similar embeddings.
+    """Embeds a word by its sequences of two to four characters: words of similar spelling have similar embeddings.
 
     Args:
         device: The device of the embeddings.

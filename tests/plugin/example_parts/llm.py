@@ -46,5 +46,5 @@ class Command(LLM):
             return LLMError(f"{self.command[0]} gave no reply: {error}")
         text = done.stdout.strip()
         if done.returncode or not text:
-            return LLMError(f"{self.command[0]} gave no reply: exit code {done.returncode}: {done.stderr[-200:].strip()}")
+            return LLMError(f"{self.command[0]} gave no reply (exit code {done.returncode})")
         return Completion(text, prompt_tokens=0, completion_tokens=0, finish_reason="stop")
