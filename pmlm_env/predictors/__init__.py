@@ -3,5 +3,9 @@
 from pmlm_env.predictors.base import Predictor, out_of_fold_proba
 from pmlm_env.predictors.boosted import BoostedTrees
 from pmlm_env.predictors.metrics import PredictorReport, evaluate
+from pmlm_env.registry import Registry
 
-__all__ = ["BoostedTrees", "Predictor", "PredictorReport", "evaluate", "out_of_fold_proba"]
+#: Predictors by name.
+PREDICTORS = Registry("predictor", "pmlm.predictors", {"boosted-trees": "pmlm_env.predictors.boosted:BoostedTrees"})
+
+__all__ = ["PREDICTORS", "BoostedTrees", "Predictor", "PredictorReport", "evaluate", "out_of_fold_proba"]

@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import sklearn
+from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 from threadpoolctl import threadpool_limits
 
 from pmlm_env.cohort.schema import Cohort
+from pmlm_env.io.checked_files import file_in, read_object
+from pmlm_env.io.files import write_json
 from pmlm_env.predictors.base import most_probable
+from pmlm_env.predictors.skops_files import load_model, save_model
 from pmlm_env.predictors.summaries import summarize
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+logger = logging.getLogger(__name__)
+
+#: Trees per label.
+N_ITERATIONS = 100
+
+CONFIG_FILE, MODEL_FILE = "boosted_trees.json", "boosted_trees.skops"
+
+#: The types in ``MODEL_FILE`` that some version of skops does not trust by itself. The last reads outside of its nodes
+#: if they are wrong; ``_is_tree`` checks them.
+_TRUSTED = (
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogitLink",
+    "sklearn._loss.link.MultinomialLogit",
+    "sklearn._loss.loss.HalfBinomialLoss",
+    "sklearn._loss.loss.HalfMultinomialLoss",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+)
+
+_CURE = "fit the predictor again with `pmlm prepare`"
 
 
 class BoostedTrees:
@@ -34,6 +62,7 @@ class BoostedTrees:
         self.seed = seed
         self._labels: tuple[str, ...] = ()
         self._model: HistGradientBoostingClassifier | None = None
+        self._n_summaries = 0
         self._columns = np.empty(0, dtype=np.intp)
 
     @property
@@ -54,7 +83,7 @@ class BoostedTrees:
         if len(self._labels) > 1:
             self._model = HistGradientBoostingClassifier(
                 learning_rate=0.1,
-                max_iter=100,
+                max_iter=N_ITERATIONS,
                 max_leaf_nodes=4,
                 min_samples_leaf=min(10, max(1, len(cohort) // 10)),
                 l2_regularization=1.0,
@@ -63,6 +92,7 @@ class BoostedTrees:
                 random_state=self.seed,
             )
             summaries = summarize(cohort)
+            self._n_summaries = summaries.shape[1]
             self._columns = np.flatnonzero(~np.isnan(summaries).all(axis=0))  # scikit-learn cannot bin all-NaN columns
             # On shared cores, spinning threads cost more than they gain.
             with threadpool_limits(limits=1, user_api="openmp"), warnings.catch_warnings():
@@ -76,14 +106,110 @@ class BoostedTrees:
 
         Raises:
             RuntimeError: ``fit`` has not been called.
+            ValueError: The patients have another number of indicators than those of ``fit``.
         """
         if not self._labels:
             raise RuntimeError("BoostedTrees has not been fitted: call fit(cohort) first")
         if self._model is None or not len(cohort):
             return np.ones((len(cohort), len(self._labels)))
-        with threadpool_limits(limits=1, user_api="openmp"):
-            return self._model.predict_proba(summarize(cohort)[:, self._columns])
+        summaries = summarize(cohort)
+        if summaries.shape[1] != self._n_summaries:
+            raise ValueError("these patients have other indicators than those that the predictor was fitted to")
+        return softmax(_scores(self._model, summaries[:, self._columns]), axis=1)
 
     def predict(self, cohort: Cohort) -> npt.NDArray[np.str_]:
         """Return each patient's most probable label, shape (N,)."""
         return most_probable(self.predict_proba(cohort), self._labels)
+
+    def save(self, folder: Path) -> None:
+        """Write ``boosted_trees.json`` and, unless there is only one label, ``boosted_trees.skops``.
+
+        Raises:
+            RuntimeError: ``fit`` has not been called.
+        """
+        if not self._labels:
+            raise RuntimeError("BoostedTrees has not been fitted: call fit(cohort) first")
+        content = {
+            "format": 1,
+            "scikit-learn": sklearn.__version__,
+            "seed": self.seed,
+            "labels": self._labels,
+            "n_summaries": self._n_summaries,
+            "columns": self._columns.tolist(),
+        }
+        write_json(folder / CONFIG_FILE, content)
+        if self._model is not None:
+            save_model(self._model, folder / MODEL_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote. With another version of scikit-learn, a warning is logged.
+
+        Raises:
+            ValueError: A file is missing or damaged, was not written by ``save``, or needs another version of
+                scikit-learn.
+        """
+        path = file_in(folder, CONFIG_FILE)
+        content = read_object(path, _CURE)
+        made = cls()
+        try:
+            version, labels, columns = str(content["scikit-learn"]), content["labels"], content["columns"]
+            if content["format"] != 1 or not all(isinstance(each, str) for each in labels) or not labels:
+                raise ValueError
+            made.seed, made._labels, made._n_summaries = (
+                int(content["seed"]),
+                tuple(labels),
+                int(content["n_summaries"]),
+            )
+            if [*labels] != sorted({*labels}) or not all(each in range(made._n_summaries) for each in columns):
+                raise ValueError
+            made._columns = np.array(columns, dtype=np.intp)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise ValueError(f"{path} is damaged, or of another version of pmlm-env: {_CURE}") from None
+        if len(labels) > 1:
+            other = version != sklearn.__version__
+            versions = f"fitted with scikit-learn {version[:20]}, and this is {sklearn.__version__}"
+            model = file_in(folder, MODEL_FILE)
+            made._model = load_model(model, _TRUSTED, f"{_CURE} (it was {versions})" if other else _CURE)
+            if not _is_whole(made._model, made._labels, len(columns)):
+                raise ValueError(f"{model} is not the model that {CONFIG_FILE} describes: {_CURE}")
+            if other:
+                logger.warning("%s was %s: its predictions may differ in the last digits", model, versions)
+        return made
+
+
+def _scores(model: HistGradientBoostingClassifier, summaries: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return each label's score before the softmax, shape (N, n_labels).
+
+    Not ``predict_proba``: how it rounds the sum over the labels depends on the number of patients. Rows that lie one
+    after the other in memory are summed in the same way, however many there are.
+    """
+    with threadpool_limits(limits=1, user_api="openmp"):
+        scores = model.decision_function(summaries)
+    return np.column_stack([np.zeros(len(scores)), scores]) if scores.ndim == 1 else np.ascontiguousarray(scores)
+
+
+def _is_whole(model: Any, labels: tuple[str, ...], n_columns: int) -> bool:
+    """Whether a loaded model can predict these labels; scikit-learn itself would read outside of a damaged tree."""
+    try:
+        return (
+            type(model) is HistGradientBoostingClassifier
+            and tuple(model.classes_) == labels
+            and all(_is_tree(tree.nodes, n_columns) for trees in model._predictors for tree in trees)
+            and _scores(model, np.full((1, n_columns), np.nan)).shape == (1, len(labels))
+        )
+    except Exception:  # any of its attributes may be missing, or anything
+        return False
+
+
+def _is_tree(nodes: npt.NDArray[np.void], n_columns: int) -> bool:
+    """Whether each inner node compares an existing column and leads to two later nodes."""
+    inner = nodes[nodes["is_leaf"] == 0]
+    index = np.flatnonzero(nodes["is_leaf"] == 0)
+    children = np.stack([inner["left"], inner["right"]])
+    return bool(
+        len(nodes)
+        and ((children > index) & (children < len(nodes))).all()
+        and ((inner["feature_idx"] >= 0) & (inner["feature_idx"] < n_columns)).all()
+        and not inner["is_categorical"].any()
+    )

@@ -28,14 +28,15 @@ CHUNK = 1024
 class PatientEncoder:
     """Maps check-ups to vectors; its weights are frozen.
 
-    A vector depends only on the patient's own check-ups (up to float32 rounding, which may depend on the batch).
+    A vector depends only on the patient's own check-ups: it is computed in float64, whose rounding errors, which depend
+    on the batch, do not survive the rounding to float32.
     """
 
     def __init__(self, schema: Schema, scaler: InputScaler, network: EncoderNetwork) -> None:
         """Make an encoder from its parts; usually, use ``fit`` or ``load``."""
         self._config = _config(schema)
         self._scaler = scaler
-        self._network = network.requires_grad_(False)
+        self._network = network.requires_grad_(False).double()
 
     @classmethod
     def fit(cls, cohort: Cohort, seed: int, device: str = "auto") -> PatientEncoder:
@@ -67,14 +68,16 @@ class PatientEncoder:
         with one_thread(), torch.inference_mode():
             for start in range(0, len(cohort), CHUNK):
                 padded = self._scaler.pad(cohort[start : start + CHUNK])
-                vectors[start : start + CHUNK] = self._network(torch.from_numpy(padded).to(device)).cpu().numpy()
+                vectors[start : start + CHUNK] = (
+                    self._network(torch.from_numpy(padded).to(device).double()).cpu().numpy()
+                )
         return vectors
 
     def save(self, folder: Path | str) -> None:
         """Write the weights and the scaler (safetensors) and what they are valid for (JSON) to a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._network.state_dict().items()}
+        tensors = {name: tensor.float().cpu().contiguous() for name, tensor in self._network.state_dict().items()}
         for name in ("median", "mean", "sd"):
             tensors[f"scaler.{name}"] = torch.from_numpy(getattr(self._scaler, name))
         save_file(tensors, folder / WEIGHTS_FILE)
