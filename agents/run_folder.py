@@ -20,7 +20,7 @@ from pmlm_env.io.files import write_json
 
 #: Settings that may differ when a run is resumed. Episodes are compared by content, not by path.
 _MAY_CHANGE = (
-    "run", "episodes", "resume", "dry_run", "calls", "budget", "models.device", "models.providers",
+    "run", "episodes", "resume", "allow_import", "dry_run", "calls", "budget", "models.device", "models.providers",
 )  # fmt: skip
 
 #: Settings that are paths, by their dotted names.
@@ -301,7 +301,8 @@ class RunFolder:
             if within.get(key) is not None:
                 paths[name] = os.path.abspath(within[key])
                 within[key] = os.path.relpath(os.path.realpath(within[key]), self.path.resolve())
-        settings = {name: value for name, value in settings.items() if name != "run"}  # the folder may be moved
+        # The folder may be moved, and must not say of itself that it is to be trusted.
+        settings = {name: value for name, value in settings.items() if name not in ("run", "allow_import")}
         write_json(self._config, {**more, "settings": settings, "paths": paths})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,7 +53,7 @@ _WHERE = ("base_url", "providers", "device")
 _LATER: dict[str, Any] = {"scorer_layer": None, "long_texts": "cut", "protect": []}
 
 
-class Patients:
+class Patients(ABC):
     """Training patients, on which agents are fitted, and held-out patients, on which they are evaluated.
 
     Args:
@@ -124,7 +125,7 @@ class Patients:
             ValueError: The control needs a training patient's letter, and there is none.
         """
         if name not in self._control_replies:
-            raise ValueError(f"the control {name} needs letters of training patients, and no episode has a reference")
+            raise ValueError(f"the control {name} needs letters of training patients, but no episode has a reference")
         replies = self._control_replies[name]
         references = [episode.reference for episode in self.held_out]
         deltas = self.f1(replies, references) - self._outcomes([()] * len(self.held_out)).score
@@ -140,13 +141,13 @@ class Patients:
     def _control_replies(self) -> dict[str, list[str]]:
         return control_replies(blind(self.held_out), self.train, self.f1)
 
+    @abstractmethod
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
         """Score texts against references as this environment's reward does, float64 (N,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reward(self, split: Split) -> Reward:
         """Return the reward on training or held-out patients."""
-        raise NotImplementedError
 
     def fresh(self, purpose: str) -> Rescore | None:
         """Return a function that scores edited prompts with unseen replies; None if replies are deterministic."""
@@ -157,7 +158,7 @@ class Patients:
         """Lock the files that runs write to."""
         yield
 
-    def write_spent(self) -> None:
+    def write_spent(self) -> None:  # noqa: B027  there is none to write, unless a subclass says otherwise
         """Write the record of spending."""
 
     def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None) -> Problem:
@@ -291,7 +292,7 @@ class RealPatients(Patients):
             ValueError: No folder of raw-data prompts was given.
         """
         if self._raw is None:
-            raise ValueError("raw-data prompts are in no folder: name it with --raw, see `pmlm prepare --template raw`")
+            raise ValueError("the folder of raw-data prompts is missing: give --raw, see `pmlm prepare --template raw`")
         reward = self._models.reward(self._raw)
         everyone = list(range(len(self._raw)))
         prompts = [episode.prompt for episode in self._raw]

@@ -16,7 +16,9 @@ from types import FrameType
 from typing import Any
 
 from agents.cli.library_warnings import library_warnings_in_one_line
+from agents.model_options import named_classes
 from agents.run_folder import RunFolder
+from agents.settings import plain
 
 _AGAIN = "run the command again"
 
@@ -24,6 +26,7 @@ _AGAIN = "run the command again"
 _AFTER_STOP = {
     "demo": "replies are kept: run it again, and they are used",
     "evaluate": "replies are kept: run it again, and it asks for the others",
+    "refine": "replies are kept: run it again, and it asks for the others",
     "benchmark": "complete runs and all replies are kept: run it again, and it goes on",
     "tune": "agents that are done and all replies are kept: run it again, and it goes on",
 }
@@ -130,4 +133,5 @@ def _after_stop(attempt: Attempt) -> str:
     if attempt.config is None or not RunFolder(attempt.config.run).begun:
         return f"nothing was begun: {_AGAIN}"
     run = shlex.quote(str(attempt.config.run))
-    return f"complete updates and all replies are kept: go on with pmlm train --run {run} --resume"
+    more = " --allow-import" if named_classes(plain(attempt.config)) else ""
+    return f"complete updates and all replies are kept: go on with pmlm train --run {run} --resume{more}"

@@ -48,7 +48,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
             cached.
     """
     run = RunFolder(config.run)
-    settings = trained(run)
+    settings = trained(run, config.allow_import)
     with run.locked():
         updates, budget_spent = run.updates(), run.budget_spent()
         if config.episodes is None and not settings.episodes.is_dir():
@@ -63,7 +63,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         agents: dict[str, Agent] = {
             KEEP_ALL: registry.make("keep-all"),
             RANDOM: registry.make("random-n", seed=config.seed),
-            AGENT: registry.load(run.whole_checkpoint(), str(models.encoder.device)),
+            AGENT: registry.load(run.whole_checkpoint(), str(models.encoder.device), allow_import=config.allow_import),
         }
         with models.booking():
             if config.rule_calls:

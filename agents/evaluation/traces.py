@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 
 import numpy as np
 
 from agents.base import Agent, Edits
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import METRICS, ReplyMetrics
+from agents.evaluation.replies import error_of, replies_to, traced
 from agents.evaluation.variants import AGENT, KEEP_ALL
 from agents.models import RunModels
 from agents.problem import Problem, blind
@@ -17,7 +17,6 @@ from pmlm_env.core.edits import EditRules, apply_edits
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedReply
 from pmlm_env.llm.base import Completion, LLMError, Reply, Request
-from pmlm_env.rewards.delta import TooManyFailuresError
 
 #: The score components of one patient's replies; empty if a reply is missing.
 Components = dict[str, float | None]
@@ -61,11 +60,8 @@ def traces_of(
     asked = _asked(models, prompts, progress)
     metrics = ReplyMetrics(episodes, training, models.scorer)
     scores = {variant: _scored(metrics, asked[variant], prompts[variant]) for variant in agents}
-    errors = {
-        variant: [next((str(reply) for reply in each if isinstance(reply, LLMError)), "") for each in asked[variant]]
-        for variant in agents
-    }
-    replies = {variant: [_traced(each) for each in asked[variant]] for variant in agents}
+    errors = {variant: list(map(error_of, asked[variant])) for variant in agents}
+    replies = {variant: list(map(traced, asked[variant])) for variant in agents}
 
     def f1(texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
         return models.scorer.score(texts, references).f1.double().numpy()
@@ -120,21 +116,7 @@ def _asked(
     """
     samples = range(models.options.n_samples)
     requests = [Request(prompt, sample) for each in prompts.values() for prompt in each for sample in samples]
-    found: dict[int, Reply] = {}
-    failures, most = 0, models.calls.max_failures
-    with closing(models.llm.replies(requests)) as batches:
-        for batch in batches:
-            found.update(batch)
-            for reply in batch.values():
-                failures = failures + 1 if isinstance(reply, LLMError) else 0
-                if failures == most:
-                    raise TooManyFailuresError(
-                        f"{most} replies in a row are missing, the last because: {reply}. See to that, then run the "
-                        "command again: it asks for the missing replies only"
-                    )
-            if progress is not None:
-                progress(len(batch))
-    in_order = (found[place] for place in range(len(requests)))
+    in_order = iter(replies_to(models.llm, requests, models.calls.max_failures, progress))
     return {variant: [[next(in_order) for _ in samples] for _ in each] for variant, each in prompts.items()}
 
 
@@ -157,14 +139,6 @@ def _rows(columns: Mapping[str, np.ndarray]) -> list[Components]:
         {name: None if np.isnan(value) else float(value) for name, value in zip(columns, row, strict=True)}
         for row in zip(*columns.values(), strict=True)
     ]
-
-
-def _traced(replies: Sequence[Reply]) -> tuple[TracedReply, ...]:
-    return tuple(
-        TracedReply(reply.text, reply.prompt_tokens, reply.completion_tokens, reply.finish_reason, reply.cached)
-        for reply in replies
-        if isinstance(reply, Completion)
-    )
 
 
 def _f1_of(components: Components) -> float:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from agents import registry
 from agents.base import Agent, StepwiseAgent
+from agents.model_options import named_classes
 from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.run_folder import RunFolder
@@ -25,21 +26,35 @@ from pmlm_env.rewards.delta import DeltaReward
 logger = logging.getLogger(__name__)
 
 
-def trained(run: RunFolder) -> TrainConfig:
+def trained(run: RunFolder, allow_import: bool = False) -> TrainConfig:
     """Return the settings that a run was started or last resumed with.
 
+    Args:
+        run: The run folder.
+        allow_import: Whether the settings may name classes as ``package.module:Class``. The agent's class is imported.
+
     Raises:
-        ValueError: The folder contains no run, or its ``config.json`` is damaged or from another version.
+        ValueError: The folder contains no run; its ``config.json`` is damaged or from another version; or it names a
+            class that must not be imported, or an agent that is not installed.
     """
     settings = {name: value for name, value in run.settings().items() if name not in ("llm_identity", "run")}
+    file = run.path / "config.json"
+    if not allow_import and (named := named_classes(settings)):
+        classes = ", ".join(f"the {part} {name}" for part, name in named.items())
+        raise ValueError(
+            f"{file} names {classes}, which is code from outside pmlm-env: give --allow-import to run it, if you "
+            "trust it"
+        )
+    if isinstance(settings.get("agent"), str):
+        registry.saved_settings_class(settings["agent"], file, allow_import)
     try:
         if "agent" not in settings:
             raise ValueError("agent is missing")
         config = with_agent_settings(TrainConfig, str(settings["agent"]))
-        return from_plain(config, {**settings, "run": str(run.path), "resume": False})
+        return from_plain(config, {**settings, "run": str(run.path), "resume": False, "allow_import": False})
     except ValueError as error:
         raise ValueError(
-            f"{run.path / 'config.json'}: {error}: it is damaged, or of another version of pmlm-env: restore it from a "
+            f"{file}: {error}: it is damaged, or of another version of pmlm-env: restore it from a "
             "copy, or begin another run"
         ) from None
 

@@ -72,7 +72,7 @@ def _set(folder: Path, part: str, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "part", "key", "value", "message"),
     [
-        ("leave-one-out", "", "agent", "evil", "there is no agent 'evil': use one of lexicon"),
+        ("leave-one-out", "", "agent", "evil", "there is no agent 'evil' here: install the package that adds it"),
         ("leave-one-out", "", "agent", ["evil"], "it should hold agent, settings, seed, shape, learned"),
         ("leave-one-out", "", "seed", -1, "seed is -1: use a whole number from 0"),
         ("leave-one-out", "", "seed", 10**30, "seed is 10000"),

@@ -229,7 +229,7 @@ def test_a_budget_that_pays_for_no_episode_is_warned_of(
 @pytest.mark.parametrize("command", ["train", "demo"])
 def test_a_budget_below_one_is_refused(command: str, tmp_path: Path, capsys: Any) -> None:
     assert _pmlm(command, "--run", tmp_path / "run", "--budget", 0) == 2
-    assert "budget is 0: use 1 or more completions" in capsys.readouterr().err
+    assert "budget is 0: use a whole number from 1 to 10,000,000" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
