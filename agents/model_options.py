@@ -102,7 +102,7 @@ class CallOptions(Limits):
         }
         if self.cache is not None and not one_path(str(self.cache), saved.get("cache")):
             where = saved.get("cache") or "the run folder"
-            raise ValueError(f"the replies of this run are kept in {where}: leave --cache out")
+            raise ValueError(f"the replies of this run are stored in {where}: leave out --cache")
         paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
         return CallOptions(**{**values, **paths})
 

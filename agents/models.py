@@ -90,8 +90,8 @@ class RunModels:
         file = self.llm.cache.path
         if self.budget.usage.calls and file is not None and not file.is_file():
             raise ValueError(
-                f"{file} is missing, and with it the replies that {self.budget.usage.calls} LLM calls brought: put it "
-                f"back, or, to ask for them again and pay again, make an empty one (touch {file})"
+                f"{file}, the cache of the replies to {self.budget.usage.calls} calls, is missing: put it back, or, "
+                f"to request and pay for these replies again, create an empty file (touch {file})"
             )
         len(self.llm.cache)
 

@@ -118,8 +118,8 @@ AGENTS: Mapping[str, Entry] = MappingProxyType(
 #: Finds the class of a built-in agent, of an installed package's agent, or at ``package.module:Class``.
 REGISTRY = Registry("agent", "pmlm.agents", {name: each.where for name, each in AGENTS.items()})
 
-#: What a name may consist of: it is used in results files, tables, and figures.
-_NAME = re.compile(r"[\w.,=+():-][\w.,=+(): -]*")
+#: What an agent's name may consist of: it is used in results files, tables, and figures.
+NAME = re.compile(r"[\w.,=+():-][\w.,=+(): -]*")
 
 
 def entry(name: str, allow_import: bool = True) -> Entry:
@@ -177,7 +177,7 @@ def _why_no_agent(name: str, found: Any) -> str:
     """Return why an object that others wrote is not the class of an agent; "" if it is one."""
     from agents.base import Agent
 
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         return "its name may contain letters, digits, spaces and any of _.,=+():-"
     if not (isinstance(found, type) and issubclass(found, Agent)):
         return "it is not a subclass of agents.base.Agent"
@@ -248,15 +248,15 @@ def load(source: str | Path, device: str = "cpu", revision: str | None = None, *
     try:
         known = {"agent": str, "settings": dict, "seed": int, "shape": dict, "learned": dict}
         if content.keys() != known.keys() or not all(type(content[key]) is kind for key, kind in known.items()):
-            raise ValueError(f"it should hold {', '.join(known)}")
+            raise ValueError(f"it should contain {', '.join(known)}, and nothing else")
     except ValueError as error:
-        raise ValueError(f"{described}: {error}: copy it again, or train anew") from None
+        raise ValueError(f"{described}: {error}: copy the folder again, or train a new agent") from None
     kind = saved_settings_class(content["agent"], described, allow_import)
     try:
         agent = make(content["agent"], from_plain(kind, content["settings"]), content["seed"])
         agent.shape = from_plain(Shape, content["shape"])
     except ValueError as error:
-        raise ValueError(f"{described}: {error}: copy it again, or train anew") from None
+        raise ValueError(f"{described}: {error}: copy the folder again, or train a new agent") from None
     try:
         agent.restore(content["learned"], lambda shapes: read_tensors(weights, shapes), device)
     except ValueError as error:

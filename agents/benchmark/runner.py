@@ -126,7 +126,7 @@ def _tuned(config: BenchmarkConfig, done: Mapping[tuple[str, str, int, int], Any
     for name in config.agents:
         settings = plain(registry.settings_of(name, config.env, tuned.get(name)))
         if any(job[:2] == ("inductive", name) and line["config"] != settings for job, line in done.items()):
-            raise ValueError(f"{file} has runs of {name} with other settings: use those settings, or another --out")
+            raise ValueError(f"{file} has runs of {name} with other settings: use those, or another --out")
     return tuned
 
 

@@ -29,7 +29,9 @@ def run(config: TrainConfig) -> int:
         raise ValueError("--allow-import has no effect without --resume: leave it out")
     if config.dry_run:
         if config.resume:
-            raise ValueError("--resume has no effect with --dry-run, which is about whole runs: leave one of them out")
+            raise ValueError(
+                "--resume has no effect with --dry-run, which estimates the cost of a whole run: leave one of them out"
+            )
         from agents.training.estimate import estimate
 
         print(estimate(config))

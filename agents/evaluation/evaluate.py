@@ -52,7 +52,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
     with run.locked():
         updates, budget_spent = run.updates(), run.budget_spent()
         if config.episodes is None and not settings.episodes.is_dir():
-            raise ValueError(f"{settings.episodes} is no longer there: give its new place with --episodes")
+            raise ValueError(f"{settings.episodes} does not exist any more: if it was moved, give --episodes FOLDER")
         everybody = EpisodeSet.load(config.episodes or settings.episodes)
         run.check_episodes(everybody.digest)
         episodes, training = everybody.of(config.split), everybody.of("train")
@@ -114,8 +114,8 @@ def _searched_rule(models: RunModels, training: EpisodeSet, max_words: int, conf
         logger.debug("the search for the rule has spent its calls")
     if not meter.calls:
         logger.warning(
-            "No rule was tried, and the best single rule stands for no edit: --rule-calls %d does not pay for one "
-            "batch of episodes; give more",
+            "No rule was tried, so the best single rule edits nothing: --rule-calls %d is too small for one batch of "
+            "episodes; give more",
             config.rule_calls,
         )
     return rule

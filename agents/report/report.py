@@ -49,7 +49,7 @@ calls."""
 
 
 def _how(default: str) -> str:
-    return _HOW.format(default=default, rule=RULE, fewest=tables.FEWEST_SEEDS, few=FEWEST)
+    return _HOW.format(default=tables.shown(default), rule=RULE, fewest=tables.FEWEST_SEEDS, few=FEWEST)
 
 
 _REPLIES = """The replies, each agent at its largest budget. F1 and its change in points; *margin*: F1 against the
@@ -71,7 +71,8 @@ def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[
         parts += _titled("Other metrics, in %, each agent at its largest budget:", tables.metrics_table(inductive))
         parts += _pictures(inductive, cells, env, default, out, seed)
         parts += _titled(
-            f"Words that {default} deletes most often, of each run's twenty commonest, with how many times in all:",
+            f"Words that {tables.shown(default)} deletes most often, of each run's twenty commonest, with how many "
+            "times in all:",
             tables.deleted_table(inductive.last(default)),
         )
     if oracle.agents:

@@ -67,7 +67,12 @@ def main_table(runs: Runs, cells: Cells, default: str) -> str:
         row.append(_each([f"{cell.calls:,.0f}" for cell in own.values()]) if learns else "none to learn")
         rows.append(row)
     heads = [_budget(budget) for budget in runs.budgets]
-    return table(["agent", *heads, f"over {default}", "personal", "seeds", "calls spent"], rows)
+    return table(["agent", *heads, f"over {shown(default)}", "personal", "seeds", "calls spent"], rows)
+
+
+def shown(agent: str) -> str:
+    """Return an agent's name for Markdown: as code if it could contain markup, such as ``package.my_module:Class``."""
+    return as_code(agent) if {":", "_"} & set(agent) else agent
 
 
 def oracle_table(cells: Cells) -> str:
@@ -88,14 +93,14 @@ def reached(inductive: Runs, oracle: Runs, default: str) -> str:
     ours = inductive.last(default)
     searched = [(agent, budget) for agent in oracle.agents for budget in oracle.budgets if oracle.of(agent, budget)]
     if not ours or not searched:
-        return f"There is no run of {default} to compare with."
+        return f"There is no run of {shown(default)} to compare with."
     agent, budget = max(searched, key=lambda key: float(aligned(oracle.of(*key)).mean()))
     theirs = oracle.of(agent, budget)
     gain, best = float(aligned(ours, theirs).mean()), float(aligned(theirs, ours).mean())
     if best <= 0:
         return f"The best oracle, {agent}, gains nothing ({points(best)}), so that there is no share to give."
     return (
-        f"{default} at its largest budget gains {points(gain)} of the {points(best)} points of the best oracle "
+        f"{shown(default)} at its largest budget gains {points(gain)} of the {points(best)} points of the best oracle "
         f"({agent}, {_budget(budget)}), re-scored: {100 * gain / best:.0f} %."
     )
 
@@ -150,7 +155,7 @@ def metrics_table(runs: Runs) -> str:
     for agent in runs.agents:
         last = {seed: run for seed, run in runs.last(agent).items() if run.metrics}
         if last:
-            rows.append([agent, *(_number(100 * _mean(last, name), 1) for name in METRICS), str(len(last))])
+            rows.append([shown(agent), *(_number(100 * _mean(last, name), 1) for name in METRICS), str(len(last))])
     return table(["agent", *METRICS.values(), "seeds"], rows) if rows else ""
 
 
@@ -183,7 +188,8 @@ def _absolute(interval: Interval | None) -> str:
 
 def _name(agent: str, runs: Runs, cells: Cells, default: str) -> str:
     """Return an agent's name: bold for the default agent, italic for a control; † if it did not spend its budget."""
-    name = f"**{agent}**" if agent == default else f"*{agent}*" if agent in runs.controls else agent
+    name = shown(agent)
+    name = f"**{name}**" if agent == default else f"*{name}*" if agent in runs.controls else name
     cell = cells.get((agent, runs.budgets[-1]))
     unspent = runs.learns(agent) and cell is not None and cell.calls < MOST_SPENT * runs.budgets[-1]
     return f"{name} †" if unspent else name
@@ -279,7 +285,7 @@ def patients_line(cells: Cells) -> str:
     for (agent, _), cell in cells.items():
         counts[agent] = min(cell.n_patients, counts.get(agent, cell.n_patients))
     most = max(counts.values())
-    fewer = ", ".join(f"{agent} {n}" for agent, n in sorted(counts.items()) if n < most)
+    fewer = ", ".join(f"{shown(agent)} {n}" for agent, n in sorted(counts.items()) if n < most)
     line = f"{most} test patient{'s' if most > 1 else ''}" + (f" ({fewer})." if fewer else ".")
     if most >= FEWEST:
         return line

@@ -19,13 +19,13 @@ from agents.serving.refine import Refiner, run_of
 from agents.serving.table import table
 from agents.training.config import TrainConfig
 from agents.training.train import trained
-from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedPeer
 from pmlm_env.io.files import make_folder, write
 from pmlm_env.llm import Budget, BudgetExceededError, LLMOptions, load_llm, price_of
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.storage.cached_llm import CachedLLM
+from pmlm_env.pipeline_files import MANIFEST_FILE, PIPELINE_FOLDER
 from pmlm_env.rewards.delta import TooManyFailuresError
 
 logger = logging.getLogger(__name__)
@@ -132,32 +132,31 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
             "folder that it was trained on, which `pmlm prepare` wrote, with --pipeline"
         )
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no longer there: give the new place of that prepared folder with --pipeline")
-    pipeline = Pipeline.load(folder / "pipeline", device=config.device, allow_import=config.allow_import)
+        raise ValueError(f"{folder} is not there: give the place of that prepared folder with --pipeline")
+    if not (folder / PIPELINE_FOLDER).is_dir() and not (folder / MANIFEST_FILE).is_file():
+        raise ValueError(
+            f"{folder} has no pipeline, which an earlier version did not keep: make the folder again with `pmlm prepare` "
+            "and the same cohort and options, or name one that has it with --pipeline"
+        )
+    pipeline = Pipeline.load(folder, device=config.device, allow_import=config.allow_import)
     if (folder / "episodes.jsonl").is_file():
         _compare(run, EpisodeSet.load(folder), folder)
-    cohort, report = config.files.read(pipeline.schema)
-    ids = [patient.patient_id for patient in cohort]
+    cohort, report = config.files.read()
     if config.patient is not None:
+        ids = [patient.patient_id for patient in cohort]
         if config.patient not in ids:
             without = config.patient in report.patients_without_checkups
             what = "no laboratory value of patient" if without else "no patient"
             raise ValueError(f"{config.files.cohort} has {what} {config.patient}: see its tables")
-        cohort, ids = cohort.take([ids.index(config.patient)]), [config.patient]
-    if known := sorted({*ids} & {*pipeline.train_ids}):
-        logger.warning(
-            "%d of %d patients are training patients: %s. They are not their own peers, but the predictor has learned "
-            "their conditions, and predicts them better than those of new patients",
-            *(len(known), len(ids), named(known)),
-        )
+        cohort = cohort.take([ids.index(config.patient)])
     episodes, labels = pipeline.episodes(cohort), pipeline.predictor.labels
-    found = pipeline.retriever.peers(episodes.vectors, ids, pipeline.k)
+    found = pipeline.find_peers(episodes.vectors, cohort)
     more = [
         {
             "probabilities": dict(zip(labels, proba, strict=True)),
             "peers": tuple(TracedPeer(peer.label, peer.patient_id, peer.similarity) for peer in peers),
         }
-        for proba, peers in zip(pipeline.predictor.predict_proba(cohort).tolist(), found, strict=True)
+        for proba, peers in zip(pipeline.predict_proba(cohort).tolist(), found, strict=True)
     ]
     return Prompts(episodes, more)
 
@@ -252,6 +251,6 @@ def _write(out: Path, traces: Sequence[Trace], with_replies: bool) -> None:
         return
     print(table(traces, with_replies))
     kept = sum(reply.cached is True for trace in traces for reply in trace.replies)
-    old = f" ({kept} of them kept from before)" if kept else ""
+    old = f" ({kept} of them from the cache)" if kept else ""
     more = f", edits, and replies{old}" if with_replies else " and edits"
     print(f"\n{out} has all of it for {len(traces)} patients: probabilities, peers, prompts before and after{more}.")

@@ -121,6 +121,7 @@ class Refiner:
         if size != self.shape.patient_size:
             raise ValueError(f"the patient vector has {size} numbers, {self.shape.patient_size} in training")
         problem = Problem(blind(episodes), self.encoder, None, self.shape.n_edits, protect=self.protect)
+        problem.warn_of_short_prompts()
         edits = self.agent.refine(problem)
         prompts = apply_edits(episodes, range(len(episodes)), edits)
         return [Refinement(prompt, each) for prompt, each in zip(prompts, edits, strict=True)]

@@ -54,8 +54,8 @@ def trained(run: RunFolder, allow_import: bool = False) -> TrainConfig:
         return from_plain(config, {**settings, "run": str(run.path), "resume": False, "allow_import": False})
     except ValueError as error:
         raise ValueError(
-            f"{file}: {error}: it is damaged, or of another version of pmlm-env: restore it from a "
-            "copy, or begin another run"
+            f"{file}: {error}: the file is damaged, or was not written by this version of pmlm-env: restore it from a "
+            "copy, or start a new run"
         ) from None
 
 
@@ -79,7 +79,7 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
         OSError, DatabaseError: A file cannot be written, for example because the disk is full.
     """
     if config.resume and not config.episodes.is_dir():
-        raise ValueError(f"{config.episodes} is not there: give the new place of these episodes with --episodes")
+        raise ValueError(f"{config.episodes} does not exist: if these episodes were moved, give --episodes FOLDER")
     everybody = EpisodeSet.load(config.episodes)
     run = RunFolder(config.run)
     with run.locked():
@@ -100,7 +100,9 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     agent = registry.make(config.agent, config.settings, config.seed)
     reward = models.reward(episodes)
     meter = MeteredReward(reward, config.budget, config.models.n_samples)
-    training = _Training(agent, models.problem(episodes, meter, everybody.max_words), reward, models, run)
+    problem = models.problem(episodes, meter, everybody.max_words)
+    problem.warn_of_short_prompts()
+    training = _Training(agent, problem, reward, models, run)
     with models.booking():
         training.learn(resume=config.resume and run.has_checkpoint)
     return run
@@ -142,8 +144,8 @@ class _Training:
                 self._save()
         if self.agent.learns and not self.updates:
             logger.warning(
-                "The agent has learned nothing: its budget of %d completions does not pay for one batch of episodes; "
-                "go on with --resume and a larger --budget",
+                "The agent has learned nothing: its budget of %d completions is too small for one batch of episodes; "
+                "resume with a larger --budget: --resume --budget N",
                 self.meter.limit,
             )
 
@@ -154,7 +156,7 @@ class _Training:
         with one_line(folder / "trainer.json"):
             self.updates = int(progress["updates"])
             self.meter.restore(progress["meter"])
-        logger.info("Going on after %d of %d completions", self.meter.calls, self.meter.limit)
+        logger.info("Resuming after %d of %d completions", self.meter.calls, self.meter.limit)
 
     def _take_updates(self, agent: StepwiseAgent) -> None:
         """Run updates, and save a checkpoint after each.
@@ -168,7 +170,7 @@ class _Training:
             self._save()
         while (figures := agent.update()) is not None:
             if not self._deltas:
-                logger.warning("No episode of this update got a reply: it does not count")
+                logger.warning("No episode of this update got a reply: the update is not counted")
                 continue
             self._write(figures)
             self._save()

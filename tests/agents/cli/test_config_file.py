@@ -192,7 +192,7 @@ def test_a_runs_paths_are_relative_to_it(run: RunFolder, tmp_path: Path, monkeyp
     ("content", "said"),
     [
         ("{", "is damaged: it is not JSON"),
-        ('{"settings": 3}', "is not that of a run, or damaged"),
+        ('{"settings": 3}', "is damaged, or was not written by this version of pmlm-env"),
         ("[" * 100_000, "is damaged: it is not JSON"),
     ],
 )
