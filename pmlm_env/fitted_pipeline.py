@@ -107,6 +107,12 @@ class Pipeline:
         )
         logger.info("Stage 1: fitting the predictor to %d patients", len(train))
         predictor = unfitted.fit(train)
+        labels = tuple(sorted({*map(str, train.y)}))
+        if tuple(getattr(predictor, "labels", ())) != labels:
+            raise ValueError(
+                f"fit of the predictor {config.predictor} should return it with the labels of the training patients, "
+                f"sorted: {named(labels)}"
+            )
         logger.info("Stage 2: fitting the patient encoder to %d patients", len(train))
         encoder = PatientEncoder.fit(train, seed, device)
         training = TrainingPatients(
@@ -269,9 +275,8 @@ def make_predictor(config: PipelineConfig, seed: int) -> Predictor:
         ValueError: There is none of this name, or it does not take these arguments or lacks a method.
     """
     predictor = PREDICTORS.make(config.predictor, offered={"seed": seed}, kwargs=config.predictor_kwargs)
-    if not isinstance(predictor, Predictor):
-        methods = ("labels", "fit", "predict_proba", "predict", "save", "load")
-        lacking = [method for method in methods if not hasattr(predictor, method)]
+    methods = ("fit", "predict_proba", "save", "load")  # not ``labels``, which may only be there after ``fit``
+    if lacking := [method for method in methods if not callable(getattr(predictor, method, None))]:
         raise ValueError(f"the predictor {config.predictor} lacks {', '.join(lacking)}")
     return predictor
 

@@ -20,11 +20,10 @@ class LogisticPredictor:
     """Logistic regression on summaries of the check-ups; what was never measured counts as average.
 
     Args:
-        seed: Unused, as the fit is deterministic; every predictor is given one.
         C: Inverse strength of the regularization.
     """
 
-    def __init__(self, seed: int = 0, C: float = 0.1) -> None:
+    def __init__(self, C: float = 0.1) -> None:
         """Make an unfitted predictor."""
         average = SimpleImputer(keep_empty_features=True)
         self.model = make_pipeline(average, StandardScaler(), LogisticRegression(C=C, max_iter=1000))
@@ -42,10 +41,6 @@ class LogisticPredictor:
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         """Return each label's probability for each patient, shape (N, n_labels)."""
         return self.model.predict_proba(summarize(cohort))
-
-    def predict(self, cohort: Cohort) -> npt.NDArray[np.str_]:
-        """Return each patient's most probable label, shape (N,)."""
-        return self.model.predict(summarize(cohort))
 
     def save(self, folder: Path) -> None:
         """Write the fitted model, without pickling anything."""
