@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pmlm_env.cohort import Cohort, CohortError, Patient, ReadReport
 from pmlm_env.cohort.schema import Schema
 
 
-def read_json_lines(path: Path, schema: Schema, date: str = "date") -> tuple[Cohort, ReadReport]:
+def read_json_lines(path: Path, schema: Schema, split_by: str = "date") -> tuple[Cohort, ReadReport]:
     """Read lines such as ``{"id": "7", "date": "2022-01-31", "labs": [{"date": "2022-01-03", "hgb": 121}]}``.
 
     The keys ``label`` and ``reply`` may be missing, as they are for a new patient.
@@ -20,7 +21,7 @@ def read_json_lines(path: Path, schema: Schema, date: str = "date") -> tuple[Coh
     Args:
         path: The file.
         schema: The indicators, with their bounds.
-        date: The key of the patient's date that decides whether they are in train, validation, or test.
+        split_by: The key of the patient's date that decides whether they are in train, validation, or test.
 
     Raises:
         CohortError: A line is not of this form, or a value is out of bounds.
@@ -28,7 +29,7 @@ def read_json_lines(path: Path, schema: Schema, date: str = "date") -> tuple[Coh
     patients = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            patients.append(_patient(json.loads(line), schema, date))
+            patients.append(_patient(json.loads(line), schema, split_by))
         except KeyError as error:
             raise CohortError(f"{path}, line {number}: there is no {error}") from None
         except (ValueError, TypeError, AttributeError) as error:
@@ -38,7 +39,7 @@ def read_json_lines(path: Path, schema: Schema, date: str = "date") -> tuple[Coh
     return cohort, ReadReport(len(cohort), cohort.n_checkups, values)
 
 
-def _patient(row: dict[str, Any], schema: Schema, date: str) -> Patient:
+def _patient(row: dict[str, Any], schema: Schema, split_by: str) -> Patient:
     labs = sorted(row["labs"], key=lambda lab: lab["date"])
     values = np.full((len(labs), len(schema.indicators)), np.nan)
     for checkup, lab in enumerate(labs):
@@ -52,7 +53,7 @@ def _patient(row: dict[str, Any], schema: Schema, date: str) -> Patient:
         patient_id=row["id"],
         label=row.get("label", ""),
         reference=row.get("reply", ""),
-        split_date=np.datetime64(row[date], "D"),
-        dates=np.array([lab["date"] for lab in labs], dtype="datetime64[D]"),
+        split_date=np.datetime64(date.fromisoformat(row[split_by])),
+        dates=np.array([date.fromisoformat(lab["date"]) for lab in labs], dtype="datetime64[D]"),
         values=values,
     )
