@@ -81,6 +81,8 @@ class CallOptions(Limits):
         replay: Use cached replies only, and never call the LLM; a reply missing from the cache is an error.
         concurrency: Maximum number of concurrent requests; by default the provider's limit.
         max_failures: Stop the run after this many consecutive episodes without a reply.
+        send_values: Send prompts that contain laboratory values, or other columns of the patients' table, to an LLM on
+            another machine. Only some templates have them, such as ``raw``.
     """
 
     budget_file: Path | None = None
@@ -88,6 +90,7 @@ class CallOptions(Limits):
     replay: bool = False
     concurrency: int | None = None
     max_failures: int | None = 64
+    send_values: bool = False
 
     def over(self, saved: Mapping[str, Any]) -> CallOptions:
         """Return these options, with defaults replaced by the values in ``saved`` (from config.json).

@@ -37,6 +37,7 @@ from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm import Request
 from pmlm_env.llm.base import all_or_error
+from pmlm_env.rewards.base import BERTSCORE
 from pmlm_env.rewards.delta import DeltaReward
 
 logger = logging.getLogger(__name__)
@@ -50,7 +51,10 @@ _N_WORDS, _FEWEST = 20, 3
 _WHERE = ("base_url", "providers", "device")
 
 #: Options added later, which older results do not record, with the values in effect for those results.
-_LATER: dict[str, Any] = {"scorer_layer": None, "long_texts": "cut", "protect": []}
+_LATER: dict[str, Any] = {
+    "scorer_layer": None, "long_texts": "cut", "protect": [], "reward": BERTSCORE, "reward_kwargs": {},
+    "encoder_kwargs": {}, "llm_kwargs": {}, "chat_template_kwargs": {},
+}  # fmt: skip
 
 
 class Patients(ABC):
@@ -127,8 +131,7 @@ class Patients(ABC):
         if name not in self._control_replies:
             raise ValueError(f"the control {name} needs letters of training patients, but no episode has a reference")
         replies = self._control_replies[name]
-        references = [episode.reference for episode in self.held_out]
-        deltas = self.f1(replies, references) - self._outcomes([()] * len(self.held_out)).score
+        deltas = self.score(replies) - self._outcomes([()] * len(self.held_out)).score
         return {
             "calls": 0,
             "config": {},
@@ -143,7 +146,11 @@ class Patients(ABC):
 
     @abstractmethod
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Score texts against references as this environment's reward does, float64 (N,)."""
+        """Return the F1 of texts against references, float64 (N,)."""
+
+    def score(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Score a reply to each held-out patient as this environment's reward does, float64 (N,)."""
+        return self.f1(replies, [episode.reference for episode in self.held_out])
 
     @abstractmethod
     def reward(self, split: Split) -> Reward:
@@ -259,6 +266,8 @@ class RealPatients(Patients):
         """Read the folders; models are loaded on first use."""
         self._folder = RunFolder(run)
         self._models = RunModels(models, calls, self._folder)
+        for folder in [episodes, *([raw] if raw is not None else [])]:
+            self._models.check_sent(folder)
         everybody = EpisodeSet.load(episodes)
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples
@@ -268,7 +277,7 @@ class RealPatients(Patients):
             split: self._models.reward(self.held_out),
         }
         self._max_failures = calls.max_failures
-        self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer)
+        self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer, self._models.own_reward)
         self._raw = None if raw is None else _of_patients(raw, self.held_out)
 
     @property
@@ -284,6 +293,10 @@ class RealPatients(Patients):
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the BERTScore F1 of each text, float64 (N,)."""
         return self._models.scorer.score(texts, references).f1.double().numpy()
+
+    def score(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return the reward's score of a reply to each held-out patient, float64 (N,)."""
+        return self._models.reply_reward.score(replies, list(self.held_out))
 
     def raw_data(self) -> dict[str, Any]:
         """Evaluate the replies to unedited raw-data prompts, the paper's "before".

@@ -8,6 +8,7 @@ from pathlib import Path
 from agents.model_options import CallOptions, CohortFiles
 from agents.settings import refuse_idle
 from pmlm_env.core.episodes import Split
+from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import LLMOptions
 
 #: The name that stands for the LLM of the run.
@@ -66,7 +67,9 @@ class RefineConfig:
         protect: Words that are not edited, in addition to those protected in training: roles (``background``,
             ``self``, ``peer``, ``instruction``), ``digits`` (words with a digit), and ``negations`` (no, not, without,
             denies, ...); none by default.
-        encoder: The encoder, for an agent that was not trained with the bundled one: a folder or a hub name.
+        encoder: The encoder, for an agent that was not trained with the bundled one: a folder, a hub name, the name of
+            an installed plugin, or ``package.module:Class``.
+        encoder_kwargs: Arguments of your own encoder's class, as JSON.
         device: Where all models run: ``auto``, ``cpu``, ``cuda``, or ``cuda:N``.
         models: The LLM that replies.
         calls: How the LLM is called, and limits on what this command spends. Replies are kept in the run's cache or,
@@ -85,6 +88,7 @@ class RefineConfig:
     out: Path | None = None
     protect: tuple[str, ...] = ()
     encoder: str | None = None
+    encoder_kwargs: Kwargs = NO_KWARGS
     device: str = "auto"
     models: ReplyOptions = field(default_factory=ReplyOptions)
     calls: CallOptions = field(default_factory=CallOptions)
@@ -94,8 +98,9 @@ class RefineConfig:
         """Check that every option has an effect.
 
         Raises:
-            ValueError: One has none.
+            ValueError: One has none, or ``encoder_kwargs`` are not JSON values.
         """
+        read_kwargs(self)
         idle = {}
         if self.files.cohort is None:
             names = ["pipeline", *(f"files.{each.name}" for each in fields(NewPatients))]

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from agents.evaluation.replies import error_of, replies_to, traced
 from agents.evaluation.variants import AGENT
+from agents.models import check_sent
 from agents.run_folder import RunFolder
 from agents.serving.config import AS_TRAINED, RefineConfig, ReplyOptions
 from agents.serving.refine import Refiner, run_of
@@ -41,10 +42,12 @@ class Prompts:
     Attributes:
         episodes: The prompts.
         more: For each of them, further fields of its trace.
+        folder: The prepared folder that they, or the models that made them, are from.
     """
 
     episodes: EpisodeSet
     more: Sequence[dict[str, Any]]
+    folder: Path
 
 
 def refine(config: RefineConfig) -> list[Trace]:
@@ -67,10 +70,17 @@ def refine(config: RefineConfig) -> list[Trace]:
     needed = (config.files.cohort and not config.pipeline) or (config.reply and config.models.llm == AS_TRAINED)
     settings = trained(run, config.allow_import) if run is not None and needed else None
     refiner = Refiner.from_pretrained(
-        config.model, config.device, None, config.encoder, config.protect, config.allow_import
+        config.model,
+        config.device,
+        encoder=config.encoder,
+        encoder_kwargs=config.encoder_kwargs,
+        protect=config.protect,
+        allow_import=config.allow_import,
     )
     prompts = _prepared(config, run) if config.files.cohort is None else _new_patients(config, run, settings)
     llm = None if out is None or not config.reply else _llm(config, run, settings, out)
+    if llm is not None:
+        check_sent(prompts.folder, llm, config.calls)
     refined = refiner.refine_all(prompts.episodes)
     texts = [each.prompt for each in refined]
     if out is None:
@@ -118,7 +128,7 @@ def _prepared(config: RefineConfig, run: RunFolder | None) -> Prompts:
             raise ValueError(f"{folder} has no {split} patient {config.patient}: see its episodes.jsonl")
         index = ids.index(config.patient)
         episodes = episodes[index : index + 1]
-    return Prompts(episodes, [{}] * len(episodes))
+    return Prompts(episodes, [{}] * len(episodes), folder)
 
 
 def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainConfig | None) -> Prompts:
@@ -135,8 +145,8 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
         raise ValueError(f"{folder} is not there: give the place of that prepared folder with --pipeline")
     if not (folder / PIPELINE_FOLDER).is_dir() and not (folder / MANIFEST_FILE).is_file():
         raise ValueError(
-            f"{folder} has no pipeline, which an earlier version did not keep: make the folder again with `pmlm prepare` "
-            "and the same cohort and options, or name one that has it with --pipeline"
+            f"{folder} has no pipeline, which earlier versions did not keep: make it again with `pmlm prepare` and the "
+            "same cohort and options, or name a folder that has it with --pipeline"
         )
     pipeline = Pipeline.load(folder, device=config.device, allow_import=config.allow_import)
     if (folder / "episodes.jsonl").is_file():
@@ -158,7 +168,7 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
         }
         for proba, peers in zip(pipeline.predict_proba(cohort).tolist(), found, strict=True)
     ]
-    return Prompts(episodes, more)
+    return Prompts(episodes, more, folder)
 
 
 def _compare(run: RunFolder | None, everybody: EpisodeSet, folder: Path) -> None:

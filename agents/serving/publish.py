@@ -20,7 +20,9 @@ from agents.training.train import trained
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write
 from pmlm_env.io.text import as_code, printable
+from pmlm_env.llm.specs import is_custom
 from pmlm_env.registry import is_path
+from pmlm_env.rewards.base import BERTSCORE
 
 CARD, LIBRARY = "README.md", "pmlm-env"
 
@@ -127,10 +129,12 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
     """Return the rows of the card's first table."""
     shape, models, updates = agent.shape, trained_with.models, run.updates()
     assert shape is not None
-    llm = models.llm.split(":", 1)[-1]  # its identity would reveal the URL and the system prompt
+    # The LLM's identity would reveal the URL and the system prompt, and arguments of classes may be secret.
+    llm = models.llm if is_custom(models) else models.llm.split(":", 1)[-1]
     scorer = as_code(_model_name(models.scorer))
     scorer += f", layer {models.scorer_layer}" if models.scorer_layer is not None else ""
     scorer += ", long texts in chunks" if models.long_texts == "chunks" else ""
+    score = f"BERTScore F1 ({scorer})" if models.reward == BERTSCORE else f"the score of {as_code(models.reward)}"
     spent = [line["llm_calls"] for line in run.metrics() if line["update"] <= updates]
     settings = ", ".join(as_code(f"{key} {value}") for key, value in plain(agent.config).items())
     embeddings = f"{as_code(shape.encoder)}, {shape.embedding_size} numbers per word"
@@ -143,7 +147,7 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
         "protected": ", ".join(map(as_code, shape.protect)) or "none",
         "words of training prompts in it": str(len(agent.words())),
         "trained on the replies of": as_code(_model_name(llm)),
-        "reward": f"change of BERTScore F1 ({scorer}) from the reply to the initial prompt",
+        "reward": f"change of {score} from the reply to the initial prompt",
         "budget": f"{trained_with.budget} completions, {run.budget_spent()} of them spent",
         "updates": str(updates),
         "LLM calls": str(spent[-1] if spent else "none"),

@@ -115,7 +115,7 @@ def test_a_setting_without_effect_is_refused_by_the_name_of_its_option() -> None
         ('{"agents": {"surrogate": 3}}', "was not written by `pmlm tune`: surrogate has no table 'settings'"),
         (
             '{"agents": {"surogate": {"settings": {}}}}',
-            "there is no agent 'surogate': install the package that adds it",
+            "there is no agent 'surogate': install the package",
         ),
         ('{"agents": {"surrogate": {"settings": {"rate": 1}}}}', "settings of surrogate: there is no setting 'rate'"),
         ('{"agents": {"surrogate": {"settings": {"penalty": "1"}}}}', "penalty is '1': use a number"),

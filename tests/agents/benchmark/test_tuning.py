@@ -169,9 +169,7 @@ def test_a_benchmark_takes_the_tuned_settings_and_the_defaults_of_all_others(tmp
     assert lines["random-n"]["config"] == {}
     benchmark(config)  # continues without an error
     _write(tmp_path, {"surrogate": {"penalty": 7.0}})
-    with pytest.raises(
-        ValueError, match=r"has runs of surrogate with other settings: use those settings, or another --out"
-    ):
+    with pytest.raises(ValueError, match=r"has runs of surrogate with other settings: use those, or another --out"):
         benchmark(config)
     with pytest.raises(ValueError, match=r"has runs of surrogate with other settings"):
         benchmark(replace(config, tuned=None, seeds=2))
