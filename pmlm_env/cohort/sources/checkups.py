@@ -380,8 +380,8 @@ def _impossible(
 ) -> str:
     indicator = schema.indicators[position[i]]
     found = f"{bare(indicator.name)} {bare(texts[i].strip())}"
-    if value[i] < 0 and not indicator.low:
+    if value[i] < 0 and indicator.low is None:
         return f"{found} is negative, and negative values are not supported yet; correct or remove it"
-    to = "or more" if indicator.high is None else f"to {indicator.high:g}"
-    bounds = f"{indicator.low or 0:g} {to} {indicator.unit}".rstrip()
+    low, high = (each[position[i]] for each in schema.bounds)
+    bounds = f"{low:g} to {high:g} {indicator.unit}".rstrip()
     return f"{found} is outside {bounds}; it may be a typing error or in another unit: correct or remove it"
