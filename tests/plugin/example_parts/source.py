@@ -27,7 +27,7 @@ def read_json_lines(path: Path, schema: Schema, split_by: str = "date") -> tuple
         CohortError: A line is not of this form, or a value is out of bounds.
     """
     patients = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             patients.append(_patient(json.loads(line), schema, split_by))
         except KeyError as error:
