@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from agents.base import Agent, Edits
 from agents.baselines.single_rule import role_places
+from agents.benchmark.config import model_identity
 from agents.benchmark.fresh_samples import FreshSamples
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
@@ -37,7 +38,6 @@ from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm import Request
 from pmlm_env.llm.base import all_or_error
-from pmlm_env.rewards.base import BERTSCORE
 from pmlm_env.rewards.delta import DeltaReward
 
 logger = logging.getLogger(__name__)
@@ -46,15 +46,6 @@ logger = logging.getLogger(__name__)
 #: deleted to be listed: results are shared more freely than prompts, and a word that occurs in only one patient's
 #: prompt may identify that patient.
 _N_WORDS, _FEWEST = 20, 3
-
-#: Model options that set where models run; they do not affect replies or scores.
-_WHERE = ("base_url", "providers", "device")
-
-#: Options added later, which older results do not record, with the values in effect for those results.
-_LATER: dict[str, Any] = {
-    "scorer_layer": None, "long_texts": "cut", "protect": [], "reward": BERTSCORE, "reward_kwargs": {},
-    "encoder_kwargs": {}, "llm_kwargs": {}, "chat_template_kwargs": {},
-}  # fmt: skip
 
 
 class Patients(ABC):
@@ -271,7 +262,7 @@ class RealPatients(Patients):
         everybody = EpisodeSet.load(episodes)
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples
-        self._model_settings = {name: value for name, value in plain(models).items() if name not in _WHERE}
+        self._model_identity = model_identity(models)
         self._rewards = {
             "train": self._models.reward(self.train),
             split: self._models.reward(self.held_out),
@@ -283,8 +274,7 @@ class RealPatients(Patients):
     @property
     def identity(self) -> dict[str, Any]:
         """The patients, plus the models and their settings."""
-        models = {name: value for name, value in self._model_settings.items() if value != _LATER.get(name, ...)}
-        return {**super().identity, **models}
+        return {**super().identity, **self._model_identity}
 
     def reward(self, split: Split) -> Reward:
         """Return the reward on training or held-out patients."""
