@@ -96,6 +96,18 @@ def test_a_bad_schema_in_the_folder_is_refused_with_its_file(men: Folder) -> Non
     assert refused(path).startswith(f"{path / 'schema.toml'}: indicator 3 ('urate'): low is 2000, high is 2000:")
 
 
+def test_a_broken_link_to_a_schema_is_not_ignored(men: Folder) -> None:
+    path = men(checkups=MEN_CHECKUPS)
+    (path / "schema.toml").unlink()
+    (path / "schema.toml").symlink_to("elsewhere.toml")
+    assert refused(path) == f"schema {path / 'schema.toml'} does not exist"
+
+
+def test_a_table_without_any_indicator_of_the_schema_says_where_to_describe_others(folder: Folder) -> None:
+    said = refused(folder(patients=MEN_PATIENTS, checkups="patient_id,date,ferritin\nM1,2021-01-01,90\n"))
+    assert "line 1, no column is an indicator of the schema. Found besides the date: 'ferritin'. Describe other" in said
+
+
 def test_without_a_schema_the_indicators_are_the_papers(folder: Folder) -> None:
     assert read_cohort(folder(patients=PATIENTS, labs=LABS))[0].schema == SCHEMA
 
@@ -137,6 +149,15 @@ def test_two_columns_of_one_indicator_are_refused(folder: Folder) -> None:
         assert "checkups.csv, line 1, columns 'hgb' and 'Hb' are both the indicator hgb: keep one" in refused(
             path, drop_bad_rows=drop
         )
+
+
+def test_the_first_of_many_other_names_are_reported(folder: Folder) -> None:
+    schema = Schema(tuple(Indicator(f"i{n}") for n in range(12)))
+    header = ",".join(f"I{n}" for n in range(12))
+    checkups = f"patient_id,date,{header}\nM1,2021-01-01,{'1' + ',1' * 11}\n"
+    _, report = read_cohort(folder(patients=MEN_PATIENTS, checkups=checkups), schema)
+    assert len(report.read_as) == 12
+    assert "I9 was read as i9 and 2 more" in str(report)
 
 
 def test_two_names_of_one_indicator_on_one_day_are_averaged(folder: Folder) -> None:

@@ -162,7 +162,10 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
     if not measured:
         found = ", ".join(f"{quoted(name)}{_similar(name, schema)}" for name in unknown[:50]) or "none"
         location = table.location(table.header_row)
-        raise CohortError(f"{table.name}, {location}, no column is an indicator. Found besides the date: {found}")
+        raise CohortError(
+            f"{table.name}, {location}, no column is an indicator of the schema. Found besides the date: {found}. "
+            "Describe other indicators in schema.toml (docs/cohort-format.md)"
+        )
     _check_columns(table, measured, schema)
     problems.add_columns("unknown indicator column", table, unknown, lambda name: _unknown_indicator(name, schema))
     rows = _rows(table, date, patients, problems)
