@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.run_folder import one_path
-from pmlm_env.cohort import Cohort, ReadReport, read_cohort
+from agents.settings import refuse_idle
+from pmlm_env.cohort import Cohort, ReadReport, Schema
+from pmlm_env.cohort.sources import SOURCES
+from pmlm_env.cohort.sources.tables import schema_of
+from pmlm_env.cohort.wording import bare
 from pmlm_env.core.edits import EditRules
-from pmlm_env.kwargs import NO_KWARGS, Kwargs
+from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import Limits, LLMOptions
 from pmlm_env.rewards.base import BERTSCORE
 
@@ -74,6 +79,8 @@ class CallOptions(Limits):
         replay: Use cached replies only, and never call the LLM; a reply missing from the cache is an error.
         concurrency: Maximum number of concurrent requests; by default the provider's limit.
         max_failures: Stop the run after this many consecutive episodes without a reply.
+        send_values: Send prompts that contain laboratory values, or other columns of the patients' table, to an LLM on
+            another machine. Only some templates have them, such as ``raw``.
     """
 
     budget_file: Path | None = None
@@ -81,6 +88,7 @@ class CallOptions(Limits):
     replay: bool = False
     concurrency: int | None = None
     max_failures: int | None = 64
+    send_values: bool = False
 
     def over(self, saved: Mapping[str, Any]) -> CallOptions:
         """Return these options, with defaults replaced by the values in ``saved`` (from config.json).
@@ -100,12 +108,21 @@ class CallOptions(Limits):
         return CallOptions(**{**values, **paths})
 
 
+#: The source of ``CohortFiles`` whose files have options of their own.
+_TABLES = "tables"
+
+
 @dataclass(frozen=True)
 class CohortFiles:
     """A cohort on disk.
 
     Attributes:
-        cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet.
+        cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet; or what another
+            source reads.
+        schema: ``obstetric``, or a TOML or JSON file that lists indicators and labels (see docs/cohort-format.md); by
+            default ``schema.toml`` or ``schema.json`` in the cohort's folder, or else ``obstetric``.
+        source: What reads the cohort: ``tables``, an installed plugin's name, or ``package.module:function``.
+        source_kwargs: Arguments of your own source, as JSON.
         patients_file: Name of the patient file, if it differs from the default.
         labs_file: Name of the long table of check-ups, if it differs from the default.
         checkups_file: Name of the wide table of check-ups, if it differs from the default.
@@ -114,19 +131,53 @@ class CohortFiles:
     """
 
     cohort: Path
+    schema: str | None = None
+    source: str = _TABLES
+    source_kwargs: Kwargs = NO_KWARGS
     patients_file: str | None = None
     labs_file: str | None = None
     checkups_file: str | None = None
     drop_bad_rows: bool = False
 
-    def read(self) -> tuple[Cohort, ReadReport]:
-        """Read and check the cohort, and log a report."""
-        cohort, report = read_cohort(
-            self.cohort,
-            patients=self.patients_file,
-            labs=self.labs_file,
-            checkups=self.checkups_file,
-            drop_bad_rows=self.drop_bad_rows,
-        )
+    def __post_init__(self) -> None:
+        """Read the arguments given as a mapping or JSON, and refuse options without effect.
+
+        Raises:
+            ValueError: Arguments are not JSON values or contain what looks like a key, or an option has no effect.
+        """
+        read_kwargs(self)
+        if self.source != _TABLES:
+            why = f"it is an option of the source {_TABLES}: give --source-kwargs what {self.source} takes"
+            refuse_idle(self, dict.fromkeys(("patients_file", "labs_file", "checkups_file", "drop_bad_rows"), why))
+        elif self.source_kwargs:
+            raise ValueError(f"--source-kwargs has no effect: the source {_TABLES} has options of its own, see --help")
+
+    def read(self, schema: Schema | None = None) -> tuple[Cohort, ReadReport]:
+        """Read and check the cohort, and log a report.
+
+        Args:
+            schema: What the cohort measures; by default that of the options.
+
+        Raises:
+            ValueError: The cohort cannot be read, or the source did not return one.
+        """
+        schema = schema or (Schema.load(self.schema) if self.schema else schema_of(self.cohort))
+        of_tables: dict[str, Any] = {
+            "patients": self.patients_file,
+            "labs": self.labs_file,
+            "checkups": self.checkups_file,
+            "drop_bad_rows": self.drop_bad_rows,
+        }
+        given = of_tables if self.source == _TABLES else {}
+        found = SOURCES.make(self.source, self.cohort, schema, kwargs=self.source_kwargs, **given)
+        cohort, report = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
+        if not (isinstance(cohort, Cohort) and isinstance(report, ReadReport)):
+            raise ValueError(f"the source {self.source} returned {type(found).__name__}, not a Cohort and a ReadReport")
+        if cohort.schema != schema:
+            raise ValueError(f"the source {self.source} returned a cohort with another schema than it was given")
+        patient, times = Counter(patient.patient_id for patient in cohort).most_common(1)[0] if cohort else ("", 0)
+        if times != 1:
+            what = f"patient {bare(patient)} {times} times" if times else "no patient"
+            raise ValueError(f"the source {self.source} returned {what}")
         logger.info("%s", report)
         return cohort, report

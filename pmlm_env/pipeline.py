@@ -91,7 +91,7 @@ def build_episodes(
     parts: dict[SplitName, Cohort] = {"train": split.train, "validation": split.validation, "test": split.test}
     labeled_train = split.train.take(np.flatnonzero(split.train.y != ""))
     _check_splits(cohort, config, labeled_train, bool(len(split.test)) or (limits or {}).get("test") == 0)
-    InitialPrompt(config.template, config.peers).check(cohort)
+    InitialPrompt(config.template, config.peers, cohort.schema).check(cohort)
     _warn_of_rare_labels(labeled_train, config.n_folds)
     pipeline = Pipeline.fit(labeled_train, config, seed=seed, device=device)
     logger.info("Fitting both to %d parts of them, for out-of-fold prompts of training patients", config.n_folds)
@@ -119,7 +119,7 @@ def build_episodes(
         limit = (limits or {}).get(name)
         chosen = np.arange(len(part)) if limit is None else _draw_patients(part, limit, rng)
         episodes += pipeline.fill(part, name, proba, vectors, found, chosen)
-    return EpisodeSet(episodes), report, pipeline
+    return EpisodeSet(episodes, cohort.schema.labels), report, pipeline
 
 
 def _draw_patients(part: Cohort, limit: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -185,7 +185,7 @@ def demo_episodes() -> EpisodeSet:
 
     config = PipelineConfig()
     template = InitialPrompt(config.template, config.peers).parts
-    text = json.dumps([__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template])
+    text = json.dumps([__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template], default=dict)
     target = cache_dir() / "episodes" / f"demo-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if not target.is_dir():
         logger.info("Creating the simulated episodes in %s (only once)", target)

@@ -60,6 +60,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         if models is None:
             models = RunModels(settings.models, config.calls.over(plain(settings.calls)), run)
             models.check_kept()
+        models.check_sent(config.episodes or settings.episodes)
         agents: dict[str, Agent] = {
             KEEP_ALL: registry.make("keep-all"),
             RANDOM: registry.make("random-n", seed=config.seed),

@@ -8,6 +8,7 @@ from pathlib import Path
 from agents.model_options import CallOptions, CohortFiles
 from agents.settings import refuse_idle
 from pmlm_env.core.episodes import Split
+from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import LLMOptions
 
 #: The name that stands for the LLM of the run.
@@ -18,7 +19,7 @@ AS_TRAINED = "as-trained"
 class NewPatients(CohortFiles):
     """Patients to predict, or none; see ``CohortFiles``."""
 
-    cohort: Path | None = None
+    cohort: Path | None = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ class RefineConfig:
         protect: Words that are not edited, in addition to those protected in training: roles (``background``,
             ``self``, ``peer``, ``instruction``), ``digits`` (words with a digit), and ``negations`` (no, not, without,
             denies, ...); none by default.
-        encoder: The encoder, for an agent that was not trained with the bundled one: a folder or a hub name.
+        encoder: The encoder, for an agent that was not trained with the bundled one: a folder, a hub name, the name of
+            an installed plugin, or ``package.module:Class``.
+        encoder_kwargs: Arguments of your own encoder's class, as JSON.
         device: Where all models run: ``auto``, ``cpu``, ``cuda``, or ``cuda:N``.
         models: The LLM that replies.
         calls: How the LLM is called, and limits on what this command spends. Replies are kept in the run's cache or,
@@ -75,7 +78,7 @@ class RefineConfig:
             ``package.module:Class``. Do so only if you trust who made them.
     """
 
-    model: str = "runs/train"
+    model: str = "runs/train/checkpoint"
     files: NewPatients = field(default_factory=NewPatients)
     pipeline: Path | None = None
     episodes: Path | None = None
@@ -85,6 +88,7 @@ class RefineConfig:
     out: Path | None = None
     protect: tuple[str, ...] = ()
     encoder: str | None = None
+    encoder_kwargs: Kwargs = NO_KWARGS
     device: str = "auto"
     models: ReplyOptions = field(default_factory=ReplyOptions)
     calls: CallOptions = field(default_factory=CallOptions)
@@ -94,15 +98,17 @@ class RefineConfig:
         """Check that every option has an effect.
 
         Raises:
-            ValueError: One has none.
+            ValueError: One has none, or ``encoder_kwargs`` are not JSON values.
         """
-        idle = {}
+        read_kwargs(self)
+        idle: dict[str, str] = {}
         if self.files.cohort is None:
             names = ["pipeline", *(f"files.{each.name}" for each in fields(NewPatients))]
             idle |= dict.fromkeys(names, "it is for new patients: name their folder with --cohort, or leave it out")
         else:
             reason = "it is for prompts that exist already, and --cohort is for new patients: leave one of them out"
             idle |= dict.fromkeys(["episodes", "split"], reason)
+            idle["files.schema"] = "new patients are read with the schema of the training patients: leave it out"
         if not self.reply:
             names = [f"{table}.{each.name}" for table in ("models", "calls") for each in fields(getattr(self, table))]
             idle |= dict.fromkeys(names, "no LLM is asked: add --reply, or leave it out")

@@ -13,12 +13,15 @@ from tqdm import tqdm
 
 from agents.evaluation.replies import error_of, replies_to, traced
 from agents.evaluation.variants import AGENT
+from agents.models import check_sent
 from agents.run_folder import RunFolder
 from agents.serving.config import AS_TRAINED, RefineConfig, ReplyOptions
 from agents.serving.refine import Refiner, run_of
 from agents.serving.table import table
 from agents.training.config import TrainConfig
 from agents.training.train import trained
+from pmlm_env.cohort import Schema
+from pmlm_env.cohort.sources.tables import schema_of
 from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedPeer
@@ -26,6 +29,7 @@ from pmlm_env.io.files import make_folder, write
 from pmlm_env.llm import Budget, BudgetExceededError, LLMOptions, load_llm, price_of
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.storage.cached_llm import CachedLLM
+from pmlm_env.pipeline_files import MANIFEST_FILE, PIPELINE_FOLDER
 from pmlm_env.rewards.delta import TooManyFailuresError
 
 logger = logging.getLogger(__name__)
@@ -41,10 +45,12 @@ class Prompts:
     Attributes:
         episodes: The prompts.
         more: For each of them, further fields of its trace.
+        folder: The prepared folder that they, or the models that made them, are from.
     """
 
     episodes: EpisodeSet
     more: Sequence[dict[str, Any]]
+    folder: Path
 
 
 def refine(config: RefineConfig) -> list[Trace]:
@@ -67,10 +73,17 @@ def refine(config: RefineConfig) -> list[Trace]:
     needed = (config.files.cohort and not config.pipeline) or (config.reply and config.models.llm == AS_TRAINED)
     settings = trained(run, config.allow_import) if run is not None and needed else None
     refiner = Refiner.from_pretrained(
-        config.model, config.device, None, config.encoder, config.protect, config.allow_import
+        config.model,
+        config.device,
+        encoder=config.encoder,
+        encoder_kwargs=config.encoder_kwargs,
+        protect=config.protect,
+        allow_import=config.allow_import,
     )
     prompts = _prepared(config, run) if config.files.cohort is None else _new_patients(config, run, settings)
     llm = None if out is None or not config.reply else _llm(config, run, settings, out)
+    if llm is not None:
+        check_sent(prompts.folder, llm, config.calls)
     refined = refiner.refine_all(prompts.episodes)
     texts = [each.prompt for each in refined]
     if out is None:
@@ -118,7 +131,7 @@ def _prepared(config: RefineConfig, run: RunFolder | None) -> Prompts:
             raise ValueError(f"{folder} has no {split} patient {config.patient}: see its episodes.jsonl")
         index = ids.index(config.patient)
         episodes = episodes[index : index + 1]
-    return Prompts(episodes, [{}] * len(episodes))
+    return Prompts(episodes, [{}] * len(episodes), folder)
 
 
 def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainConfig | None) -> Prompts:
@@ -132,34 +145,51 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
             "folder that it was trained on, which `pmlm prepare` wrote, with --pipeline"
         )
     if not folder.is_dir():
-        raise ValueError(f"{folder} is no longer there: give the new place of that prepared folder with --pipeline")
-    pipeline = Pipeline.load(folder / "pipeline", device=config.device, allow_import=config.allow_import)
+        raise ValueError(f"{folder} is not there: give the place of that prepared folder with --pipeline")
+    if not (folder / PIPELINE_FOLDER).is_dir() and not (folder / MANIFEST_FILE).is_file():
+        raise ValueError(
+            f"{folder} has no pipeline, which earlier versions did not keep: make it again with `pmlm prepare` and the "
+            "same cohort and options, or name a folder that has it with --pipeline"
+        )
+    pipeline = Pipeline.load(folder, device=config.device, allow_import=config.allow_import)
     if (folder / "episodes.jsonl").is_file():
         _compare(run, EpisodeSet.load(folder), folder)
+    assert config.files.cohort is not None
+    _check_schema(config.files.cohort, pipeline.schema)
     cohort, report = config.files.read(pipeline.schema)
-    ids = [patient.patient_id for patient in cohort]
     if config.patient is not None:
+        ids = [patient.patient_id for patient in cohort]
         if config.patient not in ids:
             without = config.patient in report.patients_without_checkups
             what = "no laboratory value of patient" if without else "no patient"
             raise ValueError(f"{config.files.cohort} has {what} {config.patient}: see its tables")
-        cohort, ids = cohort.take([ids.index(config.patient)]), [config.patient]
-    if known := sorted({*ids} & {*pipeline.train_ids}):
-        logger.warning(
-            "%d of %d patients are training patients: %s. They are not their own peers, but the predictor has learned "
-            "their conditions, and predicts them better than those of new patients",
-            *(len(known), len(ids), named(known)),
-        )
+        cohort = cohort.take([ids.index(config.patient)])
     episodes, labels = pipeline.episodes(cohort), pipeline.predictor.labels
-    found = pipeline.retriever.peers(episodes.vectors, ids, pipeline.k)
+    found = pipeline.find_peers(episodes.vectors, cohort)
     more = [
         {
             "probabilities": dict(zip(labels, proba, strict=True)),
             "peers": tuple(TracedPeer(peer.label, peer.patient_id, peer.similarity) for peer in peers),
         }
-        for proba, peers in zip(pipeline.predictor.predict_proba(cohort).tolist(), found, strict=True)
+        for proba, peers in zip(pipeline.predict_proba(cohort).tolist(), found, strict=True)
     ]
-    return Prompts(episodes, more)
+    return Prompts(episodes, more, folder)
+
+
+def _check_schema(cohort: Path, schema: Schema) -> None:
+    """Check that a schema in the cohort's folder, if there is one, has the indicators and units of the pipeline's.
+
+    Raises:
+        ValueError: It has others, or is not valid.
+    """
+    if not any((cohort / name).exists() for name in ("schema.toml", "schema.json")):
+        return
+    own, needed = ({each.name: each.unit for each in it.indicators} for it in (schema_of(cohort), schema))
+    if different := [name for name in {**own, **needed} if own.get(name) != needed.get(name)]:
+        raise ValueError(
+            f"the schema in {cohort} and that of the training patients differ in {named(different)}: new patients need "
+            "the indicators and units of the training patients; convert the tables, and remove the schema"
+        )
 
 
 def _compare(run: RunFolder | None, everybody: EpisodeSet, folder: Path) -> None:
@@ -180,6 +210,7 @@ def _compare(run: RunFolder | None, everybody: EpisodeSet, folder: Path) -> None
 def _llm(config: RefineConfig, run: RunFolder | None, settings: TrainConfig | None, out: Path) -> CachedLLM:
     """Return the LLM, with the cache of its replies."""
     options, calls = _options(config, settings), config.calls
+    make_folder(out.parent)
     cache = calls.cache
     if cache is None and run is not None:
         cache = settings.calls.cache if settings is not None and settings.calls.cache is not None else run.replies
@@ -216,7 +247,9 @@ def _replies(llm: CachedLLM, prompts: Sequence[str], config: RefineConfig) -> li
         try:
             return replies_to(llm, requests, config.calls.max_failures, bar.update, found)
         except (BudgetExceededError, TooManyFailuresError) as stop:
-            return [found.get(index, LLMError(f"it was not asked: {stop}")) for index in range(len(requests))]
+            logger.warning("%s", stop)
+            not_asked = LLMError("not asked, because the requests were stopped early")
+            return [found.get(index, not_asked) for index in range(len(requests))]
 
 
 def _is_regular(path: Path) -> bool:
@@ -252,6 +285,6 @@ def _write(out: Path, traces: Sequence[Trace], with_replies: bool) -> None:
         return
     print(table(traces, with_replies))
     kept = sum(reply.cached is True for trace in traces for reply in trace.replies)
-    old = f" ({kept} of them kept from before)" if kept else ""
+    old = f" ({kept} of them from the cache)" if kept else ""
     more = f", edits, and replies{old}" if with_replies else " and edits"
     print(f"\n{out} has all of it for {len(traces)} patients: probabilities, peers, prompts before and after{more}.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.task import Encoder
 from pmlm_env.core.words import Prompt, Role, Word, single_spaces
 from pmlm_env.device import choose_device
-from pmlm_env.encoders.bert import WordEncoder
+from pmlm_env.encoders.base import load_encoder
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Refiner:
         encoder: str | None = None,
         protect: Collection[str] = (),
         allow_import: bool = False,
+        encoder_kwargs: Mapping[str, Any] | None = None,
     ) -> Refiner:
         """Load an agent and its encoder.
 
@@ -74,10 +76,11 @@ class Refiner:
                 ``agents.registry.load``.
             device: ``auto``, ``cpu``, ``cuda``, or ``cuda:N``.
             revision: The repository's branch, tag, or commit.
-            encoder: The encoder, as ``WordEncoder`` accepts it. By default the one that the agent was trained with, if
+            encoder: The encoder, as ``load_encoder`` accepts it. By default the one that the agent was trained with, if
                 it is bundled; an untrusted agent must not decide which other model is loaded or downloaded.
             protect: Words to protect in addition to those protected in training.
             allow_import: See ``agents.registry.load``.
+            encoder_kwargs: Arguments for an encoder of your own; see ``load_encoder``.
 
         Raises:
             ValueError: There is no such agent, its class must not be imported, or it was trained with an encoder that
@@ -88,7 +91,7 @@ class Refiner:
         place = str(choose_device(device))
         run = run_of(source)
         agent = load(source if run is None else run.whole_checkpoint(), place, revision, allow_import=allow_import)
-        return cls(agent, WordEncoder(encoder or _bundled_encoder(agent), place), protect)
+        return cls(agent, load_encoder(encoder or _bundled_encoder(agent), encoder_kwargs, place), protect)
 
     def refine(self, prompt: Prompt | tuple[Sequence[str], Sequence[Role]], patient: npt.ArrayLike) -> Refinement:
         """Refine one prompt.

@@ -89,6 +89,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     """Train in a locked run folder."""
     episodes = everybody.of("train")
     models = models or RunModels(config.models, config.calls, run)
+    models.check_sent(config.episodes)
     if config.resume:
         run.go_on(config, models.llm.identity, everybody.digest)
         models.check_kept()
@@ -186,10 +187,11 @@ class _Training:
     def _write(self, figures: dict[str, float]) -> None:
         """Write a line of ``metrics.jsonl``.
 
-        ``delta``: mean change in F1 over this update's episodes; ``deltas``: the change in each episode; ``failed``:
-        number of episodes without a reply, which are excluded; ``budget_spent``: completions used by this agent;
-        ``llm_calls``, tokens, and ``cost``: the run's spending so far; ``cached_replies``: cached replies used by this
-        process; ``share_*``: fraction of wall time spent in each model's forward passes; plus the agent's own metrics.
+        ``delta``: mean change of the score over this update's episodes; ``deltas``: the change in each episode;
+        ``failed``: number of episodes without a reply, which are excluded; ``budget_spent``: completions used by this
+        agent; ``llm_calls``, tokens, and ``cost``: the run's spending so far; ``cached_replies``: cached replies used
+        by this process; ``share_*``: fraction of wall time spent in each model's forward passes; plus the agent's own
+        metrics.
         """
         self.updates += 1
         deltas, elapsed = np.array(self._deltas), time.perf_counter() - self._started

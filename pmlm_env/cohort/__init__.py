@@ -1,19 +1,15 @@
 """Cohorts H = {X, Y, R}: data types, reading, writing and splitting by date."""
 
 from pmlm_env.cohort.errors import CohortError
+from pmlm_env.cohort.naming.labels import named_labels, names_label
 from pmlm_env.cohort.schema import (
-    INDICATOR_NAMES,
-    INDICATORS,
-    LABEL_NAMES,
-    LABELS,
-    MAX_CHECKUPS,
-    N_INDICATORS,
+    OBSTETRIC,
+    SCHEMAS,
     Cohort,
     Indicator,
     Label,
     Patient,
-    named_labels,
-    names_label,
+    Schema,
 )
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.tables import read_cohort
@@ -21,18 +17,15 @@ from pmlm_env.cohort.split import Split, split_by_date
 from pmlm_env.cohort.writer import write_cohort
 
 __all__ = [
-    "INDICATORS",
-    "INDICATOR_NAMES",
-    "LABELS",
-    "LABEL_NAMES",
-    "MAX_CHECKUPS",
-    "N_INDICATORS",
+    "OBSTETRIC",
+    "SCHEMAS",
     "Cohort",
     "CohortError",
     "Indicator",
     "Label",
     "Patient",
     "ReadReport",
+    "Schema",
     "Split",
     "named_labels",
     "names_label",

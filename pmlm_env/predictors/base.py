@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class Predictor(Protocol):
     """Interface of a model that predicts a patient's label from their check-ups: Y_hat = f(X) (paper, Eq. 1).
 
-    It is made as ``Class(seed=seed, **predictor_kwargs)``; the latter come from ``PipelineConfig``. The same seed,
-    arguments and cohort should give the same predictions, and a patient the same ones alone and among others.
+    It is made as ``Class(seed=seed, **predictor_kwargs)``, without the seed if the class has no such parameter; the
+    other arguments come from ``PipelineConfig``. The same seed, arguments and cohort should give the same predictions,
+    and a patient the same ones alone and among others.
     """
 
     @property
@@ -34,10 +35,6 @@ class Predictor(Protocol):
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         """Return each label's probability for each patient, shape (N, n_labels); rows sum to 1."""
-        ...
-
-    def predict(self, cohort: Cohort) -> npt.NDArray[np.str_]:
-        """Return each patient's predicted label, shape (N,)."""
         ...
 
     def save(self, folder: Path) -> None:

@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn import functional
 
 from pmlm_env.predictors.base import assign_folds
-from pmlm_env.retrieval.inputs import INPUT_SIZE
 
 HIDDEN_SIZE, VECTOR_SIZE = 256, 128
 DROPOUT = 0.4
@@ -30,19 +29,19 @@ WEIGHT_DECAY = 0.01
 
 
 class EncoderNetwork(nn.Module):
-    """3,150 -> 256 -> 128: ReLU and dropout between the layers, nothing after the second.
+    """N inputs -> 256 -> 128: ReLU and dropout between the layers, nothing after the second.
 
-    The paper's network has 1,575 inputs; this one also has a mask of 1,575 (``InputScaler.pad``).
+    The paper's network has 45 x 35 = 1,575 inputs; this one also has a mask of the same size (``InputScaler.pad``).
     """
 
-    def __init__(self, generator: torch.Generator) -> None:
+    def __init__(self, n_inputs: int, generator: torch.Generator) -> None:
         """Draw the initial weights from ``generator``, on the CPU."""
         super().__init__()
-        self.first = linear(INPUT_SIZE, HIDDEN_SIZE, generator)
+        self.first = linear(n_inputs, HIDDEN_SIZE, generator)
         self.second = linear(HIDDEN_SIZE, VECTOR_SIZE, generator)
 
     def forward(self, inputs: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Return vectors of shape (B, 128) for inputs of shape (B, 2, 45, 35).
+        """Return vectors of shape (B, 128) for inputs of shape (B, 2, max_checkups, n_indicators).
 
         Args:
             inputs: From ``InputScaler.pad``.
@@ -71,7 +70,7 @@ def hide_checkups(inputs: torch.Tensor, generator: torch.Generator) -> torch.Ten
     The share to remove is drawn uniformly up to ``MAX_HIDDEN_SHARE`` for each patient.
 
     Args:
-        inputs: From ``InputScaler.pad``, shape (B, 2, 45, 35).
+        inputs: From ``InputScaler.pad``, shape (B, 2, max_checkups, n_indicators).
         generator: Draws the check-ups, on the device of the inputs.
     """
     n, _, slots, _ = inputs.shape
@@ -107,7 +106,7 @@ def train_network(
     if there are fewer than two per fold).
 
     Args:
-        inputs: The training patients' check-ups, shape (N, 2, 45, 35).
+        inputs: The training patients' check-ups, shape (N, 2, max_checkups, n_indicators).
         labels: Their labels, shape (N,).
         seed: Draws weights, dropout, batches and the validation fold. No global generator is used.
         device: Where to train.
@@ -115,7 +114,7 @@ def train_network(
     cpu = torch.Generator().manual_seed(seed)
     local = torch.Generator(device).manual_seed(seed)
     classes, codes = np.unique(labels, return_inverse=True)
-    network = EncoderNetwork(cpu).to(device)
+    network = EncoderNetwork(inputs[0].size, cpu).to(device)
     head = linear(VECTOR_SIZE, len(classes), cpu).to(device)
     x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(codes).to(device)
     validation = torch.from_numpy(assign_folds(labels, VALIDATION_FOLDS, np.random.default_rng(seed)) == 0)

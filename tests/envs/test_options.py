@@ -51,7 +51,8 @@ def test_a_live_object_where_a_name_is_meant_is_refused_with_the_way_to_pass_it(
 
 
 def test_a_live_reward_is_passed_in_a_task() -> None:
-    _refused(f"PMLM-v0 has no argument reward: {OBJECTS}", reward=MarkedWordsReward(make_episodes(1)))
+    reward = MarkedWordsReward(make_episodes(1))
+    _refused(f"reward is of type MarkedWordsReward: give a string here, or {OBJECTS}", reward=reward)
     _refused(f"task is of type MarkedWordsReward: {OBJECTS}", task=MarkedWordsReward(make_episodes(1)))
 
 
@@ -91,6 +92,7 @@ def test_lite_names_its_own_arguments() -> None:
     ("given", "message"),
     [
         ({"llm": "responder", "temperature": 0.5, "max_new_tokens": 9}, "max_new_tokens, temperature .*'responder'"),
+        ({"llm": "responder:obstetric", "temperature": 0.5}, "temperature has no effect .*'responder:obstetric'"),
         ({"llm": "responder", "base_url": "http://127.0.0.1"}, "takes no base URL: leave it out"),
         ({"llm": "local:qwen2.5-coder-0.5b", "llm_seed": 3}, "llm_seed has no effect with .* at temperature 0"),
     ],

@@ -6,12 +6,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from pmlm_env.cohort.schema import LABEL_NAMES, Cohort, Patient
+from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.cohort.simulator.facts import draw_bedside, gather_facts
 from pmlm_env.cohort.simulator.gaps import draw_measured, leave_gaps
 from pmlm_env.cohort.simulator.labs import draw_labs
 from pmlm_env.cohort.simulator.replies import write_reply
 from pmlm_env.cohort.simulator.schedule import draw_schedule
+from pmlm_env.cohort.simulator.tables import LABEL_NAMES, SCHEMA
 from pmlm_env.cohort.simulator.women import draw_women
 
 Signal = Literal["paper", "literature"]
@@ -27,13 +28,13 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
 
     Args:
         n_patients: Number of women, at least 1.
-        seed: The same seed gives the same cohort.
+        seed: The same seed gives the same cohort; other seeds give other women, with other ids.
         signal: How the labels differ in the labs. "literature": only shifts that a source reports, so that a uterine
             scar, cord entanglement or fetal distress leaves no trace in the mother's blood. "paper": further,
             invented shifts, so that a good predictor does about as well as the paper's (Table A1).
 
     Returns:
-        The cohort, sorted by index date.
+        The cohort, sorted by index date, with the obstetric schema.
 
     Raises:
         ValueError: ``n_patients`` is not a positive integer, ``seed`` is not an integer >= 0, or ``signal`` is unknown.
@@ -49,13 +50,14 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
     schedule = draw_schedule(women, rng)
     values = leave_gaps(draw_labs(women, schedule, signal, rng), draw_measured(schedule, rng))
     bedside = draw_bedside(women, rng)
+    prefix = f"P{seed}-" if seed else "P"
     patients = []
     for i in range(len(women)):
         rows = slice(schedule.start[i], schedule.start[i + 1])
         facts = gather_facts(women, i, values[rows], bedside[i])
         patients.append(
             Patient(
-                patient_id=f"P{i + 1:05d}",
+                patient_id=f"{prefix}{i + 1:05d}",
                 label=LABEL_NAMES[women.label[i]],
                 reference=str(write_reply(facts, rng)),
                 split_date=women.index_date[i],
@@ -64,4 +66,4 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
                 extra=facts.extra,
             )
         )
-    return Cohort(tuple(patients))
+    return Cohort(tuple(patients), SCHEMA)
