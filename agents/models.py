@@ -16,7 +16,7 @@ from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import LLM, Budget, load_llm, price_of
 from pmlm_env.pipeline_files import MANIFEST_FILE, PIPELINE_FOLDER, SCHEMA_FILE, TEMPLATE_FILE
 from pmlm_env.prompting import InitialPrompt
-from pmlm_env.rewards.base import BERTSCORE, load_reward
+from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
 
@@ -89,9 +89,9 @@ class RunModels:
         return DeltaReward(episodes, self.llm, self.reply_reward, self.options.n_samples, self.calls.max_failures)
 
     @property
-    def has_own_reward(self) -> bool:
-        """Whether the reward is another than BERTScore F1, which all tables have."""
-        return self.options.reward != BERTSCORE
+    def own_reward(self) -> CheckedReward | None:
+        """The reward, if it is another than BERTScore F1, which all tables have."""
+        return self.reply_reward if self.options.reward != BERTSCORE else None
 
     def spent(self) -> dict[str, float]:
         """Return what the run has spent so far, and how many replies this process got from the cache."""

@@ -11,8 +11,9 @@ from agents.evaluation.controls import CONTROLS
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import AGENTS, BenchmarkEnv, entry
 from agents.search.searches import SEARCHES
-from agents.settings import changed, option
+from agents.settings import changed, option, plain
 from agents.training.config import MOST_COMPLETIONS, check_count
+from pmlm_env.rewards.base import BERTSCORE
 
 #: Name of the row for replies to unedited raw-data prompts.
 RAW = "raw-data"
@@ -150,6 +151,22 @@ def check_env(config: Any) -> None:
         )
 
 
+#: Model options that set where models run; they do not affect replies or scores.
+_WHERE = ("base_url", "providers", "device")
+
+#: Options added later, which older results do not record, with the values in effect for those results.
+_LATER: dict[str, Any] = {
+    "scorer_layer": None, "long_texts": "cut", "protect": [], "reward": BERTSCORE, "reward_kwargs": {},
+    "encoder_kwargs": {}, "llm_kwargs": {}, "chat_template_kwargs": {},
+}  # fmt: skip
+
+
+def model_identity(models: ModelOptions) -> dict[str, Any]:
+    """Return the model options that determine the results, as JSON values."""
+    settings = {name: value for name, value in plain(models).items() if name not in _WHERE}
+    return {name: value for name, value in settings.items() if value != _LATER.get(name, ...)}
+
+
 def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Check that the results in a file come from the same patients and models.
 
@@ -158,5 +175,9 @@ def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     """
     other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if other:
-        differences = ", ".join(f"{name} {before.get(name)!r}, not {now.get(name)!r}" for name in other)
+        differences = ", ".join(
+            # Arguments of somebody's class may be secret.
+            f"other {name}" if name.endswith("_kwargs") else f"{name} {before.get(name)!r}, not {now.get(name)!r}"
+            for name in other
+        )
         raise ValueError(f"{file} has results with {differences}: use the same, or another --out")

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from agents.base import Agent, Edits
 from agents.baselines.single_rule import role_places
+from agents.benchmark.config import model_identity
 from agents.benchmark.fresh_samples import FreshSamples
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
@@ -45,12 +46,6 @@ logger = logging.getLogger(__name__)
 #: deleted to be listed: results are shared more freely than prompts, and a word that occurs in only one patient's
 #: prompt may identify that patient.
 _N_WORDS, _FEWEST = 20, 3
-
-#: Model options that set where models run; they do not affect replies or scores.
-_WHERE = ("base_url", "providers", "device")
-
-#: Options added later, which older results do not record, with the values in effect for those results.
-_LATER: dict[str, Any] = {"scorer_layer": None, "long_texts": "cut", "protect": []}
 
 
 class Patients(ABC):
@@ -127,8 +122,7 @@ class Patients(ABC):
         if name not in self._control_replies:
             raise ValueError(f"the control {name} needs letters of training patients, but no episode has a reference")
         replies = self._control_replies[name]
-        references = [episode.reference for episode in self.held_out]
-        deltas = self.f1(replies, references) - self._outcomes([()] * len(self.held_out)).score
+        deltas = self.score(replies) - self._outcomes([()] * len(self.held_out)).score
         return {
             "calls": 0,
             "config": {},
@@ -143,7 +137,11 @@ class Patients(ABC):
 
     @abstractmethod
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Score texts against references as this environment's reward does, float64 (N,)."""
+        """Return the F1 of texts against references, float64 (N,)."""
+
+    def score(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Score a reply to each held-out patient as this environment's reward does, float64 (N,)."""
+        return self.f1(replies, [episode.reference for episode in self.held_out])
 
     @abstractmethod
     def reward(self, split: Split) -> Reward:
@@ -264,20 +262,19 @@ class RealPatients(Patients):
         everybody = EpisodeSet.load(episodes)
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples
-        self._model_settings = {name: value for name, value in plain(models).items() if name not in _WHERE}
+        self._model_identity = model_identity(models)
         self._rewards = {
             "train": self._models.reward(self.train),
             split: self._models.reward(self.held_out),
         }
         self._max_failures = calls.max_failures
-        self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer)
+        self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer, self._models.own_reward)
         self._raw = None if raw is None else _of_patients(raw, self.held_out)
 
     @property
     def identity(self) -> dict[str, Any]:
         """The patients, plus the models and their settings."""
-        models = {name: value for name, value in self._model_settings.items() if value != _LATER.get(name, ...)}
-        return {**super().identity, **models}
+        return {**super().identity, **self._model_identity}
 
     def reward(self, split: Split) -> Reward:
         """Return the reward on training or held-out patients."""
@@ -286,6 +283,10 @@ class RealPatients(Patients):
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the BERTScore F1 of each text, float64 (N,)."""
         return self._models.scorer.score(texts, references).f1.double().numpy()
+
+    def score(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return the reward's score of a reply to each held-out patient, float64 (N,)."""
+        return self._models.reply_reward.score(replies, list(self.held_out))
 
     def raw_data(self) -> dict[str, Any]:
         """Evaluate the replies to unedited raw-data prompts, the paper's "before".

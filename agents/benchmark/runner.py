@@ -21,6 +21,7 @@ from agents.benchmark.tuned import read_tuned
 from agents.evaluation.controls import CONTROLS
 from agents.settings import plain
 from pmlm_env.io.files import append, locked, write
+from pmlm_env.rewards.base import BERTSCORE
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +138,7 @@ def _versions(config: BenchmarkConfig) -> dict[str, str]:
             installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    models = {"llm": config.models.llm, "encoder": config.models.encoder} if config.env == "real" else {}
+    named = {"llm": config.models.llm, "encoder": config.models.encoder, "reward": config.models.reward}
+    models = {name: value for name, value in named.items() if config.env == "real" and value != BERTSCORE}
     machine = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version()}
     return {**machine, **installed, **models}

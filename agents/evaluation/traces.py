@@ -8,7 +8,7 @@ import numpy as np
 
 from agents.base import Agent, Edits
 from agents.evaluation.controls import control_replies
-from agents.evaluation.metrics import METRICS, ReplyMetrics
+from agents.evaluation.metrics import ReplyMetrics, judged_by
 from agents.evaluation.replies import error_of, replies_to, traced
 from agents.evaluation.variants import AGENT, KEEP_ALL
 from agents.models import RunModels
@@ -58,7 +58,7 @@ def traces_of(
     edits = {variant: agent.refine(problem) for variant, agent in agents.items()}
     prompts = {variant: _refined(problem, each) for variant, each in edits.items()}
     asked = _asked(models, prompts, progress)
-    metrics = ReplyMetrics(episodes, training, models.scorer)
+    metrics = ReplyMetrics(episodes, training, models.scorer, models.own_reward)
     scores = {variant: _scored(metrics, asked[variant], prompts[variant]) for variant in agents}
     errors = {variant: list(map(error_of, asked[variant])) for variant in agents}
     replies = {variant: list(map(traced, asked[variant])) for variant in agents}
@@ -89,7 +89,7 @@ def traces_of(
                     replies=replies[variant][i],
                     before=before,
                     after=after,
-                    reward=None if error else _f1_of(after) - _f1_of(before),
+                    reward=None if error else _score_of(after) - _score_of(before),
                     error=error,
                 )
             )
@@ -128,7 +128,7 @@ def _scored(metrics: ReplyMetrics, replies: Sequence[Sequence[Reply]], prompts: 
         texts = ["" if completion is None else completion.text for completion in completions]
         cut = [completion is not None and completion.finish_reason == "length" for completion in completions]
         samples.append(metrics(texts, prompts, cut))
-    rows = _rows({name: np.mean([values[name] for values in samples], axis=0) for name in METRICS})
+    rows = _rows({name: np.mean([values[name] for values in samples], axis=0) for name in samples[0]})
     missing = [any(isinstance(reply, LLMError) for reply in each) for each in replies]
     return [{} if any_missing else row for any_missing, row in zip(missing, rows, strict=True)]
 
@@ -141,7 +141,7 @@ def _rows(columns: Mapping[str, np.ndarray]) -> list[Components]:
     ]
 
 
-def _f1_of(components: Components) -> float:
-    f1 = components["bertscore_f1"]
-    assert f1 is not None
-    return f1
+def _score_of(components: Components) -> float:
+    score = components[judged_by(components)]
+    assert score is not None
+    return score

@@ -1,4 +1,4 @@
-"""The report's tables, as Markdown; all deltas are in points of F1 (hundredths)."""
+"""The report's tables, as Markdown; all deltas are in points of F1, or of another reward (hundredths)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import FEWEST, Interval
+from agents.evaluation.metrics import REWARD
 from agents.report.results import Run, Runs
 from agents.report.summary import Cell, Cells, aligned
 from pmlm_env.io.text import as_code, as_text
@@ -109,7 +110,8 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
     """Return a row for each agent or control, at its largest budget: metrics of its replies, and number of edits.
 
     Margins are in points. "right / wrong" are the shares of replies that name the patient's condition and a wrong one.
-    Rows are sorted by F1. Returns "" if no run has metrics of replies.
+    Rows are sorted by F1. If the agents were trained with another reward, its score comes first, in hundredths,
+    "change" is that of this score, and rows are sorted by it. Returns "" if no run has metrics of replies.
 
     Args:
         runs: Runs of agents and controls.
@@ -117,22 +119,24 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
         default: The agent whose name is bold.
         seed: Seed of the resamples.
     """
-    rows = []
+    rows, other = [], any(REWARD in run.metrics for agent in runs.agents for run in runs.last(agent).values())
     for agent in runs.agents:
         last = {s: run for s, run in runs.last(agent).items() if run.metrics}
         if not last:
             continue
         cell = next(cells[agent, budget] for budget in reversed(runs.budgets) if (agent, budget) in cells)
-        f1, margin = (_crossed(last, name, seed) for name in ("bertscore_f1", "margin"))
+        reward, f1, margin = (_crossed(last, name, seed) for name in (REWARD, "bertscore_f1", "margin"))
+        score = reward if other else f1
         right, wrong, copy, cut = (
             100 * _mean(last, name) for name in ("diagnosis_named", "wrong_diagnosis_named", "copy", "cut")
         )
         edits = [run.edits for run in last.values() if run.edits is not None]
         row = [
             _name(agent, runs, cells, default),
-            _absolute(f1),
+            _absolute(score),
             in_points(cell.delta),
             "-" if cell.personal is None else in_points(cell.personal),
+            *([_absolute(f1)] if other else []),
             "-" if margin is None else _absolute(margin),
             f"{_number(right)} / {_number(wrong)}",
             _number(copy, 1),
@@ -141,11 +145,9 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
             f"{np.mean(edits):.0f}" if edits else "-",
             str(len(last)),
         ]
-        rows.append((-f1.mean if f1 is not None else 0.0, row))
-    heads = [
-        "reply of", "F1", "change", "personal", "margin", "right / wrong, %", "copy", "words", "cut, %", "edits",
-        "seeds",
-    ]  # fmt: skip
+        rows.append((-score.mean if score is not None else 0.0, row))
+    scores = ["reward", "change", "personal", "F1"] if other else ["F1", "change", "personal"]
+    heads = ["reply of", *scores, "margin", "right / wrong, %", "copy", "words", "cut, %", "edits", "seeds"]
     return table(heads, [row for _, row in sorted(rows)]) if rows else ""
 
 

@@ -187,10 +187,11 @@ class _Training:
     def _write(self, figures: dict[str, float]) -> None:
         """Write a line of ``metrics.jsonl``.
 
-        ``delta``: mean change in F1 over this update's episodes; ``deltas``: the change in each episode; ``failed``:
-        number of episodes without a reply, which are excluded; ``budget_spent``: completions used by this agent;
-        ``llm_calls``, tokens, and ``cost``: the run's spending so far; ``cached_replies``: cached replies used by this
-        process; ``share_*``: fraction of wall time spent in each model's forward passes; plus the agent's own metrics.
+        ``delta``: mean change of the score over this update's episodes; ``deltas``: the change in each episode;
+        ``failed``: number of episodes without a reply, which are excluded; ``budget_spent``: completions used by this
+        agent; ``llm_calls``, tokens, and ``cost``: the run's spending so far; ``cached_replies``: cached replies used
+        by this process; ``share_*``: fraction of wall time spent in each model's forward passes; plus the agent's own
+        metrics.
         """
         self.updates += 1
         deltas, elapsed = np.array(self._deltas), time.perf_counter() - self._started

@@ -74,11 +74,6 @@ class CheckedLLM(LLM):
         """The identity of the inner LLM."""
         return self.llm.identity
 
-    @property
-    def is_remote(self) -> bool:
-        """Whether the inner LLM is remote."""
-        return self.llm.is_remote
-
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         """Yield the inner LLM's replies; an empty one becomes an error.
 

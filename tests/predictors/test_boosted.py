@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pmlm_env.cohort import Cohort
 from pmlm_env.predictors import BoostedTrees, Predictor
 from pmlm_env.predictors.summaries import summarize
 from tests.schemas import cohort_of
@@ -128,3 +129,9 @@ def test_an_empty_cohort_cannot_be_learnt_from() -> None:
 def test_it_must_be_fitted_first(two_groups) -> None:
     with pytest.raises(RuntimeError, match=r"call fit\(cohort\) first"):
         BoostedTrees().predict(two_groups)
+
+
+def test_it_learns_from_the_indicators_of_another_schema(men_cohort: Cohort) -> None:
+    predictor = BoostedTrees().fit(men_cohort[:40])
+    assert predictor.labels == ("gout", "no disease", "prostate cancer")
+    assert (predictor.predict(men_cohort[40:]) == men_cohort[40:].y).all()
