@@ -283,3 +283,9 @@ def test_a_settings_class_of_an_agent_is_read_as_any_other(imported: Path) -> No
     assert plain(settings_of(PATH, "lite", {"skip": 4})) == {"skip": 4}
     with pytest.raises(ValueError, match=f"settings of {PATH}: skip is 'a': use a whole number"):
         settings_of(PATH, "lite", {"skip": "a"})
+
+
+def test_a_name_that_no_table_could_hold_is_refused(imported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    install(Path.cwd(), "a|b", PATH)
+    said = in_one_line("benchmark", "--agents 'a|b'", capsys)
+    assert "the agent a|b cannot be used: its name may contain letters, digits, spaces and any of _.,=+():-" in said
