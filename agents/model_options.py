@@ -159,10 +159,8 @@ class CohortFiles:
             schema: What the cohort measures; by default that of the options.
 
         Raises:
-            ValueError: The cohort cannot be read, the source did not return one, or there are two schemas.
+            ValueError: The cohort cannot be read, or the source did not return one.
         """
-        if schema and self.schema:
-            raise ValueError("--schema has no effect: patients are read with the schema of the pipeline; leave it out")
         schema = schema or (Schema.load(self.schema) if self.schema else schema_of(self.cohort))
         of_tables: dict[str, Any] = {
             "patients": self.patients_file,
