@@ -214,7 +214,7 @@ def test_a_cohort_of_another_schema_is_refused(work: Path, tmp_path: Path, capsy
     assert said.startswith(f"the schema in {cohort} and that of the training patients differ in psa, hgb, pH, albumin")
     assert said.endswith("convert the tables, and remove the schema")
     assert refused(capsys, work, "--schema", "obstetric") == (
-        "--schema has no effect: patients are read with the schema of the pipeline; leave it out"
+        "--schema has no effect: new patients are read with the schema of the training patients: leave it out"
     )
 
 
