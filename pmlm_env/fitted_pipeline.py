@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import cast
 
 import numpy as np
@@ -107,12 +108,18 @@ class Pipeline:
         )
         logger.info("Stage 1: fitting the predictor to %d patients", len(train))
         predictor = unfitted.fit(train)
+        _check_labels(predictor, train.y.tolist(), f"the predictor {config.predictor}")
         logger.info("Stage 2: fitting the patient encoder to %d patients", len(train))
         encoder = PatientEncoder.fit(train, seed, device)
         training = TrainingPatients(
             tuple(patient.patient_id for patient in train), tuple(map(str, train.y)), encoder.encode(train)
         )
-        return cls(train.schema, predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
+        retriever = _make_retriever(training, manifest)
+        fitted = cls(train.schema, predictor, encoder, retriever, template, training, manifest)
+        # A part that breaks its interface is named now, not after the folds were fitted.
+        fitted.predict_proba(train[:1])
+        fitted.find_peers(training.vectors[:1], train[:1])
+        return fitted
 
     def episodes(self, cohort: Cohort) -> EpisodeSet:
         """Predict, retrieve and fill for patients who are not among the training patients.
@@ -139,7 +146,8 @@ class Pipeline:
             )
         vectors = self.encoder.encode(cohort)
         proba, found = self.predict_proba(cohort), self.find_peers(vectors, cohort)
-        return EpisodeSet(self.fill(cohort, "test", proba, vectors, found, range(len(cohort))))
+        filled = self.fill(cohort, "test", proba, vectors, found, range(len(cohort)))
+        return EpisodeSet(filled, self.schema.labels)
 
     def prompt_for(self, patient: Patient) -> Episode:
         """Return the episode of one patient; see ``episodes``."""
@@ -182,14 +190,17 @@ class Pipeline:
         if not (folder / MANIFEST_FILE).exists() and (folder / PIPELINE_FOLDER).is_dir():
             folder /= PIPELINE_FOLDER
         manifest, files = read_manifest(folder)
-        found = PREDICTORS.find(manifest.predictor.name, allow_import=allow_import)
+        predictors = PREDICTORS.find(manifest.predictor.name, allow_import=allow_import)
         RETRIEVERS.find(manifest.retriever.name, allow_import=allow_import)
+        if not hasattr(predictors, "load"):
+            raise ValueError(f"the predictor {manifest.predictor.name} lacks load")
         check_files(folder, files)
         schema = Schema.load(file_in(folder, SCHEMA_FILE))
         training = TrainingPatients.load(folder, VECTOR_SIZE)
-        predictor = found.load(folder / PREDICTOR_FOLDER)
-        if tuple(predictor.labels) != tuple(sorted({*training.labels})):
-            raise ValueError(f"{folder / PREDICTOR_FOLDER} predicts other labels than the peers have: {CURE}")
+        if not 1 <= manifest.k < len(training.ids):
+            raise ValueError(f"{folder / MANIFEST_FILE} asks for {manifest.k} of {len(training.ids)} patients: {CURE}")
+        predictor = predictors.load(folder / PREDICTOR_FOLDER)
+        _check_labels(predictor, training.labels, str(folder / PREDICTOR_FOLDER))
         encoder = PatientEncoder.load(folder, schema, device)
         template = InitialPrompt(file_in(folder, TEMPLATE_FILE), cast(PeerForm, manifest.peers), schema)
         return cls(schema, predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
@@ -215,15 +226,17 @@ class Pipeline:
         Raises:
             ValueError: The retriever returned another number, or the patient.
         """
-        ids = [patient.patient_id for patient in patients]
+        ids, name = [patient.patient_id for patient in patients], self.manifest.retriever.name
         found = self.retriever.peers(vectors, ids, self.k)
+        if len(found) != len(ids):
+            raise ValueError(f"the retriever {name} returned the peers of {len(found)} patients, not of {len(ids)}")
         known = dict(zip(self.training.ids, self.training.labels, strict=True))
         for own, peers in zip(ids, found, strict=True):
             names = {peer.patient_id for peer in peers if known.get(peer.patient_id) == peer.label} - {own}
             if len(names) != self.k or len(peers) != self.k:
                 raise ValueError(
-                    f"the retriever {self.manifest.retriever.name} did not return {self.k} different training "
-                    f"patients with their labels for patient {own}"
+                    f"the retriever {name} did not return {self.k} different training patients with their labels for "
+                    f"patient {own}"
                 )
         return found
 
@@ -269,11 +282,20 @@ def make_predictor(config: PipelineConfig, seed: int) -> Predictor:
         ValueError: There is none of this name, or it does not take these arguments or lacks a method.
     """
     predictor = PREDICTORS.make(config.predictor, offered={"seed": seed}, kwargs=config.predictor_kwargs)
-    if not isinstance(predictor, Predictor):
-        methods = ("labels", "fit", "predict_proba", "predict", "save", "load")
-        lacking = [method for method in methods if not hasattr(predictor, method)]
+    methods = ("fit", "predict_proba", "save", "load")
+    if lacking := [method for method in methods if not hasattr(predictor, method)]:
         raise ValueError(f"the predictor {config.predictor} lacks {', '.join(lacking)}")
     return predictor
+
+
+def _check_labels(predictor: Predictor, labels: Iterable[str], who: str) -> None:
+    """Check that a fitted predictor predicts the labels of the training patients.
+
+    Raises:
+        ValueError: It has others, or another order.
+    """
+    if tuple(predictor.labels) != tuple(sorted({*labels})):
+        raise ValueError(f"{who} predicts {shortened(tuple(predictor.labels))}, not the training patients' labels")
 
 
 def _make_retriever(training: TrainingPatients, manifest: Manifest) -> Retriever:

@@ -93,7 +93,7 @@ class TrainingPatients:
         if not ids or len(ids) != len(labels) or len(set(ids)) < len(ids):
             raise ValueError(f"{path} is damaged: it has {len(ids)} ids and {len(labels)} labels: {CURE}")
         shapes = {"vectors": (len(ids), vector_size)}
-        vectors = read_tensors(file_in(folder, VECTORS_FILE), shapes)["vectors"].numpy()
+        vectors = read_tensors(file_in(folder, VECTORS_FILE), shapes, cure=CURE)["vectors"].numpy()
         return cls(tuple(ids), tuple(labels), vectors)
 
 

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.naming.english import find_mentions
 from pmlm_env.cohort.schema_checks import check_name, checked_values
 from pmlm_env.cohort.wording import folded, quoted, suggestion, tidy
 from pmlm_env.core.labels import Label
@@ -28,7 +27,7 @@ from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write_json
 from pmlm_env.io.toml import MAX_BYTES, read_toml
 
-#: The paper's cohort: pregnant women, 35 indicators, 12 labels.
+#: The paper's cohort: 35 indicators, 12 labels.
 OBSTETRIC = "obstetric"
 #: Names of the schemas in this package.
 SCHEMAS = (OBSTETRIC,)
@@ -36,7 +35,9 @@ SCHEMAS = (OBSTETRIC,)
 #: Limits of a schema. The last is on ``max_checkups`` times the number of indicators: the inputs of the patient
 #: encoder, whose weights and inputs must fit into memory.
 MAX_INDICATORS, MAX_LABELS, MAX_INPUTS = 2_000, 1_000, 100_000
-_MAX_CHECKUPS, _MAX_BOUND, _MAX_JSON = 1_000, 1e300, 2**20
+_MAX_CHECKUPS = 1_000
+#: The highest bound, also of indicators without one: higher values have no use, and their squares may overflow.
+_MAX_BOUND = 1e15
 
 #: Columns of the tables of check-ups that are not indicators.
 _RESERVED = ("patient_id", "date", "day")
@@ -53,7 +54,7 @@ class Indicator:
         unit: The unit all values are in; "" = none.
         low: Lower values are impossible in a living adult or in another unit, never merely abnormal; None = 0, because
             negative values are not supported yet.
-        high: Higher values are impossible, likewise; None = no bound.
+        high: Higher values are impossible, likewise; None = 1e15.
         synonyms: Other names that data files may use for it.
     """
 
@@ -164,8 +165,8 @@ class Schema:
 
     @cached_property
     def bounds(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """The lowest and the highest possible values, each of shape (n_indicators,); no upper bound is infinity."""
-        highs = [np.inf if each.high is None else each.high for each in self.indicators]
+        """The lowest and the highest possible values, each of shape (n_indicators,), float64."""
+        highs = [_MAX_BOUND if each.high is None else each.high for each in self.indicators]
         return np.array([each.low or 0.0 for each in self.indicators]), np.array(highs)
 
     @property
@@ -199,7 +200,7 @@ def _built_in(name: str) -> Schema:
 def _read(path: Path) -> Schema:
     if path.suffix == ".toml" and path.stat().st_size > MAX_BYTES:
         raise ValueError(f"schema {path} is larger than {MAX_BYTES:,} bytes: write it as JSON, which may be larger")
-    content = read_object(path, largest=_MAX_JSON) if path.suffix == ".json" else read_toml(path)
+    content = read_object(path) if path.suffix == ".json" else read_toml(path)
     try:
         values = checked_values(Schema, content, "")
         values["indicators"] = tuple(_entries(Indicator, "indicator", values.get("indicators", ())))
@@ -249,61 +250,10 @@ def _check_indicator(indicator: Indicator, where: str) -> None:
             raise ValueError(f"{where}: {quoted(name)} is the name of another column of the tables: use another name")
     for key, bound in (("low", indicator.low), ("high", indicator.high)):
         if bound is not None and not 0 <= bound <= _MAX_BOUND:
-            raise ValueError(
-                f"{where}: {key} is {shortened(bound)}: use 0 to {_MAX_BOUND:g}; negative values are not supported yet"
-            )
+            hint = "; negative values are not supported yet" if bound < 0 else ""
+            raise ValueError(f"{where}: {key} is {shortened(bound)}: use 0 to {_MAX_BOUND:g}{hint}")
     if indicator.low is not None and indicator.high is not None and not indicator.low < indicator.high:
         raise ValueError(f"{where}: low is {indicator.low:g}, high is {indicator.high:g}: low must be less than high")
-
-
-#: The paper's 12 labels. No two labels share an alias, so a reply that says only "fetal distress" names neither kind.
-LABELS: tuple[Label, ...] = (
-    Label("normal", ("normal pregnancy", "healthy pregnancy", "no abnormality", "no abnormal findings")),
-    Label("uterine scar", ("scarred uterus", "previous cesarean section", "previous caesarean section")),
-    Label("acute fetal distress (heart type)", ("fetal distress, heart type", "abnormal fetal heart rate")),
-    Label(
-        "pregnancy complicated with placental dysfunction",
-        ("placental dysfunction", "placental insufficiency"),
-    ),
-    Label(
-        "gestational hypertension",
-        ("pregnancy-induced hypertension", "hypertensive disorder of pregnancy", "preeclampsia", "pre-eclampsia"),
-    ),
-    Label("premature rupture of membranes", ("premature rupture of the membranes", "PROM", "PPROM")),
-    Label("pregnancy complicated with hypothyroidism", ("hypothyroidism",)),
-    Label("uterine rupture", ("rupture of the uterus", "ruptured uterus")),
-    Label(
-        "acute fetal distress (amniotic fluid type)",
-        ("fetal distress, amniotic fluid type", "meconium-stained amniotic fluid"),
-    ),
-    Label("umbilical cord entanglement", ("cord entanglement", "nuchal cord")),
-    Label("thalassemia", ("thalassaemia",)),
-    Label("gestational diabetes", ("gestational diabetes mellitus", "GDM")),
-)
-LABEL_NAMES: tuple[str, ...] = tuple(label.name for label in LABELS)
-_ALIASES: Mapping[str, tuple[str, ...]] = {label.name: label.aliases for label in LABELS}
-
-
-def named_labels(text: str, labels: Iterable[str] = LABEL_NAMES) -> set[str]:
-    """Return the ``labels`` that ``text`` names as a diagnosis, by name or alias.
-
-    Matches whole words, ignoring case; the longest match wins ("gestational diabetes" does not name a label
-    "diabetes" if both are in ``labels``); a condition that is denied or ruled out is not named (see
-    ``pmlm_env.cohort.naming.assertion``). Only the paper's labels have aliases.
-
-    "normal" is an everyday word ("a normal diet"), so only its aliases name that label, and only if no other label is
-    named: beside a diagnosis, "no abnormality" refers to something else.
-    """
-    phrases = {
-        label: _ALIASES.get(label, ()) if label == "normal" else (label, *_ALIASES.get(label, ())) for label in labels
-    }
-    named = {mention.label for mention in find_mentions(text, phrases) if not mention.denied}
-    return named - {"normal"} or named
-
-
-def names_label(text: str, label: str) -> bool:
-    """Whether ``text`` names ``label``, without regard to other labels; see ``named_labels``."""
-    return label in named_labels(text, (label,))
 
 
 @dataclass(frozen=True, eq=False)

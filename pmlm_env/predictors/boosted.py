@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,7 +154,9 @@ class BoostedTrees:
         content = read_object(path, _CURE)
         made = cls()
         try:
-            version, labels, columns = str(content["scikit-learn"]), content["labels"], content["columns"]
+            version, labels, columns = content["scikit-learn"], content["labels"], content["columns"]
+            if not re.fullmatch(r"[\w.+-]{1,40}", version):
+                raise ValueError
             if content["format"] != 1 or not all(isinstance(each, str) for each in labels) or not labels:
                 raise ValueError
             made.seed, made._labels, made._n_summaries = (
@@ -168,9 +171,9 @@ class BoostedTrees:
             raise ValueError(f"{path} is damaged, or of another version of pmlm-env: {_CURE}") from None
         if len(labels) > 1:
             other = version != sklearn.__version__
-            versions = f"fitted with scikit-learn {version[:20]}, and this is {sklearn.__version__}"
+            versions = f"fitted with scikit-learn {version}, and this is {sklearn.__version__}"
             model = file_in(folder, MODEL_FILE)
-            made._model = load_model(model, _TRUSTED, f"{_CURE} (it was {versions})" if other else _CURE)
+            made._model = load_model(model, _TRUSTED, f"it was {versions}: {_CURE}" if other else _CURE)
             if not _is_whole(made._model, made._labels, len(columns)):
                 raise ValueError(f"{model} is not the model that {CONFIG_FILE} describes: {_CURE}")
             if other:
