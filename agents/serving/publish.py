@@ -132,7 +132,7 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
     scorer = as_code(_model_name(models.scorer))
     scorer += f", layer {models.scorer_layer}" if models.scorer_layer is not None else ""
     scorer += ", long texts in chunks" if models.long_texts == "chunks" else ""
-    reward = f"BERTScore F1 ({scorer})" if models.reward == BERTSCORE else as_code(models.reward)
+    score = f"BERTScore F1 ({scorer})" if models.reward == BERTSCORE else f"the score of {as_code(models.reward)}"
     spent = [line["llm_calls"] for line in run.metrics() if line["update"] <= updates]
     settings = ", ".join(as_code(f"{key} {value}") for key, value in plain(agent.config).items())
     embeddings = f"{as_code(shape.encoder)}, {shape.embedding_size} numbers per word"
@@ -145,7 +145,7 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
         "protected": ", ".join(map(as_code, shape.protect)) or "none",
         "words of training prompts in it": str(len(agent.words())),
         "trained on the replies of": as_code(_model_name(llm)),
-        "reward": f"change of {reward} from the reply to the initial prompt",
+        "reward": f"change of {score} from the reply to the initial prompt",
         "budget": f"{trained_with.budget} completions, {run.budget_spent()} of them spent",
         "updates": str(updates),
         "LLM calls": str(spent[-1] if spent else "none"),
