@@ -384,7 +384,7 @@ def test_a_failing_program_gives_no_reply_and_no_score(work: Path, monkeypatch: 
     env.reset(seed=0)
     _, reward, terminated, truncated, info = env.step(0)
     assert (reward, terminated, truncated) == (0.0, False, True)
-    assert info["error"] == "false gave no reply (exit code 1)"
+    assert info["llm_error"] == "false gave no reply (exit code 1)"
 
 
 def test_the_agents_settings_are_tuned_within_its_own_space(work: Path, tmp_path: Path) -> None:
