@@ -233,8 +233,9 @@ def test_an_earlier_pipeline_is_replaced_and_nothing_else_is(
     assert everything(Pipeline.load(tmp_path / "again"), new) == everything(pipeline, new)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("Dear")
+    (tmp_path / "letters" / "pipeline.json").write_text("{}")
     for folder in (tmp_path / "letters", tmp_path / "letters" / "dear.txt"):
-        with pytest.raises(ValueError, match="contains something else than a pipeline: choose a new folder"):
+        with pytest.raises(ValueError, match="is or contains something else than a pipeline: choose a new folder"):
             pipeline.save(folder)
     assert (tmp_path / "letters" / "dear.txt").read_text() == "Dear"
 
