@@ -156,7 +156,8 @@ class Pipeline:
             )
         vectors = self.encoder.encode(cohort)
         proba, found = self.predict_proba(cohort), self.find_peers(vectors, cohort)
-        return EpisodeSet(self.fill(cohort, "test", proba, vectors, found, range(len(cohort))))
+        filled = self.fill(cohort, "test", proba, vectors, found, range(len(cohort)))
+        return EpisodeSet(filled, self.schema.labels)
 
     def prompt_for(self, patient: Patient) -> Episode:
         """Return the episode of one patient; see ``episodes``."""
@@ -303,8 +304,11 @@ def _check_labels(predictor: Predictor, labels: Iterable[str], who: str) -> None
     Raises:
         ValueError: It has others, or another order.
     """
-    if tuple(predictor.labels) != tuple(sorted({*labels})):
-        raise ValueError(f"{who} predicts {shortened(tuple(predictor.labels))}, not the training patients' labels")
+    found = getattr(predictor, "labels", None)  # None also if ``fit`` did not return the predictor
+    if found is None:
+        raise ValueError(f"{who} has no labels after fit, which should return the predictor")
+    if tuple(found) != tuple(sorted({*labels})):
+        raise ValueError(f"{who} predicts {shortened(tuple(found))}, not the training patients' labels")
 
 
 def _make_retriever(training: TrainingPatients, manifest: Manifest) -> Retriever:

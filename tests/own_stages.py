@@ -53,6 +53,13 @@ class Nothing(Shares):
         return super().predict_proba(cohort)[:-1]
 
 
+class Lost(Shares):
+    """Forgets to return itself."""
+
+    def fit(self, cohort: Cohort) -> None:  # type: ignore[override]
+        super().fit(cohort)
+
+
 class Backwards(Shares):
     """Names its labels in the wrong order."""
 

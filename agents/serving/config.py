@@ -78,7 +78,7 @@ class RefineConfig:
             ``package.module:Class``. Do so only if you trust who made them.
     """
 
-    model: str = "runs/train"
+    model: str = "runs/train/checkpoint"
     files: NewPatients = field(default_factory=NewPatients)
     pipeline: Path | None = None
     episodes: Path | None = None
@@ -108,6 +108,7 @@ class RefineConfig:
         else:
             reason = "it is for prompts that exist already, and --cohort is for new patients: leave one of them out"
             idle |= dict.fromkeys(["episodes", "split"], reason)
+            idle["files.schema"] = "new patients are read with the schema of the training patients: leave it out"
         if not self.reply:
             names = [f"{table}.{each.name}" for table in ("models", "calls") for each in fields(getattr(self, table))]
             idle |= dict.fromkeys(names, "no LLM is asked: add --reply, or leave it out")
