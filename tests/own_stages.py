@@ -25,11 +25,10 @@ class Shares:
     def labels(self) -> tuple[str, ...]:
         return tuple(self.shares)
 
-    def fit(self, cohort: Cohort) -> Shares:
+    def fit(self, cohort: Cohort) -> None:
         names, counts = np.unique(cohort.y, return_counts=True)
         shares = (counts / counts.sum()) ** self.power
         self.shares = dict(zip(names.tolist(), (shares / shares.sum()).tolist(), strict=True))
-        return self
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         return np.tile([*self.shares.values()], (len(cohort), 1))
@@ -52,6 +51,13 @@ class Nothing(Shares):
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         return super().predict_proba(cohort)[:-1]
+
+
+class Lost(Shares):
+    """Forgets to return itself."""
+
+    def fit(self, cohort: Cohort) -> None:  # type: ignore[override]
+        super().fit(cohort)
 
 
 class Backwards(Shares):

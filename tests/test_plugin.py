@@ -326,7 +326,9 @@ def test_an_evaluation_shows_the_rewards_own_scores(work: Path, capsys: pytest.C
 
 
 @pytest.mark.real
-def test_the_benchmark_takes_them_by_name_and_by_path(work: Path, tmp_path: Path) -> None:
+def test_the_benchmark_takes_them_by_name_and_by_path(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = {}
     for parts in (NAMES, PATHS):
         out = tmp_path / parts["--llm"]
@@ -342,6 +344,47 @@ def test_the_benchmark_takes_them_by_name_and_by_path(work: Path, tmp_path: Path
     (part,) = {role for _, role, _ in mine["deleted"]}
     expected = [_score(_shortened(e, part), e.reference) - _score(e.prompt, e.reference) for e in test]
     assert mine["deltas"] == pytest.approx(expected, abs=1e-6)
+    monkeypatch.setenv("EXAMPLE_LLM", "cat -u")  # an LLM with another identity
+    assert pmlm("benchmark", *benchmark, *where, "--agents", "keep-all") == 2
+    assert "has results with llm_identity" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_arguments_are_a_table_in_a_settings_file(work: Path, tmp_path: Path) -> None:
+    settings = [f"reward = {NAMES['--reward']!r}", "[models.reward-kwargs]", "measure = 'recall'"]
+    (tmp_path / "own.toml").write_text("\n".join(settings))
+    options = ["--episodes", "prepared", "--run", tmp_path / "run", "--llm", "responder", "--agent", "keep-all", *SHORT]
+    assert pmlm("train", "--config", tmp_path / "own.toml", *options) == 0
+    models = RunFolder(tmp_path / "run").settings()["models"]
+    assert (models["reward"], models["reward_kwargs"]) == ("rouge-l", {"measure": "recall"})
+
+
+@pytest.mark.parametrize(
+    ("option", "kwargs", "message"),
+    [
+        ("--reward", '{"measure": "f1"}', "measure is 'f1': use precision, recall or fmeasure"),
+        ("--reward", '{"mesure": "recall"}', "the reward rouge-l does not take these arguments: .*'mesure'"),
+        ("--encoder", '{"size": 0}', "the encoder character-ngrams has no hidden_size"),
+        ("--llm", '{"timeout": 1, "program": "sh"}', "the LLM command does not take these arguments: .*'program'"),
+    ],
+)
+def test_arguments_that_cannot_be_right_are_refused_in_one_line(
+    option: str, kwargs: str, message: str, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {"--reward": "rouge-l", "--llm": "responder", "--agent": "one-part", option: NAMES[option]}
+    words = [word for pair in chosen.items() for word in pair]
+    assert pmlm("train", "--episodes", "prepared", "--run", tmp_path, *words, f"{option}-kwargs", kwargs, *SHORT) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, error), error
+
+
+def test_a_failing_program_gives_no_reply_and_no_score(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_LLM", "false")
+    own = {"reward": "rouge-l", "encoder": "character-ngrams", "llm": "command", "llm_kwargs": {"timeout": 10}}
+    env = gym.make("PMLM-v0", episodes="prepared", n_edits=1, device="cpu", **own)
+    env.reset(seed=0)
+    _, reward, terminated, truncated, info = env.step(0)
+    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert info["llm_error"] == "false gave no reply (exit code 1)"
 
 
 def test_the_agents_settings_are_tuned_within_its_own_space(work: Path, tmp_path: Path) -> None:
