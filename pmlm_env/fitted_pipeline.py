@@ -175,7 +175,7 @@ class Pipeline:
         if folder.exists() and (folder.is_file() or {*os.listdir(folder)} - _NAMES):
             raise ValueError(f"{folder} is or contains something else than a pipeline: choose a new folder")
         with replacing_folder(folder) as scratch:
-            (scratch / PREDICTOR_FOLDER).mkdir()
+            (scratch / PREDICTOR_FOLDER).mkdir(mode=0o700)
             self.predictor.save(scratch / PREDICTOR_FOLDER)
             self.encoder.save(scratch)
             self.training.save(scratch)
