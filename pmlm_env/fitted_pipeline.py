@@ -304,9 +304,7 @@ def _check_labels(predictor: Predictor, labels: Iterable[str], who: str) -> None
     Raises:
         ValueError: It has others, or another order.
     """
-    found = getattr(predictor, "labels", None)  # None also if ``fit`` did not return the predictor
-    if found is None:
-        raise ValueError(f"{who} has no labels after fit, which should return the predictor")
+    found = getattr(predictor, "labels", ())
     if tuple(found) != tuple(sorted({*labels})):
         raise ValueError(f"{who} predicts {shortened(tuple(found))}, not the training patients' labels")
 

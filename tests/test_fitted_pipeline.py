@@ -295,7 +295,10 @@ def test_what_does_not_fit_is_said_before_anything_is_fitted(
             PipelineConfig(predictor="tests.own_stages:Backwards"),
             "Backwards predicts .*, not the training patients' lab",
         ),
-        (PipelineConfig(predictor="tests.own_stages:Lost"), "Lost has no labels after fit, which should return the"),
+        (
+            PipelineConfig(predictor="tests.own_stages:Unlabeled"),
+            r"Unlabeled predicts \(\), not the training patients'",
+        ),
         (PipelineConfig(retriever="tests.own_stages:Selfish"), "Selfish did not return 10 different training patients"),
         (
             PipelineConfig(retriever="tests.own_stages:Forgetful"),
