@@ -47,7 +47,7 @@ PAGE = (ROOT / "docs" / "write-your-own.md").read_text(encoding="utf-8")
 BASH = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 COMMANDS = [line for block in BASH for line in block.splitlines() if "pmlm " in line]
 PYTHON = re.findall(r"^```python\n(.*)\n```$", PAGE, re.MULTILINE)  # those of one line
-IMPORTS = PAGE[PAGE.index("```python\n") + 10 : PAGE.index("\n```")]
+IMPORTS = PAGE.partition("```python\n")[2].partition("```")[0]
 
 #: The package's parts by option: their names, and their paths.
 _POINTS = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
@@ -182,7 +182,7 @@ def test_a_command_of_the_page_runs(line: str, work: Path, tmp_path: Path, monke
 
 @pytest.mark.parametrize("line", PYTHON)
 def test_a_line_of_python_of_the_page_runs(line: str, work: Path) -> None:
-    exec(f"{IMPORTS}\n{line}", {})
+    exec(IMPORTS + line, {})
 
 
 def test_the_page_has_a_command_and_a_line_of_python_for_each_part() -> None:
