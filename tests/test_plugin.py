@@ -23,7 +23,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import agents.registry
 from agents.run_folder import RunFolder
 from pmlm_env import EpisodeSet
 from pmlm_env.cohort import read_cohort, split_by_date
@@ -31,7 +30,7 @@ from pmlm_env.cohort.schema import Schema
 from pmlm_env.cohort.sources import SOURCES
 from pmlm_env.core.episodes import Episode
 from pmlm_env.core.words import joined
-from pmlm_env.pipeline import Pipeline, PipelineConfig
+from pmlm_env.pipeline import Pipeline
 from pmlm_env.predictors.summaries import summarize
 from tests.real.runs import pmlm
 
@@ -48,6 +47,7 @@ PAGE = (ROOT / "docs" / "write-your-own.md").read_text(encoding="utf-8")
 BASH = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 COMMANDS = [line for block in BASH for line in block.splitlines() if "pmlm " in line]
 PYTHON = re.findall(r"^```python\n(.*)\n```$", PAGE, re.MULTILINE)  # those of one line
+IMPORTS = PAGE.partition("```python\n")[2].partition("```")[0]
 
 #: The package's parts by option: their names, and their paths.
 _POINTS = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
@@ -182,8 +182,7 @@ def test_a_command_of_the_page_runs(line: str, work: Path, tmp_path: Path, monke
 
 @pytest.mark.parametrize("line", PYTHON)
 def test_a_line_of_python_of_the_page_runs(line: str, work: Path) -> None:
-    names = {"agents": agents, "gym": gym, "PipelineConfig": PipelineConfig, "SOURCES": SOURCES}
-    exec(line, {**names, "Path": Path, "Schema": Schema})
+    exec(IMPORTS + line, {})
 
 
 def test_the_page_has_a_command_and_a_line_of_python_for_each_part() -> None:
