@@ -103,25 +103,28 @@ def _modules() -> set[str]:
 
 @pytest.fixture(scope="module")
 def work(installed: Path, quick_stages: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The current folder: a cohort as tables and as JSON lines, and its prompts, made by the package's parts."""
+    """The current folder: a cohort as tables and as JSON lines, and its prompts and a run, by the package's parts."""
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert pmlm("simulate", "--out", "cohort", "--patients", 80) == 0
         cohort, _ = read_cohort("cohort")
-        names, lines = cohort.schema.names, []
+        names, known = cohort.schema.names, []
         for patient in cohort:
             labs = [
                 {"date": str(day), **{names[i]: row[i] for i in np.flatnonzero(np.isfinite(row))}}
                 for day, row in zip(patient.dates, patient.values, strict=True)
             ]
-            row = {"id": patient.patient_id, "admitted": str(patient.split_date), "labs": labs}
-            lines.append(json.dumps({**row, "label": patient.label, "reply": patient.reference}) + "\n")
-        Path("patients.jsonl").write_text("".join(lines))
+            known.append({"id": patient.patient_id, "admitted": str(patient.split_date), "labs": labs})
+        new = [{**patient, "id": f"new-{patient['id']}"} for patient in known[-3:]]
+        for row, patient in zip(known, cohort, strict=True):
+            row |= {"label": patient.label, "reply": patient.reference}
+        for file, rows in (("patients.jsonl", known), ("new.jsonl", new)):
+            Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
         shutil.copy(installed / "example_parts" / "template.txt", folder)
         assert pmlm("prepare", *_stages(NAMES), "--template", "template.txt", "--out", "prepared") == 0
         train = ["--episodes", "prepared", *SHORT]
-        assert pmlm("train", *train, "--run", "run", *_models(NAMES), *_named(NAMES, "--agent")) == 0
+        assert pmlm("train", *train, "--run", "runs/mine", *_models(NAMES), *_named(NAMES, "--agent")) == 0
         yield folder
 
 
@@ -169,7 +172,7 @@ def test_a_command_of_the_page_runs(line: str, work: Path, tmp_path: Path, monke
         options += FEW
     elif command == "benchmark":
         options += ["--budget", "80", "--seeds", "1"]
-    elif "--help" not in options:
+    elif command == "train" and "--help" not in options:
         options += SHORT
         options += [] if "--llm" in options else ["--llm", "responder"]
         options += [] if "--reward" in options else ["--reward", "rouge-l"]
@@ -266,10 +269,10 @@ def test_the_agent_found_the_part_whose_shortening_brings_most(work: Path) -> No
     }
     best = max(gain, key=gain.__getitem__)
     assert gain[best] > 0
-    checkpoint = json.loads(Path("run/checkpoint/config.json").read_text())
+    checkpoint = json.loads(Path("runs/mine/checkpoint/config.json").read_text())
     assert checkpoint["learned"] == {"part": best}
     assert (checkpoint["shape"]["encoder"], checkpoint["shape"]["embedding_size"]) == ("character-ngrams", 8)
-    deltas = [line["delta"] for line in RunFolder(Path("run")).metrics()]
+    deltas = [line["delta"] for line in RunFolder(Path("runs/mine")).metrics()]
     assert max(deltas) == pytest.approx(gain[best], abs=1e-6)
 
 
@@ -311,12 +314,12 @@ def test_make_vec_takes_them(work: Path) -> None:
 
 @pytest.mark.real
 def test_an_evaluation_shows_the_rewards_own_scores(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pmlm("evaluate", "--run", "run") == 0
-    part = json.loads(Path("run/checkpoint/config.json").read_text())["learned"]["part"]
+    assert pmlm("evaluate", "--run", "runs/mine") == 0
+    part = json.loads(Path("runs/mine/checkpoint/config.json").read_text())["learned"]["part"]
     test = EpisodeSet.load("prepared").of("test")
     before = np.mean([_score(e.prompt, e.reference) for e in test])
     after = np.mean([_score(_shortened(e, part), e.reference) for e in test])
-    summary = json.loads(Path("run/evaluation.json").read_text())["summary"]
+    summary = json.loads(Path("runs/mine/evaluation.json").read_text())["summary"]
     assert summary["keep_all"]["reward"] == pytest.approx(before)
     assert summary["echo"]["reward"] == pytest.approx(before)  # the LLM is an echo
     assert summary["agent"]["reward"] == pytest.approx(after)
@@ -397,34 +400,23 @@ def test_the_agents_settings_are_tuned_within_its_own_space(work: Path, tmp_path
 # New patients, in a process of its own
 
 
-@pytest.fixture(scope="module")
-def new_patients(work: Path) -> Path:
-    """Patients without label and reply, whose ids are new."""
-    rows = [json.loads(line) for line in Path("patients.jsonl").read_text().splitlines()[-3:]]
-    lines = [json.dumps({"id": f"new-{row['id']}", "admitted": row["admitted"], "labs": row["labs"]}) for row in rows]
-    Path("new.jsonl").write_text("\n".join(lines))
-    return work / "new.jsonl"
-
-
 def _in_a_new_process(*words: object, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join(map(str, [ROOT, *([path] if path else [])]))
+    paths = os.pathsep.join([str(ROOT), *([str(path)] if path else []), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "agents.cli", *map(str, words)]
     env = {**os.environ, "PYTHONPATH": paths}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
 
-def _refine(new: Path, out: Path) -> list[object]:
-    return ["refine", "--model", "run", *_source(NAMES, new), "--reply", "--out", out, "--device", "cpu"]
+def _refine(out: Path) -> list[object]:
+    return ["refine", "--model", "runs/mine", *_source(NAMES, "new.jsonl"), "--reply", "--out", out, "--device", "cpu"]
 
 
-def test_new_patients_get_prompts_and_replies_in_another_process(
-    installed: Path, new_patients: Path, tmp_path: Path
-) -> None:
+def test_new_patients_get_prompts_and_replies_in_another_process(installed: Path, work: Path, tmp_path: Path) -> None:
     out = tmp_path / "refined.jsonl"
-    done = _in_a_new_process(*_refine(new_patients, out), path=installed)
+    done = _in_a_new_process(*_refine(out), path=installed)
     assert done.returncode == 0, done.stderr
-    part = json.loads(Path("run/checkpoint/config.json").read_text())["learned"]["part"]
-    cohort, _ = SOURCES.find("json-lines")(new_patients, Schema.load("obstetric"), split_by="admitted")
+    part = json.loads(Path("runs/mine/checkpoint/config.json").read_text())["learned"]["part"]
+    cohort, _ = SOURCES.find("json-lines")(Path("new.jsonl"), Schema.load("obstetric"), split_by="admitted")
     episodes = Pipeline.load("prepared", device="cpu").episodes(cohort)
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["patient_id"] for line in lines] == [episode.patient_id for episode in episodes]
@@ -434,8 +426,8 @@ def test_new_patients_get_prompts_and_replies_in_another_process(
         assert line["prompt"] == line["replies"][0]["text"] == _shortened(episode, part)
 
 
-def test_without_the_package_its_names_are_refused_in_one_line(new_patients: Path, tmp_path: Path) -> None:
-    done = _in_a_new_process(*_refine(new_patients, tmp_path / "refined.jsonl"))
+def test_without_the_package_its_names_are_refused_in_one_line(work: Path, tmp_path: Path) -> None:
+    done = _in_a_new_process(*_refine(tmp_path / "refined.jsonl"))
     assert done.returncode == 2
     (error,) = done.stderr.splitlines()
     assert "there is no agent 'one-part' here: install the package that adds it" in error
@@ -462,7 +454,7 @@ def by_path(work: Path) -> Path:
         (["publish", "--run", "paths/run", "--out", "paths/again"], set()),
         (["refine", "--model", "paths/run", "--episodes", "paths/prepared"], set()),
         (["refine", "--model", "paths/policy", "--episodes", "paths/prepared"], set()),
-        (["refine", "--model", "run", "--pipeline", "paths/prepared", *_source(NAMES)], {"source", "agent"}),
+        (["refine", "--model", "runs/mine", "--pipeline", "paths/prepared", *_source(NAMES)], {"source", "agent"}),
     ],
 )
 def test_a_folder_that_names_paths_imports_nothing_unless_allowed(
