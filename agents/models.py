@@ -14,7 +14,7 @@ from pmlm_env.cohort import Schema
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import LLM, Budget, load_llm, price_of
-from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER, SCHEMA_FILE, TEMPLATE_FILE
+from pmlm_env.pipeline.files import SCHEMA_FILE, TEMPLATE_FILE, pipeline_in
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
 from pmlm_env.rewards.bertscore import BertScorer
@@ -33,7 +33,7 @@ def check_sent(folder: Path, llm: LLM, calls: CallOptions) -> None:
     Raises:
         ValueError: It is not allowed, or the template is damaged.
     """
-    pipeline = folder if (folder / MANIFEST_FILE).is_file() else folder / PIPELINE_FOLDER
+    pipeline = pipeline_in(folder)
     if calls.send_values or not llm.is_remote or not pipeline.is_dir():
         return
     template = InitialPrompt(pipeline / TEMPLATE_FILE, "counted", Schema.load(pipeline / SCHEMA_FILE))
@@ -121,10 +121,6 @@ class RunModels:
                 f"to request and pay for these replies again, create an empty file (touch {file})"
             )
         len(self.llm.cache)
-
-    def check_sent(self, folder: Path) -> None:
-        """Check that the prompts in a prepared folder may be sent; see the function ``check_sent``."""
-        check_sent(folder, self.llm, self.calls)
 
     @contextmanager
     def booking(self) -> Iterator[None]:

@@ -23,7 +23,7 @@ from agents.benchmark.fresh_samples import FreshSamples
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
 from agents.model_options import CallOptions, ModelOptions
-from agents.models import RunModels
+from agents.models import RunModels, check_sent
 from agents.problem import BudgetSpentError, MeteredReward, Problem, blind
 from agents.registry import BenchmarkEnv
 from agents.run_folder import RunFolder
@@ -258,7 +258,7 @@ class RealPatients(Patients):
         self._folder = RunFolder(run)
         self._models = RunModels(models, calls, self._folder)
         for folder in [episodes, *([raw] if raw is not None else [])]:
-            self._models.check_sent(folder)
+            check_sent(folder, self._models.llm, calls)
         everybody = EpisodeSet.load(episodes)
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from agents import registry
 from agents.base import Agent, StepwiseAgent
-from agents.models import RunModels
+from agents.models import RunModels, check_sent
 from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.run_folder import RunFolder
 from agents.settings import from_plain
@@ -89,7 +89,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     """Train in a locked run folder."""
     episodes = everybody.of("train")
     models = models or RunModels(config.models, config.calls, run)
-    models.check_sent(config.episodes)
+    check_sent(config.episodes, models.llm, models.calls)
     if config.resume:
         run.go_on(config, models.llm.identity, everybody.digest)
         models.check_kept()

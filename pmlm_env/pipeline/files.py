@@ -26,6 +26,11 @@ CURE = "prepare it again with `pmlm prepare`"
 _LARGEST_PEERS = 2**26
 
 
+def pipeline_in(folder: Path) -> Path:
+    """Return the folder of the pipeline, given this folder or the one that ``pmlm prepare`` wrote."""
+    return folder if (folder / MANIFEST_FILE).exists() else folder / PIPELINE_FOLDER
+
+
 @dataclass(frozen=True)
 class Part:
     """A replaceable part of a pipeline.
@@ -104,8 +109,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    parts = {part: {"name": each.name, "kwargs": {**each.kwargs}} for part, each in _parts(manifest).items()}
-    write_json(folder / MANIFEST_FILE, {"format": 1, "k": manifest.k, "peers": manifest.peers, **parts, "files": files})
+    parts = {"predictor": manifest.predictor, "retriever": manifest.retriever}
+    described = {part: {"name": each.name, "kwargs": {**each.kwargs}} for part, each in parts.items()}
+    content = {"format": 1, "k": manifest.k, "peers": manifest.peers, **described, "files": files}
+    write_json(folder / MANIFEST_FILE, content)
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, dict[str, tuple[int, str]]]:
@@ -145,7 +152,3 @@ def check_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
         path = file_in(folder, name)
         if path.stat().st_size != size or sha256(path) != digest:
             raise ValueError(f"{path} is damaged, or of another pipeline: {CURE}")
-
-
-def _parts(manifest: Manifest) -> dict[str, Part]:
-    return {"predictor": manifest.predictor, "retriever": manifest.retriever}

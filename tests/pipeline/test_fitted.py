@@ -127,7 +127,7 @@ def test_labels_and_replies_are_not_used(pipeline: Pipeline, cohort: Cohort) -> 
 
 def test_peers_are_training_patients_alone(pipeline: Pipeline, train: Cohort, new: Cohort) -> None:
     labels = {patient.patient_id: patient.label for patient in train}
-    assert {*pipeline.train_ids} == labels.keys()
+    assert {*pipeline.training.ids} == labels.keys()
     for patient in everything(pipeline, new):
         assert len({peer_id for peer_id, _, _ in patient["peers"]}) == pipeline.k == 10
         assert all(labels[peer_id] == label for peer_id, label, _ in patient["peers"])
@@ -266,8 +266,9 @@ def test_a_pipeline_that_cannot_be_saved_leaves_the_earlier_one(
         (PipelineConfig(retriever_kwargs={"depth": 3}), "the retriever cosine does not take these arguments"),
         (
             PipelineConfig(predictor="tests.own_stages:Unsaved"),
-            "the predictor tests.own_stages:Unsaved lacks save, load",
+            "the predictor tests.own_stages:Unsaved lacks save, load: see docs/write-your-own.md",
         ),
+        (PipelineConfig(retriever="tests.own_stages:Shares"), "the retriever tests.own_stages:Shares lacks peers"),
         (
             PipelineConfig(k=200),
             r"training patients have a label, but 200 peers each need 201: use fewer peers \(--k\)",

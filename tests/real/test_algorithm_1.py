@@ -97,14 +97,12 @@ def test_a_run_whose_prepared_folder_is_gone_or_has_no_pipeline_says_what_to_giv
     prepared = shutil.copytree(work / "prepared", tmp_path / "a" / "prepared")
     new = ["--cohort", work / "new"]
     shutil.rmtree(prepared / "pipeline")
-    said = refused(capsys, tmp_path / "a", *new)
-    assert str(prepared) in said
-    assert "--pipeline" in said
+    there_is_none = "there is no pipeline in {}: name the prepared folder that has it with --pipeline"
+    assert there_is_none.format(prepared) in refused(capsys, tmp_path / "a", *new)
     config = json.loads((tmp_path / "a" / "run" / "config.json").read_text())
     config["paths"]["episodes"] = config["settings"]["episodes"] = "../gone"
     (tmp_path / "a" / "run" / "config.json").write_text(json.dumps(config))
-    said = refused(capsys, tmp_path / "a", *new)
-    assert said.endswith("is not there: give the place of that prepared folder with --pipeline")
+    assert there_is_none.format("../gone") in refused(capsys, tmp_path / "a", *new)
     assert len(refine(tmp_path / "a", *new, "--pipeline", work / "prepared")) == N_NEW
 
 
