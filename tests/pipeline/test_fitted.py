@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.cli.main import main
 from pmlm_env.cohort import Cohort, Indicator, Patient, Schema, read_cohort, split_by_date, write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.pipeline import Pipeline, PipelineConfig, build_episodes
 from pmlm_env.predictors import BoostedTrees
 from pmlm_env.retrieval import PatientEncoder
+from tests.commands import pmlm
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
@@ -151,9 +151,7 @@ def test_training_patients_among_the_new_are_named_in_one_line_and_not_their_own
 def test_prepare_writes_a_pipeline_that_makes_its_test_patients_very_prompts(cohort: Cohort, tmp_path: Path) -> None:
     write_cohort(cohort, tmp_path / "cohort")
     options = ["--n-folds", "2", "--k", "4", "--peers", "listed", "--device", "cpu", "--max-test", "9", "--seed", "2"]
-    with pytest.raises(SystemExit) as stop:
-        main("prepare", ["--cohort", str(tmp_path / "cohort"), "--out", str(tmp_path / "out"), *options])
-    assert not stop.value.code
+    assert pmlm("prepare", "--cohort", tmp_path / "cohort", "--out", tmp_path / "out", *options) == 0
     (tmp_path / "out").rename(tmp_path / "moved")
     test = EpisodeSet.load(tmp_path / "moved").of("test")
     pipeline = Pipeline.load(tmp_path / "moved")

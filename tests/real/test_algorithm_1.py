@@ -10,8 +10,8 @@ import pytest
 
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import TraceFile
+from tests.commands import pmlm
 from tests.real.new_patients import N_NEW, Rows, changed, made, read_rows, refine, refused
-from tests.real.runs import pmlm
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages", "elsewhere")]
 
