@@ -23,7 +23,7 @@ from agents.benchmark.fresh_samples import FreshSamples
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
 from agents.model_options import CallOptions, ModelOptions
-from agents.models import RunModels, check_sent
+from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward, Problem, blind
 from agents.registry import BenchmarkEnv
 from agents.run_folder import RunFolder
@@ -38,6 +38,7 @@ from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm import Request
 from pmlm_env.llm.base import all_or_error
+from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import DeltaReward
 
 logger = logging.getLogger(__name__)
@@ -258,7 +259,7 @@ class RealPatients(Patients):
         self._folder = RunFolder(run)
         self._models = RunModels(models, calls, self._folder)
         for folder in [episodes, *([raw] if raw is not None else [])]:
-            check_sent(folder, self._models.llm, calls)
+            check_sent(folder, self._models.llm, calls.send_values)
         everybody = EpisodeSet.load(episodes)
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples

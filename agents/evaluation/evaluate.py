@@ -14,13 +14,14 @@ from agents.evaluation.config import EvaluateConfig
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.traces import traces_of
 from agents.evaluation.variants import AGENT, KEEP_ALL, RANDOM, RULE, evaluation_of, table
-from agents.models import RunModels, check_sent
+from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward
 from agents.run_folder import RunFolder
 from agents.settings import plain
 from agents.training.train import trained
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import write_json
+from pmlm_env.pipeline.sent import check_sent
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         if models is None:
             models = RunModels(settings.models, config.calls.over(plain(settings.calls)), run)
             models.check_kept()
-        check_sent(config.episodes or settings.episodes, models.llm, models.calls)
+        check_sent(config.episodes or settings.episodes, models.llm, models.calls.send_values)
         agents: dict[str, Agent] = {
             KEEP_ALL: registry.make("keep-all"),
             RANDOM: registry.make("random-n", seed=config.seed),
