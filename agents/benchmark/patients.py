@@ -283,7 +283,7 @@ class RealPatients(Patients):
 
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the BERTScore F1 of each text, float64 (N,)."""
-        return self._models.scorer.score(texts, references).f1.double().numpy()
+        return self._models.scorer.f1(texts, references)
 
     def score(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the reward's score of a reply to each held-out patient, float64 (N,)."""

@@ -136,7 +136,7 @@ class Pipeline:
         Raises:
             ValueError: The cohort is empty or has another schema, or a prompt cannot be filled.
         """
-        if cohort.schema.digest != self.schema.digest:
+        if cohort.schema != self.schema:
             raise ValueError(
                 "the patients' schema is not that of the pipeline's training patients: read their tables with the "
                 f"pipeline's schema, or {CURE}"
