@@ -268,7 +268,11 @@ def _check_replaceable(out: Path) -> None:
     with out.open("rb") as file:
         first = file.readline()
     try:
-        if not first or {"patient_id", "prompt", "edits"} <= json.loads(first).keys():
+        # The first trace of an evaluation is that of another variant, an unedited prompt.
+        if not first or (
+            {"patient_id", "prompt", "edits"} <= (content := json.loads(first)).keys()
+            and content.get("variant", AGENT) == AGENT
+        ):
             return
     except (ValueError, AttributeError, RecursionError):
         pass

@@ -247,3 +247,18 @@ def test_prompts_whose_template_is_lost_are_not_sent_elsewhere(own: dict[str, An
     lost = Path(own["episodes"], "pipeline", "template.txt")
     lost.unlink()
     _refused(f"{lost} is missing, which says whether the prompts contain values of the patients' records: ", **own)
+
+
+def test_a_reward_and_an_encoder_that_change_what_they_get_do_not_change_the_episodes(own: dict[str, Any]) -> None:
+    changing = {"encoder": "tests.own_parts:Changing", "reward": "tests.own_parts:Changing"}
+    env = gym.make("PMLM-v0", **{**own, **changing, "encoder_kwargs": {}, "reward_kwargs": {}})
+    _, info = env.reset(seed=0)
+    before = info["action_mask"].sum()
+    _, _, _, _, info = env.step(np.int64(info["action_mask"].argmax()))
+    assert info["action_mask"].sum() == before - 1
+    _, _, terminated, _, info = env.step(np.int64(info["action_mask"].argmax()))
+    assert terminated
+    assert [info["score"], info["reply"].split()[-1]] == [0.5, "rest"]
+    vector = env.unwrapped.task.episodes[0].vector
+    with pytest.raises(ValueError, match="read-only"):
+        vector[0] = 1.0
