@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pmlm_env.cohort.schema import INDICATOR_NAMES, MAX_CHECKUPS, Cohort
 from pmlm_env.io.checked_files import file_in, read_object
-from pmlm_env.retrieval.inputs import InputScaler
+from pmlm_env.predictors.inputs import InputScaler
 from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, one_thread, train_network
 
 WEIGHTS_FILE, CONFIG_FILE = "patient_encoder.safetensors", "patient_encoder.json"

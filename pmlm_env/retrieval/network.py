@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from pmlm_env.predictors.base import assign_folds
-from pmlm_env.retrieval.inputs import INPUT_SIZE
+from pmlm_env.predictors.inputs import INPUT_SIZE
 
 HIDDEN_SIZE, VECTOR_SIZE = 256, 128
 DROPOUT = 0.4
@@ -79,21 +79,6 @@ def hide_checkups(inputs: torch.Tensor, generator: torch.Generator) -> torch.Ten
     hidden = torch.rand(n, slots, generator=generator, device=inputs.device) < share
     order = hidden.int().argsort(dim=1, stable=True)[:, None, :, None].expand_as(inputs)
     return (inputs * ~hidden[:, None, :, None]).gather(2, order)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit torch to one CPU thread.
-
-    A small network gains little from more threads and loses much on shared cores; results do not depend on the number
-    of cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @one_thread()

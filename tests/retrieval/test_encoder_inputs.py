@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pmlm_env.cohort.schema import MAX_CHECKUPS, N_INDICATORS, Cohort
-from pmlm_env.retrieval.inputs import CLIP, InputScaler
+from pmlm_env.predictors.inputs import CLIP, InputScaler
 
 
 @pytest.fixture(scope="module")

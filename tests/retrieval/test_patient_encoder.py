@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pmlm_env.cohort.schema import N_INDICATORS, Cohort
 from pmlm_env.retrieval import PatientEncoder, Retriever
-from pmlm_env.retrieval.inputs import InputScaler
+from pmlm_env.predictors.inputs import InputScaler
 from pmlm_env.retrieval.network import hide_checkups
 
 

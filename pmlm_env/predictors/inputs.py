@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,3 +69,23 @@ class InputScaler:
             row[0, :n] = np.nan_to_num(latest_first)
             row[1, :n] = np.where(np.isnan(latest_first), -1.0, 1.0)
         return padded
+
+    def to_json(self) -> dict[str, list[float | None]]:
+        """Return the statistics as JSON values, from which ``from_json`` makes an equal scaler."""
+        return {
+            name: [None if np.isnan(number) else number for number in getattr(self, name).tolist()]
+            for name in ("median", "mean", "sd")
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], n_indicators: int) -> InputScaler:
+        """Return the scaler that ``to_json`` described.
+
+        Raises:
+            ValueError: The statistics are not those of ``n_indicators`` indicators.
+        """
+        median, mean, sd = (np.array(content[name], dtype=np.float64) for name in ("median", "mean", "sd"))
+        valid = (median > 0) | np.isnan(median), np.isfinite(mean), sd > 0
+        if not all(each.shape == (n_indicators,) and each.all() for each in valid):
+            raise ValueError("the statistics of a scaler are not valid")
+        return cls(median, mean, sd)

@@ -1,0 +1,100 @@
+"""Check-ups as time series of equal length, and what the models of such series have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.cohort.schema import Cohort
+from pmlm_env.predictors.inputs import InputScaler
+from pmlm_env.predictors.label_model import LabelModel
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Patients' check-ups, the earliest first, followed by zeros.
+
+    Attributes:
+        channels: Shape (N, T, C), float32; T is ``Schema.max_checkups``.
+        lengths: What a model reads of each history, 1 to T, shape (N,).
+    """
+
+    channels: npt.NDArray[np.float32]
+    lengths: npt.NDArray[np.int64]
+
+
+def zero_padded(cohort: Cohort, scaler: InputScaler, *, true_lengths: bool, missingness: bool) -> Histories:
+    """Return the patients' standardized check-ups, zero where nothing was measured (paper, Table A1).
+
+    Args:
+        cohort: N patients. Of more check-ups than ``Schema.max_checkups``, the latest are used.
+        scaler: Standardizes the values.
+        true_lengths: Whether ``lengths`` are the numbers of check-ups, so that a model can ignore the zeros after them;
+            otherwise all are T, as in the paper. A patient without check-ups counts as one with an empty check-up.
+        missingness: Whether to add a channel for each indicator: 1 where it was measured, else 0 (Lipton et al.,
+            MLHC 2016). Otherwise, a missing value looks like the training patients' mean.
+    """
+    latest_first, marks = np.moveaxis(scaler.pad(cohort), 1, 0)
+    n_steps = latest_first.shape[1]
+    steps, n_checkups = np.arange(n_steps), (marks != 0).any(axis=2).sum(axis=1)
+    order = np.where(steps < n_checkups[:, None], n_checkups[:, None] - 1 - steps, steps)[:, :, None]
+    channels = np.take_along_axis(latest_first, order, axis=1)
+    if missingness:
+        measured = np.take_along_axis(marks == 1, order, axis=1).astype(np.float32)
+        channels = np.concatenate([channels, measured], axis=2)
+    lengths = np.maximum(n_checkups, 1) if true_lengths else np.full(len(cohort), n_steps)
+    return Histories(channels, lengths.astype(np.int64))
+
+
+class SeriesModel(LabelModel):
+    """A predictor that reads check-ups as a time series; see ``zero_padded`` for the two switches."""
+
+    def __init__(self, seed: int = 0, *, true_lengths: bool = True, missingness: bool = True) -> None:
+        """Make an unfitted predictor.
+
+        Args:
+            seed: Seeds everything that is random. The same seed and cohort give the same predictions.
+            true_lengths: Whether the model ignores the zeros after the last check-up; in the paper it does not.
+            missingness: Whether the model reads what was measured; in the paper it does not.
+
+        Raises:
+            ValueError: A switch is not True or False.
+        """
+        super().__init__(seed)
+        for name, value in (("true_lengths", true_lengths), ("missingness", missingness)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} is {value!r}: use true or false")
+        self.true_lengths, self.missingness = true_lengths, missingness
+        self._scaler: InputScaler | None = None
+
+    def _arguments(self) -> dict[str, Any]:
+        return {"true_lengths": self.true_lengths, "missingness": self.missingness}
+
+    def _fit(self, cohort: Cohort, codes: npt.NDArray[np.intp]) -> None:
+        self._scaler = InputScaler.fit(cohort)
+        self._fit_series(self._histories(cohort), codes)
+
+    def _histories(self, cohort: Cohort) -> Histories:
+        assert self._scaler is not None
+        return zero_padded(cohort, self._scaler, true_lengths=self.true_lengths, missingness=self.missingness)
+
+    @property
+    def _n_channels(self) -> int:
+        return len(self._indicators) * (1 + self.missingness)
+
+    def _save(self, folder: Path) -> dict[str, Any]:
+        assert self._scaler is not None
+        return {"scaler": self._scaler.to_json()}
+
+    def _load(self, folder: Path, fitted: Mapping[str, Any]) -> None:
+        self._scaler = InputScaler.from_json(fitted["scaler"], len(self._indicators))
+
+    @abstractmethod
+    def _fit_series(self, histories: Histories, codes: npt.NDArray[np.intp]) -> None:
+        """Fit to histories and the positions of their labels."""
