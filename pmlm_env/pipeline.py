@@ -85,7 +85,7 @@ def build_episodes(
     parts: dict[SplitName, Cohort] = {"train": split.train, "validation": split.validation, "test": split.test}
     labeled_train = split.train.take(np.flatnonzero(split.train.y != ""))
     _check_splits(cohort, config, labeled_train, bool(len(split.test)) or (limits or {}).get("test") == 0)
-    template = InitialPrompt(config.template, config.peers)
+    template = InitialPrompt(config.template, config.peers, cohort.schema)
     template.check(cohort)
     rng = np.random.default_rng(seed)
     _warn_of_rare_labels(labeled_train, config.n_folds)

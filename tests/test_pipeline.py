@@ -66,7 +66,9 @@ def test_no_identifier_date_or_lab_value_is_in_a_prompt(built: tuple, cohort: Co
 def test_a_training_patients_label_does_not_reach_her_own_prompt(cohort: Cohort) -> None:
     """Her label is changed: her prompt may follow only through others, so her prediction stays out of fold."""
     first = next(i for i, p in enumerate(cohort) if p.split_date <= np.datetime64("2021-12-31"))
-    lying = Cohort(tuple(replace(p, label="told only here") if i == first else p for i, p in enumerate(cohort)))
+    lying = replace(
+        cohort, patients=tuple(replace(p, label="told only here") if i == first else p for i, p in enumerate(cohort))
+    )
     episodes, _ = build_episodes(lying, PipelineConfig(n_folds=2), device="cpu")
     hers = next(e for e in episodes if e.patient_id == cohort[first].patient_id)
     assert "told only here" not in hers.prompt
@@ -127,7 +129,7 @@ def test_cuts_that_leave_nobody_are_refused_with_the_dates_before_anything_is_fi
 
 
 def test_dates_that_are_all_the_same_cannot_be_cut(cohort: Cohort) -> None:
-    one_day = Cohort(tuple(replace(p, split_date=np.datetime64("2020-02-02")) for p in cohort))
+    one_day = replace(cohort, patients=tuple(replace(p, split_date=np.datetime64("2020-02-02")) for p in cohort))
     with pytest.raises(ValueError, match=r"from 2020-02-02 to 2020-02-02; split by another date \(--split-by\)"):
         build_episodes(one_day, make_predictor=never)
 
@@ -150,7 +152,7 @@ def with_new(cohort: Cohort) -> Cohort:
         for name, lost in lacking.items()
         if (name, date[:4]) != ("reply", "2021")  # she would be learned from
     ]
-    return Cohort((*cohort.patients, *new))
+    return replace(cohort, patients=(*cohort.patients, *new))
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +197,9 @@ def test_limits_take_those_who_can_be_judged_first() -> None:
     everybody = simulate_cohort(40, seed=1)
     late = [p.patient_id for p in everybody if p.split_date > np.datetime64("2022-06-30")]
     known, lacking = {*late[::2]}, {*late[1::2]}
-    some = Cohort(tuple(replace(p, reference="") if p.patient_id in lacking else p for p in everybody))
+    some = replace(
+        everybody, patients=tuple(replace(p, reference="") if p.patient_id in lacking else p for p in everybody)
+    )
     limits = {"train": 1, "validation": 0, "test": len(known) + 1}
     episodes, _ = build_episodes(some, PipelineConfig(n_folds=2, k=2), limits=limits, device="cpu")
     assert {e.patient_id for e in episodes.of("test")} == known
@@ -203,7 +207,7 @@ def test_limits_take_those_who_can_be_judged_first() -> None:
 
 
 def test_without_any_label_it_is_said_where_new_patients_belong(cohort: Cohort) -> None:
-    new = Cohort(tuple(replace(p, label="", reference="") for p in cohort))
+    new = replace(cohort, patients=tuple(replace(p, label="", reference="") for p in cohort))
     with pytest.raises(ValueError, match=r"0 of 150 patients have a label.*into one table with earlier ones"):
         build_episodes(new, make_predictor=never)
 
@@ -247,7 +251,9 @@ def test_a_column_that_some_patients_have_is_filled_for_all(tmp_path: Path) -> N
     file = tmp_path / "mine.txt"
     file.write_text("self: {predicted}, {probabilities}, {blood_group}\n", encoding="utf-8")
     cohort = simulate_cohort(60, seed=2)
-    some = Cohort(tuple(replace(p, extra={"blood_group": "0"} if i % 2 else {}) for i, p in enumerate(cohort)))
+    some = replace(
+        cohort, patients=tuple(replace(p, extra={"blood_group": "0"} if i % 2 else {}) for i, p in enumerate(cohort))
+    )
     config = PipelineConfig(n_folds=2, template=str(file), k=2)
     for episode in build_episodes(some, config, device="cpu")[0]:
         odd = [p.patient_id for p in some].index(episode.patient_id) % 2

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agents.model_options import ModelOptions
 from agents.settings import plain
-from pmlm_env.cohort import Cohort, ReadReport, read_cohort
+from pmlm_env.cohort import Cohort, ReadReport, Schema, read_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import locked, write_json
 from pmlm_env.pipeline_config import PipelineConfig
@@ -23,6 +23,8 @@ class CohortFiles:
 
     Attributes:
         cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet.
+        schema: ``obstetric``, or a TOML or JSON file that lists indicators and labels (see docs/cohort-format.md); by
+            default ``schema.toml`` or ``schema.json`` in the cohort's folder, or else ``obstetric``.
         patients_file: Name of the patient file, if it differs from the default.
         labs_file: Name of the long table of check-ups, if it differs from the default.
         checkups_file: Name of the wide table of check-ups, if it differs from the default.
@@ -31,6 +33,7 @@ class CohortFiles:
     """
 
     cohort: Path
+    schema: str | None = None
     patients_file: str | None = None
     labs_file: str | None = None
     checkups_file: str | None = None
@@ -40,6 +43,7 @@ class CohortFiles:
         """Read and check the cohort, and log a report."""
         cohort, report = read_cohort(
             self.cohort,
+            None if self.schema is None else Schema.load(self.schema),
             patients=self.patients_file,
             labs=self.labs_file,
             checkups=self.checkups_file,

@@ -2,16 +2,13 @@
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import (
-    INDICATOR_NAMES,
-    INDICATORS,
-    LABEL_NAMES,
-    LABELS,
-    MAX_CHECKUPS,
-    N_INDICATORS,
+    OBSTETRIC,
+    SCHEMAS,
     Cohort,
     Indicator,
     Label,
     Patient,
+    Schema,
     named_labels,
     names_label,
 )
@@ -21,18 +18,15 @@ from pmlm_env.cohort.split import Split, split_by_date
 from pmlm_env.cohort.writer import write_cohort
 
 __all__ = [
-    "INDICATORS",
-    "INDICATOR_NAMES",
-    "LABELS",
-    "LABEL_NAMES",
-    "MAX_CHECKUPS",
-    "N_INDICATORS",
+    "OBSTETRIC",
+    "SCHEMAS",
     "Cohort",
     "CohortError",
     "Indicator",
     "Label",
     "Patient",
     "ReadReport",
+    "Schema",
     "Split",
     "named_labels",
     "names_label",

@@ -1,22 +1,47 @@
-"""Cohorts H = {X, Y, R} and the range of their values (paper, "Data").
+"""Cohorts H = {X, Y, R}, and the schema of their values (paper, "Data").
 
 ``X`` are the check-ups, ``Y`` the labels, ``R`` the doctors' replies.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property
+from importlib import resources
+from pathlib import Path
+from reprlib import repr as shortened
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.naming.english import find_mentions
+from pmlm_env.cohort.schema_checks import check_name, checked_values
+from pmlm_env.cohort.wording import folded, quoted, suggestion, tidy
 from pmlm_env.core.labels import Label
+from pmlm_env.io.checked_files import read_object
+from pmlm_env.io.files import write_json
+from pmlm_env.io.toml import MAX_BYTES, read_toml
 
-#: The largest number of check-ups of one patient in the paper; Eq. 3 pads to it.
-MAX_CHECKUPS = 45
+#: The paper's cohort: pregnant women, 35 indicators, 12 labels.
+OBSTETRIC = "obstetric"
+#: Names of the schemas in this package.
+SCHEMAS = (OBSTETRIC,)
+
+#: Limits of a schema. The last is on ``max_checkups`` times the number of indicators: the inputs of the patient
+#: encoder, whose weights and inputs must fit into memory.
+MAX_INDICATORS, MAX_LABELS, MAX_INPUTS = 2_000, 1_000, 100_000
+_MAX_CHECKUPS, _MAX_BOUND, _MAX_JSON = 1_000, 1e300, 2**20
+
+#: Columns of the tables of check-ups that are not indicators.
+_RESERVED = ("patient_id", "date", "day")
+_LANGUAGE = re.compile("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+_FAMILY = re.compile("[a-z0-9][a-z0-9_-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +51,9 @@ class Indicator:
     Attributes:
         name: Column name in data files.
         unit: The unit all values are in; "" = none.
-        low: Lower values are impossible in a living adult or in another unit, never merely abnormal; None = no bound.
-        high: Higher values are impossible, likewise.
+        low: Lower values are impossible in a living adult or in another unit, never merely abnormal; None = 0, because
+            negative values are not supported yet.
+        high: Higher values are impossible, likewise; None = no bound.
         synonyms: Other names that data files may use for it.
     """
 
@@ -50,63 +76,184 @@ class Schema:
         max_checkups: The longest history that models use (the rows of Eq. 3); of more check-ups, the latest.
 
     Raises:
-        ValueError: There is no indicator, two share a name or a synonym, two labels share a name, bounds are in the
-            wrong order, or a value is empty or out of range.
+        ValueError: There is no indicator or are too many, two share a name or a synonym, two labels share a name
+            (ignoring case), a bound is negative or the bounds are in the wrong order, or a value is empty, unprintable
+            or out of range. The message names the entry, the value and what is allowed.
     """
 
     indicators: tuple[Indicator, ...]
     labels: tuple[Label, ...] = ()
     language: str = "en"
     templates: str = "general"
-    max_checkups: int = MAX_CHECKUPS
+    max_checkups: int = 45
 
-    @property
+    def __post_init__(self) -> None:
+        """Check the values."""
+        _check_number("indicators", len(self.indicators), 1, MAX_INDICATORS)
+        _check_number("labels", len(self.labels), 0, MAX_LABELS)
+        if not 1 <= self.max_checkups <= _MAX_CHECKUPS:
+            raise ValueError(f"max_checkups is {shortened(self.max_checkups)}: use 1 to {_MAX_CHECKUPS:,}")
+        if self.max_checkups * len(self.indicators) > MAX_INPUTS:
+            raise ValueError(
+                f"max_checkups is {self.max_checkups:,}: with {len(self.indicators):,} indicators, use at most "
+                f"{MAX_INPUTS // len(self.indicators):,}"
+            )
+        if not _LANGUAGE.fullmatch(self.language):
+            raise ValueError(f"language is {quoted(self.language)}: use a BCP 47 tag, such as en or pt-BR")
+        if not _FAMILY.fullmatch(self.templates):
+            raise ValueError(f"templates is {quoted(self.templates)}: use lower-case letters, digits, - and _")
+        owners: dict[str, str] = {}
+        for number, indicator in enumerate(self.indicators, start=1):
+            where = _entry("indicator", number, indicator.name)
+            _check_indicator(indicator, where)
+            for key in dict.fromkeys(map(folded, (indicator.name, *indicator.synonyms))):
+                if key in owners:
+                    raise ValueError(f"{where}: {quoted(key)} is also a name of {owners[key]}: keep one")
+                owners[key] = where
+        owners = {}
+        for number, label in enumerate(self.labels, start=1):
+            where = _entry("label", number, label.name)
+            check_name("name", label.name, where)
+            for alias in label.aliases:
+                check_name("alias", alias, where)
+            if (key := folded(label.name)) in owners:
+                raise ValueError(f"{where}: {owners[key]} has the same name: keep one")
+            owners[key] = where
+
+    @classmethod
+    def load(cls, name: str | os.PathLike[str]) -> Schema:
+        """Read a schema.
+
+        Args:
+            name: One of ``SCHEMAS``, or the path of a .toml or .json file; see docs/cohort-format.md.
+
+        Raises:
+            ValueError: There is no such schema, or it is not valid; the message names the file, the entry, the value
+                found and what is allowed.
+        """
+        if name in SCHEMAS:
+            return _built_in(str(name))
+        path = Path(name)
+        if path.suffix not in (".toml", ".json"):
+            hint = suggestion(str(name), SCHEMAS)
+            raise ValueError(
+                f"there is no schema {quoted(str(name))}{hint}: use {', '.join(SCHEMAS)}, or a .toml or .json file"
+            )
+        if not path.is_file():
+            raise ValueError(f"schema {path} {'is not a file' if path.exists() else 'does not exist'}")
+        return _read(path)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the schema as JSON, which ``load`` reads back as an equal schema.
+
+        Args:
+            path: The file, which is replaced atomically; its name ends in .json.
+
+        Raises:
+            ValueError: The name does not end in .json.
+        """
+        path = Path(path)
+        if path.suffix != ".json":
+            raise ValueError(f"cannot save a schema as {path}: the name must end in .json")
+        write_json(path, _plain(self))
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The indicators' names."""
         return tuple(indicator.name for indicator in self.indicators)
 
+    @cached_property
+    def bounds(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The lowest and the highest possible values, each of shape (n_indicators,); no upper bound is infinity."""
+        highs = [np.inf if each.high is None else each.high for each in self.indicators]
+        return np.array([each.low or 0.0 for each in self.indicators]), np.array(highs)
 
-#: The paper's 35 indicators, in its order. The bounds reject typing errors and wrong units
-#: (a hemoglobin of 12.6 g/dL read as g/L), but admit the sickest patients.
-INDICATORS: tuple[Indicator, ...] = (
-    Indicator("pH", "", 4.0, 9.5),
-    Indicator("albumin", "g/L", 5, 80),
-    Indicator("total_protein", "g/L", 10, 150),
-    Indicator("indirect_bilirubin", "umol/L", 0, 900),
-    Indicator("direct_bilirubin", "umol/L", 0, 900),
-    Indicator("total_bilirubin", "umol/L", 0, 1200),
-    Indicator("alkaline_phosphatase", "U/L", 1, 5000),
-    Indicator("alt", "U/L", 0, 20000),
-    Indicator("prealbumin", "mg/L", 5, 800),
-    Indicator("total_bile_acid", "umol/L", 0, 800),
-    Indicator("large_platelet_count", "10^9/L", 0, 1000),
-    Indicator("plateletcrit", "%", 0, 3),
-    Indicator("large_platelet_ratio", "%", 0, 100),
-    Indicator("mpv", "fL", 3, 30),
-    Indicator("pdw", "fL", 1, 50),
-    Indicator("rdw_cv", "%", 5, 60),
-    Indicator("rdw_sd", "fL", 10, 200),
-    Indicator("basophil_count", "10^9/L", 0, 50),
-    Indicator("basophil_ratio", "%", 0, 100),
-    Indicator("eosinophil_count", "10^9/L", 0, 100),
-    Indicator("eosinophil_ratio", "%", 0, 100),
-    Indicator("monocyte_count", "10^9/L", 0, 200),
-    Indicator("monocyte_ratio", "%", 0, 100),
-    Indicator("lymphocyte_count", "10^9/L", 0, 500),
-    Indicator("lymphocyte_ratio", "%", 0, 100),
-    Indicator("neutrophil_count", "10^9/L", 0, 200),
-    Indicator("neutrophil_ratio", "%", 0, 100),
-    Indicator("mchc", "g/L", 150, 600),
-    Indicator("mch", "pg", 8, 70),
-    Indicator("hct", "%", 5, 80),
-    Indicator("wbc", "10^9/L", 0, 600),
-    Indicator("plt", "10^9/L", 0, 3000),
-    Indicator("hgb", "g/L", 20, 260),
-    Indicator("mcv", "fL", 40, 170),
-    Indicator("rbc", "10^12/L", 0.4, 12),
-)
-INDICATOR_NAMES: tuple[str, ...] = tuple(indicator.name for indicator in INDICATORS)
-N_INDICATORS = len(INDICATORS)
+    @property
+    def digest(self) -> str:
+        """A SHA-256 of the whole content, in hexadecimal; equal for equal schemas."""
+        return hashlib.sha256(json.dumps(_plain(self), sort_keys=True).encode()).hexdigest()
+
+    def index(self, name: str) -> int:
+        """Return the position of the indicator with this name or synonym; case, width and outer spaces do not matter.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return self._positions[folded(tidy(name))]
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {
+            folded(name): position
+            for position, indicator in enumerate(self.indicators)
+            for name in (indicator.name, *indicator.synonyms)
+        }
+
+
+@cache
+def _built_in(name: str) -> Schema:
+    with resources.as_file(resources.files(__package__) / "schemas" / f"{name}.toml") as path:
+        return _read(path)
+
+
+def _read(path: Path) -> Schema:
+    if path.suffix == ".toml" and path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"schema {path} is larger than {MAX_BYTES:,} bytes: write it as JSON, which may be larger")
+    content = read_object(path, largest=_MAX_JSON) if path.suffix == ".json" else read_toml(path)
+    try:
+        values = checked_values(Schema, content, "")
+        values["indicators"] = tuple(_entries(Indicator, "indicator", values.get("indicators", ())))
+        values["labels"] = tuple(_entries(Label, "label", values.get("labels", ())))
+        return Schema(**values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _entries(kind: type, word: str, entries: Iterable[dict[str, Any]]) -> Iterator[Any]:
+    for number, entry in enumerate(entries, start=1):
+        name = entry.get("name")
+        where = _entry(word, number, name if isinstance(name, str) else "")
+        values = checked_values(kind, entry, f"{where}: ")
+        if "name" not in values:
+            raise ValueError(f"{where} has no name: add one")
+        yield kind(**values)
+
+
+def _plain(schema: Schema) -> dict[str, Any]:
+    """Return the content of a JSON file; bounds as floats, because 4 and 4.0 are equal."""
+    content = asdict(schema)
+    for indicator in content["indicators"]:
+        for bound in ("low", "high"):
+            if (value := indicator.pop(bound)) is not None:
+                indicator[bound] = float(value)
+    return content
+
+
+def _entry(word: str, number: int, name: str) -> str:
+    return f"{word} {number}" + (f" ({quoted(name)})" if name else "")
+
+
+def _check_number(what: str, number: int, low: int, high: int) -> None:
+    if not low <= number <= high:
+        raise ValueError(f"there are {number:,} {what}: use {low:,} to {high:,}")
+
+
+def _check_indicator(indicator: Indicator, where: str) -> None:
+    check_name("name", indicator.name, where)
+    for synonym in indicator.synonyms:
+        check_name("synonym", synonym, where)
+    if indicator.unit:
+        check_name("unit", indicator.unit, where)
+    for name in (indicator.name, *indicator.synonyms):
+        if folded(name) in _RESERVED:
+            raise ValueError(f"{where}: {quoted(name)} is the name of another column of the tables: use another name")
+    for key, bound in (("low", indicator.low), ("high", indicator.high)):
+        if bound is not None and not 0 <= bound <= _MAX_BOUND:
+            raise ValueError(
+                f"{where}: {key} is {shortened(bound)}: use 0 to {_MAX_BOUND:g}; negative values are not supported yet"
+            )
+    if indicator.low is not None and indicator.high is not None and not indicator.low < indicator.high:
+        raise ValueError(f"{where}: low is {indicator.low:g}, high is {indicator.high:g}: low must be less than high")
 
 
 #: The paper's 12 labels. No two labels share an alias, so a reply that says only "fetal distress" names neither kind.
@@ -169,7 +316,7 @@ class Patient:
         reference: The reply that the patient's own doctor wrote; "" if there is none.
         split_date: The index date, used to split the cohort into train, validation and test.
         dates: Check-up days in ascending order, shape (n,), datetime64[D].
-        values: Indicator values, shape (n, 35), float64, in the order and units of ``INDICATORS``;
+        values: Indicator values, shape (n, n_indicators), float64, in the order and units of ``Schema.indicators``;
             NaN = not measured.
         extra: Any further columns of the patients' table, as read (age, weeks, history, ...).
     """
@@ -186,20 +333,39 @@ class Patient:
         """Check the shapes.
 
         Raises:
-            ValueError: ``values`` is not (n, 35), one row per date.
+            ValueError: ``values`` does not have one row per date.
         """
-        if self.values.shape != (len(self.dates), N_INDICATORS):
+        if self.values.ndim != 2 or len(self.values) != len(self.dates):
             raise ValueError(
                 f"patient {self.patient_id}: values have shape {self.values.shape}, "
-                f"expected ({len(self.dates)}, {N_INDICATORS})"
+                f"expected ({len(self.dates)}, number of indicators)"
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Cohort(Sequence[Patient]):
-    """Patients in a fixed order: H = {X, Y, R}."""
+    """Patients in a fixed order: H = {X, Y, R}.
+
+    Attributes:
+        patients: The patients.
+        schema: What was measured and diagnosed.
+    """
 
     patients: tuple[Patient, ...]
+    schema: Schema
+
+    def __post_init__(self) -> None:
+        """Check the shapes.
+
+        Raises:
+            ValueError: A patient's values do not have one column per indicator.
+        """
+        for patient in self.patients:
+            if patient.values.shape[1] != len(self.schema.indicators):
+                raise ValueError(
+                    f"patient {patient.patient_id}: values have {patient.values.shape[1]} columns, "
+                    f"but the schema has {len(self.schema.indicators)} indicators"
+                )
 
     def __len__(self) -> int:
         """Return the number of patients, N."""
@@ -208,7 +374,7 @@ class Cohort(Sequence[Patient]):
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         """Return one patient, or the cohort of a slice."""
         if isinstance(index, slice):
-            return Cohort(self.patients[index])
+            return Cohort(self.patients[index], self.schema)
         return self.patients[index]
 
     def __iter__(self) -> Iterator[Patient]:
@@ -217,7 +383,7 @@ class Cohort(Sequence[Patient]):
 
     def take(self, indices: Iterable[int]) -> Cohort:
         """Return the cohort of the patients at ``indices``, in that order."""
-        return Cohort(tuple(self.patients[int(i)] for i in indices))
+        return Cohort(tuple(self.patients[int(i)] for i in indices), self.schema)
 
     @cached_property
     def y(self) -> npt.NDArray[np.str_]:

@@ -73,11 +73,14 @@ def unit_problem(text: str, expected: str) -> str:
 
     Args:
         text: A unit from a file, possibly followed by a note ("10^9/L derived"); blank = not given.
-        expected: A unit of the schema; "" = no unit, so any ``text`` is accepted.
+        expected: A unit of the schema; "" = no unit, so any ``text`` is accepted. One that cannot be parsed
+            matches only itself, in any letter case.
     """
-    if not text.strip() or not expected:
+    if not text.strip() or not expected or _canonical(text) == _canonical(expected):
         return ""
-    found, wanted = _parse(text), _quantities(_canonical(expected))[0]
+    if not (units := _quantities(_canonical(expected))):  # such as mmHg: of the schema, but unknown here
+        return f"write {expected}, or convert the values with your laboratory's factor"
+    found, wanted = _parse(text), units[0]
     if wanted in found:
         return ""
     for factor in (quantity.factor / wanted.factor for quantity in found if quantity.kind == wanted.kind):

@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.schema import INDICATOR_NAMES, Cohort
-from pmlm_env.cohort.sources.tables import PATIENT_COLUMNS
+from pmlm_env.cohort.schema import Cohort
+from pmlm_env.cohort.sources.tables import PATIENT_COLUMNS, schema_of
 from pmlm_env.io.files import make_folder, replacing
 
 
 def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
     """Write patients.csv and checkups.csv (wide), which ``read_cohort`` reads back as the same cohort.
+
+    The schema is written to schema.json, unless ``read_cohort`` uses it anyway (``schema_of``).
 
     The round trip is exact if each label has one spelling, no identifier has surrounding spaces, and no patient has two
     check-ups on one day. Files are UTF-8 with LF line ends; the same cohort always gives the same bytes. Numbers are
@@ -29,7 +31,7 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
         folder: The target folder, created if missing. Existing files of these names are replaced.
 
     Raises:
-        CohortError: A name in ``Patient.extra`` cannot be a column.
+        CohortError: A name in ``Patient.extra`` cannot be a column, or the folder has a schema.toml of another schema.
     """
     folder = Path(folder)
     extra = list(dict.fromkeys(name for patient in cohort for name in patient.extra))
@@ -52,8 +54,12 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
         for day, values in zip(patient.dates, patient.values.tolist(), strict=True)
     )
     make_folder(folder)
+    if schema_of(folder) != cohort.schema:
+        if (folder / "schema.toml").exists():
+            raise CohortError(f"{folder / 'schema.toml'} is not the cohort's schema: remove it, or use another folder")
+        cohort.schema.save(folder / "schema.json")
     _write(folder / "patients.csv", [*PATIENT_COLUMNS, *extra], people)
-    _write(folder / "checkups.csv", ["patient_id", "date", *INDICATOR_NAMES], records)
+    _write(folder / "checkups.csv", ["patient_id", "date", *cohort.schema.names], records)
 
 
 def _write(path: Path, header: list[str], rows: Iterable[list[str]]) -> None:

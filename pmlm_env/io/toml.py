@@ -14,7 +14,7 @@ else:
     import tomli as tomllib
 
 #: Limit in bytes. Usual files have a few hundred; the parser takes quadratic time for some malicious ones.
-_MAX_BYTES = 50_000
+MAX_BYTES = 50_000
 _KINDS = {str: "text", dict: "a table", list: "a list"}
 
 
@@ -26,9 +26,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            raw = file.read(_MAX_BYTES + 1)
-        if len(raw) > _MAX_BYTES:
-            raise ValueError(f"{path} is larger than {_MAX_BYTES:,} bytes: choose another file")
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise ValueError(f"{path} is larger than {MAX_BYTES:,} bytes: choose another file")
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror}") from None
     try:

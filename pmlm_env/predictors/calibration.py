@@ -28,9 +28,7 @@ def at_temperature(proba: npt.NDArray[np.float64], temperature: float) -> npt.ND
         return softmax(np.log(proba) / temperature, axis=1)
 
 
-def fit_temperature(
-    proba: npt.NDArray[np.float64], labels: Sequence[str], truth: npt.NDArray[np.str_]
-) -> float:
+def fit_temperature(proba: npt.NDArray[np.float64], labels: Sequence[str], truth: npt.NDArray[np.str_]) -> float:
     """Return the temperature that maximizes the likelihood of the true labels.
 
     The predictions have to be for patients to whom the predictor was not fitted, such as those of

@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.schema import MAX_CHECKUPS, N_INDICATORS, Cohort
-
-#: Numbers per patient in ``InputScaler.pad``: the paper's 45 x 35 values and a mask of the same size.
-INPUT_SIZE = 2 * MAX_CHECKUPS * N_INDICATORS
+from pmlm_env.cohort.schema import Cohort
 
 #: Standardized values are clipped to this many SDs, so that no outlier dominates.
 CLIP = 5.0
@@ -26,9 +23,9 @@ class InputScaler:
     log(1 + value / median), which is nearly linear below the median and logarithmic above.
 
     Attributes:
-        median: Median of each indicator, positive, shape (35,); NaN if it was never measured in training.
-        mean: Mean of the transformed values, shape (35,).
-        sd: Their standard deviation, positive, shape (35,).
+        median: Median of each indicator, positive, shape (n_indicators,); NaN if it was never measured in training.
+        mean: Mean of the transformed values, shape (n_indicators,).
+        sd: Their standard deviation, positive, shape (n_indicators,).
     """
 
     median: npt.NDArray[np.float64]
@@ -38,9 +35,10 @@ class InputScaler:
     @classmethod
     def fit(cls, cohort: Cohort) -> InputScaler:
         """Return the scaler of the training patients' check-ups."""
-        values = np.concatenate([np.empty((0, N_INDICATORS)), *(patient.values for patient in cohort)])
-        median, mean, sd = np.full(N_INDICATORS, np.nan), np.zeros(N_INDICATORS), np.ones(N_INDICATORS)
-        for j in range(N_INDICATORS):
+        n_indicators = len(cohort.schema.indicators)
+        values = np.concatenate([np.empty((0, n_indicators)), *(patient.values for patient in cohort)])
+        median, mean, sd = np.full(n_indicators, np.nan), np.zeros(n_indicators), np.ones(n_indicators)
+        for j in range(n_indicators):
             column = values[~np.isnan(values[:, j]), j]
             if len(column):
                 median[j] = np.median(column) if np.median(column) > 0 else column.mean() or 1.0
@@ -49,22 +47,27 @@ class InputScaler:
         return cls(median, mean, sd)
 
     def transform(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Standardize values of shape (..., 35). NaN stays NaN; indicators never measured in training become NaN."""
+        """Standardize values of shape (..., n_indicators).
+
+        NaN stays NaN; indicators never measured in training become NaN.
+        """
         return np.clip((np.log1p(values / self.median) - self.mean) / self.sd, -CLIP, CLIP)
 
     def pad(self, cohort: Cohort) -> npt.NDArray[np.float32]:
         """Return each patient's x' of Eq. 3 with a mask of missing values.
 
         The latest check-up comes first, so that it is always at the same index, and zeros follow the earliest. Of
-        more than 45 check-ups the latest 45 are used. The mask is 1 = measured, -1 = not measured at this check-up
-        (value 0), 0 = no such check-up (value 0). Without it, a missing value would look like the training mean.
+        more than ``Schema.max_checkups`` (45 in the paper), the latest are used. The mask is 1 = measured, -1 = not
+        measured at this check-up (value 0), 0 = no such check-up (value 0). Without it, a missing value would look like
+        the training mean.
 
         Returns:
-            Shape (N, 2, 45, 35), float32: values, then mask.
+            Shape (N, 2, max_checkups, n_indicators), float32: values, then mask.
         """
-        padded = np.zeros((len(cohort), 2, MAX_CHECKUPS, N_INDICATORS), dtype=np.float32)
+        schema = cohort.schema
+        padded = np.zeros((len(cohort), 2, schema.max_checkups, len(schema.indicators)), dtype=np.float32)
         for row, patient in zip(padded, cohort, strict=True):
-            latest_first = self.transform(patient.values[::-1][:MAX_CHECKUPS])
+            latest_first = self.transform(patient.values[::-1][: schema.max_checkups])
             n = len(latest_first)
             row[0, :n] = np.nan_to_num(latest_first)
             row[1, :n] = np.where(np.isnan(latest_first), -1.0, 1.0)

@@ -55,5 +55,8 @@ class Logistic(LabelModel):
         """Return the columns used, and a constant, so that there is one at all if the patients have no values."""
         return np.column_stack([np.zeros(len(summaries)), summaries[:, self._columns]])
 
-    def _save(self, folder): raise NotImplementedError
-    def _load(self, folder, fitted): raise NotImplementedError
+    def _save(self, folder):
+        raise NotImplementedError
+
+    def _load(self, folder, fitted):
+        raise NotImplementedError

@@ -5,18 +5,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.schema import INDICATOR_NAMES, N_INDICATORS, Cohort
+from pmlm_env.cohort.schema import Cohort, Schema
 
 #: Statistics of each indicator over the check-ups at which it was measured. ``slope`` is that of the least-squares
 #: line, in units per day.
 STATISTICS: tuple[str, ...] = ("last", "mean", "min", "max", "sd", "slope", "count")
 
-#: The columns of ``summarize``.
-SUMMARY_NAMES: tuple[str, ...] = (
-    *(f"{indicator}_{statistic}" for statistic in STATISTICS for indicator in INDICATOR_NAMES),
-    "n_checkups",
-    "span_days",
-)
+
+def summary_names(schema: Schema) -> tuple[str, ...]:
+    """Return the columns of ``summarize``: seven per indicator, and two more."""
+    statistics = (f"{indicator}_{statistic}" for statistic in STATISTICS for indicator in schema.names)
+    return (*statistics, "n_checkups", "span_days")
 
 
 def summarize(cohort: Cohort) -> npt.NDArray[np.float64]:
@@ -26,13 +25,13 @@ def summarize(cohort: Cohort) -> npt.NDArray[np.float64]:
         cohort: N patients with any number of check-ups, including zero.
 
     Returns:
-        Shape (N, 247), columns as in ``SUMMARY_NAMES``. NaN where undefined: an indicator never measured, a slope
-        without two different days, the span without check-ups. Counts are never NaN. The SD is the population SD (0 for
-        one value).
+        Shape (N, 7 * n_indicators + 2), columns as in ``summary_names``. NaN where undefined: an indicator never
+        measured, a slope without two different days, the span without check-ups. Counts are never NaN. The SD is the
+        population SD (0 for one value).
     """
     lengths = np.array([len(patient.dates) for patient in cohort], dtype=np.intp)
     seen = np.flatnonzero(lengths)
-    statistics = np.full((len(cohort), len(STATISTICS), N_INDICATORS), np.nan)
+    statistics = np.full((len(cohort), len(STATISTICS), len(cohort.schema.indicators)), np.nan)
     statistics[:, STATISTICS.index("count")] = 0.0
     span = np.full(len(cohort), np.nan)
     if len(seen):
@@ -51,7 +50,7 @@ def _days(dates: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:
 def _statistics(
     values: npt.NDArray[np.float64], days: npt.NDArray[np.float64], lengths: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.float64]:
-    """Return ``STATISTICS`` of patients who all have check-ups, shape (patients, 7, 35)."""
+    """Return ``STATISTICS`` of patients who all have check-ups, shape (patients, 7, n_indicators)."""
     starts = np.cumsum(lengths) - lengths
     owner = np.repeat(np.arange(len(lengths)), lengths)
     measured = ~np.isnan(values)

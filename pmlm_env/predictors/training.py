@@ -62,9 +62,7 @@ def train(
     enough = len(labels) >= 2 * VALIDATION_FOLDS
     learned, validation = (everybody[~held_out], everybody[held_out]) if enough else (everybody, everybody)
     validation = validation.to(device)
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     best_loss, best_epoch, best_weights = float("inf"), 0, network.state_dict()
     for epoch in range(settings.max_epochs):
         network.train()

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from pmlm_env.cohort.schema import INDICATORS, Patient
+from pmlm_env.cohort.schema import Indicator, Patient
 
 PeerForm = Literal["counted", "listed"]
 
@@ -65,6 +65,7 @@ class Labs:
     """A patient's check-ups as text (paper, Figure 5)."""
 
     patient: Patient
+    indicators: Sequence[Indicator]
 
     def __format__(self, spec: str) -> str:
         """Return the latest check-ups, latest first, and the number of earlier ones.
@@ -81,7 +82,7 @@ class Labs:
             when = ago if i < total - 1 else "Latest check-up"
             values = [
                 f"{each.name.replace('_', ' ')} {_digits(value)}{' ' + each.unit if each.unit else ''}"
-                for each, value in zip(INDICATORS, self.patient.values[i], strict=True)
+                for each, value in zip(self.indicators, self.patient.values[i], strict=True)
                 if np.isfinite(value)
             ]
             parts.append(f"{when}: {', '.join(values) or 'nothing was measured'}.")

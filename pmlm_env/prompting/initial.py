@@ -10,7 +10,7 @@ from reprlib import repr as shortened
 from string import Formatter
 from typing import Any, cast, get_args
 
-from pmlm_env.cohort.schema import Patient
+from pmlm_env.cohort.schema import OBSTETRIC, Patient, Schema
 from pmlm_env.core.words import Prompt, Role, split
 from pmlm_env.io.text import printable
 from pmlm_env.prompting.fields import FORMS, Labs, PeerForm, Peers, Probabilities
@@ -55,6 +55,7 @@ class InitialPrompt:
         template: One of ``TEMPLATES``, or the path of a template file.
         peers: ``"counted"`` ("6 of 10 had thalassemia"), which reveals less about past patients, or ``"listed"``,
             nearest first, as in the paper.
+        schema: What the patients' cohort measures; obstetric by default.
 
     Attributes:
         name: The template's name or path.
@@ -66,11 +67,13 @@ class InitialPrompt:
             filled, or an invisible character.
     """
 
-    def __init__(self, template: str | Path = "default", peers: PeerForm = "counted") -> None:
+    def __init__(
+        self, template: str | Path = "default", peers: PeerForm = "counted", schema: Schema | None = None
+    ) -> None:
         """Read and check the template."""
         if peers not in get_args(PeerForm):
             raise ValueError(f"peers is {peers!r}: use one of {get_args(PeerForm)}")
-        self.peers = peers
+        self.peers, self.schema = peers, schema or Schema.load(OBSTETRIC)
         self.name = str(template)
         self.parts = tuple(_parse(_read(template), self.name))
         fields = (field for _, text in self.parts for _, field, _, _ in Formatter().parse(text) if field)
@@ -143,7 +146,7 @@ class InitialPrompt:
         if probabilities is not None:
             fields["probabilities"] = Probabilities(probabilities)
         if patient is not None:
-            fields["labs"] = Labs(patient)
+            fields["labs"] = Labs(patient, self.schema.indicators)
             fields |= {column: patient.extra.get(column, "").strip() or _UNKNOWN for column in self.columns}
         parts: list[tuple[Role, str]] = []
         room = _MOST_CHARACTERS

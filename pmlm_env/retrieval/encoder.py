@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from reprlib import repr as shortened
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +14,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from pmlm_env.cohort.schema import INDICATOR_NAMES, MAX_CHECKUPS, Cohort
+from pmlm_env.cohort.schema import Cohort, Schema
+from pmlm_env.device import one_thread
 from pmlm_env.io.checked_files import file_in, read_object
 from pmlm_env.predictors.inputs import InputScaler
-from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, one_thread, train_network
+from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, train_network
 
 WEIGHTS_FILE, CONFIG_FILE = "patient_encoder.safetensors", "patient_encoder.json"
-
-#: What the weights are valid for. ``load`` rejects files with other values.
-CONFIG = {"format": 1, "indicators": list(INDICATOR_NAMES), "max_checkups": MAX_CHECKUPS, "vector_size": VECTOR_SIZE}
 
 #: Patients encoded at once; bounds the memory.
 CHUNK = 1024
@@ -32,8 +32,9 @@ class PatientEncoder:
     A vector depends only on the patient's own check-ups (up to float32 rounding, which may depend on the batch).
     """
 
-    def __init__(self, scaler: InputScaler, network: EncoderNetwork) -> None:
+    def __init__(self, schema: Schema, scaler: InputScaler, network: EncoderNetwork) -> None:
         """Make an encoder from its parts; usually, use ``fit`` or ``load``."""
+        self._config = _config(schema)
         self._scaler = scaler
         self._network = network.requires_grad_(False)
 
@@ -52,10 +53,16 @@ class PatientEncoder:
         if not len(cohort):
             raise ValueError("a patient encoder cannot be fitted to an empty cohort")
         scaler = InputScaler.fit(cohort)
-        return cls(scaler, train_network(scaler.pad(cohort), cohort.y, seed, _device(device)))
+        return cls(cohort.schema, scaler, train_network(scaler.pad(cohort), cohort.y, seed, _device(device)))
 
     def encode(self, cohort: Cohort) -> npt.NDArray[np.float32]:
-        """Return the patients' vectors, shape (N, 128), float32."""
+        """Return the patients' vectors, shape (N, 128), float32.
+
+        Raises:
+            ValueError: The cohort has other indicators, units or ``max_checkups`` than the training patients.
+        """
+        if different := _difference(_config(cohort.schema), self._config):
+            raise ValueError(f"the schema of the patients differs from that of the patient encoder: {different}")
         device = next(self._network.parameters()).device
         vectors = np.empty((len(cohort), VECTOR_SIZE), dtype=np.float32)
         with one_thread(), torch.inference_mode():
@@ -65,31 +72,33 @@ class PatientEncoder:
         return vectors
 
     def save(self, folder: Path | str) -> None:
-        """Write the weights and the scaler (safetensors) and ``CONFIG`` (JSON) to a folder."""
+        """Write the weights and the scaler (safetensors) and what they are valid for (JSON) to a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.cpu().contiguous() for name, tensor in self._network.state_dict().items()}
         for name in ("median", "mean", "sd"):
             tensors[f"scaler.{name}"] = torch.from_numpy(getattr(self._scaler, name))
         save_file(tensors, folder / WEIGHTS_FILE)
-        (folder / CONFIG_FILE).write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
+        (folder / CONFIG_FILE).write_text(json.dumps(self._config, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path | str, device: str = "auto") -> PatientEncoder:
+    def load(cls, folder: Path | str, schema: Schema, device: str = "auto") -> PatientEncoder:
         """Read what ``save`` wrote.
 
+        Args:
+            folder: The folder.
+            schema: The schema of the patients to encode.
+            device: Where it encodes.
+
         Raises:
-            ValueError: The encoder was made for other indicators or sizes, or a file is missing or damaged.
+            ValueError: The encoder was fitted to patients of another schema, or has other sizes, or a file is missing
+                or damaged.
         """
         folder = Path(folder)
-        config = read_object(file_in(folder, CONFIG_FILE))
-        for key, expected in CONFIG.items():
-            if config.get(key) != expected:
-                raise ValueError(
-                    f"{folder / CONFIG_FILE}: {key} is {shortened(config.get(key))}, "
-                    f"expected {expected!r}; fit the encoder again"
-                )
-        weights, network = file_in(folder, WEIGHTS_FILE), EncoderNetwork(torch.Generator())
+        if different := _difference(read_object(file_in(folder, CONFIG_FILE)), _config(schema)):
+            raise ValueError(f"{folder / CONFIG_FILE}: {different}; fit the encoder again")
+        n_inputs = 2 * schema.max_checkups * len(schema.indicators)
+        weights, network = file_in(folder, WEIGHTS_FILE), EncoderNetwork(n_inputs, torch.Generator())
         try:
             tensors = load_file(weights)
             scaler = InputScaler(*(tensors.pop(f"scaler.{name}").numpy() for name in ("median", "mean", "sd")))
@@ -98,7 +107,31 @@ class PatientEncoder:
             raise ValueError(f"{weights} is damaged; fit the encoder again") from None
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise ValueError(f"{weights} has numbers that are not finite; fit the encoder again")
-        return cls(scaler, network.to(_device(device)))
+        return cls(schema, scaler, network.to(_device(device)))
+
+
+def _config(schema: Schema) -> dict[str, Any]:
+    """Return what an encoder's weights are valid for."""
+    return {
+        "format": 1,
+        "indicators": list(schema.names),
+        "units": [indicator.unit for indicator in schema.indicators],
+        "max_checkups": schema.max_checkups,
+        "vector_size": VECTOR_SIZE,
+    }
+
+
+def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """Describe the first difference; "" if there is none."""
+    for key, value in expected.items():
+        if (other := found.get(key)) != value:
+            if isinstance(value, list) and isinstance(other, list):
+                if len(other) != len(value):
+                    return f"there are {len(other)} {key}, expected {len(value)}"
+                place = next(i for i, pair in enumerate(zip(other, value, strict=True)) if pair[0] != pair[1])
+                key, other, value = f"{key}[{place}]", other[place], value[place]
+            return f"{key} is {shortened(other)}, expected {shortened(value)}"
+    return ""
 
 
 def _device(name: str) -> torch.device:

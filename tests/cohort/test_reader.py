@@ -119,7 +119,7 @@ def test_no_check_up_at_all_is_an_error(folder: Folder, rows: str) -> None:
 # What is refused: the line, the column, the value found
 
 BAD_LABS = {
-    "unknown indicator": ("B2,2022-02-05,HGB,120,g/L", "column indicator: 'HGB' .*did you mean 'hgb'"),
+    "unknown indicator": ("B2,2022-02-05,hgb1,120,g/L", "column indicator: 'hgb1' .*did you mean 'hgb'"),
     "unparsable value": ("B2,2022-02-05,alt,<0.5,U/L", "column value: '<0.5' is not a number"),
     "missing value": ("B2,2022-02-05,alt,,U/L", "column value: the cell is empty"),
     "impossible value": (
@@ -214,11 +214,11 @@ def test_many_problems_are_told_by_kind_with_examples(folder: Folder) -> None:
 
 
 def test_each_unknown_name_is_told_once_with_its_number_of_rows(folder: Folder) -> None:
-    rows = "".join(f"B2,2022-03-{day:02},{name},9,\n" for day in range(1, 26) for name in ("HGB", "Platelet Count"))
+    rows = "".join(f"B2,2022-03-{day:02},{name},9,\n" for day in range(1, 26) for name in ("hgb1", "Platelet Clumps"))
     with pytest.raises(CohortError) as caught:
         read_cohort(folder(patients=PATIENTS, labs=LABS + rows))
     said = str(caught.value)
-    assert said.count("'HGB'") == said.count("'Platelet Count'") == 1
+    assert said.count("'hgb1'") == said.count("'Platelet Clumps'") == 1
     assert said.count("(25 rows)") == 2
 
 
@@ -246,8 +246,8 @@ def test_what_is_not_plainly_a_number_is_refused(folder: Folder, text: str) -> N
 
 
 def test_an_unknown_column_of_a_wide_table_is_a_problem(folder: Folder) -> None:
-    wide = CHECKUPS.replace("plt", "platelets")
-    with pytest.raises(CohortError, match=r"checkups\.csv, line 1, column platelets: 'platelets' is not an indicator"):
+    wide = CHECKUPS.replace("plt", "PLTS")
+    with pytest.raises(CohortError, match=r"checkups\.csv, line 1, column PLTS: 'PLTS' is not an indicator"):
         read_cohort(folder(patients=PATIENTS, checkups=wide))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pmlm_env.cohort import INDICATOR_NAMES, read_cohort
+from pmlm_env.cohort import read_cohort
+from tests.schemas import INDICATOR_NAMES
 
 TONGJI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tongji_covid"
 pytestmark = pytest.mark.skipif(

@@ -8,9 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pmlm_env.cohort.schema import INDICATOR_NAMES, LABEL_NAMES, Cohort, Patient, names_label
+from pmlm_env.cohort.schema import Cohort, Patient, names_label
 from pmlm_env.cohort.simulator.labs import DECIMALS
 from pmlm_env.cohort.simulator.tables import read_table
+from tests.schemas import INDICATOR_NAMES, LABEL_NAMES
 
 
 def advice(patient: Patient) -> list[str]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pmlm_env.cohort import INDICATOR_NAMES, ReadReport, read_cohort
+from pmlm_env.cohort import ReadReport, read_cohort
+from tests.schemas import INDICATOR_NAMES
 
 Folder = Callable[..., Path]
 PATIENTS = "patient_id,label,reference,split_date\nP1,normal,Rest.,2022-02-02\n"

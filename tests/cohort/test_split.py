@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pmlm_env.cohort import N_INDICATORS, Cohort, CohortError, Patient, split_by_date
+from pmlm_env.cohort import Cohort, CohortError, Patient, split_by_date
+from tests.schemas import N_INDICATORS, SCHEMA
 
 
 def cohort_of(*dates: str, **extra: str) -> Cohort:
@@ -22,7 +23,8 @@ def cohort_of(*dates: str, **extra: str) -> Cohort:
                 extra=extra,
             )
             for i, date in enumerate(dates)
-        )
+        ),
+        SCHEMA,
     )
 
 
@@ -55,7 +57,7 @@ def test_another_column_of_dates_can_be_named() -> None:
         cohort_of("2030-01-01", admission="2020-02-01"),
     )
     split = split_by_date(
-        Cohort(early.patients + late.patients), train_until="2020-01-30", validation_until="2020-01-31", by="admission"
+        Cohort((*early, *late), SCHEMA), train_until="2020-01-30", validation_until="2020-01-31", by="admission"
     )
     assert (len(split.train), len(split.validation), len(split.test)) == (1, 0, 1)
 

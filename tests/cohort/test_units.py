@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pmlm_env.cohort import INDICATORS, CohortError, read_cohort
+from pmlm_env.cohort import CohortError, read_cohort
 from tests.cohort.three_patients import LABS, PATIENTS, values_of
+from tests.schemas import INDICATORS
 
 Folder = Callable[..., Path]
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pmlm_env.cohort import INDICATORS, N_INDICATORS, Cohort, CohortError, Patient, read_cohort, write_cohort
+from pmlm_env.cohort import Cohort, CohortError, Patient, read_cohort, write_cohort
+from tests.schemas import INDICATORS, N_INDICATORS, cohort_of
 
 
 def patient_of(reference: str = "Rest.", **extra: str) -> Patient:
@@ -45,7 +46,7 @@ def cohorts(draw: st.DrawFn) -> Cohort:
                 row[i] = value
         label, reference, extra = draw(labels), draw(filled_texts), {"any, text": draw(texts)}
         patients.append(Patient(name, label, reference, draw(days), dates, values, extra))
-    return Cohort(tuple(patients))
+    return cohort_of(*patients)
 
 
 @given(cohort=cohorts())
@@ -65,20 +66,20 @@ def test_what_is_written_reads_back_the_same(cohort: Cohort, tmp_path_factory: p
     "reply", ['Say "no", then rest.', "Rest,\nand come back.\n", "Rest.\rSleep.", "\u6ce8\u610f\u8840\u7cd6"]
 )
 def test_pandas_reads_what_is_written(tmp_path: Path, reply: str) -> None:
-    write_cohort(Cohort((patient_of(reply),)), tmp_path)
+    write_cohort(cohort_of(patient_of(reply)), tmp_path)
     table = pd.read_csv(tmp_path / "patients.csv", dtype=str)
     assert table.loc[0, ["patient_id", "reference"]].tolist() == ["007", reply]
 
 
 def test_numbers_are_written_in_their_shortest_form(tmp_path: Path) -> None:
-    write_cohort(Cohort((patient_of(),)), tmp_path)
+    write_cohort(cohort_of(patient_of()), tmp_path)
     lines = (tmp_path / "checkups.csv").read_text().splitlines()
     blanks = "," * (N_INDICATORS - 4)
     assert lines[1:] == [f"007,2021-04-01,,,,0.3333333333333333{blanks}", f"007,2021-05-02,,,,1e-07{blanks}"]
 
 
 def test_writing_twice_gives_the_same_bytes_and_no_other_file(tmp_path: Path) -> None:
-    write_cohort(Cohort((patient_of(age="31"),)), tmp_path)
+    write_cohort(cohort_of(patient_of(age="31")), tmp_path)
     first = bytes_in(tmp_path)
     write_cohort(read_cohort(tmp_path)[0], tmp_path)
     assert bytes_in(tmp_path) == first
@@ -87,14 +88,14 @@ def test_writing_twice_gives_the_same_bytes_and_no_other_file(tmp_path: Path) ->
 
 
 def test_a_failed_write_leaves_the_old_files(tmp_path: Path) -> None:
-    write_cohort(Cohort((patient_of(),)), tmp_path)
+    write_cohort(cohort_of(patient_of()), tmp_path)
     before = bytes_in(tmp_path)
     with pytest.raises(UnicodeEncodeError):
-        write_cohort(Cohort((patient_of("new"), patient_of("\ud800"))), tmp_path)
+        write_cohort(cohort_of(patient_of("new"), patient_of("\ud800")), tmp_path)
     assert bytes_in(tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["label", " "])
 def test_an_extra_that_cannot_be_a_column_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(CohortError, match=repr(name)):
-        write_cohort(Cohort((patient_of(**{name: "x"}),)), tmp_path)
+        write_cohort(cohort_of(patient_of(**{name: "x"})), tmp_path)

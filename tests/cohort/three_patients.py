@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from pmlm_env.cohort import INDICATOR_NAMES, Cohort, Patient
+from pmlm_env.cohort import Cohort, Patient
+from tests.schemas import INDICATOR_NAMES
 
 PATIENTS = """\
 patient_id,label,reference,split_date,age

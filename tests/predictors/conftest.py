@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pmlm_env.cohort.schema import N_INDICATORS, Cohort, Patient
+from pmlm_env.cohort.schema import Cohort, Patient
+from tests.schemas import N_INDICATORS, cohort_of
 
 MakePatient = Callable[..., Patient]
 
@@ -31,8 +32,8 @@ def two_groups(make_patient: MakePatient) -> Cohort:
     """Return 30 patients told apart by indicator 0: "high" about 10, "low" about 1."""
     rng = np.random.default_rng(3)
     means = {"high": 10.0, "low": 1.0}
-    return Cohort(
-        tuple(
+    return cohort_of(
+        *(
             make_patient(f"{label}{i}", label, (0, 7), i0=list(mean + rng.random(2)), i5=list(1 + rng.random(2)))
             for i in range(15)
             for label, mean in means.items()

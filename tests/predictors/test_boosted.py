@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pmlm_env.cohort.schema import Cohort
 from pmlm_env.predictors import BoostedTrees, Predictor
+from tests.schemas import cohort_of
 
 
 def test_it_tells_two_plain_groups_apart(two_groups) -> None:
@@ -55,28 +55,28 @@ def test_two_patients_are_enough(two_groups) -> None:
 
 
 def test_patients_without_any_value_get_probabilities_too(two_groups, make_patient) -> None:
-    blank = Cohort((make_patient(days=()), make_patient(days=(0,))))
+    blank = cohort_of(make_patient(days=()), make_patient(days=(0,)))
     np.testing.assert_allclose(BoostedTrees().fit(two_groups).predict_proba(blank).sum(axis=1), 1)
 
 
 def test_it_can_be_fitted_to_single_check_ups_with_nothing_measured(make_patient) -> None:
-    cohort = Cohort(tuple(make_patient(f"p{i}", "xy"[i % 2]) for i in range(6)))
+    cohort = cohort_of(*(make_patient(f"p{i}", "xy"[i % 2]) for i in range(6)))
     np.testing.assert_allclose(BoostedTrees().fit(cohort).predict_proba(cohort), 0.5)
 
 
 def test_an_indicator_new_at_test_time_changes_nothing(two_groups, make_patient) -> None:
     predictor = BoostedTrees().fit(two_groups)
-    known = predictor.predict_proba(Cohort((make_patient(i0=[9.0]),)))
-    assert (predictor.predict_proba(Cohort((make_patient(i0=[9.0], i9=[3.0]),))) == known).all()
+    known = predictor.predict_proba(cohort_of(make_patient(i0=[9.0])))
+    assert (predictor.predict_proba(cohort_of(make_patient(i0=[9.0], i9=[3.0]))) == known).all()
 
 
 def test_no_patients_give_no_rows(two_groups) -> None:
-    assert BoostedTrees().fit(two_groups).predict_proba(Cohort(())).shape == (0, 2)
+    assert BoostedTrees().fit(two_groups).predict_proba(cohort_of()).shape == (0, 2)
 
 
 def test_an_empty_cohort_cannot_be_learnt_from() -> None:
     with pytest.raises(ValueError, match="empty cohort"):
-        BoostedTrees().fit(Cohort(()))
+        BoostedTrees().fit(cohort_of())
 
 
 def test_it_must_be_fitted_first(two_groups) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.predictors.base import Predictor, assign_folds, out_of_fold_proba
+from tests.schemas import SCHEMA
 
 
 class Memory:
@@ -42,7 +43,7 @@ def rng() -> np.random.Generator:
 
 def cohort_of(make_patient, labels: str) -> Cohort:
     patients: list[Patient] = [make_patient(f"p{i}", label) for i, label in enumerate(labels)]
-    return Cohort(tuple(patients))
+    return Cohort(tuple(patients), SCHEMA)
 
 
 def test_the_memory_would_know_a_patient_it_has_seen(make_patient) -> None:

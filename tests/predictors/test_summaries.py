@@ -7,12 +7,13 @@ import warnings
 import numpy as np
 import pytest
 
-from pmlm_env.cohort.schema import INDICATOR_NAMES, N_INDICATORS, Cohort, Patient
-from pmlm_env.predictors.summaries import STATISTICS, SUMMARY_NAMES, summarize
+from pmlm_env.cohort.schema import Patient
+from pmlm_env.predictors.summaries import STATISTICS, summarize, summary_names
+from tests.schemas import INDICATOR_NAMES, N_INDICATORS, SCHEMA, cohort_of
 
 
 def summary(patient: Patient) -> dict[str, float]:
-    return dict(zip(SUMMARY_NAMES, summarize(Cohort((patient,)))[0], strict=True))
+    return dict(zip(summary_names(SCHEMA), summarize(cohort_of(patient))[0], strict=True))
 
 
 def by_loops(patient: Patient) -> list[float]:
@@ -43,7 +44,7 @@ def test_summaries_are_those_of_a_loop_over_patients_and_indicators() -> None:
         dates = np.datetime64("2021-01-01") + np.sort(rng.choice(280, n, replace=False))
         patients.append(Patient(f"p{i}", "x", "", np.datetime64("2022-01-01"), dates, values))
     expected = np.array([by_loops(patient) for patient in patients])
-    np.testing.assert_allclose(summarize(Cohort(tuple(patients))), expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(summarize(cohort_of(*patients)), expected, rtol=1e-6, atol=1e-9)
 
 
 def test_the_columns_are_named_after_indicator_and_statistic(make_patient) -> None:
@@ -71,4 +72,4 @@ def test_one_check_up_has_no_slope_and_no_spread(make_patient) -> None:
 def test_empty_columns_make_no_warning(make_patient, days) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        summarize(Cohort((make_patient(days=days), make_patient("b", days=(0,), i0=[1.0]))))
+        summarize(cohort_of(make_patient(days=days), make_patient("b", days=(0,), i0=[1.0])))

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from pmlm_env.cohort import Cohort
-from pmlm_env.cohort.schema import INDICATORS, Patient
+from pmlm_env.cohort.schema import Patient
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.prompting import InitialPrompt
+from tests.schemas import INDICATORS
 
 UNITS = {indicator.name.replace("_", " "): indicator.unit for indicator in INDICATORS}
 

@@ -11,9 +11,10 @@ import pytest
 import pmlm_env.pipeline
 from agents.cli.main import main
 from pmlm_env.cohort import write_cohort
-from pmlm_env.cohort.schema import N_INDICATORS, Patient
+from pmlm_env.cohort.schema import Patient
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.prompting import InitialPrompt
+from tests.schemas import N_INDICATORS
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import pytest
 
 from pmlm_env.cohort import Cohort
-from pmlm_env.cohort.schema import LABEL_NAMES
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.prompting import TEMPLATES, InitialPrompt, PeerForm
+from tests.schemas import LABEL_NAMES
 
 PREDICTED = "gestational diabetes"
 PEERS = ("thalassemia", "normal", "thalassemia", "uterine scar", "normal")

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pmlm_env.cohort.schema import N_INDICATORS, Cohort, Patient
+from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.retrieval import PatientEncoder
+from tests.schemas import N_INDICATORS, cohort_of
 
 MakePatient = Callable[..., Patient]
 
@@ -34,7 +35,7 @@ def two_groups(make_patient: MakePatient) -> Cohort:
         values[:, :5] *= 2 if i % 2 else 1
         values[rng.random(values.shape) < 0.2] = np.nan
         patients.append(make_patient(values, f"p{i}", "high" if i % 2 else "low"))
-    return Cohort(tuple(patients))
+    return cohort_of(*patients)
 
 
 @pytest.fixture(scope="session")

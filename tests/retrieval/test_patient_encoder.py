@@ -10,17 +10,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pmlm_env.cohort.schema import N_INDICATORS, Cohort
-from pmlm_env.retrieval import PatientEncoder, Retriever
 from pmlm_env.predictors.inputs import InputScaler
+from pmlm_env.retrieval import PatientEncoder, Retriever
 from pmlm_env.retrieval.network import hide_checkups
+from tests.schemas import N_INDICATORS, SCHEMA, cohort_of
 
 
 def test_vectors_are_128_float32_numbers_a_patient(encoder, two_groups) -> None:
     vectors = encoder.encode(two_groups)
     assert vectors.shape == (60, 128)
     assert vectors.dtype == np.float32
-    assert encoder.encode(Cohort(())).shape == (0, 128)
+    assert encoder.encode(cohort_of()).shape == (0, 128)
 
 
 def test_new_patients_lie_nearest_to_their_own_group(encoder, two_groups) -> None:
@@ -43,7 +43,7 @@ def test_a_mean_value_a_gap_and_no_check_up_give_different_vectors(encoder, two_
     measured = make_patient(np.stack([mean_value, recent]))
     not_measured = make_patient(np.stack([np.full(N_INDICATORS, np.nan), recent]))
     no_check_up = make_patient(recent[None])
-    a, b, c = encoder.encode(Cohort((measured, not_measured, no_check_up)))
+    a, b, c = encoder.encode(cohort_of(measured, not_measured, no_check_up))
     for one, other in ((a, b), (b, c), (a, c)):
         assert np.abs(one - other).max() > 1e-3
 
@@ -52,13 +52,13 @@ def test_a_value_of_zero_is_not_a_gap(encoder, make_patient) -> None:
     zero = np.full((1, N_INDICATORS), 8.0)
     gap = zero.copy()
     zero[0, 9], gap[0, 9] = 0.0, np.nan
-    a, b = encoder.encode(Cohort((make_patient(zero), make_patient(gap))))
+    a, b = encoder.encode(cohort_of(make_patient(zero), make_patient(gap)))
     assert np.abs(a - b).max() > 1e-3
 
 
 def test_saved_and_loaded_it_gives_the_same_vectors(encoder, two_groups, tmp_path) -> None:
     encoder.save(tmp_path)
-    loaded = PatientEncoder.load(tmp_path, device="cpu")
+    loaded = PatientEncoder.load(tmp_path, SCHEMA, device="cpu")
     assert (loaded.encode(two_groups) == encoder.encode(two_groups)).all()
 
 
@@ -74,8 +74,8 @@ def test_an_encoder_for_other_indicators_is_not_loaded(encoder, tmp_path) -> Non
     config = json.loads(path.read_text())
     config["indicators"].reverse()
     path.write_text(json.dumps(config))
-    with pytest.raises(ValueError, match=r"patient_encoder\.json: indicators is .* fit the encoder again"):
-        PatientEncoder.load(tmp_path)
+    with pytest.raises(ValueError, match=r"indicators\[0\] is 'rbc', expected 'pH'; fit the encoder again"):
+        PatientEncoder.load(tmp_path, SCHEMA)
 
 
 def _truncated(path: Path) -> None:
@@ -107,7 +107,7 @@ def test_damaged_weights_are_one_line_that_names_the_file(encoder, tmp_path, dam
     encoder.save(tmp_path)
     damage(tmp_path / "patient_encoder.safetensors")
     with pytest.raises(ValueError, match=rf"/patient_encoder\.safetensors {message}"):
-        PatientEncoder.load(tmp_path)
+        PatientEncoder.load(tmp_path, SCHEMA)
 
 
 def test_the_seed_decides_and_nothing_else(two_groups) -> None:
@@ -138,13 +138,13 @@ def test_one_label_is_enough(two_groups) -> None:
 
 def test_patients_without_any_value_have_vectors_too(encoder, make_patient) -> None:
     empty, blank = make_patient(np.empty((0, N_INDICATORS))), make_patient(np.full((2, N_INDICATORS), np.nan))
-    assert np.isfinite(encoder.encode(Cohort((empty, blank)))).all()
-    assert np.isfinite(PatientEncoder.fit(Cohort((empty, blank)), seed=0, device="cpu").encode(Cohort((empty,)))).all()
+    assert np.isfinite(encoder.encode(cohort_of(empty, blank))).all()
+    assert np.isfinite(PatientEncoder.fit(cohort_of(empty, blank), seed=0, device="cpu").encode(cohort_of(empty))).all()
 
 
 def test_an_empty_cohort_cannot_be_learnt_from() -> None:
     with pytest.raises(ValueError, match="empty cohort"):
-        PatientEncoder.fit(Cohort(()), seed=0)
+        PatientEncoder.fit(cohort_of(), seed=0)
 
 
 def test_hidden_check_ups_leave_the_others_in_order_and_together() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.retrieval import PatientEncoder, Retriever, out_of_fold_vectors
+from tests.schemas import cohort_of
 
 pytestmark = pytest.mark.once
 
@@ -45,7 +46,7 @@ def test_simulated_peers_share_the_label_twice_as_often_as_chance(simulated, on_
 
 def test_training_patients_have_no_better_peers_than_new_ones(simulated, on_simulated) -> None:
     encoder, retriever = on_simulated
-    later = Cohort((*simulated.validation, *simulated.test))
+    later = cohort_of(*simulated.validation, *simulated.test)
     new = agreement(retriever, encoder.encode(later), later).mean()
     vectors = out_of_fold_vectors(encoder, simulated.train, seed=0, n_folds=3, device="cpu")
     assert agreement(retriever, vectors, simulated.train).mean() == pytest.approx(new, abs=0.06)

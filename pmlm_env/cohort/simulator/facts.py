@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.schema import INDICATOR_NAMES, LABEL_NAMES
 from pmlm_env.cohort.simulator.labs import DECIMALS
-from pmlm_env.cohort.simulator.tables import Floats, load_conditions
+from pmlm_env.cohort.simulator.tables import LABEL_NAMES, SCHEMA, Floats, load_conditions
 from pmlm_env.cohort.simulator.women import Women
 
 _TERM_DAYS = 37 * 7
@@ -134,7 +133,7 @@ def _lab_values(values: Floats) -> dict[tuple[str, str], str]:
     """Return the last, lowest and highest printed value of each quotable indicator that was measured."""
     out = {}
     for name in dict.fromkeys(name for name, _ in _QUOTES.values()):
-        column = values[:, INDICATOR_NAMES.index(name)]
+        column = values[:, SCHEMA.index(name)]
         column = column[~np.isnan(column)]
         if len(column):
             for which, value in (("last", column[-1]), ("lowest", column.min()), ("highest", column.max())):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmlm_env.cohort.schema import INDICATOR_NAMES
 from pmlm_env.cohort.simulator.schedule import Schedule
-from pmlm_env.cohort.simulator.tables import Floats
+from pmlm_env.cohort.simulator.tables import SCHEMA, Floats
 from pmlm_env.cohort.simulator.women import Bools
 
 #: Panels and their indicators; every other indicator belongs to the blood count.
@@ -19,7 +18,7 @@ PANELS = {
     "platelet indices": ("large_platelet_count", "plateletcrit", "large_platelet_ratio", "mpv", "pdw"),
     "red cell width": ("rdw_cv", "rdw_sd"),
 }
-PANELS["blood count"] = tuple(name for name in INDICATOR_NAMES if not any(name in panel for panel in PANELS.values()))
+PANELS["blood count"] = tuple(name for name in SCHEMA.names if not any(name in panel for panel in PANELS.values()))
 
 #: Share of check-ups without a panel, as in the Tongji data (Yan 2020), whose rows are days with any of these labs.
 MISSING = {"blood count": 0.096, "liver": 0.122, "blood gas": 0.897, "platelet indices": 0.182, "red cell width": 0.128}
@@ -46,9 +45,9 @@ def draw_measured(schedule: Schedule, rng: np.random.Generator) -> Bools:
         "platelet indices": count & (rng.random(n) < (1 - MISSING["platelet indices"]) / given_count),
         "red cell width": count & (rng.random(n) < (1 - MISSING["red cell width"]) / given_count),
     }
-    measured = np.zeros((n, len(INDICATOR_NAMES)), dtype=np.bool_)
+    measured = np.zeros((n, len(SCHEMA.names)), dtype=np.bool_)
     for panel, names in PANELS.items():
-        measured[:, [INDICATOR_NAMES.index(name) for name in names]] = ordered[panel][:, None]
+        measured[:, [SCHEMA.index(name) for name in names]] = ordered[panel][:, None]
     return measured & (rng.random(measured.shape) >= MISSING_SINGLE)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pmlm_env.cohort.schema import INDICATOR_NAMES, LABEL_NAMES
 from pmlm_env.cohort.simulator.schedule import Schedule
-from pmlm_env.cohort.simulator.tables import LEVEL_WEEKS, Floats, Levels, load_levels, load_shifts
+from pmlm_env.cohort.simulator.tables import LABEL_NAMES, LEVEL_WEEKS, SCHEMA, Floats, Levels, load_levels, load_shifts
 from pmlm_env.cohort.simulator.women import Ints, Women
 
 #: Number of decimals that a laboratory prints, by indicator.
@@ -139,4 +138,4 @@ def print_indicators(latent: dict[str, Floats]) -> Floats:
     put("total_bilirubin", indirect + put("direct_bilirubin", latent["direct_bilirubin"]))
     for name in ("alkaline_phosphatase", "alt", "prealbumin", "total_bile_acid", "pH"):
         put(name, latent[name])
-    return np.stack([out[name] for name in INDICATOR_NAMES], axis=1)
+    return np.stack([out[name] for name in SCHEMA.names], axis=1)

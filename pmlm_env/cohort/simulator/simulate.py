@@ -6,12 +6,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from pmlm_env.cohort.schema import LABEL_NAMES, Cohort, Patient
+from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.cohort.simulator.facts import draw_bedside, gather_facts
 from pmlm_env.cohort.simulator.gaps import draw_measured, leave_gaps
 from pmlm_env.cohort.simulator.labs import draw_labs
 from pmlm_env.cohort.simulator.replies import write_reply
 from pmlm_env.cohort.simulator.schedule import draw_schedule
+from pmlm_env.cohort.simulator.tables import LABEL_NAMES, SCHEMA
 from pmlm_env.cohort.simulator.women import draw_women
 
 Signal = Literal["paper", "literature"]
@@ -33,7 +34,7 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
             invented shifts, so that a good predictor does about as well as the paper's (Table A1).
 
     Returns:
-        The cohort, sorted by index date.
+        The cohort, sorted by index date, with the obstetric schema.
 
     Raises:
         ValueError: ``n_patients`` is not a positive integer, ``seed`` is not an integer >= 0, or ``signal`` is unknown.
@@ -64,4 +65,4 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
                 extra=facts.extra,
             )
         )
-    return Cohort(tuple(patients))
+    return Cohort(tuple(patients), SCHEMA)

@@ -11,9 +11,12 @@ from importlib.resources import files
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.schema import LABEL_NAMES
+from pmlm_env.cohort.schema import OBSTETRIC, Schema
 
 Floats = npt.NDArray[np.float64]
+
+SCHEMA = Schema.load(OBSTETRIC)
+LABEL_NAMES = tuple(label.name for label in SCHEMA.labels)
 
 #: When a shift starts: at the first visit; gradually from week 20; in the last days before the index date; after birth.
 ONSETS = ("always", "gradual", "acute", "birth")

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.schema import LABEL_NAMES, MAX_CHECKUPS
-from pmlm_env.cohort.simulator.tables import Condition, Floats, load_conditions
+from pmlm_env.cohort.simulator.tables import LABEL_NAMES, SCHEMA, Condition, Floats, load_conditions
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -95,7 +94,7 @@ def draw_women(n: int, rng: np.random.Generator) -> Women:
     age = np.maximum(age, 21 + 3 * parity * (parity > 0))
     losses = np.minimum(rng.poisson(0.55, n), 3)
     mean = each([c.checkups for c in conditions]) * np.where(severe, _SEVERE_CHECKUPS, 1.0)
-    n_checkups = np.clip(np.rint(rng.gamma(_CHECKUPS_SHAPE, mean / _CHECKUPS_SHAPE)), 1, MAX_CHECKUPS)
+    n_checkups = np.clip(np.rint(rng.gamma(_CHECKUPS_SHAPE, mean / _CHECKUPS_SHAPE)), 1, SCHEMA.max_checkups)
     return Women(
         label=label,
         severe=severe,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pmlm_env.cohort.wording import folded, quoted, tidy
@@ -32,8 +32,8 @@ class LabelSpellings:
     doubtful: tuple[str, ...] = ()
 
 
-def unify_spelling(labels: Sequence[str]) -> LabelSpellings:
-    """Give each label its most frequent spelling (the first of equally frequent ones).
+def unify_spelling(labels: Sequence[str], known: Iterable[str]) -> LabelSpellings:
+    """Give each label the spelling in ``known`` or else its most frequent one (the first of equally frequent ones).
 
     Whitespace, invisible characters and the composition of accents are normalized without a report. Spellings that
     differ in letter case, character width, hyphens or apostrophes are merged and reported.
@@ -44,8 +44,11 @@ def unify_spelling(labels: Sequence[str]) -> LabelSpellings:
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for label, _ in counts.most_common():
         groups[folded(label)].append(label)
-    spelling = {label: group[0] for group in groups.values() for label in group}
-    merged = {group[0]: tuple(group[1:]) for group in groups.values() if len(group) > 1}
+    preferred = {folded(label): label for label in known}
+    chosen = {preferred.get(key, group[0]): group for key, group in groups.items()}
+    spelling = {label: name for name, group in chosen.items() for label in group}
+    others = {name: tuple(label for label in group if label != name) for name, group in chosen.items()}
+    merged = {name: labels for name, labels in others.items() if labels}
     result = tuple(spelling[label] for label in spellings)
     return LabelSpellings(result, merged, tuple(_doubtful(Counter(filter(None, result)))))
 

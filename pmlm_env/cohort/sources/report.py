@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pmlm_env.cohort.wording import SHOWN, named, quoted, tally
+from pmlm_env.cohort.wording import SHOWN, bare, named, quoted, tally
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class ReadReport:
         averaged: Values averaged with others of the same indicator and day.
         repeated_rows: Check-up rows that repeat an earlier row exactly; they count in the mean.
         ignored_columns: Columns of a long table that are not used.
+        read_as: Names in the file -> the indicators that they were read as, if these have other names or spellings.
     """
 
     patients: int
@@ -52,6 +53,7 @@ class ReadReport:
     averaged: int = 0
     repeated_rows: int = 0
     ignored_columns: tuple[str, ...] = ()
+    read_as: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Return the report as a few lines of text."""
@@ -73,6 +75,10 @@ class ReadReport:
         for label, others in self.merged_labels.items():
             lines.append(f"label {quoted(label)} was also written {', '.join(map(quoted, others[:SHOWN]))}")
         lines.extend(f"label {line}" for line in self.doubtful_labels[:SHOWN])
+        if self.read_as:
+            shown = [f"{bare(name)} was read as {bare(indicator)}" for name, indicator in self.read_as.items()]
+            more = f" and {len(shown) - SHOWN:,} more" if len(shown) > SHOWN else ""
+            lines.append(f"indicators with other names: {', '.join(shown[:SHOWN])}{more}")
         if self.outside_rows:
             people = f"{self.outside_people:,} people who are not in the patients' table"
             lines.append(f"rows left out, of {people}: {self.outside_rows:,}")

@@ -10,7 +10,7 @@ import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import has_value, parse_datetimes
-from pmlm_env.cohort.schema import Cohort, Patient
+from pmlm_env.cohort.schema import OBSTETRIC, Cohort, Patient, Schema
 from pmlm_env.cohort.sources.checks import Problems, require
 from pmlm_env.cohort.sources.checkups import DROPPED, CheckUps, DropCount, from_long, from_wide, not_a_date
 from pmlm_env.cohort.sources.labels import LabelSpellings, unify_spelling
@@ -28,6 +28,7 @@ _logger = logging.getLogger(__name__)
 
 def read_cohort(
     folder: str | PathLike[str],
+    schema: Schema | None = None,
     *,
     patients: str | None = None,
     labs: str | None = None,
@@ -44,14 +45,17 @@ def read_cohort(
     - labs (long): patient_id, date, indicator, value and optionally unit.
     - checkups (wide): patient_id, date or day, and one column per indicator; an empty cell = not measured.
 
-    A check-up is a calendar day; values measured several times in a day are averaged. Dates are YYYY-MM-DD, with or
-    without a time of day. Identifiers are text: "007" stays "007". "Not measured" is an empty cell; "<0.5" and "inf"
-    are problems. Labels that differ only in letter case, whitespace or Unicode form are merged. Check-up rows of people
-    who are not in the patients' table are left out and counted. Everything else is checked, and all problems are
-    reported together. There is no limit on the number of check-ups; later stages use the paper's 45.
+    Indicators have their names or synonyms of the schema, in any letter case; the report has those that differ from the
+    names. A check-up is a calendar day; values measured several times in a day are averaged. Dates are YYYY-MM-DD, with
+    or without a time of day. Identifiers are text: "007" stays "007". "Not measured" is an empty cell; "<0.5" and "inf"
+    are problems. Labels that differ only in letter case, whitespace or Unicode form are merged, in the schema's
+    spelling if it has the label. Check-up rows of people who are not in the patients' table are left out and counted.
+    Everything else is checked, and all problems are reported together. There is no limit on the number of check-ups;
+    later stages use the latest ``schema.max_checkups``.
 
     Args:
         folder: The folder of the files.
+        schema: What the cohort measures and diagnoses; by default ``schema_of(folder)``.
         patients: Name of the patients' file in ``folder``; by default patients.csv or patients.parquet.
         labs: Name of a long table; by default labs.csv or labs.parquet, if present.
         checkups: Name of a wide table; by default checkups.csv or checkups.parquet, if present.
@@ -64,19 +68,20 @@ def read_cohort(
         Patients without any value are left out and named in the report and in one logged warning.
 
     Raises:
-        CohortError: A file or column is missing; there are problems and ``drop_bad_rows`` is false, or too many
-            problems; or no patient has a check-up.
+        CohortError: The folder's schema is not valid; a file or column is missing; there are problems and
+            ``drop_bad_rows`` is false, or too many problems; or no patient has a check-up.
     """
     folder = Path(folder)
+    schema = schema_of(folder) if schema is None else schema
     patients_path = _find(folder, "patients", patients)
     checkups_path, long = _find_checkups(folder, labs, checkups)
     people = read_table(patients_path)
 
     problems = Problems()
-    spelling, index = _check_patients(people, references, problems)
+    spelling, index = _check_patients(people, references, schema, problems)
     records = read_table(checkups_path)
     problems.add_malformed(records)
-    found = (from_long if long else from_wide)(records, index, problems)
+    found = (from_long if long else from_wide)(records, index, schema, problems)
     if problems.counts and not drop_bad_rows:
         advice = "Correct the files, or leave out the bad rows with `pmlm prepare --drop-bad-rows`."
         raise CohortError(f"{problems.message(folder)}\n{advice}")
@@ -111,7 +116,8 @@ def read_cohort(
             )
             for row, start, end in zip(rows, starts.tolist(), ends.tolist(), strict=True)
             if end > start
-        )
+        ),
+        schema,
     )
     if found.outside_people and 2 * len(cohort) < len(rows):
         raise CohortError(
@@ -146,11 +152,29 @@ def read_cohort(
         averaged=int(found.counts[found.counts > 1].sum()),
         repeated_rows=found.repeated,
         ignored_columns=found.ignored_columns,
+        read_as=found.read_as,
     )
     return cohort, report
 
 
-def _check_patients(table: Table, references: bool, problems: Problems) -> tuple[LabelSpellings, dict[str, int]]:
+def schema_of(folder: Path) -> Schema:
+    """Return the schema in a cohort's folder, schema.toml or schema.json; the obstetric one if it has none.
+
+    Raises:
+        CohortError: The schema is not valid, or there are both files.
+    """
+    files = [path for path in (folder / "schema.toml", folder / "schema.json") if path.exists()]
+    if len(files) > 1:
+        raise CohortError(f"{folder} has schema.toml and schema.json: remove one")
+    try:
+        return Schema.load(files[0] if files else OBSTETRIC)
+    except ValueError as error:
+        raise CohortError(str(error)) from None
+
+
+def _check_patients(
+    table: Table, references: bool, schema: Schema, problems: Problems
+) -> tuple[LabelSpellings, dict[str, int]]:
     """Return the labels, and patient_id -> row of the table, or ``DROPPED`` if that row has a problem."""
     needed = PATIENT_COLUMNS if references else ("patient_id", "label", "split_date")
     require(table, needed, PATIENT_COLUMNS, "The label and the reference of a new patient may be empty cells.")
@@ -160,7 +184,10 @@ def _check_patients(table: Table, references: bool, problems: Problems) -> tuple
     unnamed = ~has_value(ids)
     problems.add("missing patient_id", table, unnamed, "patient_id", lambda i: "the cell is empty; name the patient")
     labels = table.columns["label"]
-    spelling = unify_spelling([label if given else "" for label, given in zip(labels, has_value(labels), strict=True)])
+    spelling = unify_spelling(
+        [label if given else "" for label, given in zip(labels, has_value(labels), strict=True)],
+        known=[label.name for label in schema.labels],
+    )
     unprintable = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
     undated = np.isnat(parse_datetimes(dates))
     bad = unnamed | unprintable | undated

@@ -14,7 +14,7 @@ DROPOUT = 0.3
 
 
 class CnnNetwork(SeriesNetwork):
-    """Three convolutions over time, each with layer normalization and ReLU; then the mean over time, and a linear layer.
+    """Three convolutions over time with layer normalization and ReLU; the mean over time goes into a linear layer.
 
     Steps that are not read are set to zero before each convolution, as if the history ended at the edge.
     """
