@@ -3,5 +3,20 @@
 from pmlm_env.predictors.base import Predictor, out_of_fold_proba
 from pmlm_env.predictors.boosted import BoostedTrees
 from pmlm_env.predictors.metrics import PredictorReport, evaluate
+from pmlm_env.registry import Registry
 
-__all__ = ["BoostedTrees", "Predictor", "PredictorReport", "evaluate", "out_of_fold_proba"]
+#: Predictors by name.
+PREDICTORS = Registry(
+    "predictor",
+    "pmlm.predictors",
+    {
+        "boosted-trees": "pmlm_env.predictors.boosted:BoostedTrees",
+        "logistic": "pmlm_env.predictors.logistic:Logistic",
+        "lstm": "pmlm_env.predictors.series.lstm:Lstm",
+        "cnn": "pmlm_env.predictors.series.cnn:Cnn",
+        "transformer": "pmlm_env.predictors.series.transformer:Transformer",
+        "rocket": "pmlm_env.predictors.series.rocket:Rocket",
+    },
+)
+
+__all__ = ["PREDICTORS", "BoostedTrees", "Predictor", "PredictorReport", "evaluate", "out_of_fold_proba"]

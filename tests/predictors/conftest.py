@@ -39,3 +39,25 @@ def two_groups(make_patient: MakePatient) -> Cohort:
             for label, mean in means.items()
         )
     )
+
+
+MakeGroups = Callable[..., Cohort]
+
+
+@pytest.fixture
+def make_groups(make_patient: MakePatient) -> MakeGroups:
+    """Return a function that makes patients of several labels, each with an indicator of its own that is high."""
+
+    def make(n_labels: int = 4, n_each: int = 12, seed: int = 0) -> Cohort:
+        rng = np.random.default_rng(seed)
+        patients = []
+        for i in range(n_each):
+            for label in range(n_labels):
+                days = tuple(range(0, 7 * int(rng.integers(2, 6)), 7))
+                values = 1 + 0.2 * rng.random((8, len(days)))
+                values[label % 8] *= 5 + label // 8
+                columns = {f"i{j}": list(values[j]) for j in range(8)}
+                patients.append(make_patient(f"p{i}-{label}-{seed}", f"label {label:02}", days, **columns))
+        return cohort_of(*patients)
+
+    return make

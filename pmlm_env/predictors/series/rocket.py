@@ -80,7 +80,7 @@ class Rocket(SeriesModel):
     def _fit_series(self, histories: Histories, codes: npt.NDArray[np.intp]) -> None:
         self._n_steps = max(histories.channels.shape[1], MIN_STEPS)
         self._transform = self._draw_kernels()
-        features = self._features(histories)
+        features = self._features_of(histories)
         mean, sd = features.mean(axis=0), features.std(axis=0)
         sd[sd == 0] = 1.0
         targets = np.where(codes[:, None] == np.arange(len(self._labels)), 1.0, -1.0)
@@ -98,11 +98,14 @@ class Rocket(SeriesModel):
     def _scores(self, cohort: Cohort) -> npt.NDArray[np.float32]:
         """Return the scores, computed in float64: its rounding errors, which depend on the batch, do not survive."""
         with threadpool_limits(limits=1):
-            scores = self._features(self._histories(cohort)) @ self._weights.astype(np.float64) + self._bias
+            scores = self.features(cohort) @ self._weights.astype(np.float64) + self._bias
         return scores.astype(np.float32)
 
-    def _features(self, histories: Histories) -> npt.NDArray[np.float64]:
-        """Return aeon's features of the stretched histories, shape (N, 2 * n_kernels)."""
+    def features(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        """Return aeon's features of the patients' histories, shape (N, 2 * n_kernels)."""
+        return self._features_of(self._histories(cohort))
+
+    def _features_of(self, histories: Histories) -> npt.NDArray[np.float64]:
         assert self._transform is not None
         steps = np.arange(self._n_steps) * histories.lengths[:, None] // self._n_steps
         series = np.take_along_axis(histories.channels, steps[:, :, None], axis=1).transpose(0, 2, 1)
