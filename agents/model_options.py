@@ -1,15 +1,26 @@
-"""Options shared by several commands: the models, and calls to the LLM."""
+"""Options shared by several commands: the models, calls to the LLM, and a cohort's files."""
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from agents.run_folder import one_path
+from agents.settings import refuse_idle
+from pmlm_env.cohort import Cohort, ReadReport, Schema
+from pmlm_env.cohort.sources import SOURCES
+from pmlm_env.cohort.sources.tables import schema_of
+from pmlm_env.cohort.wording import bare
 from pmlm_env.core.edits import EditRules
+from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import Limits, LLMOptions
+from pmlm_env.rewards.base import BERTSCORE
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -17,8 +28,13 @@ class ModelOptions(LLMOptions):
     """The models and the edits: everything that determines a run's results.
 
     Attributes:
-        n_samples: Replies per prompt, whose F1 is averaged; use more than 1 for LLMs whose replies vary.
-        encoder: The word encoder: ``minilm``, a directory, or a hub name.
+        n_samples: Replies per prompt, whose scores are averaged; use more than 1 for LLMs whose replies vary.
+        encoder: The word encoder: ``minilm``, a directory, a hub name, or an encoder of your own:
+            ``package.module:Class``, or the name of an installed plugin.
+        encoder_kwargs: Arguments of your own encoder's class, as JSON.
+        reward: What agents learn to increase: ``bertscore`` (its F1), or a reward of your own, which scores replies:
+            ``package.module:Class``, or the name of an installed plugin. Tables show BERTScore in any case.
+        reward_kwargs: Arguments of your own reward's class, as JSON.
         scorer: BERTScore's model: ``minilm``, a directory, or a hub name.
         scorer_layer: The layer whose hidden states BERTScore compares; by default the layer that bert-score uses for
             the model, or else the one at three quarters of its depth.
@@ -32,6 +48,9 @@ class ModelOptions(LLMOptions):
 
     n_samples: int = 1
     encoder: str = "minilm"
+    encoder_kwargs: Kwargs = NO_KWARGS
+    reward: str = BERTSCORE
+    reward_kwargs: Kwargs = NO_KWARGS
     scorer: str = "minilm"
     scorer_layer: int | None = None
     long_texts: Literal["cut", "chunks"] = "cut"
@@ -40,11 +59,13 @@ class ModelOptions(LLMOptions):
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Check the edit options.
+        """Check the edit options, and read the arguments given as mappings or JSON.
 
         Raises:
-            ValueError: ``n_edits`` is negative, or ``protect`` has a name that is neither a role nor a kind of word.
+            ValueError: ``n_edits`` is negative, ``protect`` has a name that is neither a role nor a kind of word, or
+                arguments are not JSON values or contain what looks like a key.
         """
+        super().__post_init__()
         EditRules(self.n_edits, protect=self.protect)
 
 
@@ -82,3 +103,78 @@ class CallOptions(Limits):
             raise ValueError(f"the replies of this run are kept in {where}: leave --cache out")
         paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
         return CallOptions(**{**values, **paths})
+
+
+#: The source of ``CohortFiles`` whose files have options of their own.
+_TABLES = "tables"
+
+
+@dataclass(frozen=True)
+class CohortFiles:
+    """A cohort on disk.
+
+    Attributes:
+        cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet; or what another
+            source reads.
+        schema: ``obstetric``, or a TOML or JSON file that lists indicators and labels (see docs/cohort-format.md); by
+            default ``schema.toml`` or ``schema.json`` in the cohort's folder, or else ``obstetric``.
+        source: What reads the cohort: ``tables``, an installed plugin's name, or ``package.module:function``.
+        source_kwargs: Arguments of your own source, as JSON.
+        patients_file: Name of the patient file, if it differs from the default.
+        labs_file: Name of the long table of check-ups, if it differs from the default.
+        checkups_file: Name of the wide table of check-ups, if it differs from the default.
+        drop_bad_rows: Drop and count invalid rows instead of stopping. It still stops if they are more than half of the
+            patients or values, or more than nine tenths of an indicator's values.
+    """
+
+    cohort: Path
+    schema: str | None = None
+    source: str = _TABLES
+    source_kwargs: Kwargs = NO_KWARGS
+    patients_file: str | None = None
+    labs_file: str | None = None
+    checkups_file: str | None = None
+    drop_bad_rows: bool = False
+
+    def __post_init__(self) -> None:
+        """Read the arguments given as a mapping or JSON, and refuse options without effect.
+
+        Raises:
+            ValueError: Arguments are not JSON values or contain what looks like a key, or an option has no effect.
+        """
+        read_kwargs(self)
+        if self.source != _TABLES:
+            why = f"it is an option of the source {_TABLES}: give --source-kwargs what {self.source} takes"
+            refuse_idle(self, dict.fromkeys(("patients_file", "labs_file", "checkups_file", "drop_bad_rows"), why))
+        elif self.source_kwargs:
+            raise ValueError(f"--source-kwargs has no effect: the source {_TABLES} has options of its own, see --help")
+
+    def read(self, schema: Schema | None = None) -> tuple[Cohort, ReadReport]:
+        """Read and check the cohort, and log a report.
+
+        Args:
+            schema: What the cohort measures; by default that of the options.
+
+        Raises:
+            ValueError: The cohort cannot be read, or the source did not return one.
+        """
+        schema = schema or (Schema.load(self.schema) if self.schema else schema_of(self.cohort))
+        of_tables: dict[str, Any] = {
+            "patients": self.patients_file,
+            "labs": self.labs_file,
+            "checkups": self.checkups_file,
+            "drop_bad_rows": self.drop_bad_rows,
+        }
+        given = of_tables if self.source == _TABLES else {}
+        found = SOURCES.make(self.source, self.cohort, schema, kwargs=self.source_kwargs, **given)
+        cohort, report = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
+        if not (isinstance(cohort, Cohort) and isinstance(report, ReadReport)):
+            raise ValueError(f"the source {self.source} returned {type(found).__name__}, not a Cohort and a ReadReport")
+        if cohort.schema != schema:
+            raise ValueError(f"the source {self.source} returned a cohort with another schema than it was given")
+        patient, times = Counter(patient.patient_id for patient in cohort).most_common(1)[0] if cohort else ("", 0)
+        if times != 1:
+            what = f"patient {bare(patient)} {times} times" if times else "no patient"
+            raise ValueError(f"the source {self.source} returned {what}")
+        logger.info("%s", report)
+        return cohort, report

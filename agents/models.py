@@ -10,14 +10,15 @@ from agents.model_options import CallOptions, ModelOptions
 from agents.problem import MeteredReward, Problem
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.encoders.bert import WordEncoder
+from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import Budget, load_llm, price_of
+from pmlm_env.rewards.base import BERTSCORE, load_reward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
 
 
 class RunModels:
-    """The encoder, LLM (with cache and spending record), and scorer of one run.
+    """The encoder, LLM (with cache and spending record), scorer, and reward of one run.
 
     Args:
         options: Model options.
@@ -30,7 +31,8 @@ class RunModels:
         encoder: The word encoder.
         llm: The LLM, with its cache.
         budget: The LLM's limits, and its spending so far (``budget.usage``).
-        scorer: BERTScore.
+        scorer: BERTScore, for the tables, and for the default reward.
+        reply_reward: The reward, which scores replies.
         folder: The run folder; None if there is none.
     """
 
@@ -39,7 +41,7 @@ class RunModels:
     ) -> None:
         """Set up the models; their weights load on first use."""
         self.calls, self.folder = calls or CallOptions(), folder
-        self.encoder = WordEncoder(options.encoder, options.device)
+        self.encoder = load_encoder(options.encoder, options.encoder_kwargs, options.device)
         ledger = None if folder is None else folder.spending
         kept = None if folder is None else folder.replies
         self.budget = Budget(self.calls, ledger, price_of(options), self.calls.budget_file)
@@ -52,11 +54,17 @@ class RunModels:
             budget=self.budget,
         )
         self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts)
+        self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer)
         self.options = replace(options, scorer_layer=self.scorer.num_layers)
 
     def reward(self, episodes: EpisodeSet) -> DeltaReward:
         """Create the reward for some episodes; reuse the object, because it stores their initial replies."""
-        return DeltaReward(episodes, self.llm, self.scorer, self.options.n_samples, self.calls.max_failures)
+        return DeltaReward(episodes, self.llm, self.reply_reward, self.options.n_samples, self.calls.max_failures)
+
+    @property
+    def has_own_reward(self) -> bool:
+        """Whether the reward is another than BERTScore F1, which all tables have."""
+        return self.options.reward != BERTSCORE
 
     def spent(self) -> dict[str, float]:
         """Return what the run has spent so far, and how many replies this process got from the cache."""
@@ -110,4 +118,4 @@ class RunModels:
     @property
     def seconds(self) -> dict[str, float]:
         """Wall time spent in each model so far, in seconds."""
-        return {"llm": self.llm.seconds, "encoder": self.encoder.seconds, "scorer": self.scorer.seconds}
+        return {"llm": self.llm.seconds, "encoder": self.encoder.seconds, "scorer": self.reply_reward.seconds}

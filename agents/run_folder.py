@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from agents.settings import plain
+from agents.settings import from_plain, plain
 from pmlm_env.core.traces import TraceFile
 from pmlm_env.io import files
 from pmlm_env.io.checked_files import read_object
@@ -233,6 +233,8 @@ class RunFolder:
         """
         self.check_episodes(episodes)
         before, now = self.settings(), {**plain(config), "llm_identity": llm_identity}
+        # A model option that is newer than the run had its default in the run.
+        before["models"] = plain(from_plain(type(config.models), before["models"]))
         changed = sorted(_differences(now, before, other_llm=now["llm_identity"] != before.get("llm_identity")))
         if changed:
             raise ValueError(
@@ -325,7 +327,7 @@ def _differences(now: dict[str, Any], before: dict[str, Any], other_llm: bool, w
         name = f"{within}{key}"
         if name in _MAY_CHANGE or (not other_llm and name in _LLM):
             continue
-        if isinstance(now[key], dict) and isinstance(before[key], dict):
+        if isinstance(now[key], dict) and isinstance(before[key], dict) and not key.endswith("_kwargs"):
             names += _differences(now[key], before[key], other_llm, f"{name}.")
         elif now[key] != before[key] and not one_path(now[key], before[key]):
             names.append(name)
@@ -336,7 +338,7 @@ def _differences(now: dict[str, Any], before: dict[str, Any], other_llm: bool, w
 _LLM = tuple(
     f"models.{name}"
     for name in (
-        *("llm", "base_url", "max_new_tokens", "temperature", "llm_seed", "llm_dtype", "on_truncated"),
+        *("llm", "llm_kwargs", "base_url", "max_new_tokens", "temperature", "llm_seed", "llm_dtype", "on_truncated"),
         "chat_template_kwargs",
     )
 )

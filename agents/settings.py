@@ -11,6 +11,8 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from pmlm_env.kwargs import Kwargs
+
 Config = TypeVar("Config")
 
 #: Descriptions of the types of settings, for error messages.
@@ -48,7 +50,7 @@ def plain(value: Any) -> Any:
     """Convert dataclasses and paths to JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
-    return json.loads(json.dumps(value, default=str))
+    return json.loads(json.dumps(value, default=lambda each: dict(each) if isinstance(each, Kwargs) else str(each)))
 
 
 def from_plain(kind: type[Config], content: Mapping[str, Any], usual: Config | None = None) -> Config:
@@ -131,6 +133,8 @@ def _read(kind: Any, value: Any, name: str, usual: Any) -> Any:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{name} is {shortened(value)}: use a list")
         return tuple(_read(get_args(kind)[0], each, f"{name}[{i}]", None) for i, each in enumerate(value))
+    if kind is Kwargs:
+        return Kwargs(value, name)
     if kind is Path and isinstance(value, str):
         return Path(value)
     if kind is float and type(value) is int:

@@ -1,4 +1,4 @@
-"""Stages 1 to 3 combined: from a ``Cohort`` to an ``EpisodeSet``."""
+"""Stages 1 to 3 combined: from a ``Cohort`` to an ``EpisodeSet``, and for patients who come later."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -19,11 +19,14 @@ from pmlm_env.cohort.split import index_dates, split_by_date
 from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.episodes import Split as SplitName
+from pmlm_env.fitted_pipeline import Pipeline, make_predictor
 from pmlm_env.pipeline_config import PipelineConfig
-from pmlm_env.predictors import BoostedTrees, Predictor, PredictorReport, evaluate, out_of_fold_proba
+from pmlm_env.predictors import PredictorReport, evaluate, out_of_fold_proba
 from pmlm_env.prompting import InitialPrompt
-from pmlm_env.retrieval import PatientEncoder, Retriever, out_of_fold_vectors
+from pmlm_env.retrieval import out_of_fold_vectors
 from pmlm_env.weights import cache_dir
+
+__all__ = ["Pipeline", "PipelineConfig", "PipelineReport", "build_episodes", "demo_episodes"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,9 +60,8 @@ def build_episodes(
     *,
     limits: Mapping[SplitName, int | None] | None = None,
     seed: int = 0,
-    make_predictor: Callable[[int], Predictor] = BoostedTrees,
     device: str = "auto",
-) -> tuple[EpisodeSet, PipelineReport]:
+) -> tuple[EpisodeSet, PipelineReport, Pipeline]:
     """Fit stages 1 and 2 on the training patients and fill the prompts of all patients.
 
     Training patients' predictions and vectors are out of fold, so that their prompts are about as good as those of
@@ -72,11 +74,15 @@ def build_episodes(
         limits: Maximum number of prompts per split, for randomly drawn patients, preferring those with a label and a
             reply; None or no entry = all. The limits do not affect how stages 1 and 2 are fitted and evaluated.
         seed: Draws the folds, the networks and the patients.
-        make_predictor: Makes an unfitted stage-1 model from a seed.
         device: Where the patient encoder runs.
 
+    Returns:
+        The episodes, the metrics of stages 1 and 2, and the fitted pipeline, which makes the same prompts for
+        patients of validation and test.
+
     Raises:
-        ValueError: Train has fewer than ``k + 1`` patients with a label, or test is empty although its limit is not 0.
+        ValueError: Train has fewer than ``k + 1`` patients with a label, test is empty although its limit is not 0,
+            or the template, the predictor or the retriever does not exist or does not fit.
     """
     config = config or PipelineConfig()
     split = split_by_date(
@@ -85,19 +91,13 @@ def build_episodes(
     parts: dict[SplitName, Cohort] = {"train": split.train, "validation": split.validation, "test": split.test}
     labeled_train = split.train.take(np.flatnonzero(split.train.y != ""))
     _check_splits(cohort, config, labeled_train, bool(len(split.test)) or (limits or {}).get("test") == 0)
-    template = InitialPrompt(config.template, config.peers, cohort.schema)
-    template.check(cohort)
-    rng = np.random.default_rng(seed)
+    InitialPrompt(config.template, config.peers, cohort.schema).check(cohort)
     _warn_of_rare_labels(labeled_train, config.n_folds)
-    logger.info("Stage 1: fitting the predictor to %d patients (%d times)", len(labeled_train), config.n_folds + 1)
-    predictor = make_predictor(seed).fit(labeled_train)
-    train_proba = out_of_fold_proba(lambda: make_predictor(seed), labeled_train, config.n_folds, rng=rng)
-    logger.info(
-        "Stage 2: fitting the patient encoder to %d patients (%d times)", len(labeled_train), config.n_folds + 1
-    )
-    encoder = PatientEncoder.fit(labeled_train, seed, device)
-    retriever = Retriever(encoder.encode(labeled_train), [p.patient_id for p in labeled_train], list(labeled_train.y))
-    train_vectors = out_of_fold_vectors(encoder, labeled_train, seed, config.n_folds, device)
+    pipeline = Pipeline.fit(labeled_train, config, seed=seed, device=device)
+    logger.info("Fitting both to %d parts of them, for out-of-fold prompts of training patients", config.n_folds)
+    rng = np.random.default_rng(seed)
+    train_proba = out_of_fold_proba(lambda: make_predictor(config, seed), labeled_train, config.n_folds, rng=rng)
+    train_vectors = out_of_fold_vectors(pipeline.encoder, labeled_train, seed, config.n_folds, device)
     logger.info("Stage 3: filling the prompts")
     report = PipelineReport()
     episodes: list[Episode] = []
@@ -105,12 +105,12 @@ def build_episodes(
         if not len(part):
             continue
         known = part.y != ""
-        proba, vectors, labels = predictor.predict_proba(part), encoder.encode(part), predictor.labels
+        proba, vectors = pipeline.predict_proba(part), pipeline.encoder.encode(part)
         if name == "train":
             proba[known], vectors[known] = train_proba, train_vectors
-        found = retriever.peers(vectors, [patient.patient_id for patient in part], config.k)
+        found = pipeline.find_peers(vectors, part)
         if known.any():
-            report.predictor[name] = evaluate(proba, labels, part.y, labeled_train.y)
+            report.predictor[name] = evaluate(proba, pipeline.predictor.labels, part.y, labeled_train.y)
             judged = [(patient, peers) for patient, peers in zip(part, found, strict=True) if patient.label]
             same = [peer.label == patient.label for patient, peers in judged for peer in peers]
             report.peer_agreement[name] = float(np.mean(same))
@@ -118,27 +118,8 @@ def build_episodes(
             report.chance_agreement[name] = float(np.mean(chance))
         limit = (limits or {}).get(name)
         chosen = np.arange(len(part)) if limit is None else _draw_patients(part, limit, rng)
-        for i in chosen:
-            patient, predicted = part[int(i)], labels[int(proba[i].argmax())]
-            peer_labels = tuple(peer.label for peer in found[i])
-            probabilities = dict(zip(map(str, labels), proba[i].tolist(), strict=True))
-            prompt = template.fill(predicted, peer_labels, probabilities, patient)
-            episodes.append(
-                Episode(
-                    patient_id=patient.patient_id,
-                    split=name,
-                    words=prompt.texts,
-                    roles=prompt.roles,
-                    vector=vectors[i],
-                    reference=patient.reference,
-                    label=patient.label,
-                    predicted=str(predicted),
-                    peers=peer_labels,
-                    spaces=prompt.spaces,
-                    language=prompt.language,
-                )
-            )
-    return EpisodeSet(episodes), report
+        episodes += pipeline.fill(part, name, proba, vectors, found, chosen)
+    return EpisodeSet(episodes), report, pipeline
 
 
 def _draw_patients(part: Cohort, limit: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -204,11 +185,11 @@ def demo_episodes() -> EpisodeSet:
 
     config = PipelineConfig()
     template = InitialPrompt(config.template, config.peers).parts
-    text = json.dumps([__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template])
+    text = json.dumps([__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template], default=dict)
     target = cache_dir() / "episodes" / f"demo-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if not target.is_dir():
         logger.info("Creating the simulated episodes in %s (only once)", target)
-        episodes, _ = build_episodes(simulate_cohort(_DEMO_PATIENTS, seed=_DEMO_SEED), config, device="cpu")
+        episodes, _, _ = build_episodes(simulate_cohort(_DEMO_PATIENTS, seed=_DEMO_SEED), config, device="cpu")
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=target.parent))
         episodes.save(scratch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.prompting import PeerForm
 
 
@@ -15,6 +16,10 @@ class PipelineConfig:
         k: Peers per patient (the paper's k).
         peers: Form of ``{peers}``: labels counted, or listed with the nearest first.
         template: ``default``, ``short``, ``paper``, ``raw``, or a template file; see docs/templates.md.
+        predictor: Stage 1: ``boosted-trees``, an installed plugin's name, or package.module:Class.
+        predictor_kwargs: Arguments of the predictor's class, as JSON.
+        retriever: The search of stage 2: ``cosine``, an installed plugin's name, or package.module:Class.
+        retriever_kwargs: Arguments of the retriever's class, as JSON.
         n_folds: Folds of the out-of-fold predictions and vectors of training patients.
         train_until: Last day of train.
         validation_until: Last day of validation; later patients are test.
@@ -24,7 +29,19 @@ class PipelineConfig:
     k: int = 10
     peers: PeerForm = "counted"
     template: str = "default"
+    predictor: str = "boosted-trees"
+    predictor_kwargs: Kwargs = NO_KWARGS
+    retriever: str = "cosine"
+    retriever_kwargs: Kwargs = NO_KWARGS
     n_folds: int = 5
     train_until: str = "2021-12-31"
     validation_until: str = "2022-06-30"
     split_by: str = "split_date"
+
+    def __post_init__(self) -> None:
+        """Read the arguments given as mappings or JSON.
+
+        Raises:
+            ValueError: Arguments are not JSON values or contain what looks like a key.
+        """
+        read_kwargs(self)

@@ -50,6 +50,10 @@ class Registry:
         """Whether ``name`` can be looked up: it is registered, or is a path."""
         return name in self.builtin or is_path(name) or name in self._plugins()
 
+    def is_path(self, name: str) -> bool:
+        """Whether ``find`` would import the module in ``name``: it is a path, and not a registered name."""
+        return is_path(name) and name not in self.builtin and name not in self._plugins()
+
     def find(self, name: str, *, allow_import: bool = True) -> Any:
         """Return the class, or another callable, that ``name`` stands for.
 
@@ -59,13 +63,18 @@ class Registry:
                 stranger, such as a saved agent: such a file must not decide which code runs.
 
         Raises:
-            ValueError: There is none, it cannot be imported, or it must not be.
+            ValueError: There is none, it cannot be imported, or it must not be; or two packages have this name.
         """
         if name in self.builtin:
             module, _, attribute = self.builtin[name].partition(":")
             return getattr(import_module(module), attribute)
-        if (plugin := self._plugins().get(name)) is not None:
-            return self._import(name, plugin.value)
+        if plugins := self._plugins().get(name):
+            if len({plugin.value for plugin in plugins}) > 1:
+                owners = " and ".join(plugin.dist.name if plugin.dist else plugin.value for plugin in plugins)
+                raise ValueError(
+                    f"the packages {owners} each have a {self.part} {name}: uninstall one, or name its class"
+                )
+            return self._import(name, plugins[0].module, plugins[0].attr)
         if not is_path(name):
             raise ValueError(
                 f"there is no {self.part} {shortened(name)}: use {', '.join(self.names())}, or package.module:Class"
@@ -75,43 +84,85 @@ class Registry:
                 f"the {self.part} is {name}, which is code from outside pmlm-env: give --allow-import to run it, if "
                 "you trust it"
             )
-        return self._import(name, name)
+        module, _, attribute = name.partition(":")
+        return self._import(name, module, attribute)
 
-    def make(self, name: str, *arguments: Any, kwargs: Mapping[str, Any] | None = None, **given: Any) -> Any:
+    def make(
+        self,
+        name: str,
+        *arguments: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        offered: Mapping[str, Any] | None = None,
+        allow_import: bool = True,
+        **given: Any,
+    ) -> Any:
         """Find a class and make an instance of it.
 
         Args:
             name: As for ``find``.
             arguments: Positional arguments, defined by the interface of the part.
             kwargs: The user's own keyword arguments.
+            offered: Keyword arguments for a class that has a parameter of that name, unless ``kwargs`` has it.
+            allow_import: As for ``find``.
             given: Further keyword arguments, defined by the interface of the part.
 
         Raises:
             ValueError: As for ``find``; or the class does not take these arguments.
         """
-        found = self.find(name)
+        found, arguments_by_name = self._bound(name, arguments, kwargs, offered, allow_import, given)
+        return found(*arguments, **arguments_by_name)
+
+    def check(self, name: str, *arguments: Any, kwargs: Mapping[str, Any] | None = None, **given: Any) -> None:
+        """Check that ``make`` will find a class that takes these arguments, whatever the values of the positional ones.
+
+        Raises:
+            ValueError: As for ``make``.
+        """
+        self._bound(name, arguments, kwargs, None, True, given)
+
+    def _bound(
+        self,
+        name: str,
+        arguments: tuple[Any, ...],
+        kwargs: Mapping[str, Any] | None,
+        offered: Mapping[str, Any] | None,
+        allow_import: bool,
+        given: dict[str, Any],
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return the class and all keyword arguments; see ``make``."""
+        found = self.find(name, allow_import=allow_import)
         kwargs = dict(kwargs or {})
         if repeated := sorted(kwargs.keys() & given.keys()):
             raise ValueError(f"the {self.part} {name} gets {repeated[0]} from elsewhere: leave it out of its arguments")
         try:
-            inspect.signature(found).bind(*arguments, **given, **kwargs)
+            signature = inspect.signature(found)
+        except ValueError:  # some classes written in C have none
+            signature = inspect.signature(lambda *_, **__: None)
+        given |= {key: value for key, value in (offered or {}).items() if key in signature.parameters} | kwargs
+        try:
+            signature.bind(*arguments, **given)
         except TypeError as error:
             raise ValueError(f"the {self.part} {name} does not take these arguments: {error}") from None
-        return found(*arguments, **given, **kwargs)
+        return found, given
 
-    def _plugins(self) -> dict[str, EntryPoint]:
-        return {each.name: each for each in entry_points(group=self.group)}
+    def _plugins(self) -> dict[str, list[EntryPoint]]:
+        """Return the entry points by name."""
+        found: dict[str, list[EntryPoint]] = {}
+        for each in entry_points(group=self.group):
+            found.setdefault(each.name, []).append(each)
+        return found
 
-    def _import(self, name: str, path: str) -> Any:
-        module, _, attribute = path.partition(":")
+    def _import(self, name: str, module: str, attribute: str) -> Any:
         if os.getcwd() not in sys.path and "" not in sys.path:
             sys.path.append(os.getcwd())  # last, so that a file there cannot replace an installed package
         try:
-            found = getattr(import_module(module), attribute, None)
+            found: Any = import_module(module)
+            for part in attribute.split("."):  # an entry point may name a class inside another one
+                found = getattr(found, part, None)
         except ModuleNotFoundError as error:
             raise ValueError(
                 f"{self.part} {name}: there is no module {error.name}: install it, or put its folder on PYTHONPATH"
-            ) from None
+            ) from error
         except Exception as error:
             why = " ".join(str(error).split())
             raise ValueError(f"{self.part} {name}: importing {module} failed: {type(error).__name__}: {why}") from error

@@ -9,11 +9,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
-from sklearn.ensemble import HistGradientBoostingClassifier
 
 from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
 from pmlm_env.cohort.simulator import simulate_cohort
@@ -32,12 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def quick_stages() -> Iterator[None]:
     """Let stages 1 and 2 learn little in a moment: for tests of what comes after them."""
-
-    def few_trees(**settings: Any) -> HistGradientBoostingClassifier:
-        return HistGradientBoostingClassifier(**{**settings, "max_iter": 3})
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pmlm_env.predictors.boosted.HistGradientBoostingClassifier", few_trees)
+        patch.setattr("pmlm_env.predictors.boosted.N_ITERATIONS", 3)
         patch.setattr("pmlm_env.retrieval.network.MAX_EPOCHS", 2)
         yield
 

@@ -20,12 +20,13 @@ PACKAGES = ("pmlm_env", "agents")
 FLOORS: list[set[str]] = [
     {"pmlm_env"},  # registers the envs, and hands names on when they are asked for
     {"pmlm_env.io", "pmlm_env.registry"},
-    {"pmlm_env.device", "pmlm_env.weights"},
+    {"pmlm_env.device", "pmlm_env.kwargs", "pmlm_env.weights"},
     {"pmlm_env.core"},
     {"pmlm_env.cohort"},
     {"pmlm_env.encoders", "pmlm_env.llm", "pmlm_env.predictors", "pmlm_env.prompting"},
     {"pmlm_env.retrieval", "pmlm_env.rewards"},
-    {"pmlm_env.pipeline_config"},
+    {"pmlm_env.pipeline_config", "pmlm_env.pipeline_files"},
+    {"pmlm_env.fitted_pipeline"},
     {"pmlm_env.pipeline"},
     {"pmlm_env.envs"},
     {"agents", "agents.settings"},

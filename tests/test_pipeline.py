@@ -12,9 +12,10 @@ from agents.cli.main import main
 from pmlm_env.cohort import Cohort, split_by_date, write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.pipeline import PipelineConfig, PipelineReport, build_episodes
-from pmlm_env.predictors import Predictor
+from pmlm_env.pipeline import Pipeline, PipelineConfig, PipelineReport, build_episodes
+from pmlm_env.predictors import BoostedTrees
 from pmlm_env.prompting import InitialPrompt
+from pmlm_env.retrieval import PatientEncoder
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
@@ -25,7 +26,7 @@ def cohort() -> Cohort:
 
 
 @pytest.fixture(scope="module")
-def built(cohort: Cohort) -> tuple[EpisodeSet, PipelineReport]:
+def built(cohort: Cohort) -> tuple[EpisodeSet, PipelineReport, Pipeline]:
     return build_episodes(cohort, PipelineConfig(n_folds=2), seed=3, device="cpu")
 
 
@@ -69,7 +70,7 @@ def test_a_training_patients_label_does_not_reach_her_own_prompt(cohort: Cohort)
     lying = replace(
         cohort, patients=tuple(replace(p, label="told only here") if i == first else p for i, p in enumerate(cohort))
     )
-    episodes, _ = build_episodes(lying, PipelineConfig(n_folds=2), device="cpu")
+    episodes, _, _ = build_episodes(lying, PipelineConfig(n_folds=2), device="cpu")
     hers = next(e for e in episodes if e.patient_id == cohort[first].patient_id)
     assert "told only here" not in hers.prompt
     assert "told only here" not in hers.peers
@@ -94,13 +95,19 @@ def test_the_report_judges_each_split(built: tuple) -> None:
     assert "peers with the patient's label" in str(report)
 
 
-def never(seed: int) -> Predictor:
-    pytest.fail("a predictor was made")
+@pytest.fixture
+def nothing_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*arguments: object) -> None:
+        pytest.fail("something was fitted")
+
+    monkeypatch.setattr(BoostedTrees, "fit", never)
+    monkeypatch.setattr(PatientEncoder, "fit", never)
 
 
 RANGE = r"the 150 patients' dates \(split_date\) run from 20\d\d-\d\d-\d\d to 20[\d-]+; move the cuts, for instance "
 
 
+@pytest.mark.usefixtures("nothing_fitted")
 @pytest.mark.parametrize(
     ("cuts", "message"),
     [
@@ -121,22 +128,23 @@ def test_cuts_that_leave_nobody_are_refused_with_the_dates_before_anything_is_fi
 ) -> None:
     config = PipelineConfig(train_until=cuts[0], validation_until=cuts[1])
     with pytest.raises(ValueError, match=message) as caught:
-        build_episodes(cohort, config, make_predictor=never)
+        build_episodes(cohort, config)
     found = re.search(RANGE + r"--train-until (\S+) --validation-until (\S+), or", str(caught.value))
     assert found is not None
     split = split_by_date(cohort, train_until=found[1], validation_until=found[2])
     assert min(len(split.train), len(split.test)) > 10
 
 
+@pytest.mark.usefixtures("nothing_fitted")
 def test_dates_that_are_all_the_same_cannot_be_cut(cohort: Cohort) -> None:
     one_day = replace(cohort, patients=tuple(replace(p, split_date=np.datetime64("2020-02-02")) for p in cohort))
     with pytest.raises(ValueError, match=r"from 2020-02-02 to 2020-02-02; split by another date \(--split-by\)"):
-        build_episodes(one_day, make_predictor=never)
+        build_episodes(one_day)
 
 
 def test_without_test_patients_if_none_are_wanted() -> None:
     config = PipelineConfig(n_folds=2, k=2, validation_until="2099-01-01")
-    episodes, _ = build_episodes(
+    episodes, _, _ = build_episodes(
         simulate_cohort(40, seed=1), config, limits={"train": 3, "validation": 3, "test": 0}, device="cpu"
     )
     assert {e.split for e in episodes} == {"train", "validation"}
@@ -156,12 +164,12 @@ def with_new(cohort: Cohort) -> Cohort:
 
 
 @pytest.fixture(scope="module")
-def built_with_new(with_new: Cohort) -> tuple[EpisodeSet, PipelineReport]:
+def built_with_new(with_new: Cohort) -> tuple[EpisodeSet, PipelineReport, Pipeline]:
     return build_episodes(with_new, PipelineConfig(n_folds=2), seed=3, device="cpu")
 
 
 def test_patients_without_a_label_get_prompts_and_change_nobody_elses(built: tuple, built_with_new: tuple) -> None:
-    episodes, report = built_with_new
+    episodes, report, _ = built_with_new
     new = {e.patient_id: e for e in episodes if e.patient_id.startswith("new")}
     assert {name: (e.split, bool(e.label), bool(e.reference)) for name, e in new.items()} == {
         "new label 2021": ("train", False, True), "new both 2021": ("train", False, False),
@@ -183,7 +191,7 @@ def test_patients_without_a_label_get_prompts_and_change_nobody_elses(built: tup
 
 
 def test_only_those_with_a_label_and_a_reply_are_trained_and_judged_on(built_with_new: tuple) -> None:
-    episodes, _ = built_with_new
+    episodes = built_with_new[0]
     for split in ("train", "test"):
         judged, everybody = episodes.of(split), episodes.of(split, include_unscored=True)
         assert all(e.label and e.reference for e in judged)
@@ -201,15 +209,16 @@ def test_limits_take_those_who_can_be_judged_first() -> None:
         everybody, patients=tuple(replace(p, reference="") if p.patient_id in lacking else p for p in everybody)
     )
     limits = {"train": 1, "validation": 0, "test": len(known) + 1}
-    episodes, _ = build_episodes(some, PipelineConfig(n_folds=2, k=2), limits=limits, device="cpu")
+    episodes, _, _ = build_episodes(some, PipelineConfig(n_folds=2, k=2), limits=limits, device="cpu")
     assert {e.patient_id for e in episodes.of("test")} == known
     assert len(episodes.of("test", include_unscored=True)) == len(known) + 1
 
 
+@pytest.mark.usefixtures("nothing_fitted")
 def test_without_any_label_it_is_said_where_new_patients_belong(cohort: Cohort) -> None:
     new = replace(cohort, patients=tuple(replace(p, label="", reference="") for p in cohort))
     with pytest.raises(ValueError, match=r"0 of 150 patients have a label.*into one table with earlier ones"):
-        build_episodes(new, make_predictor=never)
+        build_episodes(new)
 
 
 def test_raw_prompts_are_filled_from_the_patients_and_leave_stages_1_and_2_as_they_are(
@@ -217,7 +226,7 @@ def test_raw_prompts_are_filled_from_the_patients_and_leave_stages_1_and_2_as_th
 ) -> None:
     of, usual = {p.patient_id: p for p in cohort}, {e.patient_id: e for e in built[0]}
     limits = {"train": 6, "validation": 0, "test": 6}
-    raw, _ = build_episodes(
+    raw, _, _ = build_episodes(
         cohort, PipelineConfig(n_folds=2, template="raw"), limits=limits, seed=3, device="cpu"
     )  # fmt: skip
     assert len(raw) == 12
@@ -228,6 +237,7 @@ def test_raw_prompts_are_filled_from_the_patients_and_leave_stages_1_and_2_as_th
         np.testing.assert_array_equal(episode.vector, theirs.vector)
 
 
+@pytest.mark.usefixtures("nothing_fitted")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -244,7 +254,7 @@ def test_a_wrong_template_is_refused_before_anything_is_fitted(
         file.write_text(text, encoding="utf-8")
 
     with pytest.raises(ValueError, match=message):
-        build_episodes(cohort, PipelineConfig(template=str(file)), make_predictor=never)
+        build_episodes(cohort, PipelineConfig(template=str(file)))
 
 
 def test_a_column_that_some_patients_have_is_filled_for_all(tmp_path: Path) -> None:

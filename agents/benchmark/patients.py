@@ -312,7 +312,7 @@ class RealPatients(Patients):
     def fresh(self, purpose: str) -> Rescore:
         """Return a function that scores with samples reserved for this purpose; see ``FreshSamples``."""
         llm = FreshSamples(self._models.llm, purpose)
-        reward = DeltaReward(self.held_out, llm, self._models.scorer, self.per_prompt, self._max_failures)
+        reward = DeltaReward(self.held_out, llm, self._models.reply_reward, self.per_prompt, self._max_failures)
 
         def rescore(indices: Sequence[int], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
             outcomes = reward(list(indices), Prompts(self.held_out, list(indices), kept))

@@ -11,8 +11,8 @@ from reprlib import repr as shortened
 from typing import Any, get_type_hints
 
 from agents.run_folder import RunFolder
+from pmlm_env.io.keys import holds_key
 from pmlm_env.io.toml import read_toml
-from pmlm_env.llm.http.settings import holds_key
 
 #: Settings in ``config.json`` that apply only to the run that wrote it.
 _OF_ONE_RUN = ("llm_identity", "resume", "dry_run")
@@ -76,7 +76,7 @@ def _renamed(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
         name = key.replace("-", "_")
         if name in found:
             raise ValueError(f"{file}: {name} occurs twice, with - and with _: leave one out")
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and not name.endswith("_kwargs"):  # these names belong to somebody's class
             value = _renamed(value, file)
         found[name] = value.isoformat() if isinstance(value, date) else value
     return found

@@ -8,12 +8,15 @@ import platform
 import time
 from dataclasses import dataclass, replace
 from importlib import metadata
+from typing import Any
 
 from agents.settings import changed, refuse_idle
 from pmlm_env.io.text import printable
+from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import LLMOptions, load_llm
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.http.providers import load_providers
+from pmlm_env.llm.specs import is_custom
 from pmlm_env.weights import BUNDLED, cache_dir, describe, state
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "scikit-learn", "bert-score", "tensorboard")
@@ -25,7 +28,9 @@ class DoctorConfig:
     """Show what is installed, the device, and what is missing; with --llm, check whether an LLM answers instead.
 
     Attributes:
-        llm: LLM to ask one question, which may be a paid call: ``local:NAME_OR_PATH``, ``PROVIDER:MODEL``, ...
+        llm: LLM to ask one question, which may be a paid call: ``local:NAME_OR_PATH``, ``PROVIDER:MODEL``,
+            ``package.module:Class``, ...
+        llm_kwargs: Arguments of your own LLM's class, as JSON.
         base_url: URL of the endpoint; by default that of the provider.
         providers: A TOML file with more providers; see docs/llm.
         max_new_tokens: Maximum number of tokens in the reply.
@@ -34,11 +39,20 @@ class DoctorConfig:
     """
 
     llm: str | None = None
+    llm_kwargs: Kwargs = NO_KWARGS
     base_url: str | None = None
     providers: str | None = None
     max_new_tokens: int = 48
     device: str = "auto"
-    chat_template_kwargs: str | None = None
+    chat_template_kwargs: Kwargs = NO_KWARGS
+
+    def __post_init__(self) -> None:
+        """Read the arguments given as JSON.
+
+        Raises:
+            ValueError: They are not JSON values.
+        """
+        read_kwargs(self)
 
 
 Config = DoctorConfig
@@ -59,11 +73,10 @@ def run(config: DoctorConfig) -> int:
     if config.llm is None:
         refuse_idle(config, dict.fromkeys(changed(config), "no LLM is asked. Name one with --llm"))
         return _examine()
-    options = LLMOptions(
-        *(config.llm, config.base_url, config.providers, config.max_new_tokens),
-        on_truncated="keep",
-        chat_template_kwargs=config.chat_template_kwargs,
-    )
+    usual: dict[str, Any] = {"max_new_tokens": config.max_new_tokens, "on_truncated": "keep"}
+    if is_custom(LLMOptions(config.llm, providers=config.providers)):
+        usual = {}
+    options = LLMOptions(**usual | {name: getattr(config, name) for name in changed(config) if name != "device"})
     llm = load_llm(options, device=config.device)
     if isinstance(llm.llm, OpenAIChat):
         llm.llm = replace(llm.llm, tries=1)  # no retries, because the user is waiting

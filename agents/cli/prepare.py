@@ -2,55 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agents.model_options import ModelOptions
+from agents.model_options import CohortFiles, ModelOptions
 from agents.settings import plain
-from pmlm_env.cohort import Cohort, ReadReport, Schema, read_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import locked, write_json
 from pmlm_env.pipeline_config import PipelineConfig
+from pmlm_env.pipeline_files import PIPELINE_FOLDER
 from pmlm_env.weights import state
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CohortFiles:
-    """A cohort on disk.
-
-    Attributes:
-        cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet.
-        schema: ``obstetric``, or a TOML or JSON file that lists indicators and labels (see docs/cohort-format.md); by
-            default ``schema.toml`` or ``schema.json`` in the cohort's folder, or else ``obstetric``.
-        patients_file: Name of the patient file, if it differs from the default.
-        labs_file: Name of the long table of check-ups, if it differs from the default.
-        checkups_file: Name of the wide table of check-ups, if it differs from the default.
-        drop_bad_rows: Drop and count invalid rows instead of stopping. It still stops if they are more than half of the
-            patients or values, or more than nine tenths of an indicator's values.
-    """
-
-    cohort: Path
-    schema: str | None = None
-    patients_file: str | None = None
-    labs_file: str | None = None
-    checkups_file: str | None = None
-    drop_bad_rows: bool = False
-
-    def read(self) -> tuple[Cohort, ReadReport]:
-        """Read and check the cohort, and log a report."""
-        cohort, report = read_cohort(
-            self.cohort,
-            None if self.schema is None else Schema.load(self.schema),
-            patients=self.patients_file,
-            labs=self.labs_file,
-            checkups=self.checkups_file,
-            drop_bad_rows=self.drop_bad_rows,
-        )
-        logger.info("%s", report)
-        return cohort, report
 
 
 @dataclass(frozen=True)
@@ -59,7 +21,8 @@ class PrepareConfig:
 
     Attributes:
         files: The cohort.
-        out: Output folder, for episodes.jsonl, vectors.safetensors and report.json.
+        out: Output folder, for episodes.jsonl, vectors.safetensors, report.json, and pipeline/, which has the
+            training patients' ids and labels and makes prompts for new patients.
         pipeline: How prompts are generated.
         max_train: Maximum number of training patients to generate prompts for, drawn at random; None = all. Stages 1
             and 2 always learn from all training patients.
@@ -93,14 +56,17 @@ def run(config: PrepareConfig) -> int:
 
     cohort, read = config.files.read()
     with locked(config.out):
-        episodes, report = build_episodes(
+        episodes, report, pipeline = build_episodes(
             cohort,
             config.pipeline,
             limits={"train": config.max_train, "validation": config.max_validation, "test": config.max_test},
             seed=config.seed,
             device=config.device,
         )
+        # A pipeline must never lie beside the prompts of another one.
+        shutil.rmtree(config.out / PIPELINE_FOLDER, ignore_errors=True)
         episodes.save(config.out)
+        pipeline.save(config.out / PIPELINE_FOLDER)
         found = {"settings": plain(config), "cohort": plain(read), "report": plain(report)}
         write_json(config.out / "report.json", found)
     print(report)

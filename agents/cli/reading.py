@@ -19,6 +19,7 @@ from agents.cli.config_file import arranged, read_config_file
 from agents.cli.terminal import printable_output
 from agents.settings import from_plain
 from agents.training.config import with_agent_settings
+from pmlm_env.kwargs import Kwargs
 
 Config = TypeVar("Config")
 
@@ -122,12 +123,29 @@ def _defaults(kind: Any) -> Any:
     return kind(**{name: _defaults(kinds[name]) if is_dataclass(kinds[name]) else tyro.MISSING for name in needed})
 
 
+_CONSTRUCTORS = tyro.constructors.ConstructorRegistry()
+
+
+@_CONSTRUCTORS.primitive_rule
+def _kwargs_option(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Take ``Kwargs`` as one JSON text; the dataclass reads it, so that an error is that of a check."""
+    if option.type is not Kwargs:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda words: words[0],
+        is_instance=lambda value: isinstance(value, Kwargs),
+        str_from_instance=lambda value: [value.json],
+    )
+
+
 @printable_output(bars=False)  # disables colors, which some versions of tyro write to standard error too
 def _parse(command: str, kind: type[Config], arguments: Sequence[str], default: Config) -> Config:
     """Parse a command line with tyro; errors from a dataclass's own checks are raised without tyro's formatting."""
     said = StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(said), _CONSTRUCTORS:
             return tyro.cli(
                 kind,
                 prog=f"pmlm {command}",

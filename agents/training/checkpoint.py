@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +14,7 @@ from safetensors.torch import load_file, save
 from agents.base import CONFIG, Agent, StepwiseAgent
 from agents.problem import Shape
 from agents.settings import plain
-from pmlm_env.io.files import make_folder, write
+from pmlm_env.io.files import replacing_folder, write
 from pmlm_env.rewards.delta import Judged
 
 
@@ -29,23 +27,12 @@ def save_checkpoint(folder: Path, agent: Agent, progress: Mapping[str, Any], ini
         progress: The training progress, as JSON values.
         initial: The scored replies to initial prompts, by episode index.
     """
-    scratch, old = folder.with_name("checkpoint.part"), folder.with_name("checkpoint.old")
-    shutil.rmtree(scratch, ignore_errors=True)
-    try:
-        make_folder(scratch)
+    with replacing_folder(folder) as scratch:
         agent.save(scratch)
         values, tensors = agent.progress() if isinstance(agent, StepwiseAgent) else ({}, {})
         write(scratch / "trainer.safetensors", save(tensors))
         state = {"progress": progress, "initial": initial, "trainer": values}
         write(scratch / "trainer.json", json.dumps(state) + "\n")
-    except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)  # an incomplete checkpoint is useless, and the disk may be full
-        raise
-    if folder.exists():  # otherwise checkpoint.old is the only checkpoint, and must be kept
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(folder, old)
-    os.replace(scratch, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path, agent: StepwiseAgent, n_episodes: int) -> tuple[dict[str, Any], dict[int, Judged]]:

@@ -13,7 +13,9 @@ from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import Split
 from pmlm_env.core.task import EditTask, ObservationForm
 from pmlm_env.envs.shared_models import SHARED_MODELS, SharedModels
+from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm.specs import LLMOptions
+from pmlm_env.rewards.base import BERTSCORE
 from pmlm_env.rewards.options import LongTexts
 
 _OBJECTS = "put objects into an EditTask(episodes, encoder, reward), and pass it as task"
@@ -51,6 +53,9 @@ class PMLMOptions(LLMOptions, TaskOptions):
     episodes: str = "demo"
     split: Split = "train"
     encoder: str = "minilm"
+    encoder_kwargs: Kwargs = NO_KWARGS
+    reward: str = BERTSCORE
+    reward_kwargs: Kwargs = NO_KWARGS
     n_samples: int = 1
     max_failures: int | None = 64
     cache: str | None = None
@@ -80,15 +85,22 @@ class PMLMOptions(LLMOptions, TaskOptions):
         if self.llm == "responder":
             idle = [each.name for each in fields(LLMOptions) if each.name not in ("llm", "base_url", "providers")]
             _refuse([name for name in idle if getattr(self, name) != getattr(LLMOptions, name)], "with llm='responder'")
+        if self.reward != BERTSCORE:
+            of_bertscore = ("scorer", "scorer_layer", "long_texts")
+            idle = [name for name in of_bertscore if getattr(self, name) != getattr(PMLMOptions, name)]
+            _refuse(idle, f"with reward={self.reward!r}")
         all_splits, episodes = models.episodes(self.episodes, self.split)
         llm = models.llm(llm_options, self.device, self.cache, self.budget_file)
-        scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts)
+        scorer = None
+        if self.reward == BERTSCORE:
+            scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts)
+        reply_reward = models.reply_reward(self.reward, self.reward_kwargs, self.device, scorer)
         # All splits of a set get the same number of slots, so that one policy fits them all.
         max_words = all_splits.max_words if self.max_words is None else self.max_words
         return EditTask(
             episodes,
-            models.encoder(self.encoder, self.device),
-            models.reward(episodes, llm, scorer, self.n_samples, self.max_failures),
+            models.encoder(self.encoder, self.encoder_kwargs, self.device),
+            models.reward(episodes, llm, reply_reward, self.n_samples, self.max_failures),
             EditRules(self.n_edits, max_words, self.protect),
             self.observation,
         )
@@ -136,7 +148,10 @@ def options_from(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
             raise ValueError(f"{name} is {value!r}: give {expected}")
         if expected:
             raise ValueError(f"{name} is {_type_of(value)}: give {expected} here, or {_OBJECTS}")
-    return kind(**given)
+    try:
+        return kind(**given)
+    except ValueError as error:
+        raise ValueError(_in_python(str(error))) from None
 
 
 def _refuse(idle: list[str], where: str) -> None:
@@ -153,6 +168,8 @@ def _mismatch(value: Any, kind: Any) -> str:
     if origin is Collection:
         fits = isinstance(value, Collection) and all(isinstance(each, str) for each in value)
         return "" if fits else "a tuple of strings"
+    if kind is Kwargs:
+        return "" if isinstance(value, Mapping | str | None) else "a dictionary"
     if inside:  # a union
         expected = [_mismatch(value, each) for each in inside]
         return "" if "" in expected else " or ".join(expected)

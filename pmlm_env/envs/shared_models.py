@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmlm_env.core.episodes import EpisodeSet, Split
+from pmlm_env.core.task import Encoder
+from pmlm_env.encoders.base import load_encoder
 from pmlm_env.io.files import Stamp, stamp
+from pmlm_env.kwargs import Kwargs
 from pmlm_env.llm.specs import LLMOptions, load_llm, price_of
 from pmlm_env.llm.storage.budget import Budget
+from pmlm_env.rewards.base import CheckedReward, load_reward
 from pmlm_env.rewards.delta import DeltaReward, Judged
 from pmlm_env.rewards.options import LongTexts
 
 if TYPE_CHECKING:  # these import torch, which is loaded with the first model
-    from pmlm_env.encoders.bert import WordEncoder
     from pmlm_env.llm.storage.cached_llm import CachedLLM
     from pmlm_env.rewards.bertscore import BertScorer
 
@@ -29,13 +32,14 @@ class SharedModels:
     | object | shared by envs with the same |
     |---|---|
     | episode set | name and split |
-    | encoder | name and device |
+    | encoder | name, arguments and device |
     | LLM, with its reply cache and budget | LLM options, device, cache file and budget file |
     | scorer | name, layer, device and treatment of long texts |
-    | scored replies to initial prompts | episodes, LLM, scorer and number of samples |
+    | reward that scores replies | name, arguments, device and scorer |
+    | scored replies to initial prompts | episodes, LLM, reward that scores them and number of samples |
 
-    If the files behind a name have changed, they are loaded again. A reward, with its count of failures in a row,
-    belongs to one env and is not shared.
+    If the files behind a name have changed, they are loaded again; a class of one's own is imported once. A
+    ``DeltaReward``, with its count of failures in a row, belongs to one env and is not shared.
 
     ``gym.make`` uses one instance per process, ``SHARED_MODELS``.
     """
@@ -48,6 +52,7 @@ class SharedModels:
         self._encoder = lru_cache(_CACHE_SIZE)(_load_encoder)
         self._llm = lru_cache(_CACHE_SIZE)(_load_llm)
         self._scorer = lru_cache(_CACHE_SIZE)(_load_scorer)
+        self._reward = lru_cache(_CACHE_SIZE)(_load_reward)
         self._initial = lru_cache(_CACHE_SIZE)(_no_initial_replies)
 
     def episodes(self, name: str, split: Split) -> tuple[EpisodeSet, EpisodeSet]:
@@ -63,15 +68,19 @@ class SharedModels:
         all_splits = self._all_splits(name, stamp(Path(name)))
         return all_splits, self._one_split(all_splits, split)
 
-    def encoder(self, name: str, device: str) -> WordEncoder:
-        """Return the encoder with the given name."""
-        return self._encoder(name, device, stamp(Path(name)))
+    def encoder(self, name: str, kwargs: Kwargs, device: str) -> Encoder:
+        """Return the encoder with the given name; ``kwargs`` are for a class of one's own."""
+        return self._encoder(name, kwargs, device, stamp(Path(name)))
+
+    def reply_reward(self, name: str, kwargs: Kwargs, device: str, scorer: BertScorer | None) -> CheckedReward:
+        """Return the reward with the given name, which scores replies; ``bertscore`` needs the scorer."""
+        return self._reward(name, kwargs, device, scorer)
 
     def reward(
         self,
         episodes: EpisodeSet,
         llm: CachedLLM,
-        scorer: BertScorer,
+        reply_reward: CheckedReward,
         n_samples: int,
         max_failures: int | None,
     ) -> DeltaReward:
@@ -80,12 +89,12 @@ class SharedModels:
         Args:
             episodes: The episodes whose prompts are scored.
             llm: The downstream LLM.
-            scorer: BERTScore.
+            reply_reward: Scores replies.
             n_samples: Replies to each prompt.
             max_failures: As for ``DeltaReward``.
         """
-        initial = self._initial(episodes, llm, scorer, n_samples)
-        return DeltaReward(episodes, llm, scorer, n_samples, max_failures, initial)
+        initial = self._initial(episodes, llm, reply_reward, n_samples)
+        return DeltaReward(episodes, llm, reply_reward, n_samples, max_failures, initial)
 
     def llm(self, options: LLMOptions, device: str, cache: str | None, budget_file: str | None) -> CachedLLM:
         """Return the LLM with the given options and a reply cache.
@@ -114,10 +123,8 @@ def _load_episodes(name: str, version: Stamp) -> EpisodeSet:
     return EpisodeSet.load(name)
 
 
-def _load_encoder(name: str, device: str, version: Stamp) -> WordEncoder:
-    from pmlm_env.encoders.bert import WordEncoder
-
-    return WordEncoder(name, device)
+def _load_encoder(name: str, kwargs: Kwargs, device: str, version: Stamp) -> Encoder:
+    return load_encoder(name, kwargs, device)
 
 
 def _load_llm(
@@ -133,7 +140,13 @@ def _load_scorer(name: str, layer: int | None, device: str, long_texts: LongText
     return BertScorer(name, layer, device, long_texts)
 
 
-def _no_initial_replies(episodes: EpisodeSet, llm: CachedLLM, scorer: BertScorer, n_samples: int) -> dict[int, Judged]:
+def _load_reward(name: str, kwargs: Kwargs, device: str, scorer: BertScorer | None) -> CheckedReward:
+    return load_reward(name, kwargs, device, scorer)
+
+
+def _no_initial_replies(
+    episodes: EpisodeSet, llm: CachedLLM, reply_reward: CheckedReward, n_samples: int
+) -> dict[int, Judged]:
     return {}
 
 

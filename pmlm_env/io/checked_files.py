@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -69,13 +69,21 @@ def read_object(path: Path, cure: str = "", largest: int = _MAX_JSON) -> dict[st
     return value
 
 
-def read_tensors(path: Path, shapes: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
+def read_tensors(
+    path: Path,
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    doubles: Collection[str] = (),
+    cure: str = "copy it again, or train again",
+) -> dict[str, torch.Tensor]:
     """Read a safetensors file.
 
     Args:
         path: The file.
-        shapes: The names and shapes of exactly the float32 tensors that it must contain; the header is checked against
-            them before any tensor is read.
+        shapes: The names and shapes of exactly the tensors that it must contain; the header is checked against them
+            before any tensor is read.
+        doubles: The tensors that are float64, in which NaN is allowed; the others are float32.
+        cure: What to do about a damaged file, for messages.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -84,38 +92,38 @@ def read_tensors(path: Path, shapes: Mapping[str, Sequence[int]]) -> dict[str, t
     try:
         with safe_open(str(path), "pt") as file:
             found = {name: file.get_slice(name) for name in file.keys()}
-            _compare(path, {name: (part.get_dtype(), part.get_shape()) for name, part in found.items()}, shapes)
+            expected = {name: ("F64" if name in doubles else "F32", [*shape]) for name, shape in shapes.items()}
+            _compare(path, {name: (part.get_dtype(), part.get_shape()) for name, part in found.items()}, expected, cure)
             # Copies, because the tensors are memory-mapped and the file may be overwritten.
             tensors = {name: file.get_tensor(name).clone() for name in found}
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError):
-        raise ValueError(f"{path} is damaged: copy it again, or train again") from None
+        raise ValueError(f"{path} is damaged: {cure}") from None
     for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise ValueError(
-                f"{path}: {shortened(name)} has numbers that are not finite: copy it again, or train again"
-            )
+        if name not in doubles and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{path}: {shortened(name)} has numbers that are not finite: {cure}")
     return tensors
 
 
-def _compare(path: Path, found: Mapping[str, tuple[str, list[int]]], shapes: Mapping[str, Sequence[int]]) -> None:
+def _compare(
+    path: Path, found: Mapping[str, tuple[str, list[int]]], expected: Mapping[str, tuple[str, list[int]]], cure: str
+) -> None:
     """Compare a file's header with the expected tensors.
 
     Raises:
         ValueError: They differ; the message names the first difference.
     """
-    advice = "copy the whole folder again, or train again"
-    for name in sorted(shapes.keys() | found.keys()):
+    for name in sorted(expected.keys() | found.keys()):
         if name not in found:
-            raise ValueError(f"{path} lacks the tensor {name}: {advice}")
-        if name not in shapes:
+            raise ValueError(f"{path} lacks the tensor {name}: {cure}")
+        if name not in expected:
             raise ValueError(
-                f"{path} has an unexpected tensor {shortened(name)}; expected {', '.join(shapes) or 'none'}: {advice}"
+                f"{path} has an unexpected tensor {shortened(name)}; expected {', '.join(expected) or 'none'}: {cure}"
             )
-        dtype, shape = found[name]
-        if (dtype, shape) != ("F32", list(shapes[name])):
-            raise ValueError(f"{path}: {name} is {dtype} {shape}, expected F32 {list(shapes[name])}: {advice}")
+        if found[name] != expected[name]:
+            (dtype, shape), (wanted, size) = found[name], expected[name]
+            raise ValueError(f"{path}: {name} is {dtype} {shape}, expected {wanted} {size}: {cure}")
 
 
 class _ContentError(ValueError):

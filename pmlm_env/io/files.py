@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -88,6 +89,31 @@ def make_folder(folder: Path) -> None:
 
 
 @contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder, which replaces ``folder`` once it is complete; only its owner can access it.
+
+    If writing fails, the old folder stays. If the process is killed at the very end, ``folder`` may be missing; the old
+    one is then beside it, with ``.old`` added to its name. Only one process may write the same folder at a time.
+
+    Raises:
+        ValueError: A parent of ``folder`` is a file.
+    """
+    scratch, old = (folder.with_name(folder.name + suffix) for suffix in (".part", ".old"))
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        make_folder(scratch)
+        yield scratch
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)  # an incomplete folder is useless, and the disk may be full
+        raise
+    if folder.exists():  # otherwise the old one is the only one, and must be kept
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+    os.replace(scratch, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Create a folder unless it exists, and lock it against other processes and threads.
 
@@ -116,6 +142,15 @@ def locked(folder: Path) -> Iterator[None]:
 @cache
 def _lock(path: str) -> FileLock:
     return FileLock(path, mode=0o600)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def stamp(path: Path) -> Stamp:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from pmlm_env.io.keys import holds_key
+from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm.base import LLM, OnTruncated
+from pmlm_env.llm.custom import LLMS, load_custom_llm
 from pmlm_env.llm.http.providers import Provider, load_providers
-from pmlm_env.llm.http.settings import holds_key
 from pmlm_env.llm.storage.budget import Budget, BudgetedLLM, Price
 from pmlm_env.llm.storage.cache import ReplyCache
 from pmlm_env.llm.storage.cached_llm import CachedLLM
@@ -30,7 +31,8 @@ class LLMOptions:
     Attributes:
         llm: ``local:NAME_OR_PATH`` (transformers, in this process), ``vllm:NAME_OR_DIR`` (vLLM, likewise),
             ``PROVIDER:MODEL`` (an OpenAI-compatible endpoint: openai, gemini, zhipu, ... or one of ``providers``), or
-            ``responder`` (rule-based; for tests).
+            ``responder`` (rule-based; for tests), or an LLM of your own: ``package.module:Class``, or the name of an
+            installed plugin.
         base_url: Address of the endpoint; by default the provider's. Keys come from the environment only.
         providers: A TOML file with your own providers, rate limits and prices; see docs/llm.
         max_new_tokens: Maximum number of tokens of a reply.
@@ -43,6 +45,7 @@ class LLMOptions:
             process) or treat it as an ``error`` (the default for endpoints).
         chat_template_kwargs: For ``local:`` and ``vllm:``, further arguments of the model's chat template, as JSON,
             such as ``{"enable_thinking": false}``.
+        llm_kwargs: Arguments of your own LLM's class, as JSON.
     """
 
     llm: str = f"local:{DEFAULT_LLM}"
@@ -53,7 +56,28 @@ class LLMOptions:
     llm_seed: int = 0
     llm_dtype: LLMDtype = "auto"
     on_truncated: OnTruncated | None = None
-    chat_template_kwargs: str | None = None
+    chat_template_kwargs: Kwargs = NO_KWARGS
+    llm_kwargs: Kwargs = NO_KWARGS
+
+    def __post_init__(self) -> None:
+        """Read the arguments given as mappings or JSON.
+
+        Raises:
+            ValueError: They are not JSON values, or contain what looks like a key.
+        """
+        read_kwargs(self)
+
+
+def is_custom(options: LLMOptions) -> bool:
+    """Whether the LLM is a class of one's own: an installed plugin or a path, and not a provider's model.
+
+    Raises:
+        ValueError: The providers' file is invalid.
+    """
+    kind, _, name = options.llm.partition(":")
+    if kind == "responder" or (name and kind in {*_IN_PROCESS, *load_providers(options.providers)}):
+        return False
+    return LLMS.knows(options.llm)
 
 
 def price_of(options: LLMOptions) -> Price | None:
@@ -97,6 +121,10 @@ def load_llm(
             "llm contains what looks like a key: put the key into the environment, and give the model's name here"
         )
     budget = budget or Budget()
+    if is_custom(options):
+        return _load_custom(options, device, concurrency, cache, replay, budget)
+    if options.llm_kwargs:
+        raise ValueError(f"--llm-kwargs has no effect with {options.llm!r}: it is for an LLM of your own; leave it out")
     kind, _, name = options.llm.partition(":")
     in_process = options.llm == "responder" or (kind in _IN_PROCESS and bool(name))
     if options.base_url is not None and in_process:
@@ -115,26 +143,53 @@ def load_llm(
         raise ValueError(f"--llm-seed has no effect with {options.llm!r} at temperature 0: leave it out")
     if options.llm_dtype not in get_args(LLMDtype) or (options.llm_dtype != "auto" and kind != "local"):
         raise ValueError(f"llm_dtype is {options.llm_dtype!r}: use one of {get_args(LLMDtype)}, and only with local:")
-    if options.chat_template_kwargs is not None and kind not in _IN_PROCESS:
+    if options.chat_template_kwargs and kind not in _IN_PROCESS:
         raise ValueError(
             f"chat_template_kwargs is for local: and vllm:, but the LLM is {options.llm!r}: leave it out, or use "
             "the provider's extra_body (docs/llm)"
         )
-    if replay and cache is None:
-        raise ValueError("a replay needs the file of cached replies: set cache")
+    _check_replay(replay, cache)
     if in_process:
         model, max_tokens = _load_in_process(options, kind, name, device)
         return CachedLLM(BudgetedLLM(model, budget, max_tokens), ReplyCache(cache), replay)
     providers = load_providers(options.providers)
     if kind not in providers or not name:
         raise ValueError(
-            f"unknown LLM {options.llm!r}: use local:NAME_OR_PATH, vllm:NAME_OR_DIR, responder, or PROVIDER:MODEL with "
-            f"one of {', '.join(sorted(providers))}"
+            f"unknown LLM {options.llm!r}: use local:NAME_OR_PATH, vllm:NAME_OR_DIR, responder, PROVIDER:MODEL with "
+            f"one of {', '.join(sorted(providers))}, or package.module:Class of an LLM of your own"
         )
     chat = _endpoint(options, providers[kind], name, concurrency, budget)
     if not replay:
         chat.check_environment()
     return CachedLLM(chat, ReplyCache(cache), replay)
+
+
+def _load_custom(
+    options: LLMOptions,
+    device: str,
+    concurrency: int | None,
+    cache: str | Path | None,
+    replay: bool,
+    budget: Budget,
+) -> CachedLLM:
+    idle = [each.name for each in fields(LLMOptions) if each.name not in ("llm", "llm_kwargs")]
+    given = [f"--{name.replace('_', '-')}" for name in idle if getattr(options, name) != getattr(LLMOptions, name)]
+    if given := [*given, *(["--concurrency"] if concurrency is not None else [])]:
+        raise ValueError(f"{given[0]} has no effect with the LLM {options.llm}: use --llm-kwargs for what it takes")
+    _check_replay(replay, cache)
+    try:
+        llm = load_custom_llm(options.llm, options.llm_kwargs, device)
+    except ValueError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError) and "." not in options.llm:  # perhaps a provider's name
+            known = ", ".join(sorted(load_providers(options.providers)))
+            raise ValueError(f"{error}; for a model of a provider, write one of {known} before the colon") from None
+        raise
+    return CachedLLM(BudgetedLLM(llm, budget, llm.max_tokens), ReplyCache(cache), replay)
+
+
+def _check_replay(replay: bool, cache: str | Path | None) -> None:
+    if replay and cache is None:
+        raise ValueError("a replay needs the file of cached replies: set cache")
 
 
 def _load_in_process(options: LLMOptions, kind: str, name: str, device: str) -> tuple[LLM, int]:
@@ -148,7 +203,7 @@ def _load_in_process(options: LLMOptions, kind: str, name: str, device: str) -> 
         "temperature": options.temperature,
         "seed": options.llm_seed,
         "on_truncated": options.on_truncated or "keep",
-        "chat_template_kwargs": _template_kwargs(options.chat_template_kwargs),
+        "chat_template_kwargs": dict(options.chat_template_kwargs),
     }
     if kind == "vllm":
         from pmlm_env.llm.local.vllm import VLLMEngine
@@ -160,16 +215,6 @@ def _load_in_process(options: LLMOptions, kind: str, name: str, device: str) -> 
 
     dtype = None if options.llm_dtype == "auto" else getattr(torch, options.llm_dtype)
     return LocalLLM(name, device=device, dtype=dtype, **settings), options.max_new_tokens
-
-
-def _template_kwargs(text: str | None) -> dict[str, Any]:
-    try:
-        kwargs = json.loads(text or "{}")
-    except ValueError:
-        kwargs = None
-    if not isinstance(kwargs, dict):
-        raise ValueError(f'chat_template_kwargs is {text!r}: give a JSON object, such as {{"enable_thinking": false}}')
-    return kwargs
 
 
 def _endpoint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Predictor(Protocol):
-    """Interface of a model that predicts a patient's label from their check-ups: Y_hat = f(X) (paper, Eq. 1)."""
+    """Interface of a model that predicts a patient's label from their check-ups: Y_hat = f(X) (paper, Eq. 1).
+
+    It is made as ``Class(seed=seed, **predictor_kwargs)``, without the seed if the class has no such parameter; the
+    other arguments come from ``PipelineConfig``. The same seed, arguments and cohort should give the same predictions,
+    and a patient the same ones alone and among others.
+    """
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -33,6 +39,23 @@ class Predictor(Protocol):
 
     def predict(self, cohort: Cohort) -> npt.NDArray[np.str_]:
         """Return each patient's predicted label, shape (N,)."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the fitted model into an empty folder.
+
+        Nothing may be pickled: a file that somebody else made must not run code when it is loaded. What a library can
+        only pickle has to be refused here, or kept in a safe format of its own (skops for scikit-learn).
+        """
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what ``save`` wrote: a model that makes the same predictions to the last digit.
+
+        Raises:
+            ValueError: A file is missing or damaged, or was not written by ``save``; one line that names it.
+        """
         ...
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +11,9 @@ from pmlm_env.cohort.schema import Cohort
 
 #: Standardized values are clipped to this many SDs, so that no outlier dominates.
 CLIP = 5.0
+
+#: Names of a scaler's statistics in a file of tensors.
+SCALER_ARRAYS = ("scaler.median", "scaler.mean", "scaler.sd")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,22 +74,6 @@ class InputScaler:
             row[1, :n] = np.where(np.isnan(latest_first), -1.0, 1.0)
         return padded
 
-    def to_json(self) -> dict[str, list[float | None]]:
-        """Return the statistics as JSON values, from which ``from_json`` makes an equal scaler."""
-        return {
-            name: [None if np.isnan(number) else number for number in getattr(self, name).tolist()]
-            for name in ("median", "mean", "sd")
-        }
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any], n_indicators: int) -> InputScaler:
-        """Return the scaler that ``to_json`` described.
-
-        Raises:
-            ValueError: The statistics are not those of ``n_indicators`` indicators.
-        """
-        median, mean, sd = (np.array(content[name], dtype=np.float64) for name in ("median", "mean", "sd"))
-        valid = (median > 0) | np.isnan(median), np.isfinite(mean), sd > 0
-        if not all(each.shape == (n_indicators,) and each.all() for each in valid):
-            raise ValueError("the statistics of a scaler are not valid")
-        return cls(median, mean, sd)
+    def arrays(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the statistics by the names in ``SCALER_ARRAYS``, for a file of tensors."""
+        return dict(zip(SCALER_ARRAYS, (self.median, self.mean, self.sd), strict=True))

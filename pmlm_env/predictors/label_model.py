@@ -72,8 +72,10 @@ class LabelModel(ABC):
             raise ValueError("these patients have other indicators than those that the predictor was fitted to")
         if len(self._labels) == 1 or not len(cohort):
             return np.ones((len(cohort), len(self._labels)))
-        # Contiguous rows, because the rounding of a sum over rows that are not may depend on the number of patients.
-        return softmax(np.ascontiguousarray(self._scores(cohort), dtype=np.float64), axis=1)
+        # Matrix products round in ways that depend on the number of patients. In float32 the differences are gone, and
+        # the sum over the labels is rounded in the same way for each patient, if rows are contiguous.
+        scores = np.ascontiguousarray(self._scores(cohort), dtype=np.float32)
+        return softmax(scores.astype(np.float64), axis=1)
 
     def predict(self, cohort: Cohort) -> npt.NDArray[np.str_]:
         """Return each patient's most probable label, shape (N,)."""
@@ -95,7 +97,8 @@ class LabelModel(ABC):
             "indicators": self._indicators,
         }
         if len(self._labels) > 1:
-            content["fitted"] = self._save(folder)
+            content |= self._description()
+            self._save(folder)
         write_json(folder / CONFIG_FILE, content)
 
     @classmethod
@@ -114,14 +117,12 @@ class LabelModel(ABC):
             made._labels, made._indicators = _names(content["labels"]), _names(content["indicators"])
             if list(made._labels) != sorted(set(made._labels)):
                 raise ValueError
-            fitted = content["fitted"] if len(made._labels) > 1 else None
+            if len(made._labels) > 1:
+                made._read_description(content)
         except (KeyError, TypeError, ValueError, OverflowError):
             raise ValueError(f"{path} is damaged, or of another version of pmlm-env: {CURE}") from None
-        if fitted is not None:
-            try:
-                made._load(folder, fitted)
-            except (KeyError, TypeError, AttributeError):
-                raise ValueError(f"{path} is damaged: {CURE}") from None
+        if len(made._labels) > 1:
+            made._load(folder)
         return made
 
     def _check_fitted(self) -> None:
@@ -132,25 +133,31 @@ class LabelModel(ABC):
         """Return the constructor's arguments besides the seed, as JSON values."""
         return {}
 
+    def _description(self) -> dict[str, Any]:
+        """Return what else belongs into ``predictor.json`` if there are at least two labels."""
+        return {}
+
+    def _read_description(self, content: Mapping[str, Any]) -> None:  # noqa: B027, most models have none
+        """Read what ``_description`` returned. KeyError, TypeError and ValueError mean that it is damaged."""
+
     @abstractmethod
     def _fit(self, cohort: Cohort, codes: npt.NDArray[np.intp]) -> None:
         """Fit to patients with at least two labels; ``codes`` are their positions in ``labels``."""
 
     @abstractmethod
-    def _scores(self, cohort: Cohort) -> npt.NDArray[np.floating]:
-        """Return scores of shape (N, n_labels), N > 0; a patient's are the same alone and among others."""
+    def _scores(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        """Return scores of shape (N, n_labels), N > 0, computed in float64."""
 
     @abstractmethod
-    def _save(self, folder: Path) -> dict[str, Any]:
-        """Write the model's files into a folder, and return what belongs into ``predictor.json``."""
+    def _save(self, folder: Path) -> None:
+        """Write the fitted model into files of its own."""
 
     @abstractmethod
-    def _load(self, folder: Path, fitted: Mapping[str, Any]) -> None:
-        """Read what ``_save`` wrote and returned.
+    def _load(self, folder: Path) -> None:
+        """Read what ``_save`` wrote.
 
         Raises:
             ValueError: A file is missing or damaged.
-            KeyError: Or another error of an unexpected value: ``fitted`` is damaged.
         """
 
 

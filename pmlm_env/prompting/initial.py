@@ -79,6 +79,11 @@ class InitialPrompt:
         fields = (field for _, text in self.parts for _, field, _, _ in Formatter().parse(text) if field)
         self.columns = tuple(sorted({*fields} - {*FIELDS}))
 
+    @property
+    def text(self) -> str:
+        """The template without comments: a file that makes the same prompts."""
+        return "\n".join(f"{role}:{text}" for role, text in self.parts)
+
     def check(self, patients: Iterable[Patient]) -> None:
         """Check that the prompts of all patients can be filled, before anything is fitted.
 

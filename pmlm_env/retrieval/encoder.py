@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from reprlib import repr as shortened
@@ -11,16 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save
 
 from pmlm_env.cohort.schema import Cohort, Schema
 from pmlm_env.device import one_thread
-from pmlm_env.io.checked_files import file_in, read_object
-from pmlm_env.predictors.inputs import InputScaler
+from pmlm_env.io.checked_files import file_in, read_object, read_tensors
+from pmlm_env.io.files import write, write_json
+from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler
 from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, train_network
 
 WEIGHTS_FILE, CONFIG_FILE = "patient_encoder.safetensors", "patient_encoder.json"
+
+_CURE = "fit the encoder again"
 
 #: Patients encoded at once; bounds the memory.
 CHUNK = 1024
@@ -29,14 +30,15 @@ CHUNK = 1024
 class PatientEncoder:
     """Maps check-ups to vectors; its weights are frozen.
 
-    A vector depends only on the patient's own check-ups (up to float32 rounding, which may depend on the batch).
+    A vector depends only on the patient's own check-ups: it is computed in float64, whose rounding errors, which depend
+    on the batch, do not survive the rounding to float32.
     """
 
     def __init__(self, schema: Schema, scaler: InputScaler, network: EncoderNetwork) -> None:
         """Make an encoder from its parts; usually, use ``fit`` or ``load``."""
         self._config = _config(schema)
         self._scaler = scaler
-        self._network = network.requires_grad_(False)
+        self._network = network.requires_grad_(False).double()
 
     @classmethod
     def fit(cls, cohort: Cohort, seed: int, device: str = "auto") -> PatientEncoder:
@@ -68,18 +70,19 @@ class PatientEncoder:
         with one_thread(), torch.inference_mode():
             for start in range(0, len(cohort), CHUNK):
                 padded = self._scaler.pad(cohort[start : start + CHUNK])
-                vectors[start : start + CHUNK] = self._network(torch.from_numpy(padded).to(device)).cpu().numpy()
+                vectors[start : start + CHUNK] = (
+                    self._network(torch.from_numpy(padded).to(device).double()).cpu().numpy()
+                )
         return vectors
 
     def save(self, folder: Path | str) -> None:
         """Write the weights and the scaler (safetensors) and what they are valid for (JSON) to a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in self._network.state_dict().items()}
-        for name in ("median", "mean", "sd"):
-            tensors[f"scaler.{name}"] = torch.from_numpy(getattr(self._scaler, name))
-        save_file(tensors, folder / WEIGHTS_FILE)
-        (folder / CONFIG_FILE).write_text(json.dumps(self._config, indent=2) + "\n", encoding="utf-8")
+        tensors = {name: tensor.float().cpu().contiguous() for name, tensor in self._network.state_dict().items()}
+        tensors |= {name: torch.from_numpy(array) for name, array in self._scaler.arrays().items()}
+        write(folder / WEIGHTS_FILE, save(tensors))
+        write_json(folder / CONFIG_FILE, self._config)
 
     @classmethod
     def load(cls, folder: Path | str, schema: Schema, device: str = "auto") -> PatientEncoder:
@@ -96,17 +99,13 @@ class PatientEncoder:
         """
         folder = Path(folder)
         if different := _difference(read_object(file_in(folder, CONFIG_FILE)), _config(schema)):
-            raise ValueError(f"{folder / CONFIG_FILE}: {different}; fit the encoder again")
-        n_inputs = 2 * schema.max_checkups * len(schema.indicators)
-        weights, network = file_in(folder, WEIGHTS_FILE), EncoderNetwork(n_inputs, torch.Generator())
-        try:
-            tensors = load_file(weights)
-            scaler = InputScaler(*(tensors.pop(f"scaler.{name}").numpy() for name in ("median", "mean", "sd")))
-            network.load_state_dict(tensors)
-        except (SafetensorError, KeyError, RuntimeError):
-            raise ValueError(f"{weights} is damaged; fit the encoder again") from None
-        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
-            raise ValueError(f"{weights} has numbers that are not finite; fit the encoder again")
+            raise ValueError(f"{folder / CONFIG_FILE}: {different}: {_CURE}")
+        network = EncoderNetwork(2 * schema.max_checkups * len(schema.indicators), torch.Generator())
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        shapes |= dict.fromkeys(SCALER_ARRAYS, (len(schema.indicators),))
+        tensors = read_tensors(file_in(folder, WEIGHTS_FILE), shapes, doubles=SCALER_ARRAYS, cure=_CURE)
+        scaler = InputScaler(*(tensors.pop(name).numpy() for name in SCALER_ARRAYS))
+        network.load_state_dict(tensors)
         return cls(schema, scaler, network.to(_device(device)))
 
 

@@ -12,8 +12,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from pmlm_env.core.episodes import Episode
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import load_bert
 from pmlm_env.rewards.options import LongTexts
@@ -197,6 +200,22 @@ class BertScorer:
                 *(n_pieces, self.limit, self.model_name),
             )
         self._warned = True
+
+
+class BertScoreReward:
+    """BERTScore F1 of a reply against the doctor's reply: the default reward.
+
+    Args:
+        scorer: BERTScore; by default with its default model.
+    """
+
+    def __init__(self, scorer: BertScorer | None = None) -> None:
+        """Store the scorer."""
+        self.scorer = scorer or BertScorer()
+
+    def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> npt.NDArray[np.float64]:
+        """Return the F1 of each reply, float64 (N,)."""
+        return self.scorer.score(replies, [episode.reference for episode in episodes]).f1.double().numpy()
 
 
 def _windows(n: int, room: int) -> list[tuple[int, int]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pmlm_env.cohort.schema import Cohort, Patient
+from pmlm_env.predictors.series import network
 from tests.schemas import N_INDICATORS, cohort_of
 
 MakePatient = Callable[..., Patient]
@@ -61,3 +63,12 @@ def make_groups(make_patient: MakePatient) -> MakeGroups:
         return cohort_of(*patients)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def short_training() -> Iterator[None]:
+    """Let networks learn fast: what these tests ask for is easy."""
+    settings = replace(network.SETTINGS, learning_rate=0.01, max_epochs=15)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "SETTINGS", settings)
+        yield

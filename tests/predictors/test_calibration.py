@@ -25,7 +25,9 @@ def honest(n: int, seed: int = 0) -> tuple[npt.NDArray[np.float64], npt.NDArray[
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_that_would_undo_overconfidence_is_found(temperature) -> None:
     proba, truth = honest(20_000)
-    assert fit_temperature(at_temperature(proba, 1 / temperature), LABELS, truth) == pytest.approx(temperature, rel=0.05)
+    assert fit_temperature(at_temperature(proba, 1 / temperature), LABELS, truth) == pytest.approx(
+        temperature, rel=0.05
+    )
 
 
 def test_probabilities_at_a_temperature_are_those_worked_by_hand() -> None:

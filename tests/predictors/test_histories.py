@@ -14,6 +14,8 @@ from pmlm_env.predictors.inputs import InputScaler
 from pmlm_env.predictors.series.histories import SeriesModel, zero_padded
 from tests.schemas import MAX_CHECKUPS, N_INDICATORS, cohort_of
 
+pytestmark = pytest.mark.usefixtures("short_training")
+
 NAMES = ("lstm", "cnn", "transformer", "rocket")
 
 

@@ -29,14 +29,17 @@ def linear(x: Floats, w: Weights, name: str) -> Floats:
 
 def layer_norm(x: Floats, w: Weights, name: str) -> Floats:
     centered = x - x.mean(axis=-1, keepdims=True)
-    return centered / np.sqrt((centered**2).mean(axis=-1, keepdims=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+    return (
+        centered / np.sqrt((centered**2).mean(axis=-1, keepdims=True) + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+    )
 
 
 def lstm(steps: Floats, w: Weights) -> Floats:
     """Score one history; gates in torch's order: input, forget, cell, output."""
     hidden = cell = np.zeros(w["lstm.weight_hh_l0"].shape[1])
+    bias = w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"]
     for x in steps:
-        gates = w["lstm.weight_ih_l0"] @ x + w["lstm.weight_hh_l0"] @ hidden + w["lstm.bias_ih_l0"] + w["lstm.bias_hh_l0"]
+        gates = w["lstm.weight_ih_l0"] @ x + w["lstm.weight_hh_l0"] @ hidden + bias
         enter, forget, new, show = np.split(gates, 4)
         cell = sigmoid(forget) * cell + sigmoid(enter) * np.tanh(new)
         hidden = sigmoid(show) * np.tanh(cell)
@@ -69,7 +72,9 @@ def transformer(steps: Floats, w: Weights) -> Floats:
         normal = layer_norm(hidden, w, f"{layer}.norm1")
         rows = normal @ w[f"{layer}.self_attn.in_proj_weight"].T + w[f"{layer}.self_attn.in_proj_bias"]
         mixed = []
-        for query, key, value in zip(*(np.split(part, HEADS, axis=1) for part in np.split(rows, 3, axis=1)), strict=True):
+        for query, key, value in zip(
+            *(np.split(part, HEADS, axis=1) for part in np.split(rows, 3, axis=1)), strict=True
+        ):
             similar = np.exp(query @ key.T / np.sqrt(size / HEADS))
             mixed.append(similar / similar.sum(axis=1, keepdims=True) @ value)
         hidden = hidden + linear(np.concatenate(mixed, axis=1), w, f"{layer}.self_attn.out_proj")

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from pmlm_env.cohort.schema import Cohort, Patient
-from pmlm_env.predictors.base import Predictor, assign_folds, out_of_fold_proba
+from pmlm_env.predictors.base import assign_folds, out_of_fold_proba
 from tests.schemas import SCHEMA
 
 
@@ -107,7 +107,3 @@ def test_one_patient_is_too_few(make_patient, rng) -> None:
 def test_one_fold_is_too_few(make_patient, rng) -> None:
     with pytest.raises(ValueError, match="at least 2 folds, got 1"):
         out_of_fold_proba(Memory, cohort_of(make_patient, "ab"), n_folds=1, rng=rng)
-
-
-def test_the_memory_is_a_predictor() -> None:
-    assert isinstance(Memory(), Predictor)

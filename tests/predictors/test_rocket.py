@@ -23,7 +23,7 @@ def aeon_features(train: Cohort, cohort: Cohort, seed: int) -> np.ndarray:
     """aeon's features of zero-padded histories, (patients, channels, time) as aeon has it."""
     scaler = InputScaler.fit(train)
     series, fitted = (
-        np.swapaxes(zero_padded(each, scaler, true_lengths=False, missingness=False).channels, 1, 2)
+        zero_padded(each, scaler, true_lengths=False, missingness=False).channels.swapaxes(1, 2).copy()
         for each in (cohort, train)
     )
     rocket = convolution_based.Rocket(n_kernels=200, normalise=False, random_state=seed)

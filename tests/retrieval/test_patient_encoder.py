@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pmlm_env.predictors.inputs import InputScaler
-from pmlm_env.retrieval import PatientEncoder, Retriever
+from pmlm_env.retrieval import CosineRetriever, PatientEncoder
 from pmlm_env.retrieval.network import hide_checkups
 from tests.schemas import N_INDICATORS, SCHEMA, cohort_of
 
@@ -25,7 +25,7 @@ def test_vectors_are_128_float32_numbers_a_patient(encoder, two_groups) -> None:
 
 def test_new_patients_lie_nearest_to_their_own_group(encoder, two_groups) -> None:
     train, new = two_groups[:40], two_groups[40:]
-    retriever = Retriever(encoder.encode(train), [p.patient_id for p in train], list(train.y))
+    retriever = CosineRetriever(encoder.encode(train), [p.patient_id for p in train], list(train.y))
     found = retriever.peers(encoder.encode(new), [p.patient_id for p in new], k=5)
     agreement = np.mean([peer.label == p.label for p, peers in zip(new, found, strict=True) for peer in peers])
     assert agreement > 0.8
@@ -97,9 +97,9 @@ def _not_finite(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_truncated, "is damaged; fit the encoder again"),
-        (_without_bias, "is damaged; fit the encoder again"),
-        (_not_finite, "has numbers that are not finite; fit the encoder again"),
+        (_truncated, "is damaged: fit the encoder again"),
+        (_without_bias, "is damaged: fit the encoder again"),
+        (_not_finite, "has numbers that are not finite: fit the encoder again"),
         (Path.unlink, "is missing"),
     ],
 )

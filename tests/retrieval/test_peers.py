@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from pmlm_env.cohort.schema import Cohort
-from pmlm_env.retrieval import PatientEncoder, Retriever, out_of_fold_vectors
+from pmlm_env.retrieval import CosineRetriever, PatientEncoder, out_of_fold_vectors
 from tests.schemas import cohort_of
 
 pytestmark = pytest.mark.once
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.once
 K = 10
 
 
-def agreement(retriever: Retriever, vectors: npt.NDArray[np.float32], cohort: Cohort) -> npt.NDArray[np.float64]:
+def agreement(retriever: CosineRetriever, vectors: npt.NDArray[np.float32], cohort: Cohort) -> npt.NDArray[np.float64]:
     """Return the share of each patient's peers with her own label."""
     found = retriever.peers(vectors, [patient.patient_id for patient in cohort], K)
     return np.array(
@@ -28,13 +28,13 @@ def by_chance(train: Cohort, cohort: Cohort) -> npt.NDArray[np.float64]:
     return np.array([np.mean(train.y == label) for label in cohort.y])
 
 
-def fitted(train: Cohort) -> tuple[PatientEncoder, Retriever]:
+def fitted(train: Cohort) -> tuple[PatientEncoder, CosineRetriever]:
     encoder = PatientEncoder.fit(train, seed=0, device="cpu")
-    return encoder, Retriever(encoder.encode(train), [patient.patient_id for patient in train], list(train.y))
+    return encoder, CosineRetriever(encoder.encode(train), [patient.patient_id for patient in train], list(train.y))
 
 
 @pytest.fixture(scope="module")
-def on_simulated(simulated) -> tuple[PatientEncoder, Retriever]:
+def on_simulated(simulated) -> tuple[PatientEncoder, CosineRetriever]:
     return fitted(simulated.train)
 
 

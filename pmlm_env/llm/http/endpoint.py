@@ -21,6 +21,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from pmlm_env.io.keys import holds_key
 from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request, StopSending
 from pmlm_env.llm.http.background import event_loop, stream_results
 from pmlm_env.llm.http.chat_answers import Attempt, read_answer
@@ -32,7 +33,6 @@ from pmlm_env.llm.http.settings import (
     check_query,
     check_variable,
     checked_base_url,
-    holds_key,
     is_this_machine,
     secret,
     variable_of,

@@ -10,9 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pmlm_env.io.keys import holds_key
 from pmlm_env.io.toml import read_toml, shown
 from pmlm_env.llm.http.endpoint import OpenAIChat
-from pmlm_env.llm.http.settings import holds_key
 from pmlm_env.llm.storage.budget import MAX_AMOUNT, Price
 
 #: The settings of a provider's table and their types.

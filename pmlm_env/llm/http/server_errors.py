@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus
 
+from pmlm_env.io.keys import without_keys
 from pmlm_env.io.text import printable
 from pmlm_env.llm.http.chat_bodies import MalformedError, read_body, whole_number
-from pmlm_env.llm.http.settings import without_keys
 
 #: Zhipu's codes for an account without credit, a suspended one, or a used-up quota for hours or longer.
 _ZHIPU_USED_UP = frozenset({"1110", "1111", "1112", "1113", "1121", "1304", "1308", "1309", "1310", "1311"})

@@ -12,14 +12,10 @@ from typing import Any
 
 import httpx
 
+from pmlm_env.io.keys import holds_key
 from pmlm_env.llm.base import LLMError
 
 _EXAMPLE = "it should look like https://api.openai.com/v1"
-#: Keys of many vendors, recognized by their prefixes; JSON web tokens; Zhipu's keys.
-_KEY = re.compile(
-    r"\b(?:(?:sk|pk|rk|gsk|hf|xai|pplx|nvapi|r8|gh[pousr]|github_pat)[-_](?=[\w-]{0,200}\d)[\w-]{12,}"
-    r"|AIza[\w-]{30,}|eyJ[\w-]{10,}\.eyJ[\w.-]*|[0-9a-f]{32}\.\w{16,})"
-)
 #: Environment variables; no long run of capitals and digits, as in a key.
 _VARIABLE = re.compile(r"(?!.*(?=[A-Z]*\d)[A-Z\d]{20})[A-Z\d_]{1,100}")
 _HEADER_NAME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
@@ -35,16 +31,6 @@ _CLIENT_HEADERS = re.compile(
     re.IGNORECASE,
 )
 _ENV = "env:"
-
-
-def holds_key(text: str) -> bool:
-    """Whether a text contains what looks like a vendor's key and should not be shown."""
-    return _KEY.search(text) is not None
-
-
-def without_keys(text: str) -> str:
-    """Replace everything in a text that looks like a vendor's key by ***."""
-    return _KEY.sub("***", text)
 
 
 @lru_cache(maxsize=16)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from pmlm_env.io.files import sha256
 from pmlm_env.weights import BUNDLED, ModelError, resolve
 from pmlm_env.weights.pretrained import check_folder
 
@@ -124,18 +125,10 @@ def _commit(name: str) -> str:
 def _digest(path: Path) -> str:
     """Return the SHA-256 of a file, or of the names and contents of a folder's relevant files."""
     if path.is_file():
-        return _sha256(path)
+        return sha256(path)
     files = sorted(file for file in path.rglob("*") if file.suffix in _RELEVANT and file.is_file())
     with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
         lines = [
-            f"{digest} {file.relative_to(path)}\n" for file, digest in zip(files, pool.map(_sha256, files), strict=True)
+            f"{digest} {file.relative_to(path)}\n" for file, digest in zip(files, pool.map(sha256, files), strict=True)
         ]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as content:
-        while block := content.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.schema import Cohort
-from pmlm_env.predictors.inputs import InputScaler
-from pmlm_env.predictors.label_model import LabelModel
+from pmlm_env.io.checked_files import file_in, read_tensors
+from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler
+from pmlm_env.predictors.label_model import CURE, LabelModel
+
+if TYPE_CHECKING:
+    import torch
+
+#: Of a model and its scaler.
+WEIGHTS_FILE = "weights.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,12 +95,16 @@ class SeriesModel(LabelModel):
     def _n_channels(self) -> int:
         return len(self._indicators) * (1 + self.missingness)
 
-    def _save(self, folder: Path) -> dict[str, Any]:
-        assert self._scaler is not None
-        return {"scaler": self._scaler.to_json()}
+    def _read_tensors(self, folder: Path, shapes: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
+        """Read the model's tensors and its scaler.
 
-    def _load(self, folder: Path, fitted: Mapping[str, Any]) -> None:
-        self._scaler = InputScaler.from_json(fitted["scaler"], len(self._indicators))
+        Raises:
+            ValueError: The file is missing or damaged, or contains others.
+        """
+        shapes = {**shapes, **dict.fromkeys(SCALER_ARRAYS, (len(self._indicators),))}
+        tensors = read_tensors(file_in(folder, WEIGHTS_FILE), shapes, doubles=SCALER_ARRAYS, cure=CURE)
+        self._scaler = InputScaler(*(tensors.pop(name).numpy() for name in SCALER_ARRAYS))
+        return tensors
 
     @abstractmethod
     def _fit_series(self, histories: Histories, codes: npt.NDArray[np.intp]) -> None:

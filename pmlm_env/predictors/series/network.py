@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +14,9 @@ from torch.nn import functional
 
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.device import one_thread, seeded
-from pmlm_env.io.checked_files import file_in, read_tensors
 from pmlm_env.io.files import write
-from pmlm_env.predictors.series.histories import Histories, SeriesModel
+from pmlm_env.predictors.series.histories import WEIGHTS_FILE, Histories, SeriesModel
 from pmlm_env.predictors.training import TrainingSettings, train
-
-WEIGHTS_FILE = "weights.safetensors"
 
 SETTINGS = TrainingSettings(learning_rate=1e-3, weight_decay=0.01, batch_size=64, patience=10, max_epochs=100)
 
@@ -67,9 +62,8 @@ class NetworkModel(SeriesModel):
             )
         self._network = _for_prediction(network)
 
-    def _scores(self, cohort: Cohort) -> npt.NDArray[np.float32]:
-        """Return the scores, computed in float64: its rounding errors, which depend on the batch, do not survive."""
-        scores = np.empty((len(cohort), len(self._labels)), dtype=np.float32)
+    def _scores(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        scores = np.empty((len(cohort), len(self._labels)))
         with one_thread(), torch.inference_mode():
             for start in range(0, len(cohort), CHUNK):
                 histories = self._histories(cohort[start : start + CHUNK])
@@ -77,17 +71,17 @@ class NetworkModel(SeriesModel):
                 scores[start : start + CHUNK] = self._network(inputs, lengths).numpy()
         return scores
 
-    def _save(self, folder: Path) -> dict[str, Any]:
-        weights = {name: tensor.float().contiguous() for name, tensor in self._network.state_dict().items()}
-        write(folder / WEIGHTS_FILE, save(weights))
-        return super()._save(folder)
+    def _save(self, folder: Path) -> None:
+        assert self._scaler is not None
+        tensors = {name: tensor.float().contiguous() for name, tensor in self._network.state_dict().items()}
+        tensors |= {name: torch.from_numpy(array) for name, array in self._scaler.arrays().items()}
+        write(folder / WEIGHTS_FILE, save(tensors))
 
-    def _load(self, folder: Path, fitted: Mapping[str, Any]) -> None:
-        super()._load(folder, fitted)
+    def _load(self, folder: Path) -> None:
         with seeded(self.seed):
             network = self._make_network(self._n_channels, len(self._labels))
-        shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-        network.load_state_dict(read_tensors(file_in(folder, WEIGHTS_FILE), shapes))
+        tensors = self._read_tensors(folder, {name: tensor.shape for name, tensor in network.state_dict().items()})
+        network.load_state_dict(tensors)
         self._network = _for_prediction(network)
 
 

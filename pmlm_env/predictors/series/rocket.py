@@ -14,16 +14,13 @@ from sklearn.linear_model import RidgeCV
 from threadpoolctl import threadpool_limits
 
 from pmlm_env.cohort.schema import Cohort
-from pmlm_env.io.checked_files import file_in, read_tensors
 from pmlm_env.io.files import write
 from pmlm_env.predictors.calibration import fit_temperature
 from pmlm_env.predictors.label_model import CURE
-from pmlm_env.predictors.series.histories import Histories, SeriesModel
+from pmlm_env.predictors.series.histories import WEIGHTS_FILE, Histories, SeriesModel
 
 if TYPE_CHECKING:
     from aeon.transformations.collection.convolution_based import Rocket as RocketTransform
-
-WEIGHTS_FILE = "weights.safetensors"
 
 #: Penalties of the ridge regression to choose from. Features are standardized; there are two per kernel.
 ALPHAS = np.logspace(0, 6, 13)
@@ -95,11 +92,10 @@ class Rocket(SeriesModel):
         bias = offset + ridge.intercept_ - mean @ weights
         self._weights, self._bias = (weights / temperature).astype(np.float32), (bias / temperature).astype(np.float32)
 
-    def _scores(self, cohort: Cohort) -> npt.NDArray[np.float32]:
-        """Return the scores, computed in float64: its rounding errors, which depend on the batch, do not survive."""
+    def _scores(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        features = self.features(cohort)
         with threadpool_limits(limits=1):
-            scores = self.features(cohort) @ self._weights.astype(np.float64) + self._bias
-        return scores.astype(np.float32)
+            return features @ self._weights.astype(np.float64) + self._bias
 
     def features(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         """Return aeon's features of the patients' histories, shape (N, 2 * n_kernels)."""
@@ -121,30 +117,34 @@ class Rocket(SeriesModel):
         transform = RocketTransform(n_kernels=self.n_kernels, normalise=False, n_jobs=1, random_state=self.seed)
         return transform.fit(np.zeros((1, self._n_channels, self._n_steps), dtype=np.float32))
 
-    def _save(self, folder: Path) -> dict[str, Any]:
-        assert self._transform is not None
-        tensors = {name: array.astype(np.float32) for name, array in self._kernels().items()}
-        write(folder / WEIGHTS_FILE, save({**tensors, "ridge.weights": self._weights, "ridge.bias": self._bias}))
-        return {**super()._save(folder), "n_steps": self._n_steps}
+    def _description(self) -> dict[str, Any]:
+        return {"n_steps": self._n_steps}
 
-    def _load(self, folder: Path, fitted: Mapping[str, Any]) -> None:
+    def _read_description(self, content: Mapping[str, Any]) -> None:
+        self._n_steps = content["n_steps"]
+        if type(self._n_steps) is not int or not MIN_STEPS <= self._n_steps <= MAX_STEPS:
+            raise ValueError
+
+    def _save(self, folder: Path) -> None:
+        assert self._scaler is not None
+        tensors = {name: array.astype(np.float32) for name, array in self._kernels().items()}
+        tensors |= {"ridge.weights": self._weights, "ridge.bias": self._bias}
+        write(folder / WEIGHTS_FILE, save({**tensors, **self._scaler.arrays()}))
+
+    def _load(self, folder: Path) -> None:
         """Read the kernels too, because a processor may round those that the seed draws in another way.
 
         Raises:
-            ValueError: They are other kernels. aeon does not check them, so wrong ones could read outside of a series.
+            ValueError: The file is missing or damaged, or has other kernels. aeon does not check them, so that it
+                would read outside of a series.
         """
-        super()._load(folder, fitted)
-        self._n_steps = fitted["n_steps"]
-        if type(self._n_steps) is not int or not MIN_STEPS <= self._n_steps <= MAX_STEPS:
-            raise ValueError
         self._transform = self._draw_kernels()
         drawn, n_labels = self._kernels(), len(self._labels)
         shapes = {name: array.shape for name, array in drawn.items()}
         shapes |= {"ridge.weights": (2 * self.n_kernels, n_labels), "ridge.bias": (n_labels,)}
-        path = file_in(folder, WEIGHTS_FILE)
-        tensors = {name: tensor.numpy() for name, tensor in read_tensors(path, shapes).items()}
+        tensors = {name: tensor.numpy() for name, tensor in self._read_tensors(folder, shapes).items()}
         if not all(np.allclose(tensors[name], array, atol=1e-5) for name, array in drawn.items()):
-            raise ValueError(f"{path} has other kernels than this version of aeon draws: {CURE}")
+            raise ValueError(f"{folder / WEIGHTS_FILE} has other kernels than this version of aeon draws: {CURE}")
         self._transform.kernels = tuple(tensors[name].astype(array.dtype) for name, array in drawn.items())
         self._weights, self._bias = tensors["ridge.weights"], tensors["ridge.bias"]
 

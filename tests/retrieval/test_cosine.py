@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from pmlm_env.retrieval import Peer, Retriever
-from pmlm_env.retrieval.retriever import CHUNK
+from pmlm_env.retrieval import CosineRetriever, Peer
+from pmlm_env.retrieval.cosine import CHUNK
 
 NORTH, EAST, NORTH_EAST = [0.0, 2.0], [3.0, 0.0], [1.0, 1.0]
 
 
 @pytest.fixture
-def three() -> Retriever:
-    return Retriever(np.array([NORTH, EAST, NORTH_EAST], np.float32), ["n", "e", "ne"], ["up", "right", "both"])
+def three() -> CosineRetriever:
+    return CosineRetriever(np.array([NORTH, EAST, NORTH_EAST], np.float32), ["n", "e", "ne"], ["up", "right", "both"])
 
 
 def by_loops(train: np.ndarray, train_ids: list[str], query: np.ndarray, query_id: str, k: int) -> list[str]:
@@ -39,7 +39,7 @@ def test_peers_are_those_of_a_loop_ties_included() -> None:
     train_ids = [f"t{i}" for i in range(80)]
     queries = np.concatenate([train[:20], rng.integers(-2, 3, (20, 4)).astype(np.float32)])
     query_ids = train_ids[:20] + [f"q{i}" for i in range(20)]
-    found = Retriever(train, train_ids, ["x"] * 80).peers(queries, query_ids, k=10)
+    found = CosineRetriever(train, train_ids, ["x"] * 80).peers(queries, query_ids, k=10)
     for peers, query, query_id in zip(found, queries, query_ids, strict=True):
         assert ids_of(peers) == by_loops(train, train_ids, query, query_id, 10)
 
@@ -55,7 +55,7 @@ def test_length_is_of_no_account(three) -> None:
 
 
 def test_of_equally_near_patients_the_earlier_comes_first() -> None:
-    retriever = Retriever(np.array([EAST, NORTH, NORTH, NORTH], np.float32), list("abcd"), ["x"] * 4)
+    retriever = CosineRetriever(np.array([EAST, NORTH, NORTH, NORTH], np.float32), list("abcd"), ["x"] * 4)
     (peers,) = retriever.peers(np.array([NORTH], np.float32), ["new"], k=2)
     assert ids_of(peers) == ["b", "c"]
 
@@ -66,7 +66,7 @@ def test_a_training_patient_is_never_her_own_peer(three) -> None:
 
 
 def test_another_patient_with_her_vector_may_be_her_peer() -> None:
-    retriever = Retriever(np.array([NORTH, NORTH], np.float32), ["a", "b"], ["x", "y"])
+    retriever = CosineRetriever(np.array([NORTH, NORTH], np.float32), ["a", "b"], ["x", "y"])
     assert ids_of(retriever.peers(np.array([NORTH], np.float32), ["b"], k=1)[0]) == ["a"]
 
 
@@ -76,7 +76,7 @@ def test_many_patients_at_once_get_what_each_would_alone() -> None:
     queries = rng.standard_normal((CHUNK + 5, 8)).astype(np.float32)
     ids = [f"q{i}" for i in range(len(queries))]
     queries[-1], ids[-1] = train[0], "t0"
-    retriever = Retriever(train, [f"t{i}" for i in range(50)], ["x"] * 50)
+    retriever = CosineRetriever(train, [f"t{i}" for i in range(50)], ["x"] * 50)
     found = retriever.peers(queries, ids, k=5)
     assert len(found) == len(queries)
     for i in (0, CHUNK - 1, CHUNK, CHUNK + 4):
@@ -106,7 +106,7 @@ def test_nobody_asked_about_gets_nothing(three) -> None:
 
 def test_a_training_patient_twice_is_refused() -> None:
     with pytest.raises(ValueError, match="patient a is among the training patients more than once"):
-        Retriever(np.array([NORTH, EAST, NORTH], np.float32), ["a", "b", "a"], ["x"] * 3)
+        CosineRetriever(np.array([NORTH, EAST, NORTH], np.float32), ["a", "b", "a"], ["x"] * 3)
 
 
 def test_a_vector_that_is_not_finite_is_refused_by_name(three) -> None:
@@ -116,6 +116,6 @@ def test_a_vector_that_is_not_finite_is_refused_by_name(three) -> None:
 
 def test_every_vector_needs_an_id_and_a_label(three) -> None:
     with pytest.raises(ValueError, match="1 vectors, 2 ids and 1 labels"):
-        Retriever(np.array([NORTH], np.float32), ["a", "b"], ["x"])
+        CosineRetriever(np.array([NORTH], np.float32), ["a", "b"], ["x"])
     with pytest.raises(ValueError, match="1 vectors and 2 ids"):
         three.peers(np.array([NORTH], np.float32), ["a", "b"], k=1)

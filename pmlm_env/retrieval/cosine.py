@@ -1,12 +1,13 @@
-"""Eq. 4: finding the training patients with the most similar vectors."""
+"""Eq. 4: finding the training patients whose vectors have the largest cosine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from pmlm_env.retrieval.base import Peer
 
 #: Patients compared with all training patients at once; limits memory.
 CHUNK = 1024
@@ -16,22 +17,7 @@ CHUNK = 1024
 DECIMALS = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A training patient similar to the query patient.
-
-    Attributes:
-        patient_id: The peer's id.
-        label: The peer's true label.
-        similarity: Cosine of the two patients' vectors (Eq. 4), in [-1, 1].
-    """
-
-    patient_id: str
-    label: str
-    similarity: float
-
-
-class Retriever:
+class CosineRetriever:
     """Finds peers among the training patients by exact, deterministic search."""
 
     def __init__(self, vectors: npt.NDArray[np.float32], ids: Sequence[str], labels: Sequence[str]) -> None:

@@ -1,0 +1,302 @@
+"""The pipeline of stages 1 to 3, fitted to training patients: it can be saved, and makes prompts for new patients."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from reprlib import repr as shortened
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.cohort.schema import Cohort, Patient, Schema
+from pmlm_env.cohort.wording import named
+from pmlm_env.core.episodes import Episode, EpisodeSet, Split
+from pmlm_env.io.checked_files import file_in
+from pmlm_env.io.files import replacing_folder, write
+from pmlm_env.pipeline_config import PipelineConfig
+from pmlm_env.pipeline_files import (
+    CURE,
+    MANIFEST_FILE,
+    PIPELINE_FOLDER,
+    PREDICTOR_FOLDER,
+    SCHEMA_FILE,
+    TEMPLATE_FILE,
+    Manifest,
+    Part,
+    TrainingPatients,
+    check_files,
+    read_manifest,
+    write_manifest,
+)
+from pmlm_env.predictors import PREDICTORS, Predictor
+from pmlm_env.prompting import InitialPrompt, PeerForm
+from pmlm_env.retrieval import RETRIEVERS, PatientEncoder, Peer, Retriever
+from pmlm_env.retrieval.network import VECTOR_SIZE
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """Stages 1 to 3, fitted to training patients, for patients who come later. Usually, use ``fit`` or ``load``.
+
+    Attributes:
+        schema: What the patients' cohort measures.
+        predictor: Stage 1.
+        encoder: The patient encoder of stage 2.
+        retriever: The search of stage 2, among the training patients.
+        template: Stage 3.
+        training: The training patients with a label.
+        manifest: The number and form of the peers, and how predictor and retriever were made.
+    """
+
+    schema: Schema
+    predictor: Predictor
+    encoder: PatientEncoder
+    retriever: Retriever
+    template: InitialPrompt
+    training: TrainingPatients
+    manifest: Manifest
+
+    @property
+    def k(self) -> int:
+        """Peers per patient."""
+        return self.manifest.k
+
+    @property
+    def train_ids(self) -> tuple[str, ...]:
+        """The ids of the training patients with a label."""
+        return self.training.ids
+
+    @classmethod
+    def fit(
+        cls, train: Cohort, config: PipelineConfig | None = None, *, seed: int = 0, device: str = "auto"
+    ) -> Pipeline:
+        """Fit stages 1 and 2.
+
+        Args:
+            train: The training patients; those without a label are not used.
+            config: Settings. Folds and dates concern only ``build_episodes``.
+            seed: Seed of the predictor and the patient encoder.
+            device: Where the patient encoder runs.
+
+        Raises:
+            ValueError: Fewer than ``k + 1`` patients have a label, or the template, the predictor or the retriever
+                does not exist or does not fit.
+        """
+        config = config or PipelineConfig()
+        train = train.take(np.flatnonzero(train.y != ""))
+        if len(train) <= config.k:
+            raise ValueError(
+                f"{len(train)} training patients have a label, but {config.k} peers each need {config.k + 1}: "
+                "use fewer peers (--k)"
+            )
+        template = InitialPrompt(config.template, config.peers, train.schema)
+        template.check(train)
+        unfitted = make_predictor(config, seed)
+        RETRIEVERS.check(config.retriever, None, None, None, kwargs=config.retriever_kwargs)
+        manifest = Manifest(
+            k=config.k,
+            peers=config.peers,
+            predictor=Part(config.predictor, config.predictor_kwargs),
+            retriever=Part(config.retriever, config.retriever_kwargs),
+        )
+        logger.info("Stage 1: fitting the predictor to %d patients", len(train))
+        predictor = unfitted.fit(train)
+        _check_labels(predictor, train.y.tolist(), f"the predictor {config.predictor}")
+        logger.info("Stage 2: fitting the patient encoder to %d patients", len(train))
+        encoder = PatientEncoder.fit(train, seed, device)
+        training = TrainingPatients(
+            tuple(patient.patient_id for patient in train), tuple(map(str, train.y)), encoder.encode(train)
+        )
+        retriever = _make_retriever(training, manifest)
+        fitted = cls(train.schema, predictor, encoder, retriever, template, training, manifest)
+        # A part that breaks its interface is named now, not after the folds were fitted.
+        fitted.predict_proba(train[:1])
+        fitted.find_peers(training.vectors[:1], train[:1])
+        return fitted
+
+    def episodes(self, cohort: Cohort) -> EpisodeSet:
+        """Predict, retrieve and fill for patients who are not among the training patients.
+
+        A patient gets the same episode alone and among others. Labels and replies may be empty, and are not used.
+
+        Returns:
+            One episode per patient, in order, all of split "test".
+
+        Raises:
+            ValueError: The cohort is empty or has another schema, or a prompt cannot be filled.
+        """
+        if cohort.schema.digest != self.schema.digest:
+            raise ValueError(
+                "the patients' schema is not that of the pipeline's training patients: read their tables with the "
+                f"pipeline's schema, or {CURE}"
+            )
+        self.template.check(cohort)
+        if known := [patient.patient_id for patient in cohort if patient.patient_id in {*self.train_ids}]:
+            logger.warning(
+                "%d of %d patients are training patients of this pipeline, and predicted better than others; "
+                "they are not their own peers: %s",
+                *(len(known), len(cohort), named(known)),
+            )
+        vectors = self.encoder.encode(cohort)
+        proba, found = self.predict_proba(cohort), self.find_peers(vectors, cohort)
+        return EpisodeSet(self.fill(cohort, "test", proba, vectors, found, range(len(cohort))))
+
+    def prompt_for(self, patient: Patient) -> Episode:
+        """Return the episode of one patient; see ``episodes``."""
+        return self.episodes(Cohort((patient,), self.schema))[0]
+
+    def save(self, folder: str | Path) -> None:
+        """Write everything into a folder that only its owner can access; nothing is pickled.
+
+        It contains the training patients' ids, labels and vectors, so it has to be protected as their records are.
+
+        Raises:
+            ValueError: The folder contains something else than a pipeline.
+        """
+        folder = Path(folder)
+        if folder.exists() and not (folder / MANIFEST_FILE).is_file() and (folder.is_file() or os.listdir(folder)):
+            raise ValueError(f"{folder} contains something else than a pipeline: choose a new folder")
+        with replacing_folder(folder) as scratch:
+            (scratch / PREDICTOR_FOLDER).mkdir()
+            self.predictor.save(scratch / PREDICTOR_FOLDER)
+            self.encoder.save(scratch)
+            self.training.save(scratch)
+            self.schema.save(scratch / SCHEMA_FILE)
+            write(scratch / TEMPLATE_FILE, self.template.text)
+            write_manifest(scratch, self.manifest)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto", allow_import: bool = False) -> Pipeline:
+        """Read what ``save`` wrote: the same predictions, vectors, peers and prompts to the last digit.
+
+        Args:
+            folder: A saved pipeline, or a folder that ``pmlm prepare`` wrote.
+            device: Where the patient encoder runs.
+            allow_import: Whether a predictor or retriever that is named as package.module:Class may be imported. That
+                runs code from outside pmlm-env that the folder names, so it should not come from a stranger.
+
+        Raises:
+            ValueError: A file is missing or damaged, or names a class that must not be imported.
+        """
+        folder = Path(folder)
+        if not (folder / MANIFEST_FILE).exists() and (folder / PIPELINE_FOLDER).is_dir():
+            folder /= PIPELINE_FOLDER
+        manifest, files = read_manifest(folder)
+        predictors = PREDICTORS.find(manifest.predictor.name, allow_import=allow_import)
+        RETRIEVERS.find(manifest.retriever.name, allow_import=allow_import)
+        if not hasattr(predictors, "load"):
+            raise ValueError(f"the predictor {manifest.predictor.name} lacks load")
+        check_files(folder, files)
+        schema = Schema.load(file_in(folder, SCHEMA_FILE))
+        training = TrainingPatients.load(folder, VECTOR_SIZE)
+        if not 1 <= manifest.k < len(training.ids):
+            raise ValueError(f"{folder / MANIFEST_FILE} asks for {manifest.k} of {len(training.ids)} patients: {CURE}")
+        predictor = predictors.load(folder / PREDICTOR_FOLDER)
+        _check_labels(predictor, training.labels, str(folder / PREDICTOR_FOLDER))
+        encoder = PatientEncoder.load(folder, schema, device)
+        template = InitialPrompt(file_in(folder, TEMPLATE_FILE), cast(PeerForm, manifest.peers), schema)
+        return cls(schema, predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
+
+    def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        """Return each label's probability for each patient, shape (N, n_labels).
+
+        Raises:
+            ValueError: The predictor returned something else.
+        """
+        proba = np.asarray(self.predictor.predict_proba(cohort), dtype=np.float64)
+        expected = (len(cohort), len(self.predictor.labels))
+        if proba.shape != expected or not np.isfinite(proba).all():
+            raise ValueError(
+                f"the predictor {self.manifest.predictor.name} returned an array of shape {proba.shape} or values that "
+                f"are not finite; probabilities of shape {expected} are needed"
+            )
+        return proba
+
+    def find_peers(self, vectors: npt.NDArray[np.float32], patients: Iterable[Patient]) -> list[list[Peer]]:
+        """Return the ``k`` peers of each patient.
+
+        Raises:
+            ValueError: The retriever returned another number, or the patient.
+        """
+        ids, name = [patient.patient_id for patient in patients], self.manifest.retriever.name
+        found = self.retriever.peers(vectors, ids, self.k)
+        if len(found) != len(ids):
+            raise ValueError(f"the retriever {name} returned the peers of {len(found)} patients, not of {len(ids)}")
+        known = dict(zip(self.training.ids, self.training.labels, strict=True))
+        for own, peers in zip(ids, found, strict=True):
+            names = {peer.patient_id for peer in peers if known.get(peer.patient_id) == peer.label} - {own}
+            if len(names) != self.k or len(peers) != self.k:
+                raise ValueError(
+                    f"the retriever {name} did not return {self.k} different training patients with their labels for "
+                    f"patient {own}"
+                )
+        return found
+
+    def fill(
+        self,
+        cohort: Cohort,
+        split: Split,
+        proba: npt.NDArray[np.float64],
+        vectors: npt.NDArray[np.float32],
+        found: Sequence[Sequence[Peer]],
+        chosen: Iterable[int],
+    ) -> list[Episode]:
+        """Return the episodes of the chosen patients, given the results of stages 1 and 2 for all."""
+        labels = self.predictor.labels
+        episodes = []
+        for i in chosen:
+            patient, predicted = cohort[int(i)], labels[int(proba[i].argmax())]
+            peer_labels = tuple(peer.label for peer in found[i])
+            probabilities = dict(zip(map(str, labels), proba[i].tolist(), strict=True))
+            prompt = self.template.fill(predicted, peer_labels, probabilities, patient)
+            episodes.append(
+                Episode(
+                    patient_id=patient.patient_id,
+                    split=split,
+                    words=prompt.texts,
+                    roles=prompt.roles,
+                    vector=vectors[i],
+                    reference=patient.reference,
+                    label=patient.label,
+                    predicted=str(predicted),
+                    peers=peer_labels,
+                    spaces=prompt.spaces,
+                    language=prompt.language,
+                )
+            )
+        return episodes
+
+
+def make_predictor(config: PipelineConfig, seed: int) -> Predictor:
+    """Make an unfitted predictor.
+
+    Raises:
+        ValueError: There is none of this name, or it does not take these arguments or lacks a method.
+    """
+    predictor = PREDICTORS.make(config.predictor, offered={"seed": seed}, kwargs=config.predictor_kwargs)
+    methods = ("fit", "predict_proba", "save", "load")
+    if lacking := [method for method in methods if not hasattr(predictor, method)]:
+        raise ValueError(f"the predictor {config.predictor} lacks {', '.join(lacking)}")
+    return predictor
+
+
+def _check_labels(predictor: Predictor, labels: Iterable[str], who: str) -> None:
+    """Check that a fitted predictor predicts the labels of the training patients.
+
+    Raises:
+        ValueError: It has others, or another order.
+    """
+    if tuple(predictor.labels) != tuple(sorted({*labels})):
+        raise ValueError(f"{who} predicts {shortened(tuple(predictor.labels))}, not the training patients' labels")
+
+
+def _make_retriever(training: TrainingPatients, manifest: Manifest) -> Retriever:
+    part = manifest.retriever
+    return RETRIEVERS.make(part.name, training.vectors, training.ids, training.labels, kwargs=part.kwargs)

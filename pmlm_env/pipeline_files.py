@@ -1,0 +1,151 @@
+"""The files of a saved pipeline: its settings, with checksums of all files, and its training patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import save
+
+from pmlm_env.io.checked_files import file_in, read_object, read_tensors
+from pmlm_env.io.files import sha256, write, write_json
+
+#: The subfolder of what `pmlm prepare` writes.
+PIPELINE_FOLDER = "pipeline"
+
+MANIFEST_FILE, PEERS_FILE, VECTORS_FILE = "pipeline.json", "peers.json", "peers.safetensors"
+SCHEMA_FILE, TEMPLATE_FILE, PREDICTOR_FOLDER = "schema.json", "template.txt", "predictor"
+
+CURE = "prepare it again with `pmlm prepare`"
+
+#: Limit on the bytes of ``PEERS_FILE``, enough for a million patients.
+_LARGEST_PEERS = 2**26
+
+
+@dataclass(frozen=True)
+class Part:
+    """A replaceable part of a pipeline.
+
+    Attributes:
+        name: Its name in the registry.
+        kwargs: Its keyword arguments, JSON values.
+    """
+
+    name: str
+    kwargs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The settings of a saved pipeline, in ``MANIFEST_FILE``.
+
+    Attributes:
+        k: Peers per patient.
+        peers: The form of the peers in prompts.
+        predictor: Stage 1.
+        retriever: The search of stage 2.
+    """
+
+    k: int
+    peers: str
+    predictor: Part
+    retriever: Part
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingPatients:
+    """The patients that peers are found among.
+
+    Attributes:
+        ids: Their patient ids, all different.
+        labels: Their true labels.
+        vectors: Their vectors, shape (N, d), float32.
+    """
+
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    vectors: npt.NDArray[np.float32]
+
+    def save(self, folder: Path) -> None:
+        """Write ``PEERS_FILE`` and ``VECTORS_FILE``."""
+        write_json(folder / PEERS_FILE, {"ids": self.ids, "labels": self.labels})
+        write(folder / VECTORS_FILE, save({"vectors": np.ascontiguousarray(self.vectors)}))
+
+    @classmethod
+    def load(cls, folder: Path, vector_size: int) -> TrainingPatients:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: A file is missing or damaged, or they do not belong together.
+        """
+        path = file_in(folder, PEERS_FILE)
+        content = read_object(path, CURE, _LARGEST_PEERS)
+        ids, labels = content.get("ids"), content.get("labels")
+        for each in (ids, labels):
+            if not isinstance(each, list) or not all(isinstance(text, str) for text in each):
+                raise ValueError(f"{path} is damaged: {CURE}")
+        assert isinstance(ids, list)
+        assert isinstance(labels, list)
+        if not ids or len(ids) != len(labels) or len(set(ids)) < len(ids):
+            raise ValueError(f"{path} is damaged: it has {len(ids)} ids and {len(labels)} labels: {CURE}")
+        shapes = {"vectors": (len(ids), vector_size)}
+        vectors = read_tensors(file_in(folder, VECTORS_FILE), shapes, cure=CURE)["vectors"].numpy()
+        return cls(tuple(ids), tuple(labels), vectors)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``MANIFEST_FILE``, after all other files of the folder."""
+    files = {
+        path.relative_to(folder).as_posix(): [path.stat().st_size, sha256(path)]
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    parts = {part: {"name": each.name, "kwargs": {**each.kwargs}} for part, each in _parts(manifest).items()}
+    write_json(folder / MANIFEST_FILE, {"format": 1, "k": manifest.k, "peers": manifest.peers, **parts, "files": files})
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, dict[str, tuple[int, str]]]:
+    """Read what ``write_manifest`` wrote.
+
+    Returns:
+        The settings, and the size and the SHA-256 of each file, for ``check_files``.
+
+    Raises:
+        ValueError: The file is missing or damaged, or was written by another version of pmlm-env.
+    """
+    if not (folder / MANIFEST_FILE).exists():
+        raise ValueError(f"{folder} has no {MANIFEST_FILE}: give a folder that `pmlm prepare` made, or make it again")
+    path = file_in(folder, MANIFEST_FILE)
+    content = read_object(path, CURE)
+    if content.get("format") != 1:
+        raise ValueError(f"{path} is of another version of pmlm-env: {CURE}")
+    try:
+        parts = {part: Part(content[part]["name"], content[part]["kwargs"]) for part in ("predictor", "retriever")}
+        if not all(isinstance(each.name, str) and isinstance(each.kwargs, dict) for each in parts.values()):
+            raise ValueError
+        if type(content["k"]) is not int or not isinstance(content["peers"], str):
+            raise ValueError
+        files = {name: (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ValueError(f"{path} is damaged: {CURE}") from None
+    return Manifest(content["k"], content["peers"], **parts), files
+
+
+def check_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
+    """Check that all files are there as they were written.
+
+    Raises:
+        ValueError: A file is missing or was changed, or is a link to outside the folder.
+    """
+    for name, (size, digest) in files.items():
+        path = file_in(folder, name)
+        if path.stat().st_size != size or sha256(path) != digest:
+            raise ValueError(f"{path} is damaged, or of another pipeline: {CURE}")
+
+
+def _parts(manifest: Manifest) -> dict[str, Part]:
+    return {"predictor": manifest.predictor, "retriever": manifest.retriever}

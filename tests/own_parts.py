@@ -1,0 +1,135 @@
+"""A reward, an encoder and an LLM of one's own, as a user would write them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pmlm_env import Episode
+from pmlm_env.llm import LLM, Completion, Reply, Request
+
+
+@dataclass  # not hashable, as many classes of users
+class WordCount:
+    """Counts a word in the replies."""
+
+    word: str
+    weight: float = 1.0
+
+    def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> list[float]:
+        return [self.weight * reply.lower().split().count(self.word) for reply in replies]
+
+
+class LabelLength:
+    """Scores a reply by the letters of the patient's condition, whatever it says."""
+
+    def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> npt.NDArray[np.float64]:
+        assert len(replies) == len(episodes) > 0
+        return np.array([float(len(episode.label)) for episode in episodes])
+
+
+class BrokenReward:
+    """Returns what it is told, or raises an error."""
+
+    def __init__(self, returns: str) -> None:
+        self.returns = returns
+
+    def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> Any:
+        n = len(replies)
+        match self.returns:
+            case "column":
+                return np.zeros((n, 1))
+            case "too few":
+                return [0.5] * (n - 1)
+            case "one number":
+                return 0.5
+            case "nan":
+                return [float("nan")] * n
+            case "infinity":
+                return [0.5] * (n - 1) + [float("inf")]
+            case "texts":
+                return ["0.5"] * n
+            case "nothing":
+                return None
+            case "missing":
+                return [None] * n
+            case "gradient":
+                return torch.zeros(n, requires_grad=True)
+        raise KeyError("a mistake in the user's class")
+
+
+class NoScore:
+    """Lacks the method that a reward needs."""
+
+
+class LetterEncoder:
+    """Embeds a word by its letters."""
+
+    def __init__(self, size: int = 4, device: str = "auto", returns: str = "") -> None:
+        self.hidden_size, self.returns = size, returns
+        self.asked_device, self.device = device, torch.device("cpu")
+
+    def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> Any:
+        out = torch.zeros(*kept.shape, self.hidden_size)
+        for row, prompt in enumerate(words):
+            for slot, word in enumerate(prompt):
+                if kept[row, slot]:
+                    out[row, slot, ord(word[0]) % self.hidden_size] = len(word)
+        if self.returns == "numpy":
+            return out.numpy()
+        return out[..., :1] if self.returns == "narrow" else out
+
+
+class Shout(LLM):
+    """Repeats the prompt in capitals."""
+
+    def __init__(self, end: str = "!", identity: Any = None) -> None:
+        self.end = end
+        self._identity = json.dumps({"shout": end}) if identity is None else identity
+
+    @property
+    def identity(self) -> str:
+        return self._identity
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        for index, request in enumerate(requests):
+            words = request.prompt.upper() + self.end
+            yield {index: Completion(words, len(request.prompt.split()), len(words.split()), "stop")}
+
+
+class Silent(Shout):
+    """Returns what is not a reply."""
+
+    def __init__(self, returns: str) -> None:
+        super().__init__()
+        self.returns = returns
+
+    def replies(self, requests: Sequence[Request]) -> Generator[Any, None, None]:
+        match self.returns:
+            case "empty":
+                yield {index: Completion(" ", 1, 1, "stop") for index in range(len(requests))}
+            case "texts":
+                yield dict.fromkeys(range(len(requests)), "a reply")
+            case "list":
+                yield ["a reply"] * len(requests)
+            case "unasked":
+                yield {len(requests): Completion("a reply", 1, 1, "stop")}
+            case "none":
+                yield {}
+
+
+class NoIdentity(LLM):
+    """Lacks the identity, without which replies cannot be cached."""
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        yield {}
+
+
+class NotAnLLM:
+    """Is no subclass of ``LLM``."""
