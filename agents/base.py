@@ -110,7 +110,7 @@ class Agent(ABC):
         """
         if values.keys() != set(expected):
             found, should = (", ".join(sorted(map(shortened, names))) or "nothing" for names in (values, expected))
-            raise ValueError(f"learned holds {found}, and of an agent {self.name} it should hold {should}")
+            raise ValueError(f"learned contains {found}; for the agent {self.name} it should contain {should}")
 
     def save(self, folder: str | Path) -> None:
         """Write ``config.json`` and ``model.safetensors`` into ``folder``, for ``agents.registry.load``.

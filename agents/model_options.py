@@ -18,6 +18,8 @@ from pmlm_env.cohort.wording import bare
 from pmlm_env.core.edits import EditRules
 from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import Limits, LLMOptions
+from pmlm_env.llm.specs import is_custom
+from pmlm_env.registry import is_path
 from pmlm_env.rewards.base import BERTSCORE
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,8 @@ class CallOptions(Limits):
         replay: Use cached replies only, and never call the LLM; a reply missing from the cache is an error.
         concurrency: Maximum number of concurrent requests; by default the provider's limit.
         max_failures: Stop the run after this many consecutive episodes without a reply.
+        send_values: Send prompts that contain laboratory values, or other columns of the patients' table, to an LLM on
+            another machine. Only some templates have them, such as ``raw``.
     """
 
     budget_file: Path | None = None
@@ -86,6 +90,7 @@ class CallOptions(Limits):
     replay: bool = False
     concurrency: int | None = None
     max_failures: int | None = 64
+    send_values: bool = False
 
     def over(self, saved: Mapping[str, Any]) -> CallOptions:
         """Return these options, with defaults replaced by the values in ``saved`` (from config.json).
@@ -100,9 +105,30 @@ class CallOptions(Limits):
         }
         if self.cache is not None and not one_path(str(self.cache), saved.get("cache")):
             where = saved.get("cache") or "the run folder"
-            raise ValueError(f"the replies of this run are kept in {where}: leave --cache out")
+            raise ValueError(f"the replies of this run are stored in {where}: leave out --cache")
         paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
         return CallOptions(**{**values, **paths})
+
+
+#: Settings that may name a class as "package.module:Class", by their dotted names.
+_CLASSES = ("agent", "models.reward", "models.encoder", "models.llm")
+
+
+def named_classes(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the classes that a run's settings name as ``package.module:Class``, by part, such as "reward".
+
+    Raises:
+        ValueError: The providers' file is invalid.
+    """
+    found = {}
+    for dotted in _CLASSES:
+        table, _, key = dotted.rpartition(".")
+        name = (settings[table] if table else settings).get(key)
+        if not isinstance(name, str) or not is_path(name):
+            continue
+        if key != "llm" or is_custom(LLMOptions(name, providers=settings["models"].get("providers"))):
+            found[key] = name
+    return found
 
 
 #: The source of ``CohortFiles`` whose files have options of their own.

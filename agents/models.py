@@ -5,16 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from agents.model_options import CallOptions, ModelOptions
 from agents.problem import MeteredReward, Problem
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.base import load_encoder
-from pmlm_env.llm import Budget, load_llm, price_of
-from pmlm_env.rewards.base import BERTSCORE, load_reward
+from pmlm_env.llm import LLM, Budget, load_llm, price_of
+from pmlm_env.pipeline_files import PIPELINE_FOLDER, TEMPLATE_FILE
+from pmlm_env.prompting import InitialPrompt
+from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
+
+
+def check_sent(folder: Path, llm: LLM, calls: CallOptions) -> None:
+    """Check that an LLM on another machine gets no values of patients' records unless ``send_values`` allows it.
+
+    Args:
+        folder: What ``pmlm prepare`` wrote, whose template is checked. Without a template, which prompts of your own
+            lack, nothing is.
+        llm: The LLM.
+        calls: Options for LLM calls.
+
+    Raises:
+        ValueError: It is not allowed, or the template is damaged.
+    """
+    template = folder / PIPELINE_FOLDER / TEMPLATE_FILE
+    if calls.send_values or not llm.is_remote or not template.is_file():
+        return
+    if fields := InitialPrompt(template).of_records:
+        raise ValueError(
+            f"the prompts in {folder} contain values of the patients' records ({', '.join(fields)}), and the LLM is on "
+            "another machine: allow it with --send-values, or make prompts without them with `pmlm prepare --template`"
+        )
 
 
 class RunModels:
@@ -62,9 +87,9 @@ class RunModels:
         return DeltaReward(episodes, self.llm, self.reply_reward, self.options.n_samples, self.calls.max_failures)
 
     @property
-    def has_own_reward(self) -> bool:
-        """Whether the reward is another than BERTScore F1, which all tables have."""
-        return self.options.reward != BERTSCORE
+    def own_reward(self) -> CheckedReward | None:
+        """The reward, if it is another than BERTScore F1, which all tables have."""
+        return self.reply_reward if self.options.reward != BERTSCORE else None
 
     def spent(self) -> dict[str, float]:
         """Return what the run has spent so far, and how many replies this process got from the cache."""
@@ -90,10 +115,14 @@ class RunModels:
         file = self.llm.cache.path
         if self.budget.usage.calls and file is not None and not file.is_file():
             raise ValueError(
-                f"{file} is missing, and with it the replies that {self.budget.usage.calls} LLM calls brought: put it "
-                f"back, or, to ask for them again and pay again, make an empty one (touch {file})"
+                f"{file}, the cache of the replies to {self.budget.usage.calls} calls, is missing: put it back, or, "
+                f"to request and pay for these replies again, create an empty file (touch {file})"
             )
         len(self.llm.cache)
+
+    def check_sent(self, folder: Path) -> None:
+        """Check that the prompts in a prepared folder may be sent; see the function ``check_sent``."""
+        check_sent(folder, self.llm, self.calls)
 
     @contextmanager
     def booking(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from reprlib import repr as shortened
@@ -10,12 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.edits import EditBatch, EditRules, Prompts
+from pmlm_env.core.edits import EditBatch, EditRules, Prompts, editable_words
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Reward
 from pmlm_env.core.task import EditTask, Encoder
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm import BudgetExceededError
+
+logger = logging.getLogger(__name__)
 
 
 class BudgetSpentError(BudgetExceededError):
@@ -112,7 +115,7 @@ class MeteredReward:
             ValueError: There is no limit.
         """
         if self.limit is None:
-            raise ValueError("an agent needs a budget: give MeteredReward a limit")
+            raise ValueError("the agent needs a budget: give MeteredReward a limit")
         return int(self.left) // self.per_prompt
 
     def cost(self, indices: Sequence[int], prompts: Sequence[str]) -> int:
@@ -128,7 +131,9 @@ class MeteredReward:
         new = self._new(indices, prompts)
         cost = self.cost(indices, prompts)
         if cost > self.left:
-            raise BudgetSpentError(f"{self.calls} of {self.limit} completions are spent, and {cost} more are needed")
+            raise BudgetSpentError(
+                f"{self.calls} of {self.limit} completions are spent, and the next batch needs {cost} more"
+            )
         outcomes = self._reward(indices, prompts)
         self.calls += cost
         self._asked |= new
@@ -196,7 +201,7 @@ class Problem:
             RuntimeError: The patients are held out.
         """
         if self._reward is None:
-            raise RuntimeError("these patients are held out: their prompts may be edited, but not judged")
+            raise RuntimeError("these patients are held out: their prompts may be edited, but not scored")
         return self._reward
 
     @property
@@ -210,6 +215,22 @@ class Problem:
             self.n_edits,
             self.protect,
         )
+
+    def warn_of_short_prompts(self) -> None:
+        """Warn if the edit budget allows an agent to delete everything that may be edited of some prompts."""
+        n_editable = editable_words(self.episodes, self.protect).sum(axis=1)
+        all_of_them = n_editable <= self.n_edits
+        if all_of_them.any():
+            empty = int((n_editable == self.episodes.lengths)[all_of_them].sum())
+            logger.warning(
+                "%d of %d prompts have no more words that may be edited than the edit budget, %d: an agent can delete "
+                "all of these words, which leaves %d of the prompts empty. Train with a smaller --n-edits, or leave "
+                "these patients out",
+                all_of_them.sum(),
+                len(self.episodes),
+                self.n_edits,
+                empty,
+            )
 
     def env(self, rows: int, **options: Any) -> PMLMVectorEnv:
         """Make a vector env with ``rows`` sub-envs; the default options suit ``agents.policies.rollout.play``."""

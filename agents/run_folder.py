@@ -20,7 +20,7 @@ from pmlm_env.io.files import write_json
 
 #: Settings that may differ when a run is resumed. Episodes are compared by content, not by path.
 _MAY_CHANGE = (
-    "run", "episodes", "resume", "dry_run", "calls", "budget", "models.device", "models.providers",
+    "run", "episodes", "resume", "allow_import", "dry_run", "calls", "budget", "models.device", "models.providers",
 )  # fmt: skip
 
 #: Settings that are paths, by their dotted names.
@@ -98,8 +98,8 @@ class RunFolder:
     def _anew(self) -> str:
         """Advice for error messages about a lost or damaged file of the run."""
         return (
-            f"restore it from a copy, or begin another run with --run and --cache {self.replies}, which asks for none "
-            "of the kept replies again"
+            f"restore it from a copy, or start a new run with --run and --cache {self.replies}, so that no stored "
+            "reply is requested again"
         )
 
     def write_spent(self, spent: dict[str, float]) -> None:
@@ -114,7 +114,7 @@ class RunFolder:
         """
         if not self.spending.is_file() or not self.spending.stat().st_size:
             state = "empty" if self.spending.is_file() else "missing"
-            raise ValueError(f"{self.spending} is {state}, and with it what this run has spent: {self._anew}")
+            raise ValueError(f"{self.spending}, the record of what this run has spent, is {state}: {self._anew}")
 
     def clear(self) -> None:
         """Remove an earlier run's files, except the cached LLM replies, which may have cost money."""
@@ -139,7 +139,7 @@ class RunFolder:
             within, key = _inside(settings, name)
             if within.get(key) is not None:
                 if not isinstance(within[key], str):
-                    raise ValueError(f"{self._config}: {name} is {within[key]!r}, and should be a path: {self._anew}")
+                    raise ValueError(f"{self._config}: {name} is {within[key]!r}, not a path: {self._anew}")
                 here = Path(os.path.normpath(self.path.resolve() / within[key]))
                 within[key] = str(here) if here.exists() else content["paths"].get(name, within[key])
         return settings
@@ -155,7 +155,7 @@ class RunFolder:
             return old
         if not self.checkpoint.is_dir():
             self.settings()  # raises its own error if there is no run at all
-            raise ValueError(f"{self.path} holds no checkpoint: train first (pmlm train --run {self.path} --resume)")
+            raise ValueError(f"{self.path} has no checkpoint: train first (pmlm train --run {self.path} --resume)")
         return self.checkpoint
 
     def updates(self) -> int:
@@ -182,7 +182,7 @@ class RunFolder:
         except (KeyError, TypeError):
             number = None
         if type(number) is not int or number < 0:
-            raise ValueError(f"{path} is damaged (it does not say how many {what} there were): {self._anew}")
+            raise ValueError(f"{path} is damaged (it has no number of {what}): {self._anew}")
         return number
 
     def check_episodes(self, digest: str) -> None:
@@ -196,9 +196,8 @@ class RunFolder:
         """
         if self._content()["episodes_sha256"] != digest:
             raise ValueError(
-                f"the episodes have changed since {self.path} was begun, and what it has learned and scored is of the "
-                "earlier ones: prepare them as they were (the same cohort and options), give a copy of them with "
-                "--episodes, or train anew with another --run"
+                f"these are not the episodes that {self.path} was started with: prepare those again (with the same "
+                "cohort and options), give a copy of them with --episodes, or start a new run with another --run"
             )
 
     def check_new(self) -> None:
@@ -208,7 +207,7 @@ class RunFolder:
             ValueError: The folder already contains a run.
         """
         if self.begun:
-            raise ValueError(f"{self.path} holds a run already: choose another --run, or go on with --resume")
+            raise ValueError(f"{self.path} already contains a run: choose another --run, or continue it with --resume")
 
     def start(self, config: Any, llm_identity: str, episodes: str) -> None:
         """Write ``config.json`` for a new run.
@@ -238,13 +237,14 @@ class RunFolder:
         changed = sorted(_differences(now, before, other_llm=now["llm_identity"] != before.get("llm_identity")))
         if changed:
             raise ValueError(
-                f"{self._config} has another {', '.join(changed)}: resume with the settings it was begun with"
+                f"{self._config} has other values of {', '.join(changed)}: resume with the settings that the run was "
+                "started with"
             )
         kept, given = before["calls"].get("cache"), now["calls"]["cache"]
         if not one_path(kept, given) and (kept is None or os.path.exists(kept)):
-            raise ValueError(f"the replies of this run are kept in {kept or 'the run folder'}: leave --cache out")
+            raise ValueError(f"the replies of this run are stored in {kept or 'the run folder'}: leave out --cache")
         if self.has_checkpoint and now["budget"] < (spent := self.budget_spent()):
-            raise ValueError(f"{self.path} has spent {spent} completions of its budget: give --budget {spent} or more")
+            raise ValueError(f"{self.path} has already spent {spent} completions: give --budget {spent} or more")
         self._write({**before, **now}, {**self._content(), "episodes_sha256": episodes})
 
     def append_metrics(self, line: dict[str, Any]) -> None:
@@ -269,8 +269,8 @@ class RunFolder:
                     raise ValueError
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise ValueError(
-                    f"{path}, line {number} is damaged: restore the file from a copy, or take that line out, which "
-                    "loses the figures of one update and nothing else"
+                    f"{path}, line {number} is damaged: restore the file from a copy, or delete the line, which "
+                    "loses only the metrics of one update"
                 ) from None
             found.append(values)
         return found
@@ -283,14 +283,12 @@ class RunFolder:
     def _content(self) -> dict[str, Any]:
         """Read ``config.json``."""
         if not self.begun:
-            raise ValueError(f"{self.path} holds no run: train first with `pmlm train --run {self.path}`")
+            raise ValueError(f"{self.path} contains no run: train first with `pmlm train --run {self.path}`")
         content = read_object(self._config, self._anew)
         settings = content.get("settings")
         whole = isinstance(settings, dict) and all(isinstance(settings.get(part), dict) for part in _PARTS)
         if not whole or not isinstance(content.get("paths"), dict) or "episodes_sha256" not in content:
-            raise ValueError(
-                f"{self._config} is not that of a run, or damaged, or of another version of pmlm-env: {self._anew}"
-            )
+            raise ValueError(f"{self._config} is damaged, or was not written by this version of pmlm-env: {self._anew}")
         return content
 
     def _write(self, settings: dict[str, Any], more: dict[str, Any]) -> None:
@@ -301,7 +299,8 @@ class RunFolder:
             if within.get(key) is not None:
                 paths[name] = os.path.abspath(within[key])
                 within[key] = os.path.relpath(os.path.realpath(within[key]), self.path.resolve())
-        settings = {name: value for name, value in settings.items() if name != "run"}  # the folder may be moved
+        # The folder may be moved, and must not say of itself that it is to be trusted.
+        settings = {name: value for name, value in settings.items() if name not in ("run", "allow_import")}
         write_json(self._config, {**more, "settings": settings, "paths": paths})
 
 

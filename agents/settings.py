@@ -67,6 +67,26 @@ def from_plain(kind: type[Config], content: Mapping[str, Any], usual: Config | N
     return _read(kind, content, "", usual)
 
 
+def check_readable(kind: type) -> None:
+    """Check that ``from_plain`` can read all settings of a dataclass, and that all have defaults.
+
+    Raises:
+        ValueError: A setting has no default, or a type that cannot be read.
+    """
+    try:
+        kinds = get_type_hints(kind)
+    except Exception as error:  # annotations may be any expression
+        raise ValueError(f"its types are not known: {type(error).__name__}: {error}") from None
+    for field in fields(kind):
+        if _default(field) is MISSING:
+            raise ValueError(f"the setting {field.name} has no default")
+        if not _is_readable(kinds[field.name]):
+            raise ValueError(
+                f"the setting {field.name} is of the type {field.type}: use bool, int, float, str, Path, a Literal, "
+                "tuple[TYPE, ...], a dataclass of such settings, or one of them or None"
+            )
+
+
 def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
     """Return a copy of a frozen dataclass with some of its fields changed.
 
@@ -115,6 +135,19 @@ def refuse_idle(config: Any, idle: Mapping[str, str]) -> None:
 def _default(field: Any) -> Any:
     """Return the default of a dataclass's field; ``MISSING`` if it has none."""
     return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def _is_readable(kind: Any) -> bool:
+    """Return whether ``_read`` can read values of a type."""
+    if get_origin(kind) in (Union, types.UnionType):
+        rest = [each for each in get_args(kind) if each is not type(None)]
+        return len(rest) == 1 and _is_readable(rest[0])
+    if get_origin(kind) is tuple:
+        return get_args(kind)[1:] == (...,) and _is_readable(get_args(kind)[0])
+    if is_dataclass(kind):
+        check_readable(kind)  # type: ignore[arg-type]
+        return True
+    return get_origin(kind) is Literal or kind in _ALLOWED
 
 
 def _read(kind: Any, value: Any, name: str, usual: Any) -> Any:

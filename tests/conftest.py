@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
 from pmlm_env.cohort.simulator import simulate_cohort
+from tests.schemas import write_men
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -37,6 +38,18 @@ def quick_stages() -> Iterator[None]:
 
 
 TONGJI = Path(__file__).resolve().parents[2] / "shared" / "data" / "tongji_covid"
+
+
+@pytest.fixture(scope="session")
+def men(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables of 60 men and a schema of five indicators."""
+    return write_men(tmp_path_factory.mktemp("cohorts") / "men")
+
+
+@pytest.fixture(scope="session")
+def men_cohort(men: Path) -> Cohort:
+    """The cohort in ``men``."""
+    return read_cohort(men)[0]
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
+
 from pmlm_env.cohort import OBSTETRIC, Cohort, Patient, Schema
 
 SCHEMA = Schema.load(OBSTETRIC)
@@ -34,3 +38,22 @@ labels = [
 def cohort_of(*patients: Patient) -> Cohort:
     """Return a cohort of patients with the paper's indicators."""
     return Cohort(patients, SCHEMA)
+
+
+def write_men(folder: Path, n: int = 60) -> Path:
+    """Write tables of ``n`` men, the schema ``MEN`` and their labels, which their PSA and urate show."""
+    rng = np.random.default_rng(0)
+    people, checkups = ["patient_id,label,reference,split_date"], ["patient_id,date,psa,creatinine,urate,Hb,crp"]
+    for i in range(n):
+        label = ("no disease", "gout", "prostate cancer")[i % 3]
+        year = 2021 if i < 2 * n // 3 else 2022
+        reply = f"Diagnosis: {label}. Advice: come back in {1 + i % 6} months."
+        people.append(f"M{i},{label},{reply},{year}-12-{1 + i % 28:02}")
+        for day in range(1, 2 + i % 4):
+            levels = (30 if i % 3 == 2 else 1, 80, 600 if i % 3 == 1 else 300, 140, 5)
+            values = (f"{level * factor:.1f}" for level, factor in zip(levels, rng.lognormal(0, 0.1, 5), strict=True))
+            checkups.append(f"M{i},{year}-01-{day:02},{','.join(values)}")
+    folder.mkdir(exist_ok=True)
+    for name, lines in (("patients.csv", people), ("checkups.csv", checkups), ("schema.toml", [MEN])):
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder

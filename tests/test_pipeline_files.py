@@ -20,6 +20,7 @@ from skops.io import dumps
 
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.pipeline import Pipeline, PipelineConfig
+from pmlm_env.pipeline_files import TrainingPatients
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
@@ -170,6 +171,12 @@ def test_peers_that_are_none_are_refused(folder: Path, content: Any) -> None:
     assert "peers.json is damaged" in refused(folder, "peers.json")
 
 
+def test_a_huge_list_of_peers_is_refused(folder: Path) -> None:
+    os.truncate(folder / "peers.json", 2**40)
+    with pytest.raises(ValueError, match=r"peers\.json is larger than 64 MiB: it was not written by pmlm-env"):
+        TrainingPatients.load(folder, 128)
+
+
 @pytest.mark.parametrize(
     "tensors",
     [
@@ -253,6 +260,8 @@ def test_trees_that_lead_out_of_memory_are_refused(folder: Path, field: str, val
         {"labels": []},
         {"labels": ["b", "a"]},
         {"labels": [1, 2]},
+        {"scikit-learn": "\x1b[2J"},
+        {"scikit-learn": 1},
         {"columns": [10**6]},
         {"columns": None},
     ],
@@ -272,4 +281,4 @@ def test_another_version_of_scikit_learn_is_said_in_one_line(folder: Path, caplo
     assert "was fitted with scikit-learn 1.2.3, and this is 1." in line
     (folder / "predictor" / "model.skops").write_bytes(b"PK")
     forge(folder, "predictor/model.skops", b"PK")
-    assert "(it was fitted with scikit-learn 1.2.3" in refused(folder, "predictor/model.skops")
+    assert "it was fitted with scikit-learn 1.2.3, and this is 1." in refused(folder, "predictor/model.skops")

@@ -7,10 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agents.evaluation.controls import CONTROLS
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import AGENTS, BenchmarkEnv, entry
 from agents.search.searches import SEARCHES
-from agents.settings import changed, option
+from agents.settings import changed, option, plain
+from agents.training.config import MOST_COMPLETIONS, check_count
+from pmlm_env.rewards.base import BERTSCORE
+
+#: Name of the row for replies to unedited raw-data prompts.
+RAW = "raw-data"
+
+#: Largest numbers of seeds and trials.
+_MOST_SEEDS, _MOST_TRIALS = 10_000, 100_000
 
 
 @dataclass(frozen=True)
@@ -22,7 +31,8 @@ class BenchmarkConfig:
     and the words deleted from three or more of their prompts; it contains no prompts or replies.
 
     Attributes:
-        agents: Agents to run; all by default. ``agents/registry.py`` lists the names.
+        agents: Agents to run; all built-in ones by default. ``agents/registry.py`` lists their names; the name of an
+            installed package's agent and ``package.module:Class`` are possible, too.
         oracles: Searches to run on each test patient with that patient's own reference; reported separately. Names are
             in ``agents.search.searches.SEARCHES``.
         env: ``lite``: PMLMLite-v0's patients. ``real``: a prepared folder, the LLM and BERTScore.
@@ -58,14 +68,20 @@ class BenchmarkConfig:
         """Check the names and numbers.
 
         Raises:
-            ValueError: An agent or search name is unknown, or a number is not positive.
+            ValueError: An agent or search is unknown or cannot be used, or a number is out of range.
         """
         for name in self.agents:
             entry(name)
+            if name in (*CONTROLS, RAW):
+                raise ValueError(f"the agent {name} has the name of a control: name it by package.module:Class")
         if unknown := [name for name in self.oracles if name not in SEARCHES]:
-            raise ValueError(f"there is no search {unknown[0]!r}: use some of {', '.join(SEARCHES)}")
-        if min(self.seeds, self.oracle_budget, *self.budget) < 1:
-            raise ValueError("seeds, budget and oracle-budget must be 1 or more")
+            raise ValueError(f"there is no oracle {unknown[0]!r}: use some of {', '.join(SEARCHES)}")
+        if not self.budget:
+            raise ValueError("--budget has no number: give one or more")
+        for budget in self.budget:
+            check_count("budget", budget, MOST_COMPLETIONS)
+        check_count("oracle-budget", self.oracle_budget, MOST_COMPLETIONS)
+        check_count("seeds", self.seeds, _MOST_SEEDS)
         check_env(self)
 
 
@@ -78,7 +94,7 @@ class TuneConfig:
     `pmlm benchmark --tuned FILE` reads the settings.
 
     Attributes:
-        agents: Agents to tune; by default all that have tunable settings.
+        agents: Agents to tune, as for ``pmlm benchmark``; by default all built-in ones that have tunable settings.
         env: ``lite``: PMLMLite-v0's patients. ``real``: a prepared folder, the LLM and BERTScore.
         budget: Completions for each fit.
         trials: Number of settings tried for each agent, including the defaults.
@@ -107,12 +123,13 @@ class TuneConfig:
         """Check the names and numbers.
 
         Raises:
-            ValueError: An agent name is unknown, or a number is not positive.
+            ValueError: An agent is unknown or cannot be used, or a number is out of range.
         """
         for name in self.agents:
             entry(name)
-        if min(self.budget, self.trials, self.seeds) < 1:
-            raise ValueError("budget, trials and seeds must be 1 or more")
+        check_count("budget", self.budget, MOST_COMPLETIONS)
+        check_count("trials", self.trials, _MOST_TRIALS)
+        check_count("seeds", self.seeds, _MOST_SEEDS)
         check_env(self)
 
 
@@ -129,9 +146,25 @@ def check_env(config: Any) -> None:
     idle = [option(name) for name in changed(config) if name.partition(".")[0] in needs and name not in has]
     if config.env == "lite" and idle:
         raise ValueError(
-            f"{', '.join(idle)} has no effect with --env lite, whose patients and replies are made up: "
+            f"{', '.join(idle)} has no effect with --env lite, whose patients and replies are simulated: "
             "leave it out, or give --env real"
         )
+
+
+#: Model options that set where models run; they do not affect replies or scores.
+_WHERE = ("base_url", "providers", "device")
+
+#: Options added later, which older results do not record, with the values in effect for those results.
+_LATER: dict[str, Any] = {
+    "scorer_layer": None, "long_texts": "cut", "protect": [], "reward": BERTSCORE, "reward_kwargs": {},
+    "encoder_kwargs": {}, "llm_kwargs": {}, "chat_template_kwargs": {},
+}  # fmt: skip
+
+
+def model_identity(models: ModelOptions) -> dict[str, Any]:
+    """Return the model options that determine the results, as JSON values."""
+    settings = {name: value for name, value in plain(models).items() if name not in _WHERE}
+    return {name: value for name, value in settings.items() if value != _LATER.get(name, ...)}
 
 
 def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -142,5 +175,9 @@ def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     """
     other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
     if other:
-        differences = ", ".join(f"{name} {before.get(name)!r} and not {now.get(name)!r}" for name in other)
+        differences = ", ".join(
+            # Arguments of somebody's class may be secret.
+            f"other {name}" if name.endswith("_kwargs") else f"{name} {before.get(name)!r}, not {now.get(name)!r}"
+            for name in other
+        )
         raise ValueError(f"{file} has results with {differences}: use the same, or another --out")

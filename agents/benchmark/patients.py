@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from agents.base import Agent, Edits
 from agents.baselines.single_rule import role_places
+from agents.benchmark.config import model_identity
 from agents.benchmark.fresh_samples import FreshSamples
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
@@ -45,14 +47,8 @@ logger = logging.getLogger(__name__)
 #: prompt may identify that patient.
 _N_WORDS, _FEWEST = 20, 3
 
-#: Model options that set where models run; they do not affect replies or scores.
-_WHERE = ("base_url", "providers", "device")
 
-#: Options added later, which older results do not record, with the values in effect for those results.
-_LATER: dict[str, Any] = {"scorer_layer": None, "long_texts": "cut", "protect": []}
-
-
-class Patients:
+class Patients(ABC):
     """Training patients, on which agents are fitted, and held-out patients, on which they are evaluated.
 
     Args:
@@ -124,10 +120,9 @@ class Patients:
             ValueError: The control needs a training patient's letter, and there is none.
         """
         if name not in self._control_replies:
-            raise ValueError(f"the control {name} needs letters of training patients, and no episode has a reference")
+            raise ValueError(f"the control {name} needs letters of training patients, but no episode has a reference")
         replies = self._control_replies[name]
-        references = [episode.reference for episode in self.held_out]
-        deltas = self.f1(replies, references) - self._outcomes([()] * len(self.held_out)).score
+        deltas = self.score(replies) - self._outcomes([()] * len(self.held_out)).score
         return {
             "calls": 0,
             "config": {},
@@ -140,13 +135,17 @@ class Patients:
     def _control_replies(self) -> dict[str, list[str]]:
         return control_replies(blind(self.held_out), self.train, self.f1)
 
+    @abstractmethod
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Score texts against references as this environment's reward does, float64 (N,)."""
-        raise NotImplementedError
+        """Return the F1 of texts against references, float64 (N,)."""
 
+    def score(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Score a reply to each held-out patient as this environment's reward does, float64 (N,)."""
+        return self.f1(replies, [episode.reference for episode in self.held_out])
+
+    @abstractmethod
     def reward(self, split: Split) -> Reward:
         """Return the reward on training or held-out patients."""
-        raise NotImplementedError
 
     def fresh(self, purpose: str) -> Rescore | None:
         """Return a function that scores edited prompts with unseen replies; None if replies are deterministic."""
@@ -157,7 +156,7 @@ class Patients:
         """Lock the files that runs write to."""
         yield
 
-    def write_spent(self) -> None:
+    def write_spent(self) -> None:  # noqa: B027  there is none to write, unless a subclass says otherwise
         """Write the record of spending."""
 
     def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None) -> Problem:
@@ -258,23 +257,24 @@ class RealPatients(Patients):
         """Read the folders; models are loaded on first use."""
         self._folder = RunFolder(run)
         self._models = RunModels(models, calls, self._folder)
+        for folder in [episodes, *([raw] if raw is not None else [])]:
+            self._models.check_sent(folder)
         everybody = EpisodeSet.load(episodes)
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples
-        self._model_settings = {name: value for name, value in plain(models).items() if name not in _WHERE}
+        self._model_identity = model_identity(models)
         self._rewards = {
             "train": self._models.reward(self.train),
             split: self._models.reward(self.held_out),
         }
         self._max_failures = calls.max_failures
-        self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer)
+        self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer, self._models.own_reward)
         self._raw = None if raw is None else _of_patients(raw, self.held_out)
 
     @property
     def identity(self) -> dict[str, Any]:
         """The patients, plus the models and their settings."""
-        models = {name: value for name, value in self._model_settings.items() if value != _LATER.get(name, ...)}
-        return {**super().identity, **models}
+        return {**super().identity, **self._model_identity}
 
     def reward(self, split: Split) -> Reward:
         """Return the reward on training or held-out patients."""
@@ -284,6 +284,10 @@ class RealPatients(Patients):
         """Return the BERTScore F1 of each text, float64 (N,)."""
         return self._models.scorer.score(texts, references).f1.double().numpy()
 
+    def score(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return the reward's score of a reply to each held-out patient, float64 (N,)."""
+        return self._models.reply_reward.score(replies, list(self.held_out))
+
     def raw_data(self) -> dict[str, Any]:
         """Evaluate the replies to unedited raw-data prompts, the paper's "before".
 
@@ -291,7 +295,7 @@ class RealPatients(Patients):
             ValueError: No folder of raw-data prompts was given.
         """
         if self._raw is None:
-            raise ValueError("raw-data prompts are in no folder: name it with --raw, see `pmlm prepare --template raw`")
+            raise ValueError("the folder of raw-data prompts is missing: give --raw, see `pmlm prepare --template raw`")
         reward = self._models.reward(self._raw)
         everyone = list(range(len(self._raw)))
         prompts = [episode.prompt for episode in self._raw]

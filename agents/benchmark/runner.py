@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import time
@@ -14,12 +15,15 @@ from typing import Any
 from tqdm import tqdm
 
 from agents import registry
-from agents.benchmark.config import BenchmarkConfig, check_identity
+from agents.benchmark.config import RAW, BenchmarkConfig, check_identity
 from agents.benchmark.patients import Patients, RealPatients, patients_of
 from agents.benchmark.tuned import read_tuned
 from agents.evaluation.controls import CONTROLS
 from agents.settings import plain
 from pmlm_env.io.files import append, locked, write
+from pmlm_env.rewards.base import BERTSCORE
+
+logger = logging.getLogger(__name__)
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3", "sb3-contrib")
 
@@ -32,6 +36,9 @@ def benchmark(config: BenchmarkConfig) -> Path:
             episodes or models, or runs of an agent with different settings.
         BudgetExceededError: A limit in ``calls`` was reached; complete runs are kept.
     """
+    if not config.agents:
+        others = "the controls and oracles" if config.oracles else "the controls, which need no agent,"
+        logger.warning("--agents names no agent: only %s are run", others)
     with locked(config.out / config.env):
         return _benchmark(config, config.out / config.env / "runs.jsonl")
 
@@ -52,15 +59,11 @@ def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
             line = _run(patients, track, name, budget, seed, tuned)
             patients.write_spent()
             head = {"agent": name, "track": track, "env": config.env, "budget": budget, "seed": seed}
-            head |= {"seeded": track != "control" and not _unseeded(name), "identity": identity}
+            head |= {"seeded": _seeded(track, name), "identity": identity}
             tail = {"seconds": round(time.perf_counter() - started, 1), "versions": _versions(config)}
             append(file, json.dumps({**head, **line, **tail}, ensure_ascii=False))
-    print(f"{len(jobs)} runs, {len(done)} were there before; results are in {file}. Next: pmlm report {config.out}")
+    print(f"{len(jobs)} new runs, {len(done)} earlier ones; the results are in {file}. Next: pmlm report {config.out}")
     return file
-
-
-#: Name of the row for replies to unedited raw-data prompts.
-_RAW = "raw-data"
 
 
 def _run(patients: Patients, track: str, name: str, budget: int, seed: int, tuned: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,14 +71,14 @@ def _run(patients: Patients, track: str, name: str, budget: int, seed: int, tune
     if track == "oracle":
         return patients.oracle(name, budget, seed)
     if track == "control":
-        return patients.raw_data() if name == _RAW and isinstance(patients, RealPatients) else patients.control(name)
+        return patients.raw_data() if name == RAW and isinstance(patients, RealPatients) else patients.control(name)
     settings = registry.settings_of(name, patients.env, tuned.get(name))
     return patients.inductive(registry.make(name, settings, seed), budget)
 
 
-def _unseeded(name: str) -> bool:
-    """Return whether an agent ignores the seed; searches never do."""
-    return name in registry.AGENTS and not registry.class_of(name).seeded
+def _seeded(track: str, name: str) -> bool:
+    """Return whether results depend on the seed; those of oracles always do, those of controls never."""
+    return track == "oracle" or (track == "inductive" and registry.class_of(name).seeded)
 
 
 def _jobs(config: BenchmarkConfig) -> Iterator[tuple[str, str, int, int]]:
@@ -85,14 +88,14 @@ def _jobs(config: BenchmarkConfig) -> Iterator[tuple[str, str, int, int]]:
     """
     yield from (("control", name, 0, 0) for name in CONTROLS)
     if config.raw is not None:
-        yield "control", _RAW, 0, 0
+        yield "control", RAW, 0, 0
     for seed in range(config.seeds):
-        for name in config.agents:
+        for name in dict.fromkeys(config.agents):
             if registry.class_of(name).learns:
                 yield from (("inductive", name, budget, seed) for budget in config.budget)
-            elif seed == 0 or not _unseeded(name):
+            elif seed == 0 or _seeded("inductive", name):
                 yield "inductive", name, 0, seed
-        yield from (("oracle", name, config.oracle_budget, seed) for name in config.oracles)
+        yield from (("oracle", name, config.oracle_budget, seed) for name in dict.fromkeys(config.oracles))
 
 
 def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
@@ -111,8 +114,8 @@ def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
                 raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise ValueError(
-                f"{file}, line {number} is not what `pmlm benchmark` writes: restore the file from a copy, or take the "
-                "line out, and its run is done again"
+                f"{file}, line {number} was not written by `pmlm benchmark`: restore the file from a copy, or remove "
+                "the line, and its run will be repeated"
             ) from None
     return done
 
@@ -124,7 +127,7 @@ def _tuned(config: BenchmarkConfig, done: Mapping[tuple[str, str, int, int], Any
     for name in config.agents:
         settings = plain(registry.settings_of(name, config.env, tuned.get(name)))
         if any(job[:2] == ("inductive", name) and line["config"] != settings for job, line in done.items()):
-            raise ValueError(f"{file} has runs of {name} with other settings than those of now: choose another --out")
+            raise ValueError(f"{file} has runs of {name} with other settings: use those, or another --out")
     return tuned
 
 
@@ -135,6 +138,7 @@ def _versions(config: BenchmarkConfig) -> dict[str, str]:
             installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    models = {"llm": config.models.llm, "encoder": config.models.encoder} if config.env == "real" else {}
+    named = {"llm": config.models.llm, "encoder": config.models.encoder, "reward": config.models.reward}
+    models = {name: value for name, value in named.items() if config.env == "real" and value != BERTSCORE}
     machine = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version()}
     return {**machine, **installed, **models}

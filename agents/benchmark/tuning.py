@@ -50,9 +50,9 @@ def _tune(config: TuneConfig, optuna: ModuleType) -> Path:
     found = _found(file, numbers)
     if len(patients.held_out) < FEWEST:
         logger.warning(
-            "%d validation patients are too few to choose settings by: use %d or more", len(patients.held_out), FEWEST
+            "%d validation patients are too few for choosing settings: use %d or more", len(patients.held_out), FEWEST
         )
-    jobs = [name for name in dict.fromkeys(_chosen(config)) if name not in found]
+    defaults = {name: first_trial(name, config.env) for name in _chosen(config) if name not in found}
 
     def objective(name: str, settings: Mapping[str, Any]) -> float:
         seeds = range(_FIRST_SEED, _FIRST_SEED + config.seeds)
@@ -60,12 +60,12 @@ def _tune(config: TuneConfig, optuna: ModuleType) -> Path:
         agents = [registry.make(name, config_of, seed) for seed in seeds]
         return float(np.mean([patients.deltas(agent, config.budget).mean() for agent in agents]))
 
-    with patients.working(), tqdm(total=len(jobs) * config.trials, unit="trial", dynamic_ncols=True) as bar:
-        for name in jobs:
+    with patients.working(), tqdm(total=len(defaults) * config.trials, unit="trial", dynamic_ncols=True) as bar:
+        for name, first in defaults.items():
             bar.set_postfix_str(name)
             sampler = optuna.samplers.TPESampler(seed=config.seed)
             study = optuna.create_study(direction="maximize", sampler=sampler)
-            study.enqueue_trial(first_trial(name, config.env))
+            study.enqueue_trial(first)
             tried = []
             for _ in range(config.trials):
                 trial = study.ask()
@@ -78,7 +78,10 @@ def _tune(config: TuneConfig, optuna: ModuleType) -> Path:
             found[name] = {"settings": settings, "value": round(value, 6), "default": round(tried[0][0], 6)}
             write_json(file, {**numbers, "agents": found})
             bar.write(f"{name:14} {100 * tried[0][0]:+.2f} -> {100 * value:+.2f}  {_as_text(settings)}")
-    print(f"{len(jobs)} agents tuned, deltas in points; {file}. Next: pmlm benchmark --env {config.env} --tuned {file}")
+    print(
+        f"{len(defaults)} agents tuned (deltas in points); the settings are in {file}. "
+        f"Next: pmlm benchmark --env {config.env} --tuned {file}"
+    )
     return file
 
 
@@ -88,10 +91,11 @@ def _chosen(config: TuneConfig) -> list[str]:
     Raises:
         ValueError: A chosen agent has no tunable settings.
     """
-    tunable = [name for name in registry.AGENTS if registry.class_of(name).space]
+    names = config.agents or tuple(registry.AGENTS)
+    tunable = [name for name in names if registry.class_of(name).space]
     if fixed := [name for name in config.agents if name not in tunable]:
-        raise ValueError(f"there is nothing to tune of {fixed[0]!r}: use some of {', '.join(tunable)}")
-    return list(config.agents) or tunable
+        raise ValueError(f"the agent {fixed[0]!r} has no settings to tune, its class has no `space`: leave it out")
+    return tunable
 
 
 def _found(file: Path, numbers: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pmlm_env.io.keys import holds_key
 from pmlm_env.io.toml import read_toml
 
 #: Settings in ``config.json`` that apply only to the run that wrote it.
-_OF_ONE_RUN = ("llm_identity", "resume", "dry_run")
+_OF_ONE_RUN = ("llm_identity", "resume", "allow_import", "dry_run")
 
 
 def read_config_file(file: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class DemoConfig:
         run: The run folder. Files of an earlier demo are replaced, except for its LLM replies, which are reused.
         train_patients: Number of patients to train on.
         test_patients: Number of patients to evaluate on.
-        agent: The agent; `pmlm demo --agent NAME --help` shows its settings.
+        agent: The agent, as for ``pmlm train``; `pmlm demo --agent NAME --help` shows its settings.
         settings: The agent's own settings.
         budget: Maximum number of completions for the agent, including those for the initial prompts. The search for the
             best single rule has the same limit.
@@ -60,7 +60,7 @@ class DemoConfig:
         """Fill in the agent's default settings, and check the budget.
 
         Raises:
-            ValueError: The agent is unknown, the settings belong to another agent, or the budget is below 1.
+            ValueError: The agent is unknown, the settings belong to another agent, or the budget is out of range.
         """
         fill_in(self)
 
@@ -124,7 +124,8 @@ def _demo(config: DemoConfig) -> None:
         ),
         shared,
     )
-    evaluate(EvaluateConfig(config.run, rule_calls=config.budget, seed=config.seed), shared)
+    # The run's settings are those of this command, so the classes that they name may be imported.
+    evaluate(EvaluateConfig(config.run, rule_calls=config.budget, seed=config.seed, allow_import=True), shared)
     print("\n" + first_cases(run.traces.read(), 3) + "\n")
     print(training_summary(run.metrics()))
     minutes = (time.perf_counter() - started) / 60

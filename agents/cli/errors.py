@@ -16,16 +16,19 @@ from types import FrameType
 from typing import Any
 
 from agents.cli.library_warnings import library_warnings_in_one_line
+from agents.model_options import named_classes
 from agents.run_folder import RunFolder
+from agents.settings import plain
 
 _AGAIN = "run the command again"
 
 #: What to do after a command was interrupted; for `train` it depends on the run.
 _AFTER_STOP = {
-    "demo": "replies are kept: run it again, and they are used",
-    "evaluate": "replies are kept: run it again, and it asks for the others",
-    "benchmark": "complete runs and all replies are kept: run it again, and it goes on",
-    "tune": "agents that are done and all replies are kept: run it again, and it goes on",
+    "demo": "all replies are kept: run the command again, and it uses them",
+    "evaluate": "all replies are kept: run the command again, and it requests only the others",
+    "refine": "all replies are kept: run the command again, and it requests only the others",
+    "benchmark": "complete runs and all replies are kept: run the command again to continue",
+    "tune": "the results of completed agents and all replies are kept: run the command again to continue",
 }
 
 #: What to do about operating system errors.
@@ -119,7 +122,7 @@ def _cured(attempt: Attempt, error: OSError) -> str:
     if error.strerror is None:
         return str(error)
     where = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    again = "go on with --resume: what was paid for is kept" if attempt.command == "train" else _AGAIN
+    again = "continue with --resume: all replies are kept" if attempt.command == "train" else _AGAIN
     cure = _CURES.get(error.errno or 0)
     return f"{where}: {cure.format(again=again)}" if cure else where
 
@@ -128,6 +131,7 @@ def _after_stop(attempt: Attempt) -> str:
     if attempt.command != "train":
         return _AFTER_STOP.get(attempt.command, _AGAIN)
     if attempt.config is None or not RunFolder(attempt.config.run).begun:
-        return f"nothing was begun: {_AGAIN}"
+        return f"the run had not started: {_AGAIN}"
     run = shlex.quote(str(attempt.config.run))
-    return f"complete updates and all replies are kept: go on with pmlm train --run {run} --resume"
+    more = " --allow-import" if named_classes(plain(attempt.config)) else ""
+    return f"complete updates and all replies are kept: continue with pmlm train --run {run} --resume{more}"

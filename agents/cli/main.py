@@ -18,7 +18,7 @@ COMMANDS = {
     "prepare": "Stages 1 to 3: from a cohort to initial prompts.",
     "train": "Stage 4: train an agent on the prompts.",
     "evaluate": "Evaluate a trained agent on held-out patients.",
-    "refine": "Refine prompts with a trained agent, without an LLM.",
+    "refine": "Refine patients' prompts with a trained agent, and ask for the replies.",
     "publish": "Publish a trained agent to a folder or to the Hugging Face hub.",
     "benchmark": "Fit agents within equal budgets and judge them on held-out patients.",
     "tune": "Tune agents under equal numbers of trials (needs optuna).",

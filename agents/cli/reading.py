@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import MISSING, fields, is_dataclass, replace
 from io import StringIO
 from pathlib import Path
 from traceback import walk_tb
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Protocol, TypeVar, get_type_hints
 
 import tyro
 
@@ -27,7 +27,14 @@ Config = TypeVar("Config")
 _ABOUT_FILE = "--config FILE.toml reads options from a file; those on the command line take precedence."
 
 
-def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Path], Any] | None = None) -> Any:
+class Saved(Protocol):
+    """Reads the settings of the run in a folder; for commands with ``--resume``."""
+
+    def __call__(self, run: Path, allow_import: bool) -> Any:
+        """Read them; ``allow_import`` says whether they may name classes as ``package.module:Class``."""
+
+
+def read(command: str, kind: Any, arguments: Sequence[str], saved: Saved | None = None) -> Any:
     """Read a command's settings.
 
     Precedence, highest first: options, the ``--config`` file, the settings of the resumed run, the defaults.
@@ -55,9 +62,9 @@ def read(command: str, kind: Any, arguments: Sequence[str], saved: Callable[[Pat
     file = None if name is None else Path(os.path.expanduser(name))
     content = {} if file is None else read_config_file(file)
     resumed = None
-    if saved is not None and _resumes(arguments, content):
+    if saved is not None and _is_on("resume", arguments, content) and not {"-h", "--help"} & {*arguments}:
         run = _given(arguments, "--run") or content.get("run") or _default_of(kind, "run")
-        resumed = saved(Path(os.path.expanduser(str(run))))
+        resumed = saved(Path(os.path.expanduser(str(run))), _is_on("allow-import", arguments, content))
     if {"agent", "settings"} <= {each.name for each in fields(kind)}:
         kind = _of_agent(kind, arguments, file, content, resumed)
     with _naming(file):
@@ -105,10 +112,11 @@ def _naming(file: Path | None) -> Iterator[None]:
         raise error if file is None else ValueError(f"{file}: {error}") from None
 
 
-def _resumes(arguments: Sequence[str], content: Mapping[str, Any]) -> bool:
-    """Return whether a run should be resumed; False if only help is requested."""
-    flags = [word for word in arguments if word in ("--resume", "--no-resume")]
-    return not {"-h", "--help"} & {*arguments} and (flags[-1] == "--resume" if flags else content.get("resume") is True)
+def _is_on(flag: str, arguments: Sequence[str], content: Mapping[str, Any]) -> bool:
+    """Return whether a flag such as "resume" is set by an option, or else by the settings file."""
+    words = (word.replace("_", "-") for word in arguments)  # as tyro reads them
+    given = [word for word in words if word in (f"--{flag}", f"--no-{flag}")]
+    return given[-1] == f"--{flag}" if given else content.get(flag.replace("-", "_")) is True
 
 
 def _default_of(kind: type, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Refine prompts with a trained agent: ``pmlm refine``."""
+"""Refine prompts with a trained agent, of new patients too: ``pmlm refine``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ Config = RefineConfig
 
 
 def run(config: RefineConfig) -> int:
-    """Refine; see ``agents.serving.refine.refine``."""
-    from agents.serving.refine import refine
+    """Refine; see ``agents.serving.patients.refine``. The exit code is 1 if a reply is missing."""
+    from agents.serving.patients import refine
 
-    refine(config)
-    return 0
+    return int(any(trace.error for trace in refine(config)))

@@ -5,21 +5,18 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from agents.model_options import named_classes
+from agents.run_folder import RunFolder
 from agents.training.config import TrainConfig
 
 Config = TrainConfig
 
 
-def saved(run: Path) -> TrainConfig:
-    """Return the settings of a run to resume.
-
-    Raises:
-        ValueError: The folder contains no run, or its ``config.json`` is damaged or from another version.
-    """
-    from agents.run_folder import RunFolder
+def saved(run: Path, allow_import: bool) -> TrainConfig:
+    """Return the settings of a run to resume; see ``agents.training.train.trained``."""
     from agents.training.train import trained
 
-    return trained(RunFolder(run))
+    return trained(RunFolder(run), allow_import)
 
 
 def run(config: TrainConfig) -> int:
@@ -28,9 +25,13 @@ def run(config: TrainConfig) -> int:
     Raises:
         ValueError: The settings are incompatible; see ``agents.training.train.train`` for other exceptions.
     """
+    if config.allow_import and not config.resume:
+        raise ValueError("--allow-import has no effect without --resume: leave it out")
     if config.dry_run:
         if config.resume:
-            raise ValueError("--resume has no effect with --dry-run, which is about whole runs: leave one of them out")
+            raise ValueError(
+                "--resume has no effect with --dry-run, which estimates the cost of a whole run: leave one of them out"
+            )
         from agents.training.estimate import estimate
 
         print(estimate(config))
@@ -40,5 +41,6 @@ def run(config: TrainConfig) -> int:
 
     run = train(config)
     print(training_summary(run.metrics()))
-    print(f"The checkpoint is in {run.checkpoint}. Next: pmlm evaluate --run {shlex.quote(str(run.path))}")
+    more = " --allow-import" if named_classes(run.settings()) else ""
+    print(f"The checkpoint is in {run.checkpoint}. Next: pmlm evaluate --run {shlex.quote(str(run.path))}{more}")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from agents.evaluation.metrics import REWARD, judged_by
 from agents.evaluation.variants import AGENT, with_all_replies
 from pmlm_env.core.traces import Trace
 
@@ -19,7 +20,9 @@ def first_cases(traces: Iterable[Trace], n: int) -> str:
 
 
 def worst_cases(traces: Iterable[Trace], n: int) -> str:
-    """Return the ``n`` patients whose F1 the agent lowered most, as text; fewer if it lowered the F1 of fewer.
+    """Return the ``n`` patients whose score the agent lowered most, as text; fewer if it lowered the score of fewer.
+
+    The score is BERTScore F1, or that of the reward if the agent was trained with another one.
 
     Deleted words are in brackets. The text contains references and replies, so it must not leave the machine.
 
@@ -28,11 +31,11 @@ def worst_cases(traces: Iterable[Trace], n: int) -> str:
         n: Maximum number of patients.
     """
     everyone = _of_agent(traces)
-    fell = sorted((trace for trace in everyone if _change(trace, "bertscore_f1") < 0), key=_f1_change)
-    cases = fell[:n]
+    fell = sorted((trace for trace in everyone if _score_change(trace) < 0), key=_score_change)
+    cases, score = fell[:n], "F1" if not everyone or judged_by(everyone[0].after) == "bertscore_f1" else "reward"
     if not cases:
-        return f"{len(fell)} of {len(everyone)} patients' F1 fell."
-    head = f"{len(fell)} of {len(everyone)} patients' F1 fell; the {len(cases)} that fell most:"
+        return f"{len(fell)} of {len(everyone)} patients' {score} fell."
+    head = f"{len(fell)} of {len(everyone)} patients' {score} fell; the {len(cases)} that fell most:"
     return "\n\n".join([head, *map(_case, cases)])
 
 
@@ -45,8 +48,8 @@ def _change(trace: Trace, component: str) -> float:
     return float("nan") if before is None or after is None else after - before
 
 
-def _f1_change(trace: Trace) -> float:
-    return _change(trace, "bertscore_f1")
+def _score_change(trace: Trace) -> float:
+    return _change(trace, judged_by(trace.after))
 
 
 def _case(trace: Trace) -> str:
@@ -56,10 +59,13 @@ def _case(trace: Trace) -> str:
     figures = [f"{name} {100 * _change(trace, component):+.1f}" for component, name in _FIGURES.items()]
     changes = {name: _change(trace, component) for component, name in _NAMED.items()}
     named = [f"{name} {'gained' if change > 0 else 'lost'}" for name, change in changes.items() if change]
+    scores = [f"F1 {100 * _change(trace, 'bertscore_f1'):+.1f} points"]
+    if REWARD in trace.after:
+        scores.insert(0, f"reward {_change(trace, REWARD):+.4g}")
     lengths = f"{len(trace.initial_reply.split())} -> {len(reply.split())} words"
     return "\n".join(
         [
-            f"{trace.patient_id}, {trace.label}: F1 {100 * _f1_change(trace):+.1f} points",
+            f"{trace.patient_id}, {trace.label}: {', '.join(scores)}",
             f"  prompt     {prompt}",
             f"  before     {_one_line(trace.initial_reply)}",
             f"  after      {_one_line(reply)}",

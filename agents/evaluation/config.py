@@ -26,6 +26,8 @@ class EvaluateConfig:
             use as many as training did. 0 = no rule.
         seed: Seed for the random edits, the rule search, and the bootstrap resamples.
         cases: Number of patients to print with prompts, replies, and references: the patients whose F1 fell most.
+        allow_import: Import and run the classes that the run names as ``package.module:Class``. Do so only if you trust
+            the run.
     """
 
     run: Path = Path("runs/train")
@@ -35,6 +37,7 @@ class EvaluateConfig:
     rule_calls: int = 0
     seed: int = 0
     cases: int = 0
+    allow_import: bool = False
 
     def __post_init__(self) -> None:
         """Check ``rule_calls`` and ``cases``.

@@ -48,11 +48,11 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
             cached.
     """
     run = RunFolder(config.run)
-    settings = trained(run)
+    settings = trained(run, config.allow_import)
     with run.locked():
         updates, budget_spent = run.updates(), run.budget_spent()
         if config.episodes is None and not settings.episodes.is_dir():
-            raise ValueError(f"{settings.episodes} is no longer there: give its new place with --episodes")
+            raise ValueError(f"{settings.episodes} does not exist any more: if it was moved, give --episodes FOLDER")
         everybody = EpisodeSet.load(config.episodes or settings.episodes)
         run.check_episodes(everybody.digest)
         episodes, training = everybody.of(config.split), everybody.of("train")
@@ -60,10 +60,11 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         if models is None:
             models = RunModels(settings.models, config.calls.over(plain(settings.calls)), run)
             models.check_kept()
+        models.check_sent(config.episodes or settings.episodes)
         agents: dict[str, Agent] = {
             KEEP_ALL: registry.make("keep-all"),
             RANDOM: registry.make("random-n", seed=config.seed),
-            AGENT: registry.load(run.whole_checkpoint(), str(models.encoder.device)),
+            AGENT: registry.load(run.whole_checkpoint(), str(models.encoder.device), allow_import=config.allow_import),
         }
         with models.booking():
             if config.rule_calls:
@@ -114,8 +115,8 @@ def _searched_rule(models: RunModels, training: EpisodeSet, max_words: int, conf
         logger.debug("the search for the rule has spent its calls")
     if not meter.calls:
         logger.warning(
-            "No rule was tried, and the best single rule stands for no edit: --rule-calls %d does not pay for one "
-            "batch of episodes; give more",
+            "No rule was tried, so the best single rule edits nothing: --rule-calls %d is too small for one batch of "
+            "episodes; give more",
             config.rule_calls,
         )
     return rule

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from sacrebleu.metrics import BLEU
 
 from pmlm_env.cohort.schema import LABEL_NAMES, named_labels
 from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.rewards.base import CheckedReward
 from pmlm_env.rewards.bertscore import BertScorer
 
 #: The metrics of a reply. Values are fractions, except ``words``.
@@ -20,6 +21,9 @@ METRICS = (
     "bleu4", "rouge1", "rouge2", "rougeL", "bertscore_precision", "bertscore_recall", "bertscore_f1", "margin",
     "diagnosis_named", "wrong_diagnosis_named", "copy", "words", "cut",
 )  # fmt: skip
+
+#: The metric of a reply that is there with another reward than BERTScore F1: the score that this reward gives.
+REWARD = "reward"
 
 #: Number of other patients' letters that the margin is computed against.
 N_CONTRASTS = 8
@@ -94,6 +98,11 @@ def wrong_diagnosis_named(reply: str, label: str, labels: Iterable[str] = LABEL_
     return bool(named_labels(reply, {label, *labels}) - {label})
 
 
+def judged_by(names: Container[str]) -> str:
+    """Return the metric whose change the agent was trained to increase, given the names of the metrics that exist."""
+    return REWARD if REWARD in names else "bertscore_f1"
+
+
 class ReplyMetrics:
     """Computes all ``METRICS`` of replies to a fixed set of patients, one value per patient.
 
@@ -107,6 +116,7 @@ class ReplyMetrics:
     | ``copy`` | BERTScore F1 of the reply against its prompt |
     | ``words`` | number of words |
     | ``cut`` | 1 if the reply was truncated at the limit on new tokens |
+    | ``reward`` | only with another reward than BERTScore F1: its score; 0 for a missing reply, which is "" |
 
     The margin removes the part of F1 that comes from the form that all letters share.
 
@@ -116,11 +126,14 @@ class ReplyMetrics:
             depends only on the patient, so that two agents' margins can be compared per patient. If there is no letter
             of another label, the margin is NaN.
         scorer: BERTScore.
+        reward: The reward, if it is another than BERTScore F1.
     """
 
-    def __init__(self, episodes: EpisodeSet, training: EpisodeSet, scorer: BertScorer) -> None:
+    def __init__(
+        self, episodes: EpisodeSet, training: EpisodeSet, scorer: BertScorer, reward: CheckedReward | None = None
+    ) -> None:
         """Draw the letters that the margin is computed against."""
-        self.episodes, self._scorer = episodes, scorer
+        self.episodes, self._scorer, self._reward = episodes, scorer, reward
         self._contrasts = [contrast_letters(episode, training) for episode in episodes]
 
     def __call__(
@@ -134,7 +147,7 @@ class ReplyMetrics:
             cut: Whether each reply was truncated at the limit on new tokens; False for all by default.
 
         Returns:
-            An array for each name in ``METRICS``, float64 (N,).
+            An array for each name in ``METRICS``, and perhaps for ``reward``, float64 (N,).
         """
         references = [episode.reference for episode in self.episodes]
         text, bert = text_scores(replies, references), self._scorer.score(replies, references)
@@ -153,7 +166,11 @@ class ReplyMetrics:
             "words": [len(reply.split()) for reply in replies],
             "cut": [False] * len(replies) if cut is None else cut,
         }
-        return {name: np.asarray(values[name], dtype=np.float64) for name in METRICS}
+        if self._reward is not None:
+            there = [i for i, reply in enumerate(replies) if reply]
+            values[REWARD] = own = np.zeros(len(replies))
+            own[there] = self._reward.score([replies[i] for i in there], [self.episodes[i] for i in there])
+        return {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
 
     def _contrast(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the mean F1 of each reply against its contrast letters, float64 (N,)."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 
 import numpy as np
 
 from agents.base import Agent, Edits
 from agents.evaluation.controls import control_replies
-from agents.evaluation.metrics import METRICS, ReplyMetrics
+from agents.evaluation.metrics import ReplyMetrics, judged_by
+from agents.evaluation.replies import error_of, replies_to, traced
 from agents.evaluation.variants import AGENT, KEEP_ALL
 from agents.models import RunModels
 from agents.problem import Problem, blind
@@ -17,7 +17,6 @@ from pmlm_env.core.edits import EditRules, apply_edits
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedReply
 from pmlm_env.llm.base import Completion, LLMError, Reply, Request
-from pmlm_env.rewards.delta import TooManyFailuresError
 
 #: The score components of one patient's replies; empty if a reply is missing.
 Components = dict[str, float | None]
@@ -59,13 +58,10 @@ def traces_of(
     edits = {variant: agent.refine(problem) for variant, agent in agents.items()}
     prompts = {variant: _refined(problem, each) for variant, each in edits.items()}
     asked = _asked(models, prompts, progress)
-    metrics = ReplyMetrics(episodes, training, models.scorer)
+    metrics = ReplyMetrics(episodes, training, models.scorer, models.own_reward)
     scores = {variant: _scored(metrics, asked[variant], prompts[variant]) for variant in agents}
-    errors = {
-        variant: [next((str(reply) for reply in each if isinstance(reply, LLMError)), "") for each in asked[variant]]
-        for variant in agents
-    }
-    replies = {variant: [_traced(each) for each in asked[variant]] for variant in agents}
+    errors = {variant: list(map(error_of, asked[variant])) for variant in agents}
+    replies = {variant: list(map(traced, asked[variant])) for variant in agents}
 
     def f1(texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
         return models.scorer.score(texts, references).f1.double().numpy()
@@ -93,7 +89,7 @@ def traces_of(
                     replies=replies[variant][i],
                     before=before,
                     after=after,
-                    reward=None if error else _f1_of(after) - _f1_of(before),
+                    reward=None if error else _score_of(after) - _score_of(before),
                     error=error,
                 )
             )
@@ -120,21 +116,7 @@ def _asked(
     """
     samples = range(models.options.n_samples)
     requests = [Request(prompt, sample) for each in prompts.values() for prompt in each for sample in samples]
-    found: dict[int, Reply] = {}
-    failures, most = 0, models.calls.max_failures
-    with closing(models.llm.replies(requests)) as batches:
-        for batch in batches:
-            found.update(batch)
-            for reply in batch.values():
-                failures = failures + 1 if isinstance(reply, LLMError) else 0
-                if failures == most:
-                    raise TooManyFailuresError(
-                        f"{most} replies in a row are missing, the last because: {reply}. See to that, then run the "
-                        "command again: it asks for the missing replies only"
-                    )
-            if progress is not None:
-                progress(len(batch))
-    in_order = (found[place] for place in range(len(requests)))
+    in_order = iter(replies_to(models.llm, requests, models.calls.max_failures, progress))
     return {variant: [[next(in_order) for _ in samples] for _ in each] for variant, each in prompts.items()}
 
 
@@ -146,7 +128,7 @@ def _scored(metrics: ReplyMetrics, replies: Sequence[Sequence[Reply]], prompts: 
         texts = ["" if completion is None else completion.text for completion in completions]
         cut = [completion is not None and completion.finish_reason == "length" for completion in completions]
         samples.append(metrics(texts, prompts, cut))
-    rows = _rows({name: np.mean([values[name] for values in samples], axis=0) for name in METRICS})
+    rows = _rows({name: np.mean([values[name] for values in samples], axis=0) for name in samples[0]})
     missing = [any(isinstance(reply, LLMError) for reply in each) for each in replies]
     return [{} if any_missing else row for any_missing, row in zip(missing, rows, strict=True)]
 
@@ -159,15 +141,7 @@ def _rows(columns: Mapping[str, np.ndarray]) -> list[Components]:
     ]
 
 
-def _traced(replies: Sequence[Reply]) -> tuple[TracedReply, ...]:
-    return tuple(
-        TracedReply(reply.text, reply.prompt_tokens, reply.completion_tokens, reply.finish_reason, reply.cached)
-        for reply in replies
-        if isinstance(reply, Completion)
-    )
-
-
-def _f1_of(components: Components) -> float:
-    f1 = components["bertscore_f1"]
-    assert f1 is not None
-    return f1
+def _score_of(components: Components) -> float:
+    score = components[judged_by(components)]
+    assert score is not None
+    return score

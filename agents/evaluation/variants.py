@@ -11,7 +11,7 @@ import numpy.typing as npt
 from agents.baselines.single_rule import role_places
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS
-from agents.evaluation.metrics import METRICS
+from agents.evaluation.metrics import METRICS, REWARD
 from pmlm_env.core.traces import Trace
 
 #: The variants of a prompt: unedited, or edited at random, by the agent, or by the best single rule.
@@ -43,7 +43,7 @@ def evaluation_of(traces: Iterable[Trace], seed: int) -> dict[str, Any]:
     scores = {
         variant: {
             name: np.array([trace.after[name] for trace in theirs], dtype=np.float64)  # None becomes NaN
-            for name in METRICS
+            for name in (*METRICS, *([REWARD] if REWARD in complete[0].after else []))
         }
         for variant, theirs in by_variant.items()
     }
@@ -71,20 +71,23 @@ def summarise(scores: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], seed:
     """Return means and differences of variants and controls.
 
     Args:
-        scores: For each variant and control, an array for each name in ``METRICS``, float64 (N,), with patients in the
-            same order.
+        scores: For each variant and control, an array for each metric (see ``ReplyMetrics``), float64 (N,), with
+            patients in the same order.
         seed: Seed for the bootstrap resamples.
 
     Returns:
-        The mean of every metric by variant and control; and ``delta`` (of F1) and ``margin_delta``: mean differences,
-        paired by patient, with 95 % intervals ``ci95``, which are None if there are too few patients.
+        The mean of every metric by variant and control; and ``delta`` (of F1), ``margin_delta`` and, if there is
+        another reward, ``reward_delta``: mean differences, paired by patient, with 95 % intervals ``ci95``, which are
+        None if there are too few patients.
     """
     summary: dict[str, Any] = {
-        variant: {name: _plain(float(np.mean(values[name]))) for name in METRICS} for variant, values in scores.items()
+        variant: {name: _plain(float(np.mean(values[name]))) for name in values} for variant, values in scores.items()
     }
     pairs = {variant: (variant, KEEP_ALL) for variant in scores if variant != KEEP_ALL}
     pairs |= {f"{AGENT}_over_{variant}": (AGENT, variant) for variant in (RANDOM, "echo", RULE) if variant in scores}
-    for metric, key in (("bertscore_f1", "delta"), ("margin", "margin_delta")):
+    for metric, key in (("bertscore_f1", "delta"), ("margin", "margin_delta"), (REWARD, "reward_delta")):
+        if metric not in scores[KEEP_ALL]:
+            continue
         values = {variant: scores[variant][metric] for variant in scores}
         summary[key] = {}
         for name, (first, second) in pairs.items():
@@ -117,7 +120,7 @@ _NAMES = {
 
 
 def table(evaluation: dict[str, Any]) -> str:
-    """Return the before / after table with the controls, and the changes in F1 below it, as text.
+    """Return the before / after table with the controls, and the changes of the reward and F1 below it, as text.
 
     Args:
         evaluation: The content of ``evaluation.json``.
@@ -130,19 +133,22 @@ def table(evaluation: dict[str, Any]) -> str:
         raise ValueError("this evaluation has no echo beside the agent: make it again with `pmlm evaluate`")
     missing = len(evaluation["without_reply"])
     left_out = f", {missing} more left out because a reply is missing" if missing else ""
-    lines = [f"{evaluation['n_patients']} held-out patients{left_out}; all figures but words in %, margin in points"]
-    lines += [" " * 20 + "".join(f"{head:>8}" for _, head, _, _ in _COLUMNS) + f"{'edits':>7}"]
+    own = REWARD in summary[AGENT]
+    heads = [*(["reward"] if own else []), *(head for _, head, _, _ in _COLUMNS)]
+    units = f"all figures but words{' and reward' if own else ''} in %, margin in points"
+    lines = [f"{evaluation['n_patients']} held-out patients{left_out}; {units}"]
+    lines += [" " * 20 + "".join(f"{head:>8}" for head in heads) + f"{'edits':>7}"]
     for variant in (*_NAMES, *CONTROLS):
         if variant not in summary:
             continue
-        cells = (
+        cells = [f"{summary[variant][REWARD]:8.4g}"] if own else []
+        cells += (
             "       -" if summary[variant][metric] is None else f"{scale * summary[variant][metric]:8.{digits}f}"
             for metric, _, scale, digits in _COLUMNS
         )
         name = _NAMES.get(variant, f"control: {variant}")
         lines.append(f"{name:20}" + "".join(cells) + f"{summary['edits'].get(variant, '-'):>7}")
     lines += ["", *(f"{name}: {what}." for name, what in CONTROLS.items() if name in summary)]
-    lines += ["", "Change of BERTScore F1 in points, mean and 95 % interval, paired by patient:"]
     labels = {
         RANDOM: "random - keep all",
         AGENT: "agent - keep all",
@@ -152,16 +158,23 @@ def table(evaluation: dict[str, Any]) -> str:
         RULE: "rule - keep all",
         f"{AGENT}_over_{RULE}": "agent - rule (personal)",
     }
-    n, deltas = evaluation["n_patients"], summary["delta"]
-    lines += [_difference(label, deltas[name], n) for name, label in labels.items() if name in deltas]
+    n = evaluation["n_patients"]
+    changes = [("delta", "BERTScore F1 in points", 100, "+.2f")]
+    if own:
+        changes.insert(0, ("reward_delta", f"the reward {evaluation['models']['reward']}", 1, "+.4g"))
+    for key, what, scale, form in changes:
+        lines += ["", f"Change of {what}, mean and 95 % interval, paired by patient:"]
+        deltas = summary[key]
+        lines += [_difference(label, deltas[name], n, scale, form) for name, label in labels.items() if name in deltas]
     if AGENT in summary["margin_delta"]:
         lines += ["", "Change of the margin in points:"]
         lines.append(_difference("agent - keep all", summary["margin_delta"][AGENT], n))
     return "\n".join(lines)
 
 
-def _difference(label: str, delta: dict[str, Any], n_patients: int) -> str:
-    points = Interval(100 * delta["mean"], *(100 * bound for bound in delta["ci95"] or ()))
-    if points.low is None:
-        return f"{label:24} {points.mean:+6.2f}  too few patients ({n_patients}) for an interval"
-    return f"{label:24} {points.mean:+6.2f}  [{points.low:+.2f}, {points.high:+.2f}]  {points.verdict}"
+def _difference(label: str, delta: dict[str, Any], n_patients: int, scale: float = 100, form: str = "+.2f") -> str:
+    change = Interval(scale * delta["mean"], *(scale * bound for bound in delta["ci95"] or ()))
+    start = f"{label:24} {change.mean:{form.replace('+', '+6')}}  "
+    if change.low is None:
+        return f"{start}too few patients ({n_patients}) for an interval"
+    return f"{start}[{change.low:{form}}, {change.high:{form}}]  {change.verdict}"

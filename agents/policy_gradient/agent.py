@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from agents.base import StepwiseAgent
 from agents.policies.agent import WordPolicyAgent
 from agents.policies.lexicon import Lexicon
 from agents.policies.word_policy import PolicyConfig
-from agents.policy_gradient.config import LexiconConfig, NetworkConfig
+from agents.policy_gradient.config import LexiconConfig, NaturalConfig, NetworkConfig, ReinforceConfig
 from agents.policy_gradient.progress import put_back, trainer_progress
 from agents.policy_gradient.reinforce import Reinforce
 from agents.problem import Problem, Shape
@@ -23,14 +24,24 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
 
     config: NetworkConfig | LexiconConfig
 
+    @property
+    @abstractmethod
+    def _learner(self) -> ReinforceConfig:
+        """The settings of the training."""
+
+    @property
+    def _words(self) -> NaturalConfig:
+        """The settings of the training of a lexicon's weights."""
+        return NaturalConfig()
+
     def begin(self, problem: Problem) -> None:
         """Make the policy and its trainer; see ``StepwiseAgent.begin``."""
-        self.shape, learner = problem.shape, self.config.learner()
+        self.shape, learner = problem.shape, self._learner
         lexicon = Lexicon.of(problem.episodes) if self._has_lexicon else None
         self.policy = self._new(self.shape, lexicon, problem.encoder.device)
         rows = (learner.patients or len(problem.episodes)) * learner.rollouts
         env = problem.env(rows, observation=self.policy.observation)
-        self._trainer, self._done = Reinforce(self.policy, env, learner, self.seed), 0
+        self._trainer, self._done = Reinforce(self.policy, env, learner, self.seed, self._words), 0
         # Repeated prompts are free, and a policy of low entropy repeats itself. So limit the updates to twice the
         # number that the budget would cover if all prompts were new.
         self._total = 2 * problem.reward.prompts_left // rows
@@ -78,6 +89,10 @@ class NetworkAgent(PolicyGradient):
     config: NetworkConfig
 
     @property
+    def _learner(self) -> ReinforceConfig:
+        return self.config
+
+    @property
     def _has_lexicon(self) -> bool:
         return self.config.lexicon
 
@@ -112,6 +127,14 @@ class LexiconAgent(PolicyGradient):
         "patients": Choices((4, 8, 16, 32)),
     }
     config: LexiconConfig
+
+    @property
+    def _learner(self) -> ReinforceConfig:
+        return self.config.learner()
+
+    @property
+    def _words(self) -> NaturalConfig:
+        return self.config.words()
 
     @property
     def _has_lexicon(self) -> bool:

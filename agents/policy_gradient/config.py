@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from agents.policies.config import MOST_HIDDEN, Distribution
@@ -31,10 +31,26 @@ class NaturalConfig:
 
 @dataclass(frozen=True)
 class ReinforceConfig:
-    """Settings of ``Reinforce``; ``NetworkConfig`` and ``LexiconConfig`` describe them.
+    """Settings of ``Reinforce``.
 
-    A policy without a network is trained by ``words`` only: ``learning_rate``, ``entropy``, ``clip_norm``, ``epochs``,
-    ``clip_ratio`` and ``scale_advantages`` apply to the network.
+    A policy without a network is trained on ``NaturalConfig`` only: ``learning_rate``, ``entropy``, ``clip_norm``,
+    ``epochs``, ``clip_ratio`` and ``scale_advantages`` apply to the network.
+
+    Attributes:
+        patients: Number of patients in each update; None = all patients, as in the paper.
+        rollouts: Number of episodes per patient; at least 2 with ``leave-one-out``.
+        baseline: ``leave-one-out``: subtract the mean reward of the patient's other rollouts (Kool et al. 2019), so
+            that hard and easy patients count equally; ``critic``: subtract a critic's estimate of the state's value;
+            ``none``: subtract nothing, as in Eq. 11.
+        learning_rate: Learning rate of Adam.
+        entropy: Weight of the entropy bonus, relative to advantages of unit spread.
+        clip_norm: Maximum norm of the gradient; None = no clipping.
+        epochs: Number of gradient steps on each batch of episodes (replies are expensive, gradients are cheap). The
+            first step is REINFORCE; later steps clip each edit's probability ratio (Schulman et al. 2017, PPO).
+        clip_ratio: Maximum distance of that ratio from 1.
+        scale_advantages: Whether advantages are divided by their root mean square over the update, so that the entropy
+            weight and the clipping mean the same for every LLM and metric.
+        masked: Whether illegal edits are masked; False only for ablations.
     """
 
     patients: int | None = 8
@@ -47,7 +63,6 @@ class ReinforceConfig:
     clip_ratio: float = 0.2
     scale_advantages: bool = True
     masked: bool = True
-    words: NaturalConfig = field(default_factory=NaturalConfig)
 
     def __post_init__(self) -> None:
         """Check the settings.
@@ -71,24 +86,10 @@ class ReinforceConfig:
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class NetworkConfig(ReinforceConfig):
     """Settings of the agents whose policy is a network on word embeddings and the patient vector.
 
     Attributes:
-        patients: Number of patients in each update; None = all patients, as in the paper.
-        rollouts: Number of episodes per patient; at least 2 with ``leave-one-out``.
-        baseline: ``leave-one-out``: subtract the mean reward of the patient's other rollouts (Kool et al. 2019), so
-            that hard and easy patients count equally; ``critic``: subtract a critic's estimate of the state's value;
-            ``none``: subtract nothing, as in Eq. 11.
-        learning_rate: Learning rate of Adam.
-        entropy: Weight of the entropy bonus, relative to advantages of unit spread.
-        clip_norm: Maximum norm of the gradient; None = no clipping.
-        epochs: Number of gradient steps on each batch of episodes (replies are expensive, gradients are cheap). The
-            first step is REINFORCE; later steps clip each edit's probability ratio (Schulman et al. 2017, PPO).
-        clip_ratio: Maximum distance of that ratio from 1.
-        scale_advantages: Whether advantages are divided by their root mean square over the update, so that the entropy
-            weight and the clipping mean the same for every LLM and metric.
-        masked: Whether illegal edits are masked; False only for ablations.
         hidden: Width of the two hidden layers (256 in the paper).
         dropout: Dropout rate after each hidden layer (0.4 in the paper).
         normalize: Whether each of the network's inputs is normalized to zero mean and unit variance (not mentioned in
@@ -100,16 +101,7 @@ class NetworkConfig:
             of 0.
     """
 
-    patients: int | None = 8
-    rollouts: int = 4
-    baseline: Baseline = "leave-one-out"
     learning_rate: float = 5e-3
-    entropy: float = 0.01
-    clip_norm: float | None = 1.0
-    epochs: int = 4
-    clip_ratio: float = 0.2
-    scale_advantages: bool = True
-    masked: bool = True
     hidden: int = 64
     dropout: float = 0.0
     normalize: bool = True
@@ -124,7 +116,7 @@ class NetworkConfig:
         Raises:
             ValueError: A setting is invalid, or has no effect in combination with the others.
         """
-        self.learner()
+        super().__post_init__()
         if not 1 <= self.hidden <= MOST_HIDDEN:
             raise ValueError(f"hidden is {self.hidden}: use 1 to {MOST_HIDDEN:,}")
         if not 0 <= self.dropout < 1:
@@ -136,21 +128,6 @@ class NetworkConfig:
                 f"clip_ratio {self.clip_ratio} has no effect: it is for the second epoch and later ones. Leave it out, "
                 "or set epochs to 2 or more"
             )
-
-    def learner(self) -> ReinforceConfig:
-        """Return the settings of ``Reinforce``."""
-        return ReinforceConfig(
-            self.patients,
-            self.rollouts,
-            self.baseline,
-            self.learning_rate,
-            self.entropy,
-            self.clip_norm,
-            self.epochs,
-            self.clip_ratio,
-            self.scale_advantages,
-            self.masked,
-        )
 
 
 @dataclass(frozen=True)
@@ -186,10 +163,14 @@ class LexiconConfig:
             ValueError: A setting is invalid.
         """
         self.learner()
+        self.words()
         if self.distribution not in get_args(Distribution):
             raise ValueError(f"distribution is {self.distribution!r}: use one of {get_args(Distribution)}")
 
     def learner(self) -> ReinforceConfig:
         """Return the settings of ``Reinforce``."""
-        words = NaturalConfig(self.step, self.penalty, self.memory, self.fade)
-        return ReinforceConfig(self.patients, self.rollouts, self.baseline, masked=self.masked, words=words)
+        return ReinforceConfig(self.patients, self.rollouts, self.baseline, masked=self.masked)
+
+    def words(self) -> NaturalConfig:
+        """Return the settings of the weights' training."""
+        return NaturalConfig(self.step, self.penalty, self.memory, self.fade)

@@ -10,7 +10,7 @@ import torch
 
 from agents.policies.rollout import Rollout, play
 from agents.policies.word_policy import WordPolicy
-from agents.policy_gradient.config import ReinforceConfig
+from agents.policy_gradient.config import NaturalConfig, ReinforceConfig
 from agents.policy_gradient.critic import WordCritic
 from agents.policy_gradient.natural import NaturalGradient
 from pmlm_env.device import seeded
@@ -46,18 +46,26 @@ class Reinforce:
         env: A vector env with ``array_type="torch"``, autoreset ``DISABLED``, and patients * rollouts rows.
         config: Settings.
         seed: Seeds the draws of patients and actions. The same seed gives the same run on the same machine.
+        words: Settings of the training of a lexicon's weights; the defaults if None.
 
     Raises:
         ValueError: The env has a different number of rows.
     """
 
-    def __init__(self, policy: WordPolicy, env: PMLMVectorEnv, config: ReinforceConfig, seed: int) -> None:
+    def __init__(
+        self,
+        policy: WordPolicy,
+        env: PMLMVectorEnv,
+        config: ReinforceConfig,
+        seed: int,
+        words: NaturalConfig | None = None,
+    ) -> None:
         """Set up the optimizer (Adam, as in the paper) and the random generators."""
         self.n_patients = config.patients or len(env.task.episodes)
         if env.num_envs != self.n_patients * config.rollouts:
             raise ValueError(f"the env has {env.num_envs} rows for {self.n_patients} x {config.rollouts} rollouts")
         self.policy, self.env, self.config = policy, env, config
-        self.words = None if policy.table is None else NaturalGradient(policy, config.words)
+        self.words = None if policy.table is None else NaturalGradient(policy, words or NaturalConfig())
         self.network = [parameter for name, parameter in policy.named_parameters() if not name.startswith("table.")]
         self.critic: WordCritic | None = None
         if config.baseline == "critic":

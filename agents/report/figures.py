@@ -129,7 +129,7 @@ def panels(
         if default in curves and agent != default:
             there, theirs = curves[default]
             ax.plot(there, [scale * i.mean for i in theirs], color=_ORANGE, linewidth=1, linestyle="--")
-        ax.set_title(agent, fontsize=8, color=color, weight="bold" if agent == default else "normal")
+        ax.set_title(_label(agent), fontsize=8, color=color, weight="bold" if agent == default else "normal")
     figure.supxlabel(
         x if default not in shown else f"{x} (orange: {default}, dashed in the others' panels)", fontsize=8
     )
@@ -163,7 +163,7 @@ def forest(
         low, _, high = _bounds(interval)
         ax.plot([scale * low, scale * high], [height, height], color=color, linewidth=1.5)
         ax.plot([scale * interval.mean], [height], color=color, marker="o", markersize=4.5)
-    ax.set_yticks(range(len(agents)), labels=agents)
+    ax.set_yticks(range(len(agents)), labels=[_label(agent) for agent in agents])
     ax.set_ylim(-0.6, len(agents) - 0.4)
     ax.set_xlabel(x, fontsize=8)
     return figure
@@ -176,6 +176,11 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
     make_folder(path.parent)
     write(path, _IDLE.sub("", content.getvalue().decode()))
+
+
+def _label(agent: str) -> str:
+    """Return an agent's name with ``package.module:Class`` on two lines, because panels are narrow."""
+    return agent.replace(":", ":\n")
 
 
 def _bounds(interval: Interval) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ from agents.report.config import ReportConfig
 from agents.report.results import Run, Runs, read_runs
 from agents.report.summary import Cells, summarise
 from pmlm_env.io.files import make_folder, write
+from pmlm_env.io.text import as_code
 
 
 def report(config: ReportConfig) -> str:
@@ -49,7 +50,7 @@ calls."""
 
 
 def _how(default: str) -> str:
-    return _HOW.format(default=default, rule=RULE, fewest=tables.FEWEST_SEEDS, few=FEWEST)
+    return _HOW.format(default=tables.shown(default), rule=RULE, fewest=tables.FEWEST_SEEDS, few=FEWEST)
 
 
 _REPLIES = """The replies, each agent at its largest budget. F1 and its change in points; *margin*: F1 against the
@@ -59,9 +60,14 @@ words; the share cut at the limit on new tokens; *edits*: in how many different 
 edited."""
 
 
+_OTHER_REWARD = """The agents of this part were trained and judged by another reward, {reward}: deltas are changes of
+its score instead of F1, in hundredths of its unit. F1 itself stands in the table of the replies."""
+
+
 def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[str]:
     """Return the sections of one environment."""
-    parts = [f"## {env}"]
+    reward = runs[0].identity.get("reward")  # only if it is not BERTScore F1
+    parts = [f"## {env}", *([_OTHER_REWARD.format(reward=as_code(str(reward)))] if reward else [])]
     inductive = Runs(run for run in runs if run.track != "oracle")
     oracle = Runs(run for run in runs if run.track == "oracle")
     if inductive.agents:
@@ -69,9 +75,10 @@ def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[
         parts += ["### Agents and controls", tables.patients_line(cells), tables.main_table(inductive, cells, default)]
         parts += _titled(_REPLIES, tables.replies_table(inductive, cells, default, seed))
         parts += _titled("Other metrics, in %, each agent at its largest budget:", tables.metrics_table(inductive))
-        parts += _pictures(inductive, cells, env, default, out, seed)
+        parts += _pictures(inductive, cells, env, default, out, seed, reward)
         parts += _titled(
-            f"Words that {default} deletes most often, of each run's twenty commonest, with how many times in all:",
+            f"Words that {tables.shown(default)} deletes most often, of each run's twenty commonest, with how many "
+            "times in all:",
             tables.deleted_table(inductive.last(default)),
         )
     if oracle.agents:
@@ -83,13 +90,14 @@ def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[
     return [*parts, f"### Runs\n\nSeeds {seeds}.", tables.versions_lines(runs)]
 
 
-def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, seed: int) -> list[str]:
+def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, seed: int, reward: str | None) -> list[str]:
     """Draw the figures and return the Markdown lines that embed them."""
     from agents.report import figures  # matplotlib takes a second to import
 
     scores = {agent: own for agent in runs.agents if len(own := runs.scores(agent))}
     order = tables.ranked(runs, cells)
-    points, largest = "delta of F1, points", f"{runs.budgets[-1]:,} calls"
+    points = "delta of the reward, hundredths" if reward else "delta of F1, points"
+    largest = f"{runs.budgets[-1]:,} calls"
     drawn = {
         "budget": (
             "Test delta against budget, with 95 % intervals",

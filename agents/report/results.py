@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from agents.registry import NAME
 from pmlm_env.core.words import Role
 
 Track = Literal["inductive", "control", "oracle"]
@@ -235,15 +235,13 @@ def _run(line: dict[str, Any]) -> Run:
     )
 
 
-_NAME = re.compile(r"[\w.,=+() -]+")  # names are used in tables and file names
 _NEEDED = ("env", "track", "agent", "budget", "seed", "calls", "patients", "deltas")
 
 
 def _name(line: dict[str, Any], key: str) -> str:
-    if not isinstance(line[key], str) or not _NAME.fullmatch(line[key]):
-        raise ValueError(
-            f"{key} is {line[key]!r}, and should be a name of letters, digits and any of _.,=+()- or space"
-        )
+    in_file_names = key == "env"  # of figures; other systems than Linux allow no ":" there
+    if not isinstance(line[key], str) or not NAME.fullmatch(line[key]) or (in_file_names and ":" in line[key]):
+        raise ValueError(f"{key} is {line[key]!r}: use letters, digits, spaces and any of _.,=+()-")
     return line[key]
 
 

@@ -1,4 +1,4 @@
-"""The report's tables, as Markdown; all deltas are in points of F1 (hundredths)."""
+"""The report's tables, as Markdown; all deltas are in points of F1, or of another reward (hundredths)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import FEWEST, Interval
+from agents.evaluation.metrics import REWARD
 from agents.report.results import Run, Runs
 from agents.report.summary import Cell, Cells, aligned
 from pmlm_env.io.text import as_code, as_text
@@ -67,7 +68,12 @@ def main_table(runs: Runs, cells: Cells, default: str) -> str:
         row.append(_each([f"{cell.calls:,.0f}" for cell in own.values()]) if learns else "none to learn")
         rows.append(row)
     heads = [_budget(budget) for budget in runs.budgets]
-    return table(["agent", *heads, f"over {default}", "personal", "seeds", "calls spent"], rows)
+    return table(["agent", *heads, f"over {shown(default)}", "personal", "seeds", "calls spent"], rows)
+
+
+def shown(agent: str) -> str:
+    """Return an agent's name for Markdown: as code if it could contain markup, such as ``package.my_module:Class``."""
+    return as_code(agent) if {":", "_"} & set(agent) else agent
 
 
 def oracle_table(cells: Cells) -> str:
@@ -88,14 +94,14 @@ def reached(inductive: Runs, oracle: Runs, default: str) -> str:
     ours = inductive.last(default)
     searched = [(agent, budget) for agent in oracle.agents for budget in oracle.budgets if oracle.of(agent, budget)]
     if not ours or not searched:
-        return f"There is no run of {default} to compare with."
+        return f"There is no run of {shown(default)} to compare with."
     agent, budget = max(searched, key=lambda key: float(aligned(oracle.of(*key)).mean()))
     theirs = oracle.of(agent, budget)
     gain, best = float(aligned(ours, theirs).mean()), float(aligned(theirs, ours).mean())
     if best <= 0:
         return f"The best oracle, {agent}, gains nothing ({points(best)}), so that there is no share to give."
     return (
-        f"{default} at its largest budget gains {points(gain)} of the {points(best)} points of the best oracle "
+        f"{shown(default)} at its largest budget gains {points(gain)} of the {points(best)} points of the best oracle "
         f"({agent}, {_budget(budget)}), re-scored: {100 * gain / best:.0f} %."
     )
 
@@ -104,7 +110,8 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
     """Return a row for each agent or control, at its largest budget: metrics of its replies, and number of edits.
 
     Margins are in points. "right / wrong" are the shares of replies that name the patient's condition and a wrong one.
-    Rows are sorted by F1. Returns "" if no run has metrics of replies.
+    Rows are sorted by F1. If the agents were trained with another reward, its score comes first, in hundredths,
+    "change" is that of this score, and rows are sorted by it. Returns "" if no run has metrics of replies.
 
     Args:
         runs: Runs of agents and controls.
@@ -112,22 +119,24 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
         default: The agent whose name is bold.
         seed: Seed of the resamples.
     """
-    rows = []
+    rows, other = [], any(REWARD in run.metrics for agent in runs.agents for run in runs.last(agent).values())
     for agent in runs.agents:
         last = {s: run for s, run in runs.last(agent).items() if run.metrics}
         if not last:
             continue
         cell = next(cells[agent, budget] for budget in reversed(runs.budgets) if (agent, budget) in cells)
-        f1, margin = (_crossed(last, name, seed) for name in ("bertscore_f1", "margin"))
+        reward, f1, margin = (_crossed(last, name, seed) for name in (REWARD, "bertscore_f1", "margin"))
+        score = reward if other else f1
         right, wrong, copy, cut = (
             100 * _mean(last, name) for name in ("diagnosis_named", "wrong_diagnosis_named", "copy", "cut")
         )
         edits = [run.edits for run in last.values() if run.edits is not None]
         row = [
             _name(agent, runs, cells, default),
-            _absolute(f1),
+            _absolute(score),
             in_points(cell.delta),
             "-" if cell.personal is None else in_points(cell.personal),
+            *([_absolute(f1)] if other else []),
             "-" if margin is None else _absolute(margin),
             f"{_number(right)} / {_number(wrong)}",
             _number(copy, 1),
@@ -136,11 +145,9 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
             f"{np.mean(edits):.0f}" if edits else "-",
             str(len(last)),
         ]
-        rows.append((-f1.mean if f1 is not None else 0.0, row))
-    heads = [
-        "reply of", "F1", "change", "personal", "margin", "right / wrong, %", "copy", "words", "cut, %", "edits",
-        "seeds",
-    ]  # fmt: skip
+        rows.append((-score.mean if score is not None else 0.0, row))
+    scores = ["reward", "change", "personal", "F1"] if other else ["F1", "change", "personal"]
+    heads = ["reply of", *scores, "margin", "right / wrong, %", "copy", "words", "cut, %", "edits", "seeds"]
     return table(heads, [row for _, row in sorted(rows)]) if rows else ""
 
 
@@ -150,7 +157,7 @@ def metrics_table(runs: Runs) -> str:
     for agent in runs.agents:
         last = {seed: run for seed, run in runs.last(agent).items() if run.metrics}
         if last:
-            rows.append([agent, *(_number(100 * _mean(last, name), 1) for name in METRICS), str(len(last))])
+            rows.append([shown(agent), *(_number(100 * _mean(last, name), 1) for name in METRICS), str(len(last))])
     return table(["agent", *METRICS.values(), "seeds"], rows) if rows else ""
 
 
@@ -183,7 +190,8 @@ def _absolute(interval: Interval | None) -> str:
 
 def _name(agent: str, runs: Runs, cells: Cells, default: str) -> str:
     """Return an agent's name: bold for the default agent, italic for a control; † if it did not spend its budget."""
-    name = f"**{agent}**" if agent == default else f"*{agent}*" if agent in runs.controls else agent
+    name = shown(agent)
+    name = f"**{name}**" if agent == default else f"*{name}*" if agent in runs.controls else name
     cell = cells.get((agent, runs.budgets[-1]))
     unspent = runs.learns(agent) and cell is not None and cell.calls < MOST_SPENT * runs.budgets[-1]
     return f"{name} †" if unspent else name
@@ -279,7 +287,7 @@ def patients_line(cells: Cells) -> str:
     for (agent, _), cell in cells.items():
         counts[agent] = min(cell.n_patients, counts.get(agent, cell.n_patients))
     most = max(counts.values())
-    fewer = ", ".join(f"{agent} {n}" for agent, n in sorted(counts.items()) if n < most)
+    fewer = ", ".join(f"{shown(agent)} {n}" for agent, n in sorted(counts.items()) if n < most)
     line = f"{most} test patient{'s' if most > 1 else ''}" + (f" ({fewer})." if fewer else ".")
     if most >= FEWEST:
         return line

@@ -37,8 +37,8 @@ def training_summary(metrics: list[dict[str, Any]]) -> str:
     failed = sum(line["failed"] for line in metrics)
     left_out = f"\n{failed} episodes got no reply from the LLM and were left out" if failed else ""
     return (
-        f"Sampled deltas of F1 on training patients: first quarter {100 * first.mean():+.2f} points, last quarter "
+        f"Sampled deltas on training patients, in points: first quarter {100 * first.mean():+.2f}, last quarter "
         f"{100 * last.mean():+.2f}, gain {100 * gain:+.2f} {interval}\n"
         f"Wall time in the LLM {end['share_llm']:.0%}, encoder {end['share_encoder']:.0%}, "
-        f"BERTScore {end['share_scorer']:.0%}, everything else {1 - end['share_models']:.0%}{left_out}"
+        f"reward {end['share_scorer']:.0%}, everything else {1 - end['share_models']:.0%}{left_out}"
     )

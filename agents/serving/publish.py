@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, ModelCardData
 
 from agents.base import CONFIG, WEIGHTS, Agent
 from agents.evaluation.variants import table
-from agents.registry import load
+from agents.registry import AGENTS, load
 from agents.run_folder import RunFolder
 from agents.serving.config import PublishConfig
 from agents.settings import plain
@@ -20,6 +20,9 @@ from agents.training.train import trained
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write
 from pmlm_env.io.text import as_code, printable
+from pmlm_env.llm.specs import is_custom
+from pmlm_env.registry import is_path
+from pmlm_env.rewards.base import BERTSCORE
 
 CARD, LIBRARY = "README.md", "pmlm-env"
 
@@ -28,27 +31,30 @@ def publish(config: PublishConfig) -> str:
     """Write the files, and return their folder or URL.
 
     Raises:
-        ValueError: The run folder contains no trained run, the destination is not specified, or it has other files.
+        ValueError: The run folder contains no trained run, or names a class that must not be imported; or the
+            destination is not specified, or has other files.
         OSError: The hub does not respond, or rejects the request.
     """
     if (config.out is None) == (config.repo is None):
-        raise ValueError("say where to: either --out FOLDER or --repo OWNER/NAME")
+        raise ValueError("the destination is missing: give either --out FOLDER or --repo OWNER/NAME")
     if config.public and config.repo is None:
-        raise ValueError("--public has no effect on a folder: leave it out, or name a repository with --repo")
+        raise ValueError("--public has no effect on a folder: leave it out, or give --repo OWNER/NAME instead of --out")
     run = RunFolder(config.run)
     if config.out is not None:
         _check_replaceable(config.out)
-    agent = _without_paths(load(run.whole_checkpoint()))
-    text = printable(card(run, agent, config.repo or "FOLDER", config.license))
+    settings = trained(run, config.allow_import)
+    agent = _without_paths(load(run.whole_checkpoint(), allow_import=config.allow_import))
+    text = printable(card(run, settings, agent, config.repo or "FOLDER", config.license))
+    more = " --allow-import" if is_path(agent.name) else ""
     with tempfile.TemporaryDirectory() as scratch:
         folder = config.out or Path(scratch)
         agent.save(folder)
         write(folder / CARD, text)
         if config.repo is None:
-            print(f"{folder} holds the agent. Next: pmlm refine --model {folder}")
+            print(f"{folder} holds the agent. Next: pmlm refine --model {folder}{more}")
             return str(folder)
         words = agent.words()
-        print(f"The agent names {len(words)} words of the training prompts: {' '.join(words) or 'none'}")
+        print(f"The agent contains {len(words)} words of the training prompts: {' '.join(words) or 'none'}")
         api = HfApi()
         api.create_repo(config.repo, private=not config.public, exist_ok=True)
         commit = api.upload_folder(
@@ -57,15 +63,16 @@ def publish(config: PublishConfig) -> str:
             allow_patterns=[CONFIG, WEIGHTS, CARD],
             commit_message="An agent trained with pmlm-env",
         )
-    print(f"{commit.repo_url} holds the agent. Next: pmlm refine --model {config.repo}")
+    print(f"{commit.repo_url} holds the agent. Next: pmlm refine --model {config.repo}{more}")
     return str(commit.repo_url)
 
 
-def card(run: RunFolder, agent: Agent, name: str, license: str | None = None) -> str:
+def card(run: RunFolder, settings: TrainConfig, agent: Agent, name: str, license: str | None = None) -> str:
     """Return a model card based on the run's records, with aggregates only: no patient data, paths, or endpoints.
 
     Args:
         run: The run.
+        settings: Its settings.
         agent: Its agent, whose settings and encoder name must contain no paths.
         name: Where the agent will be published: a folder or a repository.
         license: The license stated in the card.
@@ -75,6 +82,7 @@ def card(run: RunFolder, agent: Agent, name: str, license: str | None = None) ->
         library_name=LIBRARY,
         tags=["reinforcement-learning", "prompt-editing", "gymnasium"],
     )
+    allowed = ", allow_import=True" if is_path(agent.name) else ""
     return "\n".join(
         [
             "---",
@@ -89,15 +97,16 @@ def card(run: RunFolder, agent: Agent, name: str, license: str | None = None) ->
             "```python",
             "from agents.serving.refine import Refiner",
             "",
-            f'refiner = Refiner.from_pretrained("{name}")',
+            f'refiner = Refiner.from_pretrained("{name}"{allowed})',
             "refiner.refine(prompt, patient_vector).prompt",
             "```",
             "",
+            *_on_package(agent),
             "| | |",
             "|---|---|",
-            *(f"| {key} | {value} |" for key, value in _facts(run, trained(run), agent).items()),
+            *(f"| {key} | {value} |" for key, value in _facts(run, settings, agent).items()),
             "",
-            "## What it does to held-out patients' replies",
+            "## Replies for held-out patients",
             "",
             _judged(run),
             "",
@@ -105,28 +114,41 @@ def card(run: RunFolder, agent: Agent, name: str, license: str | None = None) ->
     )
 
 
+def _on_package(agent: Agent) -> list[str]:
+    """Return lines on the package to install, if the agent's class is not one of ours."""
+    package = type(agent).__module__.partition(".")[0]
+    if agent.name in AGENTS:
+        return []
+    text = f"The agent's class is not part of {LIBRARY}: install the package that has the module {as_code(package)}."
+    if is_path(agent.name):
+        text += " The class is imported and run only with `--allow-import`: give it if you trust that package."
+    return [text, ""]
+
+
 def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str, str]:
     """Return the rows of the card's first table."""
     shape, models, updates = agent.shape, trained_with.models, run.updates()
     assert shape is not None
-    llm = models.llm.split(":", 1)[-1]  # its identity would reveal the URL and the system prompt
+    # The LLM's identity would reveal the URL and the system prompt, and arguments of classes may be secret.
+    llm = models.llm if is_custom(models) else models.llm.split(":", 1)[-1]
     scorer = as_code(_model_name(models.scorer))
     scorer += f", layer {models.scorer_layer}" if models.scorer_layer is not None else ""
     scorer += ", long texts in chunks" if models.long_texts == "chunks" else ""
+    score = f"BERTScore F1 ({scorer})" if models.reward == BERTSCORE else f"the score of {as_code(models.reward)}"
     spent = [line["llm_calls"] for line in run.metrics() if line["update"] <= updates]
     settings = ", ".join(as_code(f"{key} {value}") for key, value in plain(agent.config).items())
-    embeddings = f"{as_code(shape.encoder)}, {shape.embedding_size} numbers a word"
+    embeddings = f"{as_code(shape.encoder)}, {shape.embedding_size} numbers per word"
     return {
         "agent": as_code(agent.name),
         "settings": settings or "none",
-        "embeddings": embeddings if agent.needs_embeddings else "none are looked at",
+        "embeddings": embeddings if agent.needs_embeddings else "not used",
         "patient vector": f"{shape.patient_size} numbers",
-        "edits": f"at most {shape.n_edits} a prompt",
-        "protected": ", ".join(map(as_code, shape.protect)) or "no word",
-        "words of training prompts it names": str(len(agent.words())),
-        "trained for the replies of": as_code(_model_name(llm)),
-        "reward": f"BERTScore F1 by {scorer}, change from the initial prompt's reply",
-        "budget": f"{trained_with.budget} completions, of which {run.budget_spent()} were spent",
+        "edits": f"at most {shape.n_edits} per prompt",
+        "protected": ", ".join(map(as_code, shape.protect)) or "none",
+        "words of training prompts in it": str(len(agent.words())),
+        "trained on the replies of": as_code(_model_name(llm)),
+        "reward": f"change of {score} from the reply to the initial prompt",
+        "budget": f"{trained_with.budget} completions, {run.budget_spent()} of them spent",
         "updates": str(updates),
         "LLM calls": str(spent[-1] if spent else "none"),
         "seed": str(agent.seed),

@@ -1,30 +1,25 @@
-"""Refine prompts with a saved agent, without calling an LLM: ``pmlm refine``, or ``Refiner`` in Python."""
+"""Refine prompts with a saved agent, without calling an LLM."""
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from agents.base import Agent
+from agents.base import WEIGHTS, Agent
 from agents.problem import Problem, Shape, blind
 from agents.registry import load
 from agents.run_folder import RunFolder
-from agents.serving.config import RefineConfig
 from pmlm_env.core.edits import Edit, apply_edits
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.task import Encoder
 from pmlm_env.core.words import Prompt, Role, Word, single_spaces
 from pmlm_env.device import choose_device
-from pmlm_env.encoders.bert import WordEncoder
-from pmlm_env.io.files import make_folder, write
-
-logger = logging.getLogger(__name__)
+from pmlm_env.encoders.base import load_encoder
 
 
 @dataclass(frozen=True)
@@ -71,26 +66,32 @@ class Refiner:
         revision: str | None = None,
         encoder: str | None = None,
         protect: Collection[str] = (),
+        allow_import: bool = False,
+        encoder_kwargs: Mapping[str, Any] | None = None,
     ) -> Refiner:
         """Load an agent and its encoder.
 
         Args:
-            source: A folder or a repository on the Hugging Face hub; see ``agents.registry.load``.
+            source: A run folder, the folder of a saved agent, or a repository on the Hugging Face hub; see
+                ``agents.registry.load``.
             device: ``auto``, ``cpu``, ``cuda``, or ``cuda:N``.
             revision: The repository's branch, tag, or commit.
-            encoder: The encoder, as ``WordEncoder`` accepts it. By default the one that the agent was trained with, if
+            encoder: The encoder, as ``load_encoder`` accepts it. By default the one that the agent was trained with, if
                 it is bundled; an untrusted agent must not decide which other model is loaded or downloaded.
             protect: Words to protect in addition to those protected in training.
+            allow_import: See ``agents.registry.load``.
+            encoder_kwargs: Arguments for an encoder of your own; see ``load_encoder``.
 
         Raises:
-            ValueError: There is no such agent, or it was trained with an encoder that is not bundled, and ``encoder``
-                is None.
+            ValueError: There is no such agent, its class must not be imported, or it was trained with an encoder that
+                is not bundled, and ``encoder`` is None.
             ModelError: The encoder was not found.
             OSError: The hub does not respond.
         """
         place = str(choose_device(device))
-        agent = load(source, place, revision)
-        return cls(agent, WordEncoder(encoder or _bundled_encoder(agent), place), protect)
+        run = run_of(source)
+        agent = load(source if run is None else run.whole_checkpoint(), place, revision, allow_import=allow_import)
+        return cls(agent, load_encoder(encoder or _bundled_encoder(agent), encoder_kwargs, place), protect)
 
     def refine(self, prompt: Prompt | tuple[Sequence[str], Sequence[Role]], patient: npt.ArrayLike) -> Refinement:
         """Refine one prompt.
@@ -123,10 +124,14 @@ class Refiner:
         if size != self.shape.patient_size:
             raise ValueError(f"the patient vector has {size} numbers, {self.shape.patient_size} in training")
         problem = Problem(blind(episodes), self.encoder, None, self.shape.n_edits, protect=self.protect)
+        problem.warn_of_short_prompts()
         edits = self.agent.refine(problem)
         prompts = apply_edits(episodes, range(len(episodes)), edits)
         return [Refinement(prompt, each) for prompt, each in zip(prompts, edits, strict=True)]
 
+
+#: Names of a run's checkpoint; the second while it is being replaced.
+_CHECKPOINTS = ("checkpoint", "checkpoint.old")
 
 #: The only encoder that is loaded unless the caller names one.
 _BUNDLED = "minilm"
@@ -143,56 +148,14 @@ def _bundled_encoder(agent: Agent) -> str:
     return _BUNDLED
 
 
+def run_of(source: str | Path) -> RunFolder | None:
+    """Return the run that a path names by its folder or its checkpoint; None for any other saved agent."""
+    folder = Path(source)
+    run = RunFolder(folder.parent if folder.name in _CHECKPOINTS else folder)
+    return run if run.begun and not (run.path / WEIGHTS).exists() else None
+
+
 def _shape(agent: Agent) -> Shape:
     if agent.shape is None:
         raise ValueError(f"the agent {agent.name} has learned nothing yet: call fit first, or load a saved one")
     return agent.shape
-
-
-def refine(config: RefineConfig) -> list[Refinement]:
-    """Refine prompts, and print or write them.
-
-    Raises:
-        ValueError: There is no such agent or patient, or ``out`` is a folder.
-    """
-    if config.out is not None and config.out.is_dir():
-        raise ValueError(f"{config.out} is a folder: name the file to write")
-    everybody = EpisodeSet.load(config.episodes)
-    episodes = everybody.of(config.split, include_unscored=True)
-    _compare(config, everybody)
-    if config.patient is not None:
-        theirs = [episode for episode in episodes if episode.patient_id == config.patient]
-        if not theirs:
-            raise ValueError(
-                f"{config.episodes} has no {config.split} patient {config.patient}: see its episodes.jsonl"
-            )
-        episodes = EpisodeSet(theirs)
-    refiner = Refiner.from_pretrained(config.model, config.device, encoder=config.encoder, protect=config.protect)
-    if config.out is not None:
-        make_folder(config.out.parent)
-    refined = refiner.refine_all(episodes)
-    if config.out is None:
-        print("\n".join(" ".join(each.prompt.split()) for each in refined))
-        return refined
-    lines = [
-        {"patient_id": episode.patient_id, "prompt": each.prompt, "edits": [asdict(edit) for edit in each.edits]}
-        for episode, each in zip(episodes, refined, strict=True)
-    ]
-    write(config.out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    print(f"{len(lines)} refined prompts are in {config.out}")
-    return refined
-
-
-def _compare(config: RefineConfig, everybody: EpisodeSet) -> None:
-    """Warn if the model is a run's checkpoint and the episodes differ from those that the run was trained on."""
-    run = RunFolder(Path(config.model).parent)
-    if run.begun:
-        try:
-            run.check_episodes(everybody.digest)
-        except ValueError:
-            logger.warning(
-                "%s holds other episodes than %s was trained on: its patient vectors may mean other things, for "
-                "`pmlm prepare` fits stages 1 and 2 anew",
-                config.episodes,
-                config.model,
-            )

@@ -83,18 +83,18 @@ def check_agent(folder: Path, agent: Agent, shape: Shape) -> None:
     if changed:
         was = ", ".join(f"{name} = {json.dumps(before[name], ensure_ascii=False)}" for name in changed)
         raise ValueError(
-            f"{folder.parent / 'config.json'} has another {', '.join(changed)} than the agent in {folder.name}, and "
-            f"cannot go on with it: put back {was}, or begin another run with --run"
+            f"{folder.parent / 'config.json'} has other values of {', '.join(changed)} than the agent in "
+            f"{folder.name}: change them back to {was}, or start a new run with --run"
         )
 
 
 @contextmanager
 def one_line(file: Path | str) -> Iterator[None]:
     """Turn an error in reading a checkpoint file into a one-line error that says what to do."""
-    cure = "restore the checkpoint from a copy, or begin another run with --run"
+    cure = "restore the checkpoint from a copy, or start a new run with --run"
     try:
         yield
     except FileNotFoundError:
         raise ValueError(f"{file} is missing: {cure}") from None
     except (SafetensorError, RuntimeError, ValueError, KeyError, IndexError, TypeError, AttributeError):
-        raise ValueError(f"{file} is damaged, or of another version of pmlm-env: {cure}") from None
+        raise ValueError(f"{file} is damaged, or was not written by this version of pmlm-env: {cure}") from None

@@ -11,6 +11,9 @@ from typing import Any
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import DEFAULT, settings_of
 
+#: Largest budget of completions; more would be a slip of the keyboard.
+MOST_COMPLETIONS = 10_000_000
+
 
 # ``with_agent_settings`` creates the version for one agent.
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class TrainConfig:
     Attributes:
         episodes: A folder that ``pmlm prepare`` wrote.
         run: The run folder to write.
-        agent: The agent's name; `pmlm train --agent NAME --help` shows its own settings.
+        agent: The agent: the name of a built-in one or of an installed package's, or ``package.module:Class``;
+            `pmlm train --agent NAME --help` shows its own settings.
         settings: The agent's own settings.
         budget: Maximum number of LLM completions for training, including those for the initial prompts.
         models: The models of the run.
@@ -28,6 +32,8 @@ class TrainConfig:
         seed: Seed for weights, patients, and actions.
         resume: Resume ``run`` with its saved settings. You may change limits, ``concurrency``, ``max_failures``,
             ``device``, and ``providers``, and raise ``budget``.
+        allow_import: With ``resume``: import and run the classes that the run names as ``package.module:Class``. Do so
+            only if you trust the run.
         dry_run: Print the maximum cost of the run, and do nothing else.
     """
 
@@ -40,14 +46,15 @@ class TrainConfig:
     calls: CallOptions = field(default_factory=CallOptions)
     seed: int = 0
     resume: bool = False
+    allow_import: bool = False
     dry_run: bool = False
 
     def __post_init__(self) -> None:
         """Fill in the agent's default settings, and check the budget.
 
         Raises:
-            ValueError: There is no such agent, the settings belong to another agent, the budget is below 1, or the seed
-                is out of range.
+            ValueError: There is no such agent, the settings belong to another agent, or the budget or the seed is not
+                within its range.
         """
         fill_in(self)
         if not 0 <= self.seed < 2**32:
@@ -61,7 +68,7 @@ def fill_in(config: Any) -> None:
         config: A dataclass with ``agent``, ``settings``, and ``budget``.
 
     Raises:
-        ValueError: There is no such agent, the settings belong to another agent, or the budget is below 1.
+        ValueError: There is no such agent, the settings belong to another agent, or the budget is out of range.
     """
     usual = settings_of(config.agent)
     if config.settings is None:
@@ -70,8 +77,17 @@ def fill_in(config: Any) -> None:
         raise ValueError(
             f"the settings are {type(config.settings).__name__}: {config.agent} has {type(usual).__name__}"
         )
-    if config.budget < 1:
-        raise ValueError(f"budget is {config.budget}: use 1 or more completions")
+    check_count("budget", config.budget, MOST_COMPLETIONS)
+
+
+def check_count(name: str, number: int, most: int) -> None:
+    """Check that a number is from 1 to ``most``.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not 1 <= number <= most:
+        raise ValueError(f"{name} is {shortened(number)}: use a whole number from 1 to {most:,}")
 
 
 @cache

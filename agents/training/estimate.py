@@ -28,7 +28,7 @@ def estimate(config: TrainConfig) -> str:
     try:
         load_llm(config.models, device=config.models.device)
     except LLMError as error:
-        needed = [f"but first: {error}"]
+        needed = [f"The run cannot start yet: {error}"]
     episodes = EpisodeSet.load(config.episodes)
     train, test = episodes.of("train"), [e for e in episodes if e.split == "test" and e.label and e.reference]
     samples = config.models.n_samples
@@ -42,12 +42,12 @@ def estimate(config: TrainConfig) -> str:
         amounts = [calls, calls * tokens, calls * config.models.max_new_tokens]
         total = [a + b for a, b in zip(total, amounts, strict=True)]
         lines.append(_line(name, amounts, None if price is None else price.cost(int(amounts[1]), int(amounts[2]))))
-    lines.append(_line("together", total, None if price is None else price.cost(int(total[1]), int(total[2]))))
+    lines.append(_line("total", total, None if price is None else price.cost(int(total[1]), int(total[2]))))
     limits = {name: getattr(config.calls, name) for name in Limits.__dataclass_fields__}
     given = ", ".join(f"{name} {limit:,}" for name, limit in limits.items() if limit is not None)
     lines.append(f"limits: {given or 'none'}")
     if price is None:
-        lines.append("no price is known for this LLM: a providers' file can hold it (docs/llm)")
+        lines.append("The price of this LLM is not known: it can be given in a file for --providers (docs/llm)")
     return "\n".join([f"{config.models.llm}, at most:", *lines, *needed, "Nothing was sent."])
 
 
@@ -58,5 +58,5 @@ def _tokens(prompts: list[str]) -> float:
 
 def _line(name: str, amounts: list[float], cost: float | None) -> str:
     calls, tokens_in, tokens_out = amounts
-    money = "" if cost is None else f", {cost:,.2f} of money"
+    money = "" if cost is None else f", cost {cost:,.2f}"
     return f"  {name:10} {calls:,} LLM calls, about {tokens_in:,.0f} tokens in, {tokens_out:,} out{money}"

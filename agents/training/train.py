@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from agents import registry
 from agents.base import Agent, StepwiseAgent
+from agents.model_options import named_classes
 from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.run_folder import RunFolder
@@ -25,22 +26,36 @@ from pmlm_env.rewards.delta import DeltaReward
 logger = logging.getLogger(__name__)
 
 
-def trained(run: RunFolder) -> TrainConfig:
+def trained(run: RunFolder, allow_import: bool = False) -> TrainConfig:
     """Return the settings that a run was started or last resumed with.
 
+    Args:
+        run: The run folder.
+        allow_import: Whether the settings may name classes as ``package.module:Class``. The agent's class is imported.
+
     Raises:
-        ValueError: The folder contains no run, or its ``config.json`` is damaged or from another version.
+        ValueError: The folder contains no run; its ``config.json`` is damaged or from another version; or it names a
+            class that must not be imported, or an agent that is not installed.
     """
     settings = {name: value for name, value in run.settings().items() if name not in ("llm_identity", "run")}
+    file = run.path / "config.json"
+    if not allow_import and (named := named_classes(settings)):
+        classes = ", ".join(f"the {part} {name}" for part, name in named.items())
+        raise ValueError(
+            f"{file} names {classes}, which is code from outside pmlm-env: give --allow-import to run it, if you "
+            "trust it"
+        )
+    if isinstance(settings.get("agent"), str):
+        registry.saved_settings_class(settings["agent"], file, allow_import)
     try:
         if "agent" not in settings:
             raise ValueError("agent is missing")
         config = with_agent_settings(TrainConfig, str(settings["agent"]))
-        return from_plain(config, {**settings, "run": str(run.path), "resume": False})
+        return from_plain(config, {**settings, "run": str(run.path), "resume": False, "allow_import": False})
     except ValueError as error:
         raise ValueError(
-            f"{run.path / 'config.json'}: {error}: it is damaged, or of another version of pmlm-env: restore it from a "
-            "copy, or begin another run"
+            f"{file}: {error}: the file is damaged, or was not written by this version of pmlm-env: restore it from a "
+            "copy, or start a new run"
         ) from None
 
 
@@ -64,7 +79,7 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
         OSError, DatabaseError: A file cannot be written, for example because the disk is full.
     """
     if config.resume and not config.episodes.is_dir():
-        raise ValueError(f"{config.episodes} is not there: give the new place of these episodes with --episodes")
+        raise ValueError(f"{config.episodes} does not exist: if these episodes were moved, give --episodes FOLDER")
     everybody = EpisodeSet.load(config.episodes)
     run = RunFolder(config.run)
     with run.locked():
@@ -75,6 +90,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     """Train in a locked run folder."""
     episodes = everybody.of("train")
     models = models or RunModels(config.models, config.calls, run)
+    models.check_sent(config.episodes)
     if config.resume:
         run.go_on(config, models.llm.identity, everybody.digest)
         models.check_kept()
@@ -85,7 +101,9 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     agent = registry.make(config.agent, config.settings, config.seed)
     reward = models.reward(episodes)
     meter = MeteredReward(reward, config.budget, config.models.n_samples)
-    training = _Training(agent, models.problem(episodes, meter, everybody.max_words), reward, models, run)
+    problem = models.problem(episodes, meter, everybody.max_words)
+    problem.warn_of_short_prompts()
+    training = _Training(agent, problem, reward, models, run)
     with models.booking():
         training.learn(resume=config.resume and run.has_checkpoint)
     return run
@@ -127,8 +145,8 @@ class _Training:
                 self._save()
         if self.agent.learns and not self.updates:
             logger.warning(
-                "The agent has learned nothing: its budget of %d completions does not pay for one batch of episodes; "
-                "go on with --resume and a larger --budget",
+                "The agent has learned nothing: its budget of %d completions is too small for one batch of episodes; "
+                "resume with a larger --budget: --resume --budget N",
                 self.meter.limit,
             )
 
@@ -139,7 +157,7 @@ class _Training:
         with one_line(folder / "trainer.json"):
             self.updates = int(progress["updates"])
             self.meter.restore(progress["meter"])
-        logger.info("Going on after %d of %d completions", self.meter.calls, self.meter.limit)
+        logger.info("Resuming after %d of %d completions", self.meter.calls, self.meter.limit)
 
     def _take_updates(self, agent: StepwiseAgent) -> None:
         """Run updates, and save a checkpoint after each.
@@ -153,7 +171,7 @@ class _Training:
             self._save()
         while (figures := agent.update()) is not None:
             if not self._deltas:
-                logger.warning("No episode of this update got a reply: it does not count")
+                logger.warning("No episode of this update got a reply: the update is not counted")
                 continue
             self._write(figures)
             self._save()
@@ -170,10 +188,11 @@ class _Training:
     def _write(self, figures: dict[str, float]) -> None:
         """Write a line of ``metrics.jsonl``.
 
-        ``delta``: mean change in F1 over this update's episodes; ``deltas``: the change in each episode; ``failed``:
-        number of episodes without a reply, which are excluded; ``budget_spent``: completions used by this agent;
-        ``llm_calls``, tokens, and ``cost``: the run's spending so far; ``cached_replies``: cached replies used by this
-        process; ``share_*``: fraction of wall time spent in each model's forward passes; plus the agent's own metrics.
+        ``delta``: mean change of the score over this update's episodes; ``deltas``: the change in each episode;
+        ``failed``: number of episodes without a reply, which are excluded; ``budget_spent``: completions used by this
+        agent; ``llm_calls``, tokens, and ``cost``: the run's spending so far; ``cached_replies``: cached replies used
+        by this process; ``share_*``: fraction of wall time spent in each model's forward passes; plus the agent's own
+        metrics.
         """
         self.updates += 1
         deltas, elapsed = np.array(self._deltas), time.perf_counter() - self._started

@@ -36,7 +36,9 @@ SCHEMAS = (OBSTETRIC,)
 #: Limits of a schema. The last is on ``max_checkups`` times the number of indicators: the inputs of the patient
 #: encoder, whose weights and inputs must fit into memory.
 MAX_INDICATORS, MAX_LABELS, MAX_INPUTS = 2_000, 1_000, 100_000
-_MAX_CHECKUPS, _MAX_BOUND, _MAX_JSON = 1_000, 1e300, 2**20
+_MAX_CHECKUPS = 1_000
+#: The highest bound, also of indicators without one: higher values have no use, and their squares may overflow.
+_MAX_BOUND = 1e15
 
 #: Columns of the tables of check-ups that are not indicators.
 _RESERVED = ("patient_id", "date", "day")
@@ -53,7 +55,7 @@ class Indicator:
         unit: The unit all values are in; "" = none.
         low: Lower values are impossible in a living adult or in another unit, never merely abnormal; None = 0, because
             negative values are not supported yet.
-        high: Higher values are impossible, likewise; None = no bound.
+        high: Higher values are impossible, likewise; None = 1e15.
         synonyms: Other names that data files may use for it.
     """
 
@@ -164,8 +166,8 @@ class Schema:
 
     @cached_property
     def bounds(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """The lowest and the highest possible values, each of shape (n_indicators,); no upper bound is infinity."""
-        highs = [np.inf if each.high is None else each.high for each in self.indicators]
+        """The lowest and the highest possible values, each of shape (n_indicators,), float64."""
+        highs = [_MAX_BOUND if each.high is None else each.high for each in self.indicators]
         return np.array([each.low or 0.0 for each in self.indicators]), np.array(highs)
 
     @property
@@ -199,7 +201,7 @@ def _built_in(name: str) -> Schema:
 def _read(path: Path) -> Schema:
     if path.suffix == ".toml" and path.stat().st_size > MAX_BYTES:
         raise ValueError(f"schema {path} is larger than {MAX_BYTES:,} bytes: write it as JSON, which may be larger")
-    content = read_object(path, largest=_MAX_JSON) if path.suffix == ".json" else read_toml(path)
+    content = read_object(path) if path.suffix == ".json" else read_toml(path)
     try:
         values = checked_values(Schema, content, "")
         values["indicators"] = tuple(_entries(Indicator, "indicator", values.get("indicators", ())))
@@ -249,9 +251,8 @@ def _check_indicator(indicator: Indicator, where: str) -> None:
             raise ValueError(f"{where}: {quoted(name)} is the name of another column of the tables: use another name")
     for key, bound in (("low", indicator.low), ("high", indicator.high)):
         if bound is not None and not 0 <= bound <= _MAX_BOUND:
-            raise ValueError(
-                f"{where}: {key} is {shortened(bound)}: use 0 to {_MAX_BOUND:g}; negative values are not supported yet"
-            )
+            hint = "; negative values are not supported yet" if bound < 0 else ""
+            raise ValueError(f"{where}: {key} is {shortened(bound)}: use 0 to {_MAX_BOUND:g}{hint}")
     if indicator.low is not None and indicator.high is not None and not indicator.low < indicator.high:
         raise ValueError(f"{where}: low is {indicator.low:g}, high is {indicator.high:g}: low must be less than high")
 

@@ -17,13 +17,31 @@ from pmlm_env.core.episodes import Episode
 from pmlm_env.io.files import append, replacing
 
 #: Version of the trace format; the first field of every line.
-VERSION = 1
+VERSION = 2
+
+#: Fields that version 1 lacks, with the values that stand for "not recorded".
+_NEW: Mapping[str, Any] = {"predicted": "", "probabilities": {}, "peers": []}
 
 #: Fields that a trace copies from the episode.
-_OF_PATIENT = ("split", "patient_id", "label", "words", "spaces", "roles", "reference")
+_OF_PATIENT = ("split", "patient_id", "label", "predicted", "words", "spaces", "roles", "reference")
 
 #: Fields that hold one string per word.
 _TEXTS = ("words", "spaces", "roles")
+
+
+@dataclass(frozen=True)
+class TracedPeer:
+    """One peer of the patient. In traces of ``pmlm evaluate``, all fields but the label are None.
+
+    Attributes:
+        label: The peer's true condition.
+        patient_id: The peer's ID.
+        similarity: Cosine of the two patients' vectors (Eq. 4).
+    """
+
+    label: str
+    patient_id: str | None = None
+    similarity: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,10 @@ class TracedReply:
     cached: bool | None = None
 
 
+#: Fields that hold several records.
+_PARTS: Mapping[str, Any] = {"peers": TracedPeer, "edits": Edit, "replies": TracedReply}
+
+
 @dataclass(frozen=True)
 class Trace:
     """One episode: a patient's prompt, its edits, the replies, and their scores.
@@ -60,6 +82,9 @@ class Trace:
         split: The part of the cohort that the patient belongs to.
         patient_id: The patient's ID.
         label: The patient's true condition; "" = unknown.
+        predicted: The condition that stage 1 predicts.
+        probabilities: The probability of each condition according to stage 1; empty if not recorded.
+        peers: The peers, nearest first.
         words: The words of the initial prompt, one per slot.
         spaces: The white space after each word, "" after the last; () = single spaces.
         roles: The role of each word.
@@ -71,8 +96,9 @@ class Trace:
         before: Score components of the replies to the initial prompt, by name: means over samples, or None if a
             component has no value. Empty if there is no reply.
         after: The same for the replies to the refined prompt.
-        reward: The change of BERTScore F1 (Eq. 9); None if there was an error.
-        error: Why there is no reward; "" if there is one.
+        reward: The change of BERTScore F1 (Eq. 9), or of the component ``reward``, the score of another reward, if
+            there is one; None if it was not computed.
+        error: Why a reply is missing; "" if none is.
     """
 
     run: str
@@ -82,6 +108,9 @@ class Trace:
     split: str
     patient_id: str
     label: str
+    predicted: str
+    probabilities: Mapping[str, float]
+    peers: tuple[TracedPeer, ...]
     words: tuple[str, ...]
     spaces: tuple[str, ...]
     roles: tuple[str, ...]
@@ -97,13 +126,17 @@ class Trace:
 
     @classmethod
     def of(cls, episode: Episode, **rest: Any) -> Trace:
-        """Return a trace with the patient's fields copied from ``episode``; ``rest`` are all other fields."""
-        known = {name: getattr(episode, name) for name in _OF_PATIENT}
-        return cls(**known, **rest)
+        """Return a trace with the patient's fields copied from ``episode``; ``rest`` are all other fields.
+
+        An episode has only the peers' labels and no probabilities, so ``rest`` may contain both.
+        """
+        known: dict[str, Any] = {name: getattr(episode, name) for name in _OF_PATIENT}
+        known |= {"probabilities": {}, "peers": tuple(map(TracedPeer, episode.peers))}
+        return cls(**{**known, **rest})
 
     def to_json(self) -> str:
         """Return the trace as one line of JSON, without the line break."""
-        parts = {name: [asdict(part) for part in getattr(self, name)] for name in ("edits", "replies")}
+        parts = {name: [asdict(part) for part in getattr(self, name)] for name in _PARTS}
         return json.dumps({"version": VERSION, **vars(self), **parts}, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -120,14 +153,16 @@ class Trace:
         version = content.pop("version", None) if isinstance(content, dict) else None
         if version is None:
             raise ValueError("it is damaged (not an object with a version)")
-        if version != VERSION:
-            raise ValueError(f"it is of version {shortened(version)}, and this pmlm-env reads version {VERSION}")
+        if version not in range(1, VERSION + 1):
+            raise ValueError(f"it is of version {shortened(version)}, and this pmlm-env reads versions 1 to {VERSION}")
+        if version == 1:
+            content = {**_NEW, **content}
         names = {field.name for field in fields(cls)}
         wrong = sorted(content.keys() ^ names) or [name for name in content if not _is_valid(name, content[name])]
         if wrong:
             raise ValueError(f"it is damaged (in {shortened(wrong[0])})")
         try:
-            for name, kind in (("edits", Edit), ("replies", TracedReply)):
+            for name, kind in _PARTS.items():
                 content[name] = tuple(kind(**part) for part in content[name])
         except TypeError:
             raise ValueError(f"it is damaged (in {name!r})") from None
@@ -141,12 +176,12 @@ class Trace:
 
 
 def _is_valid(name: str, value: Any) -> bool:
-    """Return whether a trace's field has a value of the right type; edits and replies are not checked inside."""
+    """Return whether a trace's field has a value of the right type; peers, edits and replies are not checked inside."""
     if name in _TEXTS:
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
-    if name in ("edits", "replies"):
+    if name in _PARTS:
         return isinstance(value, list) and all(isinstance(each, dict) for each in value)
-    if name in ("before", "after"):
+    if name in ("before", "after", "probabilities"):
         return isinstance(value, dict) and all(each is None or _is_number(each) for each in value.values())
     if name == "reward":
         return value is None or _is_number(value)

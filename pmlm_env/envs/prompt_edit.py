@@ -58,6 +58,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     0 until the last step; then BERTScore F1 of the reply to the refined prompt, minus F1 of the reply to the initial
     prompt, both against the doctor's reply (Eq. 9). BERTScore rewards a reply's form as well as its content, so
     compare an agent's gain with the controls of ``pmlm evaluate`` that need no LLM, such as an echo of the prompt.
+    With a reward of your own, the score of a reply is what your class says, and the rest stays: see below.
 
     ## Episode End
     ``terminated`` after ``n_edits`` steps, or when no word may be deleted any more; with ``n_edits=0``, after one step
@@ -80,8 +81,12 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     |---|---|---|
     | ``episodes`` | ``"demo"`` | a folder that ``pmlm prepare`` wrote, or the small simulated set |
     | ``split`` | ``"train"`` | ``train``, ``validation`` or ``test`` |
-    | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT-family model |
-    | ``llm`` | ``"local:qwen2.5-coder-0.5b"`` | ``local:NAME_OR_PATH``, ``PROVIDER:MODEL`` (docs/llm), ``responder`` |
+    | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT, or a class of your own |
+    | ``encoder_kwargs`` | ``{}`` | arguments of your own encoder's class |
+    | ``reward`` | ``"bertscore"`` | what scores replies: BERTScore F1, or a class of your own |
+    | ``reward_kwargs`` | ``{}`` | arguments of your own reward's class |
+    | ``llm`` | ``"local:qwen2.5-coder-0.5b"`` | ``local:MODEL``, ``PROVIDER:MODEL``, a class of your own (docs/llm) |
+    | ``llm_kwargs`` | ``{}`` | arguments of your own LLM's class |
     | ``base_url`` | None | the endpoint's URL; the provider's by default |
     | ``providers`` | None | a TOML file with further providers, their limits and prices |
     | ``max_new_tokens`` | 128 | limit on the tokens of a reply |
@@ -89,8 +94,8 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``llm_seed`` | 0 | seed of the LLM's sampling |
     | ``llm_dtype`` | ``"auto"`` | number format of ``local:``; in ``float32`` replies do not depend on their batch |
     | ``on_truncated`` | None | ``keep`` (default for LLMs in this process) or ``error`` (for endpoints) a cut reply |
-    | ``chat_template_kwargs`` | None | JSON for a local model's template, such as ``'{"enable_thinking": false}'`` |
-    | ``n_samples`` | 1 | replies to each prompt; the score is their mean F1 |
+    | ``chat_template_kwargs`` | ``{}`` | for a local model's template, such as ``{"enable_thinking": False}`` |
+    | ``n_samples`` | 1 | replies to each prompt, whose scores are averaged |
     | ``max_failures`` | 64 | number of episodes in a row without a reply after which the env raises an exception |
     | ``cache`` | None | a file that stores replies, for other processes and later runs too; None = in memory |
     | ``budget_file`` | None | a TOML file with limits on calls, tokens and cost (docs/llm) |
@@ -102,15 +107,31 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``observation`` | ``"embeddings"`` | or ``"index"`` |
     | ``protect`` | ``()`` | excluded: ``background``, ``self``, ``peer``, ``instruction``, ``digits``, ``negations`` |
     | ``device`` | ``"auto"`` | ``auto``, ``cpu``, ``cuda`` |
-    | ``render_mode`` | None | ``ansi`` (text) or ``rgb_array`` (a picture): deleted words struck out, the reply, F1 |
+    | ``render_mode`` | None | ``ansi`` (text) or ``rgb_array`` (a picture): deletions struck out, the reply, scores |
     | ``task`` | None | an ``EditTask``, instead of all arguments except ``render_mode`` |
 
     ``protect`` takes roles and kinds of words: ``digits`` are words that contain a digit, ``negations`` are English
     words such as no, not, without and denies.
 
-    To use a reward, an encoder or episodes of your own, put them into a task, which any env of this package accepts:
-    ``gym.make("PMLM-v0", task=EditTask(episodes, encoder, reward, EditRules(n_edits=5)))``; both classes are in
-    ``pmlm_env``.
+    A reward, an encoder or an LLM of your own is a class, named ``"package.module:Class"``, or by the name under which
+    an installed package registers it (entry-point groups ``pmlm.rewards``, ``pmlm.encoders`` and ``pmlm.llms``), as in
+    ``gym.make("PMLM-v0", reward="my_rewards:WordCount", reward_kwargs={"word": "rest"})``. Modules are imported from
+    the installed packages or the current folder. Arguments are JSON values, so that specs serialize, and no secrets:
+    the command line stores them with its results. A class with a parameter ``device`` gets that argument too.
+
+    | part | the class |
+    |---|---|
+    | reward | ``score(replies, episodes)``: a finite number for each reply, given its ``Episode`` |
+    | encoder | ``hidden_size``, ``device``, ``encode(words, kept)``: ``pmlm_env.core.task.Encoder`` |
+    | LLM | a subclass of ``pmlm_env.llm.LLM`` with ``identity`` and ``replies`` (docs/llm) |
+
+    The arguments of BERTScore (``scorer``, ``scorer_layer``, ``long_texts``) have no effect with another reward, and
+    those from ``base_url`` to ``chat_template_kwargs`` none with an LLM of your own; they are refused.
+
+    Objects that are already loaded can be put into a task, which any env of this package accepts:
+    ``gym.make("PMLM-v0", task=EditTask(episodes, encoder, reward, EditRules(n_edits=5)))``, where ``reward`` is a
+    ``pmlm_env.rewards.delta.DeltaReward`` or any other ``pmlm_env.core.outcomes.Reward``. ``EditTask`` and
+    ``EditRules`` are in ``pmlm_env``.
 
     ## References
     R. Shi et al., "From General to Specific: Tailoring Large Language Models for Personalized Healthcare",

@@ -102,7 +102,7 @@ def _ending(final: Mapping[str, Any]) -> list[tuple[str, str]]:
     if "llm_error" in final:
         return [(_visible(f"No reply: {final['llm_error']}"), _RED)]
     delta = final["score"] - final["initial_score"]
-    score = f"F1 {final['initial_score']:.4f} -> {final['score']:.4f} ({delta:+.4f})"
+    score = f"Score {final['initial_score']:.4f} -> {final['score']:.4f} ({delta:+.4f})"
     color = _GREEN if delta > 0 else _RED if delta < 0 else _DARK
     reply = [(_visible(f"Reply: {final['reply']}"), _DARK)] if "reply" in final else []
     return [*reply, (score, color)]

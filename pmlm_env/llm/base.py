@@ -77,6 +77,11 @@ class LLM(ABC):
     def identity(self) -> str:
         """Everything that determines a reply besides the request (endpoint, model, sampling), as JSON; no keys."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether prompts may leave this machine; True unless a subclass knows that they do not."""
+        return True
+
     @abstractmethod
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         """Reply to each request.

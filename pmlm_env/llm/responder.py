@@ -67,6 +67,7 @@ class Responder(LLM):
     """
 
     identity = "responder:v1"
+    is_remote = False
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         """Reply to each request. Equal prompts get equal replies; no reply is empty."""

@@ -154,10 +154,7 @@ def load_llm(
         return CachedLLM(BudgetedLLM(model, budget, max_tokens), ReplyCache(cache), replay)
     providers = load_providers(options.providers)
     if kind not in providers or not name:
-        raise ValueError(
-            f"unknown LLM {options.llm!r}: use local:NAME_OR_PATH, vllm:NAME_OR_DIR, responder, PROVIDER:MODEL with "
-            f"one of {', '.join(sorted(providers))}, or package.module:Class of an LLM of your own"
-        )
+        raise ValueError(_unknown(options))
     chat = _endpoint(options, providers[kind], name, concurrency, budget)
     if not replay:
         chat.check_environment()
@@ -180,11 +177,18 @@ def _load_custom(
     try:
         llm = load_custom_llm(options.llm, options.llm_kwargs, device)
     except ValueError as error:
-        if isinstance(error.__cause__, ModuleNotFoundError) and "." not in options.llm:  # perhaps a provider's name
-            known = ", ".join(sorted(load_providers(options.providers)))
-            raise ValueError(f"{error}; for a model of a provider, write one of {known} before the colon") from None
+        kind, cause = options.llm.partition(":")[0], error.__cause__
+        if isinstance(cause, ModuleNotFoundError) and cause.name == kind:  # perhaps a misspelled provider
+            raise ValueError(f"{_unknown(options)} (there is no module {kind})") from None
         raise
     return CachedLLM(BudgetedLLM(llm, budget, llm.max_tokens), ReplyCache(cache), replay)
+
+
+def _unknown(options: LLMOptions) -> str:
+    return (
+        f"unknown LLM {options.llm!r}: use local:NAME_OR_PATH, vllm:NAME_OR_DIR, responder, PROVIDER:MODEL with one of "
+        f"{', '.join(sorted(load_providers(options.providers)))}, or package.module:Class of an LLM of your own"
+    )
 
 
 def _check_replay(replay: bool, cache: str | Path | None) -> None:

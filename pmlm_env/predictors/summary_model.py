@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -75,7 +76,9 @@ class SummaryModel(LabelModel):
         }
 
     def _read_description(self, content: Mapping[str, Any]) -> None:
-        self._version, self._n_summaries = str(content["scikit-learn"])[:20], int(content["n_summaries"])
+        self._version, self._n_summaries = content["scikit-learn"], int(content["n_summaries"])
+        if not re.fullmatch(r"[\w.+-]{1,40}", self._version):
+            raise ValueError
         if not all(each in range(self._n_summaries) for each in content["columns"]):
             raise ValueError
         self._columns = np.array(content["columns"], dtype=np.intp)
@@ -92,7 +95,7 @@ class SummaryModel(LabelModel):
         path = file_in(folder, MODEL_FILE)
         versions = f"fitted with scikit-learn {self._version}, and this is {sklearn.__version__}"
         other = self._version != sklearn.__version__
-        self._model = load_model(path, self.trusted, f"{CURE} (it was {versions})" if other else CURE)
+        self._model = load_model(path, self.trusted, f"it was {versions}: {CURE}" if other else CURE)
         if not self._is_whole():
             raise ValueError(f"{path} is not the model that {CONFIG_FILE} describes: {CURE}")
         if other:

@@ -61,6 +61,7 @@ class InitialPrompt:
         name: The template's name or path.
         parts: The role and the text of each part.
         columns: The columns of the patients' table that the template uses.
+        of_records: The fields that put values of a patient's records into the prompt: ``labs``, and the columns.
 
     Raises:
         ValueError: The template does not exist or is too large, or a line has an unknown role, a field that cannot be
@@ -77,7 +78,9 @@ class InitialPrompt:
         self.name = str(template)
         self.parts = tuple(_parse(_read(template), self.name))
         fields = (field for _, text in self.parts for _, field, _, _ in Formatter().parse(text) if field)
-        self.columns = tuple(sorted({*fields} - {*FIELDS}))
+        used = {*fields}
+        self.columns = tuple(sorted(used - {*FIELDS}))
+        self.of_records = (*sorted(used & {"labs"}), *self.columns)
 
     @property
     def text(self) -> str:

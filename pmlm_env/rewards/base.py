@@ -59,6 +59,11 @@ class CheckedReward:
         self.name, self.seconds = name, 0.0
         self._reward = reward
 
+    @classmethod
+    def of(cls, reward: ReplyReward) -> CheckedReward:
+        """Return a reward that is checked under the name of its class, or as it is if it is checked already."""
+        return reward if isinstance(reward, cls) else cls(type(reward).__qualname__, reward)
+
     def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> npt.NDArray[np.float64]:
         """Return the scores, float64 (N,); the reward is not asked for none.
 

@@ -10,7 +10,7 @@ import numpy as np
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Texts
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
-from pmlm_env.rewards.base import ReplyReward
+from pmlm_env.rewards.base import CheckedReward, ReplyReward
 
 
 class TooManyFailuresError(RuntimeError):
@@ -70,7 +70,7 @@ class DeltaReward:
                 raise ValueError(f"patient {episode.patient_id} has no reference reply, so nothing can be scored")
         if n_samples < 1 or (max_failures is not None and max_failures < 1):
             raise ValueError(f"n_samples ({n_samples}) and max_failures ({max_failures}) must be 1 or more")
-        self.episodes, self.llm, self.reward = episodes, llm, reward
+        self.episodes, self.llm, self.reward = episodes, llm, CheckedReward.of(reward)
         self.n_samples, self.max_failures = n_samples, max_failures
         self.initial = {} if initial is None else initial
         self._failures = 0  # in a row
@@ -118,7 +118,7 @@ class DeltaReward:
         texts = {i: [reply.text for reply in groups[i] if isinstance(reply, Completion)] for i in whole}
         flat = [(text, patients[i]) for i in whole for text in texts[i]]
         scores = self.reward.score([text for text, _ in flat], [patient for _, patient in flat])
-        table = np.asarray(scores).reshape(len(whole), self.n_samples)
+        table = scores.reshape(len(whole), self.n_samples)
         sd = table.std(axis=1, ddof=1) if self.n_samples > 1 else np.zeros(len(whole))
         scored = {
             i: Judged(texts[i][0], float(row.mean()), float(s)) for i, row, s in zip(whole, table, sd, strict=True)

@@ -72,11 +72,17 @@ def _set(folder: Path, part: str, **values: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "part", "key", "value", "message"),
     [
-        ("leave-one-out", "", "agent", "evil", "there is no agent 'evil': use one of lexicon"),
-        ("leave-one-out", "", "agent", ["evil"], "it should hold agent, settings, seed, shape, learned"),
+        ("leave-one-out", "", "agent", "evil", "there is no agent 'evil' here: install the package that adds it"),
+        ("leave-one-out", "", "agent", ["evil"], "it should contain agent, settings, seed, shape, learned"),
         ("leave-one-out", "", "seed", -1, "seed is -1: use a whole number from 0"),
         ("leave-one-out", "", "seed", 10**30, "seed is 10000"),
-        ("leave-one-out", "", "auto_map", {"AutoModel": "evil.Model"}, "it should hold agent, settings, seed, shape"),
+        (
+            "leave-one-out",
+            "",
+            "auto_map",
+            {"AutoModel": "evil.Model"},
+            "it should contain agent, settings, seed, shape",
+        ),
         ("leave-one-out", "settings", "hidden", 40_000, "hidden is 40000: use 1 to 4,096"),
         ("leave-one-out", "settings", "hidden", 4.0, "hidden is 4.0: use a whole number"),
         ("leave-one-out", "settings", "hidden", True, "hidden is True: use a whole number"),
@@ -91,7 +97,7 @@ def _set(folder: Path, part: str, **values: Any) -> None:
         ("leave-one-out", "shape", "max_words", 10**9, "max_words is 1000000000: use a whole number from 1 to 16,384"),
         ("leave-one-out", "shape", "encoder", 7, "encoder is 7"),
         ("leave-one-out", "shape", "protect", [7], r"protect\[0\] is 7"),
-        ("leave-one-out", "learned", "evil", 7, "learned holds 'evil', 'lexicon', and of an agent leave-one-out it"),
+        ("leave-one-out", "learned", "evil", 7, "learned contains 'evil', 'lexicon'; for the agent leave-one-out it"),
         ("leave-one-out", "learned", "lexicon", "word", r"lexicon is 'word': use a list of \[role, word\]"),
         ("lexicon", "learned", "lexicon", [["self"]], r"lexicon holds \['self'\]: use \[role, word\]"),
         ("lexicon", "learned", "lexicon", [["self", 3]], r"lexicon holds \['self', 3\]: use \[role, word\]"),
@@ -110,10 +116,16 @@ def _set(folder: Path, part: str, **values: Any) -> None:
             r"q_temperature is 1e\+40: use a number above 0, at most 1,000",
         ),
         ("q-soft", "settings", "kind", "soft", "there is no setting 'kind'"),
-        ("q-soft", "learned", "lexicon", [], "learned holds 'lexicon', and of an agent q-soft it should hold nothing"),
+        (
+            "q-soft",
+            "learned",
+            "lexicon",
+            [],
+            "learned contains 'lexicon'; for the agent q-soft it should contain nothing",
+        ),
         ("ppo", "settings", "width", 10**6, "width is 1000000: use 2 to 1,024"),
         ("ppo", "settings", "observation", "text", "observation is 'text': use one of embeddings, index"),
-        ("ppo", "learned", "policy_class", "evil.Policy", "learned holds 'policy_class', and of an agent ppo it"),
+        ("ppo", "learned", "policy_class", "evil.Policy", "learned contains 'policy_class'; for the agent ppo it"),
         ("single-rule", "learned", "rule", "all", r"rule is 'all': use a list of \[role, place\]"),
         ("single-rule", "learned", "rule", [["self", 1.0]], r"rule holds \['self', 1.0\]: use \[role, place\]"),
         ("single-rule", "learned", "rule", [["self", True]], r"rule holds \['self', True\]: use \[role, place\]"),
@@ -152,7 +164,7 @@ def test_what_was_learned_is_all_there_or_the_agent_is_refused(folder: Callable[
     for key in content["learned"]:
         less = {**content, "learned": {other: value for other, value in content["learned"].items() if other != key}}
         (path / "config.json").write_text(json.dumps(less))
-        assert f"and of an agent {name} it should hold" in _refused(path)
+        assert f"for the agent {name} it should contain" in _refused(path)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +179,7 @@ def test_what_was_learned_is_all_there_or_the_agent_is_refused(folder: Callable[
         (b'{"agent": "ppo", "agent": "ppo"}', "'agent' occurs twice"),
         (b'{"agent": "ppo", "seed": NaN}', "it contains NaN, which is not a number"),
         (b'{"agent": "ppo", "seed": -Infinity}', "it contains -Infinity, which is not a number"),
-        (b"{}", "it should hold agent, settings, seed, shape, learned"),
+        (b"{}", "it should contain agent, settings, seed, shape, learned"),
     ],
 )
 def test_a_config_that_is_no_such_json_is_named(folder: Callable[..., Path], content: bytes, message: str) -> None:

@@ -59,7 +59,7 @@ def test_an_agent_is_known_by_default_and_by_its_name_in_either_spelling(capsys:
 @pytest.mark.parametrize("command", ["train", "demo"])
 def test_an_unknown_agent_is_one_line_with_the_names(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = in_one_line(command, "--agent lexikon", capsys)
-    assert "there is no agent 'lexikon': use one of lexicon, leave-one-out, " in said
+    assert "there is no agent 'lexikon': use lexicon, leave-one-out, " in said
 
 
 @pytest.mark.parametrize("command", ["train", "demo"])
@@ -81,7 +81,7 @@ def test_settings_that_do_not_fit_together_are_one_line(capsys: pytest.CaptureFi
 def test_a_number_out_of_range_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "hidden is 0: use 1 to 4,096" in in_one_line("train", "--hidden 0", capsys)
     assert "n_edits is -1: it must be 0 or more" in in_one_line("train", "--n-edits -1", capsys)
-    assert "budget is 0: use 1 or more completions" in in_one_line("train", "--budget 0", capsys)
+    assert "budget is 0: use a whole number from 1 to 10,000,000" in in_one_line("train", "--budget 0", capsys)
 
 
 def test_an_option_that_has_an_effect_is_taken(capsys: pytest.CaptureFixture[str]) -> None:

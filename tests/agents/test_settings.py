@@ -107,13 +107,16 @@ def test_a_setting_without_effect_is_refused_by_the_name_of_its_option() -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (None, "is not there: make it with `pmlm tune`"),
+        (None, "does not exist: create it with `pmlm tune`"),
         ("{", "is damaged: it is not JSON"),
         ("[" * 100_000, "is damaged: it is not JSON"),
         ("[]", "is damaged: it contains [] instead of an object"),
-        ("{}", "is not what `pmlm tune` writes: it has no table of agents"),
-        ('{"agents": {"surrogate": 3}}', "is not what `pmlm tune` writes: surrogate has no table of settings"),
-        ('{"agents": {"surogate": {"settings": {}}}}', "there is no agent 'surogate': use one of"),
+        ("{}", "was not written by `pmlm tune`: it has no table 'agents'"),
+        ('{"agents": {"surrogate": 3}}', "was not written by `pmlm tune`: surrogate has no table 'settings'"),
+        (
+            '{"agents": {"surogate": {"settings": {}}}}',
+            "there is no agent 'surogate': install the package",
+        ),
         ('{"agents": {"surrogate": {"settings": {"rate": 1}}}}', "settings of surrogate: there is no setting 'rate'"),
         ('{"agents": {"surrogate": {"settings": {"penalty": "1"}}}}', "penalty is '1': use a number"),
     ],

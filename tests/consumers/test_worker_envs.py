@@ -123,12 +123,12 @@ def test_the_whole_env_travels_without_weights() -> None:
     """What does travel are the episodes (1.3 MB) and the bounds of the spaces; the encoder alone would be 90 MB."""
     env = gym.make("PMLM-v0", device="cpu")
     task = env.unwrapped.task  # type: ignore[attr-defined]
-    parts = {"encoder": task.encoder, "scorer": task.reward.scorer, "llm": task.reward.llm.llm.llm}
+    parts = {"encoder": task.encoder, "scorer": task.reward.reward, "llm": task.reward.llm.llm.llm}
     pickled = pickle.dumps(env)
     assert len(pickled) < 4_000_000
     twin = pickle.loads(pickled)
     again = twin.unwrapped.task
-    assert [_heavy(part) for part in (again.encoder, again.reward.scorer, again.reward.llm.llm.llm)] == [set()] * 3
+    assert [_heavy(part) for part in (again.encoder, again.reward.reward, again.reward.llm.llm.llm)] == [set()] * 3
     env.reset(seed=0)
     assert "_bert" in vars(parts["encoder"])
     assert len(pickle.dumps(env)) < 4_000_000

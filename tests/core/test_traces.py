@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pmlm_env.core.edits import deletions
-from pmlm_env.core.traces import VERSION, Trace, TracedReply, TraceFile
+from pmlm_env.core.traces import VERSION, Trace, TracedPeer, TracedReply, TraceFile
 from tests.standins import make_episodes
 
 EPISODE = replace(make_episodes(1, n_words=4, n_marked=1)[0], words=("Say", "it", "in", "brief."))
@@ -50,7 +50,7 @@ def test_a_line_has_the_version_and_everything_that_is_known_of_the_episode() ->
     line = json.loads(make_trace().to_json())
     assert next(iter(line)) == "version"
     assert line == {
-        "version": 1,
+        "version": 2,
         "run": "mine",
         "agent": "lexicon",
         "variant": "agent",
@@ -58,6 +58,9 @@ def test_a_line_has_the_version_and_everything_that_is_known_of_the_episode() ->
         "split": "train",
         "patient_id": "P0",
         "label": "normal",
+        "predicted": "normal",
+        "probabilities": {},
+        "peers": [{"label": "normal", "patient_id": None, "similarity": None}],
         "words": ["Say", "it", "in", "brief."],
         "spaces": [],
         "roles": ["background", "self", "peer", "instruction"],
@@ -92,6 +95,21 @@ def test_the_probability_of_an_edit_and_a_reply_without_an_llm_come_back(tmp_pat
     (found,) = file.read()
     assert found.edits[0].probability == 0.125
     assert found.replies[0].finish_reason is None
+
+
+def test_peers_with_names_and_probabilities_come_back(tmp_path: Path) -> None:
+    more = {"peers": (TracedPeer("normal", "P7", 0.875),), "probabilities": {"normal": 0.75, "scar": 0.25}}
+    file = TraceFile(tmp_path / "traces.jsonl")
+    file.append([replace(make_trace(), **more)])  # type: ignore[arg-type]
+    (found,) = file.read()
+    assert (found.peers, found.probabilities) == (more["peers"], more["probabilities"])
+
+
+def test_traces_of_version_1_are_read_without_what_they_lack() -> None:
+    content = json.loads(make_trace().to_json())
+    old = {name: value for name, value in content.items() if name not in ("predicted", "probabilities", "peers")}
+    found = Trace.from_json(json.dumps({**old, "version": 1}))
+    assert found == replace(make_trace(), predicted="", probabilities={}, peers=())
 
 
 def test_line_breaks_between_words_come_back(tmp_path: Path) -> None:
@@ -140,9 +158,11 @@ def _changed(**changes: object) -> str:
         ("", "it is damaged (not JSON)"),
         ("[]", "it is damaged (not an object with a version)"),
         ('{"run": "mine"}', "it is damaged (not an object with a version)"),
-        (_changed(version=2), f"it is of version 2, and this pmlm-env reads version {VERSION}"),
+        (_changed(version=3), f"it is of version 3, and this pmlm-env reads versions 1 to {VERSION}"),
+        (_changed(version="1"), f"it is of version '1', and this pmlm-env reads versions 1 to {VERSION}"),
         (_changed(more=1), "it is damaged (in 'more')"),
         ('{"version": 1}', "it is damaged (in 'after')"),
+        ('{"version": 2}', "it is damaged (in 'after')"),
         (_changed(seed=True), "it is damaged (in 'seed')"),
         (_changed(words="Say it in brief."), "it is damaged (in 'words')"),
         (_changed(words=["Say", "it", "in", 4]), "it is damaged (in 'words')"),
@@ -152,6 +172,10 @@ def _changed(**changes: object) -> str:
         (_changed(edits=[{"operation": "delete", "slot": 4, "word": "it"}]), "it is damaged (in 'edits')"),
         (_changed(replies=[{"said": "Rest."}]), "it is damaged (in 'replies')"),
         (_changed(replies=[4]), "it is damaged (in 'replies')"),
+        (_changed(peers=["normal"]), "it is damaged (in 'peers')"),
+        (_changed(peers=[{"name": "normal"}]), "it is damaged (in 'peers')"),
+        (_changed(probabilities=[0.5]), "it is damaged (in 'probabilities')"),
+        (_changed(predicted=None), "it is damaged (in 'predicted')"),
         (_changed(after={"bertscore_f1": "high"}), "it is damaged (in 'after')"),
         (_changed(after={"bertscore_f1": float("nan")}), "it is damaged (in 'after')"),
         (_changed(reward="0.25"), "it is damaged (in 'reward')"),

@@ -123,8 +123,8 @@ def test_every_frame_of_an_episode_can_be_shown(mode: str) -> None:
         frames.append(env.render())
     if mode == "ansi":
         assert [frame.count("\x1b[9;31m") for frame in frames] == [0, 1, 2]
-        assert "F1 " in frames[-1]
-        assert "F1 " not in frames[1]
+        assert "Score " in frames[-1]
+        assert "Score " not in frames[1]
     else:
         assert {frame.shape for frame in frames} == {frames[0].shape}
         assert len({frame.tobytes() for frame in frames}) == 3

@@ -51,7 +51,8 @@ def test_a_live_object_where_a_name_is_meant_is_refused_with_the_way_to_pass_it(
 
 
 def test_a_live_reward_is_passed_in_a_task() -> None:
-    _refused(f"PMLM-v0 has no argument reward: {OBJECTS}", reward=MarkedWordsReward(make_episodes(1)))
+    reward = MarkedWordsReward(make_episodes(1))
+    _refused(f"reward is of type MarkedWordsReward: give a string here, or {OBJECTS}", reward=reward)
     _refused(f"task is of type MarkedWordsReward: {OBJECTS}", task=MarkedWordsReward(make_episodes(1)))
 
 

@@ -158,4 +158,4 @@ def test_ansi_strikes_out_what_is_deleted_and_tells_the_score() -> None:
     shown = env.render()
     assert shown is not None
     assert f"\x1b[9;31m{word}\x1b[0m" in shown
-    assert "F1 0.0000 -> " in shown
+    assert "Score 0.0000 -> " in shown

@@ -146,12 +146,12 @@ def test_slots_beyond_the_prompt_are_not_shown() -> None:
 
 def test_a_terminal_shows_reply_and_score_at_the_end() -> None:
     shown = render_ansi(_words("take", "two"), np.array([True, True]), {**SCORES, "reply": "Rest.\nDrink."})
-    assert shown == "take two\n\nReply: Rest. Drink.\nF1 0.6412 -> 0.6630 (+0.0218)"
+    assert shown == "take two\n\nReply: Rest. Drink.\nScore 0.6412 -> 0.6630 (+0.0218)"
 
 
 def test_a_terminal_shows_the_score_alone_where_there_are_no_texts() -> None:
     shown = render_ansi(_words("take", "two"), np.array([True, True]), {"initial_score": 0.5, "score": 0.25})
-    assert shown == "take two\n\nF1 0.5000 -> 0.2500 (-0.2500)"
+    assert shown == "take two\n\nScore 0.5000 -> 0.2500 (-0.2500)"
 
 
 def test_a_terminal_says_why_there_is_no_reply() -> None:

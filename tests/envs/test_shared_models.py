@@ -80,7 +80,7 @@ def test_everything_named_is_shared_but_the_reward(options: dict[str, Any]) -> N
         assert task.encoder is one.encoder
         assert _reward(task) is not _reward(one)
         assert _reward(task).llm is _reward(one).llm
-        assert _reward(task).scorer is _reward(one).scorer
+        assert _reward(task).reward is _reward(one).reward
         assert _reward(task).initial is _reward(one).initial
 
 
@@ -107,7 +107,7 @@ def test_episodes_and_models_whose_files_have_changed_are_loaded_again(options: 
     after = PMLMOptions(**options).task(models)
     assert [len(before.episodes), len(after.episodes)] == [4, 5]
     assert before.encoder is not after.encoder
-    assert _reward(before).scorer is not _reward(after).scorer
+    assert _reward(before).reward is not _reward(after).reward
     assert _reward(before).llm is not _reward(after).llm
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from pmlm_env.cohort import Cohort
 from pmlm_env.predictors import BoostedTrees, Predictor
+from pmlm_env.predictors.summaries import summarize
 from tests.schemas import cohort_of
 
 
@@ -30,6 +35,48 @@ def test_the_order_of_those_predicted_is_of_no_account(two_groups) -> None:
     order = np.random.default_rng(0).permutation(len(two_groups))
     shuffled = predictor.predict_proba(two_groups.take(order))
     assert (shuffled == predictor.predict_proba(two_groups)[order]).all()
+
+
+def test_a_patient_is_predicted_alone_as_among_others(simulated) -> None:
+    cohort = simulated.train[:150]
+    predictor = BoostedTrees().fit(cohort)
+    alone = np.concatenate([predictor.predict_proba(cohort[i : i + 1]) for i in range(30)])
+    assert len(predictor.labels) >= 9  # of fewer, sums are rounded in the same way in any case
+    assert (alone == predictor.predict_proba(cohort)[:30]).all()
+
+
+def test_probabilities_are_those_of_scikit_learn_but_for_rounding(simulated, two_groups) -> None:
+    for cohort in (simulated.train[:100], two_groups):
+        predictor = BoostedTrees().fit(cohort)
+        summaries = summarize(cohort)
+        there = summaries[:, ~np.isnan(summaries).all(axis=0)]
+        expected = predictor._model.predict_proba(there)
+        np.testing.assert_allclose(predictor.predict_proba(cohort), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n_labels", [1, 2, 12])
+def test_saved_and_loaded_it_predicts_the_same_and_nothing_is_pickled(simulated, tmp_path: Path, n_labels: int) -> None:
+    labels = np.unique(simulated.train.y)[:n_labels]
+    cohort = simulated.train.take(np.flatnonzero(np.isin(simulated.train.y, labels))[:150])
+    predictor = BoostedTrees(seed=4).fit(cohort)
+    predictor.save(tmp_path)
+    loaded = BoostedTrees.load(tmp_path)
+    assert (loaded.labels, loaded.seed) == (predictor.labels, 4)
+    assert (loaded.predict_proba(simulated.test) == predictor.predict_proba(simulated.test)).all()
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == ["boosted_trees.json", "boosted_trees.skops"][: min(n_labels, 2)]
+
+
+def test_a_huge_file_is_refused_unread(two_groups, tmp_path: Path) -> None:
+    BoostedTrees().fit(two_groups).save(tmp_path)
+    os.truncate(tmp_path / "boosted_trees.skops", 2**40)
+    with pytest.raises(ValueError, match=r"boosted_trees\.skops has 1,099,511,627,776 bytes, at most 268,435,456"):
+        BoostedTrees.load(tmp_path)
+
+
+def test_an_unfitted_predictor_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"call fit\(cohort\) first"):
+        BoostedTrees().save(tmp_path)
 
 
 def test_the_seed_decides_and_nothing_else(simulated) -> None:
@@ -82,3 +129,9 @@ def test_an_empty_cohort_cannot_be_learnt_from() -> None:
 def test_it_must_be_fitted_first(two_groups) -> None:
     with pytest.raises(RuntimeError, match=r"call fit\(cohort\) first"):
         BoostedTrees().predict(two_groups)
+
+
+def test_it_learns_from_the_indicators_of_another_schema(men_cohort: Cohort) -> None:
+    predictor = BoostedTrees().fit(men_cohort[:40])
+    assert predictor.labels == ("gout", "no disease", "prostate cancer")
+    assert (predictor.predict(men_cohort[40:]) == men_cohort[40:].y).all()

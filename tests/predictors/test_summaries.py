@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from pmlm_env.cohort.schema import Patient
+from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.predictors.summaries import STATISTICS, summarize, summary_names
 from tests.schemas import INDICATOR_NAMES, N_INDICATORS, SCHEMA, cohort_of
 
@@ -73,3 +73,11 @@ def test_empty_columns_make_no_warning(make_patient, days) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         summarize(cohort_of(make_patient(days=days), make_patient("b", days=(0,), i0=[1.0])))
+
+
+def test_the_columns_are_those_of_the_schemas_indicators(men_cohort: Cohort) -> None:
+    names = summary_names(men_cohort.schema)
+    assert (len(names), names[:2], names[-3]) == (7 * 5 + 2, ("psa_last", "creatinine_last"), "crp_count")
+    found = dict(zip(names, summarize(men_cohort)[1], strict=True))
+    assert found["urate_mean"] == pytest.approx(men_cohort[1].values[:, 2].mean())
+    assert (found["urate_count"], found["n_checkups"]) == (2, 2)

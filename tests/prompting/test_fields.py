@@ -103,6 +103,14 @@ def test_a_short_history_and_none_are_told_as_they_are(tmp_path: Path, patient: 
     assert _fill(tmp_path, "{labs}", never) == "No check-up is on record."
 
 
+def test_labs_have_the_names_and_units_of_the_schema(tmp_path: Path, men_cohort: Cohort) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("self: {labs}\n", encoding="utf-8")
+    patient = replace(men_cohort[0], values=np.array([[1.5, np.nan, 510, 141, 3]]))
+    text = InitialPrompt(file, "counted", men_cohort.schema).fill("gout", ("gout",), None, patient).text
+    assert text == "Latest check-up: psa 1.5 ng/mL, urate 510 umol/L, hemoglobin 141 g/L, crp 3 mg/L."
+
+
 @pytest.mark.parametrize(
     ("probabilities", "text"),
     [

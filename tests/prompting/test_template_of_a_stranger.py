@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pmlm_env.pipeline
 from agents.cli.main import main
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.schema import Patient
@@ -27,8 +26,8 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _refused(template: Path, cohort: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
     """What ``pmlm prepare`` says of a template that it does not take; nothing is fitted or written for it."""
     never = [lambda *_, **__: pytest.fail("something was fitted")] * 2
-    monkeypatch.setattr(pmlm_env.pipeline.BoostedTrees, "fit", never[0])
-    monkeypatch.setattr(pmlm_env.pipeline.PatientEncoder, "fit", never[1])
+    monkeypatch.setattr("pmlm_env.predictors.BoostedTrees.fit", never[0])
+    monkeypatch.setattr("pmlm_env.retrieval.PatientEncoder.fit", never[1])
     out = template.parent / "out"
     with pytest.raises(SystemExit) as stop:
         main("prepare", ["--cohort", str(cohort), "--out", str(out), "--template", str(template)])

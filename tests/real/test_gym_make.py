@@ -26,7 +26,7 @@ from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.pipeline import demo_episodes
-from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.rewards.bertscore import BertScorer, BertScoreReward
 from pmlm_env.rewards.delta import DeltaReward
 from pmlm_env.weights import resolve
 from tests.real.runs import pmlm
@@ -124,7 +124,7 @@ def test_the_vector_env_is_eight_scalar_envs_action_for_action() -> None:
 def test_a_batch_of_prompts_gets_the_replies_that_each_gets_alone() -> None:
     """Not through names, which share one cache: each side asks its own uncached LLM, in float32."""
     episodes = EpisodeSet(list(demo_episodes())[:4])
-    encoder, scorer = WordEncoder(device="cpu"), BertScorer(device="cpu")
+    encoder, scorer = WordEncoder(device="cpu"), BertScoreReward(BertScorer(device="cpu"))
 
     def reward() -> DeltaReward:
         return DeltaReward(episodes, LocalLLM(max_new_tokens=8, device="cpu", dtype=torch.float32), scorer)
@@ -155,7 +155,7 @@ def test_episodes_prepared_again_in_this_process_are_the_ones_that_are_played(tm
     assert again.episodes is task.episodes
     assert again.encoder is task.encoder
     assert again.reward.llm is task.reward.llm
-    assert again.reward.scorer is task.reward.scorer
+    assert again.reward.reward is task.reward.reward
 
 
 def test_an_encoder_whose_files_have_changed_is_loaded_again(tmp_path: Path) -> None:

@@ -186,22 +186,22 @@ def test_the_card_tells_of_the_run_and_of_no_patient(work: Path) -> None:
     assert (head["license"], head["library_name"]) == ("apache-2.0", "pmlm-env")
     evaluation = json.loads((work / "lexicon" / "evaluation.json").read_text())
     assert f"{100 * evaluation['summary']['delta']['agent']['mean']:+6.2f}" in card
-    assert "trained for the replies of | `responder` |" in card
+    assert "trained on the replies of | `responder` |" in card
     for episode in EpisodeSet.load(work / "prepared").of("test"):
         assert episode.patient_id not in card
         assert episode.reference[:40] not in card
     for row in (
         "| agent | `lexicon` |",
         "| settings | `patients 3`, `rollouts 2`, `baseline leave-one-out`",
-        "| embeddings | none are looked at |",
-        "| edits | at most 3 a prompt |",
-        "| protected | no word |",
-        "| budget | 18 completions, of which 18 were spent |",
+        "| embeddings | not used |",
+        "| edits | at most 3 per prompt |",
+        "| protected | none |",
+        "| budget | 18 completions, 18 of them spent |",
     ):
         assert row in card
     assert pmlm("publish", "--run", work / "network", "--out", out) == 0
     assert "not evaluated" in (out / "README.md").read_text()
-    assert "| embeddings | `minilm`, 384 numbers a word |" in (out / "README.md").read_text()
+    assert "| embeddings | `minilm`, 384 numbers per word |" in (out / "README.md").read_text()
     assert pmlm("publish", "--run", work / "rule", "--out", out) == 0
     assert "| protected | `self` |" in (out / "README.md").read_text()
 
@@ -244,7 +244,7 @@ def test_a_run_without_a_checkpoint_is_never_looked_up_on_the_hub(
     capsys.readouterr()
     assert pmlm(command, "--run", "mine", *(["--out", "out"] if command == "publish" else [])) == 2
     assert asked == []
-    assert "mine holds no checkpoint: train first (pmlm train --run mine" in _one_line(capsys)
+    assert "mine has no checkpoint: train first (pmlm train --run mine" in _one_line(capsys)
     assert not Path("out").exists()
 
 
@@ -316,7 +316,7 @@ def test_the_card_names_models_without_url_system_prompt_or_path(work: Path, tmp
         assert pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
         card = (tmp_path / "out" / "README.md").read_text()
         assert f"replies of | `{name}` |" in card
-        assert "| embeddings | `ours`, 384 numbers a word |" in card
+        assert "| embeddings | `ours`, 384 numbers per word |" in card
         assert "F1 by `scorer`, layer 7, long texts in chunks, change" in card
         assert "secret" not in card + (tmp_path / "out" / "config.json").read_text()
         assert str(tmp_path.parent) not in card
@@ -352,7 +352,7 @@ def test_the_words_that_an_agent_knows_are_printed_before_they_leave(
         words = {text.strip() for _, text in learned.get("lexicon", [])} - {""}
         assert (len(words) > 10) == (kind == "lexicon")
         head, _, listed = said.pop().strip().partition(": ")
-        assert head == f"The agent names {len(words)} words of the training prompts"
+        assert head == f"The agent contains {len(words)} words of the training prompts"
         assert listed.split() == (sorted(words) or ["none"])
 
 
@@ -388,11 +388,11 @@ def test_where_to_must_be_said_and_there_must_be_a_run(work: Path, capsys: pytes
     assert pmlm("publish", "--run", work / "lexicon") == 2
     assert "--out FOLDER or --repo OWNER/NAME" in capsys.readouterr().err
     assert pmlm("publish", "--run", work / "nothing", "--out", work / "x") == 2
-    assert "holds no run" in capsys.readouterr().err
+    assert "contains no run" in capsys.readouterr().err
     published = work / "no-run"
     assert pmlm("publish", "--run", work / "network", "--out", published) == 0
     capsys.readouterr()
     assert pmlm("publish", "--run", published, "--out", work / "x") == 2
-    assert _one_line(capsys).startswith(f"pmlm publish: {published / 'config.json'} is not that of a run")
+    assert _one_line(capsys).startswith(f"pmlm publish: {published / 'config.json'} is damaged, or was not written by")
     assert pmlm("refine", "--model", work / "nothing", "--episodes", work / "prepared") in (1, 2)
     assert not (work / "nothing").exists()

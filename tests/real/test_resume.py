@@ -143,7 +143,7 @@ def test_a_run_does_not_go_on_with_other_episodes_than_it_was_begun_with(
     }.items():
         assert pmlm(command, *arguments) == 2
         line = error(capsys)
-        assert f"the episodes have changed since {run} was begun" in line
+        assert f"these are not the episodes that {run} was started with" in line
         assert "train anew with another --run" in line
     assert {name: (run / name).read_bytes() for name in before} == before
 
@@ -269,7 +269,7 @@ def test_what_decides_the_figures_may_not_change(option: str, run: Path, capsys:
     if option == "--temperature=0.5":
         option = "--llm=local:smollm2-135m"
     assert pmlm("train", "--run", run, "--resume", option) == 2
-    assert "resume with the settings it was begun with" in error(capsys)
+    assert "resume with the settings that the run was started with" in error(capsys)
 
 
 def test_a_run_keeps_its_agent(run: Path, capsys: Any) -> None:
@@ -291,8 +291,8 @@ def test_settings_that_were_changed_by_hand_do_not_go_on_with_the_checkpoint(
     file.write_text(json.dumps(content), encoding="utf-8")
     assert pmlm("train", "--run", run, "--resume", "--budget", 20) == 2
     assert error(capsys) == (
-        f"pmlm train: {file} has another {name} than the agent in checkpoint, and cannot go on with it: put back "
-        f"{name} = {json.dumps(was)}, or begin another run with --run"
+        f"pmlm train: {file} has other values of {name} than the agent in checkpoint: change them back to "
+        f"{name} = {json.dumps(was)}, or start a new run with --run"
     )
     assert len(RunFolder(run).metrics()) == 2
 
@@ -376,7 +376,7 @@ def test_a_run_that_is_a_file_or_an_empty_folder_is_one_line(command: str, tmp_p
     more = {"train": ["--resume"], "publish": ["--out", tmp_path / "policy"]}.get(command, [])
     for name in ("file", "empty"):
         assert pmlm(command, "--run", tmp_path / name, *more) == 2
-        assert f"{tmp_path / name} holds no run: train first" in error(capsys)
+        assert f"{tmp_path / name} contains no run: train first" in error(capsys)
 
 
 def test_a_new_run_at_a_files_place_is_one_line(prepared: Path, tmp_path: Path, capsys: Any) -> None:

@@ -146,12 +146,12 @@ def test_a_resumed_run_scores_no_initial_reply_again(prepared: Path, monkeypatch
 def test_resuming_with_other_settings_is_refused(prepared: Path, run: RunFolder, capsys: Any) -> None:
     arguments = ["--episodes", prepared, "--run", run.path, *_options(), "--resume", "--seed", "1"]
     assert _pmlm("train", *arguments) == 2
-    assert "has another seed" in capsys.readouterr().err
+    assert "has other values of seed" in capsys.readouterr().err
 
 
 def test_a_run_is_never_overwritten(prepared: Path, run: RunFolder, capsys: Any) -> None:
     assert _pmlm("train", "--episodes", prepared, "--run", run.path, *_options()) == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "already contains a run" in capsys.readouterr().err
 
 
 def test_the_limit_on_calls_ends_the_run_with_a_clear_line_and_a_higher_one_goes_on(
@@ -177,7 +177,7 @@ def test_a_resumed_run_keeps_its_limits_and_its_replies_where_they_are(
     assert _pmlm("train", *arguments, "--resume") == 1
     assert "exceed the LLM call limit of 10" in capsys.readouterr().err
     assert _pmlm("train", *arguments, "--resume", "--cache", run.replies) == 2
-    assert "the replies of this run are kept in the run folder: leave --cache out" in capsys.readouterr().err
+    assert "the replies of this run are stored in the run folder: leave out --cache" in capsys.readouterr().err
 
 
 def test_a_dry_run_tells_the_most_it_may_cost_and_leaves_nothing(prepared: Path, run: RunFolder, capsys: Any) -> None:
@@ -221,7 +221,7 @@ def test_a_budget_that_pays_for_no_episode_is_warned_of(
     folder = prepared.parent / "poorest"
     arguments = ["--episodes", prepared, "--run", folder, *small_models(), *OPTIONS]
     assert _pmlm("train", *arguments[:-1], 8) == 0
-    assert "its budget of 8 completions does not pay for one batch of episodes" in caplog.text
+    assert "its budget of 8 completions is too small for one batch of episodes" in caplog.text
     assert "No episode was played in training" in capsys.readouterr().out
     assert RunFolder(folder).budget_spent() == 0
 
@@ -229,7 +229,7 @@ def test_a_budget_that_pays_for_no_episode_is_warned_of(
 @pytest.mark.parametrize("command", ["train", "demo"])
 def test_a_budget_below_one_is_refused(command: str, tmp_path: Path, capsys: Any) -> None:
     assert _pmlm(command, "--run", tmp_path / "run", "--budget", 0) == 2
-    assert "budget is 0: use 1 or more completions" in capsys.readouterr().err
+    assert "budget is 0: use a whole number from 1 to 10,000,000" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
@@ -237,7 +237,7 @@ def test_a_budget_below_one_is_refused(command: str, tmp_path: Path, capsys: Any
     ("arguments", "message"),
     [
         (["prepare", "--cohort", "/nowhere"], "pmlm prepare: there is no folder /nowhere"),
-        (["evaluate", "--run", "/nowhere/run"], "pmlm evaluate: /nowhere/run holds no run"),
+        (["evaluate", "--run", "/nowhere/run"], "pmlm evaluate: /nowhere/run contains no run"),
         (["train", "--episodes", "/nowhere"], "pmlm train: /nowhere/episodes.jsonl is missing"),
         (["fly"], "pmlm: unknown command 'fly'"),
     ],

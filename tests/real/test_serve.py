@@ -26,7 +26,7 @@ from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm import LLM, Budget, Completion, LLMError, LLMOptions, Request, load_llm
 from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.pipeline import demo_episodes
-from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.rewards.bertscore import BertScorer, BertScoreReward
 from pmlm_env.rewards.delta import DeltaReward
 from pmlm_env.weights import DEFAULT_LLM, resolve
 
@@ -95,7 +95,7 @@ def test_it_says_what_the_local_llm_says_in_the_order_of_the_prompts(url: str, e
 
 
 def test_a_training_update_over_http_gives_the_rewards_of_one_in_this_process(url: str, episodes: EpisodeSet) -> None:
-    encoder, scorer = WordEncoder(device="cpu"), BertScorer(device="cpu")
+    encoder, scorer = WordEncoder(device="cpu"), BertScoreReward(BertScorer(device="cpu"))
     config = ReinforceConfig(patients=2, rollouts=2)
     updates, weights = [], []
     for llm in (_served(url), _here()):

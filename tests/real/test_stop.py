@@ -82,7 +82,7 @@ def test_a_run_told_to_end_keeps_what_was_paid_for_and_names_the_command_that_go
     said = log.read_text()
     assert child.exitcode == 128 + number, said
     assert said.splitlines()[-1] == (
-        f"pmlm train: stopped by {number.name}; complete updates and all replies are kept: go on with "
+        f"pmlm train: stopped by {number.name}; complete updates and all replies are kept: continue with "
         f"pmlm train --run '{run}' --resume"
     )
     assert "Traceback" not in said

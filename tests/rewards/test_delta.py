@@ -1,4 +1,4 @@
-"""DeltaReward with stand-ins for the LLM and the scorer."""
+"""DeltaReward with stand-ins for the LLM and the reward that scores replies."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from agents.policies.rollout import Rollout
 from agents.policy_gradient.config import ReinforceConfig
 from agents.policy_gradient.reinforce import Reinforce
 from pmlm_env.core.edits import deletions
-from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
 from pmlm_env.rewards.delta import DeltaReward, TooManyFailuresError
 from tests.standins import EchoLLM, make_episodes, make_task
 
 
-class _Scorer:
+class _LetterE:
     """Scores a reply by its share of the letter e."""
 
-    def score(self, replies, references):  # type: ignore[no-untyped-def]
-        f1 = torch.tensor([text.count("e") / len(text) for text in replies])
-        return type("Scores", (), {"f1": f1})
+    def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> list[float]:
+        return [text.count("e") / len(text) for text in replies]
 
 
 def _reward(episodes: EpisodeSet, llm: LLM, **more: Any) -> DeltaReward:
-    return DeltaReward(episodes, llm, _Scorer(), **more)  # type: ignore[arg-type]
+    return DeltaReward(episodes, llm, _LetterE(), **more)
 
 
 def test_the_initial_reply_is_bought_once_a_patient_and_all_that_end_together_make_one_batch() -> None:

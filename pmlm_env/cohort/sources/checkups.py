@@ -162,7 +162,10 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
     if not measured:
         found = ", ".join(f"{quoted(name)}{_similar(name, schema)}" for name in unknown[:50]) or "none"
         location = table.location(table.header_row)
-        raise CohortError(f"{table.name}, {location}, no column is an indicator. Found besides the date: {found}")
+        raise CohortError(
+            f"{table.name}, {location}, no column is an indicator of the schema. Found besides the date: {found}. "
+            "Describe other indicators in schema.toml (docs/cohort-format.md)"
+        )
     _check_columns(table, measured, schema)
     problems.add_columns("unknown indicator column", table, unknown, lambda name: _unknown_indicator(name, schema))
     rows = _rows(table, date, patients, problems)
@@ -380,8 +383,8 @@ def _impossible(
 ) -> str:
     indicator = schema.indicators[position[i]]
     found = f"{bare(indicator.name)} {bare(texts[i].strip())}"
-    if value[i] < 0 and not indicator.low:
+    if value[i] < 0 and indicator.low is None:
         return f"{found} is negative, and negative values are not supported yet; correct or remove it"
-    to = "or more" if indicator.high is None else f"to {indicator.high:g}"
-    bounds = f"{indicator.low or 0:g} {to} {indicator.unit}".rstrip()
+    low, high = (each[position[i]] for each in schema.bounds)
+    bounds = f"{low:g} to {high:g} {indicator.unit}".rstrip()
     return f"{found} is outside {bounds}; it may be a typing error or in another unit: correct or remove it"

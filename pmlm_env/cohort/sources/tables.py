@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from os import PathLike
+from os.path import lexists
 from pathlib import Path
 
 import numpy as np
@@ -163,7 +164,7 @@ def schema_of(folder: Path) -> Schema:
     Raises:
         CohortError: The schema is not valid, or there are both files.
     """
-    files = [path for path in (folder / "schema.toml", folder / "schema.json") if path.exists()]
+    files = [path for path in (folder / "schema.toml", folder / "schema.json") if lexists(path)]
     if len(files) > 1:
         raise CohortError(f"{folder} has schema.toml and schema.json: remove one")
     try:

@@ -14,12 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_result,
-    wait_random_exponential,
-)
+from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
 from pmlm_env.io.keys import holds_key
 from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request, StopSending
@@ -149,6 +144,11 @@ class OpenAIChat(LLM):
         more = {"extra_body": dict(self.extra_body), "headers": literal, "query": dict(self.query)}
         more = {name: table for name, table in more.items() if table}
         return json.dumps({**{part: getattr(self, part) for part in parts}, **more}, sort_keys=True)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the endpoint is on another machine."""
+        return not is_this_machine(self.base_url)
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         """Yield replies in completion order; closing the generator cancels the requests in flight.

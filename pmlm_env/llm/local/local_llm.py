@@ -61,6 +61,8 @@ class LocalLLM(LLM):
         ModelError: The model does not exist, or the format of its files is not supported.
     """
 
+    is_remote = False
+
     def __init__(
         self,
         model: str = DEFAULT_LLM,

@@ -32,6 +32,8 @@ class VLLMEngine(LLM):
         chat_template_kwargs: Further arguments of the model's chat template, such as ``{"enable_thinking": False}``.
     """
 
+    is_remote = False
+
     def __init__(
         self,
         model: str,

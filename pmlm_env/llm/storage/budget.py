@@ -337,6 +337,11 @@ class BudgetedLLM(LLM):
         """The identity of the inner LLM."""
         return self.llm.identity
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the inner LLM is remote."""
+        return self.llm.is_remote
+
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         """Reply to as many requests as the budget allows; failed requests cost nothing.
 

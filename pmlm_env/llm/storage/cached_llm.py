@@ -48,6 +48,11 @@ class CachedLLM(LLM):
         """The identity of the inner LLM."""
         return self.llm.identity
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether prompts may leave this machine; never in a replay."""
+        return self.llm.is_remote and not self.replay
+
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         """Reply to each request: first all cached replies in one batch, then the inner LLM's batches.
 

@@ -96,9 +96,9 @@ def test_what_is_to_outlive_its_terminal_does(tmp_path: Path) -> None:
     ("command", "advice"),
     [
         ("simulate", "run the command again"),
-        ("evaluate", "replies are kept: run it again"),
-        ("benchmark", "complete runs and all replies are kept: run it again"),
-        ("train", "nothing was begun: run the command again"),
+        ("evaluate", "all replies are kept: run the command again"),
+        ("benchmark", "complete runs and all replies are kept: run the command again"),
+        ("train", "the run had not started: run the command again"),
     ],
 )
 def test_every_command_says_in_one_line_how_to_go_on_after_ctrl_c(

@@ -155,3 +155,63 @@ def test_what_cannot_be_prepared_is_told_in_the_words_of_the_command_line(
     assert message in said
     assert not re.search(r"\b(references|drop_bad_rows|labs|checkups|by|train_until)=", said)
     assert not (folder / "out").exists()
+
+
+# Other schemas
+
+
+def prepare_men(men: Path, out: Path, *arguments: str) -> int:
+    template = men / "template.txt"
+    template.write_text("self: The patient has {predicted}. {labs:1}\npeer: {peers}\n", encoding="utf-8")
+    usual = ["--k", "2", "--n-folds", "2", "--device", "cpu", "--validation-until", "2021-12-31"]
+    with pytest.raises(SystemExit) as stop:
+        main("prepare", ["--cohort", str(men), "--out", str(out), "--template", str(template), *usual, *arguments])
+    return int(stop.value.code or 0)
+
+
+def test_a_cohort_with_a_schema_of_its_own_becomes_prompts(
+    men: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert prepare_men(men, tmp_path / "out") == 0
+    texts = [" ".join(episode.words) for episode in EpisodeSet.load(tmp_path / "out")]
+    assert len(texts) == 60
+    assert all(re.search(r"psa [\d.]+ ng/mL, creatinine [\d.]+ umol/L, urate [\d.]+ umol/L", text) for text in texts)
+    assert "indicators with other names: Hb was read as hemoglobin" in caplog.text
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["cohort"]["read_as"] == {"Hb": "hemoglobin"}
+
+
+def test_a_schema_on_the_command_line_replaces_that_of_the_cohort(men: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        (men / "schema.toml")
+        .read_text()
+        .replace('name = "urate"', 'name = "uric_acid"')
+        .replace('synonyms = ["uric acid"]', 'synonyms = ["urate"]')
+    )
+    assert prepare_men(men, tmp_path / "out", "--schema", str(file)) == 0
+    assert all("uric acid" in " ".join(episode.words) for episode in EpisodeSet.load(tmp_path / "out"))
+
+
+def test_the_built_in_schema_may_be_named(men: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare_men(men, tmp_path / "out", "--schema", "obstetric") == 2
+    assert "column psa: 'psa' is not an indicator of the schema" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('indicators = [{ name = "psa", lo = 1 }]', "indicator 1 ('psa'): there is no key 'lo' (did you mean 'low'?)"),
+        (None, "mine.toml does not exist"),
+    ],
+)
+def test_a_bad_schema_is_refused_in_one_line(
+    men: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str
+) -> None:
+    file = tmp_path / "mine.toml"
+    if text is not None:
+        file.write_text(text)
+    assert prepare_men(men, tmp_path / "out", "--schema", str(file)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / "out").exists()

@@ -35,14 +35,14 @@ def test_a_worked_example(config: TrainConfig) -> None:
     assert "1,500 out" in lines[1]
     assert lines[2].startswith("  evaluation 12 LLM calls")
     assert "600 out" in lines[2]
-    assert lines[3].startswith("  together   42 LLM calls")
+    assert lines[3].startswith("  total      42 LLM calls")
 
 
 def test_money_is_tokens_times_price(config: TrainConfig) -> None:
     episodes = make_episodes(12)
     tokens = [len(episode.prompt) / 4 for episode in episodes]
     expected = 30 * (sum(tokens[:8]) / 8 * 1e-3 + 50 * 2e-3) + 12 * (sum(tokens[8:]) / 4 * 1e-3 + 50 * 2e-3)
-    money = float(estimate(config).splitlines()[3].split(", ")[-1].removesuffix(" of money"))
+    money = float(estimate(config).splitlines()[3].split(", ")[-1].removeprefix("cost "))
     assert money == pytest.approx(expected, abs=0.01)
 
 
@@ -58,18 +58,18 @@ def test_samples_are_of_whole_prompts_and_limits_are_told(config: TrainConfig) -
 def test_an_agent_that_learns_from_no_replies_costs_nothing_in_training(config: TrainConfig, agent: str) -> None:
     lines = estimate(replace(config, agent=agent, settings=None)).splitlines()
     assert lines[1].startswith("  training   0 LLM calls")
-    assert lines[3].startswith("  together   12 LLM calls")
+    assert lines[3].startswith("  total      12 LLM calls")
 
 
 def test_without_a_price_it_says_so(config: TrainConfig) -> None:
     said = estimate(replace(config, models=replace(config.models, llm="responder", providers=None, max_new_tokens=128)))
-    assert "no price is known" in said
-    assert "of money" not in said
+    assert "price of this LLM is not known" in said
+    assert "cost" not in said
 
 
 def test_what_would_keep_the_run_from_starting_is_told(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
-    assert "but first: https://api.openai.com/v1 needs a key" in estimate(config)
+    assert "The run cannot start yet: https://api.openai.com/v1 needs a key" in estimate(config)
     with pytest.raises(ValueError, match="unknown LLM 'opneai:dear'"):
         estimate(replace(config, models=replace(config.models, llm="opneai:dear")))
     with pytest.raises(ValueError, match="max_cost needs the model's price"):

@@ -9,17 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from gymnasium.vector import AutoresetMode
 
-from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.task import EditTask
 from pmlm_env.envs.lite import HashedEncoder, lite_episodes
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm import CachedLLM
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.storage.budget import Usage
-from pmlm_env.rewards.bertscore import BertScores
 from pmlm_env.rewards.delta import DeltaReward, TooManyFailuresError
 from tests.llm.endpoint import Answer
 from tests.llm.fault_server import FAULTS, FaultServer, serve_faults
@@ -35,12 +33,9 @@ MAX_TOKENS = 50
 class WordOverlap:
     """BERTScore's stand-in: F1 of distinct words."""
 
-    def score(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
-        rows = []
-        for reply, reference in zip(replies, references, strict=True):
-            a, b = set(reply.split()), set(reference.split())
-            rows.append((len(a & b) / len(a), len(a & b) / len(b), 2 * len(a & b) / (len(a) + len(b))))
-        return BertScores(*torch.tensor(rows, dtype=torch.float32).reshape(-1, 3).unbind(dim=1))
+    def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> list[float]:
+        pairs = [(set(reply.split()), set(e.reference.split())) for reply, e in zip(replies, episodes, strict=True)]
+        return [2 * len(a & b) / (len(a) + len(b)) for a, b in pairs]
 
 
 class Ended(NamedTuple):
@@ -63,7 +58,7 @@ class Play:
 
 def play(episodes: EpisodeSet, llm: CachedLLM, n: int) -> Play:
     """Play episode k (of patient k modulo their number, with actions drawn by k) for each k below n."""
-    reward = DeltaReward(episodes, llm, WordOverlap())  # type: ignore[arg-type]
+    reward = DeltaReward(episodes, llm, WordOverlap())
     encoder, out = HashedEncoder(), Play()
     to_do = list(range(n))
     while to_do:
@@ -153,7 +148,7 @@ def test_an_endpoint_that_never_replies_stops_the_run() -> None:
         server.endpoint.script(Answer(401, {}))
         episodes = lite_episodes()
         llm = CachedLLM(connect(server))
-        reward = DeltaReward(episodes, llm, WordOverlap(), max_failures=10)  # type: ignore[arg-type]
+        reward = DeltaReward(episodes, llm, WordOverlap(), max_failures=10)
         encoder = HashedEncoder()
         for start in (0, 4):
             assert all(ended.truncated for ended in play_once(episodes, encoder, reward, range(start, start + 4)))

@@ -1,0 +1,266 @@
+"""From patients to refined prompts and replies, the paper's Algorithm 1: ``pmlm refine``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from agents.evaluation.replies import error_of, replies_to, traced
+from agents.evaluation.variants import AGENT
+from agents.models import check_sent
+from agents.run_folder import RunFolder
+from agents.serving.config import AS_TRAINED, RefineConfig, ReplyOptions
+from agents.serving.refine import Refiner, run_of
+from agents.serving.table import table
+from agents.training.config import TrainConfig
+from agents.training.train import trained
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.traces import Trace, TracedPeer
+from pmlm_env.io.files import make_folder, write
+from pmlm_env.llm import Budget, BudgetExceededError, LLMOptions, load_llm, price_of
+from pmlm_env.llm.base import LLMError, Reply, Request
+from pmlm_env.llm.storage.cached_llm import CachedLLM
+from pmlm_env.pipeline_files import MANIFEST_FILE, PIPELINE_FOLDER
+from pmlm_env.rewards.delta import TooManyFailuresError
+
+logger = logging.getLogger(__name__)
+
+#: The file that is written unless another is named.
+OUT = Path("refined.jsonl")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Initial prompts, with what else is known of their patients.
+
+    Attributes:
+        episodes: The prompts.
+        more: For each of them, further fields of its trace.
+        folder: The prepared folder that they, or the models that made them, are from.
+    """
+
+    episodes: EpisodeSet
+    more: Sequence[dict[str, Any]]
+    folder: Path
+
+
+def refine(config: RefineConfig) -> list[Trace]:
+    """Refine prompts, ask for replies if they are wanted, print a table, and write what is known of each patient.
+
+    Returns:
+        A trace of each patient, without scores.
+
+    Raises:
+        ValueError: There is no such agent, pipeline, cohort, or patient; the cohort does not match the pipeline, or the
+            pipeline the agent; or ``out`` holds something else.
+        LLMError: The LLM cannot be used at all, for example without a key.
+        OSError, DatabaseError: A file cannot be read or written.
+    """
+    only_prints = not (config.reply or config.out or config.files.cohort)
+    out = None if only_prints else config.out or OUT
+    if out is not None:
+        _check_replaceable(out)
+    run = run_of(config.model)
+    needed = (config.files.cohort and not config.pipeline) or (config.reply and config.models.llm == AS_TRAINED)
+    settings = trained(run, config.allow_import) if run is not None and needed else None
+    refiner = Refiner.from_pretrained(
+        config.model,
+        config.device,
+        encoder=config.encoder,
+        encoder_kwargs=config.encoder_kwargs,
+        protect=config.protect,
+        allow_import=config.allow_import,
+    )
+    prompts = _prepared(config, run) if config.files.cohort is None else _new_patients(config, run, settings)
+    llm = None if out is None or not config.reply else _llm(config, run, settings, out)
+    if llm is not None:
+        check_sent(prompts.folder, llm, config.calls)
+    refined = refiner.refine_all(prompts.episodes)
+    texts = [each.prompt for each in refined]
+    if out is None:
+        print("\n".join(" ".join(text.split()) for text in texts))
+    replies = [[]] * len(texts) if llm is None else [[reply] for reply in _replies(llm, texts, config)]
+    traces = [
+        Trace.of(
+            episode,
+            run=run.path.resolve().name if run is not None else config.model,
+            agent=refiner.agent.name,
+            variant=AGENT,
+            seed=refiner.agent.seed,
+            edits=each.edits,
+            prompt=each.prompt,
+            initial_reply="",
+            replies=traced(reply),
+            before={},
+            after={},
+            reward=None,
+            error=error_of(reply),
+            **more,
+        )
+        for episode, each, reply, more in zip(prompts.episodes, refined, replies, prompts.more, strict=True)
+    ]
+    if out is not None:
+        _write(out, traces, with_replies=llm is not None)
+    if errors := [trace.error for trace in traces if trace.error]:
+        logger.warning(
+            "%d of %d patients have no reply, the last because: %s. Run the command again: it asks for these alone",
+            *(len(errors), len(traces), errors[-1]),
+        )
+    return traces
+
+
+def _prepared(config: RefineConfig, run: RunFolder | None) -> Prompts:
+    """Read prompts that ``pmlm prepare`` made."""
+    folder = config.episodes or Path("prepared")
+    everybody = EpisodeSet.load(folder)
+    split = config.split or "test"
+    episodes = everybody.of(split, include_unscored=True)
+    _compare(run, everybody, folder)
+    if config.patient is not None:
+        ids = [episode.patient_id for episode in episodes]
+        if config.patient not in ids:
+            raise ValueError(f"{folder} has no {split} patient {config.patient}: see its episodes.jsonl")
+        index = ids.index(config.patient)
+        episodes = episodes[index : index + 1]
+    return Prompts(episodes, [{}] * len(episodes), folder)
+
+
+def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainConfig | None) -> Prompts:
+    """Predict new patients, find their peers among the training patients, and make their prompts."""
+    from pmlm_env.pipeline import Pipeline  # takes seconds, because it imports scikit-learn
+
+    folder = config.pipeline or (None if settings is None else settings.episodes)
+    if folder is None:
+        raise ValueError(
+            f"{config.model} is not a run, which would say what predicts new patients and finds their peers: name the "
+            "folder that it was trained on, which `pmlm prepare` wrote, with --pipeline"
+        )
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is not there: give the place of that prepared folder with --pipeline")
+    if not (folder / PIPELINE_FOLDER).is_dir() and not (folder / MANIFEST_FILE).is_file():
+        raise ValueError(
+            f"{folder} has no pipeline, which earlier versions did not keep: make it again with `pmlm prepare` and the "
+            "same cohort and options, or name a folder that has it with --pipeline"
+        )
+    pipeline = Pipeline.load(folder, device=config.device, allow_import=config.allow_import)
+    if (folder / "episodes.jsonl").is_file():
+        _compare(run, EpisodeSet.load(folder), folder)
+    cohort, report = config.files.read()
+    if config.patient is not None:
+        ids = [patient.patient_id for patient in cohort]
+        if config.patient not in ids:
+            without = config.patient in report.patients_without_checkups
+            what = "no laboratory value of patient" if without else "no patient"
+            raise ValueError(f"{config.files.cohort} has {what} {config.patient}: see its tables")
+        cohort = cohort.take([ids.index(config.patient)])
+    episodes, labels = pipeline.episodes(cohort), pipeline.predictor.labels
+    found = pipeline.find_peers(episodes.vectors, cohort)
+    more = [
+        {
+            "probabilities": dict(zip(labels, proba, strict=True)),
+            "peers": tuple(TracedPeer(peer.label, peer.patient_id, peer.similarity) for peer in peers),
+        }
+        for proba, peers in zip(pipeline.predict_proba(cohort).tolist(), found, strict=True)
+    ]
+    return Prompts(episodes, more, folder)
+
+
+def _compare(run: RunFolder | None, everybody: EpisodeSet, folder: Path) -> None:
+    """Warn if the episodes of a prepared folder differ from those that the run was trained on."""
+    if run is None:
+        return
+    try:
+        run.check_episodes(everybody.digest)
+    except ValueError:
+        logger.warning(
+            "%s holds other episodes than %s was trained on: its patient vectors may mean other things, for "
+            "`pmlm prepare` fits stages 1 and 2 anew",
+            folder,
+            run.path,
+        )
+
+
+def _llm(config: RefineConfig, run: RunFolder | None, settings: TrainConfig | None, out: Path) -> CachedLLM:
+    """Return the LLM, with the cache of its replies."""
+    options, calls = _options(config, settings), config.calls
+    cache = calls.cache
+    if cache is None and run is not None:
+        cache = settings.calls.cache if settings is not None and settings.calls.cache is not None else run.replies
+    if cache is None and _is_regular(out):
+        cache = out.with_name(f"{out.name}.replies.sqlite")
+    budget = Budget(calls, None, price_of(options), calls.budget_file)
+    return load_llm(
+        options,
+        device=config.device,
+        concurrency=calls.concurrency,
+        cache=cache,
+        replay=calls.replay,
+        budget=budget,
+    )
+
+
+def _options(config: RefineConfig, settings: TrainConfig | None) -> LLMOptions:
+    """Return the options of the LLM: those given or, for ``as-trained``, the run's with those given in their place."""
+    given = vars(config.models)
+    if config.models.llm != AS_TRAINED:
+        return LLMOptions(**given)
+    if settings is None:
+        raise ValueError(f"{config.model} is not a run, which would say which LLM to ask: name the LLM with --llm")
+    usual, saved = vars(ReplyOptions()), vars(settings.models)
+    return LLMOptions(**{name: saved[name] if value == usual[name] else value for name, value in given.items()})
+
+
+def _replies(llm: CachedLLM, prompts: Sequence[str], config: RefineConfig) -> list[Reply]:
+    """Return the reply to each prompt, or the error; also if a limit ends the requests early."""
+    found: dict[int, Reply] = {}
+    requests = [Request(prompt) for prompt in prompts]
+    # disable=None: no bar where standard error is no terminal
+    with tqdm(total=len(requests), desc="asking", unit="reply", dynamic_ncols=True, disable=None) as bar:
+        try:
+            return replies_to(llm, requests, config.calls.max_failures, bar.update, found)
+        except (BudgetExceededError, TooManyFailuresError) as stop:
+            return [found.get(index, LLMError(f"it was not asked: {stop}")) for index in range(len(requests))]
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether a path is, or would be, a regular file, rather than a pipe or a device such as /dev/stdout."""
+    return path.is_file() or not path.exists()
+
+
+def _check_replaceable(out: Path) -> None:
+    """Check that a file does not exist, was written by ``pmlm refine``, or is a pipe or a device.
+
+    Raises:
+        ValueError: It holds something else.
+    """
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder: name the file to write")
+    if not out.is_file():
+        return
+    with out.open("rb") as file:
+        first = file.readline()
+    try:
+        if not first or {"patient_id", "prompt", "edits"} <= json.loads(first).keys():
+            return
+    except (ValueError, AttributeError, RecursionError):
+        pass
+    raise ValueError(f"{out} is not a file that pmlm refine wrote: choose another --out")
+
+
+def _write(out: Path, traces: Sequence[Trace], with_replies: bool) -> None:
+    """Write the traces, and print a table of them and where they are."""
+    make_folder(out.parent)
+    write(out, "".join(trace.to_json() + "\n" for trace in traces))
+    if not _is_regular(out):
+        return
+    print(table(traces, with_replies))
+    kept = sum(reply.cached is True for trace in traces for reply in trace.replies)
+    old = f" ({kept} of them from the cache)" if kept else ""
+    more = f", edits, and replies{old}" if with_replies else " and edits"
+    print(f"\n{out} has all of it for {len(traces)} patients: probabilities, peers, prompts before and after{more}.")
