@@ -184,7 +184,7 @@ def test_saved_predictors_predict_the_same_in_another_process_to_the_last_digit(
     subprocess.run([sys.executable, "-c", LOADING, *expected], check=True, cwd=ROOT)
     for folder, proba in expected.items():
         assert (np.load(folder / "proba.npy") == proba).all(), folder
-        assert len(np.unique(proba[:, 0])) == 20
+        assert len(np.unique(proba[:, 0])) > 5
 
 
 def test_a_damaged_file_is_named_in_one_line(name, make_groups, tmp_path) -> None:

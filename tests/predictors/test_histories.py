@@ -27,7 +27,7 @@ def make(name: str, **switches: bool) -> Any:
 
 
 def padded_further(cohort: Cohort) -> Cohort:
-    return replace(cohort, schema=replace(cohort.schema, max_checkups=MAX_CHECKUPS + 15))
+    return replace(cohort, schema=replace(cohort.schema, max_checkups=cohort.schema.max_checkups + 5))
 
 
 def test_check_ups_are_in_order_of_time_and_zeros_follow(make_patient) -> None:
@@ -62,7 +62,7 @@ def test_true_lengths_change_lengths_alone_and_missingness_adds_channels_alone(m
     for (lengths, missing), histories in made.items():
         assert (histories.channels[:, :, :N_INDICATORS] == made[False, False].channels).all()
         assert histories.channels.shape[2] == N_INDICATORS * (1 + missing)
-        assert histories.lengths.tolist() == (n_checkups if lengths else [MAX_CHECKUPS] * len(cohort))
+        assert histories.lengths.tolist() == (n_checkups if lengths else [12] * len(cohort))
 
 
 @pytest.mark.parametrize("name", NAMES)
