@@ -13,7 +13,6 @@ from safetensors.numpy import save
 
 from pmlm_env.io.checked_files import file_in, read_object, read_tensors
 from pmlm_env.io.files import sha256, write, write_json
-from pmlm_env.predictors.calibration import HIGHEST, LOWEST
 
 #: The subfolder of what `pmlm prepare` writes.
 PIPELINE_FOLDER = "pipeline"
@@ -133,7 +132,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, dict[str, tuple[int, str]]]:
             raise ValueError
         if type(content["k"]) is not int or not isinstance(content["peers"], str):
             raise ValueError
-        if type(content["temperature"]) is not float or not LOWEST <= content["temperature"] <= HIGHEST:
+        if type(content["temperature"]) is not float or not 1e-3 <= content["temperature"] <= 1e3:
             raise ValueError
         files = {name: (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -124,7 +124,7 @@ def forge(folder: Path, name: str, content: bytes) -> None:
     [
         {"format": 2}, {"format": None}, {"k": None}, {"k": "10"}, {"k": True}, {"k": 0}, {"k": 10**9},
         {"predictor": None}, {"predictor": "boosted-trees"}, {"retriever": {"name": 3, "kwargs": {}}},
-        {"temperature": None}, {"temperature": "1"}, {"temperature": 0.0}, {"temperature": 1e9},
+        {"temperature": None}, {"temperature": "1"}, {"temperature": 0.0}, {"temperature": -1.0},
         {"files": None}, {"files": [1]}, {"files": {"peers.json": 3}}, {"retriever": {"name": "cosine", "kwargs": []}},
     ],
 )  # fmt: skip
