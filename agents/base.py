@@ -30,7 +30,8 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 class Agent(ABC):
     """Base class of all agents.
 
-    A subclass defines its settings in ``Config``, a frozen dataclass. Each run creates a new agent; see
+    A subclass defines its settings in ``Config``, a frozen dataclass whose fields have defaults and are of the types
+    bool, int, float, str, Path, Literal, tuple[TYPE, ...], or one of them or None. Each run creates a new agent; see
     ``agents.registry.make`` to create agents by name.
 
     Args:
@@ -50,6 +51,8 @@ class Agent(ABC):
     Config: ClassVar[type]
     #: The search space of ``pmlm tune``: settings by name, with their ranges.
     space: ClassVar[Mapping[str, Range]] = {}
+    #: Settings that differ on PMLMLite-v0, by name.
+    lite: ClassVar[Mapping[str, Any]] = {}
     #: Whether ``fit`` requests LLM replies; if not, a single fit is valid for every budget.
     learns: ClassVar[bool] = True
     #: Whether the results depend on the seed.
@@ -70,6 +73,8 @@ class Agent(ABC):
     @abstractmethod
     def fit(self, problem: Problem) -> None:
         """Learn from training patients until done, or until the problem's budget is spent.
+
+        First of all, it sets ``shape`` to ``problem.shape``.
 
         Raises:
             BudgetSpentError: The next batch would exceed the budget. The agent keeps what it has learned so far, and
@@ -120,7 +125,7 @@ class Agent(ABC):
             OSError: A file cannot be written.
         """
         if self.shape is None:
-            raise ValueError(f"the agent {self.name} has learned nothing yet: call fit first")
+            raise ValueError(f"the agent {self.name} has learned nothing yet: call fit first, which has to set `shape`")
         from safetensors.torch import save
 
         folder = Path(folder)

@@ -18,8 +18,6 @@ from pmlm_env.cohort.wording import bare
 from pmlm_env.core.edits import EditRules
 from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import Limits, LLMOptions
-from pmlm_env.llm.specs import is_custom
-from pmlm_env.registry import is_path
 from pmlm_env.rewards.base import BERTSCORE
 
 logger = logging.getLogger(__name__)
@@ -108,27 +106,6 @@ class CallOptions(Limits):
             raise ValueError(f"the replies of this run are stored in {where}: leave out --cache")
         paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
         return CallOptions(**{**values, **paths})
-
-
-#: Settings that may name a class as "package.module:Class", by their dotted names.
-_CLASSES = ("agent", "models.reward", "models.encoder", "models.llm")
-
-
-def named_classes(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the classes that a run's settings name as ``package.module:Class``, by part, such as "reward".
-
-    Raises:
-        ValueError: The providers' file is invalid.
-    """
-    found = {}
-    for dotted in _CLASSES:
-        table, _, key = dotted.rpartition(".")
-        name = (settings[table] if table else settings).get(key)
-        if not isinstance(name, str) or not is_path(name):
-            continue
-        if key != "llm" or is_custom(LLMOptions(name, providers=settings["models"].get("providers"))):
-            found[key] = name
-    return found
 
 
 #: The source of ``CohortFiles`` whose files have options of their own.

@@ -10,10 +10,11 @@ from pathlib import Path
 from agents.model_options import CallOptions, ModelOptions
 from agents.problem import MeteredReward, Problem
 from agents.run_folder import RunFolder
+from pmlm_env.cohort import Schema
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import LLM, Budget, load_llm, price_of
-from pmlm_env.pipeline_files import PIPELINE_FOLDER, TEMPLATE_FILE
+from pmlm_env.pipeline_files import MANIFEST_FILE, PIPELINE_FOLDER, SCHEMA_FILE, TEMPLATE_FILE
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
 from pmlm_env.rewards.bertscore import BertScorer
@@ -24,18 +25,19 @@ def check_sent(folder: Path, llm: LLM, calls: CallOptions) -> None:
     """Check that an LLM on another machine gets no values of patients' records unless ``send_values`` allows it.
 
     Args:
-        folder: What ``pmlm prepare`` wrote, whose template is checked. Without a template, which prompts of your own
-            lack, nothing is.
+        folder: What ``pmlm prepare`` wrote, or the pipeline in it, whose template is checked. Without a pipeline, which
+            prompts of your own lack, nothing is.
         llm: The LLM.
         calls: Options for LLM calls.
 
     Raises:
         ValueError: It is not allowed, or the template is damaged.
     """
-    template = folder / PIPELINE_FOLDER / TEMPLATE_FILE
-    if calls.send_values or not llm.is_remote or not template.is_file():
+    pipeline = folder if (folder / MANIFEST_FILE).is_file() else folder / PIPELINE_FOLDER
+    if calls.send_values or not llm.is_remote or not pipeline.is_dir():
         return
-    if fields := InitialPrompt(template).of_records:
+    template = InitialPrompt(pipeline / TEMPLATE_FILE, "counted", Schema.load(pipeline / SCHEMA_FILE))
+    if fields := template.of_records:
         raise ValueError(
             f"the prompts in {folder} contain values of the patients' records ({', '.join(fields)}), and the LLM is on "
             "another machine: allow it with --send-values, or make prompts without them with `pmlm prepare --template`"

@@ -261,7 +261,8 @@ class Problem:
 
 def blind(episodes: EpisodeSet) -> EpisodeSet:
     """Return the episodes without references and labels, as a deployed agent would see them."""
-    return EpisodeSet([replace(episode, reference="", label="") for episode in episodes])
+    unscored = [replace(episode, reference="", label="") for episode in episodes]
+    return EpisodeSet(unscored, episodes.known_labels)
 
 
 def _unscored(indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:

@@ -136,7 +136,7 @@ def entry(name: str, allow_import: bool = True) -> Entry:
         return AGENTS[name]
     found = class_of(name, allow_import)
     try:
-        return Entry(name, found.Config(), getattr(found, "lite", {}))
+        return Entry(name, found.Config(), found.lite)
     except ValueError as error:
         raise ValueError(f"the agent {name}: the defaults of its Config are not valid: {error}") from None
 

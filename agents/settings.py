@@ -147,7 +147,7 @@ def _is_readable(kind: Any) -> bool:
     if is_dataclass(kind):
         check_readable(kind)  # type: ignore[arg-type]
         return True
-    return get_origin(kind) is Literal or kind in _ALLOWED
+    return get_origin(kind) is Literal or kind is Kwargs or kind in _ALLOWED
 
 
 def _read(kind: Any, value: Any, name: str, usual: Any) -> Any:

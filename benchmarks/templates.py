@@ -53,7 +53,8 @@ def judge(folder: Path, models: RunModels) -> dict[str, Any]:
     """
     everybody = EpisodeSet.load(folder)
     training = everybody.of("train")
-    episodes = EpisodeSet([episode for episode in everybody if episode.split != "test"])
+    others = [episode for episode in everybody if episode.split != "test"]
+    episodes = EpisodeSet(others, everybody.known_labels)
     if len(episodes) < FEWEST:
         raise SystemExit(f"{folder} has {len(episodes)} patients, too few for an interval: prepare {FEWEST} or more")
     prompts = [episode.prompt for episode in episodes]

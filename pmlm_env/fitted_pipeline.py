@@ -158,7 +158,8 @@ class Pipeline:
             )
         vectors = self.encoder.encode(cohort)
         proba, found = self.predict_proba(cohort), self.find_peers(vectors, cohort)
-        return EpisodeSet(self.fill(cohort, "test", proba, vectors, found, range(len(cohort))))
+        filled = self.fill(cohort, "test", proba, vectors, found, range(len(cohort)))
+        return EpisodeSet(filled, self.schema.labels)
 
     def prompt_for(self, patient: Patient) -> Episode:
         """Return the episode of one patient; see ``episodes``."""

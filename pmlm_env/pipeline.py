@@ -123,7 +123,7 @@ def build_episodes(
         limit = (limits or {}).get(name)
         chosen = np.arange(len(part)) if limit is None else _draw_patients(part, limit, rng)
         episodes += pipeline.fill(part, name, proba, vectors, found, chosen)
-    return EpisodeSet(episodes), report, pipeline
+    return EpisodeSet(episodes, cohort.schema.labels), report, pipeline
 
 
 def _draw_patients(part: Cohort, limit: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:

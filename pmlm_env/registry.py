@@ -109,41 +109,36 @@ class Registry:
         Raises:
             ValueError: As for ``find``; or the class does not take these arguments.
         """
-        found, arguments_by_name = self._bound(name, arguments, kwargs, offered, allow_import, given)
-        return found(*arguments, **arguments_by_name)
+        found = self.check(name, *arguments, kwargs=kwargs, allow_import=allow_import, **given)
+        known = _signature(found).parameters
+        usual = {key: value for key, value in (offered or {}).items() if key in known}
+        return found(*arguments, **given, **usual | dict(kwargs or {}))
 
-    def check(self, name: str, *arguments: Any, kwargs: Mapping[str, Any] | None = None, **given: Any) -> None:
-        """Check that ``make`` will find a class that takes these arguments, whatever the values of the positional ones.
+    def check(
+        self,
+        name: str,
+        *arguments: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        allow_import: bool = True,
+        **given: Any,
+    ) -> Any:
+        """Find a class and check that it takes these arguments; see ``make``.
+
+        Returns:
+            The class.
 
         Raises:
             ValueError: As for ``make``.
         """
-        self._bound(name, arguments, kwargs, None, True, given)
-
-    def _bound(
-        self,
-        name: str,
-        arguments: tuple[Any, ...],
-        kwargs: Mapping[str, Any] | None,
-        offered: Mapping[str, Any] | None,
-        allow_import: bool,
-        given: dict[str, Any],
-    ) -> tuple[Any, dict[str, Any]]:
-        """Return the class and all keyword arguments; see ``make``."""
         found = self.find(name, allow_import=allow_import)
         kwargs = dict(kwargs or {})
         if repeated := sorted(kwargs.keys() & given.keys()):
             raise ValueError(f"the {self.part} {name} gets {repeated[0]} from elsewhere: leave it out of its arguments")
         try:
-            signature = inspect.signature(found)
-        except ValueError:  # some classes written in C have none
-            signature = inspect.signature(lambda *_, **__: None)
-        given |= {key: value for key, value in (offered or {}).items() if key in signature.parameters} | kwargs
-        try:
-            signature.bind(*arguments, **given)
+            _signature(found).bind(*arguments, **given, **kwargs)
         except TypeError as error:
             raise ValueError(f"the {self.part} {name} does not take these arguments: {error}") from None
-        return found, given
+        return found
 
     def _plugins(self) -> dict[str, list[EntryPoint]]:
         """Return the entry points by name."""
@@ -169,3 +164,10 @@ class Registry:
         if not callable(found):
             raise ValueError(f"{self.part} {name}: {module} has no class {attribute}")
         return found
+
+
+def _signature(found: Any) -> inspect.Signature:
+    try:
+        return inspect.signature(found)
+    except ValueError:  # some classes written in C have none: any arguments may do
+        return inspect.signature(lambda *_, **__: None)

@@ -33,6 +33,7 @@ def after_a_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         assert pmlm("simulate", "--out", "cohort", "--patients", 80) == 0
         assert pmlm("demo", "--cohort", "cohort", *SMALL) == 0
+        assert pmlm("simulate", "--out", "new", "--patients", 3, "--seed", 1) == 0
     return folder
 
 

@@ -73,8 +73,8 @@ class Patients(ABC):
         """Separate training patients from held-out patients."""
         self.train, self.split = episodes.of("train"), split
         if split == "validation" and all(episode.split != split for episode in episodes):
-            everyone, n_left = list(self.train), len(self.train) - len(self.train) // 4
-            self.train, self.held_out = EpisodeSet(everyone[:n_left]), EpisodeSet(everyone[n_left:])
+            n_left = len(self.train) - len(self.train) // 4
+            self.train, self.held_out = self.train[:n_left], self.train[n_left:]
         else:
             self.held_out = episodes.of(split)
         self.encoder, self.max_words = encoder, episodes.max_words
@@ -366,14 +366,15 @@ def _of_patients(folder: Path, held_out: EpisodeSet) -> EpisodeSet:
     Raises:
         ValueError: A patient is missing from the folder.
     """
-    by_id = {episode.patient_id: episode for episode in EpisodeSet.load(folder)}
+    everybody = EpisodeSet.load(folder)
+    by_id = {episode.patient_id: episode for episode in everybody}
     missing = [episode.patient_id for episode in held_out if episode.patient_id not in by_id]
     if missing:
         raise ValueError(
             f"{folder} has no prompt of patient {missing[0]} ({len(missing)} are missing): prepare it with the same "
             "cohort, seed and limits as the other folder"
         )
-    return EpisodeSet([by_id[episode.patient_id] for episode in held_out])
+    return EpisodeSet([by_id[episode.patient_id] for episode in held_out], everybody.known_labels)
 
 
 def patients_of(

@@ -57,7 +57,7 @@ class DoctorConfig:
 
 Config = DoctorConfig
 
-_QUESTION = "Reply with one short sentence: what does a midwife do?"
+_QUESTION = "Reply with one short sentence: what does a nurse do?"
 
 
 def run(config: DoctorConfig) -> int:

@@ -16,9 +16,9 @@ from types import FrameType
 from typing import Any
 
 from agents.cli.library_warnings import library_warnings_in_one_line
-from agents.model_options import named_classes
 from agents.run_folder import RunFolder
 from agents.settings import plain
+from agents.training.config import named_classes
 
 _AGAIN = "run the command again"
 

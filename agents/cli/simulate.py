@@ -16,7 +16,7 @@ class SimulateConfig:
 
     Attributes:
         out: Output folder.
-        patients: Number of women.
+        patients: Number of patients.
         seed: Random seed; the same seed gives the same files.
         signal: ``paper``: labels are about as predictable as in the paper's Table A1, which is a design choice and not
             medical knowledge; ``literature``: only associations that published sources support.
@@ -40,5 +40,5 @@ def run(config: SimulateConfig) -> int:
     with locked(config.out):
         cohort = simulate_cohort(config.patients, seed=config.seed, signal=config.signal)
         write_cohort(cohort, config.out)
-    print(f"{len(cohort)} simulated women with {cohort.n_checkups} check-ups are in {config.out}")
+    print(f"{len(cohort)} simulated patients with {cohort.n_checkups} check-ups are in {config.out}")
     return 0

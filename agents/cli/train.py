@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from agents.model_options import named_classes
 from agents.run_folder import RunFolder
-from agents.training.config import TrainConfig
+from agents.training.config import TrainConfig, named_classes
 
 Config = TrainConfig
 

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
-from pmlm_env.cohort.schema import LABEL_NAMES, named_labels
+from pmlm_env.cohort.naming.labels import named_labels
 from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.labels import Label
 from pmlm_env.rewards.base import CheckedReward
 from pmlm_env.rewards.bertscore import BertScorer
 
@@ -82,20 +83,26 @@ def text_scores(replies: Sequence[str], references: Sequence[str]) -> TextScores
     )
 
 
-def diagnosis_named(reply: str, label: str, labels: Iterable[str] = LABEL_NAMES) -> bool:
+def diagnosis_named(reply: str, label: str, labels: Iterable[Label]) -> bool:
     """Whether ``reply`` names the patient's condition, as defined in ``named_labels``.
 
     Args:
         reply: The LLM's reply.
-        label: The patient's true condition.
-        labels: All labels of the cohort; they need not include ``label``.
+        label: The name of the patient's true condition.
+        labels: All labels of the cohort; they need not include the patient's.
     """
-    return label in named_labels(reply, {label, *labels})
+    return label in _named(reply, label, labels)
 
 
-def wrong_diagnosis_named(reply: str, label: str, labels: Iterable[str] = LABEL_NAMES) -> bool:
+def wrong_diagnosis_named(reply: str, label: str, labels: Iterable[Label]) -> bool:
     """Whether ``reply`` names any of the cohort's ``labels`` other than the patient's own ``label``."""
-    return bool(named_labels(reply, {label, *labels}) - {label})
+    return bool(_named(reply, label, labels) - {label})
+
+
+def _named(reply: str, label: str, labels: Iterable[Label]) -> set[str]:
+    by_name = {each.name: each for each in labels}
+    by_name.setdefault(label, Label(label))
+    return named_labels(reply, by_name.values())
 
 
 def judged_by(names: Container[str]) -> str:
@@ -151,7 +158,7 @@ class ReplyMetrics:
         """
         references = [episode.reference for episode in self.episodes]
         text, bert = text_scores(replies, references), self._scorer.score(replies, references)
-        labels = self.episodes.labels
+        labels = self.episodes.conditions
         pairs = list(zip(replies, (episode.label for episode in self.episodes), strict=True))
         f1 = bert.f1.double().numpy()
         values: dict[str, Sequence[float] | npt.NDArray[np.float64]] = {

@@ -19,7 +19,7 @@ AS_TRAINED = "as-trained"
 class NewPatients(CohortFiles):
     """Patients to predict, or none; see ``CohortFiles``."""
 
-    cohort: Path | None = None
+    cohort: Path | None = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class RefineConfig:
             ``package.module:Class``. Do so only if you trust who made them.
     """
 
-    model: str = "runs/train"
+    model: str = "runs/train/checkpoint"
     files: NewPatients = field(default_factory=NewPatients)
     pipeline: Path | None = None
     episodes: Path | None = None
@@ -101,13 +101,14 @@ class RefineConfig:
             ValueError: One has none, or ``encoder_kwargs`` are not JSON values.
         """
         read_kwargs(self)
-        idle = {}
+        idle: dict[str, str] = {}
         if self.files.cohort is None:
             names = ["pipeline", *(f"files.{each.name}" for each in fields(NewPatients))]
             idle |= dict.fromkeys(names, "it is for new patients: name their folder with --cohort, or leave it out")
         else:
             reason = "it is for prompts that exist already, and --cohort is for new patients: leave one of them out"
             idle |= dict.fromkeys(["episodes", "split"], reason)
+            idle["files.schema"] = "new patients are read with the schema of the training patients: leave it out"
         if not self.reply:
             names = [f"{table}.{each.name}" for table in ("models", "calls") for each in fields(getattr(self, table))]
             idle |= dict.fromkeys(names, "no LLM is asked: add --reply, or leave it out")

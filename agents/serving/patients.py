@@ -20,6 +20,9 @@ from agents.serving.refine import Refiner, run_of
 from agents.serving.table import table
 from agents.training.config import TrainConfig
 from agents.training.train import trained
+from pmlm_env.cohort import Schema
+from pmlm_env.cohort.sources.tables import schema_of
+from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedPeer
 from pmlm_env.io.files import make_folder, write
@@ -151,7 +154,9 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
     pipeline = Pipeline.load(folder, device=config.device, allow_import=config.allow_import)
     if (folder / "episodes.jsonl").is_file():
         _compare(run, EpisodeSet.load(folder), folder)
-    cohort, report = config.files.read()
+    assert config.files.cohort is not None
+    _check_schema(config.files.cohort, pipeline.schema)
+    cohort, report = config.files.read(pipeline.schema)
     if config.patient is not None:
         ids = [patient.patient_id for patient in cohort]
         if config.patient not in ids:
@@ -169,6 +174,22 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
         for proba, peers in zip(pipeline.predict_proba(cohort).tolist(), found, strict=True)
     ]
     return Prompts(episodes, more, folder)
+
+
+def _check_schema(cohort: Path, schema: Schema) -> None:
+    """Check that a schema in the cohort's folder, if there is one, has the indicators and units of the pipeline's.
+
+    Raises:
+        ValueError: It has others, or is not valid.
+    """
+    if not any((cohort / name).exists() for name in ("schema.toml", "schema.json")):
+        return
+    own, needed = ({each.name: each.unit for each in it.indicators} for it in (schema_of(cohort), schema))
+    if different := [name for name in {**own, **needed} if own.get(name) != needed.get(name)]:
+        raise ValueError(
+            f"the schema in {cohort} and that of the training patients differ in {named(different)}: new patients need "
+            "the indicators and units of the training patients; convert the tables, and remove the schema"
+        )
 
 
 def _compare(run: RunFolder | None, everybody: EpisodeSet, folder: Path) -> None:
@@ -189,6 +210,7 @@ def _compare(run: RunFolder | None, everybody: EpisodeSet, folder: Path) -> None
 def _llm(config: RefineConfig, run: RunFolder | None, settings: TrainConfig | None, out: Path) -> CachedLLM:
     """Return the LLM, with the cache of its replies."""
     options, calls = _options(config, settings), config.calls
+    make_folder(out.parent)
     cache = calls.cache
     if cache is None and run is not None:
         cache = settings.calls.cache if settings is not None and settings.calls.cache is not None else run.replies
@@ -225,7 +247,9 @@ def _replies(llm: CachedLLM, prompts: Sequence[str], config: RefineConfig) -> li
         try:
             return replies_to(llm, requests, config.calls.max_failures, bar.update, found)
         except (BudgetExceededError, TooManyFailuresError) as stop:
-            return [found.get(index, LLMError(f"it was not asked: {stop}")) for index in range(len(requests))]
+            logger.warning("%s", stop)
+            not_asked = LLMError("not asked, because the requests were stopped early")
+            return [found.get(index, not_asked) for index in range(len(requests))]
 
 
 def _is_regular(path: Path) -> bool:

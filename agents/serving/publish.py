@@ -11,17 +11,15 @@ from huggingface_hub import HfApi, ModelCardData
 
 from agents.base import CONFIG, WEIGHTS, Agent
 from agents.evaluation.variants import table
-from agents.registry import AGENTS, load
+from agents.registry import AGENTS, REGISTRY, load
 from agents.run_folder import RunFolder
 from agents.serving.config import PublishConfig
 from agents.settings import plain
-from agents.training.config import TrainConfig
+from agents.training.config import TrainConfig, named_classes
 from agents.training.train import trained
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write
 from pmlm_env.io.text import as_code, printable
-from pmlm_env.llm.specs import is_custom
-from pmlm_env.registry import is_path
 from pmlm_env.rewards.base import BERTSCORE
 
 CARD, LIBRARY = "README.md", "pmlm-env"
@@ -45,7 +43,7 @@ def publish(config: PublishConfig) -> str:
     settings = trained(run, config.allow_import)
     agent = _without_paths(load(run.whole_checkpoint(), allow_import=config.allow_import))
     text = printable(card(run, settings, agent, config.repo or "FOLDER", config.license))
-    more = " --allow-import" if is_path(agent.name) else ""
+    more = " --allow-import" if REGISTRY.is_path(agent.name) else ""
     with tempfile.TemporaryDirectory() as scratch:
         folder = config.out or Path(scratch)
         agent.save(folder)
@@ -82,7 +80,7 @@ def card(run: RunFolder, settings: TrainConfig, agent: Agent, name: str, license
         library_name=LIBRARY,
         tags=["reinforcement-learning", "prompt-editing", "gymnasium"],
     )
-    allowed = ", allow_import=True" if is_path(agent.name) else ""
+    allowed = ", allow_import=True" if REGISTRY.is_path(agent.name) else ""
     return "\n".join(
         [
             "---",
@@ -91,8 +89,8 @@ def card(run: RunFolder, settings: TrainConfig, agent: Agent, name: str, license
             "",
             "# An agent that edits patients' prompts",
             "",
-            "It edits the initial prompts of pmlm-env's template, so that an LLM's reply comes closer to the doctor's.",
-            "What it learned holds for that template and that LLM. Research software: nothing of it is medical advice.",
+            "It edits the initial prompts of a pmlm-env template, so that an LLM's reply comes closer to the doctor's.",
+            "What it learned applies to that template and that LLM only. Research software, not for medical advice.",
             "",
             "```python",
             "from agents.serving.refine import Refiner",
@@ -120,7 +118,7 @@ def _on_package(agent: Agent) -> list[str]:
     if agent.name in AGENTS:
         return []
     text = f"The agent's class is not part of {LIBRARY}: install the package that has the module {as_code(package)}."
-    if is_path(agent.name):
+    if REGISTRY.is_path(agent.name):
         text += " The class is imported and run only with `--allow-import`: give it if you trust that package."
     return [text, ""]
 
@@ -129,8 +127,8 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
     """Return the rows of the card's first table."""
     shape, models, updates = agent.shape, trained_with.models, run.updates()
     assert shape is not None
-    # The LLM's identity would reveal the URL and the system prompt, and arguments of classes may be secret.
-    llm = models.llm if is_custom(models) else models.llm.split(":", 1)[-1]
+    is_class = "llm" in named_classes(plain(trained_with))
+    llm = models.llm if is_class else models.llm.split(":", 1)[-1]  # the identity may have the URL and system prompt
     scorer = as_code(_model_name(models.scorer))
     scorer += f", layer {models.scorer_layer}" if models.scorer_layer is not None else ""
     scorer += ", long texts in chunks" if models.long_texts == "chunks" else ""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, make_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from functools import cache
 from pathlib import Path
 from reprlib import repr as shortened
-from typing import Any
+from typing import Any, get_type_hints
 
 from agents.model_options import CallOptions, ModelOptions
-from agents.registry import DEFAULT, settings_of
+from agents.registry import DEFAULT, REGISTRY, settings_of
+from pmlm_env.encoders.base import ENCODERS
+from pmlm_env.llm import LLMOptions
+from pmlm_env.llm.custom import LLMS
+from pmlm_env.llm.specs import is_custom
+from pmlm_env.rewards.base import REWARDS
 
 #: Largest budget of completions; more would be a slip of the keyboard.
 MOST_COMPLETIONS = 10_000_000
@@ -90,7 +96,13 @@ def check_count(name: str, number: int, most: int) -> None:
         raise ValueError(f"{name} is {shortened(number)}: use a whole number from 1 to {most:,}")
 
 
-@cache
+def _option_names(config: type) -> list[str]:
+    """Return the names of the settings in a dataclass, and in the dataclasses that are its tables."""
+    kinds, names = get_type_hints(config), [each.name for each in fields(config)]
+    tables = [kinds[name] for name in names if is_dataclass(kinds[name])]
+    return [*names, *(name for table in tables for name in _option_names(table))]
+
+
 def with_agent_settings(config: type, agent: str) -> type:
     """Specialize a dataclass with ``agent`` and ``settings``, such as ``TrainConfig``, for one agent.
 
@@ -98,15 +110,48 @@ def with_agent_settings(config: type, agent: str) -> type:
     that a command line or a settings file can be read into it.
 
     Raises:
-        ValueError: There is no such agent.
+        ValueError: There is no such agent, or two options have the same name.
     """
+    kind: type = type(settings_of(agent))
+    return _specialized(config, agent, kind)
+
+
+@cache  # so that equal settings are of the same type
+def _specialized(config: type, agent: str, kind: type) -> type:
+    """See ``with_agent_settings``; ``kind`` is the type of the agent's settings."""
     usual = settings_of(agent)
-    changed = []
+    names = [*_option_names(config), *_option_names(kind)]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(
+            f"the agent {agent} has a setting {twice[0]}, and --{twice[0].replace('_', '-')} is an option already: "
+            "rename it in its Config"
+        )
+    changed: list[tuple[str, type, Any]] = []
     for each in fields(config):
         if each.name == "agent":
             changed.append((each.name, str, field(default=agent)))
         elif each.name == "settings":
-            changed.append((each.name, type(usual), field(default=usual)))
+            changed.append((each.name, kind, field(default=usual)))
     made = make_dataclass(config.__name__, changed, bases=(config,), frozen=True)
     made.__doc__, made.__module__ = config.__doc__, config.__module__
     return made
+
+
+def named_classes(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the classes that a run's settings name as ``package.module:Class``, by part, such as "reward".
+
+    Nothing is imported. Names of installed packages' classes are not among them.
+
+    Args:
+        settings: The settings as JSON values; see ``agents.settings.plain``.
+
+    Raises:
+        ValueError: The providers' file is invalid.
+    """
+    models = settings["models"]
+    names = {"agent": settings.get("agent"), **{part: models.get(part) for part in ("reward", "encoder", "llm")}}
+    registries = {"agent": REGISTRY, "reward": REWARDS, "encoder": ENCODERS, "llm": LLMS}
+    found = {part: name for part, name in names.items() if isinstance(name, str) and registries[part].is_path(name)}
+    if "llm" in found and not is_custom(LLMOptions(found["llm"], providers=models.get("providers"))):
+        del found["llm"]  # a provider's model
+    return found

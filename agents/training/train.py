@@ -11,13 +11,12 @@ from tqdm import tqdm
 
 from agents import registry
 from agents.base import Agent, StepwiseAgent
-from agents.model_options import named_classes
 from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.run_folder import RunFolder
 from agents.settings import from_plain
 from agents.training.checkpoint import check_agent, load_checkpoint, one_line, save_checkpoint
-from agents.training.config import TrainConfig, with_agent_settings
+from agents.training.config import TrainConfig, named_classes, with_agent_settings
 from agents.training.events import EventFile
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes

@@ -1,6 +1,7 @@
 """Cohorts H = {X, Y, R}: data types, reading, writing and splitting by date."""
 
 from pmlm_env.cohort.errors import CohortError
+from pmlm_env.cohort.naming.labels import named_labels, names_label
 from pmlm_env.cohort.schema import (
     OBSTETRIC,
     SCHEMAS,
@@ -9,8 +10,6 @@ from pmlm_env.cohort.schema import (
     Label,
     Patient,
     Schema,
-    named_labels,
-    names_label,
 )
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.tables import read_cohort

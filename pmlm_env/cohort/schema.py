@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.naming.english import find_mentions
 from pmlm_env.cohort.schema_checks import check_name, checked_values
 from pmlm_env.cohort.wording import folded, quoted, suggestion, tidy
 from pmlm_env.core.labels import Label
@@ -28,7 +27,7 @@ from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write_json
 from pmlm_env.io.toml import MAX_BYTES, read_toml
 
-#: The paper's cohort: pregnant women, 35 indicators, 12 labels.
+#: The paper's cohort: 35 indicators, 12 labels.
 OBSTETRIC = "obstetric"
 #: Names of the schemas in this package.
 SCHEMAS = (OBSTETRIC,)
@@ -255,56 +254,6 @@ def _check_indicator(indicator: Indicator, where: str) -> None:
             raise ValueError(f"{where}: {key} is {shortened(bound)}: use 0 to {_MAX_BOUND:g}{hint}")
     if indicator.low is not None and indicator.high is not None and not indicator.low < indicator.high:
         raise ValueError(f"{where}: low is {indicator.low:g}, high is {indicator.high:g}: low must be less than high")
-
-
-#: The paper's 12 labels. No two labels share an alias, so a reply that says only "fetal distress" names neither kind.
-LABELS: tuple[Label, ...] = (
-    Label("normal", ("normal pregnancy", "healthy pregnancy", "no abnormality", "no abnormal findings")),
-    Label("uterine scar", ("scarred uterus", "previous cesarean section", "previous caesarean section")),
-    Label("acute fetal distress (heart type)", ("fetal distress, heart type", "abnormal fetal heart rate")),
-    Label(
-        "pregnancy complicated with placental dysfunction",
-        ("placental dysfunction", "placental insufficiency"),
-    ),
-    Label(
-        "gestational hypertension",
-        ("pregnancy-induced hypertension", "hypertensive disorder of pregnancy", "preeclampsia", "pre-eclampsia"),
-    ),
-    Label("premature rupture of membranes", ("premature rupture of the membranes", "PROM", "PPROM")),
-    Label("pregnancy complicated with hypothyroidism", ("hypothyroidism",)),
-    Label("uterine rupture", ("rupture of the uterus", "ruptured uterus")),
-    Label(
-        "acute fetal distress (amniotic fluid type)",
-        ("fetal distress, amniotic fluid type", "meconium-stained amniotic fluid"),
-    ),
-    Label("umbilical cord entanglement", ("cord entanglement", "nuchal cord")),
-    Label("thalassemia", ("thalassaemia",)),
-    Label("gestational diabetes", ("gestational diabetes mellitus", "GDM")),
-)
-LABEL_NAMES: tuple[str, ...] = tuple(label.name for label in LABELS)
-_ALIASES: Mapping[str, tuple[str, ...]] = {label.name: label.aliases for label in LABELS}
-
-
-def named_labels(text: str, labels: Iterable[str] = LABEL_NAMES) -> set[str]:
-    """Return the ``labels`` that ``text`` names as a diagnosis, by name or alias.
-
-    Matches whole words, ignoring case; the longest match wins ("gestational diabetes" does not name a label
-    "diabetes" if both are in ``labels``); a condition that is denied or ruled out is not named (see
-    ``pmlm_env.cohort.naming.assertion``). Only the paper's labels have aliases.
-
-    "normal" is an everyday word ("a normal diet"), so only its aliases name that label, and only if no other label is
-    named: beside a diagnosis, "no abnormality" refers to something else.
-    """
-    phrases = {
-        label: _ALIASES.get(label, ()) if label == "normal" else (label, *_ALIASES.get(label, ())) for label in labels
-    }
-    named = {mention.label for mention in find_mentions(text, phrases) if not mention.denied}
-    return named - {"normal"} or named
-
-
-def names_label(text: str, label: str) -> bool:
-    """Whether ``text`` names ``label``, without regard to other labels; see ``named_labels``."""
-    return label in named_labels(text, (label,))
 
 
 @dataclass(frozen=True, eq=False)

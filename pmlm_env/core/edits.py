@@ -337,7 +337,7 @@ def editable_words(episodes: EpisodeSet, protect: Collection[str] = ()) -> npt.N
     table = np.arange(episodes.max_words) < episodes.lengths[:, None]
     if names:
         for row, episode in enumerate(episodes):
-            if "negations" in names and not episode.language.startswith("en"):
+            if "negations" in names and not episode.language.lower().startswith("en"):
                 raise ValueError(
                     f"patient {episode.patient_id}: the prompt's language is {episode.language!r}, and negations are "
                     "known in English only: leave negations out of protect"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,8 +16,11 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from pmlm_env.core.labels import Label, label_from
 from pmlm_env.core.words import Prompt, Role, Word, joined, single_spaces
+from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import make_folder, replacing
+from pmlm_env.io.toml import read_toml
 
 Split = Literal["train", "validation", "test"]
 
@@ -82,15 +86,21 @@ class Episode:
 
 
 class EpisodeSet(Sequence[Episode]):
-    """Episodes in a fixed order: ``reset(options={"episode": i})`` picks the i-th."""
+    """Episodes in a fixed order: ``reset(options={"episode": i})`` picks the i-th.
 
-    def __init__(self, episodes: Iterable[Episode]) -> None:
+    Args:
+        episodes: The episodes.
+        known_labels: Labels with their aliases, to decide which conditions a reply names. They need not occur in the
+            episodes; a label of the episodes that is not among them is named by its name alone.
+    """
+
+    def __init__(self, episodes: Iterable[Episode], known_labels: Iterable[Label] = ()) -> None:
         """Store the episodes.
 
         Raises:
             ValueError: There are none, or their patient vectors differ in length.
         """
-        self._episodes = tuple(episodes)
+        self._episodes, self.known_labels = tuple(episodes), tuple(known_labels)
         if not self._episodes:
             raise ValueError("an EpisodeSet needs at least one episode")
         if len(lengths := {episode.vector.shape for episode in self._episodes}) > 1:
@@ -103,7 +113,7 @@ class EpisodeSet(Sequence[Episode]):
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         """Return one episode, or an EpisodeSet for a slice."""
         if isinstance(index, slice):
-            return EpisodeSet(self._episodes[index])
+            return EpisodeSet(self._episodes[index], self.known_labels)
         return self._episodes[index]
 
     def __iter__(self) -> Iterator[Episode]:
@@ -129,7 +139,7 @@ class EpisodeSet(Sequence[Episode]):
             )
         if not chosen:
             raise ValueError(f"no episode belongs to split {split!r}")
-        return EpisodeSet(chosen)
+        return EpisodeSet(chosen, self.known_labels)
 
     @property
     def max_words(self) -> int:
@@ -147,13 +157,22 @@ class EpisodeSet(Sequence[Episode]):
         return tuple(sorted({label for e in self._episodes for label in (e.label, e.predicted, *e.peers) if label}))
 
     @cached_property
+    def conditions(self) -> tuple[Label, ...]:
+        """The ``labels`` with their aliases, as far as they are known."""
+        known = {label.name: label for label in self.known_labels}
+        return tuple(known.get(name, Label(name)) for name in self.labels)
+
+    @cached_property
     def vectors(self) -> npt.NDArray[np.float32]:
         """The patient vectors, shape (number of episodes, 128)."""
         return np.stack([episode.vector for episode in self._episodes])
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the episodes' contents, in order; independent of where they are stored."""
+        """SHA-256 of the episodes' contents, in order; independent of where they are stored.
+
+        The known labels are left out: no agent learns from them, so a run may go on after an alias was added.
+        """
         hashed = hashlib.sha256()
         for e in self._episodes:
             parts = (e.patient_id, e.split, e.words, e.roles, e.reference, e.label, e.predicted, e.peers)
@@ -162,7 +181,7 @@ class EpisodeSet(Sequence[Episode]):
         return hashed.hexdigest()
 
     def save(self, folder: str | Path) -> None:
-        """Write ``episodes.jsonl`` (one line per patient) and ``vectors.safetensors`` into ``folder``.
+        """Write ``episodes.jsonl`` (one line per patient), ``vectors.safetensors`` and ``labels.json`` into ``folder``.
 
         Only the owner can read them. If writing fails, the earlier files stay.
 
@@ -186,13 +205,19 @@ class EpisodeSet(Sequence[Episode]):
                 **_unusual(e),
             }
             lines.append(json.dumps(text, ensure_ascii=False) + "\n")
+        known = {"labels": [asdict(label) for label in self.known_labels]}
         words = folder / "episodes.jsonl"
-        with replacing(words) as texts, replacing(folder / "vectors.safetensors") as arrays:
+        with (
+            replacing(words) as texts,
+            replacing(folder / "vectors.safetensors") as arrays,
+            replacing(folder / "labels.json") as labels,
+        ):
             texts.write("".join(lines).encode(errors="backslashreplace"))
             arrays.write(save({"vectors": self.vectors}))
-            texts.flush()
-            arrays.flush()
-            words.unlink(missing_ok=True)  # if the process is killed below, no old words may stay beside new vectors
+            labels.write((json.dumps(known, ensure_ascii=False, indent=1) + "\n").encode(errors="backslashreplace"))
+            for file in (texts, arrays, labels):
+                file.flush()
+            words.unlink(missing_ok=True)  # if the process is killed below, no old words may stay beside new files
 
     @classmethod
     def load(cls, folder: str | Path) -> EpisodeSet:
@@ -224,7 +249,26 @@ class EpisodeSet(Sequence[Episode]):
                 episodes.append(Episode(vector=vector, **row))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{text}, line {number}: {error}: prepare it again with `pmlm prepare`") from error
-        return cls(episodes)
+        if (labels := Path(folder) / "labels.json").is_file():
+            return cls(episodes, _read_labels(labels))
+        names = cls(episodes).labels
+        return cls(episodes, [label for label in _earlier_labels() if label.name in names])
+
+
+def _read_labels(path: Path) -> tuple[Label, ...]:
+    entries = read_object(path, "prepare it again with `pmlm prepare`").get("labels")
+    if not isinstance(entries, list):
+        raise ValueError(f'{path} has no list "labels": prepare it again with `pmlm prepare`')
+    try:
+        return tuple(map(label_from, entries))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _earlier_labels() -> tuple[Label, ...]:
+    """Return the labels that every folder had before there was ``labels.json``, so that its metrics stay the same."""
+    with resources.as_file(resources.files("pmlm_env") / "cohort" / "schemas" / "obstetric.toml") as schema:
+        return tuple(map(label_from, read_toml(schema)["labels"]))
 
 
 def _unusual(episode: Episode) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from reprlib import repr as shortened
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +21,19 @@ class Label:
     name: str
     aliases: tuple[str, ...] = ()
     no_finding: bool = False
+
+
+def label_from(entry: Any) -> Label:
+    """Return the label of an entry in a JSON or TOML file: ``{"name": "gout", "aliases": ["podagra"]}``.
+
+    Raises:
+        ValueError: The entry is not a label.
+    """
+    match {"aliases": [], "no_finding": False, **(entry if isinstance(entry, dict) else {})}:
+        case {"name": str(name), "aliases": [*aliases], "no_finding": bool(no_finding), **others}:
+            if name.strip() and not others and all(isinstance(alias, str) for alias in aliases):
+                return Label(name, tuple(aliases), no_finding)
+    raise ValueError(
+        f"{shortened(entry)} is not a label: give its name (text) and, where they apply, aliases (a list of texts) "
+        "and no_finding (true or false)"
+    )

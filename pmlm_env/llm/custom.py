@@ -70,11 +70,6 @@ class CheckedLLM(LLM):
             raise ValueError(f"max_tokens of the LLM {name} should be a whole number, 1 or more")
 
     @property
-    def is_remote(self) -> bool:
-        """Whether the LLM says that prompts may leave this machine."""
-        return bool(self.llm.is_remote)
-
-    @property
     def identity(self) -> str:
         """The identity of the inner LLM."""
         return self.llm.identity

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from pmlm_env.cohort.naming.english import Mention, find_mentions
-from pmlm_env.cohort.schema import LABELS
+from pmlm_env.cohort.schema import OBSTETRIC, Schema
+from pmlm_env.llm import obstetric_sentences
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
-
-#: Unlike in a reply, the word "normal" in a prompt names the label.
-_PHRASES = {label.name: (label.name, *label.aliases) for label in LABELS}
 
 #: Upper bound on the length of a reply, in words.
 MAX_TOKENS = 200
@@ -23,29 +24,29 @@ _SHARE_BEFORE = re.compile(r"(\d+)\s*(?:/|of|out of)\s*(\d+)\b[^\d.;!?\n]*$", re
 _COUNT_AFTER = re.compile(r"\s*[:=(x\u00d7]\s*(\d+)\b(?:\s*(?:/|of|out of)\s*(\d+)\b)?", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+")
 
-_ADVICE: dict[str, str] = {
-    "normal": "Keep a balanced diet and regular gentle exercise. Continue routine antenatal visits.",
-    "uterine scar": "Have the thickness of the scar checked by ultrasound. Discuss the mode of delivery early.",
-    "acute fetal distress (heart type)": "Lie on the left side and take oxygen. Repeat fetal heart monitoring daily.",
-    "pregnancy complicated with placental dysfunction": (
-        "Count fetal movements every day. Check placental blood flow and fetal growth by ultrasound each week."
-    ),
-    "gestational hypertension": "Measure blood pressure twice a day. Limit salt and report headache or blurred vision.",
-    "premature rupture of membranes": "Stay in bed with the hips raised. Watch temperature and amniotic fluid.",
-    "pregnancy complicated with hypothyroidism": "Take levothyroxine as prescribed. Recheck TSH every four weeks.",
-    "uterine rupture": "Avoid another pregnancy for two years. Come at once with abdominal pain or bleeding.",
-    "acute fetal distress (amniotic fluid type)": (
-        "Have the newborn's breathing observed. Follow the amniotic fluid by ultrasound."
-    ),
-    "umbilical cord entanglement": "Count fetal movements every day. Recheck the cord by ultrasound before delivery.",
-    "thalassemia": "Recheck haemoglobin every month. Have the partner tested and seek genetic counselling.",
-    "gestational diabetes": "Follow a diabetic diet and walk after meals. Monitor fasting and post-meal glucose.",
-}
-_GENERIC_ADVICE = "Rest well and eat regularly. Come back if anything changes."
+_GENERAL_ADVICE = "Rest well and eat regularly. Come back if anything changes."
 _PADDING = (
-    "Pregnancy is a special time that brings many changes to body and mind. There are many possible causes of "
-    "abnormal tests, such as diet, stress and lack of sleep. This information does not replace a doctor's visit."
+    "There are many possible causes of abnormal tests, such as diet, stress and lack of sleep. This information does "
+    "not replace a doctor's visit."
 )
+
+
+@dataclass(frozen=True)
+class _Sentences:
+    """Sentences that depend on the kind of patients: recommendations by label, and others."""
+
+    recommendations: Mapping[str, str]
+    follow_up: str
+    chatter: str
+
+
+_GENERAL = _Sentences(
+    {},
+    "Return to the clinic for follow-up in one week.",
+    "Good health depends on many things that change from day to day.",
+)
+_OBSTETRIC = _Sentences(obstetric_sentences.RECOMMENDATIONS, obstetric_sentences.FOLLOW_UP, obstetric_sentences.CHATTER)
+_RECOMMENDATION = "Take medicines as prescribed. Have the laboratory tests repeated in four weeks."
 
 
 class Responder(LLM):
@@ -58,57 +59,78 @@ class Responder(LLM):
       after it, weighs 6; any other mention weighs 1, and the first one 4. Ties go to the earlier condition.
     - The second condition is also named if it has at least half that weight.
     - "diagnosis" makes the reply start with "Discharge diagnosis" instead of "Perhaps".
-    - "advice" or "recommendation" adds advice specific to the condition instead of general advice.
+    - "advice" or "recommendation" adds a recommendation instead of general advice; if the schema's templates are
+      ``obstetric``, it is specific to the condition.
     - "medical" or "clinical" adds a follow-up visit.
     - "brief", "concise" or "short" leaves out a paragraph of padding.
 
-    A prompt that names none of the paper's conditions gets a reply without a condition. Tokens are words separated by
+    A prompt that names none of the schema's labels gets a reply without a condition. Tokens are words separated by
     whitespace.
+
+    Args:
+        schema: Its labels are the conditions; by default the schema ``obstetric``.
     """
 
-    identity = "responder:v1"
     is_remote = False
+
+    def __init__(self, schema: Schema | None = None) -> None:
+        """Prepare what is said of each label."""
+        usual = Schema.load(OBSTETRIC)
+        schema = schema or usual
+        self._sentences = _OBSTETRIC if schema.templates == usual.templates else _GENERAL
+        # Unlike in a reply, the name of a label without a finding, such as "normal", names it in a prompt.
+        self._phrases = {label.name: (label.name, *label.aliases) for label in schema.labels}
+        self._said = {
+            label.name: label.aliases[0] if label.no_finding and label.aliases else label.name
+            for label in schema.labels
+        }
+        self._identity = "responder:v1"
+        if (schema.templates, schema.labels) != (usual.templates, usual.labels):
+            content = json.dumps([schema.templates, *map(asdict, schema.labels)])
+            self._identity += f":{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+
+    @property
+    def identity(self) -> str:
+        """Everything that the replies depend on: the rules and the schema's labels and kind of patients."""
+        return self._identity
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         """Reply to each request. Equal prompts get equal replies; no reply is empty."""
-        replies = [_reply(request.prompt) for request in requests]
+        replies = [self._reply(request.prompt) for request in requests]
         yield {
             index: Completion(reply, len(request.prompt.split()), len(reply.split()), "stop")
             for index, (request, reply) in enumerate(zip(requests, replies, strict=True))
         }
 
+    def _reply(self, prompt: str) -> str:
+        words = set(_WORD.findall(prompt.lower()))
+        weights = self._weigh(prompt)
+        ranked = sorted(weights, key=weights.__getitem__, reverse=True)  # stable: ties keep the order of mention
+        named = self._said[ranked[0]] if ranked else "not clear from what is given"
+        parts = [f"Discharge diagnosis: {named}." if words & {"diagnosis", "diagnoses"} else f"Perhaps: {named}."]
+        if len(ranked) > 1 and weights[ranked[1]] >= _RIVAL_SHARE * weights[ranked[0]]:
+            parts.append(f"Also consider {self._said[ranked[1]]}.")
+        if ranked and words & {"advice", "advise", "recommend", "recommendation", "recommendations"}:
+            parts.append(f"Recommendation: {self._sentences.recommendations.get(ranked[0], _RECOMMENDATION)}")
+        else:
+            parts.append(_GENERAL_ADVICE)
+        if words & {"medical", "clinical"}:
+            parts.append(self._sentences.follow_up)
+        if not words & {"brief", "briefly", "concise", "short"}:
+            parts += [self._sentences.chatter, _PADDING]
+        return " ".join(parts)
 
-def _reply(prompt: str) -> str:
-    words = set(_WORD.findall(prompt.lower()))
-    weights = _weigh(prompt)
-    ranked = sorted(weights, key=weights.__getitem__, reverse=True)  # stable: ties keep the order of mention
-    condition = ranked[0] if ranked else ""
-    named = {"normal": "normal pregnancy", "": "not clear from what is given"}.get(condition, condition)
-
-    parts = [f"Discharge diagnosis: {named}." if words & {"diagnosis", "diagnoses"} else f"Perhaps: {named}."]
-    if len(ranked) > 1 and weights[ranked[1]] >= _RIVAL_SHARE * weights[condition]:
-        second = "normal pregnancy" if ranked[1] == "normal" else ranked[1]
-        parts.append(f"Also consider {second}.")
-    wants_advice = words & {"advice", "advise", "recommend", "recommendation", "recommendations"}
-    parts.append(f"Recommendation: {_ADVICE[condition]}" if wants_advice and condition else _GENERIC_ADVICE)
-    if words & {"medical", "clinical"}:
-        parts.append("Return to the obstetric clinic for follow-up in one week.")
-    if not words & {"brief", "briefly", "concise", "short"}:
-        parts.append(_PADDING)
-    return " ".join(parts)
-
-
-def _weigh(prompt: str) -> dict[str, float]:
-    """Return the weight of each condition that the prompt names, in order of first mention."""
-    weights: dict[str, float] = {}
-    last_end = 0
-    for mention in find_mentions(prompt, _PHRASES):
-        if mention.denied:
-            continue
-        weight = _count(prompt, mention, last_end) or (1.0 if weights else _FIRST_WEIGHT)
-        weights[mention.label] = weights.get(mention.label, 0.0) + weight
-        last_end = mention.end
-    return weights
+    def _weigh(self, prompt: str) -> dict[str, float]:
+        """Return the weight of each condition that the prompt names, in order of first mention."""
+        weights: dict[str, float] = {}
+        last_end = 0
+        for mention in find_mentions(prompt, self._phrases):
+            if mention.denied:
+                continue
+            weight = _count(prompt, mention, last_end) or (1.0 if weights else _FIRST_WEIGHT)
+            weights[mention.label] = weights.get(mention.label, 0.0) + weight
+            last_end = mention.end
+        return weights
 
 
 def _count(prompt: str, mention: Mention, last_end: int) -> float | None:

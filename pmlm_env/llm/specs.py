@@ -31,8 +31,8 @@ class LLMOptions:
     Attributes:
         llm: ``local:NAME_OR_PATH`` (transformers, in this process), ``vllm:NAME_OR_DIR`` (vLLM, likewise),
             ``PROVIDER:MODEL`` (an OpenAI-compatible endpoint: openai, gemini, zhipu, ... or one of ``providers``), or
-            ``responder`` (rule-based; for tests), or an LLM of your own: ``package.module:Class``, or the name of an
-            installed plugin.
+            ``responder`` or ``responder:SCHEMA`` (rule-based; for tests), or an LLM of your own:
+            ``package.module:Class``, or the name of an installed plugin.
         base_url: Address of the endpoint; by default the provider's. Keys come from the environment only.
         providers: A TOML file with your own providers, rate limits and prices; see docs/llm.
         max_new_tokens: Maximum number of tokens of a reply.
@@ -126,14 +126,14 @@ def load_llm(
     if options.llm_kwargs:
         raise ValueError(f"--llm-kwargs has no effect with {options.llm!r}: it is for an LLM of your own; leave it out")
     kind, _, name = options.llm.partition(":")
-    in_process = options.llm == "responder" or (kind in _IN_PROCESS and bool(name))
+    in_process = kind == "responder" or (kind in _IN_PROCESS and bool(name))
     if options.base_url is not None and in_process:
         raise ValueError(
             f"{options.llm!r} runs in this process and takes no base URL: leave it out, or use openai:MODEL"
         )
     usual = LLMOptions()
     idle = {"--providers": options.providers is not None, "--concurrency": concurrency is not None}
-    if options.llm == "responder":
+    if kind == "responder":
         for setting in ("max_new_tokens", "temperature", "llm_seed", "on_truncated"):
             idle["--" + setting.replace("_", "-")] = getattr(options, setting) != getattr(usual, setting)
     for option, given in idle.items():
@@ -199,9 +199,13 @@ def _check_replay(replay: bool, cache: str | Path | None) -> None:
 def _load_in_process(options: LLMOptions, kind: str, name: str, device: str) -> tuple[LLM, int]:
     """Return the LLM and the maximum number of tokens of a reply."""
     if kind == "responder":
+        from pmlm_env.cohort.schema import Schema
         from pmlm_env.llm.responder import MAX_TOKENS, Responder
 
-        return Responder(), MAX_TOKENS
+        schema = Schema.load(name) if ":" in options.llm else None
+        if schema is not None and not schema.labels:
+            raise ValueError(f"the responder names the labels of a schema, but {name} has none: add labels to it")
+        return Responder(schema), MAX_TOKENS
     settings: dict[str, Any] = {
         "max_new_tokens": options.max_new_tokens,
         "temperature": options.temperature,

@@ -37,10 +37,6 @@ class Predictor(Protocol):
         """Return each label's probability for each patient, shape (N, n_labels); rows sum to 1."""
         ...
 
-    def predict(self, cohort: Cohort) -> npt.NDArray[np.str_]:
-        """Return each patient's predicted label, shape (N,)."""
-        ...
-
     def save(self, folder: Path) -> None:
         """Write the fitted model into an empty folder.
 

@@ -62,7 +62,12 @@ class Probabilities:
 
 @dataclass(frozen=True, slots=True)
 class Labs:
-    """A patient's check-ups as text (paper, Figure 5)."""
+    """A patient's check-ups as text (paper, Figure 5).
+
+    Attributes:
+        patient: The patient.
+        indicators: The indicators of the patient's values.
+    """
 
     patient: Patient
     indicators: Sequence[Indicator]

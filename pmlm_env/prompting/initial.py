@@ -15,7 +15,7 @@ from pmlm_env.core.words import Prompt, Role, split
 from pmlm_env.io.text import printable
 from pmlm_env.prompting.fields import FORMS, Labs, PeerForm, Peers, Probabilities
 
-#: Names of the templates in this package.
+#: Names of the built-in templates; each family of templates has all of them.
 TEMPLATES = ("default", "short", "paper", "raw")
 
 #: The fields that a template may have besides the columns of the patients' table.
@@ -52,10 +52,10 @@ class InitialPrompt:
     | ``{COLUMN}`` | that column of the patients' table; ``unknown`` if the cell is empty |
 
     Args:
-        template: One of ``TEMPLATES``, or the path of a template file.
+        template: One of ``TEMPLATES``, in the schema's language and of its family, or the path of a template file.
         peers: ``"counted"`` ("6 of 10 had thalassemia"), which reveals less about past patients, or ``"listed"``,
             nearest first, as in the paper.
-        schema: What the patients' cohort measures; obstetric by default.
+        schema: What the patients' cohort measures, and the language of the prompts; ``obstetric`` by default.
 
     Attributes:
         name: The template's name or path.
@@ -64,8 +64,8 @@ class InitialPrompt:
         of_records: The fields that put values of a patient's records into the prompt: ``labs``, and the columns.
 
     Raises:
-        ValueError: The template does not exist or is too large, or a line has an unknown role, a field that cannot be
-            filled, or an invisible character.
+        ValueError: The template does not exist, or not in the schema's language, or is too large, or a line has an
+            unknown role, a field that cannot be filled, or an invisible character.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class InitialPrompt:
             raise ValueError(f"peers is {peers!r}: use one of {get_args(PeerForm)}")
         self.peers, self.schema = peers, schema or Schema.load(OBSTETRIC)
         self.name = str(template)
-        self.parts = tuple(_parse(_read(template), self.name))
+        self.parts = tuple(_parse(_read(template, self.schema), self.name))
         fields = (field for _, text in self.parts for _, field, _, _ in Formatter().parse(text) if field)
         used = {*fields}
         self.columns = tuple(sorted(used - {*FIELDS}))
@@ -136,7 +136,8 @@ class InitialPrompt:
         """
         parts = self._filled(predicted, peer_labels, probabilities, patient)
         text = _SPACE.sub(lambda run: "\n" * run[0].count("\n") or " ", " ".join(text for _, text in parts))
-        return Prompt(split(text), tuple(role for role, text in parts for _ in text.split()))
+        roles = tuple(role for role, text in parts for _ in text.split())
+        return Prompt(split(text), roles, self.schema.language)
 
     def _filled(
         self,
@@ -175,9 +176,9 @@ class InitialPrompt:
         return parts
 
 
-def _read(template: str | Path) -> str:
+def _read(template: str | Path, schema: Schema) -> str:
     if template in TEMPLATES:
-        return (resources.files(__package__) / "templates" / "en" / f"{template}.txt").read_text(encoding="utf-8")
+        return _built_in(str(template), schema)
     path = Path(template)
     try:
         if path.exists() and not path.is_file():  # reading a pipe or device might never end
@@ -195,6 +196,27 @@ def _read(template: str | Path) -> str:
         if path.exists():
             raise ValueError(f"template {template} cannot be read: {error.strerror}") from None
         raise ValueError(f"there is no template {str(template)!r}: use {', '.join(TEMPLATES)} or a file") from None
+
+
+def _built_in(name: str, schema: Schema) -> str:
+    language, _, _ = schema.language.lower().partition("-")  # the templates of "en" serve "en-US" too
+    there = {
+        (folder.name, family.name): family
+        for folder in (resources.files(__package__) / "templates").iterdir()
+        for family in folder.iterdir()
+    }
+    if language not in {folder for folder, _ in there}:
+        raise ValueError(
+            f"there are no built-in templates in the schema's language, {schema.language!r}: give your own template "
+            "file (--template)"
+        )
+    if (language, schema.templates) not in there:
+        families = ", ".join(sorted(family for folder, family in there if folder == language))
+        raise ValueError(
+            f"the schema's templates are {schema.templates!r}, which are not built in: use {families}, or give your "
+            "own template file (--template)"
+        )
+    return (there[language, schema.templates] / f"{name}.txt").read_text(encoding="utf-8")
 
 
 def _parse(text: str, name: str) -> list[tuple[Role, str]]:

@@ -354,6 +354,11 @@ def test_a_name_that_no_repository_can_have_is_one_line(name: str) -> None:
     assert "is neither a folder nor a repository" in _refused(name)
 
 
+@pytest.mark.parametrize("path", ["./mine", "/nowhere/mine", "runs/mine/checkpoint", "~/nowhere"])
+def test_a_folder_that_is_not_there_is_said_to_be_no_saved_agent(path: str) -> None:
+    assert _refused(path).startswith(f"{path} is not there: name the folder of a saved agent")
+
+
 def test_a_repository_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: Any, **__: Any) -> str:
         raise RepositoryNotFoundError.__new__(RepositoryNotFoundError)

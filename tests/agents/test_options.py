@@ -81,7 +81,9 @@ def test_settings_that_do_not_fit_together_are_one_line(capsys: pytest.CaptureFi
 def test_a_number_out_of_range_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "hidden is 0: use 1 to 4,096" in in_one_line("train", "--hidden 0", capsys)
     assert "n_edits is -1: it must be 0 or more" in in_one_line("train", "--n-edits -1", capsys)
-    assert "budget is 0: use a whole number from 1 to 10,000,000" in in_one_line("train", "--budget 0", capsys)
+    for budget in (0, 10_000_001):
+        said = in_one_line("train", f"--budget {budget}", capsys)
+        assert f"budget is {budget}: use a whole number from 1 to 10,000,000" in said
 
 
 def test_an_option_that_has_an_effect_is_taken(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from pmlm_env.cohort.schema import named_labels
+from pmlm_env.cohort.naming.labels import named_labels
+from tests.schemas import LABELS
 
 #: What the text denies, or does not say of this patient now.
 NOT_NAMED = {
@@ -241,12 +242,12 @@ def _sentences(kinds: dict[str, str]) -> list[str]:
 
 @pytest.mark.parametrize("text", _sentences(NOT_NAMED))
 def test_what_is_not_said_of_the_patient_is_not_named(text: str) -> None:
-    assert named_labels(text) == set()
+    assert named_labels(text, LABELS) == set()
 
 
 @pytest.mark.parametrize("text", _sentences(NAMED))
 def test_what_is_said_is_named_though_it_be_a_possibility(text: str) -> None:
-    assert named_labels(text) == {"gestational diabetes"}
+    assert named_labels(text, LABELS) == {"gestational diabetes"}
 
 
 @pytest.mark.parametrize(
@@ -266,20 +267,34 @@ def test_what_is_said_is_named_though_it_be_a_possibility(text: str) -> None:
     ],
 )
 def test_each_condition_has_its_own_answer(text: str, named: set[str]) -> None:
-    assert named_labels(text) == named
+    assert named_labels(text, LABELS) == named
+
+
+@pytest.mark.parametrize("they", ["she", "he", "they", "the patient"])
+def test_a_condition_that_the_patient_may_get_is_not_named_whoever_the_patient_is(they: str) -> None:
+    assert named_labels(f"Come back should {they} develop thalassemia.", LABELS) == set()
+
+
+@pytest.mark.parametrize("their", ["her", "his", "their", "your"])
+def test_a_condition_is_the_patients_own_or_a_relatives_whoever_the_patient_is(their: str) -> None:
+    assert named_labels(f"There is no change in {their} thalassemia.", LABELS) == {"thalassemia"}
+    assert named_labels(f"This does not affect {their} thalassemia.", LABELS) == {"thalassemia"}
+    assert named_labels(f"Watch for changes if {their} thalassemia worsens.", LABELS) == {"thalassemia"}
+    for relative in ("mother", "father", "wife", "grandfather", "parents"):
+        assert named_labels(f"{their.title()} {relative} had thalassemia.", LABELS) == set()
 
 
 def test_kinds_of_dash_and_apostrophe_are_of_no_account() -> None:
-    assert named_labels("Gestational diabetes \u2013 absent") == set()
-    assert named_labels("She doesn\u2019t have gestational diabetes.") == set()
+    assert named_labels("Gestational diabetes \u2013 absent", LABELS) == set()
+    assert named_labels("She doesn\u2019t have gestational diabetes.", LABELS) == set()
 
 
 def test_a_line_broken_within_a_phrase_is_read_as_one() -> None:
-    assert named_labels("There is no evidence of\ngestational diabetes.") == set()
-    assert named_labels("Gestational diabetes\nwas ruled out.") == set()
-    assert named_labels("There is no fever\nGestational diabetes") == {"gestational diabetes"}
+    assert named_labels("There is no evidence of\ngestational diabetes.", LABELS) == set()
+    assert named_labels("Gestational diabetes\nwas ruled out.", LABELS) == set()
+    assert named_labels("There is no fever\nGestational diabetes", LABELS) == {"gestational diabetes"}
 
 
 def test_a_long_text_without_a_full_stop_is_read_too() -> None:
     text = "no " + "fever, " * 20_000 + "thalassemia" + " is" * 20_000  # rules that backtrack would take for ever
-    assert named_labels(text) == {"thalassemia"}
+    assert named_labels(text, LABELS) == {"thalassemia"}

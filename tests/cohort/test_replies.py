@@ -8,10 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pmlm_env.cohort.schema import Cohort, Patient, names_label
+from pmlm_env.cohort.naming.labels import names_label
+from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.cohort.simulator.labs import DECIMALS
 from pmlm_env.cohort.simulator.tables import read_table
-from tests.schemas import INDICATOR_NAMES, LABEL_NAMES
+from pmlm_env.core.labels import Label
+from tests.schemas import INDICATOR_NAMES, LABEL_NAMES, LABELS
 
 
 def advice(patient: Patient) -> list[str]:
@@ -29,10 +31,10 @@ def test_over_95_percent_of_replies_are_distinct(paper_cohort: Cohort) -> None:
     assert len({patient.reference for patient in paper_cohort}) > 0.95 * len(paper_cohort)
 
 
-@pytest.mark.parametrize("label", LABEL_NAMES)
-def test_every_reply_names_her_label_and_no_other(label: str, paper_cohort: Cohort) -> None:
+@pytest.mark.parametrize("label", LABELS, ids=lambda label: label.name)
+def test_every_reply_names_her_label_and_no_other(label: Label, paper_cohort: Cohort) -> None:
     for patient in paper_cohort:
-        assert names_label(patient.reference, label) == (patient.label == label), patient.reference
+        assert names_label(patient.reference, label) == (patient.label == label.name), patient.reference
 
 
 def test_every_reply_gives_two_to_four_pieces_of_advice(paper_cohort: Cohort) -> None:

@@ -244,6 +244,12 @@ def test_negations_of_another_language_cannot_be_protected() -> None:
         EditBatch(episodes, 1, EditRules(protect=("negations",)))
 
 
+@pytest.mark.parametrize("language", ["en", "en-GB", "EN"])
+def test_negations_of_any_english_can_be_protected(language: str) -> None:
+    episodes = EpisodeSet([replace(episode, language=language) for episode in make_episodes(1)])
+    EditBatch(episodes, 1, EditRules(protect=("negations",)))
+
+
 def test_a_pickle_of_a_batch_goes_on_alike() -> None:
     batch = _batch()
     batch.apply([2])

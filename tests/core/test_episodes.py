@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.labels import Label
 from pmlm_env.core.words import Prompt, Word
 from tests.standins import make_episodes
 
@@ -56,6 +58,72 @@ def test_the_digest_is_that_of_earlier_versions() -> None:
     assert EpisodeSet(make_episodes(3)).digest == ("3d8874359c0a54b5544e96e2df2ffe26b33f864e214f4893e9a6d76fe4ef6d0a")
 
 
+KNOWN = (Label("normal", ("no abnormality",), no_finding=True), Label("gout", ("podagra", "痛风")))
+
+
+def _with_known_labels() -> EpisodeSet:
+    """Patients of the label ``normal``, one of whom has gout and a peer with asthma."""
+    first, *others = make_episodes(4)
+    return EpisodeSet([replace(first, label="gout", peers=("asthma", "normal")), *others], KNOWN)
+
+
+def test_known_labels_are_saved_and_loaded(tmp_path: Path) -> None:
+    _with_known_labels().save(tmp_path)
+    assert EpisodeSet.load(tmp_path).known_labels == KNOWN
+
+
+def test_parts_of_a_set_know_the_same_labels() -> None:
+    episodes = _with_known_labels()
+    assert episodes[:2].known_labels == episodes.of("train").known_labels == KNOWN
+
+
+def test_conditions_are_the_labels_that_occur_with_what_is_known_of_them() -> None:
+    episodes = _with_known_labels()
+    assert episodes.conditions == (Label("asthma"), KNOWN[1], KNOWN[0])
+    assert episodes[1:].conditions == (KNOWN[0],)
+
+
+def test_known_labels_leave_the_digest_as_it_is() -> None:
+    episodes = _with_known_labels()
+    assert episodes.digest == EpisodeSet(episodes).digest
+
+
+def test_a_folder_of_an_earlier_version_knows_those_of_its_labels_that_were_known_then(tmp_path: Path) -> None:
+    _with_known_labels().save(tmp_path)
+    (tmp_path / "labels.json").unlink()
+    (normal,) = EpisodeSet.load(tmp_path).known_labels
+    assert normal.no_finding
+    assert normal.aliases == ("normal pregnancy", "healthy pregnancy", "no abnormality", "no abnormal findings")
+
+
+def test_a_saved_set_that_knows_no_labels_knows_none_when_it_is_loaded(tmp_path: Path) -> None:
+    make_episodes().save(tmp_path)
+    assert EpisodeSet.load(tmp_path).known_labels == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "is damaged: it is not JSON: prepare it again"),
+        ("{}", 'has no list "labels": prepare it again'),
+        ('{"labels": ["gout"]}', "'gout' is not a label: give its name"),
+        ('{"labels": [{"name": "gout"}, {"aliases": []}]}', "{'aliases': []} is not a label"),
+        ('{"labels": [{"name": " "}]}', "{'name': ' '} is not a label"),
+        ('{"labels": [{"name": "gout", "aliases": "podagra"}]}', "is not a label: give its name"),
+        ('{"labels": [{"name": "gout", "aliases": [1]}]}', "is not a label: give its name"),
+        ('{"labels": [{"name": "gout", "no_finding": 0}]}', "is not a label: give its name"),
+        ('{"labels": [{"name": "gout", "alias": "podagra"}]}', "is not a label: give its name"),
+    ],
+)
+def test_a_damaged_file_of_labels_is_named(tmp_path: Path, content: str, message: str) -> None:
+    make_episodes().save(tmp_path)
+    (tmp_path / "labels.json").write_text(content)
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        EpisodeSet.load(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'labels.json'}")
+    assert "\n" not in str(caught.value)
+
+
 def test_other_spaces_and_another_language_are_another_prompt() -> None:
     plain, changed = replace(_list(), spaces=(), language="en"), _list()
     digests = {
@@ -74,7 +142,7 @@ def test_line_separators_within_texts_end_no_line(tmp_path: Path, mark: str) -> 
 
 def test_nothing_is_left_behind_by_saving(tmp_path: Path) -> None:
     make_episodes().save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["episodes.jsonl", "vectors.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["episodes.jsonl", "labels.json", "vectors.safetensors"]
 
 
 def test_a_broken_line_is_named(tmp_path: Path) -> None:

@@ -6,10 +6,17 @@ import pickle
 
 import pytest
 
-from pmlm_env.cohort.schema import LABELS, named_labels
+from pmlm_env.cohort import Indicator, Schema
+from pmlm_env.cohort.naming import labels as naming
+from pmlm_env.core.labels import Label
 from pmlm_env.llm.base import LLM
 from pmlm_env.llm.responder import Responder
+from tests.schemas import LABELS, SCHEMA
 
+OF_MEN = Schema(
+    (Indicator("urate"),),
+    (Label("well", ("nothing was found",), no_finding=True), Label("gout", ("podagra",)), Label("anemia")),
+)
 PROMPT = (
     "Give a brief medical diagnosis and a recommendation. The predicted condition is gestational diabetes. "
     "Similar patients: 6 of 10 had gestational diabetes, 4 of 10 had thalassemia."
@@ -20,12 +27,22 @@ def reply(prompt: str) -> str:
     return Responder().generate([prompt])[0].text
 
 
+def named_labels(text: str) -> set[str]:
+    return naming.named_labels(text, LABELS)
+
+
+def reply_to_men(prompt: str) -> str:
+    return Responder(OF_MEN).generate([prompt])[0].text
+
+
 def without(prompt: str, *deleted: str) -> str:
     return " ".join(word for word in prompt.split() if word.strip(".,;:") not in deleted)
 
 
 def test_it_is_an_llm_that_pickles() -> None:
     assert isinstance(pickle.loads(pickle.dumps(Responder())), LLM)
+    copy = pickle.loads(pickle.dumps(Responder(OF_MEN)))
+    assert copy.generate([PROMPT, "gout"]) == Responder(OF_MEN).generate([PROMPT, "gout"])
     assert Responder().identity == "responder:v1"
 
 
@@ -119,3 +136,56 @@ def test_tokens_are_words() -> None:
     (one,) = Responder().generate(["a b\nc"])
     assert (one.prompt_tokens, one.completion_tokens) == (3, len(one.text.split()))
     assert (one.finish_reason, one.cached) == ("stop", False)
+
+
+#: Replies of the first version, word for word: cached replies and committed figures hang on them.
+FIRST = {
+    PROMPT: "Discharge diagnosis: gestational diabetes. Recommendation: Follow a diabetic diet and walk after meals. "
+    "Monitor fasting and post-meal glucose. Return to the obstetric clinic for follow-up in one week.",
+    "advice: normal, thalassemia: 3": "Perhaps: normal pregnancy. Also consider thalassemia. Recommendation: Keep a "
+    "balanced diet and regular gentle exercise. Continue routine antenatal visits. Pregnancy is a special time that "
+    "brings many changes to body and mind. There are many possible causes of abnormal tests, such as diet, stress and "
+    "lack of sleep. This information does not replace a doctor's visit.",
+    "": "Perhaps: not clear from what is given. Rest well and eat regularly. Come back if anything changes. Pregnancy "
+    "is a special time that brings many changes to body and mind. There are many possible causes of abnormal tests, "
+    "such as diet, stress and lack of sleep. This information does not replace a doctor's visit.",
+}
+
+
+@pytest.mark.parametrize("prompt", FIRST)
+def test_obstetric_replies_are_those_of_the_first_version(prompt: str) -> None:
+    assert reply(prompt) == FIRST[prompt]
+    assert Responder(SCHEMA).generate([prompt])[0].text == FIRST[prompt]
+
+
+def test_the_labels_of_another_schema_are_named_and_the_obstetric_ones_are_not() -> None:
+    text = reply_to_men("diagnosis: GDM, 7 of 10 had podagra, 4 of 10 had anemia, 9 of 10 had thalassemia")
+    assert text.startswith("Discharge diagnosis: gout. Also consider anemia.")
+    assert "thalassemia" not in text
+
+
+def test_a_label_without_a_finding_is_said_so_that_a_reply_names_it() -> None:
+    text = reply_to_men("The patient is well.")
+    assert text.startswith("Perhaps: nothing was found.")
+    assert naming.named_labels(text, OF_MEN.labels) == {"well"}
+
+
+@pytest.mark.parametrize("condition", ["gout", "well", ""])
+def test_a_reply_about_other_patients_has_no_word_about_pregnancy(condition: str) -> None:
+    text = reply_to_men(f"Give a medical diagnosis and advice: {condition}").lower()
+    assert "recommendation: take medicines" in text or not condition
+    assert "clinic for follow-up" in text
+    assert not [word for word in ("pregnan", "obstetric", "antenatal", "woman", "birth") if word in text]
+
+
+def test_other_labels_and_other_advice_are_another_llm() -> None:
+    others = [
+        OF_MEN,
+        Schema(OF_MEN.indicators, OF_MEN.labels[:2]),
+        Schema(OF_MEN.indicators, LABELS),
+        Schema(OF_MEN.indicators, OF_MEN.labels, templates="obstetric"),
+    ]
+    identities = [Responder(schema).identity for schema in others]
+    assert len({"responder:v1", *identities}) == 5
+    assert Responder(Schema((Indicator("glucose"),), OF_MEN.labels)).identity == identities[0]
+    assert Responder(Schema(OF_MEN.indicators, LABELS, templates="obstetric")).identity == "responder:v1"

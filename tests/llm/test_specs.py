@@ -12,10 +12,41 @@ from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.llm.local.vllm import VLLMEngine
 
 
-@pytest.mark.parametrize("spec", ["gpt-4", "local:", "openai:", "responder:2", "nobody:model", ""])
+@pytest.mark.parametrize("spec", ["gpt-4", "local:", "openai:", "nobody:model", ""])
 def test_an_unknown_spec_says_what_there_is(spec: str) -> None:
     with pytest.raises(ValueError, match=r"use local:NAME_OR_PATH, .*PROVIDER:MODEL with one of .*openai"):
         load_llm(spec)
+
+
+def test_the_responder_takes_the_labels_of_a_schema(tmp_path: Path) -> None:
+    (tmp_path / "men.toml").write_text('indicators = [{ name = "urate" }]\nlabels = [{ name = "gout" }]\n')
+    llm = load_llm(f"responder:{tmp_path / 'men.toml'}")
+    assert llm.generate(["diagnosis: gout"])[0].text.startswith("Discharge diagnosis: gout.")
+    assert llm.identity.startswith("responder:v1:")
+    assert load_llm("responder:obstetric").identity == load_llm("responder").identity == "responder:v1"
+    (tmp_path / "men.toml").rename(tmp_path / "moved.toml")
+    assert load_llm(f"responder:{tmp_path / 'moved.toml'}").identity == llm.identity
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("2", "there is no schema '2'"), ("", "there is no schema ''"), ("gone.toml", "schema gone.toml does not exist")],
+)
+def test_a_schema_that_the_responder_cannot_read_is_named(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_llm(f"responder:{name}")
+
+
+def test_a_schema_without_labels_has_nothing_that_the_responder_could_name(tmp_path: Path) -> None:
+    (tmp_path / "men.toml").write_text('indicators = [{ name = "urate" }]\n')
+    with pytest.raises(ValueError, match=r"men\.toml has none: add labels to it"):
+        load_llm(f"responder:{tmp_path / 'men.toml'}")
+
+
+def test_a_setting_without_effect_on_the_responder_is_refused_whatever_its_schema() -> None:
+    for llm in ("responder", "responder:obstetric"):
+        with pytest.raises(ValueError, match=f"--temperature has no effect with '{llm}'"):
+            load_llm(LLMOptions(llm, temperature=1.0))
 
 
 def test_a_base_url_for_a_model_that_runs_here_is_refused() -> None:

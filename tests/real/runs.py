@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,7 +19,8 @@ import transformers.models.bert.modeling_bert  # noqa: F401  imported here once,
 import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 from pmlm_env.envs.lite import lite_episodes
-from pmlm_env.llm import responder
+from pmlm_env.llm.base import Reply, Request
+from pmlm_env.llm.responder import Responder
 from tests.tiny_models import save_small_bert
 
 _OPTIONS = ["--device", "cpu", "--n-edits", "2", "--patients", "2", "--rollouts", "2"]
@@ -105,14 +106,14 @@ def killed(log: Path, n_replies: int, command: str, *arguments: object) -> None:
 
 
 def _logged_until_killed(n_replies: int, log: Path, command: str, arguments: Sequence[str]) -> None:
-    reply, left = responder._reply, n_replies
+    honest, left = Responder.replies, n_replies
 
-    def counted(prompt: str) -> str:
+    def counted(self: Responder, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         nonlocal left
-        if not left:
+        left -= len(requests)
+        if left < 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-        return reply(prompt)
+        yield from honest(self, requests)
 
-    responder._reply = counted
+    Responder.replies = counted
     logged(log, command, arguments)

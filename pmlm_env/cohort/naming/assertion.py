@@ -7,7 +7,7 @@ sentence or line.
 
 - Denied: "no sign of A", "without A", "A was ruled out", "A: no", "negative screening for A", "B rather than A".
 - Not stated about this patient now: future risk ("the risk of A", "if you develop A", "watch for A"), somebody else's
-  condition ("family history of A", "her sister had A"), a past one ("A has resolved"), a question ("Do you have A?").
+  condition ("family history of A", "your sister had A"), a past one ("A has resolved"), a question ("Do you have A?").
 - Asserted, with less certainty: "possible A", "A?", "we cannot rule out A", "A is not unlikely", "history of A".
 
 Not recognized: denials that need more than one sentence ("A? The test says otherwise."), irony, most spelling mistakes,
@@ -24,6 +24,10 @@ _CONTEXT = 160
 
 _WORD = r"\w[\w'/%+-]*"
 
+#: Words before a condition that somebody already has: "does not affect your A".
+_POSSESSIVE = r"her|his|their|your"
+_EXISTING = rf"{_POSSESSIVE}|my|this|existing|known"
+
 #: Words that end the scope of an earlier cue.
 _SCOPE_ENDS = (
     r"but|however|although|though|yet|nevertheless|except|besides|(?:apart|aside)\s+from|other\s+than|whereas|while"
@@ -38,7 +42,7 @@ _VERB = (
 # --- Text before the mention. Each pattern is matched against the clause that ends where the mention starts.
 
 #: Up to six words of the same clause.
-_WORDS = rf"(?:\s+(?!(?:{_SCOPE_ENDS})\b){_WORD}){{0,6}}(?<!\bher)(?<!\byour)\s*\Z"
+_WORDS = rf"(?:\s+(?!(?:{_SCOPE_ENDS})\b){_WORD}){{0,6}}(?<!\bher)(?<!\bhis)(?<!\btheir)(?<!\byour)\s*\Z"
 #: Items of a list, the last of which is the mention.
 _ITEM_WORD = rf"(?!(?:{_SCOPE_ENDS}|{_VERB}|and|or|nor)\b){_WORD}"
 _ITEM = rf"\s*{_ITEM_WORD}(?:\s+{_ITEM_WORD}){{0,4}}"
@@ -101,19 +105,20 @@ _FUTURE_RISK = re.compile(
     r"|(?:may|might|could|can)\s+(?:lead\s+to|develop|cause|result\s+in)"
     r"|(?:watch|look(?:ing)?|monitor(?:ing|ed)?|screen(?:ing|ed|s)?|test(?:ing|ed|s)?|check(?:ing|ed|s)?|evaluat\w+"
     r"|assess\w*|examin\w+)\s+(?:out\s+)?(?:again\s+)?for)"
-    rf"(?:\s+(?!(?:{_SCOPE_ENDS}|{_VERB}|from|by|in|with|your|her|my|this|existing|known)\b){_WORD}){{0,3}}\s*\Z",
+    rf"(?:\s+(?!(?:{_SCOPE_ENDS}|{_VERB}|from|by|in|with|{_EXISTING})\b){_WORD}){{0,3}}\s*\Z",
     re.IGNORECASE,
 )
 _CONDITION = re.compile(
-    r"\b(?:if|unless|whether|should\s+(?:you|she)|in\s+(?:the\s+)?(?:case|event)\s+of)\b"
-    rf"(?:\s+(?!(?:{_SCOPE_ENDS}|your|her|my|this|existing|known)\b){_WORD}){{0,7}}\s*\Z",
+    r"\b(?:if|unless|whether|should\s+(?:you|s?he|they|the\s+patient)|in\s+(?:the\s+)?(?:case|event)\s+of)\b"
+    rf"(?:\s+(?!(?:{_SCOPE_ENDS}|{_EXISTING})\b){_WORD}){{0,7}}\s*\Z",
     re.IGNORECASE,
 )
 #: "not sure whether A" is not a denial, but "whether A" alone does not assert A.
 _UNSURE = re.compile(r"\b(?:not|n't|un)\s*(?:certain|sure|clear|known)\s+(?:if|whether)\b", re.IGNORECASE)
 _OTHER_PERSON = re.compile(
     r"\b(?:family\s+history\s+(?:of|for|is\s+positive\s+for)"
-    r"|(?:her|your|patient's)\s+(?:mother|father|sister|brother|husband|partner|aunt|uncle|grandmother|cousin|parents?)"
+    rf"|(?:{_POSSESSIVE}|patient's)\s+(?:mother|father|sister|brother|husband|wife|partner|aunt|uncle"
+    r"|grandmother|grandfather|cousin|parents?)"
     rf"\s+(?:has|had|have|with|who\s+(?:has|had)|suffer\w*|was))(?:\s+(?!(?:{_SCOPE_ENDS})\b){_WORD}){{0,4}}\s*\Z",
     re.IGNORECASE,
 )

@@ -15,7 +15,7 @@ from pmlm_env.cohort.naming.assertion import denial_extends_backward, denial_ext
 # A match may touch a Han character, because Chinese has no spaces, but no letter: "PROM" is not in "compromise".
 _LETTER = "[^\\W\u3400-\u9fff]"
 _HAN = "[\u3400-\u9fff]"
-# LLMs write "pre-eclampsia" with various hyphens and "pregnancy induced" without one.
+# LLMs write "pre-eclampsia" with various hyphens, and "steroid-induced" also without one.
 _HYPHEN = "[-\u2010\u2011\u2012\u2013\\s]"
 
 

@@ -28,7 +28,7 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
 
     Args:
         n_patients: Number of women, at least 1.
-        seed: The same seed gives the same cohort.
+        seed: The same seed gives the same cohort; other seeds give other women, with other ids.
         signal: How the labels differ in the labs. "literature": only shifts that a source reports, so that a uterine
             scar, cord entanglement or fetal distress leaves no trace in the mother's blood. "paper": further,
             invented shifts, so that a good predictor does about as well as the paper's (Table A1).
@@ -50,13 +50,14 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
     schedule = draw_schedule(women, rng)
     values = leave_gaps(draw_labs(women, schedule, signal, rng), draw_measured(schedule, rng))
     bedside = draw_bedside(women, rng)
+    prefix = f"P{seed}-" if seed else "P"
     patients = []
     for i in range(len(women)):
         rows = slice(schedule.start[i], schedule.start[i + 1])
         facts = gather_facts(women, i, values[rows], bedside[i])
         patients.append(
             Patient(
-                patient_id=f"P{i + 1:05d}",
+                patient_id=f"{prefix}{i + 1:05d}",
                 label=LABEL_NAMES[women.label[i]],
                 reference=str(write_reply(facts, rng)),
                 split_date=women.index_date[i],

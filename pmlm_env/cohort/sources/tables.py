@@ -159,7 +159,7 @@ def read_cohort(
 
 
 def schema_of(folder: Path) -> Schema:
-    """Return the schema in a cohort's folder, schema.toml or schema.json; the obstetric one if it has none.
+    """Return the schema in a cohort's folder, schema.toml or schema.json; ``obstetric`` if it has none.
 
     Raises:
         CohortError: The schema is not valid, or there are both files.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pmlm_env.cohort.schema import OBSTETRIC, Schema
 from pmlm_env.core.episodes import Episode, EpisodeSet, Split
 from pmlm_env.encoders.hashed import seed_of
 from pmlm_env.envs.lite.rules import CONDITIONS, FOLLOW_UP, HEADING
@@ -28,7 +29,8 @@ def lite_episodes(sizes: Mapping[Split, int] | None = None, seed: int = 0, templ
     names = list(CONDITIONS)
     centers = np.stack([np.random.default_rng(seed_of(name)).normal(size=128) for name in names])
     centers /= np.linalg.norm(centers, axis=1, keepdims=True)
-    prompt = InitialPrompt(template)
+    schema = Schema.load(OBSTETRIC)
+    prompt = InitialPrompt(template, schema=schema)
     episodes = []
     for split, size in (_SIZES if sizes is None else sizes).items():
         for i in range(size):
@@ -47,4 +49,4 @@ def lite_episodes(sizes: Mapping[Split, int] | None = None, seed: int = 0, templ
                     *(predicted, peers, filled.spaces, filled.language),
                 )
             )
-    return EpisodeSet(episodes)
+    return EpisodeSet(episodes, schema.labels)

@@ -170,10 +170,36 @@ def test_words_deleted_from_fewer_than_three_prompts_are_not_named(monkeypatch: 
     assert patients._judged(_edits(prompts, first))["deleted"] == [["woman", "background", 3]]
 
 
-@pytest.mark.parametrize("wrong", [{"agents": ("lexikon",)}, {"oracles": ("best",)}, {"seeds": 0}, {"budget": (0,)}])
-def test_names_and_numbers_that_make_no_sense_are_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match=r"there is no agent|there is no oracle|use a whole number from 1 to"):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"agents": ("lexikon",)}, "there is no agent 'lexikon'"),
+        ({"oracles": ("best",)}, "there is no oracle 'best'"),
+        ({"seeds": 0}, "seeds is 0: use a whole number from 1 to 10,000"),
+        ({"budget": (100, 0)}, "budget is 0: use a whole number from 1 to 10,000,000"),
+        ({"budget": (10_000_001,)}, "budget is 10000001: use a whole number from 1 to 10,000,000"),
+        ({"oracle_budget": 10**9}, "oracle-budget is 1000000000: use a whole number from 1 to 10,000,000"),
+        ({"budget": ()}, "--budget has no number: give one or more"),
+    ],
+)
+def test_names_and_numbers_that_make_no_sense_are_refused(wrong: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         BenchmarkConfig(**wrong)
+
+
+@pytest.mark.parametrize(("oracles", "said"), [((), "only the controls, which need no agent, are run"),
+                                               (("tapruning",), "only the controls and oracles are run")])  # fmt: skip
+def test_a_benchmark_of_no_agent_says_what_it_runs(
+    oracles: tuple[str, ...], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    benchmark(BenchmarkConfig(agents=(), oracles=oracles, oracle_budget=1, seeds=1, out=tmp_path))
+    assert caplog.messages == [f"--agents names no agent: {said}"]
+    assert [line["agent"] for line in _lines(tmp_path)] == [*CONTROLS, *oracles]
+
+
+def test_an_agent_that_is_named_twice_is_run_once(tmp_path: Path) -> None:
+    benchmark(BenchmarkConfig(agents=("keep-all", "keep-all"), seeds=1, out=tmp_path))
+    assert [line["agent"] for line in _lines(tmp_path)] == [*CONTROLS, "keep-all"]
 
 
 def test_every_name_of_the_registry_makes_an_agent() -> None:

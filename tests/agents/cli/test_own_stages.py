@@ -84,7 +84,7 @@ def test_parts_of_ones_own_are_given_in_a_file(tables: Path, tmp_path: Path) -> 
             "--labs-file has no effect: it is an option",
         ),
         (["--source-kwargs", '{"most": 1}'], "--source-kwargs has no effect: the source tables has options of its own"),
-        (["--source", "tests.own_stages:twice"], "the source tests.own_stages:twice returned patient P00001 2 times"),
+        (["--source", "tests.own_stages:twice"], "the source tests.own_stages:twice returned patient P1-00001 2 times"),
         (["--source", "tests.own_stages:bare_cohort"], "returned Cohort, not a Cohort and a ReadReport"),
         (
             ["--source", "tests.own_stages:only", "--source-kwargs", '{"most": 0}'],

@@ -21,10 +21,13 @@ from agents.evaluation.metrics import (
     wrong_diagnosis_named,
 )
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.labels import Label
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.rewards.bertscore import BertScores
+from tests.schemas import LABELS
 
+DIABETES = (Label("diabetes"), Label("gestational diabetes"))
 REFERENCES = [
     "Discharge diagnosis: gestational diabetes. Follow a diabetic diet and monitor fasting glucose.",
     "Normal pregnancy. Continue routine antenatal visits.",
@@ -104,45 +107,43 @@ def test_a_blank_reference_is_refused() -> None:
 
 
 def test_the_right_diagnosis_is_named_by_alias_too() -> None:
-    assert diagnosis_named("Diagnosis: GDM.", "gestational diabetes")
-    assert not wrong_diagnosis_named("Diagnosis: GDM.", "gestational diabetes")
+    assert diagnosis_named("Diagnosis: GDM.", "gestational diabetes", LABELS)
+    assert not wrong_diagnosis_named("Diagnosis: GDM.", "gestational diabetes", LABELS)
 
 
 def test_a_wrong_diagnosis_is_named_besides_the_right_one() -> None:
     reply = "GDM, perhaps also preeclampsia."
-    assert diagnosis_named(reply, "gestational diabetes")
-    assert wrong_diagnosis_named(reply, "gestational diabetes")
+    assert diagnosis_named(reply, "gestational diabetes", LABELS)
+    assert wrong_diagnosis_named(reply, "gestational diabetes", LABELS)
 
 
 def test_a_label_within_the_true_one_is_not_a_wrong_diagnosis() -> None:
-    labels = ["diabetes", "gestational diabetes"]
-    assert not wrong_diagnosis_named("Gestational diabetes.", "gestational diabetes", labels)
-    assert diagnosis_named("Gestational diabetes.", "gestational diabetes", labels)
+    assert not wrong_diagnosis_named("Gestational diabetes.", "gestational diabetes", DIABETES)
+    assert diagnosis_named("Gestational diabetes.", "gestational diabetes", DIABETES)
 
 
 def test_a_longer_label_is_a_wrong_diagnosis_and_does_not_name_the_true_one() -> None:
-    labels = ["diabetes", "gestational diabetes"]
-    assert wrong_diagnosis_named("Gestational diabetes.", "diabetes", labels)
-    assert not diagnosis_named("Gestational diabetes.", "diabetes", labels)
+    assert wrong_diagnosis_named("Gestational diabetes.", "diabetes", DIABETES)
+    assert not diagnosis_named("Gestational diabetes.", "diabetes", DIABETES)
 
 
 def test_a_healthy_patients_reply_that_rules_conditions_out_names_none() -> None:
     reply = "Normal pregnancy, no evidence of thalassemia or gestational diabetes."
-    assert diagnosis_named(reply, "normal")
-    assert not wrong_diagnosis_named(reply, "normal")
+    assert diagnosis_named(reply, "normal", LABELS)
+    assert not wrong_diagnosis_named(reply, "normal", LABELS)
 
 
 def test_a_healthy_patients_reply_that_names_a_condition_is_wrong() -> None:
-    assert wrong_diagnosis_named("This may be thalassemia.", "normal")
+    assert wrong_diagnosis_named("This may be thalassemia.", "normal", LABELS)
 
 
 def test_telling_a_patient_that_she_is_well_is_wrong() -> None:
-    assert wrong_diagnosis_named("No abnormal findings.", "uterine scar")
+    assert wrong_diagnosis_named("No abnormal findings.", "uterine scar", LABELS)
 
 
 def test_labels_of_ones_own_need_not_include_the_true_one() -> None:
-    assert diagnosis_named("Anaemia.", "anaemia", ["gout"])
-    assert not diagnosis_named("", "anaemia", ["gout"])
+    assert diagnosis_named("Anaemia.", "anaemia", [Label("gout")])
+    assert not diagnosis_named("", "anaemia", [Label("gout")])
 
 
 class WordScorer:
@@ -250,3 +251,16 @@ def test_a_condition_is_named_or_not_patient_by_patient() -> None:
     assert values["diagnosis_named"].tolist() == [1, 0]
     assert values["wrong_diagnosis_named"].tolist() == [0, 1]
     assert right["wrong_diagnosis_named"].tolist() == [0] * 6
+
+
+def test_a_condition_is_named_by_the_aliases_that_the_set_knows() -> None:
+    test, training = _patients()
+    a, b = sorted({*test.labels} - {"normal"})[:2]
+    both = [replace(test[0], label=a), replace(test[1], label=b)]
+    known = EpisodeSet(both, [Label(b, ("the other one",)), Label("unheard of", ("an alias",))])
+    replies = ["It is the other one, and has an alias."] * 2
+    values = _measured(known, training, replies)
+    assert values["diagnosis_named"].tolist() == [0, 1]
+    assert values["wrong_diagnosis_named"].tolist() == [1, 0]
+    unknown = _measured(EpisodeSet(both), training, replies)
+    assert unknown["diagnosis_named"].tolist() == unknown["wrong_diagnosis_named"].tolist() == [0, 0]

@@ -71,6 +71,6 @@ def test_what_would_keep_the_run_from_starting_is_told(config: TrainConfig, monk
     monkeypatch.delenv("OPENAI_API_KEY")
     assert "The run cannot start yet: https://api.openai.com/v1 needs a key" in estimate(config)
     with pytest.raises(ValueError, match="unknown LLM 'opneai:dear'"):
-        estimate(replace(config, models=replace(config.models, llm="opneai:dear")))
+        estimate(replace(config, models=ModelOptions(llm="opneai:dear")))
     with pytest.raises(ValueError, match="max_cost needs the model's price"):
         estimate(replace(config, models=replace(config.models, llm="openai:cheap"), calls=CallOptions(max_cost=1.0)))
