@@ -45,7 +45,7 @@ class BoostedTrees(SummaryModel):
         )
 
     def _useful(self, summaries: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-        return ~np.isnan(summaries).all(axis=0)  # scikit-learn cannot bin all-NaN columns
+        return ~np.isnan(np.fmax.reduce(summaries))  # scikit-learn cannot bin all-NaN columns
 
     def _is_valid(self, model: Any) -> bool:
         return type(model) is HistGradientBoostingClassifier and all(

@@ -41,7 +41,7 @@ class TrainingSettings:
 def train(
     network: nn.Module,
     loss: Callable[[torch.Tensor], torch.Tensor],
-    labels: npt.NDArray[np.str_],
+    labels: npt.NDArray[np.generic],
     settings: TrainingSettings,
     seed: int,
     generator: torch.Generator,

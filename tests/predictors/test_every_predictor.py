@@ -15,6 +15,7 @@ import torch
 
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.cohort.simulator import simulate_cohort
+from pmlm_env.pipeline import Pipeline, PipelineConfig, build_episodes
 from pmlm_env.predictors import PREDICTORS, Predictor, evaluate
 from tests.schemas import SCHEMA, cohort_of
 
@@ -35,6 +36,11 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 pytestmark = pytest.mark.usefixtures("short_training")
+
+
+def test_every_predictor_is_documented() -> None:
+    page = (ROOT / "docs" / "predictors.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"| `{name}`" not in page] == []
 
 
 def test_the_labels_of_new_patients_are_found(name, make_groups) -> None:
@@ -64,6 +70,24 @@ def test_whoever_was_predicted_before_changes_nothing(name, make_groups) -> None
     predictor = make(name).fit(others)
     predictor.predict_proba(others)
     assert (predictor.fit(train).predict_proba(new) == untouched).all()
+
+
+def test_of_those_who_are_not_training_patients_a_pipeline_learns_nothing(name, tmp_path) -> None:
+    cohort, new = simulate_cohort(60, seed=1), simulate_cohort(10, seed=2)
+    late = np.datetime64("2021-12-31")
+    others = replace(
+        cohort,
+        patients=tuple(
+            replace(p, label="told only here", values=1.5 * p.values) if p.split_date > late else p for p in cohort
+        ),
+    )
+    kwargs = {"n_kernels": 100} if name == "rocket" else {}
+    make(name)  # or skip
+    config = PipelineConfig(predictor=name, predictor_kwargs=kwargs, k=3, n_folds=2)
+    first, second = (build_episodes(each, config, device="cpu")[2] for each in (cohort, others))
+    assert (second.predict_proba(new) == first.predict_proba(new)).all()
+    first.save(tmp_path / "pipeline")
+    assert (Pipeline.load(tmp_path / "pipeline").predict_proba(new) == first.predict_proba(new)).all()
 
 
 def test_the_seed_decides_and_global_generators_stay_as_they_are(name, make_groups) -> None:
@@ -161,6 +185,7 @@ from pathlib import Path
 import numpy as np
 
 from pmlm_env.cohort.simulator import simulate_cohort
+from pmlm_env.pipeline import Pipeline, PipelineConfig, build_episodes
 from pmlm_env.predictors import PREDICTORS
 
 new = simulate_cohort(20, seed=8)
