@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pmlm_env.cohort.schema import Cohort, Patient
+from pmlm_env.predictors import boosted
 from pmlm_env.predictors.series import network
 from tests.schemas import N_INDICATORS, SCHEMA, cohort_of
 
@@ -70,8 +71,9 @@ def make_groups(make_patient: MakePatient) -> MakeGroups:
 
 @pytest.fixture(scope="module")
 def short_training() -> Iterator[None]:
-    """Let networks learn fast: what these tests ask for is easy."""
+    """Let predictors learn in a moment: what these tests ask for is easy."""
     settings = replace(network.SETTINGS, learning_rate=0.01, max_epochs=15)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "SETTINGS", settings)
+        patch.setattr(boosted, "N_ITERATIONS", 30)
         yield
