@@ -22,10 +22,12 @@ from pmlm_env.pipeline_config import PipelineConfig
 from pmlm_env.pipeline_files import (
     CURE,
     MANIFEST_FILE,
+    PEERS_FILE,
     PIPELINE_FOLDER,
     PREDICTOR_FOLDER,
     SCHEMA_FILE,
     TEMPLATE_FILE,
+    VECTORS_FILE,
     Manifest,
     Part,
     TrainingPatients,
@@ -37,7 +39,14 @@ from pmlm_env.predictors import PREDICTORS, Predictor
 from pmlm_env.predictors.calibration import at_temperature, fit_temperature
 from pmlm_env.prompting import InitialPrompt, PeerForm
 from pmlm_env.retrieval import RETRIEVERS, PatientEncoder, Peer, Retriever
+from pmlm_env.retrieval.encoder import CONFIG_FILE, WEIGHTS_FILE
 from pmlm_env.retrieval.network import VECTOR_SIZE
+
+#: What a saved pipeline consists of: a folder with anything else is not replaced.
+_NAMES = {
+    *(MANIFEST_FILE, SCHEMA_FILE, TEMPLATE_FILE, PREDICTOR_FOLDER, PEERS_FILE, VECTORS_FILE),
+    *(WEIGHTS_FILE, CONFIG_FILE),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +109,7 @@ class Pipeline:
             )
         template = InitialPrompt(config.template, config.peers, train.schema)
         template.check(train)
-        unfitted = make_predictor(config, seed)
+        predictor = make_predictor(config, seed)
         RETRIEVERS.check(config.retriever, None, None, None, kwargs=config.retriever_kwargs)
         manifest = Manifest(
             k=config.k,
@@ -109,7 +118,7 @@ class Pipeline:
             retriever=Part(config.retriever, config.retriever_kwargs),
         )
         logger.info("Stage 1: fitting the predictor to %d patients", len(train))
-        predictor = unfitted.fit(train)
+        predictor.fit(train)
         _check_labels(predictor, train.y.tolist(), f"the predictor {config.predictor}")
         logger.info("Stage 2: fitting the patient encoder to %d patients", len(train))
         encoder = PatientEncoder.fit(train, seed, device)
@@ -150,7 +159,8 @@ class Pipeline:
                 f"pipeline's schema, or {CURE}"
             )
         self.template.check(cohort)
-        if known := [patient.patient_id for patient in cohort if patient.patient_id in {*self.train_ids}]:
+        trained = {*self.train_ids}
+        if known := [patient.patient_id for patient in cohort if patient.patient_id in trained]:
             logger.warning(
                 "%d of %d patients are training patients of this pipeline, and predicted better than others; "
                 "they are not their own peers: %s",
@@ -174,10 +184,10 @@ class Pipeline:
             ValueError: The folder contains something else than a pipeline.
         """
         folder = Path(folder)
-        if folder.exists() and not (folder / MANIFEST_FILE).is_file() and (folder.is_file() or os.listdir(folder)):
-            raise ValueError(f"{folder} contains something else than a pipeline: choose a new folder")
+        if folder.exists() and (folder.is_file() or {*os.listdir(folder)} - _NAMES):
+            raise ValueError(f"{folder} is or contains something else than a pipeline: choose a new folder")
         with replacing_folder(folder) as scratch:
-            (scratch / PREDICTOR_FOLDER).mkdir()
+            (scratch / PREDICTOR_FOLDER).mkdir(mode=0o700)
             self.predictor.save(scratch / PREDICTOR_FOLDER)
             self.encoder.save(scratch)
             self.training.save(scratch)
@@ -306,8 +316,11 @@ def _check_labels(predictor: Predictor, labels: Iterable[str], who: str) -> None
     Raises:
         ValueError: It has others, or another order.
     """
-    if tuple(predictor.labels) != tuple(sorted({*labels})):
-        raise ValueError(f"{who} predicts {shortened(tuple(predictor.labels))}, not the training patients' labels")
+    found = getattr(predictor, "labels", None)
+    if found is None:
+        raise ValueError(f"{who} has no labels after fit")
+    if tuple(found) != tuple(sorted({*labels})):
+        raise ValueError(f"{who} predicts {shortened(tuple(found))}, not the training patients' labels")
 
 
 def _make_retriever(training: TrainingPatients, manifest: Manifest) -> Retriever:

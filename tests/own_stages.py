@@ -26,11 +26,10 @@ class Shares:
     def labels(self) -> tuple[str, ...]:
         return tuple(self.shares)
 
-    def fit(self, cohort: Cohort) -> Shares:
+    def fit(self, cohort: Cohort) -> None:
         names, counts = np.unique(cohort.y, return_counts=True)
         shares = (counts / counts.sum()) ** self.power
         self.shares = dict(zip(names.tolist(), (shares / shares.sum()).tolist(), strict=True))
-        return self
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         return np.tile([*self.shares.values()], (len(cohort), 1))
@@ -61,6 +60,14 @@ class Boastful(BoostedTrees):
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         powers = super().predict_proba(cohort) ** 20
         return powers / powers.sum(axis=1, keepdims=True)
+
+
+class Lost(Shares):
+    """Has no labels."""
+
+    @property
+    def labels(self) -> Any:
+        return None
 
 
 class Backwards(Shares):

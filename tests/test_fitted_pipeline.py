@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -97,9 +98,10 @@ def test_another_process_with_other_defaults_says_the_same_of_each_patient_alone
     moved = tmp_path / "somewhere" / "else"
     shutil.copytree(saved, moved)
     write_cohort(new, tmp_path / "new")
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     there = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, str(moved), str(tmp_path / "new")],
-        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, check=True,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert json.loads(there.stdout) == everything(pipeline, new)
 
@@ -233,8 +235,9 @@ def test_an_earlier_pipeline_is_replaced_and_nothing_else_is(
     assert everything(Pipeline.load(tmp_path / "again"), new) == everything(pipeline, new)
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("Dear")
+    (tmp_path / "letters" / "pipeline.json").write_text("{}")
     for folder in (tmp_path / "letters", tmp_path / "letters" / "dear.txt"):
-        with pytest.raises(ValueError, match="contains something else than a pipeline: choose a new folder"):
+        with pytest.raises(ValueError, match="is or contains something else than a pipeline: choose a new folder"):
             pipeline.save(folder)
     assert (tmp_path / "letters" / "dear.txt").read_text() == "Dear"
 
@@ -294,6 +297,7 @@ def test_what_does_not_fit_is_said_before_anything_is_fitted(
             PipelineConfig(predictor="tests.own_stages:Backwards"),
             "Backwards predicts .*, not the training patients' lab",
         ),
+        (PipelineConfig(predictor="tests.own_stages:Lost"), "Lost has no labels after fit"),
         (PipelineConfig(retriever="tests.own_stages:Selfish"), "Selfish did not return 10 different training patients"),
         (
             PipelineConfig(retriever="tests.own_stages:Forgetful"),

@@ -23,7 +23,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import agents.registry
 from agents.run_folder import RunFolder
 from pmlm_env import EpisodeSet
 from pmlm_env.cohort import read_cohort, split_by_date
@@ -31,7 +30,7 @@ from pmlm_env.cohort.schema import Schema
 from pmlm_env.cohort.sources import SOURCES
 from pmlm_env.core.episodes import Episode
 from pmlm_env.core.words import joined
-from pmlm_env.pipeline import Pipeline, PipelineConfig
+from pmlm_env.pipeline import Pipeline
 from pmlm_env.predictors.summaries import summarize
 from tests.real.runs import pmlm
 
@@ -48,6 +47,7 @@ PAGE = (ROOT / "docs" / "write-your-own.md").read_text(encoding="utf-8")
 BASH = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 COMMANDS = [line for block in BASH for line in block.splitlines() if "pmlm " in line]
 PYTHON = re.findall(r"^```python\n(.*)\n```$", PAGE, re.MULTILINE)  # those of one line
+IMPORTS = PAGE.partition("```python\n")[2].partition("```")[0]
 
 #: The package's parts by option: their names, and their paths.
 _POINTS = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
@@ -103,25 +103,28 @@ def _modules() -> set[str]:
 
 @pytest.fixture(scope="module")
 def work(installed: Path, quick_stages: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The current folder: a cohort as tables and as JSON lines, and its prompts, made by the package's parts."""
+    """The current folder: a cohort as tables and as JSON lines, and its prompts and a run, by the package's parts."""
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert pmlm("simulate", "--out", "cohort", "--patients", 80) == 0
         cohort, _ = read_cohort("cohort")
-        names, lines = cohort.schema.names, []
+        names, known = cohort.schema.names, []
         for patient in cohort:
             labs = [
                 {"date": str(day), **{names[i]: row[i] for i in np.flatnonzero(np.isfinite(row))}}
                 for day, row in zip(patient.dates, patient.values, strict=True)
             ]
-            row = {"id": patient.patient_id, "admitted": str(patient.split_date), "labs": labs}
-            lines.append(json.dumps({**row, "label": patient.label, "reply": patient.reference}) + "\n")
-        Path("patients.jsonl").write_text("".join(lines))
+            known.append({"id": patient.patient_id, "admitted": str(patient.split_date), "labs": labs})
+        new = [{**patient, "id": f"new-{patient['id']}"} for patient in known[-3:]]
+        for row, patient in zip(known, cohort, strict=True):
+            row |= {"label": patient.label, "reply": patient.reference}
+        for file, rows in (("patients.jsonl", known), ("new.jsonl", new)):
+            Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
         shutil.copy(installed / "example_parts" / "template.txt", folder)
         assert pmlm("prepare", *_stages(NAMES), "--template", "template.txt", "--out", "prepared") == 0
         train = ["--episodes", "prepared", *SHORT]
-        assert pmlm("train", *train, "--run", "run", *_models(NAMES), *_named(NAMES, "--agent")) == 0
+        assert pmlm("train", *train, "--run", "runs/mine", *_models(NAMES), *_named(NAMES, "--agent")) == 0
         yield folder
 
 
@@ -169,7 +172,7 @@ def test_a_command_of_the_page_runs(line: str, work: Path, tmp_path: Path, monke
         options += FEW
     elif command == "benchmark":
         options += ["--budget", "80", "--seeds", "1"]
-    elif "--help" not in options:
+    elif command == "train" and "--help" not in options:
         options += SHORT
         options += [] if "--llm" in options else ["--llm", "responder"]
         options += [] if "--reward" in options else ["--reward", "rouge-l"]
@@ -182,8 +185,7 @@ def test_a_command_of_the_page_runs(line: str, work: Path, tmp_path: Path, monke
 
 @pytest.mark.parametrize("line", PYTHON)
 def test_a_line_of_python_of_the_page_runs(line: str, work: Path) -> None:
-    names = {"agents": agents, "gym": gym, "PipelineConfig": PipelineConfig, "SOURCES": SOURCES}
-    exec(line, {**names, "Path": Path, "Schema": Schema})
+    exec(IMPORTS + line, {})
 
 
 def test_the_page_has_a_command_and_a_line_of_python_for_each_part() -> None:
@@ -267,10 +269,10 @@ def test_the_agent_found_the_part_whose_shortening_brings_most(work: Path) -> No
     }
     best = max(gain, key=gain.__getitem__)
     assert gain[best] > 0
-    checkpoint = json.loads(Path("run/checkpoint/config.json").read_text())
+    checkpoint = json.loads(Path("runs/mine/checkpoint/config.json").read_text())
     assert checkpoint["learned"] == {"part": best}
     assert (checkpoint["shape"]["encoder"], checkpoint["shape"]["embedding_size"]) == ("character-ngrams", 8)
-    deltas = [line["delta"] for line in RunFolder(Path("run")).metrics()]
+    deltas = [line["delta"] for line in RunFolder(Path("runs/mine")).metrics()]
     assert max(deltas) == pytest.approx(gain[best], abs=1e-6)
 
 
@@ -312,12 +314,12 @@ def test_make_vec_takes_them(work: Path) -> None:
 
 @pytest.mark.real
 def test_an_evaluation_shows_the_rewards_own_scores(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert pmlm("evaluate", "--run", "run") == 0
-    part = json.loads(Path("run/checkpoint/config.json").read_text())["learned"]["part"]
+    assert pmlm("evaluate", "--run", "runs/mine") == 0
+    part = json.loads(Path("runs/mine/checkpoint/config.json").read_text())["learned"]["part"]
     test = EpisodeSet.load("prepared").of("test")
     before = np.mean([_score(e.prompt, e.reference) for e in test])
     after = np.mean([_score(_shortened(e, part), e.reference) for e in test])
-    summary = json.loads(Path("run/evaluation.json").read_text())["summary"]
+    summary = json.loads(Path("runs/mine/evaluation.json").read_text())["summary"]
     assert summary["keep_all"]["reward"] == pytest.approx(before)
     assert summary["echo"]["reward"] == pytest.approx(before)  # the LLM is an echo
     assert summary["agent"]["reward"] == pytest.approx(after)
@@ -326,7 +328,9 @@ def test_an_evaluation_shows_the_rewards_own_scores(work: Path, capsys: pytest.C
 
 
 @pytest.mark.real
-def test_the_benchmark_takes_them_by_name_and_by_path(work: Path, tmp_path: Path) -> None:
+def test_the_benchmark_takes_them_by_name_and_by_path(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = {}
     for parts in (NAMES, PATHS):
         out = tmp_path / parts["--llm"]
@@ -342,6 +346,47 @@ def test_the_benchmark_takes_them_by_name_and_by_path(work: Path, tmp_path: Path
     (part,) = {role for _, role, _ in mine["deleted"]}
     expected = [_score(_shortened(e, part), e.reference) - _score(e.prompt, e.reference) for e in test]
     assert mine["deltas"] == pytest.approx(expected, abs=1e-6)
+    monkeypatch.setenv("EXAMPLE_LLM", "cat -u")  # an LLM with another identity
+    assert pmlm("benchmark", *benchmark, *where, "--agents", "keep-all") == 2
+    assert "has results with llm_identity" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_arguments_are_a_table_in_a_settings_file(work: Path, tmp_path: Path) -> None:
+    settings = [f"reward = {NAMES['--reward']!r}", "[models.reward-kwargs]", "measure = 'recall'"]
+    (tmp_path / "own.toml").write_text("\n".join(settings))
+    options = ["--episodes", "prepared", "--run", tmp_path / "run", "--llm", "responder", "--agent", "keep-all", *SHORT]
+    assert pmlm("train", "--config", tmp_path / "own.toml", *options) == 0
+    models = RunFolder(tmp_path / "run").settings()["models"]
+    assert (models["reward"], models["reward_kwargs"]) == ("rouge-l", {"measure": "recall"})
+
+
+@pytest.mark.parametrize(
+    ("option", "kwargs", "message"),
+    [
+        ("--reward", '{"measure": "f1"}', "measure is 'f1': use precision, recall or fmeasure"),
+        ("--reward", '{"mesure": "recall"}', "the reward rouge-l does not take these arguments: .*'mesure'"),
+        ("--encoder", '{"size": 0}', "the encoder character-ngrams has no hidden_size"),
+        ("--llm", '{"timeout": 1, "program": "sh"}', "the LLM command does not take these arguments: .*'program'"),
+    ],
+)
+def test_arguments_that_cannot_be_right_are_refused_in_one_line(
+    option: str, kwargs: str, message: str, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = {"--reward": "rouge-l", "--llm": "responder", "--agent": "one-part", option: NAMES[option]}
+    words = [word for pair in chosen.items() for word in pair]
+    assert pmlm("train", "--episodes", "prepared", "--run", tmp_path, *words, f"{option}-kwargs", kwargs, *SHORT) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, error), error
+
+
+def test_a_failing_program_gives_no_reply_and_no_score(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXAMPLE_LLM", "false")
+    own = {"reward": "rouge-l", "encoder": "character-ngrams", "llm": "command", "llm_kwargs": {"timeout": 10}}
+    env = gym.make("PMLM-v0", episodes="prepared", n_edits=1, device="cpu", **own)
+    env.reset(seed=0)
+    _, reward, terminated, truncated, info = env.step(0)
+    assert (reward, terminated, truncated) == (0.0, False, True)
+    assert info["llm_error"] == "false gave no reply (exit code 1)"
 
 
 def test_the_agents_settings_are_tuned_within_its_own_space(work: Path, tmp_path: Path) -> None:
@@ -355,34 +400,23 @@ def test_the_agents_settings_are_tuned_within_its_own_space(work: Path, tmp_path
 # New patients, in a process of its own
 
 
-@pytest.fixture(scope="module")
-def new_patients(work: Path) -> Path:
-    """Patients without label and reply, whose ids are new."""
-    rows = [json.loads(line) for line in Path("patients.jsonl").read_text().splitlines()[-3:]]
-    lines = [json.dumps({"id": f"new-{row['id']}", "admitted": row["admitted"], "labs": row["labs"]}) for row in rows]
-    Path("new.jsonl").write_text("\n".join(lines))
-    return work / "new.jsonl"
-
-
 def _in_a_new_process(*words: object, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join(map(str, [ROOT, *([path] if path else [])]))
+    paths = os.pathsep.join([str(ROOT), *([str(path)] if path else []), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "agents.cli", *map(str, words)]
     env = {**os.environ, "PYTHONPATH": paths}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
 
 
-def _refine(new: Path, out: Path) -> list[object]:
-    return ["refine", "--model", "run", *_source(NAMES, new), "--reply", "--out", out, "--device", "cpu"]
+def _refine(out: Path) -> list[object]:
+    return ["refine", "--model", "runs/mine", *_source(NAMES, "new.jsonl"), "--reply", "--out", out, "--device", "cpu"]
 
 
-def test_new_patients_get_prompts_and_replies_in_another_process(
-    installed: Path, new_patients: Path, tmp_path: Path
-) -> None:
+def test_new_patients_get_prompts_and_replies_in_another_process(installed: Path, work: Path, tmp_path: Path) -> None:
     out = tmp_path / "refined.jsonl"
-    done = _in_a_new_process(*_refine(new_patients, out), path=installed)
+    done = _in_a_new_process(*_refine(out), path=installed)
     assert done.returncode == 0, done.stderr
-    part = json.loads(Path("run/checkpoint/config.json").read_text())["learned"]["part"]
-    cohort, _ = SOURCES.find("json-lines")(new_patients, Schema.load("obstetric"), split_by="admitted")
+    part = json.loads(Path("runs/mine/checkpoint/config.json").read_text())["learned"]["part"]
+    cohort, _ = SOURCES.find("json-lines")(Path("new.jsonl"), Schema.load("obstetric"), split_by="admitted")
     episodes = Pipeline.load("prepared", device="cpu").episodes(cohort)
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert [line["patient_id"] for line in lines] == [episode.patient_id for episode in episodes]
@@ -392,8 +426,8 @@ def test_new_patients_get_prompts_and_replies_in_another_process(
         assert line["prompt"] == line["replies"][0]["text"] == _shortened(episode, part)
 
 
-def test_without_the_package_its_names_are_refused_in_one_line(new_patients: Path, tmp_path: Path) -> None:
-    done = _in_a_new_process(*_refine(new_patients, tmp_path / "refined.jsonl"))
+def test_without_the_package_its_names_are_refused_in_one_line(work: Path, tmp_path: Path) -> None:
+    done = _in_a_new_process(*_refine(tmp_path / "refined.jsonl"))
     assert done.returncode == 2
     (error,) = done.stderr.splitlines()
     assert "there is no agent 'one-part' here: install the package that adds it" in error
@@ -420,7 +454,7 @@ def by_path(work: Path) -> Path:
         (["publish", "--run", "paths/run", "--out", "paths/again"], set()),
         (["refine", "--model", "paths/run", "--episodes", "paths/prepared"], set()),
         (["refine", "--model", "paths/policy", "--episodes", "paths/prepared"], set()),
-        (["refine", "--model", "run", "--pipeline", "paths/prepared", *_source(NAMES)], {"source", "agent"}),
+        (["refine", "--model", "runs/mine", "--pipeline", "paths/prepared", *_source(NAMES)], {"source", "agent"}),
     ],
 )
 def test_a_folder_that_names_paths_imports_nothing_unless_allowed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from agents.registry import AGENTS, BenchmarkEnv, entry
 from agents.search.searches import SEARCHES
 from agents.settings import changed, option, plain
 from agents.training.config import MOST_COMPLETIONS, check_count
+from pmlm_env.llm.specs import is_custom
 from pmlm_env.rewards.base import BERTSCORE
 
 #: Name of the row for replies to unedited raw-data prompts.
@@ -161,9 +163,15 @@ _LATER: dict[str, Any] = {
 }  # fmt: skip
 
 
-def model_identity(models: ModelOptions) -> dict[str, Any]:
-    """Return the model options that determine the results, as JSON values."""
+def model_identity(models: ModelOptions, llm_identity: str) -> dict[str, Any]:
+    """Return the model options that determine the results, as JSON values.
+
+    An LLM of the user's own may also read settings from elsewhere, such as the environment: its identity is included,
+    as a hash, because results are handed on.
+    """
     settings = {name: value for name, value in plain(models).items() if name not in _WHERE}
+    if is_custom(models):
+        settings["llm_identity"] = hashlib.sha256(llm_identity.encode()).hexdigest()[:16]
     return {name: value for name, value in settings.items() if value != _LATER.get(name, ...)}
 
 

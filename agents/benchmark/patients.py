@@ -262,7 +262,7 @@ class RealPatients(Patients):
         everybody = EpisodeSet.load(episodes)
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples
-        self._model_identity = model_identity(models)
+        self._model_identity = model_identity(models, self._models.llm.identity)
         self._rewards = {
             "train": self._models.reward(self.train),
             split: self._models.reward(self.held_out),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from agents.settings import plain
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import locked, write_json
 from pmlm_env.pipeline_config import PipelineConfig
-from pmlm_env.pipeline_files import PIPELINE_FOLDER
+from pmlm_env.pipeline_files import MANIFEST_FILE, PIPELINE_FOLDER
 from pmlm_env.weights import state
 
 
@@ -63,8 +62,8 @@ def run(config: PrepareConfig) -> int:
             seed=config.seed,
             device=config.device,
         )
-        # A pipeline must never lie beside the prompts of another one.
-        shutil.rmtree(config.out / PIPELINE_FOLDER, ignore_errors=True)
+        # An earlier pipeline must not be taken for that of these prompts, even if this process is killed.
+        (config.out / PIPELINE_FOLDER / MANIFEST_FILE).unlink(missing_ok=True)
         episodes.save(config.out)
         pipeline.save(config.out / PIPELINE_FOLDER)
         found = {"settings": plain(config), "cohort": plain(read), "report": plain(report)}

@@ -30,8 +30,8 @@ class Outcomes:
     """Scores and replies of n episodes that have ended.
 
     Attributes:
-        score: F1 of the reply to the refined prompt against the reference, float64 (n,); the mean over samples.
-        initial_score: F1 of the reply to the initial prompt, likewise.
+        score: Score of the reply to the refined prompt, such as BERTScore F1, float64 (n,); the mean over samples.
+        initial_score: Score of the reply to the initial prompt, likewise.
         llm_calls: Calls made for each episode, int64 (n,); cached replies cost none.
         texts: Replies and references; None if the reward stores no texts.
         errors: n strings: why there is no reply, or "". An episode with an error has no valid scores; do not learn

@@ -112,7 +112,8 @@ def out_of_fold_proba(
     proba = np.zeros((len(cohort), len(labels)))
     for fold in range(n_folds):
         held_out = np.flatnonzero(folds == fold)
-        predictor = make_predictor().fit(cohort.take(np.flatnonzero(folds != fold)))
+        predictor = make_predictor()
+        predictor.fit(cohort.take(np.flatnonzero(folds != fold)))
         columns = np.searchsorted(labels, predictor.labels)
         proba[np.ix_(held_out, columns)] = predictor.predict_proba(cohort.take(held_out))
     return proba

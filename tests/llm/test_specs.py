@@ -148,3 +148,21 @@ def test_a_reply_may_be_as_long_whichever_way_an_llm_is_made() -> None:
     """A letter has about 60 words: with 48 tokens it would be cut."""
     made = (LLMOptions, LocalLLM, VLLMEngine, PMLMOptions)
     assert [inspect.signature(each).parameters["max_new_tokens"].default for each in made] == [128] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "replay", "remote"),
+    [
+        (LLMOptions("responder"), False, False),
+        (LLMOptions("openai:gpt"), False, True),
+        (LLMOptions("openai:gpt"), True, False),
+        (LLMOptions("openai:gpt", base_url="http://127.0.0.1:8000/v1"), False, False),
+        (LLMOptions("ollama:llama3.2"), False, False),
+        (LLMOptions("tests.standins:EchoLLM"), False, True),
+    ],
+)
+def test_an_llm_says_whether_prompts_may_leave_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: LLMOptions, replay: bool, remote: bool
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "any-word")
+    assert load_llm(options, cache=tmp_path / "replies.sqlite", replay=replay).is_remote == remote

@@ -222,3 +222,16 @@ def test_a_schema_with_the_same_indicators_is_no_obstacle(work: Path, tmp_path: 
     cohort = shutil.copytree(work / "new", tmp_path / "same")
     shutil.copy(work / "prepared" / "pipeline" / "schema.json", cohort / "schema.json")
     assert refine(work, "--cohort", cohort) == refine(work)
+
+
+def test_a_pipeline_that_names_a_class_is_used_only_with_allow_import(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = ["--predictor", "tests.own_stages:Shares", "--n-folds", 2, "--k", 4, "--device", "cpu"]
+    assert pmlm("prepare", "--cohort", work / "cohort", "--out", tmp_path / "own", *own) == 0
+    pipeline = ["--pipeline", tmp_path / "own"]
+    said = refused(capsys, work, *pipeline)
+    assert "the predictor is tests.own_stages:Shares, which is code from outside pmlm-env" in said
+    assert "--allow-import" in said
+    traces = refine(work, *pipeline, "--allow-import")
+    assert len({tuple(trace.probabilities.values()) for trace in traces}) == 1  # it predicts the same of everybody

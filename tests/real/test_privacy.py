@@ -75,6 +75,11 @@ def test_no_stage_sends_anything_of_a_patient_but_the_prompt_and_nothing_secret_
     _pmlm("train", "--episodes", prepared, "--run", run, *llm, *agent)
     _pmlm("evaluate", "--run", run)
     _pmlm("doctor", *llm)
+    printed = caplog.text + "".join(capsys.readouterr())
+    before = endpoint.n_requests
+    new = ["--cohort", tmp_path / "cohort", "--out", tmp_path / "refined.jsonl"]  # prints patients for their reader
+    _pmlm("refine", "--model", run, *new, "--reply", *llm, "--device", "cpu")
+    assert endpoint.n_requests > before + 20
 
     traces = (run / "traces.jsonl").read_text(encoding="utf-8")
     assert any(name in traces for name in names)  # texts of patients are in this file, and in no summary
@@ -90,7 +95,6 @@ def test_no_stage_sends_anything_of_a_patient_but_the_prompt_and_nothing_secret_
     numbers = {int(number) for prompt in endpoint.prompts for number in re.findall(r"\d+", prompt)}
     assert max(numbers) <= 10
 
-    printed = caplog.text + "".join(capsys.readouterr())
     for secret in (KEY, *set(endpoint.prompts), *names, *references):
         assert secret not in printed
     assert printed.count("Quincereply") == 1  # pmlm doctor shows the reply that it was asked to fetch

@@ -317,7 +317,7 @@ def test_the_card_names_models_without_url_system_prompt_or_path(work: Path, tmp
         card = (tmp_path / "out" / "README.md").read_text()
         assert f"replies of | `{name}` |" in card
         assert "| embeddings | `ours`, 384 numbers per word |" in card
-        assert "F1 by `scorer`, layer 7, long texts in chunks, change" in card
+        assert "change of BERTScore F1 (`scorer`, layer 7, long texts in chunks) from" in card
         assert "secret" not in card + (tmp_path / "out" / "config.json").read_text()
         assert str(tmp_path.parent) not in card
 
@@ -330,7 +330,7 @@ def test_a_model_name_writes_no_markup_and_nothing_unseen_into_the_card(work: Pa
     _change(run.path / "config.json", settings={**config["settings"], "models": models})
     assert pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
     card = (tmp_path / "out" / "README.md").read_text()
-    assert r"| trained for the replies of | `gpt'<script> \| x \| y \|\x1b[2J\u202e` |" in card
+    assert r"| trained on the replies of | `gpt'<script> \| x \| y \|\x1b[2J\u202e` |" in card
     assert "\x1b" not in card
     assert "\u202e" not in card
 

@@ -144,7 +144,7 @@ def test_a_run_does_not_go_on_with_other_episodes_than_it_was_begun_with(
         assert pmlm(command, *arguments) == 2
         line = error(capsys)
         assert f"these are not the episodes that {run} was started with" in line
-        assert "train anew with another --run" in line
+        assert "start a new run with another --run" in line
     assert {name: (run / name).read_bytes() for name in before} == before
 
 
@@ -156,7 +156,7 @@ def test_a_reference_alone_that_has_changed_is_noticed(prepared: Path, tmp_path:
     row = json.loads(lines[-1])
     file.write_text("".join([*lines[:-1], json.dumps({**row, "reference": row["reference"] + " Rest."}) + "\n"]))
     assert pmlm("evaluate", "--run", tmp_path / "run") == 2
-    assert "the episodes have changed" in error(capsys)
+    assert "these are not the episodes that" in error(capsys)
 
 
 def test_refining_other_episodes_than_the_runs_own_is_done_with_a_word(
@@ -211,7 +211,7 @@ def test_replies_kept_beside_the_run_are_found_after_a_move_and_asked_for_by_no_
     assert not (tmp_path / "b" / "run" / "replies.sqlite").exists()
     other = ["--cache", tmp_path / "other.sqlite"]
     assert pmlm("train", "--run", tmp_path / "b" / "run", "--budget", 16, "--resume", *other) == 2
-    assert "kept.sqlite: leave --cache out" in error(capsys)
+    assert "kept.sqlite: leave out --cache" in error(capsys)
 
 
 def test_where_neither_place_has_the_episodes_the_option_that_names_them_is_named(
@@ -254,7 +254,7 @@ def test_an_agent_without_updates_is_fitted_again_with_the_cached_replies(prepar
 
 def test_a_run_does_not_go_back(run: Path, prepared: Path, capsys: Any) -> None:
     assert train(prepared, run, "--resume", budget=6) == 2
-    assert error(capsys) == f"pmlm train: {run} has spent 12 completions of its budget: give --budget 12 or more"
+    assert error(capsys) == f"pmlm train: {run} has already spent 12 completions: give --budget 12 or more"
     assert len(RunFolder(run).metrics()) == 2
 
 

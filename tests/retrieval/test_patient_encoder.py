@@ -238,7 +238,7 @@ def test_an_encoder_is_not_loaded_for_another_schema(
     of_men: PatientEncoder, men_cohort: Cohort, tmp_path: Path
 ) -> None:
     of_men.save(tmp_path)
-    with pytest.raises(ValueError, match=r"patient_encoder\.json: there are 5 indicators, expected 35; fit the"):
+    with pytest.raises(ValueError, match=r"patient_encoder\.json: there are 5 indicators, expected 35: fit the"):
         PatientEncoder.load(tmp_path, SCHEMA)
-    with pytest.raises(ValueError, match=r"patient_encoder\.json: units\[0\] is 'ng/mL', expected 'ug/mL'; fit"):
+    with pytest.raises(ValueError, match=r"patient_encoder\.json: units\[0\] is 'ng/mL', expected 'ug/mL': fit"):
         PatientEncoder.load(tmp_path, _with_unit(men_cohort.schema, "ug/mL"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from agents.base import Agent, Edits, ReadTensors
 from agents.baselines.deletions import Slots, edits_of, kept_after
 from agents.problem import Problem
 from agents.settings import Integers
+from pmlm_env.core.words import Role
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,13 @@ class OnePartConfig:
         patients: The number of training patients on whose prompts the parts are compared.
     """
 
-    parts: tuple[str, ...] = ("background", "self", "peer", "instruction")
+    parts: tuple[str, ...] = get_args(Role)
     patients: int = 16
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.patients < 1 or set(self.parts) - set(get_args(Role)):
+            raise ValueError(f"use 1 patient or more, and parts among {', '.join(get_args(Role))}")
 
 
 class OnePart(Agent):

@@ -1,0 +1,219 @@
+"""PMLM-v0 with a reward, an encoder and an LLM of one's own, by name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode
+
+from pmlm_env.envs.options import PMLMOptions
+from pmlm_env.envs.shared_models import SharedModels
+from pmlm_env.rewards.delta import DeltaReward
+from tests.own_parts import BrokenReward, WordCount
+from tests.standins import EchoLLM, make_episodes
+
+KEY = "sk-abcdefghijklmnop1234"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> dict[str, Any]:
+    """Arguments that name own parts only."""
+    make_episodes(4, n_words=8).save(tmp_path / "episodes")
+    return {
+        "episodes": str(tmp_path / "episodes"),
+        "llm": "tests.own_parts:Shout",
+        "llm_kwargs": {"end": " rest rest"},
+        "encoder": "tests.own_parts:LetterEncoder",
+        "encoder_kwargs": {"size": 6},
+        "reward": "tests.own_parts:WordCount",
+        "reward_kwargs": {"word": "rest", "weight": 0.5},
+        "n_edits": 2,
+    }
+
+
+def _refused(message: str, **given: Any) -> None:
+    for make in (gym.make, gym.make_vec):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}") as caught:
+            make("PMLM-v0", **given)
+        assert KEY not in str(caught.value)
+
+
+def _played(env: gym.Env) -> list[Any]:
+    """Rewards, scores, replies and embeddings of one episode of each patient."""
+    out: list[Any] = []
+    for episode in range(4):
+        observation, info = env.reset(options={"episode": episode})
+        over = False
+        while not over:
+            observation, reward, terminated, truncated, info = env.step(np.int64(info["action_mask"].argmax()))
+            over = terminated or truncated
+        out.append((reward, info["score"], info["initial_score"], info["reply"], observation["embeddings"].tobytes()))
+    return out
+
+
+def test_a_reward_of_ones_own_scores_the_replies_of_an_llm_of_ones_own(own: dict[str, Any]) -> None:
+    env = gym.make("PMLM-v0", **{**own, "reward": "tests.own_parts:WordCount", "reward_kwargs": {"word": "mark2*"}})
+    episode = env.unwrapped.task.episodes[0]  # type: ignore[attr-defined]
+    env.reset(options={"episode": 0})
+    for slot in (1, 0):
+        *_, terminated, _, info = env.step(np.int64(slot))
+    assert terminated
+    left = episode.words[2:]
+    assert info["reply"] == " ".join(left).upper() + " rest rest"
+    assert info["initial_score"] == episode.words.count("mark2*")
+    assert info["score"] == left.count("mark2*")
+
+
+def test_a_reward_sees_the_episode_of_each_reply(own: dict[str, Any]) -> None:
+    env = gym.make("PMLM-v0", **{**own, "reward": "tests.own_parts:LabelLength", "reward_kwargs": {}})
+    assert [score for _, score, *_ in _played(env)] == [len("normal")] * 4
+
+
+def test_observations_are_those_of_the_encoder_of_ones_own(own: dict[str, Any]) -> None:
+    env = gym.make("PMLM-v0", **own, observation="embeddings")
+    observation, _ = env.reset(options={"episode": 1})
+    words = env.unwrapped.task.episodes[1].words  # type: ignore[attr-defined]
+    assert observation["embeddings"].shape == (8, 6)
+    assert observation["embeddings"].sum(axis=1).tolist() == [len(word) for word in words]
+
+
+def test_the_scalar_and_the_vector_env_agree(own: dict[str, Any]) -> None:
+    alone = _played(gym.make("PMLM-v0", **own))
+    vector = gym.make_vec("PMLM-v0", num_envs=4, **own)
+    _, info = vector.reset(options={"episode": np.arange(4)})
+    for _ in range(2):
+        actions = info["action_mask"].argmax(axis=1)
+        _, rewards, _, _, info = vector.step(actions)
+    final = info["final_info"]
+    assert rewards.tolist() == [each[0] for each in alone]
+    assert final["score"].tolist() == [each[1] for each in alone] == [1.0] * 4
+    assert final["reply"].tolist() == [each[3] for each in alone]
+
+
+def test_an_env_made_from_its_own_serialized_spec_is_the_same(own: dict[str, Any]) -> None:
+    env = gym.make("PMLM-v0", **own)
+    assert env.spec is not None
+    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert _played(again) == _played(env)
+    assert again.unwrapped.task.encoder is env.unwrapped.task.encoder  # type: ignore[attr-defined]
+
+
+def test_worker_processes_make_the_parts_by_their_names(own: dict[str, Any]) -> None:
+    options = {"context": "spawn", "autoreset_mode": AutoresetMode.SAME_STEP}
+    vector = gym.make_vec("PMLM-v0", num_envs=2, vectorization_mode="async", vector_kwargs=options, **own)
+    try:
+        vector.reset(options={"episode": 2})
+        for slot in (1, 0):
+            _, rewards, terminated, _, info = vector.step(np.array([slot, slot]))
+    finally:
+        vector.close()
+    assert terminated.all()
+    assert info["final_info"]["score"].tolist() == [1.0, 1.0]
+    assert rewards.tolist() == [0.0, 0.0]
+
+
+def test_parts_are_shared_by_name_and_arguments(own: dict[str, Any]) -> None:
+    models = SharedModels()
+    one, same = (PMLMOptions(**own).task(models) for _ in range(2))
+    other = PMLMOptions(**{**own, "encoder_kwargs": {"size": 7}, "reward_kwargs": {"word": "a"}}).task(models)
+    rewards = [task.reward for task in (one, same, other)]
+    assert all(isinstance(reward, DeltaReward) for reward in rewards)
+    first, second, third = rewards
+    assert one.encoder is same.encoder
+    assert first.reward is second.reward  # type: ignore[attr-defined]
+    assert first.initial is second.initial  # type: ignore[attr-defined]
+    assert one.encoder is not other.encoder
+    assert first.initial is not third.initial  # type: ignore[attr-defined]
+    assert first.llm is third.llm  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"scorer": "minilm2"}, "scorer has no effect with reward='tests.own_parts:WordCount': leave it out"),
+        ({"scorer_layer": 3, "long_texts": "chunks"}, "scorer_layer, long_texts has no effect with reward="),
+        ({"temperature": 0.5}, "temperature has no effect with the LLM tests.own_parts:Shout: use llm_kwargs"),
+        ({"max_new_tokens": 5}, "max_new_tokens has no effect with the LLM tests.own_parts:Shout: use llm_kwargs"),
+        ({"base_url": "http://localhost"}, "base_url has no effect with the LLM tests.own_parts:Shout: use llm_kwargs"),
+        (
+            {"chat_template_kwargs": {"a": 1}},
+            "chat_template_kwargs has no effect with the LLM tests.own_parts:Shout: use llm_kwargs",
+        ),
+        ({"llm": "responder"}, "llm_kwargs has no effect with llm='responder': leave it out"),
+        ({"reward": "bertscore"}, "reward_kwargs has no effect with the reward bertscore: use scorer, scorer_layer"),
+        ({"encoder": "minilm"}, "encoder_kwargs has no effect with the model minilm: it is for a class of your own"),
+        ({"reward": "wordcount"}, "there is no reward 'wordcount': use bertscore, or package.module:Class"),
+        ({"reward": "tests.own_parts:NoScore", "reward_kwargs": {}}, "the reward tests.own_parts:NoScore needs a meth"),
+        ({"reward_kwargs": {}}, "the reward tests.own_parts:WordCount does not take these arguments: missing a requir"),
+        ({"reward_kwargs": {"word": KEY}}, "reward_kwargs: word contains what looks like a key: put it into the env"),
+        ({"reward_kwargs": {"word": object()}}, "reward_kwargs: word is of type object: use JSON values"),
+        ({"reward_kwargs": [1]}, "reward_kwargs is of type list: give a dictionary here"),
+        ({"reward_kwargs": "{"}, "reward_kwargs is not JSON, at character 2: give an object"),
+        (
+            {"encoder": "tests.own_parts:NoScore", "encoder_kwargs": {}},
+            "the encoder tests.own_parts:NoScore has no hidden_size",
+        ),
+        ({"encoder_kwargs": {"size": 0}}, "the encoder tests.own_parts:LetterEncoder has no hidden_size"),
+    ],
+)
+def test_what_has_no_effect_or_does_not_fit_is_refused(own: dict[str, Any], more: dict[str, Any], message: str) -> None:
+    _refused(message, **{**own, **more})
+
+
+@pytest.mark.parametrize(("returns", "what"), [("numpy", "ndarray"), ("narrow", "torch.float32 (1, 8, 1)")])
+def test_embeddings_of_another_kind_are_one_error_that_names_the_encoder(
+    own: dict[str, Any], returns: str, what: str
+) -> None:
+    env = gym.make("PMLM-v0", **{**own, "encoder_kwargs": {"size": 6, "returns": returns}})
+    message = f"the encoder tests.own_parts:LetterEncoder returned {what}, not a torch.float32 tensor (1, 8, 6)"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        env.reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("returns", "what"),
+    [
+        ("column", "numbers of shape (2, 1)"),
+        ("too few", "numbers of shape (1,)"),
+        ("one number", "numbers of shape ()"),
+        ("nan", "nan at index 0"),
+        ("infinity", "inf at index 1"),
+        ("texts", "values of type list that are not numbers"),
+        ("nothing", "values of type NoneType that are not numbers"),
+        ("missing", "values of type list that are not numbers"),
+        ("gradient", "values of type Tensor that are not numbers"),
+    ],
+)
+def test_a_bad_score_is_one_error_that_names_the_class(own: dict[str, Any], returns: str, what: str) -> None:
+    name = "tests.own_parts:BrokenReward"
+    env = gym.make("PMLM-v0", **{**own, "reward": name, "reward_kwargs": {"returns": returns}, "n_edits": 1})
+    env.reset(options={"episode": 0})
+    message = f"the reward {name} returned {what}: its method score should return one finite number for each of 2"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        env.step(np.int64(0))
+
+
+def test_a_live_reward_is_checked_like_a_named_one() -> None:
+    reward = DeltaReward(make_episodes(2), EchoLLM(), BrokenReward("nan"))
+    with pytest.raises(ValueError, match=r"^the reward BrokenReward returned nan at index 0"):
+        reward([0], ["a prompt"])
+    assert DeltaReward(make_episodes(2), EchoLLM(), WordCount("a"))([0], ["a prompt"]).score.tolist() == [1.0]
+
+
+def test_an_exception_in_a_reward_is_not_swallowed(own: dict[str, Any]) -> None:
+    more = {"reward": "tests.own_parts:BrokenReward", "reward_kwargs": {"returns": ""}, "n_edits": 1}
+    env = gym.make("PMLM-v0", **{**own, **more})
+    env.reset(options={"episode": 0})
+    with pytest.raises(KeyError, match="a mistake in the user's class"):
+        env.step(np.int64(0))
+
+
+def test_a_class_gets_the_device_only_if_it_takes_one(own: dict[str, Any]) -> None:
+    env = gym.make("PMLM-v0", **own, device="cpu")
+    assert env.unwrapped.task.encoder._encoder.asked_device == "cpu"  # type: ignore[attr-defined]
