@@ -14,7 +14,7 @@ from pmlm_env.cohort import Schema
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import LLM, Budget, load_llm, price_of
-from pmlm_env.pipeline_files import MANIFEST_FILE, PIPELINE_FOLDER, SCHEMA_FILE, TEMPLATE_FILE
+from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER, SCHEMA_FILE, TEMPLATE_FILE
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
 from pmlm_env.rewards.bertscore import BertScorer

@@ -25,8 +25,6 @@ FLOORS: list[set[str]] = [
     {"pmlm_env.cohort"},
     {"pmlm_env.encoders", "pmlm_env.llm", "pmlm_env.predictors", "pmlm_env.prompting"},
     {"pmlm_env.retrieval", "pmlm_env.rewards"},
-    {"pmlm_env.pipeline_config", "pmlm_env.pipeline_files"},
-    {"pmlm_env.fitted_pipeline"},
     {"pmlm_env.pipeline"},
     {"pmlm_env.envs"},
     {"agents", "agents.settings"},
@@ -166,7 +164,7 @@ def _loaded(code: str) -> dict[str, list[str]]:
 
 def test_importing_the_environment_loads_neither_torch_nor_transformers() -> None:
     modules = ["pmlm_env", "pmlm_env.io.checked_files", "pmlm_env.core.episodes", "pmlm_env.cohort", "pmlm_env.llm"]
-    modules += ["pmlm_env.weights", "pmlm_env.prompting", "pmlm_env.pipeline_config", "agents.training.config"]
+    modules += ["pmlm_env.weights", "pmlm_env.prompting", "pmlm_env.pipeline.config", "agents.training.config"]
     modules += ["agents.model_options", "agents.run_folder", "agents.registry"]
     code = "\n".join(f"import {name}\nfound[{name!r}] = loaded()" for name in modules)
     assert _loaded(code) == {name: [] for name in modules}

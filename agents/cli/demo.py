@@ -13,7 +13,7 @@ from agents.model_options import CallOptions, ModelOptions
 from agents.registry import DEFAULT
 from agents.run_folder import RunFolder
 from agents.training.config import TrainConfig, fill_in
-from pmlm_env.pipeline_config import PipelineConfig
+from pmlm_env.pipeline.config import PipelineConfig
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.weights import BUNDLED, fetch
 

@@ -9,8 +9,8 @@ from agents.model_options import CohortFiles, ModelOptions
 from agents.settings import plain
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import locked, write_json
-from pmlm_env.pipeline_config import PipelineConfig
-from pmlm_env.pipeline_files import MANIFEST_FILE, PIPELINE_FOLDER
+from pmlm_env.pipeline.config import PipelineConfig
+from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER
 from pmlm_env.weights import state
 
 

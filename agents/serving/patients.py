@@ -29,7 +29,7 @@ from pmlm_env.io.files import make_folder, write
 from pmlm_env.llm import Budget, BudgetExceededError, LLMOptions, load_llm, price_of
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.storage.cached_llm import CachedLLM
-from pmlm_env.pipeline_files import MANIFEST_FILE, PIPELINE_FOLDER
+from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER
 from pmlm_env.rewards.delta import TooManyFailuresError
 
 logger = logging.getLogger(__name__)

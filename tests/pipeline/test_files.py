@@ -20,7 +20,7 @@ from skops.io import dumps
 
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.pipeline import Pipeline, PipelineConfig
-from pmlm_env.pipeline_files import TrainingPatients
+from pmlm_env.pipeline.files import TrainingPatients
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 

@@ -1,4 +1,4 @@
-"""Settings of stages 1 to 3; apart from ``pipeline.py``, because command lines read them without loading torch."""
+"""Settings of stages 1 to 3, in a module that does not load torch, because command lines read them."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ import pmlm_env.predictors.boosted as boosted
 import pmlm_env.retrieval.network as network
 from pmlm_env.cohort import read_cohort
 from pmlm_env.pipeline import Pipeline, PipelineConfig
-from tests.test_fitted_pipeline import everything
+from tests.pipeline.test_fitted import everything
 
 boosted.N_ITERATIONS, network.MAX_EPOCHS, network.DROPOUT = 7, 9, 0.9
 PipelineConfig.__init__.__defaults__ = (3, "listed", "raw", *PipelineConfig.__init__.__defaults__[3:])

@@ -1,4 +1,4 @@
-"""Stages 1 to 3 combined: from a ``Cohort`` to an ``EpisodeSet``, and for patients who come later."""
+"""From a ``Cohort`` to an ``EpisodeSet``: stages 1 to 3 are fitted to the training patients, then applied to all."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ from pmlm_env.cohort.split import index_dates, split_by_date
 from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.episodes import Split as SplitName
-from pmlm_env.fitted_pipeline import Pipeline, make_predictor
-from pmlm_env.pipeline_config import PipelineConfig
+from pmlm_env.pipeline.config import PipelineConfig
+from pmlm_env.pipeline.fitted import Pipeline, make_predictor
 from pmlm_env.predictors import PredictorReport, evaluate, out_of_fold_proba
 from pmlm_env.predictors.calibration import at_temperature
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.retrieval import out_of_fold_vectors
 from pmlm_env.weights import cache_dir
-
-__all__ = ["Pipeline", "PipelineConfig", "PipelineReport", "build_episodes", "demo_episodes"]
 
 logger = logging.getLogger(__name__)
 

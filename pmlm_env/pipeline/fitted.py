@@ -18,8 +18,8 @@ from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import Episode, EpisodeSet, Split
 from pmlm_env.io.checked_files import file_in
 from pmlm_env.io.files import replacing_folder, write
-from pmlm_env.pipeline_config import PipelineConfig
-from pmlm_env.pipeline_files import (
+from pmlm_env.pipeline.config import PipelineConfig
+from pmlm_env.pipeline.files import (
     CURE,
     MANIFEST_FILE,
     PEERS_FILE,
