@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from pmlm_env.cohort.schema import Cohort
+from pmlm_env.cohort.schema import MAX_INDICATORS, Cohort
 from pmlm_env.io.checked_files import file_in, read_object
 from pmlm_env.io.files import write_json
 from pmlm_env.predictors.base import most_probable
@@ -115,7 +115,7 @@ class LabelModel(ABC):
                 raise ValueError
             made = cls(int(content["seed"]), **content["arguments"])
             made._labels, made._indicators = _names(content["labels"]), _names(content["indicators"])
-            if list(made._labels) != sorted(set(made._labels)):
+            if list(made._labels) != sorted(set(made._labels)) or len(made._indicators) > MAX_INDICATORS:
                 raise ValueError
             if len(made._labels) > 1:
                 made._read_description(content)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: Of a model and its scaler.
 WEIGHTS_FILE = "weights.safetensors"
 
+#: Patients predicted at once; limits the memory.
+CHUNK = 256
+
 
 @dataclass(frozen=True, eq=False)
 class Histories:
@@ -91,6 +94,10 @@ class SeriesModel(LabelModel):
         assert self._scaler is not None
         return zero_padded(cohort, self._scaler, true_lengths=self.true_lengths, missingness=self.missingness)
 
+    def _scores(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        chunks = [cohort[start : start + CHUNK] for start in range(0, len(cohort), CHUNK)]
+        return np.concatenate([self._scores_of(self._histories(chunk)) for chunk in chunks])
+
     @property
     def _n_channels(self) -> int:
         return len(self._indicators) * (1 + self.missingness)
@@ -109,3 +116,7 @@ class SeriesModel(LabelModel):
     @abstractmethod
     def _fit_series(self, histories: Histories, codes: npt.NDArray[np.intp]) -> None:
         """Fit to histories and the positions of their labels."""
+
+    @abstractmethod
+    def _scores_of(self, histories: Histories) -> npt.NDArray[np.float64]:
+        """Return scores of shape (N, n_labels), computed in float64."""

@@ -12,16 +12,12 @@ from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 
-from pmlm_env.cohort.schema import Cohort
 from pmlm_env.device import one_thread, seeded
 from pmlm_env.io.files import write
 from pmlm_env.predictors.series.histories import WEIGHTS_FILE, Histories, SeriesModel
 from pmlm_env.predictors.training import TrainingSettings, train
 
 SETTINGS = TrainingSettings(learning_rate=1e-3, weight_decay=0.01, batch_size=64, patience=10, max_epochs=100)
-
-#: Patients predicted at once; limits the memory.
-CHUNK = 256
 
 
 class SeriesNetwork(nn.Module):
@@ -62,14 +58,10 @@ class NetworkModel(SeriesModel):
             )
         self._network = _for_prediction(network)
 
-    def _scores(self, cohort: Cohort) -> npt.NDArray[np.float64]:
-        scores = np.empty((len(cohort), len(self._labels)))
+    def _scores_of(self, histories: Histories) -> npt.NDArray[np.float64]:
         with one_thread(), torch.inference_mode():
-            for start in range(0, len(cohort), CHUNK):
-                histories = self._histories(cohort[start : start + CHUNK])
-                inputs, lengths = torch.from_numpy(histories.channels).double(), torch.from_numpy(histories.lengths)
-                scores[start : start + CHUNK] = self._network(inputs, lengths).numpy()
-        return scores
+            inputs = torch.from_numpy(histories.channels).double()
+            return self._network(inputs, torch.from_numpy(histories.lengths)).numpy()
 
     def _save(self, folder: Path) -> None:
         assert self._scaler is not None

@@ -34,7 +34,7 @@ _KERNELS = tuple(
 
 #: The shortest series that kernels of up to 11 steps suit.
 MIN_STEPS = 12
-MAX_STEPS = 100_000
+MAX_STEPS = 1_000  # as for the check-ups of a schema
 
 
 class Rocket(SeriesModel):
@@ -92,8 +92,8 @@ class Rocket(SeriesModel):
         bias = offset + ridge.intercept_ - mean @ weights
         self._weights, self._bias = (weights / temperature).astype(np.float32), (bias / temperature).astype(np.float32)
 
-    def _scores(self, cohort: Cohort) -> npt.NDArray[np.float64]:
-        features = self.features(cohort)
+    def _scores_of(self, histories: Histories) -> npt.NDArray[np.float64]:
+        features = self._features_of(histories)
         with threadpool_limits(limits=1):
             return features @ self._weights.astype(np.float64) + self._bias
 
