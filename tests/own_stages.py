@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort import Cohort, ReadReport, Schema, read_cohort
+from pmlm_env.predictors import BoostedTrees
 from pmlm_env.retrieval import Peer
 
 
@@ -51,6 +52,14 @@ class Nothing(Shares):
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         return super().predict_proba(cohort)[:-1]
+
+
+class Boastful(BoostedTrees):
+    """Says everything with far too much confidence."""
+
+    def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        powers = super().predict_proba(cohort) ** 20
+        return powers / powers.sum(axis=1, keepdims=True)
 
 
 class Lost(Shares):

@@ -22,6 +22,7 @@ from pmlm_env.core.episodes import Split as SplitName
 from pmlm_env.pipeline.config import PipelineConfig
 from pmlm_env.pipeline.fitted import Pipeline, make_predictor
 from pmlm_env.predictors import PredictorReport, evaluate, out_of_fold_proba
+from pmlm_env.predictors.calibration import at_temperature
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.retrieval import out_of_fold_vectors
 from pmlm_env.weights import cache_dir
@@ -63,8 +64,9 @@ def build_episodes(
     """Fit stages 1 and 2 on the training patients and fill the prompts of all patients.
 
     Training patients' predictions and vectors are out of fold, so that their prompts are about as good as those of
-    unseen patients. Patients without a label are not used for fitting, whatever their date; they are predicted in the
-    same way as test patients.
+    unseen patients. The out-of-fold predictions also give the temperature that calibrates everybody's probabilities
+    (Guo et al., ICML 2017); it does not change which label is predicted. Patients without a label are not used for
+    fitting, whatever their date; they are predicted in the same way as test patients.
 
     Args:
         cohort: All patients.
@@ -95,6 +97,8 @@ def build_episodes(
     logger.info("Fitting both to %d parts of them, for out-of-fold prompts of training patients", config.n_folds)
     rng = np.random.default_rng(seed)
     train_proba = out_of_fold_proba(lambda: make_predictor(config, seed), labeled_train, config.n_folds, rng=rng)
+    pipeline = pipeline.calibrated(train_proba, labeled_train.y)
+    train_proba = at_temperature(train_proba, pipeline.manifest.temperature)
     train_vectors = out_of_fold_vectors(pipeline.encoder, labeled_train, seed, config.n_folds, device)
     logger.info("Stage 3: filling the prompts")
     report = PipelineReport()

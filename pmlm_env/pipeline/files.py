@@ -53,12 +53,14 @@ class Manifest:
         peers: The form of the peers in prompts.
         predictor: Stage 1.
         retriever: The search of stage 2.
+        temperature: What calibrates the predictor's probabilities (``at_temperature``); 1 leaves them as they are.
     """
 
     k: int
     peers: str
     predictor: Part
     retriever: Part
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,8 +113,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     }
     parts = {"predictor": manifest.predictor, "retriever": manifest.retriever}
     described = {part: {"name": each.name, "kwargs": {**each.kwargs}} for part, each in parts.items()}
-    content = {"format": 1, "k": manifest.k, "peers": manifest.peers, **described, "files": files}
-    write_json(folder / MANIFEST_FILE, content)
+    settings = {"k": manifest.k, "peers": manifest.peers, "temperature": manifest.temperature}
+    write_json(folder / MANIFEST_FILE, {"format": 1, **settings, **described, "files": files})
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, dict[str, tuple[int, str]]]:
@@ -136,10 +138,12 @@ def read_manifest(folder: Path) -> tuple[Manifest, dict[str, tuple[int, str]]]:
             raise ValueError
         if type(content["k"]) is not int or not isinstance(content["peers"], str):
             raise ValueError
+        if type(content["temperature"]) is not float or not 1e-3 <= content["temperature"] <= 1e3:
+            raise ValueError
         files = {name: (int(size), str(digest)) for name, (size, digest) in content["files"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ValueError(f"{path} is damaged: {CURE}") from None
-    return Manifest(content["k"], content["peers"], **parts), files
+    return Manifest(content["k"], content["peers"], temperature=content["temperature"], **parts), files
 
 
 def check_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> None:

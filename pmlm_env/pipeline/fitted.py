@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import cast
@@ -36,6 +36,7 @@ from pmlm_env.pipeline.files import (
     write_manifest,
 )
 from pmlm_env.predictors import PREDICTORS, Predictor
+from pmlm_env.predictors.calibration import at_temperature, fit_temperature
 from pmlm_env.prompting import InitialPrompt, PeerForm
 from pmlm_env.retrieval import RETRIEVERS, PatientEncoder, Peer, Retriever
 from pmlm_env.retrieval.encoder import CONFIG_FILE, WEIGHTS_FILE
@@ -61,7 +62,8 @@ class Pipeline:
         retriever: The search of stage 2, among the training patients.
         template: Stage 3.
         training: The training patients with a label.
-        manifest: The number and form of the peers, and how predictor and retriever were made.
+        manifest: The number and form of the peers, how predictor and retriever were made, and the temperature that
+            calibrates the predictor's probabilities.
     """
 
     schema: Schema
@@ -81,7 +83,7 @@ class Pipeline:
     def fit(
         cls, train: Cohort, config: PipelineConfig | None = None, *, seed: int = 0, device: str = "auto"
     ) -> Pipeline:
-        """Fit stages 1 and 2.
+        """Fit stages 1 and 2; the predictor's probabilities are not calibrated (``build_episodes`` does that).
 
         Args:
             train: The training patients; those without a label are not used.
@@ -124,6 +126,16 @@ class Pipeline:
         fitted.predict_proba(train[:1])
         fitted.find_peers(training.vectors[:1], train[:1])
         return fitted
+
+    def calibrated(self, out_of_fold: npt.NDArray[np.float64], labels: npt.NDArray[np.str_]) -> Pipeline:
+        """Return a pipeline whose probabilities have the temperature that suits predictions of unseen patients.
+
+        Args:
+            out_of_fold: Predictions of the training patients by predictors fitted to others, shape (N, n_labels).
+            labels: Their true labels, shape (N,).
+        """
+        temperature = fit_temperature(out_of_fold, self.predictor.labels, labels)
+        return replace(self, manifest=replace(self.manifest, temperature=temperature))
 
     def episodes(self, cohort: Cohort) -> EpisodeSet:
         """Predict, retrieve and fill for patients who are not among the training patients.
@@ -207,19 +219,19 @@ class Pipeline:
         return cls(schema, predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
-        """Return each label's probability for each patient, shape (N, n_labels).
+        """Return each label's calibrated probability for each patient, shape (N, n_labels).
 
         Raises:
             ValueError: The predictor returned something else.
         """
-        proba = np.asarray(self.predictor.predict_proba(cohort), dtype=np.float64)
+        proba = np.ascontiguousarray(self.predictor.predict_proba(cohort), dtype=np.float64)
         expected = (len(cohort), len(self.predictor.labels))
-        if proba.shape != expected or not np.isfinite(proba).all():
+        if proba.shape != expected or not (np.isfinite(proba) & (proba >= 0)).all() or not proba.any(axis=1).all():
             raise ValueError(
                 f"the predictor {self.manifest.predictor.name} returned an array of shape {proba.shape} or values that "
-                f"are not finite; probabilities of shape {expected} are needed"
+                f"are negative or not finite, or nothing but zeros; probabilities of shape {expected} are needed"
             )
-        return proba
+        return at_temperature(proba, self.manifest.temperature)
 
     def find_peers(self, vectors: npt.NDArray[np.float32], patients: Iterable[Patient]) -> list[list[Peer]]:
         """Return the ``k`` peers of each patient.

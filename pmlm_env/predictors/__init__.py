@@ -9,7 +9,14 @@ from pmlm_env.registry import Registry
 PREDICTORS = Registry(
     "predictor",
     "pmlm.predictors",
-    {"boosted-trees": "pmlm_env.predictors.boosted:BoostedTrees"},
+    {
+        "boosted-trees": "pmlm_env.predictors.boosted:BoostedTrees",
+        "logistic": "pmlm_env.predictors.logistic:Logistic",
+        "lstm": "pmlm_env.predictors.series.lstm:Lstm",
+        "cnn": "pmlm_env.predictors.series.cnn:Cnn",
+        "transformer": "pmlm_env.predictors.series.transformer:Transformer",
+        "rocket": "pmlm_env.predictors.series.rocket:Rocket",
+    },
     ["fit", "predict_proba", "save", "load"],
 )
 

@@ -60,7 +60,7 @@ def most_probable(proba: npt.NDArray[np.float64], labels: tuple[str, ...]) -> np
     return np.array(labels, dtype=np.str_)[proba.argmax(axis=1)]
 
 
-def assign_folds(labels: npt.NDArray[np.str_], n_folds: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+def assign_folds(labels: npt.NDArray[np.generic], n_folds: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
     """Assign patients to stratified folds.
 
     The patients of each label are shuffled and assigned to the folds in turn; the next label continues where the last

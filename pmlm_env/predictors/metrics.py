@@ -13,8 +13,9 @@ from sklearn.metrics import f1_score
 from pmlm_env.cohort.wording import quoted
 from pmlm_env.predictors.base import most_probable
 
-#: Bins of the calibration error.
-N_BINS = 10
+#: Bins of the calibration error: at most so many, of at least so many patients. With a patient a bin, even perfectly
+#: calibrated predictions would seem to be 40 % off.
+N_BINS, MIN_PER_BIN = 10, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def evaluate(
 
 
 def calibration_error(
-    confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], n_bins: int = N_BINS
+    confidence: npt.NDArray[np.float64], correct: npt.NDArray[np.bool_], n_bins: int | None = None
 ) -> float:
     """Return the expected calibration error of the predicted label, in bins with equal numbers of patients.
 
@@ -112,8 +113,11 @@ def calibration_error(
     Args:
         confidence: Probability of the predicted label, shape (N,).
         correct: Whether the prediction was right, shape (N,).
-        n_bins: The number of bins, at most; fewer if there are fewer distinct confidences.
+        n_bins: The number of bins, at most; fewer if there are fewer distinct confidences. By default 10, and fewer for
+            fewer than 200 patients.
     """
+    if n_bins is None:
+        n_bins = min(N_BINS, max(1, len(confidence) // MIN_PER_BIN))
     inner_edges = np.quantile(confidence, np.arange(1, n_bins) / n_bins, method="higher")
     bins = np.searchsorted(np.unique(inner_edges), confidence, side="right")
     gaps = np.bincount(bins, weights=correct - confidence)

@@ -7,9 +7,9 @@ import numpy.typing as npt
 import torch
 
 from pmlm_env.cohort.schema import Cohort
+from pmlm_env.device import one_thread
 from pmlm_env.predictors.base import assign_folds
 from pmlm_env.retrieval.encoder import PatientEncoder
-from pmlm_env.retrieval.network import one_thread
 
 
 def out_of_fold_vectors(

@@ -13,16 +13,13 @@ import torch
 from safetensors.torch import save
 
 from pmlm_env.cohort.schema import Cohort, Schema
-from pmlm_env.device import choose_device
+from pmlm_env.device import choose_device, one_thread
 from pmlm_env.io.checked_files import file_in, read_object, read_tensors
 from pmlm_env.io.files import write, write_json
-from pmlm_env.retrieval.inputs import InputScaler
-from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, one_thread, train_network
+from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler
+from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, train_network
 
 WEIGHTS_FILE, CONFIG_FILE = "patient_encoder.safetensors", "patient_encoder.json"
-
-#: The tensors of the scaler in ``WEIGHTS_FILE``.
-_SCALER = ("scaler.median", "scaler.mean", "scaler.sd")
 
 _CURE = "fit the encoder again"
 
@@ -83,8 +80,7 @@ class PatientEncoder:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: tensor.float().cpu().contiguous() for name, tensor in self._network.state_dict().items()}
-        for name in _SCALER:
-            tensors[name] = torch.from_numpy(getattr(self._scaler, name.removeprefix("scaler.")))
+        tensors |= {name: torch.from_numpy(array) for name, array in self._scaler.arrays().items()}
         write(folder / WEIGHTS_FILE, save(tensors))
         write_json(folder / CONFIG_FILE, self._config)
 
@@ -106,9 +102,9 @@ class PatientEncoder:
             raise ValueError(f"{folder / CONFIG_FILE}: {different}: {_CURE}")
         network = EncoderNetwork(2 * schema.max_checkups * len(schema.indicators), torch.Generator())
         shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-        shapes |= dict.fromkeys(_SCALER, (len(schema.indicators),))
-        tensors = read_tensors(file_in(folder, WEIGHTS_FILE), shapes, doubles=_SCALER, cure=_CURE)
-        scaler = InputScaler(*(tensors.pop(name).numpy() for name in _SCALER))
+        shapes |= dict.fromkeys(SCALER_ARRAYS, (len(schema.indicators),))
+        tensors = read_tensors(file_in(folder, WEIGHTS_FILE), shapes, doubles=SCALER_ARRAYS, cure=_CURE)
+        scaler = InputScaler(*(tensors.pop(name).numpy() for name in SCALER_ARRAYS))
         network.load_state_dict(tensors)
         return cls(schema, scaler, network.to(choose_device(device)))
 

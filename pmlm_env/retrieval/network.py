@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
 
-from pmlm_env.predictors.base import assign_folds
+from pmlm_env.predictors.training import TrainingSettings, train
 
 HIDDEN_SIZE, VECTOR_SIZE = 256, 128
 DROPOUT = 0.4
 
 #: Regularization, because there are few patients and many weights: in each training batch, up to this share of a
-#: patient's check-ups is hidden, and training stops early by the loss on one of ``VALIDATION_FOLDS`` folds.
+#: patient's check-ups is hidden, and training stops early.
 MAX_HIDDEN_SHARE = 0.5
-VALIDATION_FOLDS = 7
 PATIENCE = 6
 MAX_EPOCHS = 100
 BATCH_SIZE = 128
@@ -80,30 +75,13 @@ def hide_checkups(inputs: torch.Tensor, generator: torch.Generator) -> torch.Ten
     return (inputs * ~hidden[:, None, :, None]).gather(2, order)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit torch to one CPU thread.
-
-    A small network gains little from more threads and loses much on shared cores; results do not depend on the number
-    of cores.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@one_thread()
 def train_network(
     inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.str_], seed: int, device: torch.device
 ) -> EncoderNetwork:
     """Train the network to classify the labels, with a linear head that is then discarded.
 
     The paper does not state its encoder's training objective; here it is the cross-entropy of the training patients'
-    labels. The weights returned are those of the epoch with the lowest loss on the validation fold (on all patients,
-    if there are fewer than two per fold).
+    labels; see ``train``.
 
     Args:
         inputs: The training patients' check-ups, shape (N, 2, max_checkups, n_indicators).
@@ -117,26 +95,13 @@ def train_network(
     network = EncoderNetwork(inputs[0].size, cpu).to(device)
     head = linear(VECTOR_SIZE, len(classes), cpu).to(device)
     x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(codes).to(device)
-    validation = torch.from_numpy(assign_folds(labels, VALIDATION_FOLDS, np.random.default_rng(seed)) == 0)
-    train_index, validation_index = (
-        (~validation, validation) if len(labels) >= 2 * VALIDATION_FOLDS else (validation | True, validation | True)
-    )
-    train_index, validation_index = train_index.nonzero()[:, 0], validation_index.nonzero()[:, 0].to(device)
+    whole = nn.ModuleList([network, head])
 
-    parameters = [*network.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    best_loss, best_epoch, best_weights = float("inf"), 0, network.state_dict()
-    for epoch in range(MAX_EPOCHS):
-        for batch in train_index[torch.randperm(len(train_index), generator=cpu)].to(device).split(BATCH_SIZE):
-            vectors = network(hide_checkups(x[batch], local), local)
-            optimizer.zero_grad()
-            functional.cross_entropy(head(vectors), y[batch]).backward()
-            optimizer.step()
-        with torch.no_grad():
-            loss = functional.cross_entropy(head(network(x[validation_index])), y[validation_index]).item()
-        if loss < best_loss:
-            best_loss, best_epoch, best_weights = loss, epoch, copy.deepcopy(network.state_dict())
-        if epoch - best_epoch >= PATIENCE:
-            break
-    network.load_state_dict(best_weights)
+    def loss(batch: torch.Tensor) -> torch.Tensor:
+        if whole.training:
+            return functional.cross_entropy(head(network(hide_checkups(x[batch], local), local)), y[batch])
+        return functional.cross_entropy(head(network(x[batch])), y[batch])
+
+    settings = TrainingSettings(LEARNING_RATE, WEIGHT_DECAY, BATCH_SIZE, PATIENCE, MAX_EPOCHS)
+    train(whole, loss, labels, settings, seed, cpu)
     return network.requires_grad_(False)

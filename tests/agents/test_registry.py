@@ -109,7 +109,7 @@ def test_an_agent_knows_what_it_was_fitted_for_and_cannot_be_saved_before(name: 
 def test_an_agent_that_learns_needs_a_budget_and_one_that_does_not_asks_for_nothing(name: str) -> None:
     agent, problem = make(name, settings_of(name, "lite")), make_problem()
     if class_of(name).learns:
-        with pytest.raises(ValueError, match="an agent needs a budget"):
+        with pytest.raises(ValueError, match="the agent needs a budget"):
             agent.fit(problem)
     else:
         agent.fit(problem)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick_stages")
 
 FILES = (
     "patient_encoder.json", "patient_encoder.safetensors", "peers.json", "peers.safetensors", "pipeline.json",
-    "predictor/boosted_trees.json", "predictor/boosted_trees.skops", "schema.json", "template.txt",
+    "predictor/model.skops", "predictor/predictor.json", "schema.json", "template.txt",
 )  # fmt: skip
 
 
@@ -124,6 +124,7 @@ def forge(folder: Path, name: str, content: bytes) -> None:
     [
         {"format": 2}, {"format": None}, {"k": None}, {"k": "10"}, {"k": True}, {"k": 0}, {"k": 10**9},
         {"predictor": None}, {"predictor": "boosted-trees"}, {"retriever": {"name": 3, "kwargs": {}}},
+        {"temperature": None}, {"temperature": "1"}, {"temperature": 0.0}, {"temperature": -1.0},
         {"files": None}, {"files": [1]}, {"files": {"peers.json": 3}}, {"retriever": {"name": "cosine", "kwargs": []}},
     ],
 )  # fmt: skip
@@ -223,8 +224,8 @@ class Unknown:
 def test_types_that_no_boosted_tree_has_are_refused_by_name(folder: Path) -> None:
     model = HistGradientBoostingClassifier()
     model.attribute = Unknown()
-    forge(folder, "predictor/boosted_trees.skops", dumps(model))
-    line = refused(folder, "predictor/boosted_trees.skops")
+    forge(folder, "predictor/model.skops", dumps(model))
+    line = refused(folder, "predictor/model.skops")
     assert "Unknown" in line
     assert "not part of such a model" in line
 
@@ -233,13 +234,13 @@ def test_a_compressed_model_is_refused_before_it_is_unpacked(folder: Path) -> No
     path = folder / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("schema.json", b" " * 2**24)
-    forge(folder, "predictor/boosted_trees.skops", path.read_bytes())
-    assert "is compressed" in refused(folder, "predictor/boosted_trees.skops")
+    forge(folder, "predictor/model.skops", path.read_bytes())
+    assert "is compressed" in refused(folder, "predictor/model.skops")
 
 
 def test_another_model_is_refused(folder: Path) -> None:
-    forge(folder, "predictor/boosted_trees.skops", dumps(np.arange(3)))
-    assert "is not the model that boosted_trees.json describes" in refused(folder, "predictor/boosted_trees.skops")
+    forge(folder, "predictor/model.skops", dumps(np.arange(3)))
+    assert "is not the model that predictor.json describes" in refused(folder, "predictor/model.skops")
 
 
 @pytest.mark.parametrize(
@@ -249,8 +250,8 @@ def test_another_model_is_refused(folder: Path) -> None:
 def test_trees_that_lead_out_of_memory_are_refused(folder: Path, field: str, value: int) -> None:
     model = Pipeline.load(folder).predictor._model  # type: ignore[attr-defined]  # only a file is forged with it
     model._predictors[-1][-1].nodes[field][0] = value
-    forge(folder, "predictor/boosted_trees.skops", dumps(model))
-    assert "is not the model that boosted_trees.json describes" in refused(folder, "predictor/boosted_trees.skops")
+    forge(folder, "predictor/model.skops", dumps(model))
+    assert "is not the model that predictor.json describes" in refused(folder, "predictor/model.skops")
 
 
 @pytest.mark.parametrize(
@@ -267,18 +268,18 @@ def test_trees_that_lead_out_of_memory_are_refused(folder: Path, field: str, val
     ],
 )
 def test_a_description_of_other_trees_is_refused(folder: Path, changes: dict[str, Any]) -> None:
-    path = folder / "predictor" / "boosted_trees.json"
-    forge(folder, "predictor/boosted_trees.json", json.dumps(json.loads(path.read_text()) | changes).encode())
-    refused(folder, "predictor/boosted_trees.json")
+    path = folder / "predictor" / "predictor.json"
+    forge(folder, "predictor/predictor.json", json.dumps(json.loads(path.read_text()) | changes).encode())
+    refused(folder, "predictor/predictor.json")
 
 
 def test_another_version_of_scikit_learn_is_said_in_one_line(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = folder / "predictor" / "boosted_trees.json"
+    path = folder / "predictor" / "predictor.json"
     content = json.loads(path.read_text()) | {"scikit-learn": "1.2.3"}
-    forge(folder, "predictor/boosted_trees.json", json.dumps(content).encode())
+    forge(folder, "predictor/predictor.json", json.dumps(content).encode())
     Pipeline.load(folder)
     (line,) = caplog.messages
     assert "was fitted with scikit-learn 1.2.3, and this is 1." in line
-    (folder / "predictor" / "boosted_trees.skops").write_bytes(b"PK")
-    forge(folder, "predictor/boosted_trees.skops", b"PK")
-    assert "it was fitted with scikit-learn 1.2.3, and this is 1." in refused(folder, "predictor/boosted_trees.skops")
+    (folder / "predictor" / "model.skops").write_bytes(b"PK")
+    forge(folder, "predictor/model.skops", b"PK")
+    assert "it was fitted with scikit-learn 1.2.3, and this is 1." in refused(folder, "predictor/model.skops")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pmlm_env.cohort.schema import Cohort, Patient
-from tests.schemas import N_INDICATORS, cohort_of
+from pmlm_env.predictors import boosted
+from pmlm_env.predictors.series import network
+from tests.schemas import N_INDICATORS, SCHEMA, cohort_of
 
 MakePatient = Callable[..., Patient]
 
@@ -39,3 +42,38 @@ def two_groups(make_patient: MakePatient) -> Cohort:
             for label, mean in means.items()
         )
     )
+
+
+MakeGroups = Callable[..., Cohort]
+
+
+@pytest.fixture
+def make_groups(make_patient: MakePatient) -> MakeGroups:
+    """Return a function that makes patients of several labels, each with an indicator of its own that is high.
+
+    Histories are padded to 12 check-ups only, which saves time.
+    """
+
+    def make(n_labels: int = 4, n_each: int = 12, seed: int = 0) -> Cohort:
+        rng = np.random.default_rng(seed)
+        patients = []
+        for i in range(n_each):
+            for label in range(n_labels):
+                days = tuple(range(0, 7 * int(rng.integers(2, 6)), 7))
+                values = 1 + 0.2 * rng.random((8, len(days)))
+                values[label % 8] *= 5 + label // 8
+                columns = {f"i{j}": list(values[j]) for j in range(8)}
+                patients.append(make_patient(f"p{i}-{label}-{seed}", f"label {label:02}", days, **columns))
+        return Cohort(tuple(patients), replace(SCHEMA, max_checkups=12))
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def short_training() -> Iterator[None]:
+    """Let predictors learn in a moment: what these tests ask for is easy."""
+    settings = replace(network.SETTINGS, learning_rate=0.01, max_epochs=15)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "SETTINGS", settings)
+        patch.setattr(boosted, "N_ITERATIONS", 30)
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,6 @@ def test_an_agent_that_was_killed_and_resumed_makes_the_same_edits(agent: str, p
         out = tmp_path / f"{name}.jsonl"
         model = ["--model", tmp_path / name / "checkpoint", "--encoder", small_bert()]
         assert pmlm("refine", *model, "--episodes", prepared, "--out", out) == 0
-        refined.append(out.read_text())
+        refined.append([{**json.loads(line), "run": ""} for line in out.read_text().splitlines()])
     assert refined[0] == refined[1]
-    assert refined[0].count("patient_id") == 3
+    assert len(refined[0]) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pmlm_env.retrieval.inputs import CLIP, InputScaler
+from pmlm_env.predictors.inputs import CLIP, InputScaler
 from tests.schemas import MAX_CHECKUPS, N_INDICATORS, cohort_of
 
 

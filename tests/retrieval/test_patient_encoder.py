@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pmlm_env.cohort import Cohort, Schema
+from pmlm_env.predictors.inputs import InputScaler
 from pmlm_env.retrieval import CosineRetriever, PatientEncoder
-from pmlm_env.retrieval.inputs import InputScaler
 from pmlm_env.retrieval.network import hide_checkups
 from tests.schemas import N_INDICATORS, SCHEMA, cohort_of
 

@@ -72,7 +72,10 @@ def test_an_argument_that_the_template_does_not_have_is_refused(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--llm", "local:smollm2-135m", "--chat-template-kwargs", "off"], "give a JSON object, such as"),
+        (
+            ["--llm", "local:smollm2-135m", "--chat-template-kwargs", "off"],
+            "is not JSON, at character 1: give an object, such as",
+        ),
         (["--llm", "openai:gpt", "--chat-template-kwargs", '{"a": 1}'], "use the provider's extra_body"),
     ],
 )

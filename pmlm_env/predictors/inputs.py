@@ -12,6 +12,9 @@ from pmlm_env.cohort.schema import Cohort
 #: Standardized values are clipped to this many SDs, so that no outlier dominates.
 CLIP = 5.0
 
+#: Names of a scaler's statistics in a file of tensors.
+SCALER_ARRAYS = ("scaler.median", "scaler.mean", "scaler.sd")
+
 
 @dataclass(frozen=True, eq=False)
 class InputScaler:
@@ -70,3 +73,7 @@ class InputScaler:
             row[0, :n] = np.nan_to_num(latest_first)
             row[1, :n] = np.where(np.isnan(latest_first), -1.0, 1.0)
         return padded
+
+    def arrays(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the statistics by the names in ``SCALER_ARRAYS``, for a file of tensors."""
+        return dict(zip(SCALER_ARRAYS, (self.median, self.mean, self.sd), strict=True))
