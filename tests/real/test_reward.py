@@ -10,6 +10,7 @@ from bert_score import BERTScorer
 
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.weights import resolve
+from tests.commands import pmlm
 
 pytestmark = pytest.mark.real
 
@@ -100,14 +101,14 @@ def test_in_chunks_a_diagnosis_at_the_end_of_a_long_summary_counts() -> None:
 def test_prepare_counts_the_references_that_the_scorer_cannot_take_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def pmlm(command: str, *options: object) -> str:
+    def said_by(command: str, *options: object) -> str:
         assert pmlm(command, *options) == 0
         return capsys.readouterr().out
 
     cohort = tmp_path / "cohort"
-    pmlm("simulate", "--out", cohort, "--patients", 90)
+    said_by("simulate", "--out", cohort, "--patients", 90)
     options = ("--cohort", cohort, "--out", tmp_path / "prepared", "--n-folds", 2)
-    assert "pieces" not in pmlm("prepare", *options)
+    assert "pieces" not in said_by("prepare", *options)
     lines = (cohort / "patients.csv").read_text(encoding="utf-8").splitlines()
     place = lines[0].split(",").index("reference")
     rows = list(csv.reader(lines))
@@ -115,7 +116,7 @@ def test_prepare_counts_the_references_that_the_scorer_cannot_take_whole(
         row[place] = SUMMARY
     with (cohort / "patients.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
-    said = pmlm("prepare", *options)
+    said = said_by("prepare", *options)
     assert "3 of 90 references are longer than the 512 pieces" in said
     assert "default scorer, minilm" in said
     assert "--long-texts chunks" in said
