@@ -153,7 +153,7 @@ def test_a_published_agent_needs_a_pipeline_and_an_llm_by_name(
     assert said.endswith("with --pipeline")
     pipeline = ["--pipeline", work / "prepared"]
     said = refused(capsys, work, *pipeline, "--reply", model="published")
-    assert said.endswith("which would say which LLM to ask: name the LLM with --llm")
+    assert said.endswith("name the LLM with --llm")
     llm = ["--reply", "--llm", "openai:m", "--base-url", endpoint.url]
     traces = refine(work, *pipeline, *llm, model="published")
     assert [(t.words, t.prompt) for t in traces] == [(t.words, t.prompt) for t in refine(work)]
