@@ -10,38 +10,13 @@ from pathlib import Path
 from agents.model_options import CallOptions, ModelOptions
 from agents.problem import MeteredReward, Problem
 from agents.run_folder import RunFolder
-from pmlm_env.cohort import Schema
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.base import load_encoder
-from pmlm_env.llm import LLM, Budget, load_llm, price_of
-from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER, SCHEMA_FILE, TEMPLATE_FILE
-from pmlm_env.prompting import InitialPrompt
+from pmlm_env.llm import Budget, load_llm, price_of
+from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
-
-
-def check_sent(folder: Path, llm: LLM, calls: CallOptions) -> None:
-    """Check that an LLM on another machine gets no values of patients' records unless ``send_values`` allows it.
-
-    Args:
-        folder: What ``pmlm prepare`` wrote, or the pipeline in it, whose template is checked. Without a pipeline, which
-            prompts of your own lack, nothing is.
-        llm: The LLM.
-        calls: Options for LLM calls.
-
-    Raises:
-        ValueError: It is not allowed, or the template is damaged.
-    """
-    pipeline = folder if (folder / MANIFEST_FILE).is_file() else folder / PIPELINE_FOLDER
-    if calls.send_values or not llm.is_remote or not pipeline.is_dir():
-        return
-    template = InitialPrompt(pipeline / TEMPLATE_FILE, "counted", Schema.load(pipeline / SCHEMA_FILE))
-    if fields := template.of_records:
-        raise ValueError(
-            f"the prompts in {folder} contain values of the patients' records ({', '.join(fields)}), and the LLM is on "
-            "another machine: allow it with --send-values, or make prompts without them with `pmlm prepare --template`"
-        )
 
 
 class RunModels:
@@ -123,8 +98,8 @@ class RunModels:
         len(self.llm.cache)
 
     def check_sent(self, folder: Path) -> None:
-        """Check that the prompts in a prepared folder may be sent; see the function ``check_sent``."""
-        check_sent(folder, self.llm, self.calls)
+        """Check that the prompts in a prepared folder may be sent; see ``pmlm_env.pipeline.sent``."""
+        check_sent(folder, self.llm, self.calls.send_values)
 
     @contextmanager
     def booking(self) -> Iterator[None]:

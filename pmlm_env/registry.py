@@ -12,6 +12,9 @@ from importlib.metadata import EntryPoint, entry_points
 from reprlib import repr as shortened
 from typing import Any
 
+#: The value of an entry point: a class may be inside another one, and extras may follow.
+_ENTRY = re.compile(r"[\w.]+\s*:\s*[\w.]+\s*(\[.*\])?")
+
 #: ``package.module:Class``.
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -73,6 +76,11 @@ class Registry:
                 owners = " and ".join(plugin.dist.name if plugin.dist else plugin.value for plugin in plugins)
                 raise ValueError(
                     f"the packages {owners} each have a {self.part} {name}: uninstall one, or name its class"
+                )
+            if not _ENTRY.fullmatch(plugins[0].value.strip()):
+                raise ValueError(
+                    f"the {self.part} {name}: an installed package registers it as {shortened(plugins[0].value)}, "
+                    "which is not module:Class: correct or uninstall the package"
                 )
             return self._import(name, plugins[0].module, plugins[0].attr)
         if not is_path(name):
@@ -158,7 +166,7 @@ class Registry:
             raise ValueError(
                 f"{self.part} {name}: there is no module {error.name}: install it, or put its folder on PYTHONPATH"
             ) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a script may end with sys.exit
             why = " ".join(str(error).split())
             raise ValueError(f"{self.part} {name}: importing {module} failed: {type(error).__name__}: {why}") from error
         if not callable(found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -114,6 +115,8 @@ class Silent(Shout):
         match self.returns:
             case "empty":
                 yield {index: Completion(" ", 1, 1, "stop") for index in range(len(requests))}
+            case "half":
+                yield {index: Completion("a \ud800", 1, 1, "stop") for index in range(len(requests))}
             case "texts":
                 yield dict.fromkeys(range(len(requests)), "a reply")
             case "list":
@@ -133,3 +136,34 @@ class NoIdentity(LLM):
 
 class NotAnLLM:
     """Is no subclass of ``LLM``."""
+
+
+class Changing:
+    """An encoder and a reward that change the arrays and lists that they get."""
+
+    hidden_size, device = 3, "cpu"
+
+    def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
+        kept[:] = False
+        return torch.zeros(*kept.shape, self.hidden_size)
+
+    def score(self, replies: list[str], episodes: list[Episode]) -> list[float]:
+        scores = [0.5] * len(replies)
+        replies.clear()
+        episodes.clear()
+        return scores
+
+
+class Listed(Shout):
+    """Returns its replies instead of yielding them."""
+
+    def replies(self, requests: Sequence[Request]) -> Any:
+        return list(super().replies(requests))
+
+
+class Leaves(Shout):
+    """Ends the program."""
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        sys.exit()
+        yield {}

@@ -112,6 +112,27 @@ class Forgetful(First):
         return super().peers(vectors, ids, k)[:-1]
 
 
+class Halving(First):
+    """Halves the vectors that it gets, in place."""
+
+    def __init__(self, vectors: npt.NDArray[np.float32], ids: Sequence[str], labels: Sequence[str]):
+        vectors /= 2
+        super().__init__(vectors, ids, labels)
+
+    def peers(self, vectors: npt.NDArray[np.float32], ids: Sequence[str], k: int) -> list[list[Peer]]:
+        vectors /= 2
+        return super().peers(vectors, ids, k)
+
+
+class Filling(Shares):
+    """Fills the gaps in patients' values in place."""
+
+    def fit(self, cohort: Cohort) -> None:
+        for patient in cohort:
+            patient.values[np.isnan(patient.values)] = 0.0
+        super().fit(cohort)
+
+
 def only(path: Path, schema: Schema, most: int = 1_000_000) -> tuple[Cohort, ReadReport]:
     """Read the first patients of tables."""
     cohort, _ = read_cohort(path, schema)

@@ -77,6 +77,14 @@ def test_a_name_that_two_packages_have_is_refused(tmp_path: Path) -> None:
     _refused("counted", "the packages made_up_a and made_up_b each have a reward counted: uninstall one, or name its")
 
 
+@pytest.mark.parametrize("value", ["made_up_parts", "???", ":", "a b:C"])
+def test_an_entry_point_that_names_no_class_is_refused_only_if_it_is_asked_for(tmp_path: Path, value: str) -> None:
+    _install(tmp_path, "made_up_parts", f"counted = made_up_parts:Reward\nbroken = {value}")
+    assert REGISTRY.names() == ("bertscore", "broken", "counted")
+    assert REGISTRY.find("counted").__name__ == "Reward"
+    _refused("broken", f"the reward broken: an installed package registers it as {value!r}, which is not module:Class")
+
+
 def test_a_path_is_imported_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "made_up_here.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
@@ -121,6 +129,7 @@ def test_without_allow_import_a_path_is_refused_and_nothing_is_imported(
         ("made_up_here:number", "reward made_up_here:number: made_up_here has no class number"),
         ("made_up_broken:Reward", "reward made_up_broken:Reward: importing made_up_broken failed: ZeroDivisionError: "),
         ("made_up_needs:Reward", "reward made_up_needs:Reward: there is no module made_up_missing: install it, or"),
+        ("made_up_script:Reward", "reward made_up_script:Reward: importing made_up_script failed: SystemExit"),
         ("made_up_here:", "there is no reward 'made_up_here:': use bertscore"),
         ("../here:Reward", "there is no reward '../here:Reward': use bertscore"),
     ],
@@ -131,6 +140,7 @@ def test_what_cannot_be_found_is_one_line(
     (tmp_path / "made_up_here.py").write_text(MODULE)
     (tmp_path / "made_up_broken.py").write_text("1 / 0")
     (tmp_path / "made_up_needs.py").write_text("import made_up_missing")
+    (tmp_path / "made_up_script.py").write_text("raise SystemExit")
     monkeypatch.syspath_prepend(tmp_path)
     _refused(name, message)
 

@@ -63,6 +63,11 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
             return code
     except KeyboardInterrupt:
         return _stopped(attempt, attempt.stops[0] if attempt.stops else signal.SIGINT)
+    except SystemExit as error:
+        if attempt.config is None:  # of the help, or of an option that is wrong
+            raise
+        _say(f"pmlm {attempt.command}: a class that the command uses called sys.exit({error.code!r}): it must not")
+        return 1
     except Exception as error:
         if attempt.stops:  # an interrupted import or a closed terminal can raise any error
             return _stopped(attempt, attempt.stops[0])

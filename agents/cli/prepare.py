@@ -8,9 +8,9 @@ from pathlib import Path
 from agents.model_options import CohortFiles, ModelOptions
 from agents.settings import plain
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.io.files import locked, write_json
+from pmlm_env.io.files import locked, make_folder, write_json
 from pmlm_env.pipeline.config import PipelineConfig
-from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER
+from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER, TEMPLATE_FILE
 from pmlm_env.weights import state
 
 
@@ -62,8 +62,11 @@ def run(config: PrepareConfig) -> int:
             seed=config.seed,
             device=config.device,
         )
-        # An earlier pipeline must not be taken for that of these prompts, even if this process is killed.
-        (config.out / PIPELINE_FOLDER / MANIFEST_FILE).unlink(missing_ok=True)
+        # An earlier pipeline must not be taken for that of these prompts, even if this process is killed; and without
+        # its template the prompts are not sent to another machine.
+        make_folder(config.out / PIPELINE_FOLDER)
+        for name in (MANIFEST_FILE, TEMPLATE_FILE):
+            (config.out / PIPELINE_FOLDER / name).unlink(missing_ok=True)
         episodes.save(config.out)
         pipeline.save(config.out / PIPELINE_FOLDER)
         found = {"settings": plain(config), "cohort": plain(read), "report": plain(report)}

@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from agents.evaluation.replies import error_of, replies_to, traced
 from agents.evaluation.variants import AGENT
-from agents.models import check_sent
 from agents.run_folder import RunFolder
 from agents.serving.config import AS_TRAINED, RefineConfig, ReplyOptions
 from agents.serving.refine import Refiner, run_of
@@ -30,6 +29,7 @@ from pmlm_env.llm import Budget, BudgetExceededError, LLMOptions, load_llm, pric
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER
+from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import TooManyFailuresError
 
 logger = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ def refine(config: RefineConfig) -> list[Trace]:
     prompts = _prepared(config, run) if config.files.cohort is None else _new_patients(config, run, settings)
     llm = None if out is None or not config.reply else _llm(config, run, settings, out)
     if llm is not None:
-        check_sent(prompts.folder, llm, config.calls)
+        check_sent(prompts.folder, llm, config.calls.send_values)
     refined = refiner.refine_all(prompts.episodes)
     texts = [each.prompt for each in refined]
     if out is None:
@@ -269,7 +269,11 @@ def _check_replaceable(out: Path) -> None:
     with out.open("rb") as file:
         first = file.readline()
     try:
-        if not first or {"patient_id", "prompt", "edits"} <= json.loads(first).keys():
+        # The first trace of an evaluation is that of another variant, an unedited prompt.
+        if not first or (
+            {"patient_id", "prompt", "edits"} <= (content := json.loads(first)).keys()
+            and content.get("variant", AGENT) == AGENT
+        ):
             return
     except (ValueError, AttributeError, RecursionError):
         pass

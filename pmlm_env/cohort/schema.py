@@ -267,7 +267,7 @@ class Patient:
         split_date: The index date, used to split the cohort into train, validation and test.
         dates: Check-up days in ascending order, shape (n,), datetime64[D].
         values: Indicator values, shape (n, n_indicators), float64, in the order and units of ``Schema.indicators``;
-            NaN = not measured.
+            NaN = not measured; read-only.
         extra: Any further columns of the patients' table, as read (age, weeks, history, ...).
     """
 
@@ -290,6 +290,9 @@ class Patient:
                 f"patient {self.patient_id}: values have shape {self.values.shape}, "
                 f"expected ({len(self.dates)}, number of indicators)"
             )
+        if self.values.flags.writeable:  # a predictor of one's own must not fill the gaps for all later stages, too
+            object.__setattr__(self, "values", self.values.view())
+            self.values.flags.writeable = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ class Episode:
         split: The part of the cohort that the patient belongs to.
         words: The initial prompt's words, one per slot.
         roles: The role of each word.
-        vector: x_hat of Eq. 2, shape (128,), float32.
+        vector: x_hat of Eq. 2, shape (128,), float32; read-only.
         reference: The reply that the patient's doctor wrote; "" = none.
         label: The patient's true condition, used only for evaluation and never in the prompt; "" = unknown.
         predicted: The label that stage 1 predicts.
@@ -70,6 +70,9 @@ class Episode:
             self.initial  # noqa: B018  (making the prompt checks it)
         except ValueError as error:
             raise ValueError(f"patient {self.patient_id}: {error}") from None
+        if self.vector.flags.writeable:  # an agent or reward of one's own must not change it for all others, too
+            object.__setattr__(self, "vector", self.vector.view())
+            self.vector.flags.writeable = False
         if self.split not in get_args(Split):
             raise ValueError(f"patient {self.patient_id}: unknown split {self.split!r}, use {get_args(Split)}")
 

@@ -89,10 +89,12 @@ class CheckedEncoder:
         import torch
 
         started = time.perf_counter()
-        found = self._encoder.encode(words, kept)
+        found = self._encoder.encode(words, kept.copy())
         shape = (*kept.shape, self.hidden_size)
         if not isinstance(found, torch.Tensor) or found.dtype != torch.float32 or found.shape != shape:
             what = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
             raise ValueError(f"the encoder {self.model_name} returned {what}, not a torch.float32 tensor {shape}")
+        if not found.isfinite().all():
+            raise ValueError(f"the encoder {self.model_name} returned numbers that are not finite")
         self.seconds += time.perf_counter() - started
         return found

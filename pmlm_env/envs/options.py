@@ -7,14 +7,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import Split
 from pmlm_env.core.task import EditTask, ObservationForm
-from pmlm_env.envs.shared_models import SHARED_MODELS, SharedModels
+from pmlm_env.envs.shared_models import DEMO, SHARED_MODELS, SharedModels
 from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm.specs import LLMOptions
+from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.base import BERTSCORE
 from pmlm_env.rewards.options import LongTexts
 
@@ -50,7 +52,7 @@ class PMLMOptions(LLMOptions, TaskOptions):
     env_id: ClassVar[str] = "PMLM-v0"
     otherwise: ClassVar[str] = "its arguments are listed in docs/environments/PMLM-v0.md"
 
-    episodes: str = "demo"
+    episodes: str = DEMO
     split: Split = "train"
     encoder: str = "minilm"
     encoder_kwargs: Kwargs = NO_KWARGS
@@ -60,6 +62,7 @@ class PMLMOptions(LLMOptions, TaskOptions):
     max_failures: int | None = 64
     cache: str | None = None
     budget_file: str | None = None
+    send_values: bool = False
     scorer: str = "minilm"
     scorer_layer: int | None = None
     long_texts: LongTexts = "cut"
@@ -72,7 +75,8 @@ class PMLMOptions(LLMOptions, TaskOptions):
             models: Loads and shares episodes and models.
 
         Raises:
-            ValueError: Something named does not exist or does not fit, or an argument has no effect.
+            ValueError: Something named does not exist or does not fit, an argument has no effect, or prompts must not
+                be sent to the LLM.
             LLMError: The endpoint needs a key that is not set in the environment.
         """
         try:
@@ -93,6 +97,8 @@ class PMLMOptions(LLMOptions, TaskOptions):
             _refuse(idle, f"with reward={self.reward!r}")
         all_splits, episodes = models.episodes(self.episodes, self.split)
         llm = models.llm(llm_options, self.device, self.cache, self.budget_file)
+        if self.episodes != DEMO:
+            check_sent(Path(self.episodes), llm, self.send_values)
         scorer = None
         if self.reward == BERTSCORE:
             scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts)

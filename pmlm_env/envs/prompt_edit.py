@@ -99,6 +99,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``max_failures`` | 64 | number of episodes in a row without a reply after which the env raises an exception |
     | ``cache`` | None | a file that stores replies, for other processes and later runs too; None = in memory |
     | ``budget_file`` | None | a TOML file with limits on calls, tokens and cost (docs/llm) |
+    | ``send_values`` | False | send prompts with values of patients' records to an LLM on another machine |
     | ``scorer`` | ``"minilm"`` | BERTScore's model |
     | ``scorer_layer`` | None | the layer it compares; None = bert-score's own, or the one at 3/4 of the model's depth |
     | ``long_texts`` | ``"cut"`` | texts longer than the scorer's input: ``cut``, or compared in full, in ``chunks`` |

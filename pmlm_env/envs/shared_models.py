@@ -25,6 +25,9 @@ if TYPE_CHECKING:  # these import torch, which is loaded with the first model
 #: Number of cached objects of each kind; the least recently used one is dropped first.
 _CACHE_SIZE = 8
 
+#: The name of the small simulated episode set.
+DEMO = "demo"
+
 
 class SharedModels:
     """Loads episode sets and models by name, and returns the same object when the same name is used again.
@@ -116,7 +119,7 @@ class SharedModels:
 
 
 def _load_episodes(name: str, version: Stamp) -> EpisodeSet:
-    if name == "demo":
+    if name == DEMO:
         from pmlm_env.pipeline import demo_episodes
 
         return demo_episodes()

@@ -75,20 +75,23 @@ class CheckedLLM(LLM):
         return self.llm.identity
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
-        """Yield the inner LLM's replies; an empty one becomes an error.
+        """Yield the inner LLM's replies; one that cannot be scored becomes an error.
 
         Raises:
             ValueError: The LLM returned something that is not a reply, or not exactly one to each request.
         """
         open_ = set(range(len(requests)))
-        with closing(self.llm.replies(requests)) as batches:
+        found = self.llm.replies(list(requests))
+        if not isinstance(found, Generator):
+            raise self._wrong(f"a {type(found).__name__}, which is no generator (use yield)")
+        with closing(found) as batches:
             for batch in batches:
                 if not isinstance(batch, Mapping) or not batch.keys() <= open_:
                     raise self._wrong("not a mapping from the index of each request, once, to its reply")
                 if wrong := [each for each in batch.values() if not _is_reply(each)]:
                     raise self._wrong(f"a {type(wrong[0]).__name__} that is neither a whole Completion nor an LLMError")
                 open_ -= batch.keys()
-                yield {index: _not_empty(reply) for index, reply in batch.items()}
+                yield {index: _usable(reply) for index, reply in batch.items()}
         if open_:
             raise self._wrong(f"no reply to {len(open_)} of {len(requests)} requests")
 
@@ -104,5 +107,12 @@ def _is_reply(reply: Any) -> bool:
     return isinstance(reply.text, str) and counted and reply.finish_reason in ("stop", "length")
 
 
-def _not_empty(reply: Reply) -> Reply:
-    return LLMError("the reply is empty") if isinstance(reply, Completion) and not reply.text.strip() else reply
+def _usable(reply: Reply) -> Reply:
+    """Return a reply, or an error if it cannot be scored."""
+    if not isinstance(reply, Completion):
+        return reply
+    try:
+        reply.text.encode()
+    except UnicodeEncodeError:
+        return LLMError("the reply contains half of a surrogate pair, which is not a character")
+    return reply if reply.text.strip() else LLMError("the reply is empty")

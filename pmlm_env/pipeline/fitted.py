@@ -249,7 +249,7 @@ class Pipeline:
             ValueError: The retriever returned another number, or the patient.
         """
         ids, name = [patient.patient_id for patient in patients], self.manifest.retriever.name
-        found = self.retriever.peers(vectors, ids, self.k)
+        found = self.retriever.peers(vectors.copy(), ids, self.k)
         if len(found) != len(ids):
             raise ValueError(f"the retriever {name} returned the peers of {len(found)} patients, not of {len(ids)}")
         known = dict(zip(self.training.ids, self.training.labels, strict=True))
@@ -325,4 +325,4 @@ def _check_labels(predictor: Predictor, labels: Iterable[str], who: str) -> None
 
 def _make_retriever(training: TrainingPatients, manifest: Manifest) -> Retriever:
     part = manifest.retriever
-    return RETRIEVERS.make(part.name, training.vectors, training.ids, training.labels, kwargs=part.kwargs)
+    return RETRIEVERS.make(part.name, training.vectors.copy(), training.ids, training.labels, kwargs=part.kwargs)

@@ -21,7 +21,7 @@ class Predictor(Protocol):
 
     It is made as ``Class(seed=seed, **predictor_kwargs)``, without the seed if the class has no such parameter; the
     other arguments come from ``PipelineConfig``. The same seed, arguments and cohort should give the same predictions,
-    and a patient the same ones alone and among others.
+    and a patient the same ones alone and among others. The arrays of patients are read-only: change copies.
     """
 
     @property

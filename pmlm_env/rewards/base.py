@@ -73,7 +73,7 @@ class CheckedReward:
         if not len(replies):
             return np.zeros(0)
         started = time.perf_counter()
-        found = self._reward.score(replies, episodes)
+        found = self._reward.score(list(replies), list(episodes))
         self.seconds += time.perf_counter() - started
         try:
             scores = np.asarray(found)

@@ -169,3 +169,10 @@ def test_arguments_that_are_refused_are_not_quoted(text: str, message: str, caps
     assert "hush" not in said
     assert "sk-" not in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_class_that_ends_the_program_does_not_make_a_failed_command_look_well(folder: Path, capsys: Any) -> None:
+    leaves = {"llm": "tests.own_parts:Leaves", "llm-kwargs": "{}"}
+    files = ["--episodes", folder / "prepared", "--run", folder / "left"]
+    assert pmlm("train", *_models(folder, **leaves), *files, "--budget", 60) == 1
+    assert "pmlm train: a class that the command uses called sys.exit(None): it must not" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
+from pmlm_env.cohort import Schema
 from pmlm_env.envs.options import PMLMOptions
 from pmlm_env.envs.shared_models import SharedModels
 from pmlm_env.rewards.delta import DeltaReward
@@ -217,3 +218,50 @@ def test_an_exception_in_a_reward_is_not_swallowed(own: dict[str, Any]) -> None:
 def test_a_class_gets_the_device_only_if_it_takes_one(own: dict[str, Any]) -> None:
     env = gym.make("PMLM-v0", **own, device="cpu")
     assert env.unwrapped.task.encoder._encoder.asked_device == "cpu"  # type: ignore[attr-defined]
+
+
+def _with_template(folder: Path, text: str) -> None:
+    """Add to episodes what ``pmlm prepare`` keeps of their template."""
+    (folder / "pipeline").mkdir()
+    Schema.load("obstetric").save(folder / "pipeline" / "schema.json")
+    (folder / "pipeline" / "template.txt").write_text(text, encoding="utf-8")
+
+
+def test_prompts_with_values_of_records_go_to_an_llm_elsewhere_only_if_the_user_allows_it(own: dict[str, Any]) -> None:
+    _with_template(Path(own["episodes"]), "background: Aged {age}.\ninstruction: {labs} Write.")
+    _refused(
+        f"the prompts in {own['episodes']} contain values of the patients' records (labs, age), and the LLM is on "
+        "another machine: allow it with send_values, or make prompts without them with `pmlm prepare --template`",
+        **own,
+    )
+    assert gym.make("PMLM-v0", **own, send_values=True).reset(seed=0)
+    here = {**own, "llm": "responder"}
+    del here["llm_kwargs"]
+    assert gym.make("PMLM-v0", **here).reset(seed=0)
+
+
+def test_prompts_without_values_of_records_need_no_permission(own: dict[str, Any]) -> None:
+    _with_template(Path(own["episodes"]), "self: {predicted}, {probabilities}, {peers} of {k}.")
+    assert gym.make("PMLM-v0", **own).reset(seed=0)
+
+
+def test_prompts_whose_template_is_lost_are_not_sent_elsewhere(own: dict[str, Any]) -> None:
+    _with_template(Path(own["episodes"]), "self: {predicted}.")
+    lost = Path(own["episodes"], "pipeline", "template.txt")
+    lost.unlink()
+    _refused(f"{lost} is missing, which says whether the prompts contain values of the patients' records: ", **own)
+
+
+def test_a_reward_and_an_encoder_that_change_what_they_get_do_not_change_the_episodes(own: dict[str, Any]) -> None:
+    changing = {"encoder": "tests.own_parts:Changing", "reward": "tests.own_parts:Changing"}
+    env = gym.make("PMLM-v0", **{**own, **changing, "encoder_kwargs": {}, "reward_kwargs": {}})
+    _, info = env.reset(seed=0)
+    before = info["action_mask"].sum()
+    _, _, _, _, info = env.step(np.int64(info["action_mask"].argmax()))
+    assert info["action_mask"].sum() == before - 1
+    _, _, terminated, _, info = env.step(np.int64(info["action_mask"].argmax()))
+    assert terminated
+    assert [info["score"], info["reply"].split()[-1]] == [0.5, "rest"]
+    vector = env.unwrapped.task.episodes[0].vector
+    with pytest.raises(ValueError, match="read-only"):
+        vector[0] = 1.0

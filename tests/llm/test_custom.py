@@ -107,9 +107,18 @@ def test_what_is_not_a_reply_is_one_error_that_names_the_class(returns: str, mes
         llm.generate(["a", "b"])
 
 
-def test_an_empty_reply_is_an_error_of_that_request() -> None:
-    llm = load_llm(_options("tests.own_parts:Silent", llm_kwargs={"returns": "empty"}))
-    with pytest.raises(LLMError, match=r"^the reply is empty$"):
+@pytest.mark.parametrize(
+    ("returns", "message"), [("empty", "the reply is empty"), ("half", "the reply contains half of a surrogate pair")]
+)
+def test_a_reply_that_cannot_be_scored_is_an_error_of_that_request(returns: str, message: str) -> None:
+    llm = load_llm(_options("tests.own_parts:Silent", llm_kwargs={"returns": returns}))
+    with pytest.raises(LLMError, match=f"^{message}"):
+        llm.generate(["a"])
+
+
+def test_replies_that_are_returned_and_not_yielded_are_refused() -> None:
+    llm = load_llm(_options("tests.own_parts:Listed"))
+    with pytest.raises(ValueError, match=r"^the LLM tests.own_parts:Listed returned a list, which is no generator"):
         llm.generate(["a"])
 
 

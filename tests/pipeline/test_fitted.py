@@ -308,3 +308,14 @@ def test_what_does_not_fit_is_said_before_anything_is_fitted(
 def test_parts_that_break_their_interface_are_named(config: PipelineConfig, message: str, cohort: Cohort) -> None:
     with pytest.raises(ValueError, match=message):
         build_episodes(cohort, replace(config, n_folds=2), device="cpu")
+
+
+def test_parts_that_change_the_arrays_they_get_do_not_change_what_others_get() -> None:
+    cohort = simulate_cohort(40, seed=1)
+    config = PipelineConfig(k=3, retriever="tests.own_stages:Halving")
+    usual = Pipeline.fit(cohort, PipelineConfig(k=3, retriever="tests.own_stages:First"), device="cpu")
+    fitted = Pipeline.fit(cohort, config, device="cpu")
+    np.testing.assert_array_equal(fitted.training.vectors, usual.training.vectors)
+    np.testing.assert_array_equal(fitted.episodes(cohort[:2]).vectors, usual.episodes(cohort[:2]).vectors)
+    with pytest.raises(ValueError, match="read-only"):
+        Pipeline.fit(cohort, PipelineConfig(k=3, predictor="tests.own_stages:Filling"), device="cpu")

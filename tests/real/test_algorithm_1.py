@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,20 @@ def test_a_file_of_ours_is_replaced_and_any_other_is_left_as_it_is(
     (tmp_path / "out.jsonl").write_text('{"patient_id": "A", "prompt": "Say it.", "edits": []}\n')  # as it was before
     assert len(refine(work)) == N_NEW
     assert len(refine(work, "--patient", refine(work)[0].patient_id)) == 1
+
+
+def test_the_traces_of_an_evaluation_are_not_replaced(
+    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    traces = tmp_path / "traces.jsonl"
+    assert refine(work)
+    unedited = replace(TraceFile(Path("out.jsonl")).read()[0], variant="keep-all")
+    traces.write_text(unedited.to_json() + "\n", encoding="utf-8")
+    Path("out.jsonl").unlink()
+    assert (
+        refused(capsys, work, "--out", traces) == f"{traces} is not a file that pmlm refine wrote: choose another --out"
+    )
+    assert TraceFile(traces).read() == [unedited]
 
 
 @pytest.mark.parametrize(

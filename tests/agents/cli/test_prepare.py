@@ -15,6 +15,8 @@ from agents.cli.main import main
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.pipeline.sent import check_sent
+from tests.standins import EchoLLM
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
@@ -89,6 +91,24 @@ def test_the_report_has_baseline_interval_and_coverage_and_the_file_what_was_rea
     assert (
         "majority_accuracy" in json.loads((folder / "out" / "report.json").read_text())["report"]["predictor"]["test"]
     )
+
+
+def test_after_a_stop_between_its_files_no_earlier_template_stands_for_the_new_prompts(
+    tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = changed(tables, tmp_path / "new", lambda rows: None)
+    assert prepare(folder) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("pmlm_env.pipeline.Pipeline.save", stopped)
+        assert prepare(folder, "--template", "raw") == 130
+    assert "days before the latest" in EpisodeSet.load(folder / "out")[0].prompt
+    with pytest.raises(ValueError, match=r"template.txt is missing, .* prepare it again"):
+        check_sent(folder / "out", EchoLLM(), send_values=False)
+    assert prepare(folder) == 0
+    check_sent(folder / "out", EchoLLM(), send_values=False)
 
 
 @pytest.mark.filterwarnings("always")
