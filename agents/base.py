@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from agents.problem import Problem, Shape
 from agents.settings import Range, plain
 from pmlm_env.core.edits import Edit
-from pmlm_env.io.files import make_folder, write
+from pmlm_env.io.files import make_folder, write, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -132,14 +131,14 @@ class Agent(ABC):
         make_folder(folder)
         values, tensors = self.learned()
         write(folder / WEIGHTS, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-        described = {
+        content = {
             "agent": self.name,
             "settings": plain(self.config),
             "seed": self.seed,
             "shape": plain(self.shape),
             "learned": values,
         }
-        write(folder / CONFIG, json.dumps(described, indent=1, ensure_ascii=False) + "\n")
+        write_json(folder / CONFIG, content)
 
     def words(self) -> tuple[str, ...]:
         """Return the words of training prompts that ``save`` writes; publishing the agent discloses them."""

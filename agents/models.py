@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from pathlib import Path
 
 from agents.model_options import CallOptions, ModelOptions
 from agents.problem import MeteredReward, Problem
@@ -13,7 +12,6 @@ from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import Budget, load_llm, price_of
-from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
@@ -96,10 +94,6 @@ class RunModels:
                 f"to request and pay for these replies again, create an empty file (touch {file})"
             )
         len(self.llm.cache)
-
-    def check_sent(self, folder: Path) -> None:
-        """Check that the prompts in a prepared folder may be sent; see ``pmlm_env.pipeline.sent``."""
-        check_sent(folder, self.llm, self.calls.send_values)
 
     @contextmanager
     def booking(self) -> Iterator[None]:

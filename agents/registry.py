@@ -6,7 +6,6 @@ Besides the agents listed here, an agent may be named by the entry point of an i
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 from collections.abc import Mapping
@@ -181,8 +180,6 @@ def _why_no_agent(name: str, found: Any) -> str:
         return "its name may contain letters, digits, spaces and any of _.,=+():-"
     if not (isinstance(found, type) and issubclass(found, Agent)):
         return "it is not a subclass of agents.base.Agent"
-    if inspect.isabstract(found):
-        return f"it does not define {', '.join(sorted(found.__abstractmethods__))}"
     config = getattr(found, "Config", None)
     if config is None:
         return "it has no Config, the frozen dataclass of its settings"
@@ -207,12 +204,8 @@ def make(name: str, settings: Any = None, seed: int = 0) -> Agent:
     Raises:
         ValueError: There is no agent of that name.
     """
-    return _made(name, settings_of(name) if settings is None else settings, seed)
-
-
-def _made(name: str, settings: Any, seed: int) -> Agent:
     class_of(name)  # raises an error if the class is not complete
-    agent = REGISTRY.make(name, settings, seed)
+    agent = REGISTRY.make(name, settings_of(name) if settings is None else settings, seed)
     agent.name = name
     return agent
 
@@ -244,19 +237,16 @@ def load(source: str | Path, device: str = "cpu", revision: str | None = None, *
         described, weights = file_in(folder, CONFIG), file_in(folder, WEIGHTS)
     except ValueError as error:
         raise ValueError(f"{source} is not a saved agent: {error}") from None
-    content = read_object(described)
-    try:
-        known = {"agent": str, "settings": dict, "seed": int, "shape": dict, "learned": dict}
-        if content.keys() != known.keys() or not all(type(content[key]) is kind for key, kind in known.items()):
-            raise ValueError(f"it should contain {', '.join(known)}, and nothing else")
-    except ValueError as error:
-        raise ValueError(f"{described}: {error}: copy the folder again, or train a new agent") from None
+    content, cure = read_object(described), "copy the folder again, or train a new agent"
+    known = {"agent": str, "settings": dict, "seed": int, "shape": dict, "learned": dict}
+    if content.keys() != known.keys() or not all(type(content[key]) is kind for key, kind in known.items()):
+        raise ValueError(f"{described}: it should contain {', '.join(known)}, and nothing else: {cure}")
     kind = saved_settings_class(content["agent"], described, allow_import)
     try:
         agent = make(content["agent"], from_plain(kind, content["settings"]), content["seed"])
         agent.shape = from_plain(Shape, content["shape"])
     except ValueError as error:
-        raise ValueError(f"{described}: {error}: copy the folder again, or train a new agent") from None
+        raise ValueError(f"{described}: {error}: {cure}") from None
     try:
         agent.restore(content["learned"], lambda shapes: read_tensors(weights, shapes), device)
     except ValueError as error:

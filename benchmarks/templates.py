@@ -61,9 +61,7 @@ def judge(folder: Path, models: RunModels) -> dict[str, Any]:
     replies = all_or_error(models.llm.ask([Request(prompt) for prompt in prompts]))
     metrics = ReplyMetrics(episodes, training, models.scorer)
     values = metrics([r.text for r in replies], prompts, [r.finish_reason == "length" for r in replies])
-    controls = control_replies(
-        blind(episodes), training, lambda texts, references: models.scorer.score(texts, references).f1.double().numpy()
-    )
+    controls = control_replies(blind(episodes), training, models.scorer.f1)
     control_values = {name: metrics(controls[name], prompts) for name in ("echo", "facts", "label")}
     settings = json.loads((folder / "report.json").read_text(encoding="utf-8"))["settings"]
     over = {f"{name} {key}": _interval(values[key] - control_values[name][key]) for name, key in REQUIREMENTS}

@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from reprlib import repr as shortened
@@ -39,11 +39,12 @@ class Registry:
         part: What is replaced, for messages: "predictor".
         group: The group of entry points: "pmlm.predictors".
         builtin: Built-in names, each with its "module:Class".
+        methods: The methods that a class needs.
     """
 
-    def __init__(self, part: str, group: str, builtin: Mapping[str, str]) -> None:
+    def __init__(self, part: str, group: str, builtin: Mapping[str, str], methods: Sequence[str] = ()) -> None:
         """Store the arguments."""
-        self.part, self.group, self.builtin = part, group, dict(builtin)
+        self.part, self.group, self.builtin, self.methods = part, group, dict(builtin), tuple(methods)
 
     def names(self) -> tuple[str, ...]:
         """Return the built-in names and those of installed packages."""
@@ -66,7 +67,8 @@ class Registry:
                 stranger, such as a saved agent: such a file must not decide which code runs.
 
         Raises:
-            ValueError: There is none, it cannot be imported, or it must not be; or two packages have this name.
+            ValueError: There is none, it cannot be imported, or it must not be; it lacks a method; or two packages
+                have this name.
         """
         if name in self.builtin:
             module, _, attribute = self.builtin[name].partition(":")
@@ -101,7 +103,6 @@ class Registry:
         *arguments: Any,
         kwargs: Mapping[str, Any] | None = None,
         offered: Mapping[str, Any] | None = None,
-        allow_import: bool = True,
         **given: Any,
     ) -> Any:
         """Find a class and make an instance of it.
@@ -111,25 +112,17 @@ class Registry:
             arguments: Positional arguments, defined by the interface of the part.
             kwargs: The user's own keyword arguments.
             offered: Keyword arguments for a class that has a parameter of that name, unless ``kwargs`` has it.
-            allow_import: As for ``find``.
             given: Further keyword arguments, defined by the interface of the part.
 
         Raises:
             ValueError: As for ``find``; or the class does not take these arguments.
         """
-        found = self.check(name, *arguments, kwargs=kwargs, allow_import=allow_import, **given)
+        found = self.check(name, *arguments, kwargs=kwargs, **given)
         known = _signature(found).parameters
         usual = {key: value for key, value in (offered or {}).items() if key in known}
         return found(*arguments, **given, **usual | dict(kwargs or {}))
 
-    def check(
-        self,
-        name: str,
-        *arguments: Any,
-        kwargs: Mapping[str, Any] | None = None,
-        allow_import: bool = True,
-        **given: Any,
-    ) -> Any:
+    def check(self, name: str, *arguments: Any, kwargs: Mapping[str, Any] | None = None, **given: Any) -> Any:
         """Find a class and check that it takes these arguments; see ``make``.
 
         Returns:
@@ -138,7 +131,7 @@ class Registry:
         Raises:
             ValueError: As for ``make``.
         """
-        found = self.find(name, allow_import=allow_import)
+        found = self.find(name)
         kwargs = dict(kwargs or {})
         if repeated := sorted(kwargs.keys() & given.keys()):
             raise ValueError(f"the {self.part} {name} gets {repeated[0]} from elsewhere: leave it out of its arguments")
@@ -171,6 +164,9 @@ class Registry:
             raise ValueError(f"{self.part} {name}: importing {module} failed: {type(error).__name__}: {why}") from error
         if not callable(found):
             raise ValueError(f"{self.part} {name}: {module} has no class {attribute}")
+        lacking = [method for method in self.methods if not callable(getattr(found, method, None))]
+        if lacking := lacking or sorted(getattr(found, "__abstractmethods__", ())):
+            raise ValueError(f"the {self.part} {name} lacks {', '.join(lacking)}: see docs/write-your-own.md")
         return found
 
 

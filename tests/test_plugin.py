@@ -32,7 +32,8 @@ from pmlm_env.core.episodes import Episode
 from pmlm_env.core.words import joined
 from pmlm_env.pipeline import Pipeline
 from pmlm_env.predictors.summaries import summarize
-from tests.real.runs import pmlm
+from tests.commands import pmlm
+from tests.real.runs import small_bert
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -75,7 +76,8 @@ def _stages(parts: dict[str, str]) -> list[object]:
 
 def _models(parts: dict[str, str]) -> list[str]:
     kwargs = ["--reward-kwargs", '{"measure": "precision"}', "--encoder-kwargs", '{"size": 8}']
-    return [*_named(parts, "--reward", "--encoder", "--llm"), *kwargs, "--llm-kwargs", '{"timeout": 30}']
+    kwargs += ["--llm-kwargs", '{"timeout": 30}', "--scorer", str(small_bert())]  # for tables, whatever it says
+    return [*_named(parts, "--reward", "--encoder", "--llm"), *kwargs]
 
 
 @pytest.fixture(scope="module")
@@ -312,7 +314,6 @@ def test_make_vec_takes_them(work: Path) -> None:
         assert reward == pytest.approx(scores[0] - scores[1])
 
 
-@pytest.mark.real
 def test_an_evaluation_shows_the_rewards_own_scores(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pmlm("evaluate", "--run", "runs/mine") == 0
     part = json.loads(Path("runs/mine/checkpoint/config.json").read_text())["learned"]["part"]
@@ -327,7 +328,6 @@ def test_an_evaluation_shows_the_rewards_own_scores(work: Path, capsys: pytest.C
     assert "Change of the reward rouge-l" in capsys.readouterr().out
 
 
-@pytest.mark.real
 def test_the_benchmark_takes_them_by_name_and_by_path(
     work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -400,20 +400,16 @@ def test_the_agents_settings_are_tuned_within_its_own_space(work: Path, tmp_path
 # New patients, in a process of its own
 
 
-def _in_a_new_process(*words: object, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    paths = os.pathsep.join([str(ROOT), *([str(path)] if path else []), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "agents.cli", *map(str, words)]
-    env = {**os.environ, "PYTHONPATH": paths}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
-
-
-def _refine(out: Path) -> list[object]:
-    return ["refine", "--model", "runs/mine", *_source(NAMES, "new.jsonl"), "--reply", "--out", out, "--device", "cpu"]
+def _refine(out: Path) -> list[str]:
+    options = ["--model", "runs/mine", *_source(NAMES, "new.jsonl"), "--reply", "--out", out, "--device", "cpu"]
+    return ["refine", *map(str, options)]
 
 
 def test_new_patients_get_prompts_and_replies_in_another_process(installed: Path, work: Path, tmp_path: Path) -> None:
     out = tmp_path / "refined.jsonl"
-    done = _in_a_new_process(*_refine(out), path=installed)
+    command = [sys.executable, "-m", "agents.cli", *_refine(out)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(installed), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
     assert done.returncode == 0, done.stderr
     part = json.loads(Path("runs/mine/checkpoint/config.json").read_text())["learned"]["part"]
     cohort, _ = SOURCES.find("json-lines")(Path("new.jsonl"), Schema.load("obstetric"), split_by="admitted")
@@ -426,10 +422,12 @@ def test_new_patients_get_prompts_and_replies_in_another_process(installed: Path
         assert line["prompt"] == line["replies"][0]["text"] == _shortened(episode, part)
 
 
-def test_without_the_package_its_names_are_refused_in_one_line(work: Path, tmp_path: Path) -> None:
-    done = _in_a_new_process(*_refine(tmp_path / "refined.jsonl"))
-    assert done.returncode == 2
-    (error,) = done.stderr.splitlines()
+def test_without_the_package_its_names_are_refused_in_one_line(
+    installed: Path, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder != str(installed)])
+    assert pmlm(*_refine(tmp_path / "refined.jsonl")) == 2
+    (error,) = capsys.readouterr().err.splitlines()
     assert "there is no agent 'one-part' here: install the package that adds it" in error
 
 
@@ -471,5 +469,4 @@ def test_a_folder_that_names_paths_imports_nothing_unless_allowed(
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pmlm")]
     assert "example_parts." in error
     assert "--allow-import" in error
-    if command[0] != "evaluate":  # which loads weights
-        assert pmlm(*command, "--allow-import") == 0
+    assert pmlm(*command, "--allow-import") == 0

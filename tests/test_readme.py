@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import pmlm
 from tests.llm.tiny_llms import talkative
-from tests.real.runs import pmlm
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 

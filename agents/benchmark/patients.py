@@ -38,6 +38,7 @@ from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm import Request
 from pmlm_env.llm.base import all_or_error
+from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import DeltaReward
 
 logger = logging.getLogger(__name__)
@@ -258,7 +259,7 @@ class RealPatients(Patients):
         self._folder = RunFolder(run)
         self._models = RunModels(models, calls, self._folder)
         for folder in [episodes, *([raw] if raw is not None else [])]:
-            self._models.check_sent(folder)
+            check_sent(folder, self._models.llm, calls.send_values)
         everybody = EpisodeSet.load(episodes)
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples
@@ -282,7 +283,7 @@ class RealPatients(Patients):
 
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the BERTScore F1 of each text, float64 (N,)."""
-        return self._models.scorer.score(texts, references).f1.double().numpy()
+        return self._models.scorer.f1(texts, references)
 
     def score(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the reward's score of a reply to each held-out patient, float64 (N,)."""

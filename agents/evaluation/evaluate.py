@@ -21,6 +21,7 @@ from agents.settings import plain
 from agents.training.train import trained
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import write_json
+from pmlm_env.pipeline.sent import check_sent
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         if models is None:
             models = RunModels(settings.models, config.calls.over(plain(settings.calls)), run)
             models.check_kept()
-        models.check_sent(config.episodes or settings.episodes)
+        check_sent(config.episodes or settings.episodes, models.llm, models.calls.send_values)
         agents: dict[str, Agent] = {
             KEEP_ALL: registry.make("keep-all"),
             RANDOM: registry.make("random-n", seed=config.seed),

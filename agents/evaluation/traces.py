@@ -62,12 +62,8 @@ def traces_of(
     scores = {variant: _scored(metrics, asked[variant], prompts[variant]) for variant in agents}
     errors = {variant: list(map(error_of, asked[variant])) for variant in agents}
     replies = {variant: list(map(traced, asked[variant])) for variant in agents}
-
-    def f1(texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        return models.scorer.score(texts, references).f1.double().numpy()
-
     initial = [episode.prompt for episode in episodes]
-    for control, texts in control_replies(problem.episodes, training, f1).items():
+    for control, texts in control_replies(problem.episodes, training, models.scorer.f1).items():
         edits[control], prompts[control], errors[control] = [()] * len(texts), initial, [""] * len(texts)
         replies[control] = [(TracedReply(text),) for text in texts]
         scores[control] = _rows(metrics(texts, initial))

@@ -28,7 +28,7 @@ from pmlm_env.io.files import make_folder, write
 from pmlm_env.llm import Budget, BudgetExceededError, LLMOptions, load_llm, price_of
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.storage.cached_llm import CachedLLM
-from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER
+from pmlm_env.pipeline.files import pipeline_in
 from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import TooManyFailuresError
 
@@ -143,12 +143,10 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
         raise ValueError(
             f"{config.model} is not a run folder: name the prepared folder that it was trained on with --pipeline"
         )
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is not there: give the place of that prepared folder with --pipeline")
-    if not (folder / PIPELINE_FOLDER).is_dir() and not (folder / MANIFEST_FILE).is_file():
+    if not pipeline_in(folder).is_dir():
         raise ValueError(
-            f"{folder} has no pipeline, which earlier versions did not keep: make it again with `pmlm prepare` and the "
-            "same cohort and options, or name a folder that has it with --pipeline"
+            f"there is no pipeline in {folder}: name the prepared folder that has it with --pipeline, or make it again "
+            "with `pmlm prepare`"
         )
     pipeline = Pipeline.load(folder, device=config.device, allow_import=config.allow_import)
     if (folder / "episodes.jsonl").is_file():

@@ -20,6 +20,7 @@ from agents.training.config import TrainConfig, named_classes, with_agent_settin
 from agents.training.events import EventFile
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
+from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import DeltaReward
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     """Train in a locked run folder."""
     episodes = everybody.of("train")
     models = models or RunModels(config.models, config.calls, run)
-    models.check_sent(config.episodes)
+    check_sent(config.episodes, models.llm, models.calls.send_values)
     if config.resume:
         run.go_on(config, models.llm.identity, everybody.digest)
         models.check_kept()

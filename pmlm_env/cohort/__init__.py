@@ -1,7 +1,7 @@
 """Cohorts H = {X, Y, R}: data types, reading, writing and splitting by date."""
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.naming.labels import named_labels, names_label
+from pmlm_env.cohort.naming.labels import named_labels
 from pmlm_env.cohort.schema import (
     OBSTETRIC,
     SCHEMAS,
@@ -28,7 +28,6 @@ __all__ = [
     "Schema",
     "Split",
     "named_labels",
-    "names_label",
     "read_cohort",
     "split_by_date",
     "write_cohort",

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -169,11 +167,6 @@ class Schema:
         highs = [_MAX_BOUND if each.high is None else each.high for each in self.indicators]
         return np.array([each.low or 0.0 for each in self.indicators]), np.array(highs)
 
-    @property
-    def digest(self) -> str:
-        """A SHA-256 of the whole content, in hexadecimal; equal for equal schemas."""
-        return hashlib.sha256(json.dumps(_plain(self), sort_keys=True).encode()).hexdigest()
-
     def index(self, name: str) -> int:
         """Return the position of the indicator with this name or synonym; case, width and outer spaces do not matter.
 
@@ -221,7 +214,7 @@ def _entries(kind: type, word: str, entries: Iterable[dict[str, Any]]) -> Iterat
 
 
 def _plain(schema: Schema) -> dict[str, Any]:
-    """Return the content of a JSON file; bounds as floats, because 4 and 4.0 are equal."""
+    """Return the content of a JSON file; bounds as floats, because numbers of NumPy are not JSON."""
     content = asdict(schema)
     for indicator in content["indicators"]:
         for bound in ("low", "high"):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,7 +20,8 @@ from pmlm_env.core.labels import Label, label_from
 from pmlm_env.core.words import Prompt, Role, Word, joined, single_spaces
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import make_folder, replacing
-from pmlm_env.io.toml import read_toml
+
+logger = logging.getLogger(__name__)
 
 Split = Literal["train", "validation", "test"]
 
@@ -252,26 +253,21 @@ class EpisodeSet(Sequence[Episode]):
                 episodes.append(Episode(vector=vector, **row))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{text}, line {number}: {error}: prepare it again with `pmlm prepare`") from error
-        if (labels := Path(folder) / "labels.json").is_file():
-            return cls(episodes, _read_labels(labels))
-        names = cls(episodes).labels
-        return cls(episodes, [label for label in _earlier_labels() if label.name in names])
+        return cls(episodes, _read_labels(Path(folder) / "labels.json"))
 
 
 def _read_labels(path: Path) -> tuple[Label, ...]:
-    entries = read_object(path, "prepare it again with `pmlm prepare`").get("labels")
+    cure = "prepare it again with `pmlm prepare`"
+    if not path.is_file():
+        logger.warning("%s is missing, so replies are searched for the conditions' own names only: %s", path, cure)
+        return ()
+    entries = read_object(path, cure).get("labels")
     if not isinstance(entries, list):
-        raise ValueError(f'{path} has no list "labels": prepare it again with `pmlm prepare`')
+        raise ValueError(f'{path} has no list "labels": {cure}')
     try:
         return tuple(map(label_from, entries))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _earlier_labels() -> tuple[Label, ...]:
-    """Return the labels that every folder had before there was ``labels.json``, so that its metrics stay the same."""
-    with resources.as_file(resources.files("pmlm_env") / "cohort" / "schemas" / "obstetric.toml") as schema:
-        return tuple(map(label_from, read_toml(schema)["labels"]))
 
 
 def _unusual(episode: Episode) -> dict[str, Any]:

@@ -19,9 +19,6 @@ from pmlm_env.io.files import append, replacing
 #: Version of the trace format; the first field of every line.
 VERSION = 2
 
-#: Fields that version 1 lacks, with the values that stand for "not recorded".
-_NEW: Mapping[str, Any] = {"predicted": "", "probabilities": {}, "peers": []}
-
 #: Fields that a trace copies from the episode.
 _OF_PATIENT = ("split", "patient_id", "label", "predicted", "words", "spaces", "roles", "reference")
 
@@ -153,10 +150,8 @@ class Trace:
         version = content.pop("version", None) if isinstance(content, dict) else None
         if version is None:
             raise ValueError("it is damaged (not an object with a version)")
-        if version not in range(1, VERSION + 1):
-            raise ValueError(f"it is of version {shortened(version)}, and this pmlm-env reads versions 1 to {VERSION}")
-        if version == 1:
-            content = {**_NEW, **content}
+        if version != VERSION:
+            raise ValueError(f"it is of version {shortened(version)}, and this pmlm-env reads version {VERSION}")
         names = {field.name for field in fields(cls)}
         wrong = sorted(content.keys() ^ names) or [name for name in content if not _is_valid(name, content[name])]
         if wrong:

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from pmlm_env.encoders.bert import WordEncoder
 
 #: A name that is neither registered nor a path is a model's, for ``WordEncoder``.
-ENCODERS = Registry("encoder", "pmlm.encoders", {"minilm": "pmlm_env.encoders.bert:WordEncoder"})
+ENCODERS = Registry("encoder", "pmlm.encoders", {"minilm": "pmlm_env.encoders.bert:WordEncoder"}, ["encode"])
 
 
 def load_encoder(
-    name: str, kwargs: Mapping[str, Any] | None = None, device: str = "auto", *, allow_import: bool = True
+    name: str, kwargs: Mapping[str, Any] | None = None, device: str = "auto"
 ) -> WordEncoder | CheckedEncoder:
     """Make an encoder.
 
@@ -30,11 +30,10 @@ def load_encoder(
         name: A name that ``WordEncoder`` accepts, that of an installed plugin, or ``package.module:Class``.
         kwargs: Arguments for the class of a plugin or path.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; a class gets it if it has a parameter ``device``.
-        allow_import: Whether a path may be imported; see ``Registry.find``.
 
     Raises:
         ModelError: The model is not found.
-        ValueError: There is no such encoder, or it does not take these arguments.
+        ValueError: There is no such encoder, or it lacks a part of its interface or does not take these arguments.
     """
     if name in ENCODERS.builtin or not ENCODERS.knows(name):
         from pmlm_env.encoders.bert import WordEncoder
@@ -42,8 +41,7 @@ def load_encoder(
         if kwargs:
             raise ValueError(f"--encoder-kwargs has no effect with the model {name}: it is for a class of your own")
         return WordEncoder(name, device)
-    found = ENCODERS.make(name, kwargs=kwargs, offered={"device": device}, allow_import=allow_import)
-    return CheckedEncoder(name, found)
+    return CheckedEncoder(name, ENCODERS.make(name, kwargs=kwargs, offered={"device": device}))
 
 
 class CheckedEncoder:
@@ -59,16 +57,16 @@ class CheckedEncoder:
         seconds: Wall time spent in ``encode`` so far.
 
     Raises:
-        ValueError: It lacks a part of the interface ``Encoder``.
+        ValueError: It lacks an attribute of the interface ``Encoder``.
     """
 
     def __init__(self, name: str, encoder: Encoder) -> None:
-        """Check that the parts of the interface are there."""
+        """Check that the attributes are there."""
         size = getattr(encoder, "hidden_size", None)
         if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
             raise ValueError(f"the encoder {name} has no hidden_size, the length of an embedding, of 1 or more")
-        if not callable(getattr(encoder, "encode", None)) or not hasattr(encoder, "device"):
-            raise ValueError(f"the encoder {name} needs a method encode(words, kept) and an attribute device")
+        if not hasattr(encoder, "device"):
+            raise ValueError(f"the encoder {name} has no device, the torch device of its embeddings")
         self.model_name, self.hidden_size = name, int(size)
         self.seconds = 0.0
         self._encoder = encoder

@@ -86,11 +86,6 @@ class PMLMOptions(LLMOptions, TaskOptions):
 
     def _task(self, models: SharedModels) -> EditTask:
         llm_options = LLMOptions(**{each.name: getattr(self, each.name) for each in fields(LLMOptions)})
-        if self.llm.partition(":")[0] == "responder":
-            idle = [each.name for each in fields(LLMOptions) if each.name not in ("llm", "base_url", "providers")]
-            _refuse(
-                [name for name in idle if getattr(self, name) != getattr(LLMOptions, name)], f"with llm={self.llm!r}"
-            )
         if self.reward != BERTSCORE:
             of_bertscore = ("scorer", "scorer_layer", "long_texts")
             idle = [name for name in of_bertscore if getattr(self, name) != getattr(PMLMOptions, name)]

@@ -55,7 +55,7 @@ class SharedModels:
         self._encoder = lru_cache(_CACHE_SIZE)(_load_encoder)
         self._llm = lru_cache(_CACHE_SIZE)(_load_llm)
         self._scorer = lru_cache(_CACHE_SIZE)(_load_scorer)
-        self._reward = lru_cache(_CACHE_SIZE)(_load_reward)
+        self._reward = lru_cache(_CACHE_SIZE)(load_reward)
         self._initial = lru_cache(_CACHE_SIZE)(_no_initial_replies)
 
     def episodes(self, name: str, split: Split) -> tuple[EpisodeSet, EpisodeSet]:
@@ -141,10 +141,6 @@ def _load_scorer(name: str, layer: int | None, device: str, long_texts: LongText
     from pmlm_env.rewards.bertscore import BertScorer
 
     return BertScorer(name, layer, device, long_texts)
-
-
-def _load_reward(name: str, kwargs: Kwargs, device: str, scorer: BertScorer | None) -> CheckedReward:
-    return load_reward(name, kwargs, device, scorer)
 
 
 def _no_initial_replies(

@@ -26,6 +26,11 @@ CURE = "prepare it again with `pmlm prepare`"
 _LARGEST_PEERS = 2**26
 
 
+def pipeline_in(folder: Path) -> Path:
+    """Return the folder of the pipeline, given this folder or the one that ``pmlm prepare`` wrote."""
+    return folder if (folder / MANIFEST_FILE).exists() else folder / PIPELINE_FOLDER
+
+
 @dataclass(frozen=True)
 class Part:
     """A replaceable part of a pipeline.
@@ -106,9 +111,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    parts = {part: {"name": each.name, "kwargs": {**each.kwargs}} for part, each in _parts(manifest).items()}
+    parts = {"predictor": manifest.predictor, "retriever": manifest.retriever}
+    described = {part: {"name": each.name, "kwargs": {**each.kwargs}} for part, each in parts.items()}
     settings = {"k": manifest.k, "peers": manifest.peers, "temperature": manifest.temperature}
-    write_json(folder / MANIFEST_FILE, {"format": 1, **settings, **parts, "files": files})
+    write_json(folder / MANIFEST_FILE, {"format": 1, **settings, **described, "files": files})
 
 
 def read_manifest(folder: Path) -> tuple[Manifest, dict[str, tuple[int, str]]]:
@@ -150,7 +156,3 @@ def check_files(folder: Path, files: Mapping[str, tuple[int, str]]) -> None:
         path = file_in(folder, name)
         if path.stat().st_size != size or sha256(path) != digest:
             raise ValueError(f"{path} is damaged, or of another pipeline: {CURE}")
-
-
-def _parts(manifest: Manifest) -> dict[str, Part]:
-    return {"predictor": manifest.predictor, "retriever": manifest.retriever}

@@ -23,7 +23,6 @@ from pmlm_env.pipeline.files import (
     CURE,
     MANIFEST_FILE,
     PEERS_FILE,
-    PIPELINE_FOLDER,
     PREDICTOR_FOLDER,
     SCHEMA_FILE,
     TEMPLATE_FILE,
@@ -32,6 +31,7 @@ from pmlm_env.pipeline.files import (
     Part,
     TrainingPatients,
     check_files,
+    pipeline_in,
     read_manifest,
     write_manifest,
 )
@@ -78,11 +78,6 @@ class Pipeline:
     def k(self) -> int:
         """Peers per patient."""
         return self.manifest.k
-
-    @property
-    def train_ids(self) -> tuple[str, ...]:
-        """The ids of the training patients with a label."""
-        return self.training.ids
 
     @classmethod
     def fit(
@@ -153,13 +148,13 @@ class Pipeline:
         Raises:
             ValueError: The cohort is empty or has another schema, or a prompt cannot be filled.
         """
-        if cohort.schema.digest != self.schema.digest:
+        if cohort.schema != self.schema:
             raise ValueError(
                 "the patients' schema is not that of the pipeline's training patients: read their tables with the "
                 f"pipeline's schema, or {CURE}"
             )
         self.template.check(cohort)
-        trained = {*self.train_ids}
+        trained = {*self.training.ids}
         if known := [patient.patient_id for patient in cohort if patient.patient_id in trained]:
             logger.warning(
                 "%d of %d patients are training patients of this pipeline, and predicted better than others; "
@@ -208,14 +203,10 @@ class Pipeline:
         Raises:
             ValueError: A file is missing or damaged, or names a class that must not be imported.
         """
-        folder = Path(folder)
-        if not (folder / MANIFEST_FILE).exists() and (folder / PIPELINE_FOLDER).is_dir():
-            folder /= PIPELINE_FOLDER
+        folder = pipeline_in(Path(folder))
         manifest, files = read_manifest(folder)
         predictors = PREDICTORS.find(manifest.predictor.name, allow_import=allow_import)
         RETRIEVERS.find(manifest.retriever.name, allow_import=allow_import)
-        if not hasattr(predictors, "load"):
-            raise ValueError(f"the predictor {manifest.predictor.name} lacks load")
         check_files(folder, files)
         schema = Schema.load(file_in(folder, SCHEMA_FILE))
         training = TrainingPatients.load(folder, VECTOR_SIZE)
@@ -301,13 +292,9 @@ def make_predictor(config: PipelineConfig, seed: int) -> Predictor:
     """Make an unfitted predictor.
 
     Raises:
-        ValueError: There is none of this name, or it does not take these arguments or lacks a method.
+        ValueError: There is none of this name, or it lacks a method or does not take these arguments.
     """
-    predictor = PREDICTORS.make(config.predictor, offered={"seed": seed}, kwargs=config.predictor_kwargs)
-    methods = ("fit", "predict_proba", "save", "load")
-    if lacking := [method for method in methods if not hasattr(predictor, method)]:
-        raise ValueError(f"the predictor {config.predictor} lacks {', '.join(lacking)}")
-    return predictor
+    return PREDICTORS.make(config.predictor, kwargs=config.predictor_kwargs, offered={"seed": seed})
 
 
 def _check_labels(predictor: Predictor, labels: Iterable[str], who: str) -> None:

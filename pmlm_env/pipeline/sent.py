@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pmlm_env.cohort.schema import Schema
 from pmlm_env.llm.base import LLM
-from pmlm_env.pipeline.files import CURE, MANIFEST_FILE, PIPELINE_FOLDER, SCHEMA_FILE, TEMPLATE_FILE
+from pmlm_env.pipeline.files import CURE, SCHEMA_FILE, TEMPLATE_FILE, pipeline_in
 from pmlm_env.prompting import InitialPrompt
 
 
@@ -22,7 +22,7 @@ def check_sent(folder: Path, llm: LLM, send_values: bool) -> None:
     Raises:
         ValueError: It is not allowed, or it is not known whether the prompts contain such values.
     """
-    pipeline = folder if (folder / MANIFEST_FILE).is_file() else folder / PIPELINE_FOLDER
+    pipeline = pipeline_in(folder)
     if send_values or not llm.is_remote or not pipeline.is_dir():
         return
     files = (pipeline / SCHEMA_FILE, pipeline / TEMPLATE_FILE)

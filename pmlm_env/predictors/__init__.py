@@ -17,6 +17,7 @@ PREDICTORS = Registry(
         "transformer": "pmlm_env.predictors.series.transformer:Transformer",
         "rocket": "pmlm_env.predictors.series.rocket:Rocket",
     },
+    ["fit", "predict_proba", "save", "load"],
 )
 
 __all__ = ["PREDICTORS", "BoostedTrees", "Predictor", "PredictorReport", "evaluate", "out_of_fold_proba"]

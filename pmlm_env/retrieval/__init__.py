@@ -7,6 +7,8 @@ from pmlm_env.retrieval.cross_fit import out_of_fold_vectors
 from pmlm_env.retrieval.encoder import PatientEncoder
 
 #: Retrievers by name.
-RETRIEVERS = Registry("retriever", "pmlm.retrievers", {"cosine": "pmlm_env.retrieval.cosine:CosineRetriever"})
+RETRIEVERS = Registry(
+    "retriever", "pmlm.retrievers", {"cosine": "pmlm_env.retrieval.cosine:CosineRetriever"}, ["peers"]
+)
 
 __all__ = ["RETRIEVERS", "CosineRetriever", "PatientEncoder", "Peer", "Retriever", "out_of_fold_vectors"]

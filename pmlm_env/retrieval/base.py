@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,6 @@ class Peer:
     similarity: float
 
 
-@runtime_checkable
 class Retriever(Protocol):
     """Interface of a search for similar training patients.
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save
 
 from pmlm_env.cohort.schema import Cohort, Schema
-from pmlm_env.device import one_thread
+from pmlm_env.device import choose_device, one_thread
 from pmlm_env.io.checked_files import file_in, read_object, read_tensors
 from pmlm_env.io.files import write, write_json
 from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler
@@ -47,15 +47,15 @@ class PatientEncoder:
         Args:
             cohort: The training patients.
             seed: The same seed, cohort and kind of device give the same encoder; global generators are not used.
-            device: Where it is trained and encodes: ``"auto"`` (the GPU if there is one) or a torch device.
+            device: Where it is trained and encodes: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
         Raises:
-            ValueError: The cohort is empty.
+            ValueError: The cohort is empty, or there is no such device.
         """
         if not len(cohort):
             raise ValueError("a patient encoder cannot be fitted to an empty cohort")
         scaler = InputScaler.fit(cohort)
-        return cls(cohort.schema, scaler, train_network(scaler.pad(cohort), cohort.y, seed, _device(device)))
+        return cls(cohort.schema, scaler, train_network(scaler.pad(cohort), cohort.y, seed, choose_device(device)))
 
     def encode(self, cohort: Cohort) -> npt.NDArray[np.float32]:
         """Return the patients' vectors, shape (N, 128), float32.
@@ -106,7 +106,7 @@ class PatientEncoder:
         tensors = read_tensors(file_in(folder, WEIGHTS_FILE), shapes, doubles=SCALER_ARRAYS, cure=_CURE)
         scaler = InputScaler(*(tensors.pop(name).numpy() for name in SCALER_ARRAYS))
         network.load_state_dict(tensors)
-        return cls(schema, scaler, network.to(_device(device)))
+        return cls(schema, scaler, network.to(choose_device(device)))
 
 
 def _config(schema: Schema) -> dict[str, Any]:
@@ -131,10 +131,3 @@ def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
                 key, other, value = f"{key}[{place}]", other[place], value[place]
             return f"{key} is {shortened(other)}, expected {shortened(value)}"
     return ""
-
-
-def _device(name: str) -> torch.device:
-    """Return the torch device of a name or ``"auto"``."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

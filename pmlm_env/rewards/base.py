@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # this loads torch
 #: The name of the default reward.
 BERTSCORE = "bertscore"
 
-REWARDS = Registry("reward", "pmlm.rewards", {BERTSCORE: "pmlm_env.rewards.bertscore:BertScoreReward"})
+REWARDS = Registry("reward", "pmlm.rewards", {BERTSCORE: "pmlm_env.rewards.bertscore:BertScoreReward"}, ["score"])
 
 
 class ReplyReward(Protocol):
@@ -47,15 +47,10 @@ class CheckedReward:
     Attributes:
         name: The name.
         seconds: Wall time spent in ``score`` so far.
-
-    Raises:
-        ValueError: It has no method ``score``.
     """
 
     def __init__(self, name: str, reward: ReplyReward) -> None:
-        """Check that it scores."""
-        if not callable(getattr(reward, "score", None)):
-            raise ValueError(f"the reward {name} needs a method score(replies, episodes)")
+        """Store the arguments."""
         self.name, self.seconds = name, 0.0
         self._reward = reward
 
@@ -105,7 +100,7 @@ def load_reward(
         scorer: BERTScore, for ``bertscore``; None = with its default model.
 
     Raises:
-        ValueError: There is no such reward, or it does not take these arguments.
+        ValueError: There is no such reward, or it lacks a method or does not take these arguments.
     """
     if name != BERTSCORE:
         return CheckedReward(name, REWARDS.make(name, kwargs=kwargs, offered={"device": device}))

@@ -130,6 +130,10 @@ class BertScorer:
         self.seconds += time.perf_counter() - started
         return BertScores(*table.unbind(dim=1))
 
+    def f1(self, replies: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Score like ``score``, and return the F1 of each reply, float64 (N,)."""
+        return self.score(replies, references).f1.double().numpy()
+
     def score_once(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
         """Score like ``score``, without storing the embeddings of the references."""
         known = self._references
@@ -215,7 +219,7 @@ class BertScoreReward:
 
     def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> npt.NDArray[np.float64]:
         """Return the F1 of each reply, float64 (N,)."""
-        return self.scorer.score(replies, [episode.reference for episode in episodes]).f1.double().numpy()
+        return self.scorer.f1(replies, [episode.reference for episode in episodes])
 
 
 def _windows(n: int, room: int) -> list[tuple[int, int]]:

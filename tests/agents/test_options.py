@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.main import main
 from agents.registry import AGENTS, settings_of
 from agents.settings import option
+from tests.commands import pmlm
 
 
 def ended(command: str, options: str) -> int:
-    with pytest.raises(SystemExit) as end:
-        main(command, shlex.split(options))
-    return int(end.value.code or 0)
+    return pmlm(command, *shlex.split(options))
 
 
 def refused(command: str, options: str, capsys: pytest.CaptureFixture[str]) -> str:

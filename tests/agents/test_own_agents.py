@@ -26,7 +26,7 @@ PATH = "stranger:FirstWords"
 INCOMPLETE = {
     "not_a_class": ("def FirstWords(config, seed): ...", "it is not a subclass of agents.base.Agent"),
     "of_something_else": ("class FirstWords: ...", "it is not a subclass of agents.base.Agent"),
-    "no_refine": (MODULE.replace("def refine", "def refined"), "it does not define refine"),
+    "no_refine": (MODULE.replace("def refine", "def refined"), "no_refine:FirstWords lacks refine: see docs/write"),
     "no_config": (MODULE.replace("    Config = FirstWordsConfig\n", ""), "it has no Config, the frozen dataclass"),
     "not_a_dataclass": (MODULE.replace("Config = FirstWordsConfig", "Config = dict"), "is not a frozen dataclass"),
     "not_frozen": (MODULE.replace("(frozen=True)", ""), "its Config is not a frozen dataclass"),

@@ -8,18 +8,12 @@ from typing import Any
 
 import pytest
 
-from agents.cli.main import main
 from pmlm_env.core.traces import TraceFile
 from pmlm_env.envs.lite import lite_episodes
+from tests.commands import pmlm
 from tests.tiny_models import save_model
 
 REWARD, HUSH = "tests.own_parts:WordCount", "hushhush"
-
-
-def pmlm(command: str, *arguments: Any) -> int:
-    with pytest.raises(SystemExit) as end:
-        main(command, list(map(str, arguments)))
-    return int(end.value.code or 0)
 
 
 @pytest.fixture(scope="module")

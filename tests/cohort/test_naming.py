@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from pmlm_env.cohort.naming.english import find_mentions
-from pmlm_env.cohort.naming.labels import named_labels, names_label
+from pmlm_env.cohort.naming.labels import named_labels
 from pmlm_env.core.labels import Label
 from tests.schemas import LABELS
 
@@ -28,8 +28,8 @@ def test_each_label_is_named_by_itself_and_its_aliases_and_names_no_other(label)
 
 
 def test_normal_is_named_by_its_aliases_only() -> None:
-    assert not names_label("A normal diet. All normal.", NORMAL)
-    assert names_label("No abnormality was found.", NORMAL)
+    assert named_labels("A normal diet. All normal.", [NORMAL]) == set()
+    assert named_labels("No abnormality was found.", [NORMAL]) == {"normal"}
 
 
 def test_no_abnormality_beside_a_diagnosis_does_not_name_normal() -> None:
@@ -66,7 +66,7 @@ def test_phrases_that_overlap_in_part_are_both_named() -> None:
 
 
 def test_one_label_asked_for_alone_has_no_rival() -> None:
-    assert names_label("gestational diabetes", DIABETES[0])
+    assert named_labels("gestational diabetes", DIABETES[:1]) == {DIABETES[0].name}
 
 
 @pytest.mark.parametrize("text", ["compromised", "PROMs", "prom_date", "aprom"])

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pmlm_env.cohort.naming.labels import names_label
+from pmlm_env.cohort.naming.labels import named_labels
 from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.cohort.simulator.labs import DECIMALS
 from pmlm_env.cohort.simulator.tables import read_table
@@ -34,7 +34,7 @@ def test_over_95_percent_of_replies_are_distinct(paper_cohort: Cohort) -> None:
 @pytest.mark.parametrize("label", LABELS, ids=lambda label: label.name)
 def test_every_reply_names_her_label_and_no_other(label: Label, paper_cohort: Cohort) -> None:
     for patient in paper_cohort:
-        assert names_label(patient.reference, label) == (patient.label == label.name), patient.reference
+        assert bool(named_labels(patient.reference, [label])) == (patient.label == label.name), patient.reference
 
 
 def test_every_reply_gives_two_to_four_pieces_of_advice(paper_cohort: Cohort) -> None:

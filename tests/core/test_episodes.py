@@ -88,12 +88,14 @@ def test_known_labels_leave_the_digest_as_it_is() -> None:
     assert episodes.digest == EpisodeSet(episodes).digest
 
 
-def test_a_folder_of_an_earlier_version_knows_those_of_its_labels_that_were_known_then(tmp_path: Path) -> None:
+def test_a_folder_without_labels_knows_no_other_names_of_conditions_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     _with_known_labels().save(tmp_path)
     (tmp_path / "labels.json").unlink()
-    (normal,) = EpisodeSet.load(tmp_path).known_labels
-    assert normal.no_finding
-    assert normal.aliases == ("normal pregnancy", "healthy pregnancy", "no abnormality", "no abnormal findings")
+    assert EpisodeSet.load(tmp_path).known_labels == ()
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path / 'labels.json'} is missing, so replies are searched for")
 
 
 def test_a_saved_set_that_knows_no_labels_knows_none_when_it_is_loaded(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.cli.main import main
 from pmlm_env.cohort import Cohort, split_by_date, write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
@@ -16,6 +15,7 @@ from pmlm_env.pipeline import Pipeline, PipelineConfig, PipelineReport, build_ep
 from pmlm_env.predictors import BoostedTrees
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.retrieval import PatientEncoder
+from tests.commands import pmlm
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
@@ -278,9 +278,7 @@ def test_a_template_that_there_is_not_ends_the_command_with_one_line(
 ) -> None:
     write_cohort(cohort, tmp_path / "cohort")
     arguments = ["--cohort", str(tmp_path / "cohort"), "--out", str(tmp_path / "out"), "--template", "long"]
-    with pytest.raises(SystemExit) as stop:
-        main("prepare", arguments)
-    assert stop.value.code == 2
+    assert pmlm("prepare", *arguments) == 2
     told = "pmlm prepare: there is no template 'long': use default, short, paper, raw or a file\n"
     assert capsys.readouterr().err == told
     assert not (tmp_path / "out").exists()

@@ -156,7 +156,7 @@ def test_a_manifest_that_names_a_class_imports_nothing(
 
 def test_a_class_that_cannot_be_loaded_is_named(folder: Path) -> None:
     change(folder, predictor={"name": "tests.own_stages:First", "kwargs": {}})
-    with pytest.raises(ValueError, match=r"the predictor tests\.own_stages:First lacks load"):
+    with pytest.raises(ValueError, match=r"the predictor tests\.own_stages:First lacks fit, predict_proba, save, load"):
         Pipeline.load(folder, allow_import=True)
 
 

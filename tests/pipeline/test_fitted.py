@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.cli.main import main
 from pmlm_env.cohort import Cohort, Indicator, Patient, Schema, read_cohort, split_by_date, write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.pipeline import Pipeline, PipelineConfig, build_episodes
 from pmlm_env.predictors import BoostedTrees
 from pmlm_env.retrieval import PatientEncoder
+from tests.commands import pmlm
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
@@ -127,7 +127,7 @@ def test_labels_and_replies_are_not_used(pipeline: Pipeline, cohort: Cohort) -> 
 
 def test_peers_are_training_patients_alone(pipeline: Pipeline, train: Cohort, new: Cohort) -> None:
     labels = {patient.patient_id: patient.label for patient in train}
-    assert {*pipeline.train_ids} == labels.keys()
+    assert {*pipeline.training.ids} == labels.keys()
     for patient in everything(pipeline, new):
         assert len({peer_id for peer_id, _, _ in patient["peers"]}) == pipeline.k == 10
         assert all(labels[peer_id] == label for peer_id, label, _ in patient["peers"])
@@ -151,9 +151,7 @@ def test_training_patients_among_the_new_are_named_in_one_line_and_not_their_own
 def test_prepare_writes_a_pipeline_that_makes_its_test_patients_very_prompts(cohort: Cohort, tmp_path: Path) -> None:
     write_cohort(cohort, tmp_path / "cohort")
     options = ["--n-folds", "2", "--k", "4", "--peers", "listed", "--device", "cpu", "--max-test", "9", "--seed", "2"]
-    with pytest.raises(SystemExit) as stop:
-        main("prepare", ["--cohort", str(tmp_path / "cohort"), "--out", str(tmp_path / "out"), *options])
-    assert not stop.value.code
+    assert pmlm("prepare", "--cohort", tmp_path / "cohort", "--out", tmp_path / "out", *options) == 0
     (tmp_path / "out").rename(tmp_path / "moved")
     test = EpisodeSet.load(tmp_path / "moved").of("test")
     pipeline = Pipeline.load(tmp_path / "moved")
@@ -266,8 +264,9 @@ def test_a_pipeline_that_cannot_be_saved_leaves_the_earlier_one(
         (PipelineConfig(retriever_kwargs={"depth": 3}), "the retriever cosine does not take these arguments"),
         (
             PipelineConfig(predictor="tests.own_stages:Unsaved"),
-            "the predictor tests.own_stages:Unsaved lacks save, load",
+            "the predictor tests.own_stages:Unsaved lacks save, load: see docs/write-your-own.md",
         ),
+        (PipelineConfig(retriever="tests.own_stages:Shares"), "the retriever tests.own_stages:Shares lacks peers"),
         (
             PipelineConfig(k=200),
             r"training patients have a label, but 200 peers each need 201: use fewer peers \(--k\)",

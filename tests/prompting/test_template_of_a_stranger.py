@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.cli.main import main
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.schema import Patient
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.prompting import InitialPrompt
+from tests.commands import pmlm
 from tests.schemas import N_INDICATORS
 
 
@@ -29,9 +29,7 @@ def _refused(template: Path, cohort: Path, capsys: pytest.CaptureFixture[str], m
     monkeypatch.setattr("pmlm_env.predictors.BoostedTrees.fit", never[0])
     monkeypatch.setattr("pmlm_env.retrieval.PatientEncoder.fit", never[1])
     out = template.parent / "out"
-    with pytest.raises(SystemExit) as stop:
-        main("prepare", ["--cohort", str(cohort), "--out", str(out), "--template", str(template)])
-    assert stop.value.code == 2
+    assert pmlm("prepare", "--cohort", cohort, "--out", out, "--template", template) == 2
     assert not out.exists()
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pmlm prepare: ")]
     assert len(lines) == 1
@@ -126,9 +124,7 @@ def test_the_demo_refuses_a_template_before_it_removes_an_earlier_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "config.json").write_text("an earlier run")
-    with pytest.raises(SystemExit) as stop:
-        main("demo", ["--run", str(tmp_path), "--template", "long", "--llm", "responder"])
-    assert stop.value.code == 2
+    assert pmlm("demo", "--run", tmp_path, "--template", "long", "--llm", "responder") == 2
     assert capsys.readouterr().err.startswith("pmlm demo: there is no template 'long'")
     assert (tmp_path / "config.json").read_text() == "an earlier run"
 

@@ -14,7 +14,8 @@ import pytest
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.traces import Trace, TraceFile
-from tests.real.runs import pmlm, small_bert
+from tests.commands import pmlm
+from tests.real.runs import small_bert
 
 N_NEW = 20
 PREPARE = ["--n-folds", 2, "--k", 4, "--device", "cpu"]

@@ -13,7 +13,6 @@ from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import pytest
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 
 import agents.evaluation.evaluate  # noqa: F401  likewise
@@ -21,18 +20,12 @@ from agents.cli.main import main
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.llm.base import Reply, Request
 from pmlm_env.llm.responder import Responder
+from tests.commands import pmlm
 from tests.tiny_models import save_small_bert
 
 _OPTIONS = ["--device", "cpu", "--n-edits", "2", "--patients", "2", "--rollouts", "2"]
 
 _PROCESSES = multiprocessing.get_context("forkserver")
-
-
-def pmlm(command: str, *arguments: object) -> int:
-    """Run a command and return its exit code."""
-    with pytest.raises(SystemExit) as stop:
-        main(command, [str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
 
 
 @cache

@@ -13,8 +13,8 @@ import pytest
 
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import TraceFile
+from tests.commands import pmlm
 from tests.real.new_patients import N_NEW, Rows, changed, made, read_rows, refine, refused
-from tests.real.runs import pmlm
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages", "elsewhere")]
 
@@ -109,14 +109,12 @@ def test_a_run_whose_prepared_folder_is_gone_or_has_no_pipeline_says_what_to_giv
     prepared = shutil.copytree(work / "prepared", tmp_path / "a" / "prepared")
     new = ["--cohort", work / "new"]
     shutil.rmtree(prepared / "pipeline")
-    said = refused(capsys, tmp_path / "a", *new)
-    assert str(prepared) in said
-    assert "--pipeline" in said
+    there_is_none = "there is no pipeline in {}: name the prepared folder that has it with --pipeline"
+    assert there_is_none.format(prepared) in refused(capsys, tmp_path / "a", *new)
     config = json.loads((tmp_path / "a" / "run" / "config.json").read_text())
     config["paths"]["episodes"] = config["settings"]["episodes"] = "../gone"
     (tmp_path / "a" / "run" / "config.json").write_text(json.dumps(config))
-    said = refused(capsys, tmp_path / "a", *new)
-    assert said.endswith("is not there: give the place of that prepared folder with --pipeline")
+    assert there_is_none.format("../gone") in refused(capsys, tmp_path / "a", *new)
     assert len(refine(tmp_path / "a", *new, "--pipeline", work / "prepared")) == N_NEW
 
 

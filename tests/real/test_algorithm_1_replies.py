@@ -16,9 +16,10 @@ import pytest
 
 from pmlm_env.llm import ReplyCache
 from pmlm_env.llm.responder import Responder
+from tests.commands import pmlm
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
 from tests.real.new_patients import N_NEW, made, refine, refused
-from tests.real.runs import pmlm, small_bert, start
+from tests.real.runs import small_bert, start
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages", "elsewhere")]
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.cli.main import main
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.metrics import METRICS
 from agents.report.report import ReportConfig, report
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm.responder import Responder
 from pmlm_env.rewards.bertscore import BertScorer
+from tests.commands import pmlm
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
@@ -23,28 +23,22 @@ MODELS = ["--llm", "responder", "--device", "cpu", "--n-edits", "3"]
 N_TEST = 4
 
 
-def _pmlm(command: str, *arguments: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(command, [str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
-
-
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same patients' prompts by two templates, and those of others."""
     folder = tmp_path_factory.mktemp("benchmark")
-    assert _pmlm("simulate", "--out", folder / "cohort", "--patients", 80) == 0
+    assert pmlm("simulate", "--out", folder / "cohort", "--patients", 80) == 0
     few = ["--n-folds", 2, "--max-train", 6, "--max-validation", 0, "--max-test", N_TEST]
     for name, template, seed in (("prepared", "default", 0), ("raw", "raw", 0), ("others", "raw", 1)):
         options = ["--cohort", folder / "cohort", "--out", folder / name, "--template", template, "--seed", seed]
-        assert _pmlm("prepare", *options, *few) == 0
+        assert pmlm("prepare", *options, *few) == 0
     return folder
 
 
 def _benchmark(work: Path, raw: str, out: str) -> int:
     where = ["--episodes", work / "prepared", "--raw", work / raw, "--out", work / out, "--run", work / f"{out}-run"]
     budget = ["--budget", 20, "--seeds", 1]
-    return _pmlm("benchmark", "--env", "real", "--agents", "keep-all", "single-rule", *budget, *where, *MODELS)
+    return pmlm("benchmark", "--env", "real", "--agents", "keep-all", "single-rule", *budget, *where, *MODELS)
 
 
 @pytest.fixture(scope="module")

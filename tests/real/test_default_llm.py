@@ -43,7 +43,7 @@ def test_the_default_llm_beats_echo_facts_and_label_on_f1_and_the_echo_on_margin
     assert len(chosen) == 2 * N_EACH
     scorer = BertScorer()
     prompts = [episode.prompt for episode in chosen]
-    said = control_replies(blind(chosen), training, lambda a, b: scorer.score(a, b).f1.double().numpy())
+    said = control_replies(blind(chosen), training, scorer.f1)
     said = {name: said[name] for name in ("echo", "facts", "label")}
     said["llm"] = [reply.text for reply in LocalLLM(default_llm).generate(prompts)]
     metrics = ReplyMetrics(chosen, training, scorer)

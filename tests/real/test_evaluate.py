@@ -24,7 +24,8 @@ from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.responder import Responder
 from pmlm_env.llm.storage.cached_llm import CachedLLM
-from tests.real.runs import pmlm, small_bert
+from tests.commands import pmlm
+from tests.real.runs import small_bert
 
 pytestmark = pytest.mark.real
 

@@ -10,7 +10,8 @@ import pytest
 from agents.registry import AGENTS, class_of
 from pmlm_env.llm import ReplyCache
 from pmlm_env.llm.storage.budget import Account
-from tests.real.runs import checkpoint, killed, pmlm, prepare, small_bert, small_models
+from tests.commands import pmlm
+from tests.real.runs import checkpoint, killed, prepare, small_bert, small_models
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
 

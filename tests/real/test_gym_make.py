@@ -29,7 +29,7 @@ from pmlm_env.pipeline import demo_episodes
 from pmlm_env.rewards.bertscore import BertScorer, BertScoreReward
 from pmlm_env.rewards.delta import DeltaReward
 from pmlm_env.weights import resolve
-from tests.real.runs import pmlm
+from tests.commands import pmlm
 
 pytestmark = pytest.mark.real
 

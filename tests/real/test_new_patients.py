@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.main import main
 from agents.run_folder import RunFolder
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
+from tests.commands import pmlm
 from tests.real.runs import small_bert
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
@@ -24,9 +24,7 @@ TRAIN = [
 
 
 def _pmlm(command: str, *arguments: object) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(command, [str(argument) for argument in arguments])
-    assert (stop.value.code or 0) == 0
+    assert pmlm(command, *arguments) == 0
 
 
 @pytest.fixture(scope="module")

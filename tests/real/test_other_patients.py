@@ -15,7 +15,8 @@ from pmlm_env.cohort import read_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace
 from pmlm_env.pipeline import Pipeline
-from tests.real.runs import pmlm, small_bert
+from tests.commands import pmlm
+from tests.real.runs import small_bert
 from tests.schemas import MEN
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]

@@ -13,7 +13,8 @@ from agents.serving.refine import Refiner
 from pmlm_env import EpisodeSet
 from tests.agents.own_agent import install, write_module
 from tests.agents.test_options import in_one_line
-from tests.real.runs import pmlm, prepare, small_models
+from tests.commands import pmlm
+from tests.real.runs import prepare, small_models
 
 pytestmark = pytest.mark.real
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.main import main
 from pmlm_env.llm.responder import Responder
+from tests.commands import pmlm
 from tests.llm.endpoint import Endpoint, chat, serve
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
@@ -31,9 +31,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 
 
 def _pmlm(command: str, *arguments: object) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(command, [str(argument) for argument in arguments])
-    assert not end.value.code
+    assert pmlm(command, *arguments) == 0
 
 
 def _marked_cohort(folder: Path) -> tuple[set[str], set[str], set[str]]:

@@ -20,7 +20,8 @@ from agents.run_folder import RunFolder
 from agents.serving.refine import Refiner
 from pmlm_env import EpisodeSet
 from pmlm_env.core.edits import Edit
-from tests.real.runs import pmlm, small_bert, start
+from tests.commands import pmlm
+from tests.real.runs import small_bert, start
 from tests.standins import make_episodes
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]

@@ -19,8 +19,9 @@ from agents.run_folder import RunFolder
 from pmlm_env.llm import ReplyCache
 from pmlm_env.llm.responder import Responder
 from pmlm_env.llm.storage.budget import Account
+from tests.commands import pmlm
 from tests.llm.endpoint import Answer, chat, serve
-from tests.real.runs import checkpoint, evaluation, options, pmlm, prepare, small_bert, small_models, start, train
+from tests.real.runs import checkpoint, evaluation, options, prepare, small_bert, small_models, start, train
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
 

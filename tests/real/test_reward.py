@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from bert_score import BERTScorer
 
-from agents.cli.main import main
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.weights import resolve
 
@@ -102,9 +101,7 @@ def test_prepare_counts_the_references_that_the_scorer_cannot_take_whole(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def pmlm(command: str, *options: object) -> str:
-        with pytest.raises(SystemExit) as stop:
-            main(command, [str(option) for option in options])
-        assert not stop.value.code
+        assert pmlm(command, *options) == 0
         return capsys.readouterr().out
 
     cohort = tmp_path / "cohort"

@@ -16,6 +16,7 @@ from agents.evaluation.variants import AGENT, KEEP_ALL, RANDOM
 from agents.run_folder import RunFolder
 from pmlm_env.llm import ReplyCache
 from pmlm_env.rewards.bertscore import BertScorer
+from tests.commands import pmlm
 from tests.real.runs import prepare, small_bert, small_models
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
@@ -30,26 +31,20 @@ def _options() -> list[object]:
     return [*OPTIONS, *small_models()]
 
 
-def _pmlm(command: str, *arguments: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(command, [str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("work")
-    assert _pmlm("simulate", "--out", folder / "cohort", "--patients", 120) == 0
+    assert pmlm("simulate", "--out", folder / "cohort", "--patients", 120) == 0
     few = ["--n-folds", 2, "--max-train", 24, "--max-test", 12]
-    assert _pmlm("prepare", "--cohort", folder / "cohort", "--out", folder / "prepared", *few) == 0
+    assert pmlm("prepare", "--cohort", folder / "cohort", "--out", folder / "prepared", *few) == 0
     return folder / "prepared"
 
 
 @pytest.fixture(scope="module")
 def run(prepared: Path) -> RunFolder:
     folder = prepared.parent / "run"
-    assert _pmlm("train", "--episodes", prepared, "--run", folder, *_options()) == 0
-    assert _pmlm("evaluate", "--run", folder) == 0
+    assert pmlm("train", "--episodes", prepared, "--run", folder, *_options()) == 0
+    assert pmlm("evaluate", "--run", folder) == 0
     return RunFolder(folder)
 
 
@@ -67,8 +62,8 @@ def test_the_run_folder_holds_what_design_promises(run: RunFolder) -> None:
 
 def test_all_that_holds_patients_texts_is_for_its_owner_alone(run: RunFolder, prepared: Path, tmp_path: Path) -> None:
     out = ["--encoder", small_bert(), "--out", tmp_path / "out" / "refined.jsonl"]
-    assert _pmlm("refine", "--model", run.checkpoint, "--episodes", prepared, *out) == 0
-    assert _pmlm("cache", "export", run.path, tmp_path / "out" / "replies.jsonl") == 0
+    assert pmlm("refine", "--model", run.checkpoint, "--episodes", prepared, *out) == 0
+    assert pmlm("cache", "export", run.path, tmp_path / "out" / "replies.jsonl") == 0
     folders = [prepared.parent / "cohort", prepared, run.path, tmp_path / "out"]
     paths = [*folders, *(path for folder in folders for path in folder.rglob("*"))]
     assert len(paths) > 15
@@ -115,7 +110,7 @@ def test_a_run_cut_short_and_resumed_ends_as_if_it_had_never_stopped(prepared: P
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"update": 3, "del')  # what a crash may leave
     shutil.move(folder / "checkpoint", folder / "checkpoint.old")  # as between the two renames
-    assert _pmlm("train", *arguments, "--resume") == 0
+    assert pmlm("train", *arguments, "--resume") == 0
     resumed = RunFolder(folder)
     assert _without_times(resumed.metrics()) == _without_times(run.metrics())
     for file in resumed.checkpoint.iterdir():
@@ -135,22 +130,20 @@ def test_a_resumed_run_scores_no_initial_reply_again(prepared: Path, monkeypatch
         return honest(self, replies, references)
 
     monkeypatch.setattr(BertScorer, "score", score)
-    assert (
-        _pmlm("train", *arguments, 12) == 1
-    )  # 3 initial prompts and 6 refined ones, then it ends in the second update
+    assert pmlm("train", *arguments, 12) == 1  # 3 initial prompts and 6 refined ones, then it ends in the second update
     assert n_scored == [9]
-    assert _pmlm("train", *arguments, 1000, "--resume") == 0
+    assert pmlm("train", *arguments, 1000, "--resume") == 0
     assert n_scored == [9, 6, 6, 6]
 
 
 def test_resuming_with_other_settings_is_refused(prepared: Path, run: RunFolder, capsys: Any) -> None:
     arguments = ["--episodes", prepared, "--run", run.path, *_options(), "--resume", "--seed", "1"]
-    assert _pmlm("train", *arguments) == 2
+    assert pmlm("train", *arguments) == 2
     assert "has other values of seed" in capsys.readouterr().err
 
 
 def test_a_run_is_never_overwritten(prepared: Path, run: RunFolder, capsys: Any) -> None:
-    assert _pmlm("train", "--episodes", prepared, "--run", run.path, *_options()) == 2
+    assert pmlm("train", "--episodes", prepared, "--run", run.path, *_options()) == 2
     assert "already contains a run" in capsys.readouterr().err
 
 
@@ -159,12 +152,12 @@ def test_the_limit_on_calls_ends_the_run_with_a_clear_line_and_a_higher_one_goes
 ) -> None:
     poor = RunFolder(prepared.parent / "poor")
     arguments = ["--episodes", prepared, "--run", poor.path, *_options(), "--max-llm-calls"]
-    assert _pmlm("train", *arguments, 10) == 1
+    assert pmlm("train", *arguments, 10) == 1
     assert "would exceed the LLM call limit of 10" in capsys.readouterr().err
     assert json.loads((poor.path / "spent.json").read_text())["llm_calls"] == 10
-    assert _pmlm("train", *arguments, 1000, "--resume") == 0
+    assert pmlm("train", *arguments, 1000, "--resume") == 0
     assert _without_times(poor.metrics()) == _without_times(run.metrics())
-    assert _pmlm("evaluate", "--run", poor.path) == 0  # the higher limit is the run's from then on
+    assert pmlm("evaluate", "--run", poor.path) == 0  # the higher limit is the run's from then on
     assert poor.evaluation.read_text() == run.evaluation.read_text()
 
 
@@ -173,16 +166,16 @@ def test_a_resumed_run_keeps_its_limits_and_its_replies_where_they_are(
 ) -> None:
     folder = RunFolder(prepared.parent / "limited")
     arguments = ["--episodes", prepared, "--run", folder.path, *_options()]
-    assert _pmlm("train", *arguments, "--max-llm-calls", 10) == 1
-    assert _pmlm("train", *arguments, "--resume") == 1
+    assert pmlm("train", *arguments, "--max-llm-calls", 10) == 1
+    assert pmlm("train", *arguments, "--resume") == 1
     assert "exceed the LLM call limit of 10" in capsys.readouterr().err
-    assert _pmlm("train", *arguments, "--resume", "--cache", run.replies) == 2
+    assert pmlm("train", *arguments, "--resume", "--cache", run.replies) == 2
     assert "the replies of this run are stored in the run folder: leave out --cache" in capsys.readouterr().err
 
 
 def test_a_dry_run_tells_the_most_it_may_cost_and_leaves_nothing(prepared: Path, run: RunFolder, capsys: Any) -> None:
     folder = prepared.parent / "dry"
-    assert _pmlm("train", "--episodes", prepared, "--run", folder, *_options(), "--dry-run") == 0
+    assert pmlm("train", "--episodes", prepared, "--run", folder, *_options(), "--dry-run") == 0
     said = capsys.readouterr().out
     n_test = sum('"test"' in text for text in (prepared / "episodes.jsonl").read_text().splitlines())
     assert "training   36 LLM calls" in said
@@ -194,20 +187,20 @@ def test_a_dry_run_tells_the_most_it_may_cost_and_leaves_nothing(prepared: Path,
 def test_a_run_is_replayed_from_its_replies_alone(prepared: Path, run: RunFolder, capsys: Any) -> None:
     replay = RunFolder(prepared.parent / "replay")
     arguments = ["--episodes", prepared, "--run", replay.path, *_options(), "--replay", "--cache", run.replies]
-    assert _pmlm("train", *arguments) == 0
-    assert _pmlm("evaluate", "--run", replay.path) == 0
+    assert pmlm("train", *arguments) == 0
+    assert pmlm("evaluate", "--run", replay.path) == 0
     assert replay.evaluation.read_text() == run.evaluation.read_text()
     assert json.loads((replay.path / "spent.json").read_text())["llm_calls"] == 0
     folder = prepared.parent / "other"
     other = ["--episodes", prepared, "--run", folder, *_options(), "--replay", "--cache", run.replies]
-    assert _pmlm("train", *other, "--seed", 5) == 1
+    assert pmlm("train", *other, "--seed", 5) == 1
     assert "differs from the cached one" in capsys.readouterr().err
 
 
 def test_each_agent_has_settings_of_its_own_by_default_and_on_the_command_line(prepared: Path) -> None:
     folder = prepared.parent / "reinforce"
     arguments = ["--agent", "reinforce", "--patients", 4, "--episodes", prepared, "--run", folder, "--budget", 8]
-    assert _pmlm("train", *arguments, *OPTIONS[:6], *small_models()) == 0
+    assert pmlm("train", *arguments, *OPTIONS[:6], *small_models()) == 0
     config = json.loads((folder / "config.json").read_text())["settings"]
     assert (config["agent"], config["budget"]) == ("reinforce", 8)
     assert [config["settings"][name] for name in ("baseline", "dropout", "hidden", "patients")] == ["none", 0.4, 256, 4]
@@ -220,7 +213,7 @@ def test_a_budget_that_pays_for_no_episode_is_warned_of(
 ) -> None:
     folder = prepared.parent / "poorest"
     arguments = ["--episodes", prepared, "--run", folder, *small_models(), *OPTIONS]
-    assert _pmlm("train", *arguments[:-1], 8) == 0
+    assert pmlm("train", *arguments[:-1], 8) == 0
     assert "If its budget of 8 completions is too small for one batch, resume" in caplog.text
     assert "No episode was played in training" in capsys.readouterr().out
     assert RunFolder(folder).budget_spent() == 0
@@ -228,7 +221,7 @@ def test_a_budget_that_pays_for_no_episode_is_warned_of(
 
 @pytest.mark.parametrize("command", ["train", "demo"])
 def test_a_budget_below_one_is_refused(command: str, tmp_path: Path, capsys: Any) -> None:
-    assert _pmlm(command, "--run", tmp_path / "run", "--budget", 0) == 2
+    assert pmlm(command, "--run", tmp_path / "run", "--budget", 0) == 2
     assert "budget is 0: use a whole number from 1 to 10,000,000" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
@@ -254,7 +247,7 @@ def test_bad_input_is_one_line_and_no_traceback(arguments: list[str], message: s
 
 def test_a_cohort_from_one_seed_is_one_cohort(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        _pmlm("simulate", "--out", tmp_path / name, "--patients", 40, "--seed", 7)
+        pmlm("simulate", "--out", tmp_path / name, "--patients", 40, "--seed", 7)
     for file in ("patients.csv", "checkups.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
@@ -266,7 +259,7 @@ def test_the_demo_runs_on_ones_own_cohort_and_fetches_what_it_needs(
     monkeypatch.setattr("agents.cli.demo.fetch", lambda *names: fetched.extend(names))
     run = prepared.parent / "demo"
     arguments = ["--cohort", prepared.parent / "cohort", "--run", run, "--train-patients", 6, "--test-patients", 4]
-    assert _pmlm("demo", *arguments, *OPTIONS, "--scorer", small_bert(), "--n-folds", 2) == 0
+    assert pmlm("demo", *arguments, *OPTIONS, "--scorer", small_bert(), "--n-folds", 2) == 0
     evaluation = json.loads((run / "evaluation.json").read_text())
     assert evaluation["n_patients"] == 4
     # the budget, as many calls for the rule, 4 variants of 4 prompts
@@ -289,6 +282,6 @@ def test_the_demo_runs_on_ones_own_cohort_and_fetches_what_it_needs(
 @pytest.mark.parametrize("option", ["--rule-calls", "--cases"])
 def test_a_negative_number_is_refused(run: RunFolder, option: str, capsys: Any) -> None:
     before = run.evaluation.read_text()
-    assert _pmlm("evaluate", "--run", run.path, option, "-1") == 2
+    assert pmlm("evaluate", "--run", run.path, option, "-1") == 2
     assert "must be 0 or more" in capsys.readouterr().err
     assert run.evaluation.read_text() == before

@@ -17,8 +17,9 @@ import pytest
 
 from pmlm_env.llm import ReplyCache
 from pmlm_env.llm.responder import Responder
+from tests.commands import pmlm
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
-from tests.real.runs import evaluation, options, pmlm, prepare, start
+from tests.real.runs import evaluation, options, prepare, start
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
 

@@ -13,10 +13,10 @@ import pytest
 from bert_score import BERTScorer
 
 from agents.benchmark.patients import patients_of
-from agents.cli.main import main
 from agents.model_options import ModelOptions
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.rewards.bertscore import BertScorer
+from tests.commands import pmlm
 from tests.standins import make_episodes
 from tests.tiny_models import WORDS, save_model, text
 
@@ -170,9 +170,7 @@ def test_a_layer_out_of_range_is_one_line_on_the_command_line(
     folder = str(save_model(tmp_path / "model", "bert", 32))
     options = ["--episodes", str(prepared), "--run", str(tmp_path / "run"), "--llm", "responder", "--device", "cpu"]
     capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        main("train", [*options, "--encoder", folder, "--scorer", folder, "--scorer-layer", "7"])
-    assert stop.value.code == 2
+    assert pmlm("train", *options, "--encoder", folder, "--scorer", folder, "--scorer-layer", "7") == 2
     assert capsys.readouterr().err.strip().splitlines() == [
         f"pmlm train: scorer layer 7: {folder} has layers 1 to 4 (--scorer-layer)"
     ]
@@ -205,9 +203,7 @@ def test_a_run_does_not_go_on_with_another_layer(
     options += ["--encoder", folder, "--scorer", folder, "--budget", 6, "--rollouts", 2, "--n-edits", 1]
     for more, code in (((), 0), (("--resume", "--scorer-layer", 1), 2)):
         capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main("train", [*map(str, options), *map(str, more)])
-        assert stop.value.code == code
+        assert pmlm("train", *options, *more) == code
     assert re.search(r"scorer.layer", capsys.readouterr().err)
 
 

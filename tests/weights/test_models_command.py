@@ -5,16 +5,14 @@ from __future__ import annotations
 import pytest
 
 from agents.cli import doctor
-from agents.cli.main import main
 from pmlm_env.weights import BUNDLED, fetching, resolve
 from pmlm_env.weights import bundled as weights
+from tests.commands import pmlm
 from tests.weights.index import Index
 
 
 def test_an_unknown_name_is_one_line_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main("models", ["--fetch", "nowhere"])
-    assert exit_.value.code == 2
+    assert pmlm("models", "--fetch", "nowhere") == 2
     assert capsys.readouterr().err == (
         f"pmlm models: unknown model 'nowhere': the bundled models are {', '.join(BUNDLED)}\n"
     )
@@ -33,9 +31,7 @@ def test_fetch_without_a_name_gets_the_small_ones(
 ) -> None:
     fetched: list[str] = []
     monkeypatch.setattr(fetching, "_make_ready", lambda name, download_missing: fetched.append(name))
-    with pytest.raises(SystemExit) as exit_:
-        main("models", arguments)
-    assert exit_.value.code == 0
+    assert pmlm("models", *arguments) == 0
     assert fetched == (got or [])
 
 

@@ -22,10 +22,10 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from agents.baselines.self_information import LocalLM
-from agents.cli.main import main
 from pmlm_env import EpisodeSet
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.rewards.bertscore import BertScorer
+from tests.commands import pmlm
 from tests.standins import make_episodes
 
 ROOT = Path(__file__).parents[2]
@@ -176,9 +176,7 @@ def test_a_refused_encoder_ends_a_command_with_one_line(
     EpisodeSet(make_episodes(4)).save(tmp_path / "prepared")
     _change(folder, **OWN_CODE)
     run = ["--episodes", str(tmp_path / "prepared"), "--run", str(tmp_path / "run"), "--device", "cpu"]
-    with pytest.raises(SystemExit) as stop:
-        main("train", [*run, "--llm", "responder", "--encoder", str(folder)])
-    assert stop.value.code == 2
+    assert pmlm("train", *run, "--llm", "responder", "--encoder", folder) == 2
     assert capsys.readouterr().err.splitlines() == [
         f"pmlm train: {folder} needs custom code, which is never run: choose a model whose architecture is "
         "built into transformers"

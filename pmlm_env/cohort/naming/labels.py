@@ -26,8 +26,3 @@ def named_labels(text: str, labels: Iterable[Label]) -> set[str]:
     phrases = {label.name: label.aliases if label.no_finding else (label.name, *label.aliases) for label in labels}
     named = {mention.label for mention in find_mentions(text, phrases) if not mention.denied}
     return named - {label.name for label in labels if label.no_finding} or named
-
-
-def names_label(text: str, label: Label) -> bool:
-    """Whether ``text`` names ``label``, without regard to other labels; see ``named_labels``."""
-    return label.name in named_labels(text, (label,))

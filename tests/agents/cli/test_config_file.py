@@ -15,6 +15,7 @@ from agents.cli.main import COMMANDS, main
 from agents.registry import settings_of
 from agents.run_folder import RunFolder
 from agents.training.config import TrainConfig
+from tests.commands import pmlm
 
 Read = Callable[..., Any]
 
@@ -28,9 +29,7 @@ def read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Read:
         found: list[Any] = []
         monkeypatch.setattr(f"agents.cli.{command}.run", lambda config: found.append(config) or 0)
         Path("settings.toml").write_text(text, encoding="utf-8")
-        with pytest.raises(SystemExit) as end:
-            main(command, [*arguments, "--config", "settings.toml"])
-        assert end.value.code == 0
+        assert pmlm(command, *arguments, "--config", "settings.toml") == 0
         return found[0]
 
     return reading
@@ -148,9 +147,7 @@ def test_the_settings_of_one_agent_are_not_given_to_another(tmp_path: Path, caps
 
 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main("doctor", ["--config", str(tmp_path / "none.toml")])
-    assert end.value.code == 2
+    assert pmlm("doctor", "--config", tmp_path / "none.toml") == 2
     assert capsys.readouterr().err == f"pmlm doctor: cannot read {tmp_path / 'none.toml'}: No such file or directory\n"
 
 
@@ -168,9 +165,7 @@ def run(tmp_path: Path) -> RunFolder:
 def read_back(run: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> TrainConfig:
     found: list[TrainConfig] = []
     monkeypatch.setattr("agents.cli.train.run", lambda config: found.append(config) or 0)
-    with pytest.raises(SystemExit) as end:
-        main("train", ["--config", str(run / "config.json"), *arguments])
-    assert end.value.code == 0
+    assert pmlm("train", "--config", run / "config.json", *arguments) == 0
     return found[0]
 
 
@@ -224,9 +219,7 @@ def test_a_run_that_goes_on_takes_its_own_settings_then_the_files(run: RunFolder
 
 
 def test_a_run_that_goes_on_keeps_its_agent(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main("train", ["--run", str(run.path), "--resume", "--agent", "reinforce"])
-    assert end.value.code == 2
+    assert pmlm("train", "--run", run.path, "--resume", "--agent", "reinforce") == 2
     said = capsys.readouterr().err
     assert said == (
         f"pmlm train: {run.path} is a run of lexicon: leave out --agent reinforce, or choose another --run\n"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agents.cli.main import main
+from tests.commands import pmlm
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
 
 
@@ -18,9 +18,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
 
 
 def _doctor(*arguments: str) -> int:
-    with pytest.raises(SystemExit) as end:
-        main("doctor", arguments)
-    return int(end.value.code or 0)
+    return pmlm("doctor", *arguments)
 
 
 def test_it_makes_one_real_call_and_tells_what_came_back(endpoint: Endpoint, capsys: Any) -> None:

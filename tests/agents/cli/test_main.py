@@ -16,6 +16,7 @@ import pytest
 
 from agents.cli.main import main
 from pmlm_env.llm import ReplyCache
+from tests.commands import pmlm
 
 FORK = multiprocessing.get_context("fork")
 
@@ -141,13 +142,9 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ReplyCache(tmp_path / "replies.sqlite").check_writable()
-    with pytest.raises(SystemExit) as end:
-        main("cache", ["export", str(tmp_path / "replies.sqlite"), "/dev/full"])
-    assert end.value.code == 2  # the output file exists already
+    assert pmlm("cache", "export", tmp_path / "replies.sqlite", "/dev/full") == 2  # the output file exists already
     monkeypatch.setattr(os, "fsync", lambda file: os.write(os.open("/dev/full", os.O_WRONLY), b"0"))
-    with pytest.raises(SystemExit) as end:
-        main("cache", ["export", str(tmp_path / "replies.sqlite"), str(tmp_path / "out")])
-    assert end.value.code == 1
+    assert pmlm("cache", "export", tmp_path / "replies.sqlite", tmp_path / "out") == 1
     assert f"{tmp_path / 'out'}: No space left on device: free some disk space" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
     assert not list(tmp_path.glob(".pmlm*"))

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.main import main
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.pipeline import Pipeline
+from tests.commands import pmlm
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
@@ -25,9 +25,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def prepare(tables: Path, out: Path, *arguments: str) -> int:
     usual = ["--k", "2", "--n-folds", "2", "--device", "cpu"]
-    with pytest.raises(SystemExit) as stop:
-        main("prepare", ["--cohort", str(tables), "--out", str(out), *usual, *arguments])
-    return int(stop.value.code or 0)
+    return pmlm("prepare", "--cohort", tables, "--out", out, *usual, *arguments)
 
 
 OWN = {

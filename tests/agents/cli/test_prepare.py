@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.cli.main import main
 from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.pipeline.sent import check_sent
+from tests.commands import pmlm
 from tests.standins import EchoLLM
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
@@ -51,9 +51,7 @@ def changed(tables: Path, folder: Path, change: Change, name: str = "patients.cs
 
 def prepare(folder: Path, *arguments: str) -> int:
     usual = ["--k", "2", "--n-folds", "2", "--device", "cpu"]
-    with pytest.raises(SystemExit) as stop:
-        main("prepare", ["--cohort", str(folder), "--out", str(folder / "out"), *usual, *arguments])
-    return int(stop.value.code or 0)
+    return pmlm("prepare", "--cohort", folder, "--out", folder / "out", *usual, *arguments)
 
 
 def test_replies_with_line_separators_come_back_whole(tables: Path, tmp_path: Path) -> None:
@@ -184,9 +182,7 @@ def prepare_men(men: Path, out: Path, *arguments: str) -> int:
     template = men / "template.txt"
     template.write_text("self: The patient has {predicted}. {labs:1}\npeer: {peers}\n", encoding="utf-8")
     usual = ["--k", "2", "--n-folds", "2", "--device", "cpu", "--validation-until", "2021-12-31"]
-    with pytest.raises(SystemExit) as stop:
-        main("prepare", ["--cohort", str(men), "--out", str(out), "--template", str(template), *usual, *arguments])
-    return int(stop.value.code or 0)
+    return pmlm("prepare", "--cohort", men, "--out", out, "--template", template, *usual, *arguments)
 
 
 def test_a_cohort_with_a_schema_of_its_own_becomes_prompts(

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from agents import registry
 from agents.cli.main import main
 from agents.cli.terminal import PrintableStream, printable_output
+from tests.commands import pmlm
 from tests.problems import make_problem
 
 EVIL = "\x1b[2J\x1b]0;title\x07\r\x08\u202e\x9b"
@@ -95,12 +96,6 @@ def test_prints_and_logs_go_through_and_the_streams_are_put_back(capsys: pytest.
     assert error == f"log {SAFE}\n"
 
 
-def _exit_code(command: str, *arguments: object) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(command, [str(argument) for argument in arguments])
-    return int(stop.value.code or 0)
-
-
 def _fail(error: Exception) -> Callable[[object], int]:
     def fail(config: object) -> int:
         raise error
@@ -113,7 +108,7 @@ def test_an_error_is_written_out(
     error: type[Exception], code: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agents.cli.doctor.run", _fail(error(f"a server said {EVIL}")))
-    assert _exit_code("doctor") == code
+    assert pmlm("doctor") == code
     assert capsys.readouterr().err == f"pmlm doctor: a server said {SAFE}\n"
 
 
@@ -132,8 +127,8 @@ def test_an_error_that_nobody_foresaw_is_written_out_too(
 
 def test_arguments_that_cannot_be_are_written_out(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--split", EVIL], [f"--{EVIL}"], ["--cases", EVIL]):
-        assert _exit_code("evaluate", *arguments) == 2
-    assert _exit_code(EVIL) == 2
+        assert pmlm("evaluate", *arguments) == 2
+    assert pmlm(EVIL) == 2
     out, error = capsys.readouterr()
     assert "\x1b" not in out + error
     assert "\x07" not in out + error
@@ -153,11 +148,11 @@ def test_refined_prompts_are_printed_for_people_and_written_exactly(
         line["words"][5:8] = ["\x1b[2J", "<script>", "ab\u202ecd"]
     (tmp_path / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     options = ["--model", tmp_path / "agent", "--episodes", tmp_path, "--split", "train"]
-    assert _exit_code("refine", *options) == 0
+    assert pmlm("refine", *options) == 0
     printed = capsys.readouterr().out
     assert r"\x1b[2J <script> ab\u202ecd" in printed
     assert "\x1b" not in printed
-    assert _exit_code("refine", *options, "--out", tmp_path / "out.jsonl") == 0
+    assert pmlm("refine", *options, "--out", tmp_path / "out.jsonl") == 0
     prompts = [json.loads(line)["prompt"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert all("\x1b[2J <script> ab\u202ecd" in prompt for prompt in prompts)
 

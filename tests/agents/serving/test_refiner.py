@@ -13,10 +13,10 @@ import pytest
 
 from agents import registry
 from agents.base import Agent
-from agents.cli.main import main
 from agents.problem import BudgetSpentError
 from agents.serving.refine import Refiner
 from pmlm_env.core.words import Prompt, Word
+from tests.commands import pmlm
 from tests.problems import N_EDITS, N_WORDS, make_problem
 from tests.standins import HashEncoder, make_episodes
 
@@ -38,9 +38,7 @@ def fitted(name: str = "leave-one-out", decoys: bool = False, **settings: Any) -
 
 def refused(capsys: pytest.CaptureFixture[str], *options: object) -> str:
     """What ``pmlm refine`` says in one line of what it does not take."""
-    with pytest.raises(SystemExit) as stop:
-        main("refine", [str(option) for option in options])
-    assert stop.value.code == 2
+    assert pmlm("refine", *options) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
 

@@ -44,11 +44,11 @@ def _patient(row: dict[str, Any], schema: Schema, split_by: str) -> Patient:
     values = np.full((len(labs), len(schema.indicators)), np.nan)
     for checkup, lab in enumerate(labs):
         for name in lab.keys() - {"date"}:
-            indicator = schema.indicators[schema.index(name)]
-            low, high = indicator.low, indicator.high
-            if (low is not None and lab[name] < low) or (high is not None and lab[name] > high):
-                raise ValueError(f"{name} is {lab[name]}, but {low} to {high} {indicator.unit} is possible")
-            values[checkup, schema.index(name)] = lab[name]
+            column = schema.index(name)
+            low, high = (bound[column] for bound in schema.bounds)
+            if not low <= lab[name] <= high:
+                raise ValueError(f"{name} is {lab[name]}, but {low:g} to {high:g} is possible")
+            values[checkup, column] = lab[name]
     return Patient(
         patient_id=row["id"],
         label=row.get("label", ""),
