@@ -62,7 +62,9 @@ def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
             head |= {"seeded": _seeded(track, name), "identity": identity}
             tail = {"seconds": round(time.perf_counter() - started, 1), "versions": _versions(config)}
             append(file, json.dumps({**head, **line, **tail}, ensure_ascii=False))
-    print(f"{len(jobs)} new runs, {len(done)} earlier ones; the results are in {file}. Next: pmlm report {config.out}")
+    print(
+        f"new runs: {len(jobs)}, earlier ones: {len(done)}; the results are in {file}. Next: pmlm report {config.out}"
+    )
     return file
 
 

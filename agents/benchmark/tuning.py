@@ -79,7 +79,7 @@ def _tune(config: TuneConfig, optuna: ModuleType) -> Path:
             write_json(file, {**numbers, "agents": found})
             bar.write(f"{name:14} {100 * tried[0][0]:+.2f} -> {100 * value:+.2f}  {_as_text(settings)}")
     print(
-        f"{len(defaults)} agents tuned (deltas in points); the settings are in {file}. "
+        f"agents tuned: {len(defaults)} (deltas in points); the settings are in {file}. "
         f"Next: pmlm benchmark --env {config.env} --tuned {file}"
     )
     return file

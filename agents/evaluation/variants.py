@@ -137,7 +137,7 @@ def table(evaluation: dict[str, Any]) -> str:
     heads = [*(["reward"] if own else []), *(head for _, head, _, _ in _COLUMNS)]
     units = f"all figures but words{' and reward' if own else ''} in %, margin in points"
     lines = [f"{evaluation['n_patients']} held-out patients{left_out}; {units}"]
-    lines += [" " * 20 + "".join(f"{head:>8}" for head in heads) + f"{'edits':>7}"]
+    lines += [" " * 22 + "".join(f"{head:>8}" for head in heads) + f"{'edits':>7}"]
     for variant in (*_NAMES, *CONTROLS):
         if variant not in summary:
             continue
@@ -147,7 +147,7 @@ def table(evaluation: dict[str, Any]) -> str:
             for metric, _, scale, digits in _COLUMNS
         )
         name = _NAMES.get(variant, f"control: {variant}")
-        lines.append(f"{name:20}" + "".join(cells) + f"{summary['edits'].get(variant, '-'):>7}")
+        lines.append(f"{name:22}" + "".join(cells) + f"{summary['edits'].get(variant, '-'):>7}")
     lines += ["", *(f"{name}: {what}." for name, what in CONTROLS.items() if name in summary)]
     labels = {
         RANDOM: "random - keep all",

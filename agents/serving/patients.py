@@ -141,8 +141,7 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
     folder = config.pipeline or (None if settings is None else settings.episodes)
     if folder is None:
         raise ValueError(
-            f"{config.model} is not a run, which would say what predicts new patients and finds their peers: name the "
-            "folder that it was trained on, which `pmlm prepare` wrote, with --pipeline"
+            f"{config.model} is not a run folder: name the prepared folder that it was trained on with --pipeline"
         )
     if not pipeline_in(folder).is_dir():
         raise ValueError(
@@ -231,7 +230,7 @@ def _options(config: RefineConfig, settings: TrainConfig | None) -> LLMOptions:
     if config.models.llm != AS_TRAINED:
         return LLMOptions(**given)
     if settings is None:
-        raise ValueError(f"{config.model} is not a run, which would say which LLM to ask: name the LLM with --llm")
+        raise ValueError(f"{config.model} is not a run folder: name the LLM with --llm")
     usual, saved = vars(ReplyOptions()), vars(settings.models)
     return LLMOptions(**{name: saved[name] if value == usual[name] else value for name, value in given.items()})
 
@@ -289,4 +288,4 @@ def _write(out: Path, traces: Sequence[Trace], with_replies: bool) -> None:
     kept = sum(reply.cached is True for trace in traces for reply in trace.replies)
     old = f" ({kept} of them from the cache)" if kept else ""
     more = f", edits, and replies{old}" if with_replies else " and edits"
-    print(f"\n{out} has all of it for {len(traces)} patients: probabilities, peers, prompts before and after{more}.")
+    print(f"\n{out} has all of it (patients: {len(traces)}): probabilities, peers, prompts before and after{more}.")

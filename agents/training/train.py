@@ -145,8 +145,8 @@ class _Training:
                 self._save()
         if self.agent.learns and not self.updates:
             logger.warning(
-                "The agent has learned nothing: its budget of %d completions is too small for one batch of episodes; "
-                "resume with a larger --budget: --resume --budget N",
+                "The agent has learned from no episode. If its budget of %d completions is too small for one batch, "
+                "resume with a larger one: --resume --budget N",
                 self.meter.limit,
             )
 

@@ -30,9 +30,9 @@ class LLMOptions:
 
     Attributes:
         llm: ``local:NAME_OR_PATH`` (transformers, in this process), ``vllm:NAME_OR_DIR`` (vLLM, likewise),
-            ``PROVIDER:MODEL`` (an OpenAI-compatible endpoint: openai, gemini, zhipu, ... or one of ``providers``), or
-            ``responder`` or ``responder:SCHEMA`` (rule-based; for tests), or an LLM of your own:
-            ``package.module:Class``, or the name of an installed plugin.
+            ``PROVIDER:MODEL`` (an OpenAI-compatible endpoint: openai, gemini, zhipu, ... or one of ``providers``),
+            ``responder`` or ``responder:SCHEMA`` (rule-based, for the labels of a schema; for tests), or an LLM of your
+            own: ``package.module:Class``, or the name of an installed plugin.
         base_url: Address of the endpoint; by default the provider's. Keys come from the environment only.
         providers: A TOML file with your own providers, rate limits and prices; see docs/llm.
         max_new_tokens: Maximum number of tokens of a reply.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +38,15 @@ def test_new_patients_get_the_prompts_that_prepare_makes_for_them_in_the_test_sp
     assert [tuple(peer.label for peer in trace.peers) for trace in traces] == [e.peers for e in together]
     assert len(traces) == N_NEW
     assert {trace.split for trace in traces} == {"test"}
+
+
+def test_the_code_on_the_model_card_refines_new_patients_as_the_command_does(work: Path) -> None:
+    code = re.findall(r"```python\n(.*?)```", (work / "published" / "README.md").read_text(), re.DOTALL)[0]
+    for name, folder in (("PREPARED", "prepared"), ("NEW", "new"), ("FOLDER", "published")):
+        code = code.replace(f'"{name}"', repr(str(work / folder)))
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert [each.prompt for each in names["refined"]] == [trace.prompt for trace in refine(work)]
 
 
 def test_their_peers_are_training_patients_nearest_first_with_their_own_labels(work: Path) -> None:
@@ -85,7 +96,7 @@ def test_the_table_says_what_was_predicted_deleted_and_replied_and_where_the_who
         assert f"{trace.predicted} {trace.probabilities[trace.predicted]:.0%}" in row
         assert trace.replies[0].text[:20] in row
     assert rows[-1].startswith(
-        f"refined.jsonl has all of it for {N_NEW} patients: probabilities, peers, prompts before and after, edits, and "
+        f"refined.jsonl has all of it (patients: {N_NEW}): probabilities, peers, prompts before and after, edits, and "
         "replies"
     )
     assert "\r" not in captured.err  # standard error is no terminal here, so that there is no progress bar

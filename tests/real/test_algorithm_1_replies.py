@@ -150,11 +150,11 @@ def test_a_published_agent_needs_a_pipeline_and_an_llm_by_name(
     work: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(capsys, work, model="published")
-    assert said.startswith(f"{work / 'published'} is not a run, which would say")
-    assert said.endswith("which `pmlm prepare` wrote, with --pipeline")
+    assert said.startswith(f"{work / 'published'} is not a run folder: name the prepared folder")
+    assert said.endswith("with --pipeline")
     pipeline = ["--pipeline", work / "prepared"]
     said = refused(capsys, work, *pipeline, "--reply", model="published")
-    assert said.endswith("which would say which LLM to ask: name the LLM with --llm")
+    assert said.endswith("name the LLM with --llm")
     llm = ["--reply", "--llm", "openai:m", "--base-url", endpoint.url]
     traces = refine(work, *pipeline, *llm, model="published")
     assert [(t.words, t.prompt) for t in traces] == [(t.words, t.prompt) for t in refine(work)]

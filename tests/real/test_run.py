@@ -214,7 +214,7 @@ def test_a_budget_that_pays_for_no_episode_is_warned_of(
     folder = prepared.parent / "poorest"
     arguments = ["--episodes", prepared, "--run", folder, *small_models(), *OPTIONS]
     assert pmlm("train", *arguments[:-1], 8) == 0
-    assert "its budget of 8 completions is too small for one batch of episodes" in caplog.text
+    assert "If its budget of 8 completions is too small for one batch, resume" in caplog.text
     assert "No episode was played in training" in capsys.readouterr().out
     assert RunFolder(folder).budget_spent() == 0
 

@@ -85,6 +85,14 @@ def test_the_table_has_the_echo_beside_the_agent_and_what_is_personal() -> None:
     assert re.search(r"^agent - rule \(personal\) +\+6\.67  \[.*better$", text, re.MULTILINE)
 
 
+def test_the_columns_are_in_line_also_beside_the_longest_name() -> None:
+    evaluation = _evaluation()
+    evaluation["summary"]["random-letter"] = evaluation["summary"]["label"]
+    lines = table(evaluation).splitlines()[1:9]
+    assert any(line.startswith("control: random-letter ") for line in lines)
+    assert len({len(line) for line in lines}) == 1
+
+
 def test_without_a_rule_the_table_has_none() -> None:
     text = table(_evaluation(single_rule=True))
     assert "rule" not in text
