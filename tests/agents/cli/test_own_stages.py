@@ -88,7 +88,7 @@ def test_parts_of_ones_own_are_given_in_a_file(tables: Path, tmp_path: Path) -> 
             ["--source", "tests.own_stages:only", "--source-kwargs", '{"most": 0}'],
             "only returned no patient",
         ),
-        (["--predictor", "forest"], "there is no predictor 'forest': use boosted-trees, or package.module:Class"),
+        (["--predictor", "forest"], "there is no predictor 'forest': use boosted-trees, logistic, "),
         (["--predictor-kwargs", '{"depth": 2}'], "the predictor boosted-trees does not take these arguments: got an"),
         (["--retriever", "tests.own_stages:First", "--retriever-kwargs", "[3]"], "--retriever-kwargs is of type list"),
     ],
