@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pmlm_env.cohort import Cohort, CohortError, Patient, read_cohort, write_cohort
+from pmlm_env.cohort.parsing import has_value
 from tests.schemas import INDICATORS, N_INDICATORS, cohort_of
 
 
@@ -26,8 +27,10 @@ def bytes_in(folder: Path) -> dict[str, bytes]:
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
-filled_texts = texts.filter(str.strip)
-names = st.text(st.characters(codec="utf-8", categories=("Ll", "Nd", "Lo")), min_size=1, max_size=12)
+filled_texts = texts.filter(lambda text: bool(has_value([text])[0]))
+names = st.text(st.characters(codec="utf-8", categories=("Ll", "Nd", "Lo")), min_size=1, max_size=12).filter(
+    lambda text: bool(has_value([text])[0])
+)
 labels = st.sampled_from(["thalassemia", 'fetal distress, "heart type"', "\u5730\u4e2d\u6d77\u8d2b\u8840", "-"])
 days = st.dates().map(lambda day: np.datetime64(day, "D"))
 measurements = st.integers(0, N_INDICATORS - 1).flatmap(

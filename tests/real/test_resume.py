@@ -168,7 +168,7 @@ def test_refining_other_episodes_than_the_runs_own_is_done_with_a_word(
     assert pmlm("refine", *options, "--episodes", prepared) == 0
     assert "other episodes" not in caplog.text
     assert pmlm("refine", *options, "--episodes", other) == 0
-    assert f"{other} holds other episodes than {half}/checkpoint was trained on" in caplog.text
+    assert f"{other} holds other episodes than {half} was trained on" in caplog.text
 
 
 # Wherever the folder is

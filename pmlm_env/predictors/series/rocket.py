@@ -90,7 +90,9 @@ class Rocket(SeriesModel):
         temperature = fit_temperature(softmax(left_out, axis=1), self._labels, np.array(self._labels)[codes])
         weights = ridge.coef_.T / sd[:, None]
         bias = offset + ridge.intercept_ - mean @ weights
-        self._weights, self._bias = (weights / temperature).astype(np.float32), (bias / temperature).astype(np.float32)
+        # In the order in which ``_load`` reads them, because BLAS rounds otherwise in another order.
+        self._weights = np.ascontiguousarray(weights / temperature, dtype=np.float32)
+        self._bias = (bias / temperature).astype(np.float32)
 
     def _scores_of(self, histories: Histories) -> npt.NDArray[np.float64]:
         features = self._features_of(histories)
