@@ -25,7 +25,7 @@ from tests.commands import pmlm
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
