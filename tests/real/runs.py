@@ -13,7 +13,9 @@ from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import torch
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
+from safetensors.torch import load_file
 
 import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
@@ -61,9 +63,23 @@ def train(episodes: Path, run: Path, *more: object, budget: int = 12) -> int:
     return pmlm("train", *common, "--budget", budget, *more)
 
 
-def checkpoint(run: Path) -> dict[str, bytes]:
-    """Return what a run's checkpoint holds, byte by byte."""
-    return {file.name: file.read_bytes() for file in (run / "checkpoint").iterdir()}
+def check_same_checkpoint(run: Path, other: Path) -> None:
+    """Check that two runs' checkpoints hold the same.
+
+    Numbers may differ by rounding, because on a CPU the same sum may be rounded in another order, depending on where in
+    memory its terms are. An update that was lost or repeated moves weights by ten times as much or more.
+    """
+    names, others = (sorted(file.name for file in (each / "checkpoint").iterdir()) for each in (run, other))
+    assert names == others
+    for name in names:
+        one, two = (each / "checkpoint" / name for each in (run, other))
+        if not name.endswith(".safetensors"):
+            assert one.read_bytes() == two.read_bytes(), name
+            continue
+        ours, theirs = load_file(one), load_file(two)
+        assert ours.keys() == theirs.keys(), name
+        for key, tensor in ours.items():
+            torch.testing.assert_close(tensor, theirs[key], rtol=0, atol=1e-4, msg=f"{name}: {key}")
 
 
 def evaluation(run: Path) -> str:

@@ -19,7 +19,7 @@ from pmlm_env.llm.responder import Responder
 from pmlm_env.llm.storage.budget import Account
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
 from tests.real.killed_run import train_and_evaluate
-from tests.real.runs import checkpoint, prepare, small_bert
+from tests.real.runs import check_same_checkpoint, prepare, small_bert
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
 
@@ -97,7 +97,7 @@ def test_runs_killed_at_20_random_moments_end_like_one_that_was_not_and_buy_no_r
             after[len(_kept(run))] += 1
             bought.append((_kept(run), _asked(endpoint)))
         assert finish(run) == whole
-        assert checkpoint(run) == checkpoint(tmp_path / "whole")
+        check_same_checkpoint(run, tmp_path / "whole")
         asked = _asked(endpoint)
         for kept, then in bought:
             assert [prompt for prompt in kept if asked[prompt] != then[prompt]] == []

@@ -21,7 +21,7 @@ from pmlm_env.llm.responder import Responder
 from pmlm_env.llm.storage.budget import Account
 from tests.commands import pmlm
 from tests.llm.endpoint import Answer, chat, serve
-from tests.real.runs import checkpoint, evaluation, options, prepare, small_bert, small_models, start, train
+from tests.real.runs import check_same_checkpoint, evaluation, options, prepare, small_bert, small_models, start, train
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
 
@@ -235,7 +235,7 @@ def test_a_run_goes_on_with_a_larger_budget_and_ends_like_one_that_had_it_from_t
     assert train(prepared, run, "--resume", budget=20) == 0
     assert [line["update"] for line in RunFolder(run).metrics()] == [1, 2, 3, 4]
     assert RunFolder(run).settings()["budget"] == 20
-    assert checkpoint(run) == checkpoint(run.with_name("whole"))
+    check_same_checkpoint(run, run.with_name("whole"))
     assert evaluation(run) == whole
 
 
@@ -249,7 +249,7 @@ def test_an_agent_without_updates_is_fitted_again_with_the_cached_replies(prepar
     assert not (run / "checkpoint").exists()
     for name, more in (("small", []), ("large", ["--budget", 36])):
         assert pmlm("train", "--run", run, "--resume", "--max-llm-calls", 1000, *more) == 0
-        assert checkpoint(run) == checkpoint(tmp_path / name)
+        check_same_checkpoint(run, tmp_path / name)
     assert Account(path=run / "spent.sqlite").usage.calls == len(ReplyCache(run / "replies.sqlite"))
 
 
