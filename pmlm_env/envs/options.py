@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
@@ -24,7 +25,7 @@ _OBJECTS = "put objects into an EditTask(episodes, encoder, reward), and pass it
 
 
 @dataclass(frozen=True)
-class TaskOptions:
+class TaskOptions(ABC):
     """Arguments of all envs of this package; see ``PMLMEnv``.
 
     Attributes:
@@ -40,9 +41,9 @@ class TaskOptions:
     observation: ObservationForm = "embeddings"
     protect: Collection[str] = EditRules.protect
 
+    @abstractmethod
     def task(self) -> EditTask:
         """Make the task."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
