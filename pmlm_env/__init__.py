@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.envs.registration import register
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
     from pmlm_env.envs.lite.env import PMLMLiteEnv, PMLMLiteVectorEnv
     from pmlm_env.envs.prompt_edit import PMLMEnv
     from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
+
+# The same seed must give the same result. MKL, which multiplies torch's matrices on x86 processors, rounds a product of a
+# matrix and a vector by where the arrays are in memory, unless it is told not to ("conditional numerical
+# reproducibility"). It reads this at its first use.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 __version__ = "0.1.0"
 __all__ = [

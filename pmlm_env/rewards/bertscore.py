@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Texts of similar length per forward pass: in larger batches, a CPU loses more time on padding than it saves on calls.
+#: Texts of similar length per forward pass on a GPU. On a CPU they are embedded one at a time: in a batch, rounding would
+#: depend on the other texts, and so would a resumed run's scores on where it was stopped.
 _BATCH = 32
 
 
@@ -119,8 +120,7 @@ class BertScorer:
         """
         started = time.perf_counter()
         new = list(dict.fromkeys(text for text in references if text not in self._references))
-        for text in new:
-            # One at a time: in a batch, rounding would depend on the other texts, so a resumed run's scores would too.
+        for text in new:  # one at a time on a GPU, too: a reference is scored against many times
             vectors, own = self._embed([text])[0]
             self._references[text] = Embedded(vectors.clone(), own)
         texts = list(dict.fromkeys(replies))
@@ -181,8 +181,9 @@ class BertScorer:
         """Return unit vectors of all pieces of all windows, [(pieces, H)]."""
         out: list[torch.Tensor] = [torch.empty(0)] * len(windows)
         by_length = sorted((i for i, window in enumerate(windows) if window), key=lambda i: len(windows[i]))
-        for first in range(0, len(by_length), _BATCH):
-            rows = by_length[first : first + _BATCH]
+        size = 1 if self.device.type == "cpu" else _BATCH
+        for first in range(0, len(by_length), size):
+            rows = by_length[first : first + size]
             lengths = torch.tensor([len(windows[i]) for i in rows])
             inside = torch.arange(int(lengths.max())) < lengths[:, None]
             ids = torch.full(inside.shape, self._tokenizer.pad_token_id or 0)

@@ -216,3 +216,17 @@ def test_the_words_encoder_keeps_to_the_same_limit(kind: str, tmp_path: Path) ->
     assert bool(vectors.any(dim=1).all())
     alone = encoder.encode([words[30:60]], np.ones((1, 30), dtype=bool))[0]
     np.testing.assert_allclose(vectors[30:60].numpy(), alone.numpy(), atol=1e-5)  # 30 words and two special tokens
+
+
+@pytest.mark.real
+def test_on_a_cpu_a_score_is_the_same_alone_and_among_others_to_the_last_digit() -> None:
+    replies = [" ".join(["take iron daily, and return for review in two weeks"] * n) for n in range(1, 12)]
+    references = ["iron daily; review in two weeks"] * len(replies)
+    together = BertScorer("minilm", device="cpu").score(replies, references)
+    for i, (reply, reference) in enumerate(zip(replies, references, strict=True)):
+        alone = BertScorer("minilm", device="cpu").score([reply], [reference])
+        assert (alone.precision, alone.recall, alone.f1) == (
+            together.precision[i : i + 1],
+            together.recall[i : i + 1],
+            together.f1[i : i + 1],
+        )

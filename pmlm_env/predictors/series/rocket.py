@@ -90,14 +90,13 @@ class Rocket(SeriesModel):
         temperature = fit_temperature(softmax(left_out, axis=1), self._labels, np.array(self._labels)[codes])
         weights = ridge.coef_.T / sd[:, None]
         bias = offset + ridge.intercept_ - mean @ weights
-        # In the order in which ``_load`` reads them, because BLAS rounds otherwise in another order.
-        self._weights = np.ascontiguousarray(weights / temperature, dtype=np.float32)
+        self._weights = (weights / temperature).astype(np.float32)
         self._bias = (bias / temperature).astype(np.float32)
 
     def _scores_of(self, histories: Histories) -> npt.NDArray[np.float64]:
+        # Not a matrix product: BLAS may round one by where the arrays are in memory. NumPy's sums are always the same.
         features = self._features_of(histories)
-        with threadpool_limits(limits=1):
-            return features @ self._weights.astype(np.float64) + self._bias
+        return np.stack([(features * column).sum(axis=1) for column in self._weights.T], axis=1) + self._bias
 
     def features(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         """Return aeon's features of the patients' histories, shape (N, 2 * n_kernels)."""
