@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pmlm_env.envs.prompt_edit import PMLMEnv
     from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
-# The same seed must give the same result. MKL, which multiplies torch's matrices on x86 processors, rounds a product of a
-# matrix and a vector by where the arrays are in memory, unless it is told not to ("conditional numerical
+# The same seed must give the same result. MKL, which multiplies torch's matrices on x86 processors, rounds a product of
+# a matrix and a vector by where the arrays are in memory, unless it is told not to ("conditional numerical
 # reproducibility"). It reads this at its first use.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 

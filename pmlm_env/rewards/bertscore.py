@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Texts of similar length per forward pass on a GPU. On a CPU they are embedded one at a time: in a batch, rounding would
-#: depend on the other texts, and so would a resumed run's scores on where it was stopped.
+#: Texts of similar length per forward pass on a GPU. On a CPU they are embedded one at a time: in a batch, rounding
+#: would depend on the other texts, and so would a resumed run's scores on where it was stopped.
 _BATCH = 32
 
 
