@@ -101,7 +101,7 @@ class Adapter:
 def add_adapter_layers(model: PreTrainedModel, rank: int, alpha: int) -> None:
     """Add an adapter to each linear layer of a model but the output head; as long as its B is 0, nothing changes.
 
-    The adapters' weights are float32, whatever the model's number format is; the model's own are frozen.
+    The adapters have the model's number format; its own weights are frozen.
 
     Args:
         model: The model, changed in place.
@@ -120,8 +120,6 @@ def add_adapter_layers(model: PreTrainedModel, rank: int, alpha: int) -> None:
         raise ValueError(f"LoRA cannot be applied to {model.config.model_type} models: {_line(error)}") from None
     for name, weight in model.named_parameters():
         weight.requires_grad_("lora_" in name)
-        if "lora_" in name:
-            weight.data = weight.data.float()
 
 
 def adapter_weights(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:

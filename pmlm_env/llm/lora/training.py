@@ -7,7 +7,8 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from pmlm_env.device import seeded
 from pmlm_env.io.files import make_folder, write
@@ -150,6 +152,8 @@ class _Position:
 class _Training:
     """One training, whose state is in a file.
 
+    The optimizer changes float32 copies of the adapter's weights, because in bfloat16 small changes would be lost.
+
     Args:
         lm: The model.
         examples: What to learn.
@@ -171,13 +175,14 @@ class _Training:
         """Begin, or read the state that the file has."""
         self._lm, self._examples, self._validate = lm, examples, validate
         self._settings, self._seed, self._path = settings, seed, path
-        lm.reset(seed)
         self._weights = adapter_weights(lm.network)
-        self._optimizer = torch.optim.AdamW(self._weights.values(), weight_decay=0.0)
-        self._position, self._best = _Position(), lm.adapter()
+        self._copies = _initial(self._weights, seed)
+        self._optimizer = torch.optim.AdamW(self._copies.values(), weight_decay=0.0)
+        self._position, self._best = _Position(), self._adapter()
         self._saved_at = time.monotonic()
         if path.is_file():
             self._read()
+        lm.use(self._adapter())
 
     def run(self, description: str) -> Adapter:
         """Train to the end, and return the adapter of the best epoch."""
@@ -186,7 +191,10 @@ class _Training:
         per_epoch = -(-n // settings.batch_size)
         total = per_epoch * settings.n_epochs
         done = position.step // per_epoch * n + position.step % per_epoch * settings.batch_size
-        with tqdm(total=n * settings.n_epochs, initial=done, desc=description, unit="example", disable=None) as bar:
+        with (
+            _checkpointing(self._lm.network, settings.gradient_checkpointing),
+            tqdm(total=n * settings.n_epochs, initial=done, desc=description, unit="example", disable=None) as bar,
+        ):
             for epoch in range(len(position.scores), settings.n_epochs):
                 if epoch - 1 - position.best_epoch >= settings.patience:
                     break
@@ -198,7 +206,7 @@ class _Training:
                         self._save()
                 position.scores.append(self._validate())
                 if position.best_epoch == epoch:
-                    self._best = self._lm.adapter()
+                    self._best = self._adapter()
                 self._save()
                 logger.info(
                     "%s: epoch %d of %d, validation %.4f",
@@ -211,38 +219,44 @@ class _Training:
 
     def _step(self, batch: Sequence[TokenizedExample], rate: float, bar: tqdm) -> None:
         """Learn from one batch: the mean loss per token of its completions."""
-        network, step = self._lm.network, self._position.step
-        network.train()
-        if self._settings.gradient_checkpointing:
-            network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         n_tokens = sum(len(example.completion) for example in batch)
-        with seeded(int(np.random.SeedSequence([self._seed, step]).generate_state(1)[0]), self._lm.device):
+        self._lm.network.train()
+        with seeded(
+            int(np.random.SeedSequence([self._seed, self._position.step]).generate_state(1)[0]), self._lm.device
+        ):
             for example in batch:
                 (self._lm.loss(example) / n_tokens).backward()
+                for name, copy in self._copies.items():
+                    gradient = self._weights[name].grad
+                    if gradient is not None:
+                        copy.grad = gradient.float() if copy.grad is None else copy.grad.add_(gradient)
+                        self._weights[name].grad = None
                 bar.update()
-        network.gradient_checkpointing_disable()
-        norm = torch.nn.utils.clip_grad_norm_(self._weights.values(), self._settings.max_grad_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self._copies.values(), self._settings.max_grad_norm)
         if not norm.isfinite():
             raise LLMError(f"{self._lm.name} computes gradients that are not finite: choose a lower learning rate")
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
         self._optimizer.zero_grad()
+        with torch.no_grad():
+            for name, copy in self._copies.items():
+                self._weights[name].copy_(copy)
         self._position.step += 1
+
+    def _adapter(self) -> Adapter:
+        tensors = {name: copy.detach().cpu().clone() for name, copy in self._copies.items()}
+        return Adapter(self._lm.files.identity, self._settings.rank, self._settings.alpha, tensors)
 
     def _save(self) -> None:
         state = self._optimizer.state
         parts = {
-            _NOW: {name: weight.detach() for name, weight in self._weights.items()},
-            _FIRST: {name: state[weight][_FIRST] for name, weight in self._weights.items()},
-            _SECOND: {name: state[weight][_SECOND] for name, weight in self._weights.items()},
+            _NOW: {name: copy.detach() for name, copy in self._copies.items()},
+            _FIRST: {name: state[copy][_FIRST] for name, copy in self._copies.items()},
+            _SECOND: {name: state[copy][_SECOND] for name, copy in self._copies.items()},
             _BEST: self._best.tensors,
         }
-        tensors = {
-            f"{part}:{name}": tensor.cpu().contiguous()
-            for part, found in parts.items()
-            for name, tensor in found.items()
-        }
+        tensors = {f"{part}:{name}": each.cpu() for part, found in parts.items() for name, each in found.items()}
         write(self._path, save(tensors, {"position": json.dumps(asdict(self._position))}))
         self._saved_at = time.monotonic()
 
@@ -258,15 +272,46 @@ class _Training:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}
             position = _Position(int(content["step"]), list(map(float, content["scores"])))
             with torch.no_grad():
-                for name, weight in self._weights.items():
-                    weight.copy_(tensors[f"{_NOW}:{name}"])
-                    self._optimizer.state[weight] = {
+                for name, copy in self._copies.items():
+                    copy.copy_(tensors[f"{_NOW}:{name}"])
+                    self._optimizer.state[copy] = {
                         "step": torch.tensor(float(position.step)),
-                        **{part: tensors[f"{part}:{name}"].to(weight.device) for part in (_FIRST, _SECOND)},
+                        **{part: tensors[f"{part}:{name}"].to(copy.device) for part in (_FIRST, _SECOND)},
                     }
-            best = {name: tensors[f"{_BEST}:{name}"] for name in self._weights}
+            best = {name: tensors[f"{_BEST}:{name}"] for name in self._copies}
         except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
             raise ValueError(f"{self._path} is damaged: remove it, and fine-tuning begins again") from None
         self._position = position
         self._best = Adapter(self._best.base, self._best.rank, self._best.alpha, best)
         logger.info("Fine-tuning goes on after %d steps", position.step)
+
+
+@contextmanager
+def _checkpointing(network: PreTrainedModel, is_on: bool) -> Iterator[None]:
+    """Turn gradient checkpointing on inside this context."""
+    if not is_on:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about its later names, which earlier versions do not have
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        try:
+            yield
+        finally:
+            network.gradient_checkpointing_disable()
+
+
+def _initial(weights: Mapping[str, torch.nn.Parameter], seed: int) -> dict[str, torch.nn.Parameter]:
+    """Return float32 copies of an adapter's weights that change nothing yet: A is random and B is 0.
+
+    A is drawn as PyTorch draws a linear layer's weights, and peft too.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    copies = {}
+    for name, weight in weights.items():
+        drawn = torch.zeros(weight.shape)
+        if "lora_A" in name:
+            bound = weight[0].numel() ** -0.5
+            drawn.uniform_(-bound, bound, generator=generator)
+        copies[name] = torch.nn.Parameter(drawn.to(weight.device))
+    return copies

@@ -20,7 +20,7 @@ from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm.base import LLMError
 from pmlm_env.llm.local.chat_template import ChatTemplate, Tokens
 from pmlm_env.llm.local.model_files import ModelFiles, find_model
-from pmlm_env.llm.lora.adapters import Adapter, adapter_weights, add_adapter_layers
+from pmlm_env.llm.lora.adapters import Adapter, add_adapter_layers
 from pmlm_env.weights import ModelError
 from pmlm_env.weights.pretrained import load_model, load_tokenizer
 
@@ -55,8 +55,7 @@ class TunableLM:
         alpha: Their output is multiplied by alpha / rank.
 
     Attributes:
-        dtype: The number format of the frozen weights: bfloat16 where the device is fast with it, otherwise float32.
-            Adapters are float32.
+        dtype: The number format of weights and adapters: bfloat16 where the device is fast with it, otherwise float32.
     """
 
     def __init__(self, files: ModelFiles, name: str, device: torch.device, rank: int, alpha: int) -> None:
@@ -84,22 +83,6 @@ class TunableLM:
     def chat(self) -> ChatTemplate:
         """The chat template."""
         return ChatTemplate(load_tokenizer(self.files.path, **self.files.where), self.name, {})
-
-    def reset(self, seed: int) -> None:
-        """Draw new weights for the adapters, which change nothing until they are trained."""
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for name, weight in adapter_weights(self.network).items():
-                if "lora_A" in name:  # PyTorch's usual initial weights of a linear layer, as peft draws them
-                    bound = weight[0].numel() ** -0.5
-                    weight.copy_(torch.empty(weight.shape).uniform_(-bound, bound, generator=generator))
-                else:
-                    weight.zero_()
-
-    def adapter(self) -> Adapter:
-        """Return a copy of the present adapter."""
-        tensors = {name: weight.detach().cpu().clone() for name, weight in adapter_weights(self.network).items()}
-        return Adapter(self.files.identity, self.rank, self.alpha, tensors)
 
     def use(self, adapter: Adapter) -> None:
         """Replace the present adapter.
