@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from pmlm_env.device import seeded
@@ -51,7 +52,7 @@ def tiny_tokenizer(template: str | None = CHATML, end: str = "<|im_end|>") -> Pr
 
 
 def tiny_model(
-    folder: Path, kind: str = "llama", *, seed: int = 3, template: str = CHATML, **settings: Any
+    folder: Path, kind: str = "llama", *, seed: int = 3, template: str = CHATML, scale: float = 8, **settings: Any
 ) -> PreTrainedModel:
     """Save a model of random weights and return it; weights are large, so that its replies hang on the prompt.
 
@@ -60,6 +61,7 @@ def tiny_model(
         kind: A model type of transformers.
         seed: Of the weights.
         template: The chat template.
+        scale: What the weights are multiplied by.
         settings: More for the model's configuration.
     """
     ends = {"eos_token_id": END, "pad_token_id": PAD, "bos_token_id": None}
@@ -68,10 +70,29 @@ def tiny_model(
         model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     for weight in model.parameters():
         if weight.dim() > 1:
-            weight.mul_(8)
+            weight.mul_(scale)
     model.save_pretrained(folder)
     tiny_tokenizer(template).save_pretrained(folder)
     return model
+
+
+def word_model(folder: Path, words: Sequence[str], **settings: Any) -> Path:
+    """Save a model of random weights that knows these words, and what stands between them as another one.
+
+    Args:
+        folder: Where to.
+        words: The words.
+        settings: More for the model's configuration.
+    """
+    tiny_model(folder, vocab_size=len(SPECIAL) + len(words) + 1, max_position_embeddings=4096, **settings)
+    vocabulary = {word: number for number, word in enumerate([*SPECIAL, "?", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<|im_end|>")
+    fast.chat_template = CHATML
+    fast.save_pretrained(folder)
+    return folder
 
 
 def talkative(folder: Path) -> Path:

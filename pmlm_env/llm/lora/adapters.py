@@ -79,7 +79,7 @@ class Adapter:
         """
         if self.base != identity:
             raise ValueError(
-                f"the adapter was learned for the model {shortened(self.base)}, and this is {identity}: use the former, "
+                f"the adapter was learned for the model {shortened(self.base)}, and this is {identity}: use that one, "
                 "or fine-tune again"
             )
 
