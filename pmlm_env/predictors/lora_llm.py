@@ -105,7 +105,19 @@ class LoraLLM(LabelModel):
             "gradient_checkpointing": settings.gradient_checkpointing,
         }
 
-    def _lm(self) -> TunableLM:
+    @property
+    def adapter(self) -> Adapter:
+        """What the model has learned.
+
+        Raises:
+            RuntimeError: ``fit`` has not been called.
+        """
+        self._check_fitted()
+        assert self._adapter is not None
+        return self._adapter
+
+    def lm(self) -> TunableLM:
+        """Return the model, with any adapter."""
         settings, commit = self._settings, None
         if self._adapter is not None:
             commit = self._adapter.base.rpartition("@")[2]
@@ -114,7 +126,7 @@ class LoraLLM(LabelModel):
     def _fit(self, cohort: Cohort, codes: npt.NDArray[np.intp]) -> None:
         self._prompt, self._scaler = PredictionPrompt.load(self.template, cohort.schema), InputScaler.fit(cohort)
         self._adapter = None
-        lm = self._lm()
+        lm = self.lm()
         drawn = np.sort(np.random.default_rng(self.seed).permutation(len(cohort))[: self.max_patients])
         folds = assign_folds(codes[drawn], VALIDATION_FOLDS, np.random.default_rng(self.seed))
         enough = len(drawn) >= 2 * VALIDATION_FOLDS
@@ -139,9 +151,8 @@ class LoraLLM(LabelModel):
         )
 
     def _scores(self, cohort: Cohort) -> npt.NDArray[np.float64]:
-        assert self._adapter is not None
-        lm = self._lm()
-        lm.use(self._adapter)
+        lm = self.lm()
+        lm.use(self.adapter)
         answers = self._answers(lm)
         prompts = (lm.chat.encode(self.prompt(patient, cohort)) for patient in cohort)
         return np.stack([lm.log_likelihoods(prompt, answers) for prompt in prompts])
@@ -161,7 +172,7 @@ class LoraLLM(LabelModel):
         """
         assert self._prompt is not None
         assert self._scaler is not None
-        template, lm = self._prompt, self._lm()
+        template, lm = self._prompt, self.lm()
         history = History(patient, cohort.schema.indicators, self._scaler.transform(patient.values))
         room, levels = self.max_tokens - max(map(len, self._answers(lm))), history.levels()
 
@@ -184,9 +195,8 @@ class LoraLLM(LabelModel):
         self._prompt = PredictionPrompt(content["template"], "template")
 
     def _save(self, folder: Path) -> None:
-        assert self._adapter is not None
         assert self._scaler is not None
-        self._adapter.save(folder)
+        self.adapter.save(folder)
         write(folder / SCALER_FILE, save({name: torch.from_numpy(a) for name, a in self._scaler.arrays().items()}))
 
     def _load(self, folder: Path) -> None:
@@ -196,7 +206,7 @@ class LoraLLM(LabelModel):
             ValueError: A file is missing or damaged, or the model is missing, or is another one.
         """
         self._adapter = Adapter.load(folder, CURE)
-        self._adapter.check_base(self._lm().files.identity)
+        self._adapter.check_base(self.lm().files.identity)
         shapes = dict.fromkeys(SCALER_ARRAYS, (len(self._indicators),))
         arrays = read_tensors(file_in(folder, SCALER_FILE), shapes, doubles=SCALER_ARRAYS, cure=CURE)
         self._scaler = InputScaler(*(arrays[name].numpy() for name in SCALER_ARRAYS))
