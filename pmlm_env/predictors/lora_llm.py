@@ -117,7 +117,7 @@ class LoraLLM(LabelModel):
         return self._adapter
 
     def lm(self) -> TunableLM:
-        """Return the model, with any adapter."""
+        """Return the model, with whatever adapter it has; a model's own files are read to identify it."""
         settings, commit = self._settings, None
         if self._adapter is not None:
             commit = self._adapter.base.rpartition("@")[2]
@@ -131,7 +131,7 @@ class LoraLLM(LabelModel):
         folds = assign_folds(codes[drawn], VALIDATION_FOLDS, np.random.default_rng(self.seed))
         enough = len(drawn) >= 2 * VALIDATION_FOLDS
         learned, held_out = (drawn[folds > 0], drawn[folds == 0]) if enough else (drawn, drawn)
-        examples = [(self.prompt(cohort[int(i)], cohort), self._labels[codes[i]]) for i in drawn]
+        examples = [(self._prompt_of(cohort[int(i)], cohort, lm), self._labels[codes[i]]) for i in drawn]
         by_patient = dict(zip(drawn.tolist(), examples, strict=True))
         prompts = [lm.chat.encode(by_patient[i][0]) for i in held_out.tolist()]
         answers = self._answers(lm)
@@ -154,7 +154,7 @@ class LoraLLM(LabelModel):
         lm = self.lm()
         lm.use(self.adapter)
         answers = self._answers(lm)
-        prompts = (lm.chat.encode(self.prompt(patient, cohort)) for patient in cohort)
+        prompts = (lm.chat.encode(self._prompt_of(patient, cohort, lm)) for patient in cohort)
         return np.stack([lm.log_likelihoods(prompt, answers) for prompt in prompts])
 
     def _answers(self, lm: TunableLM) -> Sequence[Tokens]:
@@ -170,9 +170,13 @@ class LoraLLM(LabelModel):
         Raises:
             ValueError: ``max_tokens`` is too small even for the shortest prompt.
         """
+        self._check_fitted()
+        return self._prompt_of(patient, cohort, self.lm())
+
+    def _prompt_of(self, patient: Patient, cohort: Cohort, lm: TunableLM) -> str:
         assert self._prompt is not None
         assert self._scaler is not None
-        template, lm = self._prompt, self.lm()
+        template = self._prompt
         history = History(patient, cohort.schema.indicators, self._scaler.transform(patient.values))
         room, levels = self.max_tokens - max(map(len, self._answers(lm))), history.levels()
 
