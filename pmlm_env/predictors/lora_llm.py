@@ -127,6 +127,8 @@ class LoraLLM(LabelModel):
         self._prompt, self._scaler = PredictionPrompt.load(self.template, cohort.schema), InputScaler.fit(cohort)
         self._adapter = None
         lm = self.lm()
+        if lm.limit is not None and self.max_tokens > lm.limit:
+            raise ValueError(f"max_tokens is {self.max_tokens}, but {self.model} reads at most {lm.limit}: lower it")
         drawn = np.sort(np.random.default_rng(self.seed).permutation(len(cohort))[: self.max_patients])
         folds = assign_folds(codes[drawn], VALIDATION_FOLDS, np.random.default_rng(self.seed))
         enough = len(drawn) >= 2 * VALIDATION_FOLDS

@@ -16,7 +16,6 @@ from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.traces import TraceFile
-from pmlm_env.llm.base import LLMError
 from pmlm_env.predictors import PREDICTORS
 from pmlm_env.predictors.lora_llm import LoraLLM
 from tests.commands import pmlm
@@ -93,7 +92,7 @@ def test_too_few_tokens_are_refused_in_the_words_of_the_argument(words: str, mak
 
 def test_more_tokens_than_the_model_reads_are_refused(tmp_path: Path) -> None:
     model = word_model(tmp_path / "model", ["word"], num_hidden_layers=1, max_position_embeddings=300)
-    with pytest.raises(LLMError, match="model reads 300"):
+    with pytest.raises(ValueError, match=r"max_tokens is 800, but .*model reads at most 300: lower it"):
         fitted(str(model), simulate_cohort(30))
 
 
