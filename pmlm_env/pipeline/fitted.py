@@ -38,9 +38,8 @@ from pmlm_env.pipeline.files import (
 from pmlm_env.predictors import PREDICTORS, Predictor
 from pmlm_env.predictors.calibration import at_temperature, fit_temperature
 from pmlm_env.prompting import InitialPrompt, PeerForm
-from pmlm_env.retrieval import RETRIEVERS, PatientEncoder, Peer, Retriever
-from pmlm_env.retrieval.encoder import CONFIG_FILE, WEIGHTS_FILE
-from pmlm_env.retrieval.network import VECTOR_SIZE
+from pmlm_env.retrieval import RETRIEVERS, PatientEncoder, Peer, Retriever, load_patient_encoder, patient_encoder
+from pmlm_env.retrieval.encoder_files import CONFIG_FILE, WEIGHTS_FILE
 
 #: What a saved pipeline consists of: a folder with anything else is not replaced.
 _NAMES = {
@@ -92,8 +91,8 @@ class Pipeline:
             device: Where the patient encoder runs.
 
         Raises:
-            ValueError: Fewer than ``k + 1`` patients have a label, or the template, the predictor or the retriever
-                does not exist or does not fit.
+            ValueError: Fewer than ``k + 1`` patients have a label, or the template, the predictor, the patient encoder
+                or the retriever does not exist or does not fit.
         """
         config = config or PipelineConfig()
         train = train.take(np.flatnonzero(train.y != ""))
@@ -105,6 +104,7 @@ class Pipeline:
         template = InitialPrompt(config.template, config.peers, train.schema)
         template.check(train)
         predictor = make_predictor(config, seed)
+        fit_encoder = patient_encoder(config.patient_encoder, train.schema, seed, device)
         RETRIEVERS.check(config.retriever, None, None, None, kwargs=config.retriever_kwargs)
         manifest = Manifest(
             k=config.k,
@@ -115,8 +115,8 @@ class Pipeline:
         logger.info("Stage 1: fitting the predictor to %d patients", len(train))
         predictor.fit(train)
         _check_labels(predictor, train.y.tolist(), f"the predictor {config.predictor}")
-        logger.info("Stage 2: fitting the patient encoder to %d patients", len(train))
-        encoder = PatientEncoder.fit(train, seed, device)
+        logger.info("Stage 2: encoding %d patients", len(train))
+        encoder = fit_encoder(train)
         training = TrainingPatients(
             tuple(patient.patient_id for patient in train), tuple(map(str, train.y)), encoder.encode(train)
         )
@@ -209,12 +209,12 @@ class Pipeline:
         RETRIEVERS.find(manifest.retriever.name, allow_import=allow_import)
         check_files(folder, files)
         schema = Schema.load(file_in(folder, SCHEMA_FILE))
-        training = TrainingPatients.load(folder, VECTOR_SIZE)
+        encoder = load_patient_encoder(folder, schema, device)
+        training = TrainingPatients.load(folder, encoder.vector_size)
         if not 1 <= manifest.k < len(training.ids):
             raise ValueError(f"{folder / MANIFEST_FILE} asks for {manifest.k} of {len(training.ids)} patients: {CURE}")
         predictor = predictors.load(folder / PREDICTOR_FOLDER)
         _check_labels(predictor, training.labels, str(folder / PREDICTOR_FOLDER))
-        encoder = PatientEncoder.load(folder, schema, device)
         template = InitialPrompt(file_in(folder, TEMPLATE_FILE), cast(PeerForm, manifest.peers), schema)
         return cls(schema, predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
 
