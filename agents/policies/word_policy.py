@@ -129,8 +129,8 @@ class WordPolicy(nn.Module):
                 check-ups; with a lexicon, also its numbers of the words, ``words`` (B, W, N_FORMS).
 
         Raises:
-            ValueError: The sizes of embeddings, patient vectors or check-ups differ from those in training, or there are
-                more slots than the policy has positions.
+            ValueError: The sizes of embeddings, patient vectors or check-ups differ from those in training, or there
+                are more slots than the policy has positions.
         """
         known = None if self.table is None else self.table(observation["words"]).sum(dim=(-2, -1))
         if known is not None and not self.config.hidden:

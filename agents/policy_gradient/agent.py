@@ -133,7 +133,7 @@ class NetworkAgent(PolicyGradient):
             return None
         from pmlm_env.retrieval.encoder import NetworkEncoder  # takes seconds, because it imports scikit-learn
 
-        return NetworkEncoder.of_weights(episodes.checkups[0], self.policy.patient_network.state_dict())
+        return NetworkEncoder.of_policy(self.policy.patient_network.state_dict(), episodes.checkups[0])
 
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return the weights, and what else the policy needs; see ``Agent.learned``."""
@@ -142,10 +142,14 @@ class NetworkAgent(PolicyGradient):
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
         """Restore the policy; see ``Agent.restore``."""
-        values = dict(values)
+        self._check_names(values, self._learned_names)
         if self.needs_checkups:
-            self._form = from_plain(CheckupForm, values.pop("checkups", {}))
+            self._form = from_plain(CheckupForm, values["checkups"])
         super().restore(values, tensors, device)
+
+    @property
+    def _learned_names(self) -> set[str]:
+        return super()._learned_names | ({"checkups"} if self.needs_checkups else set())
 
     @property
     def _learner(self) -> ReinforceConfig:

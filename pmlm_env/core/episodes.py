@@ -180,6 +180,11 @@ class EpisodeSet(Sequence[Episode]):
         """The patient vectors, shape (number of episodes, 128)."""
         return np.stack([episode.vector for episode in self._episodes])
 
+    @property
+    def has_checkups(self) -> bool:
+        """Whether the check-ups of all patients are here."""
+        return all(episode.checkups is not None for episode in self._episodes)
+
     @cached_property
     def checkups(self) -> tuple[Checkups, ...]:
         """The patients' check-ups, all of the same form and standardized in the same way.
@@ -213,8 +218,8 @@ class EpisodeSet(Sequence[Episode]):
     def digest(self) -> str:
         """SHA-256 of the episodes' contents, in order; independent of where they are stored.
 
-        The known labels are left out: no agent learns from them, so a run may go on after an alias was added. So are the
-        check-ups: the vectors depend on them, and a folder that was made without them keeps its digest.
+        The known labels are left out: no agent learns from them, so a run may go on after an alias was added. So are
+        the check-ups: the vectors depend on them, and a folder that was made without them keeps its digest.
         """
         hashed = hashlib.sha256()
         for e in self._episodes:
@@ -256,7 +261,7 @@ class EpisodeSet(Sequence[Episode]):
             VECTORS_FILE: save({"vectors": self.vectors}),
             LABELS_FILE: (json.dumps(known, ensure_ascii=False, indent=1) + "\n").encode(errors="backslashreplace"),
         }
-        if all(episode.checkups is not None for episode in self._episodes):
+        if self.has_checkups:
             contents[CHECKUPS_FILE] = to_bytes(self.checkups)
         with ExitStack() as stack:  # the words are the last to be replaced
             for name, content in contents.items():

@@ -44,7 +44,7 @@ class Encoder(Protocol):
 
 @dataclass(eq=False)
 class EditTask:
-    """The task of ``PMLM-v0``, made of five objects that are already loaded.
+    """The task of ``PMLM-v0``, made of objects that are already loaded.
 
     Attributes:
         episodes: The patients and their initial prompts.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import save
 
 from pmlm_env.cohort.schema import Cohort, Schema
 from pmlm_env.core.checkups import CheckupForm, Checkups, padded
+from pmlm_env.io.checked_files import read_tensors
+from pmlm_env.io.files import write
 
 #: Standardized values are clipped to this many SDs, so that no outlier dominates.
 CLIP = 5.0
@@ -76,6 +80,21 @@ class InputScaler:
     def arrays(self) -> dict[str, npt.NDArray[np.float64]]:
         """Return the statistics by the names in ``SCALER_ARRAYS``, for a file of tensors."""
         return dict(zip(SCALER_ARRAYS, (self.median, self.mean, self.sd), strict=True))
+
+    def save(self, path: Path) -> None:
+        """Write the statistics."""
+        write(path, save(self.arrays()))
+
+    @classmethod
+    def load(cls, path: Path, schema: Schema) -> InputScaler:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: The file is damaged, or of patients of another schema.
+        """
+        shapes = dict.fromkeys(SCALER_ARRAYS, (len(schema.indicators),))
+        tensors = read_tensors(path, shapes, doubles=SCALER_ARRAYS, cure="prepare it again with `pmlm prepare`")
+        return cls(*(tensors[name].numpy() for name in SCALER_ARRAYS))
 
 
 def checkup_form(schema: Schema) -> CheckupForm:
