@@ -22,7 +22,8 @@ class PipelineConfig:
         patient_encoder: The patient vectors of stage 2: ``labels`` (a network trained on the training patients'
             labels), ``summaries`` (standardized summaries; nothing is trained), or a folder that contains a trained
             encoder; see docs/retrieval.md.
-        retriever: The search of stage 2: ``cosine``, an installed plugin's name, or package.module:Class.
+        retriever: The search of stage 2: ``cosine``, ``faiss`` (the same peers, faster among many patients), an
+            installed plugin's name, or package.module:Class.
         retriever_kwargs: Arguments of the retriever's class, as JSON.
         n_folds: Folds of the out-of-fold predictions and vectors of training patients.
         train_until: Last day of train.

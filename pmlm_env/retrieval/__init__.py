@@ -10,7 +10,10 @@ from pmlm_env.retrieval.summary_encoder import SummaryEncoder
 
 #: Retrievers by name.
 RETRIEVERS = Registry(
-    "retriever", "pmlm.retrievers", {"cosine": "pmlm_env.retrieval.cosine:CosineRetriever"}, ["peers"]
+    "retriever",
+    "pmlm.retrievers",
+    {"cosine": "pmlm_env.retrieval.cosine:CosineRetriever", "faiss": "pmlm_env.retrieval.faiss:FaissRetriever"},
+    ["peers"],
 )
 
 __all__ = [
