@@ -33,7 +33,7 @@ from pmlm_env.cohort import Cohort, split_by_date
 from pmlm_env.cohort.simulator import Signal, simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import write_json
-from pmlm_env.pipeline import build_episodes
+from pmlm_env.pipeline import PipelineConfig, build_episodes
 from pmlm_env.predictors.inputs import InputScaler
 from pmlm_env.retrieval import CosineRetriever, PatientEncoder, SummaryEncoder
 
@@ -101,7 +101,7 @@ def measured(signal: Signal, seed: int, options: Options) -> dict[str, list[floa
     cohort = simulate_cohort(options.patients, signal=signal, seed=seed)
     split = split_by_date(cohort)
     train, test = (part.take(np.flatnonzero(part.y != "")) for part in (split.train, split.test))
-    everybody, _, pipeline = build_episodes(cohort, seed=seed, device="cpu")
+    everybody, _, pipeline = build_episodes(cohort, PipelineConfig(n_folds=2), seed=seed, device="cpu")
     episodes = everybody.of("train")
     scaler = InputScaler.fit(train)
     encoders: dict[str, Encode] = {
