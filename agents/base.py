@@ -149,7 +149,7 @@ class Agent(ABC):
         return False
 
     def patient_encoder(self, episodes: EpisodeSet) -> PatientEncoder | None:
-        """Return the patient encoder that the agent has learned; None by default.
+        """Return the patient encoder that the agent has learned, to be written into the run folder; None by default.
 
         Args:
             episodes: The episodes that it has learned from.
