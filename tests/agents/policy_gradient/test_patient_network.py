@@ -18,12 +18,11 @@ from agents.policy_gradient.agent import NetworkAgent
 from agents.policy_gradient.config import NetworkConfig
 from agents.problem import MeteredReward, Problem
 from agents.registry import load, make
-from pmlm_env.core.checkups import CheckupForm
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.llm import BudgetExceededError
-from tests.problems import N_EDITS
-from tests.standins import FORM, HashEncoder, MarkedWordsReward, make_episodes, make_task, with_checkups
+from tests.problems import N_EDITS, make_problem
+from tests.standins import FORM, HashEncoder, make_episodes, make_task, with_checkups
 
 WORDS = ("one", "two", "three", "four", "low", "high")
 
@@ -75,14 +74,9 @@ def test_without_it_vectors_that_say_nothing_leave_unseen_patients_to_chance() -
 CONFIG = NetworkConfig(patients=3, rollouts=2, hidden=8, normalize=False, patient_vector="learned")
 
 
-def _problem(limit: int | None = 10_000, form: CheckupForm = FORM, seed: int = 0) -> Problem:
-    episodes = with_checkups(make_episodes(6, seed=seed), seed, form)
-    return Problem(episodes, HashEncoder(), MeteredReward(MarkedWordsReward(episodes), limit), N_EDITS)
-
-
 def _begun(config: NetworkConfig = CONFIG, seed: int = 0) -> NetworkAgent:
     agent = NetworkAgent(config, seed)
-    agent.begin(_problem())
+    agent.begin(make_problem(10_000, form=FORM))
     return agent
 
 
@@ -147,11 +141,11 @@ def test_without_it_a_policy_has_the_initial_weights_that_it_always_had() -> Non
 
 def _fitted() -> tuple[NetworkAgent, Problem]:
     """A fitted agent, and its patients as a problem without a reward."""
-    agent, problem = make("leave-one-out", CONFIG), _problem(30)
+    agent, problem = make("leave-one-out", CONFIG), make_problem(30, form=FORM)
     assert isinstance(agent, NetworkAgent)
     with suppress(BudgetExceededError):
         agent.fit(problem)
-    return agent, Problem(problem.episodes, problem.encoder, None, N_EDITS)
+    return agent, make_problem(judged=False, form=FORM)
 
 
 def test_a_saved_agent_edits_alike_and_has_no_check_ups_in_its_files(tmp_path: Path) -> None:
@@ -182,13 +176,12 @@ def test_it_acts_on_observations_with_check_ups_and_says_so_where_there_are_none
 
 
 def test_it_refines_before_it_is_fitted() -> None:
-    assert [len(edits) for edits in NetworkAgent(CONFIG).refine(_problem())] == [N_EDITS] * 6
+    assert [len(edits) for edits in NetworkAgent(CONFIG).refine(make_problem(judged=False, form=FORM))] == [N_EDITS] * 6
 
 
 def test_patients_without_check_ups_or_with_others_are_refused() -> None:
     agent, _ = _fitted()
-    bare = Problem(make_episodes(2), HashEncoder(), None, N_EDITS)
-    other = _problem(form=replace(FORM, units=("g/dL", "U/L")))
+    bare, other = (make_problem(judged=False, form=form) for form in (None, replace(FORM, units=("g/dL", "U/L"))))
     with pytest.raises(ValueError, match="lack their patients' check-ups"):
         agent.refine(bare)
     with pytest.raises(ValueError, match="lack their patients' check-ups"):
