@@ -118,15 +118,13 @@ def test_check_ups_leave_the_prepared_folder_neither_in_traces_nor_with_a_publis
     run = work / "run"
     assert pmlm("evaluate", "--run", run) == 0
     assert pmlm("publish", "--run", run, "--out", tmp_path / "published") == 0
-    assert {path.name for path in (tmp_path / "published").iterdir()} == {
-        "README.md",
-        "config.json",
-        "model.safetensors",
-    }
+    files = {path.name: path for path in (tmp_path / "published").iterdir()}
+    assert sorted(files) == ["README.md", "config.json", "model.safetensors"]
+    assert "| patient vector | computed by the agent from check-ups |" in files["README.md"].read_text()
     # A patient's values as they would appear in a text; safetensors hold the policy's weights alone, by their names.
     values = EpisodeSet.load(made() / "prepared").checkups[0].values
     texts = [f"{value:.4f}" for value in values[np.isfinite(values)][:20].tolist()]
-    files = [*run.glob("*.json*"), *(run / "checkpoint").glob("*.json"), *(tmp_path / "published").glob("*.[jm]*")]
-    written = "".join(path.read_text(errors="replace") for path in files) + capsys.readouterr().err
+    texts_of = [*run.glob("*.json*"), *(run / "checkpoint").glob("*.json"), files["README.md"], files["config.json"]]
+    written = "".join(path.read_text() for path in texts_of) + capsys.readouterr().err
     assert not [text for text in texts if text in written]
     assert "checkups.safetensors" not in {path.name for path in run.rglob("*")}
