@@ -122,7 +122,10 @@ class Refiner:
         """
         size = episodes.vectors.shape[1]
         if size != self.shape.patient_size:
-            raise ValueError(f"the patient vector has {size} numbers, {self.shape.patient_size} in training")
+            raise ValueError(
+                f"the patient vector has {size} numbers, {self.shape.patient_size} in training: prepare the patients "
+                "with the patient encoder of the training (`pmlm prepare --patient-encoder`)"
+            )
         problem = Problem(blind(episodes), self.encoder, None, self.shape.n_edits, protect=self.protect)
         problem.warn_of_short_prompts()
         edits = self.agent.refine(problem)
