@@ -99,7 +99,7 @@ class Refiner:
         Args:
             prompt: A prompt, as ``pmlm_env.prompting.InitialPrompt.fill`` returns it; or its words, separated by single
                 spaces, and their roles.
-            patient: The patient vector of Eq. 2, float32 (128,).
+            patient: The patient vector of Eq. 2, float32, as long as in training.
 
         Raises:
             ValueError: Words and roles do not match, or the vector's length differs from that in training.
