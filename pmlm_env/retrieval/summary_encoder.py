@@ -13,7 +13,7 @@ from pmlm_env.cohort.schema import Cohort, Schema
 from pmlm_env.io.checked_files import file_in, read_object, read_tensors
 from pmlm_env.io.files import write, write_json
 from pmlm_env.predictors.inputs import CLIP
-from pmlm_env.predictors.summaries import summarize, summary_names
+from pmlm_env.predictors.summaries import STATISTICS, summarize, summary_names
 from pmlm_env.retrieval.encoder_files import CONFIG_FILE, CURE, WEIGHTS_FILE, difference
 
 _ARRAYS = ("mean", "sd")
@@ -22,8 +22,8 @@ _ARRAYS = ("mean", "sd")
 class SummaryEncoder:
     """Standardizes ``summarize``'s columns by the training patients' means and SDs; see ``PatientEncoder``.
 
-    What is missing counts as the mean. Standardized values are clipped to 5 SDs, so that no outlier dominates. Columns
-    that do not vary among the training patients are 0.
+    What is missing counts as the mean. Standardized values are clipped to ``CLIP`` SDs, so that no outlier dominates.
+    Columns that do not vary among the training patients are 0.
     """
 
     def __init__(self, schema: Schema, mean: npt.NDArray[np.float64], sd: npt.NDArray[np.float64]) -> None:
@@ -44,8 +44,7 @@ class SummaryEncoder:
         n = np.maximum(known.sum(axis=0), 1)
         mean = np.where(known, summaries, 0.0).sum(axis=0) / n
         sd = np.sqrt(np.where(known, (summaries - mean) ** 2, 0.0).sum(axis=0) / n)
-        varies = sd > 1e-9 * np.abs(mean)
-        return cls(cohort.schema, mean, np.where(varies, sd, np.inf))
+        return cls(cohort.schema, mean, np.where(sd > _noise(mean), sd, np.inf))
 
     def encode(self, cohort: Cohort) -> npt.NDArray[np.float32]:
         """Return the patients' vectors, shape (N, vector_size), float32.
@@ -80,6 +79,12 @@ class SummaryEncoder:
         if not bool(tensors["mean"].isfinite().all()) or not bool((tensors["sd"] > 0).all()):
             raise ValueError(f"{path} has means or SDs that no patients have: {CURE}")
         return cls(schema, *(tensors[name].numpy() for name in _ARRAYS))
+
+
+def _noise(mean: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the SDs that rounding errors alone may cause, as in the slope of an indicator that never changes."""
+    level = np.abs(mean[:-2].reshape(len(STATISTICS), -1)[: STATISTICS.index("count")]).max(axis=0)
+    return 1e-9 * np.concatenate([np.tile(level, len(STATISTICS)), [0.0, 0.0]])
 
 
 def _config(schema: Schema) -> dict[str, Any]:
