@@ -93,12 +93,14 @@ class CallOptions(Limits):
     def over(self, saved: Mapping[str, Any]) -> CallOptions:
         """Return these options, with defaults replaced by the values in ``saved`` (from config.json).
 
+        ``send_values`` is not replaced: a run folder may come from somebody else, who must not decide that.
+
         Raises:
             ValueError: The run stores its replies in another file than ``cache``.
         """
         usual = CallOptions()
         values = {
-            name: value if value != getattr(usual, name) else saved.get(name, value)
+            name: value if name == "send_values" or value != getattr(usual, name) else saved.get(name, value)
             for name, value in vars(self).items()
         }
         if self.cache is not None and not one_path(str(self.cache), saved.get("cache")):

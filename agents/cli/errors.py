@@ -18,7 +18,7 @@ from typing import Any
 from agents.cli.library_warnings import library_warnings_in_one_line
 from agents.run_folder import RunFolder
 from agents.settings import plain
-from agents.training.config import named_classes
+from agents.training.destination import given_again
 
 _AGAIN = "run the command again"
 
@@ -138,5 +138,5 @@ def _after_stop(attempt: Attempt) -> str:
     if attempt.config is None or not RunFolder(attempt.config.run).begun:
         return f"the run had not started: {_AGAIN}"
     run = shlex.quote(str(attempt.config.run))
-    more = " --allow-import" if named_classes(plain(attempt.config)) else ""
+    more = given_again(plain(attempt.config))
     return f"complete updates and all replies are kept: continue with pmlm train --run {run} --resume{more}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
@@ -16,7 +17,8 @@ from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.run_folder import RunFolder
 from agents.settings import from_plain
 from agents.training.checkpoint import check_agent, load_checkpoint, one_line, save_checkpoint
-from agents.training.config import TrainConfig, named_classes, with_agent_settings
+from agents.training.config import TrainConfig, named_classes, refuse_classes, with_agent_settings
+from agents.training.destination import with_destination
 from agents.training.events import EventFile
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
@@ -38,13 +40,9 @@ def trained(run: RunFolder, allow_import: bool = False) -> TrainConfig:
             class that must not be imported, or an agent that is not installed.
     """
     settings = {name: value for name, value in run.settings().items() if name not in ("llm_identity", "run")}
-    file = run.path / "config.json"
-    if not allow_import and (named := named_classes(settings)):
-        classes = ", ".join(f"the {part} {name}" for part, name in named.items())
-        raise ValueError(
-            f"{file} names {classes}, which is code from outside pmlm-env: give --allow-import to run it, if you "
-            "trust it"
-        )
+    file = run.config
+    if not allow_import:
+        refuse_classes(named_classes(settings), file)
     if isinstance(settings.get("agent"), str):
         registry.saved_settings_class(settings["agent"], file, allow_import)
     try:
@@ -89,6 +87,10 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
 def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: RunModels | None) -> RunFolder:
     """Train in a locked run folder."""
     episodes = everybody.of("train")
+    if config.resume:
+        saved = run.settings()["models"]
+        models_given = with_destination(config.models, saved, run.config, replay=config.calls.replay)
+        config = replace(config, models=models_given)
     models = models or RunModels(config.models, config.calls, run)
     check_sent(config.episodes, models.llm, models.calls.send_values)
     if config.resume:

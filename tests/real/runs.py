@@ -82,9 +82,9 @@ def check_same_checkpoint(run: Path, other: Path) -> None:
             torch.testing.assert_close(tensor, theirs[key], rtol=0, atol=1e-4, msg=f"{name}: {key}")
 
 
-def evaluation(run: Path) -> str:
+def evaluation(run: Path, *more: object) -> str:
     """Evaluate a run and return what was found."""
-    assert pmlm("evaluate", "--run", run) == 0
+    assert pmlm("evaluate", "--run", run, *more) == 0
     return (run / "evaluation.json").read_text()
 
 

@@ -141,7 +141,7 @@ def test_options_of_the_llm_stand_over_those_that_the_run_was_trained_with(
     (run / "config.json").write_text(json.dumps(config))
     options = ["--reply", "--pipeline", work / "prepared", "--cohort", work / "new", "--patient"]
     for patient, more, tokens in zip(refine(work), ([], ["--max-new-tokens", 99]), (256, 99), strict=False):
-        refine(tmp_path, *options, patient.patient_id, *more)
+        refine(tmp_path, *options, patient.patient_id, "--base-url", endpoint.url, *more)
         assert endpoint.bodies[-1]["max_tokens"] == tokens
         assert endpoint.prompts[-1] == patient.prompt
 
@@ -207,7 +207,12 @@ def test_laboratory_values_go_to_an_llm_elsewhere_only_if_the_user_allows_it_by_
     here = ["--llm", "openai:m", "--base-url", endpoint.url]
     assert all(trace.replies for trace in refine(with_labs, "--reply", *here))
     assert pmlm("train", *train, *REMOTE, "--send-values") == 0
-    assert pmlm("evaluate", "--run", tmp_path / "run", "--allow-import") == 0  # it was allowed in training
+    for command in (["evaluate"], ["train", "--resume"]):  # the run may be a stranger's: what it allows does not count
+        capsys.readouterr()
+        again = [*command, "--run", tmp_path / "run", "--allow-import"]
+        assert pmlm(*again) == 2
+        assert capsys.readouterr().err == f"pmlm {command[0]}: {why}\n"
+        assert pmlm(*again, "--send-values") == 0
 
 
 def test_prompts_without_values_need_no_permission(work: Path) -> None:
