@@ -19,6 +19,7 @@ from agents.cli.library_warnings import library_warnings_in_one_line
 from agents.run_folder import RunFolder
 from agents.settings import plain
 from agents.training.destination import given_again
+from pmlm_env.registry import failed_part
 
 _AGAIN = "run the command again"
 
@@ -74,6 +75,9 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
         if isinstance(error, ValueError):
             _say(f"pmlm {attempt.command}: {error}")
             return 2
+        if (failed := _failed_part(error)) is not None:
+            _say(f"pmlm {attempt.command}: {failed}")
+            return 1
         if not isinstance(error, OSError | RuntimeError):  # these types are raised for failures not caused by the input
             raise
         if isinstance(error, BrokenPipeError):  # e.g. `| head`; the rest of the buffer is discarded
@@ -81,8 +85,17 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         logging.getLogger("agents").debug("traceback", exc_info=True)
-        _say(f"pmlm {attempt.command}: {_cured(attempt, error) if isinstance(error, OSError) else error}")
+        said = _cured(attempt, error) if isinstance(error, OSError) else _resumed(attempt, error)
+        _say(f"pmlm {attempt.command}: {said}")
         return 1
+
+
+def _failed_part(error: Exception) -> str | None:
+    """Describe an error of a class from outside pmlm-env; None for other errors, and for those that say what to do."""
+    ours = type(error).__module__.partition(".")[0] in ("pmlm_env", "agents")  # such as LLMError
+    failed = None if ours or isinstance(error, OSError) else failed_part(error)
+    why = " ".join(str(error).split())
+    return None if failed is None else f"{failed}: {type(error).__name__}{': ' if why else ''}{why}"
 
 
 def _stopped(attempt: Attempt, number: int) -> int:
@@ -130,6 +143,12 @@ def _cured(attempt: Attempt, error: OSError) -> str:
     again = "continue with --resume: all replies are kept" if attempt.command == "train" else _AGAIN
     cure = _CURES.get(error.errno or 0)
     return f"{where}: {cure.format(again=again)}" if cure else where
+
+
+def _resumed(attempt: Attempt, error: RuntimeError) -> str:
+    """Return an error with the command that continues, if it ended a run that had started."""
+    started = attempt.command == "train" and attempt.config is not None and RunFolder(attempt.config.run).begun
+    return f"{error}; {_after_stop(attempt)}" if started else str(error)
 
 
 def _after_stop(attempt: Attempt) -> str:

@@ -144,7 +144,7 @@ def _new_patients(config: RefineConfig, run: RunFolder | None) -> Prompts:
         _compare(run, EpisodeSet.load(folder), folder)
     assert config.files.cohort is not None
     _check_schema(config.files.cohort, pipeline.schema)
-    cohort, report = config.files.read(pipeline.schema)
+    cohort, report = config.files.read(pipeline.schema, new_patients=True)
     if config.patient is not None:
         ids = [patient.patient_id for patient in cohort]
         if config.patient not in ids:
