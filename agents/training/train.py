@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -138,18 +137,26 @@ class _Training:
                 total=self.meter.limit, initial=self.meter.calls, desc="training", unit="call", dynamic_ncols=True
             ) as self._bar,
         ):
-            with suppress(BudgetSpentError):  # the normal end of training; limits of the whole run raise another error
+            needed = 0
+            try:
                 if isinstance(self.agent, StepwiseAgent):
                     self._take_updates(self.agent)
                 else:
                     self.agent.fit(self.problem)
+            except BudgetSpentError as spent:  # the normal end of training; limits of the whole run raise another error
+                needed = spent.needed
             if not isinstance(self.agent, StepwiseAgent):
                 self._save()
         if self.agent.learns and not self.updates:
             logger.warning(
                 "The agent has learned from no episode. If its budget of %d completions is too small for one batch, "
-                "resume with a larger one: --resume --budget N",
-                self.meter.limit,
+                "resume with a larger one: --resume --budget %s",
+                *(self.meter.limit, self.meter.calls + needed if needed else "N"),
+            )
+        elif needed and self.meter.left:
+            logger.info(
+                "%d of the %d completions are left, because the next batch needs %d: to go on, --resume --budget %d",
+                *(self.meter.left, self.meter.limit, needed, self.meter.calls + needed),
             )
 
     def _go_on(self, agent: StepwiseAgent) -> None:
