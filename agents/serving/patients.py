@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pmlm_env.cohort.sources.tables import schema_of
 from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedPeer
-from pmlm_env.io.files import make_folder, write
+from pmlm_env.io.files import locked_file, make_folder, write
 from pmlm_env.pipeline.files import pipeline_in
 from pmlm_env.pipeline.sent import check_sent
 
@@ -54,7 +55,7 @@ def refine(config: RefineConfig) -> list[Trace]:
 
     Raises:
         ValueError: There is no such agent, pipeline, cohort, or patient; the cohort does not match the pipeline, or the
-            pipeline the agent; or ``out`` holds something else.
+            pipeline the agent; or ``out`` holds something else, or is in use by another command.
         LLMError: The LLM cannot be used at all, for example without a key.
         OSError, DatabaseError: A file cannot be read or written.
     """
@@ -72,6 +73,21 @@ def refine(config: RefineConfig) -> list[Trace]:
         allow_import=config.allow_import,
     )
     prompts = _prepared(config, run) if config.files.cohort is None else _new_patients(config, run)
+    alone = locked_file(out) if out is not None and is_regular(out) else nullcontext()
+    with alone:
+        traces = _traces(config, run, refiner, prompts, out)
+    if errors := [trace.error for trace in traces if trace.error]:
+        logger.warning(
+            "%d of %d patients have no reply, the last because: %s. Run the command again: it asks for these alone",
+            *(len(errors), len(traces), errors[-1]),
+        )
+    return traces
+
+
+def _traces(
+    config: RefineConfig, run: RunFolder | None, refiner: Refiner, prompts: Prompts, out: Path | None
+) -> list[Trace]:
+    """Refine the prompts, ask for the replies, and write or print what there is."""
     llm = None if out is None or not config.reply else replying_llm(config, run, out)
     if llm is not None:
         check_sent(prompts.folder, llm, config.calls.send_values)
@@ -101,11 +117,6 @@ def refine(config: RefineConfig) -> list[Trace]:
     ]
     if out is not None:
         _write(out, traces, with_replies=llm is not None)
-    if errors := [trace.error for trace in traces if trace.error]:
-        logger.warning(
-            "%d of %d patients have no reply, the last because: %s. Run the command again: it asks for these alone",
-            *(len(errors), len(traces), errors[-1]),
-        )
     return traces
 
 
