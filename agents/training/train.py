@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
@@ -16,7 +16,8 @@ from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.run_folder import RunFolder
 from agents.settings import from_plain
 from agents.training.checkpoint import check_agent, load_checkpoint, one_line, save_checkpoint
-from agents.training.config import TrainConfig, named_classes, with_agent_settings
+from agents.training.config import TrainConfig, named_classes, refuse_classes, with_agent_settings
+from agents.training.destination import with_destination
 from agents.training.events import EventFile
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
@@ -39,13 +40,9 @@ def trained(run: RunFolder, allow_import: bool = False) -> TrainConfig:
             class that must not be imported, or an agent that is not installed.
     """
     settings = {name: value for name, value in run.settings().items() if name not in ("llm_identity", "run")}
-    file = run.path / "config.json"
-    if not allow_import and (named := named_classes(settings)):
-        classes = ", ".join(f"the {part} {name}" for part, name in named.items())
-        raise ValueError(
-            f"{file} names {classes}, which is code from outside pmlm-env: give --allow-import to run it, if you "
-            "trust it"
-        )
+    file = run.config
+    if not allow_import:
+        refuse_classes(named_classes(settings), file)
     if isinstance(settings.get("agent"), str):
         registry.saved_settings_class(settings["agent"], file, allow_import)
     try:
@@ -96,6 +93,10 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
             f"{config.episodes} has no check-ups, from which {agent.name} learns with these settings: prepare it again "
             "with `pmlm prepare`"
         )
+    if config.resume:
+        saved = run.settings()["models"]
+        models_given = with_destination(config.models, saved, run.config, replay=config.calls.replay)
+        config = replace(config, models=models_given)
     models = models or RunModels(config.models, config.calls, run)
     check_sent(config.episodes, models.llm, models.calls.send_values)
     if config.resume:
@@ -145,18 +146,26 @@ class _Training:
                 total=self.meter.limit, initial=self.meter.calls, desc="training", unit="call", dynamic_ncols=True
             ) as self._bar,
         ):
-            with suppress(BudgetSpentError):  # the normal end of training; limits of the whole run raise another error
+            needed = 0
+            try:
                 if isinstance(self.agent, StepwiseAgent):
                     self._take_updates(self.agent)
                 else:
                     self.agent.fit(self.problem)
+            except BudgetSpentError as spent:  # the normal end of training; limits of the whole run raise another error
+                needed = spent.needed
             if not isinstance(self.agent, StepwiseAgent):
                 self._save()
         if self.agent.learns and not self.updates:
             logger.warning(
                 "The agent has learned from no episode. If its budget of %d completions is too small for one batch, "
-                "resume with a larger one: --resume --budget N",
-                self.meter.limit,
+                "resume with a larger one: --resume --budget %s",
+                *(self.meter.limit, self.meter.calls + needed if needed else "N"),
+            )
+        elif needed and self.meter.left:
+            logger.info(
+                "%d of the %d completions are left, because the next batch needs %d: to go on, --resume --budget %d",
+                *(self.meter.left, self.meter.limit, needed, self.meter.calls + needed),
             )
 
     def _go_on(self, agent: StepwiseAgent) -> None:

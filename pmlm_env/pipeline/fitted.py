@@ -53,6 +53,21 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
+class Applied:
+    """What a pipeline found for some patients.
+
+    Attributes:
+        episodes: One episode per patient, in order, all of split "test".
+        probabilities: Each label's probability, float64 (N, n_labels), in the order of the predictor's labels.
+        peers: The peers of each patient.
+    """
+
+    episodes: EpisodeSet
+    probabilities: npt.NDArray[np.float64]
+    peers: list[list[Peer]]
+
+
+@dataclass(frozen=True, eq=False)
 class Pipeline:
     """Stages 1 to 3, fitted to training patients, for patients who come later. Usually, use ``fit`` or ``load``.
 
@@ -143,12 +158,13 @@ class Pipeline:
         return replace(self, manifest=replace(self.manifest, temperature=temperature))
 
     def episodes(self, cohort: Cohort) -> EpisodeSet:
+        """Return the episodes of patients who are not among the training patients; see ``apply``."""
+        return self.apply(cohort).episodes
+
+    def apply(self, cohort: Cohort) -> Applied:
         """Predict, retrieve and fill for patients who are not among the training patients.
 
         A patient gets the same episode alone and among others. Labels and replies may be empty, and are not used.
-
-        Returns:
-            One episode per patient, in order, all of split "test".
 
         Raises:
             ValueError: The cohort is empty or has another schema, or a prompt cannot be filled.
@@ -169,7 +185,7 @@ class Pipeline:
         vectors = self.encoder.encode(cohort)
         proba, found = self.predict_proba(cohort), self.find_peers(vectors, cohort)
         filled = self.fill(cohort, "test", proba, vectors, found, range(len(cohort)))
-        return EpisodeSet(filled, self.schema.labels)
+        return Applied(EpisodeSet(filled, self.schema.labels), proba, found)
 
     def prompt_for(self, patient: Patient) -> Episode:
         """Return the episode of one patient; see ``episodes``."""
