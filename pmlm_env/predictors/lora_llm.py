@@ -68,7 +68,7 @@ class LoraLLM(LabelModel):
             seed: Draws the initial adapter, the validation fold, the order of the examples and the patients.
             model: A bundled model's name, a folder in Hugging Face's format, a GGUF file or a hub name. It is not saved
                 with the predictor, only named.
-            template: ``predict``, or a template file.
+            template: ``predict``, ``predict-short``, or a template file.
             max_tokens: Maximum number of tokens of a prompt and its answer; of long histories, less is written.
             max_patients: Maximum number of training patients to learn from, drawn at random; None = all.
             n_epochs: The largest number of epochs.
