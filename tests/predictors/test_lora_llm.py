@@ -271,3 +271,17 @@ def test_what_cannot_be_fitted_is_one_line(
     assert prepare(tables, tmp_path / "out", **arguments) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pmlm prepare: ")]
     assert message in line
+
+
+@pytest.mark.real
+def test_the_bundled_llm_learns_from_a_few_patients(paper_cohort: Cohort, own_adapters: Path) -> None:
+    train = paper_cohort[:4]
+    predictor = LoraLLM(template="predict-short", max_tokens=200, learning_rate=1e-3, n_epochs=2, device="cpu")
+    proba = predictor.fit(train).predict_proba(train)
+    assert predictor.model == "smollm2-135m"
+    lm = predictor.lm()
+    examples = [lm.tokenize(predictor.prompt(patient, train), patient.label) for patient in train]
+    learned = lm.mean_loss(examples)
+    lm.use(replace(predictor.adapter, tensors={name: 0 * t for name, t in predictor.adapter.tensors.items()}))
+    assert learned < lm.mean_loss(examples) - 0.1
+    assert (proba > 0).all()
