@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from pmlm_env.cohort import write_cohort
-from pmlm_env.cohort.schema import Cohort
+from pmlm_env.cohort.schema import Cohort, Indicator, Patient, Schema
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.traces import TraceFile
 from pmlm_env.predictors import PREDICTORS
@@ -81,6 +81,17 @@ def test_what_is_low_or_high_is_meant_in_comparison_with_training_patients_alone
     others = cohort_of(*(make_patient(f"n{i}", "x", i0=[float(i + 500)]) for i in range(6)))
     predictor = fitted(words, train)
     assert all("extremely high: pH" in predictor.prompt(patient, others) for patient in others)
+
+
+def test_with_hundreds_of_indicators_prompts_are_short_enough_too(words: str) -> None:
+    schema = Schema(tuple(Indicator(f"indicator {i}") for i in range(400)))
+    rng, day = np.random.default_rng(0), np.array(["2021-01-01"], dtype="datetime64[D]")
+    patients = (Patient(f"p{i}", "xy"[i % 2], "", day[0], day, rng.lognormal(size=(1, 400))) for i in range(8))
+    cohort = Cohort(tuple(patients), schema)
+    predictor = fitted(words, cohort)
+    prompts = [predictor.prompt(patient, cohort) for patient in cohort]
+    assert max(len(predictor.lm().chat.encode(prompt)) for prompt in prompts) <= 800
+    assert all("more indicators are low or high" in prompt for prompt in prompts)
 
 
 def test_too_few_tokens_are_refused_in_the_words_of_the_argument(words: str, make_groups: MakeGroups) -> None:
