@@ -90,11 +90,8 @@ def test_levels_are_those_of_the_mean_and_the_most_unusual_come_first() -> None:
 
 
 def test_of_many_levels_the_most_unusual_are_written_and_the_others_counted() -> None:
-    some = history((12, 8.6, 14))
-    assert (
-        some.levels(1)
-        == "In the mean of all check-ups, extremely high: total protein; 2 more indicators are low or high."
-    )
+    some, begin = history((12, 8.6, 14)), "In the mean of all check-ups, "
+    assert some.levels(1) == f"{begin}extremely high: total protein; 2 more indicators are low or high."
     assert some.levels(0) == f"{begin}3 more indicators are low or high."
     assert some.levels(3) == some.levels()
 
