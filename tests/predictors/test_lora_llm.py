@@ -16,6 +16,8 @@ from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.schema import Cohort, Indicator, Patient, Schema
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.traces import TraceFile
+from pmlm_env.pipeline import PipelineConfig
+from pmlm_env.pipeline.fitted import make_predictor
 from pmlm_env.predictors import PREDICTORS
 from pmlm_env.predictors.lora_llm import LoraLLM
 from tests.commands import pmlm
@@ -218,6 +220,12 @@ def prepare(tables: Path, out: Path, **arguments: Any) -> int:
     kwargs = json.dumps({**SMALL["lora-llm"], "n_epochs": 1, "max_patients": 20, **arguments})
     usual = ["--k", 2, "--n-folds", 2, "--device", "cpu", "--predictor", "lora-llm", "--predictor-kwargs", kwargs]
     return pmlm("prepare", "--cohort", tables / "cohort", "--out", out, *usual)
+
+
+def test_the_device_and_the_seed_of_a_pipeline_are_those_of_the_predictor() -> None:
+    found = make_predictor(PipelineConfig(predictor="lora-llm"), seed=3, device="cpu")
+    assert isinstance(found, LoraLLM)
+    assert (found.seed, found.device) == (3, "cpu")
 
 
 @pytest.mark.real
