@@ -6,6 +6,6 @@ from pmlm_env.registry import Registry
 EXPERIMENTS = Registry(
     "experiment",
     "pmlm.experiments",
-    {"table-a1": "agents.experiments.table_a1:TableA1"},
+    {"table-a1": "agents.experiments.table_a1:TableA1", "table-2": "agents.experiments.table_2:Table2"},
     ["cells", "run", "table"],
 )

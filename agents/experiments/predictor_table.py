@@ -99,7 +99,8 @@ def _table(cohort: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
     has_paper = cohort["data"] == "simulated-paper"
     lines = [_HEAD.format(" the paper's |", "---|") if has_paper else _HEAD.format("", "")]
     for name in sorted(rows, key=lambda name: _place(name)):
-        paper = f" {_PAPER[name][0]:.2f} / {_PAPER[name][1]:.2f} |" if name in _PAPER else " |"
+        found = _PAPER.get(name.partition(",")[0])
+        paper = f" {found[0]:.2f} / {found[1]:.2f} |" if found else " |"
         lines.append(_row(name, rows[name], "sha256" in cohort) + (paper if has_paper else ""))
     return "\n".join([_title(cohort, runs), "", *lines])
 
@@ -112,9 +113,11 @@ def _title(cohort: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
 
 def _row_of(cell: Mapping[str, Any]) -> str:
     """Return the name of a run's row."""
-    kwargs = {name: value for name, value in cell["kwargs"].items() if name != "n_kernels"}
-    known = (name for name, (predictor, usual) in ROWS.items() if (predictor, usual) == (cell["predictor"], kwargs))
-    return next(known, cell["predictor"])
+    name, kwargs = cell["predictor"], cell["kwargs"]
+    for row, (predictor, usual) in ROWS.items():
+        if predictor == name and usual.items() <= kwargs.items():
+            return row
+    return f"{name}, {json.dumps(kwargs)}" if kwargs else name
 
 
 def _place(name: str) -> tuple[int, str]:

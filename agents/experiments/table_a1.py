@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,11 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.experiments.base import Experiment
+from agents.experiments.digest import cohort_digest
 from agents.experiments.fresh_process import in_fresh_process, peak_memory
 from agents.settings import refuse_idle
 from agents.training.config import check_count
 from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
 from pmlm_env.cohort.simulator import simulate_cohort
+from pmlm_env.kwargs import Kwargs, read_kwargs
+
+logger = logging.getLogger(__name__)
 
 Data = Literal["simulated-paper", "simulated-literature"]
 
@@ -35,7 +40,10 @@ _SWITCHES = {
     "+both": {"true_lengths": True, "missingness": True},
 }
 
-#: Rows, each with its predictor and that predictor's arguments.
+#: The row of the paper's own kind of predictor, a language model; it takes hours.
+LLM = "lora-llm"
+
+#: Rows besides ``LLM``, each with its predictor and that predictor's arguments.
 ROWS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     MAJORITY: (MAJORITY, {}),
     "boosted-trees": ("boosted-trees", {}),
@@ -43,8 +51,11 @@ ROWS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     **{name + switch: (name, kwargs) for name in SERIES for switch, kwargs in _SWITCHES.items()},
 }
 
-#: Simulated patients, as in the paper; and with ``quick``, where ROCKET has few kernels.
-_ALL, _FEW, _FEW_KERNELS = 2373, 300, 100
+#: Simulated patients, as in the paper; and with ``quick``, where ROCKET has few kernels and the LLM learns little.
+_ALL, _FEW = 2373, 300
+_FEW_KWARGS = {"rocket": {"n_kernels": 100}, LLM: {"max_patients": 24, "n_epochs": 1}}
+
+_LORA_KWARGS = Kwargs({"max_patients": 600})
 
 _MOST_SEEDS = 1_000
 
@@ -69,9 +80,11 @@ class TableA1(Experiment):
         validation_until: Last day of its validation patients; later patients are test.
         split_by: ``split_date``, or the name of another date column of its patients' table.
         seeds: Number of seeds, starting at 0.
+        lora_seeds: Number of seeds of the row lora-llm, which comes last because it takes hours; 0 = leave it out.
+        lora_kwargs: Arguments of the predictor lora-llm, as JSON.
     """
 
-    rows: tuple[str, ...] = tuple(ROWS)
+    rows: tuple[str, ...] = (*ROWS, LLM)
     data: tuple[Data, ...] = ("simulated-paper", "simulated-literature")
     cohort: Path | None = None
     labs_file: str | None = None
@@ -79,6 +92,8 @@ class TableA1(Experiment):
     validation_until: str = "2022-06-30"
     split_by: str = "split_date"
     seeds: int = 5
+    lora_seeds: int = 1
+    lora_kwargs: Kwargs = _LORA_KWARGS
 
     name: ClassVar[str] = "table-a1"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "scikit-learn", "torch", "aeon")
@@ -87,11 +102,14 @@ class TableA1(Experiment):
         """Check the options.
 
         Raises:
-            ValueError: A number is out of range, or an option has no effect.
+            ValueError: A number is out of range, an option has no effect, or arguments are not JSON values.
         """
+        read_kwargs(self)
         check_count("seeds", self.seeds, _MOST_SEEDS)
+        if self.lora_seeds:
+            check_count("lora-seeds", self.lora_seeds, _MOST_SEEDS)
         if self.quick:
-            refuse_idle(self, {"seeds": "--quick uses one seed"})
+            refuse_idle(self, {"seeds": "--quick uses one seed", "lora_seeds": "--quick uses one seed"})
         if self.cohort is None:
             of_cohort = ("labs_file", "train_until", "validation_until", "split_by")
             refuse_idle(self, dict.fromkeys(of_cohort, "it is an option of --cohort, which is not given"))
@@ -102,19 +120,23 @@ class TableA1(Experiment):
         Raises:
             ValueError: There is no such predictor, or the cohort cannot be read.
         """
-        rows = [_row(name) for name in dict.fromkeys(self.rows)]
-        n = _FEW if self.quick else _ALL
-        sources: list[dict[str, Any]] = [{"data": name, "patients": n} for name in dict.fromkeys(self.data)]
+        sources: list[dict[str, Any]] = [
+            {"data": name, "patients": _FEW if self.quick else _ALL} for name in dict.fromkeys(self.data)
+        ]
         if self.cohort is not None:
             own = _read(self.cohort, self.labs_file)
-            _check(split_by_date(own, **self._cuts), self.cohort)
-            sources.append({"data": self.cohort.resolve().name, "sha256": _digest(own), **self._cuts})
+            cuts = {"train_until": self.train_until, "validation_until": self.validation_until, "by": self.split_by}
+            _check(split_by_date(own, **cuts), self.cohort)
+            sources.append({"data": self.cohort.resolve().name, "sha256": cohort_digest(own), **cuts})
+        light = [_row(name) for name in dict.fromkeys(self.rows) if name != LLM]
+        heavy = [(LLM, self.lora_kwargs)] if LLM in self.rows and _has_peft() else []
         cells = []
-        for seed in range(1 if self.quick else self.seeds):
-            for source in sources:
-                for predictor, kwargs in rows:
-                    few = {"n_kernels": _FEW_KERNELS} if self.quick and predictor == "rocket" else {}
-                    cells.append({**source, "predictor": predictor, "kwargs": {**kwargs, **few}, "seed": seed})
+        for rows, n_seeds in ((light, 1 if self.quick else self.seeds), (heavy, self.lora_seeds)):
+            for seed in range(n_seeds):
+                for source in sources:
+                    for predictor, kwargs in rows:
+                        few = _FEW_KWARGS.get(predictor, {}) if self.quick else {}
+                        cells.append({**source, "predictor": predictor, "kwargs": {**kwargs, **few}, "seed": seed})
         return cells
 
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,10 +152,6 @@ class TableA1(Experiment):
         from agents.experiments.predictor_table import predictor_tables
 
         return predictor_tables(runs)
-
-    @property
-    def _cuts(self) -> dict[str, str]:
-        return {"train_until": self.train_until, "validation_until": self.validation_until, "by": self.split_by}
 
 
 class Majority:
@@ -161,9 +179,18 @@ def _row(name: str) -> tuple[str, Mapping[str, Any]]:
     if name in ROWS:
         return ROWS[name]
     if not PREDICTORS.knows(name):
-        raise ValueError(f"there is no row {name!r}: use {', '.join(ROWS)}, or a predictor as package.module:Class")
+        raise ValueError(
+            f"there is no row {name!r}: use {', '.join((*ROWS, LLM))}, or a predictor as package.module:Class"
+        )
     PREDICTORS.find(name)  # raises if its class is not complete
     return name, {}
+
+
+def _has_peft() -> bool:
+    if find_spec("peft") is None:
+        logger.warning("The row %s is left out: it needs peft (pip install 'pmlm-env[lora]')", LLM)
+        return False
+    return True
 
 
 def _read(folder: Path, labs_file: str | None) -> Cohort:
@@ -186,15 +213,6 @@ def _check(split: Split, folder: Path) -> None:
         if not len(part):
             option = "--train-until" if name == "training" else "--validation-until"
             raise ValueError(f"{folder} has no {name} patient with a label ({which} {option}): move the cuts")
-
-
-def _digest(cohort: Cohort) -> str:
-    """Return a hash of the patients: who they are, their labels, dates and values."""
-    digest = hashlib.sha256()
-    for patient in cohort:
-        digest.update(repr((patient.patient_id, patient.label, str(patient.split_date))).encode())
-        digest.update(patient.dates.tobytes() + patient.values.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _split(cell: Mapping[str, Any], folder: Path | None, labs_file: str | None) -> Split:
