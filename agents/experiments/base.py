@@ -80,18 +80,20 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
     if experiment.dry_run:
         print("\n".join([*map(_key, missing), f"missing runs: {len(missing)}, complete ones: {len(done)}"]))
         return
-    with tqdm(missing, unit="run", dynamic_ncols=True) as bar:
-        for cell in bar:
-            bar.set_postfix_str(", ".join(str(value) for value in cell.values() if not isinstance(value, dict)))
-            started = time.perf_counter()
-            result = experiment.run(cell)
-            seconds = round(time.perf_counter() - started, 1)
-            line = {"cell": cell, "result": result, "seconds": seconds, "versions": versions(experiment.packages)}
-            append(file, json.dumps(line, ensure_ascii=False))
-            done[_key(cell)] = line
-    if done:
-        write(folder / "table.md", experiment.table(list(done.values())))
-        print(f"new runs: {len(missing)}, earlier ones: {len(done) - len(missing)}; table: {folder / 'table.md'}")
+    try:
+        with tqdm(missing, unit="run", dynamic_ncols=True) as bar:
+            for cell in bar:
+                bar.set_postfix_str(", ".join(str(value) for value in cell.values() if not isinstance(value, dict)))
+                started = time.perf_counter()
+                result = experiment.run(cell)
+                seconds = round(time.perf_counter() - started, 1)
+                line = {"cell": cell, "result": result, "seconds": seconds, "versions": versions(experiment.packages)}
+                append(file, json.dumps(line, ensure_ascii=False))
+                done[_key(cell)] = line
+    finally:  # also if the command is stopped
+        if done:
+            write(folder / "table.md", experiment.table(list(done.values())))
+    print(f"new runs: {len(missing)}, earlier ones: {len(done) - len(missing)}; table: {folder / 'table.md'}")
 
 
 def _key(cell: Mapping[str, Any]) -> str:

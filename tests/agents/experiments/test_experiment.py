@@ -91,6 +91,7 @@ def test_a_command_that_is_ended_loses_the_run_in_progress_alone_and_leaves_no_p
         "pmlm experiment: stopped by SIGTERM; complete runs are kept: run the command again to continue"
     )
     assert [line["cell"] for line in lines(tmp_path / "sleepy")] == [{"seed": 0}]
+    assert (tmp_path / "sleepy" / "table.md").read_text() == "1 naps\n"
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 

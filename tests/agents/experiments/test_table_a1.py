@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.predictors import PREDICTORS, evaluate
 from pmlm_env.predictors.calibration import at_temperature, fit_temperature
 from tests.commands import pmlm
+from tests.llm.tiny_llms import tiny_model
 
 CUTS = {"train_until": "2021-12-18", "validation_until": "2021-12-31"}
 
@@ -92,6 +94,33 @@ def test_the_table_has_a_part_for_each_cohort_and_a_row_for_each_predictor(resul
     results_of_men = [run["result"] for run in runs(results)[2:]]
     assert rows[-1][4] == f"{np.mean([result['brier'] for result in results_of_men]):.3f}"
     assert rows[-1][1].startswith(f"{100 * np.mean([result['micro_f1'] for result in results_of_men]):.1f} [")
+
+
+def test_lora_llm_has_a_row_with_its_arguments(men: Path, tmp_path: Path) -> None:
+    tiny_model(tmp_path / "llm", max_position_embeddings=8192)
+    kwargs = {"model": str(tmp_path / "llm"), "max_patients": 12, "n_epochs": 1}
+    cuts = ["--train-until", CUTS["train_until"], "--validation-until", CUTS["validation_until"]]
+    own = ["--data", "--cohort", men, *cuts, "--rows", "lora-llm", "--lora-kwargs", json.dumps(kwargs)]
+    assert pmlm("experiment", "table-a1", *own, "--seeds", 3, "--out", tmp_path / "out") == 0
+    (run,) = runs(tmp_path / "out" / "table-a1")
+    assert run["cell"]["kwargs"] == kwargs
+    assert len(run["result"]["predicted"]) == 20
+    assert '| lora-llm, {"max_patients": 12, ' in (tmp_path / "out" / "table-a1" / "table.md").read_text()
+
+
+def test_without_peft_the_row_lora_llm_is_left_out_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    rows = ["--rows", "lora-llm", "logistic", "--data", "simulated-paper", "--seeds", 1]
+    assert pmlm("experiment", "table-a1", *rows, "--dry-run", "--out", tmp_path) == 0
+    shown = capsys.readouterr().out
+    assert "missing runs: 1" in shown
+    assert "lora-llm" not in shown
+    assert caplog.messages == ["The row lora-llm is left out: it needs peft (pip install 'pmlm-env[lora]')"]
 
 
 @pytest.mark.parametrize(
