@@ -87,12 +87,13 @@ def test_the_table_has_a_part_for_each_cohort_and_a_row_for_each_predictor(resul
     assert table.startswith("simulated-paper: ")
     assert "\n\nmen: " in table
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("|")]
-    assert [(row[0], row[8]) for row in rows] == [
+    assert [(row[0], row[9]) for row in rows] == [
         ("predictor", "seeds"), ("---", "---"), ("*majority class*", "1"), ("logistic", "1"),
         ("predictor", "seeds"), ("---", "---"), ("logistic", "2"),
     ]  # fmt: skip
+    assert [row[2] for row in rows] == ["minus boosted-trees", "---", "", "", "minus boosted-trees", "---", ""]
     results_of_men = [run["result"] for run in runs(results)[2:]]
-    assert rows[-1][4] == f"{np.mean([result['brier'] for result in results_of_men]):.3f}"
+    assert rows[-1][5] == f"{np.mean([result['brier'] for result in results_of_men]):.3f}"
     assert rows[-1][1].startswith(f"{100 * np.mean([result['micro_f1'] for result in results_of_men]):.1f} [")
 
 
@@ -179,6 +180,18 @@ def test_the_interval_of_micro_f1_is_the_crossed_bootstrap_of_right_predictions(
     micro, _ = f1_intervals(found, True, np.random.default_rng(0), n_resamples=20_000)
     expected = crossed_bootstrap(right, np.random.default_rng(1), n_resamples=20_000)
     assert (micro.low, micro.high) == pytest.approx((expected.low, expected.high), abs=0.006)
+
+
+def test_a_difference_is_paired_by_patient() -> None:
+    ours, theirs = _predictions(5, 80, True), _predictions(5, 80, True)
+    for run, other in zip(ours, theirs, strict=True):
+        run["predicted"] = [*other["predicted"][:-1], (other["truth"][-1] + 1) % 3]
+    micro, _ = f1_intervals(ours, True, np.random.default_rng(0), theirs)
+    right = [[np.equal(run["truth"], run["predicted"]) for run in runs] for runs in (ours, theirs)]
+    assert micro.mean == pytest.approx(np.mean(right[0]) - np.mean(right[1]))
+    assert micro.low is not None
+    assert micro.high is not None
+    assert -0.05 < micro.low <= micro.high <= 0  # unpaired, it would be ten times as wide
 
 
 def test_seeds_with_patients_of_their_own_give_a_narrower_interval() -> None:
