@@ -178,6 +178,7 @@ from agents.registry import AGENTS
 lines = [[], *([name] for name in COMMANDS), *(["train", "--agent", name] for name in AGENTS)]
 seen = set()
 lines += [["demo", "--agent", "lexicon"], *(["cache", part] for part in ("stats", "prune", "export", "import"))]
+lines += [["experiment", name] for name in ("table-a1", "table-2")]
 for line in lines:
     shown = StringIO()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -114,3 +115,19 @@ def test_help_shows_the_options_of_that_experiment_alone(capsys: pytest.CaptureF
 def test_a_class_that_is_no_experiment_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert pmlm("experiment", "pathlib:Path", "--out", "x") == 2
     assert capsys.readouterr().err.startswith("pmlm experiment: the experiment pathlib:Path lacks cells, run, table")
+
+
+def test_the_experiment_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "mine.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    assert "\npmlm experiment mine:LearningCurve --quick\n" in page
+    assert pmlm("experiment", "mine:LearningCurve", "--quick") == 0
+    assert "new runs: 2" in capsys.readouterr().out
+    table = (tmp_path / "results" / "learning-curve" / "table.md").read_text()
+    few, more = (float(line.split(" | ")[2].rstrip(" |")) for line in table.splitlines()[2:])
+    assert 40 < few < more < 90
