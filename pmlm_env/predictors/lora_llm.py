@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from pmlm_env.llm.local.chat_template import Tokens
 
 SCALER_FILE = "scaler.safetensors"
+
+#: LLaMA-Factory's, but for what are arguments here.
+SETTINGS = LoraSettings()
 
 MOST_TOKENS = 100_000
 
@@ -83,8 +87,8 @@ class LoraLLM(LabelModel):
             raise ValueError("model should be text, and gradient_checkpointing true or false")
         self.model, self.template, self.max_tokens, self.max_patients = model, template, max_tokens, max_patients
         self.device = device
-        self._settings = LoraSettings(
-            n_epochs=n_epochs, learning_rate=learning_rate, gradient_checkpointing=gradient_checkpointing
+        self._settings = replace(
+            SETTINGS, n_epochs=n_epochs, learning_rate=learning_rate, gradient_checkpointing=gradient_checkpointing
         )
         self._prompt: PredictionPrompt | None = None
         self._scaler: InputScaler | None = None

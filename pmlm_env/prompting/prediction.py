@@ -52,7 +52,8 @@ class PredictionPrompt:
         """Read a template.
 
         Args:
-            template: One of ``PREDICTION_TEMPLATES``, in the schema's language and of its family, or the path of a file.
+            template: One of ``PREDICTION_TEMPLATES``, in the schema's language and of its family, or the path of a
+                file.
             schema: What the patients' cohort measures.
 
         Raises:

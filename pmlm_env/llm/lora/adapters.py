@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,7 +80,7 @@ class Adapter:
         """
         if self.base != identity:
             raise ValueError(
-                f"the adapter was learned for the model {shortened(self.base)}, and this is {identity}: use the former, "
+                f"the adapter was learned for the model {shortened(self.base)}, and this is {identity}: use that one, "
                 "or fine-tune again"
             )
 
@@ -114,7 +115,8 @@ def add_adapter_layers(model: PreTrainedModel, rank: int, alpha: int) -> None:
     peft = _peft()
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear")
     try:
-        with seeded(0, model.device):  # the global generator, which draws A, stays as it is
+        with seeded(0, model.device), warnings.catch_warnings():  # A is drawn from the global generator
+            warnings.simplefilter("ignore", UserWarning)  # peft adapts some settings to the layers, and says so
             peft.inject_adapter_in_model(config, model)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise ValueError(f"LoRA cannot be applied to {model.config.model_type} models: {_line(error)}") from None
