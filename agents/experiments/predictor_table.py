@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.evaluation.bootstrap import FEWEST, Interval
-from agents.experiments.table_a1 import MAJORITY, ROWS
+from agents.experiments.rows import MAJORITY, ROWS
 from pmlm_env.io.text import as_text
 from pmlm_env.pipeline.config import PipelineConfig
 

@@ -13,7 +13,7 @@ from agents.benchmark.config import RAW
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
 from agents.evaluation.controls import CONTROLS
-from agents.experiments.table_2 import TUNED, UNEDITED
+from agents.experiments.rows import TUNED, UNEDITED
 from pmlm_env.io.text import as_text
 
 #: Columns: metric, header, factor, decimals.

@@ -15,6 +15,7 @@ from agents.benchmark.config import RAW, model_identity
 from agents.evaluation.controls import CONTROLS
 from agents.experiments.base import Experiment
 from agents.experiments.digest import cohort_digest
+from agents.experiments.rows import TUNED, UNEDITED
 from agents.model_options import CallOptions, CohortFiles, ModelOptions
 from agents.settings import plain, refuse_idle
 from agents.training.config import MOST_COMPLETIONS, check_count
@@ -27,9 +28,6 @@ from pmlm_env.pipeline.config import PipelineConfig
 
 if TYPE_CHECKING:
     from agents.benchmark.patients import RealPatients
-
-#: The row of the fine-tuned LLM's own replies to the raw-data prompts, and that of the pipeline's unedited prompts.
-TUNED, UNEDITED = "lora-tuned", "keep-all"
 
 _SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 

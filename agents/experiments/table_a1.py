@@ -16,6 +16,7 @@ import numpy.typing as npt
 from agents.experiments.base import Experiment
 from agents.experiments.digest import cohort_digest
 from agents.experiments.fresh_process import in_fresh_process, peak_memory
+from agents.experiments.rows import LLM, MAJORITY, ROWS
 from agents.settings import refuse_idle
 from agents.training.config import check_count
 from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
@@ -25,31 +26,6 @@ from pmlm_env.kwargs import Kwargs, read_kwargs
 logger = logging.getLogger(__name__)
 
 Data = Literal["simulated-paper", "simulated-literature"]
-
-#: The row of the training patients' label frequencies, which are predicted for everybody.
-MAJORITY = "majority class"
-
-#: The paper's four time-series models.
-SERIES = ("lstm", "cnn", "rocket", "transformer")
-
-#: What a time-series model reads besides zero-padded values.
-_SWITCHES = {
-    "": {"true_lengths": False, "missingness": False},
-    "+lengths": {"true_lengths": True, "missingness": False},
-    "+missingness": {"true_lengths": False, "missingness": True},
-    "+both": {"true_lengths": True, "missingness": True},
-}
-
-#: The row of the paper's own kind of predictor, a language model; it takes hours.
-LLM = "lora-llm"
-
-#: Rows besides ``LLM``, each with its predictor and that predictor's arguments.
-ROWS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    MAJORITY: (MAJORITY, {}),
-    "boosted-trees": ("boosted-trees", {}),
-    "logistic": ("logistic", {}),
-    **{name + switch: (name, kwargs) for name in SERIES for switch, kwargs in _SWITCHES.items()},
-}
 
 #: Simulated patients, as in the paper; and with ``quick``, where ROCKET has few kernels and the LLM learns little.
 _ALL, _FEW = 2373, 300
