@@ -30,7 +30,7 @@ COMMANDS = {
 }
 
 #: Commands that load models with transformers.
-_LOADING = {"demo", "prepare", "train", "evaluate", "refine", "benchmark", "tune", "doctor"}
+_LOADING = {"demo", "prepare", "train", "evaluate", "refine", "benchmark", "experiment", "tune", "doctor"}
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:
