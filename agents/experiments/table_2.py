@@ -174,13 +174,21 @@ class Table2(Experiment):
         return RealPatients("test", prepared, self._work / "run", self.models, self.calls, raw)
 
     def _prepare(self, prepared: Path, raw: Path) -> None:
-        """Write the pipeline's prompts, and raw-data prompts of the same patients."""
+        """Write the pipeline's prompts, and raw-data prompts of the same patients.
+
+        Raises:
+            ValueError: There is no patient to learn from, to validate or to test on.
+        """
         from pmlm_env.io.files import replacing_folder
         from pmlm_env.pipeline import build_episodes
         from pmlm_env.prompting import InitialPrompt
 
         limits: dict[SplitName, int | None] = {name: self._patients[name] for name in _SPLITS}
         episodes, _, pipeline = build_episodes(self._cohort, self.pipeline, limits=limits, device=self.models.device)
+        usable = {episode.split for episode in episodes if episode.label and episode.reference}
+        if lacking := [name for name in _SPLITS if name not in usable]:
+            cuts = f"--train-until {self.pipeline.train_until} --validation-until {self.pipeline.validation_until}"
+            raise ValueError(f"the cohort has no {lacking[0]} patient with a label and a reply ({cuts}): move the cuts")
         with replacing_folder(prepared) as folder:
             episodes.save(folder)
             pipeline.save(folder / "pipeline")

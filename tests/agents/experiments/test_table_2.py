@@ -129,3 +129,14 @@ def test_wrong_options_are_refused(
     assert pmlm("experiment", "table-2", "--out", tmp_path / "out", *options) == 2
     assert capsys.readouterr().err.startswith(f"pmlm experiment: {said}")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cohort_without_validation_patients_is_refused_before_anything_is_learned(
+    men: Path, command: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pmlm(*command, "--cohort", men, "--out", tmp_path) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "pmlm experiment: the cohort has no validation patient with a label and a reply (--train-until 2021-12-31 "
+        "--validation-until 2022-06-30): move the cuts"
+    )
+    assert not (tmp_path / "table-2" / "runs.jsonl").exists()
