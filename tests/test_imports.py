@@ -23,7 +23,8 @@ FLOORS: list[set[str]] = [
     {"pmlm_env.device", "pmlm_env.kwargs", "pmlm_env.weights"},
     {"pmlm_env.core"},
     {"pmlm_env.cohort"},
-    {"pmlm_env.encoders", "pmlm_env.llm", "pmlm_env.predictors", "pmlm_env.prompting"},
+    {"pmlm_env.encoders", "pmlm_env.llm", "pmlm_env.prompting"},
+    {"pmlm_env.predictors"},
     {"pmlm_env.retrieval", "pmlm_env.rewards"},
     {"pmlm_env.pipeline"},
     {"pmlm_env.envs"},
@@ -178,6 +179,7 @@ from agents.registry import AGENTS
 lines = [[], *([name] for name in COMMANDS), *(["train", "--agent", name] for name in AGENTS)]
 seen = set()
 lines += [["demo", "--agent", "lexicon"], *(["cache", part] for part in ("stats", "prune", "export", "import"))]
+lines += [["experiment", name] for name in ("table-a1", "table-2")]
 for line in lines:
     shown = StringIO()
     try:

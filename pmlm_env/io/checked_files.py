@@ -71,7 +71,7 @@ def read_object(path: Path, cure: str = "", largest: int = _MAX_JSON) -> dict[st
 
 def read_tensors(
     path: Path,
-    shapes: Mapping[str, Sequence[int]],
+    shapes: Mapping[str, Sequence[int]] | None,
     *,
     doubles: Collection[str] = (),
     cure: str = "copy it again, or train again",
@@ -81,7 +81,7 @@ def read_tensors(
     Args:
         path: The file.
         shapes: The names and shapes of exactly the tensors that it must contain; the header is checked against them
-            before any tensor is read.
+            before any tensor is read. None = any, which the caller then has to check.
         doubles: The tensors that are float64, in which NaN is allowed; the others are float32.
         cure: What to do about a damaged file, for messages.
 
@@ -92,6 +92,7 @@ def read_tensors(
     try:
         with safe_open(str(path), "pt") as file:
             found = {name: file.get_slice(name) for name in file.keys()}
+            shapes = {name: part.get_shape() for name, part in found.items()} if shapes is None else shapes
             expected = {name: ("F64" if name in doubles else "F32", [*shape]) for name, shape in shapes.items()}
             _compare(path, {name: (part.get_dtype(), part.get_shape()) for name, part in found.items()}, expected, cure)
             # Copies, because the tensors are memory-mapped and the file may be overwritten.

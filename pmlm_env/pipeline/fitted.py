@@ -122,7 +122,7 @@ class Pipeline:
             )
         template = InitialPrompt(config.template, config.peers, train.schema)
         template.check(train)
-        predictor = make_predictor(config, seed)
+        predictor = make_predictor(config, seed, device)
         fit_encoder = patient_encoder(config.patient_encoder, train.schema, seed, device)
         RETRIEVERS.check(config.retriever, None, None, None, kwargs=config.retriever_kwargs)
         manifest = Manifest(
@@ -315,13 +315,13 @@ class Pipeline:
         return episodes
 
 
-def make_predictor(config: PipelineConfig, seed: int) -> Predictor:
-    """Make an unfitted predictor.
+def make_predictor(config: PipelineConfig, seed: int, device: str = "auto") -> Predictor:
+    """Make an unfitted predictor; the seed and the device are for a class that has parameters of these names.
 
     Raises:
         ValueError: There is none of this name, or it lacks a method or does not take these arguments.
     """
-    return PREDICTORS.make(config.predictor, kwargs=config.predictor_kwargs, offered={"seed": seed})
+    return PREDICTORS.make(config.predictor, kwargs=config.predictor_kwargs, offered={"seed": seed, "device": device})
 
 
 def _check_labels(predictor: Predictor, labels: Iterable[str], who: str) -> None:

@@ -16,6 +16,7 @@ PREDICTORS = Registry(
         "cnn": "pmlm_env.predictors.series.cnn:Cnn",
         "transformer": "pmlm_env.predictors.series.transformer:Transformer",
         "rocket": "pmlm_env.predictors.series.rocket:Rocket",
+        "lora-llm": "pmlm_env.predictors.lora_llm:LoraLLM",
     },
     ["fit", "predict_proba", "save", "load"],
 )

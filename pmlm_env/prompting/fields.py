@@ -86,7 +86,7 @@ class Labs:
             ago = f"{days} day{'' if days == 1 else 's'} before the latest check-up"
             when = ago if i < total - 1 else "Latest check-up"
             values = [
-                f"{each.name.replace('_', ' ')} {_digits(value)}{' ' + each.unit if each.unit else ''}"
+                f"{each.name.replace('_', ' ')} {digits(value)}{' ' + each.unit if each.unit else ''}"
                 for each, value in zip(self.indicators, self.patient.values[i], strict=True)
                 if np.isfinite(value)
             ]
@@ -98,6 +98,6 @@ class Labs:
         return " ".join(parts)
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
     """Return a number with four significant digits, without exponent."""
     return np.format_float_positional(value, precision=4, fractional=False, trim="-")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from reprlib import repr as shortened
 from string import Formatter
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from pmlm_env.cohort.schema import OBSTETRIC, Patient, Schema
 from pmlm_env.core.words import Prompt, Role, split
-from pmlm_env.io.text import printable
 from pmlm_env.prompting.fields import FORMS, Labs, PeerForm, Peers, Probabilities
+from pmlm_env.prompting.template_files import BREAK, parse, read_template
 
 #: Names of the built-in templates; each family of templates has all of them.
 TEMPLATES = ("default", "short", "paper", "raw")
@@ -24,13 +22,10 @@ FIELDS = ("predicted", "probabilities", "peers", "k", "labs")
 #: Replaces an empty column.
 _UNKNOWN = "unknown"
 
-#: What stands for a line break in the text of a part.
-_BREAK = "\\n"
-
 _SPACE = re.compile(r"\s+")
 
-#: Limits on the bytes of a template and the characters of a filled prompt: more than small LLMs read.
-_MOST_BYTES, _MOST_CHARACTERS = 2**16, 50_000
+#: Limit on the characters of a filled prompt: more than small LLMs read.
+_MOST_CHARACTERS = 50_000
 
 #: Number of characters of a field that an error message quotes.
 _SHOWN = 60
@@ -76,7 +71,7 @@ class InitialPrompt:
             raise ValueError(f"peers is {peers!r}: use one of {get_args(PeerForm)}")
         self.peers, self.schema = peers, schema or Schema.load(OBSTETRIC)
         self.name = str(template)
-        self.parts = tuple(_parse(_read(template, self.schema), self.name))
+        self.parts = parse(read_template(template, self.schema, TEMPLATES), self.name, _check_fields)
         fields = (field for _, text in self.parts for _, field, _, _ in Formatter().parse(text) if field)
         used = {*fields}
         self.columns = tuple(sorted(used - {*FIELDS}))
@@ -165,7 +160,7 @@ class InitialPrompt:
                 if name and name not in fields:
                     raise ValueError(f"template {self.name}: no value was given for {{{name}}}")
                 value = format(fields[name], form or "") if name else ""
-                pieces += [literal.replace(_BREAK, "\n"), _SPACE.sub(" ", value)]
+                pieces += [literal.replace(BREAK, "\n"), _SPACE.sub(" ", value)]
                 room -= len(literal) + len(value)
                 if room < 0:  # checked here because a template may repeat a long field until memory is full
                     whose = "" if patient is None else f" of patient {patient.patient_id}"
@@ -174,69 +169,6 @@ class InitialPrompt:
                     )
             parts.append((role, "".join(pieces)))
         return parts
-
-
-def _read(template: str | Path, schema: Schema) -> str:
-    if template in TEMPLATES:
-        return _built_in(str(template), schema)
-    path = Path(template)
-    try:
-        if path.exists() and not path.is_file():  # reading a pipe or device might never end
-            raise ValueError(f"template {template} is not a file: use {', '.join(TEMPLATES)} or a file")
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        if len(content) > _MOST_BYTES:
-            raise ValueError(
-                f"template {template} is larger than {_MOST_BYTES // 2**10} KiB: this is too long for an LLM"
-            )
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"template {template} is not UTF-8 text") from None
-    except OSError as error:
-        if path.exists():
-            raise ValueError(f"template {template} cannot be read: {error.strerror}") from None
-        raise ValueError(f"there is no template {str(template)!r}: use {', '.join(TEMPLATES)} or a file") from None
-
-
-def _built_in(name: str, schema: Schema) -> str:
-    language, _, _ = schema.language.lower().partition("-")  # the templates of "en" serve "en-US" too
-    there = {
-        (folder.name, family.name): family
-        for folder in (resources.files(__package__) / "templates").iterdir()
-        for family in folder.iterdir()
-    }
-    if language not in {folder for folder, _ in there}:
-        raise ValueError(
-            f"there are no built-in templates in the schema's language, {schema.language!r}: give your own template "
-            "file (--template)"
-        )
-    if (language, schema.templates) not in there:
-        families = ", ".join(sorted(family for folder, family in there if folder == language))
-        raise ValueError(
-            f"the schema's templates are {schema.templates!r}, which are not built in: use {families}, or give your "
-            "own template file (--template)"
-        )
-    return (there[language, schema.templates] / f"{name}.txt").read_text(encoding="utf-8")
-
-
-def _parse(text: str, name: str) -> list[tuple[Role, str]]:
-    parts = []
-    for number, line in enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), start=1):
-        where = f"template {name}, line {number}"
-        if (seen := printable(line)) != line:
-            raise ValueError(f"{where}: {shortened(seen)} contains an invisible character, shown here as an escape")
-        if not line.strip() or line.startswith("#"):
-            continue
-        role, colon, rest = line.partition(":")
-        if not colon or role.strip() not in get_args(Role):
-            raise ValueError(f"{where}: {shortened(line)} must begin with one of {get_args(Role)} and a colon")
-        if not rest.strip():
-            raise ValueError(f"{where}: there is no text after {role.strip()}:")
-        _check_fields(rest, where)
-        parts.append((cast(Role, role.strip()), rest.strip()))
-    if not parts:
-        raise ValueError(f"template {name} has no parts: write lines such as 'instruction: Write a discharge note.'")
-    return parts
 
 
 def _check_fields(text: str, where: str) -> None:

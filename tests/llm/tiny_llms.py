@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from pmlm_env.device import seeded
+from pmlm_env.llm.local.chat_template import ChatTemplate
 
 #: The first are special.
 SPECIAL = ["<pad>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"]
@@ -51,7 +54,7 @@ def tiny_tokenizer(template: str | None = CHATML, end: str = "<|im_end|>") -> Pr
 
 
 def tiny_model(
-    folder: Path, kind: str = "llama", *, seed: int = 3, template: str = CHATML, **settings: Any
+    folder: Path, kind: str = "llama", *, seed: int = 3, template: str = CHATML, scale: float = 8, **settings: Any
 ) -> PreTrainedModel:
     """Save a model of random weights and return it; weights are large, so that its replies hang on the prompt.
 
@@ -60,6 +63,7 @@ def tiny_model(
         kind: A model type of transformers.
         seed: Of the weights.
         template: The chat template.
+        scale: What the weights are multiplied by.
         settings: More for the model's configuration.
     """
     ends = {"eos_token_id": END, "pad_token_id": PAD, "bos_token_id": None}
@@ -68,10 +72,70 @@ def tiny_model(
         model = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
     for weight in model.parameters():
         if weight.dim() > 1:
-            weight.mul_(8)
+            weight.mul_(scale)
     model.save_pretrained(folder)
     tiny_tokenizer(template).save_pretrained(folder)
     return model
+
+
+def word_model(folder: Path, words: Sequence[str], **settings: Any) -> Path:
+    """Save a model of random weights that knows these words, and what stands between them as another one.
+
+    Args:
+        folder: Where to.
+        words: The words.
+        settings: More for the model's configuration.
+    """
+    tiny_model(folder, vocab_size=len(SPECIAL) + len(words) + 1, max_position_embeddings=4096, **settings)
+    vocabulary = {word: number for number, word in enumerate([*SPECIAL, "?", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<|im_end|>")
+    fast.chat_template = CHATML
+    fast.save_pretrained(folder)
+    return folder
+
+
+def model_that_reads_levels(folder: Path, indicators: Sequence[str], n_labels: int) -> None:
+    """Save a small model that was taught, on all its weights, to answer with the wrong label: one too high.
+
+    It knows where in "In the mean of all check-ups, very high: A; low: B, C." to look, which random weights do not,
+    so that fine-tuning can teach it the right label in a moment.
+
+    Args:
+        folder: Where to.
+        indicators: The indicators; it answers with "label 03" if the third one, counted from 1, is high.
+        n_labels: How many labels it knows the words of.
+    """
+    names = [name.replace("_", " ") for name in indicators]
+    words = {word for name in names for word in name.split()} | {"In", "the", "mean", "of", "all", "check", "ups"}
+    words |= {"low", "high", "very", "extremely", "label", ",", ";", ":", "."}
+    word_model(
+        folder,
+        [*sorted(words), *(f"{i:02}" for i in range(n_labels))],
+        **{"scale": 1, "num_hidden_layers": 2},
+    )
+    rng = np.random.default_rng(0)
+    chat = ChatTemplate(AutoTokenizer.from_pretrained(folder), "the model", {})
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.003)
+    for _ in range(150):
+        rows = []
+        for _ in range(32):
+            order, n_low = rng.permutation(len(names)), int(rng.integers(1, len(names)))
+            low = ", ".join(names[i] for i in order[1 : n_low + 1])
+            degree = ("high", "very high", "extremely high")[rng.integers(3)]
+            prompt = f"In the mean of all check-ups, {degree}: {names[order[0]]}; low: {low}."
+            answer = f"label {(order[0] + 1) % len(names):02}"
+            rows.append([*chat.encode(prompt), *chat.encode_reply(answer)])
+        width = max(map(len, rows))
+        tokens = torch.tensor([[PAD] * (width - len(row)) + row for row in rows])
+        logits = model(input_ids=tokens, attention_mask=tokens != PAD).logits[:, -4:-1]
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, -3:].flatten()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
 
 
 def talkative(folder: Path) -> Path:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pmlm_env.cohort.schema import Cohort, Patient
-from pmlm_env.predictors import boosted
+from pmlm_env.predictors import boosted, lora_llm
 from pmlm_env.predictors.series import network
-from tests.schemas import N_INDICATORS, SCHEMA, cohort_of
+from tests.llm.tiny_llms import model_that_reads_levels
+from tests.schemas import INDICATOR_NAMES, N_INDICATORS, SCHEMA, cohort_of
 
 MakePatient = Callable[..., Patient]
 
@@ -69,11 +72,35 @@ def make_groups(make_patient: MakePatient) -> MakeGroups:
     return make
 
 
+#: Arguments that make predictors small. Those of the LLM are there once the fixture ``small_llm`` has run.
+SMALL: dict[str, dict[str, Any]] = {"rocket": {"n_kernels": 300}}
+
+
+@pytest.fixture(scope="session")
+def small_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an LLM of a few thousand weights, and return a folder with it and a short template."""
+    folder = tmp_path_factory.mktemp("small_llm")
+    model_that_reads_levels(folder / "model", INDICATOR_NAMES[:8], 60)
+    (folder / "levels.txt").write_text("self: {levels}\n", encoding="utf-8")
+    arguments = {"model": str(folder / "model"), "template": str(folder / "levels.txt")}
+    SMALL["lora-llm"] = {**arguments, "max_tokens": 200, "n_epochs": 3, "learning_rate": 0.02, "device": "cpu"}
+    return folder
+
+
+@pytest.fixture
+def own_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep a test's adapters apart from those of others, and return their folder."""
+    monkeypatch.setattr("pmlm_env.llm.lora.training.adapters_dir", lambda: tmp_path / "adapters")
+    return tmp_path / "adapters"
+
+
 @pytest.fixture(scope="module")
-def short_training() -> Iterator[None]:
+def short_training(small_llm: Path) -> Iterator[None]:
     """Let predictors learn in a moment: what these tests ask for is easy."""
     settings = replace(network.SETTINGS, learning_rate=0.01, max_epochs=15)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "SETTINGS", settings)
         patch.setattr(boosted, "N_ITERATIONS", 30)
+        patch.setattr(lora_llm, "SETTINGS", replace(lora_llm.SETTINGS, batch_size=4))
+        patch.setattr("pmlm_env.llm.lora.training.adapters_dir", lambda: small_llm / "adapters")
         yield

@@ -79,6 +79,13 @@ class ChatTemplate:
         ]
         return [*begin, *chain.from_iterable(pieces), *end]
 
+    def encode_reply(self, reply: str) -> Tokens:
+        """Return the tokens of a reply as the model should write it, with the token that ends its turn.
+
+        Special tokens in the reply are encoded as plain text.
+        """
+        return [*self._tokenizer.encode(reply, add_special_tokens=False, split_special_tokens=True), *self.ends[-1:]]
+
     def decode(self, reply: Sequence[int]) -> str | None:
         """Return the reply as text, without thoughts and special tokens; None if there are only thoughts.
 

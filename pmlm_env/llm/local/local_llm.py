@@ -9,21 +9,18 @@ import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    GenerationConfig,
-    LogitsProcessorList,
-    PreTrainedModel,
-    StoppingCriteriaList,
-)
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 
 from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm.base import LLM, Completion, FinishReason, LLMError, OnTruncated, Reply, Request
 from pmlm_env.llm.local.chat_template import ChatTemplate, Tokens, only_thoughts_message
 from pmlm_env.llm.local.generation import FiniteLogits, GumbelSampling, StopRows
 from pmlm_env.llm.local.model_files import ModelFiles, find_model
+from pmlm_env.llm.lora.adapters import Adapter, add_adapter_layers
 from pmlm_env.weights import DEFAULT_LLM, ModelError
 from pmlm_env.weights.pretrained import load_model, load_tokenizer
 
@@ -53,9 +50,10 @@ class LocalLLM(LLM):
         stop: Stop strings; a reply ends before the first of them.
         on_truncated: What to do with a reply that was cut: ``keep`` or ``error``.
         chat_template_kwargs: Further arguments of the model's chat template, such as ``{"enable_thinking": False}``.
+        adapter: The folder of a LoRA adapter for this model, which ``Adapter.save`` wrote.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: An argument is out of range, or the adapter is damaged or for another model.
         ModelError: The model does not exist, or the format of its files is not supported.
     """
 
@@ -73,6 +71,7 @@ class LocalLLM(LLM):
         stop: Sequence[str] = (),
         on_truncated: OnTruncated = "keep",
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        adapter: str | Path | None = None,
     ) -> None:
         """Find the model; its weights are loaded at the first call."""
         if max_new_tokens < 1 or batch_size < 1:
@@ -94,6 +93,9 @@ class LocalLLM(LLM):
         self.on_truncated = on_truncated
         self.chat_template_kwargs = dict(chat_template_kwargs or {})
         self._files = find_model(model)
+        self._adapter = None if adapter is None else Adapter.load(Path(adapter))
+        if self._adapter is not None:
+            self._adapter.check_base(self._files.identity)
 
     @cached_property
     def dtype(self) -> torch.dtype:
@@ -111,6 +113,8 @@ class LocalLLM(LLM):
             "on_truncated": self.on_truncated,  # else "error" would find replies cached with "keep"
             "temperature": self.temperature,
         }
+        if self._adapter is not None:
+            settings["adapter"] = self._adapter.digest
         if self.temperature:
             settings["seed"] = self.seed
         if self.stop:
@@ -134,7 +138,7 @@ class LocalLLM(LLM):
 
     @cached_property
     def _model(self) -> PreTrainedModel:
-        return _load_weights(self._files, self._files.identity, self.device, self.dtype)
+        return _load_weights(self._files, self._files.identity, self.device, self.dtype, self._adapter)
 
     @cached_property
     def _chat(self) -> ChatTemplate:
@@ -364,11 +368,16 @@ class LocalLLM(LLM):
 
 
 @lru_cache(maxsize=2)
-def _load_weights(files: ModelFiles, identity: str, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def _load_weights(
+    files: ModelFiles, identity: str, device: torch.device, dtype: torch.dtype, adapter: Adapter | None
+) -> PreTrainedModel:
     """Load a model's weights; ``identity`` is a cache key that changes when the files do."""
     with _as_llm_error():
         model = load_model(files.path, "AutoModelForCausalLM", dtype=dtype, **files.where)
         files.check_unchanged()
+        if adapter is not None:
+            add_adapter_layers(model, adapter.rank, adapter.alpha)
+            adapter.put_into(model)
     ends = model.generation_config.eos_token_id
     # Without the model's own sampling settings and penalties.
     model.generation_config = GenerationConfig(eos_token_id=ends)

@@ -24,11 +24,13 @@ class ModelFiles:
         name: Name of a bundled model or of one on the Hugging Face hub; None if the model is a folder or file.
         path: A folder, or the hub name.
         gguf: Name of the model's GGUF file in ``path``, if it is one.
+        commit: The commit of a hub model to use; None = the newest.
     """
 
     name: str | None
     path: str
     gguf: str | None = None
+    commit: str | None = None
 
     @cached_property
     def identity(self) -> str:
@@ -49,12 +51,12 @@ class ModelFiles:
 
     @cached_property
     def revision(self) -> str | None:
-        """The newest commit of a hub model (downloads ``config.json``); None for other models.
+        """The commit of a hub model, by default the newest (downloads ``config.json``); None for other models.
 
         Raises:
             ModelError: Neither the hub nor its cache has the model.
         """
-        return _commit(self.name) if self.name is not None and self.name == self.path else None
+        return self.commit or (_commit(self.name) if self.name is not None and self.name == self.path else None)
 
     def check_unchanged(self) -> None:
         """Check that the files still match ``identity``.

@@ -1,0 +1,317 @@
+"""Fine-tuning with LoRA: interrupted at any time, it goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from pmlm_env.device import seeded
+from pmlm_env.io.files import make_folder, write
+from pmlm_env.llm.base import LLMError
+from pmlm_env.llm.lora.adapters import CONFIG_FILE, Adapter, adapter_weights
+from pmlm_env.llm.lora.settings import LoraSettings
+from pmlm_env.llm.lora.tunable import TokenizedExample, TunableLM
+from pmlm_env.weights import cache_dir
+
+logger = logging.getLogger(__name__)
+
+#: A prompt and the completion to be learned.
+Example = tuple[str, str]
+
+_TRAINING_FILE = "training.safetensors"
+
+#: How often the state of training is written, besides the end of each epoch.
+_SECONDS_BETWEEN_SAVES = 120.0
+
+#: Parts of the state in ``_TRAINING_FILE``: the adapter, AdamW's two moments, and the best epoch's adapter.
+_NOW, _FIRST, _SECOND, _BEST = "now", "exp_avg", "exp_avg_sq", "best"
+
+
+def fine_tune(
+    lm: TunableLM,
+    examples: Sequence[Example],
+    validation: Sequence[Example],
+    settings: LoraSettings | None = None,
+    *,
+    seed: int = 0,
+    validate: Callable[[], float] | None = None,
+    description: str = "fine-tuning",
+) -> Adapter:
+    """Teach a model to complete prompts; only the tokens of the completions are learned.
+
+    The result depends on the model's weights, the examples, the settings and the seed alone. So a finished adapter is
+    kept in the folder ``lora`` of the cache and returned when the same is asked for again, and an interrupted training
+    goes on from the last state that was written there: after each epoch, and every two minutes.
+
+    Args:
+        lm: The model. It has the returned adapter afterwards.
+        examples: Prompts and completions to learn, at least one.
+        validation: Prompts and completions that are not learned, at least one.
+        settings: The settings.
+        seed: Draws the initial weights and the order of the examples. Global generators are not used.
+        validate: Returns a score of ``lm`` as it is, the higher the better, which has to depend on ``validation``
+            alone; by default the completions' mean log-likelihood per token. The adapter of the epoch with the highest
+            score is returned.
+        description: What the progress bar says.
+
+    Returns:
+        The adapter.
+
+    Raises:
+        ValueError: There are no examples, or peft is not installed, or another process damaged the state.
+        LLMError: An example has more tokens than the model reads, or the model computes numbers that are not finite.
+    """
+    settings = settings or LoraSettings(rank=lm.rank, alpha=lm.alpha)
+    if not examples or not validation:
+        raise ValueError(f"fine-tuning needs examples to learn and to validate: got {len(examples)}, {len(validation)}")
+    if (settings.rank, settings.alpha) != (lm.rank, lm.alpha):
+        raise ValueError(f"the settings' rank and alpha are not those of {lm.name}: {lm.rank} and {lm.alpha}")
+    parts = [1, lm.identity, [*examples], [*validation], asdict(settings), seed]
+    folder = adapters_dir() / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    with _locked(folder):
+        if not (folder / CONFIG_FILE).is_file():
+            held_out = [lm.tokenize(*example) for example in validation]
+            run = _Training(
+                lm,
+                [lm.tokenize(*example) for example in examples],
+                validate or (lambda: -lm.mean_loss(held_out)),
+                settings,
+                seed,
+                folder / _TRAINING_FILE,
+            )
+            run.run(description).save(folder)
+            (folder / _TRAINING_FILE).unlink()
+        adapter = Adapter.load(folder, f"remove {folder}")
+    lm.use(adapter)
+    return adapter
+
+
+def adapters_dir() -> Path:
+    """Return the folder of the cache with a folder for each adapter that was trained or begun."""
+    return cache_dir() / "lora"
+
+
+def remove_adapters() -> int:
+    """Remove all adapters that ``fine_tune`` keeps, finished or not, and return their number."""
+    folders = [path for path in adapters_dir().glob("*") if path.is_dir()]
+    for folder in folders:
+        shutil.rmtree(folder)
+    return len(folders)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Create and lock the folder of one adapter; another process that trains the same is waited for."""
+    make_folder(folder)
+    lock = FileLock(folder / ".lock", mode=0o600)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("Waiting for another process that is fine-tuning the same")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass
+class _Position:
+    """How far training is.
+
+    Attributes:
+        step: Finished steps.
+        scores: The validation score after each finished epoch.
+    """
+
+    step: int = 0
+    scores: list[float] = field(default_factory=list)
+
+    @property
+    def best_epoch(self) -> int:
+        """The epoch with the highest score, from 0, the first of several; -1 before the first score."""
+        return int(np.argmax(self.scores)) if self.scores else -1
+
+
+class _Training:
+    """One training, whose state is in a file.
+
+    The optimizer changes float32 copies of the adapter's weights, because in bfloat16 small changes would be lost.
+
+    Args:
+        lm: The model.
+        examples: What to learn.
+        validate: Returns the model's validation score.
+        settings: The settings.
+        seed: The seed.
+        path: The file.
+    """
+
+    def __init__(
+        self,
+        lm: TunableLM,
+        examples: Sequence[TokenizedExample],
+        validate: Callable[[], float],
+        settings: LoraSettings,
+        seed: int,
+        path: Path,
+    ) -> None:
+        """Begin, or read the state that the file has."""
+        self._lm, self._examples, self._validate = lm, examples, validate
+        self._settings, self._seed, self._path = settings, seed, path
+        self._weights = adapter_weights(lm.network)
+        self._copies = _initial(self._weights, seed)
+        self._optimizer = torch.optim.AdamW(self._copies.values(), weight_decay=0.0)
+        self._position, self._best = _Position(), self._adapter()
+        self._saved_at = time.monotonic()
+        if path.is_file():
+            self._read()
+        lm.use(self._adapter())
+
+    def run(self, description: str) -> Adapter:
+        """Train to the end, and return the adapter of the best epoch."""
+        settings, position = self._settings, self._position
+        n = len(self._examples)
+        per_epoch = -(-n // settings.batch_size)
+        total = per_epoch * settings.n_epochs
+        done = position.step // per_epoch * n + position.step % per_epoch * settings.batch_size
+        with (
+            _checkpointing(self._lm.network, settings.gradient_checkpointing),
+            tqdm(total=n * settings.n_epochs, initial=done, desc=description, unit="example", disable=None) as bar,
+        ):
+            for epoch in range(len(position.scores), settings.n_epochs):
+                if epoch - 1 - position.best_epoch >= settings.patience:
+                    break
+                order = np.random.default_rng([self._seed, epoch]).permutation(n)
+                for start in range((position.step - epoch * per_epoch) * settings.batch_size, n, settings.batch_size):
+                    batch = [self._examples[i] for i in order[start : start + settings.batch_size]]
+                    self._step(batch, settings.rate(position.step, total), bar)
+                    if time.monotonic() - self._saved_at > _SECONDS_BETWEEN_SAVES:
+                        self._save()
+                position.scores.append(self._validate())
+                if position.best_epoch == epoch:
+                    self._best = self._adapter()
+                self._save()
+                logger.info(
+                    "%s: epoch %d of %d, validation %.4f",
+                    description,
+                    epoch + 1,
+                    settings.n_epochs,
+                    position.scores[-1],
+                )
+        return self._best
+
+    def _step(self, batch: Sequence[TokenizedExample], rate: float, bar: tqdm) -> None:
+        """Learn from one batch: the mean loss per token of its completions."""
+        n_tokens = sum(len(example.completion) for example in batch)
+        self._lm.network.train()
+        with seeded(
+            int(np.random.SeedSequence([self._seed, self._position.step]).generate_state(1)[0]), self._lm.device
+        ):
+            for example in batch:
+                (self._lm.loss(example) / n_tokens).backward()
+                for name, copy in self._copies.items():
+                    gradient = self._weights[name].grad
+                    if gradient is not None:
+                        copy.grad = gradient.float() if copy.grad is None else copy.grad.add_(gradient)
+                        self._weights[name].grad = None
+                bar.update()
+        norm = torch.nn.utils.clip_grad_norm_(self._copies.values(), self._settings.max_grad_norm)
+        if not norm.isfinite():
+            raise LLMError(f"{self._lm.name} computes gradients that are not finite: choose a lower learning rate")
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        with torch.no_grad():
+            for name, copy in self._copies.items():
+                self._weights[name].copy_(copy)
+        self._position.step += 1
+
+    def _adapter(self) -> Adapter:
+        tensors = {name: copy.detach().cpu().clone() for name, copy in self._copies.items()}
+        return Adapter(self._lm.files.identity, self._settings.rank, self._settings.alpha, tensors)
+
+    def _save(self) -> None:
+        state = self._optimizer.state
+        parts = {
+            _NOW: {name: copy.detach() for name, copy in self._copies.items()},
+            _FIRST: {name: state[copy][_FIRST] for name, copy in self._copies.items()},
+            _SECOND: {name: state[copy][_SECOND] for name, copy in self._copies.items()},
+            _BEST: self._best.tensors,
+        }
+        tensors = {f"{part}:{name}": each.cpu() for part, found in parts.items() for name, each in found.items()}
+        write(self._path, save(tensors, {"position": json.dumps(asdict(self._position))}))
+        self._saved_at = time.monotonic()
+
+    def _read(self) -> None:
+        """Go on from the state in the file.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        try:
+            with safe_open(str(self._path), "pt") as file:
+                content = json.loads(file.metadata()["position"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            position = _Position(int(content["step"]), list(map(float, content["scores"])))
+            with torch.no_grad():
+                for name, copy in self._copies.items():
+                    copy.copy_(tensors[f"{_NOW}:{name}"])
+                    self._optimizer.state[copy] = {
+                        "step": torch.tensor(float(position.step)),
+                        **{part: tensors[f"{part}:{name}"].to(copy.device) for part in (_FIRST, _SECOND)},
+                    }
+            best = {name: tensors[f"{_BEST}:{name}"] for name in self._copies}
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError):
+            raise ValueError(f"{self._path} is damaged: remove it, and fine-tuning begins again") from None
+        self._position = position
+        self._best = Adapter(self._best.base, self._best.rank, self._best.alpha, best)
+        logger.info("Fine-tuning goes on after %d steps", position.step)
+
+
+@contextmanager
+def _checkpointing(network: PreTrainedModel, is_on: bool) -> Iterator[None]:
+    """Turn gradient checkpointing on inside this context."""
+    if not is_on:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # about its later names, which earlier versions do not have
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        try:
+            yield
+        finally:
+            network.gradient_checkpointing_disable()
+
+
+def _initial(weights: Mapping[str, torch.nn.Parameter], seed: int) -> dict[str, torch.nn.Parameter]:
+    """Return float32 copies of an adapter's weights that change nothing yet: A is random and B is 0.
+
+    A is drawn as PyTorch draws a linear layer's weights, and peft too.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    copies = {}
+    for name, weight in weights.items():
+        drawn = torch.zeros(weight.shape)
+        if "lora_A" in name:
+            bound = weight[0].numel() ** -0.5
+            drawn.uniform_(-bound, bound, generator=generator)
+        copies[name] = torch.nn.Parameter(drawn.to(weight.device))
+    return copies

@@ -1,0 +1,202 @@
+"""A causal LM, fine-tuned with LoRA to name the label (paper, Eq. 1 and Figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import save
+
+from pmlm_env.cohort.schema import Cohort, Patient
+from pmlm_env.io.checked_files import file_in, read_tensors
+from pmlm_env.io.files import write
+from pmlm_env.llm.lora.adapters import Adapter
+from pmlm_env.llm.lora.settings import LoraSettings
+from pmlm_env.llm.lora.training import fine_tune
+from pmlm_env.llm.lora.tunable import TunableLM, tunable_lm
+from pmlm_env.predictors.base import assign_folds
+from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler
+from pmlm_env.predictors.label_model import CURE, LabelModel
+from pmlm_env.predictors.training import VALIDATION_FOLDS
+from pmlm_env.prompting.history import History
+from pmlm_env.prompting.prediction import PredictionPrompt
+
+if TYPE_CHECKING:
+    from pmlm_env.llm.local.chat_template import Tokens
+
+SCALER_FILE = "scaler.safetensors"
+
+#: LLaMA-Factory's, but for what are arguments here.
+SETTINGS = LoraSettings()
+
+MOST_TOKENS = 100_000
+
+
+class LoraLLM(LabelModel):
+    """An instruction-tuned causal LM with a LoRA adapter that has learned to answer with the patient's label.
+
+    The prompt has the check-ups as text (``History``). A label's score is the log-likelihood of the answer that
+    consists of it, up to the end of the model's turn, so the probabilities are those of the answers that are labels.
+    They are not normalized by the number of tokens: a model that was taught whole answers gives a long label no
+    smaller probability.
+
+    One fold of the training patients is not learned; training ends when their micro-F1 no longer rises, and the epoch
+    with the highest counts. Each patient is computed alone, so their scores do not depend on others.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        *,
+        model: str = "smollm2-135m",
+        template: str = "predict",
+        max_tokens: int = 800,
+        max_patients: int | None = None,
+        n_epochs: int = 3,
+        learning_rate: float = 1e-4,
+        gradient_checkpointing: bool = False,
+        device: str = "auto",
+    ) -> None:
+        """Make an unfitted predictor.
+
+        Args:
+            seed: Draws the initial adapter, the validation fold, the order of the examples and the patients.
+            model: A bundled model's name, a folder in Hugging Face's format, a GGUF file or a hub name. It is not saved
+                with the predictor, only named.
+            template: ``predict``, or a template file.
+            max_tokens: Maximum number of tokens of a prompt and its answer; of long histories, less is written.
+            max_patients: Maximum number of training patients to learn from, drawn at random; None = all.
+            n_epochs: The largest number of epochs.
+            learning_rate: The highest learning rate.
+            gradient_checkpointing: Whether to save memory at the cost of a third more time.
+            device: Where it is fitted and predicts; after loading, ``auto``.
+
+        Raises:
+            ValueError: A number is out of range.
+        """
+        super().__init__(seed)
+        for name, value, lowest in (("max_tokens", max_tokens, 16), ("max_patients", max_patients, 2)):
+            if value is not None and (type(value) is not int or not lowest <= value <= MOST_TOKENS):
+                raise ValueError(f"{name} is {value!r}: use {lowest} to {MOST_TOKENS:,}")
+        if not isinstance(model, str) or not isinstance(gradient_checkpointing, bool):
+            raise ValueError("model should be text, and gradient_checkpointing true or false")
+        self.model, self.template, self.max_tokens, self.max_patients = model, template, max_tokens, max_patients
+        self.device = device
+        self._settings = replace(
+            SETTINGS, n_epochs=n_epochs, learning_rate=learning_rate, gradient_checkpointing=gradient_checkpointing
+        )
+        self._prompt: PredictionPrompt | None = None
+        self._scaler: InputScaler | None = None
+        self._adapter: Adapter | None = None
+
+    def _arguments(self) -> dict[str, Any]:
+        settings = self._settings
+        return {
+            "model": self.model,
+            "max_tokens": self.max_tokens,
+            "max_patients": self.max_patients,
+            "n_epochs": settings.n_epochs,
+            "learning_rate": settings.learning_rate,
+            "gradient_checkpointing": settings.gradient_checkpointing,
+        }
+
+    def _lm(self) -> TunableLM:
+        settings, commit = self._settings, None
+        if self._adapter is not None:
+            commit = self._adapter.base.rpartition("@")[2]
+        return tunable_lm(self.model, self.device, rank=settings.rank, alpha=settings.alpha, revision=commit)
+
+    def _fit(self, cohort: Cohort, codes: npt.NDArray[np.intp]) -> None:
+        self._prompt, self._scaler = PredictionPrompt.load(self.template, cohort.schema), InputScaler.fit(cohort)
+        self._adapter = None
+        lm = self._lm()
+        drawn = np.sort(np.random.default_rng(self.seed).permutation(len(cohort))[: self.max_patients])
+        folds = assign_folds(codes[drawn], VALIDATION_FOLDS, np.random.default_rng(self.seed))
+        enough = len(drawn) >= 2 * VALIDATION_FOLDS
+        learned, held_out = (drawn[folds > 0], drawn[folds == 0]) if enough else (drawn, drawn)
+        examples = [(self.prompt(cohort[int(i)], cohort), self._labels[codes[i]]) for i in drawn]
+        by_patient = dict(zip(drawn.tolist(), examples, strict=True))
+        prompts = [lm.chat.encode(by_patient[i][0]) for i in held_out.tolist()]
+        answers = self._answers(lm)
+
+        def micro_f1() -> float:
+            predicted = [int(lm.log_likelihoods(prompt, answers).argmax()) for prompt in prompts]
+            return float(np.mean(predicted == codes[held_out]))
+
+        self._adapter = fine_tune(
+            lm,
+            [by_patient[i] for i in learned.tolist()],
+            [by_patient[i] for i in held_out.tolist()],
+            self._settings,
+            seed=self.seed,
+            validate=micro_f1,
+            description="fine-tuning the predictor",
+        )
+
+    def _scores(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+        assert self._adapter is not None
+        lm = self._lm()
+        lm.use(self._adapter)
+        answers = self._answers(lm)
+        prompts = (lm.chat.encode(self.prompt(patient, cohort)) for patient in cohort)
+        return np.stack([lm.log_likelihoods(prompt, answers) for prompt in prompts])
+
+    def _answers(self, lm: TunableLM) -> Sequence[Tokens]:
+        return [lm.chat.encode_reply(label) for label in self._labels]
+
+    def prompt(self, patient: Patient, cohort: Cohort) -> str:
+        """Return a patient's prompt, of at most ``max_tokens`` tokens together with the longest answer.
+
+        Args:
+            patient: The patient.
+            cohort: The patient's cohort, for its schema.
+
+        Raises:
+            ValueError: ``max_tokens`` is too small even for the shortest prompt.
+        """
+        assert self._prompt is not None
+        assert self._scaler is not None
+        template, lm = self._prompt, self._lm()
+        history = History(patient, cohort.schema.indicators, self._scaler.transform(patient.values))
+        room, levels = self.max_tokens - max(map(len, self._answers(lm))), history.levels()
+
+        def filled(text: str) -> str:
+            return template.fill(text, levels, self._labels)
+
+        prompt = filled(history.longest(lambda text: len(lm.chat.encode(filled(text))) <= room))
+        if (n_tokens := len(lm.chat.encode(prompt))) > room:
+            raise ValueError(
+                f"max_tokens is {self.max_tokens}: the shortest prompt of patient {patient.patient_id} takes "
+                f"{n_tokens + self.max_tokens - room}: raise it, or shorten the template"
+            )
+        return prompt
+
+    def _description(self) -> dict[str, Any]:
+        assert self._prompt is not None
+        return {"template": self._prompt.text}
+
+    def _read_description(self, content: Mapping[str, Any]) -> None:
+        self._prompt = PredictionPrompt(content["template"], "template")
+
+    def _save(self, folder: Path) -> None:
+        assert self._adapter is not None
+        assert self._scaler is not None
+        self._adapter.save(folder)
+        write(folder / SCALER_FILE, save({name: torch.from_numpy(a) for name, a in self._scaler.arrays().items()}))
+
+    def _load(self, folder: Path) -> None:
+        """Read the adapter.
+
+        Raises:
+            ValueError: A file is missing or damaged, or the model is missing, or is another one.
+        """
+        self._adapter = Adapter.load(folder, CURE)
+        self._adapter.check_base(self._lm().files.identity)
+        shapes = dict.fromkeys(SCALER_ARRAYS, (len(self._indicators),))
+        arrays = read_tensors(file_in(folder, SCALER_FILE), shapes, doubles=SCALER_ARRAYS, cure=CURE)
+        self._scaler = InputScaler(*(arrays[name].numpy() for name in SCALER_ARRAYS))
