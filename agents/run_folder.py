@@ -66,6 +66,11 @@ class RunFolder:
         return self.checkpoint.exists() or self.checkpoint.with_name("checkpoint.old").exists()
 
     @property
+    def patient_encoder(self) -> Path:
+        """The path of the patient encoder that was learned, for agents that learn one."""
+        return self.path / "patient_encoder"  # where ``pmlm_env.retrieval.encoder_files`` looks for it
+
+    @property
     def evaluation(self) -> Path:
         """The path of the evaluation results, which hold the before / after table."""
         return self.path / "evaluation.json"
@@ -124,7 +129,7 @@ class RunFolder:
             self.spending.with_name(self.spending.name + suffix).unlink(missing_ok=True)
         for events in self.path.glob("events.out.tfevents.*"):
             events.unlink()
-        for name in ("checkpoint", "checkpoint.part", "checkpoint.old"):
+        for name in ("checkpoint", "checkpoint.part", "checkpoint.old", self.patient_encoder.name):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def settings(self) -> dict[str, Any]:

@@ -41,5 +41,8 @@ def run(config: TrainConfig) -> int:
     run = train(config)
     print(training_summary(run.metrics()))
     more = " --allow-import" if named_classes(run.settings()) else ""
-    print(f"The checkpoint is in {run.checkpoint}. Next: pmlm evaluate --run {shlex.quote(str(run.path))}{more}")
+    path = shlex.quote(str(run.path))
+    if run.patient_encoder.is_dir():
+        print(f"The patient encoder is in {run.patient_encoder}; for `pmlm prepare`: --patient-encoder {path}")
+    print(f"The checkpoint is in {run.checkpoint}. Next: pmlm evaluate --run {path}{more}")
     return 0

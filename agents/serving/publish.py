@@ -138,12 +138,13 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
     score = f"BERTScore F1 ({scorer})" if models.reward == BERTSCORE else f"the score of {as_code(models.reward)}"
     spent = [line["llm_calls"] for line in run.metrics() if line["update"] <= updates]
     settings = ", ".join(as_code(f"{key} {value}") for key, value in plain(agent.config).items())
+    vector = "computed by the agent from check-ups" if agent.needs_checkups else f"{shape.patient_size} numbers"
     embeddings = f"{as_code(shape.encoder)}, {shape.embedding_size} numbers per word"
     return {
         "agent": as_code(agent.name),
         "settings": settings or "none",
         "embeddings": embeddings if agent.needs_embeddings else "not used",
-        "patient vector": f"{shape.patient_size} numbers",
+        "patient vector": vector,
         "edits": f"at most {shape.n_edits} per prompt",
         "protected": ", ".join(map(as_code, shape.protect)) or "none",
         "words of training prompts in it": str(len(agent.words())),

@@ -102,7 +102,8 @@ class Refiner:
             patient: The patient vector of Eq. 2, float32, as long as in training.
 
         Raises:
-            ValueError: Words and roles do not match, or the vector's length differs from that in training.
+            ValueError: Words and roles do not match, the vector's length differs from that in training, or the agent
+                learned from check-ups, for which there is ``refine_all``.
         """
         if not isinstance(prompt, Prompt):
             words, roles = prompt

@@ -20,6 +20,7 @@ from agents.training.config import TrainConfig, named_classes, with_agent_settin
 from agents.training.events import EventFile
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
+from pmlm_env.io.files import replacing_folder
 from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import DeltaReward
 
@@ -89,6 +90,12 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
 def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: RunModels | None) -> RunFolder:
     """Train in a locked run folder."""
     episodes = everybody.of("train")
+    agent = registry.make(config.agent, config.settings, config.seed)
+    if agent.needs_checkups and not everybody.has_checkups:
+        raise ValueError(
+            f"{config.episodes} has no check-ups, from which {agent.name} learns with these settings: prepare it again "
+            "with `pmlm prepare`"
+        )
     models = models or RunModels(config.models, config.calls, run)
     check_sent(config.episodes, models.llm, models.calls.send_values)
     if config.resume:
@@ -98,7 +105,6 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
         run.check_new()
         models.budget.check_writable()  # creates the spending record, so that its loss is noticed from here on
         run.start(config, models.llm.identity, everybody.digest)
-    agent = registry.make(config.agent, config.settings, config.seed)
     reward = models.reward(episodes)
     meter = MeteredReward(reward, config.budget, config.models.n_samples)
     problem = models.problem(episodes, meter, everybody.max_words)
@@ -106,6 +112,9 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     training = _Training(agent, problem, reward, models, run)
     with models.booking():
         training.learn(resume=config.resume and run.has_checkpoint)
+    if (encoder := agent.patient_encoder(episodes)) is not None:
+        with replacing_folder(run.patient_encoder) as folder:
+            encoder.save(folder)
     return run
 
 

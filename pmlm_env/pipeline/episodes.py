@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.cohort.split import index_dates, split_by_date
 from pmlm_env.cohort.wording import named
-from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.episodes import CHECKUPS_FILE, Episode, EpisodeSet
 from pmlm_env.core.episodes import Split as SplitName
 from pmlm_env.pipeline.config import PipelineConfig
 from pmlm_env.pipeline.fitted import Pipeline, make_predictor
@@ -190,7 +190,8 @@ def demo_episodes() -> EpisodeSet:
 
     config = PipelineConfig()
     template = InitialPrompt(config.template, config.peers).parts
-    text = json.dumps([__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template], default=dict)
+    made_of = [__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template, CHECKUPS_FILE]
+    text = json.dumps(made_of, default=dict)
     target = cache_dir() / "episodes" / f"demo-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if not target.is_dir():
         logger.info("Creating the simulated episodes in %s (only once)", target)

@@ -24,6 +24,7 @@ from pmlm_env.pipeline.files import (
     MANIFEST_FILE,
     PEERS_FILE,
     PREDICTOR_FOLDER,
+    SCALER_FILE,
     SCHEMA_FILE,
     TEMPLATE_FILE,
     VECTORS_FILE,
@@ -37,6 +38,7 @@ from pmlm_env.pipeline.files import (
 )
 from pmlm_env.predictors import PREDICTORS, Predictor
 from pmlm_env.predictors.calibration import at_temperature, fit_temperature
+from pmlm_env.predictors.inputs import InputScaler
 from pmlm_env.prompting import InitialPrompt, PeerForm
 from pmlm_env.retrieval import RETRIEVERS, PatientEncoder, Peer, Retriever, load_patient_encoder, patient_encoder
 from pmlm_env.retrieval.encoder_files import CONFIG_FILE, WEIGHTS_FILE
@@ -44,7 +46,7 @@ from pmlm_env.retrieval.encoder_files import CONFIG_FILE, WEIGHTS_FILE
 #: What a saved pipeline consists of: a folder with anything else is not replaced.
 _NAMES = {
     *(MANIFEST_FILE, SCHEMA_FILE, TEMPLATE_FILE, PREDICTOR_FOLDER, PEERS_FILE, VECTORS_FILE),
-    *(WEIGHTS_FILE, CONFIG_FILE),
+    *(WEIGHTS_FILE, CONFIG_FILE, SCALER_FILE),
 }
 
 logger = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class Pipeline:
         training: The training patients with a label.
         manifest: The number and form of the peers, how predictor and retriever were made, and the temperature that
             calibrates the predictor's probabilities.
+        scaler: Standardizes the check-ups that episodes carry; None in pipelines of earlier versions.
     """
 
     schema: Schema
@@ -72,6 +75,7 @@ class Pipeline:
     template: InitialPrompt
     training: TrainingPatients
     manifest: Manifest
+    scaler: InputScaler | None = None
 
     @property
     def k(self) -> int:
@@ -121,7 +125,8 @@ class Pipeline:
             tuple(patient.patient_id for patient in train), tuple(map(str, train.y)), encoder.encode(train)
         )
         retriever = _make_retriever(training, manifest)
-        fitted = cls(train.schema, predictor, encoder, retriever, template, training, manifest)
+        scaler = InputScaler.fit(train)
+        fitted = cls(train.schema, predictor, encoder, retriever, template, training, manifest, scaler)
         # A part that breaks its interface is named now, not after the folds were fitted.
         fitted.predict_proba(train[:1])
         fitted.find_peers(training.vectors[:1], train[:1])
@@ -187,6 +192,8 @@ class Pipeline:
             self.encoder.save(scratch)
             self.training.save(scratch)
             self.schema.save(scratch / SCHEMA_FILE)
+            if self.scaler is not None:
+                self.scaler.save(scratch / SCALER_FILE)
             write(scratch / TEMPLATE_FILE, self.template.text)
             write_manifest(scratch, self.manifest)
 
@@ -216,7 +223,9 @@ class Pipeline:
         predictor = predictors.load(folder / PREDICTOR_FOLDER)
         _check_labels(predictor, training.labels, str(folder / PREDICTOR_FOLDER))
         template = InitialPrompt(file_in(folder, TEMPLATE_FILE), cast(PeerForm, manifest.peers), schema)
-        return cls(schema, predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
+        scaler = InputScaler.load(file_in(folder, SCALER_FILE), schema) if SCALER_FILE in files else None
+        retriever = _make_retriever(training, manifest)
+        return cls(schema, predictor, encoder, retriever, template, training, manifest, scaler)
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         """Return each label's calibrated probability for each patient, shape (N, n_labels).
@@ -264,6 +273,7 @@ class Pipeline:
     ) -> list[Episode]:
         """Return the episodes of the chosen patients, given the results of stages 1 and 2 for all."""
         labels = self.predictor.labels
+        checkups = None if self.scaler is None else self.scaler.checkups(cohort)
         episodes = []
         for i in chosen:
             patient, predicted = cohort[int(i)], labels[int(proba[i].argmax())]
@@ -283,6 +293,7 @@ class Pipeline:
                     peers=peer_labels,
                     spaces=prompt.spaces,
                     language=prompt.language,
+                    checkups=None if checkups is None else checkups[i],
                 )
             )
         return episodes

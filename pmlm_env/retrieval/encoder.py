@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import torch
 from safetensors.torch import save
 
 from pmlm_env.cohort.schema import Cohort, Schema
+from pmlm_env.core.checkups import CheckupForm, Checkups
 from pmlm_env.device import choose_device, one_thread
 from pmlm_env.io.checked_files import file_in, read_object, read_tensors
 from pmlm_env.io.files import write, write_json
-from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler
+from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler, checkup_form
 from pmlm_env.retrieval.encoder_files import CONFIG_FILE, CURE, WEIGHTS_FILE, difference
 from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, train_network
 
@@ -29,9 +31,9 @@ class NetworkEncoder:
     on the batch, do not survive the rounding to float32.
     """
 
-    def __init__(self, schema: Schema, scaler: InputScaler, network: EncoderNetwork) -> None:
+    def __init__(self, form: CheckupForm, scaler: InputScaler, network: EncoderNetwork) -> None:
         """Make an encoder from its parts; usually, use ``fit`` or ``load``."""
-        self._config = _config(schema)
+        self._config = _config(form)
         self._scaler = scaler
         self._network = network.requires_grad_(False).double()
 
@@ -55,7 +57,20 @@ class NetworkEncoder:
         if not len(cohort):
             raise ValueError("a patient encoder cannot be fitted to an empty cohort")
         scaler = InputScaler.fit(cohort)
-        return cls(cohort.schema, scaler, train_network(scaler.pad(cohort), cohort.y, seed, choose_device(device)))
+        network = train_network(scaler.pad(cohort), cohort.y, seed, choose_device(device))
+        return cls(checkup_form(cohort.schema), scaler, network)
+
+    @classmethod
+    def of_policy(cls, weights: Mapping[str, torch.Tensor], learned_from: Checkups) -> NetworkEncoder:
+        """Return the encoder that an agent has learned as a part of its policy (the paper's Algorithm 1).
+
+        Args:
+            weights: The weights of the policy's ``PatientNetwork``.
+            learned_from: Any of the check-ups that it was learned from.
+        """
+        network = EncoderNetwork(learned_from.form.size, torch.Generator())
+        network.load_state_dict({name: weight.detach().cpu() for name, weight in weights.items()})
+        return cls(learned_from.form, InputScaler(*learned_from.statistics), network)
 
     def encode(self, cohort: Cohort) -> npt.NDArray[np.float32]:
         """Return the patients' vectors, shape (N, 128), float32.
@@ -63,7 +78,7 @@ class NetworkEncoder:
         Raises:
             ValueError: The cohort has other indicators, units or ``max_checkups`` than the training patients.
         """
-        if different := difference(_config(cohort.schema), self._config):
+        if different := difference(_config(checkup_form(cohort.schema)), self._config):
             raise ValueError(f"the schema of the patients differs from that of the patient encoder: {different}")
         device = next(self._network.parameters()).device
         vectors = np.empty((len(cohort), VECTOR_SIZE), dtype=np.float32)
@@ -98,23 +113,24 @@ class NetworkEncoder:
                 or damaged.
         """
         folder = Path(folder)
-        if different := difference(read_object(file_in(folder, CONFIG_FILE)), _config(schema)):
+        form = checkup_form(schema)
+        if different := difference(read_object(file_in(folder, CONFIG_FILE)), _config(form)):
             raise ValueError(f"{folder / CONFIG_FILE}: {different}: {CURE}")
-        network = EncoderNetwork(2 * schema.max_checkups * len(schema.indicators), torch.Generator())
+        network = EncoderNetwork(form.size, torch.Generator())
         shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
         shapes |= dict.fromkeys(SCALER_ARRAYS, (len(schema.indicators),))
         tensors = read_tensors(file_in(folder, WEIGHTS_FILE), shapes, doubles=SCALER_ARRAYS, cure=CURE)
         scaler = InputScaler(*(tensors.pop(name).numpy() for name in SCALER_ARRAYS))
         network.load_state_dict(tensors)
-        return cls(schema, scaler, network.to(choose_device(device)))
+        return cls(form, scaler, network.to(choose_device(device)))
 
 
-def _config(schema: Schema) -> dict[str, Any]:
+def _config(form: CheckupForm) -> dict[str, Any]:
     """Return what an encoder's weights are valid for."""
     return {
         "format": 1,
-        "indicators": list(schema.names),
-        "units": [indicator.unit for indicator in schema.indicators],
-        "max_checkups": schema.max_checkups,
+        "indicators": list(form.indicators),
+        "units": list(form.units),
+        "max_checkups": form.max_checkups,
         "vector_size": VECTOR_SIZE,
     }
