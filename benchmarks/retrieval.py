@@ -108,8 +108,8 @@ def main(options: Options) -> None:
         same = "the same peers" if len({result.peers for result in of_n}) == 1 else "OTHER PEERS"
         for each in of_n:
             print(
-                f"{n:>9,} {each.retriever:<8} {each.seconds:8.2f} s for all, {each.alone_milliseconds:6.2f} ms for one, "
-                f"{each.peak_mib:6.0f} MiB; {same}"
+                f"{n:>9,} {each.retriever:<8} {each.seconds:8.2f} s for all, {each.alone_milliseconds:6.2f} ms for "
+                f"one, {each.peak_mib:6.0f} MiB; {same}"
             )
     if options.json:
         write_json(options.json, [asdict(result) for result in found])
