@@ -178,7 +178,8 @@ from agents.registry import AGENTS
 
 lines = [[], *([name] for name in COMMANDS), *(["train", "--agent", name] for name in AGENTS)]
 seen = set()
-lines += [["demo", "--agent", "lexicon"], *(["cache", part] for part in ("stats", "prune", "export", "import"))]
+parts = ("stats", "prune", "export", "import", "adapters")
+lines += [["demo", "--agent", "lexicon"], *(["cache", part] for part in parts)]
 lines += [["experiment", name] for name in ("table-a1", "table-2")]
 for line in lines:
     shown = StringIO()

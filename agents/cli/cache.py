@@ -1,4 +1,4 @@
-"""Manage cached replies: ``pmlm cache stats | prune | export | import``."""
+"""Manage cached replies and adapters: ``pmlm cache stats | prune | export | import | adapters``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 from pmlm_env.io.files import replacing
+from pmlm_env.llm.lora.kept import adapters_dir, kept_adapters, remove_adapters
 from pmlm_env.llm.storage.cache import CachedReply, ReplyCache
 
 _IN_RUN = "replies.sqlite"
@@ -74,13 +75,27 @@ class ImportConfig:
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FROM")]
 
 
+@dataclass(frozen=True)
+class AdaptersConfig:
+    """Show how many adapters fine-tuning has left in the cache folder, or remove them; see docs/predictors.md.
+
+    Attributes:
+        remove: Remove them all, those that are not finished too.
+    """
+
+    remove: bool = False
+
+
 #: Subcommands and their settings.
 Config: Mapping[str, type] = MappingProxyType(
-    {"stats": StatsConfig, "prune": PruneConfig, "export": ExportConfig, "import": ImportConfig}
+    {
+        **{"stats": StatsConfig, "prune": PruneConfig, "export": ExportConfig, "import": ImportConfig},
+        "adapters": AdaptersConfig,
+    }
 )
 
 
-def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> int:
+def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig | AdaptersConfig) -> int:
     """Run a subcommand.
 
     Raises:
@@ -93,6 +108,8 @@ def run(config: StatsConfig | PruneConfig | ExportConfig | ImportConfig) -> int:
         print(f"{prune(config)} replies removed")
     elif isinstance(config, ExportConfig):
         print(f"{export(config)} replies written to {config.out}")
+    elif isinstance(config, AdaptersConfig):
+        print(adapters(config))
     else:
         n, new = import_replies(config)
         print(f"{n} replies in {config.source}, {new} of them new")
@@ -173,6 +190,18 @@ def import_replies(config: ImportConfig) -> tuple[int, int]:
     file = _file(config.path, to_be_made=True)
     n = sum(1 for _ in _lines(config.source))  # a first pass checks all lines
     return n, ReplyCache(file).add(_lines(config.source))
+
+
+def adapters(config: AdaptersConfig) -> str:
+    """Describe the adapters in the cache folder, or remove them.
+
+    Raises:
+        ValueError: One of them is being trained.
+    """
+    sizes = [sum(file.stat().st_size for file in kept.iterdir()) for kept in kept_adapters()]
+    if config.remove:
+        return f"{remove_adapters()} adapters removed from {adapters_dir()}"
+    return f"{adapters_dir()}: {len(sizes)} adapters, {sum(sizes) / 1e6:.1f} MB"
 
 
 def _lines(path: Path) -> Iterator[CachedReply]:

@@ -16,8 +16,8 @@ class PipelineConfig:
         k: Peers per patient (the paper's k).
         peers: Form of ``{peers}``: labels counted, or listed with the nearest first.
         template: ``default``, ``short``, ``paper``, ``raw``, or a template file; see docs/templates.md.
-        predictor: Stage 1: ``boosted-trees``, ``logistic``, ``lstm``, ``cnn``, ``transformer``, ``rocket``, an
-            installed plugin's name, or package.module:Class; see docs/predictors.md.
+        predictor: Stage 1: ``boosted-trees``, ``logistic``, ``lstm``, ``cnn``, ``transformer``, ``rocket``,
+            ``lora-llm``, an installed plugin's name, or package.module:Class; see docs/predictors.md.
         predictor_kwargs: Arguments of the predictor's class, as JSON.
         retriever: The search of stage 2: ``cosine``, an installed plugin's name, or package.module:Class.
         retriever_kwargs: Arguments of the retriever's class, as JSON.

@@ -105,7 +105,19 @@ class LoraLLM(LabelModel):
             "gradient_checkpointing": settings.gradient_checkpointing,
         }
 
-    def _lm(self) -> TunableLM:
+    @property
+    def adapter(self) -> Adapter:
+        """What the model has learned.
+
+        Raises:
+            RuntimeError: ``fit`` has not been called.
+        """
+        self._check_fitted()
+        assert self._adapter is not None
+        return self._adapter
+
+    def lm(self) -> TunableLM:
+        """Return the model, with whatever adapter it has; a model's own files are read to identify it."""
         settings, commit = self._settings, None
         if self._adapter is not None:
             commit = self._adapter.base.rpartition("@")[2]
@@ -114,12 +126,14 @@ class LoraLLM(LabelModel):
     def _fit(self, cohort: Cohort, codes: npt.NDArray[np.intp]) -> None:
         self._prompt, self._scaler = PredictionPrompt.load(self.template, cohort.schema), InputScaler.fit(cohort)
         self._adapter = None
-        lm = self._lm()
+        lm = self.lm()
+        if lm.limit is not None and self.max_tokens > lm.limit:
+            raise ValueError(f"max_tokens is {self.max_tokens}, but {self.model} reads at most {lm.limit}: lower it")
         drawn = np.sort(np.random.default_rng(self.seed).permutation(len(cohort))[: self.max_patients])
         folds = assign_folds(codes[drawn], VALIDATION_FOLDS, np.random.default_rng(self.seed))
         enough = len(drawn) >= 2 * VALIDATION_FOLDS
         learned, held_out = (drawn[folds > 0], drawn[folds == 0]) if enough else (drawn, drawn)
-        examples = [(self.prompt(cohort[int(i)], cohort), self._labels[codes[i]]) for i in drawn]
+        examples = [(self._prompt_of(cohort[int(i)], cohort, lm), self._labels[codes[i]]) for i in drawn]
         by_patient = dict(zip(drawn.tolist(), examples, strict=True))
         prompts = [lm.chat.encode(by_patient[i][0]) for i in held_out.tolist()]
         answers = self._answers(lm)
@@ -139,11 +153,10 @@ class LoraLLM(LabelModel):
         )
 
     def _scores(self, cohort: Cohort) -> npt.NDArray[np.float64]:
-        assert self._adapter is not None
-        lm = self._lm()
-        lm.use(self._adapter)
+        lm = self.lm()
+        lm.use(self.adapter)
         answers = self._answers(lm)
-        prompts = (lm.chat.encode(self.prompt(patient, cohort)) for patient in cohort)
+        prompts = (lm.chat.encode(self._prompt_of(patient, cohort, lm)) for patient in cohort)
         return np.stack([lm.log_likelihoods(prompt, answers) for prompt in prompts])
 
     def _answers(self, lm: TunableLM) -> Sequence[Tokens]:
@@ -159,9 +172,13 @@ class LoraLLM(LabelModel):
         Raises:
             ValueError: ``max_tokens`` is too small even for the shortest prompt.
         """
+        self._check_fitted()
+        return self._prompt_of(patient, cohort, self.lm())
+
+    def _prompt_of(self, patient: Patient, cohort: Cohort, lm: TunableLM) -> str:
         assert self._prompt is not None
         assert self._scaler is not None
-        template, lm = self._prompt, self._lm()
+        template = self._prompt
         history = History(patient, cohort.schema.indicators, self._scaler.transform(patient.values))
         room, levels = self.max_tokens - max(map(len, self._answers(lm))), history.levels()
 
@@ -184,9 +201,8 @@ class LoraLLM(LabelModel):
         self._prompt = PredictionPrompt(content["template"], "template")
 
     def _save(self, folder: Path) -> None:
-        assert self._adapter is not None
         assert self._scaler is not None
-        self._adapter.save(folder)
+        self.adapter.save(folder)
         write(folder / SCALER_FILE, save({name: torch.from_numpy(a) for name, a in self._scaler.arrays().items()}))
 
     def _load(self, folder: Path) -> None:
@@ -196,7 +212,7 @@ class LoraLLM(LabelModel):
             ValueError: A file is missing or damaged, or the model is missing, or is another one.
         """
         self._adapter = Adapter.load(folder, CURE)
-        self._adapter.check_base(self._lm().files.identity)
+        self._adapter.check_base(self.lm().files.identity)
         shapes = dict.fromkeys(SCALER_ARRAYS, (len(self._indicators),))
         arrays = read_tensors(file_in(folder, SCALER_FILE), shapes, doubles=SCALER_ARRAYS, cure=CURE)
         self._scaler = InputScaler(*(arrays[name].numpy() for name in SCALER_ARRAYS))

@@ -17,6 +17,9 @@ _DEGREES = ("", "", "very ", "extremely ")
 #: Smaller differences of first and last value, in SDs, are no trend.
 _STEADY = 0.5
 
+#: How many longer texts are tried where one is found to be too long.
+_NEAR = 3
+
 
 @dataclass(frozen=True, eq=False)
 class History:
@@ -54,18 +57,26 @@ class History:
             fits: Whether a text is short enough.
 
         Returns:
-            The text; the shortest one, if none fits.
+            The text; if none fits, a short one.
         """
         n = len(self.patient.dates)
         if n == 0:
             return self.text(0)
-        if not fits(self.text(1)):
-            n_items = _largest(lambda items: fits(self.text(1, items)), 0, self._n_items)
-            return self.text(1, n_items)
-        size = 1
-        while size < n and fits(self.text(min(2 * size, n))):
-            size = min(2 * size, n)
-        return self.text(_largest(lambda whole: fits(self.text(whole)), size, min(2 * size, n)))
+        n_items = self._n_items
+
+        def text(place: int) -> str:
+            """Return one of the possible texts: parts of one check-up and the trends, then more and more whole ones."""
+            return self.text(1, place) if place < n_items else self.text(place - n_items + 1)
+
+        low, high, last = 0, n_items, n_items + n - 1
+        while high < last and fits(text(high)):  # not from the middle, because hundreds of check-ups are a long text
+            low, high = high, min(last, high + max(1, 2 * (high - n_items)))
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if fits(text(middle)) else (low, middle - 1)
+        # What is said of something left out may be longer than the thing itself.
+        near = range(min(low + _NEAR, last), low - 1, -1)
+        return next((found for found in map(text, near) if fits(found)), text(low))
 
     @property
     def _n_items(self) -> int:
@@ -127,14 +138,6 @@ class History:
         to = digits(self.patient.values[last, i])
         level = _in_brackets(_means(self.deviations[:before, [i]])[0])
         return f"{self._name_and_value(first, i, False)} to {to}{unit} {direction}{level}"
-
-
-def _largest(is_enough: Callable[[int], bool], low: int, high: int) -> int:
-    """Return the largest number for which a condition holds that holds for ``low``, or ``low``."""
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if is_enough(middle) else (low, middle - 1)
-    return low
 
 
 def _most_unusual(columns: npt.NDArray[np.intp], deviations: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.intp]:

@@ -86,7 +86,8 @@ def word_model(folder: Path, words: Sequence[str], **settings: Any) -> Path:
         words: The words.
         settings: More for the model's configuration.
     """
-    tiny_model(folder, vocab_size=len(SPECIAL) + len(words) + 1, max_position_embeddings=4096, **settings)
+    sizes = {"vocab_size": len(SPECIAL) + len(words) + 1, "max_position_embeddings": 4096}
+    tiny_model(folder, **{**sizes, **settings})
     vocabulary = {word: number for number, word in enumerate([*SPECIAL, "?", *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

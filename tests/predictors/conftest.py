@@ -90,7 +90,7 @@ def small_llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def own_adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep a test's adapters apart from those of others, and return their folder."""
-    monkeypatch.setattr("pmlm_env.llm.lora.training.adapters_dir", lambda: tmp_path / "adapters")
+    monkeypatch.setattr("pmlm_env.llm.lora.kept.adapters_dir", lambda: tmp_path / "adapters")
     return tmp_path / "adapters"
 
 
@@ -102,5 +102,5 @@ def short_training(small_llm: Path) -> Iterator[None]:
         patch.setattr(network, "SETTINGS", settings)
         patch.setattr(boosted, "N_ITERATIONS", 30)
         patch.setattr(lora_llm, "SETTINGS", replace(lora_llm.SETTINGS, batch_size=4))
-        patch.setattr("pmlm_env.llm.lora.training.adapters_dir", lambda: small_llm / "adapters")
+        patch.setattr("pmlm_env.llm.lora.kept.adapters_dir", lambda: small_llm / "adapters")
         yield

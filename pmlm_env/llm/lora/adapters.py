@@ -65,12 +65,15 @@ class Adapter:
         """
         path = file_in(folder, CONFIG_FILE)
         content = read_object(path, cure)
-        base, sizes = content.get("base"), [content.get("rank"), content.get("alpha")]
+        base, rank, alpha = (content.get(name) for name in ("base", "rank", "alpha"))
         if content.get("format") != 1 or not isinstance(base, str):
             raise ValueError(f"{path} is damaged, or of another version of pmlm-env: {cure}")
-        if not all(type(size) is int and 1 <= size <= _MAX_RANK for size in sizes):
-            raise ValueError(f"{path} is damaged: rank and alpha should be 1 to {_MAX_RANK:,}: {cure}")
-        return cls(base, *sizes, read_tensors(file_in(folder, WEIGHTS_FILE), None, cure=cure))
+        for size in (rank, alpha):
+            if type(size) is not int or not 1 <= size <= _MAX_RANK:
+                raise ValueError(f"{path} is damaged: rank and alpha should be 1 to {_MAX_RANK:,}: {cure}")
+        assert isinstance(rank, int)
+        assert isinstance(alpha, int)
+        return cls(base, rank, alpha, read_tensors(file_in(folder, WEIGHTS_FILE), None, cure=cure))
 
     def check_base(self, identity: str) -> None:
         """Check that the adapter was learned for a model.

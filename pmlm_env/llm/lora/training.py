@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,19 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from pmlm_env.device import seeded
-from pmlm_env.io.files import make_folder, write
+from pmlm_env.io.files import write
 from pmlm_env.llm.base import LLMError
 from pmlm_env.llm.lora.adapters import CONFIG_FILE, Adapter, adapter_weights
+from pmlm_env.llm.lora.kept import adapter_folder
 from pmlm_env.llm.lora.settings import LoraSettings
 from pmlm_env.llm.lora.tunable import TokenizedExample, TunableLM
-from pmlm_env.weights import cache_dir
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +81,7 @@ def fine_tune(
     if (settings.rank, settings.alpha) != (lm.rank, lm.alpha):
         raise ValueError(f"the settings' rank and alpha are not those of {lm.name}: {lm.rank} and {lm.alpha}")
     parts = [1, lm.identity, [*examples], [*validation], asdict(settings), seed]
-    folder = adapters_dir() / hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-    with _locked(folder):
+    with adapter_folder(hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]) as folder:
         if not (folder / CONFIG_FILE).is_file():
             held_out = [lm.tokenize(*example) for example in validation]
             run = _Training(
@@ -100,35 +97,6 @@ def fine_tune(
         adapter = Adapter.load(folder, f"remove {folder}")
     lm.use(adapter)
     return adapter
-
-
-def adapters_dir() -> Path:
-    """Return the folder of the cache with a folder for each adapter that was trained or begun."""
-    return cache_dir() / "lora"
-
-
-def remove_adapters() -> int:
-    """Remove all adapters that ``fine_tune`` keeps, finished or not, and return their number."""
-    folders = [path for path in adapters_dir().glob("*") if path.is_dir()]
-    for folder in folders:
-        shutil.rmtree(folder)
-    return len(folders)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Create and lock the folder of one adapter; another process that trains the same is waited for."""
-    make_folder(folder)
-    lock = FileLock(folder / ".lock", mode=0o600)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info("Waiting for another process that is fine-tuning the same")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @dataclass

@@ -84,6 +84,11 @@ class TunableLM:
         """The chat template."""
         return ChatTemplate(load_tokenizer(self.files.path, **self.files.where), self.name, {})
 
+    @property
+    def limit(self) -> int | None:
+        """The number of tokens that the model reads, at most; None = any."""
+        return getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
+
     def use(self, adapter: Adapter) -> None:
         """Replace the present adapter.
 
@@ -101,9 +106,8 @@ class TunableLM:
         """
         example = TokenizedExample(self.chat.encode(prompt), self.chat.encode_reply(completion))
         tokens = [*example.prompt, *example.completion]
-        positions = getattr(self.network.config.get_text_config(), "max_position_embeddings", None)
-        if positions is not None and len(tokens) > positions:
-            raise LLMError(f"a prompt and its completion have {len(tokens)} tokens; {self.name} reads {positions}")
+        if self.limit is not None and len(tokens) > self.limit:
+            raise LLMError(f"a prompt and its completion have {len(tokens)} tokens; {self.name} reads {self.limit}")
         if max(tokens) >= self.network.get_input_embeddings().num_embeddings:
             raise LLMError(f"the tokenizer of {self.name} has more tokens than its weights: repair its folder")
         return example

@@ -14,7 +14,9 @@ import pytest
 from agents.cli import cache as command
 from agents.cli.reading import read
 from pmlm_env.llm.base import Completion, Request
+from pmlm_env.llm.lora.kept import adapter_folder
 from pmlm_env.llm.storage.cache import CachedReply, ReplyCache
+from tests.commands import pmlm
 
 SMALL = '{"base_url": "https://example.org/v1", "model": "small", "temperature": 0}'
 ODD = "她 \ud800\0\"' \n\u2028"
@@ -223,3 +225,33 @@ def test_a_path_that_is_not_there_is_one_line_and_nothing_is_made(
 def test_an_export_needs_a_folder_that_is_there(run_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="missing is no folder"):
         pmlm_cache("export", run_folder, tmp_path / "missing" / "out")
+
+
+# Adapters
+
+
+@pytest.fixture
+def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder with two adapters, and the folder that they are in."""
+    monkeypatch.setenv("PMLM_CACHE", str(tmp_path))
+    for name in ("one", "two"):
+        with adapter_folder(name) as folder:
+            (folder / "adapter.safetensors").write_bytes(bytes(600_000))
+    return tmp_path / "lora"
+
+
+def test_adapters_are_counted_and_removed(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pmlm("cache", "adapters") == 0
+    assert capsys.readouterr().out == f"{adapters}: 2 adapters, 1.2 MB\n"
+    assert pmlm("cache", "adapters", "--remove") == 0
+    assert capsys.readouterr().out == f"2 adapters removed from {adapters}\n"
+    assert [*adapters.iterdir()] == []
+    assert pmlm("cache", "adapters") == 0
+    assert capsys.readouterr().out == f"{adapters}: 0 adapters, 0.0 MB\n"
+
+
+def test_an_adapter_that_is_being_trained_is_not_removed(adapters: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with adapter_folder("two") as folder:
+        assert pmlm("cache", "adapters", "--remove") == 2
+        assert f"the adapter in {folder} is being trained: wait until that ends" in capsys.readouterr().err
+        assert (folder / "adapter.safetensors").is_file()

@@ -17,7 +17,7 @@ Load = Callable[..., TunableLM]
 @pytest.fixture(autouse=True)
 def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of finished adapters, of each test alone."""
-    monkeypatch.setattr("pmlm_env.llm.lora.training.adapters_dir", lambda: tmp_path / "adapters")
+    monkeypatch.setattr("pmlm_env.llm.lora.kept.adapters_dir", lambda: tmp_path / "adapters")
     return tmp_path / "adapters"
 
 

@@ -21,7 +21,11 @@ KINDS = {
 COMPLETIONS = ["red", "blue and green", "x", *(f"number {i}" for i in range(20))]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+#: transformers before 5.4 does not load the last one correctly, which `make test-oldest` would find.
+EACH = [*list(KINDS)[:-1], pytest.param("recurrent_gemma", marks=pytest.mark.once)]
+
+
+@pytest.mark.parametrize("kind", EACH)
 def test_they_are_those_of_a_plain_model_that_reads_each_one_whole(kind: str, load: Load, tmp_path: Path) -> None:
     tiny_model(tmp_path / "model", kind, num_hidden_layers=2, scale=2, **KINDS[kind])
     lm = load(tmp_path / "model")

@@ -1,0 +1,57 @@
+"""The templates of prompts that ask for a label."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pmlm_env.prompting.prediction import PREDICTION_TEMPLATES, PredictionPrompt
+from tests.schemas import SCHEMA
+
+OF_ANYBODY = replace(SCHEMA, templates="general")
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, OF_ANYBODY], ids=["obstetric", "general"])
+@pytest.mark.parametrize("name", PREDICTION_TEMPLATES)
+def test_every_built_in_template_has_task_history_and_labels(name: str, schema: object) -> None:
+    lines = PredictionPrompt.load(name, schema).fill("HISTORY", "LEVELS", ["gout", "no disease"]).split("\n")  # type: ignore[arg-type]
+    assert lines[1:] == [
+        "HISTORY",
+        "LEVELS",
+        "Choose one of these conditions, and write nothing else: gout; no disease.",
+    ]
+    assert lines[0].startswith("Name the condition of a p")
+
+
+def test_a_file_of_ones_own_is_read_and_its_text_makes_the_same_prompts(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("# mine\nself: Values: {history}\\nMore: {{x}}\ninstruction: {labels}?\n")
+    own = PredictionPrompt.load(tmp_path / "own.txt", SCHEMA)
+    assert own.fill("a {labels}\nb", "-", ["x", "y"]) == "Values: a {labels}\nb\nMore: {x} x; y?"
+    assert PredictionPrompt(own.text, "saved").fill("h", "l", ["x"]) == own.fill("h", "l", ["x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("self: {predicted} {history}", r"line 1: it has a field that cannot be filled: use {history}, {levels}, {la"),
+        ("self: {history:3}", "line 1: it has a field that cannot be filled"),
+        ("self: {history.x}", "line 1: it has a field that cannot be filled"),
+        ("self: {history", "line 1: expected '}' before end of string: write {{ and }} for literal braces"),
+        ("instruction: {labels}", "has neither {history} nor {levels}: add one"),
+        ("question: {history}", "line 1: .* must begin with one of"),
+        ("self: {history}\u202e", "contains an invisible character"),
+        ("", "has no parts"),
+    ],
+)
+def test_a_template_that_cannot_be_filled_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PredictionPrompt(text, "mine")
+
+
+def test_a_template_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="there is no template 'paper': use predict or a file"):
+        PredictionPrompt.load("paper", SCHEMA)
+    with pytest.raises(ValueError, match="there are no built-in templates in the schema's language, 'zh'"):
+        PredictionPrompt.load("predict", replace(SCHEMA, language="zh"))
