@@ -13,8 +13,11 @@ from agents.settings import Range, plain
 from pmlm_env.core.edits import Edit
 from pmlm_env.io.files import make_folder, write, write_json
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # these take seconds to import
     import torch
+
+    from pmlm_env.core.episodes import EpisodeSet
+    from pmlm_env.retrieval import PatientEncoder
 
 #: The edits of each prompt, in order.
 Edits: TypeAlias = list[tuple[Edit, ...]]
@@ -139,6 +142,19 @@ class Agent(ABC):
             "learned": values,
         }
         write_json(folder / CONFIG, content)
+
+    @property
+    def needs_checkups(self) -> bool:
+        """Whether the agent looks at patients' check-ups (``Episode.checkups``), and not only at their vectors."""
+        return False
+
+    def patient_encoder(self, episodes: EpisodeSet) -> PatientEncoder | None:
+        """Return the patient encoder that the agent has learned, to be written into the run folder; None by default.
+
+        Args:
+            episodes: The episodes that it has learned from.
+        """
+        return None
 
     def words(self) -> tuple[str, ...]:
         """Return the words of training prompts that ``save`` writes; publishing the agent discloses them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,12 +93,14 @@ class CallOptions(Limits):
     def over(self, saved: Mapping[str, Any]) -> CallOptions:
         """Return these options, with defaults replaced by the values in ``saved`` (from config.json).
 
+        ``send_values`` is not replaced: a run folder may come from somebody else, who must not decide that.
+
         Raises:
             ValueError: The run stores its replies in another file than ``cache``.
         """
         usual = CallOptions()
         values = {
-            name: value if value != getattr(usual, name) else saved.get(name, value)
+            name: value if name == "send_values" or value != getattr(usual, name) else saved.get(name, value)
             for name, value in vars(self).items()
         }
         if self.cache is not None and not one_path(str(self.cache), saved.get("cache")):
@@ -152,11 +154,12 @@ class CohortFiles:
         elif self.source_kwargs:
             raise ValueError(f"--source-kwargs has no effect: the source {_TABLES} has options of its own, see --help")
 
-    def read(self, schema: Schema | None = None) -> tuple[Cohort, ReadReport]:
+    def read(self, schema: Schema | None = None, *, new_patients: bool = False) -> tuple[Cohort, ReadReport]:
         """Read and check the cohort, and log a report.
 
         Args:
             schema: What the cohort measures; by default that of the options.
+            new_patients: Whether the patients need no label, reference, or date; see ``read_cohort``.
 
         Raises:
             ValueError: The cohort cannot be read, or the source did not return one.
@@ -167,6 +170,7 @@ class CohortFiles:
             "labs": self.labs_file,
             "checkups": self.checkups_file,
             "drop_bad_rows": self.drop_bad_rows,
+            "new_patients": new_patients,
         }
         given = of_tables if self.source == _TABLES else {}
         found = SOURCES.make(self.source, self.cohort, schema, kwargs=self.source_kwargs, **given)
@@ -179,5 +183,7 @@ class CohortFiles:
         if times != 1:
             what = f"patient {bare(patient)} {times} times" if times else "no patient"
             raise ValueError(f"the source {self.source} returned {what}")
-        logger.info("%s", report)
+        warned = self.source == _TABLES  # of patients without a value: they need not be named twice
+        left_out = () if warned else report.patients_without_checkups
+        logger.info("%s", replace(report, new_patients=new_patients, patients_without_checkups=left_out))
         return cohort, report

@@ -5,16 +5,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from agents.model_options import CallOptions, ModelOptions
 from agents.problem import MeteredReward, Problem
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.base import load_encoder
-from pmlm_env.llm import Budget, load_llm, price_of
+from pmlm_env.llm import Budget, LLMOptions, load_llm, price_of
+from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
+
+
+def limited_llm(
+    options: LLMOptions, calls: CallOptions, device: str, cache: Path | None, ledger: Path | None = None
+) -> tuple[CachedLLM, Budget]:
+    """Make an LLM that keeps its replies and its limits.
+
+    Args:
+        options: The LLM.
+        calls: Its limits, and how it is called.
+        device: Where it runs, if it runs in this process.
+        cache: The file of replies; None = in memory.
+        ledger: The file of what is spent; None = in memory.
+    """
+    budget = Budget(calls, ledger, price_of(options), calls.budget_file)
+    llm = load_llm(
+        options, device=device, concurrency=calls.concurrency, cache=cache, replay=calls.replay, budget=budget
+    )
+    return llm, budget
 
 
 class RunModels:
@@ -44,15 +65,7 @@ class RunModels:
         self.encoder = load_encoder(options.encoder, options.encoder_kwargs, options.device)
         ledger = None if folder is None else folder.spending
         kept = None if folder is None else folder.replies
-        self.budget = Budget(self.calls, ledger, price_of(options), self.calls.budget_file)
-        self.llm = load_llm(
-            options,
-            device=options.device,
-            concurrency=self.calls.concurrency,
-            cache=self.calls.cache or kept,
-            replay=self.calls.replay,
-            budget=self.budget,
-        )
+        self.llm, self.budget = limited_llm(options, self.calls, options.device, self.calls.cache or kept, ledger)
         self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts)
         self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer)
         self.options = replace(options, scorer_layer=self.scorer.num_layers)

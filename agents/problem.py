@@ -22,7 +22,17 @@ logger = logging.getLogger(__name__)
 
 
 class BudgetSpentError(BudgetExceededError):
-    """The agent's own budget is spent, as opposed to a limit of the whole run."""
+    """The agent's own budget is spent, as opposed to a limit of the whole run.
+
+    Args:
+        message: What is spent and what is needed.
+        needed: Number of completions that the next batch needs.
+    """
+
+    def __init__(self, message: str, needed: int = 0) -> None:
+        """Store the arguments."""
+        super().__init__(message)
+        self.needed = needed
 
 
 #: Allowed ranges of a shape's integers, which may be read from untrusted folders.
@@ -132,7 +142,7 @@ class MeteredReward:
         cost = self.cost(indices, prompts)
         if cost > self.left:
             raise BudgetSpentError(
-                f"{self.calls} of {self.limit} completions are spent, and the next batch needs {cost} more"
+                f"{self.calls} of {self.limit} completions are spent, and the next batch needs {cost} more", cost
             )
         outcomes = self._reward(indices, prompts)
         self.calls += cost
@@ -235,8 +245,8 @@ class Problem:
     def env(self, rows: int, **options: Any) -> PMLMVectorEnv:
         """Make a vector env with ``rows`` sub-envs; the default options suit ``agents.policies.rollout.play``."""
         reward = _unscored if self._reward is None else self._reward
-        observation = options.pop("observation", "embeddings")
-        task = EditTask(self.episodes, self.encoder, reward, self._rules, observation)
+        forms = {name: options.pop(name) for name in ("observation", "patient") if name in options}
+        task = EditTask(self.episodes, self.encoder, reward, self._rules, **forms)
         return PMLMVectorEnv(rows, **{"autoreset_mode": "Disabled", "array_type": "torch", "task": task, **options})
 
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> EditBatch:

@@ -66,6 +66,11 @@ class RunFolder:
         return self.checkpoint.exists() or self.checkpoint.with_name("checkpoint.old").exists()
 
     @property
+    def patient_encoder(self) -> Path:
+        """The path of the patient encoder that was learned, for agents that learn one."""
+        return self.path / "patient_encoder"  # where ``pmlm_env.retrieval.encoder_files`` looks for it
+
+    @property
     def evaluation(self) -> Path:
         """The path of the evaluation results, which hold the before / after table."""
         return self.path / "evaluation.json"
@@ -88,10 +93,11 @@ class RunFolder:
     @property
     def begun(self) -> bool:
         """Whether the folder contains a run."""
-        return self._config.is_file()
+        return self.config.is_file()
 
     @property
-    def _config(self) -> Path:
+    def config(self) -> Path:
+        """The path of the run's settings."""
         return self.path / "config.json"
 
     @property
@@ -124,7 +130,7 @@ class RunFolder:
             self.spending.with_name(self.spending.name + suffix).unlink(missing_ok=True)
         for events in self.path.glob("events.out.tfevents.*"):
             events.unlink()
-        for name in ("checkpoint", "checkpoint.part", "checkpoint.old"):
+        for name in ("checkpoint", "checkpoint.part", "checkpoint.old", self.patient_encoder.name):
             shutil.rmtree(self.path / name, ignore_errors=True)
 
     def settings(self) -> dict[str, Any]:
@@ -139,10 +145,21 @@ class RunFolder:
             within, key = _inside(settings, name)
             if within.get(key) is not None:
                 if not isinstance(within[key], str):
-                    raise ValueError(f"{self._config}: {name} is {within[key]!r}, not a path: {self._anew}")
+                    raise ValueError(f"{self.config}: {name} is {within[key]!r}, not a path: {self._anew}")
                 here = Path(os.path.normpath(self.path.resolve() / within[key]))
                 within[key] = str(here) if here.exists() else content["paths"].get(name, within[key])
         return settings
+
+    def prepared(self) -> Path:
+        """Return the prepared folder that the run was trained on.
+
+        Raises:
+            ValueError: The folder contains no run, or its ``config.json`` is damaged.
+        """
+        episodes = self.settings().get("episodes")
+        if episodes is None:
+            raise ValueError(f"{self.config} is damaged (episodes is missing): {self._anew}")
+        return Path(episodes)
 
     def whole_checkpoint(self) -> Path:
         """Return the path of the checkpoint: ``checkpoint.old`` if training stopped between two renames.
@@ -237,7 +254,7 @@ class RunFolder:
         changed = sorted(_differences(now, before, other_llm=now["llm_identity"] != before.get("llm_identity")))
         if changed:
             raise ValueError(
-                f"{self._config} has other values of {', '.join(changed)}: resume with the settings that the run was "
+                f"{self.config} has other values of {', '.join(changed)}: resume with the settings that the run was "
                 "started with"
             )
         kept, given = before["calls"].get("cache"), now["calls"]["cache"]
@@ -284,11 +301,11 @@ class RunFolder:
         """Read ``config.json``."""
         if not self.begun:
             raise ValueError(f"{self.path} contains no run: train first with `pmlm train --run {self.path}`")
-        content = read_object(self._config, self._anew)
+        content = read_object(self.config, self._anew)
         settings = content.get("settings")
         whole = isinstance(settings, dict) and all(isinstance(settings.get(part), dict) for part in _PARTS)
         if not whole or not isinstance(content.get("paths"), dict) or "episodes_sha256" not in content:
-            raise ValueError(f"{self._config} is damaged, or was not written by this version of pmlm-env: {self._anew}")
+            raise ValueError(f"{self.config} is damaged, or was not written by this version of pmlm-env: {self._anew}")
         return content
 
     def _write(self, settings: dict[str, Any], more: dict[str, Any]) -> None:
@@ -301,7 +318,7 @@ class RunFolder:
                 within[key] = os.path.relpath(os.path.realpath(within[key]), self.path.resolve())
         # The folder may be moved, and must not say of itself that it is to be trusted.
         settings = {name: value for name, value in settings.items() if name not in ("run", "allow_import")}
-        write_json(self._config, {**more, "settings": settings, "paths": paths})
+        write_json(self.config, {**more, "settings": settings, "paths": paths})
 
 
 #: The settings that are tables.

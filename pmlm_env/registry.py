@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from reprlib import repr as shortened
+from traceback import walk_tb
 from typing import Any
 
 #: The value of an entry point: a class may be inside another one, and extras may follow.
@@ -167,7 +168,30 @@ class Registry:
         lacking = [method for method in self.methods if not callable(getattr(found, method, None))]
         if lacking := lacking or sorted(getattr(found, "__abstractmethods__", ())):
             raise ValueError(f"the {self.part} {name} lacks {', '.join(lacking)}: see docs/write-your-own.md")
+        _imported.append((f"the {self.part} {name}", found))
         return found
+
+
+#: Classes and functions from outside pmlm-env that were found, each with its description.
+_imported: list[tuple[str, Any]] = []
+
+
+def failed_part(error: BaseException) -> str | None:
+    """Say which class or function from outside pmlm-env an error came from, with the method and the line.
+
+    Returns:
+        Such as "the reward mine:Mine failed in score (/home/me/mine.py, line 12)"; None if it came from elsewhere.
+    """
+    for frame, line in walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] in ("pmlm_env", "agents"):
+            continue  # our own code, which such a class may inherit
+        code, module = frame.f_code, frame.f_globals.get("__name__")
+        owner = frame.f_locals.get("self", frame.f_locals.get("cls"))
+        by_owner = [name for name, found in _imported if owner is found or type(owner) is found]
+        by_module = [name for name, found in _imported if module == getattr(found, "__module__", None)]
+        if names := by_owner or by_module:
+            return f"{names[-1]} failed in {code.co_name} ({code.co_filename}, line {line})"
+    return None
 
 
 def _signature(found: Any) -> inspect.Signature:

@@ -25,6 +25,7 @@ from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.pretend_gpu import pretend_gpu
 from tests.problems import N_EDITS, make_problem, slots_of
+from tests.standins import FORM
 
 OURS = ["lexicon", "leave-one-out", "actor-critic", "reinforce", "sparsemax", "q-dqn", "q-soft"]
 SB3 = ["maskable-ppo", "a2c", "dqn"]
@@ -102,9 +103,18 @@ def test_an_agent_of_the_cpu_refines_alike_on_the_gpu_and_back(gpu: torch.device
 
 
 def _begun(device: torch.device | str, seed: int = 0) -> NetworkAgent:
-    config = NetworkConfig(patients=4, rollouts=2, baseline="critic", epochs=2, hidden=16, dropout=0.2, lexicon=True)
+    config = NetworkConfig(
+        patients=4,
+        rollouts=2,
+        baseline="critic",
+        epochs=2,
+        hidden=16,
+        dropout=0.2,
+        lexicon=True,
+        patient_vector="learned",
+    )
     agent = NetworkAgent(config, seed)
-    agent.begin(make_problem(10_000, n=8, device=device))
+    agent.begin(make_problem(10_000, n=8, device=device, form=FORM))
     return agent
 
 
@@ -124,6 +134,7 @@ def test_a_run_goes_on_from_the_cpu_to_the_gpu_and_back(gpu: torch.device, caplo
         assert one.progress()[0] == values
         assert one.update() == other.update()
         assert _same(one.progress()[1], other.progress()[1])
+        assert one.patient_encoder(make_problem(form=FORM).episodes) is not None
         (values, tensors), before = one.progress(), device
 
 

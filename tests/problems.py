@@ -11,8 +11,9 @@ import torch
 
 from agents.base import Edits
 from agents.problem import MeteredReward, Problem
+from pmlm_env.core.checkups import CheckupForm
 from pmlm_env.core.outcomes import Outcomes
-from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+from tests.standins import HashEncoder, MarkedWordsReward, make_episodes, with_checkups
 
 N_EDITS, BEST = 3, 0.3
 N_WORDS = 12
@@ -28,9 +29,15 @@ def make_problem(
     reward: Callable[..., Any] | None = None,
     device: torch.device | str = "cpu",
     max_words: int | None = None,
+    form: CheckupForm | None = None,
 ) -> Problem:
-    """Six prompts; with ``decoys`` the second half of each is protected, and has as many marked words."""
+    """Six prompts; with ``decoys`` the second half of each is protected, and has as many marked words.
+
+    With ``form``, the patients have random check-ups.
+    """
     episodes = make_episodes(n, N_WORDS, N_EDITS, seed, decoys)
+    if form is not None:
+        episodes = with_checkups(episodes, seed, form)
     meter = MeteredReward((reward or MarkedWordsReward)(episodes), limit) if judged else None
     protect = ("peer", "instruction") if decoys else ()
     return Problem(episodes, HashEncoder(device), meter, N_EDITS, max_words, protect)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from pmlm_env.core.checkups import CheckupForm, Checkups
 from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Reward, Texts
@@ -76,6 +78,22 @@ def make_episodes(n: int = 6, n_words: int = 12, n_marked: int = 3, seed: int = 
             Episode(f"P{i}", "train", tuple(words), roles, vector, "She is well.", "normal", "normal", ("normal",))
         )
     return EpisodeSet(episodes)
+
+
+#: What the check-ups of made-up patients measure.
+FORM = CheckupForm(("hgb", "alt"), ("g/L", "U/L"), 3)
+
+
+def with_checkups(episodes: EpisodeSet, seed: int = 0, form: CheckupForm = FORM) -> EpisodeSet:
+    """The same episodes with random check-ups: none to ``max_checkups`` of them, a fifth of the values missing."""
+    rng, n = np.random.default_rng(seed), len(form.indicators)
+    statistics = np.stack([np.full(n, 10.0), np.zeros(n), np.ones(n)])
+    changed = []
+    for episode in episodes:
+        values = rng.normal(size=(rng.integers(form.max_checkups + 1), n)).astype(np.float32)
+        values[rng.random(values.shape) < 0.2] = np.nan
+        changed.append(replace(episode, checkups=Checkups(values, form, statistics)))
+    return EpisodeSet(changed, episodes.known_labels)
 
 
 def make_task(

@@ -33,63 +33,33 @@ from pmlm_env.core.words import joined
 from pmlm_env.pipeline import Pipeline
 from pmlm_env.predictors.summaries import summarize
 from tests.commands import pmlm
-from tests.real.runs import small_bert
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # comes with pytest
+from tests.plugin_options import (
+    COMMANDS,
+    FEW,
+    IMPORTS,
+    NAMES,
+    PATHS,
+    PYTHON,
+    ROOT,
+    SHORT,
+    install,
+    make_run,
+    model_options,
+    named_parts,
+    source_options,
+    stage_options,
+)
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
-ROOT = Path(__file__).resolve().parents[1]
-PLUGIN = ROOT / "tests" / "plugin"
-PAGE = (ROOT / "docs" / "write-your-own.md").read_text(encoding="utf-8")
-BASH = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-COMMANDS = [line for block in BASH for line in block.splitlines() if "pmlm " in line]
-PYTHON = re.findall(r"^```python\n(.*)\n```$", PAGE, re.MULTILINE)  # those of one line
-IMPORTS = PAGE.partition("```python\n")[2].partition("```")[0]
-
-#: The package's parts by option: their names, and their paths.
-_POINTS = tomllib.loads((PLUGIN / "pyproject.toml").read_text(encoding="utf-8"))["project"]["entry-points"]
-NAMES = {f"--{group[5:-1]}": name for group, points in _POINTS.items() for name in points}
-PATHS = {f"--{group[5:-1]}": path for group, points in _POINTS.items() for path in points.values()}
-
-FEW = ["--n-folds", "2", "--max-train", "12", "--max-validation", "0", "--max-test", "6", "--device", "cpu"]
-SHORT = ["--budget", "60", "--n-edits", "3", "--device", "cpu"]
-
 ROUGE = RougeScorer(["rougeL"])
-
-
-def _named(parts: dict[str, str], *options: str) -> list[str]:
-    return [word for option in options for word in (option, parts[option])]
-
-
-def _source(parts: dict[str, str], file: object = "patients.jsonl") -> list[object]:
-    return ["--cohort", file, "--source", parts["--source"], "--source-kwargs", '{"split_by": "admitted"}']
-
-
-def _stages(parts: dict[str, str]) -> list[object]:
-    kwargs = ["--retriever-kwargs", '{"metric": "manhattan"}', "--predictor-kwargs", '{"C": 0.5}']
-    return [*_source(parts), *_named(parts, "--predictor", "--retriever"), *kwargs, *FEW]
-
-
-def _models(parts: dict[str, str]) -> list[str]:
-    kwargs = ["--reward-kwargs", '{"measure": "precision"}', "--encoder-kwargs", '{"size": 8}']
-    kwargs += ["--llm-kwargs", '{"timeout": 30}', "--scorer", str(small_bert())]  # for tables, whatever it says
-    return [*_named(parts, "--reward", "--encoder", "--llm"), *kwargs]
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder where the package is installed, on this process's path."""
     folder = tmp_path_factory.mktemp("installed")
-    source = shutil.copytree(PLUGIN, folder / "source")  # which the build writes into
-    site = folder / "site"
-    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
-    install = [sys.executable, "-m", "pip", "install", *offline, "--target", str(site), str(source)]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    site = install(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(site)
         patch.setenv("EXAMPLE_LLM", "cat")  # the reply is the prompt
@@ -109,24 +79,7 @@ def work(installed: Path, quick_stages: None, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("work")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert pmlm("simulate", "--out", "cohort", "--patients", 80) == 0
-        cohort, _ = read_cohort("cohort")
-        names, known = cohort.schema.names, []
-        for patient in cohort:
-            labs = [
-                {"date": str(day), **{names[i]: row[i] for i in np.flatnonzero(np.isfinite(row))}}
-                for day, row in zip(patient.dates, patient.values, strict=True)
-            ]
-            known.append({"id": patient.patient_id, "admitted": str(patient.split_date), "labs": labs})
-        new = [{**patient, "id": f"new-{patient['id']}"} for patient in known[-3:]]
-        for row, patient in zip(known, cohort, strict=True):
-            row |= {"label": patient.label, "reply": patient.reference}
-        for file, rows in (("patients.jsonl", known), ("new.jsonl", new)):
-            Path(file).write_text("".join(json.dumps(row) + "\n" for row in rows))
-        shutil.copy(installed / "example_parts" / "template.txt", folder)
-        assert pmlm("prepare", *_stages(NAMES), "--template", "template.txt", "--out", "prepared") == 0
-        train = ["--episodes", "prepared", *SHORT]
-        assert pmlm("train", *train, "--run", "runs/mine", *_models(NAMES), *_named(NAMES, "--agent")) == 0
+        make_run(installed)
         yield folder
 
 
@@ -144,23 +97,6 @@ def _shortened(episode: Episode, part: str) -> str:
 
 
 # The page and the package
-
-
-@pytest.mark.parametrize("file", [*sorted((PLUGIN / "example_parts").glob("[!_]*.*")), PLUGIN / "pyproject.toml"])
-def test_the_page_shows_each_file_as_it_is(file: Path) -> None:
-    assert f"\n{file.read_text(encoding='utf-8')}```\n" in PAGE
-
-
-def test_the_package_needs_no_private_name_of_ours() -> None:
-    code = "".join(file.read_text(encoding="utf-8") for file in (PLUGIN / "example_parts").glob("*.py"))
-    imports = re.findall(r"^from (?:agents|pmlm_env)\S* import .*", code, re.MULTILINE)
-    assert len(imports) > 10
-    assert not [line for line in imports if re.search(r"[ .]_", line)]
-
-
-def test_our_packages_do_not_mention_it() -> None:
-    for file in [*(ROOT / "pmlm_env").rglob("*.py"), *(ROOT / "agents").rglob("*.py")]:
-        assert not re.search("example.parts", file.read_text(encoding="utf-8")), file
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -190,17 +126,11 @@ def test_a_line_of_python_of_the_page_runs(line: str, work: Path) -> None:
     exec(IMPORTS + line, {})
 
 
-def test_the_page_has_a_command_and_a_line_of_python_for_each_part() -> None:
-    for option, name in NAMES.items():
-        assert any(f"{option} {name}" in line for line in COMMANDS), option
-        assert any(f'"{name}"' in line for line in PYTHON), option
-
-
 # Stages 1 to 3
 
 
 def test_paths_make_the_same_prompts_as_names(work: Path, tmp_path: Path) -> None:
-    assert pmlm("prepare", *_stages(PATHS), "--template", "template.txt", "--out", tmp_path) == 0
+    assert pmlm("prepare", *stage_options(PATHS), "--template", "template.txt", "--out", tmp_path) == 0
     assert EpisodeSet.load(tmp_path).digest == EpisodeSet.load("prepared").digest
 
 
@@ -230,7 +160,7 @@ def test_a_line_that_cannot_be_right_is_named(
     line: str, message: str, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "wrong.jsonl").write_text(line + "\n")
-    assert pmlm("prepare", *_source(NAMES, tmp_path / "wrong.jsonl"), "--out", tmp_path / "out") == 2
+    assert pmlm("prepare", *source_options(NAMES, tmp_path / "wrong.jsonl"), "--out", tmp_path / "out") == 2
     (error,) = capsys.readouterr().err.splitlines()
     assert re.search(rf"wrong.jsonl, {message}", error), error
 
@@ -334,7 +264,7 @@ def test_the_benchmark_takes_them_by_name_and_by_path(
     rows = {}
     for parts in (NAMES, PATHS):
         out = tmp_path / parts["--llm"]
-        benchmark = ["--env", "real", "--episodes", "prepared", *SHORT, "--seeds", 1, *_models(parts)]
+        benchmark = ["--env", "real", "--episodes", "prepared", *SHORT, "--seeds", 1, *model_options(parts)]
         where = ["--out", out, "--run", tmp_path / f"run-{parts['--llm']}"]
         assert pmlm("benchmark", *benchmark, *where, "--agents", parts["--agent"], "keep-all") == 0
         rows |= {line["agent"]: line for line in map(json.loads, (out / "real" / "runs.jsonl").open())}
@@ -401,7 +331,7 @@ def test_the_agents_settings_are_tuned_within_its_own_space(work: Path, tmp_path
 
 
 def _refine(out: Path) -> list[str]:
-    options = ["--model", "runs/mine", *_source(NAMES, "new.jsonl"), "--reply", "--out", out, "--device", "cpu"]
+    options = ["--model", "runs/mine", *source_options(NAMES, "new.jsonl"), "--reply", "--out", out, "--device", "cpu"]
     return ["refine", *map(str, options)]
 
 
@@ -437,9 +367,9 @@ def test_without_the_package_its_names_are_refused_in_one_line(
 @pytest.fixture(scope="module")
 def by_path(work: Path) -> Path:
     """A folder of prompts, a run and a published agent, all made with paths."""
-    assert pmlm("prepare", *_stages(PATHS), "--out", "paths/prepared") == 0
+    assert pmlm("prepare", *stage_options(PATHS), "--out", "paths/prepared") == 0
     train = ["--episodes", "paths/prepared", *SHORT, "--run", "paths/run"]
-    assert pmlm("train", *train, *_models(PATHS), *_named(PATHS, "--agent")) == 0
+    assert pmlm("train", *train, *model_options(PATHS), *named_parts(PATHS, "--agent")) == 0
     assert pmlm("publish", "--run", "paths/run", "--out", "paths/policy", "--allow-import") == 0
     return work / "paths"
 
@@ -452,7 +382,10 @@ def by_path(work: Path) -> Path:
         (["publish", "--run", "paths/run", "--out", "paths/again"], set()),
         (["refine", "--model", "paths/run", "--episodes", "paths/prepared"], set()),
         (["refine", "--model", "paths/policy", "--episodes", "paths/prepared"], set()),
-        (["refine", "--model", "runs/mine", "--pipeline", "paths/prepared", *_source(NAMES)], {"source", "agent"}),
+        (
+            ["refine", "--model", "runs/mine", "--pipeline", "paths/prepared", *source_options(NAMES)],
+            {"source", "agent"},
+        ),
     ],
 )
 def test_a_folder_that_names_paths_imports_nothing_unless_allowed(

@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.base import Agent, Edits
-from agents.baselines.single_rule import role_places
 from agents.benchmark.config import model_identity
+from agents.benchmark.edit_summary import summary_of
 from agents.benchmark.fresh_samples import FreshSamples
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
@@ -42,11 +41,6 @@ from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import DeltaReward
 
 logger = logging.getLogger(__name__)
-
-#: Maximum number of words listed in a run's line, and the minimum number of prompts in which a word must have been
-#: deleted to be listed: results are shared more freely than prompts, and a word that occurs in only one patient's
-#: prompt may identify that patient.
-_N_WORDS, _FEWEST = 20, 3
 
 
 class Patients(ABC):
@@ -189,18 +183,11 @@ class Patients(ABC):
         return outcomes
 
     def _judged(self, edits: Edits) -> dict[str, Any]:
-        outcomes, prompts = self._outcomes(edits), self.held_out
-        words = [[(edit.word, prompts[i].roles[edit.slot]) for edit in each] for i, each in enumerate(edits)]
-        places = [role_places(episode.roles) for episode in prompts]
-        ways = {frozenset(places[i][edit.slot] for edit in each) for i, each in enumerate(edits)}
-        times = Counter(word for each in words for word in each)
-        n_prompts = Counter(word for each in words for word in set(each))
-        common = [(word, n) for word, n in times.most_common() if n_prompts[word] >= _FEWEST]
+        outcomes = self._outcomes(edits)
         return {
-            "patients": [e.patient_id for e in prompts],
+            "patients": [episode.patient_id for episode in self.held_out],
             "deltas": [round(float(delta), 6) for delta in outcomes.delta],
-            "deleted": [[word, role, n] for (word, role), n in common[:_N_WORDS]],
-            "edits": len(ways),
+            **summary_of(edits, self.held_out),
             **self.answered(list(self._prompts(edits))),
         }
 

@@ -135,7 +135,7 @@ def stats(config: StatsConfig) -> str:
     lines = [f"{file}: {n} replies, {size / 1e6:.1f} MB"]
     if n:
         lines += [
-            f"kept from {_date(first)} to {_date(last)}",
+            f"cached from {_date(first)} to {_date(last)}",
             f"{'replies':>10} {'tokens in':>12} {'tokens out':>12}  LLM",
         ]
     for name, (replies, tokens_in, tokens_out) in sorted(counts.items(), key=lambda item: (-item[1][0], item[0])):
@@ -151,9 +151,9 @@ def prune(config: PruneConfig) -> int:
     """
     days, llm = config.older_than_days, config.llm
     if days is None and not llm:
-        raise ValueError("say which replies to remove: --older-than-days DAYS, --llm TEXT, or both")
+        raise ValueError("choose the replies to remove with --older-than-days DAYS, --llm TEXT, or both")
     if days is not None and not (math.isfinite(days) and days >= 0):
-        raise ValueError(f"--older-than-days {days} should be 0 or more")
+        raise ValueError(f"--older-than-days is {days}: use a number of 0 or more")
     before = math.inf if days is None else time.time() - 86400 * days
     cache = ReplyCache(_file(config.path))
     return cache.remove([kept.key for kept in cache if kept.created < before and (llm or "") in kept.identity])
@@ -167,9 +167,9 @@ def export(config: ExportConfig) -> int:
     """
     cache = ReplyCache(_file(config.path))
     if os.path.lexists(config.out):
-        raise ValueError(f"{config.out} is there already: give another file, or remove it")
+        raise ValueError(f"{config.out} already exists: choose another file, or remove it")
     if not config.out.parent.is_dir():
-        raise ValueError(f"{config.out.parent} is no folder: make it first")
+        raise ValueError(f"the folder {config.out.parent} does not exist: create it first")
     n = 0
     with replacing(config.out) as file:
         for kept in cache:
@@ -186,7 +186,7 @@ def import_replies(config: ImportConfig) -> tuple[int, int]:
         ValueError: The file does not exist, or one of its lines is damaged; in that case nothing is imported.
     """
     if not config.source.is_file():
-        raise ValueError(f"{config.source} is no file: give one that pmlm cache export wrote")
+        raise ValueError(f"{config.source} is not a file: name one that `pmlm cache export` wrote")
     file = _file(config.path, to_be_made=True)
     n = sum(1 for _ in _lines(config.source))  # a first pass checks all lines
     return n, ReplyCache(file).add(_lines(config.source))
@@ -214,7 +214,7 @@ def _lines(path: Path) -> Iterator[CachedReply]:
                 yield CachedReply(**value)
             except (ValueError, RecursionError) as error:
                 known = type(error) is ValueError  # messages from json and the UTF-8 decoder may quote the content
-                what = error if known else "it is no JSON"
+                what = error if known else "it is not JSON"
                 raise ValueError(
                     f"{path}, line {number}: {what}; nothing was imported: export the file again, or remove the line"
                 ) from None
@@ -225,8 +225,8 @@ def _file(path: Path, to_be_made: bool = False) -> Path:
     if file.is_file() or (to_be_made and file.parent.is_dir() and not os.path.lexists(file)):
         return file
     if path.is_dir():
-        raise ValueError(f"{path} has no {_IN_RUN}: give the folder of a run that kept its replies, or a cache's file")
-    raise ValueError(f"{path} is not there: give the folder of a run, or a cache's file")
+        raise ValueError(f"{path} has no {_IN_RUN}: name the folder of a run with cached replies, or a cache file")
+    raise ValueError(f"{path} does not exist: name a run folder, or a cache file")
 
 
 def _date(seconds: float) -> str:

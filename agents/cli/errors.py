@@ -18,7 +18,8 @@ from typing import Any
 from agents.cli.library_warnings import library_warnings_in_one_line
 from agents.run_folder import RunFolder
 from agents.settings import plain
-from agents.training.config import named_classes
+from agents.training.destination import given_again
+from pmlm_env.registry import failed_part
 
 _AGAIN = "run the command again"
 
@@ -75,6 +76,9 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
         if isinstance(error, ValueError):
             _say(f"pmlm {attempt.command}: {error}")
             return 2
+        if (failed := _failed_part(error)) is not None:
+            _say(f"pmlm {attempt.command}: {failed}")
+            return 1
         if not isinstance(error, OSError | RuntimeError):  # these types are raised for failures not caused by the input
             raise
         if isinstance(error, BrokenPipeError):  # e.g. `| head`; the rest of the buffer is discarded
@@ -82,8 +86,17 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         logging.getLogger("agents").debug("traceback", exc_info=True)
-        _say(f"pmlm {attempt.command}: {_cured(attempt, error) if isinstance(error, OSError) else error}")
+        said = _cured(attempt, error) if isinstance(error, OSError) else _resumed(attempt, error)
+        _say(f"pmlm {attempt.command}: {said}")
         return 1
+
+
+def _failed_part(error: Exception) -> str | None:
+    """Describe an error of a class from outside pmlm-env; None for other errors, and for those that say what to do."""
+    ours = type(error).__module__.partition(".")[0] in ("pmlm_env", "agents")  # such as LLMError
+    failed = None if ours or isinstance(error, OSError) else failed_part(error)
+    why = " ".join(str(error).split())
+    return None if failed is None else f"{failed}: {type(error).__name__}{': ' if why else ''}{why}"
 
 
 def _stopped(attempt: Attempt, number: int) -> int:
@@ -133,11 +146,17 @@ def _cured(attempt: Attempt, error: OSError) -> str:
     return f"{where}: {cure.format(again=again)}" if cure else where
 
 
+def _resumed(attempt: Attempt, error: RuntimeError) -> str:
+    """Return an error with the command that continues, if it ended a run that had started."""
+    started = attempt.command == "train" and attempt.config is not None and RunFolder(attempt.config.run).begun
+    return f"{error}; {_after_stop(attempt)}" if started else str(error)
+
+
 def _after_stop(attempt: Attempt) -> str:
     if attempt.command != "train":
         return _AFTER_STOP.get(attempt.command, _AGAIN)
     if attempt.config is None or not RunFolder(attempt.config.run).begun:
         return f"the run had not started: {_AGAIN}"
     run = shlex.quote(str(attempt.config.run))
-    more = " --allow-import" if named_classes(plain(attempt.config)) else ""
+    more = given_again(plain(attempt.config))
     return f"complete updates and all replies are kept: continue with pmlm train --run {run} --resume{more}"

@@ -20,8 +20,9 @@ class PrepareConfig:
 
     Attributes:
         files: The cohort.
-        out: Output folder, for episodes.jsonl, vectors.safetensors, labels.json, report.json, and pipeline/, which
-            has the training patients' ids and labels and makes prompts for new patients.
+        out: Output folder, for episodes.jsonl, vectors.safetensors, checkups.safetensors (all patients' check-ups),
+            labels.json, report.json, and pipeline/, which has the training patients' ids and labels and makes prompts
+            for new patients.
         pipeline: How prompts are generated.
         max_train: Maximum number of training patients to generate prompts for, drawn at random; None = all. Stages 1
             and 2 always learn from all training patients.

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from agents.run_folder import RunFolder
-from agents.training.config import TrainConfig, named_classes
+from agents.training.config import TrainConfig
+from agents.training.destination import given_again
 
 Config = TrainConfig
 
 
 def saved(run: Path, allow_import: bool) -> TrainConfig:
-    """Return the settings of a run to resume; see ``agents.training.train.trained``."""
+    """Return the settings of a run to resume; see ``agents.training.train.trained``.
+
+    Where prompts go and whether they may contain values is left out: that has to be given again, because a run folder
+    may come from somebody else.
+    """
     from agents.training.train import trained
 
-    return trained(RunFolder(run), allow_import)
+    config = trained(RunFolder(run), allow_import)
+    models, calls = replace(config.models, base_url=None, providers=None), replace(config.calls, send_values=False)
+    return replace(config, models=models, calls=calls)
 
 
 def run(config: TrainConfig) -> int:
@@ -40,6 +48,8 @@ def run(config: TrainConfig) -> int:
 
     run = train(config)
     print(training_summary(run.metrics()))
-    more = " --allow-import" if named_classes(run.settings()) else ""
-    print(f"The checkpoint is in {run.checkpoint}. Next: pmlm evaluate --run {shlex.quote(str(run.path))}{more}")
+    path = shlex.quote(str(run.path))
+    if run.patient_encoder.is_dir():
+        print(f"The patient encoder is in {run.patient_encoder}; for `pmlm prepare`: --patient-encoder {path}")
+    print(f"The checkpoint is in {run.checkpoint}. Next: pmlm evaluate --run {path}{given_again(run.settings())}")
     return 0

@@ -21,7 +21,12 @@ class EvaluateConfig:
             each episode, with prompts and replies, to its ``traces.jsonl``.
         split: The patients to evaluate on.
         episodes: The prepared folder that the run was trained on, if it has been moved.
-        calls: Options for LLM calls, and spending limits of the whole run; by default as in training.
+        base_url: The address of the run's LLM, if it is not the provider's own. It has to be given again, because a run
+            folder may come from somebody else, and prompts and the key are sent there.
+        providers: Likewise the file with your own providers, if it has the address of the run's LLM, or headers and the
+            like that are sent to it.
+        calls: Options for LLM calls, and spending limits of the whole run; by default as in training, except for
+            ``send_values``.
         rule_calls: Number of LLM calls for finding the best single rule on training patients; for a fair comparison,
             use as many as training did. 0 = no rule.
         seed: Seed for the random edits, the rule search, and the bootstrap resamples.
@@ -33,6 +38,8 @@ class EvaluateConfig:
     run: Path = Path("runs/train")
     split: Split = "test"
     episodes: Path | None = None
+    base_url: str | None = None
+    providers: str | None = None
     calls: CallOptions = field(default_factory=CallOptions)
     rule_calls: int = 0
     seed: int = 0

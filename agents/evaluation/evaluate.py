@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 from tqdm import tqdm
@@ -18,6 +19,8 @@ from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward
 from agents.run_folder import RunFolder
 from agents.settings import plain
+from agents.training.config import TrainConfig
+from agents.training.destination import with_destination
 from agents.training.train import trained
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import write_json
@@ -59,8 +62,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         episodes, training = everybody.of(config.split), everybody.of("train")
         run.traces.read()  # damage is noticed before anything is asked
         if models is None:
-            models = RunModels(settings.models, config.calls.over(plain(settings.calls)), run)
-            models.check_kept()
+            models = _models(config, settings, run)
         check_sent(config.episodes or settings.episodes, models.llm, models.calls.send_values)
         agents: dict[str, Agent] = {
             KEEP_ALL: registry.make("keep-all"),
@@ -104,6 +106,22 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
     if config.cases:
         print("\n" + worst_cases(traces, config.cases))
     return evaluation
+
+
+def _models(config: EvaluateConfig, settings: TrainConfig, run: RunFolder) -> RunModels:
+    """Set up the models that the run was trained with.
+
+    Raises:
+        ValueError: The run's prompts would go to an address that is not given, or another address is given.
+    """
+    calls, saved = config.calls.over(plain(settings.calls)), plain(settings.models)
+    given = replace(settings.models, base_url=config.base_url, providers=config.providers)
+    options = with_destination(given, saved, run.config, replay=calls.replay)
+    models = RunModels(options, calls, run)
+    if config.base_url is not None and config.base_url.rstrip("/") != str(settings.models.base_url).rstrip("/"):
+        raise ValueError(f"--base-url {config.base_url} is not the address that {run.config} has: give that one")
+    models.check_kept()
+    return models
 
 
 def _searched_rule(models: RunModels, training: EpisodeSet, max_words: int, config: EvaluateConfig) -> Agent:

@@ -78,6 +78,11 @@ class WordPolicyAgent(PolicyAgent):
     def _has_lexicon(self) -> bool:
         return False
 
+    @property
+    def _learned_names(self) -> set[str]:
+        """The names of the JSON values that ``learned`` returns."""
+        return {"lexicon"} if self._has_lexicon else set()
+
     def player(self, shape: Shape, device: torch.device | str) -> torch.nn.Module:
         """Return the policy; see ``PolicyAgent.player``."""
         return self._policy(shape, device)
@@ -95,7 +100,7 @@ class WordPolicyAgent(PolicyAgent):
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
         """Restore the policy; see ``Agent.restore``."""
         assert self.shape is not None
-        self._check_names(values, {"lexicon"} if self._has_lexicon else set())
+        self._check_names(values, self._learned_names)
         lexicon = Lexicon.from_forms(values["lexicon"]) if self._has_lexicon else None
         with torch.device("meta"):  # names and shapes only
             policy = self._new(self.shape, lexicon, "meta")
@@ -114,10 +119,10 @@ class WordPolicyAgent(PolicyAgent):
 
 
 def _check_keys(name: str, player: torch.nn.Module, observation: Mapping[str, Any]) -> None:
-    """Check that an observation has all keys that a policy needs.
+    """Check that an observation has all keys that a policy needs, and check-ups if it needs them.
 
     Raises:
-        ValueError: A key is missing.
+        ValueError: It has not.
     """
     if getattr(player, "lexicon", None) is not None and "words" not in observation:
         raise ValueError(
@@ -131,4 +136,10 @@ def _check_keys(name: str, player: torch.nn.Module, observation: Mapping[str, An
         raise ValueError(
             f"the observation lacks {', '.join(missing)}, which the agent {name} looks at: make the env with "
             'observation="embeddings", as it is by default'
+        )
+    size = player.config.checkup_size if isinstance(player, WordPolicy) else 0
+    if size and observation["patient"].shape[-1] != size:
+        raise ValueError(
+            f"the agent {name} learned from check-ups of {size} numbers, and the observation has "
+            f'{observation["patient"].shape[-1]} of the patient: make the env with patient="checkups"'
         )

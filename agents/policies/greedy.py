@@ -17,19 +17,23 @@ def greedy_edits(problem: Problem, policy: torch.nn.Module, rows: int = 64) -> E
     Args:
         problem: The prompts. Use a problem without a reward: a reward would be computed at the end of each episode.
         policy: Maps observations to a ``MaskedCategorical``; on the encoder's device. It is left in eval mode. Its
-            ``observation`` attribute, if present, is the form of observation that it needs.
+            ``observation`` and ``patient_form`` attributes, if present, are the forms of observation and patient that
+            it needs.
         rows: Number of prompts played in parallel.
 
     Returns:
         The edits of each prompt, each with its probability under the policy.
     """
     policy.eval()
-    form = getattr(policy, "observation", "embeddings")
+    forms = {
+        "observation": getattr(policy, "observation", "embeddings"),
+        "patient": getattr(policy, "patient_form", "vector"),
+    }
     edits: Edits = []
     everyone = range(len(problem.episodes))
     for start in everyone[::rows]:
         some = everyone[start : start + rows]
-        rollout = play(problem.env(len(some), observation=form), policy, some, generator=None)
+        rollout = play(problem.env(len(some), **forms), policy, some, generator=None)
         probabilities = torch.stack([step.log_probs for step in rollout.steps], dim=1).exp().tolist()
         for info, row in zip(rollout.infos, probabilities, strict=True):
             edits.append(tuple(replace(edit, probability=p) for edit, p in zip(info["edits"], row, strict=False)))

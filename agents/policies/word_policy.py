@@ -12,6 +12,8 @@ from torch import nn
 from agents.policies.config import Distribution
 from agents.policies.distributions import MaskedCategorical, MaskedSparsemax
 from agents.policies.lexicon import Lexicon
+from agents.policies.patient_network import VECTOR_SIZE, PatientNetwork
+from pmlm_env.core.task import PatientForm
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class PolicyConfig:
             contextual embeddings such as BERT's.
         distribution: ``softmax``, or ``sparsemax`` (Martins and Astudillo 2016), which gives most words a probability
             of 0, as in PIN (Choi et al. 2024).
+        checkup_size: Length of a patient's padded check-ups, of which a part of the policy makes the patient vector; 0
+            = the policy is given patient vectors.
     """
 
     embedding_size: int
@@ -40,6 +44,12 @@ class PolicyConfig:
     patient: bool = True
     positions: int = 0
     distribution: Distribution = "softmax"
+    checkup_size: int = 0
+
+    @property
+    def patient_inputs(self) -> int:
+        """Length of what the policy is given of the patient."""
+        return self.checkup_size or self.patient_size
 
 
 class WordPolicy(nn.Module):
@@ -72,7 +82,8 @@ class WordPolicy(nn.Module):
         if not config.hidden:
             return
         self.word = nn.Linear(config.embedding_size, config.hidden)
-        self.context = nn.Linear(config.embedding_size + config.patient_size, config.hidden, bias=False)
+        vector_size = VECTOR_SIZE if config.checkup_size else config.patient_size
+        self.context = nn.Linear(config.embedding_size + vector_size, config.hidden, bias=False)
         self.positions = nn.Parameter(torch.zeros(config.positions, config.hidden)) if config.positions else None
         last = nn.Linear(config.hidden, 1)
         nn.init.orthogonal_(last.weight, gain=0.01)
@@ -85,11 +96,17 @@ class WordPolicy(nn.Module):
             nn.Dropout(config.dropout),
             last,
         )
+        self.patient_network = PatientNetwork(config.checkup_size, config.dropout) if config.checkup_size else None
 
     @property
     def observation(self) -> Literal["embeddings", "index"]:
         """The form of observation that the policy needs, apart from the numbers of the words."""
         return "embeddings" if self.config.hidden else "index"
+
+    @property
+    def patient_form(self) -> PatientForm:
+        """What the policy needs of the patient."""
+        return "checkups" if self.config.checkup_size else "vector"
 
     def forward(self, observation: Mapping[str, torch.Tensor]) -> MaskedCategorical:
         """Return the distribution over slots.
@@ -108,21 +125,23 @@ class WordPolicy(nn.Module):
         """Return the unmasked score of each slot, (B, W): a logit, or a Q-value if f is trained by Q-learning.
 
         Args:
-            observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P); with a lexicon, also
-                its numbers of the words, ``words`` (B, W, N_FORMS).
+            observation: ``embeddings`` (B, W, H), zeros where no word is left; ``patient`` (B, P), a vector or padded
+                check-ups; with a lexicon, also its numbers of the words, ``words`` (B, W, N_FORMS).
 
         Raises:
-            ValueError: The sizes of embeddings or patient vectors differ from those in training, or there are more
-                slots than the policy has positions.
+            ValueError: The sizes of embeddings, patient vectors or check-ups differ from those in training, or there
+                are more slots than the policy has positions.
         """
         known = None if self.table is None else self.table(observation["words"]).sum(dim=(-2, -1))
         if known is not None and not self.config.hidden:
             return known
         embeddings = observation["embeddings"]
-        check_sizes(embeddings, observation["patient"], self.config.embedding_size, self.config.patient_size)
+        check_sizes(embeddings, observation["patient"], self.config.embedding_size, self.config.patient_inputs)
         left = embeddings.any(dim=-1)
         mean = embeddings.sum(dim=1) / left.sum(dim=1, keepdim=True).clamp(min=1)
         patient = observation["patient"] if self.config.patient else torch.zeros_like(observation["patient"])
+        if self.patient_network is not None:
+            patient = self.patient_network(patient)
         if self.config.normalize:
             embeddings, mean, patient = (nn.functional.layer_norm(x, x.shape[-1:]) for x in (embeddings, mean, patient))
         context = self.context(torch.cat([mean, patient], dim=-1))

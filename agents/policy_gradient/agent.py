@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from agents.base import StepwiseAgent
+from agents.base import Edits, ReadTensors, StepwiseAgent
 from agents.policies.agent import WordPolicyAgent
 from agents.policies.lexicon import Lexicon
 from agents.policies.word_policy import PolicyConfig
@@ -16,7 +16,12 @@ from agents.policy_gradient.config import LexiconConfig, NaturalConfig, NetworkC
 from agents.policy_gradient.progress import put_back, trainer_progress
 from agents.policy_gradient.reinforce import Reinforce
 from agents.problem import Problem, Shape
-from agents.settings import Choices, Floats, Integers
+from agents.settings import Choices, Floats, Integers, from_plain, plain
+from pmlm_env.core.checkups import CheckupForm
+from pmlm_env.core.episodes import EpisodeSet
+
+if TYPE_CHECKING:
+    from pmlm_env.retrieval import PatientEncoder
 
 
 class PolicyGradient(WordPolicyAgent, StepwiseAgent):
@@ -40,7 +45,7 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
         lexicon = Lexicon.of(problem.episodes) if self._has_lexicon else None
         self.policy = self._new(self.shape, lexicon, problem.encoder.device)
         rows = (learner.patients or len(problem.episodes)) * learner.rollouts
-        env = problem.env(rows, observation=self.policy.observation)
+        env = problem.env(rows, observation=self.policy.observation, patient=self.policy.patient_form)
         self._trainer, self._done = Reinforce(self.policy, env, learner, self.seed, self._words), 0
         # Repeated prompts are free, and a policy of low entropy repeats itself. So limit the updates to twice the
         # number that the budget would cover if all prompts were new.
@@ -88,6 +93,64 @@ class NetworkAgent(PolicyGradient):
     }
     config: NetworkConfig
 
+    def __init__(self, config: NetworkConfig | None = None, seed: int = 0) -> None:
+        """Store the settings."""
+        super().__init__(config, seed)
+        #: What check-ups measure that the agent reads; None before ``fit``, and if it reads none.
+        self._form: CheckupForm | None = None
+
+    @property
+    def needs_checkups(self) -> bool:
+        """Whether the agent learns a patient encoder; see ``Agent.needs_checkups``."""
+        return self.config.patient_vector == "learned"
+
+    def begin(self, problem: Problem) -> None:
+        """Make the policy and its trainer; see ``StepwiseAgent.begin``."""
+        if self.needs_checkups:
+            self._form = problem.episodes.checkup_form
+        super().begin(problem)
+
+    def refine(self, problem: Problem) -> Edits:
+        """Apply the most probable edit at each step; see ``Agent.refine``.
+
+        Raises:
+            ValueError: The agent learns a patient encoder, and the patients have no check-ups, or others than those in
+                training.
+        """
+        if self.needs_checkups:
+            form = problem.episodes.checkup_form
+            self._form = self._form or form
+            if form != self._form:
+                raise ValueError(
+                    "the patients' check-ups differ from those in training in their indicators, units or number: give "
+                    "patients that were prepared with the training patients' schema"
+                )
+        return super().refine(problem)
+
+    def patient_encoder(self, episodes: EpisodeSet) -> PatientEncoder | None:
+        """Return the patient encoder that the agent has learned; see ``Agent.patient_encoder``."""
+        if self.policy is None or self.policy.patient_network is None:
+            return None
+        from pmlm_env.retrieval.encoder import NetworkEncoder  # takes seconds, because it imports scikit-learn
+
+        return NetworkEncoder.of_policy(self.policy.patient_network.state_dict(), episodes.checkups[0])
+
+    def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+        """Return the weights, and what else the policy needs; see ``Agent.learned``."""
+        values, tensors = super().learned()
+        return {**values, **({} if self._form is None else {"checkups": plain(self._form)})}, tensors
+
+    def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
+        """Restore the policy; see ``Agent.restore``."""
+        self._check_names(values, self._learned_names)
+        if self.needs_checkups:
+            self._form = from_plain(CheckupForm, values["checkups"])
+        super().restore(values, tensors, device)
+
+    @property
+    def _learned_names(self) -> set[str]:
+        return super()._learned_names | ({"checkups"} if self.needs_checkups else set())
+
     @property
     def _learner(self) -> ReinforceConfig:
         return self.config
@@ -107,6 +170,7 @@ class NetworkAgent(PolicyGradient):
             config.patient,
             shape.max_words if config.positions else 0,
             config.distribution,
+            0 if self._form is None else self._form.size,
         )
 
 

@@ -9,6 +9,9 @@ from agents.policies.config import MOST_HIDDEN, Distribution
 
 Baseline = Literal["leave-one-out", "critic", "none"]
 
+#: Where the patient vector comes from; see ``NetworkConfig``.
+PatientVector = Literal["prepared", "learned"]
+
 
 @dataclass(frozen=True)
 class NaturalConfig:
@@ -95,6 +98,9 @@ class NetworkConfig(ReinforceConfig):
         normalize: Whether each of the network's inputs is normalized to zero mean and unit variance (not mentioned in
             the paper).
         patient: Whether the network sees the patient vector; False only for ablations.
+        patient_vector: ``prepared``: the vectors in the prepared folder; ``learned``: of a patient encoder that is a
+            part of the network, and learns from the policy's loss alone (the paper's Algorithm 1). The run folder then
+            has that encoder, for `pmlm prepare --patient-encoder RUN`.
         positions: Whether the network learns a term for each slot; non-contextual embeddings do not tell slots apart.
         lexicon: Whether each word of the training prompts also has its own weight; see ``LexiconConfig``.
         distribution: ``softmax``, or ``sparsemax`` (Martins and Astudillo 2016), which gives most words a probability
@@ -106,6 +112,7 @@ class NetworkConfig(ReinforceConfig):
     dropout: float = 0.0
     normalize: bool = True
     patient: bool = True
+    patient_vector: PatientVector = "prepared"
     positions: bool = False
     lexicon: bool = False
     distribution: Distribution = "softmax"
@@ -123,6 +130,10 @@ class NetworkConfig(ReinforceConfig):
             raise ValueError(f"dropout is {self.dropout}: use a number from 0 to below 1")
         if self.distribution not in get_args(Distribution):
             raise ValueError(f"distribution is {self.distribution!r}: use one of {get_args(Distribution)}")
+        if self.patient_vector not in get_args(PatientVector):
+            raise ValueError(f"patient_vector is {self.patient_vector!r}: use one of {get_args(PatientVector)}")
+        if self.patient_vector == "learned" and not self.patient:
+            raise ValueError("patient_vector has no effect without patient: leave one of them out")
         if self.epochs == 1 and self.clip_ratio != NetworkConfig.clip_ratio:
             raise ValueError(
                 f"clip_ratio {self.clip_ratio} has no effect: it is for the second epoch and later ones. Leave it out, "

@@ -146,7 +146,7 @@ def read_runs(folder: Path) -> list[Run]:
                 run = _run(_object(line))
             except _NotJSONError as error:
                 if number == len(lines):  # no newline: it is still being written, or writing was interrupted
-                    _log.warning("%s, line %d is cut short and left out", path, number)
+                    _log.warning("%s, line %d is incomplete, and is skipped", path, number)
                     continue
                 raise ValueError(f"{path}, line {number}: {error}: correct or remove the line") from None
             except ValueError as error:
@@ -157,10 +157,12 @@ def read_runs(folder: Path) -> list[Run]:
                 raise ValueError(f"{files[key]} and {path} both have {same}: make a report of each folder")
             identity, where = identities.setdefault(run.env, (run.identity, path))
             if run.identity != identity:
-                raise ValueError(f"{path}, line {number} has other episodes or models than {where}: report them apart")
+                raise ValueError(
+                    f"{path}, line {number} has other episodes or models than {where}: make a report of each folder"
+                )
             found[key] = run
     if not found:
-        raise ValueError(f"{folder} holds no runs: give the folder where `pmlm benchmark` wrote runs.jsonl")
+        raise ValueError(f"{folder} contains no runs: name the folder where `pmlm benchmark` wrote runs.jsonl")
     return list(found.values())
 
 
@@ -184,7 +186,7 @@ def _run(line: dict[str, Any]) -> Run:
         raise ValueError(f"it has no {', '.join(missing)}")
     env, track, agent = (_name(line, key) for key in ("env", "track", "agent"))
     if track not in get_args(Track):
-        raise ValueError(f"track is {track!r}, and should be one of {', '.join(get_args(Track))}")
+        raise ValueError(f"track is {track!r}: use one of {', '.join(get_args(Track))}")
     budget, seed, calls = (_count(line, key) for key in ("budget", "seed", "calls"))
     patients, deltas = line["patients"], line["deltas"]
     if not isinstance(patients, list) or not patients or not all(isinstance(patient, str) for patient in patients):
@@ -194,19 +196,19 @@ def _run(line: dict[str, Any]) -> Run:
     if not isinstance(deltas, list) or not all(map(_is_number, deltas)):
         raise ValueError("deltas should be a list of finite numbers")
     if len(deltas) != len(patients):
-        raise ValueError(f"it has {len(deltas)} deltas for {len(patients)} patients: give one for each")
+        raise ValueError(f"it has {len(deltas)} deltas for {len(patients)} patients: use one for each")
     history = line.get("history") or []
     if not isinstance(history, list) or not all(_is_row(row, 3) and all(map(_is_number, row)) for row in history):
         raise ValueError("history should be a list of [calls, episodes, mean delta]")
     claimed = line.get("claimed")
     if claimed is not None and not _is_number(claimed):
-        raise ValueError(f"claimed is {claimed!r}, and should be a finite number or null")
+        raise ValueError(f"claimed is {claimed!r}: use a finite number or null")
     metrics = line.get("metrics") or {}
     if not isinstance(metrics, dict) or not all(_is_column(column, len(patients)) for column in metrics.values()):
         raise ValueError("metrics should be an object of lists, each with a finite number or null for every patient")
     edits = line.get("edits")
     if edits is not None and (not isinstance(edits, int) or isinstance(edits, bool) or edits < 1):
-        raise ValueError(f"edits is {edits!r}, and should be a whole number from 1 up, or null")
+        raise ValueError(f"edits is {edits!r}: use a whole number of 1 or more, or null")
     deleted = line.get("deleted") or []
     if not isinstance(deleted, list) or not all(_is_row(row, 3) and _is_number(row[2]) for row in deleted):
         raise ValueError("deleted should be a list of [word, role, times]")
@@ -247,7 +249,7 @@ def _name(line: dict[str, Any], key: str) -> str:
 
 def _count(line: dict[str, Any], key: str) -> int:
     if not isinstance(line[key], int) or isinstance(line[key], bool) or line[key] < 0:
-        raise ValueError(f"{key} is {line[key]!r}, and should be a whole number from 0 up")
+        raise ValueError(f"{key} is {line[key]!r}: use a whole number of 0 or more")
     return line[key]
 
 

@@ -19,26 +19,34 @@ def quarters(metrics: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
 def training_summary(metrics: list[dict[str, Any]]) -> str:
     """Return two lines: the change of the sampled deltas, and the time spent in each model.
 
+    Fewer than four updates have no quarters: the first is compared with the last.
+
     Args:
         metrics: The lines of ``metrics.jsonl``: one per update, or per batch for an agent without updates.
     """
     if not metrics:
         return "No episode was played in training"
+    end = metrics[-1]
+    failed = sum(line["failed"] for line in metrics)
+    left_out = f"\n{failed} episodes got no reply from the LLM and were left out" if failed else ""
+    times = (
+        f"Wall time in the LLM {end['share_llm']:.0%}, encoder {end['share_encoder']:.0%}, "
+        f"reward {end['share_scorer']:.0%}, everything else {1 - end['share_models']:.0%}{left_out}"
+    )
+    head = "Sampled deltas on training patients, in points:"
     first, last = quarters(metrics)
     if not len(first) or not len(last):
         return "Too few episodes got a reply to compare the first updates with the last"
+    if len(metrics) == 1:
+        return f"{head} {100 * first.mean():+.2f} in the only update\n{times}"
+    part = "quarter" if len(metrics) >= 4 else "update"
     gain, fewest = last.mean() - first.mean(), min(len(first), len(last))
     if fewest < FEWEST:
         interval = f"too few episodes ({fewest}) for an interval"
     else:  # Welch's interval: the two quarters have different rollouts.
         half = 1.96 * float(np.sqrt(first.var(ddof=1) / len(first) + last.var(ddof=1) / len(last)))
         interval = f"[{100 * (gain - half):+.2f}, {100 * (gain + half):+.2f}]"
-    end = metrics[-1]
-    failed = sum(line["failed"] for line in metrics)
-    left_out = f"\n{failed} episodes got no reply from the LLM and were left out" if failed else ""
     return (
-        f"Sampled deltas on training patients, in points: first quarter {100 * first.mean():+.2f}, last quarter "
-        f"{100 * last.mean():+.2f}, gain {100 * gain:+.2f} {interval}\n"
-        f"Wall time in the LLM {end['share_llm']:.0%}, encoder {end['share_encoder']:.0%}, "
-        f"reward {end['share_scorer']:.0%}, everything else {1 - end['share_models']:.0%}{left_out}"
+        f"{head} first {part} {100 * first.mean():+.2f}, last {part} {100 * last.mean():+.2f}, "
+        f"gain {100 * gain:+.2f} {interval}\n{times}"
     )

@@ -5,32 +5,26 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from agents.evaluation.replies import error_of, replies_to, traced
+from agents.evaluation.replies import error_of, traced
 from agents.evaluation.variants import AGENT
 from agents.run_folder import RunFolder
-from agents.serving.config import AS_TRAINED, RefineConfig, ReplyOptions
+from agents.serving.config import RefineConfig
 from agents.serving.refine import Refiner, run_of
+from agents.serving.replies import is_regular, replies_of, replying_llm
 from agents.serving.table import table
-from agents.training.config import TrainConfig
-from agents.training.train import trained
 from pmlm_env.cohort import Schema
 from pmlm_env.cohort.sources.tables import schema_of
 from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedPeer
-from pmlm_env.io.files import make_folder, write
-from pmlm_env.llm import Budget, BudgetExceededError, LLMOptions, load_llm, price_of
-from pmlm_env.llm.base import LLMError, Reply, Request
-from pmlm_env.llm.storage.cached_llm import CachedLLM
+from pmlm_env.io.files import locked_file, make_folder, write
 from pmlm_env.pipeline.files import pipeline_in
 from pmlm_env.pipeline.sent import check_sent
-from pmlm_env.rewards.delta import TooManyFailuresError
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +55,7 @@ def refine(config: RefineConfig) -> list[Trace]:
 
     Raises:
         ValueError: There is no such agent, pipeline, cohort, or patient; the cohort does not match the pipeline, or the
-            pipeline the agent; or ``out`` holds something else.
+            pipeline the agent; or ``out`` holds something else, or is in use by another command.
         LLMError: The LLM cannot be used at all, for example without a key.
         OSError, DatabaseError: A file cannot be read or written.
     """
@@ -70,8 +64,6 @@ def refine(config: RefineConfig) -> list[Trace]:
     if out is not None:
         _check_replaceable(out)
     run = run_of(config.model)
-    needed = (config.files.cohort and not config.pipeline) or (config.reply and config.models.llm == AS_TRAINED)
-    settings = trained(run, config.allow_import) if run is not None and needed else None
     refiner = Refiner.from_pretrained(
         config.model,
         config.device,
@@ -80,15 +72,30 @@ def refine(config: RefineConfig) -> list[Trace]:
         protect=config.protect,
         allow_import=config.allow_import,
     )
-    prompts = _prepared(config, run) if config.files.cohort is None else _new_patients(config, run, settings)
-    llm = None if out is None or not config.reply else _llm(config, run, settings, out)
+    prompts = _prepared(config, run) if config.files.cohort is None else _new_patients(config, run)
+    alone = locked_file(out) if out is not None and is_regular(out) else nullcontext()
+    with alone:
+        traces = _traces(config, run, refiner, prompts, out)
+    if errors := [trace.error for trace in traces if trace.error]:
+        logger.warning(
+            "%d of %d patients have no reply, the last because: %s. Run the command again: it asks for these alone",
+            *(len(errors), len(traces), errors[-1]),
+        )
+    return traces
+
+
+def _traces(
+    config: RefineConfig, run: RunFolder | None, refiner: Refiner, prompts: Prompts, out: Path | None
+) -> list[Trace]:
+    """Refine the prompts, ask for the replies, and write or print what there is."""
+    llm = None if out is None or not config.reply else replying_llm(config, run, out)
     if llm is not None:
         check_sent(prompts.folder, llm, config.calls.send_values)
     refined = refiner.refine_all(prompts.episodes)
     texts = [each.prompt for each in refined]
     if out is None:
         print("\n".join(" ".join(text.split()) for text in texts))
-    replies = [[]] * len(texts) if llm is None else [[reply] for reply in _replies(llm, texts, config)]
+    replies = [[]] * len(texts) if llm is None else [[reply] for reply in replies_of(llm, texts, config)]
     traces = [
         Trace.of(
             episode,
@@ -110,11 +117,6 @@ def refine(config: RefineConfig) -> list[Trace]:
     ]
     if out is not None:
         _write(out, traces, with_replies=llm is not None)
-    if errors := [trace.error for trace in traces if trace.error]:
-        logger.warning(
-            "%d of %d patients have no reply, the last because: %s. Run the command again: it asks for these alone",
-            *(len(errors), len(traces), errors[-1]),
-        )
     return traces
 
 
@@ -134,11 +136,11 @@ def _prepared(config: RefineConfig, run: RunFolder | None) -> Prompts:
     return Prompts(episodes, [{}] * len(episodes), folder)
 
 
-def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainConfig | None) -> Prompts:
+def _new_patients(config: RefineConfig, run: RunFolder | None) -> Prompts:
     """Predict new patients, find their peers among the training patients, and make their prompts."""
     from pmlm_env.pipeline import Pipeline  # takes seconds, because it imports scikit-learn
 
-    folder = config.pipeline or (None if settings is None else settings.episodes)
+    folder = config.pipeline or (None if run is None else run.prepared())
     if folder is None:
         raise ValueError(
             f"{config.model} is not a run folder: name the prepared folder that it was trained on with --pipeline"
@@ -153,7 +155,7 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
         _compare(run, EpisodeSet.load(folder), folder)
     assert config.files.cohort is not None
     _check_schema(config.files.cohort, pipeline.schema)
-    cohort, report = config.files.read(pipeline.schema)
+    cohort, report = config.files.read(pipeline.schema, new_patients=True)
     if config.patient is not None:
         ids = [patient.patient_id for patient in cohort]
         if config.patient not in ids:
@@ -161,16 +163,15 @@ def _new_patients(config: RefineConfig, run: RunFolder | None, settings: TrainCo
             what = "no laboratory value of patient" if without else "no patient"
             raise ValueError(f"{config.files.cohort} has {what} {config.patient}: see its tables")
         cohort = cohort.take([ids.index(config.patient)])
-    episodes, labels = pipeline.episodes(cohort), pipeline.predictor.labels
-    found = pipeline.find_peers(episodes.vectors, cohort)
+    found, labels = pipeline.apply(cohort), pipeline.predictor.labels
     more = [
         {
             "probabilities": dict(zip(labels, proba, strict=True)),
             "peers": tuple(TracedPeer(peer.label, peer.patient_id, peer.similarity) for peer in peers),
         }
-        for proba, peers in zip(pipeline.predict_proba(cohort).tolist(), found, strict=True)
+        for proba, peers in zip(found.probabilities.tolist(), found.peers, strict=True)
     ]
-    return Prompts(episodes, more, folder)
+    return Prompts(found.episodes, more, folder)
 
 
 def _check_schema(cohort: Path, schema: Schema) -> None:
@@ -204,56 +205,6 @@ def _compare(run: RunFolder | None, everybody: EpisodeSet, folder: Path) -> None
         )
 
 
-def _llm(config: RefineConfig, run: RunFolder | None, settings: TrainConfig | None, out: Path) -> CachedLLM:
-    """Return the LLM, with the cache of its replies."""
-    options, calls = _options(config, settings), config.calls
-    make_folder(out.parent)
-    cache = calls.cache
-    if cache is None and run is not None:
-        cache = settings.calls.cache if settings is not None and settings.calls.cache is not None else run.replies
-    if cache is None and _is_regular(out):
-        cache = out.with_name(f"{out.name}.replies.sqlite")
-    budget = Budget(calls, None, price_of(options), calls.budget_file)
-    return load_llm(
-        options,
-        device=config.device,
-        concurrency=calls.concurrency,
-        cache=cache,
-        replay=calls.replay,
-        budget=budget,
-    )
-
-
-def _options(config: RefineConfig, settings: TrainConfig | None) -> LLMOptions:
-    """Return the options of the LLM: those given or, for ``as-trained``, the run's with those given in their place."""
-    given = vars(config.models)
-    if config.models.llm != AS_TRAINED:
-        return LLMOptions(**given)
-    if settings is None:
-        raise ValueError(f"{config.model} is not a run folder: name the LLM with --llm")
-    usual, saved = vars(ReplyOptions()), vars(settings.models)
-    return LLMOptions(**{name: saved[name] if value == usual[name] else value for name, value in given.items()})
-
-
-def _replies(llm: CachedLLM, prompts: Sequence[str], config: RefineConfig) -> list[Reply]:
-    """Return the reply to each prompt, or the error; also if a limit ends the requests early."""
-    found: dict[int, Reply] = {}
-    requests = [Request(prompt) for prompt in prompts]
-    # disable=None: no bar where standard error is no terminal
-    with tqdm(total=len(requests), desc="asking", unit="reply", dynamic_ncols=True, disable=None) as bar:
-        try:
-            return replies_to(llm, requests, config.calls.max_failures, bar.update, found)
-        except (BudgetExceededError, TooManyFailuresError) as stop:
-            logger.warning("%s", stop)
-            not_asked = LLMError("not asked, because the requests were stopped early")
-            return [found.get(index, not_asked) for index in range(len(requests))]
-
-
-def _is_regular(path: Path) -> bool:
-    """Whether a path is, or would be, a regular file, rather than a pipe or a device such as /dev/stdout."""
-    return path.is_file() or not path.exists()
-
-
 def _check_replaceable(out: Path) -> None:
     """Check that a file does not exist, was written by ``pmlm refine``, or is a pipe or a device.
 
@@ -282,7 +233,7 @@ def _write(out: Path, traces: Sequence[Trace], with_replies: bool) -> None:
     """Write the traces, and print a table of them and where they are."""
     make_folder(out.parent)
     write(out, "".join(trace.to_json() + "\n" for trace in traces))
-    if not _is_regular(out):
+    if not is_regular(out):
         return
     print(table(traces, with_replies))
     kept = sum(reply.cached is True for trace in traces for reply in trace.replies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -43,13 +44,18 @@ def publish(config: PublishConfig) -> str:
     settings = trained(run, config.allow_import)
     agent = _without_paths(load(run.whole_checkpoint(), allow_import=config.allow_import))
     text = printable(card(run, settings, agent, config.repo or "FOLDER", config.license))
-    more = " --allow-import" if REGISTRY.is_path(agent.name) else ""
+
+    def next_command(model: Path | str) -> str:
+        more = " --allow-import" if REGISTRY.is_path(agent.name) else ""
+        names = f"--model {shlex.quote(str(model))} --pipeline {shlex.quote(str(settings.episodes))}"
+        return f"Next, for new patients in the folder NEW: pmlm refine {names} --cohort NEW{more}"
+
     with tempfile.TemporaryDirectory() as scratch:
         folder = config.out or Path(scratch)
         agent.save(folder)
         write(folder / CARD, text)
         if config.repo is None:
-            print(f"{folder} holds the agent. Next: pmlm refine --model {folder}{more}")
+            print(f"{folder} holds the agent. {next_command(folder)}")
             return str(folder)
         words = agent.words()
         print(f"The agent contains {len(words)} words of the training prompts: {' '.join(words) or 'none'}")
@@ -61,7 +67,7 @@ def publish(config: PublishConfig) -> str:
             allow_patterns=[CONFIG, WEIGHTS, CARD],
             commit_message="An agent trained with pmlm-env",
         )
-    print(f"{commit.repo_url} holds the agent. Next: pmlm refine --model {config.repo}{more}")
+    print(f"{commit.repo_url} holds the agent. {next_command(config.repo)}")
     return str(commit.repo_url)
 
 
@@ -98,7 +104,7 @@ def card(run: RunFolder, settings: TrainConfig, agent: Agent, name: str, license
             "from pmlm_env.pipeline import Pipeline",
             "",
             'pipeline = Pipeline.load("PREPARED")  # the folder of `pmlm prepare` that the agent was trained on',
-            'patients, _ = read_cohort("NEW", pipeline.schema)',
+            'patients, _ = read_cohort("NEW", pipeline.schema, new_patients=True)',
             f'refined = Refiner.from_pretrained("{name}"{allowed}).refine_all(pipeline.episodes(patients))',
             "```",
             "",
@@ -138,12 +144,13 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
     score = f"BERTScore F1 ({scorer})" if models.reward == BERTSCORE else f"the score of {as_code(models.reward)}"
     spent = [line["llm_calls"] for line in run.metrics() if line["update"] <= updates]
     settings = ", ".join(as_code(f"{key} {value}") for key, value in plain(agent.config).items())
+    vector = "computed by the agent from check-ups" if agent.needs_checkups else f"{shape.patient_size} numbers"
     embeddings = f"{as_code(shape.encoder)}, {shape.embedding_size} numbers per word"
     return {
         "agent": as_code(agent.name),
         "settings": settings or "none",
         "embeddings": embeddings if agent.needs_embeddings else "not used",
-        "patient vector": f"{shape.patient_size} numbers",
+        "patient vector": vector,
         "edits": f"at most {shape.n_edits} per prompt",
         "protected": ", ".join(map(as_code, shape.protect)) or "none",
         "words of training prompts in it": str(len(agent.words())),

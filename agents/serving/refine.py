@@ -99,10 +99,11 @@ class Refiner:
         Args:
             prompt: A prompt, as ``pmlm_env.prompting.InitialPrompt.fill`` returns it; or its words, separated by single
                 spaces, and their roles.
-            patient: The patient vector of Eq. 2, float32 (128,).
+            patient: The patient vector of Eq. 2, float32, as long as in training.
 
         Raises:
-            ValueError: Words and roles do not match, or the vector's length differs from that in training.
+            ValueError: Words and roles do not match, the vector's length differs from that in training, or the agent
+                learned from check-ups, for which there is ``refine_all``.
         """
         if not isinstance(prompt, Prompt):
             words, roles = prompt
@@ -122,7 +123,10 @@ class Refiner:
         """
         size = episodes.vectors.shape[1]
         if size != self.shape.patient_size:
-            raise ValueError(f"the patient vector has {size} numbers, {self.shape.patient_size} in training")
+            raise ValueError(
+                f"the patient vector has {size} numbers, {self.shape.patient_size} in training: prepare the patients "
+                "with the patient encoder of the training (`pmlm prepare --patient-encoder`)"
+            )
         problem = Problem(blind(episodes), self.encoder, None, self.shape.n_edits, protect=self.protect)
         problem.warn_of_short_prompts()
         edits = self.agent.refine(problem)

@@ -155,3 +155,17 @@ def named_classes(settings: Mapping[str, Any]) -> dict[str, str]:
     if "llm" in found and not is_custom(LLMOptions(found["llm"], providers=models.get("providers"))):
         del found["llm"]  # a provider's model
     return found
+
+
+def refuse_classes(named: Mapping[str, str], file: Path) -> None:
+    """Refuse the classes that ``named_classes`` found in a run's file.
+
+    Raises:
+        ValueError: There are some.
+    """
+    if named:
+        classes = ", ".join(f"the {part} {name}" for part, name in named.items())
+        raise ValueError(
+            f"{file} names {classes}, which is code from outside pmlm-env: give --allow-import to run it, if you "
+            "trust it"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
@@ -16,10 +16,12 @@ from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.run_folder import RunFolder
 from agents.settings import from_plain
 from agents.training.checkpoint import check_agent, load_checkpoint, one_line, save_checkpoint
-from agents.training.config import TrainConfig, named_classes, with_agent_settings
+from agents.training.config import TrainConfig, named_classes, refuse_classes, with_agent_settings
+from agents.training.destination import with_destination
 from agents.training.events import EventFile
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
+from pmlm_env.io.files import replacing_folder
 from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import DeltaReward
 
@@ -38,13 +40,9 @@ def trained(run: RunFolder, allow_import: bool = False) -> TrainConfig:
             class that must not be imported, or an agent that is not installed.
     """
     settings = {name: value for name, value in run.settings().items() if name not in ("llm_identity", "run")}
-    file = run.path / "config.json"
-    if not allow_import and (named := named_classes(settings)):
-        classes = ", ".join(f"the {part} {name}" for part, name in named.items())
-        raise ValueError(
-            f"{file} names {classes}, which is code from outside pmlm-env: give --allow-import to run it, if you "
-            "trust it"
-        )
+    file = run.config
+    if not allow_import:
+        refuse_classes(named_classes(settings), file)
     if isinstance(settings.get("agent"), str):
         registry.saved_settings_class(settings["agent"], file, allow_import)
     try:
@@ -89,6 +87,16 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
 def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: RunModels | None) -> RunFolder:
     """Train in a locked run folder."""
     episodes = everybody.of("train")
+    agent = registry.make(config.agent, config.settings, config.seed)
+    if agent.needs_checkups and not everybody.has_checkups:
+        raise ValueError(
+            f"{config.episodes} has no check-ups, from which {agent.name} learns with these settings: prepare it again "
+            "with `pmlm prepare`"
+        )
+    if config.resume:
+        saved = run.settings()["models"]
+        models_given = with_destination(config.models, saved, run.config, replay=config.calls.replay)
+        config = replace(config, models=models_given)
     models = models or RunModels(config.models, config.calls, run)
     check_sent(config.episodes, models.llm, models.calls.send_values)
     if config.resume:
@@ -98,7 +106,6 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
         run.check_new()
         models.budget.check_writable()  # creates the spending record, so that its loss is noticed from here on
         run.start(config, models.llm.identity, everybody.digest)
-    agent = registry.make(config.agent, config.settings, config.seed)
     reward = models.reward(episodes)
     meter = MeteredReward(reward, config.budget, config.models.n_samples)
     problem = models.problem(episodes, meter, everybody.max_words)
@@ -106,6 +113,9 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     training = _Training(agent, problem, reward, models, run)
     with models.booking():
         training.learn(resume=config.resume and run.has_checkpoint)
+    if (encoder := agent.patient_encoder(episodes)) is not None:
+        with replacing_folder(run.patient_encoder) as folder:
+            encoder.save(folder)
     return run
 
 
@@ -136,18 +146,26 @@ class _Training:
                 total=self.meter.limit, initial=self.meter.calls, desc="training", unit="call", dynamic_ncols=True
             ) as self._bar,
         ):
-            with suppress(BudgetSpentError):  # the normal end of training; limits of the whole run raise another error
+            needed = 0
+            try:
                 if isinstance(self.agent, StepwiseAgent):
                     self._take_updates(self.agent)
                 else:
                     self.agent.fit(self.problem)
+            except BudgetSpentError as spent:  # the normal end of training; limits of the whole run raise another error
+                needed = spent.needed
             if not isinstance(self.agent, StepwiseAgent):
                 self._save()
         if self.agent.learns and not self.updates:
             logger.warning(
                 "The agent has learned from no episode. If its budget of %d completions is too small for one batch, "
-                "resume with a larger one: --resume --budget N",
-                self.meter.limit,
+                "resume with a larger one: --resume --budget %s",
+                *(self.meter.limit, self.meter.calls + needed if needed else "N"),
+            )
+        elif needed and self.meter.left:
+            logger.info(
+                "%d of the %d completions are left, because the next batch needs %d: to go on, --resume --budget %d",
+                *(self.meter.left, self.meter.limit, needed, self.meter.calls + needed),
             )
 
     def _go_on(self, agent: StepwiseAgent) -> None:

@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from pmlm_env.core.checkups import CheckupForm, Checkups, padded, read_checkups, to_bytes
 from pmlm_env.core.labels import Label, label_from
 from pmlm_env.core.words import Prompt, Role, Word, joined, single_spaces
 from pmlm_env.io.checked_files import read_object
@@ -24,6 +26,10 @@ from pmlm_env.io.files import make_folder, replacing
 logger = logging.getLogger(__name__)
 
 Split = Literal["train", "validation", "test"]
+
+#: The files of an episode set.
+WORDS_FILE, VECTORS_FILE, LABELS_FILE = "episodes.jsonl", "vectors.safetensors", "labels.json"
+CHECKUPS_FILE = "checkups.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +48,8 @@ class Episode:
         peers: The labels of the patient's peers, nearest first.
         spaces: The white space after each word, "" after the last; () = single spaces.
         language: The prompt's language as a BCP 47 tag.
+        checkups: The patient's check-ups, for agents that learn a patient encoder; None = unknown. They go into no
+            prompt, trace or message.
     """
 
     patient_id: str
@@ -55,6 +63,7 @@ class Episode:
     peers: tuple[str, ...]
     spaces: tuple[str, ...] = ()
     language: str = "en"
+    checkups: Checkups | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check the values that later stages rely on.
@@ -171,11 +180,46 @@ class EpisodeSet(Sequence[Episode]):
         """The patient vectors, shape (number of episodes, 128)."""
         return np.stack([episode.vector for episode in self._episodes])
 
+    @property
+    def has_checkups(self) -> bool:
+        """Whether the check-ups of all patients are here."""
+        return all(episode.checkups is not None for episode in self._episodes)
+
+    @cached_property
+    def checkups(self) -> tuple[Checkups, ...]:
+        """The patients' check-ups, all of the same form and standardized in the same way.
+
+        Raises:
+            ValueError: A patient has none here, or they are not.
+        """
+        found = tuple(episode.checkups for episode in self._episodes if episode.checkups is not None)
+        if len(found) < len(self):
+            raise ValueError("these episodes lack their patients' check-ups: prepare them again with `pmlm prepare`")
+        first = found[0]
+        for each in found:
+            same = each.statistics is first.statistics or np.array_equal(
+                each.statistics, first.statistics, equal_nan=True
+            )
+            if not same or each.form != first.form:
+                raise ValueError("these episodes' check-ups are of different cohorts: prepare them as one")
+        return found
+
+    @property
+    def checkup_form(self) -> CheckupForm:
+        """What the patients' check-ups measure; see ``checkups``."""
+        return self.checkups[0].form
+
+    def padded_checkups(self, indices: Iterable[int]) -> npt.NDArray[np.float32]:
+        """Return some patients' check-ups, padded (``pmlm_env.core.checkups.padded``) and flat, shape (B, size)."""
+        form, chosen = self.checkup_form, [self.checkups[i].values for i in indices]
+        return padded(chosen, form.max_checkups, len(form.indicators)).reshape(len(chosen), form.size)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the episodes' contents, in order; independent of where they are stored.
 
-        The known labels are left out: no agent learns from them, so a run may go on after an alias was added.
+        The known labels are left out: no agent learns from them, so a run may go on after an alias was added. So are
+        the check-ups: the vectors depend on them, and a folder that was made without them keeps its digest.
         """
         hashed = hashlib.sha256()
         for e in self._episodes:
@@ -186,6 +230,8 @@ class EpisodeSet(Sequence[Episode]):
 
     def save(self, folder: str | Path) -> None:
         """Write ``episodes.jsonl`` (one line per patient), ``vectors.safetensors`` and ``labels.json`` into ``folder``.
+
+        If the patients' check-ups are known, they are written into ``checkups.safetensors``.
 
         Only the owner can read them. If writing fails, the earlier files stay.
 
@@ -210,18 +256,22 @@ class EpisodeSet(Sequence[Episode]):
             }
             lines.append(json.dumps(text, ensure_ascii=False) + "\n")
         known = {"labels": [asdict(label) for label in self.known_labels]}
-        words = folder / "episodes.jsonl"
-        with (
-            replacing(words) as texts,
-            replacing(folder / "vectors.safetensors") as arrays,
-            replacing(folder / "labels.json") as labels,
-        ):
-            texts.write("".join(lines).encode(errors="backslashreplace"))
-            arrays.write(save({"vectors": self.vectors}))
-            labels.write((json.dumps(known, ensure_ascii=False, indent=1) + "\n").encode(errors="backslashreplace"))
-            for file in (texts, arrays, labels):
+        contents = {
+            WORDS_FILE: "".join(lines).encode(errors="backslashreplace"),
+            VECTORS_FILE: save({"vectors": self.vectors}),
+            LABELS_FILE: (json.dumps(known, ensure_ascii=False, indent=1) + "\n").encode(errors="backslashreplace"),
+        }
+        if self.has_checkups:
+            contents[CHECKUPS_FILE] = to_bytes(self.checkups)
+        with ExitStack() as stack:  # the words are the last to be replaced
+            for name, content in contents.items():
+                file = stack.enter_context(replacing(folder / name))
+                file.write(content)
                 file.flush()
-            words.unlink(missing_ok=True)  # if the process is killed below, no old words may stay beside new files
+            # If the process is killed below, no old words may stay beside new files.
+            (folder / WORDS_FILE).unlink(missing_ok=True)
+            if CHECKUPS_FILE not in contents:
+                (folder / CHECKUPS_FILE).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, folder: str | Path) -> EpisodeSet:
@@ -232,7 +282,7 @@ class EpisodeSet(Sequence[Episode]):
         """
         if Path(folder).is_file():
             raise ValueError(f"{folder} is a file: give the folder that `pmlm prepare` made")
-        text, arrays = Path(folder) / "episodes.jsonl", Path(folder) / "vectors.safetensors"
+        text, arrays = Path(folder) / WORDS_FILE, Path(folder) / VECTORS_FILE
         for path in (text, arrays):
             if not path.is_file():
                 raise ValueError(f"{path} is missing: make it with `pmlm prepare`")
@@ -244,16 +294,19 @@ class EpisodeSet(Sequence[Episode]):
         lines = text.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         if len(lines) != len(vectors):
             raise ValueError(f"{text} has {len(lines)} lines, {arrays} {len(vectors)} rows: prepare both again")
+        known: Sequence[Checkups | None] = [None] * len(lines)
+        if (Path(folder) / CHECKUPS_FILE).exists():
+            known = read_checkups(Path(folder) / CHECKUPS_FILE, len(lines))
         episodes = []
-        for number, (line, vector) in enumerate(zip(lines, vectors, strict=True), start=1):
+        for number, (line, vector, checkups) in enumerate(zip(lines, vectors, known, strict=True), start=1):
             try:
                 row = json.loads(line)
                 for key in ("words", "roles", "peers", "spaces"):
                     row[key] = tuple(row[key] if key in row or key != "spaces" else ())
-                episodes.append(Episode(vector=vector, **row))
+                episodes.append(Episode(vector=vector, checkups=checkups, **row))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{text}, line {number}: {error}: prepare it again with `pmlm prepare`") from error
-        return cls(episodes, _read_labels(Path(folder) / "labels.json"))
+        return cls(episodes, _read_labels(Path(folder) / LABELS_FILE))
 
 
 def _read_labels(path: Path) -> tuple[Label, ...]:

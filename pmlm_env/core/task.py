@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # this package only passes tensors on
 
 ObservationForm = Literal["embeddings", "index"]
 
+#: What an observation has of the patient: the vector of stage 2, or the padded check-ups.
+PatientForm = Literal["vector", "checkups"]
+
 
 class Encoder(Protocol):
     """Interface of an encoder, such as ``WordEncoder``.
@@ -41,7 +44,7 @@ class Encoder(Protocol):
 
 @dataclass(eq=False)
 class EditTask:
-    """The task of ``PMLM-v0``, made of five objects that are already loaded.
+    """The task of ``PMLM-v0``, made of objects that are already loaded.
 
     Attributes:
         episodes: The patients and their initial prompts.
@@ -49,9 +52,10 @@ class EditTask:
         reward: Scores refined prompts of ``episodes``.
         rules: Which edits are allowed.
         observation: ``"embeddings"`` or ``"index"``; see ``PMLMEnv``.
+        patient: ``"vector"`` or ``"checkups"``; see ``PMLMEnv``.
 
     Raises:
-        ValueError: ``observation`` has another value.
+        ValueError: ``observation`` or ``patient`` has another value or no effect, or the episodes have no check-ups.
     """
 
     episodes: EpisodeSet
@@ -59,16 +63,27 @@ class EditTask:
     reward: Reward
     rules: EditRules = EditRules()  # noqa: RUF009  (frozen)
     observation: ObservationForm = "embeddings"
+    patient: PatientForm = "vector"
 
     def __post_init__(self) -> None:
-        """Check ``observation``."""
-        if self.observation not in get_args(ObservationForm):
-            raise ValueError(f"observation is {self.observation!r}: use one of {get_args(ObservationForm)}")
+        """Check ``observation`` and ``patient``."""
+        for name, known in (("observation", get_args(ObservationForm)), ("patient", get_args(PatientForm))):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name} is {value!r}: use one of {known}")
+        if self.patient == "checkups":
+            if self.observation == "index":
+                raise ValueError("patient has no effect with observation='index': leave it out")
+            self.episodes.checkup_form  # noqa: B018  (raises if they have none)
 
     @property
     def max_words(self) -> int:
         """W, the number of slots."""
         return self.episodes.max_words if self.rules.max_words is None else self.rules.max_words
+
+    @property
+    def patient_size(self) -> int:
+        """Length of what an observation has of the patient."""
+        return self.episodes.checkup_form.size if self.patient == "checkups" else self.episodes.vectors.shape[1]
 
     def batch(self, n_prompts: int) -> EditBatch:
         """Make an empty batch of prompts under this task's rules."""
@@ -101,11 +116,11 @@ class EditTask:
         mask = legal.astype(np.int8)
         if self.observation == "index":
             return {"episode": episodes.copy(), "kept": kept.astype(np.int8), "action_mask": mask}
-        return {
-            "embeddings": self.embed(episodes, kept),
-            "patient": self.episodes.vectors[episodes],
-            "action_mask": mask,
-        }
+        if self.patient == "checkups":
+            patient = self.episodes.padded_checkups(episodes.tolist())
+        else:
+            patient = self.episodes.vectors[episodes]
+        return {"embeddings": self.embed(episodes, kept), "patient": patient, "action_mask": mask}
 
     def judge(self, batch: EditBatch, rows: npt.NDArray[np.int64]) -> Outcomes:
         """Score the prompts in ``rows`` of a batch, in one call of the reward."""

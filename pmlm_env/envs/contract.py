@@ -34,7 +34,7 @@ def observation_space(task: EditTask) -> gym.spaces.Dict:
     shape = (task.max_words, task.encoder.hidden_size)
     return gym.spaces.Dict(
         embeddings=gym.spaces.Box(-_BOUND, _BOUND, shape, np.float32),
-        patient=gym.spaces.Box(-_BOUND, _BOUND, task.episodes.vectors.shape[1:], np.float32),
+        patient=gym.spaces.Box(-_BOUND, _BOUND, (task.patient_size,), np.float32),
         action_mask=mask,
     )
 

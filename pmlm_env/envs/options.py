@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_ty
 
 from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import Split
-from pmlm_env.core.task import EditTask, ObservationForm
+from pmlm_env.core.task import EditTask, ObservationForm, PatientForm
 from pmlm_env.envs.shared_models import DEMO, SHARED_MODELS, SharedModels
 from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm.specs import LLMOptions
@@ -55,6 +55,7 @@ class PMLMOptions(LLMOptions, TaskOptions):
 
     episodes: str = DEMO
     split: Split = "train"
+    patient: PatientForm = "vector"
     encoder: str = "minilm"
     encoder_kwargs: Kwargs = NO_KWARGS
     reward: str = BERTSCORE
@@ -107,6 +108,7 @@ class PMLMOptions(LLMOptions, TaskOptions):
             models.reward(episodes, llm, reply_reward, self.n_samples, self.max_failures),
             EditRules(self.n_edits, max_words, self.protect),
             self.observation,
+            self.patient,
         )
 
 

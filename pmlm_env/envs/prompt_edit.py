@@ -41,7 +41,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | key | shape, dtype | meaning |
     |---|---|---|
     | ``embeddings`` | (max_words, hidden), float32 | embeddings of the words left (Eq. 6); zeros in other slots |
-    | ``patient`` | (128,), float32 | the patient vector of Eq. 2 |
+    | ``patient`` | (128,), float32 | the patient vector of Eq. 2; see below for check-ups in its place |
     | ``action_mask`` | (max_words,), int8 | 1 where a deletion is legal |
 
     Embeddings are contextual: they are computed again after each deletion, and sub-word pieces are averaged per word.
@@ -49,6 +49,11 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     ``action_mask``: a few hundred bytes, for replay buffers. ``env.unwrapped.task.embed`` turns batches of them into
     the same embeddings later. ``pmlm_env.envs.wrappers.WordNumbers`` adds a number for each form of each word to
     either kind of observation.
+
+    With ``patient="checkups"``, ``patient`` holds the patient's check-ups instead, for policies that learn a patient
+    encoder of their own: standardized values (``max_checkups``, indicators), the latest check-up first and zeros after
+    the earliest; then a mask of the same shape, 1 = measured, -1 = not measured at this check-up, 0 = no such check-up;
+    flat, float32. Of the paper's 45 check-ups of 35 indicators these are 3,150 numbers.
 
     ## Starting State
     The whole prompt of a patient drawn by the seeded generator, or chosen by ``reset(options={"episode": index})``.
@@ -106,6 +111,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``n_edits`` | 10 | deletions per episode |
     | ``max_words`` | the set's longest prompt | number of slots |
     | ``observation`` | ``"embeddings"`` | or ``"index"`` |
+    | ``patient`` | ``"vector"`` | the patient vector, or the ``"checkups"`` that ``pmlm prepare`` wrote |
     | ``protect`` | ``()`` | excluded: ``background``, ``self``, ``peer``, ``instruction``, ``digits``, ``negations`` |
     | ``device`` | ``"auto"`` | ``auto``, ``cpu``, ``cuda`` |
     | ``render_mode`` | None | ``ansi`` (text) or ``rgb_array`` (a picture): deletions struck out, the reply, scores |

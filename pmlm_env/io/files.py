@@ -126,17 +126,36 @@ def locked(folder: Path) -> Iterator[None]:
     """
     new = not folder.exists()
     make_folder(folder)
-    try:
-        lock = _lock(str(folder.resolve() / ".lock")).acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"{folder} is in use by another pmlm command: wait until it ends, or stop it") from None
-    with lock:
+    with _held(folder / ".lock", folder):
         try:
             yield
         except BaseException:
             if new and os.listdir(folder) == [".lock"]:  # a failed command leaves no empty folder behind
                 shutil.rmtree(folder)
             raise
+
+
+@contextmanager
+def locked_file(file: Path) -> Iterator[None]:
+    """Lock a file that is to be written, as ``locked`` does; its folder is created unless it exists.
+
+    Raises:
+        ValueError: Another process or thread holds the lock.
+        OSError: The folder cannot be written, or its drive does not support locks.
+    """
+    make_folder(file.parent)
+    with _held(file.with_name(f".{file.name}.lock"), file):
+        yield
+
+
+@contextmanager
+def _held(path: Path, what: Path) -> Iterator[None]:
+    try:
+        lock = _lock(str(path.resolve())).acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{what} is in use by another pmlm command: wait until it ends, or stop it") from None
+    with lock:
+        yield
 
 
 @cache

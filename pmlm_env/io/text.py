@@ -23,6 +23,17 @@ def printable(text: str) -> str:
     return "".join(character if _is_harmless(character) else ascii(character)[1:-1] for character in text)
 
 
+def display_width(text: str) -> int:
+    """Return the number of columns that a text takes in a terminal: two for a Chinese or Korean character."""
+    if text.isascii():
+        return len(text)
+    zero = ("Mn", "Me", "Cf")  # accents, and joiners
+    wide = ("W", "F")
+    return sum(
+        0 if unicodedata.category(each) in zero else 1 + (unicodedata.east_asian_width(each) in wide) for each in text
+    )
+
+
 def as_text(text: str) -> str:
     """Return a text as one line of Markdown, escaped so that it contains no tag, link or table delimiter."""
     line = printable(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")

@@ -19,7 +19,11 @@ class PipelineConfig:
         predictor: Stage 1: ``boosted-trees``, ``logistic``, ``lstm``, ``cnn``, ``transformer``, ``rocket``,
             ``lora-llm``, an installed plugin's name, or package.module:Class; see docs/predictors.md.
         predictor_kwargs: Arguments of the predictor's class, as JSON.
-        retriever: The search of stage 2: ``cosine``, an installed plugin's name, or package.module:Class.
+        patient_encoder: The patient vectors of stage 2: ``labels`` (a network trained on the training patients'
+            labels), ``summaries`` (standardized summaries; nothing is trained), or a folder that contains a trained
+            encoder; see docs/retrieval.md.
+        retriever: The search of stage 2: ``cosine``, ``faiss`` (the same peers, faster among many patients), an
+            installed plugin's name, or package.module:Class.
         retriever_kwargs: Arguments of the retriever's class, as JSON.
         n_folds: Folds of the out-of-fold predictions and vectors of training patients.
         train_until: Last day of train.
@@ -32,6 +36,7 @@ class PipelineConfig:
     template: str = "default"
     predictor: str = "boosted-trees"
     predictor_kwargs: Kwargs = NO_KWARGS
+    patient_encoder: str = "labels"
     retriever: str = "cosine"
     retriever_kwargs: Kwargs = NO_KWARGS
     n_folds: int = 5

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.cohort.split import index_dates, split_by_date
 from pmlm_env.cohort.wording import named
-from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.episodes import CHECKUPS_FILE, Episode, EpisodeSet
 from pmlm_env.core.episodes import Split as SplitName
 from pmlm_env.pipeline.config import PipelineConfig
 from pmlm_env.pipeline.fitted import Pipeline, make_predictor
@@ -63,10 +63,11 @@ def build_episodes(
 ) -> tuple[EpisodeSet, PipelineReport, Pipeline]:
     """Fit stages 1 and 2 on the training patients and fill the prompts of all patients.
 
-    Training patients' predictions and vectors are out of fold, so that their prompts are about as good as those of
-    unseen patients. The out-of-fold predictions also give the temperature that calibrates everybody's probabilities
-    (Guo et al., ICML 2017); it does not change which label is predicted. Patients without a label are not used for
-    fitting, whatever their date; they are predicted in the same way as test patients.
+    Training patients' predictions are out of fold, and so are their vectors if the patient encoder learns from labels,
+    so that their prompts are about as good as those of unseen patients. The out-of-fold predictions also give the
+    temperature that calibrates everybody's probabilities (Guo et al., ICML 2017); it does not change which label is
+    predicted. Patients without a label are not used for fitting, whatever their date; they are predicted in the same
+    way as test patients.
 
     Args:
         cohort: All patients.
@@ -82,7 +83,7 @@ def build_episodes(
 
     Raises:
         ValueError: Train has fewer than ``k + 1`` patients with a label, test is empty although its limit is not 0,
-            or the template, the predictor or the retriever does not exist or does not fit.
+            or the template, the predictor, the patient encoder or the retriever does not exist or does not fit.
     """
     config = config or PipelineConfig()
     split = split_by_date(
@@ -94,14 +95,16 @@ def build_episodes(
     InitialPrompt(config.template, config.peers, cohort.schema).check(cohort)
     _warn_of_rare_labels(labeled_train, config.n_folds)
     pipeline = Pipeline.fit(labeled_train, config, seed=seed, device=device)
-    logger.info("Fitting both to %d parts of them, for out-of-fold prompts of training patients", config.n_folds)
+    logger.info("Fitting to %d parts of them, for out-of-fold prompts of training patients", config.n_folds)
     rng = np.random.default_rng(seed)
     train_proba = out_of_fold_proba(
         lambda: make_predictor(config, seed, device), labeled_train, config.n_folds, rng=rng
     )
     pipeline = pipeline.calibrated(train_proba, labeled_train.y)
     train_proba = at_temperature(train_proba, pipeline.manifest.temperature)
-    train_vectors = out_of_fold_vectors(pipeline.encoder, labeled_train, seed, config.n_folds, device)
+    train_vectors = pipeline.training.vectors
+    if config.patient_encoder == "labels":
+        train_vectors = out_of_fold_vectors(pipeline.encoder, labeled_train, seed, config.n_folds, device)
     logger.info("Stage 3: filling the prompts")
     report = PipelineReport()
     episodes: list[Episode] = []
@@ -189,7 +192,8 @@ def demo_episodes() -> EpisodeSet:
 
     config = PipelineConfig()
     template = InitialPrompt(config.template, config.peers).parts
-    text = json.dumps([__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template], default=dict)
+    made_of = [__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template, CHECKUPS_FILE]
+    text = json.dumps(made_of, default=dict)
     target = cache_dir() / "episodes" / f"demo-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if not target.is_dir():
         logger.info("Creating the simulated episodes in %s (only once)", target)

@@ -19,6 +19,7 @@ PIPELINE_FOLDER = "pipeline"
 
 MANIFEST_FILE, PEERS_FILE, VECTORS_FILE = "pipeline.json", "peers.json", "peers.safetensors"
 SCHEMA_FILE, TEMPLATE_FILE, PREDICTOR_FOLDER = "schema.json", "template.txt", "predictor"
+SCALER_FILE = "scaler.safetensors"
 
 CURE = "prepare it again with `pmlm prepare`"
 

@@ -24,6 +24,7 @@ from pmlm_env.pipeline.files import (
     MANIFEST_FILE,
     PEERS_FILE,
     PREDICTOR_FOLDER,
+    SCALER_FILE,
     SCHEMA_FILE,
     TEMPLATE_FILE,
     VECTORS_FILE,
@@ -37,18 +38,33 @@ from pmlm_env.pipeline.files import (
 )
 from pmlm_env.predictors import PREDICTORS, Predictor
 from pmlm_env.predictors.calibration import at_temperature, fit_temperature
+from pmlm_env.predictors.inputs import InputScaler
 from pmlm_env.prompting import InitialPrompt, PeerForm
-from pmlm_env.retrieval import RETRIEVERS, PatientEncoder, Peer, Retriever
-from pmlm_env.retrieval.encoder import CONFIG_FILE, WEIGHTS_FILE
-from pmlm_env.retrieval.network import VECTOR_SIZE
+from pmlm_env.retrieval import RETRIEVERS, PatientEncoder, Peer, Retriever, load_patient_encoder, patient_encoder
+from pmlm_env.retrieval.encoder_files import CONFIG_FILE, WEIGHTS_FILE
 
 #: What a saved pipeline consists of: a folder with anything else is not replaced.
 _NAMES = {
     *(MANIFEST_FILE, SCHEMA_FILE, TEMPLATE_FILE, PREDICTOR_FOLDER, PEERS_FILE, VECTORS_FILE),
-    *(WEIGHTS_FILE, CONFIG_FILE),
+    *(WEIGHTS_FILE, CONFIG_FILE, SCALER_FILE),
 }
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """What a pipeline found for some patients.
+
+    Attributes:
+        episodes: One episode per patient, in order, all of split "test".
+        probabilities: Each label's probability, float64 (N, n_labels), in the order of the predictor's labels.
+        peers: The peers of each patient.
+    """
+
+    episodes: EpisodeSet
+    probabilities: npt.NDArray[np.float64]
+    peers: list[list[Peer]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +80,7 @@ class Pipeline:
         training: The training patients with a label.
         manifest: The number and form of the peers, how predictor and retriever were made, and the temperature that
             calibrates the predictor's probabilities.
+        scaler: Standardizes the check-ups that episodes carry; None in pipelines of earlier versions.
     """
 
     schema: Schema
@@ -73,6 +90,7 @@ class Pipeline:
     template: InitialPrompt
     training: TrainingPatients
     manifest: Manifest
+    scaler: InputScaler | None = None
 
     @property
     def k(self) -> int:
@@ -92,8 +110,8 @@ class Pipeline:
             device: Where the patient encoder runs.
 
         Raises:
-            ValueError: Fewer than ``k + 1`` patients have a label, or the template, the predictor or the retriever
-                does not exist or does not fit.
+            ValueError: Fewer than ``k + 1`` patients have a label, or the template, the predictor, the patient encoder
+                or the retriever does not exist or does not fit.
         """
         config = config or PipelineConfig()
         train = train.take(np.flatnonzero(train.y != ""))
@@ -105,6 +123,7 @@ class Pipeline:
         template = InitialPrompt(config.template, config.peers, train.schema)
         template.check(train)
         predictor = make_predictor(config, seed, device)
+        fit_encoder = patient_encoder(config.patient_encoder, train.schema, seed, device)
         RETRIEVERS.check(config.retriever, None, None, None, kwargs=config.retriever_kwargs)
         manifest = Manifest(
             k=config.k,
@@ -115,13 +134,14 @@ class Pipeline:
         logger.info("Stage 1: fitting the predictor to %d patients", len(train))
         predictor.fit(train)
         _check_labels(predictor, train.y.tolist(), f"the predictor {config.predictor}")
-        logger.info("Stage 2: fitting the patient encoder to %d patients", len(train))
-        encoder = PatientEncoder.fit(train, seed, device)
+        logger.info("Stage 2: encoding %d patients", len(train))
+        encoder = fit_encoder(train)
         training = TrainingPatients(
             tuple(patient.patient_id for patient in train), tuple(map(str, train.y)), encoder.encode(train)
         )
         retriever = _make_retriever(training, manifest)
-        fitted = cls(train.schema, predictor, encoder, retriever, template, training, manifest)
+        scaler = InputScaler.fit(train)
+        fitted = cls(train.schema, predictor, encoder, retriever, template, training, manifest, scaler)
         # A part that breaks its interface is named now, not after the folds were fitted.
         fitted.predict_proba(train[:1])
         fitted.find_peers(training.vectors[:1], train[:1])
@@ -138,12 +158,13 @@ class Pipeline:
         return replace(self, manifest=replace(self.manifest, temperature=temperature))
 
     def episodes(self, cohort: Cohort) -> EpisodeSet:
+        """Return the episodes of patients who are not among the training patients; see ``apply``."""
+        return self.apply(cohort).episodes
+
+    def apply(self, cohort: Cohort) -> Applied:
         """Predict, retrieve and fill for patients who are not among the training patients.
 
         A patient gets the same episode alone and among others. Labels and replies may be empty, and are not used.
-
-        Returns:
-            One episode per patient, in order, all of split "test".
 
         Raises:
             ValueError: The cohort is empty or has another schema, or a prompt cannot be filled.
@@ -164,7 +185,7 @@ class Pipeline:
         vectors = self.encoder.encode(cohort)
         proba, found = self.predict_proba(cohort), self.find_peers(vectors, cohort)
         filled = self.fill(cohort, "test", proba, vectors, found, range(len(cohort)))
-        return EpisodeSet(filled, self.schema.labels)
+        return Applied(EpisodeSet(filled, self.schema.labels), proba, found)
 
     def prompt_for(self, patient: Patient) -> Episode:
         """Return the episode of one patient; see ``episodes``."""
@@ -187,6 +208,8 @@ class Pipeline:
             self.encoder.save(scratch)
             self.training.save(scratch)
             self.schema.save(scratch / SCHEMA_FILE)
+            if self.scaler is not None:
+                self.scaler.save(scratch / SCALER_FILE)
             write(scratch / TEMPLATE_FILE, self.template.text)
             write_manifest(scratch, self.manifest)
 
@@ -209,14 +232,16 @@ class Pipeline:
         RETRIEVERS.find(manifest.retriever.name, allow_import=allow_import)
         check_files(folder, files)
         schema = Schema.load(file_in(folder, SCHEMA_FILE))
-        training = TrainingPatients.load(folder, VECTOR_SIZE)
+        encoder = load_patient_encoder(folder, schema, device)
+        training = TrainingPatients.load(folder, encoder.vector_size)
         if not 1 <= manifest.k < len(training.ids):
             raise ValueError(f"{folder / MANIFEST_FILE} asks for {manifest.k} of {len(training.ids)} patients: {CURE}")
         predictor = predictors.load(folder / PREDICTOR_FOLDER)
         _check_labels(predictor, training.labels, str(folder / PREDICTOR_FOLDER))
-        encoder = PatientEncoder.load(folder, schema, device)
         template = InitialPrompt(file_in(folder, TEMPLATE_FILE), cast(PeerForm, manifest.peers), schema)
-        return cls(schema, predictor, encoder, _make_retriever(training, manifest), template, training, manifest)
+        scaler = InputScaler.load(file_in(folder, SCALER_FILE), schema) if SCALER_FILE in files else None
+        retriever = _make_retriever(training, manifest)
+        return cls(schema, predictor, encoder, retriever, template, training, manifest, scaler)
 
     def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         """Return each label's calibrated probability for each patient, shape (N, n_labels).
@@ -264,6 +289,7 @@ class Pipeline:
     ) -> list[Episode]:
         """Return the episodes of the chosen patients, given the results of stages 1 and 2 for all."""
         labels = self.predictor.labels
+        checkups = None if self.scaler is None else self.scaler.checkups(cohort)
         episodes = []
         for i in chosen:
             patient, predicted = cohort[int(i)], labels[int(proba[i].argmax())]
@@ -283,6 +309,7 @@ class Pipeline:
                     peers=peer_labels,
                     spaces=prompt.spaces,
                     language=prompt.language,
+                    checkups=None if checkups is None else checkups[i],
                 )
             )
         return episodes

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import save
 
-from pmlm_env.cohort.schema import Cohort
+from pmlm_env.cohort.schema import Cohort, Schema
+from pmlm_env.core.checkups import CheckupForm, Checkups, padded
+from pmlm_env.io.checked_files import read_tensors
+from pmlm_env.io.files import write
 
 #: Standardized values are clipped to this many SDs, so that no outlier dominates.
 CLIP = 5.0
@@ -55,25 +60,44 @@ class InputScaler:
         return np.clip((np.log1p(values / self.median) - self.mean) / self.sd, -CLIP, CLIP)
 
     def pad(self, cohort: Cohort) -> npt.NDArray[np.float32]:
-        """Return each patient's x' of Eq. 3 with a mask of missing values.
+        """Return each patient's x' of Eq. 3 with a mask of missing values; see ``pmlm_env.core.checkups.padded``.
 
-        The latest check-up comes first, so that it is always at the same index, and zeros follow the earliest. Of
-        more than ``Schema.max_checkups`` (45 in the paper), the latest are used. The mask is 1 = measured, -1 = not
-        measured at this check-up (value 0), 0 = no such check-up (value 0). Without it, a missing value would look like
-        the training mean.
+        The latest check-up comes first, so that it is always at the same index. Of more than ``Schema.max_checkups``
+        (45 in the paper), the latest are used.
 
         Returns:
             Shape (N, 2, max_checkups, n_indicators), float32: values, then mask.
         """
-        schema = cohort.schema
-        padded = np.zeros((len(cohort), 2, schema.max_checkups, len(schema.indicators)), dtype=np.float32)
-        for row, patient in zip(padded, cohort, strict=True):
-            latest_first = self.transform(patient.values[::-1][: schema.max_checkups])
-            n = len(latest_first)
-            row[0, :n] = np.nan_to_num(latest_first)
-            row[1, :n] = np.where(np.isnan(latest_first), -1.0, 1.0)
-        return padded
+        values = [checkups.values for checkups in self.checkups(cohort)]
+        return padded(values, cohort.schema.max_checkups, len(cohort.schema.indicators))
+
+    def checkups(self, cohort: Cohort) -> list[Checkups]:
+        """Return each patient's standardized check-ups, of which ``padded`` makes the same arrays as ``pad``."""
+        form, statistics = checkup_form(cohort.schema), np.stack([self.median, self.mean, self.sd])
+        latest = (self.transform(patient.values[::-1][: form.max_checkups]) for patient in cohort)
+        return [Checkups(values.astype(np.float32), form, statistics) for values in latest]
 
     def arrays(self) -> dict[str, npt.NDArray[np.float64]]:
         """Return the statistics by the names in ``SCALER_ARRAYS``, for a file of tensors."""
         return dict(zip(SCALER_ARRAYS, (self.median, self.mean, self.sd), strict=True))
+
+    def save(self, path: Path) -> None:
+        """Write the statistics."""
+        write(path, save(self.arrays()))
+
+    @classmethod
+    def load(cls, path: Path, schema: Schema) -> InputScaler:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: The file is damaged, or of patients of another schema.
+        """
+        shapes = dict.fromkeys(SCALER_ARRAYS, (len(schema.indicators),))
+        tensors = read_tensors(path, shapes, doubles=SCALER_ARRAYS, cure="prepare it again with `pmlm prepare`")
+        return cls(*(tensors[name].numpy() for name in SCALER_ARRAYS))
+
+
+def checkup_form(schema: Schema) -> CheckupForm:
+    """Return what a cohort's check-ups measure."""
+    units = tuple(indicator.unit for indicator in schema.indicators)
+    return CheckupForm(schema.names, units, schema.max_checkups)

@@ -68,7 +68,7 @@ class LoraLLM(LabelModel):
             seed: Draws the initial adapter, the validation fold, the order of the examples and the patients.
             model: A bundled model's name, a folder in Hugging Face's format, a GGUF file or a hub name. It is not saved
                 with the predictor, only named.
-            template: ``predict``, or a template file.
+            template: ``predict``, ``predict-short``, or a template file.
             max_tokens: Maximum number of tokens of a prompt and its answer; of long histories, less is written.
             max_patients: Maximum number of training patients to learn from, drawn at random; None = all.
             n_epochs: The largest number of epochs.
@@ -136,11 +136,13 @@ class LoraLLM(LabelModel):
         examples = [(self._prompt_of(cohort[int(i)], cohort, lm), self._labels[codes[i]]) for i in drawn]
         by_patient = dict(zip(drawn.tolist(), examples, strict=True))
         prompts = [lm.chat.encode(by_patient[i][0]) for i in held_out.tolist()]
-        answers = self._answers(lm)
+        truth = [by_patient[i][1] for i in held_out.tolist()]
+        labels = sorted({label for _, label in examples})
+        answers = [lm.chat.encode_reply(label) for label in labels]
 
         def micro_f1() -> float:
-            predicted = [int(lm.log_likelihoods(prompt, answers).argmax()) for prompt in prompts]
-            return float(np.mean(predicted == codes[held_out]))
+            predicted = [labels[lm.log_likelihoods(prompt, answers).argmax()] for prompt in prompts]
+            return float(np.mean(np.array(predicted) == np.array(truth)))
 
         self._adapter = fine_tune(
             lm,

@@ -10,7 +10,7 @@ from pmlm_env.cohort.schema import Schema
 from pmlm_env.prompting.template_files import BREAK, parse, read_template
 
 #: Names of the built-in templates; each family of templates has all of them.
-PREDICTION_TEMPLATES = ("predict",)
+PREDICTION_TEMPLATES = ("predict", "predict-short")
 
 _FIELDS = ("history", "levels", "labels")
 

@@ -1,13 +1,40 @@
-"""Interface of retrievers (Eq. 4)."""
+"""Interfaces of patient encoders (Eq. 2) and retrievers (Eq. 4)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from pmlm_env.cohort.schema import Cohort
+
+
+class PatientEncoder(Protocol):
+    """Interface of what maps a patient's check-ups to the patient vector x_hat (Eq. 2).
+
+    A patient must get the same vector alone and among others, to the last digit.
+    """
+
+    @property
+    def vector_size(self) -> int:
+        """The length of a vector."""
+        ...
+
+    def encode(self, cohort: Cohort) -> npt.NDArray[np.float32]:
+        """Return the patients' vectors, shape (N, vector_size).
+
+        Raises:
+            ValueError: The cohort's schema is not that of the training patients.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write ``CONFIG_FILE`` and ``WEIGHTS_FILE`` into a folder, for ``load_patient_encoder``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,10 @@ import numpy.typing as npt
 
 from pmlm_env.retrieval.base import Peer
 
-#: Patients compared with all training patients at once; limits memory.
-CHUNK = 1024
+#: Cosines computed at once; limits memory.
+CHUNK = 2**22
 
-#: Cosines are rounded to this many decimals before sorting, so that equal vectors tie despite rounding errors of the
-#: matrix product.
+#: Cosines are rounded to this many decimals before sorting.
 DECIMALS = 9
 
 
@@ -69,14 +68,40 @@ class CosineRetriever:
             if k > (available := len(self) - (patient_id in self._index)):
                 raise ValueError(f"patient {patient_id} has {available} other training patients, too few for {k} peers")
         units = _unit(vectors, ids)
-        found: list[list[Peer]] = []
-        for start in range(0, len(ids), CHUNK):
-            cosines = np.round(units[start : start + CHUNK] @ self._units.T, DECIMALS).clip(-1.0, 1.0)
-            for row, patient_id in zip(cosines, ids[start : start + CHUNK], strict=True):
-                order = np.argsort(-row, kind="stable")[: k + 1]
-                others = order[order != self._index.get(patient_id, -1)][:k]
-                found.append([Peer(self._ids[j], self._labels[j], float(row[j])) for j in others])
-        return found
+        own = np.array([self._index.get(patient_id, -1) for patient_id in ids], dtype=np.intp)
+        rows, cosines = self._nearest(units, own, k)
+        return [
+            [Peer(self._ids[j], self._labels[j], float(cosine)) for j, cosine in zip(*found, strict=True)]
+            for found in zip(rows, cosines, strict=True)
+        ]
+
+    def _nearest(
+        self, units: npt.NDArray[np.float64], own: npt.NDArray[np.intp], k: int
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """Return the rows of each patient's peers, nearest first, and their cosines; both of shape (M, k).
+
+        Args:
+            units: The patients' vectors, of length 1 or 0, shape (M, d).
+            own: The patients' own rows among the training patients, -1 for others, shape (M,).
+            k: The number of peers.
+        """
+        rows = np.empty((len(units), k), dtype=np.intp)
+        cosines = np.empty((len(units), k))
+        step = max(1, CHUNK // len(self))
+        for start in range(0, len(units), step):
+            several = rounded(units[start : start + step] @ self._units.T)
+            for i, row in enumerate(several, start):
+                if own[i] >= 0:
+                    row[own[i]] = -np.inf
+                near = np.flatnonzero(row >= np.partition(row, -k)[-k])
+                rows[i] = near[np.argsort(-row[near], kind="stable")[:k]]
+                cosines[i] = row[rows[i]]
+        return rows, cosines
+
+
+def rounded(cosines: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Round cosines, so that those of equal vectors are equal despite rounding errors of matrix products."""
+    return np.round(cosines, DECIMALS).clip(-1.0, 1.0)
 
 
 def _unit(vectors: npt.NDArray[np.float32], ids: Sequence[str]) -> npt.NDArray[np.float64]:

@@ -9,7 +9,8 @@ import torch
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.device import one_thread
 from pmlm_env.predictors.base import assign_folds
-from pmlm_env.retrieval.encoder import PatientEncoder
+from pmlm_env.retrieval.base import PatientEncoder
+from pmlm_env.retrieval.encoder import NetworkEncoder
 
 
 def out_of_fold_vectors(
@@ -25,7 +26,7 @@ def out_of_fold_vectors(
     input, and ``encoder.encode`` for the training patients that are searched.
 
     Args:
-        encoder: The encoder fitted to all of ``cohort``.
+        encoder: The network encoder fitted to all of ``cohort``.
         cohort: The training patients, at least two.
         seed: Draws the folds and seeds the fold encoders.
         n_folds: The number of folds, at least two. With fewer patients than folds, each gets a fold.
@@ -45,7 +46,7 @@ def out_of_fold_vectors(
     folds = assign_folds(cohort.y, n_folds, np.random.default_rng(seed))
     for fold in range(n_folds):
         held_out, rest = folds == fold, folds != fold
-        source = PatientEncoder.fit(cohort.take(np.flatnonzero(rest)), seed, device).encode(cohort)
+        source = NetworkEncoder.fit(cohort.take(np.flatnonzero(rest)), seed, device).encode(cohort)
         vectors[held_out] = source[held_out] @ _alignment(source[rest], target[rest])
     return vectors
 

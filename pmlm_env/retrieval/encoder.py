@@ -1,10 +1,9 @@
-"""The patient encoder, which maps check-ups to the patient vector x_hat of Eq. 2."""
+"""The patient encoder of the paper, a network that maps check-ups to the patient vector x_hat of Eq. 2."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
@@ -13,35 +12,38 @@ import torch
 from safetensors.torch import save
 
 from pmlm_env.cohort.schema import Cohort, Schema
+from pmlm_env.core.checkups import CheckupForm, Checkups
 from pmlm_env.device import choose_device, one_thread
 from pmlm_env.io.checked_files import file_in, read_object, read_tensors
 from pmlm_env.io.files import write, write_json
-from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler
+from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler, checkup_form
+from pmlm_env.retrieval.encoder_files import CONFIG_FILE, CURE, WEIGHTS_FILE, difference
 from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, train_network
-
-WEIGHTS_FILE, CONFIG_FILE = "patient_encoder.safetensors", "patient_encoder.json"
-
-_CURE = "fit the encoder again"
 
 #: Patients encoded at once; bounds the memory.
 CHUNK = 1024
 
 
-class PatientEncoder:
-    """Maps check-ups to vectors; its weights are frozen.
+class NetworkEncoder:
+    """Maps check-ups to vectors by a network, whose weights are frozen; see ``PatientEncoder``.
 
     A vector depends only on the patient's own check-ups: it is computed in float64, whose rounding errors, which depend
     on the batch, do not survive the rounding to float32.
     """
 
-    def __init__(self, schema: Schema, scaler: InputScaler, network: EncoderNetwork) -> None:
+    def __init__(self, form: CheckupForm, scaler: InputScaler, network: EncoderNetwork) -> None:
         """Make an encoder from its parts; usually, use ``fit`` or ``load``."""
-        self._config = _config(schema)
+        self._config = _config(form)
         self._scaler = scaler
         self._network = network.requires_grad_(False).double()
 
+    @property
+    def vector_size(self) -> int:
+        """The length of a vector: 128."""
+        return VECTOR_SIZE
+
     @classmethod
-    def fit(cls, cohort: Cohort, seed: int, device: str = "auto") -> PatientEncoder:
+    def fit(cls, cohort: Cohort, seed: int, device: str = "auto") -> NetworkEncoder:
         """Train an encoder on the training patients' check-ups and labels (``network.train_network``).
 
         Args:
@@ -55,7 +57,20 @@ class PatientEncoder:
         if not len(cohort):
             raise ValueError("a patient encoder cannot be fitted to an empty cohort")
         scaler = InputScaler.fit(cohort)
-        return cls(cohort.schema, scaler, train_network(scaler.pad(cohort), cohort.y, seed, choose_device(device)))
+        network = train_network(scaler.pad(cohort), cohort.y, seed, choose_device(device))
+        return cls(checkup_form(cohort.schema), scaler, network)
+
+    @classmethod
+    def of_policy(cls, weights: Mapping[str, torch.Tensor], learned_from: Checkups) -> NetworkEncoder:
+        """Return the encoder that an agent has learned as a part of its policy (the paper's Algorithm 1).
+
+        Args:
+            weights: The weights of the policy's ``PatientNetwork``.
+            learned_from: Any of the check-ups that it was learned from.
+        """
+        network = EncoderNetwork(learned_from.form.size, torch.Generator())
+        network.load_state_dict({name: weight.detach().cpu() for name, weight in weights.items()})
+        return cls(learned_from.form, InputScaler(*learned_from.statistics), network)
 
     def encode(self, cohort: Cohort) -> npt.NDArray[np.float32]:
         """Return the patients' vectors, shape (N, 128), float32.
@@ -63,7 +78,7 @@ class PatientEncoder:
         Raises:
             ValueError: The cohort has other indicators, units or ``max_checkups`` than the training patients.
         """
-        if different := _difference(_config(cohort.schema), self._config):
+        if different := difference(_config(checkup_form(cohort.schema)), self._config):
             raise ValueError(f"the schema of the patients differs from that of the patient encoder: {different}")
         device = next(self._network.parameters()).device
         vectors = np.empty((len(cohort), VECTOR_SIZE), dtype=np.float32)
@@ -85,7 +100,7 @@ class PatientEncoder:
         write_json(folder / CONFIG_FILE, self._config)
 
     @classmethod
-    def load(cls, folder: Path | str, schema: Schema, device: str = "auto") -> PatientEncoder:
+    def load(cls, folder: Path | str, schema: Schema, device: str = "auto") -> NetworkEncoder:
         """Read what ``save`` wrote.
 
         Args:
@@ -98,36 +113,24 @@ class PatientEncoder:
                 or damaged.
         """
         folder = Path(folder)
-        if different := _difference(read_object(file_in(folder, CONFIG_FILE)), _config(schema)):
-            raise ValueError(f"{folder / CONFIG_FILE}: {different}: {_CURE}")
-        network = EncoderNetwork(2 * schema.max_checkups * len(schema.indicators), torch.Generator())
+        form = checkup_form(schema)
+        if different := difference(read_object(file_in(folder, CONFIG_FILE)), _config(form)):
+            raise ValueError(f"{folder / CONFIG_FILE}: {different}: {CURE}")
+        network = EncoderNetwork(form.size, torch.Generator())
         shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
         shapes |= dict.fromkeys(SCALER_ARRAYS, (len(schema.indicators),))
-        tensors = read_tensors(file_in(folder, WEIGHTS_FILE), shapes, doubles=SCALER_ARRAYS, cure=_CURE)
+        tensors = read_tensors(file_in(folder, WEIGHTS_FILE), shapes, doubles=SCALER_ARRAYS, cure=CURE)
         scaler = InputScaler(*(tensors.pop(name).numpy() for name in SCALER_ARRAYS))
         network.load_state_dict(tensors)
-        return cls(schema, scaler, network.to(choose_device(device)))
+        return cls(form, scaler, network.to(choose_device(device)))
 
 
-def _config(schema: Schema) -> dict[str, Any]:
+def _config(form: CheckupForm) -> dict[str, Any]:
     """Return what an encoder's weights are valid for."""
     return {
         "format": 1,
-        "indicators": list(schema.names),
-        "units": [indicator.unit for indicator in schema.indicators],
-        "max_checkups": schema.max_checkups,
+        "indicators": list(form.indicators),
+        "units": list(form.units),
+        "max_checkups": form.max_checkups,
         "vector_size": VECTOR_SIZE,
     }
-
-
-def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """Describe the first difference; "" if there is none."""
-    for key, value in expected.items():
-        if (other := found.get(key)) != value:
-            if isinstance(value, list) and isinstance(other, list):
-                if len(other) != len(value):
-                    return f"there are {len(other)} {key}, expected {len(value)}"
-                place = next(i for i, pair in enumerate(zip(other, value, strict=True)) if pair[0] != pair[1])
-                key, other, value = f"{key}[{place}]", other[place], value[place]
-            return f"{key} is {shortened(other)}, expected {shortened(value)}"
-    return ""

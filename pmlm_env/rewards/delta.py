@@ -132,5 +132,5 @@ class DeltaReward:
                 self._failures = 0  # for a caller that catches the error and goes on
                 raise TooManyFailuresError(
                     f"{self.max_failures} episodes in a row got no reply; the last error: {error}. "
-                    "Fix the cause, then continue (`pmlm train --resume`): nothing that was paid for is lost"
+                    "Fix the cause, then run the command again: nothing that was paid for is lost"
                 )

@@ -15,12 +15,13 @@ from tests.standins import HashEncoder, MarkedWordsReward, make_episodes, make_t
 CORE = sorted(Path(pmlm_env.core.__file__).parent.glob("*.py"))
 
 
-def test_it_is_its_five_parts_and_nothing_more() -> None:
+def test_it_is_its_parts_and_nothing_more() -> None:
     episodes, encoder = make_episodes(3), HashEncoder()
     reward, rules = MarkedWordsReward(episodes), EditRules(n_edits=2)
     task = EditTask(episodes, encoder, reward, rules, "index")
     assert vars(task) == {
         "episodes": episodes, "encoder": encoder, "reward": reward, "rules": rules, "observation": "index",
+        "patient": "vector",
     }  # fmt: skip
 
 

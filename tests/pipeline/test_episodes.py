@@ -14,7 +14,7 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.pipeline import Pipeline, PipelineConfig, PipelineReport, build_episodes
 from pmlm_env.predictors import BoostedTrees
 from pmlm_env.prompting import InitialPrompt
-from pmlm_env.retrieval import PatientEncoder
+from pmlm_env.retrieval import NetworkEncoder
 from tests.commands import pmlm
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
@@ -101,7 +101,7 @@ def nothing_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("something was fitted")
 
     monkeypatch.setattr(BoostedTrees, "fit", never)
-    monkeypatch.setattr(PatientEncoder, "fit", never)
+    monkeypatch.setattr(NetworkEncoder, "fit", never)
 
 
 RANGE = r"the 150 patients' dates \(split_date\) run from 20\d\d-\d\d-\d\d to 20[\d-]+; move the cuts, for instance "

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick_stages")
 
 FILES = (
     "patient_encoder.json", "patient_encoder.safetensors", "peers.json", "peers.safetensors", "pipeline.json",
-    "predictor/model.skops", "predictor/predictor.json", "schema.json", "template.txt",
+    "predictor/model.skops", "predictor/predictor.json", "scaler.safetensors", "schema.json", "template.txt",
 )  # fmt: skip
 
 
@@ -191,6 +191,24 @@ def test_a_huge_list_of_peers_is_refused(folder: Path) -> None:
 def test_vectors_of_another_shape_are_refused(folder: Path, tensors: dict[str, np.ndarray]) -> None:
     forge(folder, "peers.safetensors", save(tensors))
     refused(folder, "peers.safetensors")
+
+
+def test_statistics_of_other_indicators_are_refused(folder: Path) -> None:
+    tensors = {f"scaler.{name}": np.ones(3) for name in ("median", "mean", "sd")}
+    forge(folder, "scaler.safetensors", save(tensors))
+    assert "scaler.mean is F64 [3], expected F64 [35]" in refused(folder, "scaler.safetensors")
+
+
+def test_a_pipeline_of_an_earlier_version_makes_episodes_without_check_ups(folder: Path) -> None:
+    new = simulate_cohort(5, seed=2)
+    with_them = Pipeline.load(folder).episodes(new)
+    assert with_them.has_checkups
+    files = json.loads((folder / "pipeline.json").read_text())["files"]
+    (folder / "scaler.safetensors").unlink()
+    change(folder, files={name: entry for name, entry in files.items() if name != "scaler.safetensors"})
+    without = Pipeline.load(folder).episodes(new)
+    assert not without.has_checkups
+    assert without.digest == with_them.digest
 
 
 def test_a_schema_that_is_none_is_refused(folder: Path) -> None:

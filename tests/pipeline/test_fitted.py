@@ -20,7 +20,7 @@ from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.pipeline import Pipeline, PipelineConfig, build_episodes
 from pmlm_env.predictors import BoostedTrees
-from pmlm_env.retrieval import PatientEncoder
+from pmlm_env.retrieval import NetworkEncoder
 from tests.commands import pmlm
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
@@ -249,7 +249,7 @@ def test_a_pipeline_that_cannot_be_saved_leaves_the_earlier_one(
     def full(*_: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr(PatientEncoder, "save", full)
+    monkeypatch.setattr(NetworkEncoder, "save", full)
     with pytest.raises(OSError, match="no space left"):
         pipeline.save(tmp_path / "pipeline")
     assert [path.name for path in tmp_path.iterdir()] == ["pipeline"]
@@ -281,7 +281,7 @@ def test_what_does_not_fit_is_said_before_anything_is_fitted(
         pytest.fail("something was fitted")
 
     monkeypatch.setattr(BoostedTrees, "fit", never)
-    monkeypatch.setattr(PatientEncoder, "fit", never)
+    monkeypatch.setattr(NetworkEncoder, "fit", never)
     with pytest.raises(ValueError, match=message):
         Pipeline.fit(train, config)
 

@@ -260,7 +260,7 @@ def _count_trainings(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     ("arguments", "message"),
     [
         ({"model": "./nowhere"}, "no such model directory: ./nowhere"),
-        ({"template": "paper"}, "there is no template 'paper': use predict or a file"),
+        ({"template": "paper"}, "there is no template 'paper': use predict, predict-short or a file"),
         ({"max_tokens": 1}, "max_tokens is 1: use 16"),
         ({"rank": 4}, "the predictor lora-llm does not take these arguments"),
     ],

@@ -7,22 +7,39 @@ from pathlib import Path
 
 import pytest
 
+from pmlm_env.cohort import Schema
 from pmlm_env.prompting.prediction import PREDICTION_TEMPLATES, PredictionPrompt
 from tests.schemas import SCHEMA
 
 OF_ANYBODY = replace(SCHEMA, templates="general")
 
 
-@pytest.mark.parametrize("schema", [SCHEMA, OF_ANYBODY], ids=["obstetric", "general"])
-@pytest.mark.parametrize("name", PREDICTION_TEMPLATES)
-def test_every_built_in_template_has_task_history_and_labels(name: str, schema: object) -> None:
-    lines = PredictionPrompt.load(name, schema).fill("HISTORY", "LEVELS", ["gout", "no disease"]).split("\n")  # type: ignore[arg-type]
+BOTH = pytest.mark.parametrize("schema", [SCHEMA, OF_ANYBODY], ids=["obstetric", "general"])
+
+
+@BOTH
+def test_the_default_template_has_task_history_and_labels(schema: Schema) -> None:
+    lines = PredictionPrompt.load("predict", schema).fill("HISTORY", "LEVELS", ["gout", "no disease"]).split("\n")
     assert lines[1:] == [
         "HISTORY",
         "LEVELS",
         "Choose one of these conditions, and write nothing else: gout; no disease.",
     ]
     assert lines[0].startswith("Name the condition of a p")
+
+
+@BOTH
+def test_the_short_template_has_neither_values_nor_labels(schema: Schema) -> None:
+    prompt = PredictionPrompt.load("predict-short", schema).fill("HISTORY", "LEVELS", ["gout"])
+    assert "compared with other patients. LEVELS Name" in prompt
+    assert "HISTORY" not in prompt
+    assert "gout" not in prompt
+
+
+@BOTH
+@pytest.mark.parametrize("name", PREDICTION_TEMPLATES)
+def test_every_built_in_template_exists_for_both_families(name: str, schema: Schema) -> None:
+    assert PredictionPrompt.load(name, schema).text
 
 
 def test_a_file_of_ones_own_is_read_and_its_text_makes_the_same_prompts(tmp_path: Path) -> None:
@@ -51,7 +68,7 @@ def test_a_template_that_cannot_be_filled_is_refused(text: str, message: str) ->
 
 
 def test_a_template_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="there is no template 'paper': use predict or a file"):
+    with pytest.raises(ValueError, match="there is no template 'paper': use predict, predict-short or a file"):
         PredictionPrompt.load("paper", SCHEMA)
     with pytest.raises(ValueError, match="there are no built-in templates in the schema's language, 'zh'"):
         PredictionPrompt.load("predict", replace(SCHEMA, language="zh"))

@@ -27,7 +27,7 @@ def _refused(template: Path, cohort: Path, capsys: pytest.CaptureFixture[str], m
     """What ``pmlm prepare`` says of a template that it does not take; nothing is fitted or written for it."""
     never = [lambda *_, **__: pytest.fail("something was fitted")] * 2
     monkeypatch.setattr("pmlm_env.predictors.BoostedTrees.fit", never[0])
-    monkeypatch.setattr("pmlm_env.retrieval.PatientEncoder.fit", never[1])
+    monkeypatch.setattr("pmlm_env.retrieval.NetworkEncoder.fit", never[1])
     out = template.parent / "out"
     assert pmlm("prepare", "--cohort", cohort, "--out", out, "--template", template) == 2
     assert not out.exists()

@@ -22,5 +22,6 @@ if __name__ == "__main__":
     assert run("still", "train", *arguments, "--resume") == 1
     (disk / "fill").unlink()
     assert run("on", "train", *arguments, "--resume") == 0, (work / "on").read_text()
-    assert run("evaluated", "evaluate", "--run", str(disk / "run")) == 0, (work / "evaluated").read_text()
+    address = ["--base-url", arguments[arguments.index("--base-url") + 1]]
+    assert run("evaluated", "evaluate", "--run", str(disk / "run"), *address) == 0, (work / "evaluated").read_text()
     (work / "evaluation.json").write_bytes((disk / "run" / "evaluation.json").read_bytes())

@@ -25,7 +25,7 @@ def train_and_evaluate(prepared: Path, run: Path, bert: Path, base_url: str) -> 
     train = ["--episodes", str(prepared), "--run", str(run), *models, *OPTIONS, *resume]
     with Path(f"{run}.log").open("a") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         _pmlm("train", train)
-        _pmlm("evaluate", ["--run", str(run)])
+        _pmlm("evaluate", ["--run", str(run), "--base-url", base_url])
 
 
 def _pmlm(command: str, arguments: list[str]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Generator, Sequence
 from functools import cache
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
@@ -82,10 +83,16 @@ def check_same_checkpoint(run: Path, other: Path) -> None:
             torch.testing.assert_close(tensor, theirs[key], rtol=0, atol=1e-4, msg=f"{name}: {key}")
 
 
-def evaluation(run: Path) -> str:
+def evaluation(run: Path, *more: object) -> str:
     """Evaluate a run and return what was found."""
-    assert pmlm("evaluate", "--run", run) == 0
+    assert pmlm("evaluate", "--run", run, *more) == 0
     return (run / "evaluation.json").read_text()
+
+
+def error(capsys: Any) -> str:
+    """What the last command said in the end: one line."""
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pmlm ")]
+    return line
 
 
 def start(log: Path, command: str, *arguments: object) -> BaseProcess:

@@ -89,6 +89,38 @@ def test_a_run_killed_between_replies_and_begun_again_asks_for_no_kept_reply_twi
     assert {trace.prompt for trace in traces if trace.replies[0].cached} >= kept
 
 
+def test_a_command_told_to_end_keeps_its_replies_and_meanwhile_nobody_else_writes_its_file(
+    work: Path, tmp_path: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def answer(count: int, prompt: str) -> Answer:
+        if count > 5:
+            await asyncio.Event().wait()
+        return chat(Responder().generate([prompt])[0].text)
+
+    endpoint.answer = answer
+    out = tmp_path / "out.jsonl"
+    llm = ["--reply", "--llm", "openai:m", "--base-url", endpoint.url, "--cache", tmp_path / "replies.sqlite"]
+    child = start(tmp_path / "log", "refine", "--model", work / "run", "--cohort", work / "new", "--out", out, *llm)
+    while child.is_alive() and not (endpoint.n_requests > 5 and len(ReplyCache(tmp_path / "replies.sqlite")) == 5):
+        time.sleep(0.02)
+    before = endpoint.n_requests
+    assert refused(capsys, work, *llm) == f"{out} is in use by another pmlm command: wait until it ends, or stop it"
+    assert endpoint.n_requests == before
+    os.kill(child.pid or 0, signal.SIGTERM)
+    child.join()
+    said = (tmp_path / "log").read_text()
+    assert child.exitcode == 128 + signal.SIGTERM, said
+    assert said.splitlines()[-1] == (
+        "pmlm refine: stopped by SIGTERM; all replies are kept: run the command again, and it requests only the others"
+    )
+    assert "Traceback" not in said
+    assert not out.exists()
+    under_way = Counter(endpoint.prompts[5:])
+    endpoint.answer = lambda count, prompt: chat(Responder().generate([prompt])[0].text)
+    assert all(trace.replies for trace in refine(work, *llm))
+    assert Counter(endpoint.prompts) - under_way == Counter(set(endpoint.prompts))
+
+
 def test_a_patient_whose_reply_fails_is_named_with_the_reason_and_the_others_have_theirs(
     work: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,7 +173,7 @@ def test_options_of_the_llm_stand_over_those_that_the_run_was_trained_with(
     (run / "config.json").write_text(json.dumps(config))
     options = ["--reply", "--pipeline", work / "prepared", "--cohort", work / "new", "--patient"]
     for patient, more, tokens in zip(refine(work), ([], ["--max-new-tokens", 99]), (256, 99), strict=False):
-        refine(tmp_path, *options, patient.patient_id, *more)
+        refine(tmp_path, *options, patient.patient_id, "--base-url", endpoint.url, *more)
         assert endpoint.bodies[-1]["max_tokens"] == tokens
         assert endpoint.prompts[-1] == patient.prompt
 
@@ -207,7 +239,12 @@ def test_laboratory_values_go_to_an_llm_elsewhere_only_if_the_user_allows_it_by_
     here = ["--llm", "openai:m", "--base-url", endpoint.url]
     assert all(trace.replies for trace in refine(with_labs, "--reply", *here))
     assert pmlm("train", *train, *REMOTE, "--send-values") == 0
-    assert pmlm("evaluate", "--run", tmp_path / "run", "--allow-import") == 0  # it was allowed in training
+    for command in (["evaluate"], ["train", "--resume"]):  # the run may be a stranger's: what it allows does not count
+        capsys.readouterr()
+        again = [*command, "--run", tmp_path / "run", "--allow-import"]
+        assert pmlm(*again) == 2
+        assert capsys.readouterr().err == f"pmlm {command[0]}: {why}\n"
+        assert pmlm(*again, "--send-values") == 0
 
 
 def test_prompts_without_values_need_no_permission(work: Path) -> None:

@@ -71,7 +71,7 @@ def test_no_stage_sends_anything_of_a_patient_but_the_prompt_and_nothing_secret_
     llm = ["--llm", "openai:m", "--base-url", endpoint.url]
     agent = ["--agent", "lexicon", "--budget", 24, "--patients", 3, "--rollouts", 2, "--n-edits", 3, "--device", "cpu"]
     _pmlm("train", "--episodes", prepared, "--run", run, *llm, *agent)
-    _pmlm("evaluate", "--run", run)
+    _pmlm("evaluate", "--run", run, "--base-url", endpoint.url)
     _pmlm("doctor", *llm)
     printed = caplog.text + "".join(capsys.readouterr())
     before = endpoint.n_requests

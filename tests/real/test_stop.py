@@ -45,7 +45,7 @@ def whole(server: Endpoint, prepared: Path) -> str:
         patch.setenv("OPENAI_API_KEY", "sk-0")
         server.answer = lambda count, prompt: reply(prompt)
         assert pmlm("train", *arguments(server, prepared, run)) == 0
-        return evaluation(run)
+        return evaluation(run, "--base-url", server.url)
 
 
 @pytest.fixture
@@ -84,15 +84,15 @@ def test_a_run_told_to_end_keeps_what_was_paid_for_and_names_the_command_that_go
     assert child.exitcode == 128 + number, said
     assert said.splitlines()[-1] == (
         f"pmlm train: stopped by {number.name}; complete updates and all replies are kept: continue with "
-        f"pmlm train --run '{run}' --resume"
+        f"pmlm train --run '{run}' --resume --base-url {endpoint.url}"
     )
     assert "Traceback" not in said
     assert (run / "spent.json").is_file()
     assert len(ReplyCache(run / "replies.sqlite")) == 10
     under_way = Counter(endpoint.prompts[10:])
     endpoint.answer = lambda count, prompt: reply(prompt)
-    assert pmlm("train", "--run", run, "--resume") == 0
-    assert evaluation(run) == whole
+    assert pmlm("train", "--run", run, "--resume", "--base-url", endpoint.url) == 0
+    assert evaluation(run, "--base-url", endpoint.url) == whole
     assert Counter(endpoint.prompts) - under_way == Counter(set(endpoint.prompts))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pmlm_env.cohort.schema import Cohort, Patient
-from pmlm_env.retrieval import PatientEncoder
+from pmlm_env.retrieval import NetworkEncoder
 from tests.schemas import N_INDICATORS, cohort_of
 
 MakePatient = Callable[..., Patient]
@@ -39,6 +39,6 @@ def two_groups(make_patient: MakePatient) -> Cohort:
 
 
 @pytest.fixture(scope="session")
-def encoder(two_groups: Cohort) -> PatientEncoder:
+def encoder(two_groups: Cohort) -> NetworkEncoder:
     """Return an encoder fitted to the first 40 patients of the two groups."""
-    return PatientEncoder.fit(two_groups[:40], seed=0, device="cpu")
+    return NetworkEncoder.fit(two_groups[:40], seed=0, device="cpu")

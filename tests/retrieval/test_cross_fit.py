@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from pmlm_env.cohort.schema import Cohort
-from pmlm_env.retrieval import PatientEncoder, out_of_fold_vectors
+from pmlm_env.retrieval import NetworkEncoder, out_of_fold_vectors
 
 
 class Turned:
     """Stands in for an encoder fitted anew: the given one, in a space turned at random and stretched."""
 
-    def __init__(self, encoder: PatientEncoder, seed: int) -> None:
+    def __init__(self, encoder: NetworkEncoder, seed: int) -> None:
         self._encoder = encoder
         self._turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((128, 128)))[0].astype(np.float32)
 
@@ -22,7 +22,7 @@ class Turned:
 
 def test_spaces_that_differ_by_a_turn_and_a_length_are_made_one(encoder, simulated, monkeypatch) -> None:
     cohort = simulated.train[:400]  # enough to span the 128 dimensions
-    monkeypatch.setattr(PatientEncoder, "fit", lambda cohort, *_: Turned(encoder, seed=len(cohort)))
+    monkeypatch.setattr(NetworkEncoder, "fit", lambda cohort, *_: Turned(encoder, seed=len(cohort)))
     own = encoder.encode(cohort)
     np.testing.assert_allclose(out_of_fold_vectors(encoder, cohort, seed=0), own, atol=0.01 * np.abs(own).max())
 
@@ -39,7 +39,7 @@ def test_no_patient_is_encoded_by_an_encoder_that_has_seen_her(encoder, two_grou
             vectors[[patient.patient_id not in self._seen for patient in cohort]] *= 1000
             return vectors
 
-    monkeypatch.setattr(PatientEncoder, "fit", Spy)
+    monkeypatch.setattr(NetworkEncoder, "fit", Spy)
     lengths = np.linalg.norm(out_of_fold_vectors(encoder, two_groups, seed=0), axis=1)
     assert lengths.min() > 500
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from pmlm_env.cohort import Cohort, Schema
 from pmlm_env.predictors.inputs import InputScaler
-from pmlm_env.retrieval import CosineRetriever, PatientEncoder
+from pmlm_env.retrieval import CosineRetriever, NetworkEncoder
 from pmlm_env.retrieval.network import hide_checkups
 from tests.schemas import N_INDICATORS, SCHEMA, cohort_of
 
@@ -63,7 +63,7 @@ def test_a_value_of_zero_is_not_a_gap(encoder, make_patient) -> None:
 
 def test_saved_and_loaded_it_gives_the_same_vectors(encoder, two_groups, tmp_path) -> None:
     encoder.save(tmp_path)
-    loaded = PatientEncoder.load(tmp_path, SCHEMA, device="cpu")
+    loaded = NetworkEncoder.load(tmp_path, SCHEMA, device="cpu")
     assert (loaded.encode(two_groups) == encoder.encode(two_groups)).all()
 
 
@@ -80,7 +80,7 @@ def test_an_encoder_for_other_indicators_is_not_loaded(encoder, tmp_path) -> Non
     config["indicators"].reverse()
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"indicators\[0\] is 'rbc', expected 'pH': fit the encoder again"):
-        PatientEncoder.load(tmp_path, SCHEMA)
+        NetworkEncoder.load(tmp_path, SCHEMA)
 
 
 def _truncated(path: Path) -> None:
@@ -117,44 +117,44 @@ def test_damaged_weights_are_one_line_that_names_the_file(encoder, tmp_path, dam
     encoder.save(tmp_path)
     damage(tmp_path / "patient_encoder.safetensors")
     with pytest.raises(ValueError, match=rf"/patient_encoder\.safetensors ?{message}"):
-        PatientEncoder.load(tmp_path, SCHEMA)
+        NetworkEncoder.load(tmp_path, SCHEMA)
 
 
 def test_the_seed_decides_and_nothing_else(two_groups) -> None:
     torch.manual_seed(5)
-    one = PatientEncoder.fit(two_groups[:20], seed=1, device="cpu").encode(two_groups)
+    one = NetworkEncoder.fit(two_groups[:20], seed=1, device="cpu").encode(two_groups)
     torch.manual_seed(6)
-    same, other = (PatientEncoder.fit(two_groups[:20], seed, "cpu").encode(two_groups) for seed in (1, 2))
+    same, other = (NetworkEncoder.fit(two_groups[:20], seed, "cpu").encode(two_groups) for seed in (1, 2))
     assert (one == same).all()
     assert np.abs(one - other).max() > 0.01
 
 
 def test_global_generators_stay_as_they_are(two_groups) -> None:
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
-    PatientEncoder.fit(two_groups[:20], seed=1, device="cpu").encode(two_groups)
+    NetworkEncoder.fit(two_groups[:20], seed=1, device="cpu").encode(two_groups)
     assert (torch.get_rng_state() == torch_state).all()
     assert (np.random.get_state()[1] == numpy_state).all()
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_very_few_patients_are_enough(two_groups, n) -> None:
-    assert np.isfinite(PatientEncoder.fit(two_groups[:n], seed=0, device="cpu").encode(two_groups)).all()
+    assert np.isfinite(NetworkEncoder.fit(two_groups[:n], seed=0, device="cpu").encode(two_groups)).all()
 
 
 def test_one_label_is_enough(two_groups) -> None:
     low = two_groups.take(np.flatnonzero(two_groups.y == "low"))
-    assert np.isfinite(PatientEncoder.fit(low, seed=0, device="cpu").encode(two_groups)).all()
+    assert np.isfinite(NetworkEncoder.fit(low, seed=0, device="cpu").encode(two_groups)).all()
 
 
 def test_patients_without_any_value_have_vectors_too(encoder, make_patient) -> None:
     empty, blank = make_patient(np.empty((0, N_INDICATORS))), make_patient(np.full((2, N_INDICATORS), np.nan))
     assert np.isfinite(encoder.encode(cohort_of(empty, blank))).all()
-    assert np.isfinite(PatientEncoder.fit(cohort_of(empty, blank), seed=0, device="cpu").encode(cohort_of(empty))).all()
+    assert np.isfinite(NetworkEncoder.fit(cohort_of(empty, blank), seed=0, device="cpu").encode(cohort_of(empty))).all()
 
 
 def test_an_empty_cohort_cannot_be_learnt_from() -> None:
     with pytest.raises(ValueError, match="empty cohort"):
-        PatientEncoder.fit(cohort_of(), seed=0)
+        NetworkEncoder.fit(cohort_of(), seed=0)
 
 
 def test_hidden_check_ups_leave_the_others_in_order_and_together() -> None:
@@ -174,11 +174,11 @@ def test_hidden_check_ups_leave_the_others_in_order_and_together() -> None:
 
 
 @pytest.fixture(scope="module")
-def of_men(men_cohort: Cohort) -> PatientEncoder:
-    return PatientEncoder.fit(men_cohort[:40], seed=0, device="cpu")
+def of_men(men_cohort: Cohort) -> NetworkEncoder:
+    return NetworkEncoder.fit(men_cohort[:40], seed=0, device="cpu")
 
 
-def test_patients_of_another_schema_have_vectors_and_peers(of_men: PatientEncoder, men_cohort: Cohort) -> None:
+def test_patients_of_another_schema_have_vectors_and_peers(of_men: NetworkEncoder, men_cohort: Cohort) -> None:
     train, new = men_cohort[:40], men_cohort[40:]
     retriever = CosineRetriever(of_men.encode(train), [p.patient_id for p in train], list(train.y))
     found = retriever.peers(of_men.encode(new), [p.patient_id for p in new], k=3)
@@ -191,7 +191,7 @@ def test_the_inputs_have_the_sizes_of_the_schema(men_cohort: Cohort) -> None:
 
 
 def test_of_more_check_ups_than_the_schema_allows_the_latest_are_used(
-    of_men: PatientEncoder, men_cohort: Cohort
+    of_men: NetworkEncoder, men_cohort: Cohort
 ) -> None:
     patient = men_cohort[0]
     values = np.tile(patient.values, (21, 1)) * np.linspace(1, 2, 21)[:, None]
@@ -204,10 +204,10 @@ def test_of_more_check_ups_than_the_schema_allows_the_latest_are_used(
 
 
 def test_an_encoder_of_another_schema_is_saved_and_loaded(
-    of_men: PatientEncoder, men_cohort: Cohort, tmp_path: Path
+    of_men: NetworkEncoder, men_cohort: Cohort, tmp_path: Path
 ) -> None:
     of_men.save(tmp_path)
-    loaded = PatientEncoder.load(tmp_path, men_cohort.schema, device="cpu")
+    loaded = NetworkEncoder.load(tmp_path, men_cohort.schema, device="cpu")
     np.testing.assert_array_equal(loaded.encode(men_cohort), of_men.encode(men_cohort))
 
 
@@ -216,7 +216,7 @@ def _with_unit(schema: Schema, unit: str) -> Schema:
 
 
 def test_patients_with_another_schema_than_the_training_patients_are_refused(
-    of_men: PatientEncoder, men_cohort: Cohort, two_groups: Cohort
+    of_men: NetworkEncoder, men_cohort: Cohort, two_groups: Cohort
 ) -> None:
     with pytest.raises(ValueError, match="that of the patient encoder: there are 35 indicators, expected 5"):
         of_men.encode(two_groups)
@@ -228,17 +228,17 @@ def test_patients_with_another_schema_than_the_training_patients_are_refused(
         of_men.encode(shorter)
 
 
-def test_other_labels_and_bounds_do_not_matter_to_an_encoder(of_men: PatientEncoder, men_cohort: Cohort) -> None:
+def test_other_labels_and_bounds_do_not_matter_to_an_encoder(of_men: NetworkEncoder, men_cohort: Cohort) -> None:
     first, *others = men_cohort.schema.indicators
     schema = replace(men_cohort.schema, indicators=(replace(first, high=5000, synonyms=()), *others), labels=())
     np.testing.assert_array_equal(of_men.encode(replace(men_cohort, schema=schema)), of_men.encode(men_cohort))
 
 
 def test_an_encoder_is_not_loaded_for_another_schema(
-    of_men: PatientEncoder, men_cohort: Cohort, tmp_path: Path
+    of_men: NetworkEncoder, men_cohort: Cohort, tmp_path: Path
 ) -> None:
     of_men.save(tmp_path)
     with pytest.raises(ValueError, match=r"patient_encoder\.json: there are 5 indicators, expected 35: fit the"):
-        PatientEncoder.load(tmp_path, SCHEMA)
+        NetworkEncoder.load(tmp_path, SCHEMA)
     with pytest.raises(ValueError, match=r"patient_encoder\.json: units\[0\] is 'ng/mL', expected 'ug/mL': fit"):
-        PatientEncoder.load(tmp_path, _with_unit(men_cohort.schema, "ug/mL"))
+        NetworkEncoder.load(tmp_path, _with_unit(men_cohort.schema, "ug/mL"))

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from pmlm_env.cohort.schema import Cohort
-from pmlm_env.retrieval import CosineRetriever, PatientEncoder, out_of_fold_vectors
+from pmlm_env.retrieval import CosineRetriever, NetworkEncoder, out_of_fold_vectors
 from tests.schemas import cohort_of
 
 pytestmark = pytest.mark.once
@@ -28,13 +28,13 @@ def by_chance(train: Cohort, cohort: Cohort) -> npt.NDArray[np.float64]:
     return np.array([np.mean(train.y == label) for label in cohort.y])
 
 
-def fitted(train: Cohort) -> tuple[PatientEncoder, CosineRetriever]:
-    encoder = PatientEncoder.fit(train, seed=0, device="cpu")
+def fitted(train: Cohort) -> tuple[NetworkEncoder, CosineRetriever]:
+    encoder = NetworkEncoder.fit(train, seed=0, device="cpu")
     return encoder, CosineRetriever(encoder.encode(train), [patient.patient_id for patient in train], list(train.y))
 
 
 @pytest.fixture(scope="module")
-def on_simulated(simulated) -> tuple[PatientEncoder, CosineRetriever]:
+def on_simulated(simulated) -> tuple[NetworkEncoder, CosineRetriever]:
     return fitted(simulated.train)
 
 

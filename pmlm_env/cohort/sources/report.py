@@ -33,6 +33,7 @@ class ReadReport:
         repeated_rows: Check-up rows that repeat an earlier row exactly; they count in the mean.
         ignored_columns: Columns of a long table that are not used.
         read_as: Names in the file -> the indicators that they were read as, if these have other names or spellings.
+        new_patients: Whether the patients are new, so that nothing is said of labels and replies, which are not used.
     """
 
     patients: int
@@ -54,6 +55,7 @@ class ReadReport:
     repeated_rows: int = 0
     ignored_columns: tuple[str, ...] = ()
     read_as: Mapping[str, str] = field(default_factory=dict)
+    new_patients: bool = False
 
     def __str__(self) -> str:
         """Return the report as a few lines of text."""
@@ -61,20 +63,15 @@ class ReadReport:
         after = f"values after the patient's index date (split_date): {self.values_after_index:,} of {self.values:,}"
         if self.values_after_index:
             after += f", of {self.patients_after_index:,} patients; they are used: remove values not yet known then"
-        lines.append(after)
+        if self.values_after_index or not self.new_patients:
+            lines.append(after)
         if self.patients_without_checkups:
             names = named(self.patients_without_checkups, shown=100)
             lines.append(
                 f"patients without a laboratory value, left out ({len(self.patients_without_checkups):,}): {names}"
             )
-        whole = f"of {self.patients:,}"
-        if self.unlabeled:
-            lines.append(f"patients without a label: {self.unlabeled:,} {whole}; not used to fit or judge anything")
-        if self.unanswered:
-            lines.append(f"patients without a reply: {self.unanswered:,} {whole}; not used to train or judge agents")
-        for label, others in self.merged_labels.items():
-            lines.append(f"label {quoted(label)} was also written {', '.join(map(quoted, others[:SHOWN]))}")
-        lines.extend(f"label {line}" for line in self.doubtful_labels[:SHOWN])
+        if not self.new_patients:
+            lines += self._on_labels_and_replies()
         if self.read_as:
             shown = [f"{bare(name)} was read as {bare(indicator)}" for name, indicator in self.read_as.items()]
             more = f" and {len(shown) - SHOWN:,} more" if len(shown) > SHOWN else ""
@@ -94,3 +91,13 @@ class ReadReport:
             lines.append(f"dropped: {tally(self.dropped)}")
             lines.extend(f"  {example}" for example in self.examples)
         return "\n".join(lines)
+
+    def _on_labels_and_replies(self) -> list[str]:
+        lines, whole = [], f"of {self.patients:,}"
+        if self.unlabeled:
+            lines.append(f"patients without a label: {self.unlabeled:,} {whole}; not used to fit or judge anything")
+        if self.unanswered:
+            lines.append(f"patients without a reply: {self.unanswered:,} {whole}; not used to train or judge agents")
+        for label, others in self.merged_labels.items():
+            lines.append(f"label {quoted(label)} was also written {', '.join(map(quoted, others[:SHOWN]))}")
+        return [*lines, *(f"label {line}" for line in self.doubtful_labels[:SHOWN])]

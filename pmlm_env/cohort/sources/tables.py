@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from os import PathLike
 from os.path import lexists
 from pathlib import Path
@@ -35,6 +36,7 @@ def read_cohort(
     labs: str | None = None,
     checkups: str | None = None,
     references: bool = True,
+    new_patients: bool = False,
     drop_bad_rows: bool = False,
 ) -> tuple[Cohort, ReadReport]:
     """Read a cohort: a table of patients and one of check-ups, long or wide.
@@ -61,12 +63,15 @@ def read_cohort(
         labs: Name of a long table; by default labs.csv or labs.parquet, if present.
         checkups: Name of a wide table; by default checkups.csv or checkups.parquet, if present.
         references: Whether the reference column is required; its cells may be empty in any case.
+        new_patients: Whether the patients are new, so that their label, reference, and split_date may be missing, as
+            columns or as cells.
         drop_bad_rows: Leave out and count bad rows, and bad single values of a wide table, instead of raising; but
             never more than half of the patients or of the values, nor more than nine tenths of an indicator's values.
 
     Returns:
         The cohort, with patients in file order and check-ups sorted by date, and a report of what was left out.
-        Patients without any value are left out and named in the report and in one logged warning.
+        Patients without any value are left out and named in the report and in one logged warning. A missing split_date
+        is NaT.
 
     Raises:
         CohortError: The folder's schema is not valid; a file or column is missing; there are problems and
@@ -74,17 +79,18 @@ def read_cohort(
     """
     folder = Path(folder)
     schema = schema_of(folder) if schema is None else schema
-    patients_path = _find(folder, "patients", patients)
-    checkups_path, long = _find_checkups(folder, labs, checkups)
+    command = "refine" if new_patients else "prepare"
+    patients_path = _find(folder, "patients", patients, command)
+    checkups_path, long = _find_checkups(folder, labs, checkups, command)
     people = read_table(patients_path)
 
     problems = Problems()
-    spelling, index = _check_patients(people, references, schema, problems)
+    spelling, index = _check_patients(people, references, new_patients, schema, problems)
     records = read_table(checkups_path)
     problems.add_malformed(records)
     found = (from_long if long else from_wide)(records, index, schema, problems)
     if problems.counts and not drop_bad_rows:
-        advice = "Correct the files, or leave out the bad rows with `pmlm prepare --drop-bad-rows`."
+        advice = f"Correct the files, or leave out the bad rows with `pmlm {command} --drop-bad-rows`."
         raise CohortError(f"{problems.message(folder)}\n{advice}")
     rows = [row for row in index.values() if row != DROPPED]
     listed = len(people.rows) + len(people.malformed)
@@ -99,10 +105,10 @@ def read_cohort(
 
     starts = np.searchsorted(found.patient, rows, side="left")
     ends = np.searchsorted(found.patient, rows, side="right")
-    split_dates = parse_datetimes(people.columns["split_date"]).astype("datetime64[D]")
+    split_dates = parse_datetimes(_column(people, "split_date")).astype("datetime64[D]")
     extra = [name for name in people.columns if name not in PATIENT_COLUMNS]
     ids = [name.strip() for name in people.columns["patient_id"]]
-    replies = people.columns.get("reference") or [""] * len(people.rows)
+    replies = _column(people, "reference")
     answered = has_value(replies)
     cohort = Cohort(
         tuple(
@@ -174,23 +180,24 @@ def schema_of(folder: Path) -> Schema:
 
 
 def _check_patients(
-    table: Table, references: bool, schema: Schema, problems: Problems
+    table: Table, references: bool, new_patients: bool, schema: Schema, problems: Problems
 ) -> tuple[LabelSpellings, dict[str, int]]:
     """Return the labels, and patient_id -> row of the table, or ``DROPPED`` if that row has a problem."""
-    needed = PATIENT_COLUMNS if references else ("patient_id", "label", "split_date")
+    may_be_missing = ("label", "reference", "split_date") if new_patients else () if references else ("reference",)
+    needed = [name for name in PATIENT_COLUMNS if name not in may_be_missing]
     require(table, needed, PATIENT_COLUMNS, "The label and the reference of a new patient may be empty cells.")
     problems.add_malformed(table)
-    ids, dates = [name.strip() for name in table.columns["patient_id"]], table.columns["split_date"]
+    ids, dates = [name.strip() for name in table.columns["patient_id"]], _column(table, "split_date")
 
     unnamed = ~has_value(ids)
     problems.add("missing patient_id", table, unnamed, "patient_id", lambda i: "the cell is empty; name the patient")
-    labels = table.columns["label"]
+    labels = _column(table, "label")
     spelling = unify_spelling(
         [label if given else "" for label, given in zip(labels, has_value(labels), strict=True)],
         known=[label.name for label in schema.labels],
     )
     unprintable = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
-    undated = np.isnat(parse_datetimes(dates))
+    undated = np.isnat(parse_datetimes(dates)) & (has_value(dates) | (not new_patients))
     bad = unnamed | unprintable | undated
     first: dict[str, int] = {}
     for row in sorted(range(len(ids)), key=lambda row: bad[row]):  # the first valid row of each patient is used
@@ -206,6 +213,11 @@ def _check_patients(
     problems.add("unprintable label", table, unprintable, "label", lambda i: _unprintable(spelling.labels[i]))
     problems.add("unparsable date", table, undated, "split_date", lambda i: not_a_date(dates[i]))
     return spelling, {name: DROPPED if bad[row] else row for name, row in first.items() if not unnamed[row]}
+
+
+def _column(table: Table, name: str) -> Sequence[str]:
+    """Return a column's cells; empty cells if there is no such column."""
+    return table.columns[name] if name in table.columns else [""] * len(table.rows)
 
 
 def _unprintable(label: str) -> str:
@@ -225,30 +237,30 @@ def _too_much(patients: str, listed: DropCount, checkups: str, found: CheckUps) 
     return ""
 
 
-def _find_checkups(folder: Path, labs: str | None, checkups: str | None) -> tuple[Path, bool]:
-    """Return the path of the check-ups and whether the table is long."""
+def _find_checkups(folder: Path, labs: str | None, checkups: str | None, command: str) -> tuple[Path, bool]:
+    """Return the path of the check-ups and whether the table is long; see ``_find``."""
     if labs is not None and checkups is not None:
         raise CohortError(f"--labs-file {labs} (long) and --checkups-file {checkups} (wide) exclude each other")
     if labs is not None:
-        return _find(folder, "labs", labs), True
+        return _find(folder, "labs", labs, command), True
     if checkups is not None:
-        return _find(folder, "checkups", checkups), False
+        return _find(folder, "checkups", checkups, command), False
     long, wide = _with_stem(folder, "labs"), _with_stem(folder, "checkups")
     if long and wide:
         raise CohortError(
             f"{folder} has {long[0].name} (long) and {wide[0].name} (wide); choose one: "
-            f"`pmlm prepare --labs-file {long[0].name}` or `--checkups-file {wide[0].name}`"
+            f"`pmlm {command} --labs-file {long[0].name}` or `--checkups-file {wide[0].name}`"
         )
     if not long and not wide:
         raise CohortError(
             f"{folder} has neither labs.csv (long) nor checkups.csv (wide), nor a .parquet of either name; "
-            f"name the file with `pmlm prepare --labs-file` or `--checkups-file`. {_files_found(folder)}"
+            f"name the file with `pmlm {command} --labs-file` or `--checkups-file`. {_files_found(folder)}"
         )
-    return _find(folder, "labs" if long else "checkups", None), bool(long)
+    return _find(folder, "labs" if long else "checkups", None, command), bool(long)
 
 
-def _find(folder: Path, stem: str, name: str | None) -> Path:
-    """Return the path of the named file or, without a name, of the one with the stem."""
+def _find(folder: Path, stem: str, name: str | None, command: str) -> Path:
+    """Return the path of the named file or, without a name, of the one with the stem; messages name the command."""
     if not folder.is_dir():
         raise CohortError(f"there is no folder {folder}")
     if name is None:
@@ -256,12 +268,12 @@ def _find(folder: Path, stem: str, name: str | None) -> Path:
         if len(paths) > 1:
             raise CohortError(
                 f"{folder} has {' and '.join(path.name for path in paths)}; "
-                f"choose one: `pmlm prepare --{stem}-file {paths[0].name}`"
+                f"choose one: `pmlm {command} --{stem}-file {paths[0].name}`"
             )
         if not paths:
             raise CohortError(
                 f"{folder} has no {stem}.csv or {stem}.parquet; "
-                f"name the file with `pmlm prepare --{stem}-file`. {_files_found(folder)}"
+                f"name the file with `pmlm {command} --{stem}-file`. {_files_found(folder)}"
             )
         return paths[0]
     path = folder / name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,25 +34,27 @@ class FiniteLogits(LogitsProcessor):
         return scores.masked_fill(invalid, 0.0)
 
 
-class InverseSampling(LogitsProcessor):
-    """Samples by inverting the cumulative distribution at given random numbers, independent of the batch.
+class GumbelSampling(LogitsProcessor):
+    """Samples the token with the highest sum of scaled logit and Gumbel noise (Gumbel-max trick), each row by itself.
+
+    Rounding, which depends on the batch, changes the sample only where two sums are all but equal. It would move all
+    the boundaries between tokens if the cumulative distribution were inverted.
 
     Args:
         temperature: Sampling temperature, above 0.
-        draws: Random numbers in [0, 1), shape (rows, new tokens), float64.
-        width: Length of the padded prompts in tokens.
+        generators: One generator per row, all on one device.
     """
 
-    def __init__(self, temperature: float, draws: torch.Tensor, width: int) -> None:
+    def __init__(self, temperature: float, generators: Sequence[torch.Generator]) -> None:
         """Store the arguments."""
-        self._temperature, self._draws, self._width = temperature, draws, width
+        self._temperature, self._generators = temperature, generators
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Return 0 for the sampled token and minus infinity for all others."""
-        sums = torch.softmax(scores.double() / self._temperature, dim=-1).cumsum(dim=-1)
-        draws = self._draws[:, input_ids.shape[1] - self._width, None]
-        chosen = torch.searchsorted(sums, draws * sums[:, -1:], right=True).clamp(max=scores.shape[1] - 1)
-        return torch.full_like(scores, -torch.inf).scatter(1, chosen, 0.0)
+        row = torch.empty(scores.shape[1], device=self._generators[0].device)
+        noise = torch.stack([row.exponential_(generator=each).clone() for each in self._generators]).to(scores.device)
+        sums = scores.double() / self._temperature - noise.double().log()
+        return torch.full_like(scores, -torch.inf).scatter(1, sums.argmax(dim=-1, keepdim=True), 0.0)
 
 
 class StopRows(StoppingCriteria):

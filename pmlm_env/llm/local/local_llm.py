@@ -12,15 +12,13 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, StoppingCriteriaList
 
 from pmlm_env.device import choose_device, llm_dtype
 from pmlm_env.llm.base import LLM, Completion, FinishReason, LLMError, OnTruncated, Reply, Request
 from pmlm_env.llm.local.chat_template import ChatTemplate, Tokens, only_thoughts_message
-from pmlm_env.llm.local.generation import FiniteLogits, InverseSampling, StopRows
+from pmlm_env.llm.local.generation import FiniteLogits, GumbelSampling, StopRows
 from pmlm_env.llm.local.model_files import ModelFiles, find_model
 from pmlm_env.llm.lora.adapters import Adapter, add_adapter_layers
 from pmlm_env.weights import DEFAULT_LLM, ModelError
@@ -253,12 +251,11 @@ class LocalLLM(LLM):
         finite_logits = FiniteLogits(width)
         processors = LogitsProcessorList([finite_logits])
         if self.temperature:
-            draws = torch.from_numpy(np.stack([self._draws(request) for request in requests]))
-            processors.append(InverseSampling(self.temperature, draws.to(self.device), width))
+            processors.append(GumbelSampling(self.temperature, [self._generator(each) for each in requests]))
         config = GenerationConfig(
             max_new_tokens=self.max_new_tokens,
             min_new_tokens=self._min_new_tokens,
-            do_sample=False,  # ``InverseSampling`` does the sampling
+            do_sample=False,  # ``GumbelSampling`` does the sampling
             eos_token_id=self._ends or None,
             pad_token_id=self._pad,
         )
@@ -332,10 +329,12 @@ class LocalLLM(LLM):
         lists = [[ends] if isinstance(ends, int) else list(ends or []) for ends in named]
         return sorted({*lists[0], *lists[1], *self._chat.ends})
 
-    def _draws(self, request: Request) -> npt.NDArray[np.float64]:
-        """Return the random numbers in [0, 1) for a sample, shape (max_new_tokens,), independent of its batch."""
+    def _generator(self, request: Request) -> torch.Generator:
+        """Return the random generator of a sample, which does not depend on its batch."""
         key = json.dumps([self.seed, request.prompt, request.sample]).encode()
-        return np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest(), "big")).random(self.max_new_tokens)
+        seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "big", signed=True)
+        device = self.device if self.device.type == "cuda" else "cpu"
+        return torch.Generator(device).manual_seed(seed)
 
     def _without_end(self, row: Tokens) -> Tokens:
         """Remove the token that ends a reply, which need not be a special token."""

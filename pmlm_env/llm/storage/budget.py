@@ -114,7 +114,7 @@ class Limits:
             if limit is not None and before + getattr(requested, name) > limit * (1 + 1e-12):
                 raise BudgetExceededError(
                     f"the next LLM call would exceed the {noun} limit of {limit:,}{owner} ({before:,.6g} spent or "
-                    "reserved): raise it and run the command again (pmlm train with --resume)"
+                    "reserved): raise it and run the command again"
                 )
 
 
@@ -315,7 +315,7 @@ class Budget:
         if self._limited([*exceeded, "cost"]):
             self._stop_reason = (
                 f"{what}, so a limit on tokens or cost cannot be guaranteed, and no more requests are sent: turn "
-                "reasoning off, or remove the limit, and run the command again (pmlm train with --resume)"
+                "reasoning off, or remove the limit, and run the command again"
             )
 
 

@@ -163,7 +163,7 @@ class ReplyCache:
             except OSError as error:
                 raise DatabaseError(
                     f"{self._spare.path} cannot be written ({error.strerror}), so no more requests are sent: free some "
-                    "disk space, then run the command again (pmlm train with --resume)"
+                    "disk space, then run the command again"
                 ) from None
 
     def put_in_spare(self, identity: str, completions: Mapping[Request, Completion]) -> None:

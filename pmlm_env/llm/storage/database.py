@@ -229,7 +229,7 @@ class Database:
         if "is full" in error or "I/O" in error or "unable to open" in error:
             return (
                 f"cannot be written or read ({error}): check whether the disk is full, over quota or failing, and free "
-                "some space, then run the command again (pmlm train with --resume)"
+                "some space, then run the command again"
             )
         if "decode" in error:  # SQLite's message would quote the text
             return f"is damaged (it contains bytes that are not text): {restore}"

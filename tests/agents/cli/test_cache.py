@@ -46,7 +46,7 @@ def kept(path: Path) -> list[CachedReply]:
 def test_stats_count_replies_and_tokens_by_llm(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pmlm_cache("stats", run_folder)
     out = capsys.readouterr().out
-    assert re.search(r"replies.sqlite: 3 replies, \d+\.\d MB\nkept from \d{4}-.* to \d{4}-", out)
+    assert re.search(r"replies.sqlite: 3 replies, \d+\.\d MB\ncached from \d{4}-.* to \d{4}-", out)
     assert re.search(r"\n +2 +30 +5  small at https://example.org/v1\n +1 +5 +1  responder:v1\n", out)
 
 
@@ -118,7 +118,7 @@ def test_two_exports_of_the_same_replies_are_equal(run_folder: Path, tmp_path: P
 
 
 def test_an_export_overwrites_nothing(run_folder: Path) -> None:
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="already exists: choose another file"):
         pmlm_cache("export", run_folder, run_folder / "replies.sqlite")
     assert len(kept(run_folder)) == 3
 
@@ -163,7 +163,7 @@ def changed(**parts: object) -> Callable[[dict[str, Any]], object]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda line: "{" + json.dumps(line), "it is no JSON"),
+        (lambda line: "{" + json.dumps(line), "it is not JSON"),
         (lambda line: [line], "it should be an object of request, reply, created"),
         (lambda line: {**line, "more": 1}, "it should be an object of request, reply, created"),
         (changed(request="secret"), "request should be an object of llm, prompt, sample"),
@@ -196,19 +196,19 @@ def test_a_file_cut_short_or_not_in_utf_8_is_a_bad_line(run_folder: Path, tmp_pa
     content = (tmp_path / "out.jsonl").read_bytes()
     for bad, line in ((content[:-20], 3), (b"\xff\xfe" + content, 1), (content + b"\n", 4)):
         (tmp_path / "bad.jsonl").write_bytes(bad)
-        with pytest.raises(ValueError, match=f"line {line}: it is no JSON"):
+        with pytest.raises(ValueError, match=f"line {line}: it is not JSON"):
             pmlm_cache("import", tmp_path / "new", tmp_path / "bad.jsonl")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("stats", "missing"), "missing is not there"),
+        (("stats", "missing"), "missing does not exist"),
         (("stats", "empty"), "empty has no replies.sqlite"),
-        (("prune", "missing", "--llm", "x"), "missing is not there"),
-        (("export", "missing", "out"), "missing is not there"),
-        (("import", "new", "missing"), "missing is no file"),
-        (("import", "missing/new", "file"), "missing/new is not there"),
+        (("prune", "missing", "--llm", "x"), "missing does not exist"),
+        (("export", "missing", "out"), "missing does not exist"),
+        (("import", "new", "missing"), "missing is not a file"),
+        (("import", "missing/new", "file"), "missing/new does not exist"),
     ],
 )
 def test_a_path_that_is_not_there_is_one_line_and_nothing_is_made(
@@ -223,7 +223,7 @@ def test_a_path_that_is_not_there_is_one_line_and_nothing_is_made(
 
 
 def test_an_export_needs_a_folder_that_is_there(run_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="missing is no folder"):
+    with pytest.raises(ValueError, match="missing does not exist: create it first"):
         pmlm_cache("export", run_folder, tmp_path / "missing" / "out")
 
 

@@ -124,7 +124,7 @@ def test_folders_that_do_not_belong_together_are_refused(tmp_path: Path) -> None
     with pytest.raises(ValueError, match=r"both have rloo with 100 calls and seed 0: make a report of each folder"):
         read_runs(tmp_path)
     write(tmp_path / "b", [line("dqn", 100, identity={"episodes": "feed"})])
-    with pytest.raises(ValueError, match=r"line 1 has other episodes or models than .*a/lite/runs.jsonl: report them"):
+    with pytest.raises(ValueError, match=r"line 1 has other episodes or models than .*lite/runs.jsonl: make a"):
         read_runs(tmp_path)
 
 

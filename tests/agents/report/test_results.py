@@ -24,7 +24,7 @@ def test_a_last_line_cut_short_is_left_out_with_a_warning(tmp_path: Path, caplog
     write(tmp_path, [line("leave-one-out", 100)], end='{"agent": "rloo", "tra')
     with caplog.at_level(logging.WARNING):
         assert [run.agent for run in read_runs(tmp_path)] == ["leave-one-out"]
-    assert f"{tmp_path / 'lite' / 'runs.jsonl'}, line 2 is cut short" in caplog.text
+    assert f"{tmp_path / 'lite' / 'runs.jsonl'}, line 2 is incomplete, and is skipped" in caplog.text
 
 
 def test_a_last_line_without_line_end_is_read_if_it_is_whole(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_last_line_without_line_end_is_read_if_it_is_whole(tmp_path: Path) -> 
     [
         ({"budget": None}, "budget is None"),
         ({"seed": True}, "seed is True"),
-        ({"track": "both"}, "'both', and should be one of inductive, control, oracle"),
+        ({"track": "both"}, "'both': use one of inductive, control, oracle"),
         ({"env": "../lite"}, "env is '../lite'"),
         ({"deltas": [0.1]}, "1 deltas for 12 patients"),
         ({"deltas": [float("nan")] * 12}, "finite"),
@@ -76,5 +76,5 @@ def test_a_broken_line_before_the_last_is_refused(tmp_path: Path, broken: str, m
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no runs"):
+    with pytest.raises(ValueError, match="contains no runs"):
         report(ReportConfig(tmp_path))

@@ -25,3 +25,14 @@ def test_a_gain_has_an_interval_where_ten_episodes_or_more_are_compared(rollouts
 
 def test_of_training_without_an_episode_it_says_so() -> None:
     assert training_summary([]) == "No episode was played in training"
+
+
+def test_one_update_is_not_compared_with_itself() -> None:
+    first, _ = training_summary(_metrics(5)[:1]).splitlines()
+    assert first == "Sampled deltas on training patients, in points: +1.20 in the only update"
+
+
+@pytest.mark.parametrize(("updates", "part"), [(2, "update"), (3, "update"), (4, "quarter")])
+def test_few_updates_are_not_called_quarters(updates: int, part: str) -> None:
+    said = training_summary(_metrics(5)[:updates]).splitlines()[0]
+    assert f"first {part} +1.20, last {part} {updates + 0.2:+.2f}, gain" in said

@@ -10,6 +10,7 @@ import pytest
 from agents.serving.table import table
 from pmlm_env.core.edits import deletions
 from pmlm_env.core.traces import Trace, TracedPeer, TracedReply
+from pmlm_env.io.text import display_width
 from tests.standins import make_episodes
 
 EPISODE = replace(make_episodes(1, n_words=4, n_marked=1)[0], words=("Say", "it", "in", "brief."), predicted="scar")
@@ -81,3 +82,35 @@ def test_a_reply_cannot_drive_the_terminal_or_break_the_table() -> None:
     text = table([trace(replies=(TracedReply("\x1b[2J\rgone\n\u2028x"),))], with_replies=True)
     assert text.replace("\n", "").isprintable()
     assert len(text.splitlines()) == 3
+
+
+CHINESE = "预测的诊断是妊娠期糖尿病\uff0c请控制饮食并按时复查。"
+
+
+def test_wide_characters_take_two_columns() -> None:
+    assert [display_width(text) for text in ("Ruhe", "糖尿病", "e\u0301", "\uff21\uff11", "한국", "")] == [
+        4,
+        6,
+        1,
+        4,
+        4,
+        0,
+    ]
+
+
+@pytest.mark.parametrize("columns", ["60", "81", "200"])
+def test_chinese_texts_are_aligned_and_fit_the_terminal(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    traces = [trace("病人一", predicted="妊娠期糖尿病"), trace("P1", replies=(TracedReply(CHINESE * 20),)), trace("P2")]
+    head, rule, *rows = table(traces, with_replies=True).splitlines()
+    assert max(map(display_width, [head, rule, *rows])) <= int(columns)
+    edges = [index for index, mark in enumerate(rule) if mark == " " and rule[index - 1 : index + 2] == "-  "]
+    assert len(edges) == 4
+    for row in rows:  # every column ends before the gap
+        columns_of = "".join(mark + "_" * (display_width(mark) - 1) for mark in row).ljust(len(rule))
+        assert all(columns_of[edge : edge + 2] == "  " for edge in edges), row
+    assert any(row.endswith(" ...") for row in rows)
+
+
+def test_a_chinese_reply_that_fits_is_whole() -> None:
+    assert CHINESE in table([trace(replies=(TracedReply(CHINESE),))], with_replies=True)

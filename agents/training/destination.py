@@ -1,0 +1,76 @@
+"""Where the prompts of a saved run go: a run folder may come from somebody else, so it does not decide that alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agents.settings import option
+from agents.training.config import named_classes
+from pmlm_env.llm import LLMOptions
+from pmlm_env.llm.http.providers import load_providers
+
+Options = TypeVar("Options", bound=LLMOptions)
+
+#: Settings of a run that say where requests go.
+_OPTIONS = ("base_url", "providers")
+
+#: Settings of a provider that determine where requests go, and what they contain besides the prompt.
+_WHERE_AND_HOW = ("base_url", "allow_http", "api_key_env", "headers", "query", "extra_body")
+
+
+def with_destination(given: Options, saved: Mapping[str, Any], file: Path, *, replay: bool = False) -> Options:
+    """Return LLM options with the address and the providers' file that a run was trained with, where none are given.
+
+    Args:
+        given: The options, with ``base_url`` and ``providers`` only if the user has given them.
+        saved: ``models`` in the run's settings.
+        file: The run's ``config.json``, for the message.
+        replay: Whether no request is sent, so that it does not matter where it would go.
+
+    Raises:
+        ValueError: The run changes where prompts and the key are sent, and the user has not given that again.
+    """
+    missing: dict[str, Any] = {name: saved.get(name) for name in _OPTIONS if getattr(given, name) is None}
+    changed = _changes_destination({"llm": given.llm, **missing})
+    if changed and not replay:
+        raise ValueError(
+            f"{file} changes where or how the prompts and the key for its LLM are sent, and a run folder may come from "
+            f"somebody else: nothing was sent. If you trust it, add{_as_options(changed)}"
+        )
+    return replace(given, **missing)
+
+
+def given_again(settings: Mapping[str, Any]) -> str:
+    """Return the options that a run's next command has to repeat, each after a space; "" if there are none.
+
+    Args:
+        settings: The run's settings as JSON values; see ``agents.settings.plain``.
+
+    Raises:
+        ValueError: The providers' file is invalid.
+    """
+    flags = " --allow-import" if named_classes(settings) else ""
+    flags += " --send-values" if settings["calls"].get("send_values") else ""
+    return flags + _as_options(_changes_destination(settings["models"]))
+
+
+def _changes_destination(models: Mapping[str, Any]) -> dict[str, str]:
+    """Return those of ``base_url`` and ``providers`` that make requests differ from the built-in provider's."""
+    names = {name: models.get(name) for name in _OPTIONS}
+    kind = str(models["llm"]).partition(":")[0]
+    if names["providers"] is not None and _where_and_how(kind, names["providers"]) == _where_and_how(kind, None):
+        names["providers"] = None  # it has limits or prices only, or does not concern this LLM
+    return {name: str(value) for name, value in names.items() if value is not None}
+
+
+def _where_and_how(provider: str, file: str | None) -> dict[str, Any] | None:
+    found = load_providers(file).get(provider)
+    return None if found is None else {name: found.settings.get(name) for name in _WHERE_AND_HOW}
+
+
+def _as_options(values: Mapping[str, str]) -> str:
+    return "".join(f" {option(name)} {shlex.quote(value)}" for name, value in values.items())
