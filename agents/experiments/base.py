@@ -49,7 +49,7 @@ class Experiment(ABC):
 
     @abstractmethod
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
-        """Do a run, and return its result as JSON values; nothing else may depend on it but the table.
+        """Do a run, and return its result as JSON values.
 
         Raises:
             ValueError: It cannot be done.

@@ -14,7 +14,9 @@ from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
 from agents.evaluation.controls import CONTROLS
 from agents.experiments.rows import TUNED, UNEDITED
+from agents.settings import plain
 from pmlm_env.io.text import as_text
+from pmlm_env.llm.lora.settings import LoraSettings
 
 #: Columns: metric, header, factor, decimals.
 _COLUMNS = (
@@ -82,6 +84,10 @@ def _name(cell: Mapping[str, Any]) -> str:
     row = cell["row"]
     if row in CONTROLS:
         return f"*{row}*"
+    if row == TUNED:
+        usual = plain(LoraSettings())
+        changed = [f"{name} {value}" for name, value in cell["lora"].items() if value != usual.get(name)]
+        return _NAMES[TUNED] + (f" ({', '.join(changed)})" if changed else "")
     if row in _NAMES:
         return _NAMES[row]
     return f"LLM, prompts refined by {as_text(row)} ({cell['budget']:,} calls)"

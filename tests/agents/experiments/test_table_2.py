@@ -96,7 +96,7 @@ def test_the_tables_have_the_means_and_the_paired_differences(results: Path) -> 
     first, second = (results / "table.md").read_text().split("The fine-tuned LLM's replies minus")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines() if line.startswith("|")]
     by_name = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
-    assert next(iter(by_name)) == "**fine-tuned LLM, raw-data prompt**"
+    assert next(iter(by_name)) == "**fine-tuned LLM, raw-data prompt** (learning_rate 0.01, n_epochs 1)"
     found = runs(results)
     f1 = {name: 100 * np.mean(result["metrics"]["bertscore_f1"]) for name, result in found.items()}
     assert by_name["LLM, raw-data prompt"]["F1"] == f"{f1['raw-data']:.2f}"
