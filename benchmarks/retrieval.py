@@ -50,7 +50,7 @@ class Result:
         retriever: Its name.
         patients: The number of training patients.
         seconds: CPU seconds to find the peers of all of them at once.
-        one_milliseconds: Median CPU milliseconds to find the peers of one patient, of 20.
+        alone_milliseconds: Median CPU milliseconds to find the peers of one patient, of 20.
         peak_mib: Increase of the peak memory in MiB while it is made and finds the peers of all, without the result.
         peers: SHA-256 of the peers' ids in order.
     """
@@ -58,7 +58,7 @@ class Result:
     retriever: str
     patients: int
     seconds: float
-    one_milliseconds: float
+    alone_milliseconds: float
     peak_mib: float
     peers: str
 
@@ -108,8 +108,8 @@ def main(options: Options) -> None:
         same = "the same peers" if len({result.peers for result in of_n}) == 1 else "OTHER PEERS"
         for each in of_n:
             print(
-                f"{n:>9,} {each.retriever:<8} {each.seconds:8.2f} s for all, {each.one_milliseconds:6.2f} ms for one, "
-                f"{each.peak_mib:6.0f} MiB; {same}"
+                f"{n:>9,} {each.retriever:<8} {each.seconds:8.2f} s for all, {each.alone_milliseconds:6.2f} ms for "
+                f"one, {each.peak_mib:6.0f} MiB; {same}"
             )
     if options.json:
         write_json(options.json, [asdict(result) for result in found])

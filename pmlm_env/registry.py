@@ -6,7 +6,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from reprlib import repr as shortened
@@ -176,15 +176,19 @@ class Registry:
 _imported: list[tuple[str, Any]] = []
 
 
-def failed_part(error: BaseException) -> str | None:
+def failed_part(error: BaseException, ours: Collection[str]) -> str | None:
     """Say which class or function from outside pmlm-env an error came from, with the method and the line.
+
+    Args:
+        error: The error, with its traceback.
+        ours: The top-level packages that are not outside.
 
     Returns:
         Such as "the reward mine:Mine failed in score (/home/me/mine.py, line 12)"; None if it came from elsewhere.
     """
     for frame, line in walk_tb(error.__traceback__):
-        if frame.f_globals.get("__name__", "").partition(".")[0] in ("pmlm_env", "agents"):
-            continue  # our own code, which such a class may inherit
+        if frame.f_globals.get("__name__", "").partition(".")[0] in ours:
+            continue  # which such a class may inherit
         code, module = frame.f_code, frame.f_globals.get("__name__")
         owner = frame.f_locals.get("self", frame.f_locals.get("cls"))
         by_owner = [name for name, found in _imported if owner is found or type(owner) is found]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -85,3 +86,13 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page.resolve()
         assert target.exists(), link
         assert not anchor or anchor in _anchors(target), link
+
+
+def test_the_table_of_retrievers_is_the_measured_one_and_their_peers_are_the_same() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "results" / "retrieval.json").read_text(encoding="utf-8"))
+    table = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    for each in measured:
+        seconds = f"{each['seconds']:.2f}" if each["seconds"] < 10 else f"{each['seconds']:.0f}"
+        cells = (f"{each['patients']:,}", f"`{each['retriever']}`", seconds, f"{each['alone_milliseconds']:.2f}")
+        assert f"| {' | '.join(cells)} | {each['peak_mib']:.0f} |" in table
+    assert len({(each["patients"], each["peers"]) for each in measured}) == 3

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
 import time
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,11 @@ from tqdm import tqdm
 from agents import registry
 from agents.benchmark.config import RAW, BenchmarkConfig, check_identity
 from agents.benchmark.patients import Patients, RealPatients, patients_of
+from agents.benchmark.runs_file import complete_runs, versions
 from agents.benchmark.tuned import read_tuned
 from agents.evaluation.controls import CONTROLS
 from agents.settings import plain
-from pmlm_env.io.files import append, locked, write
+from pmlm_env.io.files import append, locked
 from pmlm_env.rewards.base import BERTSCORE
 
 logger = logging.getLogger(__name__)
@@ -101,25 +99,15 @@ def _jobs(config: BenchmarkConfig) -> Iterator[tuple[str, str, int, int]]:
 
 
 def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
-    """Return the runs in a file, and remove an incomplete last line from it."""
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write(file, whole)
-    done = {}
-    for number, text in enumerate(whole.split("\n")[:-1], start=1):
-        try:
-            line = json.loads(text)
-            done[line["track"], line["agent"], line["budget"], line["seed"]] = line
-            identity, config = line.get("identity", {}), line["config"]
-            if not isinstance(identity, dict) or not isinstance(config, dict):
-                raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise ValueError(
-                f"{file}, line {number} was not written by `pmlm benchmark`: restore the file from a copy, or remove "
-                "the line, and its run will be repeated"
-            ) from None
-    return done
+    """Return the runs in a file by job, and remove an incomplete last line from it."""
+
+    def job(line: Any) -> tuple[str, str, int, int]:
+        identity, config = line.get("identity", {}), line["config"]
+        if not isinstance(identity, dict) or not isinstance(config, dict):
+            raise ValueError
+        return line["track"], line["agent"], line["budget"], line["seed"]
+
+    return complete_runs(file, job, "pmlm benchmark")
 
 
 def _tuned(config: BenchmarkConfig, done: Mapping[tuple[str, str, int, int], Any], file: Path) -> dict[str, Any]:
@@ -134,13 +122,6 @@ def _tuned(config: BenchmarkConfig, done: Mapping[tuple[str, str, int, int], Any
 
 
 def _versions(config: BenchmarkConfig) -> dict[str, str]:
-    installed = {}
-    for name in _PACKAGES:
-        try:
-            installed[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     named = {"llm": config.models.llm, "encoder": config.models.encoder, "reward": config.models.reward}
     models = {name: value for name, value in named.items() if config.env == "real" and value != BERTSCORE}
-    machine = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "python": platform.python_version()}
-    return {**machine, **installed, **models}
+    return {**versions(_PACKAGES), **models}

@@ -23,12 +23,15 @@ from pmlm_env.registry import failed_part
 
 _AGAIN = "run the command again"
 
+_OURS = ("pmlm_env", "agents")
+
 #: What to do after a command was interrupted; for `train` it depends on the run.
 _AFTER_STOP = {
     "demo": "all replies are kept: run the command again, and it uses them",
     "evaluate": "all replies are kept: run the command again, and it requests only the others",
     "refine": "all replies are kept: run the command again, and it requests only the others",
     "benchmark": "complete runs and all replies are kept: run the command again to continue",
+    "experiment": "complete runs are kept: run the command again to continue",
     "tune": "the results of completed agents and all replies are kept: run the command again to continue",
 }
 
@@ -92,8 +95,8 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
 
 def _failed_part(error: Exception) -> str | None:
     """Describe an error of a class from outside pmlm-env; None for other errors, and for those that say what to do."""
-    ours = type(error).__module__.partition(".")[0] in ("pmlm_env", "agents")  # such as LLMError
-    failed = None if ours or isinstance(error, OSError) else failed_part(error)
+    ours = type(error).__module__.partition(".")[0] in _OURS  # such as LLMError
+    failed = None if ours or isinstance(error, OSError) else failed_part(error, _OURS)
     why = " ".join(str(error).split())
     return None if failed is None else f"{failed}: {type(error).__name__}{': ' if why else ''}{why}"
 

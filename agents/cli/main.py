@@ -22,6 +22,7 @@ COMMANDS = {
     "publish": "Publish a trained agent to a folder or to the Hugging Face hub.",
     "benchmark": "Fit agents within equal budgets and judge them on held-out patients.",
     "tune": "Tune agents under equal numbers of trials (needs optuna).",
+    "experiment": "Repeat an experiment of the paper, or an ablation.",
     "report": "Make tables and figures of what `pmlm benchmark` found.",
     "models": "List or fetch the bundled models.",
     "cache": "Inspect, prune, export or import cached replies of an LLM.",
@@ -29,7 +30,7 @@ COMMANDS = {
 }
 
 #: Commands that load models with transformers.
-_LOADING = {"demo", "prepare", "train", "evaluate", "refine", "benchmark", "tune", "doctor"}
+_LOADING = {"demo", "prepare", "train", "evaluate", "refine", "benchmark", "experiment", "tune", "doctor"}
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:

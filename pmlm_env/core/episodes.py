@@ -41,7 +41,7 @@ class Episode:
         split: The part of the cohort that the patient belongs to.
         words: The initial prompt's words, one per slot.
         roles: The role of each word.
-        vector: x_hat of Eq. 2, shape (128,), float32; read-only.
+        vector: x_hat of Eq. 2, shape (size,), float32; read-only. The size is 128 by default.
         reference: The reply that the patient's doctor wrote; "" = none.
         label: The patient's true condition, used only for evaluation and never in the prompt; "" = unknown.
         predicted: The label that stage 1 predicts.
@@ -177,7 +177,7 @@ class EpisodeSet(Sequence[Episode]):
 
     @cached_property
     def vectors(self) -> npt.NDArray[np.float32]:
-        """The patient vectors, shape (number of episodes, 128)."""
+        """The patient vectors, shape (number of episodes, size)."""
         return np.stack([episode.vector for episode in self._episodes])
 
     @property

@@ -41,7 +41,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | key | shape, dtype | meaning |
     |---|---|---|
     | ``embeddings`` | (max_words, hidden), float32 | embeddings of the words left (Eq. 6); zeros in other slots |
-    | ``patient`` | (128,), float32 | the patient vector of Eq. 2; see below for check-ups in its place |
+    | ``patient`` | (128,) by default, float32 | the patient vector of Eq. 2; see below for check-ups in its place |
     | ``action_mask`` | (max_words,), int8 | 1 where a deletion is legal |
 
     Embeddings are contextual: they are computed again after each deletion, and sub-word pieces are averaged per word.

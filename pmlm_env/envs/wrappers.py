@@ -36,7 +36,7 @@ class RLlibObservation(
 
     | key | shape, dtype | meaning |
     |---|---|---|
-    | ``observations`` | (max_words * hidden + 128,), float32 | ``embeddings``, slot after slot, then ``patient`` |
+    | ``observations`` | (max_words * hidden + size,), float32 | ``embeddings``, slot after slot, then ``patient`` |
     | ``action_mask`` | (max_words,), float32 | 1 where a deletion is legal; RLlib takes its logarithm |
 
     Args:

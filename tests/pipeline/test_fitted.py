@@ -260,7 +260,7 @@ def test_a_pipeline_that_cannot_be_saved_leaves_the_earlier_one(
     ("config", "message"),
     [
         (PipelineConfig(predictor="forest"), "there is no predictor .forest.: use boosted-trees, .*or package"),
-        (PipelineConfig(retriever="nearest"), "there is no retriever 'nearest': use cosine, or package"),
+        (PipelineConfig(retriever="nearest"), "there is no retriever 'nearest': use cosine, faiss, or package"),
         (PipelineConfig(predictor_kwargs={"depth": 3}), "the predictor boosted-trees does not take these arguments"),
         (PipelineConfig(retriever_kwargs={"depth": 3}), "the retriever cosine does not take these arguments"),
         (

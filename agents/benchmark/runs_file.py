@@ -1,0 +1,62 @@
+"""The file ``runs.jsonl``: one line for each complete run of a benchmark or an experiment."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Hashable, Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pmlm_env.io.files import write
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+def complete_runs(file: Path, key: Callable[[Any], Key], command: str) -> dict[Key, Any]:
+    """Return the runs in a file, and remove an incomplete last line from it; the caller holds the folder's lock.
+
+    Args:
+        file: The file; a missing one has no runs.
+        key: Returns what identifies the run of a line. ValueError, KeyError, TypeError and AttributeError mean that the
+            line is damaged.
+        command: The command that writes the file, for messages.
+
+    Returns:
+        The lines by key, in the order of the file; of lines with the same key, the last one.
+
+    Raises:
+        ValueError: A line is damaged.
+    """
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        write(file, whole)
+    done = {}
+    for number, text in enumerate(whole.split("\n")[:-1], start=1):
+        try:
+            line = json.loads(text)
+            done[key(line)] = line
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise ValueError(
+                f"{file}, line {number} was not written by `{command}`: restore the file from a copy, or remove "
+                "the line, and its run will be repeated"
+            ) from None
+    return done
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the machine, the version of Python, and those of the packages that are installed."""
+    installed = {}
+    for name in packages:
+        try:
+            installed[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        **installed,
+    }

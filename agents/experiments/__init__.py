@@ -1,0 +1,11 @@
+"""Experiments: the paper's tables and figures, and ablations; ``pmlm experiment``."""
+
+from pmlm_env.registry import Registry
+
+#: Experiments by name.
+EXPERIMENTS = Registry(
+    "experiment",
+    "pmlm.experiments",
+    {"table-a1": "agents.experiments.table_a1:TableA1", "table-2": "agents.experiments.table_2:Table2"},
+    ["cells", "run", "table"],
+)

@@ -1,0 +1,100 @@
+"""The base class of experiments, and the loop that does an experiment's missing runs."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tqdm import tqdm
+
+from agents.benchmark.runs_file import complete_runs, versions
+from pmlm_env.io.files import append, locked, write
+
+
+@dataclass(frozen=True)
+class Experiment(ABC):
+    """An experiment: independent runs, and a table of their results. Its fields are its command-line options.
+
+    Attributes:
+        out: Output folder: the runs are in OUT/NAME/runs.jsonl, the table is in OUT/NAME/table.md.
+        quick: Few patients and small models, to see within minutes whether everything works; not for results.
+        dry_run: Print the runs that are missing, and do nothing else.
+    """
+
+    out: Path = field(default=Path("results"), kw_only=True)
+    quick: bool = field(default=False, kw_only=True)
+    dry_run: bool = field(default=False, kw_only=True)
+
+    #: Its name, for the output folder.
+    name: ClassVar[str]
+
+    #: Packages whose versions are recorded with each run.
+    packages: ClassVar[Sequence[str]]
+
+    @abstractmethod
+    def cells(self) -> list[dict[str, Any]]:
+        """Return the runs, in the order in which they are done.
+
+        Each is described by all that determines its result, as JSON values: a run that the file has is not repeated.
+
+        Raises:
+            ValueError: An option is wrong, or a file cannot be read.
+        """
+
+    @abstractmethod
+    def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
+        """Do a run, and return its result as JSON values.
+
+        Raises:
+            ValueError: It cannot be done.
+        """
+
+    @abstractmethod
+    def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
+        """Return a Markdown table of all complete runs, each with its ``cell`` and its ``result``."""
+
+
+def run_experiment(experiment: Experiment) -> None:
+    """Do the runs that are not in the file yet, and write the table of all that are.
+
+    Raises:
+        ValueError: An option is wrong, a file cannot be read, another command uses the folder, or the file of runs is
+            damaged.
+    """
+    folder, cells = experiment.out / experiment.name, experiment.cells()
+    with nullcontext() if experiment.dry_run and not folder.exists() else locked(folder):
+        _run_experiment(experiment, cells, folder)
+
+
+def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder: Path) -> None:
+    """Do the missing ones of the runs; the caller holds the lock on the folder."""
+    file = folder / "runs.jsonl"
+    done = complete_runs(file, lambda line: _key(line["cell"]), f"pmlm experiment {experiment.name}")
+    missing = [cell for cell in cells if _key(cell) not in done]
+    if experiment.dry_run:
+        print("\n".join([*map(_key, missing), f"missing runs: {len(missing)}, complete ones: {len(done)}"]))
+        return
+    try:
+        with tqdm(missing, unit="run", dynamic_ncols=True) as bar:
+            for cell in bar:
+                bar.set_postfix_str(", ".join(str(value) for value in cell.values() if not isinstance(value, dict)))
+                started = time.perf_counter()
+                result = experiment.run(cell)
+                seconds = round(time.perf_counter() - started, 1)
+                line = {"cell": cell, "result": result, "seconds": seconds, "versions": versions(experiment.packages)}
+                append(file, json.dumps(line, ensure_ascii=False))
+                done[_key(cell)] = line
+    finally:  # also if the command is stopped
+        if done:
+            write(folder / "table.md", experiment.table(list(done.values())))
+    print(f"new runs: {len(missing)}, earlier ones: {len(done) - len(missing)}; table: {folder / 'table.md'}")
+
+
+def _key(cell: Mapping[str, Any]) -> str:
+    return json.dumps(cell, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,133 @@
+"""``pmlm experiment``: names, options, interrupted and repeated runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pmlm_env.io.files import locked
+from tests.commands import pmlm
+
+SLEEPY = "tests.agents.experiments.sleepy:Sleepy"
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def done(tmp_path: Path) -> Path:
+    """A folder with two complete runs."""
+    assert pmlm("experiment", SLEEPY, "--out", tmp_path, "--nap", 0) == 0
+    return tmp_path / "sleepy"
+
+
+def lines(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+
+
+def test_each_run_has_a_line_with_what_it_was_and_found_and_what_it_ran_on(done: Path) -> None:
+    assert [line["cell"] for line in lines(done)] == [{"seed": 0}, {"seed": 1}]
+    for line in lines(done):
+        assert line["result"] == {"slept": 0.0}
+        assert line["seconds"] > 0
+        assert line["versions"].keys() == {"machine", "python", "numpy"}
+    assert (done / "table.md").read_text() == "2 naps\n"
+
+
+def test_complete_runs_are_not_repeated_and_a_torn_one_is(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (done / "runs.jsonl").read_bytes()
+    assert pmlm("experiment", SLEEPY, "--out", done.parent, "--nap", 0) == 0
+    assert (done / "runs.jsonl").read_bytes() == whole
+    assert "new runs: 0, earlier ones: 2" in capsys.readouterr().out
+    (done / "runs.jsonl").write_bytes(whole[:-30])
+    assert pmlm("experiment", SLEEPY, "--out", done.parent, "--nap", 0) == 0
+    assert "new runs: 1, earlier ones: 1" in capsys.readouterr().out
+    assert [line["cell"] for line in lines(done)] == [{"seed": 0}, {"seed": 1}]
+
+
+def test_a_dry_run_names_the_missing_runs_and_does_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pmlm("experiment", SLEEPY, "--out", tmp_path, "--dry-run") == 0
+    assert capsys.readouterr().out == '{"seed": 0}\n{"seed": 1}\nmissing runs: 2, complete ones: 0\n'
+    assert not (tmp_path / "sleepy").exists()
+
+
+def test_a_line_that_no_experiment_wrote_is_named(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (done / "runs.jsonl").open("a") as file:
+        file.write('{"agent": "lexicon"}\n')
+    assert pmlm("experiment", SLEEPY, "--out", done.parent) == 2
+    assert capsys.readouterr().err == (
+        f"pmlm experiment: {done / 'runs.jsonl'}, line 3 was not written by `pmlm experiment sleepy`: restore the file "
+        "from a copy, or remove the line, and its run will be repeated\n"
+    )
+
+
+def test_two_commands_do_not_write_into_one_folder(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "agents.cli.main", "experiment", SLEEPY, "--out", str(done.parent)]
+    with locked(done):
+        other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert other.returncode == 2
+    assert (
+        other.stderr == f"pmlm experiment: {done} is in use by another pmlm command: wait until it ends, or stop it\n"
+    )
+
+
+def test_a_command_that_is_ended_loses_the_run_in_progress_alone_and_leaves_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "agents.cli.main", "experiment", SLEEPY, "--out", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        limit = time.monotonic() + 120
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert process.poll() is None
+            assert time.monotonic() < limit
+            time.sleep(0.05)
+        process.terminate()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said.splitlines()[-1] == (
+        "pmlm experiment: stopped by SIGTERM; complete runs are kept: run the command again to continue"
+    )
+    assert [line["cell"] for line in lines(tmp_path / "sleepy")] == [{"seed": 0}]
+    assert (tmp_path / "sleepy" / "table.md").read_text() == "1 naps\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_the_names_of_experiments_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pmlm("experiment", "--help") == 0
+    assert "table-a1   The paper's Table A1:" in capsys.readouterr().out
+    assert pmlm("experiment", "table-7") == 2
+    assert capsys.readouterr().err == "pmlm experiment: unknown part 'table-7': use one of table-a1, table-2\n"
+
+
+def test_help_shows_the_options_of_that_experiment_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pmlm("experiment", SLEEPY, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "--nap" in shown
+    assert "--quick" in shown
+    assert "--rows" not in shown
+
+
+def test_a_class_that_is_no_experiment_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert pmlm("experiment", "pathlib:Path", "--out", "x") == 2
+    assert capsys.readouterr().err.startswith("pmlm experiment: the experiment pathlib:Path lacks cells, run, table")
+
+
+def test_the_experiment_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    (tmp_path / "mine.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    assert "\npmlm experiment mine:LearningCurve --quick\n" in page
+    assert pmlm("experiment", "mine:LearningCurve", "--quick") == 0
+    assert "new runs: 2" in capsys.readouterr().out
+    table = (tmp_path / "results" / "learning-curve" / "table.md").read_text()
+    few, more = (float(line.split(" | ")[2].rstrip(" |")) for line in table.splitlines()[2:])
+    assert 40 < few < more < 90

@@ -1,0 +1,142 @@
+"""``pmlm experiment table-2``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents.evaluation.controls import CONTROLS
+from agents.evaluation.metrics import METRICS, text_scores
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.llm import Request
+from pmlm_env.llm.local.local_llm import LocalLLM
+from tests.commands import pmlm
+from tests.llm.tiny_llms import tiny_model
+from tests.real.runs import small_models
+
+pytestmark = pytest.mark.usefixtures("quick_stages")
+
+
+@pytest.fixture(scope="module")
+def llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny LLM, with weights that make it say something to these prompts."""
+    folder = tmp_path_factory.mktemp("llm")
+    tiny_model(folder, seed=4, max_position_embeddings=8192)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def command(llm: Path) -> list[object]:
+    options = ["--llm", f"local:{llm}", "--device", "cpu", "--max-new-tokens", 40, *small_models()]
+    return [
+        "experiment",
+        "table-2",
+        "--quick",
+        "--agents",
+        "random-n",
+        *options,
+        "--n-epochs",
+        1,
+        "--learning-rate",
+        0.01,
+    ]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, command: list[object], quick_stages: None) -> Path:
+    out = tmp_path_factory.mktemp("results")
+    assert pmlm(*command, "--out", out) == 0
+    return out / "table-2"
+
+
+def runs(results: Path) -> dict[str, dict]:
+    lines = [json.loads(line) for line in (results / "runs.jsonl").read_text().splitlines()]
+    return {line["cell"]["row"]: line["result"] for line in lines}
+
+
+def work(results: Path) -> Path:
+    (folder,) = results.glob("work-*")
+    return folder
+
+
+def test_every_row_has_all_metrics_of_the_same_patients(results: Path) -> None:
+    found = runs(results)
+    assert list(found) == [*CONTROLS, "raw-data", "keep-all", "lora-tuned", "random-n"]
+    for result in found.values():
+        assert result["patients"] == found["keep-all"]["patients"]
+        assert len(result["patients"]) == 4
+        assert result["metrics"].keys() == set(METRICS)
+
+
+def test_the_raw_prompts_are_those_of_the_same_patients_and_have_their_values(results: Path) -> None:
+    prepared, raw = (EpisodeSet.load(work(results) / name) for name in ("prepared", "raw"))
+    for ours, theirs in zip(prepared, raw, strict=True):
+        assert (ours.patient_id, ours.split, ours.reference) == (theirs.patient_id, theirs.split, theirs.reference)
+        assert "Latest check-up: " in theirs.prompt
+        assert "check-up" not in ours.prompt
+
+
+def test_the_fine_tuned_row_is_of_the_replies_of_the_llm_with_the_adapter(results: Path, llm: Path) -> None:
+    test = EpisodeSet.load(work(results) / "raw").of("test")
+    tuned = LocalLLM(str(llm), 40, "cpu", adapter=work(results) / "adapter-0")
+    replies = [reply.text for reply in tuned.ask([Request(episode.prompt) for episode in test])]
+    untuned = [reply.text for reply in LocalLLM(str(llm), 40, "cpu").ask([Request(e.prompt) for e in test])]
+    assert replies != untuned
+    for row, texts in (("lora-tuned", replies), ("raw-data", untuned)):
+        scores = text_scores(texts, [episode.reference for episode in test])
+        found = runs(results)[row]
+        assert found["patients"] == [episode.patient_id for episode in test]
+        assert found["metrics"]["rouge1"] == pytest.approx(scores.rouge1, abs=1e-5)
+
+
+def test_the_tables_have_the_means_and_the_paired_differences(results: Path) -> None:
+    first, second = (results / "table.md").read_text().split("The fine-tuned LLM's replies minus")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in first.splitlines() if line.startswith("|")]
+    by_name = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[2:]}
+    assert next(iter(by_name)) == "**fine-tuned LLM, raw-data prompt** (learning_rate 0.01, n_epochs 1)"
+    found = runs(results)
+    f1 = {name: 100 * np.mean(result["metrics"]["bertscore_f1"]) for name, result in found.items()}
+    assert by_name["LLM, raw-data prompt"]["F1"] == f"{f1['raw-data']:.2f}"
+    assert by_name["*echo*"]["F1"] == f"{f1['echo']:.2f}"
+    assert f"| *echo* | {f1['lora-tuned'] - f1['echo']:+.2f} |" in second
+    assert "| LLM, prompts refined by random-n (16 calls) |" in first
+
+
+def test_complete_rows_are_not_repeated(
+    results: Path, command: list[object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (results / "runs.jsonl").read_bytes()
+    assert pmlm(*command, "--out", results.parent) == 0
+    assert (results / "runs.jsonl").read_bytes() == before
+    assert "new runs: 0, earlier ones: 11" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--llm", "responder"), "--llm responder cannot be fine-tuned: use a local one, such as local:smollm2-135m"),
+        (("--quick", "--budget", "3"), "--budget has no effect: --quick has its own"),
+        (("--test-patients", "0"), "test-patients is 0: use a whole number from 1 to 100,000"),
+        (("--agents", "no-such"), "there is no agent 'no-such': use lexicon, "),
+    ],
+)
+def test_wrong_options_are_refused(
+    options: tuple[str, ...], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pmlm("experiment", "table-2", "--out", tmp_path / "out", *options) == 2
+    assert capsys.readouterr().err.startswith(f"pmlm experiment: {said}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cohort_without_validation_patients_is_refused_before_anything_is_learned(
+    men: Path, command: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pmlm(*command, "--cohort", men, "--out", tmp_path) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "pmlm experiment: the cohort has no validation patient with a label and a reply (--train-until 2021-12-31 "
+        "--validation-until 2022-06-30): move the cuts"
+    )
+    assert not (tmp_path / "table-2" / "runs.jsonl").exists()
