@@ -1,4 +1,4 @@
-"""The paper's Table 2: an LLM that LoRA taught to answer by itself, beside its replies to refined prompts."""
+"""The paper's Table 2: an LLM fine-tuned to write the reply, beside its replies to refined prompts."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ _MOST = 100_000
 
 @dataclass(frozen=True)
 class Table2(Experiment):
-    """The paper's Table 2: an LLM that LoRA taught to answer by itself, beside its replies to refined prompts.
+    """The paper's Table 2: an LLM fine-tuned to write the reply, beside its replies to refined prompts.
 
-    The LLM is fine-tuned on pairs of a raw-data prompt and the doctor's reply. Then the fine-tuned LLM gets the test
+    The LLM is fine-tuned with LoRA on pairs of a raw-data prompt and the doctor's reply. Then the fine-tuned LLM gets the test
     patients' raw-data prompts; the original one gets the same, the pipeline's unedited prompts, and the prompts that
     agents refined. All replies are judged by the same metrics, beside controls that need no LLM.
 
