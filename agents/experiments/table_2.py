@@ -41,9 +41,9 @@ _MOST = 100_000
 class Table2(Experiment):
     """The paper's Table 2: an LLM fine-tuned to write the reply, beside its replies to refined prompts.
 
-    The LLM is fine-tuned with LoRA on pairs of a raw-data prompt and the doctor's reply. Then the fine-tuned LLM gets the test
-    patients' raw-data prompts; the original one gets the same, the pipeline's unedited prompts, and the prompts that
-    agents refined. All replies are judged by the same metrics, beside controls that need no LLM.
+    The LLM is fine-tuned with LoRA on pairs of a raw-data prompt and the doctor's reply. Then the fine-tuned LLM gets
+    the test patients' raw-data prompts; the original one gets the same, the pipeline's unedited prompts, and the
+    prompts that agents refined. All replies are judged by the same metrics, beside controls that need no LLM.
 
     Attributes:
         cohort: A folder with your own patients, used instead of simulated ones (see ``pmlm prepare --help``).
