@@ -130,6 +130,13 @@ def test_without_peft_the_row_lora_llm_is_left_out_in_one_line(
         (("--rows", "lstm+more"), "there is no row 'lstm+more': use majority class, boosted-trees, "),
         (("--quick", "--seeds", "3"), "--seeds has no effect: --quick uses one seed"),
         (("--labs-file", "x.csv"), "--labs-file has no effect: it is an option of --cohort, which is not given"),
+        (("--lora-kwargs", '{"max_tokens": 5}'), "max_tokens is 5: use 16 to 100,000"),
+        (("--lora-kwargs", '{"patients": 5}'), "the predictor lora-llm does not take these arguments"),
+        (("--rows", "logistic", "--lora-seeds", "2"), "--lora-seeds has no effect: --rows does not have lora-llm"),
+        (
+            ("--lora-seeds", "0", "--lora-kwargs", "{}"),
+            "--lora-kwargs has no effect: --lora-seeds 0 leaves it out",
+        ),
         (("--seeds", "0"), "seeds is 0: use a whole number from 1 to 1,000"),
     ],
 )
