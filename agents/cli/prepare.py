@@ -29,7 +29,7 @@ class PrepareConfig:
         max_validation: Maximum number of validation patients; None = all.
         max_test: Maximum number of test patients; None = all.
         seed: Seed of the folds, the networks and the sampling of patients.
-        device: Device of the patient encoder.
+        device: Device of the patient encoder, and of a predictor that is an LLM.
     """
 
     files: CohortFiles

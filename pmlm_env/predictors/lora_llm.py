@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.io.checked_files import file_in
@@ -155,7 +156,8 @@ class LoraLLM(LabelModel):
         lm = self.lm()
         lm.use(self.adapter)
         answers = self._answers(lm)
-        prompts = (lm.chat.encode(self._prompt_of(patient, cohort, lm)) for patient in cohort)
+        patients = tqdm(cohort, desc="predicting", unit="patient", disable=None, leave=False, delay=2)
+        prompts = (lm.chat.encode(self._prompt_of(patient, cohort, lm)) for patient in patients)
         return np.stack([lm.log_likelihoods(prompt, answers) for prompt in prompts])
 
     def _answers(self, lm: TunableLM) -> Sequence[Tokens]:
@@ -179,18 +181,22 @@ class LoraLLM(LabelModel):
         assert self._scaler is not None
         template = self._prompt
         history = History(patient, cohort.schema.indicators, self._scaler.transform(patient.values))
-        room, levels = self.max_tokens - max(map(len, self._answers(lm))), history.levels()
+        room = self.max_tokens - max(map(len, self._answers(lm)))
 
-        def filled(text: str) -> str:
-            return template.fill(text, levels, self._labels)
+        def n_tokens(text: str, levels: str) -> int:
+            return len(lm.chat.encode(template.fill(text, levels, self._labels)))
 
-        prompt = filled(history.longest(lambda text: len(lm.chat.encode(filled(text))) <= room))
-        if (n_tokens := len(lm.chat.encode(prompt))) > room:
+        most, levels = history.n_levels, history.levels()
+        text = history.longest(lambda text: n_tokens(text, levels) <= room)
+        while most and n_tokens(text, levels) > room:  # with hundreds of indicators, their levels alone are too long
+            most //= 2
+            levels = history.levels(most)
+        if (shortest := n_tokens(text, levels)) > room:
             raise ValueError(
                 f"max_tokens is {self.max_tokens}: the shortest prompt of patient {patient.patient_id} takes "
-                f"{n_tokens + self.max_tokens - room}: raise it, or shorten the template"
+                f"{shortest + self.max_tokens - room}: raise it, or shorten the template"
             )
-        return prompt
+        return template.fill(text, levels, self._labels)
 
     def _description(self) -> dict[str, Any]:
         assert self._prompt is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -36,14 +37,25 @@ class History:
     indicators: tuple[Indicator, ...]
     deviations: npt.NDArray[np.float64]
 
-    def levels(self) -> str:
-        """Return which indicators are low or high in the mean of all check-ups, the most unusual first."""
+    @cached_property
+    def n_levels(self) -> int:
+        """The number of indicators that are low or high in the mean of all check-ups."""
+        return sum(bool(_level(mean)) for mean in _means(self.deviations))
+
+    def levels(self, most: int | None = None) -> str:
+        """Return which indicators are low or high in the mean of all check-ups, the most unusual first.
+
+        Args:
+            most: How many to write, at most; None = all. The text says how many it leaves out.
+        """
         means = _means(self.deviations)
         groups: dict[str, list[str]] = {}
-        for i in _by_size(means):
+        for i in _by_size(means)[: self.n_levels if most is None else most]:
             if level := _level(means[i]):
                 groups.setdefault(level, []).append(_name(self.indicators[i]))
         parts = [f"{level}: {', '.join(names)}" for level, names in groups.items()]
+        if most is not None and most < self.n_levels:
+            parts.append(f"{self.n_levels - most} more indicators are low or high")
         return f"In the mean of all check-ups, {'; '.join(parts) or 'nothing is high or low'}."
 
     def longest(self, fits: Callable[[str], bool]) -> str:

@@ -13,9 +13,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from pmlm_env.cohort import write_cohort
-from pmlm_env.cohort.schema import Cohort
+from pmlm_env.cohort.schema import Cohort, Indicator, Patient, Schema
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.traces import TraceFile
+from pmlm_env.pipeline import PipelineConfig
+from pmlm_env.pipeline.fitted import make_predictor
 from pmlm_env.predictors import PREDICTORS
 from pmlm_env.predictors.lora_llm import LoraLLM
 from tests.commands import pmlm
@@ -81,6 +83,17 @@ def test_what_is_low_or_high_is_meant_in_comparison_with_training_patients_alone
     others = cohort_of(*(make_patient(f"n{i}", "x", i0=[float(i + 500)]) for i in range(6)))
     predictor = fitted(words, train)
     assert all("extremely high: pH" in predictor.prompt(patient, others) for patient in others)
+
+
+def test_with_hundreds_of_indicators_prompts_are_short_enough_too(words: str) -> None:
+    schema = Schema(tuple(Indicator(f"indicator {i}") for i in range(400)))
+    rng, day = np.random.default_rng(0), np.array(["2021-01-01"], dtype="datetime64[D]")
+    patients = (Patient(f"p{i}", "xy"[i % 2], "", day[0], day, rng.lognormal(size=(1, 400))) for i in range(8))
+    cohort = Cohort(tuple(patients), schema)
+    predictor = fitted(words, cohort)
+    prompts = [predictor.prompt(patient, cohort) for patient in cohort]
+    assert max(len(predictor.lm().chat.encode(prompt)) for prompt in prompts) <= 800
+    assert all("more indicators are low or high" in prompt for prompt in prompts)
 
 
 def test_too_few_tokens_are_refused_in_the_words_of_the_argument(words: str, make_groups: MakeGroups) -> None:
@@ -209,6 +222,12 @@ def prepare(tables: Path, out: Path, **arguments: Any) -> int:
     return pmlm("prepare", "--cohort", tables / "cohort", "--out", out, *usual)
 
 
+def test_the_device_and_the_seed_of_a_pipeline_are_those_of_the_predictor() -> None:
+    found = make_predictor(PipelineConfig(predictor="lora-llm"), seed=3, device="cpu")
+    assert isinstance(found, LoraLLM)
+    assert (found.seed, found.device) == (3, "cpu")
+
+
 @pytest.mark.real
 def test_from_patients_to_a_new_patients_refined_prompt(tables: Path, tmp_path: Path) -> None:
     from tests.real.runs import small_bert
@@ -271,3 +290,17 @@ def test_what_cannot_be_fitted_is_one_line(
     assert prepare(tables, tmp_path / "out", **arguments) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pmlm prepare: ")]
     assert message in line
+
+
+@pytest.mark.real
+def test_the_bundled_llm_learns_from_a_few_patients(paper_cohort: Cohort, own_adapters: Path) -> None:
+    train = paper_cohort[:4]
+    predictor = LoraLLM(template="predict-short", max_tokens=200, learning_rate=1e-3, n_epochs=2, device="cpu")
+    proba = predictor.fit(train).predict_proba(train)
+    assert predictor.model == "smollm2-135m"
+    lm = predictor.lm()
+    examples = [lm.tokenize(predictor.prompt(patient, train), patient.label) for patient in train]
+    learned = lm.mean_loss(examples)
+    lm.use(replace(predictor.adapter, tensors={name: 0 * t for name, t in predictor.adapter.tensors.items()}))
+    assert learned < lm.mean_loss(examples) - 0.1
+    assert (proba > 0).all()

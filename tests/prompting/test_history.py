@@ -89,6 +89,13 @@ def test_levels_are_those_of_the_mean_and_the_most_unusual_come_first() -> None:
     assert found == "In the mean of all check-ups, extremely high: pH; very low: alt."
 
 
+def test_of_many_levels_the_most_unusual_are_written_and_the_others_counted() -> None:
+    some, begin = history((12, 8.6, 14)), "In the mean of all check-ups, "
+    assert some.levels(1) == f"{begin}extremely high: total protein; 2 more indicators are low or high."
+    assert some.levels(0) == f"{begin}3 more indicators are low or high."
+    assert some.levels(3) == some.levels()
+
+
 def test_an_indicator_of_unknown_usual_values_has_no_level() -> None:
     plain = history((10, 30, 10))
     unknown = History(plain.patient, plain.indicators, np.array([[0.0, NAN, 0.0]]))
