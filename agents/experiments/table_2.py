@@ -1,4 +1,4 @@
-"""The paper's Table 2: an LLM that LoRA taught to answer by itself, beside its replies to refined prompts."""
+"""The paper's Table 2: an LLM fine-tuned to write the reply, beside its replies to refined prompts."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _MOST = 100_000
 
 @dataclass(frozen=True)
 class Table2(Experiment):
-    """The paper's Table 2: an LLM that LoRA taught to answer by itself, beside its replies to refined prompts.
+    """The paper's Table 2: an LLM fine-tuned to write the reply, beside its replies to refined prompts.
 
-    The LLM is fine-tuned on pairs of a raw-data prompt and the doctor's reply. Then the fine-tuned LLM gets the test
-    patients' raw-data prompts; the original one gets the same, the pipeline's unedited prompts, and the prompts that
-    agents refined. All replies are judged by the same metrics, beside controls that need no LLM.
+    The LLM is fine-tuned with LoRA on pairs of a raw-data prompt and the doctor's reply. Then the fine-tuned LLM gets
+    the test patients' raw-data prompts; the original one gets the same, the pipeline's unedited prompts, and the
+    prompts that agents refined. All replies are judged by the same metrics, beside controls that need no LLM.
 
     Attributes:
         cohort: A folder with your own patients, used instead of simulated ones (see ``pmlm prepare --help``).
@@ -204,35 +204,22 @@ class Table2(Experiment):
 
     def _tuned(self, seed: int) -> dict[str, Any]:
         """Fine-tune the LLM, and judge its replies to the test patients' raw-data prompts."""
-        from pmlm_env.llm import Request
+        from pmlm_env.llm import Request, load_llm
         from pmlm_env.llm.base import all_or_error
-        from pmlm_env.llm.local.local_llm import LocalLLM
         from pmlm_env.llm.lora.training import fine_tune
         from pmlm_env.llm.lora.tunable import tunable_lm
-        from pmlm_env.llm.storage.cache import ReplyCache
-        from pmlm_env.llm.storage.cached_llm import CachedLLM
 
         everybody = EpisodeSet.load(self._work / "raw")
         examples, validation = (
             [(episode.prompt, episode.reference) for episode in everybody.of(split)]
             for split in ("train", "validation")
         )
-        models, name = self.models, self.models.llm.removeprefix("local:")
-        lm = tunable_lm(name, models.device, rank=self.lora.rank, alpha=self.lora.alpha)
+        models = self.models
+        lm = tunable_lm(models.llm.removeprefix("local:"), models.device, rank=self.lora.rank, alpha=self.lora.alpha)
         folder = self._work / f"adapter-{seed}"
         fine_tune(lm, examples, validation, self.lora, seed=seed).save(folder)
-        llm = CachedLLM(
-            LocalLLM(
-                name,
-                models.max_new_tokens,
-                models.device,
-                temperature=models.temperature,
-                seed=models.llm_seed,
-                chat_template_kwargs=models.chat_template_kwargs,
-                adapter=folder,
-            ),
-            ReplyCache(self._work / "run" / "replies.sqlite"),
-        )
+        cache = self._work / "run" / "replies.sqlite"
+        llm = load_llm(models, device=models.device, cache=cache, adapter=folder)
         by_id = {episode.patient_id: episode.prompt for episode in everybody.of("test")}
         ids = [episode.patient_id for episode in self._judge.held_out]
         prompts = [by_id[patient] for patient in ids]

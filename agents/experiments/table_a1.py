@@ -86,6 +86,10 @@ class TableA1(Experiment):
             check_count("lora-seeds", self.lora_seeds, _MOST_SEEDS)
         if self.quick:
             refuse_idle(self, {"seeds": "--quick uses one seed", "lora_seeds": "--quick uses one seed"})
+        if LLM not in self.rows:
+            refuse_idle(self, dict.fromkeys(("lora_seeds", "lora_kwargs"), f"--rows does not have {LLM}"))
+        elif not self.lora_seeds:
+            refuse_idle(self, {"lora_kwargs": "--lora-seeds 0 leaves it out"})
         if self.cohort is None:
             of_cohort = ("labs_file", "train_until", "validation_until", "split_by")
             refuse_idle(self, dict.fromkeys(of_cohort, "it is an option of --cohort, which is not given"))
@@ -94,7 +98,7 @@ class TableA1(Experiment):
         """Return the runs, one seed after another, so that an incomplete table still treats predictors equally.
 
         Raises:
-            ValueError: There is no such predictor, or the cohort cannot be read.
+            ValueError: There is no such predictor, or it does not take its arguments, or the cohort cannot be read.
         """
         sources: list[dict[str, Any]] = [
             {"data": name, "patients": _FEW if self.quick else _ALL} for name in dict.fromkeys(self.data)
@@ -105,7 +109,7 @@ class TableA1(Experiment):
             _check(split_by_date(own, **cuts), self.cohort)
             sources.append({"data": self.cohort.resolve().name, "sha256": cohort_digest(own), **cuts})
         light = [_row(name) for name in dict.fromkeys(self.rows) if name != LLM]
-        heavy = [(LLM, self.lora_kwargs)] if LLM in self.rows and _has_peft() else []
+        heavy = [_llm(self.lora_kwargs)] if LLM in self.rows and self.lora_seeds and _has_peft() else []
         cells = []
         for rows, n_seeds in ((light, 1 if self.quick else self.seeds), (heavy, self.lora_seeds)):
             for seed in range(n_seeds):
@@ -160,6 +164,18 @@ def _row(name: str) -> tuple[str, Mapping[str, Any]]:
         )
     PREDICTORS.find(name)  # raises if its class is not complete
     return name, {}
+
+
+def _llm(kwargs: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the row ``LLM``, whose arguments are checked now, and not after hours of other runs.
+
+    Raises:
+        ValueError: The predictor does not take them.
+    """
+    from pmlm_env.predictors import PREDICTORS
+
+    PREDICTORS.make(LLM, kwargs=kwargs)
+    return LLM, kwargs
 
 
 def _has_peft() -> bool:

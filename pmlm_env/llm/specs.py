@@ -99,6 +99,7 @@ def load_llm(
     cache: str | Path | None = None,
     replay: bool = False,
     budget: Budget | None = None,
+    adapter: Path | None = None,
 ) -> CachedLLM:
     """Make an LLM with a cache.
 
@@ -109,6 +110,7 @@ def load_llm(
         cache: The file of cached replies; None = in memory.
         replay: Send no requests: a reply that is not in ``cache`` is an error. Needs no key and loads no weights.
         budget: Where calls are booked.
+        adapter: The folder of a LoRA adapter for a ``local:`` LLM.
 
     Raises:
         ValueError: There is no such LLM, or an argument does not apply to it.
@@ -121,6 +123,8 @@ def load_llm(
             "llm contains what looks like a key: put the key into the environment, and give the model's name here"
         )
     budget = budget or Budget()
+    if adapter is not None and not options.llm.startswith("local:"):
+        raise ValueError(f"an adapter has no effect with {options.llm!r}: it is for local: LLMs")
     if is_custom(options):
         return _load_custom(options, device, concurrency, cache, replay, budget)
     if options.llm_kwargs:
@@ -150,7 +154,7 @@ def load_llm(
         )
     _check_replay(replay, cache)
     if in_process:
-        model, max_tokens = _load_in_process(options, kind, name, device)
+        model, max_tokens = _load_in_process(options, kind, name, device, adapter)
         return CachedLLM(BudgetedLLM(model, budget, max_tokens), ReplyCache(cache), replay)
     providers = load_providers(options.providers)
     if kind not in providers or not name:
@@ -196,7 +200,7 @@ def _check_replay(replay: bool, cache: str | Path | None) -> None:
         raise ValueError("a replay needs the file of cached replies: set cache")
 
 
-def _load_in_process(options: LLMOptions, kind: str, name: str, device: str) -> tuple[LLM, int]:
+def _load_in_process(options: LLMOptions, kind: str, name: str, device: str, adapter: Path | None) -> tuple[LLM, int]:
     """Return the LLM and the maximum number of tokens of a reply."""
     if kind == "responder":
         from pmlm_env.cohort.schema import Schema
@@ -222,7 +226,7 @@ def _load_in_process(options: LLMOptions, kind: str, name: str, device: str) -> 
     from pmlm_env.llm.local.local_llm import LocalLLM
 
     dtype = None if options.llm_dtype == "auto" else getattr(torch, options.llm_dtype)
-    return LocalLLM(name, device=device, dtype=dtype, **settings), options.max_new_tokens
+    return LocalLLM(name, device=device, dtype=dtype, adapter=adapter, **settings), options.max_new_tokens
 
 
 def _endpoint(

@@ -239,7 +239,9 @@ class Pipeline:
         predictor = predictors.load(folder / PREDICTOR_FOLDER)
         _check_labels(predictor, training.labels, str(folder / PREDICTOR_FOLDER))
         template = InitialPrompt(file_in(folder, TEMPLATE_FILE), cast(PeerForm, manifest.peers), schema)
-        scaler = InputScaler.load(file_in(folder, SCALER_FILE), schema) if SCALER_FILE in files else None
+        has_scaler = SCALER_FILE in files  # pipelines of earlier versions have none
+        n = len(schema.indicators)
+        scaler = InputScaler.load(file_in(folder, SCALER_FILE), n, CURE) if has_scaler else None
         retriever = _make_retriever(training, manifest)
         return cls(schema, predictor, encoder, retriever, template, training, manifest, scaler)
 

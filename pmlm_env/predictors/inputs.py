@@ -86,14 +86,19 @@ class InputScaler:
         write(path, save(self.arrays()))
 
     @classmethod
-    def load(cls, path: Path, schema: Schema) -> InputScaler:
+    def load(cls, path: Path, n_indicators: int, cure: str) -> InputScaler:
         """Read what ``save`` wrote.
 
+        Args:
+            path: The file.
+            n_indicators: Number of indicators.
+            cure: What to do about a damaged file, for messages.
+
         Raises:
-            ValueError: The file is damaged, or of patients of another schema.
+            ValueError: The file is damaged, or has another number of indicators.
         """
-        shapes = dict.fromkeys(SCALER_ARRAYS, (len(schema.indicators),))
-        tensors = read_tensors(path, shapes, doubles=SCALER_ARRAYS, cure="prepare it again with `pmlm prepare`")
+        shapes = dict.fromkeys(SCALER_ARRAYS, (n_indicators,))
+        tensors = read_tensors(path, shapes, doubles=SCALER_ARRAYS, cure=cure)
         return cls(*(tensors[name].numpy() for name in SCALER_ARRAYS))
 
 

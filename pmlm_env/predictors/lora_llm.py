@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from safetensors.torch import save
 from tqdm import tqdm
 
 from pmlm_env.cohort.schema import Cohort, Patient
-from pmlm_env.io.checked_files import file_in, read_tensors
-from pmlm_env.io.files import write
+from pmlm_env.io.checked_files import file_in
 from pmlm_env.llm.lora.adapters import Adapter
 from pmlm_env.llm.lora.settings import LoraSettings
 from pmlm_env.llm.lora.training import fine_tune
 from pmlm_env.llm.lora.tunable import TunableLM, tunable_lm
 from pmlm_env.predictors.base import assign_folds
-from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler
+from pmlm_env.predictors.inputs import InputScaler
 from pmlm_env.predictors.label_model import CURE, LabelModel
 from pmlm_env.predictors.training import VALIDATION_FOLDS
 from pmlm_env.prompting.history import History
@@ -43,7 +40,7 @@ class LoraLLM(LabelModel):
 
     The prompt has the check-ups as text (``History``). A label's score is the log-likelihood of the answer that
     consists of it, up to the end of the model's turn, so the probabilities are those of the answers that are labels.
-    They are not normalized by the number of tokens: a model that was taught whole answers gives a long label no
+    They are not normalized by the number of tokens: a model that has learned whole answers gives a long label no
     smaller probability.
 
     One fold of the training patients is not learned; training ends when their micro-F1 no longer rises, and the epoch
@@ -211,7 +208,7 @@ class LoraLLM(LabelModel):
     def _save(self, folder: Path) -> None:
         assert self._scaler is not None
         self.adapter.save(folder)
-        write(folder / SCALER_FILE, save({name: torch.from_numpy(a) for name, a in self._scaler.arrays().items()}))
+        self._scaler.save(folder / SCALER_FILE)
 
     def _load(self, folder: Path) -> None:
         """Read the adapter.
@@ -221,6 +218,4 @@ class LoraLLM(LabelModel):
         """
         self._adapter = Adapter.load(folder, CURE)
         self._adapter.check_base(self.lm().files.identity)
-        shapes = dict.fromkeys(SCALER_ARRAYS, (len(self._indicators),))
-        arrays = read_tensors(file_in(folder, SCALER_FILE), shapes, doubles=SCALER_ARRAYS, cure=CURE)
-        self._scaler = InputScaler(*(arrays[name].numpy() for name in SCALER_ARRAYS))
+        self._scaler = InputScaler.load(file_in(folder, SCALER_FILE), len(self._indicators), CURE)

@@ -145,11 +145,10 @@ class History:
         if first == last:
             return f"{self._name_and_value(first, i, with_unit)} once{_in_brackets(self.deviations[first, i])}"
         change = self.deviations[last, i] - self.deviations[first, i]
-        direction = "rising" if change > _STEADY else "falling" if change < -_STEADY else "steady"
         unit = f" {self.indicators[i].unit}" if self.indicators[i].unit and with_unit else ""
         to = digits(self.patient.values[last, i])
         level = _in_brackets(_means(self.deviations[:before, [i]])[0])
-        return f"{self._name_and_value(first, i, False)} to {to}{unit} {direction}{level}"
+        return f"{self._name_and_value(first, i, False)} to {to}{unit}{_direction(change)}{level}"
 
 
 def _most_unusual(columns: npt.NDArray[np.intp], deviations: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.intp]:
@@ -173,6 +172,13 @@ def _level(deviation: float) -> str:
     """Return "low", "very high" and so on; "" for what is usual or unknown."""
     degree = 0 if np.isnan(deviation) else min(int(abs(deviation) + 0.5), len(_DEGREES) - 1)
     return f"{_DEGREES[degree]}{'high' if deviation > 0 else 'low'}" if degree else ""
+
+
+def _direction(change: float) -> str:
+    """Return " rising", " falling" or " steady"; "" if the change in SDs is unknown."""
+    if np.isnan(change):
+        return ""
+    return " rising" if change > _STEADY else " falling" if change < -_STEADY else " steady"
 
 
 def _in_brackets(deviation: float) -> str:

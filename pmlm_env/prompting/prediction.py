@@ -59,7 +59,8 @@ class PredictionPrompt:
         Raises:
             ValueError: The template does not exist, or not in the schema's language, or is not valid.
         """
-        return cls(read_template(template, schema, PREDICTION_TEMPLATES), str(template))
+        option = '--predictor-kwargs \'{"template": "FILE"}\''
+        return cls(read_template(template, schema, PREDICTION_TEMPLATES, option), str(template))
 
     def fill(self, history: str, levels: str, labels: Sequence[str]) -> str:
         """Return the prompt of one patient."""

@@ -19,19 +19,20 @@ BREAK = "\\n"
 _MOST_BYTES = 2**16
 
 
-def read_template(template: str | Path, schema: Schema, names: Sequence[str]) -> str:
+def read_template(template: str | Path, schema: Schema, names: Sequence[str], option: str = "--template") -> str:
     """Return the text of a template.
 
     Args:
         template: One of ``names``, or the path of a file.
         schema: Chooses a built-in template by its language and its family of templates.
         names: The built-in templates to choose from.
+        option: The option that takes a file, for messages.
 
     Raises:
         ValueError: The template does not exist, or not in the schema's language, or is too large.
     """
     if template in names:
-        return _built_in(str(template), schema)
+        return _built_in(str(template), schema, option)
     path = Path(template)
     try:
         if path.exists() and not path.is_file():  # reading a pipe or device might never end
@@ -51,7 +52,7 @@ def read_template(template: str | Path, schema: Schema, names: Sequence[str]) ->
         raise ValueError(f"there is no template {str(template)!r}: use {', '.join(names)} or a file") from None
 
 
-def _built_in(name: str, schema: Schema) -> str:
+def _built_in(name: str, schema: Schema, option: str) -> str:
     language, _, _ = schema.language.lower().partition("-")  # the templates of "en" serve "en-US" too
     there = {
         (folder.name, family.name): family
@@ -61,13 +62,13 @@ def _built_in(name: str, schema: Schema) -> str:
     if language not in {folder for folder, _ in there}:
         raise ValueError(
             f"there are no built-in templates in the schema's language, {schema.language!r}: give your own template "
-            "file (--template)"
+            f"file ({option})"
         )
     if (language, schema.templates) not in there:
         families = ", ".join(sorted(family for folder, family in there if folder == language))
         raise ValueError(
             f"the schema's templates are {schema.templates!r}, which are not built in: use {families}, or give your "
-            "own template file (--template)"
+            f"own template file ({option})"
         )
     return (there[language, schema.templates] / f"{name}.txt").read_text(encoding="utf-8")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from pmlm_env.envs.options import PMLMOptions
 from pmlm_env.llm import LLMError, LLMOptions, ReplayMissError, load_llm, price_of
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.local.local_llm import LocalLLM
+from pmlm_env.llm.local.model_files import find_model
 from pmlm_env.llm.local.vllm import VLLMEngine
+from pmlm_env.llm.lora.adapters import Adapter
+from tests.llm.tiny_llms import tiny_model
 
 
 @pytest.mark.parametrize("spec", ["gpt-4", "local:", "openai:", "nobody:model", ""])
@@ -92,6 +96,19 @@ def test_the_number_format_is_for_the_local_llm_alone(tmp_path: Path) -> None:
         load_llm(LLMOptions("responder", llm_dtype="float32"))
     with pytest.raises(ValueError, match="llm_dtype is 'int8'"):
         load_llm(LLMOptions(llm_dtype="int8"))  # type: ignore[arg-type]
+
+
+def test_an_adapter_is_loaded_with_the_options_of_the_llm_and_is_for_local_llms_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    tiny_model(folder)
+    Adapter(find_model(str(folder)).identity, 8, 16, {}).save(tmp_path / "adapter")
+    options = LLMOptions(f"local:{folder}", max_new_tokens=7, llm_dtype="bfloat16", on_truncated="error")
+    usual, adapted = (json.loads(load_llm(options, adapter=each).llm.identity) for each in (None, tmp_path / "adapter"))
+    assert (adapted["dtype"], adapted["max_new_tokens"], adapted["on_truncated"]) == ("torch.bfloat16", 7, "error")
+    assert adapted.pop("adapter")
+    assert adapted == usual
+    with pytest.raises(ValueError, match="an adapter has no effect with 'responder': it is for local: LLMs"):
+        load_llm("responder", adapter=tmp_path / "adapter")
 
 
 def test_a_temperature_that_the_models_refuse_is_refused_before_it_is_sent() -> None:

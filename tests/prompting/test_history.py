@@ -101,3 +101,9 @@ def test_an_indicator_of_unknown_usual_values_has_no_level() -> None:
     unknown = History(plain.patient, plain.indicators, np.array([[0.0, NAN, 0.0]]))
     assert unknown.text(1) == "Latest check-up: pH 10, alt 30 U/L, total protein 10 g/L."
     assert unknown.levels() == "In the mean of all check-ups, nothing is high or low."
+
+
+def test_a_trend_of_unknown_usual_values_has_no_direction() -> None:
+    plain = history((10, 30, 10), (10, 90, 10), (10, 10, 10))
+    unknown = History(plain.patient, plain.indicators, np.array([[0.0, NAN, 0.0]] * 3))
+    assert "first to last: pH 10 to 10 steady, alt 30 to 90, total protein 10 to 10 steady." in unknown.text(1)

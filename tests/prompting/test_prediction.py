@@ -72,3 +72,10 @@ def test_a_template_that_does_not_exist_is_refused() -> None:
         PredictionPrompt.load("paper", SCHEMA)
     with pytest.raises(ValueError, match="there are no built-in templates in the schema's language, 'zh'"):
         PredictionPrompt.load("predict", replace(SCHEMA, language="zh"))
+
+
+@pytest.mark.parametrize("change", [{"language": "zh"}, {"templates": "cardiac"}])
+def test_where_there_is_no_built_in_template_the_predictors_own_option_is_named(change: dict[str, str]) -> None:
+    option = r"""--predictor-kwargs '{"template": "FILE"}'"""
+    with pytest.raises(ValueError, match=rf"give your own template file \({option}\)$"):
+        PredictionPrompt.load("predict", replace(SCHEMA, **change))

@@ -200,6 +200,9 @@ class _Training:
                         copy.grad = gradient.float() if copy.grad is None else copy.grad.add_(gradient)
                         self._weights[name].grad = None
                 bar.update()
+        for copy in self._copies.values():
+            if copy.grad is None:  # no token of the batch has reached the layer, such as an expert
+                copy.grad = torch.zeros_like(copy)
         norm = torch.nn.utils.clip_grad_norm_(self._copies.values(), self._settings.max_grad_norm)
         if not norm.isfinite():
             raise LLMError(f"{self._lm.name} computes gradients that are not finite: choose a lower learning rate")

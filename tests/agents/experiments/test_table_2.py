@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.metrics import METRICS, text_scores
@@ -30,7 +31,17 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def command(llm: Path) -> list[object]:
-    options = ["--llm", f"local:{llm}", "--device", "cpu", "--max-new-tokens", 40, *small_models()]
+    options = [
+        "--llm",
+        f"local:{llm}",
+        "--device",
+        "cpu",
+        "--max-new-tokens",
+        40,
+        "--llm-dtype",
+        "float32",
+        *small_models(),
+    ]
     return [
         "experiment",
         "table-2",
@@ -81,9 +92,11 @@ def test_the_raw_prompts_are_those_of_the_same_patients_and_have_their_values(re
 
 def test_the_fine_tuned_row_is_of_the_replies_of_the_llm_with_the_adapter(results: Path, llm: Path) -> None:
     test = EpisodeSet.load(work(results) / "raw").of("test")
-    tuned = LocalLLM(str(llm), 40, "cpu", adapter=work(results) / "adapter-0")
+    usual, tuned = (
+        LocalLLM(str(llm), 40, "cpu", torch.float32, adapter=adapter) for adapter in (None, work(results) / "adapter-0")
+    )
     replies = [reply.text for reply in tuned.ask([Request(episode.prompt) for episode in test])]
-    untuned = [reply.text for reply in LocalLLM(str(llm), 40, "cpu").ask([Request(e.prompt) for e in test])]
+    untuned = [reply.text for reply in usual.ask([Request(episode.prompt) for episode in test])]
     assert replies != untuned
     for row, texts in (("lora-tuned", replies), ("raw-data", untuned)):
         scores = text_scores(texts, [episode.reference for episode in test])

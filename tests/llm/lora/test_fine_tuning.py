@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedul
 
 from pmlm_env.llm.base import LLMError
 from pmlm_env.llm.local.local_llm import LocalLLM
-from pmlm_env.llm.lora.adapters import Adapter
+from pmlm_env.llm.lora.adapters import Adapter, adapter_weights
 from pmlm_env.llm.lora.settings import LoraSettings
 from pmlm_env.llm.lora.training import fine_tune
 from pmlm_env.llm.lora.tunable import TokenizedExample, TunableLM
@@ -259,6 +259,17 @@ def test_damaged_adapters_are_named_in_one_line(lm: TunableLM, tmp_path: Path) -
 def test_too_long_examples_are_refused(lm: TunableLM) -> None:
     with pytest.raises(LLMError, match=r"a prompt and its completion have \d+ tokens; .*small reads 512"):
         fine_tune(lm, [("a" * 500, "b" * 100)], EXAMPLES, SETTINGS)
+
+
+def test_a_layer_that_no_token_reaches_stays_as_it_is(lm: TunableLM) -> None:
+    name, weight = next((name, w) for name, w in adapter_weights(lm.network).items() if "lora_B" in name)
+    weight.requires_grad_(False)  # as good as an expert that is not chosen
+    try:
+        found = fine_tune(lm, EXAMPLES, EXAMPLES, SETTINGS)
+    finally:
+        weight.requires_grad_(True)
+    changed = {each for each, tensor in found.tensors.items() if "lora_B" in each and tensor.any()}
+    assert changed == {each for each in found.tensors if "lora_B" in each} - {name}
 
 
 def test_an_empty_list_of_examples_is_refused(lm: TunableLM) -> None:
