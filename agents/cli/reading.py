@@ -80,7 +80,7 @@ def _part(command: str, kinds: Mapping[str, Any], arguments: Sequence[str]) -> s
         print("\n".join([usage, *about]))
         sys.exit(0 if arguments else 2)
     if arguments[0] not in kinds:
-        raise ValueError(f"unknown part {arguments[0]!r}: use one of {', '.join(kinds)}")
+        raise ValueError(f"there is no {arguments[0]!r}: use one of {', '.join(kinds)}")
     return arguments[0]
 
 

@@ -162,7 +162,7 @@ def test_an_llm_in_this_process_takes_no_option_of_an_endpoint_and_a_greedy_one_
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("cache stat x", "unknown part 'stat': use one of stats, prune, export, import"),
+        ("cache stat x", "there is no 'stat': use one of stats, prune, export, import"),
         ("train --agent", "--agent needs a value"),
         ("train --config", "--config needs a value"),
     ],
