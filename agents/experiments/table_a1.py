@@ -94,8 +94,10 @@ class TableA1(Experiment):
         """Return the runs, one seed after another, so that an incomplete table still treats predictors equally.
 
         Raises:
-            ValueError: There is no such predictor, or the cohort cannot be read.
+            ValueError: There is no such predictor, its arguments are wrong, or the cohort cannot be read.
         """
+        from pmlm_env.predictors import PREDICTORS
+
         sources: list[dict[str, Any]] = [
             {"data": name, "patients": _FEW if self.quick else _ALL} for name in dict.fromkeys(self.data)
         ]
@@ -106,6 +108,8 @@ class TableA1(Experiment):
             sources.append({"data": self.cohort.resolve().name, "sha256": cohort_digest(own), **cuts})
         light = [_row(name) for name in dict.fromkeys(self.rows) if name != LLM]
         heavy = [(LLM, self.lora_kwargs)] if LLM in self.rows and _has_peft() else []
+        if heavy and self.lora_seeds:
+            PREDICTORS.make(LLM, kwargs=self.lora_kwargs, offered={"seed": 0})  # before the light ones take hours
         cells = []
         for rows, n_seeds in ((light, 1 if self.quick else self.seeds), (heavy, self.lora_seeds)):
             for seed in range(n_seeds):
@@ -192,9 +196,16 @@ def _check(split: Split, folder: Path) -> None:
 
 
 def _split(cell: Mapping[str, Any], folder: Path | None, labs_file: str | None) -> Split:
-    """Return the patients of a run."""
+    """Return the patients of a run.
+
+    Raises:
+        ValueError: The cohort is no longer that of the run.
+    """
     if folder is not None and "sha256" in cell:
-        return split_by_date(_read(folder, labs_file), **{name: cell[name] for name in _CUTS})
+        own = _read(folder, labs_file)
+        if cohort_digest(own) != cell["sha256"]:
+            raise ValueError(f"{folder} has changed since the command began: run it again")
+        return split_by_date(own, **{name: cell[name] for name in _CUTS})
     signal = cell["data"].removeprefix("simulated-")
     return split_by_date(simulate_cohort(cell["patients"], seed=cell["seed"], signal=signal))
 
