@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,8 @@ from tqdm import tqdm
 
 from agents.benchmark.runs_file import complete_runs, versions
 from pmlm_env.io.files import append, locked, write
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def run_experiment(experiment: Experiment) -> None:
 def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder: Path) -> None:
     """Do the missing ones of the runs; the caller holds the lock on the folder."""
     file = folder / "runs.jsonl"
-    done = complete_runs(file, lambda line: _key(line["cell"]), f"pmlm experiment {experiment.name}")
+    done = complete_runs(file, _run_key, f"pmlm experiment {experiment.name}")
     missing = [cell for cell in cells if _key(cell) not in done]
     if experiment.dry_run:
         print("\n".join([*map(_key, missing), f"missing runs: {len(missing)}, complete ones: {len(done)}"]))
@@ -92,8 +95,36 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
                 done[_key(cell)] = line
     finally:  # also if the command is stopped
         if done:
-            write(folder / "table.md", experiment.table(list(done.values())))
-    print(f"new runs: {len(missing)}, earlier ones: {len(done) - len(missing)}; table: {folder / 'table.md'}")
+            write(folder / "table.md", _table(experiment, list(done.values()), file))
+    where = f"table: {folder / 'table.md'}" if done else "the options leave nothing to run"
+    print(f"new runs: {len(missing)}, earlier ones: {len(done) - len(missing)}; {where}")
+
+
+def _table(experiment: Experiment, runs: Sequence[Mapping[str, Any]], file: Path) -> str:
+    """Return the experiment's table.
+
+    Raises:
+        ValueError: The file has a run of another experiment or version.
+    """
+    try:
+        return experiment.table(runs)
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        logger.debug("traceback", exc_info=True)
+        raise ValueError(
+            f"{file} has a run from which no table can be made ({type(error).__name__}: {error}): remove the lines "
+            f"that this version of `pmlm experiment {experiment.name}` did not write"
+        ) from error
+
+
+def _run_key(line: Mapping[str, Any]) -> str:
+    """Return what identifies the run of a line.
+
+    Raises:
+        ValueError: The line has no cell or no result.
+    """
+    if not (isinstance(line["cell"], dict) and isinstance(line["result"], dict)):
+        raise ValueError
+    return _key(line["cell"])
 
 
 def _key(cell: Mapping[str, Any]) -> str:

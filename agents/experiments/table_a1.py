@@ -208,9 +208,16 @@ def _check(split: Split, folder: Path) -> None:
 
 
 def _split(cell: Mapping[str, Any], folder: Path | None, labs_file: str | None) -> Split:
-    """Return the patients of a run."""
+    """Return the patients of a run.
+
+    Raises:
+        ValueError: The cohort is no longer that of the run.
+    """
     if folder is not None and "sha256" in cell:
-        return split_by_date(_read(folder, labs_file), **{name: cell[name] for name in _CUTS})
+        own = _read(folder, labs_file)
+        if cohort_digest(own) != cell["sha256"]:
+            raise ValueError(f"{folder} has changed since the command began: run it again")
+        return split_by_date(own, **{name: cell[name] for name in _CUTS})
     signal = cell["data"].removeprefix("simulated-")
     return split_by_date(simulate_cohort(cell["patients"], seed=cell["seed"], signal=signal))
 

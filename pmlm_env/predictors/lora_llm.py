@@ -79,10 +79,15 @@ class LoraLLM(LabelModel):
         """
         super().__init__(seed)
         for name, value, lowest in (("max_tokens", max_tokens, 16), ("max_patients", max_patients, 2)):
-            if value is not None and (type(value) is not int or not lowest <= value <= MOST_TOKENS):
+            if value is None and name == "max_patients":
+                continue
+            if type(value) is not int or not lowest <= value <= MOST_TOKENS:
                 raise ValueError(f"{name} is {value!r}: use {lowest} to {MOST_TOKENS:,}")
-        if not isinstance(model, str) or not isinstance(gradient_checkpointing, bool):
-            raise ValueError("model should be text, and gradient_checkpointing true or false")
+        for name, text in (("model", model), ("template", template), ("device", device)):
+            if not isinstance(text, str):
+                raise ValueError(f"{name} is {text!r}: it should be text")
+        if not isinstance(gradient_checkpointing, bool):
+            raise ValueError(f"gradient_checkpointing is {gradient_checkpointing!r}: use true or false")
         self.model, self.template, self.max_tokens, self.max_patients = model, template, max_tokens, max_patients
         self.device = device
         self._settings = replace(

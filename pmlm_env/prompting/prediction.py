@@ -40,6 +40,8 @@ class PredictionPrompt:
 
     def __init__(self, text: str, name: str) -> None:
         """Check the template."""
+        if not isinstance(text, str):
+            raise ValueError(f"template {name} is not text")
         parts = parse(text, name, _check_fields)
         self.text = "\n".join(f"{role}:{part}" for role, part in parts)
         self._filled = " ".join(part for _, part in parts).replace(f" {BREAK} ", "\n").replace(BREAK, "\n")

@@ -16,6 +16,7 @@ from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.schema import Cohort, Indicator, Patient, Schema
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.traces import TraceFile
+from pmlm_env.llm.base import LLMError
 from pmlm_env.pipeline import PipelineConfig
 from pmlm_env.pipeline.fitted import make_predictor
 from pmlm_env.predictors import PREDICTORS
@@ -115,7 +116,11 @@ def test_more_tokens_than_the_model_reads_are_refused(tmp_path: Path) -> None:
         ({"max_tokens": 5}, "max_tokens is 5: use 16 to 100,000"),
         ({"max_patients": 1}, "max_patients is 1: use 2 to 100,000"),
         ({"n_epochs": 0}, "n_epochs is 0: use 1 to 10,000"),
-        ({"gradient_checkpointing": "yes"}, "gradient_checkpointing true or false"),
+        ({"gradient_checkpointing": "yes"}, "gradient_checkpointing is 'yes': use true or false"),
+        ({"max_tokens": None}, "max_tokens is None: use 16 to 100,000"),
+        ({"model": 3}, "model is 3: it should be text"),
+        ({"template": None}, "template is None: it should be text"),
+        ({"device": 0}, "device is 0: it should be text"),
     ],
 )
 def test_arguments_out_of_range_are_refused(argument: dict[str, Any], message: str) -> None:
@@ -194,12 +199,28 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def test_a_damaged_template_is_not_filled(make_groups: MakeGroups, words: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("template", ["self: {patient_id} {history}", 3, None])
+def test_a_damaged_template_is_not_filled(
+    make_groups: MakeGroups, words: str, tmp_path: Path, template: str | int | None
+) -> None:
     fitted(words, make_groups()).save(tmp_path)
     content = json.loads((tmp_path / "predictor.json").read_text())
-    (tmp_path / "predictor.json").write_text(json.dumps({**content, "template": "self: {patient_id} {history}"}))
+    (tmp_path / "predictor.json").write_text(json.dumps({**content, "template": template}))
     with pytest.raises(ValueError, match=r"predictor\.json is damaged"):
         LoraLLM.load(tmp_path)
+
+
+def test_an_adapter_of_another_scale_is_refused(make_groups: MakeGroups, words: str, tmp_path: Path) -> None:
+    fitted(words, make_groups()).save(tmp_path)
+    content = json.loads((tmp_path / "adapter.json").read_text())
+    (tmp_path / "adapter.json").write_text(json.dumps({**content, "alpha": 9999}))
+    with pytest.raises(ValueError, match="the adapter has rank 8 and alpha 9999, expected 8 and 16"):
+        LoraLLM.load(tmp_path).predict_proba(make_groups())
+
+
+def test_numbers_that_are_not_finite_are_no_probabilities(make_groups: MakeGroups, words: str) -> None:
+    with pytest.raises(LLMError, match="not finite: fine-tune it at a lower learning rate"):
+        fitted(words, make_groups(), learning_rate=1e30).predict_proba(make_groups())
 
 
 # The command line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -93,9 +94,14 @@ class TunableLM:
         """Replace the present adapter.
 
         Raises:
-            ValueError: The adapter was learned for another model.
+            ValueError: The adapter was learned for another model, or has another rank or alpha.
         """
         adapter.check_base(self.files.identity)
+        if (adapter.rank, adapter.alpha) != (self.rank, self.alpha):
+            raise ValueError(
+                f"the adapter has rank {adapter.rank} and alpha {adapter.alpha}, expected {self.rank} and {self.alpha}: "
+                "copy it again, or fine-tune again"
+            )
         adapter.put_into(self.network)
 
     def tokenize(self, prompt: str, completion: str) -> TokenizedExample:
@@ -119,10 +125,15 @@ class TunableLM:
         return functional.cross_entropy(logits, self._tensor(example.completion), reduction="sum")
 
     def mean_loss(self, examples: Sequence[TokenizedExample]) -> float:
-        """Return the negative log-likelihood per token of the completions."""
+        """Return the negative log-likelihood per token of the completions.
+
+        Raises:
+            LLMError: It is not finite.
+        """
         self.network.eval()
         with torch.inference_mode():
             total = sum(self.loss(example).item() for example in examples)
+        self._check_finite(total)
         return total / sum(len(example.completion) for example in examples)
 
     def log_likelihoods(self, prompt: Tokens, completions: Sequence[Tokens]) -> npt.NDArray[np.float64]:
@@ -134,17 +145,26 @@ class TunableLM:
 
         Returns:
             Shape (completions,).
+
+        Raises:
+            LLMError: One of them is not finite.
         """
         self.network.eval()
         with torch.inference_mode():
             output = self.network(input_ids=self._tensor([prompt]), use_cache=True, **self._last(1))
             cache, first = getattr(output, "past_key_values", None), output.logits[:, -1:].float()
-            if not isinstance(cache, DynamicCache):  # models without keys and values
-                return np.array([-self.loss(TokenizedExample(prompt, each)).item() for each in completions])
             found: list[float] = []
-            for start in range(0, len(completions), _CHUNK):
-                found += self._continue(first, cache, completions[start : start + _CHUNK])
+            if not isinstance(cache, DynamicCache):  # models without keys and values
+                found = [-self.loss(TokenizedExample(prompt, each)).item() for each in completions]
+            else:
+                for start in range(0, len(completions), _CHUNK):
+                    found += self._continue(first, cache, completions[start : start + _CHUNK])
+        self._check_finite(sum(found))
         return np.array(found)
+
+    def _check_finite(self, log_likelihood: float) -> None:
+        if not math.isfinite(log_likelihood):
+            raise LLMError(f"{self.name} computes numbers that are not finite: fine-tune it at a lower learning rate")
 
     def _continue(self, first: torch.Tensor, cache: DynamicCache, completions: Sequence[Tokens]) -> list[float]:
         """Return the log-likelihoods of completions, given the prompt's last logits and its keys and values.

@@ -35,7 +35,7 @@ class Sleepy(Experiment):
         return in_fresh_process(sleep, self.out / "pid", self.nap if cell["seed"] else 0.0)
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
-        return f"{len(runs)} naps\n"
+        return f"{len([run['result']['slept'] for run in runs])} naps\n"
 
 
 def sleep(file: Path, seconds: float) -> dict[str, Any]:

@@ -67,6 +67,26 @@ def test_a_line_that_no_experiment_wrote_is_named(done: Path, capsys: pytest.Cap
     )
 
 
+@pytest.mark.parametrize("line", ['{"cell": {"seed": 7}}', '{"cell": "x", "result": {}}', "[1]"])
+def test_a_line_without_a_cell_or_a_result_is_named(done: Path, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    with (done / "runs.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    assert pmlm("experiment", SLEEPY, "--out", done.parent) == 2
+    assert "runs.jsonl, line 3 was not written by `pmlm experiment sleepy`" in capsys.readouterr().err
+
+
+def test_a_result_from_which_no_table_can_be_made_is_one_line_and_nothing_is_lost(
+    done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (done / "runs.jsonl").open("a") as file:
+        file.write('{"cell": {"seed": 7}, "result": {}}\n')
+    before = (done / "runs.jsonl").read_bytes()
+    assert pmlm("experiment", SLEEPY, "--out", done.parent) == 2
+    assert "runs.jsonl has a run from which no table can be made (KeyError: 'slept'): remove" in capsys.readouterr().err
+    assert (done / "runs.jsonl").read_bytes() == before
+    assert (done / "table.md").read_text() == "2 naps\n"
+
+
 def test_two_commands_do_not_write_into_one_folder(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "agents.cli.main", "experiment", SLEEPY, "--out", str(done.parent)]
     with locked(done):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sklearn.metrics import f1_score
 
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.experiments.predictor_table import f1_intervals
+from agents.experiments.table_a1 import TableA1
 from pmlm_env.cohort import Split, read_cohort, split_by_date
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.predictors import PREDICTORS, evaluate
@@ -138,6 +140,8 @@ def test_without_peft_the_row_lora_llm_is_left_out_in_one_line(
             "--lora-kwargs has no effect: --lora-seeds 0 leaves it out",
         ),
         (("--seeds", "0"), "seeds is 0: use a whole number from 1 to 1,000"),
+        (("--lora-kwargs", '{"rank": 4}'), "the predictor lora-llm does not take these arguments: "),
+        (("--lora-kwargs", '{"max_tokens": 0}'), "max_tokens is 0: use 16 to 100,000"),
     ],
 )
 def test_wrong_options_are_refused(
@@ -146,6 +150,18 @@ def test_wrong_options_are_refused(
     assert pmlm("experiment", "table-a1", "--out", tmp_path / "out", *options) == 2
     assert capsys.readouterr().err.startswith(f"pmlm experiment: {said}")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cohort_that_changes_while_the_command_runs_is_not_taken_for_the_one_that_it_read(
+    men: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(men, tmp_path / "men")
+    experiment = TableA1(rows=("majority class",), data=(), cohort=own, seeds=1, **CUTS)
+    (cell,) = experiment.cells()
+    table = own / "patients.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ValueError, match=r"men has changed since the command began: run it again"):
+        experiment.run(cell)
 
 
 def test_cuts_that_leave_no_test_patient_are_refused(
