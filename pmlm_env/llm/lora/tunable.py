@@ -99,8 +99,8 @@ class TunableLM:
         adapter.check_base(self.files.identity)
         if (adapter.rank, adapter.alpha) != (self.rank, self.alpha):
             raise ValueError(
-                f"the adapter has rank {adapter.rank} and alpha {adapter.alpha}, expected {self.rank} and {self.alpha}: "
-                "copy it again, or fine-tune again"
+                f"the adapter has rank {adapter.rank} and alpha {adapter.alpha}, expected {self.rank} and "
+                f"{self.alpha}: copy it again, or fine-tune again"
             )
         adapter.put_into(self.network)
 
