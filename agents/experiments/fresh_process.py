@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import sys
 from collections.abc import Callable
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 _STATUS = Path("/proc/self/status")
@@ -57,8 +59,17 @@ def peak_memory() -> float:
 
 def _send(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all processes; the parent decides
+    Thread(target=_end_with_parent, daemon=True).start()
     try:
         result = function(*arguments)
     except (ValueError, OSError, RuntimeError) as error:
         result = error
     sender.send(result)
+
+
+def _end_with_parent() -> None:
+    """Wait until the parent process has ended, even by kill -9, then end this one."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

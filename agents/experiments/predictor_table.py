@@ -108,7 +108,7 @@ def _table(cohort: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
     for run in runs:
         rows.setdefault(_row_of(run["cell"]), []).append(run)
     default = {run["cell"]["seed"]: run["result"] for run in rows.get(_DEFAULT, [])}
-    has_paper = cohort["data"] == "simulated-paper"
+    has_paper = cohort["data"] == "simulated-paper" and "sha256" not in cohort  # not of a folder with that name
     table = [[*_HEAD, *(["the paper's"] if has_paper else [])]]
     table.append(["---"] * len(table[0]))
     for name in sorted(rows, key=_place):

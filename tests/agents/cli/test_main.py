@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from agents.cli.errors import Attempt, exit_code
 from agents.cli.main import main
+from agents.model_options import ModelOptions
+from agents.training.config import TrainConfig
 from pmlm_env.llm import ReplyCache
 from tests.commands import pmlm
 
@@ -37,7 +40,10 @@ STUBBORN = """
 import signal, sys, time
 from pathlib import Path
 import agents.cli.prepare
+from agents.cli.errors import Attempt, exit_code
 from agents.cli.main import main
+from agents.model_options import ModelOptions
+from agents.training.config import TrainConfig
 
 def run(config):
     try:
@@ -165,3 +171,15 @@ def test_a_stop_while_libraries_are_still_loading_is_one_line(tmp_path: Path, co
     (line,) = done.stderr.split("\n")[1:-1]
     assert line.startswith(f"pmlm {command}: stopped by SIGTERM; ")
     assert line.endswith("run the command again")
+
+
+def test_a_run_whose_providers_file_is_gone_ends_in_one_line_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(attempt: Attempt) -> int:
+        raise KeyboardInterrupt
+
+    (tmp_path / "config.json").touch()
+    models = ModelOptions(llm="mine:model", providers=str(tmp_path / "gone.toml"))
+    assert exit_code(Attempt("train", TrainConfig(run=tmp_path, models=models)), stopped) == 128 + signal.SIGINT
+    assert capsys.readouterr().err.endswith(f"continue with pmlm train --run {tmp_path} --resume\n")

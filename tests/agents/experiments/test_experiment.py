@@ -97,17 +97,28 @@ def test_two_commands_do_not_write_into_one_folder(done: Path, capsys: pytest.Ca
     )
 
 
-def test_a_command_that_is_ended_loses_the_run_in_progress_alone_and_leaves_no_process(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "agents.cli.main", "experiment", SLEEPY, "--out", str(tmp_path)]
+def _ended_while_it_sleeps(folder: Path, number: int) -> tuple[int, str]:
+    """Run the experiment until its second run, and return its exit code and what it said when it got a signal."""
+    command = [sys.executable, "-m", "agents.cli.main", "experiment", SLEEPY, "--out", str(folder)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         limit = time.monotonic() + 120
-        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        while not (folder / "pid").exists() or not (folder / "pid").read_text():
             assert process.poll() is None
             assert time.monotonic() < limit
             time.sleep(0.05)
-        process.terminate()
-        _, said = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGTERM
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)  # until no process has the pipe
+    return process.returncode, said
+
+
+def test_a_command_that_is_killed_keeps_complete_runs_and_leaves_no_process(tmp_path: Path) -> None:
+    assert _ended_while_it_sleeps(tmp_path, signal.SIGKILL)[0] == -signal.SIGKILL
+    assert [line["cell"] for line in lines(tmp_path / "sleepy")] == [{"seed": 0}]
+
+
+def test_a_command_that_is_ended_loses_the_run_in_progress_alone_and_leaves_no_process(tmp_path: Path) -> None:
+    code, said = _ended_while_it_sleeps(tmp_path, signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM
     assert said.splitlines()[-1] == (
         "pmlm experiment: stopped by SIGTERM; complete runs are kept: run the command again to continue"
     )

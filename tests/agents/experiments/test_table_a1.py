@@ -164,6 +164,18 @@ def test_a_cohort_that_changes_while_the_command_runs_is_not_taken_for_the_one_t
         experiment.run(cell)
 
 
+def test_a_cohort_that_is_named_like_the_simulated_one_is_not_compared_with_the_paper(
+    men: Path, tmp_path: Path
+) -> None:
+    own = shutil.copytree(men, tmp_path / "simulated-paper")
+    cuts = ["--train-until", CUTS["train_until"], "--validation-until", CUTS["validation_until"]]
+    command = ["--data", "--cohort", own, *cuts, "--rows", "majority class", "--seeds", 1, "--out", tmp_path / "out"]
+    assert pmlm("experiment", "table-a1", *command) == 0
+    table = (tmp_path / "out" / "table-a1" / "table.md").read_text()
+    assert "20 test patients, the same for all seeds" in table
+    assert "the paper's" not in table
+
+
 def test_cuts_that_leave_no_test_patient_are_refused(
     men: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
