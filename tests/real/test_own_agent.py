@@ -50,7 +50,10 @@ def test_every_command_takes_it(name: str, allow: list[str], here: Path, capsys:
     assert [[edit["slot"] for edit in line["edits"]] for line in lines] == [[3, 4]] * len(episodes)
     capsys.readouterr()
     assert pmlm("publish", "--run", "mine", "--out", "published", *allow) == 0
-    assert capsys.readouterr().out.endswith(f"pmlm refine --model published{' --allow-import' * len(allow)}\n")
+    following = (
+        f"pmlm refine --model published --pipeline {here / 'prepared'} --cohort NEW{' --allow-import' * len(allow)}\n"
+    )
+    assert capsys.readouterr().out.endswith(following)
     card = Path("published/README.md").read_text()
     assert f"| agent | `{name}` |" in card
     assert "install the package that has the module `stranger`" in card

@@ -152,7 +152,9 @@ def test_an_endpoint_that_never_replies_stops_the_run() -> None:
         encoder = HashedEncoder()
         for start in (0, 4):
             assert all(ended.truncated for ended in play_once(episodes, encoder, reward, range(start, start + 4)))
-        with pytest.raises(TooManyFailuresError, match=r"10 episodes in a row .* HTTP 401: check the key.*--resume"):
+        with pytest.raises(
+            TooManyFailuresError, match=r"10 episodes in a row .* HTTP 401: check the key.*run the command again"
+        ):
             play_once(episodes, encoder, reward, range(8, 12))
         assert server.endpoint.n_requests == 3 * 4 * 2  # the refined prompts and the initial ones, once each
         assert len(llm.cache) == 0

@@ -46,7 +46,7 @@ def test_a_limit_that_is_none_is_refused(name: str, value: float) -> None:
 def test_each_limit_lets_in_what_just_fits_and_names_what_does_not(limits: Limits, asked: Usage, unit: str) -> None:
     spent = Usage(10, 10, 10, 10.0)
     limits.check(spent.minus(asked), asked)
-    with pytest.raises(BudgetExceededError, match=f"the {unit} limit of 10 .*--resume") as caught:
+    with pytest.raises(BudgetExceededError, match=f"the {unit} limit of 10 .*run the command again") as caught:
         limits.check(spent, asked)
     assert "\n" not in str(caught.value)
 
