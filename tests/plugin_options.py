@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from rouge_score.rouge_scorer import RougeScorer
 
 from pmlm_env.cohort import read_cohort
+from pmlm_env.core.episodes import Episode
+from pmlm_env.core.words import joined
 from tests.commands import pmlm
 from tests.real.runs import small_bert
 
@@ -26,6 +29,7 @@ PAGE = (ROOT / "docs" / "write-your-own.md").read_text(encoding="utf-8")
 BASH = re.findall(r"^```bash\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 COMMANDS = [line for block in BASH for line in block.splitlines() if "pmlm " in line]
 PYTHON = re.findall(r"^```python\n(.*)\n```$", PAGE, re.MULTILINE)  # those of one line
+ROUGE = RougeScorer(["rougeL"])
 IMPORTS = PAGE.partition("```python\n")[2].partition("```")[0]
 
 #: The package's parts by option: their names, and their paths.
@@ -87,3 +91,18 @@ def make_run(installed: Path) -> None:
     assert pmlm("prepare", *stage_options(NAMES), "--template", "template.txt", "--out", "prepared") == 0
     train = ["--episodes", "prepared", *SHORT]
     assert pmlm("train", *train, "--run", "runs/mine", *model_options(NAMES), *named_parts(NAMES, "--agent")) == 0
+
+
+def score(reply: str, reference: str) -> float:
+    """The reward that the package's ``rouge-l`` gives, by rouge-score itself."""
+    return ROUGE.score(reference, reply)["rougeL"].precision
+
+
+def without(episode: Episode, slots: set[int]) -> str:
+    """The prompt without the words in these slots."""
+    return joined(episode.words, episode.spaces, [slot not in slots for slot in range(len(episode.words))])
+
+
+def shortened(episode: Episode, part: str) -> str:
+    """The prompt without the last three words of a part."""
+    return without(episode, {*[slot for slot, role in enumerate(episode.roles) if role == part][-3:]})

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 
 import gymnasium as gym
 import pytest
 
 import pmlm_env  # noqa: F401  # registers the environments
+from tests.scripts import load_script
 
 pytestmark = pytest.mark.once
 
@@ -21,16 +20,7 @@ HEADINGS = [
 ]  # fmt: skip
 
 
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_env_pages", ROOT / "docs" / "make_env_pages.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-SCRIPT = _script()
+SCRIPT = load_script(ROOT / "docs" / "make_env_pages.py")
 PAGES: dict[str, str] = SCRIPT.pages()
 
 

@@ -16,7 +16,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.envs.registration import EnvSpec
-from rouge_score.rouge_scorer import RougeScorer
 from sklearn.feature_extraction.text import HashingVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -28,8 +27,6 @@ from pmlm_env import EpisodeSet
 from pmlm_env.cohort import read_cohort, split_by_date
 from pmlm_env.cohort.schema import Schema
 from pmlm_env.cohort.sources import SOURCES
-from pmlm_env.core.episodes import Episode
-from pmlm_env.core.words import joined
 from pmlm_env.pipeline import Pipeline
 from pmlm_env.predictors.summaries import summarize
 from tests.commands import pmlm
@@ -41,18 +38,20 @@ from tests.plugin_options import (
     PATHS,
     PYTHON,
     ROOT,
+    ROUGE,
     SHORT,
     install,
     make_run,
     model_options,
     named_parts,
+    score,
+    shortened,
     source_options,
     stage_options,
+    without,
 )
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
-
-ROUGE = RougeScorer(["rougeL"])
 
 
 @pytest.fixture(scope="module")
@@ -81,19 +80,6 @@ def work(installed: Path, quick_stages: None, tmp_path_factory: pytest.TempPathF
         patch.chdir(folder)
         make_run(installed)
         yield folder
-
-
-def _score(reply: str, reference: str) -> float:
-    return ROUGE.score(reference, reply)["rougeL"].precision
-
-
-def _without(episode: Episode, slots: set[int]) -> str:
-    return joined(episode.words, episode.spaces, [slot not in slots for slot in range(len(episode.words))])
-
-
-def _shortened(episode: Episode, part: str) -> str:
-    """The prompt without the last three words of a part."""
-    return _without(episode, {*[slot for slot, role in enumerate(episode.roles) if role == part][-3:]})
 
 
 # The page and the package
@@ -196,7 +182,7 @@ def test_the_prompts_are_those_of_the_template(work: Path) -> None:
 def test_the_agent_found_the_part_whose_shortening_brings_most(work: Path) -> None:
     train = EpisodeSet.load("prepared").of("train")
     gain = {
-        part: np.mean([_score(_shortened(e, part), e.reference) - _score(e.prompt, e.reference) for e in train])
+        part: np.mean([score(shortened(e, part), e.reference) - score(e.prompt, e.reference) for e in train])
         for part in ("background", "self", "peer", "instruction")
     }
     best = max(gain, key=gain.__getitem__)
@@ -221,11 +207,11 @@ def test_gym_make_takes_them_and_its_spec_can_be_written_as_json(parts: dict[str
     assert not observation["embeddings"][len(words) :].any()
     env.step(3)
     _, reward, terminated, _, info = env.step(0)
-    edited = _without(episode, {0, 3})
+    edited = without(episode, {0, 3})
     assert terminated
     assert info["reply"] == info["prompt"] == edited
-    assert info["score"] == pytest.approx(_score(edited, episode.reference))
-    expected = _score(edited, episode.reference) - _score(episode.prompt, episode.reference)
+    assert info["score"] == pytest.approx(score(edited, episode.reference))
+    expected = score(edited, episode.reference) - score(episode.prompt, episode.reference)
     assert reward == pytest.approx(expected)
     assert expected != 0
 
@@ -239,7 +225,7 @@ def test_make_vec_takes_them(work: Path) -> None:
     test = {episode.prompt: episode for episode in EpisodeSet.load("prepared").of("test")}
     for reward, slot, initial, reply in zip(rewards, (0, 1), last["initial_reply"], last["reply"], strict=True):
         episode = test[initial]
-        assert reply == _without(episode, {slot})
+        assert reply == without(episode, {slot})
         scores = [ROUGE.score(episode.reference, text)["rougeL"].fmeasure for text in (reply, initial)]
         assert reward == pytest.approx(scores[0] - scores[1])
 
@@ -248,8 +234,8 @@ def test_an_evaluation_shows_the_rewards_own_scores(work: Path, capsys: pytest.C
     assert pmlm("evaluate", "--run", "runs/mine") == 0
     part = json.loads(Path("runs/mine/checkpoint/config.json").read_text())["learned"]["part"]
     test = EpisodeSet.load("prepared").of("test")
-    before = np.mean([_score(e.prompt, e.reference) for e in test])
-    after = np.mean([_score(_shortened(e, part), e.reference) for e in test])
+    before = np.mean([score(e.prompt, e.reference) for e in test])
+    after = np.mean([score(shortened(e, part), e.reference) for e in test])
     summary = json.loads(Path("runs/mine/evaluation.json").read_text())["summary"]
     assert summary["keep_all"]["reward"] == pytest.approx(before)
     assert summary["echo"]["reward"] == pytest.approx(before)  # the LLM is an echo
@@ -274,7 +260,7 @@ def test_the_benchmark_takes_them_by_name_and_by_path(
     assert rows["echo"]["deltas"] == rows["keep-all"]["deltas"] == [0.0] * 6
     test = EpisodeSet.load("prepared").of("test")
     (part,) = {role for _, role, _ in mine["deleted"]}
-    expected = [_score(_shortened(e, part), e.reference) - _score(e.prompt, e.reference) for e in test]
+    expected = [score(shortened(e, part), e.reference) - score(e.prompt, e.reference) for e in test]
     assert mine["deltas"] == pytest.approx(expected, abs=1e-6)
     monkeypatch.setenv("EXAMPLE_LLM", "cat -u")  # an LLM with another identity
     assert pmlm("benchmark", *benchmark, *where, "--agents", "keep-all") == 2
@@ -349,7 +335,7 @@ def test_new_patients_get_prompts_and_replies_in_another_process(installed: Path
     for line, episode in zip(lines, episodes, strict=True):
         assert line["predicted"] == episode.predicted
         assert [peer["label"] for peer in line["peers"]] == list(episode.peers)
-        assert line["prompt"] == line["replies"][0]["text"] == _shortened(episode, part)
+        assert line["prompt"] == line["replies"][0]["text"] == shortened(episode, part)
 
 
 def test_without_the_package_its_names_are_refused_in_one_line(

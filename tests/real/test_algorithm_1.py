@@ -14,19 +14,9 @@ import pytest
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import TraceFile
 from tests.commands import pmlm
-from tests.real.new_patients import N_NEW, Rows, changed, made, read_rows, refine, refused
+from tests.real.new_patients import N_NEW, Rows, changed, read_rows, refine, refused
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages", "elsewhere")]
-
-
-@pytest.fixture(scope="module")
-def work(quick_stages: None) -> Path:
-    return made()
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_new_patients_get_the_prompts_that_prepare_makes_for_them_in_the_test_split(work: Path) -> None:

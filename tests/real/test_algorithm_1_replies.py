@@ -18,20 +18,10 @@ from pmlm_env.llm import ReplyCache
 from pmlm_env.llm.responder import Responder
 from tests.commands import pmlm
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
-from tests.real.new_patients import N_NEW, made, refine, refused
+from tests.real.new_patients import N_NEW, refine, refused
 from tests.real.runs import small_bert, start
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages", "elsewhere")]
-
-
-@pytest.fixture(scope="module")
-def work(quick_stages: None) -> Path:
-    return made()
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

@@ -7,20 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.commands import pmlm
-from tests.real.new_patients import N_NEW, Rows, changed, made, refine
+from tests.real.new_patients import N_NEW, Rows, changed, refine
 from tests.real.runs import small_bert
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages", "elsewhere")]
-
-
-@pytest.fixture(scope="module")
-def work(quick_stages: None) -> Path:
-    return made()
-
-
-@pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("missing", [{"label", "reference", "split_date"}, {"label"}, {"reference"}, {"split_date"}])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+
+from tests.scripts import load_script
 
 pytestmark = pytest.mark.once
 
@@ -14,11 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_the_tables_of_the_page_are_those_of_the_committed_runs() -> None:
-    spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script(ROOT / "docs" / "make_tables.py")
     page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     assert "| logistic | " in page
     assert script.page(page) == page, "run `python docs/make_tables.py`"

@@ -6,8 +6,6 @@ on another machine the same seed gives different random numbers.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from agents.sb3 import MaskableWordActorCriticPolicy, PMLMVecEnv, WordActorCriti
 from pmlm_env import PMLMLiteEnv, PMLMLiteVectorEnv
 from pmlm_env.core.edits import EditRules
 from pmlm_env.envs.lite import lite_episodes, lite_task
+from tests.scripts import load_script
 
 _N_ENVS, _N_EDITS = 16, 4
 _PPO: dict[str, Any] = {"n_steps": 16, "batch_size": 64, "n_epochs": 4, "learning_rate": 3e-3, "gae_lambda": 0.9}
@@ -89,13 +88,7 @@ def test_a2c_learns() -> None:
 
 
 def test_the_cleanrl_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
-    path = Path(__file__).parents[3] / "examples" / "cleanrl_ppo.py"
-    spec = importlib.util.spec_from_file_location("cleanrl_ppo", path)
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = example  # dataclasses looks up the field types of Args there
-    spec.loader.exec_module(example)
+    example = load_script(Path(__file__).parents[3] / "examples" / "cleanrl_ppo.py")
     means = example.train(example.Args(n_edits=_N_EDITS, total_steps=12_000, num_envs=16, num_steps=16, hidden=32))
     assert np.mean(means[-8:]) > _random_return() + 0.12  # (.21 to .31)
     assert capsys.readouterr().out.count("reward") == len(means)
