@@ -45,6 +45,9 @@ AGENTS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "learned, reinforce": ("reinforce", {"patient_vector": "learned"}),
 }
 
+#: The row of the network that the agents learn, before they have learned anything.
+RANDOM_WEIGHTS = "random weights"
+
 #: Embeds words at next to no cost.
 WORDS = "pmlm_env.encoders.hashed:HashedEncoder"
 
@@ -111,23 +114,32 @@ def measured(signal: Signal, seed: int, options: Options) -> dict[str, list[floa
     }
     for name in AGENTS:
         before, after = learned(name, episodes, options.budget, seed)
-        encoders["random weights"] = before.encode
+        encoders[RANDOM_WEIGHTS] = before.encode
         encoders[name] = after.encode
     found = {name: shares(encode, train, test) for name, encode in encoders.items()}
     return {**found, "drawn at random": [float(np.mean(train.y == patient.label)) for patient in test]}
 
 
 def table(found: Mapping[str, Mapping[str, list[list[float]]]]) -> str:
-    """Return a Markdown table of the agreement in %, with intervals that resample both seeds and patients."""
+    """Return a Markdown table of the agreement in %, with intervals that resample both seeds and patients.
+
+    Below it stand the differences of what agents learned to the weights with which the last of them began, paired by
+    patient.
+    """
+    rows = {name: (name, None) for name in next(iter(found.values()))}
+    rows |= {f"{name}, minus {RANDOM_WEIGHTS}": (name, RANDOM_WEIGHTS) for name in AGENTS}
     rng = np.random.default_rng(0)
     lines = [f"| encoder | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
-    for name in next(iter(found.values())):
+    for row, (name, other) in rows.items():
         cells = []
         for by_encoder in found.values():
-            runs = by_encoder[name]
-            fewest = min(map(len, runs))
-            cells.append(in_points(crossed_bootstrap([run[:fewest] for run in runs], rng)).replace("+", ""))
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+            fewest = min(map(len, by_encoder[name]))  # the seeds' cohorts may have different numbers of test patients
+            runs = np.array([run[:fewest] for run in by_encoder[name]])
+            if other is not None:
+                runs -= [run[:fewest] for run in by_encoder[other]]
+            cell = in_points(crossed_bootstrap(runs, rng))
+            cells.append(cell if other else cell.replace("+", ""))
+        lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
