@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.edits import EditBatch, EditRules, Prompts, editable_words
+from pmlm_env.core.edits import EditBatch, EditRules, Prompts
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Reward
+from pmlm_env.core.protection import editable_words
 from pmlm_env.core.task import EditTask, Encoder
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm import BudgetExceededError

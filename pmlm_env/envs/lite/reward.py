@@ -12,9 +12,10 @@ from operator import or_
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.edits import EditRules, Prompts, editable_words
+from pmlm_env.core.edits import EditRules, Prompts
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Texts
+from pmlm_env.core.protection import editable_words
 from pmlm_env.envs.lite.rules import CUES, STATEMENTS, apply_rules, cue_bit, say, tokens
 
 _BITS = 1 << np.arange(len(CUES))
