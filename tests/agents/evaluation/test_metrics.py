@@ -12,19 +12,13 @@ import sacrebleu
 import torch
 from rouge_score import rouge_scorer
 
-from agents.evaluation.metrics import (
-    METRICS,
-    ReplyMetrics,
-    contrast_letters,
-    diagnosis_named,
-    text_scores,
-    wrong_diagnosis_named,
-)
+from agents.evaluation.metrics import METRICS, ReplyMetrics, text_scores
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.labels import Label
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.rewards.bertscore import BertScores
+from pmlm_env.rewards.components import contrast_letters, diagnosis_named, wrong_diagnosis_named
 from tests.schemas import LABELS
 
 DIABETES = (Label("diabetes"), Label("gestational diabetes"))
