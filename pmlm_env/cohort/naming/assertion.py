@@ -200,7 +200,10 @@ _END_OF_ITEM = re.compile(r"\s*(?:[.,;)\n]|\Z|(?:and|or|nor)\b)", re.IGNORECASE)
 # --- Uncertainty, before and after the mention.
 
 #: Up to five words of a noun phrase, which a preposition ends: "possible" is not about A in "possible effects of A".
-_PREPOSITIONS = r"about|after|against|at|before|by|despite|during|for|from|if|in|into|of|on|over|through|to|under|until|with|without"
+_PREPOSITIONS = (
+    r"about|after|against|at|before|by|despite|during|for|from|if|in|into|of|on|over|through|to|under|until"
+    r"|with|without"
+)
 _CERTAIN = r"confirmed|definite|definitely|documented|established|proven"
 _PHRASE_WORD = rf"(?!(?:{_SCOPE_ENDS}|{_PREPOSITIONS}|{_EXISTING}|{_CERTAIN})\b){_WORD}"
 _CASE_OF = r"(?:cases?|degree|diagnos[ei]s|evidence|features?|form|onset|presence|signs?|symptoms?)\s+of"
