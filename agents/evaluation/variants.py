@@ -114,7 +114,7 @@ def _plain(value: float) -> float | None:
 
 
 #: The table's columns: metric, header, scale factor, decimals.
-_COLUMNS = (
+COLUMNS = (
     ("bleu4", "BLEU-4", 100, 1), ("rougeL", "R-L", 100, 1), ("bertscore_precision", "P", 100, 1),
     ("bertscore_recall", "R", 100, 1), ("bertscore_f1", "F1", 100, 2), ("margin", "margin", 100, 2),
     ("diagnosis_named", "right", 100, 0), ("wrong_diagnosis_named", "wrong", 100, 0), ("copy", "copy", 100, 1),
@@ -127,6 +127,11 @@ _NAMES = {
     RULE: "best single rule",
     AGENT: "after (agent)",
 }
+
+
+def cell(value: float | None, scale: float, digits: int) -> str:
+    """Return a mean as the text of a table's cell."""
+    return "-" if value is None else f"{scale * value:.{digits}f}"
 
 
 def table(evaluation: dict[str, Any]) -> str:
@@ -144,7 +149,7 @@ def table(evaluation: dict[str, Any]) -> str:
     missing = len(evaluation["without_reply"])
     left_out = f", {missing} more left out because a reply is missing" if missing else ""
     own = REWARD in summary[AGENT]
-    heads = [*(["reward"] if own else []), *(head for _, head, _, _ in _COLUMNS)]
+    heads = [*(["reward"] if own else []), *(head for _, head, _, _ in COLUMNS)]
     units = f"all figures but words{' and reward' if own else ''} in %, margin in points"
     lines = [f"{evaluation['n_patients']} held-out patients{left_out}; {units}"]
     lines += [" " * 22 + "".join(f"{head:>8}" for head in heads) + f"{'edits':>7}"]
@@ -152,10 +157,7 @@ def table(evaluation: dict[str, Any]) -> str:
         if variant not in summary:
             continue
         cells = [f"{summary[variant][REWARD]:8.4g}"] if own else []
-        cells += (
-            "       -" if summary[variant][metric] is None else f"{scale * summary[variant][metric]:8.{digits}f}"
-            for metric, _, scale, digits in _COLUMNS
-        )
+        cells += (f"{cell(summary[variant][metric], scale, digits):>8}" for metric, _, scale, digits in COLUMNS)
         name = _NAMES.get(variant, f"control: {variant}")
         lines.append(f"{name:22}" + "".join(cells) + f"{summary['edits'].get(variant, '-'):>7}")
     lines += ["", *(f"{name}: {what}." for name, what in CONTROLS.items() if name in summary)]
