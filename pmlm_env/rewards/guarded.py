@@ -174,16 +174,11 @@ class GuardedReward:
     @cached_property
     def limits(self) -> dict[str, float]:
         """The limit of each gate, by component."""
-        of_letters = Components(
-            [gate.component for gate in self.settings.gates if gate.limit == LETTERS],
-            self._components.scorer,
-            self._components.training,
-            self._components.conditions,
-        )
         some = np.random.default_rng(0).permutation(len(self._training))[:_MOST_LETTERS]
         chosen = [self._training[i] for i in np.sort(some).tolist()]
         letters = [ScoredReply(e.reference, e, e.prompt, False, e.reference) for e in chosen]
-        values = of_letters(letters) if of_letters.names else {}
+        names = [gate.component for gate in self.settings.gates if gate.limit == LETTERS]
+        values = self._components(letters, names) if names else {}
         share = {"above": _SHARE, "below": 1 - _SHARE}
         return {
             gate.component: _quantile(values[gate.component], share[gate.side])
