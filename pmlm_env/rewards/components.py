@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -37,13 +38,15 @@ COMPONENTS: Mapping[str, str] = {
     "advice": "share of the advice in the doctor's reply that is found in the reply",
     "numbers_right": "share of the numbers in the reply that stand in the prompt that it answers",
     "copy": "BERTScore F1 of the reply against the prompt that it answers",
-    "words": "number of words",
+    "words": "number of words; a Chinese character counts as one",
     "length_ratio": "words of the reply, divided by words of the doctor's reply",
     "cut": "1 if the limit on new tokens ended the reply",
 }
 
 #: Number of other patients' letters that the margin is computed against.
 N_CONTRASTS = 8
+
+_WORD = re.compile("[\u3400-\u9fff]|[^\\s\u3400-\u9fff]+")
 
 #: The components that are BERTScore's own.
 BERTSCORES = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
@@ -104,9 +107,9 @@ class Components:
             values["numbers_right"] = [numbers_right(reply.text, reply.prompt) for reply in replies]
         if "copy" in asked:
             values["copy"] = self.scorer.score_once(texts, [reply.prompt for reply in replies]).f1.double().numpy()
-        words = np.array([len(text.split()) for text in texts], dtype=np.float64)
+        words = np.array([len(_WORD.findall(text)) for text in texts], dtype=np.float64)
         values["words"] = words
-        values["length_ratio"] = words / [len(reply.episode.reference.split()) or np.nan for reply in replies]
+        values["length_ratio"] = words / [len(_WORD.findall(reply.episode.reference)) or np.nan for reply in replies]
         values["cut"] = [reply.cut for reply in replies]
         return {name: np.asarray(values[name], dtype=np.float64) for name in asked}
 
