@@ -45,6 +45,7 @@ class RunModels:
         options: Model options.
         calls: Options for LLM calls.
         folder: The run folder, where replies and spending are stored; None = store them in memory.
+        training: Training patients, with whose letters some rewards compare replies; None = there are none.
 
     Attributes:
         options: Model options, with ``scorer_layer`` set to the layer that BERTScore uses.
@@ -58,7 +59,11 @@ class RunModels:
     """
 
     def __init__(
-        self, options: ModelOptions, calls: CallOptions | None = None, folder: RunFolder | None = None
+        self,
+        options: ModelOptions,
+        calls: CallOptions | None = None,
+        folder: RunFolder | None = None,
+        training: EpisodeSet | None = None,
     ) -> None:
         """Set up the models; their weights load on first use."""
         self.calls, self.folder = calls or CallOptions(), folder
@@ -67,7 +72,7 @@ class RunModels:
         kept = None if folder is None else folder.replies
         self.llm, self.budget = limited_llm(options, self.calls, options.device, self.calls.cache or kept, ledger)
         self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts)
-        self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer)
+        self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer, training)
         self.options = replace(options, scorer_layer=self.scorer.num_layers)
 
     def reward(self, episodes: EpisodeSet) -> DeltaReward:

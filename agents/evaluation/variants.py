@@ -11,8 +11,9 @@ import numpy.typing as npt
 from agents.baselines.single_rule import role_places
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS
-from agents.evaluation.metrics import METRICS, REWARD
+from agents.evaluation.metrics import REWARD
 from pmlm_env.core.traces import Trace
+from pmlm_env.rewards.delta import mean_of
 
 #: The variants of a prompt: unedited, or edited at random, by the agent, or by the best single rule.
 KEEP_ALL, RANDOM, AGENT, RULE = "keep_all", "random", "agent", "single_rule"
@@ -43,10 +44,11 @@ def evaluation_of(traces: Iterable[Trace], seed: int) -> dict[str, Any]:
     scores = {
         variant: {
             name: np.array([trace.after[name] for trace in theirs], dtype=np.float64)  # None becomes NaN
-            for name in (*METRICS, *([REWARD] if REWARD in complete[0].after else []))
+            for name in complete[0].after
         }
         for variant, theirs in by_variant.items()
     }
+    paid = {variant: np.array([trace.reward for trace in theirs]) for variant, theirs in by_variant.items()}
     edits = {
         variant: len({frozenset((edit.operation, role_places(t.roles)[edit.slot]) for edit in t.edits) for t in theirs})
         for variant, theirs in by_variant.items()
@@ -54,7 +56,7 @@ def evaluation_of(traces: Iterable[Trace], seed: int) -> dict[str, Any]:
     }
     everyone, ours = (dict.fromkeys(trace.patient_id for trace in each) for each in (traces, complete))
     return {
-        "summary": {**summarise(scores, seed), "edits": edits},
+        "summary": {**summarise(scores, seed, paid if REWARD in complete[0].after else None), "edits": edits},
         "n_patients": len(ours),
         "without_reply": [patient for patient in everyone if patient not in ours],
     }
@@ -67,28 +69,36 @@ def with_all_replies(traces: Iterable[Trace]) -> list[Trace]:
     return [trace for trace in traces if trace.patient_id not in left_out]
 
 
-def summarise(scores: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], seed: int) -> dict[str, Any]:
+def summarise(
+    scores: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
+    seed: int,
+    rewards: Mapping[str, npt.NDArray[np.float64]] | None = None,
+) -> dict[str, Any]:
     """Return means and differences of variants and controls.
 
     Args:
         scores: For each variant and control, an array for each metric (see ``ReplyMetrics``), float64 (N,), with
             patients in the same order.
         seed: Seed for the bootstrap resamples.
+        rewards: What each variant and control earned over the initial prompt, float64 (N,), if it was trained with
+            another reward than BERTScore F1.
 
     Returns:
-        The mean of every metric by variant and control; and ``delta`` (of F1), ``margin_delta`` and, if there is
-        another reward, ``reward_delta``: mean differences, paired by patient, with 95 % intervals ``ci95``, which are
-        None if there are too few patients.
+        The mean of every metric by variant and control, over the patients for whom it has a value; and ``delta`` (of
+        F1), ``margin_delta`` and, if there are ``rewards``, ``reward_delta``: mean differences, paired by patient, with
+        95 % intervals ``ci95``, which are None if there are too few patients.
     """
     summary: dict[str, Any] = {
-        variant: {name: _plain(float(np.mean(values[name]))) for name in values} for variant, values in scores.items()
+        variant: {name: _plain(mean_of(values[name])) for name in values} for variant, values in scores.items()
     }
     pairs = {variant: (variant, KEEP_ALL) for variant in scores if variant != KEEP_ALL}
     pairs |= {f"{AGENT}_over_{variant}": (AGENT, variant) for variant in (RANDOM, "echo", RULE) if variant in scores}
-    for metric, key in (("bertscore_f1", "delta"), ("margin", "margin_delta"), (REWARD, "reward_delta")):
-        if metric not in scores[KEEP_ALL]:
-            continue
-        values = {variant: scores[variant][metric] for variant in scores}
+    changes = {
+        "delta": {variant: values["bertscore_f1"] for variant, values in scores.items()},
+        "margin_delta": {variant: values["margin"] for variant, values in scores.items()},
+        **({"reward_delta": rewards} if rewards else {}),
+    }
+    for key, values in changes.items():
         summary[key] = {}
         for name, (first, second) in pairs.items():
             difference = values[first] - values[second]

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pmlm_env.core.episodes import Episode
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import load_bert
+from pmlm_env.rewards.base import ScoredReply, Values
+from pmlm_env.rewards.components import BERTSCORES, Components
 from pmlm_env.rewards.options import LongTexts
 from pmlm_env.weights import resolve
 from pmlm_env.weights.pretrained import load_config, load_tokenizer
@@ -208,19 +209,29 @@ class BertScorer:
 
 
 class BertScoreReward:
-    """BERTScore F1 of a reply against the doctor's reply: the default reward.
+    """BERTScore F1 of a reply against the doctor's reply (Eq. 9): the default reward.
 
     Args:
         scorer: BERTScore; by default with its default model.
     """
 
+    names = BERTSCORES
+
     def __init__(self, scorer: BertScorer | None = None) -> None:
         """Store the scorer."""
-        self.scorer = scorer or BertScorer()
+        self._components = Components(self.names, scorer or BertScorer())
 
-    def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> npt.NDArray[np.float64]:
+    def components(self, replies: Sequence[ScoredReply]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return precision, recall and F1 of each reply, float64 (N,)."""
+        return self._components(replies)
+
+    def score(self, components: Values) -> npt.NDArray[np.float64]:
         """Return the F1 of each reply, float64 (N,)."""
-        return self.scorer.f1(replies, [episode.reference for episode in episodes])
+        return components["bertscore_f1"]
+
+    def change(self, before: Values, after: Values) -> npt.NDArray[np.float64]:
+        """Return the change of the F1, float64 (N,)."""
+        return after["bertscore_f1"] - before["bertscore_f1"]
 
 
 def _windows(n: int, room: int) -> list[tuple[int, int]]:
