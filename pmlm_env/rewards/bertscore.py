@@ -18,7 +18,7 @@ import torch
 
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import load_bert
-from pmlm_env.rewards.base import Values
+from pmlm_env.rewards.base import ScoredReply, Values
 from pmlm_env.rewards.components import BERTSCORES, Components
 from pmlm_env.rewards.options import LongTexts
 from pmlm_env.weights import resolve
@@ -219,7 +219,11 @@ class BertScoreReward:
 
     def __init__(self, scorer: BertScorer | None = None) -> None:
         """Store the scorer."""
-        self.components = Components(self.names, scorer or BertScorer())
+        self._components = Components(self.names, scorer or BertScorer())
+
+    def components(self, replies: Sequence[ScoredReply]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return precision, recall and F1 of each reply, float64 (N,)."""
+        return self._components(replies)
 
     def score(self, components: Values) -> npt.NDArray[np.float64]:
         """Return the F1 of each reply, float64 (N,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ LETTERS = "letters"
 _SHARE = 0.95
 
 #: Maximum number of letters that such limits are computed from.
-_MOST_LETTERS = 256
+_MOST_LETTERS = 128
 
 _HERE = Path(__file__).parent
 
@@ -141,13 +141,17 @@ class GuardedReward:
         self.settings = GuardedSettings.read(_HERE / "guarded.toml" if settings is None else settings)
         used = {*self.settings.weights, *(gate.component for gate in self.settings.gates)}
         conditions = () if training is None else training.conditions
-        self.components = Components(used, scorer or BertScorer(), training, conditions)
-        self.names = self.components.names
+        self._components = Components(used, scorer or BertScorer(), training, conditions)
+        self.names = self._components.names
         self._training = [episode for episode in training or () if episode.reference.strip()]
         if "margin" in used and len({episode.label for episode in self._training}) < 2:
             raise ValueError("the component margin needs letters of training patients of two conditions or more")
         if not self._training and any(gate.limit == LETTERS for gate in self.settings.gates):
             raise ValueError(f'the limit "{LETTERS}" needs letters of training patients, and there are none')
+
+    def components(self, replies: Sequence[ScoredReply]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return the components with a weight or a gate, each float64 (N,); NaN where one has no value."""
+        return self._components(replies)
 
     def score(self, components: Values) -> npt.NDArray[np.float64]:
         """Return the weighted sum of the components that have a value, float64 (N,)."""
@@ -170,16 +174,11 @@ class GuardedReward:
     @cached_property
     def limits(self) -> dict[str, float]:
         """The limit of each gate, by component."""
-        of_letters = Components(
-            [gate.component for gate in self.settings.gates if gate.limit == LETTERS],
-            self.components.scorer,
-            self.components.training,
-            self.components.conditions,
-        )
         some = np.random.default_rng(0).permutation(len(self._training))[:_MOST_LETTERS]
         chosen = [self._training[i] for i in np.sort(some).tolist()]
         letters = [ScoredReply(e.reference, e, e.prompt, False, e.reference) for e in chosen]
-        values = of_letters(letters) if of_letters.names else {}
+        names = [gate.component for gate in self.settings.gates if gate.limit == LETTERS]
+        values = self._components(letters, names) if names else {}
         share = {"above": _SHARE, "below": 1 - _SHARE}
         return {
             gate.component: _quantile(values[gate.component], share[gate.side])
