@@ -8,7 +8,6 @@ Conversational Dialogue Systems", ACL 2022).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from agents.evaluation.controls import CONTROLS
 from pmlm_env.cohort.naming.labels import mentioned_labels
 from pmlm_env.core.labels import Label
+from pmlm_env.rewards.advice import pieces_of
 
 #: Texts that are judged besides controls, with a description.
 ADVERSARIES = {
@@ -40,13 +40,11 @@ JUDGED = (*(name for name in CONTROLS if name not in CEILINGS), *ADVERSARIES)
 #: Returns what N texts earn as replies to the patients at the given indices, float64 (N,).
 Earned: TypeAlias = Callable[[Sequence[str], Sequence[int]], npt.NDArray[np.float64]]
 
-#: Number of patients on whom all candidates are tried; the best quarter of them is tried on all patients.
-_FIRST_PATIENTS = 8
+#: Number of patients on whom all candidates are tried, and number of the best of them that are tried on all patients.
+_FIRST_PATIENTS, _FINALISTS = 8, 4
 
-#: Maximum numbers of letters to start from, of sentences to add, and of rounds of changes.
-_MOST_LETTERS, _MOST_SENTENCES, _MOST_ROUNDS = 48, 16, 4
-
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u3002\uff01\uff1f])\s*|\n+")
+#: Maximum numbers of letters to take apart, of sentences to add, and of rounds of changes.
+_MOST_LETTERS, _MOST_SENTENCES, _MOST_ROUNDS = 48, 12, 3
 
 
 def reply_variants(replies: Sequence[str], facts: Sequence[str], conditions: Iterable[Label]) -> dict[str, list[str]]:
@@ -72,22 +70,22 @@ def after(replies: Iterable[str], texts: Iterable[str]) -> list[str]:
     return [f"{reply}\n{text}" for reply, text in zip(replies, texts, strict=True)]
 
 
-def sentences_of(text: str) -> list[str]:
-    """Return the sentences and lines of a text."""
-    return [sentence for sentence in map(str.strip, _SENTENCE_END.split(text)) if sentence]
-
-
 def _half(reply: str) -> str:
     """Return the first half of the words; of a text without spaces, of the characters."""
     words = reply.split()
     return " ".join(words[: len(words) // 2]) if len(words) > 1 else reply[: len(reply) // 2]
 
 
+def _joined(pieces: Iterable[str]) -> str:
+    """Join what ``pieces_of`` took apart."""
+    return " ".join(piece if piece.endswith((".", "!", "?")) else f"{piece};" for piece in pieces)
+
+
 class TextSearch:
     """Searches the one text that earns most if all patients get it.
 
     Args:
-        letters: Training patients' letters; at most the first 48 are used.
+        letters: Training patients' letters; the first 48 are used.
         conditions: All conditions of the cohort.
 
     Attributes:
@@ -100,8 +98,8 @@ class TextSearch:
         """Take the letters apart."""
         known = tuple(conditions)
         self.letters = list(letters[:_MOST_LETTERS])
-        parts = [[s for s in sentences_of(letter) if not mentioned_labels(s, known)] for letter in self.letters]
-        self.without_conditions = [" ".join(sentences) for sentences in parts if sentences]
+        parts = [[s for s in pieces_of(letter) if not mentioned_labels(s, known)] for letter in self.letters]
+        self.without_conditions = [_joined(sentences) for sentences in parts if sentences]
         counts = Counter(sentence for sentences in parts for sentence in sentences)
         self.sentences = [sentence for sentence, _ in counts.most_common(_MOST_SENTENCES)]
 
@@ -118,9 +116,9 @@ class TextSearch:
         """
         best, most = _best(list(dict.fromkeys(starts)), earned, n_patients)
         for _ in range(_MOST_ROUNDS):
-            parts = sentences_of(best)
-            changed = [" ".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts)) if len(parts) > 1]
-            changed += [f"{best} {sentence}" for sentence in self.sentences if sentence not in parts]
+            parts = pieces_of(best)
+            changed = [_joined(parts[:i] + parts[i + 1 :]) for i in range(len(parts)) if len(parts) > 1]
+            changed += [_joined([*parts, sentence]) for sentence in self.sentences if sentence not in parts]
             if not changed:
                 break
             text, earns = _best(changed, earned, n_patients)
@@ -131,9 +129,9 @@ class TextSearch:
 
 
 def _best(texts: Sequence[str], earned: Earned, n_patients: int) -> tuple[str, float]:
-    """Return the text that earns most, and its mean; only the best quarter is tried on all patients."""
+    """Return the text that earns most, and its mean; only those that earn most from a few patients are tried on all."""
     first = _means(texts, earned, min(_FIRST_PATIENTS, n_patients))
-    finalists = [texts[i] for i in np.argsort(-first, kind="stable")[: 1 + len(texts) // 4].tolist()]
+    finalists = [texts[i] for i in np.argsort(-first, kind="stable")[:_FINALISTS].tolist()]
     means = _means(finalists, earned, n_patients)
     return finalists[int(means.argmax())], float(means.max())
 
