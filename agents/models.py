@@ -14,9 +14,10 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import Budget, LLMOptions, load_llm, price_of
 from pmlm_env.llm.storage.cached_llm import CachedLLM
-from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
+from pmlm_env.rewards.base import BERTSCORE, CheckedReward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
+from pmlm_env.rewards.registry import load_reward
 
 
 def limited_llm(

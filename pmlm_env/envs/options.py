@@ -18,8 +18,9 @@ from pmlm_env.envs.shared_models import DEMO, SHARED_MODELS, SharedModels
 from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm.specs import LLMOptions
 from pmlm_env.pipeline.sent import check_sent
-from pmlm_env.rewards.base import BERTSCORE, REWARDS
+from pmlm_env.rewards.base import BERTSCORE
 from pmlm_env.rewards.options import LongTexts, ShownComponents
+from pmlm_env.rewards.registry import REWARDS
 
 _OBJECTS = "put objects into an EditTask(episodes, encoder, reward), and pass it as task"
 

@@ -17,6 +17,7 @@ from pmlm_env.envs.contract import (
     final_columns,
     final_row,
     observation_space,
+    plain,
 )
 from pmlm_env.envs.options import PMLMOptions, task_from
 from pmlm_env.envs.rendering import render_ansi, render_rgb
@@ -201,7 +202,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
             outcomes = self.task.judge(self._batch, row)
             reward, truncated = float(outcomes.delta[0]), bool(outcomes.failed[0])
             terminated, self._over = not truncated, True
-            final = _plain(final_row(final_columns(self._batch, row, outcomes), 0))
+            final = plain(final_row(final_columns(self._batch, row, outcomes), 0))
             self._final = final
         return self._observe(), reward, terminated, truncated, self._info(invalid_action=bool(invalid[0]), **final)
 
@@ -228,10 +229,3 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
             "episode_index": int(self._batch.episodes[0]),  # Gymnasium's statistics wrapper uses "episode"
             **more,
         }
-
-
-def _plain(value: Any) -> Any:
-    """Return a numpy number as a Python number, also inside dictionaries."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return value.item() if isinstance(value, np.generic) else value

@@ -14,10 +14,11 @@ from pmlm_env.io.files import Stamp, stamp
 from pmlm_env.kwargs import Kwargs
 from pmlm_env.llm.specs import LLMOptions, load_llm, price_of
 from pmlm_env.llm.storage.budget import Budget
-from pmlm_env.rewards.base import CheckedReward, load_reward
+from pmlm_env.rewards.base import CheckedReward
 from pmlm_env.rewards.components import COMPONENTS, Components, WithComponents
 from pmlm_env.rewards.delta import DeltaReward, Judged
 from pmlm_env.rewards.options import LongTexts, ShownComponents
+from pmlm_env.rewards.registry import load_reward
 
 if TYPE_CHECKING:  # these import torch, which is loaded with the first model
     from pmlm_env.llm.storage.cached_llm import CachedLLM
