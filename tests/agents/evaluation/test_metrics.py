@@ -20,6 +20,8 @@ from pmlm_env.rewards.components import contrast_letters, diagnosis_named, wrong
 from tests.schemas import LABELS
 from tests.standins import WordScorer
 
+pytestmark = pytest.mark.usefixtures("hashed_sentences")
+
 DIABETES = (Label("diabetes"), Label("gestational diabetes"))
 REFERENCES = [
     "Discharge diagnosis: gestational diabetes. Follow a diabetic diet and monitor fasting glucose.",
