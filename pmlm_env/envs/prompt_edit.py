@@ -112,6 +112,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``send_values`` | False | send prompts with values of patients' records to an LLM on another machine |
     | ``scorer`` | ``"minilm"`` | BERTScore's model |
     | ``scorer_layer`` | None | the layer it compares; None = bert-score's own, or the one at 3/4 of the model's depth |
+    | ``scorer_idf`` | False | weigh word pieces by their inverse document frequency in the training patients' letters |
     | ``long_texts`` | ``"cut"`` | texts longer than the scorer's input: ``cut``, or compared in full, in ``chunks`` |
     | ``n_edits`` | 10 | deletions per episode |
     | ``max_words`` | the set's longest prompt | number of slots |
@@ -137,9 +138,9 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | encoder | ``hidden_size``, ``device``, ``encode(words, kept)``: ``pmlm_env.core.task.Encoder`` |
     | LLM | a subclass of ``pmlm_env.llm.LLM`` with ``identity`` and ``replies`` (docs/llm) |
 
-    The arguments of BERTScore (``scorer``, ``scorer_layer``, ``long_texts``) have no effect with a reward of your own,
-    unless ``components="all"``, and those from ``base_url`` to ``chat_template_kwargs`` none with an LLM of your own;
-    they are refused.
+    The arguments of BERTScore (``scorer``, ``scorer_layer``, ``scorer_idf``, ``long_texts``) have no effect with a
+    reward of your own, unless ``components="all"``, and those from ``base_url`` to ``chat_template_kwargs`` none with
+    an LLM of your own; they are refused.
 
     Objects that are already loaded can be put into a task, which any env of this package accepts:
     ``gym.make("PMLM-v0", task=EditTask(episodes, encoder, reward, EditRules(n_edits=5)))``, where ``reward`` is a

@@ -46,7 +46,8 @@ def load_reward(
     """
     if name == BERTSCORE and kwargs:
         raise ValueError(
-            "--reward-kwargs has no effect with the reward bertscore: use --scorer, --scorer-layer and --long-texts"
+            "--reward-kwargs has no effect with the reward bertscore: use --scorer, --scorer-layer, "
+            "--scorer-idf and --long-texts"
         )
     offered: dict[str, Any] = {"device": device}
     if hasattr(REWARDS.find(name), "components"):
