@@ -14,9 +14,10 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import Budget, LLMOptions, load_llm, price_of
 from pmlm_env.llm.storage.cached_llm import CachedLLM
-from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
+from pmlm_env.rewards.base import BERTSCORE, CheckedReward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
+from pmlm_env.rewards.registry import load_reward
 
 
 def limited_llm(
@@ -71,7 +72,8 @@ class RunModels:
         ledger = None if folder is None else folder.spending
         kept = None if folder is None else folder.replies
         self.llm, self.budget = limited_llm(options, self.calls, options.device, self.calls.cache or kept, ledger)
-        self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts)
+        idf = [episode.reference for episode in training or ()] if options.scorer_idf else None
+        self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts, idf)
         self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer, training)
         self.options = replace(options, scorer_layer=self.scorer.num_layers)
 

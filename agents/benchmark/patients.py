@@ -19,6 +19,7 @@ from agents.base import Agent, Edits
 from agents.benchmark.config import model_identity
 from agents.benchmark.edit_summary import summary_of
 from agents.benchmark.fresh_samples import FreshSamples
+from agents.benchmark.held_out import same_patients, training_and_held_out
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
 from agents.model_options import CallOptions, ModelOptions
@@ -41,15 +42,6 @@ from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import DeltaReward, given
 
 logger = logging.getLogger(__name__)
-
-
-def training_and_held_out(episodes: EpisodeSet, split: Split) -> tuple[EpisodeSet, EpisodeSet]:
-    """Separate training patients from held-out patients; see ``Patients``."""
-    train = episodes.of("train")
-    if split == "validation" and all(episode.split != split for episode in episodes):
-        n_left = len(train) - len(train) // 4
-        return train[:n_left], train[n_left:]
-    return train, episodes.of(split)
 
 
 class Patients(ABC):
@@ -269,7 +261,7 @@ class RealPatients(Patients):
         }
         self._max_failures = calls.max_failures
         self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer, self._models.own_reward)
-        self._raw = None if raw is None else _of_patients(raw, self.held_out)
+        self._raw = None if raw is None else same_patients(raw, self.held_out)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -363,23 +355,6 @@ class RealPatients(Patients):
                 for name, column in values.items()
             }
         }
-
-
-def _of_patients(folder: Path, held_out: EpisodeSet) -> EpisodeSet:
-    """Return the same patients' episodes from another prepared folder, in the same order.
-
-    Raises:
-        ValueError: A patient is missing from the folder.
-    """
-    everybody = EpisodeSet.load(folder)
-    by_id = {episode.patient_id: episode for episode in everybody}
-    missing = [episode.patient_id for episode in held_out if episode.patient_id not in by_id]
-    if missing:
-        raise ValueError(
-            f"{folder} has no prompt of patient {missing[0]} ({len(missing)} are missing): prepare it with the same "
-            "cohort, seed and limits as the other folder"
-        )
-    return EpisodeSet([by_id[episode.patient_id] for episode in held_out], everybody.known_labels)
 
 
 def patients_of(

@@ -103,3 +103,19 @@ def final_row(columns: Columns, row: int) -> dict[str, Any]:
         for key, (values, where) in columns.items()
         if where[row]
     }
+
+
+def info_of(infos: Mapping[str, Any], row: int) -> dict[str, Any]:
+    """Return one env's part of a vector env's infos, also inside dictionaries."""
+    return {
+        key: info_of(values, row) if isinstance(values, Mapping) else values[row]
+        for key, values in infos.items()
+        if key[0] != "_" and infos[f"_{key}"][row]
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a numpy number as a Python number, also inside dictionaries."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return value.item() if isinstance(value, np.generic) else value

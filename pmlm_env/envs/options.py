@@ -18,8 +18,9 @@ from pmlm_env.envs.shared_models import DEMO, SHARED_MODELS, SharedModels
 from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm.specs import LLMOptions
 from pmlm_env.pipeline.sent import check_sent
-from pmlm_env.rewards.base import BERTSCORE, REWARDS
+from pmlm_env.rewards.base import BERTSCORE
 from pmlm_env.rewards.options import LongTexts, ShownComponents
+from pmlm_env.rewards.registry import REWARDS
 
 _OBJECTS = "put objects into an EditTask(episodes, encoder, reward), and pass it as task"
 
@@ -68,6 +69,7 @@ class PMLMOptions(LLMOptions, TaskOptions):
     send_values: bool = False
     scorer: str = "minilm"
     scorer_layer: int | None = None
+    scorer_idf: bool = False
     long_texts: LongTexts = "cut"
     device: str = "auto"
 
@@ -91,16 +93,17 @@ class PMLMOptions(LLMOptions, TaskOptions):
         llm_options = LLMOptions(**{each.name: getattr(self, each.name) for each in fields(LLMOptions)})
         scored = self.reward in REWARDS.builtin or self.components == "all"
         if not scored:
-            of_bertscore = ("scorer", "scorer_layer", "long_texts")
+            of_bertscore = ("scorer", "scorer_layer", "scorer_idf", "long_texts")
             idle = [name for name in of_bertscore if getattr(self, name) != getattr(PMLMOptions, name)]
             _refuse(idle, f"with reward={self.reward!r}")
         all_splits, episodes = models.episodes(self.episodes, self.split)
         llm = models.llm(llm_options, self.device, self.cache, self.budget_file)
         if self.episodes != DEMO:
             check_sent(Path(self.episodes), llm, self.send_values)
-        scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts) if scored else None
         alone = self.reward == BERTSCORE and self.components == "reward"  # which needs no other patients
-        training = None if alone else models.training(self.episodes)
+        training = None if alone and not self.scorer_idf else models.training(self.episodes)
+        idf = tuple(episode.reference for episode in training or ()) if self.scorer_idf else None
+        scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts, idf) if scored else None
         reply_reward = models.reply_reward(
             self.reward, self.reward_kwargs, self.device, scorer, training, self.components
         )

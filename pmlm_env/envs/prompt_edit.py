@@ -17,6 +17,7 @@ from pmlm_env.envs.contract import (
     final_columns,
     final_row,
     observation_space,
+    plain,
 )
 from pmlm_env.envs.options import PMLMOptions, task_from
 from pmlm_env.envs.rendering import render_ansi, render_rgb
@@ -111,6 +112,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``send_values`` | False | send prompts with values of patients' records to an LLM on another machine |
     | ``scorer`` | ``"minilm"`` | BERTScore's model |
     | ``scorer_layer`` | None | the layer it compares; None = bert-score's own, or the one at 3/4 of the model's depth |
+    | ``scorer_idf`` | False | weigh word pieces by their inverse document frequency in the training patients' letters |
     | ``long_texts`` | ``"cut"`` | texts longer than the scorer's input: ``cut``, or compared in full, in ``chunks`` |
     | ``n_edits`` | 10 | deletions per episode |
     | ``max_words`` | the set's longest prompt | number of slots |
@@ -136,9 +138,9 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | encoder | ``hidden_size``, ``device``, ``encode(words, kept)``: ``pmlm_env.core.task.Encoder`` |
     | LLM | a subclass of ``pmlm_env.llm.LLM`` with ``identity`` and ``replies`` (docs/llm) |
 
-    The arguments of BERTScore (``scorer``, ``scorer_layer``, ``long_texts``) have no effect with a reward of your own,
-    unless ``components="all"``, and those from ``base_url`` to ``chat_template_kwargs`` none with an LLM of your own;
-    they are refused.
+    The arguments of BERTScore (``scorer``, ``scorer_layer``, ``scorer_idf``, ``long_texts``) have no effect with a
+    reward of your own, unless ``components="all"``, and those from ``base_url`` to ``chat_template_kwargs`` none with
+    an LLM of your own; they are refused.
 
     Objects that are already loaded can be put into a task, which any env of this package accepts:
     ``gym.make("PMLM-v0", task=EditTask(episodes, encoder, reward, EditRules(n_edits=5)))``, where ``reward`` is a
@@ -201,7 +203,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
             outcomes = self.task.judge(self._batch, row)
             reward, truncated = float(outcomes.delta[0]), bool(outcomes.failed[0])
             terminated, self._over = not truncated, True
-            final = _plain(final_row(final_columns(self._batch, row, outcomes), 0))
+            final = plain(final_row(final_columns(self._batch, row, outcomes), 0))
             self._final = final
         return self._observe(), reward, terminated, truncated, self._info(invalid_action=bool(invalid[0]), **final)
 
@@ -228,10 +230,3 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
             "episode_index": int(self._batch.episodes[0]),  # Gymnasium's statistics wrapper uses "episode"
             **more,
         }
-
-
-def _plain(value: Any) -> Any:
-    """Return a numpy number as a Python number, also inside dictionaries."""
-    if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
-    return value.item() if isinstance(value, np.generic) else value

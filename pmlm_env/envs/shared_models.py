@@ -14,10 +14,11 @@ from pmlm_env.io.files import Stamp, stamp
 from pmlm_env.kwargs import Kwargs
 from pmlm_env.llm.specs import LLMOptions, load_llm, price_of
 from pmlm_env.llm.storage.budget import Budget
-from pmlm_env.rewards.base import CheckedReward, load_reward
+from pmlm_env.rewards.base import CheckedReward
 from pmlm_env.rewards.components import COMPONENTS, Components, WithComponents
 from pmlm_env.rewards.delta import DeltaReward, Judged
 from pmlm_env.rewards.options import LongTexts, ShownComponents
+from pmlm_env.rewards.registry import load_reward
 
 if TYPE_CHECKING:  # these import torch, which is loaded with the first model
     from pmlm_env.llm.storage.cached_llm import CachedLLM
@@ -38,7 +39,7 @@ class SharedModels:
     | episode set | name and split |
     | encoder | name, arguments and device |
     | LLM, with its reply cache and budget | LLM options, device, cache file and budget file |
-    | scorer | name, layer, device and treatment of long texts |
+    | scorer | name, layer, device, treatment of long texts, and texts for idf |
     | reward that scores replies | name, arguments, device, scorer, training patients and further components |
     | scored replies to initial prompts | episodes, LLM, reward that scores them and number of samples |
 
@@ -139,9 +140,16 @@ class SharedModels:
         # The cache file's stamp is left out, because it changes with every reply.
         return self._llm(options, device, os.path.abspath(cache) if cache else None, budget_file, version)
 
-    def scorer(self, name: str, layer: int | None, device: str, long_texts: LongTexts) -> BertScorer:
-        """Return the scorer with the given name."""
-        return self._scorer(name, layer, device, long_texts, stamp(Path(name)))
+    def scorer(
+        self,
+        name: str,
+        layer: int | None,
+        device: str,
+        long_texts: LongTexts,
+        idf: tuple[str, ...] | None = None,
+    ) -> BertScorer:
+        """Return the scorer with the given name; see ``BertScorer``."""
+        return self._scorer(name, layer, device, long_texts, idf, stamp(Path(name)))
 
 
 def _load_episodes(name: str, version: Stamp) -> EpisodeSet:
@@ -163,10 +171,17 @@ def _load_llm(
     return load_llm(options, device=device, cache=cache, budget=budget)
 
 
-def _load_scorer(name: str, layer: int | None, device: str, long_texts: LongTexts, version: Stamp) -> BertScorer:
+def _load_scorer(
+    name: str,
+    layer: int | None,
+    device: str,
+    long_texts: LongTexts,
+    idf: tuple[str, ...] | None,
+    version: Stamp,
+) -> BertScorer:
     from pmlm_env.rewards.bertscore import BertScorer
 
-    return BertScorer(name, layer, device, long_texts)
+    return BertScorer(name, layer, device, long_texts, idf)
 
 
 def _load_reward(

@@ -1,36 +1,21 @@
-"""Rewards by name: BERTScore, weighted components with gates, or somebody's own class."""
+"""The interfaces of a reward, and the check of what it returns."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.episodes import Episode, EpisodeSet
-from pmlm_env.registry import Registry
-
-if TYPE_CHECKING:  # this loads torch
-    from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.core.episodes import Episode
 
 #: The name of the default reward.
 BERTSCORE = "bertscore"
 
 #: The component of a reward that only has a score: the score itself.
 REWARD = "reward"
-
-REWARDS = Registry(
-    "reward",
-    "pmlm.rewards",
-    {
-        BERTSCORE: "pmlm_env.rewards.bertscore:BertScoreReward",
-        "margin": "pmlm_env.rewards.guarded:MarginReward",
-        "guarded": "pmlm_env.rewards.guarded:GuardedReward",
-    },
-    ["score"],
-)
 
 #: Components by name, each float64 (N,); NaN = no value.
 Values = Mapping[str, npt.NDArray[np.float64]]
@@ -119,7 +104,7 @@ class CheckedReward:
     """A reward of either interface, whose results are checked.
 
     Args:
-        name: Its name in ``REWARDS``, for messages.
+        name: Its name in the registry, for messages.
         reward: The reward: a ``ComponentReward`` if it has the method ``components``, or else a ``ReplyReward``.
 
     Attributes:
@@ -207,35 +192,3 @@ class CheckedReward:
             f"the reward {self.name} returned {what}{of}: its method {method} should return one {kind} for each of "
             f"{n} replies, of shape ({n},)"
         )
-
-
-def load_reward(
-    name: str,
-    kwargs: Mapping[str, Any] | None = None,
-    device: str = "auto",
-    scorer: BertScorer | None = None,
-    training: EpisodeSet | None = None,
-) -> CheckedReward:
-    """Make a reward.
-
-    Args:
-        name: A built-in name, the name of an installed plugin, or ``package.module:Class``.
-        kwargs: Arguments for the class.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; a class gets it if it has a parameter ``device``.
-        scorer: BERTScore, for built-in rewards; None = with its default model.
-        training: Training patients, with whose letters rewards compare replies; None = there are none. A built-in
-            reward, or a class with the method ``components``, gets them if it has a parameter ``training``.
-
-    Raises:
-        ValueError: There is no such reward, or it lacks a method or does not take these arguments.
-    """
-    if name == BERTSCORE and kwargs:
-        raise ValueError(
-            "--reward-kwargs has no effect with the reward bertscore: use --scorer, --scorer-layer and --long-texts"
-        )
-    offered: dict[str, Any] = {"device": device}
-    if hasattr(REWARDS.find(name), "components"):
-        offered["training"] = training
-    if name in REWARDS.builtin:
-        offered["scorer"] = scorer
-    return CheckedReward(name, REWARDS.make(name, kwargs=kwargs, offered=offered))

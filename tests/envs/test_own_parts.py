@@ -138,7 +138,7 @@ def test_parts_are_shared_by_name_and_arguments(own: dict[str, Any]) -> None:
     ("more", "message"),
     [
         ({"scorer": "minilm2"}, "scorer has no effect with reward='tests.own_parts:WordCount': leave it out"),
-        ({"scorer_layer": 3, "long_texts": "chunks"}, "scorer_layer, long_texts has no effect with reward="),
+        ({"scorer_layer": 3, "scorer_idf": True}, "scorer_layer, scorer_idf has no effect with reward="),
         ({"temperature": 0.5}, "temperature has no effect with the LLM tests.own_parts:Shout: use llm_kwargs"),
         ({"max_new_tokens": 5}, "max_new_tokens has no effect with the LLM tests.own_parts:Shout: use llm_kwargs"),
         ({"base_url": "http://localhost"}, "base_url has no effect with the LLM tests.own_parts:Shout: use llm_kwargs"),

@@ -15,10 +15,10 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
-from pmlm_env.rewards.base import load_reward
 from pmlm_env.rewards.components import contrast_letters
 from pmlm_env.rewards.delta import DeltaReward, given
 from pmlm_env.rewards.guarded import GuardedReward, MarginReward
+from pmlm_env.rewards.registry import load_reward
 from tests.standins import WordScorer
 
 TRAINING = lite_episodes({"train": 20, "test": 1}).of("train")
