@@ -38,6 +38,8 @@ class ModelOptions(LLMOptions):
         scorer: BERTScore's model: ``minilm``, a directory, or a hub name.
         scorer_layer: The layer whose hidden states BERTScore compares; by default the layer that bert-score uses for
             the model, or else the one at three quarters of its depth.
+        scorer_idf: Weigh word pieces in BERTScore by their inverse document frequency in the training patients'
+            letters, so that what stands in every letter counts little.
         long_texts: How BERTScore handles texts longer than the scorer's input limit, usually 512 tokens: ``cut``
             truncates them, ``chunks`` embeds them in chunks and compares the whole texts.
         n_edits: The edit budget, the maximum number of edits per prompt (the paper's n): a whole number, or a share of
@@ -54,6 +56,7 @@ class ModelOptions(LLMOptions):
     reward_kwargs: Kwargs = NO_KWARGS
     scorer: str = "minilm"
     scorer_layer: int | None = None
+    scorer_idf: bool = False
     long_texts: Literal["cut", "chunks"] = "cut"
     n_edits: int | float = 10
     protect: tuple[str, ...] = ()

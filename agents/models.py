@@ -14,9 +14,10 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import Budget, LLMOptions, load_llm, price_of
 from pmlm_env.llm.storage.cached_llm import CachedLLM
-from pmlm_env.rewards.base import BERTSCORE, CheckedReward, load_reward
+from pmlm_env.rewards.base import BERTSCORE, CheckedReward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
+from pmlm_env.rewards.registry import load_reward
 
 
 def limited_llm(
@@ -45,6 +46,7 @@ class RunModels:
         options: Model options.
         calls: Options for LLM calls.
         folder: The run folder, where replies and spending are stored; None = store them in memory.
+        training: Training patients, with whose letters some rewards compare replies; None = there are none.
 
     Attributes:
         options: Model options, with ``scorer_layer`` set to the layer that BERTScore uses.
@@ -58,7 +60,11 @@ class RunModels:
     """
 
     def __init__(
-        self, options: ModelOptions, calls: CallOptions | None = None, folder: RunFolder | None = None
+        self,
+        options: ModelOptions,
+        calls: CallOptions | None = None,
+        folder: RunFolder | None = None,
+        training: EpisodeSet | None = None,
     ) -> None:
         """Set up the models; their weights load on first use."""
         self.calls, self.folder = calls or CallOptions(), folder
@@ -66,8 +72,9 @@ class RunModels:
         ledger = None if folder is None else folder.spending
         kept = None if folder is None else folder.replies
         self.llm, self.budget = limited_llm(options, self.calls, options.device, self.calls.cache or kept, ledger)
-        self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts)
-        self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer)
+        idf = [episode.reference for episode in training or ()] if options.scorer_idf else None
+        self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts, idf)
+        self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer, training)
         self.options = replace(options, scorer_layer=self.scorer.num_layers)
 
     def reward(self, episodes: EpisodeSet) -> DeltaReward:

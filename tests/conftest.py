@@ -7,9 +7,12 @@ os.environ["PMLM_DEFAULT_LLM"] = "smollm2-135m"
 # One thread each: two processes run the tests side by side, and the last digits of figures hang on the number.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import settings
 
@@ -35,6 +38,26 @@ def quick_stages() -> Iterator[None]:
         patch.setattr("pmlm_env.predictors.boosted.N_ITERATIONS", 3)
         patch.setattr("pmlm_env.retrieval.network.MAX_EPOCHS", 2)
         yield
+
+
+class _HashedSentences:
+    """Stands in for the sentence encoder: a vector of each text by its words, whatever their order."""
+
+    def __init__(self, device: str) -> None:
+        pass
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        rows = np.zeros((len(texts), 64), dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            for word in text.lower().split():
+                row[zlib.crc32(word.encode()) % 64] += 1
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+
+
+@pytest.fixture
+def hashed_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let advice be compared without weights."""
+    monkeypatch.setattr("pmlm_env.rewards.advice.SentenceEncoder", _HashedSentences)
 
 
 TONGJI = Path(__file__).resolve().parents[2] / "shared" / "data" / "tongji_covid"

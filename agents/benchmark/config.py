@@ -158,8 +158,8 @@ _WHERE = ("base_url", "providers", "device")
 
 #: Options added later, which older results do not record, with the values in effect for those results.
 _LATER: dict[str, Any] = {
-    "scorer_layer": None, "long_texts": "cut", "protect": [], "reward": BERTSCORE, "reward_kwargs": {},
-    "encoder_kwargs": {}, "llm_kwargs": {}, "chat_template_kwargs": {},
+    "scorer_layer": None, "scorer_idf": False, "long_texts": "cut", "protect": [], "reward": BERTSCORE,
+    "reward_kwargs": {}, "encoder_kwargs": {}, "llm_kwargs": {}, "chat_template_kwargs": {},
 }  # fmt: skip
 
 

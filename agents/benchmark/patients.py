@@ -19,6 +19,7 @@ from agents.base import Agent, Edits
 from agents.benchmark.config import model_identity
 from agents.benchmark.edit_summary import summary_of
 from agents.benchmark.fresh_samples import FreshSamples
+from agents.benchmark.held_out import same_patients, training_and_held_out
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
 from agents.model_options import CallOptions, ModelOptions
@@ -36,9 +37,9 @@ from pmlm_env.core.task import Encoder
 from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm import Request
-from pmlm_env.llm.base import all_or_error
+from pmlm_env.llm.base import Reply, all_or_error
 from pmlm_env.pipeline.sent import check_sent
-from pmlm_env.rewards.delta import DeltaReward
+from pmlm_env.rewards.delta import DeltaReward, given
 
 logger = logging.getLogger(__name__)
 
@@ -71,12 +72,8 @@ class Patients(ABC):
         protect: Sequence[str] = (),
     ) -> None:
         """Separate training patients from held-out patients."""
-        self.train, self.split = episodes.of("train"), split
-        if split == "validation" and all(episode.split != split for episode in episodes):
-            n_left = len(self.train) - len(self.train) // 4
-            self.train, self.held_out = self.train[:n_left], self.train[n_left:]
-        else:
-            self.held_out = episodes.of(split)
+        self.train, self.held_out = training_and_held_out(episodes, split)
+        self.split = split
         self.encoder, self.max_words = encoder, episodes.max_words
         self.n_edits, self.protect = n_edits, tuple(protect)
 
@@ -122,12 +119,11 @@ class Patients(ABC):
         if name not in self._control_replies:
             raise ValueError(f"the control {name} needs letters of training patients, but no episode has a reference")
         replies = self._control_replies[name]
-        deltas = self.score(replies) - self._outcomes([()] * len(self.held_out)).score
         return {
             "calls": 0,
             "config": {},
             "patients": [episode.patient_id for episode in self.held_out],
-            "deltas": [round(float(delta), 6) for delta in deltas],
+            "deltas": [round(float(delta), 6) for delta in self.earned(replies)],
             **self.measured(replies, [episode.prompt for episode in self.held_out]),
         }
 
@@ -139,9 +135,10 @@ class Patients(ABC):
     def f1(self, texts: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the F1 of texts against references, float64 (N,)."""
 
-    def score(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Score a reply to each held-out patient as this environment's reward does, float64 (N,)."""
-        return self.f1(replies, [episode.reference for episode in self.held_out])
+    def earned(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return what a reply to each held-out patient earns over the initial prompt's reply, float64 (N,)."""
+        references = [episode.reference for episode in self.held_out]
+        return self.f1(replies, references) - self._outcomes([()] * len(self.held_out)).score
 
     @abstractmethod
     def reward(self, split: Split) -> Reward:
@@ -180,7 +177,14 @@ class Patients(ABC):
         return apply_edits(self.held_out, range(len(self.held_out)), edits, rules)
 
     def _outcomes(self, edits: Edits) -> Outcomes:
-        outcomes = self.reward(self.split)(list(range(len(self.held_out))), self._prompts(edits))
+        return self._complete(self.reward(self.split)(list(range(len(self.held_out))), self._prompts(edits)))
+
+    def _complete(self, outcomes: Outcomes) -> Outcomes:
+        """Return the outcomes.
+
+        Raises:
+            RuntimeError: A reply is missing.
+        """
         if outcomes.failed.any():
             raise RuntimeError(
                 f"{outcomes.failed.sum()} {self.split} patients' replies are missing: run the command again"
@@ -249,10 +253,10 @@ class RealPatients(Patients):
     ) -> None:
         """Read the folders; models are loaded on first use."""
         self._folder = RunFolder(run)
-        self._models = RunModels(models, calls, self._folder)
+        everybody = EpisodeSet.load(episodes)
+        self._models = RunModels(models, calls, self._folder, training_and_held_out(everybody, split)[0])
         for folder in [episodes, *([raw] if raw is not None else [])]:
             check_sent(folder, self._models.llm, calls.send_values)
-        everybody = EpisodeSet.load(episodes)
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples
         self._model_identity = model_identity(models, self._models.llm.identity)
@@ -262,7 +266,7 @@ class RealPatients(Patients):
         }
         self._max_failures = calls.max_failures
         self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer, self._models.own_reward)
-        self._raw = None if raw is None else _of_patients(raw, self.held_out)
+        self._raw = None if raw is None else same_patients(raw, self.held_out)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -277,9 +281,20 @@ class RealPatients(Patients):
         """Return the BERTScore F1 of each text, float64 (N,)."""
         return self._models.scorer.f1(texts, references)
 
-    def score(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return the reward's score of a reply to each held-out patient, float64 (N,)."""
-        return self._models.reply_reward.score(replies, list(self.held_out))
+    def earned(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Return what a reply to each held-out patient earns over the initial prompt's reply, float64 (N,)."""
+        return self._earned([[given(reply)] for reply in replies], [episode.prompt for episode in self.held_out])
+
+    def _earned(self, replies: Sequence[Sequence[Reply]], prompts: Sequence[str]) -> npt.NDArray[np.float64]:
+        outcomes = self._rewards[self.split].of_replies(range(len(self.held_out)), prompts, replies)
+        return self._complete(outcomes).delta
+
+    @cached_property
+    def _initial_replies(self) -> Sequence[str]:
+        """The (first) reply to each held-out patient's initial prompt."""
+        texts = self._outcomes([()] * len(self.held_out)).texts
+        assert texts is not None
+        return texts.initial_reply
 
     def raw_data(self) -> dict[str, Any]:
         """Evaluate the replies to unedited raw-data prompts, the paper's "before".
@@ -289,20 +304,14 @@ class RealPatients(Patients):
         """
         if self._raw is None:
             raise ValueError("the folder of raw-data prompts is missing: give --raw, see `pmlm prepare --template raw`")
-        reward = self._models.reward(self._raw)
-        everyone = list(range(len(self._raw)))
-        prompts = [episode.prompt for episode in self._raw]
-        outcomes = reward(everyone, prompts)
-        if outcomes.failed.any():
-            raise RuntimeError(
-                f"{outcomes.failed.sum()} replies to raw-data prompts are missing: run the command again"
-            )
-        deltas = outcomes.score - self._outcomes([()] * len(self.held_out)).score
+        prompts, samples = [episode.prompt for episode in self._raw], range(self.per_prompt)
+        asked = self._models.llm.ask([Request(prompt, sample) for prompt in prompts for sample in samples])
+        replies = [asked[start : start + self.per_prompt] for start in range(0, len(asked), self.per_prompt)]
         return {
             "calls": len(prompts) * self.per_prompt,
             "config": {},
             "patients": [episode.patient_id for episode in self._raw],
-            "deltas": [round(float(delta), 6) for delta in deltas],
+            "deltas": [round(float(delta), 6) for delta in self._earned(replies, prompts)],
             **self.answered(prompts),
         }
 
@@ -344,30 +353,13 @@ class RealPatients(Patients):
         self, replies: Sequence[str], prompts: Sequence[str], cut: Sequence[bool] | None = None
     ) -> dict[str, Any]:
         """Return all metrics, one value per patient; None where undefined (a margin without contrast letters)."""
-        values = self._metrics(replies, prompts, cut)
+        values = self._metrics(replies, prompts, cut, self._initial_replies)
         return {
             "metrics": {
                 name: [None if np.isnan(value) else round(float(value), 5) for value in column]
                 for name, column in values.items()
             }
         }
-
-
-def _of_patients(folder: Path, held_out: EpisodeSet) -> EpisodeSet:
-    """Return the same patients' episodes from another prepared folder, in the same order.
-
-    Raises:
-        ValueError: A patient is missing from the folder.
-    """
-    everybody = EpisodeSet.load(folder)
-    by_id = {episode.patient_id: episode for episode in everybody}
-    missing = [episode.patient_id for episode in held_out if episode.patient_id not in by_id]
-    if missing:
-        raise ValueError(
-            f"{folder} has no prompt of patient {missing[0]} ({len(missing)} are missing): prepare it with the same "
-            "cohort, seed and limits as the other folder"
-        )
-    return EpisodeSet([by_id[episode.patient_id] for episode in held_out], everybody.known_labels)
 
 
 def patients_of(

@@ -87,6 +87,7 @@ def _demo(config: DemoConfig) -> None:
     from agents.models import RunModels
     from agents.report.training import training_summary
     from agents.training.train import train
+    from pmlm_env.core.episodes import EpisodeSet
 
     started = time.perf_counter()
     folder = RunFolder(config.run)
@@ -110,7 +111,7 @@ def _demo(config: DemoConfig) -> None:
         )
     )
     logger.info("Stage 4: training %s on %s with %s", config.agent, config.models.encoder, config.models.llm)
-    shared = RunModels(config.models, config.calls, folder)
+    shared = RunModels(config.models, config.calls, folder, EpisodeSet.load(prepared).of("train"))
     run = train(
         TrainConfig(
             prepared,

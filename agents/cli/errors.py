@@ -29,6 +29,7 @@ _OURS = ("pmlm_env", "agents")
 _AFTER_STOP = {
     "demo": "all replies are kept: run the command again, and it uses them",
     "evaluate": "all replies are kept: run the command again, and it requests only the others",
+    "audit": "all replies are kept: run the command again, and it requests only the others",
     "refine": "all replies are kept: run the command again, and it requests only the others",
     "benchmark": "complete runs and all replies are kept: run the command again to continue",
     "experiment": "complete runs are kept: run the command again to continue",

@@ -18,6 +18,7 @@ COMMANDS = {
     "prepare": "Stages 1 to 3: from a cohort to initial prompts.",
     "train": "Stage 4: train an agent on the prompts.",
     "evaluate": "Evaluate a trained agent on held-out patients.",
+    "audit": "Audit a reward: what it pays for texts that nobody wrote for the patient.",
     "refine": "Refine patients' prompts with a trained agent, and ask for the replies.",
     "publish": "Publish a trained agent to a folder or to the Hugging Face hub.",
     "benchmark": "Fit agents within equal budgets and judge them on held-out patients.",
@@ -30,7 +31,7 @@ COMMANDS = {
 }
 
 #: Commands that load models with transformers.
-_LOADING = {"demo", "prepare", "train", "evaluate", "refine", "benchmark", "experiment", "tune", "doctor"}
+_LOADING = {"demo", "prepare", "train", "evaluate", "audit", "refine", "benchmark", "experiment", "tune", "doctor"}
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agents.evaluation.metrics import REWARD, judged_by
+from agents.evaluation.metrics import REWARD
 from agents.evaluation.variants import AGENT, with_all_replies
 from pmlm_env.core.traces import Trace
 
@@ -31,8 +31,8 @@ def worst_cases(traces: Iterable[Trace], n: int) -> str:
         n: Maximum number of patients.
     """
     everyone = _of_agent(traces)
-    fell = sorted((trace for trace in everyone if _score_change(trace) < 0), key=_score_change)
-    cases, score = fell[:n], "F1" if not everyone or judged_by(everyone[0].after) == "bertscore_f1" else "reward"
+    fell = sorted((trace for trace in everyone if _earned(trace) < 0), key=_earned)
+    cases, score = fell[:n], "reward" if everyone and REWARD in everyone[0].after else "F1"
     if not cases:
         return f"{len(fell)} of {len(everyone)} patients' {score} fell."
     head = f"{len(fell)} of {len(everyone)} patients' {score} fell; the {len(cases)} that fell most:"
@@ -48,8 +48,8 @@ def _change(trace: Trace, component: str) -> float:
     return float("nan") if before is None or after is None else after - before
 
 
-def _score_change(trace: Trace) -> float:
-    return _change(trace, judged_by(trace.after))
+def _earned(trace: Trace) -> float:
+    return float("nan") if trace.reward is None else trace.reward
 
 
 def _case(trace: Trace) -> str:
@@ -61,7 +61,7 @@ def _case(trace: Trace) -> str:
     named = [f"{name} {'gained' if change > 0 else 'lost'}" for name, change in changes.items() if change]
     scores = [f"F1 {100 * _change(trace, 'bertscore_f1'):+.1f} points"]
     if REWARD in trace.after:
-        scores.insert(0, f"reward {_change(trace, REWARD):+.4g}")
+        scores.insert(0, f"reward {trace.reward:+.4g}")
     lengths = f"{len(trace.initial_reply.split())} -> {len(reply.split())} words"
     return "\n".join(
         [

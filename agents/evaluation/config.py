@@ -1,11 +1,13 @@
-"""Settings of ``pmlm evaluate``."""
+"""Settings of ``pmlm evaluate`` and ``pmlm audit``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agents.model_options import CallOptions
+from agents.evaluation.bootstrap import FEWEST
+from agents.model_options import CallOptions, ModelOptions
+from agents.settings import refuse_idle
 from pmlm_env.core.episodes import Split
 
 
@@ -54,3 +56,47 @@ class EvaluateConfig:
         """
         if min(self.rule_calls, self.cases) < 0:
             raise ValueError(f"rule-calls ({self.rule_calls}) and cases ({self.cases}) must be 0 or more")
+
+
+#: Options of ``ModelOptions`` that are for edits.
+_OF_EDITS = ("encoder", "encoder_kwargs", "n_edits", "protect")
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """Audit a reward: try what it pays for texts that nobody wrote for the patient, before an agent learns from it.
+
+    The LLM replies to the untouched prompts of some patients, which is all that it is asked for. Then other texts take
+    the place of these replies: the prompt itself, half of the reply, the same letter for everybody, and others, some of
+    them searched on training patients. A text wins if it earns more than the untouched reply, with the 95 % interval
+    of the mean over patients above zero. Exit code 0: no text wins; 1: a text wins, or the audit failed; 2: bad input.
+
+    Attributes:
+        episodes: A folder that ``pmlm prepare`` wrote.
+        split: The patients to audit on. With ``train``, texts are searched on the other half of the training patients.
+        patients: Maximum number of patients to audit on, drawn at random, and of training patients to search texts on.
+            The LLM replies once to each of both.
+        out: The file to write. It has the results, and no texts of patients.
+        models: The LLM, and the reward to audit with its models.
+        calls: How the LLM is called, and limits on what this command spends. By default, replies are kept beside
+            ``out``.
+        seed: Seed for drawing patients, for random letters, and for the bootstrap resamples.
+    """
+
+    episodes: Path = Path("prepared")
+    split: Split = "validation"
+    patients: int = 48
+    out: Path = Path("audit.json")
+    models: ModelOptions = field(default_factory=ModelOptions)
+    calls: CallOptions = field(default_factory=CallOptions)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check ``patients``, and that every option has an effect.
+
+        Raises:
+            ValueError: There are too few patients for an interval, or an option has no effect.
+        """
+        if self.patients < FEWEST:
+            raise ValueError(f"--patients {self.patients} is too few for an interval: use {FEWEST} or more")
+        refuse_idle(self, {f"models.{name}": "no prompt is edited: leave it out" for name in _OF_EDITS})

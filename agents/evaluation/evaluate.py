@@ -62,7 +62,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         episodes, training = everybody.of(config.split), everybody.of("train")
         run.traces.read()  # damage is noticed before anything is asked
         if models is None:
-            models = _models(config, settings, run)
+            models = _models(config, settings, run, training)
         check_sent(config.episodes or settings.episodes, models.llm, models.calls.send_values)
         agents: dict[str, Agent] = {
             KEEP_ALL: registry.make("keep-all"),
@@ -108,7 +108,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
     return evaluation
 
 
-def _models(config: EvaluateConfig, settings: TrainConfig, run: RunFolder) -> RunModels:
+def _models(config: EvaluateConfig, settings: TrainConfig, run: RunFolder, training: EpisodeSet) -> RunModels:
     """Set up the models that the run was trained with.
 
     Raises:
@@ -117,7 +117,7 @@ def _models(config: EvaluateConfig, settings: TrainConfig, run: RunFolder) -> Ru
     calls, saved = config.calls.over(plain(settings.calls)), plain(settings.models)
     given = replace(settings.models, base_url=config.base_url, providers=config.providers)
     options = with_destination(given, saved, run.config, replay=calls.replay)
-    models = RunModels(options, calls, run)
+    models = RunModels(options, calls, run, training)
     if config.base_url is not None and config.base_url.rstrip("/") != str(settings.models.base_url).rstrip("/"):
         raise ValueError(f"--base-url {config.base_url} is not the address that {run.config} has: give that one")
     models.check_kept()

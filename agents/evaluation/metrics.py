@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,25 +10,16 @@ import numpy.typing as npt
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
-from pmlm_env.cohort.naming.labels import named_labels
-from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.labels import Label
-from pmlm_env.rewards.base import CheckedReward
+from pmlm_env.rewards.base import REWARD, CheckedReward, ScoredReply
 from pmlm_env.rewards.bertscore import BertScorer
-
-#: The metrics of a reply. Values are fractions, except ``words``.
-METRICS = (
-    "bleu4", "rouge1", "rouge2", "rougeL", "bertscore_precision", "bertscore_recall", "bertscore_f1", "margin",
-    "diagnosis_named", "wrong_diagnosis_named", "copy", "words", "cut",
-)  # fmt: skip
-
-#: The metric of a reply that is there with another reward than BERTScore F1: the score that this reward gives.
-REWARD = "reward"
-
-#: Number of other patients' letters that the margin is computed against.
-N_CONTRASTS = 8
+from pmlm_env.rewards.components import COMPONENTS, Components
 
 _ROUGES = ("rouge1", "rouge2", "rougeL")
+
+#: The metrics of a reply: those of ``text_scores``, and all components.
+METRICS = ("bleu4", *_ROUGES, *COMPONENTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,55 +73,16 @@ def text_scores(replies: Sequence[str], references: Sequence[str]) -> TextScores
     )
 
 
-def diagnosis_named(reply: str, label: str, labels: Iterable[Label]) -> bool:
-    """Whether ``reply`` names the patient's condition, as defined in ``named_labels``.
-
-    Args:
-        reply: The LLM's reply.
-        label: The name of the patient's true condition.
-        labels: All labels of the cohort; they need not include the patient's.
-    """
-    return label in _named(reply, label, labels)
-
-
-def wrong_diagnosis_named(reply: str, label: str, labels: Iterable[Label]) -> bool:
-    """Whether ``reply`` names any of the cohort's ``labels`` other than the patient's own ``label``."""
-    return bool(_named(reply, label, labels) - {label})
-
-
-def _named(reply: str, label: str, labels: Iterable[Label]) -> set[str]:
-    by_name = {each.name: each for each in labels}
-    by_name.setdefault(label, Label(label))
-    return named_labels(reply, by_name.values())
-
-
-def judged_by(names: Container[str]) -> str:
-    """Return the metric whose change the agent was trained to increase, given the names of the metrics that exist."""
-    return REWARD if REWARD in names else "bertscore_f1"
-
-
 class ReplyMetrics:
     """Computes all ``METRICS`` of replies to a fixed set of patients, one value per patient.
 
-    | metric | definition |
-    |---|---|
-    | ``bleu4``, ``rouge1``, ``rouge2``, ``rougeL`` | see ``text_scores`` |
-    | ``bertscore_precision``, ``bertscore_recall``, ``bertscore_f1`` | against the patient's own letter |
-    | ``margin`` | F1 against the patient's own letter, minus the mean F1 against eight others' (``contrast_letters``) |
-    | ``diagnosis_named`` | 1 if the reply names the patient's condition |
-    | ``wrong_diagnosis_named`` | 1 if the reply names any other condition |
-    | ``copy`` | BERTScore F1 of the reply against its prompt |
-    | ``words`` | number of words |
-    | ``cut`` | 1 if the reply was truncated at the limit on new tokens |
-    | ``reward`` | only with another reward than BERTScore F1: its score; 0 for a missing reply, which is "" |
-
-    The margin removes the part of F1 that comes from the form that all letters share.
+    ``bleu4``, ``rouge1``, ``rouge2`` and ``rougeL`` are those of ``text_scores``; the others are defined in
+    ``pmlm_env.rewards.components.COMPONENTS``. With another reward than BERTScore F1 there are also its own components,
+    and ``reward``, its score; they are 0 for a missing reply, which is "".
 
     Args:
         episodes: The patients.
-        training: Training patients, whose letters the margin is computed against. The choice of the eight letters
-            depends only on the patient, so that two agents' margins can be compared per patient. If there is no letter
-            of another label, the margin is NaN.
+        training: Training patients, whose letters the margin is computed against.
         scorer: BERTScore.
         reward: The reward, if it is another than BERTScore F1.
     """
@@ -139,12 +90,16 @@ class ReplyMetrics:
     def __init__(
         self, episodes: EpisodeSet, training: EpisodeSet, scorer: BertScorer, reward: CheckedReward | None = None
     ) -> None:
-        """Draw the letters that the margin is computed against."""
-        self.episodes, self._scorer, self._reward = episodes, scorer, reward
-        self._contrasts = [contrast_letters(episode, training) for episode in episodes]
+        """Store the arguments."""
+        self.episodes, self._reward = episodes, reward
+        self._components = Components(COMPONENTS, scorer, training, _conditions(training, episodes))
 
     def __call__(
-        self, replies: Sequence[str], prompts: Sequence[str], cut: Sequence[bool] | None = None
+        self,
+        replies: Sequence[str],
+        prompts: Sequence[str],
+        cut: Sequence[bool] | None = None,
+        initial: Sequence[str] | None = None,
     ) -> dict[str, npt.NDArray[np.float64]]:
         """Compute the metrics of one reply per patient.
 
@@ -152,47 +107,27 @@ class ReplyMetrics:
             replies: N texts.
             prompts: The prompt of each reply.
             cut: Whether each reply was truncated at the limit on new tokens; False for all by default.
+            initial: The (first) reply to each patient's initial prompt; by default the replies themselves.
 
         Returns:
-            An array for each name in ``METRICS``, and perhaps for ``reward``, float64 (N,).
+            An array for each name in ``METRICS``, and perhaps for those of a reward, float64 (N,).
         """
-        references = [episode.reference for episode in self.episodes]
-        text, bert = text_scores(replies, references), self._scorer.score(replies, references)
-        labels = self.episodes.conditions
-        pairs = list(zip(replies, (episode.label for episode in self.episodes), strict=True))
-        f1 = bert.f1.double().numpy()
-        values: dict[str, Sequence[float] | npt.NDArray[np.float64]] = {
-            **asdict(text),
-            "bertscore_precision": bert.precision.double().numpy(),
-            "bertscore_recall": bert.recall.double().numpy(),
-            "bertscore_f1": f1,
-            "margin": f1 - self._contrast(replies),
-            "diagnosis_named": [diagnosis_named(reply, label, labels) for reply, label in pairs],
-            "wrong_diagnosis_named": [wrong_diagnosis_named(reply, label, labels) for reply, label in pairs],
-            "copy": self._scorer.score_once(replies, prompts).f1.double().numpy(),
-            "words": [len(reply.split()) for reply in replies],
-            "cut": [False] * len(replies) if cut is None else cut,
-        }
+        cut, initial = cut or [False] * len(replies), replies if initial is None else initial
+        rows = [ScoredReply(*row) for row in zip(replies, self.episodes, prompts, cut, initial, strict=True)]
+        text = text_scores(replies, [episode.reference for episode in self.episodes])
+        values = {**asdict(text), **self._components(rows)}
         if self._reward is not None:
             there = [i for i, reply in enumerate(replies) if reply]
-            values[REWARD] = own = np.zeros(len(replies))
-            own[there] = self._reward.score([replies[i] for i in there], [self.episodes[i] for i in there])
-        return {name: np.asarray(column, dtype=np.float64) for name, column in values.items()}
-
-    def _contrast(self, replies: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Return the mean F1 of each reply against its contrast letters, float64 (N,)."""
-        pairs = [(reply, letter) for reply, letters in zip(replies, self._contrasts, strict=True) for letter in letters]
-        f1 = self._scorer.score([reply for reply, _ in pairs], [letter for _, letter in pairs]).f1.double().numpy()
-        bounds = np.cumsum([len(letters) for letters in self._contrasts])[:-1]
-        return np.array([part.mean() if len(part) else np.nan for part in np.split(f1, bounds)])
+            known = {name: values[name][there] for name in self._components.names}
+            if not set(self._reward.names) <= known.keys():
+                known = self._reward.components([rows[i] for i in there]) | known
+            known[REWARD] = self._reward.score(known)
+            for name in [name for name in known if name not in values]:
+                values[name] = np.zeros(len(replies))
+                values[name][there] = known[name]
+        return values
 
 
-def contrast_letters(episode: Episode, training: EpisodeSet) -> tuple[str, ...]:
-    """Return the letters of eight random training patients with another label, or of all if there are fewer.
-
-    The draw is seeded with the patient's id, so that it does not depend on which other patients are evaluated.
-    """
-    letters = [other.reference for other in training if other.label != episode.label and other.reference.strip()]
-    seed = int.from_bytes(hashlib.sha256(episode.patient_id.encode()).digest()[:8], "big")
-    chosen = np.random.default_rng(seed).permutation(len(letters))[:N_CONTRASTS]
-    return tuple(letters[i] for i in chosen.tolist())
+def _conditions(*sets: EpisodeSet) -> list[Label]:
+    """Return the conditions of several sets of episodes, each once."""
+    return list({label.name: label for episodes in sets for label in episodes.conditions}.values())

@@ -55,8 +55,3 @@ def traced(replies: Sequence[Reply]) -> tuple[TracedReply, ...]:
         for reply in replies
         if isinstance(reply, Completion)
     )
-
-
-def error_of(replies: Sequence[Reply]) -> str:
-    """Return the first error of the replies to one prompt; "" if there is none."""
-    return next((str(reply) for reply in replies if isinstance(reply, LLMError)), "")

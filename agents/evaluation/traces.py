@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from agents.base import Agent, Edits
 from agents.evaluation.controls import control_replies
-from agents.evaluation.metrics import ReplyMetrics, judged_by
-from agents.evaluation.replies import error_of, replies_to, traced
+from agents.evaluation.metrics import ReplyMetrics
+from agents.evaluation.replies import replies_to, traced
 from agents.evaluation.variants import AGENT, KEEP_ALL
 from agents.models import RunModels
 from agents.problem import Problem, blind
@@ -17,6 +17,8 @@ from pmlm_env.core.edits import EditRules, apply_edits
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedReply
 from pmlm_env.llm.base import Completion, LLMError, Reply, Request
+from pmlm_env.rewards.base import CheckedReward
+from pmlm_env.rewards.delta import error_of, mean_of
 
 #: The score components of one patient's replies; empty if a reply is missing.
 Components = dict[str, float | None]
@@ -59,19 +61,24 @@ def traces_of(
     prompts = {variant: _refined(problem, each) for variant, each in edits.items()}
     asked = _asked(models, prompts, progress)
     metrics = ReplyMetrics(episodes, training, models.scorer, models.own_reward)
-    scores = {variant: _scored(metrics, asked[variant], prompts[variant]) for variant in agents}
+    first = [next(iter(texts), "") for texts in map(_texts, asked[KEEP_ALL])]
+    scores = {variant: _scored(metrics, asked[variant], prompts[variant], first) for variant in agents}
     errors = {variant: list(map(error_of, asked[variant])) for variant in agents}
     replies = {variant: list(map(traced, asked[variant])) for variant in agents}
     initial = [episode.prompt for episode in episodes]
     for control, texts in control_replies(problem.episodes, training, models.scorer.f1).items():
         edits[control], prompts[control], errors[control] = [()] * len(texts), initial, [""] * len(texts)
         replies[control] = [(TracedReply(text),) for text in texts]
-        scores[control] = _rows(metrics(texts, initial))
+        scores[control] = _rows(metrics(texts, initial, initial=first))
     traces = []
     for variant in edits:
+        failed = [one or other for one, other in zip(errors[variant], errors[KEEP_ALL], strict=True)]
+        rewards = _rewards(
+            models.reply_reward,
+            [(scores[KEEP_ALL][i], replies[KEEP_ALL][i]) for i, error in enumerate(failed) if not error],
+            [(scores[variant][i], replies[variant][i]) for i, error in enumerate(failed) if not error],
+        )
         for i, episode in enumerate(episodes):
-            before, after = scores[KEEP_ALL][i], scores[variant][i]
-            error = errors[variant][i] or errors[KEEP_ALL][i]
             traces.append(
                 Trace.of(
                     episode,
@@ -83,10 +90,10 @@ def traces_of(
                     prompt=prompts[variant][i],
                     initial_reply=next((reply.text for reply in replies[KEEP_ALL][i]), ""),
                     replies=replies[variant][i],
-                    before=before,
-                    after=after,
-                    reward=None if error else _score_of(after) - _score_of(before),
-                    error=error,
+                    before=scores[KEEP_ALL][i],
+                    after=scores[variant][i],
+                    reward=None if failed[i] else next(rewards),
+                    error=failed[i],
                 )
             )
     return traces
@@ -116,15 +123,18 @@ def _asked(
     return {variant: [[next(in_order) for _ in samples] for _ in each] for variant, each in prompts.items()}
 
 
-def _scored(metrics: ReplyMetrics, replies: Sequence[Sequence[Reply]], prompts: Sequence[str]) -> list[Components]:
+def _scored(
+    metrics: ReplyMetrics, replies: Sequence[Sequence[Reply]], prompts: Sequence[str], initial: Sequence[str]
+) -> list[Components]:
     """Return the score components of each patient's replies, averaged over samples."""
     samples = []
     for sample in zip(*replies, strict=True):
         completions = [reply if isinstance(reply, Completion) else None for reply in sample]
         texts = ["" if completion is None else completion.text for completion in completions]
         cut = [completion is not None and completion.finish_reason == "length" for completion in completions]
-        samples.append(metrics(texts, prompts, cut))
-    rows = _rows({name: np.mean([values[name] for values in samples], axis=0) for name in samples[0]})
+        samples.append(metrics(texts, prompts, cut, initial))
+    columns = {name: np.stack([values[name] for values in samples], axis=1) for name in samples[0]}
+    rows = _rows({name: np.array([mean_of(row) for row in table]) for name, table in columns.items()})
     missing = [any(isinstance(reply, LLMError) for reply in each) for each in replies]
     return [{} if any_missing else row for any_missing, row in zip(missing, rows, strict=True)]
 
@@ -137,7 +147,19 @@ def _rows(columns: Mapping[str, np.ndarray]) -> list[Components]:
     ]
 
 
-def _score_of(components: Components) -> float:
-    score = components[judged_by(components)]
-    assert score is not None
-    return score
+def _rewards(
+    reward: CheckedReward,
+    before: Sequence[tuple[Components, Sequence[TracedReply]]],
+    after: Sequence[tuple[Components, Sequence[TracedReply]]],
+) -> Iterator[float]:
+    """Return what each change of the components, and of the replies, earns."""
+    old, new = (
+        {name: np.array([row[name] for row, _ in side], dtype=np.float64) for name in reward.names}  # None becomes NaN
+        for side in (before, after)
+    )
+    texts = [[[reply.text for reply in replies] for _, replies in side] for side in (before, after)]
+    return iter(reward.change(old, new, [one == other for one, other in zip(*texts, strict=True)]).tolist())
+
+
+def _texts(replies: Sequence[Reply]) -> list[str]:
+    return [reply.text for reply in replies if isinstance(reply, Completion)]

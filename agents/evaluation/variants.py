@@ -11,8 +11,9 @@ import numpy.typing as npt
 from agents.baselines.single_rule import role_places
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS
-from agents.evaluation.metrics import METRICS, REWARD
+from agents.evaluation.metrics import REWARD
 from pmlm_env.core.traces import Trace
+from pmlm_env.rewards.delta import mean_of
 
 #: The variants of a prompt: unedited, or edited at random, by the agent, or by the best single rule.
 KEEP_ALL, RANDOM, AGENT, RULE = "keep_all", "random", "agent", "single_rule"
@@ -43,10 +44,11 @@ def evaluation_of(traces: Iterable[Trace], seed: int) -> dict[str, Any]:
     scores = {
         variant: {
             name: np.array([trace.after[name] for trace in theirs], dtype=np.float64)  # None becomes NaN
-            for name in (*METRICS, *([REWARD] if REWARD in complete[0].after else []))
+            for name in complete[0].after
         }
         for variant, theirs in by_variant.items()
     }
+    paid = {variant: np.array([trace.reward for trace in theirs]) for variant, theirs in by_variant.items()}
     edits = {
         variant: len({frozenset((edit.operation, role_places(t.roles)[edit.slot]) for edit in t.edits) for t in theirs})
         for variant, theirs in by_variant.items()
@@ -54,7 +56,7 @@ def evaluation_of(traces: Iterable[Trace], seed: int) -> dict[str, Any]:
     }
     everyone, ours = (dict.fromkeys(trace.patient_id for trace in each) for each in (traces, complete))
     return {
-        "summary": {**summarise(scores, seed), "edits": edits},
+        "summary": {**summarise(scores, seed, paid if REWARD in complete[0].after else None), "edits": edits},
         "n_patients": len(ours),
         "without_reply": [patient for patient in everyone if patient not in ours],
     }
@@ -67,28 +69,36 @@ def with_all_replies(traces: Iterable[Trace]) -> list[Trace]:
     return [trace for trace in traces if trace.patient_id not in left_out]
 
 
-def summarise(scores: Mapping[str, Mapping[str, npt.NDArray[np.float64]]], seed: int) -> dict[str, Any]:
+def summarise(
+    scores: Mapping[str, Mapping[str, npt.NDArray[np.float64]]],
+    seed: int,
+    rewards: Mapping[str, npt.NDArray[np.float64]] | None = None,
+) -> dict[str, Any]:
     """Return means and differences of variants and controls.
 
     Args:
         scores: For each variant and control, an array for each metric (see ``ReplyMetrics``), float64 (N,), with
             patients in the same order.
         seed: Seed for the bootstrap resamples.
+        rewards: What each variant and control earned over the initial prompt, float64 (N,), if it was trained with
+            another reward than BERTScore F1.
 
     Returns:
-        The mean of every metric by variant and control; and ``delta`` (of F1), ``margin_delta`` and, if there is
-        another reward, ``reward_delta``: mean differences, paired by patient, with 95 % intervals ``ci95``, which are
-        None if there are too few patients.
+        The mean of every metric by variant and control, over the patients for whom it has a value; and ``delta`` (of
+        F1), ``margin_delta`` and, if there are ``rewards``, ``reward_delta``: mean differences, paired by patient, with
+        95 % intervals ``ci95``, which are None if there are too few patients.
     """
     summary: dict[str, Any] = {
-        variant: {name: _plain(float(np.mean(values[name]))) for name in values} for variant, values in scores.items()
+        variant: {name: _plain(mean_of(values[name])) for name in values} for variant, values in scores.items()
     }
     pairs = {variant: (variant, KEEP_ALL) for variant in scores if variant != KEEP_ALL}
     pairs |= {f"{AGENT}_over_{variant}": (AGENT, variant) for variant in (RANDOM, "echo", RULE) if variant in scores}
-    for metric, key in (("bertscore_f1", "delta"), ("margin", "margin_delta"), (REWARD, "reward_delta")):
-        if metric not in scores[KEEP_ALL]:
-            continue
-        values = {variant: scores[variant][metric] for variant in scores}
+    changes = {
+        "delta": {variant: values["bertscore_f1"] for variant, values in scores.items()},
+        "margin_delta": {variant: values["margin"] for variant, values in scores.items()},
+        **({"reward_delta": rewards} if rewards else {}),
+    }
+    for key, values in changes.items():
         summary[key] = {}
         for name, (first, second) in pairs.items():
             difference = values[first] - values[second]
@@ -104,7 +114,7 @@ def _plain(value: float) -> float | None:
 
 
 #: The table's columns: metric, header, scale factor, decimals.
-_COLUMNS = (
+COLUMNS = (
     ("bleu4", "BLEU-4", 100, 1), ("rougeL", "R-L", 100, 1), ("bertscore_precision", "P", 100, 1),
     ("bertscore_recall", "R", 100, 1), ("bertscore_f1", "F1", 100, 2), ("margin", "margin", 100, 2),
     ("diagnosis_named", "right", 100, 0), ("wrong_diagnosis_named", "wrong", 100, 0), ("copy", "copy", 100, 1),
@@ -117,6 +127,11 @@ _NAMES = {
     RULE: "best single rule",
     AGENT: "after (agent)",
 }
+
+
+def cell(value: float | None, scale: float, digits: int) -> str:
+    """Return a mean as the text of a table's cell."""
+    return "-" if value is None else f"{scale * value:.{digits}f}"
 
 
 def table(evaluation: dict[str, Any]) -> str:
@@ -134,7 +149,7 @@ def table(evaluation: dict[str, Any]) -> str:
     missing = len(evaluation["without_reply"])
     left_out = f", {missing} more left out because a reply is missing" if missing else ""
     own = REWARD in summary[AGENT]
-    heads = [*(["reward"] if own else []), *(head for _, head, _, _ in _COLUMNS)]
+    heads = [*(["reward"] if own else []), *(head for _, head, _, _ in COLUMNS)]
     units = f"all figures but words{' and reward' if own else ''} in %, margin in points"
     lines = [f"{evaluation['n_patients']} held-out patients{left_out}; {units}"]
     lines += [" " * 22 + "".join(f"{head:>8}" for head in heads) + f"{'edits':>7}"]
@@ -142,10 +157,7 @@ def table(evaluation: dict[str, Any]) -> str:
         if variant not in summary:
             continue
         cells = [f"{summary[variant][REWARD]:8.4g}"] if own else []
-        cells += (
-            "       -" if summary[variant][metric] is None else f"{scale * summary[variant][metric]:8.{digits}f}"
-            for metric, _, scale, digits in _COLUMNS
-        )
+        cells += (f"{cell(summary[variant][metric], scale, digits):>8}" for metric, _, scale, digits in COLUMNS)
         name = _NAMES.get(variant, f"control: {variant}")
         lines.append(f"{name:22}" + "".join(cells) + f"{summary['edits'].get(variant, '-'):>7}")
     lines += ["", *(f"{name}: {what}." for name, what in CONTROLS.items() if name in summary)]

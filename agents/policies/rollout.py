@@ -11,6 +11,7 @@ import torch
 
 from agents.policies.distributions import MaskedCategorical
 from agents.policies.lexicon import Lexicon
+from pmlm_env.envs.contract import info_of
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.envs.wrappers import VectorWordNumbers
 
@@ -92,7 +93,7 @@ def play(
         ended = (terminated | truncated).cpu() & running
         invalid += int(step_infos["invalid_action"].sum())
         for row in ended.nonzero().flatten().tolist():
-            infos[row] = {k: v[row] for k, v in step_infos.items() if k[0] != "_" and step_infos[f"_{k}"][row]}
+            infos[row] = info_of(step_infos, row)
             rewards[row], valid[row] = float(reward[row]), bool(terminated[row])
         running = running & ~ended
     return Rollout(rewards, valid, infos, steps, invalid)

@@ -12,6 +12,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from pmlm_env.envs.contract import info_of, plain
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
 #: Attributes whose names differ between a single env and the vector env.
@@ -164,8 +165,5 @@ class PMLMVecEnv(VecEnv):
     @staticmethod
     def _row(infos: dict[str, Any], row: int) -> dict[str, Any]:
         """Return one env's part of a vector env's infos, with the types that a single env uses."""
-        info = {}
-        for key, values in infos.items():
-            if key[0] != "_" and key not in ("final_info", "final_obs") and infos[f"_{key}"][row]:
-                info[key] = values[row].item() if isinstance(values[row], np.generic) else values[row]
-        return info
+        own = {key: value for key, value in infos.items() if key.lstrip("_") not in ("final_info", "final_obs")}
+        return plain(info_of(own, row))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.evaluation.replies import error_of, traced
+from agents.evaluation.replies import traced
 from agents.evaluation.variants import AGENT
 from agents.run_folder import RunFolder
 from agents.serving.config import RefineConfig
@@ -25,6 +25,7 @@ from pmlm_env.core.traces import Trace, TracedPeer
 from pmlm_env.io.files import locked_file, make_folder, write
 from pmlm_env.pipeline.files import pipeline_in
 from pmlm_env.pipeline.sent import check_sent
+from pmlm_env.rewards.delta import error_of
 
 logger = logging.getLogger(__name__)
 

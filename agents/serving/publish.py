@@ -140,6 +140,7 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
     llm = models.llm if is_class else models.llm.split(":", 1)[-1]  # the identity may have the URL and system prompt
     scorer = as_code(_model_name(models.scorer))
     scorer += f", layer {models.scorer_layer}" if models.scorer_layer is not None else ""
+    scorer += ", with idf weights" if models.scorer_idf else ""
     scorer += ", long texts in chunks" if models.long_texts == "chunks" else ""
     score = f"BERTScore F1 ({scorer})" if models.reward == BERTSCORE else f"the score of {as_code(models.reward)}"
     spent = [line["llm_calls"] for line in run.metrics() if line["update"] <= updates]

@@ -53,7 +53,10 @@ def load_checkpoint(folder: Path, agent: StepwiseAgent, n_episodes: int) -> tupl
         tensors = load_file(folder / "trainer.safetensors")
     with one_line(folder / "trainer.json"):
         state = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
-        initial = {int(i): Judged(str(reply), float(f1), float(sd)) for i, (reply, f1, sd) in state["initial"].items()}
+        initial = {
+            int(i): Judged(tuple(map(str, replies)), float(score), float(sd), {k: float(v) for k, v in more.items()})
+            for i, (replies, score, sd, more) in state["initial"].items()
+        }
         if not all(0 <= index < n_episodes for index in initial):
             raise ValueError
         values, progress = dict(state["trainer"]), dict(state["progress"])

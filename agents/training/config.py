@@ -15,7 +15,7 @@ from pmlm_env.encoders.base import ENCODERS
 from pmlm_env.llm import LLMOptions
 from pmlm_env.llm.custom import LLMS
 from pmlm_env.llm.specs import is_custom
-from pmlm_env.rewards.base import REWARDS
+from pmlm_env.rewards.registry import REWARDS
 
 #: Largest budget of completions; more would be a slip of the keyboard.
 MOST_COMPLETIONS = 10_000_000

@@ -97,7 +97,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
         saved = run.settings()["models"]
         models_given = with_destination(config.models, saved, run.config, replay=config.calls.replay)
         config = replace(config, models=models_given)
-    models = models or RunModels(config.models, config.calls, run)
+    models = models or RunModels(config.models, config.calls, run, episodes)
     check_sent(config.episodes, models.llm, models.calls.send_values)
     if config.resume:
         run.go_on(config, models.llm.identity, everybody.digest)

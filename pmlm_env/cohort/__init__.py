@@ -1,7 +1,7 @@
 """Cohorts H = {X, Y, R}: data types, reading, writing and splitting by date."""
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.naming.labels import named_labels
+from pmlm_env.cohort.naming.labels import mentioned_labels, named_labels
 from pmlm_env.cohort.schema import (
     OBSTETRIC,
     SCHEMAS,
@@ -27,6 +27,7 @@ __all__ = [
     "ReadReport",
     "Schema",
     "Split",
+    "mentioned_labels",
     "named_labels",
     "read_cohort",
     "split_by_date",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -39,6 +39,10 @@ class Outcomes:
         score_sd: Standard deviation of the score over samples of the reply, float64 (n,); None if there is only one
             sample.
         initial_score_sd: Likewise, of the initial score.
+        components: Components of the replies to the refined prompts by name, each float64 (n,), means over samples;
+            NaN = no value. Empty if the reward has none.
+        initial_components: Likewise, of the replies to the initial prompts.
+        rewards: What the edits earn, float64 (n,); None = score minus initial score.
     """
 
     score: npt.NDArray[np.float64]
@@ -48,6 +52,9 @@ class Outcomes:
     errors: Sequence[str] = ()
     score_sd: npt.NDArray[np.float64] | None = None
     initial_score_sd: npt.NDArray[np.float64] | None = None
+    components: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    initial_components: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    rewards: npt.NDArray[np.float64] | None = None
 
     @property
     def failed(self) -> npt.NDArray[np.bool_]:
@@ -58,8 +65,8 @@ class Outcomes:
 
     @property
     def delta(self) -> npt.NDArray[np.float64]:
-        """The rewards, float64 (n,): score minus initial score; 0 for an episode with an error."""
-        return np.where(self.failed, 0.0, self.score - self.initial_score)
+        """The rewards, float64 (n,): score minus initial score, unless ``rewards`` says otherwise; 0 after an error."""
+        return np.where(self.failed, 0.0, self.score - self.initial_score if self.rewards is None else self.rewards)
 
     @classmethod
     def of_failures(cls, errors: Sequence[str]) -> Outcomes:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -18,8 +18,11 @@ _BOUND = 1e6
 
 RENDER_MODES = ("ansi", "rgb_array")
 
+#: A value of each row that ended; or several such columns by name, which make a dictionary in the infos.
+Column: TypeAlias = Sequence[Any] | Mapping[str, npt.NDArray[np.float64]]
+
 #: For each key of the infos: the values of the rows that ended, and which of these rows have the key, bool.
-Columns = dict[str, tuple[Sequence[Any], npt.NDArray[np.bool_]]]
+Columns = dict[str, tuple[Column, npt.NDArray[np.bool_]]]
 
 
 def observation_space(task: EditTask) -> gym.spaces.Dict:
@@ -80,6 +83,9 @@ def final_columns(batch: EditBatch, rows: npt.NDArray[np.int64], outcomes: Outco
         for name in ("score_sd", "initial_score_sd"):
             if getattr(outcomes, name) is not None:
                 columns[name] = (getattr(outcomes, name), answered)
+        for name in ("components", "initial_components"):
+            if getattr(outcomes, name):
+                columns[name] = (getattr(outcomes, name), answered)
         if outcomes.texts is not None:
             columns["prompt"] = (list(prompts), all_rows)
             for name in ("reply", "initial_reply", "reference"):
@@ -88,3 +94,28 @@ def final_columns(batch: EditBatch, rows: npt.NDArray[np.int64], outcomes: Outco
         columns["prompt"] = (list(prompts), all_rows)
         columns["llm_error"] = (outcomes.errors, failed)
     return columns
+
+
+def final_row(columns: Columns, row: int) -> dict[str, Any]:
+    """Return the infos of one of the rows that ended."""
+    return {
+        key: {name: each[row] for name, each in values.items()} if isinstance(values, Mapping) else values[row]
+        for key, (values, where) in columns.items()
+        if where[row]
+    }
+
+
+def info_of(infos: Mapping[str, Any], row: int) -> dict[str, Any]:
+    """Return one env's part of a vector env's infos, also inside dictionaries."""
+    return {
+        key: info_of(values, row) if isinstance(values, Mapping) else values[row]
+        for key, values in infos.items()
+        if key[0] != "_" and infos[f"_{key}"][row]
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return a numpy number as a Python number, also inside dictionaries."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return value.item() if isinstance(value, np.generic) else value

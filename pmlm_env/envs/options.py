@@ -19,7 +19,8 @@ from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm.specs import LLMOptions
 from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.base import BERTSCORE
-from pmlm_env.rewards.options import LongTexts
+from pmlm_env.rewards.options import LongTexts, ShownComponents
+from pmlm_env.rewards.registry import REWARDS
 
 _OBJECTS = "put objects into an EditTask(episodes, encoder, reward), and pass it as task"
 
@@ -60,6 +61,7 @@ class PMLMOptions(LLMOptions, TaskOptions):
     encoder_kwargs: Kwargs = NO_KWARGS
     reward: str = BERTSCORE
     reward_kwargs: Kwargs = NO_KWARGS
+    components: ShownComponents = "reward"
     n_samples: int = 1
     max_failures: int | None = 64
     cache: str | None = None
@@ -67,6 +69,7 @@ class PMLMOptions(LLMOptions, TaskOptions):
     send_values: bool = False
     scorer: str = "minilm"
     scorer_layer: int | None = None
+    scorer_idf: bool = False
     long_texts: LongTexts = "cut"
     device: str = "auto"
 
@@ -88,18 +91,22 @@ class PMLMOptions(LLMOptions, TaskOptions):
 
     def _task(self, models: SharedModels) -> EditTask:
         llm_options = LLMOptions(**{each.name: getattr(self, each.name) for each in fields(LLMOptions)})
-        if self.reward != BERTSCORE:
-            of_bertscore = ("scorer", "scorer_layer", "long_texts")
+        scored = self.reward in REWARDS.builtin or self.components == "all"
+        if not scored:
+            of_bertscore = ("scorer", "scorer_layer", "scorer_idf", "long_texts")
             idle = [name for name in of_bertscore if getattr(self, name) != getattr(PMLMOptions, name)]
             _refuse(idle, f"with reward={self.reward!r}")
         all_splits, episodes = models.episodes(self.episodes, self.split)
         llm = models.llm(llm_options, self.device, self.cache, self.budget_file)
         if self.episodes != DEMO:
             check_sent(Path(self.episodes), llm, self.send_values)
-        scorer = None
-        if self.reward == BERTSCORE:
-            scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts)
-        reply_reward = models.reply_reward(self.reward, self.reward_kwargs, self.device, scorer)
+        alone = self.reward == BERTSCORE and self.components == "reward"  # which needs no other patients
+        training = None if alone and not self.scorer_idf else models.training(self.episodes)
+        idf = tuple(episode.reference for episode in training or ()) if self.scorer_idf else None
+        scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts, idf) if scored else None
+        reply_reward = models.reply_reward(
+            self.reward, self.reward_kwargs, self.device, scorer, training, self.components
+        )
         # All splits of a set get the same number of slots, so that one policy fits them all.
         max_words = all_splits.max_words if self.max_words is None else self.max_words
         return EditTask(

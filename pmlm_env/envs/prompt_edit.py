@@ -15,7 +15,9 @@ from pmlm_env.envs.contract import (
     checked_render_mode,
     chosen_episodes,
     final_columns,
+    final_row,
     observation_space,
+    plain,
 )
 from pmlm_env.envs.options import PMLMOptions, task_from
 from pmlm_env.envs.rendering import render_ansi, render_rgb
@@ -63,7 +65,8 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     0 until the last step; then BERTScore F1 of the reply to the refined prompt, minus F1 of the reply to the initial
     prompt, both against the doctor's reply (Eq. 9). BERTScore rewards a reply's form as well as its content, so
     compare an agent's gain with the controls of ``pmlm evaluate`` that need no LLM, such as an echo of the prompt.
-    With a reward of your own, the score of a reply is what your class says, and the rest stays: see below.
+    ``reward="margin"`` and ``reward="guarded"`` are harder to win in that way (docs/rewards.md). With a reward of your
+    own, the score of a reply is what your class says, and the rest stays: see below.
 
     ## Episode End
     ``terminated`` after ``n_edits`` steps, or when no word may be deleted any more; with ``n_edits=0``, after one step
@@ -75,8 +78,9 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     ``action_mask`` and ``episode_index`` always, ``invalid_action`` after a step. At the end also ``prompt``,
     ``reply``, ``initial_reply``, ``reference``, ``score``, ``initial_score``, ``edits`` (a tuple of ``Edit``, in order,
     each with ``operation``, ``slot`` and ``word``) and ``llm_calls`` (made for this episode); with ``n_samples`` above
-    1, also ``score_sd`` and ``initial_score_sd``, the scores' standard deviations over samples. ``action_masks()``
-    returns the legal actions as bool, for sb3-contrib.
+    1, also ``score_sd`` and ``initial_score_sd``, the scores' standard deviations over samples. ``components`` and
+    ``initial_components`` are dictionaries of numbers that each say one thing of the two replies, such as
+    ``bertscore_recall``; NaN = no value. ``action_masks()`` returns the legal actions as bool, for sb3-contrib.
 
     ## Arguments
     Every argument except ``task`` is a name, a number or a path, so that specs serialize. Models and episodes are
@@ -89,8 +93,9 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``split`` | ``"train"`` | ``train``, ``validation`` or ``test`` |
     | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT, or a class of your own |
     | ``encoder_kwargs`` | ``{}`` | arguments of your own encoder's class |
-    | ``reward`` | ``"bertscore"`` | what scores replies: BERTScore F1, or a class of your own |
-    | ``reward_kwargs`` | ``{}`` | arguments of your own reward's class |
+    | ``reward`` | ``"bertscore"`` | ``"bertscore"`` (F1), ``"margin"``, ``"guarded"``, or a class of your own |
+    | ``reward_kwargs`` | ``{}`` | ``{"settings": FILE}`` of ``guarded``, or arguments of your own reward's class |
+    | ``components`` | ``"reward"`` | components in the infos: those that the reward uses, or ``"all"`` |
     | ``llm`` | ``"local:qwen2.5-coder-0.5b"`` | ``local:MODEL``, ``PROVIDER:MODEL``, a class of your own (docs/llm) |
     | ``llm_kwargs`` | ``{}`` | arguments of your own LLM's class |
     | ``base_url`` | None | the endpoint's URL; the provider's by default |
@@ -108,6 +113,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``send_values`` | False | send prompts with values of patients' records to an LLM on another machine |
     | ``scorer`` | ``"minilm"`` | BERTScore's model |
     | ``scorer_layer`` | None | the layer it compares; None = bert-score's own, or the one at 3/4 of the model's depth |
+    | ``scorer_idf`` | False | weigh word pieces by their inverse document frequency in the training patients' letters |
     | ``long_texts`` | ``"cut"`` | texts longer than the scorer's input: ``cut``, or compared in full, in ``chunks`` |
     | ``n_edits`` | 10 | deletions per episode: a whole number, or a share of the prompt's words (1 is one, 1.0 all) |
     | ``max_words`` | the set's longest prompt | number of slots |
@@ -129,12 +135,13 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
 
     | part | the class |
     |---|---|
-    | reward | ``score(replies, episodes)``: a finite number for each reply, given its ``Episode`` |
+    | reward | ``score(replies, episodes)``: a finite number for each reply, given its ``Episode``; or components |
     | encoder | ``hidden_size``, ``device``, ``encode(words, kept)``: ``pmlm_env.core.task.Encoder`` |
     | LLM | a subclass of ``pmlm_env.llm.LLM`` with ``identity`` and ``replies`` (docs/llm) |
 
-    The arguments of BERTScore (``scorer``, ``scorer_layer``, ``long_texts``) have no effect with another reward, and
-    those from ``base_url`` to ``chat_template_kwargs`` none with an LLM of your own; they are refused.
+    The arguments of BERTScore (``scorer``, ``scorer_layer``, ``scorer_idf``, ``long_texts``) have no effect with a
+    reward of your own, unless ``components="all"``, and those from ``base_url`` to ``chat_template_kwargs`` none with
+    an LLM of your own; they are refused.
 
     Objects that are already loaded can be put into a task, which any env of this package accepts:
     ``gym.make("PMLM-v0", task=EditTask(episodes, encoder, reward, EditRules(n_edits=5)))``, where ``reward`` is a
@@ -197,8 +204,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
             outcomes = self.task.judge(self._batch, row)
             reward, truncated = float(outcomes.delta[0]), bool(outcomes.failed[0])
             terminated, self._over = not truncated, True
-            columns = final_columns(self._batch, row, outcomes)
-            final = {key: _plain(values[0]) for key, (values, where) in columns.items() if where[0]}
+            final = plain(final_row(final_columns(self._batch, row, outcomes), 0))
             self._final = final
         return self._observe(), reward, terminated, truncated, self._info(invalid_action=bool(invalid[0]), **final)
 
@@ -225,8 +231,3 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
             "episode_index": int(self._batch.episodes[0]),  # Gymnasium's statistics wrapper uses "episode"
             **more,
         }
-
-
-def _plain(value: Any) -> Any:
-    """Return a numpy number as a Python number."""
-    return value.item() if isinstance(value, np.generic) else value

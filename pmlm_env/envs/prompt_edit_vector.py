@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -14,10 +14,12 @@ from gymnasium.vector.utils import batch_space
 from pmlm_env.core.task import EditTask
 from pmlm_env.envs.contract import (
     RENDER_MODES,
+    Columns,
     action_space,
     checked_render_mode,
     chosen_episodes,
     final_columns,
+    final_row,
     observation_space,
 )
 from pmlm_env.envs.options import PMLMOptions, task_from
@@ -178,12 +180,19 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         self._terminated[rows] = ~outcomes.failed
         if self.render_mode is not None:
             for i, row in enumerate(rows.tolist()):
-                self._finals[row] = {key: values[i] for key, (values, where) in columns.items() if where[i]}
+                self._finals[row] = final_row(columns, i)
+        return outcomes.delta, self._spread(columns, rows)
+
+    def _spread(self, columns: Columns, rows: _Rows) -> dict[str, Any]:
+        """Return the infos of ``rows`` in the form of Gymnasium's vector envs: arrays, and who has them."""
         infos: dict[str, Any] = {}
         for key, (values, where) in columns.items():
             present = np.zeros(self.num_envs, dtype=np.bool_)
             present[rows] = where
-            if isinstance(values, np.ndarray):
+            if isinstance(values, Mapping):
+                inside: Columns = {name: (each, where) for name, each in values.items()}
+                infos[key] = self._spread(inside, rows)
+            elif isinstance(values, np.ndarray):
                 infos[key] = np.zeros(self.num_envs, dtype=values.dtype)
                 infos[key][present] = values[where]
             else:
@@ -192,7 +201,7 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
                     if has:
                         infos[key][row] = value
             infos[f"_{key}"] = present
-        return outcomes.delta, infos
+        return infos
 
     def _observe(self, rows: _Rows | None = None) -> dict[str, Any]:
         """Observe ``rows``, or every env."""

@@ -14,9 +14,11 @@ from pmlm_env.io.files import Stamp, stamp
 from pmlm_env.kwargs import Kwargs
 from pmlm_env.llm.specs import LLMOptions, load_llm, price_of
 from pmlm_env.llm.storage.budget import Budget
-from pmlm_env.rewards.base import CheckedReward, load_reward
+from pmlm_env.rewards.base import CheckedReward
+from pmlm_env.rewards.components import COMPONENTS, Components, WithComponents
 from pmlm_env.rewards.delta import DeltaReward, Judged
-from pmlm_env.rewards.options import LongTexts
+from pmlm_env.rewards.options import LongTexts, ShownComponents
+from pmlm_env.rewards.registry import load_reward
 
 if TYPE_CHECKING:  # these import torch, which is loaded with the first model
     from pmlm_env.llm.storage.cached_llm import CachedLLM
@@ -37,8 +39,8 @@ class SharedModels:
     | episode set | name and split |
     | encoder | name, arguments and device |
     | LLM, with its reply cache and budget | LLM options, device, cache file and budget file |
-    | scorer | name, layer, device and treatment of long texts |
-    | reward that scores replies | name, arguments, device and scorer |
+    | scorer | name, layer, device, treatment of long texts, and texts for idf |
+    | reward that scores replies | name, arguments, device, scorer, training patients and further components |
     | scored replies to initial prompts | episodes, LLM, reward that scores them and number of samples |
 
     If the files behind a name have changed, they are loaded again; a class of one's own is imported once. A
@@ -55,7 +57,7 @@ class SharedModels:
         self._encoder = lru_cache(_CACHE_SIZE)(_load_encoder)
         self._llm = lru_cache(_CACHE_SIZE)(_load_llm)
         self._scorer = lru_cache(_CACHE_SIZE)(_load_scorer)
-        self._reward = lru_cache(_CACHE_SIZE)(load_reward)
+        self._reward = lru_cache(_CACHE_SIZE)(_load_reward)
         self._initial = lru_cache(_CACHE_SIZE)(_no_initial_replies)
 
     def episodes(self, name: str, split: Split) -> tuple[EpisodeSet, EpisodeSet]:
@@ -71,13 +73,38 @@ class SharedModels:
         all_splits = self._all_splits(name, stamp(Path(name)))
         return all_splits, self._one_split(all_splits, split)
 
+    def training(self, name: str) -> EpisodeSet | None:
+        """Return the training patients of the set with the given name; None if none of them can be scored."""
+        try:
+            return self.episodes(name, "train")[1]
+        except ValueError:
+            return None
+
     def encoder(self, name: str, kwargs: Kwargs, device: str) -> Encoder:
         """Return the encoder with the given name; ``kwargs`` are for a class of one's own."""
         return self._encoder(name, kwargs, device, stamp(Path(name)))
 
-    def reply_reward(self, name: str, kwargs: Kwargs, device: str, scorer: BertScorer | None) -> CheckedReward:
-        """Return the reward with the given name, which scores replies; ``bertscore`` needs the scorer."""
-        return self._reward(name, kwargs, device, scorer)
+    def reply_reward(
+        self,
+        name: str,
+        kwargs: Kwargs,
+        device: str,
+        scorer: BertScorer | None,
+        training: EpisodeSet | None,
+        components: ShownComponents = "reward",
+    ) -> CheckedReward:
+        """Return the reward with the given name, which scores replies.
+
+        Args:
+            name: The name.
+            kwargs: Arguments of the reward's class.
+            device: As for ``load_reward``.
+            scorer: BERTScore, for built-in rewards and for ``all`` components.
+            training: Training patients, for rewards and components that compare replies with their letters.
+            components: Whether to compute ``all`` components, or only those of the reward.
+        """
+        files = tuple(stamp(Path(value)) for value in kwargs.values() if isinstance(value, str))
+        return self._reward(name, kwargs, device, scorer, training, components, files)
 
     def reward(
         self,
@@ -113,9 +140,16 @@ class SharedModels:
         # The cache file's stamp is left out, because it changes with every reply.
         return self._llm(options, device, os.path.abspath(cache) if cache else None, budget_file, version)
 
-    def scorer(self, name: str, layer: int | None, device: str, long_texts: LongTexts) -> BertScorer:
-        """Return the scorer with the given name."""
-        return self._scorer(name, layer, device, long_texts, stamp(Path(name)))
+    def scorer(
+        self,
+        name: str,
+        layer: int | None,
+        device: str,
+        long_texts: LongTexts,
+        idf: tuple[str, ...] | None = None,
+    ) -> BertScorer:
+        """Return the scorer with the given name; see ``BertScorer``."""
+        return self._scorer(name, layer, device, long_texts, idf, stamp(Path(name)))
 
 
 def _load_episodes(name: str, version: Stamp) -> EpisodeSet:
@@ -137,10 +171,34 @@ def _load_llm(
     return load_llm(options, device=device, cache=cache, budget=budget)
 
 
-def _load_scorer(name: str, layer: int | None, device: str, long_texts: LongTexts, version: Stamp) -> BertScorer:
+def _load_scorer(
+    name: str,
+    layer: int | None,
+    device: str,
+    long_texts: LongTexts,
+    idf: tuple[str, ...] | None,
+    version: Stamp,
+) -> BertScorer:
     from pmlm_env.rewards.bertscore import BertScorer
 
-    return BertScorer(name, layer, device, long_texts)
+    return BertScorer(name, layer, device, long_texts, idf)
+
+
+def _load_reward(
+    name: str,
+    kwargs: Kwargs,
+    device: str,
+    scorer: BertScorer | None,
+    training: EpisodeSet | None,
+    components: ShownComponents,
+    version: tuple[Stamp, ...],
+) -> CheckedReward:
+    reward = load_reward(name, kwargs, device, scorer, training)
+    if components == "reward":
+        return reward
+    assert scorer is not None
+    conditions = () if training is None else training.conditions
+    return CheckedReward(name, WithComponents(reward, Components(COMPONENTS, scorer, training, conditions)))
 
 
 def _no_initial_replies(

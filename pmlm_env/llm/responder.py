@@ -125,7 +125,7 @@ class Responder(LLM):
         weights: dict[str, float] = {}
         last_end = 0
         for mention in find_mentions(prompt, self._phrases):
-            if mention.denied:
+            if not mention.named:
                 continue
             weight = _count(prompt, mention, last_end) or (1.0 if weights else _FIRST_WEIGHT)
             weights[mention.label] = weights.get(mention.label, 0.0) + weight

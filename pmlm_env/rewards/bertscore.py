@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pmlm_env.core.episodes import Episode
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import load_bert
+from pmlm_env.rewards.base import ScoredReply, Values
+from pmlm_env.rewards.components import BERTSCORES, Components
 from pmlm_env.rewards.options import LongTexts
 from pmlm_env.weights import resolve
 from pmlm_env.weights.pretrained import load_config, load_tokenizer
@@ -49,18 +51,28 @@ class Embedded(NamedTuple):
     Attributes:
         vectors: A unit vector for every piece, with special tokens at both ends, float32 (pieces, H).
         own: The slice of pieces that are not special tokens.
+        weights: The weights of these pieces, float32 (own pieces,); None = all the same.
     """
 
     vectors: torch.Tensor
     own: slice
+    weights: torch.Tensor | None = None
+
+    def mean(self, similarity: torch.Tensor) -> float:
+        """Return the weighted mean of the pieces' similarities (pieces,); 0 if no piece has a weight."""
+        own = similarity[self.own]
+        if self.weights is None:
+            return float(own.mean())
+        total = float(self.weights.sum())
+        return float(own @ self.weights) / total if total else 0.0
 
 
 class BertScorer:
     """BERTScore (Zhang et al., ICLR 2020) with each reference embedded once.
 
-    Scores equal those of ``bert_score.BERTScorer(model_type, num_layers)`` without idf or rescaling: greedy cosine
-    matching of word pieces; special tokens can be matched but are not averaged over. Texts longer than the model's
-    input are cut, as in bert-score, with one warning; or they are embedded in chunks, and all pieces are matched.
+    Scores equal those of ``bert_score.BERTScorer(model_type, num_layers)`` without rescaling: greedy cosine matching of
+    word pieces; special tokens can be matched but are not averaged over. Texts longer than the model's input are cut,
+    as in bert-score, with one warning; or they are embedded in chunks, and all pieces are matched.
 
     Args:
         model: A bundled model's name, a directory or a hub name.
@@ -70,12 +82,15 @@ class BertScorer:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         long_texts: ``cut`` or ``chunks``: treatment of texts longer than the model's input. Shorter texts get the
             same score either way.
+        idf: Texts, such as the training patients' letters: a piece weighs ``log((N + 1) / (n + 1))`` in the means if n
+            of these N texts have it, as with ``bert_score.BERTScorer(idf=True, idf_sents=...)``, so that what stands in
+            every letter counts little. None = all pieces weigh the same.
 
     Attributes:
         seconds: Wall time spent in ``score`` so far.
 
     Raises:
-        ValueError: The model has no such layer, or ``long_texts`` has another value.
+        ValueError: The model has no such layer, ``long_texts`` has another value, or ``idf`` has no texts.
     """
 
     def __init__(
@@ -84,11 +99,17 @@ class BertScorer:
         num_layers: int | None = None,
         device: str = "auto",
         long_texts: LongTexts = "cut",
+        idf: Sequence[str] | None = None,
     ) -> None:
         """Find the model; its weights are loaded when they are first used."""
         if long_texts not in get_args(LongTexts):
             raise ValueError(f"long_texts is {long_texts!r}: use one of {', '.join(get_args(LongTexts))}")
+        if idf is not None and not idf:
+            raise ValueError(
+                "the scorer's idf weights come from training patients' letters: there are none (--scorer-idf)"
+            )
         self.model_name, self.long_texts = model, long_texts
+        self._idf_texts = idf
         self.device = choose_device(device)
         self.seconds = 0.0
         self._path = resolve(model)
@@ -121,8 +142,8 @@ class BertScorer:
         started = time.perf_counter()
         new = list(dict.fromkeys(text for text in references if text not in self._references))
         for text in new:  # one at a time on a GPU, too: a reference is scored against many times
-            vectors, own = self._embed([text])[0]
-            self._references[text] = Embedded(vectors.clone(), own)
+            embedded = self._embed([text])[0]
+            self._references[text] = embedded._replace(vectors=embedded.vectors.clone())
         texts = list(dict.fromkeys(replies))
         reply_of = dict(zip(texts, self._embed(texts), strict=True))
         rows = [_match(reply_of[a], self._references[b]) for a, b in zip(replies, references, strict=True)]
@@ -152,6 +173,25 @@ class BertScorer:
         """Return how many texts have more pieces than ``limit``."""
         return sum(sum(map(len, self._pieces(text))) > self.limit for text in texts)
 
+    @cached_property
+    def _idf(self) -> dict[int, float] | None:
+        """The weight of each piece in the texts for idf; None = all pieces weigh the same."""
+        if self._idf_texts is None:
+            return None
+        counts = Counter(piece for text in self._idf_texts for piece in set(self._compared(self._pieces(text))))
+        return {piece: math.log((len(self._idf_texts) + 1) / (n + 1)) for piece, n in counts.items()}
+
+    def _compared(self, parts: tuple[list[int], list[int], list[int]]) -> list[int]:
+        """Return the pieces that are compared, of a text's parts from ``_pieces``."""
+        before, own, after = parts
+        return own if self.long_texts == "chunks" else own[: self.limit - len(before) - len(after)]
+
+    def _weights(self, pieces: Sequence[int]) -> torch.Tensor | None:
+        if self._idf is None:
+            return None
+        new = math.log(len(self._idf_texts or ()) + 1)
+        return torch.tensor([self._idf.get(piece, new) for piece in pieces], device=self.device)
+
     def _pieces(self, text: str) -> tuple[list[int], list[int], list[int]]:
         """Return the special tokens before a text's pieces, the pieces, and the special tokens after them."""
         found = self._tokenizer(text.strip(), return_special_tokens_mask=True, verbose=False)
@@ -173,8 +213,10 @@ class BertScorer:
             windows += [[*before, *own[start:end], *after] for start, end in spans[-1]]
         states = iter(self._states(windows))
         return [
-            _joined([next(states) for _ in each], each, len(before), len(after))
-            for each, (before, _, after) in zip(spans, parts, strict=True)
+            _joined([next(states) for _ in each], each, len(part[0]), len(part[2]))._replace(
+                weights=self._weights(self._compared(part))
+            )
+            for each, part in zip(spans, parts, strict=True)
         ]
 
     def _states(self, windows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
@@ -208,19 +250,29 @@ class BertScorer:
 
 
 class BertScoreReward:
-    """BERTScore F1 of a reply against the doctor's reply: the default reward.
+    """BERTScore F1 of a reply against the doctor's reply (Eq. 9): the default reward.
 
     Args:
         scorer: BERTScore; by default with its default model.
     """
 
+    names = BERTSCORES
+
     def __init__(self, scorer: BertScorer | None = None) -> None:
         """Store the scorer."""
-        self.scorer = scorer or BertScorer()
+        self._components = Components(self.names, scorer or BertScorer())
 
-    def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> npt.NDArray[np.float64]:
+    def components(self, replies: Sequence[ScoredReply]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return precision, recall and F1 of each reply, float64 (N,)."""
+        return self._components(replies)
+
+    def score(self, components: Values) -> npt.NDArray[np.float64]:
         """Return the F1 of each reply, float64 (N,)."""
-        return self.scorer.f1(replies, [episode.reference for episode in episodes])
+        return components["bertscore_f1"]
+
+    def change(self, before: Values, after: Values) -> npt.NDArray[np.float64]:
+        """Return the change of the F1, float64 (N,)."""
+        return after["bertscore_f1"] - before["bertscore_f1"]
 
 
 def _windows(n: int, room: int) -> list[tuple[int, int]]:
@@ -253,8 +305,8 @@ def _match(reply: Embedded, reference: Embedded) -> tuple[float, float, float]:
     if any(text.own.start == text.own.stop for text in (reply, reference)):  # only special tokens
         return 0.0, 0.0, 0.0
     similarity = reply.vectors @ reference.vectors.T
-    precision = float(similarity.amax(dim=1)[reply.own].mean())
-    recall = float(similarity.amax(dim=0)[reference.own].mean())
+    precision = reply.mean(similarity.amax(dim=1))
+    recall = reference.mean(similarity.amax(dim=0))
     total = precision + recall
     return precision, recall, 2 * precision * recall / total if total else 0.0
 

@@ -6,3 +6,6 @@ from typing import Literal
 
 #: Treatment of texts that are longer than the scorer's input.
 LongTexts = Literal["cut", "chunks"]
+
+#: Which components of replies the env computes: those that the reward uses, or all.
+ShownComponents = Literal["reward", "all"]

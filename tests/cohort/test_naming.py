@@ -110,9 +110,9 @@ def test_a_phrase_of_two_labels_names_both() -> None:
 def test_mentions_say_where() -> None:
     text = "Thalassaemia; no GDM"
     phrases = {label.name: label.aliases for label in LABELS}
-    assert [(text[m.start : m.end], m.denied) for m in find_mentions(text, phrases)] == [
-        ("Thalassaemia", False),
-        ("GDM", True),
+    assert [(text[m.start : m.end], m.status) for m in find_mentions(text, phrases)] == [
+        ("Thalassaemia", "asserted"),
+        ("GDM", "denied"),
     ]
 
 

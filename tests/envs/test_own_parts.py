@@ -138,7 +138,7 @@ def test_parts_are_shared_by_name_and_arguments(own: dict[str, Any]) -> None:
     ("more", "message"),
     [
         ({"scorer": "minilm2"}, "scorer has no effect with reward='tests.own_parts:WordCount': leave it out"),
-        ({"scorer_layer": 3, "long_texts": "chunks"}, "scorer_layer, long_texts has no effect with reward="),
+        ({"scorer_layer": 3, "scorer_idf": True}, "scorer_layer, scorer_idf has no effect with reward="),
         ({"temperature": 0.5}, "temperature has no effect with the LLM tests.own_parts:Shout: use llm_kwargs"),
         ({"max_new_tokens": 5}, "max_new_tokens has no effect with the LLM tests.own_parts:Shout: use llm_kwargs"),
         ({"base_url": "http://localhost"}, "base_url has no effect with the LLM tests.own_parts:Shout: use llm_kwargs"),
@@ -149,7 +149,10 @@ def test_parts_are_shared_by_name_and_arguments(own: dict[str, Any]) -> None:
         ({"llm": "responder"}, "llm_kwargs has no effect with 'responder': it is for an LLM of your own; leave it out"),
         ({"reward": "bertscore"}, "reward_kwargs has no effect with the reward bertscore: use scorer, scorer_layer"),
         ({"encoder": "minilm"}, "encoder_kwargs has no effect with the model minilm: it is for a class of your own"),
-        ({"reward": "wordcount"}, "there is no reward 'wordcount': use bertscore, or package.module:Class"),
+        (
+            {"reward": "wordcount"},
+            "there is no reward 'wordcount': use bertscore, margin, guarded, or package",
+        ),
         ({"reward": "tests.own_parts:NoScore", "reward_kwargs": {}}, "the reward tests.own_parts:NoScore lacks score"),
         ({"reward_kwargs": {}}, "the reward tests.own_parts:WordCount does not take these arguments: missing a requir"),
         ({"reward_kwargs": {"word": KEY}}, "reward_kwargs: word contains what looks like a key: put it into the env"),

@@ -14,10 +14,15 @@ from tests.standins import MarkedWordsReward, make_episodes, make_task
 
 
 class _Moody(MarkedWordsReward):
-    """Fails for the patients with an odd number."""
+    """Fails for the patients with an odd number, and has components."""
 
     def __call__(self, indices, prompts):  # type: ignore[no-untyped-def]
-        return replace(super().__call__(indices, prompts), errors=["down" if i % 2 else "" for i in indices])
+        return replace(
+            super().__call__(indices, prompts),
+            errors=["down" if i % 2 else "" for i in indices],
+            components={"a": np.array(indices) + 0.5, "b": np.array([float(len(prompt)) for prompt in prompts])},
+            initial_components={"a": np.array(indices) + 1.5, "b": np.zeros(len(prompts))},
+        )
 
 
 def _task(**more: Any) -> EditTask:

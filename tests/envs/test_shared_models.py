@@ -84,7 +84,9 @@ def test_everything_named_is_shared_but_the_reward(options: dict[str, Any]) -> N
         assert _reward(task).initial is _reward(one).initial
 
 
-@pytest.mark.parametrize(("name", "value"), [("n_samples", 2), ("long_texts", "chunks"), ("temperature", 0.5)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_samples", 2), ("long_texts", "chunks"), ("scorer_idf", True), ("temperature", 0.5)]
+)
 def test_initial_replies_that_would_be_others_are_not_shared(options: dict[str, Any], name: str, value: Any) -> None:
     models = SharedModels()
     one, other = (PMLMOptions(**{**options, **more}).task(models) for more in ({}, {name: value}))

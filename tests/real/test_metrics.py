@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from bert_score import BERTScorer
 
-from agents.evaluation.metrics import ReplyMetrics, contrast_letters
+from agents.evaluation.metrics import ReplyMetrics
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.rewards.components import contrast_letters
 from pmlm_env.weights import resolve
 
 pytestmark = pytest.mark.real

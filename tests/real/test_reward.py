@@ -47,12 +47,22 @@ def test_many_pairs_of_many_lengths_are_bert_scores_own_numbers_too() -> None:
     np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-5)
 
 
+def test_with_idf_it_is_bert_scores_own_number_too() -> None:
+    letters = [*REFERENCES, "Discharge diagnosis: thalassemia. Advice: take folic acid.", "Discharge: well."]
+    ours = BertScorer("minilm", device="cpu", idf=letters).score(REPLIES, REFERENCES)
+    theirs = BERTScorer(
+        model_type=resolve("minilm"), num_layers=5, device="cpu", idf=True, idf_sents=letters, nthreads=0
+    ).score(REPLIES, REFERENCES)
+    for a, b in zip((ours.precision, ours.recall, ours.f1), theirs, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
+
+
 def test_a_reference_is_embedded_once_and_holds_no_more_memory_than_it_needs() -> None:
     scorer = BertScorer("minilm", device="cpu")
     scorer.score(REPLIES, REFERENCES)
     kept = dict(scorer._references)
     scorer.score(REPLIES[:2], REFERENCES[:2])
-    for text, (vectors, _) in scorer._references.items():
+    for text, (vectors, *_) in scorer._references.items():
         assert vectors is kept[text].vectors
         assert vectors.untyped_storage().nbytes() == vectors.nbytes
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from bert_score import BERTScorer
 
 from agents.benchmark.patients import patients_of
 from agents.model_options import ModelOptions
+from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.commands import pmlm
@@ -62,6 +65,38 @@ def test_it_is_bert_scores_own_number_whatever_the_layer_and_the_kind(kind: str,
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta", "distilbert", "albert", "electra", "xlnet"])
+def test_with_idf_it_is_bert_scores_own_number_too(kind: str, tmp_path: Path) -> None:
+    folder = save_model(tmp_path, kind, KINDS[kind], limit=32)
+    replies, references = [text(9, 1), text(100, 2), "w1", text(7, 9)], [text(7, 3), text(12, 4), "w1 w2", text(70, 5)]
+    letters = [*references, "w1 w5 w9", "w2 w3 w5", "w5"]
+    ours = BertScorer(str(folder), 3, "cpu", idf=letters).score(replies, references)
+    theirs = BERTScorer(model_type=str(folder), num_layers=3, device="cpu", idf=True, idf_sents=letters, nthreads=0)
+    for a, b in zip((ours.precision, ours.recall, ours.f1), theirs.score(replies, references), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)
+
+
+def test_with_idf_what_stands_in_every_letter_counts_for_nothing(tmp_path: Path) -> None:
+    folder = str(save_model(tmp_path, "bert", 32))
+    scorer = BertScorer(folder, device="cpu", idf=["w1 w2", "w1 w3"])
+    scores = scorer.score(["w1", "w1 w2", "w4"], ["w1 w2", "w1 w2", "w1"])
+    assert [scores.precision[0], scores.recall[2]] == [0, 0]
+    assert scores.f1.tolist() == pytest.approx([0, 1, 0], abs=1e-6)
+
+
+def test_with_idf_and_chunks_pieces_at_the_end_of_a_long_letter_count_as_seen(tmp_path: Path) -> None:
+    folder = str(save_model(tmp_path, "bert", 32))
+    letters = [" ".join([*WORDS[:20] * 3, "w33"]), " ".join([*WORDS[:20] * 3, "w33"])]
+    replies, references = ["w33 w30"], ["w33 w25"]
+    cut, chunks = (
+        BertScorer(folder, device="cpu", long_texts=how, idf=letters).score(replies, references).precision.item()
+        for how in ("cut", "chunks")
+    )
+    alone = BertScorer(folder, device="cpu", idf=["w33", "w33"]).score(replies, references).precision.item()
+    assert chunks == pytest.approx(alone, abs=1e-6)
+    assert cut != pytest.approx(alone, abs=1e-3)
+
+
 @pytest.mark.parametrize(("depth", "layer"), [(1, 1), (2, 2), (4, 3), (6, 5), (8, 6), (12, 9), (24, 18)])
 def test_by_default_the_layer_is_the_one_at_three_quarters_of_the_depth(depth: int, layer: int, tmp_path: Path) -> None:
     assert BertScorer(str(save_model(tmp_path, "bert", 32, num_hidden_layers=depth)), device="cpu").num_layers == layer
@@ -102,7 +137,7 @@ def test_in_chunks_no_piece_is_lost_or_told_twice(n: int, tmp_path: Path) -> Non
     scorer = BertScorer(str(save_model(tmp_path, "bert", 32)), device="cpu", long_texts="chunks")
     scores = scorer.score([text(n)], [text(n)])
     assert [scores.precision.item(), scores.recall.item()] == pytest.approx([1, 1], abs=1e-5)
-    vectors, own = scorer._references[text(n)]
+    vectors, own, _ = scorer._references[text(n)]
     assert len(vectors) == n + 2
     assert own == slice(1, n + 1)
 
@@ -176,6 +211,51 @@ def test_a_layer_out_of_range_is_one_line_on_the_command_line(
     ]
 
 
+def test_in_the_env_idf_weights_are_those_of_the_training_letters_whatever_the_split(tmp_path: Path) -> None:
+    folder = str(save_model(tmp_path, "bert", 32))
+    everybody = [replace(episode, reference=f"w{i} w1") for i, episode in enumerate(make_episodes(6, n_marked=0))]
+    splits: list[Split] = ["train", "train", "train", "train", "test", "test"]
+    episodes = [replace(episode, split=split) for episode, split in zip(everybody, splits, strict=True)]
+    EpisodeSet(episodes).save(tmp_path / "prepared")
+    env = gym.make(
+        "PMLM-v0", episodes=str(tmp_path / "prepared"), split="test", encoder=folder, scorer=folder, llm="responder",
+        n_edits=1, scorer_idf=True, device="cpu",
+    )  # fmt: skip
+    env.reset(options={"episode": 0})
+    info = env.step(0)[-1]
+    scorer = BertScorer(folder, device="cpu", idf=[episode.reference for episode in episodes[:4]])
+    assert info["initial_score"] == scorer.f1([info["initial_reply"]], [episodes[4].reference])[0]
+    assert info["initial_score"] != BertScorer(folder, device="cpu").f1([info["initial_reply"]], ["w4 w1"])[0]
+
+
+def test_idf_without_training_letters_is_an_error_in_ones_own_language(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(save_model(tmp_path, "bert", 32))
+    test = [replace(episode, split="test") for episode in make_episodes(2, n_marked=0)]
+    EpisodeSet(test).save(tmp_path / "prepared")
+    options = {"episodes": str(tmp_path / "prepared"), "encoder": folder, "scorer": folder, "llm": "responder"}
+    with pytest.raises(ValueError, match=r"^the scorer's idf weights .* there are none \(scorer_idf\)$"):
+        gym.make("PMLM-v0", **options, split="test", scorer_idf=True)
+    with pytest.raises(ValueError, match=r"there are none \(--scorer-idf\)$"):
+        BertScorer(folder, device="cpu", idf=[])
+
+
+def test_a_run_trained_with_idf_is_evaluated_with_idf(prepared: Path, tmp_path: Path) -> None:
+    folder = str(save_model(tmp_path / "model", "bert", 32))
+    scores = []
+    for name, more in (("without", ()), ("with", ("--scorer-idf",))):
+        run = tmp_path / name
+        options = ["--episodes", prepared, "--run", run, "--llm", "responder", "--device", "cpu", "--budget", 6]
+        options += ["--encoder", folder, "--scorer", folder, "--rollouts", 2, "--n-edits", 1]
+        assert pmlm("train", *options, *more) == 0
+        assert pmlm("evaluate", "--run", run, "--split", "train") == 0
+        before = [json.loads(line) for line in (run / "traces.jsonl").read_text(encoding="utf-8").splitlines()]
+        scores.append([trace["before"]["bertscore_f1"] for trace in before if trace["variant"] == "keep_all"])
+    assert scores[0]
+    assert scores[0] != scores[1]
+
+
 def test_a_layer_out_of_range_is_told_in_pythons_words_where_python_asked(prepared: Path, tmp_path: Path) -> None:
     folder = str(save_model(tmp_path / "model", "bert", 32))
     options = {"episodes": str(prepared), "encoder": folder, "scorer": folder, "llm": "responder"}
@@ -190,8 +270,9 @@ def test_results_with_another_layer_or_with_chunks_are_other_results(prepared: P
         models = ModelOptions(llm="responder", encoder=folder, scorer=folder, device="cpu", **more)
         return patients_of("real", "validation", prepared, tmp_path / "run", models).identity
 
-    assert not {"scorer_layer", "long_texts"} & identity().keys()  # as before there was a choice
+    assert not {"scorer_layer", "scorer_idf", "long_texts"} & identity().keys()  # as before there was a choice
     assert identity(scorer_layer=2)["scorer_layer"] == 2
+    assert identity(scorer_idf=True)["scorer_idf"] is True
     assert identity(long_texts="chunks")["long_texts"] == "chunks"
 
 

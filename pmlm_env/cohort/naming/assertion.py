@@ -1,14 +1,21 @@
-"""Deciding whether a text asserts that the patient has a condition that it mentions.
+"""Deciding whether a text asserts, considers or denies that the patient has a condition that it mentions.
 
 The rules follow NegEx (Chapman et al., J Biomed Inform 2001) and ConText (Harkema et al., J Biomed Inform 2009),
 in a small reimplementation: cues before and after a mention, phrases that only look like cues ("cannot rule out", "not
 only", "no increase in"), and words that end a cue's scope ("but", "except", "due to"). No scope extends beyond its
 sentence or line.
 
-- Denied: "no sign of A", "without A", "A was ruled out", "A: no", "negative screening for A", "B rather than A".
-- Not stated about this patient now: future risk ("the risk of A", "if you develop A", "watch for A"), somebody else's
-  condition ("family history of A", "your sister had A"), a past one ("A has resolved"), a question ("Do you have A?").
-- Asserted, with less certainty: "possible A", "A?", "we cannot rule out A", "A is not unlikely", "history of A".
+In parentheses: the categories of the 2010 i2b2 challenge (Uzuner et al., J Am Med Inform Assoc 2011).
+
+- Asserted (present): "has A", "A: yes", "signs of A", "consistent with A", "history of A".
+- Possible (possible): "possible A", "suspected A", "may have A", "suggests A", "differential: A, B", "A vs. B", "A?",
+  "A cannot be ruled out", "A is not unlikely", "rule out A" as a request. A cue ends at a preposition ("possible
+  complications of A"), and a confirmation overrides it ("suspected A, confirmed by ultrasound").
+- Denied (absent): "no sign of A", "without A", "A was ruled out", "A: no", "negative screening for A", "B rather than
+  A", "A has resolved".
+- Other (hypothetical, conditional, associated with someone else): future risk ("the risk of A", "if you develop A",
+  "watch for A"), a test "to rule out A", somebody else's condition ("family history of A", "your sister had A"), a
+  question ("Do you have A?").
 
 Not recognized: denials that need more than one sentence ("A? The test says otherwise."), irony, most spelling mistakes,
 and languages other than English.
@@ -18,6 +25,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Literal
+
+#: What a text says of a condition that it mentions.
+Status = Literal["asserted", "possible", "denied", "other"]
 
 #: Characters examined on either side of a mention: more than any cue with its scope.
 _CONTEXT = 160
@@ -84,6 +95,8 @@ _NEGATED_DENIAL = re.compile(
     rf"|fail(?:s|ed|ure)?|false|falsely)\b)(?:\s+(?!(?:{_SCOPE_ENDS}|and|or|with)\b){_WORD}){{0,4}}\s*\Z",
     re.IGNORECASE,
 )
+#: Those of them whose negation leaves the condition possible, unlike "does not deny".
+_EXCLUSION = re.compile(r"rul(?:e|es|ed|ing)[\s-]+out|r/o|exclu|unlikely|improbable|hardly", re.IGNORECASE)
 #: Cues after which a list needs no "or": "denies A, B, C".
 _LISTING = r"(?:\bdenie[sd]|\bnegative\s+for|\b(?:free|clear)\s+(?:of|from)|\bneither|\brul(?:es|ed|ing)\s+out)"
 
@@ -184,6 +197,82 @@ _PERSISTS = re.compile(r"\s+(?:worsens|gets?\s+worse|progresses|persists|continu
 _MORE_OF_LIST = re.compile(rf"(?:\s*,{_ITEM})*(?:\s*,\s*|\s+|\s*(?=/))(?:or|nor|and/or|/)\s*", re.IGNORECASE)
 _END_OF_ITEM = re.compile(r"\s*(?:[.,;)\n]|\Z|(?:and|or|nor)\b)", re.IGNORECASE)
 
+# --- Uncertainty, before and after the mention.
+
+#: Up to five words of a noun phrase, which a preposition ends: "possible" is not about A in "possible effects of A".
+_PREPOSITIONS = (
+    r"about|after|against|at|before|by|despite|during|for|from|if|in|into|of|on|over|through|to|under|until"
+    r"|with|without"
+)
+_CERTAIN = r"confirmed|definite|definitely|documented|established|proven"
+_PHRASE_WORD = rf"(?!(?:{_SCOPE_ENDS}|{_PREPOSITIONS}|{_EXISTING}|{_CERTAIN})\b){_WORD}"
+_CASE_OF = r"(?:cases?|degree|diagnos[ei]s|evidence|features?|form|onset|presence|signs?|symptoms?)\s+of"
+_PHRASE = rf"(?:(?:\s+{_PHRASE_WORD}){{0,2}}\s+{_CASE_OF})?(?:\s+{_PHRASE_WORD}){{0,5}}\s*\Z"
+#: "as soon as possible" and "possible to treat" are about something else.
+_POSSIBLE = (
+    r"(?<!\bas\s)(?<!\bif\s)(?<!\ball\s)(?<!\bbest\s)(?<!\bwhen\s)(?<!\bwhere\s)(?<!\bwhenever\s)\bpossible(?!\s+to\b)"
+)
+#: "may be discharged" is a permission.
+_MAY = (
+    r"\b(?:may|might|could)\s+(?:(?:also|even|indeed|perhaps|possibly|still|well)\s+)?(?:have|represent|indicate|suggest"
+    r"|reflect|mean|point\s+to|suffer\s+from|be(?!\s+(?:\w+ed|able|given|kept|seen|sent|taken)\b))"
+)
+_UNCERTAIN_BEFORE = re.compile(
+    rf"(?:{_POSSIBLE}|{_MAY}|\b(?:possibly|possibility\s+of|potential(?:ly)?|probabl[ey]|presum(?:ed|ptive|ably)|perhaps"
+    r"|maybe|suspect(?:s|ed|ing)?(?:\s+of)?|suspicio(?:n|us)\s+(?:of|for)|suggest(?:s|ed|ing|ive\s+of)?|likely|query"
+    r"|questionable|equivocal(?:\s+for)?|concern(?:s|ing)?\s+for|worrisome\s+for|provisional|tentative|consider(?:s|ing)?"
+    rf"|(?:appears?|assumed|believed|felt|seems?|thought)\s+to\s+(?:be|have|suffer\s+from))\b):?{_PHRASE}",
+    re.IGNORECASE,
+)
+#: "differential diagnosis: A, B", "possible diagnoses: A, B"
+_DIFFERENTIAL = re.compile(
+    r"\b(?:differential\s+diagnos[ei]s|differential\s*(?::|includes?)|ddx?\s*:|(?:likely|possible|presumed|preliminary"
+    rf"|probable|provisional|suspected|tentative|working)(?:\s+{_WORD}){{0,2}}\s*:)[\s:]*(?:{_WORD}[\s,]+){{0,12}}\Z",
+    re.IGNORECASE,
+)
+#: "?A" and "B vs. A", in the text before the mention, whose clause such marks would end.
+_MARKED_BEFORE = re.compile(
+    rf"(?:(?<![\w)\]\"'])\?+|\b(?:vs\b\.?|versus)(?:\s+{_PHRASE_WORD}){{0,2}})\s*\Z", re.IGNORECASE
+)
+#: "rule out A" as a request, and as the purpose of a test
+_REQUEST = re.compile(
+    rf"(?:\A\W*|:\s*|\b(?:please|must|should|(?:needs?|has|have)\s+to)\s+)(?:rule\s+out|r/o|exclude)\b{_WORDS}",
+    re.IGNORECASE,
+)
+_PURPOSE = re.compile(rf"\b(?:to|or|for)\s+(?:\w+ly\s+)?(?:rule[\s-]+out|r/o|exclude)\b{_WORDS}", re.IGNORECASE)
+_REQUEST_AFTER = re.compile(
+    rf"{_BRIDGE}\s+(?:still\s+)?(?:should|must|ought\s+to|(?:needs?|has|have|remains?)\s+to|to)\s+(?:still\s+)?be"
+    r"\s+(?:\w+ly\s+)?(?:ruled\s+out|excluded|considered|confirmed|suspected|investigated)\b",
+    re.IGNORECASE,
+)
+_CONSIDERED = (
+    r"(?:possible|possibility|probable|likely|suspected|considered|conceivable|equivocal|presumed|presumptive|provisional"
+    r"|queried|questionable|tentative|uncertain|unclear|unconfirmed)"
+    r"(?!\s*,?\s*(?:and|but|then)\s+(?:\w+\s+){0,3}confirmed\b)"
+)
+_NOT_YET = (
+    r"(?:can(?:not|'t|\s+not|\s+hardly)|could(?:\s+not|n't)|(?:is|was|has|have)(?:\s+not|n't)|not)"
+    r"(?:\s+(?:yet|be|been|\w+ly)){0,4}\s+(?:ruled\s+out|excluded|unlikely|improbable|impossible|certain|clear"
+    r"|(?<=yet\s)(?:confirmed|proven|diagnosed)|(?<=yet\sbeen\s)(?:confirmed|proven|diagnosed))\b"
+)
+_UNCERTAIN_AFTER = re.compile(
+    rf"{_BRIDGE}(?:\s*[(\[]?\s*\?(?!\s*(?:yes|confirmed|positive)\b)|\s*,?\s*\b(?:vs|versus)\b"
+    rf"|\s*[:=|(\[,-]?\s*(?:(?:a|most|only|still|strongly|very)\s+){{0,2}}\b{_CONSIDERED}{_STOP}"
+    r"|\s+(?:(?:is|was|are|were|be|been|has|have|had|can|may|might|remains?|seems?|appears?|a|the|also|most|now|only|quite"
+    rf"|still|therefore|thus|very|\w+ly)\s+){{1,5}}{_CONSIDERED}(?:{_STOP}|(?=\s+(?:although|as|at|based|because|by"
+    r"|diagnosis|despite|from|given|here|in|now|on|or|pending|since|though|today|until|with)\b))"
+    rf"|\s*[:=|(\[-]?(?:\s+(?:and|or))?(?:\s+{_ITEM_WORD}){{0,2}}\s*\b{_NOT_YET}"
+    r"|\s+(?:may|might|could)\s+(?:\w+ly\s+)?(?:be\s+(?:present|there|the\s+(?:cause|diagnosis))|exist|explain)\b"
+    r"|\s+(?:(?:is|was|remains)\s+)?(?:in|on|part\s+of)\s+(?:the\s+)?(?:differential|question)\b)"
+    rf"|\s+or(?:\s+{_ITEM_WORD}){{1,4}}\s*\?",
+    re.IGNORECASE,
+)
+_CONFIRMED = re.compile(
+    rf"{_BRIDGE}\s*[,:(-]?\s*(?:(?:which|and|but|is|was|were|has|have|had|been|then|now|later|since|also|subsequently"
+    rf"|already)\s+){{0,4}}(?:{_CERTAIN}|verified)\b",
+    re.IGNORECASE,
+)
+
 #: Clause boundaries: the end of a sentence or line, a dash with spaces, or a bracket.
 _START = re.compile(r"[.!?](?!\d)|[;\n()|\[\]\u3002\uff1b\uff0c]|\s[-\u2013\u2014]+\s")
 _MARKUP = re.compile(r"[*`]+")
@@ -196,8 +285,8 @@ _OR = re.compile(r"\b(?:or|nor)\b|/", re.IGNORECASE)
 _LISTED = re.compile(r"\s*(?:[,/]\s*)?(?:(?:or|nor|and/or)\s+)?", re.IGNORECASE)
 
 
-def is_denied(text: str, start: int, end: int) -> bool:
-    """Whether the text does not assert that the patient has the condition that ``text[start:end]`` mentions.
+def status_of(text: str, start: int, end: int) -> Status:
+    """Return what the text says of the condition that ``text[start:end]`` mentions.
 
     Args:
         text: Any text.
@@ -205,30 +294,39 @@ def is_denied(text: str, start: int, end: int) -> bool:
         end: Index after its last character.
     """
     before, after = _context_of(text, start, end)
-    if _AFTER.match(after):
-        return True
     clause = _START.split(before)[-1]
+    if _REQUEST_AFTER.match(after):
+        return "possible"
+    if _AFTER.match(after):
+        return "denied"
     if _OTHER_PERSON.search(clause) or _is_question(clause, after):
-        return True
+        return "other"
     if _FUTURE_RISK.search(clause) and not _POSITIVE.match(after):
-        return True
-    if _CONDITION.search(clause) and not (_PERSISTS.match(after) or _UNSURE.search(clause)):
-        return True
-    return _denied_before(clause, after) or bool(_HEADING.search(clause))
+        return "other"
+    unsure = _UNSURE.search(clause)
+    if _CONDITION.search(clause) and not (_PERSISTS.match(after) or unsure):
+        return "other"
+    if _REQUEST.search(clause):
+        return "possible"
+    if _denied_before(clause, after):
+        return "other" if _PURPOSE.search(clause) else "denied"
+    if _HEADING.search(clause):
+        return "denied"
+    return "possible" if unsure or _is_uncertain(before, clause, after) else "asserted"
 
 
-def denial_extends_forward(text: str, last_end: int, start: int, end: int) -> bool:
-    """Whether a denial of the mention that ends at ``last_end`` covers the next one too: "no A, B or C"."""
+def extends_forward(text: str, last_end: int, start: int, end: int) -> bool:
+    """Whether what is said of the mention that ends at ``last_end`` holds for the next one too: "no A, B or C"."""
     gap, (_, after) = text[last_end:start], _context_of(text, start, end)
     if _LISTED.fullmatch(gap) is None:
         return False
     return _OR.search(gap) is not None or not (_OWN_CLAUSE.match(after) or _POSITIVE.match(after))
 
 
-def denial_extends_backward(text: str, last_end: int, start: int, end: int) -> bool:
-    """Whether a denial after a mention covers the one that ends at ``last_end``: "A and B were excluded"."""
+def extends_backward(text: str, last_end: int, start: int, end: int) -> bool:
+    """Whether what follows a mention also holds for the one that ends at ``last_end``: "A and B were excluded"."""
     gap, (_, after) = text[last_end:start], _context_of(text, start, end)
-    if not _AFTER.match(after) or _JOINED.fullmatch(gap) is None:
+    if not (_AFTER.match(after) or _UNCERTAIN_AFTER.match(after)) or _JOINED.fullmatch(gap) is None:
         return False
     return bool(_OF_SEVERAL.match(after)) or ("," not in gap and _OR.search(gap) is not None)
 
@@ -255,6 +353,21 @@ def _denied_before(clause: str, after: str) -> bool:
         listing = _BEFORE_LISTING.search(clause) and _END_OF_ITEM.match(after)
         return bool(joined or listing) and not _OWN_CLAUSE.match(after)
     return False
+
+
+def _is_uncertain(before: str, clause: str, after: str) -> bool:
+    if _UNCERTAIN_AFTER.match(after):
+        return True
+    if _CONFIRMED.match(after):
+        return False
+    excluded = _last(_BEFORE_UNLESS_NEGATED, clause)  # here it is negated: "cannot rule out"
+    if excluded and _EXCLUSION.match(excluded[0]):
+        return True
+    found = _last(_UNCERTAIN_BEFORE, clause)
+    if found is not None:
+        apart = re.search(r"\band\b[^,]*\Z", found[0], re.IGNORECASE)
+        return not (apart and _OWN_CLAUSE.match(after))
+    return bool(_DIFFERENTIAL.search(clause) or _MARKED_BEFORE.search(before))
 
 
 def _last(pattern: re.Pattern[str], clause: str) -> re.Match[str] | None:

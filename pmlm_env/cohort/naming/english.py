@@ -1,6 +1,6 @@
-"""Finding label mentions in English text: whole words, longest match first, each marked as denied or not.
+"""Finding label mentions in English text: whole words, longest match first, each with what the text says of it.
 
-``pmlm_env.cohort.naming.assertion`` decides what counts as denied.
+``pmlm_env.cohort.naming.assertion`` decides what counts as asserted, possible or denied.
 """
 
 from __future__ import annotations
@@ -10,13 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pmlm_env.cohort.naming.assertion import denial_extends_backward, denial_extends_forward, is_denied
+from pmlm_env.cohort.naming.assertion import Status, extends_backward, extends_forward, status_of
 
 # A match may touch a Han character, because Chinese has no spaces, but no letter: "PROM" is not in "compromise".
 _LETTER = "[^\\W\u3400-\u9fff]"
 _HAN = "[\u3400-\u9fff]"
 # LLMs write "pre-eclampsia" with various hyphens, and "steroid-induced" also without one.
 _HYPHEN = "[-\u2010\u2011\u2012\u2013\\s]"
+
+
+#: All statuses; of several mentions of a condition, the first of these counts.
+STATUSES: tuple[Status, ...] = ("asserted", "possible", "denied", "other")
+#: The statuses of a condition that a text names as a diagnosis.
+NAMED: tuple[Status, ...] = STATUSES[:2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +33,19 @@ class Mention:
         label: The label's name.
         start: Index of the phrase's first character.
         end: Index after its last character.
-        denied: Whether the text denies the condition, or does not state it about this patient now.
+        status: Whether the text says that the patient has the condition, considers it, denies it, or (``other``) does
+            not speak of this patient now.
     """
 
     label: str
     start: int
     end: int
-    denied: bool
+    status: Status
+
+    @property
+    def named(self) -> bool:
+        """Whether the text names the condition as a diagnosis, be it as a possibility."""
+        return self.status in NAMED
 
 
 def find_mentions(text: str, phrases: Mapping[str, Sequence[str]]) -> list[Mention]:
@@ -49,34 +61,38 @@ def find_mentions(text: str, phrases: Mapping[str, Sequence[str]]) -> list[Menti
     """
     pattern, owners = _compile(tuple((label, tuple(names)) for label, names in phrases.items()))
     mentions: list[Mention] = []
-    spans: list[tuple[int, int, bool]] = []  # start, end, denied
+    spans: list[tuple[int, int, Status]] = []
     found: list[list[str]] = []
     for match in pattern.finditer(text):
         group = match.lastindex or 0
         start, end = match.span(group)
         if spans and end <= spans[-1][1]:
             continue  # inside a longer phrase that starts earlier
-        denied = is_denied(text, start, end)
-        if spans and not denied:
-            denied = spans[-1][2] and denial_extends_forward(text, spans[-1][1], start, end)
-        if denied:
-            _deny_earlier_items(text, spans, start, end)
-        spans.append((start, end, denied))
+        status = status_of(text, start, end)
+        if spans and status in NAMED and extends_forward(text, spans[-1][1], start, end):
+            status = _weaker(status, spans[-1][2])
+        if status != "asserted":
+            _weaken_items(text, spans, start, end, status)
+        spans.append((start, end, status))
         found.append(owners[group - 1])
-    for (start, end, denied), labels in zip(spans, found, strict=True):
-        mentions += [Mention(label, start, end, denied) for label in labels]
+    for (start, end, status), labels in zip(spans, found, strict=True):
+        mentions += [Mention(label, start, end, status) for label in labels]
     return mentions
 
 
-def _deny_earlier_items(text: str, spans: list[tuple[int, int, bool]], start: int, end: int) -> None:
-    """Mark earlier items of a list as denied if its last one is: "A, B and C were ruled out"."""
-    if not spans or not denial_extends_backward(text, spans[-1][1], start, end):
+def _weaken_items(text: str, spans: list[tuple[int, int, Status]], start: int, end: int, status: Status) -> None:
+    """Apply the status of a list's last item to the earlier ones: "A, B and C were ruled out"."""
+    if not spans or not extends_backward(text, spans[-1][1], start, end):
         return
     for index in reversed(range(len(spans))):
-        first, last, _ = spans[index]
-        spans[index] = (first, last, True)
+        first, last, before = spans[index]
+        spans[index] = (first, last, _weaker(before, status))
         if index and text[spans[index - 1][1] : first].strip() != ",":
             break
+
+
+def _weaker(one: Status, other: Status) -> Status:
+    return max(one, other, key=STATUSES.index)
 
 
 @lru_cache(maxsize=64)

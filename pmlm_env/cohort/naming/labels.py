@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pmlm_env.cohort.naming.english import find_mentions
+from pmlm_env.cohort.naming.assertion import Status
+from pmlm_env.cohort.naming.english import NAMED, STATUSES, find_mentions
 from pmlm_env.core.labels import Label
 
 
@@ -22,7 +23,30 @@ def named_labels(text: str, labels: Iterable[Label]) -> set[str]:
         text: Any text.
         labels: The labels to look for.
     """
+    return {name for name, status in mentioned_labels(text, labels).items() if status in NAMED}
+
+
+def mentioned_labels(text: str, labels: Iterable[Label]) -> dict[str, Status]:
+    """Return the ``labels`` that ``text`` mentions, by name or alias, each with what the text says of it.
+
+    Of several mentions of a label, the one that asserts the condition counts, or else the one that considers it
+    possible, or else the one that denies it. Phrases are found as in ``named_labels``; a label with ``no_finding`` is
+    left out where another label is named.
+
+    Args:
+        text: Any text.
+        labels: The labels to look for.
+
+    Returns:
+        For each label's name, ``asserted``, ``possible``, ``denied`` or ``other`` (see
+        ``pmlm_env.cohort.naming.assertion``).
+    """
     labels = tuple(labels)
     phrases = {label.name: label.aliases if label.no_finding else (label.name, *label.aliases) for label in labels}
-    named = {mention.label for mention in find_mentions(text, phrases) if not mention.denied}
-    return named - {label.name for label in labels if label.no_finding} or named
+    found: dict[str, Status] = {}
+    for mention in find_mentions(text, phrases):
+        found[mention.label] = min(mention.status, found.get(mention.label, "other"), key=STATUSES.index)
+    without = {label.name for label in labels if label.no_finding}
+    if any(status in NAMED for name, status in found.items() if name not in without):
+        return {name: status for name, status in found.items() if name not in without}
+    return found

@@ -34,6 +34,8 @@ def make_trace(
 ) -> Trace:
     """A trace of components that are 0.5 where nothing else is given."""
     middle: dict[str, Any] = dict.fromkeys(METRICS, 0.5)
+    before, after = {**middle, **(before or {})}, {} if error else {**middle, **(after or {})}
+    score = "reward" if "reward" in after else "bertscore_f1"
     return Trace.of(
         replace(episode, patient_id=patient),
         run="mine",
@@ -44,8 +46,8 @@ def make_trace(
         prompt="",
         initial_reply="A scar.",
         replies=() if error else (TracedReply(reply),),
-        before={**middle, **(before or {})},
-        after={} if error else {**middle, **(after or {})},
-        reward=None if error else 0.0,
+        before=before,
+        after=after,
+        reward=None if error else after[score] - before[score],
         error=error,
     )

@@ -9,23 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import sacrebleu
-import torch
 from rouge_score import rouge_scorer
 
-from agents.evaluation.metrics import (
-    METRICS,
-    ReplyMetrics,
-    contrast_letters,
-    diagnosis_named,
-    text_scores,
-    wrong_diagnosis_named,
-)
+from agents.evaluation.metrics import METRICS, ReplyMetrics, text_scores
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.labels import Label
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
-from pmlm_env.rewards.bertscore import BertScores
+from pmlm_env.rewards.components import contrast_letters, diagnosis_named, wrong_diagnosis_named
 from tests.schemas import LABELS
+from tests.standins import WordScorer
+
+pytestmark = pytest.mark.usefixtures("hashed_sentences")
 
 DIABETES = (Label("diabetes"), Label("gestational diabetes"))
 REFERENCES = [
@@ -144,16 +139,6 @@ def test_telling_a_patient_that_she_is_well_is_wrong() -> None:
 def test_labels_of_ones_own_need_not_include_the_true_one() -> None:
     assert diagnosis_named("Anaemia.", "anaemia", [Label("gout")])
     assert not diagnosis_named("", "anaemia", [Label("gout")])
-
-
-class WordScorer:
-    """Stands in for BERTScore: shared words."""
-
-    def score(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
-        f1 = torch.tensor([word_f1(a, b) for a, b in zip(replies, references, strict=True)])
-        return BertScores(f1 / 2, f1 / 4, f1)
-
-    score_once = score
 
 
 def _patients(n: int = 30) -> tuple[EpisodeSet, EpisodeSet]:

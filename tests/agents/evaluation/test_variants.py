@@ -59,8 +59,14 @@ def test_of_a_few_patients_there_is_no_interval_and_no_verdict(times: int) -> No
     assert json.loads(json.dumps(evaluation["summary"], allow_nan=False)) == evaluation["summary"]
 
 
+def test_a_mean_is_over_the_patients_who_have_a_value() -> None:
+    scores = {variant: {name: np.full(3, 0.5) for name in METRICS} for variant in F1}
+    scores["agent"]["margin"] = np.array([0.1, np.nan, 0.2])
+    assert summarise(scores, 0)["agent"]["margin"] == pytest.approx(0.15)
+
+
 def test_a_margin_that_cannot_be_had_is_null_and_without_a_difference() -> None:
-    margin = np.array([0.1, np.nan, 0.1])
+    margin = np.full(3, np.nan)
     scores = {variant: {name: np.full(3, 0.5) for name in METRICS} | {"margin": margin} for variant in F1}
     summary = summarise(scores, 0)
     assert summary["agent"]["margin"] is None

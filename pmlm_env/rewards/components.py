@@ -1,0 +1,226 @@
+"""Components: numbers that each say one thing of a reply, from which rewards are made."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pmlm_env.cohort.naming.assertion import Status
+from pmlm_env.cohort.naming.english import NAMED
+from pmlm_env.cohort.naming.labels import mentioned_labels
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.labels import Label
+from pmlm_env.rewards.base import CheckedReward, ScoredReply, Values
+from pmlm_env.rewards.numbers import numbers_right
+
+if TYPE_CHECKING:  # these load torch
+    from pmlm_env.rewards.advice import Advice
+    from pmlm_env.rewards.bertscore import BertScorer
+
+#: All components, with their definitions. Values are fractions, except ``words`` and numbers of conditions.
+COMPONENTS: Mapping[str, str] = {
+    "bertscore_precision": "BERTScore precision against the doctor's reply",
+    "bertscore_recall": "BERTScore recall against the doctor's reply",
+    "bertscore_f1": "BERTScore F1 against the doctor's reply",
+    "margin": "F1 against the doctor's reply, minus the mean F1 against replies to eight patients of other conditions",
+    "diagnosis_named": "1 if the reply names the patient's condition, be it as a possibility",
+    "diagnosis_possible": "1 if the reply names it only as a possibility",
+    "diagnosis_denied": "1 if the reply mentions it and only denies it",
+    "wrong_diagnosis_named": "1 if the reply names any other condition, be it as a possibility",
+    "wrong_diagnosis_possible": "1 if the reply names other conditions, all of them only as possibilities",
+    "new_wrong_diagnosis": "number of other conditions that the reply names and the initial reply does not",
+    "advice": "share of the advice in the doctor's reply that is found in the reply",
+    "numbers_right": "share of the numbers in the reply that stand in the prompt that it answers",
+    "copy": "BERTScore F1 of the reply against the prompt that it answers",
+    "words": "number of words; a Chinese character counts as one",
+    "length_ratio": "words of the reply, divided by words of the doctor's reply",
+    "cut": "1 if the limit on new tokens ended the reply",
+}
+
+#: Number of other patients' letters that the margin is computed against.
+N_CONTRASTS = 8
+
+_WORD = re.compile("[\u3400-\u9fff]|[^\\s\u3400-\u9fff]+")
+
+#: The components that are BERTScore's own.
+BERTSCORES = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
+
+#: The components about the conditions that a reply mentions.
+_OF_CONDITIONS = {name for name in COMPONENTS if "diagnosis" in name}
+
+
+class Components:
+    """Computes components of replies, and only those that are asked for; see ``COMPONENTS``.
+
+    Args:
+        names: Names in ``COMPONENTS``.
+        scorer: BERTScore.
+        training: Training patients, whose letters the margin is computed against. The choice of the eight letters
+            depends only on the patient, so that two agents' margins can be compared per patient. If there is no letter
+            of another label, the margin is NaN.
+        conditions: The labels that replies are searched for; they need not include the patient's own.
+
+    Attributes:
+        names: The names, in the order of ``COMPONENTS``.
+    """
+
+    def __init__(
+        self,
+        names: Collection[str],
+        scorer: BertScorer,
+        training: EpisodeSet | None = None,
+        conditions: Iterable[Label] = (),
+    ) -> None:
+        """Store the arguments."""
+        self.names = tuple(name for name in COMPONENTS if name in names)
+        self.scorer, self.training, self.conditions = scorer, training, tuple(conditions)
+        self._contrasts: dict[tuple[str, str], tuple[str, ...]] = {}
+
+    def __call__(
+        self, replies: Sequence[ScoredReply], names: Collection[str] | None = None
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """Compute components of N replies.
+
+        Args:
+            replies: N replies.
+            names: Some of ``names``; by default all.
+
+        Returns:
+            An array for each name, in the order of ``COMPONENTS``, float64 (N,); NaN where a component has no value.
+        """
+        asked = self.names if names is None else tuple(name for name in self.names if name in names)
+        values: dict[str, Any] = {}
+        if {*BERTSCORES, "margin"} & set(asked):
+            values |= self._bertscore(replies, "margin" in asked)
+        if _OF_CONDITIONS & set(asked):
+            values |= self._of_conditions(replies)
+        texts = [reply.text for reply in replies]
+        if "advice" in asked:
+            values["advice"] = self._advice.found(texts, [reply.episode.reference for reply in replies])
+        if "numbers_right" in asked:
+            values["numbers_right"] = [numbers_right(reply.text, reply.prompt) for reply in replies]
+        if "copy" in asked:
+            values["copy"] = self.scorer.score_once(texts, [reply.prompt for reply in replies]).f1.double().numpy()
+        words = np.array([len(_WORD.findall(text)) for text in texts], dtype=np.float64)
+        values["words"] = words
+        values["length_ratio"] = words / [len(_WORD.findall(reply.episode.reference)) or np.nan for reply in replies]
+        values["cut"] = [reply.cut for reply in replies]
+        return {name: np.asarray(values[name], dtype=np.float64) for name in asked}
+
+    def _bertscore(self, replies: Sequence[ScoredReply], margin: bool) -> dict[str, npt.NDArray[np.float64]]:
+        """Return BERTScore against the own letter, and perhaps the margin, from one call of the scorer."""
+        letters = [self._contrast(reply.episode) if margin else () for reply in replies]
+        pairs = [(reply.text, reply.episode.reference) for reply in replies]
+        pairs += [(reply.text, letter) for reply, each in zip(replies, letters, strict=True) for letter in each]
+        scores = self.scorer.score([text for text, _ in pairs], [letter for _, letter in pairs])
+        columns = (scores.precision, scores.recall, scores.f1)
+        table = [column.double().numpy() for column in columns]
+        n = len(replies)
+        own = {name: column[:n] for name, column in zip(BERTSCORES, table, strict=True)}
+        others = np.split(table[2][n:], np.cumsum([len(each) for each in letters])[:-1])
+        contrast = np.array([part.mean() if len(part) else np.nan for part in others])
+        return {**own, "margin": own["bertscore_f1"] - contrast}
+
+    def _of_conditions(self, replies: Sequence[ScoredReply]) -> dict[str, list[float]]:
+        """Return the components about the conditions that replies mention."""
+        columns: dict[str, list[float]] = {name: [] for name in COMPONENTS if name in _OF_CONDITIONS}
+        for reply in replies:
+            label = reply.episode.label
+            found = _mentioned(reply.text, label, self.conditions)
+            before = found if reply.initial == reply.text else _mentioned(reply.initial, label, self.conditions)
+            own, wrong = found.get(label), _others(found, label)
+            columns["diagnosis_named"].append(own in NAMED)
+            columns["diagnosis_possible"].append(own == "possible")
+            columns["diagnosis_denied"].append(own == "denied")
+            columns["wrong_diagnosis_named"].append(bool(wrong))
+            columns["wrong_diagnosis_possible"].append(bool(wrong) and all(found[name] == "possible" for name in wrong))
+            columns["new_wrong_diagnosis"].append(len(wrong - _others(before, label)))
+        return columns
+
+    @cached_property
+    def _advice(self) -> Advice:
+        from pmlm_env.rewards.advice import Advice  # this loads torch
+
+        return Advice(str(self.scorer.device))
+
+    def _contrast(self, episode: Episode) -> tuple[str, ...]:
+        key = (episode.patient_id, episode.label)
+        if key not in self._contrasts:
+            self._contrasts[key] = () if self.training is None else contrast_letters(episode, self.training)
+        return self._contrasts[key]
+
+
+class WithComponents:
+    """A reward with further components beside its own, for tables, traces and infos.
+
+    Args:
+        reward: The reward.
+        more: Computes the other components.
+
+    Attributes:
+        names: The names of ``more``, then those that only the reward has.
+    """
+
+    def __init__(self, reward: CheckedReward, more: Components) -> None:
+        """Store the arguments."""
+        self._reward, self._more = reward, more
+        self.names = tuple(dict.fromkeys((*more.names, *reward.names)))
+
+    def components(self, replies: Sequence[ScoredReply]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return all components; those of the reward are not computed twice."""
+        values = self._more(replies)
+        if set(self._reward.names) <= values.keys():
+            return values
+        return {**self._reward.components(replies), **values}
+
+    def score(self, components: Values) -> npt.NDArray[np.float64]:
+        """Return the reward's scores."""
+        return self._reward.score(components)
+
+    def change(self, before: Values, after: Values) -> npt.NDArray[np.float64]:
+        """Return what edits earn by the reward."""
+        return self._reward.change(before, after, np.zeros(len(after[self.names[0]]), dtype=np.bool_))
+
+
+def diagnosis_named(reply: str, label: str, labels: Iterable[Label]) -> bool:
+    """Whether ``reply`` names the patient's condition, as defined in ``named_labels``.
+
+    Args:
+        reply: The LLM's reply.
+        label: The name of the patient's true condition.
+        labels: All labels of the cohort; they need not include the patient's.
+    """
+    return _mentioned(reply, label, labels).get(label) in NAMED
+
+
+def wrong_diagnosis_named(reply: str, label: str, labels: Iterable[Label]) -> bool:
+    """Whether ``reply`` names any of the cohort's ``labels`` other than the patient's own ``label``."""
+    return bool(_others(_mentioned(reply, label, labels), label))
+
+
+def _mentioned(reply: str, label: str, labels: Iterable[Label]) -> dict[str, Status]:
+    by_name = {each.name: each for each in labels}
+    by_name.setdefault(label, Label(label))
+    return mentioned_labels(reply, by_name.values())
+
+
+def _others(mentioned: Mapping[str, Status], label: str) -> set[str]:
+    """Return the conditions other than ``label`` that are named."""
+    return {name for name, status in mentioned.items() if status in NAMED and name != label}
+
+
+def contrast_letters(episode: Episode, training: EpisodeSet) -> tuple[str, ...]:
+    """Return the letters of eight random training patients with another label, or of all if there are fewer.
+
+    The draw is seeded with the patient's id, so that it does not depend on which other patients are evaluated.
+    """
+    letters = [other.reference for other in training if other.label != episode.label and other.reference.strip()]
+    seed = int.from_bytes(hashlib.sha256(episode.patient_id.encode()).digest()[:8], "big")
+    chosen = np.random.default_rng(seed).permutation(len(letters))[:N_CONTRASTS]
+    return tuple(letters[i] for i in chosen.tolist())
