@@ -26,7 +26,8 @@ from pmlm_env.core.labels import Label
 from pmlm_env.io.files import locked_file, make_folder, write_json
 from pmlm_env.llm.base import Completion, Request, all_or_error
 from pmlm_env.pipeline.sent import check_sent
-from pmlm_env.rewards.delta import error_of, given, mean_of
+from pmlm_env.rewards.base import mean_of
+from pmlm_env.rewards.delta import error_of, given
 
 logger = logging.getLogger(__name__)
 

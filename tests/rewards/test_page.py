@@ -38,7 +38,7 @@ def test_the_example_of_settings_is_read(tmp_path: Path) -> None:
     (tmp_path / "my.toml").write_text(_block("toml", 0))
     settings = GuardedSettings.read(tmp_path / "my.toml")
     assert settings.penalty == 0.05
-    assert settings.gates[1:] == (Gate("copy", "above", "letters"), Gate("length_ratio", "below", 0.5))
+    assert settings.gates[1:] == (Gate("initial_copy", "above", "letters", 0.03), Gate("length_ratio", "below", 0.5))
 
 
 def test_the_example_of_a_reward_of_ones_own_pays_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
