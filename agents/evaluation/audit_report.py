@@ -8,7 +8,7 @@ from typing import Any
 from agents.evaluation.adversaries import ADVERSARIES, CEILINGS, JUDGED
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.variants import COLUMNS, cell
-from pmlm_env.rewards.base import REWARDS
+from pmlm_env.rewards.registry import REWARDS
 
 #: The name of the row of the replies to untouched prompts.
 UNTOUCHED = "untouched"
