@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -18,10 +19,13 @@ from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.labels import Label
 from pmlm_env.rewards.base import CheckedReward, ScoredReply, Values
 from pmlm_env.rewards.numbers import numbers_right
+from pmlm_env.weights import ModelError
 
 if TYPE_CHECKING:  # these load torch
     from pmlm_env.rewards.advice import Advice
     from pmlm_env.rewards.bertscore import BertScorer
+
+logger = logging.getLogger(__name__)
 
 #: All components, with their definitions. Values are fractions, except ``words`` and numbers of conditions.
 COMPONENTS: Mapping[str, str] = {
@@ -35,7 +39,7 @@ COMPONENTS: Mapping[str, str] = {
     "wrong_diagnosis_named": "1 if the reply names any other condition, be it as a possibility",
     "wrong_diagnosis_possible": "1 if the reply names other conditions, all of them only as possibilities",
     "new_wrong_diagnosis": "number of other conditions that the reply names and the initial reply does not",
-    "advice": "share of the advice in the doctor's reply that is found in the reply",
+    "advice": "share of the pieces of advice in the doctor's reply that the reply gives too",
     "numbers_right": "share of the numbers in the reply that stand in the prompt that it answers",
     "copy": "BERTScore F1 of the reply against the prompt that it answers",
     "words": "number of words; a Chinese character counts as one",
@@ -102,7 +106,8 @@ class Components:
             values |= self._of_conditions(replies)
         texts = [reply.text for reply in replies]
         if "advice" in asked:
-            values["advice"] = self._advice.found(texts, [reply.episode.reference for reply in replies])
+            letters = [reply.episode.reference for reply in replies]
+            values["advice"] = np.full(len(texts), np.nan) if self.advice is None else self.advice.found(texts, letters)
         if "numbers_right" in asked:
             values["numbers_right"] = [numbers_right(reply.text, reply.prompt) for reply in replies]
         if "copy" in asked:
@@ -144,10 +149,15 @@ class Components:
         return columns
 
     @cached_property
-    def _advice(self) -> Advice:
+    def advice(self) -> Advice | None:
+        """What finds advice in replies; None if the bundled encoder, which it needs, is not there."""
         from pmlm_env.rewards.advice import Advice  # this loads torch
 
-        return Advice(str(self.scorer.device))
+        try:
+            return Advice(str(self.scorer.device))
+        except ModelError as error:
+            logger.warning("The component advice has no value: %s", error)
+            return None
 
     def _contrast(self, episode: Episode) -> tuple[str, ...]:
         key = (episode.patient_id, episode.label)

@@ -146,6 +146,8 @@ class GuardedReward:
         self._training = [episode for episode in training or () if episode.reference.strip()]
         if "margin" in used and len({episode.label for episode in self._training}) < 2:
             raise ValueError("the component margin needs letters of training patients of two conditions or more")
+        if "advice" in used and self._components.advice is None:
+            raise ValueError("the component advice needs the bundled encoder: get it with `pmlm models --fetch minilm`")
         if not self._training and any(gate.limit == LETTERS for gate in self.settings.gates):
             raise ValueError(f'the limit "{LETTERS}" needs letters of training patients, and there are none')
 
