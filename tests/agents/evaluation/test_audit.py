@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.evaluation.adversaries import ADVERSARIES, TextSearch
+from agents.evaluation.adversaries import ADVERSARIES, JUDGED, TextSearch
 from agents.evaluation.controls import CONTROLS
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.labels import Label
@@ -172,7 +173,7 @@ def test_a_cohort_without_training_letters_is_audited_without_them(
     assert "repeated" in found["winners"]
     assert not set(LETTERS) & found["texts"].keys()
     assert found["searched_on"] == 0
-    assert "no letters were tried" in capsys.readouterr().out
+    assert "No letters were tried, because no training patient has one." in capsys.readouterr().out
 
 
 def test_the_conditions_are_those_of_the_cohort(audit: Any, everybody: EpisodeSet) -> None:
@@ -183,6 +184,18 @@ def test_the_conditions_are_those_of_the_cohort(audit: Any, everybody: EpisodeSe
     cohort = EpisodeSet(episodes, [Label("croup", ("barking cough",)), Label("sprue")])
     code, found = audit("Phrase", phrases=["croup, gout"], episodes=cohort)
     assert (code, found["winners"]) == (1, ["all-conditions"])
+
+
+def test_prompts_that_are_instructions_only_have_no_facts_to_try(audit: Any, everybody: EpisodeSet) -> None:
+    cohort = EpisodeSet([replace(e, roles=("instruction",) * len(e.words)) for e in everybody])
+    _, found = audit("Length", episodes=cohort)
+    assert not {"facts", "reply-and-facts"} & found["texts"].keys()
+    assert {"echo", "repeated"} <= found["texts"].keys()
+
+
+def test_the_page_of_rewards_lists_every_text_that_is_judged() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "rewards.md").read_text(encoding="utf-8").split("## Audit")[1]
+    assert re.findall(r"^\| `([a-z-]+)` \| ", page.split("\n- ")[0], re.MULTILINE) == list(JUDGED)
 
 
 def test_guarded_has_an_audit_with_gates(audit: Any) -> None:
@@ -241,7 +254,7 @@ def test_patients_without_a_reply_are_left_out_and_counted(
     code, found = audit("Length", *llm, json.dumps({"words": [audited[0], "p3"]}), episodes=cohort)
     assert code == 1
     assert (found["patients"], found["searched_on"], found["without_reply"]) == (N_AUDITED - 1, N_TRAINING - 1, 2)
-    assert "(2 patients without a reply are left out)" in capsys.readouterr().out
+    assert "2 patients without a reply are left out." in capsys.readouterr().out
     cache = ["--cache", tmp_path / "other.sqlite"]
     audit("Length", *llm, json.dumps({"words": audited[:3]}), *cache, episodes=cohort)
     said = capsys.readouterr().err
