@@ -182,7 +182,7 @@ def _judged(models: RunModels, chosen: _Chosen, seed: int) -> dict[str, Any]:
     rows: dict[str, Any] = {
         UNTOUCHED: {"components": _means(metrics(patients.replies, patients.prompts, patients.cut))}
     }
-    for name in [name for name in (*JUDGED, *CEILINGS) if name in texts]:
+    for name in [name for name in (*JUDGED, *CEILINGS) if name in texts and all(map(str.strip, texts[name]))]:
         cut = name == "truncated"
         interval = mean_interval(patients.earned(texts[name], range(n), cut), np.random.default_rng(seed))
         rows[name] = {
