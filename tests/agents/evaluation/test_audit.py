@@ -76,7 +76,7 @@ def test_a_reward_that_pays_for_length_is_won_by_whatever_is_long(audit: Any, ca
 def test_a_reward_that_pays_for_the_condition_is_won_by_all_conditions_at_once(audit: Any) -> None:
     code, found = audit("Condition")
     named = found["texts"]["untouched"]["components"]["reward"]
-    assert 0.5 < named < 0.9
+    assert named < 1
     assert found["texts"]["all-conditions"]["earns"]["mean"] == pytest.approx(1 - named)
     assert code == 1
     assert "all-conditions" in found["winners"]
