@@ -64,6 +64,7 @@ def _on_patients(found: Mapping[str, Any]) -> list[str]:
     """Say whose letters were tried, on whom texts were searched, and who is left out."""
     n_letters, n_searched, n_missing = found["letters"], found["searched_on"], found["without_reply"]
     lines = [
+        f"{found['asked']} replies to untouched prompts were asked for, {found['llm_calls']} of them by new calls.",
         f"Letters are those of {n_letters} training patients."
         if n_letters
         else "No letters were tried, because no training patient has one.",
