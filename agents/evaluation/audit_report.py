@@ -38,9 +38,9 @@ def audit_report(found: Mapping[str, Any]) -> str:
     lines = [
         f"Reward {reward}: what texts earn that nobody wrote for the patient",
         "",
-        f"Each text takes the place of {models['llm']}'s replies to the untouched prompts of {patients}. It earns what an "
-        f"edit would earn that made the LLM reply so: mean and 95 % interval, {'in points' if builtin else 'unscaled'}. "
-        "The other columns say what the texts are like: means, all but words in %, margin in points.",
+        f"Each text takes the place of {models['llm']}'s replies to the untouched prompts of {patients}. It earns what "
+        f"an edit would earn that made the LLM reply so: mean and 95 % interval{', in points' if builtin else ''}. The "
+        "other columns say what the texts are like: means, all but words in %, margin in points.",
         "",
         f"{'':{_NAME}}{'earns':{_EARNS}} {''.join(f'{head:>7}' for _, head, _, _ in columns)}",
         *(line(name) for name in (UNTOUCHED, *JUDGED) if name in texts),
@@ -64,6 +64,7 @@ def _on_patients(found: Mapping[str, Any]) -> list[str]:
     """Say whose letters were tried, on whom texts were searched, and who is left out."""
     n_letters, n_searched, n_missing = found["letters"], found["searched_on"], found["without_reply"]
     lines = [
+        f"{found['asked']} replies to untouched prompts were asked for, {found['llm_calls']} of them by new calls.",
         f"Letters are those of {n_letters} training patients."
         if n_letters
         else "No letters were tried, because no training patient has one.",
