@@ -32,9 +32,10 @@ class ModelOptions(LLMOptions):
         encoder: The word encoder: ``minilm``, a directory, a hub name, or an encoder of your own:
             ``package.module:Class``, or the name of an installed plugin.
         encoder_kwargs: Arguments of your own encoder's class, as JSON.
-        reward: What agents learn to increase: ``bertscore`` (its F1), or a reward of your own, which scores replies:
-            ``package.module:Class``, or the name of an installed plugin. Tables show BERTScore in any case.
-        reward_kwargs: Arguments of your own reward's class, as JSON.
+        reward: What agents learn to increase: ``bertscore`` (its F1), ``margin`` or ``guarded`` (docs/rewards.md), or a
+            reward of your own: ``package.module:Class``, or the name of an installed plugin. Tables show BERTScore in
+            any case.
+        reward_kwargs: ``{"settings": "FILE.toml"}`` for ``guarded``, or arguments of your own reward's class, as JSON.
         scorer: BERTScore's model: ``minilm``, a directory, or a hub name.
         scorer_layer: The layer whose hidden states BERTScore compares; by default the layer that bert-score uses for
             the model, or else the one at three quarters of its depth.

@@ -52,17 +52,17 @@ def reply_variants(replies: Sequence[str], facts: Sequence[str], conditions: Ite
 
     Args:
         replies: N replies to untouched prompts.
-        facts: The N prompts without their instructions.
+        facts: The N prompts without their instructions; if one is blank, there is no ``reply-and-facts``.
         conditions: All conditions of the cohort.
     """
     halves, names = [_half(reply) for reply in replies], ", ".join(label.name for label in conditions)
-    return {
+    variants = {
         "truncated": halves,
         "half": halves,
         "repeated": after(replies, replies),
-        "reply-and-facts": after(replies, facts),
         "all-conditions": after(replies, [names] * len(replies)),
     }
+    return {**variants, "reply-and-facts": after(replies, facts)} if all(map(str.strip, facts)) else variants
 
 
 def after(replies: Iterable[str], texts: Iterable[str]) -> list[str]:
@@ -73,7 +73,7 @@ def after(replies: Iterable[str], texts: Iterable[str]) -> list[str]:
 def _half(reply: str) -> str:
     """Return the first half of the words; of a text without spaces, of the characters."""
     words = reply.split()
-    return " ".join(words[: len(words) // 2]) if len(words) > 1 else reply[: len(reply) // 2]
+    return " ".join(words[: len(words) // 2]) if len(words) > 1 else reply[: (len(reply) + 1) // 2]
 
 
 def _joined(pieces: Iterable[str]) -> str:

@@ -26,7 +26,8 @@ from pmlm_env.core.labels import Label
 from pmlm_env.io.files import locked_file, make_folder, write_json
 from pmlm_env.llm.base import Completion, Request, all_or_error
 from pmlm_env.pipeline.sent import check_sent
-from pmlm_env.rewards.delta import error_of, given, mean_of
+from pmlm_env.rewards.base import mean_of
+from pmlm_env.rewards.delta import error_of, given
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ def audit(config: AuditConfig) -> dict[str, Any]:
             "split": config.split,
             "seed": config.seed,
             "without_reply": len(chosen.audited) + len(chosen.searched) - len(asked.audited) - len(asked.searched),
-            "calls": {"made": models.budget.usage.calls, "cached": models.llm.hits},
+            "asked": models.options.n_samples * (len(chosen.audited) + len(chosen.searched)),
+            "llm_calls": models.budget.usage.calls,
             "models": plain(models.options),
         }
         write_json(config.out, {name: value for name, value in found.items() if name != "best"})
@@ -173,7 +175,7 @@ def _judged(models: RunModels, chosen: _Chosen, seed: int) -> dict[str, Any]:
     letters = chosen.as_set(chosen.training) if chosen.training else unseen  # which has no letters
     texts = control_replies(unseen, letters, models.scorer.f1, seed)
     texts |= reply_variants(patients.replies, texts["facts"], chosen.conditions)
-    best = _searched(models, chosen, seed) if chosen.searched else {}
+    best = _searched(models, chosen) if chosen.searched else {}
     texts |= {name: [text] * n for name, text in best.items()}
     if "best-ending" in best:
         texts["best-ending"] = after(patients.replies, texts["best-ending"])
@@ -181,7 +183,7 @@ def _judged(models: RunModels, chosen: _Chosen, seed: int) -> dict[str, Any]:
     rows: dict[str, Any] = {
         UNTOUCHED: {"components": _means(metrics(patients.replies, patients.prompts, patients.cut))}
     }
-    for name in [name for name in (*JUDGED, *CEILINGS) if name in texts]:
+    for name in [name for name in (*JUDGED, *CEILINGS) if name in texts and all(map(str.strip, texts[name]))]:
         cut = name == "truncated"
         interval = mean_interval(patients.earned(texts[name], range(n), cut), np.random.default_rng(seed))
         rows[name] = {
@@ -199,7 +201,7 @@ def _judged(models: RunModels, chosen: _Chosen, seed: int) -> dict[str, Any]:
     }
 
 
-def _searched(models: RunModels, chosen: _Chosen, seed: int) -> dict[str, str]:
+def _searched(models: RunModels, chosen: _Chosen) -> dict[str, str]:
     """Return the texts that earn most on training patients: as the reply, and as the end of each patient's reply."""
     patients = _Patients(chosen.as_set(chosen.searched), models)
     n = len(chosen.searched)

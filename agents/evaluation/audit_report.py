@@ -8,7 +8,7 @@ from typing import Any
 from agents.evaluation.adversaries import ADVERSARIES, CEILINGS, JUDGED
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.variants import COLUMNS, cell
-from pmlm_env.rewards.base import REWARDS
+from pmlm_env.rewards.registry import REWARDS
 
 #: The name of the row of the replies to untouched prompts.
 UNTOUCHED = "untouched"
@@ -24,7 +24,7 @@ def audit_report(found: Mapping[str, Any]) -> str:
 
     It says all that its readers need to know: they may never have seen the project.
     """
-    models, texts, best = found["models"], found["texts"], found["best"]
+    models, texts = found["models"], found["texts"]
     reward, patients = models["reward"], f"{found['patients']} {found['split']} patients"
     builtin = reward in REWARDS.builtin
     form, scale = ("+.2f", 100) if builtin else ("+.4g", 1)
@@ -33,23 +33,24 @@ def audit_report(found: Mapping[str, Any]) -> str:
     def line(name: str) -> str:
         row = texts[name]
         values = (f"{cell(row['components'][metric], factor, digits):>7}" for metric, _, factor, digits in columns)
-        return f"{name:{_NAME}}{_earns(row.get('earns'), scale, form):{_EARNS}}{''.join(values)}"
+        return f"{name:{_NAME}}{_earns(row.get('earns'), scale, form):{_EARNS}} {''.join(values)}"
 
     lines = [
-        f"What texts earn under the reward {reward} in place of {models['llm']}'s replies to the untouched prompts of "
-        f"{patients}{_missing(found['without_reply'])}: what an edit would earn that made the LLM reply so, "
-        f"mean and 95 % interval, {'in points' if builtin else 'in the unit of the reward'}; then what the replies are "
-        "like, in % (margin in points, words in words).",
+        f"Reward {reward}: what texts earn that nobody wrote for the patient",
         "",
-        f"{'':{_NAME}}{'earns':{_EARNS}}{''.join(f'{head:>7}' for _, head, _, _ in columns)}",
+        f"Each text takes the place of {models['llm']}'s replies to the untouched prompts of {patients}. It earns what "
+        f"an edit would earn that made the LLM reply so: mean and 95 % interval{', in points' if builtin else ''}. The "
+        "other columns say what the texts are like: means, all but words in %, margin in points.",
+        "",
+        f"{'':{_NAME}}{'earns':{_EARNS}} {''.join(f'{head:>7}' for _, head, _, _ in columns)}",
         *(line(name) for name in (UNTOUCHED, *JUDGED) if name in texts),
     ]
     if ceilings := [name for name in CEILINGS if name in texts]:
         lines += ["not judged, because they are letters to similar patients:", *map(line, ceilings)]
     lines += ["", *(f"{name}: {about}." for name, about in _ABOUT.items() if name in texts)]
-    lines += _on_search(found)
-    lines += [f'{name} is "{text}"' for name, text in best.items()]
-    return "\n".join([*lines, "", *_verdict(found, form, scale)])
+    lines += _on_patients(found)
+    lines += [f'{name} is "{text}"' for name, text in found["best"].items()]
+    return "\n".join([*lines, "", *_verdict(found)])
 
 
 def _earns(earns: Mapping[str, Any] | None, scale: float, form: str) -> str:
@@ -59,21 +60,22 @@ def _earns(earns: Mapping[str, Any] | None, scale: float, form: str) -> str:
     return f"{scale * earns['mean']:{form}} [{scale * low:{form}}, {scale * high:{form}}]"
 
 
-def _missing(n: int) -> str:
-    return f" ({n} patients without a reply are left out)" if n else ""
-
-
-def _on_search(found: Mapping[str, Any]) -> list[str]:
-    """Say on whom texts were searched, or why they were not."""
-    if not found["searched_on"]:
-        return ["There is no training patient with a label, a letter and a reply: no letters were tried."]
-    return [
-        f"Letters are those of {found['letters']} training patients. {' and '.join(found['best'])} were searched on "
-        f"{found['searched_on']} training patients, none of whom is among those above."
+def _on_patients(found: Mapping[str, Any]) -> list[str]:
+    """Say whose letters were tried, on whom texts were searched, and who is left out."""
+    n_letters, n_searched, n_missing = found["letters"], found["searched_on"], found["without_reply"]
+    lines = [
+        f"{found['asked']} replies to untouched prompts were asked for, {found['llm_calls']} of them by new calls.",
+        f"Letters are those of {n_letters} training patients."
+        if n_letters
+        else "No letters were tried, because no training patient has one.",
+        f"{' and '.join(found['best'])} were searched on {n_searched} training patients, none of whom is judged here."
+        if n_searched
+        else "No text was searched, because no training patient has a label, a letter and a reply.",
     ]
+    return [*lines, f"{n_missing} patients without a reply are left out."] if n_missing else lines
 
 
-def _verdict(found: Mapping[str, Any], form: str, scale: float) -> list[str]:
+def _verdict(found: Mapping[str, Any]) -> list[str]:
     reward, winners, texts = found["models"]["reward"], found["winners"], found["texts"]
     n_judged = sum(row.get("judged", False) for row in texts.values())
     if not winners:

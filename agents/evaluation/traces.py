@@ -17,8 +17,8 @@ from pmlm_env.core.edits import EditRules, apply_edits
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedReply
 from pmlm_env.llm.base import Completion, LLMError, Reply, Request
-from pmlm_env.rewards.base import CheckedReward
-from pmlm_env.rewards.delta import error_of, mean_of
+from pmlm_env.rewards.base import CheckedReward, mean_of
+from pmlm_env.rewards.delta import error_of
 
 #: The score components of one patient's replies; empty if a reply is missing.
 Components = dict[str, float | None]

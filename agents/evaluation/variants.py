@@ -13,7 +13,8 @@ from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.metrics import REWARD
 from pmlm_env.core.traces import Trace
-from pmlm_env.rewards.delta import mean_of
+from pmlm_env.rewards.base import mean_of
+from pmlm_env.rewards.registry import REWARDS
 
 #: The variants of a prompt: unedited, or edited at random, by the agent, or by the best single rule.
 KEEP_ALL, RANDOM, AGENT, RULE = "keep_all", "random", "agent", "single_rule"
@@ -117,8 +118,8 @@ def _plain(value: float) -> float | None:
 COLUMNS = (
     ("bleu4", "BLEU-4", 100, 1), ("rougeL", "R-L", 100, 1), ("bertscore_precision", "P", 100, 1),
     ("bertscore_recall", "R", 100, 1), ("bertscore_f1", "F1", 100, 2), ("margin", "margin", 100, 2),
-    ("diagnosis_named", "right", 100, 0), ("wrong_diagnosis_named", "wrong", 100, 0), ("copy", "copy", 100, 1),
-    ("words", "words", 1, 0), ("cut", "cut", 100, 0),
+    ("diagnosis_named", "right", 100, 0), ("wrong_diagnosis_named", "wrong", 100, 0), ("advice", "advice", 100, 0),
+    ("copy", "copy", 100, 1), ("words", "words", 1, 0), ("cut", "cut", 100, 0),
 )  # fmt: skip
 
 _NAMES = {
@@ -150,13 +151,17 @@ def table(evaluation: dict[str, Any]) -> str:
     left_out = f", {missing} more left out because a reply is missing" if missing else ""
     own = REWARD in summary[AGENT]
     heads = [*(["reward"] if own else []), *(head for _, head, _, _ in COLUMNS)]
-    units = f"all figures but words{' and reward' if own else ''} in %, margin in points"
+    # The rewards of this package are made of fractions; nobody knows the unit of others.
+    in_points = own and evaluation["models"]["reward"] in REWARDS.builtin
+    in_own_unit = " and reward" if own and not in_points else ""
+    units = f"all figures but words{in_own_unit} in %, margin in points"
     lines = [f"{evaluation['n_patients']} held-out patients{left_out}; {units}"]
     lines += [" " * 22 + "".join(f"{head:>8}" for head in heads) + f"{'edits':>7}"]
     for variant in (*_NAMES, *CONTROLS):
         if variant not in summary:
             continue
-        cells = [f"{summary[variant][REWARD]:8.4g}"] if own else []
+        score = summary[variant].get(REWARD)
+        cells = [f"{100 * score:8.2f}" if in_points else f"{score:8.4g}"] if own else []
         cells += (f"{cell(summary[variant][metric], scale, digits):>8}" for metric, _, scale, digits in COLUMNS)
         name = _NAMES.get(variant, f"control: {variant}")
         lines.append(f"{name:22}" + "".join(cells) + f"{summary['edits'].get(variant, '-'):>7}")
@@ -173,7 +178,8 @@ def table(evaluation: dict[str, Any]) -> str:
     n = evaluation["n_patients"]
     changes = [("delta", "BERTScore F1 in points", 100, "+.2f")]
     if own:
-        changes.insert(0, ("reward_delta", f"the reward {evaluation['models']['reward']}", 1, "+.4g"))
+        unit, scale, form = (" in points", 100, "+.2f") if in_points else ("", 1, "+.4g")
+        changes.insert(0, ("reward_delta", f"the reward {evaluation['models']['reward']}{unit}", scale, form))
     for key, what, scale, form in changes:
         lines += ["", f"Change of {what}, mean and 95 % interval, paired by patient:"]
         deltas = summary[key]

@@ -93,8 +93,8 @@ class Trace:
         before: Score components of the replies to the initial prompt, by name: means over samples, or None if a
             component has no value. Empty if there is no reply.
         after: The same for the replies to the refined prompt.
-        reward: The change of BERTScore F1 (Eq. 9), or of the component ``reward``, the score of another reward, if
-            there is one; None if it was not computed.
+        reward: What the edits earn: the change of BERTScore F1 (Eq. 9), or what another reward pays; None if it was not
+            computed.
         error: Why a reply is missing; "" if none is.
     """
 

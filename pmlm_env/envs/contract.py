@@ -19,7 +19,7 @@ _BOUND = 1e6
 RENDER_MODES = ("ansi", "rgb_array")
 
 #: A value of each row that ended; or several such columns by name, which make a dictionary in the infos.
-Column: TypeAlias = Sequence[Any] | Mapping[str, npt.NDArray[np.float64]]
+Column: TypeAlias = Sequence[Any] | npt.NDArray[Any] | Mapping[str, npt.NDArray[np.float64]]
 
 #: For each key of the infos: the values of the rows that ended, and which of these rows have the key, bool.
 Columns = dict[str, tuple[Column, npt.NDArray[np.bool_]]]

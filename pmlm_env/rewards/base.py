@@ -192,3 +192,9 @@ class CheckedReward:
             f"the reward {self.name} returned {what}{of}: its method {method} should return one {kind} for each of "
             f"{n} replies, of shape ({n},)"
         )
+
+
+def mean_of(values: npt.NDArray[np.float64]) -> float:
+    """Return the mean of the values that are not NaN, or NaN if all are."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -115,12 +115,15 @@ class BertScorer:
         self._path = resolve(model)
         self.num_layers = _layer(model, self._path, num_layers)
         self._references: dict[str, Embedded] = {}
+        # Of the last call: the same replies are often scored against letters, and then against their prompts.
+        self._replies: dict[str, Embedded] = {}
+        self._once: dict[str, Embedded] = {}
         self._warned = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle everything but weights, tokenizer and embeddings."""
         state = {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer")}
-        return {**state, "_references": {}}
+        return {**state, "_references": {}, "_replies": {}, "_once": {}}
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
@@ -145,8 +148,10 @@ class BertScorer:
             embedded = self._embed([text])[0]
             self._references[text] = embedded._replace(vectors=embedded.vectors.clone())
         texts = list(dict.fromkeys(replies))
-        reply_of = dict(zip(texts, self._embed(texts), strict=True))
-        rows = [_match(reply_of[a], self._references[b]) for a, b in zip(replies, references, strict=True)]
+        left = [text for text in texts if text not in self._replies]
+        known = {text: self._replies[text] for text in texts if text in self._replies}
+        self._replies = {**known, **dict(zip(left, self._embed(left), strict=True))}
+        rows = [_match(self._replies[a], self._references[b]) for a, b in zip(replies, references, strict=True)]
         table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 3)
         self.seconds += time.perf_counter() - started
         return BertScores(*table.unbind(dim=1))
@@ -156,12 +161,13 @@ class BertScorer:
         return self.score(replies, references).f1.double().numpy()
 
     def score_once(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
-        """Score like ``score``, without storing the embeddings of the references."""
+        """Score like ``score``, storing the embeddings of the references until the next call of this method only."""
         known = self._references
-        self._references = dict(known)
+        self._references = {**known, **self._once}
         try:
             return self.score(replies, references)
         finally:
+            self._once = {text: self._references[text] for text in references if text in self._references}
             self._references = known
 
     @cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -16,12 +17,15 @@ from pmlm_env.cohort.naming.english import NAMED
 from pmlm_env.cohort.naming.labels import mentioned_labels
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.labels import Label
-from pmlm_env.rewards.base import CheckedReward, ScoredReply, Values
+from pmlm_env.rewards.base import CheckedReward, ScoredReply, Values, mean_of
 from pmlm_env.rewards.numbers import numbers_right
+from pmlm_env.weights import ModelError
 
 if TYPE_CHECKING:  # these load torch
     from pmlm_env.rewards.advice import Advice
     from pmlm_env.rewards.bertscore import BertScorer
+
+logger = logging.getLogger(__name__)
 
 #: All components, with their definitions. Values are fractions, except ``words`` and numbers of conditions.
 COMPONENTS: Mapping[str, str] = {
@@ -35,9 +39,10 @@ COMPONENTS: Mapping[str, str] = {
     "wrong_diagnosis_named": "1 if the reply names any other condition, be it as a possibility",
     "wrong_diagnosis_possible": "1 if the reply names other conditions, all of them only as possibilities",
     "new_wrong_diagnosis": "number of other conditions that the reply names and the initial reply does not",
-    "advice": "share of the advice in the doctor's reply that is found in the reply",
+    "advice": "share of the pieces of advice in the doctor's reply that the reply gives too",
     "numbers_right": "share of the numbers in the reply that stand in the prompt that it answers",
     "copy": "BERTScore F1 of the reply against the prompt that it answers",
+    "initial_copy": "BERTScore F1 of the reply against the initial prompt, whichever prompt it answers",
     "words": "number of words; a Chinese character counts as one",
     "length_ratio": "words of the reply, divided by words of the doctor's reply",
     "cut": "1 if the limit on new tokens ended the reply",
@@ -96,13 +101,14 @@ class Components:
         """
         asked = self.names if names is None else tuple(name for name in self.names if name in names)
         values: dict[str, Any] = {}
-        if {*BERTSCORES, "margin"} & set(asked):
-            values |= self._bertscore(replies, "margin" in asked)
+        if {*BERTSCORES, "margin", "initial_copy"} & set(asked):
+            values |= self._bertscore(replies, asked)
         if _OF_CONDITIONS & set(asked):
             values |= self._of_conditions(replies)
         texts = [reply.text for reply in replies]
         if "advice" in asked:
-            values["advice"] = self._advice.found(texts, [reply.episode.reference for reply in replies])
+            letters = [reply.episode.reference for reply in replies]
+            values["advice"] = np.full(len(texts), np.nan) if self.advice is None else self.advice.found(texts, letters)
         if "numbers_right" in asked:
             values["numbers_right"] = [numbers_right(reply.text, reply.prompt) for reply in replies]
         if "copy" in asked:
@@ -113,19 +119,25 @@ class Components:
         values["cut"] = [reply.cut for reply in replies]
         return {name: np.asarray(values[name], dtype=np.float64) for name in asked}
 
-    def _bertscore(self, replies: Sequence[ScoredReply], margin: bool) -> dict[str, npt.NDArray[np.float64]]:
-        """Return BERTScore against the own letter, and perhaps the margin, from one call of the scorer."""
-        letters = [self._contrast(reply.episode) if margin else () for reply in replies]
-        pairs = [(reply.text, reply.episode.reference) for reply in replies]
-        pairs += [(reply.text, letter) for reply, each in zip(replies, letters, strict=True) for letter in each]
-        scores = self.scorer.score([text for text, _ in pairs], [letter for _, letter in pairs])
-        columns = (scores.precision, scores.recall, scores.f1)
-        table = [column.double().numpy() for column in columns]
-        n = len(replies)
-        own = {name: column[:n] for name, column in zip(BERTSCORES, table, strict=True)}
-        others = np.split(table[2][n:], np.cumsum([len(each) for each in letters])[:-1])
-        contrast = np.array([part.mean() if len(part) else np.nan for part in others])
-        return {**own, "margin": own["bertscore_f1"] - contrast}
+    def _bertscore(self, replies: Sequence[ScoredReply], asked: Collection[str]) -> dict[str, Any]:
+        """Return BERTScore against what is compared with many replies, from one call of the scorer."""
+        others: dict[str, list[Sequence[str]]] = {
+            "own": [[reply.episode.reference] for reply in replies],
+            "initial_copy": [[reply.episode.prompt] if "initial_copy" in asked else [] for reply in replies],
+            "margin": [self._contrast(reply.episode) if "margin" in asked else [] for reply in replies],
+        }
+        pairs = [
+            (reply.text, other)
+            for rows in others.values()
+            for reply, row in zip(replies, rows, strict=True)
+            for other in row
+        ]
+        scores = self.scorer.score([text for text, _ in pairs], [other for _, other in pairs])
+        columns = [column.double().numpy() for column in (scores.precision, scores.recall, scores.f1)]
+        f1 = iter(np.split(columns[-1], np.cumsum([len(row) for rows in others.values() for row in rows])[:-1]))
+        means = {name: np.array([mean_of(next(f1)) for _ in rows]) for name, rows in others.items()}
+        own = {name: column[: len(replies)] for name, column in zip(BERTSCORES, columns, strict=True)}
+        return {**own, "initial_copy": means["initial_copy"], "margin": means["own"] - means["margin"]}
 
     def _of_conditions(self, replies: Sequence[ScoredReply]) -> dict[str, list[float]]:
         """Return the components about the conditions that replies mention."""
@@ -144,10 +156,15 @@ class Components:
         return columns
 
     @cached_property
-    def _advice(self) -> Advice:
+    def advice(self) -> Advice | None:
+        """What finds advice in replies; None if the bundled encoder, which it needs, is not there."""
         from pmlm_env.rewards.advice import Advice  # this loads torch
 
-        return Advice(str(self.scorer.device))
+        try:
+            return Advice(str(self.scorer.device))
+        except ModelError as error:
+            logger.warning("The component advice has no value: %s", error)
+            return None
 
     def _contrast(self, episode: Episode) -> tuple[str, ...]:
         key = (episode.patient_id, episode.label)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Texts
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
-from pmlm_env.rewards.base import CheckedReward, ComponentReward, ReplyReward, ScoredReply
+from pmlm_env.rewards.base import CheckedReward, ComponentReward, ReplyReward, ScoredReply, mean_of
 
 
 class TooManyFailuresError(RuntimeError):
@@ -217,12 +217,6 @@ def given(text: str, cut: bool = False) -> Completion:
 def error_of(replies: Sequence[Reply]) -> str:
     """Return the first error of the replies to one prompt; "" if there is none."""
     return next((str(reply) for reply in replies if isinstance(reply, LLMError)), "")
-
-
-def mean_of(values: npt.NDArray[np.float64]) -> float:
-    """Return the mean of the values that are not NaN, or NaN if all are."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
 
 
 def _texts(replies: Sequence[Reply]) -> list[str]:

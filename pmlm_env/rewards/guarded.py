@@ -39,11 +39,13 @@ class Gate:
         side: The side of the limit on which the gate trips.
         limit: The limit, or ``LETTERS``: the 95th percentile (for ``below``, the 5th) of the component over training
             patients' letters, each against its own patient's prompt.
+        slack: How much further beyond the limit than the initial reply the new one may be.
     """
 
     component: str
     side: Literal["above", "below"]
     limit: float | str
+    slack: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,16 @@ class GuardedSettings:
 
 
 def _gate(name: str, gates: Mapping[str, Any], where: str) -> Gate:
-    gate = _table(gates, name, ("above", "below"), f"{where}: gates")
+    gate = dict(_table(gates, name, ("above", "below", "slack"), f"{where}: gates"))
+    slack = gate.pop("slack", 0.0)
+    if not _is_number(slack) or slack < 0:
+        raise ValueError(f"{where}: gates.{name}.slack is {shown(slack)}: use a number of 0 or more")
     if len(gate) != 1:
         raise ValueError(f"{where}: gates.{name} has {' and '.join(gate) or 'no limit'}: give either above or below")
     ((side, limit),) = gate.items()
     if limit != LETTERS and not _is_number(limit):
         raise ValueError(f'{where}: gates.{name}.{side} is {shown(limit)}: use a finite number, or "{LETTERS}"')
-    return Gate(name, side, limit)
+    return Gate(name, side, limit, slack)
 
 
 def _table(parent: Mapping[str, Any], name: str, allowed: Mapping[str, Any] | tuple[str, ...], where: str) -> Any:
@@ -116,7 +121,8 @@ class GuardedReward:
 
     An edit earns the change of the sum from the initial prompt's reply; a component without a value before or after
     counts as unchanged. A gate trips if the reply to the refined prompt is beyond the gate's limit, and further beyond
-    it than the reply to the initial prompt. Then the edit earns ``min(change, 0) - penalty``.
+    it than the reply to the initial prompt, by more than the gate's slack. Then the edit earns
+    ``min(change, 0) - penalty``.
 
     Args:
         settings: A TOML file, or its tables as a mapping; see docs/rewards.md. None = the built-in ``guarded.toml``.
@@ -146,6 +152,8 @@ class GuardedReward:
         self._training = [episode for episode in training or () if episode.reference.strip()]
         if "margin" in used and len({episode.label for episode in self._training}) < 2:
             raise ValueError("the component margin needs letters of training patients of two conditions or more")
+        if "advice" in used and self._components.advice is None:
+            raise ValueError("the component advice needs the bundled encoder: get it with `pmlm models --fetch minilm`")
         if not self._training and any(gate.limit == LETTERS for gate in self.settings.gates):
             raise ValueError(f'the limit "{LETTERS}" needs letters of training patients, and there are none')
 
@@ -168,7 +176,7 @@ class GuardedReward:
         for gate in self.settings.gates:
             sign = 1.0 if gate.side == "above" else -1.0
             old, new = sign * before[gate.component], sign * after[gate.component]
-            trips |= (new > sign * self.limits[gate.component]) & (new > old)
+            trips |= (new > sign * self.limits[gate.component]) & (new > old + gate.slack)
         return trips
 
     @cached_property

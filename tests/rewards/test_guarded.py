@@ -74,6 +74,12 @@ def test_a_reply_that_was_beyond_the_limit_must_not_go_further_beyond() -> None:
     assert _guarded(GATED).change(before, after) == pytest.approx([-0.1, 0.2, 0.2])
 
 
+def test_slack_is_how_much_further_beyond_the_limit_a_reply_may_be() -> None:
+    reward = _guarded({"weights": {"words": 1}, "gates": {"words": {"above": 10, "slack": 5}}, "penalty": 20})
+    before, after = _values(words=[8, 8, 12, 12]), _values(words=[13, 14, 17, 18])
+    assert reward.change(before, after) == pytest.approx([5, -20, 5, -20])
+
+
 def test_a_component_without_a_value_before_or_after_counts_as_unchanged_and_trips_nothing() -> None:
     reward = _guarded({"weights": {"advice": 1, "words": 0.1}, "gates": {"numbers_right": {"below": 0.9}}})
     nan = float("nan")
@@ -215,11 +221,15 @@ def _refused(folder: Path, text: str, message: str) -> None:
             "[weights]\nmargin = 1\n[gates.cut]\nabove = 1\nbelow = 2",
             ": gates.cut has above and below: give either above or below",
         ),
-        ("[weights]\nmargin = 1\n[gates.cut]\nover = 1", ": gates: cut has an unknown name, 'over': use above, below"),
+        (
+            "[weights]\nmargin = 1\n[gates.cut]\nover = 1",
+            ": gates: cut has an unknown name, 'over': use above, below, slack",
+        ),
         (
             "[weights]\nmargin = 1\n[gates.cut]\nabove = 'most'",
             ': gates.cut.above is text: use a finite number, or "letters"',
         ),
+        ("[weights]\nmargin = 1\n[gates.cut]\nabove = 1\nslack = -1", ": gates.cut.slack is -1: use a number of 0"),
         ("weights: 1", " is not TOML: "),
     ],
 )
@@ -305,3 +315,13 @@ class _Episodes:
 def test_components_that_cannot_be_right_are_one_error_that_names_the_class(returns: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^the reward _Episodes {re.escape(message)}"):
         DeltaReward(TRAINING, _Fixed(["a", "b"]), _Episodes(returns))([0], ["x"])
+
+
+def test_the_copy_of_the_initial_prompt_does_not_depend_on_the_prompt_that_was_asked() -> None:
+    text = " ".join(TRAINING[0].words[:5])
+    settings = {"weights": {"initial_copy": 1, "copy": 1, "bertscore_f1": 1}}
+    outcomes = DeltaReward(TRAINING, _Fixed(["other", text]), _guarded(settings))([0, 0], ["shorter", text])
+    copied = word_f1(text, TRAINING[0].prompt)
+    assert outcomes.components["initial_copy"] == pytest.approx([copied, copied])
+    assert outcomes.components["copy"] == pytest.approx([0.0, 1.0])
+    assert outcomes.components["bertscore_f1"] == pytest.approx([word_f1(text, TRAINING[0].reference)] * 2)
