@@ -1,4 +1,4 @@
-"""Put the audits in docs/results/audit into docs/rewards.md, between ``<!-- audits -->`` and ``<!-- end of audits -->``.
+"""Put the audits in docs/results/audit into docs/rewards.md, between its marks.
 
 Run ``python docs/make_audit_tables.py``. New audits: the ``--out`` of ``pmlm audit``, named REWARD_LLM[_TEMPLATE].json.
 """
