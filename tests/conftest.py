@@ -26,6 +26,11 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the order below: xdist would begin with the files that have most tests, and the long ones have few."""
+    config.option.loadscopereorder = False
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the files that load weights first: of two processes none should be left with a long one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("real") is None)

@@ -23,6 +23,7 @@ from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.rewards.bertscore import BertScorer
+from tests.llm.tiny_llms import tiny_model
 from tests.pretend_gpu import pretend_gpu
 from tests.problems import N_EDITS, make_problem, slots_of
 from tests.standins import FORM
@@ -60,7 +61,8 @@ def test_the_pretended_gpu_takes_no_tensor_of_the_cpu_and_gives_none_away() -> N
 
 
 def _fitted(kind: str, device: torch.device | str) -> Agent:
-    agent = make(kind, settings_of(kind, "lite"))
+    few = {"gradient_steps": 2} if kind.startswith("q-") else {}  # on a pretended GPU each one takes long
+    agent = make(kind, settings_of(kind, "lite", few))
     with suppress(BudgetSpentError):
         agent.fit(make_problem(100, decoys=True, n=16, device=device))
     return agent
@@ -155,10 +157,11 @@ def test_encoder_and_bertscore_say_there_what_they_say_on_the_cpu(gpu: torch.dev
     assert torch.allclose(*scores, atol=tolerance)
 
 
-def test_the_local_llm_says_there_what_it_says_on_the_cpu(gpu: torch.device) -> None:
+def test_the_local_llm_says_there_what_it_says_on_the_cpu(gpu: torch.device, tmp_path: Path) -> None:
     if gpu.type != "cuda" and Version(transformers.__version__) < Version("5.23"):
         pytest.skip("the pretended GPU cannot do what this transformers does with tensors of the inference mode")
-    llms = [LocalLLM(max_new_tokens=3, device=str(d), dtype=torch.float32) for d in (gpu, "cpu")]
+    tiny_model(tmp_path, seed=0)  # of the bundled LLM's architecture
+    llms = [LocalLLM(str(tmp_path), max_new_tokens=5, device=str(d), dtype=torch.float32) for d in (gpu, "cpu")]
     prompts = ["Say hello to the patient.", "What is anemia?"]
     said = [[reply.text for reply in llm.generate(prompts)] for llm in llms]
     assert said[0] == said[1]

@@ -325,12 +325,11 @@ def _layer(model: str, path: str, chosen: int | None) -> int:
     """Return the layer to compare; see ``BertScorer``."""
     if model == "minilm" and chosen is None:
         return 5
-    if chosen is None:
+    if chosen is None and not Path(model).is_dir():
         from bert_score.utils import model2layers  # imports matplotlib, so only if it is needed
 
         owner, _, name = model.rpartition("/")
-        known = model2layers.get(name if owner in _OWNERS else model)
-        if known and not Path(model).is_dir():
+        if known := model2layers.get(name if owner in _OWNERS else model):
             return int(known)
     depth = getattr(load_config(path), "num_hidden_layers", 0)
     if not depth:

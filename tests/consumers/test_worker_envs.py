@@ -18,6 +18,8 @@ import pmlm_env  # noqa: F401  registers the envs
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.rewards.bertscore import BertScorer
+from tests.llm.tiny_llms import talkative
+from tests.tiny_models import save_small_bert
 
 #: Where parts keep weights and tokenizers once they are loaded.
 _HEAVY = {"_bert", "_model", "_tokenizer", "_chat"}
@@ -135,9 +137,11 @@ def test_the_whole_env_travels_without_weights() -> None:
 
 
 @pytest.mark.real
-def test_each_worker_loads_its_own_models_and_agrees_with_this_process() -> None:
+def test_each_worker_loads_its_own_models_and_agrees_with_this_process(tmp_path: Path) -> None:
     options = {"context": "spawn", "autoreset_mode": AutoresetMode.SAME_STEP}
-    task: dict[str, Any] = {"n_edits": 1, "max_new_tokens": 8, "device": "cpu", "llm_dtype": "float32"}
+    bert, llm = save_small_bert(tmp_path / "bert"), talkative(tmp_path / "llm")
+    task: dict[str, Any] = {"encoder": str(bert), "scorer": str(bert), "llm": f"local:{llm}", "llm_dtype": "float32"}
+    task |= {"n_edits": 1, "max_new_tokens": 8, "device": "cpu"}
     workers = _vector(2, "async", "PMLM-v0", options, **task)
     try:
         observation, info = workers.reset(options={"episode": 3})

@@ -315,7 +315,7 @@ def test_what_cannot_be_fitted_is_one_line(
 
 @pytest.mark.real
 def test_the_bundled_llm_learns_from_a_few_patients(paper_cohort: Cohort, own_adapters: Path) -> None:
-    train = paper_cohort[:4]
+    train = paper_cohort[:2]
     predictor = LoraLLM(template="predict-short", max_tokens=200, learning_rate=1e-3, n_epochs=2, device="cpu")
     proba = predictor.fit(train).predict_proba(train)
     assert predictor.model == "smollm2-135m"

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from tests.real import imported  # noqa: F401  once, for all who are forked from here
 from tests.real.runs import logged
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What tests/real/test_kill.py runs in processes that it kills: a module, so that it is imported once for all."""
+"""What tests/real/test_kill.py runs in processes that it kills."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import contextlib
 import os
 from pathlib import Path
 
-import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
-
-import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 
 OPTIONS = [

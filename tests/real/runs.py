@@ -10,15 +10,16 @@ import signal
 import tempfile
 from collections.abc import Generator, Sequence
 from functools import cache
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
-import transformers.models.bert.modeling_bert  # noqa: F401  imported here once, for all who are forked from here
 from safetensors.torch import load_file
 
-import agents.evaluation.evaluate  # noqa: F401  likewise
 from agents.cli.main import main
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.llm.base import Reply, Request
@@ -26,9 +27,9 @@ from pmlm_env.llm.responder import Responder
 from tests.commands import pmlm
 from tests.tiny_models import save_small_bert
 
-_OPTIONS = ["--device", "cpu", "--n-edits", "2", "--patients", "2", "--rollouts", "2"]
+ROOT = Path(__file__).resolve().parents[2]
 
-_PROCESSES = multiprocessing.get_context("forkserver")
+_OPTIONS = ["--device", "cpu", "--n-edits", "2", "--patients", "2", "--rollouts", "2"]
 
 
 @cache
@@ -107,10 +108,23 @@ def error(capsys: Any) -> str:
     return line
 
 
+@cache
+def processes() -> ForkServerContext:
+    """Return where processes are forked that have imported what commands need: each would take seconds to do so.
+
+    The server is started in the root, whatever folder a test is in: elsewhere it finds no tests, and says nothing.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.real.imported", __name__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        forkserver.ensure_running()
+    return context
+
+
 def start(log: Path, command: str, *arguments: object) -> BaseProcess:
     """Run a command in a process of its own, what it says going to a file."""
-    _PROCESSES.set_forkserver_preload([__name__])
-    child = _PROCESSES.Process(target=logged, args=(log, command, [str(argument) for argument in arguments]))
+    child = processes().Process(target=logged, args=(log, command, [str(argument) for argument in arguments]))
     child.start()
     return child
 
@@ -125,9 +139,8 @@ def logged(log: Path, command: str, arguments: Sequence[str]) -> None:
 
 def killed(log: Path, n_replies: int, command: str, *arguments: object) -> None:
     """Run a command with the rule-based LLM in a process that dies by ``kill -9`` after so many replies."""
-    _PROCESSES.set_forkserver_preload([__name__])
     texts = [str(argument) for argument in arguments]
-    child = _PROCESSES.Process(target=_logged_until_killed, args=(n_replies, log, command, texts))
+    child = processes().Process(target=_logged_until_killed, args=(n_replies, log, command, texts))
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL, log.read_text()

@@ -20,12 +20,10 @@ from safetensors.torch import load_file, save_file
 import pmlm_env
 from agents.registry import load
 from pmlm_env.core.edits import EditRules
-from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.task import EditTask
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.llm.local.local_llm import LocalLLM
-from pmlm_env.pipeline import demo_episodes
 from pmlm_env.rewards.bertscore import BertScorer, BertScoreReward
 from pmlm_env.rewards.delta import DeltaReward
 from pmlm_env.weights import resolve
@@ -122,15 +120,13 @@ def test_the_vector_env_is_eight_scalar_envs_action_for_action() -> None:
 
 
 def test_a_batch_of_prompts_gets_the_replies_that_each_gets_alone() -> None:
-    """Not through names, which share one cache: each side asks its own uncached LLM, in float32."""
-    episodes = EpisodeSet(list(demo_episodes())[:4])
+    """Not through names, which share one cache: both sides ask an LLM without one, in float32."""
+    episodes = lite_episodes({"train": 4})  # whose prompts are short
     encoder, scorer = WordEncoder(device="cpu"), BertScoreReward(BertScorer(device="cpu"))
-
-    def reward() -> DeltaReward:
-        return DeltaReward(episodes, LocalLLM(max_new_tokens=8, device="cpu", dtype=torch.float32), scorer)
+    llm = LocalLLM(max_new_tokens=8, device="cpu", dtype=torch.float32)
 
     def task() -> EditTask:
-        return EditTask(episodes, encoder, reward(), EditRules(n_edits=2))
+        return EditTask(episodes, encoder, DeltaReward(episodes, llm, scorer), EditRules(n_edits=2))
 
     vector = pmlm_env.PMLMVectorEnv(4, task=task())
     vector.reset(options={"episode": np.arange(4)})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import random
 import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from pmlm_env.llm.responder import Responder
 from pmlm_env.llm.storage.budget import Account
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
 from tests.real.killed_run import train_and_evaluate
-from tests.real.runs import check_same_checkpoint, prepare, small_bert
+from tests.real.runs import check_same_checkpoint, prepare, processes, small_bert
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
 
@@ -56,12 +56,10 @@ def _kept(run: Path) -> set[str]:
 def test_runs_killed_at_20_random_moments_end_like_one_that_was_not_and_buy_no_reply_twice(
     endpoint: Endpoint, prepared: Path, tmp_path: Path
 ) -> None:
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.real.killed_run"])
     draw = random.Random(0)
 
-    def start(run: Path) -> multiprocessing.process.BaseProcess:
-        child = processes.Process(target=train_and_evaluate, args=(prepared, run, small_bert(), endpoint.url))
+    def start(run: Path) -> BaseProcess:
+        child = processes().Process(target=train_and_evaluate, args=(prepared, run, small_bert(), endpoint.url))
         child.start()
         return child
 
@@ -110,7 +108,7 @@ def test_runs_killed_at_20_random_moments_end_like_one_that_was_not_and_buy_no_r
 
 
 def test_the_replies_of_a_killed_run_are_whole(endpoint: Endpoint, prepared: Path, tmp_path: Path) -> None:
-    child = multiprocessing.get_context("forkserver").Process(
+    child = processes().Process(
         target=train_and_evaluate, args=(prepared, tmp_path / "run", small_bert(), endpoint.url)
     )
     child.start()
