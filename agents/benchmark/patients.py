@@ -36,7 +36,7 @@ from pmlm_env.core.task import Encoder
 from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm import Request
-from pmlm_env.llm.base import all_or_error
+from pmlm_env.llm.base import Completion, all_or_error
 from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import DeltaReward
 
@@ -94,6 +94,20 @@ class Patients(ABC):
         """Fit an agent and return each held-out patient's delta, float64 (N,); ``reward`` replaces the default one."""
         edits = self._refined(agent, MeteredReward(reward or self.reward("train"), budget, self.per_prompt))
         return np.asarray(self._outcomes(edits).delta, dtype=np.float64)
+
+    def orders(self, agent: Agent, budget: int, n_words: int) -> Edits:
+        """Fit an agent, then let it delete words of the held-out prompts beyond its edit budget.
+
+        Args:
+            agent: The agent.
+            budget: Completions for fitting it, with the usual edit budget.
+            n_words: How many words of each prompt to delete, if that many may be deleted.
+
+        Returns:
+            The deletions of each prompt, in the agent's order.
+        """
+        self._fit(agent, MeteredReward(self.reward("train"), budget, self.per_prompt))
+        return agent.refine(self._problem(blind(self.held_out), None, n_words))
 
     def oracle(self, name: str, budget: int, seed: int) -> dict[str, Any]:
         """Search for each held-out patient's best edits using the patient's own reference."""
@@ -154,15 +168,19 @@ class Patients(ABC):
     def write_spent(self) -> None:  # noqa: B027  there is none to write, unless a subclass says otherwise
         """Write the record of spending."""
 
-    def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None) -> Problem:
-        return Problem(episodes, self.encoder, meter, self.n_edits, self.max_words, self.protect)
+    def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None, n_edits: int | None = None) -> Problem:
+        n_edits = self.n_edits if n_edits is None else n_edits
+        return Problem(episodes, self.encoder, meter, n_edits, self.max_words, self.protect)
 
-    def _refined(self, agent: Agent, meter: MeteredReward) -> Edits:
-        """Fit an agent and return its edits of the held-out patients' prompts."""
+    def _fit(self, agent: Agent, meter: MeteredReward) -> None:
         try:
             agent.fit(self._problem(self.train, meter))
         except BudgetSpentError:
             logger.debug("%s spent its budget", type(agent).__name__)
+
+    def _refined(self, agent: Agent, meter: MeteredReward) -> Edits:
+        """Fit an agent and return its edits of the held-out patients' prompts."""
+        self._fit(agent, meter)
         return agent.refine(self._problem(blind(self.held_out), None))
 
     def _prompts(self, edits: Edits) -> Prompts:
@@ -329,9 +347,17 @@ class RealPatients(Patients):
         """Write the record of spending."""
         self._models.write_spent()
 
+    def replies(self, prompts: Sequence[str]) -> list[Completion]:
+        """Return the first reply to each prompt.
+
+        Raises:
+            LLMError: A prompt has no reply.
+        """
+        return all_or_error(self._models.llm.ask([Request(prompt) for prompt in prompts]))
+
     def answered(self, prompts: Sequence[str]) -> dict[str, Any]:
         """Return all metrics of the first replies to held-out patients' prompts; the replies are already cached."""
-        replies = all_or_error(self._models.llm.ask([Request(prompt) for prompt in prompts]))
+        replies = self.replies(prompts)
         cut = [reply.finish_reason == "length" for reply in replies]
         return self.measured([reply.text for reply in replies], prompts, cut)
 
