@@ -85,7 +85,7 @@ class Agent(ABC):
 
     @abstractmethod
     def refine(self, problem: Problem) -> Edits:
-        """Edit each prompt of ``problem``, at most ``problem.n_edits`` times, without calling the LLM.
+        """Edit each prompt of ``problem``, within its edit budget (``problem.budgets``), without calling the LLM.
 
         The problem is blind: it has no reward, references, or labels. An agent that was not fitted uses its initial
         policy.

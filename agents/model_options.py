@@ -40,7 +40,8 @@ class ModelOptions(LLMOptions):
             the model, or else the one at three quarters of its depth.
         long_texts: How BERTScore handles texts longer than the scorer's input limit, usually 512 tokens: ``cut``
             truncates them, ``chunks`` embeds them in chunks and compares the whole texts.
-        n_edits: The edit budget: maximum number of edits per prompt (the paper's n).
+        n_edits: The edit budget, the maximum number of edits per prompt (the paper's n): a whole number, or a share of
+            the prompt's words (0.2 = a fifth of them, 1.0 = all).
         protect: Words that are not edited: roles (``background``, ``self``, ``peer``, ``instruction``), ``digits``
             (words with a digit), and ``negations`` (no, not, without, denies, ...); none by default, as published.
         device: ``auto``, ``cpu``, ``cuda``, or ``cuda:N``.
@@ -54,7 +55,7 @@ class ModelOptions(LLMOptions):
     scorer: str = "minilm"
     scorer_layer: int | None = None
     long_texts: Literal["cut", "chunks"] = "cut"
-    n_edits: int = 10
+    n_edits: int | float = 10
     protect: tuple[str, ...] = ()
     device: str = "auto"
 
@@ -62,8 +63,8 @@ class ModelOptions(LLMOptions):
         """Check the edit options, and read the arguments given as mappings or JSON.
 
         Raises:
-            ValueError: ``n_edits`` is negative, ``protect`` has a name that is neither a role nor a kind of word, or
-                arguments are not JSON values or contain what looks like a key.
+            ValueError: ``n_edits`` is neither a number of words nor a share, ``protect`` has a name that is neither a
+                role nor a kind of word, or arguments are not JSON values or contain what looks like a key.
         """
         super().__post_init__()
         EditRules(self.n_edits, protect=self.protect)

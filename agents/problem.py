@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.edits import EditBatch, EditRules, Prompts, editable_words
+from pmlm_env.core.edits import EditBatch, EditRules, Prompts
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Reward
+from pmlm_env.core.protection import editable_words
 from pmlm_env.core.task import EditTask, Encoder
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.llm import BudgetExceededError
@@ -35,7 +36,7 @@ class BudgetSpentError(BudgetExceededError):
         self.needed = needed
 
 
-#: Allowed ranges of a shape's integers, which may be read from untrusted folders.
+#: Allowed ranges of a shape's integers, which may be read from untrusted folders; of ``n_edits`` if it is one.
 _RANGES = {
     "embedding_size": (1, 8_192),
     "patient_size": (1, 4_096),
@@ -53,7 +54,7 @@ class Shape:
         embedding_size: Length of a word's embedding.
         patient_size: Length of a patient vector.
         max_words: Number of slots.
-        n_edits: Maximum number of edits per prompt.
+        n_edits: The edit budget of each prompt; see ``EditRules``.
         protect: Words that may not be edited; see ``PMLMEnv``.
 
     Raises:
@@ -64,14 +65,16 @@ class Shape:
     embedding_size: int
     patient_size: int
     max_words: int
-    n_edits: int
+    n_edits: int | float
     protect: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            if name == "n_edits" and isinstance(value, float):
+                EditRules(value)  # a share
+            elif not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
                 raise ValueError(f"{name} is {shortened(value)}: use a whole number from {least} to {most:,}")
         if not isinstance(self.encoder, str):
             raise ValueError(f"encoder is {shortened(self.encoder)}: use the name of a model")
@@ -181,10 +184,13 @@ class Problem:
         episodes: The prompts.
         encoder: Embeds words.
         reward: Scores prompts; None if the patients are held out.
-        n_edits: Maximum number of edits per prompt.
+        n_edits: The edit budget of each prompt: a whole number, or a share of its words; see ``EditRules``.
         max_words: Number of slots, the same for all problems of an experiment; by default the length of the longest
             prompt.
         protect: Words that may not be edited; see ``PMLMEnv``.
+
+    Attributes:
+        budgets: The maximum number of edits of each prompt, int64 (number of episodes,).
     """
 
     def __init__(
@@ -192,7 +198,7 @@ class Problem:
         episodes: EpisodeSet,
         encoder: Encoder,
         reward: MeteredReward | None,
-        n_edits: int = 10,
+        n_edits: int | float = 10,
         max_words: int | None = None,
         protect: Collection[str] = (),
     ) -> None:
@@ -200,6 +206,7 @@ class Problem:
         self.episodes, self.encoder, self.n_edits = episodes, encoder, n_edits
         self.max_words = episodes.max_words if max_words is None else max_words
         self._rules = EditRules(n_edits, self.max_words, protect)
+        self.budgets = self._rules.budgets(episodes.lengths)
         self.protect = tuple(self._rules.protect)  # one name, where it was a string
         self._reward = reward
 
@@ -229,11 +236,11 @@ class Problem:
     def warn_of_short_prompts(self) -> None:
         """Warn if the edit budget allows an agent to delete everything that may be edited of some prompts."""
         n_editable = editable_words(self.episodes, self.protect).sum(axis=1)
-        all_of_them = n_editable <= self.n_edits
+        all_of_them = n_editable <= self.budgets
         if all_of_them.any():
             empty = int((n_editable == self.episodes.lengths)[all_of_them].sum())
             logger.warning(
-                "%d of %d prompts have no more words that may be edited than the edit budget, %d: an agent can delete "
+                "%d of %d prompts have no more words that may be edited than the edit budget, %s: an agent can delete "
                 "all of these words, which leaves %d of the prompts empty. Train with a smaller --n-edits, or leave "
                 "these patients out",
                 all_of_them.sum(),

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from agents.settings import from_plain, plain
+from agents.settings import from_plain, plain, same_value
 from pmlm_env.core.traces import TraceFile
 from pmlm_env.io import files
 from pmlm_env.io.checked_files import read_object
@@ -345,7 +345,7 @@ def _differences(now: dict[str, Any], before: dict[str, Any], other_llm: bool, w
             continue
         if isinstance(now[key], dict) and isinstance(before[key], dict) and not key.endswith("_kwargs"):
             names += _differences(now[key], before[key], other_llm, f"{name}.")
-        elif now[key] != before[key] and not one_path(now[key], before[key]):
+        elif not same_value(key, now[key], before[key]) and not one_path(now[key], before[key]):
             names.append(name)
     return names
 

@@ -16,7 +16,14 @@ from pmlm_env.kwargs import Kwargs
 Config = TypeVar("Config")
 
 #: Descriptions of the types of settings, for error messages.
-_ALLOWED = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+_ALLOWED: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    int | float: "a whole number, or a share such as 0.2",
+    str: "text",
+    Path: "a path",
+}
 
 
 @dataclass(frozen=True)
@@ -82,8 +89,8 @@ def check_readable(kind: type) -> None:
             raise ValueError(f"the setting {field.name} has no default")
         if not _is_readable(kinds[field.name]):
             raise ValueError(
-                f"the setting {field.name} is of the type {field.type}: use bool, int, float, str, Path, a Literal, "
-                "tuple[TYPE, ...], a dataclass of such settings, or one of them or None"
+                f"the setting {field.name} is of the type {field.type}: use bool, int, float, int | float, str, Path, "
+                "a Literal, tuple[TYPE, ...], a dataclass of such settings, or one of them or None"
             )
 
 
@@ -110,6 +117,11 @@ def changed(config: Any, within: str = "") -> list[str]:
         elif value != _default(field):
             names.append(within + field.name)
     return names
+
+
+def same_value(name: str, one: Any, other: Any) -> bool:
+    """Return whether two values of a setting are equal; 1 and 1.0 are not, if ``n_edits`` may be a share."""
+    return bool(one == other) and (name != "n_edits" or type(one) is type(other))
 
 
 def option(name: str) -> str:
@@ -139,7 +151,7 @@ def _default(field: Any) -> Any:
 
 def _is_readable(kind: Any) -> bool:
     """Return whether ``_read`` can read values of a type."""
-    if get_origin(kind) in (Union, types.UnionType):
+    if get_origin(kind) in (Union, types.UnionType) and kind not in _ALLOWED:
         rest = [each for each in get_args(kind) if each is not type(None)]
         return len(rest) == 1 and _is_readable(rest[0])
     if get_origin(kind) is tuple:
@@ -152,7 +164,7 @@ def _is_readable(kind: Any) -> bool:
 
 def _read(kind: Any, value: Any, name: str, usual: Any) -> Any:
     """Convert ``value`` to ``kind``, a type or an annotation; ``usual`` is the setting's default."""
-    if get_origin(kind) in (Union, types.UnionType):
+    if get_origin(kind) in (Union, types.UnionType) and kind not in _ALLOWED:
         if value is None and type(None) in get_args(kind):
             return None
         (kind,) = (each for each in get_args(kind) if each is not type(None))
@@ -172,7 +184,7 @@ def _read(kind: Any, value: Any, name: str, usual: Any) -> Any:
         return Path(value)
     if kind is float and type(value) is int:
         return float(value)
-    if not (isinstance(value, Path) if kind is Path else type(value) is kind):
+    if not (isinstance(value, Path) if kind is Path else type(value) in (get_args(kind) or (kind,))):
         raise ValueError(f"{name} is {shortened(value)}: use {_ALLOWED[kind]}")
     return value
 

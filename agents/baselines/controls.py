@@ -38,7 +38,7 @@ class KeepAll(Agent):
 
 
 class RandomN(Agent):
-    """Deletes ``n_edits`` words, drawn uniformly from those that may be deleted."""
+    """Deletes as many words as the edit budget allows, drawn uniformly from those that may be deleted."""
 
     name = "random-n"
     needs_embeddings = False
@@ -55,7 +55,7 @@ class RandomN(Agent):
 
 
 class RandomP(Agent):
-    """Keeps each word that may be deleted with probability p; deletes at most ``n_edits`` words.
+    """Keeps each word that may be deleted with probability p; deletes no more than the edit budget allows.
 
     Attributes:
         keep: The probability p; before ``fit``, the middle one of those in the settings.
@@ -118,10 +118,11 @@ def _everyone(problem: Problem) -> npt.NDArray[np.int64]:
 
 
 def _draw(problem: Problem, index: npt.NDArray[np.int64], p: float, rng: np.random.Generator) -> list[tuple[int, ...]]:
-    """Choose each legal word with probability ``p``, at most ``n_edits`` per prompt, in random order."""
+    """Choose each legal word with probability ``p``, within the edit budget, in random order."""
     chosen = []
-    for legal in problem.batch(index).legal:
+    batch = problem.batch(index)
+    for legal, budget in zip(batch.legal, batch.budgets.tolist(), strict=True):
         slots = rng.permutation(np.flatnonzero(legal))
         slots = slots[rng.random(len(slots)) < p]
-        chosen.append(tuple(slots[: problem.n_edits].tolist()))
+        chosen.append(tuple(slots[:budget].tolist()))
     return chosen

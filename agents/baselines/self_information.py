@@ -38,7 +38,7 @@ class Surprise(Protocol):
 
 
 class SelfInformation(Agent):
-    """Deletes the ``n_edits`` words with the least or the most self-information; ties go to the earlier word.
+    """Deletes the words with the least or the most self-information; ties go to the earlier word.
 
     A word's self-information is -log p(word | all preceding words).
 
@@ -66,13 +66,14 @@ class SelfInformation(Agent):
         self.surprise.learn(_words(problem.episodes))
 
     def refine(self, problem: Problem) -> Edits:
-        """Rank all words of each prompt once and delete the first ``n_edits``."""
+        """Rank all words of each prompt once and delete the first ones, within the edit budget."""
         legal = problem.batch(range(len(problem.episodes))).legal
         chosen = []
-        for free, values in zip(legal, self.surprise(_words(problem.episodes), problem.encoder.device), strict=True):
+        surprises = self.surprise(_words(problem.episodes), problem.encoder.device)
+        for free, values, budget in zip(legal, surprises, problem.budgets.tolist(), strict=True):
             slots = np.flatnonzero(free)
             order = np.argsort(self._sign * values[slots], kind="stable")
-            chosen.append(tuple(slots[order][: problem.n_edits].tolist()))
+            chosen.append(tuple(slots[order][:budget].tolist()))
         return edits_of(problem, chosen)
 
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -53,7 +53,8 @@ class SingleRule(Agent):
         config, meter, rng = self.config, problem.reward, np.random.default_rng(self.seed)
         prompts = meter.prompts_left
         patients = rng.permutation(len(problem.episodes))[: min(config.patients, max(1, prompts // 3))]
-        sizes = sorted({max(1, size) for size in (1, problem.n_edits // 4, problem.n_edits // 2, problem.n_edits)})
+        most = int(problem.budgets.max())
+        sizes = sorted({max(1, size) for size in (1, most // 4, most // 2, most)})
         left = max(0, prompts - len(patients))  # 0 if the budget does not cover one prompt's completions
         explored = left - min(int(config.judged * left), len(sizes) * len(patients))
         places = _places(problem.episodes)
@@ -146,10 +147,10 @@ def role_places(roles: Sequence[str]) -> list[RolePlace]:
 
 
 def _apply(problem: Problem, patients: npt.NDArray[np.int64], rule: Sequence[RolePlace]) -> Slots:
-    """Return the slots that a rule deletes from each prompt, at most ``n_edits``."""
+    """Return the slots that a rule deletes from each prompt, within the edit budget."""
     deletions = []
     for index, legal in zip(patients.tolist(), problem.batch(patients).legal, strict=True):
         slot_of = {place: slot for slot, place in enumerate(role_places(problem.episodes[index].roles))}
         slots = [slot_of[place] for place in rule if place in slot_of]
-        deletions.append(tuple([slot for slot in slots if legal[slot]][: problem.n_edits]))
+        deletions.append(tuple([slot for slot in slots if legal[slot]][: problem.budgets[index]]))
     return deletions

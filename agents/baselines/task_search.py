@@ -33,9 +33,9 @@ class TaskSearch(Agent):
     """Searches for a set of words, each with its role, to delete from every prompt.
 
     The search runs on a combined prompt: the words of the training patients that candidates are scored on, in their
-    usual order. The score of a set is its mean delta over these patients. If a set matches more than ``n_edits`` words
-    of a prompt, only the first ``n_edits`` are deleted. Words of the best set that occur in only one or two training
-    prompts are dropped from it, because saved agents may be published.
+    usual order. The score of a set is its mean delta over these patients. If a set matches more words of a prompt than
+    the edit budget allows, only the first ones are deleted. Words of the best set that occur in only one or two
+    training prompts are dropped from it, because saved agents may be published.
 
     Attributes:
         keys: The words to delete; empty before ``fit``.
@@ -175,7 +175,7 @@ def _kept(problem: Problem, indices: Sequence[int], keys: frozenset[Key]) -> Mas
         pairs = zip(episode.roles, episode.words, strict=True)
         row[: len(episode.words)] = [pair in keys for pair in pairs]
     hit &= batch.legal
-    return batch.kept & ~(hit & (hit.cumsum(axis=1) <= problem.n_edits))
+    return batch.kept & ~(hit & (hit.cumsum(axis=1) <= batch.budgets[:, None]))
 
 
 def _mean_deltas(problem: Problem, patients: Sequence[int], sets: Sequence[frozenset[Key]]) -> npt.NDArray[np.float64]:

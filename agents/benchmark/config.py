@@ -12,7 +12,7 @@ from agents.evaluation.controls import CONTROLS
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import AGENTS, BenchmarkEnv, entry
 from agents.search.searches import SEARCHES
-from agents.settings import changed, option, plain
+from agents.settings import changed, option, plain, same_value
 from agents.training.config import MOST_COMPLETIONS, check_count
 from pmlm_env.llm.specs import is_custom
 from pmlm_env.rewards.base import BERTSCORE
@@ -181,7 +181,7 @@ def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]
     Raises:
         ValueError: The patients or models differ.
     """
-    other = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+    other = sorted(name for name in {*before, *now} if not same_value(name, before.get(name), now.get(name)))
     if other:
         differences = ", ".join(
             # Arguments of somebody's class may be secret.

@@ -51,7 +51,7 @@ class Patients(ABC):
         encoder: Embeds words.
         split: The held-out split. If there are no validation patients, the last quarter of the training patients is
             held out instead.
-        n_edits: Maximum number of edits per prompt.
+        n_edits: The edit budget of each prompt; see ``EditRules``.
         protect: What must not be edited; see ``PMLMEnv``.
 
     Attributes:
@@ -63,7 +63,12 @@ class Patients(ABC):
     per_prompt = 1
 
     def __init__(
-        self, episodes: EpisodeSet, encoder: Encoder, split: Split, n_edits: int = 10, protect: Sequence[str] = ()
+        self,
+        episodes: EpisodeSet,
+        encoder: Encoder,
+        split: Split,
+        n_edits: int | float = 10,
+        protect: Sequence[str] = (),
     ) -> None:
         """Separate training patients from held-out patients."""
         self.train, self.split = episodes.of("train"), split
@@ -223,7 +228,7 @@ class LitePatients(Patients):
 
     env = "lite"
 
-    def __init__(self, split: Split, n_edits: int = 10, protect: Sequence[str] = ()) -> None:
+    def __init__(self, split: Split, n_edits: int | float = 10, protect: Sequence[str] = ()) -> None:
         """Generate the patients."""
         super().__init__(lite_episodes(), HashedEncoder(), split, n_edits, protect)
         self._rewards = {"train": LiteReward(self.train), split: LiteReward(self.held_out)}

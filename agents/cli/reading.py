@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import MISSING, fields, is_dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -146,6 +146,28 @@ def _kwargs_option(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.construc
         is_instance=lambda value: isinstance(value, Kwargs),
         str_from_instance=lambda value: [value.json],
     )
+
+
+@_CONSTRUCTORS.primitive_rule
+def _share_option(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Take a number, whole or not, or a text: the dataclass checks it, so that an error is that of a check."""
+    if option.type != int | float:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT|SHARE",
+        instance_from_str=lambda words: _number(words[0]),
+        is_instance=lambda value: isinstance(value, int | float),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def _number(text: str) -> int | float | str:
+    """Return the number that a text says; the text itself if it says none."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 @printable_output(bars=False)  # disables colors, which some versions of tyro write to standard error too

@@ -66,13 +66,19 @@ class SB3Agent(PolicyAgent):
     _without_weights: ClassVar[dict[str, Any]] = {}
 
     @abstractmethod
-    def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
-        """Return the arguments specific to this kind of algorithm; ``falling`` is a learning rate that ends at 0."""
+    def _settings(self, longest: int, falling: Callable[[float], float]) -> dict[str, Any]:
+        """Return the arguments specific to this kind of algorithm.
+
+        Args:
+            longest: Number of steps of the longest episode.
+            falling: A learning rate that ends at 0.
+        """
 
     def fit(self, problem: Problem) -> None:
         """Learn until the budget is spent; see ``Agent.fit``."""
         self.shape, meter = problem.shape, problem.reward
-        steps, whole = meter.prompts_left * problem.n_edits, max(1.0, meter.left)
+        longest = int(problem.budgets.max())  # steps of the longest episode
+        steps, whole = meter.prompts_left * longest, max(1.0, meter.left)
 
         def falling(left: float) -> float:
             return self.config.learning_rate * min(left, meter.left / whole)
@@ -94,7 +100,7 @@ class SB3Agent(PolicyAgent):
                 seed=self.seed,
                 device=problem.encoder.device,
                 policy_kwargs=kwargs,
-                **self._settings(problem.n_edits, falling),
+                **self._settings(longest, falling),
             )
             model.set_logger(Logger(folder=None, output_formats=[]))  # the default creates a temporary folder
             self.policy = model.policy
@@ -150,11 +156,11 @@ class _OnPolicy(SB3Agent):
     config: OnPolicyConfig
     _without_weights = {"ortho_init": False}  # noqa: RUF012
 
-    def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
+    def _settings(self, longest: int, falling: Callable[[float], float]) -> dict[str, Any]:
         config = self.config
         return {
             "learning_rate": falling,
-            "n_steps": config.row_episodes * n_edits,
+            "n_steps": config.row_episodes * longest,
             "gae_lambda": config.gae_lambda,
             "ent_coef": config.ent_coef,
         }
@@ -170,8 +176,8 @@ class PPOAgent(_OnPolicy):
     _algorithm: ClassVar[Any] = PPO
     _policy_class: ClassVar[Any] = WordActorCriticPolicy
 
-    def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
-        config, settings = self.config, super()._settings(n_edits, falling)
+    def _settings(self, longest: int, falling: Callable[[float], float]) -> dict[str, Any]:
+        config, settings = self.config, super()._settings(longest, falling)
         steps = settings["n_steps"] * config.rows
         return {**settings, "batch_size": min(config.batch_size, steps), "n_epochs": config.n_epochs}
 
@@ -194,8 +200,8 @@ class A2CAgent(_OnPolicy):
     _algorithm = A2C
     _policy_class = WordActorCriticPolicy
 
-    def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
-        return {**super()._settings(n_edits, falling), "use_rms_prop": False, "normalize_advantage": True}
+    def _settings(self, longest: int, falling: Callable[[float], float]) -> dict[str, Any]:
+        return {**super()._settings(longest, falling), "use_rms_prop": False, "normalize_advantage": True}
 
 
 class DQNAgent(SB3Agent):
@@ -208,7 +214,7 @@ class DQNAgent(SB3Agent):
     _algorithm: ClassVar[Any] = DQN
     _policy_class: ClassVar[Any] = WordDQNPolicy
 
-    def _settings(self, n_edits: int, falling: Callable[[float], float]) -> dict[str, Any]:
+    def _settings(self, longest: int, falling: Callable[[float], float]) -> dict[str, Any]:
         config = self.config
         return {
             "learning_rate": config.learning_rate,

@@ -74,7 +74,7 @@ def search_prompts(
     for row, index in enumerate(indices):
         episode = problem.episodes[index]
         free = legal[row, : len(episode.words)]
-        prompts.append(EditablePrompt(free, episode.words, episode.roles, problem.n_edits, n_scores))
+        prompts.append(EditablePrompt(free, episode.words, episode.roles, int(problem.budgets[index]), n_scores))
 
     def score(places: Sequence[int], masks: Sequence[Mask]) -> npt.NDArray[np.float64]:
         outcomes = problem.judge([indices[place] for place in places], _table(masks, problem.max_words))

@@ -151,7 +151,7 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
         "settings": settings or "none",
         "embeddings": embeddings if agent.needs_embeddings else "not used",
         "patient vector": vector,
-        "edits": f"at most {shape.n_edits} per prompt",
+        "edits": f"at most {_edit_budget(shape.n_edits)}",
         "protected": ", ".join(map(as_code, shape.protect)) or "none",
         "words of training prompts in it": str(len(agent.words())),
         "trained on the replies of": as_code(_model_name(llm)),
@@ -161,6 +161,11 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
         "LLM calls": str(spent[-1] if spent else "none"),
         "seed": str(agent.seed),
     }
+
+
+def _edit_budget(n_edits: int | float) -> str:
+    """Return the edit budget in words."""
+    return f"{n_edits} per prompt" if isinstance(n_edits, int) else f"a share of {n_edits} of each prompt's words"
 
 
 def _judged(run: RunFolder) -> str:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 
 from agents.base import CONFIG, Agent, StepwiseAgent
 from agents.problem import Shape
-from agents.settings import plain
+from agents.settings import plain, same_value
 from pmlm_env.io.files import replacing_folder, write
 from pmlm_env.rewards.delta import Judged
 
@@ -79,7 +79,7 @@ def check_agent(folder: Path, agent: Agent, shape: Shape) -> None:
         before |= {name: saved["shape"][name] for name in ("n_edits", "protect")}
     now = {"agent": agent.name, "seed": agent.seed, **plain(agent.config)}
     now |= {name: plain(shape)[name] for name in ("n_edits", "protect")}
-    changed = sorted(name for name in now.keys() & before.keys() if now[name] != before[name])
+    changed = sorted(name for name in now.keys() & before.keys() if not same_value(name, now[name], before[name]))
     if changed:
         was = ", ".join(f"{name} = {json.dumps(before[name], ensure_ascii=False)}" for name in changed)
         raise ValueError(

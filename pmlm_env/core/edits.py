@@ -9,30 +9,24 @@ on, ask which are legal, and get back ``Edit`` values and texts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from numbers import Integral, Real
+from reprlib import repr as shortened
 from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.protection import WORD_KINDS, editable_words
 from pmlm_env.core.words import Role, joined
 
 Operation = Literal["delete"]
 
-#: Kinds of words that can be protected, in addition to roles.
-WORD_KINDS = ("digits", "negations")
-
 #: Maximum number of ``Edit`` values that a batch caches.
 _MAX_CACHED_EDITS = 50_000
-
-_DIGIT = re.compile(r"\d")
-_NEGATION = re.compile(
-    r"\W*(?:no|not|none|nor|neither|never|without|cannot|\w+n['\u2019]t|den(?:y|ies|ied)|absent|absence|negative)\W*",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +51,60 @@ class EditRules:
     """What an agent may do to a prompt.
 
     Attributes:
-        n_edits: The edit budget: the maximum number of edits per prompt (the paper's n).
+        n_edits: The edit budget, the maximum number of edits per prompt (the paper's n): a whole number, or a share of
+            the prompt's words, above 0 and at most 1. So 1 is one edit, and 1.0 as many as there are words.
         max_words: W, the number of slots; None = the number of words of the longest prompt. Longer prompts are
             refused, never cut.
         protect: Words that may not be edited: names of roles, ``"digits"`` (words that contain a digit) or
             ``"negations"`` (English: no, not, without, denies, ...).
 
     Raises:
-        ValueError: ``n_edits`` is negative, or ``protect`` holds an unknown name.
+        ValueError: ``n_edits`` is neither, or ``protect`` holds an unknown name.
     """
 
-    n_edits: int = 10
+    n_edits: int | float = 10
     max_words: int | None = None
     protect: Collection[str] = ()
 
     def __post_init__(self) -> None:
         """Check the values, and store ``protect`` as a tuple; a string is one name."""
-        if self.n_edits < 0:
-            raise ValueError(f"n_edits is {self.n_edits}: it must be 0 or more")
+        n = self.n_edits
+        if isinstance(n, Integral) and not isinstance(n, bool):
+            fits, value = n >= 0, int(n)
+        else:
+            fits = isinstance(n, Real) and not isinstance(n, bool) and 0 < n <= 1
+            value = float(n) if fits else 0
+        if not fits:
+            raise ValueError(
+                f"n_edits is {shortened(n)}: use a whole number, 0 or more, or a share of the prompt's words, above 0 "
+                "and at most 1, such as 0.2"
+            )
+        object.__setattr__(self, "n_edits", value)
         names = (self.protect,) if isinstance(self.protect, str) else tuple(self.protect)
         allowed = (*get_args(Role), *WORD_KINDS)
         if unknown := sorted(set(names) - set(allowed)):
             raise ValueError(f"protect names {unknown[0]!r}: use some of {allowed}")
         object.__setattr__(self, "protect", names)
+
+    def budgets(self, n_words: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Return the edit budgets of prompts.
+
+        A share of the words is rounded to the nearest whole number, halves up, and is at least 1. Protected words
+        count as words. ``EditBatch`` never edits more words than may be edited.
+
+        Args:
+            n_words: Number of words of each prompt, whole numbers of any shape.
+
+        Returns:
+            The maximum number of edits of each prompt, int64 of the same shape.
+        """
+        lengths = np.asarray(n_words)
+        if isinstance(self.n_edits, int):
+            return np.full(lengths.shape, self.n_edits, dtype=np.int64)
+        share = Fraction(repr(self.n_edits))  # the decimal number that was given: 0.29 of 50 words are 14.5, not less
+        different, places = np.unique(lengths, return_inverse=True)
+        budgets = [max(1, int(share * length + Fraction(1, 2))) for length in different.tolist()]
+        return np.array(budgets, dtype=np.int64)[places].reshape(lengths.shape)
 
 
 class EditBatch:
@@ -96,6 +121,7 @@ class EditBatch:
         episodes: Index of the episode in each row, int (N,); -1 before the first ``load``.
         kept: Whether the slot holds a word that has not been deleted, bool (N, W).
         legal: Whether the action is legal, bool (N, W).
+        budgets: The edit budget of each prompt, int (N,).
         steps: Steps taken, int (N,), including illegal actions.
 
     Raises:
@@ -108,13 +134,16 @@ class EditBatch:
         self.episodes = np.full(n_prompts, -1)
         self.kept = np.zeros((n_prompts, self.max_words), dtype=np.bool_)
         self.legal = np.zeros((n_prompts, self.max_words), dtype=np.bool_)
+        self.budgets = np.zeros(n_prompts, dtype=np.int64)
         self.steps = np.zeros(n_prompts, dtype=np.int64)
         self._source = episodes
         self._editable = editable_words(episodes, rules.protect)
         self._rows = np.arange(n_prompts)
         self._n_editable = self._editable.sum(axis=1)
+        self._all_budgets = rules.budgets(episodes.lengths)
         self._n_done = np.zeros(n_prompts, dtype=np.int64)
-        self._order = np.zeros((n_prompts, min(rules.n_edits, self.max_words)), dtype=np.int64)
+        longest = min(int(self._all_budgets.max()), self.max_words)
+        self._order = np.zeros((n_prompts, longest), dtype=np.int64)
         # Edits are immutable, so each is created once: this makes the end of an episode several times faster.
         self._edit_cache: dict[int, Edit] = {}
 
@@ -129,13 +158,14 @@ class EditBatch:
         self.episodes[rows] = index
         self.kept[rows] = np.arange(self.max_words) < self._source.lengths[index][:, None]
         self.legal[rows, :width] = self._editable[index]
+        self.budgets[rows] = self._all_budgets[index]
         self.steps[rows] = 0
         self._n_done[rows] = 0
 
     @property
     def done(self) -> npt.NDArray[np.bool_]:
         """Whether the edit budget is used up or no legal action is left, bool (N,)."""
-        return (self.steps >= self.rules.n_edits) | (self._n_done >= self._n_editable[self.episodes])
+        return (self.steps >= self.budgets) | (self._n_done >= self._n_editable[self.episodes])
 
     def apply(self, actions: npt.ArrayLike, rows: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.bool_]:
         """Take one step in each prompt.
@@ -159,7 +189,7 @@ class EditBatch:
             )
         chosen = chosen.astype(np.int64, copy=False)
         # Flat indices, and counts instead of any(): this runs at every step, and each numpy call costs time.
-        barred = (chosen.view(np.uint64) >= self.max_words) | (self.steps >= self.rules.n_edits)  # below 0 wraps around
+        barred = (chosen.view(np.uint64) >= self.max_words) | (self.steps >= self.budgets)  # below 0 wraps around
         if np.count_nonzero(barred):
             chosen = np.where(barred, 0, chosen)
         hit = self._rows * self.max_words + chosen
@@ -267,11 +297,12 @@ def kept_after(
     rules = rules or EditRules(n_edits=episodes.max_words)
     width = _width(episodes, rules)
     editable = editable_words(episodes, rules.protect)
+    budgets = rules.budgets(episodes.lengths)
     kept = np.arange(width) < episodes.lengths[list(indices)][:, None]
     for row, (index, each) in enumerate(zip(indices, edits, strict=True)):
         episode = episodes[index]
-        if len(each) > rules.n_edits:
-            raise ValueError(f"patient {episode.patient_id}: {len(each)} edits, but only {rules.n_edits} are allowed")
+        if len(each) > budgets[index]:
+            raise ValueError(f"patient {episode.patient_id}: {len(each)} edits, but only {budgets[index]} are allowed")
         for number, edit in enumerate(each, start=1):
             wrong = _why_illegal(edit, episode, kept[row], editable[index])
             if wrong:
@@ -318,45 +349,3 @@ def _width(episodes: EpisodeSet, rules: EditRules) -> int:
             f"words, and prompts are never cut: set max_words to {len(longest.words)} or more, or leave it out"
         )
     return rules.max_words
-
-
-def editable_words(episodes: EpisodeSet, protect: Collection[str] = ()) -> npt.NDArray[np.bool_]:
-    """Return which words may be edited.
-
-    Args:
-        episodes: The prompts.
-        protect: As in ``EditRules``.
-
-    Returns:
-        Bool (number of episodes, words of the longest prompt).
-
-    Raises:
-        ValueError: ``protect`` leaves a prompt with no word that may be edited.
-    """
-    names = set(protect)
-    table = np.arange(episodes.max_words) < episodes.lengths[:, None]
-    if names:
-        for row, episode in enumerate(episodes):
-            if "negations" in names and not episode.language.lower().startswith("en"):
-                raise ValueError(
-                    f"patient {episode.patient_id}: the prompt's language is {episode.language!r}, and negations are "
-                    "known in English only: leave negations out of protect"
-                )
-            table[row, : len(episode.words)] = ~_protected(episode, names)
-            if not table[row].any():
-                raise ValueError(
-                    f"patient {episode.patient_id}: protect={sorted(names)} leaves no word that may be edited; "
-                    "protect less, or leave this patient out"
-                )
-    return table
-
-
-def _protected(episode: Episode, names: Collection[str]) -> npt.NDArray[np.bool_]:
-    """Return which words of a prompt have a protected role or kind, bool (number of words,)."""
-    digits, negations = "digits" in names, "negations" in names
-    return np.array(
-        [
-            role in names or (digits and bool(_DIGIT.search(word))) or (negations and bool(_NEGATION.fullmatch(word)))
-            for word, role in zip(episode.words, episode.roles, strict=True)
-        ]
-    )

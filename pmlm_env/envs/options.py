@@ -36,7 +36,7 @@ class TaskOptions(ABC):
     env_id: ClassVar[str]
     otherwise: ClassVar[str]
 
-    n_edits: int = EditRules.n_edits
+    n_edits: int | float = EditRules.n_edits
     max_words: int | None = EditRules.max_words
     observation: ObservationForm = "embeddings"
     protect: Collection[str] = EditRules.protect
@@ -155,9 +155,11 @@ def options_from(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
         if expected:
             raise ValueError(f"{name} is {_type_of(value)}: give {expected} here, or {_OBJECTS}")
     try:
-        return kind(**given)
+        options = kind(**given)
+        EditRules(options.n_edits, protect=options.protect)  # before anything is loaded
     except ValueError as error:
         raise ValueError(_in_python(str(error))) from None
+    return options
 
 
 def _refuse(idle: list[str], where: str) -> None:
@@ -176,6 +178,9 @@ def _mismatch(value: Any, kind: Any) -> str:
         return "" if fits else "a tuple of strings"
     if kind is Kwargs:
         return "" if isinstance(value, Mapping | str | None) else "a dictionary"
+    if kind == int | float:
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        return "" if number else "a whole number, or a share such as 0.2"
     if inside:  # a union
         expected = [_mismatch(value, each) for each in inside]
         return "" if "" in expected else " or ".join(expected)

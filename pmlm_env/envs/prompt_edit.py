@@ -67,8 +67,9 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
 
     ## Episode End
     ``terminated`` after ``n_edits`` steps, or when no word may be deleted any more; with ``n_edits=0``, after one step
-    that deletes nothing. ``truncated`` only if the language model gave no reply: the reward is 0,
-    ``info["llm_error"]`` says why, and agents should not learn from the episode.
+    that deletes nothing. A share, such as ``n_edits=0.2``, is that of the prompt's words, protected ones included,
+    rounded to the nearest whole number (halves up), and at least one step. ``truncated`` only if the language model
+    gave no reply: the reward is 0, ``info["llm_error"]`` says why, and agents should not learn from the episode.
 
     ## Information
     ``action_mask`` and ``episode_index`` always, ``invalid_action`` after a step. At the end also ``prompt``,
@@ -108,7 +109,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``scorer`` | ``"minilm"`` | BERTScore's model |
     | ``scorer_layer`` | None | the layer it compares; None = bert-score's own, or the one at 3/4 of the model's depth |
     | ``long_texts`` | ``"cut"`` | texts longer than the scorer's input: ``cut``, or compared in full, in ``chunks`` |
-    | ``n_edits`` | 10 | deletions per episode |
+    | ``n_edits`` | 10 | deletions per episode: a whole number, or a share of the prompt's words (1 is one, 1.0 all) |
     | ``max_words`` | the set's longest prompt | number of slots |
     | ``observation`` | ``"embeddings"`` | or ``"index"`` |
     | ``patient`` | ``"vector"`` | the patient vector, or the ``"checkups"`` that ``pmlm prepare`` wrote |

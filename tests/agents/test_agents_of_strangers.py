@@ -92,6 +92,7 @@ def _set(folder: Path, part: str, **values: Any) -> None:
         ("leave-one-out", "settings", "auto_map", "evil.Model", "there is no setting 'auto_map'"),
         ("leave-one-out", "shape", "n_edits", "3", "n_edits is '3'"),
         ("leave-one-out", "shape", "n_edits", -3, "n_edits is -3: use a whole number from 0 to 10,000"),
+        ("leave-one-out", "shape", "n_edits", 1.5, "n_edits is 1.5: use a whole number, 0 or more, or a share"),
         ("leave-one-out", "shape", "embedding_size", 10**12, "embedding_size is 1000000000000: use a whole number"),
         ("leave-one-out", "shape", "patient_size", -128, "patient_size is -128: use a whole number from 1 to 4,096"),
         ("leave-one-out", "shape", "max_words", 10**9, "max_words is 1000000000: use a whole number from 1 to 16,384"),

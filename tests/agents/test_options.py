@@ -78,7 +78,9 @@ def test_settings_that_do_not_fit_together_are_one_line(capsys: pytest.CaptureFi
 
 def test_a_number_out_of_range_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "hidden is 0: use 1 to 4,096" in in_one_line("train", "--hidden 0", capsys)
-    assert "n_edits is -1: it must be 0 or more" in in_one_line("train", "--n-edits -1", capsys)
+    for n_edits in ("-1", "0.0", "1.5", "-0.1", "nan", "'20%'"):
+        said = in_one_line("train", f"--n-edits {n_edits.strip(chr(39))}", capsys)
+        assert f"n_edits is {n_edits}: use a whole number, 0 or more, or a share of the prompt's words" in said
     for budget in (0, 10_000_001):
         said = in_one_line("train", f"--budget {budget}", capsys)
         assert f"budget is {budget}: use a whole number from 1 to 10,000,000" in said

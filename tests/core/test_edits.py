@@ -90,6 +90,50 @@ def test_nothing_is_deleted_beyond_the_budget() -> None:
     assert _slots(batch) == (0,)
 
 
+def test_a_share_is_rounded_to_the_nearest_number_of_words_halves_up_and_at_least_one() -> None:
+    n_words = np.arange(1, 401)
+    for thousandths in range(1, 1001):  # in whole numbers: n * thousandths / 1000 + 1/2, rounded down
+        expected = np.maximum((2 * n_words * thousandths + 1000) // 2000, 1)
+        np.testing.assert_array_equal(EditRules(thousandths / 1000).budgets(n_words), expected)
+
+
+@pytest.mark.parametrize(("share", "budget"), [(0.29, 15), (1e-9, 1), (1.0, 50), (np.float64(0.29), 15)])
+def test_a_share_is_the_decimal_number_that_was_given(share: float, budget: int) -> None:
+    assert EditRules(share).budgets(50) == budget  # 0.29 * 50 is 14.499999999999998 in floating point
+
+
+def test_of_one_word_and_all_words_the_type_decides() -> None:
+    assert EditRules(1).budgets([5, 40]).tolist() == [1, 1]
+    assert EditRules(1.0).budgets([5, 40]).tolist() == [5, 40]
+    assert EditRules(np.int64(7)).budgets([[5], [40]]).tolist() == [[7], [7]]
+
+
+def test_each_prompt_has_its_own_budget_and_protected_words_count_as_words() -> None:
+    episodes = EpisodeSet([make_episodes(1, n)[0] for n in (4, 12, 20)])
+    batch = EditBatch(episodes, 3, EditRules(0.5, protect=("background", "self", "peer")))
+    batch.load(range(3), range(3))
+    assert batch.budgets.tolist() == [2, 6, 10]
+    done = []
+    while not batch.done.all():
+        batch.apply(batch.legal.argmax(axis=1), ~batch.done)
+        done.append(batch.done.tolist())
+    assert done == [[True, False, False], [True, False, False], [True, True, False], [True, True, False], [True] * 3]
+    assert [len(edits) for edits in batch.edits(range(3))] == [1, 3, 5]  # all of the instruction
+
+
+@pytest.mark.parametrize("wrong", [-1, -0.1, 0.0, 1.5, 2.0, float("nan"), float("inf"), "20%", True, None, [3]])
+def test_an_edit_budget_that_is_none_is_one_line(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"^n_edits is .*: use a whole number, 0 or more, or a share of the [^\n]*$"):
+        EditRules(wrong)
+
+
+def test_more_edits_than_a_share_amounts_to_are_refused() -> None:
+    episodes = make_episodes(2)
+    edits = [deletions(episodes[0], range(3)), deletions(episodes[1], range(4))]
+    with pytest.raises(ValueError, match="patient P1: 4 edits, but only 3 are allowed"):
+        apply_edits(episodes, [0, 1], edits, EditRules(0.25))
+
+
 def test_rows_that_rest_are_left_alone() -> None:
     batch = _batch(n=3)
     batch.apply([0, 0, 0], np.array([True, False, True]))

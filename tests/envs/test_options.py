@@ -67,9 +67,12 @@ def test_a_message_never_quotes_a_live_object() -> None:
     [
         ({"n_edit": 3}, r"PMLM-v0 has no argument n_edit: did you mean n_edits\?"),
         ({"nonsense": 3}, "PMLM-v0 has no argument nonsense: its arguments are listed in docs/environments/PMLM-v0.md"),
-        ({"n_edits": "3"}, "n_edits is '3': give a whole number"),
-        ({"n_edits": True}, "n_edits is True: give a whole number"),
-        ({"n_edits": 2.0}, "n_edits is 2.0: give a whole number"),
+        ({"n_edits": "20%"}, "n_edits is '20%': give a whole number, or a share such as 0.2"),
+        ({"n_edits": True}, "n_edits is True: give a whole number, or a share such as 0.2"),
+        (
+            {"n_edits": 2.0},
+            "n_edits is 2.0: use a whole number, .* share .* such as 0.2",
+        ),
         ({"temperature": "hot"}, "temperature is 'hot': give a number"),
         ({"max_words": "all"}, "max_words is 'all': give a whole number or None"),
         ({"split": "dev"}, "split is 'dev': give one of 'train', 'validation', 'test'"),

@@ -193,7 +193,7 @@ def test_the_folder_alone_says_how_to_go_on(run: Path, whole: str, tmp_path: Pat
     assert evaluation(run) == whole
 
 
-@pytest.mark.parametrize("option", ["--seed=1", "--n-edits=3", "--rollouts=3", "--temperature=0.5"])
+@pytest.mark.parametrize("option", ["--seed=1", "--n-edits=3", "--n-edits=0.2", "--rollouts=3", "--temperature=0.5"])
 def test_what_decides_the_figures_may_not_change(option: str, run: Path, capsys: Any) -> None:
     if option == "--temperature=0.5":
         option = "--llm=local:smollm2-135m"

@@ -12,9 +12,10 @@ from operator import or_
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.edits import Prompts, editable_words
+from pmlm_env.core.edits import EditRules, Prompts
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes, Texts
+from pmlm_env.core.protection import editable_words
 from pmlm_env.envs.lite.rules import CUES, STATEMENTS, apply_rules, cue_bit, say, tokens
 
 _BITS = 1 << np.arange(len(CUES))
@@ -85,7 +86,7 @@ class LiteReward:
         n_calls = np.zeros(len(index), dtype=np.int64)
         return Outcomes(self._score(index, made), self._initial[index], n_calls, texts)
 
-    def best(self, index: int, n_edits: int, protect: Collection[str] = ()) -> Optimum:
+    def best(self, index: int, n_edits: int | float, protect: Collection[str] = ()) -> Optimum:
         """Find the best legal deletions from an episode's prompt, exactly.
 
         A reply depends only on which cues are left. So it is enough to try every set of cues to remove, and to spend
@@ -93,11 +94,11 @@ class LiteReward:
 
         Args:
             index: The episode's index.
-            n_edits: The edit budget.
+            n_edits: The edit budget, as for the env.
             protect: As for the env.
         """
         cues, free = self._cues[index], editable_words(self.episodes, protect)[index]
-        budget = min(n_edits, int(free.sum()))
+        budget = min(int(EditRules(n_edits).budgets(self.episodes.lengths[index])), int(free.sum()))
         slots_of = {cue: np.flatnonzero(cues == cue).tolist() for cue in np.unique(cues[cues > 0]).tolist()}
         removable = [cue for cue, slots in slots_of.items() if free[slots].all()]
         best: Optimum | None = None

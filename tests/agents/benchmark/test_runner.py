@@ -235,3 +235,10 @@ def test_protected_words_stay_on_lite_too_and_are_part_of_what_identifies_result
     assert (line["identity"]["n_edits"], line["identity"]["protect"]) == (3, ["self", "peer"])
     with pytest.raises(ValueError, match=r"has results with protect \['self', 'peer'\], not None: use the same"):
         benchmark(BenchmarkConfig(agents=("random-n",), seeds=1, out=tmp_path, models=ModelOptions(n_edits=3)))
+
+
+def test_results_of_one_word_and_of_all_words_do_not_go_into_one_file(tmp_path: Path) -> None:
+    options = {"agents": ("keep-all",), "seeds": 1, "out": tmp_path}
+    benchmark(BenchmarkConfig(**options, models=ModelOptions(n_edits=1)))
+    with pytest.raises(ValueError, match=r"has results with n_edits 1, not 1\.0: use the same, or another --out"):
+        benchmark(BenchmarkConfig(**options, models=ModelOptions(n_edits=1.0)))

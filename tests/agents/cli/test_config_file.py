@@ -43,6 +43,12 @@ def test_the_command_line_stands_above_the_file_and_the_file_above_the_defaults(
     assert config.calls.max_llm_calls == 50
 
 
+@pytest.mark.parametrize("value", [1, 1.0, 0.2])
+def test_the_edit_budget_is_a_number_of_words_or_a_share_by_its_decimal_point(read: Read, value: float) -> None:
+    for config in (read("train", f"n-edits = {value}"), read("train", "", "--n-edits", str(value))):
+        assert repr(config.models.n_edits) == repr(value)
+
+
 def test_names_are_those_of_the_command_line_and_need_no_table(read: Read) -> None:
     config = read("train", 'n-edits = 4\nmax-cost = 2\nprotect = ["self", "digits"]\ndropout = 0.5\nrun = "there"\n')
     assert (config.models.n_edits, config.calls.max_cost, config.models.protect) == (4, 2.0, ("self", "digits"))
@@ -108,7 +114,9 @@ def refused(
         ("budget = 'many'", "budget is 'many': use a whole number"),
         ("budget = 1.5", "budget is 1.5: use a whole number"),
         ("seed = true", "seed is True: use a whole number"),
-        ("n-edits = [3]", "models.n_edits is [3]: use a whole number"),
+        ("n-edits = [3]", "models.n_edits is [3]: use a whole number, or a share such as 0.2"),
+        ("n-edits = '20%'", "models.n_edits is '20%': use a whole number, or a share such as 0.2"),
+        ("n-edits = 1.5", "n_edits is 1.5: use a whole number, 0 or more, or a share of the prompt's words"),
         ("protect = 'self'", "models.protect is 'self': use a list"),
         ("protect = ['self', 3]", "models.protect[1] is 3: use text"),
         ("protect = ['names']", "protect names 'names': use some of ('background', 'self', "),

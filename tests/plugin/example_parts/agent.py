@@ -69,9 +69,9 @@ class OnePart(Agent):
 
 
 def _last_words(problem: Problem, index: Sequence[int], part: str) -> Slots:
-    """Return the slots of the last words of a part that may be deleted, at most ``n_edits`` in each prompt."""
+    """Return the slots of the last words of a part that may be deleted, up to the edit budget of each prompt."""
     slots = []
-    for episode, may_go in zip([problem.episodes[i] for i in index], problem.batch(index).legal, strict=True):
-        own = [slot for slot, role in enumerate(episode.roles) if role == part and may_go[slot]]
-        slots.append(tuple(own[::-1][: problem.n_edits]))
+    for i, may_go in zip(index, problem.batch(index).legal, strict=True):
+        own = [slot for slot, role in enumerate(problem.episodes[i].roles) if role == part and may_go[slot]]
+        slots.append(tuple(own[::-1][: problem.budgets[i]]))
     return slots
