@@ -100,19 +100,19 @@ class Patients(ABC):
         edits = self._refined(agent, MeteredReward(reward or self.reward("train"), budget, self.per_prompt))
         return np.asarray(self._outcomes(edits).delta, dtype=np.float64)
 
-    def orders(self, agent: Agent, budget: int, n_words: int) -> Edits:
-        """Fit an agent, then let it delete words of the held-out prompts beyond its edit budget.
+    def orders(self, agent: Agent, budget: int, n_edits: int | float) -> Edits:
+        """Fit an agent, then let it delete words of the held-out prompts with another edit budget.
 
         Args:
             agent: The agent.
             budget: Completions for fitting it, with the usual edit budget.
-            n_words: How many words of each prompt to delete, if that many may be deleted.
+            n_edits: The other edit budget; see ``EditRules``.
 
         Returns:
             The deletions of each prompt, in the agent's order.
         """
         self._fit(agent, MeteredReward(self.reward("train"), budget, self.per_prompt))
-        return agent.refine(self._problem(blind(self.held_out), None, n_words))
+        return agent.refine(self._problem(blind(self.held_out), None, n_edits))
 
     def oracle(self, name: str, budget: int, seed: int) -> dict[str, Any]:
         """Search for each held-out patient's best edits using the patient's own reference."""
@@ -173,7 +173,9 @@ class Patients(ABC):
     def write_spent(self) -> None:  # noqa: B027  there is none to write, unless a subclass says otherwise
         """Write the record of spending."""
 
-    def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None, n_edits: int | None = None) -> Problem:
+    def _problem(
+        self, episodes: EpisodeSet, meter: MeteredReward | None, n_edits: int | float | None = None
+    ) -> Problem:
         n_edits = self.n_edits if n_edits is None else n_edits
         return Problem(episodes, self.encoder, meter, n_edits, self.max_words, self.protect)
 

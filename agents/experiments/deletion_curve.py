@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,8 +12,10 @@ import numpy as np
 from agents import registry
 from agents.benchmark.config import model_identity
 from agents.experiments.on_patients import QUICK_BUDGET, PatientsExperiment
-from pmlm_env.core.edits import apply_edits, editable_words
+from agents.model_options import ModelOptions
+from pmlm_env.core.edits import EditRules, apply_edits
 from pmlm_env.core.episodes import Split
+from pmlm_env.core.protection import editable_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from agents.base import Edits
     from agents.benchmark.patients import RealPatients
 
-#: Shares of a prompt's words that are deleted.
-SHARES = tuple(round(0.1 * tenth, 1) for tenth in range(10))
+#: Shares of a prompt's words that are deleted, and those with ``quick``.
+SHARES: tuple[int | float, ...] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+_QUICK_SHARES: tuple[int | float, ...] = (0, 0.3, 0.6, 0.9)
 
 #: Of the metrics of ``agents.evaluation.metrics``, those that a run has.
 METRICS = ("bertscore_f1", "margin", "diagnosis_named", "wrong_diagnosis_named", "words", "cut")
@@ -32,9 +35,9 @@ METRICS = ("bertscore_f1", "margin", "diagnosis_named", "wrong_diagnosis_named",
 class DeletionCurve(PatientsExperiment):
     """How much of a prompt can be deleted at no loss.
 
-    Each agent learns with the edit budget (``--n-edits``), then goes on deleting words of the test patients' prompts
-    until one tenth is left. At 0, 10, ..., 90 % of the words deleted, the LLM's reply is judged, beside the number of
-    prompt tokens. The tables say what each agent can delete at no loss.
+    Each agent learns with the edit budget (``--n-edits``, here three tenths of the words by default), then goes on
+    deleting words of the test patients' prompts until one tenth is left. At 0, 10, ..., 90 % of the words deleted, the
+    LLM's reply is judged, beside the number of prompt tokens. The tables say what each agent can delete at no loss.
 
     Attributes:
         agents: Agents that choose the words. They have to go on deleting for as long as they are asked to.
@@ -43,6 +46,7 @@ class DeletionCurve(PatientsExperiment):
     """
 
     agents: tuple[str, ...] = (registry.DEFAULT, "surrogate", "self-information-low", "random-n")
+    models: ModelOptions = field(default_factory=lambda: ModelOptions(n_edits=0.3))
     price: float | None = None
 
     name: ClassVar[str] = "deletion-curve"
@@ -88,22 +92,22 @@ class DeletionCurve(PatientsExperiment):
         """
         patients, agent = self._judge, registry.make(cell["agent"], seed=cell["seed"])
         lengths, editable = patients.held_out.lengths, editable_words(patients.held_out, patients.protect).sum(axis=1)
-        # Half a word is rounded up; the small number makes up for shares that binary fractions cannot express.
-        n_deleted = [np.minimum((share * lengths + 0.5 + 1e-9).astype(int), editable) for share in SHARES]
+        shares = _QUICK_SHARES if self.quick else SHARES
+        n_deleted = [np.minimum(EditRules(share).budgets(lengths), editable) for share in shares]
         with patients.working():
-            order = patients.orders(agent, cell["budget"], int(n_deleted[-1].max()))
-            _check_orders(cell["agent"], order, n_deleted[-1])
+            order = patients.orders(agent, cell["budget"], shares[-1])
+            _check_orders(cell["agent"], order, n_deleted[-1].tolist())
             everyone = range(len(lengths))
             prompts = [
                 list(apply_edits(patients.held_out, everyone, [e[:n] for e, n in zip(order, at, strict=True)]))
                 for at in n_deleted
             ]
             replies = patients.replies([prompt for at in prompts for prompt in at])
-            tokens = np.array([reply.prompt_tokens for reply in replies]).reshape(len(SHARES), -1)
+            tokens = np.array([reply.prompt_tokens for reply in replies]).reshape(len(shares), -1)
             found = [patients.answered(at)["metrics"] for at in prompts]
         return {
             "patients": [episode.patient_id for episode in patients.held_out],
-            "shares": SHARES,
+            "shares": shares,
             "prompt_words": [(lengths - at).tolist() for at in n_deleted],
             "prompt_tokens": tokens.tolist(),
             "metrics": {name: [metrics[name] for metrics in found] for name in METRICS},
