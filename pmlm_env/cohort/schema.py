@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from importlib import resources
+from itertools import combinations
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -37,6 +38,9 @@ _MAX_CHECKUPS = 1_000
 #: The highest bound, also of indicators without one: higher values have no use, and their squares may overflow.
 _MAX_BOUND = 1e15
 
+#: An indicator's limits, from the lowest to the highest.
+_LIMITS = ("low", "reference_low", "reference_high", "high")
+
 #: Columns of the tables of check-ups that are not indicators.
 _RESERVED = ("patient_id", "date", "day")
 _LANGUAGE = re.compile("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
@@ -54,6 +58,11 @@ class Indicator:
             negative values are not supported yet.
         high: Higher values are impossible, likewise; None = 1e15.
         synonyms: Other names that data files may use for it.
+        reference_low: Lower values are abnormal in these patients; None = unknown. Used in prompts alone.
+        reference_high: Higher values are abnormal, likewise.
+        title: How ``{values}`` in prompts names it; "" = by the name, with spaces for underscores.
+
+    Schemas that differ in the last three only are equal: they measure the same.
     """
 
     name: str
@@ -61,6 +70,22 @@ class Indicator:
     low: float | None = None
     high: float | None = None
     synonyms: tuple[str, ...] = ()
+    reference_low: float | None = field(default=None, compare=False)
+    reference_high: float | None = field(default=None, compare=False)
+    title: str = field(default="", compare=False)
+
+    def excess(self, value: float) -> float:
+        """Return how far a value is outside the reference range, in widths of the range.
+
+        Returns:
+            Negative = too low, positive = too high, 0 = within the range, or the range is unknown. The width of a range
+            with one limit is that limit.
+        """
+        low, high = self.reference_low, self.reference_high
+        width = (low or 0.0) if high is None else high - (low or 0.0)
+        if low is not None and value < low:
+            return (value - low) / width
+        return (value - high) / width if high is not None and value > high else 0.0
 
 
 @dataclass(frozen=True)
@@ -214,10 +239,10 @@ def _entries(kind: type, word: str, entries: Iterable[dict[str, Any]]) -> Iterat
 
 
 def _plain(schema: Schema) -> dict[str, Any]:
-    """Return the content of a JSON file; bounds as floats, because numbers of NumPy are not JSON."""
+    """Return the content of a JSON file; limits as floats, because numbers of NumPy are not JSON."""
     content = asdict(schema)
     for indicator in content["indicators"]:
-        for bound in ("low", "high"):
+        for bound in _LIMITS:
             if (value := indicator.pop(bound)) is not None:
                 indicator[bound] = float(value)
     return content
@@ -236,17 +261,26 @@ def _check_indicator(indicator: Indicator, where: str) -> None:
     check_name("name", indicator.name, where)
     for synonym in indicator.synonyms:
         check_name("synonym", synonym, where)
-    if indicator.unit:
-        check_name("unit", indicator.unit, where)
+    for key, text in (("unit", indicator.unit), ("title", indicator.title)):
+        if text:
+            check_name(key, text, where)
     for name in (indicator.name, *indicator.synonyms):
         if folded(name) in _RESERVED:
             raise ValueError(f"{where}: {quoted(name)} is the name of another column of the tables: use another name")
-    for key, bound in (("low", indicator.low), ("high", indicator.high)):
-        if bound is not None and not 0 <= bound <= _MAX_BOUND:
-            hint = "; negative values are not supported yet" if bound < 0 else ""
-            raise ValueError(f"{where}: {key} is {shortened(bound)}: use 0 to {_MAX_BOUND:g}{hint}")
-    if indicator.low is not None and indicator.high is not None and not indicator.low < indicator.high:
-        raise ValueError(f"{where}: low is {indicator.low:g}, high is {indicator.high:g}: low must be less than high")
+    limits = {key: getattr(indicator, key) for key in _LIMITS if getattr(indicator, key) is not None}
+    for key, limit in limits.items():
+        if not 0 <= limit <= _MAX_BOUND:
+            hint = "; negative values are not supported yet" if limit < 0 else ""
+            raise ValueError(f"{where}: {key} is {shortened(limit)}: use 0 to {_MAX_BOUND:g}{hint}")
+    for one, other in combinations(limits, 2):
+        ranges = {one, other} == {"low", "high"} or {one, other} == {"reference_low", "reference_high"}
+        if limits[one] > limits[other] or (ranges and limits[one] == limits[other]):
+            raise ValueError(
+                f"{where}: {one} is {limits[one]:g}, {other} is {limits[other]:g}: {one} must "
+                f"{'be less than' if ranges else 'not be more than'} {other}"
+            )
+    if indicator.reference_high == 0:
+        raise ValueError(f"{where}: reference_high is 0: use a number above 0")
 
 
 @dataclass(frozen=True, eq=False)

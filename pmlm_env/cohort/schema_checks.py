@@ -23,8 +23,8 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "a list of tables": lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
 }
 _KIND_OF = {
-    **dict.fromkeys(("name", "unit", "language", "templates"), _TEXT),
-    **dict.fromkeys(("low", "high"), _NUMBER),
+    **dict.fromkeys(("name", "unit", "title", "language", "templates"), _TEXT),
+    **dict.fromkeys(("low", "high", "reference_low", "reference_high"), _NUMBER),
     **dict.fromkeys(("synonyms", "aliases"), "a list of texts"),
     **dict.fromkeys(("indicators", "labels"), "a list of tables"),
     "max_checkups": "a whole number",

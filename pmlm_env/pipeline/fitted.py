@@ -297,7 +297,9 @@ class Pipeline:
             patient, predicted = cohort[int(i)], labels[int(proba[i].argmax())]
             peer_labels = tuple(peer.label for peer in found[i])
             probabilities = dict(zip(map(str, labels), proba[i].tolist(), strict=True))
-            prompt = self.template.fill(predicted, peer_labels, probabilities, patient)
+            prompt = self.template.fill(
+                predicted, peer_labels, probabilities, patient, [peer.similarity for peer in found[i]]
+            )
             episodes.append(
                 Episode(
                     patient_id=patient.patient_id,

@@ -16,8 +16,9 @@ PeerForm = Literal["counted", "listed"]
 
 #: The formats that a field may have after a colon.
 FORMS: Mapping[str, re.Pattern[str]] = {
-    "peers": re.compile("counted|listed"),
+    "peers": re.compile("counted|listed|likeness"),
     "labs": re.compile("all|[1-9][0-9]{0,3}"),
+    "values": re.compile("abnormal|[1-9][0-9]{0,3}"),
 }
 
 #: ``{probabilities}`` shows at most this many labels, each of at least this probability.
@@ -34,13 +35,28 @@ class Peers:
     Attributes:
         labels: Nearest first.
         form: The form if the template does not give one.
+        likeness: How similar each peer is.
     """
 
     labels: Sequence[str]
     form: PeerForm
+    likeness: Sequence[float] = ()
 
     def __format__(self, spec: str) -> str:
-        """Return "6 of 10 had thalassemia, 4 of 10 had normal" (ties: nearest first), or the list, nearest first."""
+        """Return the peers as text.
+
+        Returns:
+            "6 of 10 had thalassemia, 4 of 10 had normal" (ties: nearest first); the list, nearest first; or for
+            "likeness" the list "thalassemia (0.93), normal (0.91)", nearest first.
+
+        Raises:
+            ValueError: The likeness of a peer is not known.
+        """
+        if spec == "likeness":
+            if len(self.likeness) != len(self.labels):
+                raise ValueError("no value was given for {peers:likeness}")
+            pairs = zip(self.labels, self.likeness, strict=True)
+            return ", ".join(f"{label} ({likeness:.2f})" for label, likeness in pairs)
         if (spec or self.form) == "listed":
             return "nearest first, had: " + "; ".join(self.labels)
         counts = Counter(self.labels).most_common()
@@ -96,6 +112,47 @@ class Labs:
         if shown < total:
             parts.append(f"Earlier check-ups, not shown: {total - shown}.")
         return " ".join(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A patient's latest value of each indicator as text.
+
+    Attributes:
+        patient: The patient.
+        indicators: The indicators of the patient's values.
+    """
+
+    patient: Patient
+    indicators: Sequence[Indicator]
+
+    def __format__(self, spec: str) -> str:
+        """Return "hemoglobin 88 g/L (low), albumin 34 g/L": those outside their reference range first, furthest first.
+
+        The others follow in the schema's order. A number limits how many are shown; "abnormal" leaves the others out.
+        """
+        found = []
+        for indicator, column in zip(self.indicators, self.patient.values.T, strict=True):
+            measured = column[np.isfinite(column)]
+            if len(measured):
+                found.append((indicator.excess(float(measured[-1])), indicator, float(measured[-1])))
+        if not found:
+            return "nothing was measured"
+        found.sort(key=lambda each: -abs(each[0]))
+        if spec == "abnormal":
+            found = [each for each in found if each[0]]
+        elif spec:
+            found = found[: int(spec)]
+        return ", ".join(_value(indicator, value, excess) for excess, indicator, value in found) or (
+            "all within the reference range"
+        )
+
+
+def _value(indicator: Indicator, value: float, excess: float) -> str:
+    """Return one value as text, such as "hemoglobin 88 g/L (low)"."""
+    words = [indicator.title or indicator.name.replace("_", " "), digits(value), indicator.unit]
+    words.append(("(low)" if excess < 0 else "(high)") if excess else "")
+    return " ".join(filter(None, words))
 
 
 def digits(value: float) -> str:

@@ -10,14 +10,17 @@ from typing import Any, get_args
 
 from pmlm_env.cohort.schema import OBSTETRIC, Patient, Schema
 from pmlm_env.core.words import Prompt, Role, split
-from pmlm_env.prompting.fields import FORMS, Labs, PeerForm, Peers, Probabilities
+from pmlm_env.prompting.fields import FORMS, Labs, PeerForm, Peers, Probabilities, Values
 from pmlm_env.prompting.template_files import BREAK, parse, read_template
 
 #: Names of the built-in templates; each family of templates has all of them.
-TEMPLATES = ("default", "short", "paper", "raw")
+TEMPLATES = ("default", "short", "paper", "raw", "personal")
 
 #: The fields that a template may have besides the columns of the patients' table.
-FIELDS = ("predicted", "probabilities", "peers", "k", "labs")
+FIELDS = ("predicted", "probabilities", "peers", "k", "labs", "values")
+
+#: Those that put values of a patient's records into the prompt.
+_OF_RECORDS = {"labs", "values"}
 
 #: Replaces an empty column.
 _UNKNOWN = "unknown"
@@ -42,9 +45,13 @@ class InitialPrompt:
     | ``{predicted}`` | the label that stage 1 predicts |
     | ``{probabilities}`` | the most probable labels, at most three, with their probabilities |
     | ``{peers}`` | the peers' labels, in the form that ``peers`` sets; ``{peers:listed}`` overrides it |
+    | ``{peers:likeness}`` | the peers' labels, each with its likeness, nearest first |
     | ``{k}`` | the number of peers |
     | ``{labs}`` | the last two check-ups, with units; ``{labs:5}``: the last five; ``{labs:all}``: all |
+    | ``{values}`` | each indicator's latest value; ``{values:9}``: at most nine; ``{values:abnormal}``: see below |
     | ``{COLUMN}`` | that column of the patients' table; ``unknown`` if the cell is empty |
+
+    Values outside their reference range come first and are marked, "(low)" or "(high)"; ``abnormal`` shows them alone.
 
     Args:
         template: One of ``TEMPLATES``, in the schema's language and of its family, or the path of a template file.
@@ -56,7 +63,8 @@ class InitialPrompt:
         name: The template's name or path.
         parts: The role and the text of each part.
         columns: The columns of the patients' table that the template uses.
-        of_records: The fields that put values of a patient's records into the prompt: ``labs``, and the columns.
+        of_records: The fields that put values of a patient's records into the prompt: ``labs``, ``values``, and the
+            columns.
 
     Raises:
         ValueError: The template does not exist, or not in the schema's language, or is too large, or a line has an
@@ -75,7 +83,7 @@ class InitialPrompt:
         fields = (field for _, text in self.parts for _, field, _, _ in Formatter().parse(text) if field)
         used = {*fields}
         self.columns = tuple(sorted(used - {*FIELDS}))
-        self.of_records = (*sorted(used & {"labs"}), *self.columns)
+        self.of_records = (*sorted(used & _OF_RECORDS), *self.columns)
 
     @property
     def text(self) -> str:
@@ -113,6 +121,7 @@ class InitialPrompt:
         peer_labels: Sequence[str],
         probabilities: Mapping[str, float] | None = None,
         patient: Patient | None = None,
+        likeness: Sequence[float] = (),
     ) -> Prompt:
         """Fill the template for one patient.
 
@@ -120,7 +129,8 @@ class InitialPrompt:
             predicted: The label that stage 1 predicts.
             peer_labels: The peers' labels, nearest first.
             probabilities: Probability of each label, for a template with ``{probabilities}``.
-            patient: The patient, for a template with ``{labs}`` or columns.
+            patient: The patient, for a template with ``{labs}``, ``{values}`` or columns.
+            likeness: How similar each peer is, for a template with ``{peers:likeness}``.
 
         Returns:
             The prompt. Runs of white space, in the template and in the values of its fields, become single spaces, or
@@ -129,7 +139,7 @@ class InitialPrompt:
         Raises:
             ValueError: The value of a field was not given, or the prompt is too long.
         """
-        parts = self._filled(predicted, peer_labels, probabilities, patient)
+        parts = self._filled(predicted, peer_labels, probabilities, patient, likeness)
         text = _SPACE.sub(lambda run: "\n" * run[0].count("\n") or " ", " ".join(text for _, text in parts))
         roles = tuple(role for role, text in parts for _ in text.split())
         return Prompt(split(text), roles, self.schema.language)
@@ -140,17 +150,19 @@ class InitialPrompt:
         peer_labels: Sequence[str],
         probabilities: Mapping[str, float] | None,
         patient: Patient | None,
+        likeness: Sequence[float] = (),
     ) -> list[tuple[Role, str]]:
         """Fill the parts in turn, their line breaks included; see ``fill``."""
         fields: dict[str, Any] = {
             "predicted": predicted,
-            "peers": Peers(peer_labels, self.peers),
+            "peers": Peers(peer_labels, self.peers, likeness),
             "k": len(peer_labels),
         }
         if probabilities is not None:
             fields["probabilities"] = Probabilities(probabilities)
         if patient is not None:
             fields["labs"] = Labs(patient, self.schema.indicators)
+            fields["values"] = Values(patient, self.schema.indicators)
             fields |= {column: patient.extra.get(column, "").strip() or _UNKNOWN for column in self.columns}
         parts: list[tuple[Role, str]] = []
         room = _MOST_CHARACTERS
@@ -159,7 +171,10 @@ class InitialPrompt:
             for literal, name, form, _ in Formatter().parse(text):
                 if name and name not in fields:
                     raise ValueError(f"template {self.name}: no value was given for {{{name}}}")
-                value = format(fields[name], form or "") if name else ""
+                try:
+                    value = format(fields[name], form or "") if name else ""
+                except ValueError as error:
+                    raise ValueError(f"template {self.name}: {error}") from None
                 pieces += [literal.replace(BREAK, "\n"), _SPACE.sub(" ", value)]
                 room -= len(literal) + len(value)
                 if room < 0:  # checked here because a template may repeat a long field until memory is full

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,8 +88,46 @@ def test_the_example_in_the_documentation_is_the_tested_one() -> None:
 
 
 def test_the_documentation_lists_the_built_in_indicators() -> None:
-    rows = [f"| `{each.name}` | {each.unit or 'none'} | {each.low:g} to {each.high:g} |" for each in SCHEMA.indicators]
-    assert "\n".join(rows) in PAGE
+    rows = []
+    for each in SCHEMA.indicators:
+        low, high = each.reference_low, each.reference_high
+        span = "-" if high is None else f"up to {high:g} (" if low is None else f"{low:g} to {high:g} ("
+        rows.append(f"| `{each.name}` | {each.unit or 'none'} | {each.low:g} to {each.high:g} | {span}")
+    page = re.sub(r"\([ACNS]\) \|", "(", PAGE).replace("| - |", "| -")
+    assert "\n".join(rows) in page
+
+
+@pytest.mark.parametrize("text", [SMALL, MEN])
+def test_reference_ranges_and_titles_are_saved_and_loaded_again(tmp_path: Path, text: str) -> None:
+    more = 'name = "urate", reference_high = 420.5, title = "uric acid" }'
+    schema = load(tmp_path, SMALL.replace('name = "urate" }', more))
+    schema.save(tmp_path / "schema.json")
+    urate = Schema.load(tmp_path / "schema.json").indicators[1]
+    assert (urate.reference_low, urate.reference_high, urate.title) == (None, 420.5, "uric acid")
+
+
+def test_schemas_that_differ_in_reference_ranges_alone_measure_the_same(tmp_path: Path) -> None:
+    other = SMALL.replace('name = "urate" }', 'name = "urate", reference_low = 100, title = "uric acid" }')
+    assert load(tmp_path, other) == load(tmp_path, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("limits", "value", "excess"),
+    [
+        ({"reference_low": 95, "reference_high": 145}, 90, -0.1),
+        ({"reference_low": 95, "reference_high": 145}, 150, 0.1),
+        ({"reference_low": 95, "reference_high": 145}, 95, 0),
+        ({"reference_low": 95, "reference_high": 145}, 145, 0),
+        ({"reference_high": 5}, 7, 0.4),
+        ({"reference_low": 2}, 1, -0.5),
+        ({"reference_low": 0}, 0, 0),
+        ({}, 1e9, 0),
+    ],
+)
+def test_how_far_a_value_is_outside_its_range_is_counted_in_widths_of_the_range(
+    limits: dict[str, float], value: float, excess: float
+) -> None:
+    assert Indicator("x", **limits).excess(value) == pytest.approx(excess)
 
 
 # Names
@@ -147,6 +186,30 @@ REFUSED = {
     "bounds": ("low = 0", "low = 100", "indicator 1 ('psa'): low is 100, high is 100: low must be less than high"),
     "negative bound": ("low = 0", "low = -1", "low is -1: use 0 to 1e+15; negative values are not supported yet"),
     "high bound": ("high = 100", "high = 1e16", "indicator 1 ('psa'): high is 1e+16: use 0 to 1e+15"),
+    "reversed range": (
+        "high = 100",
+        "high = 100, reference_low = 4, reference_high = 3",
+        "indicator 1 ('psa'): reference_low is 4, reference_high is 3: reference_low must be less than reference_high",
+    ),
+    "empty range": (
+        "high = 100",
+        "high = 100, reference_low = 4, reference_high = 4",
+        "reference_low must be less than reference_high",
+    ),
+    "range in another unit": (
+        "high = 100",
+        "high = 100, reference_high = 4000",
+        "indicator 1 ('psa'): reference_high is 4000, high is 100: reference_high must not be more than high",
+    ),
+    "range below the bounds": (
+        "low = 0",
+        "low = 2, reference_low = 1",
+        "low is 2, reference_low is 1: low must not be more than reference_low",
+    ),
+    "range of nothing": ("high = 100", "high = 100, reference_high = 0", "reference_high is 0: use a number above 0"),
+    "negative range": ("high = 100", "high = 100, reference_low = -1", "reference_low is -1: use 0 to 1e+15; negative"),
+    "range as a list": ("high = 100", "high = 100, reference_high = [1, 2]", "reference_high is [1, 2]: use a number"),
+    "title": ('"urate"', '"urate", title = "uric  acid"', "title is 'uric  acid': write it as 'uric acid'"),
     "infinite bound": ("high = 100", "high = inf", "'high' is inf, which is not allowed"),
     "name twice": ('"urate"', '"PSA"', "indicator 2 ('PSA'): 'psa' is also a name of indicator 1 ('psa'): keep one"),
     "synonym as a name": ('"urate"', '"Psa Total"', "'psa total' is also a name of indicator 1 ('psa'): keep one"),

@@ -225,10 +225,10 @@ def _with_template(folder: Path, text: str) -> None:
 
 
 def test_prompts_with_values_of_records_go_to_an_llm_elsewhere_only_if_the_user_allows_it(own: dict[str, Any]) -> None:
-    _with_template(Path(own["episodes"]), "background: Aged {age}.\ninstruction: {labs} Write.")
+    _with_template(Path(own["episodes"]), "background: Aged {age}.\ninstruction: {labs} {values:9} Write.")
     _refused(
-        f"the prompts in {own['episodes']} contain values of the patients' records (labs, age), and the LLM is on "
-        "another machine: allow it with send_values, or make prompts without them with `pmlm prepare --template`",
+        f"the prompts in {own['episodes']} contain values of the patients' records (labs, values, age), and the LLM is "
+        "on another machine: allow it with send_values, or make prompts without them with `pmlm prepare --template`",
         **own,
     )
     assert gym.make("PMLM-v0", **own, send_values=True).reset(seed=0)
@@ -238,7 +238,7 @@ def test_prompts_with_values_of_records_go_to_an_llm_elsewhere_only_if_the_user_
 
 
 def test_prompts_without_values_of_records_need_no_permission(own: dict[str, Any]) -> None:
-    _with_template(Path(own["episodes"]), "self: {predicted}, {probabilities}, {peers} of {k}.")
+    _with_template(Path(own["episodes"]), "self: {predicted}, {probabilities}, {peers} of {k}, {peers:likeness}.")
     assert gym.make("PMLM-v0", **own).reset(seed=0)
 
 

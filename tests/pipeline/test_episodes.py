@@ -237,6 +237,22 @@ def test_raw_prompts_are_filled_from_the_patients_and_leave_stages_1_and_2_as_th
         np.testing.assert_array_equal(episode.vector, theirs.vector)
 
 
+def test_personal_prompts_have_the_likeness_that_the_retriever_found(cohort: Cohort) -> None:
+    limits = {"train": 6, "validation": 0, "test": 6}
+    config = PipelineConfig(n_folds=2, template="personal")
+    episodes, _, pipeline = build_episodes(cohort, config, limits=limits, seed=3, device="cpu")
+    tested = [
+        patient for patient in cohort if patient.patient_id in {e.patient_id for e in episodes if e.split == "test"}
+    ]
+    applied = pipeline.apply(replace(cohort, patients=tuple(tested)))
+    by_id = {episode.patient_id: episode for episode in episodes}
+    for episode, peers in zip(applied.episodes, applied.peers, strict=True):
+        shown = ", ".join(f"{peer.label} ({peer.similarity:.2f})" for peer in peers)
+        assert f"with their likeness, had {shown}." in episode.prompt
+        assert by_id[episode.patient_id].prompt == episode.prompt
+    assert all(" with their likeness, had " in episode.prompt for episode in episodes.of("train"))
+
+
 @pytest.mark.usefixtures("nothing_fitted")
 @pytest.mark.parametrize(
     ("text", "message"),
@@ -279,6 +295,6 @@ def test_a_template_that_there_is_not_ends_the_command_with_one_line(
     write_cohort(cohort, tmp_path / "cohort")
     arguments = ["--cohort", str(tmp_path / "cohort"), "--out", str(tmp_path / "out"), "--template", "long"]
     assert pmlm("prepare", *arguments) == 2
-    told = "pmlm prepare: there is no template 'long': use default, short, paper, raw or a file\n"
+    told = "pmlm prepare: there is no template 'long': use default, short, paper, raw, personal or a file\n"
     assert capsys.readouterr().err == told
     assert not (tmp_path / "out").exists()

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pmlm_env.cohort import Cohort
+from pmlm_env.cohort import Cohort, Schema
 from pmlm_env.cohort.schema import Patient
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.prompting import InitialPrompt
 from tests.schemas import INDICATORS
 
+NAN = np.nan
 UNITS = {indicator.name.replace("_", " "): indicator.unit for indicator in INDICATORS}
 
 
@@ -109,6 +110,96 @@ def test_labs_have_the_names_and_units_of_the_schema(tmp_path: Path, men_cohort:
     patient = replace(men_cohort[0], values=np.array([[1.5, np.nan, 510, 141, 3]]))
     text = InitialPrompt(file, "counted", men_cohort.schema).fill("gout", ("gout",), None, patient).text
     assert text == "Latest check-up: psa 1.5 ng/mL, urate 510 umol/L, hemoglobin 141 g/L, crp 3 mg/L."
+
+
+RANGES = """
+indicators = [
+  { name = "hgb", unit = "g/L", reference_low = 95, reference_high = 150, title = "hemoglobin" },
+  { name = "crp", unit = "mg/L", reference_high = 5 },
+  { name = "total_protein", unit = "g/L", reference_low = 56, reference_high = 66 },
+  { name = "pH" },
+  { name = "hdl", reference_low = 1 },
+]
+"""
+
+
+def _values(folder: Path, field: str, *rows: tuple[float, ...]) -> str:
+    """What a field says of a patient with these check-ups of the five indicators above, the earliest first."""
+    (folder / "schema.toml").write_text(RANGES, encoding="utf-8")
+    (folder / "mine.txt").write_text(f"self: {field}", encoding="utf-8")
+    dates = np.datetime64("2021-01-01") + np.arange(len(rows))
+    patient = Patient(
+        "a", "", "", dates[0] if rows else np.datetime64("2021-01-01"), dates, np.array(rows).reshape(-1, 5)
+    )
+    schema = Schema.load(folder / "schema.toml")
+    return InitialPrompt(folder / "mine.txt", "counted", schema).fill("gout", (), None, patient).text
+
+
+def test_values_are_the_latest_ones_and_those_outside_their_reference_range_come_first_furthest_first(
+    tmp_path: Path,
+) -> None:
+    rows = (120, 4, 61, 7.4, 1.2), (84, 30, NAN, NAN, NAN), (NAN, 9, 70, NAN, 0.9)
+    assert _values(tmp_path, "{values}", *rows) == (  # by 4/5, 4/10, 11/55 and 0.1/1 of the width
+        "crp 9 mg/L (high), total protein 70 g/L (high), hemoglobin 84 g/L (low), hdl 0.9 (low), pH 7.4"
+    )
+
+
+def test_values_within_their_reference_range_limits_included_are_in_the_order_of_the_schema(tmp_path: Path) -> None:
+    said = _values(tmp_path, "{values}", (95, 5, 66, 2.0, 1))
+    assert said == "hemoglobin 95 g/L, crp 5 mg/L, total protein 66 g/L, pH 2, hdl 1"
+    assert _values(tmp_path, "{values}", (150, 0, 56, 9, 100)).count("(") == 0
+
+
+def test_of_the_values_a_number_or_those_outside_their_range_are_shown(tmp_path: Path) -> None:
+    row = (84, 4, 61, 7.4, 0.5)
+    assert _values(tmp_path, "{values:1}", row) == "hdl 0.5 (low)"
+    assert _values(tmp_path, "{values:3}", row) == "hdl 0.5 (low), hemoglobin 84 g/L (low), crp 4 mg/L"
+    assert _values(tmp_path, "{values:99}", row) == _values(tmp_path, "{values}", row)
+    assert _values(tmp_path, "{values:abnormal}", row) == "hdl 0.5 (low), hemoglobin 84 g/L (low)"
+    assert _values(tmp_path, "{values:abnormal}", (120, 4, 61, 7.4, 1.2)) == "all within the reference range"
+
+
+@pytest.mark.parametrize("field", ["{values}", "{values:2}", "{values:abnormal}"])
+def test_where_nothing_was_measured_values_say_so(tmp_path: Path, field: str) -> None:
+    assert _values(tmp_path, field) == _values(tmp_path, field, (NAN,) * 5) == "nothing was measured"
+
+
+def test_the_values_of_a_simulated_patient_are_those_of_the_table(patient: Patient) -> None:
+    said = _fill_values(patient)
+    for i, indicator in enumerate(INDICATORS):
+        measured = patient.values[np.isfinite(patient.values[:, i]), i]
+        found = said.pop(indicator.title or indicator.name.replace("_", " "), None)
+        if not len(measured):
+            assert found is None
+            continue
+        assert found is not None
+        value, unit, level = found
+        assert value == pytest.approx(measured[-1], rel=5e-4)
+        low, high = indicator.reference_low or -np.inf, indicator.reference_high or np.inf
+        assert (unit, level) == (indicator.unit, "low" if measured[-1] < low else "high" if measured[-1] > high else "")
+    assert not said
+
+
+def _fill_values(patient: Patient) -> dict[str, tuple[float, str, str]]:
+    text = InitialPrompt("personal").fill("normal", (), {"normal": 1.0}, patient).text
+    items = text.partition("Latest values: ")[2].partition(". The 0 most")[0].split(", ")
+    found = {}
+    for item in items:
+        told = re.fullmatch(r"(.+?) (\d[\d.]*)(?: (?!\()(\S+))?(?: \((low|high)\))?", item)
+        assert told is not None, item
+        found[told[1]] = (float(told[2]), told[3] or "", told[4] or "")
+    return found
+
+
+def test_peers_are_listed_with_their_likeness(tmp_path: Path) -> None:
+    file = tmp_path / "mine.txt"
+    file.write_text("peer: {peers:likeness}.\n", encoding="utf-8")
+    prompt = InitialPrompt(file)
+    labels = ("thalassemia", "normal", "thalassemia")
+    filled = prompt.fill("normal", labels, likeness=(0.934, 0.9151, -0.2))
+    assert filled.text == "thalassemia (0.93), normal (0.92), thalassemia (-0.20)."
+    with pytest.raises(ValueError, match=r"no value was given for \{peers:likeness\}"):
+        prompt.fill("normal", labels)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ def test_a_template_of_ones_own_is_filled(tmp_path: Path) -> None:
         ("self: a } b\n", r"line 1: .*write \{\{ and \}\} for literal braces"),
         ("self: {peers:sorted}\n", r"line 1: \{peers:sorted\} has an unknown format"),
         ("self: {labs:0}\n", r"line 1: \{labs:0\} has an unknown format"),
+        ("self: {values:0}\n", r"line 1: \{values:0\} has an unknown format"),
+        ("self: {values:all}\n", r"line 1: \{values:all\} has an unknown format"),
         ("self: {labs:{k}}\n", r"line 1: \{labs:\{k\}\} has an unknown format"),
         ("self: {k:>9}\n", r"line 1: \{k:>9\} has an unknown format"),
         ("# nothing\n", "has no parts"),
@@ -101,7 +103,9 @@ def test_line_breaks_and_backslashes_of_a_field_are_no_line_breaks_of_the_prompt
 
 
 def test_a_name_that_is_neither_a_template_nor_a_file_is_told_with_those_that_are() -> None:
-    with pytest.raises(ValueError, match="there is no template 'long': use default, short, paper, raw or a file"):
+    with pytest.raises(
+        ValueError, match="there is no template 'long': use default, short, paper, raw, personal or a file"
+    ):
         InitialPrompt("long")
 
 
@@ -117,7 +121,7 @@ def test_another_form_of_peers_is_refused() -> None:
         InitialPrompt(peers="sorted")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("field", ["probabilities", "labs", "age"])
+@pytest.mark.parametrize("field", ["probabilities", "labs", "values", "age"])
 def test_a_field_for_which_nothing_was_given_is_named(tmp_path: Path, field: str) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(f"self: {{{field}}}\n", encoding="utf-8")

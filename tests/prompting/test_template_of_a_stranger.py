@@ -105,7 +105,7 @@ def _no_text(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_folder, "is not a file: use default, short, paper, raw or a file"),
+        (_folder, "is not a file: use default, short, paper, raw, personal or a file"),
         (_pipe, "is not a file"),
         (_endless, "is not a file"),
         (_huge, "is larger than 64 KiB"),

@@ -39,8 +39,9 @@ def _filled(
     name: str, cohort: Cohort, peers: PeerForm = "counted", schema: Schema = SCHEMA
 ) -> tuple[str, dict[str, str]]:
     """The prompt of the first patient, whole and by role."""
-    probabilities = {label.name: 1 / 12 for label in schema.labels}
-    prompt = InitialPrompt(name, peers, schema).fill(PREDICTED, PEERS, probabilities, cohort[0])
+    probabilities = {label.name: 0.03 for label in schema.labels} | {PREDICTED: 0.67}
+    likeness = (0.93, 0.9, 0.85, 0.7, 0.655)
+    prompt = InitialPrompt(name, peers, schema).fill(PREDICTED, PEERS, probabilities, cohort[0], likeness)
     by_role: dict[str, list[str]] = {}
     for word, role in zip(prompt.texts, prompt.roles, strict=True):
         by_role.setdefault(role, []).append(word)
@@ -86,6 +87,34 @@ def test_raw_has_the_instruction_of_the_default_and_nothing_of_stages_1_and_2(co
     assert not [label for label in (PREDICTED, *PEERS) if label in prompt]
     of_another = ("uterine rupture", ("uterine rupture",), {"uterine rupture": 1.0})
     assert InitialPrompt("raw", schema=schema).fill(*of_another, cohort[0]).text == prompt
+
+
+@BOTH
+def test_personal_is_the_default_with_values_probabilities_and_likeness(cohort: Cohort, schema: Schema) -> None:
+    _, by_role = _filled("personal", cohort, schema=schema)
+    _, usual = _filled("default", cohort, schema=schema)
+    assert {role: by_role[role] for role in ("background", "instruction")} == {
+        role: usual[role] for role in ("background", "instruction")
+    }
+    assert f"{PREDICTED} 67%. Latest values: " in by_role["self"]
+    assert by_role["peer"].endswith(
+        "thalassemia (0.93), normal (0.90), thalassemia (0.85), uterine scar (0.70), normal (0.66)."
+    )
+    assert InitialPrompt("personal", schema=schema).of_records == ("values",)
+
+
+@BOTH
+def test_personal_has_150_to_300_words_and_marks_some_values(schema: Schema) -> None:
+    template = InitialPrompt("personal", schema=schema)
+    peers, likeness = ("pregnancy complicated with hypothyroidism",) * 5 + ("normal",) * 5, (0.9,) * 10
+    probabilities = {"normal": 0.4, "gestational diabetes": 0.4, "uterine scar": 0.2}
+    prompts = [
+        template.fill("normal", peers, probabilities, patient, likeness) for patient in simulate_cohort(40, seed=4)
+    ]
+    n_words = [len(prompt.texts) for prompt in prompts]
+    assert 150 <= min(n_words)
+    assert max(n_words) <= 300
+    assert sum("(low)" in prompt.text or "(high)" in prompt.text for prompt in prompts) > 20
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
