@@ -39,7 +39,8 @@ FLOORS: list[set[str]] = [
     {"agents.training"},
     {"agents.evaluation"},
     {"agents.benchmark", "agents.serving"},
-    {"agents.experiments", "agents.report"},
+    {"agents.report"},
+    {"agents.experiments"},
     {"agents.cli"},
     {"agents.evaluate", "agents.train"},
 ]

@@ -100,19 +100,9 @@ class Patients(ABC):
         edits = self._refined(agent, MeteredReward(reward or self.reward("train"), budget, self.per_prompt))
         return np.asarray(self._outcomes(edits).delta, dtype=np.float64)
 
-    def orders(self, agent: Agent, budget: int, n_edits: int | float) -> Edits:
-        """Fit an agent, then let it delete words of the held-out prompts with another edit budget.
-
-        Args:
-            agent: The agent.
-            budget: Completions for fitting it, with the usual edit budget.
-            n_edits: The other edit budget; see ``EditRules``.
-
-        Returns:
-            The deletions of each prompt, in the agent's order.
-        """
-        self._fit(agent, MeteredReward(self.reward("train"), budget, self.per_prompt))
-        return agent.refine(self._problem(blind(self.held_out), None, n_edits))
+    def refined(self, agent: Agent, budget: int, n_edits: int | float) -> Edits:
+        """Fit an agent and return its edits of the held-out patients' prompts with another edit budget."""
+        return self._refined(agent, MeteredReward(self.reward("train"), budget, self.per_prompt), n_edits)
 
     def oracle(self, name: str, budget: int, seed: int) -> dict[str, Any]:
         """Search for each held-out patient's best edits using the patient's own reference."""
@@ -179,16 +169,13 @@ class Patients(ABC):
         n_edits = self.n_edits if n_edits is None else n_edits
         return Problem(episodes, self.encoder, meter, n_edits, self.max_words, self.protect)
 
-    def _fit(self, agent: Agent, meter: MeteredReward) -> None:
+    def _refined(self, agent: Agent, meter: MeteredReward, n_edits: int | float | None = None) -> Edits:
+        """Fit an agent and return its edits of the held-out patients' prompts."""
         try:
             agent.fit(self._problem(self.train, meter))
         except BudgetSpentError:
             logger.debug("%s spent its budget", type(agent).__name__)
-
-    def _refined(self, agent: Agent, meter: MeteredReward) -> Edits:
-        """Fit an agent and return its edits of the held-out patients' prompts."""
-        self._fit(agent, meter)
-        return agent.refine(self._problem(blind(self.held_out), None))
+        return agent.refine(self._problem(blind(self.held_out), None, n_edits))
 
     def _prompts(self, edits: Edits) -> Prompts:
         """Return every held-out prompt with its edits applied.
@@ -355,11 +342,7 @@ class RealPatients(Patients):
         self._models.write_spent()
 
     def replies(self, prompts: Sequence[str]) -> list[Completion]:
-        """Return the first reply to each prompt.
-
-        Raises:
-            LLMError: A prompt has no reply.
-        """
+        """Return the first reply to each prompt, or raise an ``LLMError``."""
         return all_or_error(self._models.llm.ask([Request(prompt) for prompt in prompts]))
 
     def answered(self, prompts: Sequence[str]) -> dict[str, Any]:

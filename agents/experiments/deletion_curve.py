@@ -95,7 +95,7 @@ class DeletionCurve(PatientsExperiment):
         shares = _QUICK_SHARES if self.quick else SHARES
         n_deleted = [np.minimum(EditRules(share).budgets(lengths), editable) for share in shares]
         with patients.working():
-            order = patients.orders(agent, cell["budget"], shares[-1])
+            order = patients.refined(agent, cell["budget"], shares[-1])
             _check_orders(cell["agent"], order, n_deleted[-1].tolist())
             everyone = range(len(lengths))
             prompts = [

@@ -70,11 +70,12 @@ class PatientsExperiment(Experiment):
             refuse_idle(self, dict.fromkeys((*counts, "budget", "seeds"), "--quick has its own"))
 
     @property
-    def limits(self) -> dict[Split, int]:
+    def limits(self) -> dict[str, int]:
         """The number of patients of each split."""
-        if self.quick:
-            return dict(self.quick_patients)
-        return {split: getattr(self, f"{split}_patients") for split in self.quick_patients}
+        return {
+            split: quick if self.quick else getattr(self, f"{split}_patients")
+            for split, quick in self.quick_patients.items()
+        }
 
     @cached_property
     def patients(self) -> dict[str, Any]:

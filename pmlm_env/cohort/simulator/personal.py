@@ -45,21 +45,20 @@ def personalize(reply: Reply, values: Floats, share: float, dither: float) -> tu
             average over letters with few findings.
 
     Returns:
-        The letter, and the indicators that the remarks are about, the most unusual value first. There are fewer remarks
-        than asked for if the letter would have more than ``MAX_WORDS`` words, and none if too little was measured.
+        The letter, and the indicators that the remarks are about, the most unusual value first. There are more remarks
+        than asked for if the letter would be too short, fewer if it would be too long, and none if too little was
+        measured.
     """
     n_findings, n_advice = len(reply.findings), len(reply.advice)
     n_remarks = int(share * (n_findings + n_advice) / 2 + dither)
     if not n_remarks:
         return reply, ()
-    letter, about = (
-        replace(
-            reply,
-            findings=reply.findings[: n_findings - _rounded(share * n_findings)],
-            advice=reply.advice[: n_advice - _rounded(share * n_advice)],
-        ),
-        [],
+    letter = replace(
+        reply,
+        findings=reply.findings[: n_findings - _rounded(share * n_findings)],
+        advice=reply.advice[: n_advice - _rounded(share * n_advice)],
     )
+    about: list[str] = []
     for remark in remarks(values):
         longer = replace(letter, findings=(*letter.findings, remark.finding), advice=(*letter.advice, remark.advice))
         enough = len(about) >= n_remarks and letter.n_words >= MIN_WORDS and len(letter.advice) >= MIN_ADVICE
