@@ -100,7 +100,7 @@ class Patients(ABC):
         edits = self._refined(agent, MeteredReward(reward or self.reward("train"), budget, self.per_prompt))
         return np.asarray(self._outcomes(edits).delta, dtype=np.float64)
 
-    def refined(self, agent: Agent, budget: int, n_edits: int | float) -> Edits:
+    def refined(self, agent: Agent, budget: int, n_edits: float) -> Edits:
         """Fit an agent and return its edits of the held-out patients' prompts with another edit budget."""
         return self._refined(agent, MeteredReward(self.reward("train"), budget, self.per_prompt), n_edits)
 
@@ -163,13 +163,11 @@ class Patients(ABC):
     def write_spent(self) -> None:  # noqa: B027  there is none to write, unless a subclass says otherwise
         """Write the record of spending."""
 
-    def _problem(
-        self, episodes: EpisodeSet, meter: MeteredReward | None, n_edits: int | float | None = None
-    ) -> Problem:
+    def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None, n_edits: float | None = None) -> Problem:
         n_edits = self.n_edits if n_edits is None else n_edits
         return Problem(episodes, self.encoder, meter, n_edits, self.max_words, self.protect)
 
-    def _refined(self, agent: Agent, meter: MeteredReward, n_edits: int | float | None = None) -> Edits:
+    def _refined(self, agent: Agent, meter: MeteredReward, n_edits: float | None = None) -> Edits:
         """Fit an agent and return its edits of the held-out patients' prompts."""
         try:
             agent.fit(self._problem(self.train, meter))
@@ -348,8 +346,7 @@ class RealPatients(Patients):
     def answered(self, prompts: Sequence[str]) -> dict[str, Any]:
         """Return all metrics of the first replies to held-out patients' prompts; the replies are already cached."""
         replies = self.replies(prompts)
-        cut = [reply.finish_reason == "length" for reply in replies]
-        return self.measured([reply.text for reply in replies], prompts, cut)
+        return self.measured([r.text for r in replies], prompts, [r.finish_reason == "length" for r in replies])
 
     def measured(
         self, replies: Sequence[str], prompts: Sequence[str], cut: Sequence[bool] | None = None
