@@ -203,10 +203,10 @@ class Problem:
         protect: Collection[str] = (),
     ) -> None:
         """Store the arguments, and create the edit rules."""
-        self.episodes, self.encoder, self.n_edits = episodes, encoder, n_edits
+        self.episodes, self.encoder = episodes, encoder
         self.max_words = episodes.max_words if max_words is None else max_words
         self._rules = EditRules(n_edits, self.max_words, protect)
-        self.budgets = self._rules.budgets(episodes.lengths)
+        self.n_edits, self.budgets = self._rules.n_edits, self._rules.budgets(episodes.lengths)
         self.protect = tuple(self._rules.protect)  # one name, where it was a string
         self._reward = reward
 

@@ -207,6 +207,13 @@ def test_the_card_tells_of_the_run_and_of_no_patient(work: Path) -> None:
     assert "| protected | `self` |" in (out / "README.md").read_text()
 
 
+def test_the_card_tells_of_an_edit_budget_that_is_a_share(work: Path, tmp_path: Path) -> None:
+    run = _copy_of(work / "lexicon", tmp_path / "run")
+    _change_shape(run, n_edits=0.2)
+    assert pmlm("publish", "--run", run.path, "--out", tmp_path / "out") == 0
+    assert "| edits | at most a share of 0.2 of each prompt's words |" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_a_run_folder_or_any_other_folder_with_files_is_not_published_over(
     work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
