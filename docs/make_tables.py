@@ -1,6 +1,6 @@
-"""Put the tables of the runs in docs/results/NAME/runs.jsonl into docs/experiments.md, between their marks.
+"""Put the tables and figures of the runs in docs/results/NAME into docs/experiments.md, between their marks.
 
-Run ``python docs/make_tables.py``. New runs: ``pmlm experiment NAME --out docs/results``, or copy their file.
+Run ``python docs/make_tables.py``. New runs: ``pmlm experiment NAME --out docs/results``, or copy their files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ PAGE = FOLDER / "experiments.md"
 
 
 def page(text: str) -> str:
-    """Return the page with the tables between ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
+    """Return the page with tables and figures between ``<!-- NAME -->`` and ``<!-- end of NAME -->``.
 
     Args:
         text: The page as it is.
@@ -27,7 +27,8 @@ def page(text: str) -> str:
     for file in sorted((FOLDER / "results").glob("*/runs.jsonl")):
         name = file.parent.name
         runs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        block = f"<!-- {name} -->\n\n{EXPERIMENTS.find(name)().table(runs)}\n<!-- end of {name} -->"
+        figures = "".join(f"\n![{f.stem}](results/{name}/{f.name})\n" for f in sorted(file.parent.glob("*.svg")))
+        block = f"<!-- {name} -->\n\n{EXPERIMENTS.find(name)().table(runs)}{figures}\n<!-- end of {name} -->"
         text, n = re.subn(rf"<!-- {name} -->.*<!-- end of {name} -->", lambda _, new=block: new, text, flags=re.DOTALL)
         if n != 1:
             raise ValueError(f"{PAGE} has no place for the tables of {name}: add <!-- {name} --><!-- end of {name} -->")

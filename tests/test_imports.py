@@ -39,7 +39,8 @@ FLOORS: list[set[str]] = [
     {"agents.training"},
     {"agents.evaluation"},
     {"agents.benchmark", "agents.serving"},
-    {"agents.experiments", "agents.report"},
+    {"agents.report"},
+    {"agents.experiments"},
     {"agents.cli"},
     {"agents.evaluate", "agents.train"},
 ]
@@ -180,7 +181,7 @@ lines = [[], *([name] for name in COMMANDS), *(["train", "--agent", name] for na
 seen = set()
 parts = ("stats", "prune", "export", "import", "adapters")
 lines += [["demo", "--agent", "lexicon"], *(["cache", part] for part in parts)]
-lines += [["experiment", name] for name in ("table-a1", "table-2")]
+lines += [["experiment", name] for name in ("table-a1", "table-2", "deletion-curve")]
 for line in lines:
     shown = StringIO()
     try:

@@ -37,7 +37,7 @@ from pmlm_env.core.task import Encoder
 from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm import Request
-from pmlm_env.llm.base import Reply, all_or_error
+from pmlm_env.llm.base import Completion, Reply, all_or_error
 from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import DeltaReward, given
 
@@ -96,6 +96,10 @@ class Patients(ABC):
         """Fit an agent and return each held-out patient's delta, float64 (N,); ``reward`` replaces the default one."""
         edits = self._refined(agent, MeteredReward(reward or self.reward("train"), budget, self.per_prompt))
         return np.asarray(self._outcomes(edits).delta, dtype=np.float64)
+
+    def refined(self, agent: Agent, budget: int, n_edits: float) -> Edits:
+        """Fit an agent and return its edits of the held-out patients' prompts with another edit budget."""
+        return self._refined(agent, MeteredReward(self.reward("train"), budget, self.per_prompt), n_edits)
 
     def oracle(self, name: str, budget: int, seed: int) -> dict[str, Any]:
         """Search for each held-out patient's best edits using the patient's own reference."""
@@ -156,16 +160,17 @@ class Patients(ABC):
     def write_spent(self) -> None:  # noqa: B027  there is none to write, unless a subclass says otherwise
         """Write the record of spending."""
 
-    def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None) -> Problem:
-        return Problem(episodes, self.encoder, meter, self.n_edits, self.max_words, self.protect)
+    def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None, n_edits: float | None = None) -> Problem:
+        n_edits = self.n_edits if n_edits is None else n_edits
+        return Problem(episodes, self.encoder, meter, n_edits, self.max_words, self.protect)
 
-    def _refined(self, agent: Agent, meter: MeteredReward) -> Edits:
+    def _refined(self, agent: Agent, meter: MeteredReward, n_edits: float | None = None) -> Edits:
         """Fit an agent and return its edits of the held-out patients' prompts."""
         try:
             agent.fit(self._problem(self.train, meter))
         except BudgetSpentError:
             logger.debug("%s spent its budget", type(agent).__name__)
-        return agent.refine(self._problem(blind(self.held_out), None))
+        return agent.refine(self._problem(blind(self.held_out), None, n_edits))
 
     def _prompts(self, edits: Edits) -> Prompts:
         """Return every held-out prompt with its edits applied.
@@ -343,11 +348,14 @@ class RealPatients(Patients):
         """Write the record of spending."""
         self._models.write_spent()
 
+    def replies(self, prompts: Sequence[str]) -> list[Completion]:
+        """Return the first reply to each prompt, or raise an ``LLMError``."""
+        return all_or_error(self._models.llm.ask([Request(prompt) for prompt in prompts]))
+
     def answered(self, prompts: Sequence[str]) -> dict[str, Any]:
         """Return all metrics of the first replies to held-out patients' prompts; the replies are already cached."""
-        replies = all_or_error(self._models.llm.ask([Request(prompt) for prompt in prompts]))
-        cut = [reply.finish_reason == "length" for reply in replies]
-        return self.measured([reply.text for reply in replies], prompts, cut)
+        replies = self.replies(prompts)
+        return self.measured([r.text for r in replies], prompts, [r.finish_reason == "length" for r in replies])
 
     def measured(
         self, replies: Sequence[str], prompts: Sequence[str], cut: Sequence[bool] | None = None

@@ -20,12 +20,27 @@ class SimulateConfig:
         seed: Random seed; the same seed gives the same files.
         signal: ``paper``: labels are about as predictable as in the paper's Table A1, which is a design choice and not
             medical knowledge; ``literature``: only associations that published sources support.
+        personal: Share of each letter's findings and advice that is about the patient's own latest values, from 0 to 1;
+            above 0, the column ``personal`` of patients.csv names these values' indicators; see docs/simulator.md.
     """
 
     out: Path
     patients: int = 2373
     seed: int = 0
     signal: Signal = "paper"
+    personal: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ValueError: A number is out of range.
+        """
+        for name, least in (("patients", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} is {getattr(self, name)}: use a whole number of at least {least}")
+        if not 0 <= self.personal <= 1:
+            raise ValueError(f"--personal is {self.personal:g}: use a number from 0 to 1")
 
 
 Config = SimulateConfig
@@ -38,7 +53,7 @@ def run(config: SimulateConfig) -> int:
         ValueError: Another command uses ``out``, or ``out`` is a file.
     """
     with locked(config.out):
-        cohort = simulate_cohort(config.patients, seed=config.seed, signal=config.signal)
+        cohort = simulate_cohort(config.patients, config.seed, config.signal, config.personal)
         write_cohort(cohort, config.out)
     print(f"{len(cohort)} simulated patients with {cohort.n_checkups} check-ups are in {config.out}")
     return 0

@@ -6,6 +6,10 @@ from pmlm_env.registry import Registry
 EXPERIMENTS = Registry(
     "experiment",
     "pmlm.experiments",
-    {"table-a1": "agents.experiments.table_a1:TableA1", "table-2": "agents.experiments.table_2:Table2"},
+    {
+        "table-a1": "agents.experiments.table_a1:TableA1",
+        "table-2": "agents.experiments.table_2:Table2",
+        "deletion-curve": "agents.experiments.deletion_curve:DeletionCurve",
+    },
     ["cells", "run", "table"],
 )

@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tqdm import tqdm
 
 from agents.benchmark.runs_file import complete_runs, versions
 from pmlm_env.io.files import append, locked, write
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +28,7 @@ class Experiment(ABC):
     """An experiment: independent runs, and a table of their results. Its fields are its command-line options.
 
     Attributes:
-        out: Output folder: the runs are in OUT/NAME/runs.jsonl, the table is in OUT/NAME/table.md.
+        out: Output folder: the runs are in OUT/NAME/runs.jsonl, the table is in OUT/NAME/table.md, figures beside it.
         quick: Few patients and small models, to see within minutes whether everything works; not for results.
         dry_run: Print the runs that are missing, and do nothing else.
     """
@@ -62,6 +65,10 @@ class Experiment(ABC):
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
         """Return a Markdown table of all complete runs, each with its ``cell`` and its ``result``."""
 
+    def figures(self, runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Figure]:
+        """Return figures of all complete runs, by name, each for a file OUT/NAME/FIGURE.svg; none by default."""
+        return {}
+
 
 def run_experiment(experiment: Experiment) -> None:
     """Do the runs that are not in the file yet, and write the table of all that are.
@@ -95,7 +102,10 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
                 done[_key(cell)] = line
     finally:  # also if the command is stopped
         if done:
-            write(folder / "table.md", _table(experiment, list(done.values()), file))
+            runs = list(done.values())
+            write(folder / "table.md", _table(experiment, runs, file))
+            for name, figure in experiment.figures(runs).items():
+                _save(figure, folder / f"{name}.svg")
     where = f"table: {folder / 'table.md'}" if done else "the options leave nothing to run"
     print(f"new runs: {len(missing)}, earlier ones: {len(done) - len(missing)}; {where}")
 
@@ -114,6 +124,12 @@ def _table(experiment: Experiment, runs: Sequence[Mapping[str, Any]], file: Path
             f"{file} has a run from which no table can be made ({type(error).__name__}: {error}): remove the lines "
             f"that this version of `pmlm experiment {experiment.name}` did not write"
         ) from error
+
+
+def _save(figure: Figure, path: Path) -> None:
+    from agents.report.figures import save  # matplotlib takes a second to import
+
+    save(figure, path)
 
 
 def _run_key(line: Mapping[str, Any]) -> str:

@@ -126,11 +126,12 @@ def _difference(name: str, tuned: _Values, other: _Values) -> str:
             theirs = theirs.mean(axis=0, keepdims=True)
         deltas = tuned[metric] - theirs
         deltas = deltas[:, ~np.isnan(deltas).any(axis=0)]
-        cells.append(_in_points(crossed_bootstrap(deltas, np.random.default_rng(0))) if deltas.size else "-")
+        cells.append(in_points(crossed_bootstrap(deltas, np.random.default_rng(0))) if deltas.size else "-")
     return f"| {' | '.join([name, *cells])} |"
 
 
-def _in_points(interval: Interval) -> str:
+def in_points(interval: Interval) -> str:
+    """Return a difference with its interval, in hundredths."""
     text = f"{100 * interval.mean:+.2f}"
     if interval.low is None or interval.high is None:
         return text

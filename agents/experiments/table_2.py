@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,32 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from agents import registry
 from agents.benchmark.config import RAW, model_identity
 from agents.evaluation.controls import CONTROLS
-from agents.experiments.base import Experiment
-from agents.experiments.digest import cohort_digest
+from agents.experiments.on_patients import QUICK_BUDGET, PatientsExperiment
 from agents.experiments.rows import TUNED, UNEDITED
-from agents.model_options import CallOptions, CohortFiles, ModelOptions
-from agents.settings import plain, refuse_idle
-from agents.training.config import MOST_COMPLETIONS, check_count
-from pmlm_env.cohort import Cohort
-from pmlm_env.cohort.simulator import simulate_cohort
-from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.core.episodes import Split as SplitName
+from agents.settings import plain
+from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.llm.lora.settings import LoraSettings
-from pmlm_env.pipeline.config import PipelineConfig
 
 if TYPE_CHECKING:
     from agents.benchmark.patients import RealPatients
 
-_SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
-
-#: With ``quick``: simulated patients; patients to learn from, to validate and to test on; completions.
-_QUICK_COHORT, _QUICK, _QUICK_BUDGET = 150, {"train": 8, "validation": 2, "test": 4}, 16
-
-_MOST = 100_000
-
 
 @dataclass(frozen=True)
-class Table2(Experiment):
+class Table2(PatientsExperiment):
     """The paper's Table 2: an LLM fine-tuned to write the reply, beside its replies to refined prompts.
 
     The LLM is fine-tuned with LoRA on pairs of a raw-data prompt and the doctor's reply. Then the fine-tuned LLM gets
@@ -46,33 +30,16 @@ class Table2(Experiment):
     prompts that agents refined. All replies are judged by the same metrics, beside controls that need no LLM.
 
     Attributes:
-        cohort: A folder with your own patients, used instead of simulated ones (see ``pmlm prepare --help``).
-        agents: Agents that refine prompts, as for ``pmlm train``.
-        train_patients: Number of training patients, for the LLM and the agents.
         validation_patients: Number of validation patients, who decide which epoch's LLM is used.
-        test_patients: Number of test patients.
-        budget: Completions for fitting an agent.
-        seeds: Number of seeds of the LLM's fine-tuning and of the agents, starting at 0.
-        pipeline: How the pipeline's prompts are generated.
-        lora: How the LLM is fine-tuned.
-        models: The models; the LLM has to be a ``local:`` one.
-        calls: Limits on the calls of the LLM.
+        lora: How the LLM is fine-tuned, which has to be a ``local:`` one.
     """
 
-    cohort: Path | None = None
-    agents: tuple[str, ...] = (registry.DEFAULT,)
-    train_patients: int = 200
     validation_patients: int = 32
-    test_patients: int = 64
-    budget: int = 600
-    seeds: int = 1
-    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     lora: LoraSettings = field(default_factory=LoraSettings)
-    models: ModelOptions = field(default_factory=ModelOptions)
-    calls: CallOptions = field(default_factory=CallOptions)
 
     name: ClassVar[str] = "table-2"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers", "peft")
+    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "validation": 2, "test": 4}
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -80,16 +47,11 @@ class Table2(Experiment):
         Raises:
             ValueError: A number is out of range, the LLM cannot be fine-tuned, or an option has no effect.
         """
-        for name in ("train_patients", "validation_patients", "test_patients", "seeds"):
-            check_count(name.replace("_", "-"), getattr(self, name), _MOST)
-        check_count("budget", self.budget, MOST_COMPLETIONS)
+        super().__post_init__()
         if not self.models.llm.startswith("local:"):
             raise ValueError(
                 f"--llm {self.models.llm} cannot be fine-tuned: use a local one, such as local:smollm2-135m"
             )
-        if self.quick:
-            fixed = ("train_patients", "validation_patients", "test_patients", "budget", "seeds")
-            refuse_idle(self, dict.fromkeys(fixed, "--quick has its own"))
 
     def cells(self) -> list[dict[str, Any]]:
         """Return the runs: controls and unedited prompts, then one seed after another.
@@ -102,9 +64,9 @@ class Table2(Experiment):
         for name in self.agents:
             registry.entry(name)
         llm = load_llm(self.models, device=self.models.device)
-        same = {"patients": self._patients, "models": model_identity(self.models, llm.identity)}
+        same = {"patients": self.patients, "models": model_identity(self.models, llm.identity)}
         fixed = [{"row": name, "seed": 0, **same} for name in (*CONTROLS, RAW, UNEDITED)]
-        budget = _QUICK_BUDGET if self.quick else self.budget
+        budget = QUICK_BUDGET if self.quick else self.budget
         learned = [
             {"row": name, "seed": seed, **of_row, **same}
             for seed in range(self.seeds)
@@ -141,59 +103,22 @@ class Table2(Experiment):
         return reply_tables(runs)
 
     @cached_property
-    def _patients(self) -> dict[str, Any]:
-        """What determines the patients and their prompts, as JSON values."""
-        given = {"train": self.train_patients, "validation": self.validation_patients, "test": self.test_patients}
-        source = (
-            {"cohort": "simulated-paper", "n": len(self._cohort)}
-            if self.cohort is None
-            else {"cohort": self.cohort.resolve().name, "sha256": cohort_digest(self._cohort)}
-        )
-        return {**source, **(_QUICK if self.quick else given), "pipeline": plain(self.pipeline)}
-
-    @cached_property
-    def _cohort(self) -> Cohort:
-        if self.cohort is not None:
-            return CohortFiles(self.cohort).read()[0]
-        return simulate_cohort(_QUICK_COHORT) if self.quick else simulate_cohort()
-
-    @cached_property
-    def _work(self) -> Path:
-        """The folder of these patients' prompts, of the LLM's replies, and of what it learned."""
-        digest = hashlib.sha256(json.dumps(self._patients, sort_keys=True).encode()).hexdigest()[:12]
-        return self.out / self.name / f"work-{digest}"
-
-    @cached_property
     def _judge(self) -> RealPatients:
         """The patients with both kinds of prompts, which are made unless an earlier run has made them."""
         from agents.benchmark.patients import RealPatients
 
-        prepared, raw = self._work / "prepared", self._work / "raw"
+        prepared, raw = self.prepared, self.work / "raw"
         if not raw.exists():
-            self._prepare(prepared, raw)
-        return RealPatients("test", prepared, self._work / "run", self.models, self.calls, raw)
+            self._prepare_raw(EpisodeSet.load(prepared), raw)
+        return RealPatients("test", prepared, self.work / "run", self.models, self.calls, raw)
 
-    def _prepare(self, prepared: Path, raw: Path) -> None:
-        """Write the pipeline's prompts, and raw-data prompts of the same patients.
-
-        Raises:
-            ValueError: There is no patient to learn from, to validate or to test on.
-        """
+    def _prepare_raw(self, episodes: EpisodeSet, raw: Path) -> None:
+        """Write raw-data prompts of the patients of some episodes."""
         from pmlm_env.io.files import replacing_folder
-        from pmlm_env.pipeline import build_episodes
         from pmlm_env.prompting import InitialPrompt
 
-        limits: dict[SplitName, int | None] = {name: self._patients[name] for name in _SPLITS}
-        episodes, _, pipeline = build_episodes(self._cohort, self.pipeline, limits=limits, device=self.models.device)
-        usable = {episode.split for episode in episodes if episode.label and episode.reference}
-        if lacking := [name for name in _SPLITS if name not in usable]:
-            cuts = f"--train-until {self.pipeline.train_until} --validation-until {self.pipeline.validation_until}"
-            raise ValueError(f"the cohort has no {lacking[0]} patient with a label and a reply ({cuts}): move the cuts")
-        with replacing_folder(prepared) as folder:
-            episodes.save(folder)
-            pipeline.save(folder / "pipeline")
-        template = InitialPrompt("raw", self.pipeline.peers, self._cohort.schema)
-        by_id = {patient.patient_id: patient for patient in self._cohort}
+        template = InitialPrompt("raw", self.pipeline.peers, self.everybody.schema)
+        by_id = {patient.patient_id: patient for patient in self.everybody}
         prompts = [template.fill(e.predicted, e.peers, {}, by_id[e.patient_id]) for e in episodes]
         filled = [
             replace(e, words=prompt.texts, roles=prompt.roles, spaces=prompt.spaces)
@@ -209,16 +134,16 @@ class Table2(Experiment):
         from pmlm_env.llm.lora.training import fine_tune
         from pmlm_env.llm.lora.tunable import tunable_lm
 
-        everybody = EpisodeSet.load(self._work / "raw")
+        everybody = EpisodeSet.load(self.work / "raw")
         examples, validation = (
             [(episode.prompt, episode.reference) for episode in everybody.of(split)]
             for split in ("train", "validation")
         )
         models = self.models
         lm = tunable_lm(models.llm.removeprefix("local:"), models.device, rank=self.lora.rank, alpha=self.lora.alpha)
-        folder = self._work / f"adapter-{seed}"
+        folder = self.work / f"adapter-{seed}"
         fine_tune(lm, examples, validation, self.lora, seed=seed).save(folder)
-        cache = self._work / "run" / "replies.sqlite"
+        cache = self.work / "run" / "replies.sqlite"
         llm = load_llm(models, device=models.device, cache=cache, adapter=folder)
         by_id = {episode.patient_id: episode.prompt for episode in everybody.of("test")}
         ids = [episode.patient_id for episode in self._judge.held_out]

@@ -10,6 +10,7 @@ from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.cohort.simulator.facts import draw_bedside, gather_facts
 from pmlm_env.cohort.simulator.gaps import draw_measured, leave_gaps
 from pmlm_env.cohort.simulator.labs import draw_labs
+from pmlm_env.cohort.simulator.personal import personalize
 from pmlm_env.cohort.simulator.replies import write_reply
 from pmlm_env.cohort.simulator.schedule import draw_schedule
 from pmlm_env.cohort.simulator.tables import LABEL_NAMES, SCHEMA
@@ -19,7 +20,11 @@ Signal = Literal["paper", "literature"]
 SIGNALS: tuple[str, ...] = get_args(Signal)
 
 
-def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "paper") -> Cohort:
+#: The column of the patients' table with the indicators that the letter's remarks are about, separated by "; ".
+PERSONAL_COLUMN = "personal"
+
+
+def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "paper", personal: float = 0.0) -> Cohort:
     """Simulate a cohort with the statistics of the paper's private one.
 
     The 2,373 women of the default have 56, 1,638 and 679 index dates in 2020, 2021 and 2022 and about 38,817 check-ups;
@@ -32,12 +37,16 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
         signal: How the labels differ in the labs. "literature": only shifts that a source reports, so that a uterine
             scar, cord entanglement or fetal distress leaves no trace in the mother's blood. "paper": further,
             invented shifts, so that a good predictor does about as well as the paper's (Table A1).
+        personal: Share of each letter's findings and advice that is about the woman's own latest values, from 0 to 1;
+            see docs/simulator.md. Above 0, the column ``PERSONAL_COLUMN`` names the indicators. Women and
+            laboratory values are the same for every share.
 
     Returns:
         The cohort, sorted by index date, with the obstetric schema.
 
     Raises:
-        ValueError: ``n_patients`` is not a positive integer, ``seed`` is not an integer >= 0, or ``signal`` is unknown.
+        ValueError: ``n_patients`` is not a positive integer, ``seed`` is not an integer >= 0, ``signal`` is unknown, or
+            ``personal`` is not a number from 0 to 1.
     """
     if isinstance(n_patients, bool) or not isinstance(n_patients, (int, np.integer)) or n_patients < 1:
         raise ValueError(f"n_patients must be a whole number of at least 1, not {n_patients!r}")
@@ -45,6 +54,8 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
         raise ValueError(f"seed must be a whole number of at least 0, not {seed!r}")
     if signal not in SIGNALS:
         raise ValueError(f"signal must be one of {', '.join(SIGNALS)}, not {signal!r}")
+    if isinstance(personal, bool) or not isinstance(personal, (int, float)) or not 0 <= personal <= 1:
+        raise ValueError(f"personal must be a number from 0 to 1, not {personal!r}")
     rng = np.random.default_rng(seed)
     women = draw_women(int(n_patients), rng)
     schedule = draw_schedule(women, rng)
@@ -55,15 +66,17 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
     for i in range(len(women)):
         rows = slice(schedule.start[i], schedule.start[i + 1])
         facts = gather_facts(women, i, values[rows], bedside[i])
+        dither = 0.618034 * i % 1  # spreads evenly over women, as random numbers would on average
+        reply, about = personalize(write_reply(facts, rng), values[rows], personal, dither)
         patients.append(
             Patient(
                 patient_id=f"{prefix}{i + 1:05d}",
                 label=LABEL_NAMES[women.label[i]],
-                reference=str(write_reply(facts, rng)),
+                reference=str(reply),
                 split_date=women.index_date[i],
                 dates=schedule.date[rows],
                 values=values[rows],
-                extra=facts.extra,
+                extra={**facts.extra, PERSONAL_COLUMN: "; ".join(about)} if personal else facts.extra,
             )
         )
     return Cohort(tuple(patients), SCHEMA)
