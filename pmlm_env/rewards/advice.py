@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pmlm_env.encoders.sentences import SentenceEncoder
 
 #: Least cosine of two pieces that advise the same, from ``python -m benchmarks.advice``.
-THRESHOLD = 0.44
+THRESHOLD = 0.61
 
 #: Words before a full stop that does not end a sentence.
 _ABBREVIATIONS = ("Dr", "Mr", "Mrs", "Ms", "Prof", "St", "No", "vs", "approx", "e.g", "i.e", "cf", "min", "tab", "inj")
@@ -75,11 +75,12 @@ class Advice:
     any piece of the reply's own advice is at least ``THRESHOLD``; see ``advice_of`` for both. A piece that advises
     against something ("stop", "avoid", "do not") is only compared with others that do.
 
-    The threshold is the best one on 50 pairs of a letter's advice and a sentence of a reply, written and labeled by
-    hand (benchmarks/advice_pairs.csv; most of the pairs that differ are about the same drug, test or wound). It judges
-    82 % of them as labeled: it finds 96 % of the advice that is there, and takes 35 % of other advice for it, mostly
-    another drug or another dose. Judged by the best threshold of the other 49 pairs, 20 % are errors; of 30 further
-    pairs, written after these rules, 23 %.
+    The threshold is the best one on 62 pairs of a letter's advice and a sentence of a reply, written (50) or taken from
+    replies of the default LLM (12), and labeled by hand (benchmarks/advice_pairs.csv; most of the pairs that differ are
+    about the same drug, test or wound, or are as general as "seek medical attention"). It judges 77 % of them as
+    labeled: it finds 70 % of the advice that is there, and takes 17 % of other advice for it, mostly another drug or
+    another dose. Judged by the best threshold of the other 61 pairs, 26 % are errors; of 30 further pairs, written
+    after these rules, 20 %.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
