@@ -141,7 +141,7 @@ def test_each_worker_loads_its_own_models_and_agrees_with_this_process(tmp_path:
     options = {"context": "spawn", "autoreset_mode": AutoresetMode.SAME_STEP}
     bert, llm = save_small_bert(tmp_path / "bert"), talkative(tmp_path / "llm")
     task: dict[str, Any] = {"encoder": str(bert), "scorer": str(bert), "llm": f"local:{llm}", "llm_dtype": "float32"}
-    task |= {"n_edits": 1, "max_new_tokens": 8, "device": "cpu"}
+    task |= {"n_edits": 1, "max_new_tokens": 8, "temperature": 1.0, "device": "cpu"}  # greedily it says nothing
     workers = _vector(2, "async", "PMLM-v0", options, **task)
     try:
         observation, info = workers.reset(options={"episode": 3})

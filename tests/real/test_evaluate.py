@@ -160,18 +160,22 @@ def test_the_figures_are_those_of_the_traces(evaluated: RunFolder) -> None:
     assert again == {name: evaluation[name] for name in again}
     for variant in (*VARIANTS, *CONTROLS):
         for name in METRICS:
-            mean = np.mean([trace.after[name] for trace in _of(traces, variant)])
-            assert evaluation["summary"][variant][name] == pytest.approx(mean)
+            values = [value for trace in _of(traces, variant) if (value := trace.after[name]) is not None]
+            mean = pytest.approx(np.mean(values)) if values else None
+            assert evaluation["summary"][variant][name] == mean
     rewards = [trace.reward for trace in _of(traces, "agent")]
     assert evaluation["summary"]["delta"]["agent"]["mean"] == pytest.approx(np.mean(rewards))
 
 
 def test_every_metric_of_every_variant_is_in_its_range(evaluated: RunFolder) -> None:
+    ranges = {"words": (1, np.inf), "margin": (-1, 1), "length_ratio": (0, np.inf), "new_wrong_diagnosis": (0, 12)}
     for trace in evaluated.traces.read():
         for name, value in trace.after.items():
-            low, high = {"words": (1, np.inf), "margin": (-1, 1)}.get(name, (0, 1 + 1e-6))
-            assert value is not None
-            assert low <= value <= high, name
+            if value is None:  # the reply has no number, or the letter no advice
+                assert name in ("numbers_right", "advice")
+            else:
+                low, high = ranges.get(name, (0, 1 + 1e-6))
+                assert low <= value <= high, name
 
 
 def test_the_controls_say_what_the_prompts_and_the_letters_say(evaluated: RunFolder, prepared: Path) -> None:
