@@ -19,6 +19,7 @@ from agents.model_options import ModelOptions
 from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.weights.transformer import states_of
 from tests.commands import pmlm
 from tests.standins import make_episodes
 from tests.tiny_models import WORDS, save_model, text
@@ -159,6 +160,43 @@ def test_texts_within_the_limit_score_the_same_to_the_last_bit_in_chunks_or_not(
         BertScorer(folder, device="cpu", long_texts=how).score(replies, references).f1 for how in ("cut", "chunks")
     )
     assert cut.tolist() == chunks.tolist()
+
+
+def test_scores_do_not_depend_on_what_was_scored_before(tmp_path: Path) -> None:
+    folder = str(save_model(tmp_path, "bert", 32))
+    replies, letters, prompts = [text(9), text(5)], [text(11), text(7)], [text(13), text(5)]
+    used = BertScorer(folder, device="cpu")
+    for _ in range(2):  # the second time, all texts have been scored before
+        for texts, references, once in (
+            (replies, letters, False),
+            (replies, prompts, True),
+            (letters, prompts, True),
+            (prompts, replies, True),
+            (replies[:1], prompts[1:], False),
+        ):
+            fresh = BertScorer(folder, device="cpu").score(texts, references)
+            again = (used.score_once if once else used.score)(texts, references)
+            assert again.f1.tolist() == fresh.f1.tolist()
+
+
+def test_replies_are_embedded_once_for_their_letters_and_their_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = BertScorer(str(save_model(tmp_path, "bert", 32)), device="cpu")
+    passes: list[object] = []
+
+    def counted(*arguments: object) -> object:
+        passes.append(arguments)
+        return states_of(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("pmlm_env.rewards.bertscore.states_of", counted)
+    replies, prompts = [text(9), text(5)], [text(13), text(6)]
+    scorer.score(replies, [text(11), text(7)])
+    assert len(passes) == 4
+    scorer.score_once(replies, prompts)
+    assert len(passes) == 6
+    scorer.score_once([text(8), text(4)], prompts)
+    assert len(passes) == 8
 
 
 def test_a_text_that_is_cut_is_told_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
