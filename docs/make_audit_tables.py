@@ -1,6 +1,7 @@
 """Put the audits in docs/results/audit into docs/rewards.md, between its marks.
 
-Run ``python docs/make_audit_tables.py``. New audits: the ``--out`` of ``pmlm audit``, named REWARD_LLM[_TEMPLATE].json.
+Run ``python docs/make_audit_tables.py``. New audits: the ``--out`` of ``pmlm audit``, named REWARD_LLM.json, with
+_TEMPLATE or _SPLIT where it is another than usual.
 """
 
 from __future__ import annotations
