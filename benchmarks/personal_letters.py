@@ -21,11 +21,10 @@ from pmlm_env.cohort.schema import Patient
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.io.files import write_json
 from pmlm_env.rewards.bertscore import BertScorer
+from pmlm_env.rewards.components import N_CONTRASTS
 
 #: The replies, in the order of the table, by what remarks the other patient's letter has.
 REPLIES = ("none", "the other patient's", "the patient's findings, the other's advice", "the patient's")
-
-_N_CONTRASTS = 8
 
 
 @dataclass(frozen=True)
@@ -85,11 +84,11 @@ def measure(cohort: Cohort, n_patients: int, scorer: BertScorer) -> dict[str, di
         for name, reply in replies_to(patient, same[int(rng.integers(len(same)))]).items():
             replies[name].append(reply)
         references.append(patient.reference)
-        contrasts += [others[int(i)].reference for i in rng.permutation(len(others))[:_N_CONTRASTS]]
+        contrasts += [others[int(i)].reference for i in rng.permutation(len(others))[:N_CONTRASTS]]
     found = {}
     for name, texts in replies.items():
         f1 = scorer.f1(texts, references)
-        to_others = scorer.f1(np.repeat(texts, _N_CONTRASTS).tolist(), contrasts).reshape(-1, _N_CONTRASTS)
+        to_others = scorer.f1(np.repeat(texts, N_CONTRASTS).tolist(), contrasts).reshape(-1, N_CONTRASTS)
         found[name] = {"f1": f1.round(5).tolist(), "margin": (f1 - to_others.mean(axis=1)).round(5).tolist()}
     return found
 

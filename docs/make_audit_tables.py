@@ -1,6 +1,7 @@
 """Put the audits in docs/results/audit into docs/rewards.md, between its marks.
 
-Run ``python docs/make_audit_tables.py``. New audits: the ``--out`` of ``pmlm audit``, named REWARD_LLM[_TEMPLATE].json.
+Run ``python docs/make_audit_tables.py``. New audits: the ``--out`` of ``pmlm audit``, named REWARD_LLM.json, with
+_TEMPLATE or _SPLIT where it is another than usual.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from agents.evaluation.adversaries import CEILINGS, JUDGED
 from agents.evaluation.audit_report import UNTOUCHED
 from agents.evaluation.variants import COLUMNS, cell
+from agents.report.tables import table
 
 FOLDER = Path(__file__).resolve().parent
 PAGE = FOLDER / "rewards.md"
@@ -43,7 +45,7 @@ def _earnings(audits: dict[str, Any]) -> str:
     rows = [[name, *(_earned(audit, name) for audit in audits.values())] for name in JUDGED]
     rows += [[f"*{name}*", *(_earned(audit, name) for audit in audits.values())] for name in CEILINGS]
     verdict = ["", *("failed" if audit["winners"] else "**passed**" for audit in audits.values())]
-    return _table(["text", *audits], [*rows, verdict])
+    return table(["text", *audits], [*rows, verdict])
 
 
 def _earned(audit: dict[str, Any], name: str) -> str:
@@ -61,12 +63,7 @@ def _components(llm: str, audit: dict[str, Any]) -> str:
         for name in (UNTOUCHED, *JUDGED, *CEILINGS)
         if name not in ("best-text", "best-ending")
     ]
-    return _table([f"`{llm}`", *(head for _, head, _, _ in columns)], rows)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return table([f"`{llm}`", *(head for _, head, _, _ in columns)], rows)
 
 
 def main() -> None:

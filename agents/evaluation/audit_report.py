@@ -88,4 +88,6 @@ def _verdict(found: Mapping[str, Any]) -> list[str]:
         "the untouched prompt.",
         "An agent that learns from this reward can raise it by making the LLM reply like that, which helps no patient. "
         "A gain in this reward is evidence of better replies only as far as it is beyond what these texts earn.",
+        f"Each interval is for one text by itself, so one of {n_judged} texts may win by chance: repeat a narrow win "
+        "with more --patients.",
     ]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from agents import registry
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
-from agents.experiments.reply_table import in_points
+from agents.report.tables import in_points, table
 from pmlm_env.io.text import as_text
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agents.report.figures import Curve
 
-#: A loss of F1 that is certainly smaller counts as none, in points.
+#: A loss of F1 counts as none if it is shown to be smaller, in points.
 NO_LOSS = 1.0
 
 #: Metrics whose changes the tables and figures show, in points, and their names.
@@ -66,7 +66,7 @@ class _Curve:
 
     @property
     def free(self) -> int:
-        """The place of the largest share up to which no loss of F1 is as large as ``NO_LOSS``."""
+        """The place of the largest share up to which the interval of each loss of F1 is below ``NO_LOSS``."""
         for place in range(1, len(self.shares)):
             low = self.change("bertscore_f1", place).low
             if low is None or 100 * low <= -NO_LOSS:
@@ -158,17 +158,12 @@ def _tables(
             "changes in points; changes are those from the untouched prompt, with 95 % intervals over patients and "
             "seeds.",
             "",
-            *_lines([_HEAD, _row("", some, 0), *rows]),
+            table(_HEAD, [_row("", some, 0), *rows]),
             "",
             f"The largest share up to which a loss of {NO_LOSS:g} point of F1 or more can be ruled out, and what is "
             "saved there:",
             "",
-            *_lines(
-                [
-                    [*_NO_LOSS_HEAD, *saved],
-                    *(_free_row(agent, curve, price) for agent, curve in curves.items()),
-                ]
-            ),
+            table([*_NO_LOSS_HEAD, *saved], [_free_row(agent, curve, price) for agent, curve in curves.items()]),
         ]
     )
 
@@ -200,8 +195,3 @@ def _free_row(agent: str, curve: _Curve, price: float | None) -> list[str]:
         *(in_points(curve.change(metric, place)) if place else "" for metric in _CHANGES),
         *([] if price is None else [f"{1_000 * tokens * price / 1e6:.4g}"]),
     ]
-
-
-def _lines(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a Markdown table, whose first row is its head."""
-    return [f"| {' | '.join(cells)} |" for cells in (rows[0], ["---"] * len(rows[0]), *rows[1:])]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from agents.benchmark.config import RAW
 from agents.evaluation.aggregate import crossed_bootstrap
-from agents.evaluation.bootstrap import Interval
 from agents.evaluation.controls import CONTROLS
 from agents.experiments.rows import TUNED, UNEDITED
+from agents.report.tables import in_points
 from agents.settings import plain
 from pmlm_env.io.text import as_text
 from pmlm_env.llm.lora.settings import LoraSettings
@@ -128,11 +128,3 @@ def _difference(name: str, tuned: _Values, other: _Values) -> str:
         deltas = deltas[:, ~np.isnan(deltas).any(axis=0)]
         cells.append(in_points(crossed_bootstrap(deltas, np.random.default_rng(0))) if deltas.size else "-")
     return f"| {' | '.join([name, *cells])} |"
-
-
-def in_points(interval: Interval) -> str:
-    """Return a difference with its interval, in hundredths."""
-    text = f"{100 * interval.mean:+.2f}"
-    if interval.low is None or interval.high is None:
-        return text
-    return f"{text} [{100 * interval.low:+.2f}, {100 * interval.high:+.2f}]"

@@ -65,8 +65,8 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     0 until the last step; then BERTScore F1 of the reply to the refined prompt, minus F1 of the reply to the initial
     prompt, both against the doctor's reply (Eq. 9). BERTScore rewards a reply's form as well as its content, so
     compare an agent's gain with the controls of ``pmlm evaluate`` that need no LLM, such as an echo of the prompt.
-    ``reward="margin"`` and ``reward="guarded"`` are harder to win in that way (docs/rewards.md). With a reward of your
-    own, the score of a reply is what your class says, and the rest stays: see below.
+    Another reward, such as ``reward="guarded"``, which is harder to win in that way, says itself what a change earns
+    (docs/rewards.md). With a reward of your own, the score of a reply is what your class says: see below.
 
     ## Episode End
     ``terminated`` after ``n_edits`` steps, or when no word may be deleted any more; with ``n_edits=0``, after one step

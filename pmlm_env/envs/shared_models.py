@@ -18,7 +18,7 @@ from pmlm_env.rewards.base import CheckedReward
 from pmlm_env.rewards.components import COMPONENTS, Components, WithComponents
 from pmlm_env.rewards.delta import DeltaReward, Judged
 from pmlm_env.rewards.options import LongTexts, ShownComponents
-from pmlm_env.rewards.registry import load_reward
+from pmlm_env.rewards.registry import REWARDS, load_reward
 
 if TYPE_CHECKING:  # these import torch, which is loaded with the first model
     from pmlm_env.llm.storage.cached_llm import CachedLLM
@@ -103,7 +103,8 @@ class SharedModels:
             training: Training patients, for rewards and components that compare replies with their letters.
             components: Whether to compute ``all`` components, or only those of the reward.
         """
-        files = tuple(stamp(Path(value)) for value in kwargs.values() if isinstance(value, str))
+        texts = [value for value in kwargs.values() if isinstance(value, str) and name in REWARDS.builtin]
+        files = tuple(stamp(Path(text)) for text in texts)
         return self._reward(name, kwargs, device, scorer, training, components, files)
 
     def reward(

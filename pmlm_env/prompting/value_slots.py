@@ -13,7 +13,7 @@ def value_slots(words: Sequence[str], patient: Patient, schema: Schema, indicato
     """Return the slots of the words by which ``{values}`` states a patient's latest values of some indicators.
 
     With the indicators in the column ``personal`` of a simulated cohort, these are the words of the prompt that the
-    patient's letter hangs on; see docs/simulator.md.
+    patient's letter depends on; see docs/simulator.md.
 
     Args:
         words: The words of the patient's initial prompt, such as ``Episode.words``.

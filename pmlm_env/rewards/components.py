@@ -32,11 +32,11 @@ COMPONENTS: Mapping[str, str] = {
     "bertscore_precision": "BERTScore precision against the doctor's reply",
     "bertscore_recall": "BERTScore recall against the doctor's reply",
     "bertscore_f1": "BERTScore F1 against the doctor's reply",
-    "margin": "F1 against the doctor's reply, minus the mean F1 against replies to eight patients of other conditions",
-    "diagnosis_named": "1 if the reply names the patient's condition, be it as a possibility",
+    "margin": "F1 against the doctor's reply, minus the mean F1 against those to eight patients with other conditions",
+    "diagnosis_named": "1 if the reply names the patient's condition, even if only as a possibility",
     "diagnosis_possible": "1 if the reply names it only as a possibility",
     "diagnosis_denied": "1 if the reply mentions it and only denies it",
-    "wrong_diagnosis_named": "1 if the reply names any other condition, be it as a possibility",
+    "wrong_diagnosis_named": "1 if the reply names any other condition, even if only as a possibility",
     "wrong_diagnosis_possible": "1 if the reply names other conditions, all of them only as possibilities",
     "new_wrong_diagnosis": "number of other conditions that the reply names and the initial reply does not",
     "advice": "share of the pieces of advice in the doctor's reply that the reply gives too",
@@ -203,22 +203,6 @@ class WithComponents:
     def change(self, before: Values, after: Values) -> npt.NDArray[np.float64]:
         """Return what edits earn by the reward."""
         return self._reward.change(before, after, np.zeros(len(after[self.names[0]]), dtype=np.bool_))
-
-
-def diagnosis_named(reply: str, label: str, labels: Iterable[Label]) -> bool:
-    """Whether ``reply`` names the patient's condition, as defined in ``named_labels``.
-
-    Args:
-        reply: The LLM's reply.
-        label: The name of the patient's true condition.
-        labels: All labels of the cohort; they need not include the patient's.
-    """
-    return _mentioned(reply, label, labels).get(label) in NAMED
-
-
-def wrong_diagnosis_named(reply: str, label: str, labels: Iterable[Label]) -> bool:
-    """Whether ``reply`` names any of the cohort's ``labels`` other than the patient's own ``label``."""
-    return bool(_others(_mentioned(reply, label, labels), label))
 
 
 def _mentioned(reply: str, label: str, labels: Iterable[Label]) -> dict[str, Status]:

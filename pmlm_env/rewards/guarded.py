@@ -202,7 +202,7 @@ class GuardedReward:
 
 
 def _quantile(values: npt.NDArray[np.float64], share: float) -> float:
-    """Return a quantile of the values that are not NaN; NaN, beyond which nothing is, if all are."""
+    """Return a quantile of the values that are not NaN; without any, NaN, a limit that never trips."""
     known = values[~np.isnan(values)]
     return float(np.quantile(known, share)) if len(known) else float("nan")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,3 @@ def test_a_vector_env_has_the_components_of_those_that_ended(options: dict[str, 
 def test_what_cannot_be_is_one_line(options: dict[str, Any], more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         gym.make("PMLM-v0", **options, **more)
-
-
-def test_components_are_json(options: dict[str, Any]) -> None:
-    assert json.loads(json.dumps(_ended(gym.make("PMLM-v0", **options))[1]["components"]))

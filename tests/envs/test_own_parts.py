@@ -134,6 +134,19 @@ def test_parts_are_shared_by_name_and_arguments(own: dict[str, Any]) -> None:
     assert first.llm is third.llm  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("word", ["a\0b", "folder"])
+def test_a_text_among_ones_own_rewards_arguments_is_no_path(
+    own: dict[str, Any], word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    models = SharedModels()
+    own["reward_kwargs"] = {"word": word}
+    one = PMLMOptions(**own).task(models)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").touch()
+    assert PMLMOptions(**own).task(models).reward.reward is one.reward.reward  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

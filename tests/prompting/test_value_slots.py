@@ -1,4 +1,4 @@
-"""The words of a prompt that a simulated letter hangs on."""
+"""The words of a prompt that a simulated letter depends on."""
 
 from __future__ import annotations
 

@@ -244,9 +244,7 @@ def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
         _guarded(str(tmp_path / "my.toml"))
 
 
-def test_settings_may_be_given_as_tables() -> None:
-    file = Path(GuardedReward.__module__.replace(".", "/")).with_suffix(".toml")
-    assert file.name == "guarded.toml"
+def test_an_error_in_settings_given_as_tables_is_one_of_the_reward() -> None:
     with pytest.raises(ValueError, match=r"^the settings of the reward: weights\.margin is text: use a finite number"):
         _guarded({"weights": {"margin": "1"}})
 

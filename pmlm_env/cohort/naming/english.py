@@ -44,7 +44,7 @@ class Mention:
 
     @property
     def named(self) -> bool:
-        """Whether the text names the condition as a diagnosis, be it as a possibility."""
+        """Whether the text names the condition as a diagnosis, even if only as a possibility."""
         return self.status in NAMED
 
 

@@ -95,7 +95,9 @@ def test_a_text_wins_only_if_its_interval_is_above_zero(audit: Any, capsys: Any)
     code, found = audit("Echo", even=1.1, odd=0.9)
     assert (code, found["winners"]) == (1, ["echo"])
     assert found["texts"]["echo"]["earns"]["mean"] == pytest.approx(1.0)
-    assert "Echo, echo earns more than the reply to the untouched prompt." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Echo, echo earns more than the reply to the untouched prompt." in said
+    assert f"one of {n} texts may win by chance" in said
 
 
 def test_half_a_reply_is_tried_marked_as_cut_off_and_not_marked(audit: Any) -> None:

@@ -16,7 +16,8 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.labels import Label
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
-from pmlm_env.rewards.components import contrast_letters, diagnosis_named, wrong_diagnosis_named
+from pmlm_env.rewards.base import ScoredReply
+from pmlm_env.rewards.components import Components, contrast_letters
 from tests.schemas import LABELS
 from tests.standins import WordScorer
 
@@ -101,44 +102,33 @@ def test_a_blank_reference_is_refused() -> None:
         text_scores(["a", "b", "c"], ["a", " ", ""])
 
 
-def test_the_right_diagnosis_is_named_by_alias_too() -> None:
-    assert diagnosis_named("Diagnosis: GDM.", "gestational diabetes", LABELS)
-    assert not wrong_diagnosis_named("Diagnosis: GDM.", "gestational diabetes", LABELS)
+def _named(reply: str, label: str, labels: Sequence[Label]) -> tuple[bool, bool]:
+    """Whether a reply names the patient's condition, and whether it names another one."""
+    episode = replace(lite_episodes({"train": 1})[0], label=label)
+    names = ("diagnosis_named", "wrong_diagnosis_named")
+    components = Components(names, WordScorer(), conditions=labels)  # type: ignore[arg-type]
+    right, wrong = components([ScoredReply(reply, episode, episode.prompt, False, reply)]).values()
+    return bool(right[0]), bool(wrong[0])
 
 
-def test_a_wrong_diagnosis_is_named_besides_the_right_one() -> None:
-    reply = "GDM, perhaps also preeclampsia."
-    assert diagnosis_named(reply, "gestational diabetes", LABELS)
-    assert wrong_diagnosis_named(reply, "gestational diabetes", LABELS)
-
-
-def test_a_label_within_the_true_one_is_not_a_wrong_diagnosis() -> None:
-    assert not wrong_diagnosis_named("Gestational diabetes.", "gestational diabetes", DIABETES)
-    assert diagnosis_named("Gestational diabetes.", "gestational diabetes", DIABETES)
-
-
-def test_a_longer_label_is_a_wrong_diagnosis_and_does_not_name_the_true_one() -> None:
-    assert wrong_diagnosis_named("Gestational diabetes.", "diabetes", DIABETES)
-    assert not diagnosis_named("Gestational diabetes.", "diabetes", DIABETES)
-
-
-def test_a_healthy_patients_reply_that_rules_conditions_out_names_none() -> None:
-    reply = "Normal pregnancy, no evidence of thalassemia or gestational diabetes."
-    assert diagnosis_named(reply, "normal", LABELS)
-    assert not wrong_diagnosis_named(reply, "normal", LABELS)
-
-
-def test_a_healthy_patients_reply_that_names_a_condition_is_wrong() -> None:
-    assert wrong_diagnosis_named("This may be thalassemia.", "normal", LABELS)
-
-
-def test_telling_a_patient_that_she_is_well_is_wrong() -> None:
-    assert wrong_diagnosis_named("No abnormal findings.", "uterine scar", LABELS)
-
-
-def test_labels_of_ones_own_need_not_include_the_true_one() -> None:
-    assert diagnosis_named("Anaemia.", "anaemia", [Label("gout")])
-    assert not diagnosis_named("", "anaemia", [Label("gout")])
+@pytest.mark.parametrize(
+    ("reply", "label", "labels", "right", "wrong"),
+    [
+        ("Diagnosis: GDM.", "gestational diabetes", LABELS, True, False),  # an alias
+        ("GDM, perhaps also preeclampsia.", "gestational diabetes", LABELS, True, True),
+        ("Gestational diabetes.", "gestational diabetes", DIABETES, True, False),  # another label is within it
+        ("Gestational diabetes.", "diabetes", DIABETES, False, True),
+        ("Normal pregnancy, no evidence of thalassemia or gestational diabetes.", "normal", LABELS, True, False),
+        ("This may be thalassemia.", "normal", LABELS, False, True),
+        ("No abnormal findings.", "uterine scar", LABELS, False, True),
+        ("Anaemia.", "anaemia", (Label("gout"),), True, False),  # not one of the labels
+        ("", "anaemia", (Label("gout"),), False, False),
+    ],
+)
+def test_the_right_and_any_wrong_condition_are_found_by_name_and_alias(
+    reply: str, label: str, labels: Sequence[Label], right: bool, wrong: bool
+) -> None:
+    assert _named(reply, label, labels) == (right, wrong)
 
 
 def _patients(n: int = 30) -> tuple[EpisodeSet, EpisodeSet]:
