@@ -14,6 +14,9 @@ from pmlm_env.core.episodes import Episode
 #: The name of the default reward.
 BERTSCORE = "bertscore"
 
+#: The name of the reward with settings of the user's.
+GUARDED = "guarded"
+
 #: The component of a reward that only has a score: the score itself.
 REWARD = "reward"
 

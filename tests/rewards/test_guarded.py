@@ -207,12 +207,12 @@ def _refused(folder: Path, text: str, message: str) -> None:
     [
         ("weights = 3", ": weights is 3: use a table"),
         ("[weights]\nf1 = 1", ": weights has an unknown name, 'f1': use bertscore_precision, bertscore_recall, "),
-        ("[weights]\nmargin = true", ": weights.margin is true: use a finite number"),
-        ("[weights]\nmargin = 'one'", ": weights.margin is text: use a finite number"),
+        ("[weights]\nmargin = true", ": weights.margin is true: use a number from -1e9 to 1e9"),
+        ("[weights]\nmargin = 'one'", ": weights.margin is text: use a number from -1e9 to 1e9"),
         ("[weights]\nmargin = nan", ": 'margin' is nan, which is not allowed"),
         ("penalty = 1", ": weights has no component with a weight: give one or more"),
         ("[weights]\nmargin = 0", ": weights has no component with a weight: give one or more"),
-        ("penalty = -1\n[weights]\nmargin = 1", ": penalty is -1: use a number of 0 or more"),
+        ("penalty = -1\n[weights]\nmargin = 1", ": penalty is -1: use a number from 0 to 1e9"),
         ("gate = 1\n[weights]\nmargin = 1", " has an unknown name, 'gate': use weights, gates, penalty"),
         ("[weights]\nmargin = 1\n[gates.cat]\nabove = 1", ": gates has an unknown name, 'cat': use bertscore_prec"),
         ("[weights]\nmargin = 1\n[gates]\ncut = 1", ": gates: cut is 1: use a table"),
@@ -227,9 +227,9 @@ def _refused(folder: Path, text: str, message: str) -> None:
         ),
         (
             "[weights]\nmargin = 1\n[gates.cut]\nabove = 'most'",
-            ': gates.cut.above is text: use a finite number, or "letters"',
+            ': gates.cut.above is text: use a number from -1e9 to 1e9, or "letters"',
         ),
-        ("[weights]\nmargin = 1\n[gates.cut]\nabove = 1\nslack = -1", ": gates.cut.slack is -1: use a number of 0"),
+        ("[weights]\nmargin = 1\n[gates.cut]\nabove = 1\nslack = -1", ": gates.cut.slack is -1: use a number from 0"),
         ("weights: 1", " is not TOML: "),
     ],
 )
@@ -247,7 +247,7 @@ def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
 def test_settings_may_be_given_as_tables() -> None:
     file = Path(GuardedReward.__module__.replace(".", "/")).with_suffix(".toml")
     assert file.name == "guarded.toml"
-    with pytest.raises(ValueError, match=r"^the settings of the reward: weights\.margin is text: use a finite number"):
+    with pytest.raises(ValueError, match=r"^the settings of the reward: weights\.margin is text: use a number from -1e9 to 1e9"):
         _guarded({"weights": {"margin": "1"}})
 
 
