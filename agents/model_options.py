@@ -68,8 +68,8 @@ class ModelOptions(LLMOptions):
 
         Raises:
             ValueError: ``n_edits`` is neither a number of words nor a share, ``protect`` has a name that is neither a
-                role nor a kind of word, or arguments are not JSON values or contain what looks like a key; or the settings
-            of the reward are not allowed.
+                role nor a kind of word, arguments are not JSON values or contain what looks like a key, or a
+                reward's settings are not allowed.
         """
         super().__post_init__()
         EditRules(self.n_edits, protect=self.protect)

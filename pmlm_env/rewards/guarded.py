@@ -109,7 +109,9 @@ def _gate(name: str, gates: Mapping[str, Any], where: str) -> Gate:
         raise ValueError(f"{where}: gates.{name} has {' and '.join(gate) or 'no limit'}: give either above or below")
     ((side, limit),) = gate.items()
     if limit != LETTERS and not _is_number(limit):
-        raise ValueError(f'{where}: gates.{name}.{side} is {shown(limit)}: use a number from -1e9 to 1e9, or "{LETTERS}"')
+        raise ValueError(
+            f'{where}: gates.{name}.{side} is {shown(limit)}: use a number from -1e9 to 1e9, or "{LETTERS}"'
+        )
     return Gate(name, side, limit, slack)
 
 

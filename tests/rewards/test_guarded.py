@@ -247,7 +247,9 @@ def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
 def test_settings_may_be_given_as_tables() -> None:
     file = Path(GuardedReward.__module__.replace(".", "/")).with_suffix(".toml")
     assert file.name == "guarded.toml"
-    with pytest.raises(ValueError, match=r"^the settings of the reward: weights\.margin is text: use a number from -1e9 to 1e9"):
+    with pytest.raises(
+        ValueError, match=r"^the settings of the reward: weights\.margin is text: use a number from -1e9 to 1e9"
+    ):
         _guarded({"weights": {"margin": "1"}})
 
 
