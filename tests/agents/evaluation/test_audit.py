@@ -212,6 +212,9 @@ def test_guarded_has_an_audit_with_gates(audit: Any) -> None:
         (["--split", "train"], "has 14 train patients with a label and a doctor's reply: an audit needs half of them"),
         (["--n-edits", 5], "--n-edits has no effect: no prompt is edited"),
         (["--encoder", "x"], "--encoder has no effect: no prompt is edited"),
+        (["--out", "tests"], "--out tests is not a JSON file: name one that ends in .json"),
+        (["--out", "mine.csv"], "--out mine.csv is not a JSON file: name one that ends in .json"),
+        (["--seed", -1], "--seed -1 is negative: use a whole number, 0 or more"),
     ],
 )
 def test_what_cannot_be_audited_is_refused_before_anything_is_asked(
