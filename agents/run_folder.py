@@ -352,7 +352,9 @@ def _differences(now: dict[str, Any], before: dict[str, Any], other_llm: bool, w
             continue
         if isinstance(now[key], dict) and isinstance(before[key], dict) and not key.endswith("_kwargs"):
             names += _differences(now[key], before[key], other_llm, f"{name}.")
-        elif not same_value(key, now[key], before[key]) and not one_path(now[key], before[key]):
+        elif not same_value(key, now[key], before[key]) and not (
+            isinstance(now[key], str) and one_path(now[key], before[key])
+        ):
             names.append(name)
     return names
 
