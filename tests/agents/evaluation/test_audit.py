@@ -256,7 +256,7 @@ def test_patients_without_a_reply_are_left_out_and_counted(
     code, found = audit("Length", *llm, json.dumps({"words": [audited[0], "p3"]}), episodes=cohort)
     assert code == 1
     assert (found["patients"], found["searched_on"], found["without_reply"]) == (N_AUDITED - 1, N_TRAINING - 1, 2)
-    assert "2 patients without a reply are left out." in capsys.readouterr().out
+    assert "Patients without a reply, who are left out: 2." in capsys.readouterr().out
     cache = ["--cache", tmp_path / "other.sqlite"]
     audit("Length", *llm, json.dumps({"words": audited[:3]}), *cache, episodes=cohort)
     said = capsys.readouterr().err
@@ -276,3 +276,9 @@ def test_the_search_finds_the_best_text_of_sentences() -> None:
     best = search.best(search.letters, earned, 3)
     assert set(best.split(". ")) <= {"Walk daily", "Rest well", "Eat fruit", "Eat fruit."}
     assert earned([best] * 3, range(3)).mean() == pytest.approx((3 - 3 * 0.3) / 3)
+
+
+def test_chinese_letters_are_taken_apart_into_sentences() -> None:
+    search = TextSearch(["诊断贫血。多休息\uff1b补铁。复查\uff01"], [Label("贫血")])
+    assert search.sentences == ["多休息", "补铁。", "复查\uff01"]
+    assert search.without_conditions == ["多休息; 补铁。 复查\uff01"]
