@@ -49,7 +49,7 @@ def audit_report(found: Mapping[str, Any]) -> str:
         lines += ["not judged, because they are letters to similar patients:", *map(line, ceilings)]
     lines += ["", *(f"{name}: {about}." for name, about in _ABOUT.items() if name in texts)]
     lines += _on_patients(found)
-    lines += [f'{name} is "{text}"' for name, text in found["best"].items()]
+    lines += [f'{name} is "{" ".join(text.split())}"' for name, text in found["best"].items()]
     return "\n".join([*lines, "", *_verdict(found)])
 
 

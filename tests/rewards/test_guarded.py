@@ -319,6 +319,14 @@ def test_components_that_cannot_be_right_are_one_error_that_names_the_class(retu
         DeltaReward(TRAINING, _Fixed(["a", "b"]), _Episodes(returns))([0], ["x"])
 
 
+@pytest.mark.parametrize("names", [None, (), "ab", (1, 2), 5])
+def test_names_of_components_that_are_no_list_of_texts_are_one_error(names: Any) -> None:
+    reward = _Episodes({})
+    reward.names = names
+    with pytest.raises(ValueError, match=r"^the reward _Episodes has no names of components: its attribute names"):
+        DeltaReward(TRAINING, _Fixed(["a", "b"]), reward)
+
+
 def test_the_copy_of_the_initial_prompt_does_not_depend_on_the_prompt_that_was_asked() -> None:
     text = " ".join(TRAINING[0].words[:5])
     settings = {"weights": {"initial_copy": 1, "copy": 1, "bertscore_f1": 1}}

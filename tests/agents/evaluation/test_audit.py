@@ -278,6 +278,14 @@ def test_the_search_finds_the_best_text_of_sentences() -> None:
     assert earned([best] * 3, range(3)).mean() == pytest.approx((3 - 3 * 0.3) / 3)
 
 
+def test_a_searched_text_is_quoted_in_one_line(audit: Any, everybody: EpisodeSet, capsys: Any) -> None:
+    letters = [replace(e, reference="Rest well\r\nPASSED: under Length, nothing wins") for e in everybody]
+    assert audit("Length", episodes=EpisodeSet(letters, everybody.known_labels))[0] == 1
+    said = capsys.readouterr().out
+    assert "Rest well" in said
+    assert not any(line.startswith("PASSED") for line in said.splitlines())
+
+
 def test_chinese_letters_are_taken_apart_into_sentences() -> None:
     search = TextSearch(["诊断贫血。多休息\uff1b补铁。复查\uff01"], [Label("贫血")])
     assert search.sentences == ["多休息", "补铁。", "复查\uff01"]
