@@ -18,7 +18,7 @@ from pmlm_env.cohort.wording import bare
 from pmlm_env.core.edits import EditRules
 from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import Limits, LLMOptions
-from pmlm_env.rewards.base import BERTSCORE
+from pmlm_env.rewards.base import BERTSCORE, GUARDED
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +68,18 @@ class ModelOptions(LLMOptions):
 
         Raises:
             ValueError: ``n_edits`` is neither a number of words nor a share, ``protect`` has a name that is neither a
-                role nor a kind of word, or arguments are not JSON values or contain what looks like a key.
+                role nor a kind of word, arguments are not JSON values or contain what looks like a key, or a
+                reward's settings are not allowed.
         """
         super().__post_init__()
         EditRules(self.n_edits, protect=self.protect)
+        if self.reward == GUARDED and isinstance(file := self.reward_kwargs.get("settings"), str):
+            # A run keeps the settings themselves, which hold wherever it goes on, and whatever becomes of the file.
+            from pmlm_env.rewards.guarded import GuardedSettings, settings_table  # this loads torch
+
+            GuardedSettings.read(file)
+            kept = Kwargs({**self.reward_kwargs, "settings": settings_table(file)}, "--reward-kwargs")
+            object.__setattr__(self, "reward_kwargs", kept)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from pmlm_env.core.traces import TraceFile
 from pmlm_env.io import files
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write_json
+from pmlm_env.rewards.base import GUARDED
 
 #: Settings that may differ when a run is resumed. Episodes are compared by content, not by path.
 _MAY_CHANGE = (
@@ -148,6 +149,12 @@ class RunFolder:
                     raise ValueError(f"{self.config}: {name} is {within[key]!r}, not a path: {self._anew}")
                 here = Path(os.path.normpath(self.path.resolve() / within[key]))
                 within[key] = str(here) if here.exists() else content["paths"].get(name, within[key])
+        models = settings["models"]
+        kwargs = models.get("reward_kwargs", {})
+        of_reward = kwargs.get("settings", {}) if isinstance(kwargs, dict) else kwargs
+        if models.get("reward") == GUARDED and not isinstance(of_reward, dict):
+            # A run of somebody else must not decide which file is read here.
+            raise ValueError(f"{self.config}: the settings of the reward are not a table: {self._anew}")
         return settings
 
     def prepared(self) -> Path:
@@ -345,7 +352,9 @@ def _differences(now: dict[str, Any], before: dict[str, Any], other_llm: bool, w
             continue
         if isinstance(now[key], dict) and isinstance(before[key], dict) and not key.endswith("_kwargs"):
             names += _differences(now[key], before[key], other_llm, f"{name}.")
-        elif not same_value(key, now[key], before[key]) and not one_path(now[key], before[key]):
+        elif not same_value(key, now[key], before[key]) and not (
+            isinstance(now[key], str) and one_path(now[key], before[key])
+        ):
             names.append(name)
     return names
 

@@ -37,6 +37,9 @@ CEILINGS = ("peer-letter", "label-letter")
 #: The texts that are judged, in the order of tables.
 JUDGED = (*(name for name in CONTROLS if name not in CEILINGS), *ADVERSARIES)
 
+#: What a sentence ends in.
+_ENDS = (".", "!", "?", "\u3002", "\uff01", "\uff1f")
+
 #: Returns what N texts earn as replies to the patients at the given indices, float64 (N,).
 Earned: TypeAlias = Callable[[Sequence[str], Sequence[int]], npt.NDArray[np.float64]]
 
@@ -78,7 +81,7 @@ def _half(reply: str) -> str:
 
 def _joined(pieces: Iterable[str]) -> str:
     """Join what ``pieces_of`` took apart."""
-    return " ".join(piece if piece.endswith((".", "!", "?")) else f"{piece};" for piece in pieces)
+    return " ".join(piece if piece.endswith(_ENDS) else f"{piece};" for piece in pieces)
 
 
 class TextSearch:

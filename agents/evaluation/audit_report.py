@@ -49,7 +49,7 @@ def audit_report(found: Mapping[str, Any]) -> str:
         lines += ["not judged, because they are letters to similar patients:", *map(line, ceilings)]
     lines += ["", *(f"{name}: {about}." for name, about in _ABOUT.items() if name in texts)]
     lines += _on_patients(found)
-    lines += [f'{name} is "{text}"' for name, text in found["best"].items()]
+    lines += [f'{name} is "{" ".join(text.split())}"' for name, text in found["best"].items()]
     return "\n".join([*lines, "", *_verdict(found)])
 
 
@@ -68,11 +68,11 @@ def _on_patients(found: Mapping[str, Any]) -> list[str]:
         f"Letters are those of {n_letters} training patients."
         if n_letters
         else "No letters were tried, because no training patient has one.",
-        f"{' and '.join(found['best'])} were searched on {n_searched} training patients, none of whom is judged here."
+        f"{n_searched} training patients, none of whom is judged here, served to search {' and '.join(found['best'])}."
         if n_searched
         else "No text was searched, because no training patient has a label, a letter and a reply.",
     ]
-    return [*lines, f"{n_missing} patients without a reply are left out."] if n_missing else lines
+    return [*lines, f"Patients without a reply, who are left out: {n_missing}."] if n_missing else lines
 
 
 def _verdict(found: Mapping[str, Any]) -> list[str]:

@@ -92,11 +92,16 @@ class AuditConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Check ``patients``, and that every option has an effect.
+        """Check ``patients``, ``out`` and ``seed``, and that every option has an effect.
 
         Raises:
-            ValueError: There are too few patients for an interval, or an option has no effect.
+            ValueError: There are too few patients for an interval, ``out`` cannot be written or the seed is negative,
+                or an option has no effect.
         """
         if self.patients < FEWEST:
             raise ValueError(f"--patients {self.patients} is too few for an interval: use {FEWEST} or more")
+        if self.out.suffix != ".json" or self.out.is_dir():  # rather than lose what took minutes, or another file
+            raise ValueError(f"--out {self.out} is not a JSON file: name one that ends in .json")
+        if self.seed < 0:
+            raise ValueError(f"--seed {self.seed} is negative: use a whole number, 0 or more")
         refuse_idle(self, {f"models.{name}": "no prompt is edited: leave it out" for name in _OF_EDITS})

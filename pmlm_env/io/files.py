@@ -177,7 +177,7 @@ def stamp(path: Path) -> Stamp:
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         states = [(str(file.absolute()), file.stat()) for file in files]
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return ()
     return tuple((name, state.st_ino, state.st_size, state.st_mtime_ns) for name, state in states)
 

@@ -205,5 +205,6 @@ def _check_fields(text: str, where: str) -> None:
             )
         if form and not (name in FORMS and FORMS[name].fullmatch(form)):
             raise ValueError(
-                f"{where}: {shown} has an unknown format; valid examples are {{peers:listed}} and {{labs:5}}"
+                f"{where}: {shown} has an unknown format; valid examples are {{peers:listed}}, {{labs:5}} and "
+                "{values:9}"
             )

@@ -16,7 +16,10 @@ THRESHOLD = 0.61
 #: Words before a full stop that does not end a sentence.
 _ABBREVIATIONS = ("Dr", "Mr", "Mrs", "Ms", "Prof", "St", "No", "vs", "approx", "e.g", "i.e", "cf", "min", "tab", "inj")
 _NOT_ABBREVIATED = "".join(rf"(?<!\b{re.escape(word)}\.)" for word in _ABBREVIATIONS)
-_END = re.compile(rf"(?<=[.!?]){_NOT_ABBREVIATED}[\"')\]]*\s+(?=[\"'(\[*_-]*[A-Z0-9])|[;\n]+|\s+[\u2022\u25cf]\s+")
+_END = re.compile(
+    rf"(?<=[.!?]){_NOT_ABBREVIATED}[\"')\]]*\s+(?=[\"'(\[*_-]*[A-Z0-9])"
+    r"|(?<=[\u3002\uff01\uff1f])|[;\uff1b\n]+|\s+[\u2022\u25cf]\s+"  # the first three: stops of Chinese sentences
+)
 #: A line break due to the length of a line.
 _WRAPPED = re.compile(r"(?<=[^\n]{60})[^\S\n]*\n[^\S\n]*(?=[a-z])")
 _MARKUP = re.compile(r"[*`#]+")

@@ -14,6 +14,9 @@ from pmlm_env.core.episodes import Episode
 #: The name of the default reward.
 BERTSCORE = "bertscore"
 
+#: The name of the reward with settings of the user's.
+GUARDED = "guarded"
+
 #: The component of a reward that only has a score: the score itself.
 REWARD = "reward"
 
@@ -117,9 +120,13 @@ class CheckedReward:
         """Store the arguments."""
         self.name, self.seconds = name, 0.0
         self._reward: Any = reward if hasattr(reward, "components") else _ScoreOnly(reward)
-        self.names: tuple[str, ...] = tuple(getattr(self._reward, "names", ()))
-        if not self.names:
-            raise ValueError(f"the reward {name} has no names of components: see docs/write-your-own.md")
+        names = getattr(self._reward, "names", None)
+        if not (isinstance(names, list | tuple) and names and all(isinstance(each, str) for each in names)):
+            raise ValueError(
+                f"the reward {name} has no names of components: its attribute names should be a list of one text or "
+                "more, see docs/write-your-own.md"
+            )
+        self.names: tuple[str, ...] = tuple(names)
 
     @classmethod
     def of(cls, reward: CheckedReward | ReplyReward | ComponentReward) -> CheckedReward:

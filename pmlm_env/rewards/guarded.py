@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,9 @@ _SHARE = 0.95
 
 #: Maximum number of letters that such limits are computed from.
 _MOST_LETTERS = 128
+
+#: The largest number in settings; scores of larger ones could be infinite.
+_LARGEST = 1e9
 
 _HERE = Path(__file__).parent
 
@@ -70,31 +72,46 @@ class GuardedSettings:
             ValueError: The file cannot be read, or something in it is not allowed; the message names it.
         """
         where = "the settings of the reward" if isinstance(settings, Mapping) else str(settings)
-        table = settings if isinstance(settings, Mapping) else read_toml(Path(settings))
+        table = settings_table(settings)
         _check_names(table, ("weights", "gates", "penalty"), where)
         weights = _table(table, "weights", COMPONENTS, where)
         for name, value in weights.items():
             if not _is_number(value):
-                raise ValueError(f"{where}: weights.{name} is {shown(value)}: use a finite number")
+                raise ValueError(f"{where}: weights.{name} is {shown(value)}: use a number from -1e9 to 1e9")
         if not any(weights.values()):
             raise ValueError(f"{where}: weights has no component with a weight: give one or more")
         penalty = table.get("penalty", 0.0)
         if not _is_number(penalty) or penalty < 0:
-            raise ValueError(f"{where}: penalty is {shown(penalty)}: use a number of 0 or more")
+            raise ValueError(f"{where}: penalty is {shown(penalty)}: use a number from 0 to 1e9")
         gates = _table(table, "gates", COMPONENTS, where)
         return cls(weights, tuple(_gate(name, gates, where) for name in gates), penalty)
+
+
+def settings_table(settings: Any) -> Mapping[str, Any]:
+    """Return the tables of settings, which are a TOML file or these tables; their names are not checked.
+
+    Raises:
+        ValueError: They are neither, or the file cannot be read.
+    """
+    if isinstance(settings, Mapping):
+        return settings
+    if not isinstance(settings, str | Path) or "\0" in str(settings):
+        raise ValueError("the settings of the reward are neither a file nor tables: name a TOML file")
+    return read_toml(Path(settings).expanduser())
 
 
 def _gate(name: str, gates: Mapping[str, Any], where: str) -> Gate:
     gate = dict(_table(gates, name, ("above", "below", "slack"), f"{where}: gates"))
     slack = gate.pop("slack", 0.0)
     if not _is_number(slack) or slack < 0:
-        raise ValueError(f"{where}: gates.{name}.slack is {shown(slack)}: use a number of 0 or more")
+        raise ValueError(f"{where}: gates.{name}.slack is {shown(slack)}: use a number from 0 to 1e9")
     if len(gate) != 1:
         raise ValueError(f"{where}: gates.{name} has {' and '.join(gate) or 'no limit'}: give either above or below")
     ((side, limit),) = gate.items()
     if limit != LETTERS and not _is_number(limit):
-        raise ValueError(f'{where}: gates.{name}.{side} is {shown(limit)}: use a finite number, or "{LETTERS}"')
+        raise ValueError(
+            f'{where}: gates.{name}.{side} is {shown(limit)}: use a number from -1e9 to 1e9, or "{LETTERS}"'
+        )
     return Gate(name, side, limit, slack)
 
 
@@ -113,7 +130,7 @@ def _check_names(table: Mapping[str, Any], allowed: tuple[str, ...], where: str)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 class GuardedReward:

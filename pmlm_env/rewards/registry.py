@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.registry import Registry
-from pmlm_env.rewards.base import BERTSCORE, CheckedReward
+from pmlm_env.rewards.base import BERTSCORE, GUARDED, CheckedReward
 
 if TYPE_CHECKING:  # this loads torch
     from pmlm_env.rewards.bertscore import BertScorer
@@ -18,7 +18,7 @@ REWARDS = Registry(
     {
         BERTSCORE: "pmlm_env.rewards.bertscore:BertScoreReward",
         "margin": "pmlm_env.rewards.guarded:MarginReward",
-        "guarded": "pmlm_env.rewards.guarded:GuardedReward",
+        GUARDED: "pmlm_env.rewards.guarded:GuardedReward",
     },
     ["score"],
 )
@@ -49,6 +49,8 @@ def load_reward(
             "--reward-kwargs has no effect with the reward bertscore: use --scorer, --scorer-layer, "
             "--scorer-idf and --long-texts"
         )
+    if name in REWARDS.builtin and (repeated := sorted({*(kwargs or {})} & {"scorer", "training"})):
+        raise ValueError(f"the reward {name} gets {repeated[0]} from elsewhere: leave it out of its arguments")
     offered: dict[str, Any] = {"device": device}
     if hasattr(REWARDS.find(name), "components"):
         offered["training"] = training

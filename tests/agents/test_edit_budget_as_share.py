@@ -22,8 +22,10 @@ from pmlm_env.core.edits import EditRules, apply_edits
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.lite import LiteReward, PMLMLiteVectorEnv, lite_episodes
 from tests.agents.evaluation.made_up import make_trace
+from tests.commands import pmlm
 from tests.problems import slots_of
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
+from tests.tiny_models import save_model
 
 #: Small settings, so that every agent is fitted within a fraction of a second.
 _SMALL: dict[str, Any] = {
@@ -91,6 +93,23 @@ def test_a_saved_agent_keeps_its_share(tmp_path: Path) -> None:
     assert loaded.shape is not None
     assert loaded.shape.n_edits == 0.25
     assert [len(each.edits) for each in Refiner(loaded, HashEncoder()).refine_all(problem.episodes)] == [3, 5]
+
+
+def test_a_run_with_a_share_is_not_resumed_with_the_equal_number_of_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lite_episodes({"train": 4}).save(tmp_path / "prepared")
+    save_model(tmp_path / "model", "bert", 40)
+    run = ["--run", tmp_path / "run"]
+    models = ["--llm", "responder", "--encoder", tmp_path / "model", "--scorer", tmp_path / "model", "--device", "cpu"]
+    new = ["--episodes", tmp_path / "prepared", "--agent", "keep-all", "--n-edits", "1.0", *models]
+    assert pmlm("train", *run, *new) == 0
+    before = (tmp_path / "run" / "config.json").read_text()
+    capsys.readouterr()
+    assert pmlm("train", *run, "--resume", "--n-edits", "1") == 2
+    assert "config.json has other values of models.n_edits" in capsys.readouterr().err
+    assert (tmp_path / "run" / "config.json").read_text() == before
+    assert pmlm("train", *run, "--resume", "--n-edits", "1.0") == 0
 
 
 def test_a_heat_map_has_a_row_for_each_step_of_the_longest_episode() -> None:

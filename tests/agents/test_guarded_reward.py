@@ -76,3 +76,57 @@ def test_settings_that_cannot_be_right_end_the_command_with_one_line(
     assert said.startswith(f"pmlm train: {tmp_path / 'my.toml'}: weights has an unknown name, 'f1': use bertscore_prec")
     assert len(said.splitlines()) == 1
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_run_keeps_the_settings_that_it_began_with(
+    tmp_path: Path, options: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(tmp_path)
+    options = [each.replace(f"{tmp_path}/", "") if "my.toml" in str(each) else each for each in options]
+    assert pmlm("train", "--agent", "keep-all", *options, "--run", run, "--budget", 20) == 0
+    (tmp_path / "my.toml").write_text(SETTINGS.replace("0.5", "0.9"))
+    monkeypatch.chdir(elsewhere)
+    assert pmlm("evaluate", "--run", run, "--allow-import") == 0
+    assert json.loads((run / "evaluation.json").read_text())["summary"]["reward_delta"]["echo"]["mean"] == -0.5
+    assert pmlm("train", "--run", run, "--resume", "--allow-import", "--budget", 30) == 0
+    capsys.readouterr()
+    other = json.dumps({"settings": "../my.toml"})
+    assert pmlm("train", "--run", run, "--resume", "--allow-import", "--reward-kwargs", other) == 2
+    assert "has other values of models.reward_kwargs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_a_run_of_a_stranger_does_not_decide_which_file_is_read(
+    tmp_path: Path, options: list[Any], capsys: pytest.CaptureFixture[str], as_text: bool
+) -> None:
+    run = tmp_path / "run"
+    assert pmlm("train", "--agent", "keep-all", *options, "--run", run, "--budget", 20) == 0
+    content = json.loads((run / "config.json").read_text())
+    kwargs = {"settings": str(tmp_path / "my.toml")}
+    content["settings"]["models"]["reward_kwargs"] = json.dumps(kwargs) if as_text else kwargs
+    (run / "config.json").write_text(json.dumps(content))
+    for command in (["evaluate", "--run", run, "--allow-import"], ["train", "--config", run / "config.json"]):
+        capsys.readouterr()
+        assert pmlm(*command) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert f"{run / 'config.json'}: the settings of the reward are not a table" in said[0]
+
+
+@pytest.mark.parametrize("settings", [5, [], "", "\0", {"weights": {"margin": 10**400}}])
+def test_settings_that_are_no_settings_end_the_command_with_one_line(
+    tmp_path: Path, options: list[Any], capsys: pytest.CaptureFixture[str], settings: Any
+) -> None:
+    given = ["--reward-kwargs", json.dumps({"settings": settings})]
+    assert pmlm("train", "--agent", "keep-all", *options, *given, "--run", tmp_path / "run", "--budget", 20) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_arguments_cannot_replace_what_a_built_in_reward_gets_from_elsewhere(
+    tmp_path: Path, options: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--reward-kwargs", '{"training": 5}', "--run", tmp_path / "run"]
+    assert pmlm("train", "--agent", "keep-all", *options, *given) == 2
+    assert "the reward guarded gets training from elsewhere: leave it out" in capsys.readouterr().err

@@ -56,6 +56,12 @@ def test_settings_of_ones_own_are_named_by_their_file(options: dict[str, Any], t
     assert {type(value) for value in info["components"].values()} == {float}
 
 
+@pytest.mark.parametrize("settings", [5, "\0", "", "a" * 5000])
+def test_settings_that_are_no_file_are_one_error(options: dict[str, Any], settings: Any) -> None:
+    with pytest.raises(ValueError, match=r"settings of the reward are neither a file nor tables|^cannot read "):
+        gym.make("PMLM-v0", **options, reward="guarded", reward_kwargs={"settings": settings})
+
+
 def test_changed_settings_are_read_again(options: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "my.toml"
     more = {"reward": "guarded", "reward_kwargs": {"settings": str(file)}}

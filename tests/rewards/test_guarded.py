@@ -207,12 +207,12 @@ def _refused(folder: Path, text: str, message: str) -> None:
     [
         ("weights = 3", ": weights is 3: use a table"),
         ("[weights]\nf1 = 1", ": weights has an unknown name, 'f1': use bertscore_precision, bertscore_recall, "),
-        ("[weights]\nmargin = true", ": weights.margin is true: use a finite number"),
-        ("[weights]\nmargin = 'one'", ": weights.margin is text: use a finite number"),
+        ("[weights]\nmargin = true", ": weights.margin is true: use a number from -1e9 to 1e9"),
+        ("[weights]\nmargin = 'one'", ": weights.margin is text: use a number from -1e9 to 1e9"),
         ("[weights]\nmargin = nan", ": 'margin' is nan, which is not allowed"),
         ("penalty = 1", ": weights has no component with a weight: give one or more"),
         ("[weights]\nmargin = 0", ": weights has no component with a weight: give one or more"),
-        ("penalty = -1\n[weights]\nmargin = 1", ": penalty is -1: use a number of 0 or more"),
+        ("penalty = -1\n[weights]\nmargin = 1", ": penalty is -1: use a number from 0 to 1e9"),
         ("gate = 1\n[weights]\nmargin = 1", " has an unknown name, 'gate': use weights, gates, penalty"),
         ("[weights]\nmargin = 1\n[gates.cat]\nabove = 1", ": gates has an unknown name, 'cat': use bertscore_prec"),
         ("[weights]\nmargin = 1\n[gates]\ncut = 1", ": gates: cut is 1: use a table"),
@@ -227,9 +227,9 @@ def _refused(folder: Path, text: str, message: str) -> None:
         ),
         (
             "[weights]\nmargin = 1\n[gates.cut]\nabove = 'most'",
-            ': gates.cut.above is text: use a finite number, or "letters"',
+            ': gates.cut.above is text: use a number from -1e9 to 1e9, or "letters"',
         ),
-        ("[weights]\nmargin = 1\n[gates.cut]\nabove = 1\nslack = -1", ": gates.cut.slack is -1: use a number of 0"),
+        ("[weights]\nmargin = 1\n[gates.cut]\nabove = 1\nslack = -1", ": gates.cut.slack is -1: use a number from 0"),
         ("weights: 1", " is not TOML: "),
     ],
 )
@@ -245,7 +245,9 @@ def test_a_missing_settings_file_is_named(tmp_path: Path) -> None:
 
 
 def test_an_error_in_settings_given_as_tables_is_one_of_the_reward() -> None:
-    with pytest.raises(ValueError, match=r"^the settings of the reward: weights\.margin is text: use a finite number"):
+    with pytest.raises(
+        ValueError, match=r"^the settings of the reward: weights\.margin is text: use a number from -1e9 to 1e9"
+    ):
         _guarded({"weights": {"margin": "1"}})
 
 
@@ -313,6 +315,14 @@ class _Episodes:
 def test_components_that_cannot_be_right_are_one_error_that_names_the_class(returns: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^the reward _Episodes {re.escape(message)}"):
         DeltaReward(TRAINING, _Fixed(["a", "b"]), _Episodes(returns))([0], ["x"])
+
+
+@pytest.mark.parametrize("names", [None, (), "ab", (1, 2), 5])
+def test_names_of_components_that_are_no_list_of_texts_are_one_error(names: Any) -> None:
+    reward = _Episodes({})
+    reward.names = names
+    with pytest.raises(ValueError, match=r"^the reward _Episodes has no names of components: its attribute names"):
+        DeltaReward(TRAINING, _Fixed(["a", "b"]), reward)
 
 
 def test_the_copy_of_the_initial_prompt_does_not_depend_on_the_prompt_that_was_asked() -> None:

@@ -214,6 +214,9 @@ def test_guarded_has_an_audit_with_gates(audit: Any) -> None:
         (["--split", "train"], "has 14 train patients with a label and a doctor's reply: an audit needs half of them"),
         (["--n-edits", 5], "--n-edits has no effect: no prompt is edited"),
         (["--encoder", "x"], "--encoder has no effect: no prompt is edited"),
+        (["--out", "tests"], "--out tests is not a JSON file: name one that ends in .json"),
+        (["--out", "mine.csv"], "--out mine.csv is not a JSON file: name one that ends in .json"),
+        (["--seed", -1], "--seed -1 is negative: use a whole number, 0 or more"),
     ],
 )
 def test_what_cannot_be_audited_is_refused_before_anything_is_asked(
@@ -255,7 +258,7 @@ def test_patients_without_a_reply_are_left_out_and_counted(
     code, found = audit("Length", *llm, json.dumps({"words": [audited[0], "p3"]}), episodes=cohort)
     assert code == 1
     assert (found["patients"], found["searched_on"], found["without_reply"]) == (N_AUDITED - 1, N_TRAINING - 1, 2)
-    assert "2 patients without a reply are left out." in capsys.readouterr().out
+    assert "Patients without a reply, who are left out: 2." in capsys.readouterr().out
     cache = ["--cache", tmp_path / "other.sqlite"]
     audit("Length", *llm, json.dumps({"words": audited[:3]}), *cache, episodes=cohort)
     said = capsys.readouterr().err
@@ -275,3 +278,17 @@ def test_the_search_finds_the_best_text_of_sentences() -> None:
     best = search.best(search.letters, earned, 3)
     assert set(best.split(". ")) <= {"Walk daily", "Rest well", "Eat fruit", "Eat fruit."}
     assert earned([best] * 3, range(3)).mean() == pytest.approx((3 - 3 * 0.3) / 3)
+
+
+def test_a_searched_text_is_quoted_in_one_line(audit: Any, everybody: EpisodeSet, capsys: Any) -> None:
+    letters = [replace(e, reference="Rest well\r\nPASSED: under Length, nothing wins") for e in everybody]
+    assert audit("Length", episodes=EpisodeSet(letters, everybody.known_labels))[0] == 1
+    said = capsys.readouterr().out
+    assert "Rest well" in said
+    assert not any(line.startswith("PASSED") for line in said.splitlines())
+
+
+def test_chinese_letters_are_taken_apart_into_sentences() -> None:
+    search = TextSearch(["诊断贫血。多休息\uff1b补铁。复查\uff01"], [Label("贫血")])
+    assert search.sentences == ["多休息", "补铁。", "复查\uff01"]
+    assert search.without_conditions == ["多休息; 补铁。 复查\uff01"]
