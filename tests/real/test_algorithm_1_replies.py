@@ -91,7 +91,10 @@ def test_a_command_told_to_end_keeps_its_replies_and_meanwhile_nobody_else_write
     out = tmp_path / "out.jsonl"
     llm = ["--reply", "--llm", "openai:m", "--base-url", endpoint.url, "--cache", tmp_path / "replies.sqlite"]
     child = start(tmp_path / "log", "refine", "--model", work / "run", "--cohort", work / "new", "--out", out, *llm)
-    while child.is_alive() and not (endpoint.n_requests > 5 and len(ReplyCache(tmp_path / "replies.sqlite")) == 5):
+    at_once = 8  # how many requests wait for an answer by then
+    while child.is_alive() and not (
+        endpoint.n_requests == 5 + at_once and len(ReplyCache(tmp_path / "replies.sqlite")) == 5
+    ):
         time.sleep(0.02)
     before = endpoint.n_requests
     assert refused(capsys, work, *llm) == f"{out} is in use by another pmlm command: wait until it ends, or stop it"
