@@ -21,7 +21,7 @@ from agents.serving.refine import Refiner
 from pmlm_env import EpisodeSet
 from pmlm_env.core.edits import Edit
 from tests.commands import pmlm
-from tests.real.runs import small_bert, start
+from tests.real.runs import error, small_bert, start
 from tests.standins import make_episodes
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
@@ -34,12 +34,6 @@ KINDS = {
     "rule": ["--agent", "single-rule", "--protect", "self"],
     "untouched": ["--agent", "keep-all"],
 }
-
-
-def _one_line(capsys: pytest.CaptureFixture[str]) -> str:
-    error = capsys.readouterr().err.strip()
-    assert len(error.splitlines()) == 1
-    return error
 
 
 def _copy_of(run: Path, target: Path) -> RunFolder:
@@ -115,7 +109,7 @@ def test_words_are_protected_in_training_and_more_of_them_when_prompts_are_refin
             assert barred.isdisjoint(episode.roles[edit["slot"]] for edit in json.loads(line)["edits"])
     capsys.readouterr()
     assert pmlm("refine", "--model", work / "rule" / "checkpoint", *options, "--protect", "names") == 2
-    assert "protect names 'names'" in _one_line(capsys)
+    assert "protect names 'names'" in error(capsys)
 
 
 def test_one_patients_prompt_is_printed(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +152,7 @@ def test_the_folder_of_the_refined_prompts_is_made_and_a_folder_in_their_place_i
     monkeypatch.delattr(Refiner, "refine_all")  # from here on nothing may be refined
     capsys.readouterr()
     assert pmlm("refine", *options, "--out", tmp_path) == 2
-    assert _one_line(capsys) == f"pmlm refine: {tmp_path} is a folder: name the file to write"
+    assert error(capsys) == f"pmlm refine: {tmp_path} is a folder: name the file to write"
 
 
 def test_a_vector_of_another_length_is_refused(work: Path) -> None:
@@ -229,7 +223,7 @@ def test_a_run_folder_or_any_other_folder_with_files_is_not_published_over(
     for out in (run, run / "checkpoint", mine, file, agent):
         capsys.readouterr()
         assert pmlm("publish", "--run", run, "--out", out) == 2
-        assert _one_line(capsys).startswith(f"pmlm publish: {out} is not a folder that pmlm publish wrote")
+        assert error(capsys).startswith(f"pmlm publish: {out} is not a folder that pmlm publish wrote")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -252,7 +246,7 @@ def test_a_run_without_a_checkpoint_is_never_looked_up_on_the_hub(
     capsys.readouterr()
     assert pmlm(command, "--run", "mine", *(["--out", "out"] if command == "publish" else [])) == 2
     assert asked == []
-    assert "mine has no checkpoint: train first (pmlm train --run mine" in _one_line(capsys)
+    assert "mine has no checkpoint: train first (pmlm train --run mine" in error(capsys)
     assert not Path("out").exists()
 
 
@@ -264,7 +258,7 @@ def test_a_checkpoint_whose_agent_cannot_be_is_one_line(
     _change_shape(run, n_edits="3")
     capsys.readouterr()
     assert pmlm(command, "--run", run.path, *(["--out", tmp_path / "out"] if command == "publish" else [])) == 2
-    assert _one_line(capsys).startswith(f"pmlm {command}: {run.checkpoint}/config.json: n_edits is '3': use a whole")
+    assert error(capsys).startswith(f"pmlm {command}: {run.checkpoint}/config.json: n_edits is '3': use a whole")
     assert not (tmp_path / "out").exists()
 
 
@@ -401,6 +395,6 @@ def test_where_to_must_be_said_and_there_must_be_a_run(work: Path, capsys: pytes
     assert pmlm("publish", "--run", work / "network", "--out", published) == 0
     capsys.readouterr()
     assert pmlm("publish", "--run", published, "--out", work / "x") == 2
-    assert _one_line(capsys).startswith(f"pmlm publish: {published / 'config.json'} is damaged, or was not written by")
+    assert error(capsys).startswith(f"pmlm publish: {published / 'config.json'} is damaged, or was not written by")
     assert pmlm("refine", "--model", work / "nothing", "--episodes", work / "prepared") in (1, 2)
     assert not (work / "nothing").exists()
