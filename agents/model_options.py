@@ -73,10 +73,11 @@ class ModelOptions(LLMOptions):
         """
         super().__post_init__()
         EditRules(self.n_edits, protect=self.protect)
-        if self.reward == GUARDED and isinstance(file := self.reward_kwargs.get("settings"), str):
+        if self.reward == GUARDED and not isinstance(self.reward_kwargs.get("settings"), Mapping):
             # A run keeps the settings themselves, which hold wherever it goes on, and whatever becomes of the file.
-            from pmlm_env.rewards.guarded import GuardedSettings, settings_table  # this loads torch
+            from pmlm_env.rewards.guarded import BUILT_IN, GuardedSettings, settings_table  # this loads torch
 
+            file = self.reward_kwargs.get("settings", str(BUILT_IN))
             GuardedSettings.read(file)
             kept = Kwargs({**self.reward_kwargs, "settings": settings_table(file)}, "--reward-kwargs")
             object.__setattr__(self, "reward_kwargs", kept)

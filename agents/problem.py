@@ -278,8 +278,7 @@ class Problem:
 
 def blind(episodes: EpisodeSet) -> EpisodeSet:
     """Return the episodes without references and labels, as a deployed agent would see them."""
-    unscored = [replace(episode, reference="", label="") for episode in episodes]
-    return EpisodeSet(unscored, episodes.known_labels)
+    return episodes.part(replace(episode, reference="", label="") for episode in episodes)
 
 
 def _unscored(indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:

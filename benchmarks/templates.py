@@ -54,7 +54,7 @@ def judge(folder: Path, models: RunModels) -> dict[str, Any]:
     everybody = EpisodeSet.load(folder)
     training = everybody.of("train")
     others = [episode for episode in everybody if episode.split != "test"]
-    episodes = EpisodeSet(others, everybody.known_labels)
+    episodes = everybody.part(others)
     if len(episodes) < FEWEST:
         raise SystemExit(f"{folder} has {len(episodes)} patients, too few for an interval: prepare {FEWEST} or more")
     prompts = [episode.prompt for episode in episodes]

@@ -30,4 +30,4 @@ def same_patients(folder: Path, held_out: EpisodeSet) -> EpisodeSet:
             f"{folder} has no prompt of patient {missing[0]} ({len(missing)} are missing): prepare it with the same "
             "cohort, seed and limits as the other folder"
         )
-    return EpisodeSet([by_id[episode.patient_id] for episode in held_out], everybody.known_labels)
+    return everybody.part(by_id[episode.patient_id] for episode in held_out)

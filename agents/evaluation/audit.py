@@ -22,7 +22,6 @@ from agents.models import RunModels
 from agents.problem import blind
 from agents.settings import plain
 from pmlm_env.core.episodes import Episode, EpisodeSet
-from pmlm_env.core.labels import Label
 from pmlm_env.io.files import locked_file, make_folder, write_json
 from pmlm_env.llm.base import Completion, Request, all_or_error
 from pmlm_env.pipeline.sent import check_sent
@@ -40,18 +39,13 @@ class _Chosen:
         audited: The patients on whom texts are judged.
         searched: Training patients on whom texts are searched, none of whom is in ``audited``; perhaps none.
         training: All training patients, whose letters may be used; perhaps none.
-        known: The labels with their aliases.
-        conditions: All conditions of the cohort.
+        everybody: The set that all of them are part of.
     """
 
     audited: list[Episode]
     searched: list[Episode]
     training: list[Episode]
-    known: tuple[Label, ...]
-    conditions: tuple[Label, ...]
-
-    def as_set(self, episodes: Sequence[Episode]) -> EpisodeSet:
-        return EpisodeSet(episodes, self.known)
+    everybody: EpisodeSet
 
 
 def audit(config: AuditConfig) -> dict[str, Any]:
@@ -72,7 +66,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     make_folder(config.out.parent)
     with locked_file(config.out):
         cache = config.calls.cache or config.out.with_name(f"{config.out.name}.replies.sqlite")
-        training = chosen.as_set(chosen.training) if chosen.training else None
+        training = chosen.everybody.part(chosen.training) if chosen.training else None
         models = RunModels(config.models, replace(config.calls, cache=cache), training=training)
         check_sent(config.episodes, models.llm, config.calls.send_values)
         asked = _asked(models, chosen)
@@ -112,8 +106,7 @@ def _chosen(everybody: EpisodeSet, config: AuditConfig) -> _Chosen:
         _drawn(audited, rng)[: config.patients],
         _drawn(searched, rng)[: config.patients],
         training,
-        everybody.known_labels,
-        everybody.conditions,
+        everybody,
     )
 
 
@@ -170,11 +163,11 @@ class _Patients:
 
 def _judged(models: RunModels, chosen: _Chosen, seed: int) -> dict[str, Any]:
     """Judge all texts on the patients, and return the results."""
-    patients = _Patients(chosen.as_set(chosen.audited), models)
+    patients = _Patients(chosen.everybody.part(chosen.audited), models)
     n, unseen = len(chosen.audited), blind(patients.episodes)
-    letters = chosen.as_set(chosen.training) if chosen.training else unseen  # which has no letters
+    letters = chosen.everybody.part(chosen.training) if chosen.training else unseen  # which has no letters
     texts = control_replies(unseen, letters, models.scorer.f1, seed)
-    texts |= reply_variants(patients.replies, texts["facts"], chosen.conditions)
+    texts |= reply_variants(patients.replies, texts["facts"], chosen.everybody.conditions)
     best = _searched(models, chosen) if chosen.searched else {}
     texts |= {name: [text] * n for name, text in best.items()}
     if "best-ending" in best:
@@ -203,10 +196,10 @@ def _judged(models: RunModels, chosen: _Chosen, seed: int) -> dict[str, Any]:
 
 def _searched(models: RunModels, chosen: _Chosen) -> dict[str, str]:
     """Return the texts that earn most on training patients: as the reply, and as the end of each patient's reply."""
-    patients = _Patients(chosen.as_set(chosen.searched), models)
+    patients = _Patients(chosen.everybody.part(chosen.searched), models)
     n = len(chosen.searched)
     logger.info("Searching the texts that earn most on %d training patients", n)
-    search = TextSearch([e.reference for e in chosen.searched], chosen.conditions)
+    search = TextSearch([e.reference for e in chosen.searched], chosen.everybody.conditions)
 
     def as_ending(texts: Sequence[str], indices: Sequence[int]) -> npt.NDArray[np.float64]:
         return patients.earned(after([patients.replies[i] for i in indices], texts), indices)

@@ -11,7 +11,6 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.core.labels import Label
 from pmlm_env.rewards.base import REWARD, CheckedReward, ScoredReply
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.components import COMPONENTS, Components
@@ -92,7 +91,7 @@ class ReplyMetrics:
     ) -> None:
         """Store the arguments."""
         self.episodes, self._reward = episodes, reward
-        self._components = Components(COMPONENTS, scorer, training, _conditions(training, episodes))
+        self._components = Components(COMPONENTS, scorer, training, episodes.conditions)
 
     def __call__(
         self,
@@ -126,8 +125,3 @@ class ReplyMetrics:
                 values[name] = np.zeros(len(replies))
                 values[name][there] = known[name]
         return values
-
-
-def _conditions(*sets: EpisodeSet) -> list[Label]:
-    """Return the conditions of several sets of episodes, each once."""
-    return list({label.name: label for episodes in sets for label in episodes.conditions}.values())

@@ -125,7 +125,7 @@ class Table2(PatientsExperiment):
             for e, prompt in zip(episodes, prompts, strict=True)
         ]
         with replacing_folder(raw) as folder:
-            EpisodeSet(filled, episodes.known_labels).save(folder)
+            episodes.part(filled).save(folder)
 
     def _tuned(self, seed: int) -> dict[str, Any]:
         """Fine-tune the LLM, and judge its replies to the test patients' raw-data prompts."""

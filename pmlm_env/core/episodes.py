@@ -105,15 +105,23 @@ class EpisodeSet(Sequence[Episode]):
         episodes: The episodes.
         known_labels: Labels with their aliases, to decide which conditions a reply names. They need not occur in the
             episodes; a label of the episodes that is not among them is named by its name alone.
+        conditions: The conditions that a reply may name, of a set that is part of a larger one; by default, those of
+            the episodes.
     """
 
-    def __init__(self, episodes: Iterable[Episode], known_labels: Iterable[Label] = ()) -> None:
+    def __init__(
+        self,
+        episodes: Iterable[Episode],
+        known_labels: Iterable[Label] = (),
+        conditions: Iterable[Label] | None = None,
+    ) -> None:
         """Store the episodes.
 
         Raises:
             ValueError: There are none, or their patient vectors differ in length.
         """
         self._episodes, self.known_labels = tuple(episodes), tuple(known_labels)
+        self._conditions = None if conditions is None else tuple(conditions)
         if not self._episodes:
             raise ValueError("an EpisodeSet needs at least one episode")
         if len(lengths := {episode.vector.shape for episode in self._episodes}) > 1:
@@ -126,7 +134,7 @@ class EpisodeSet(Sequence[Episode]):
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         """Return one episode, or an EpisodeSet for a slice."""
         if isinstance(index, slice):
-            return EpisodeSet(self._episodes[index], self.known_labels)
+            return self.part(self._episodes[index])
         return self._episodes[index]
 
     def __iter__(self) -> Iterator[Episode]:
@@ -152,7 +160,7 @@ class EpisodeSet(Sequence[Episode]):
             )
         if not chosen:
             raise ValueError(f"no episode belongs to split {split!r}")
-        return EpisodeSet(chosen, self.known_labels)
+        return self.part(chosen)
 
     @property
     def max_words(self) -> int:
@@ -171,9 +179,18 @@ class EpisodeSet(Sequence[Episode]):
 
     @cached_property
     def conditions(self) -> tuple[Label, ...]:
-        """The ``labels`` with their aliases, as far as they are known."""
+        """The ``labels`` with their aliases, as far as they are known: the conditions that a reply may name.
+
+        Splits and slices have those of the whole set, so that what a reply names does not depend on who is in them.
+        """
+        if self._conditions is not None:
+            return self._conditions
         known = {label.name: label for label in self.known_labels}
         return tuple(known.get(name, Label(name)) for name in self.labels)
+
+    def part(self, episodes: Iterable[Episode]) -> EpisodeSet:
+        """Return a set of some of the episodes, perhaps changed, that knows the labels and conditions of this one."""
+        return EpisodeSet(episodes, self.known_labels, self.conditions)
 
     @cached_property
     def vectors(self) -> npt.NDArray[np.float32]:

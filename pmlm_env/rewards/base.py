@@ -17,6 +17,9 @@ BERTSCORE = "bertscore"
 #: The name of the reward with settings of the user's.
 GUARDED = "guarded"
 
+#: The components that are BERTScore's own.
+BERTSCORES = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
+
 #: The component of a reward that only has a score: the score itself.
 REWARD = "reward"
 

@@ -19,8 +19,7 @@ import torch
 
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import load_bert
-from pmlm_env.rewards.base import ScoredReply, Values
-from pmlm_env.rewards.components import BERTSCORES, Components
+from pmlm_env.rewards.base import BERTSCORES, ScoredReply, Values
 from pmlm_env.rewards.options import LongTexts
 from pmlm_env.weights import resolve
 from pmlm_env.weights.pretrained import load_config, load_tokenizer
@@ -266,11 +265,13 @@ class BertScoreReward:
 
     def __init__(self, scorer: BertScorer | None = None) -> None:
         """Store the scorer."""
-        self._components = Components(self.names, scorer or BertScorer())
+        self._scorer = scorer or BertScorer()
 
     def components(self, replies: Sequence[ScoredReply]) -> dict[str, npt.NDArray[np.float64]]:
         """Return precision, recall and F1 of each reply, float64 (N,)."""
-        return self._components(replies)
+        scores = self._scorer.score([each.text for each in replies], [each.episode.reference for each in replies])
+        columns = (scores.precision, scores.recall, scores.f1)
+        return {name: column.double().numpy() for name, column in zip(BERTSCORES, columns, strict=True)}
 
     def score(self, components: Values) -> npt.NDArray[np.float64]:
         """Return the F1 of each reply, float64 (N,)."""

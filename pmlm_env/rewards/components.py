@@ -17,7 +17,7 @@ from pmlm_env.cohort.naming.english import NAMED
 from pmlm_env.cohort.naming.labels import mentioned_labels
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.labels import Label
-from pmlm_env.rewards.base import CheckedReward, ScoredReply, Values, mean_of
+from pmlm_env.rewards.base import BERTSCORES, CheckedReward, ScoredReply, Values, mean_of
 from pmlm_env.rewards.numbers import numbers_right
 from pmlm_env.weights import ModelError
 
@@ -52,9 +52,6 @@ COMPONENTS: Mapping[str, str] = {
 N_CONTRASTS = 8
 
 _WORD = re.compile("[\u3400-\u9fff]|[^\\s\u3400-\u9fff]+")
-
-#: The components that are BERTScore's own.
-BERTSCORES = ("bertscore_precision", "bertscore_recall", "bertscore_f1")
 
 #: The components about the conditions that a reply mentions.
 _OF_CONDITIONS = {name for name in COMPONENTS if "diagnosis" in name}

@@ -31,6 +31,9 @@ _LARGEST = 1e9
 
 _HERE = Path(__file__).parent
 
+#: The settings of the reward ``guarded``.
+BUILT_IN = _HERE / "guarded.toml"
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -161,7 +164,7 @@ class GuardedReward:
         training: EpisodeSet | None = None,
     ) -> None:
         """Read the settings."""
-        self.settings = GuardedSettings.read(_HERE / "guarded.toml" if settings is None else settings)
+        self.settings = GuardedSettings.read(BUILT_IN if settings is None else settings)
         used = {*self.settings.weights, *(gate.component for gate in self.settings.gates)}
         conditions = () if training is None else training.conditions
         self._components = Components(used, scorer or BertScorer(), training, conditions)

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from agents.model_options import ModelOptions
 from pmlm_env.core.traces import TraceFile
 from pmlm_env.envs.lite import lite_episodes
+from pmlm_env.io.toml import read_toml
 from pmlm_env.rewards.components import COMPONENTS
+from pmlm_env.rewards.guarded import BUILT_IN
 from tests.commands import pmlm
 from tests.tiny_models import save_model
 
@@ -130,3 +133,7 @@ def test_arguments_cannot_replace_what_a_built_in_reward_gets_from_elsewhere(
     given = ["--reward-kwargs", '{"training": 5}', "--run", tmp_path / "run"]
     assert pmlm("train", "--agent", "keep-all", *options, *given) == 2
     assert "the reward guarded gets training from elsewhere: leave it out" in capsys.readouterr().err
+
+
+def test_the_built_in_settings_are_kept_too_as_a_later_version_may_have_others() -> None:
+    assert ModelOptions(reward="guarded").reward_kwargs["settings"] == read_toml(BUILT_IN)

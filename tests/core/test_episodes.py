@@ -80,7 +80,14 @@ def test_parts_of_a_set_know_the_same_labels() -> None:
 def test_conditions_are_the_labels_that_occur_with_what_is_known_of_them() -> None:
     episodes = _with_known_labels()
     assert episodes.conditions == (Label("asthma"), KNOWN[1], KNOWN[0])
-    assert episodes[1:].conditions == (KNOWN[0],)
+    assert EpisodeSet([*episodes][1:], KNOWN).conditions == (KNOWN[0],)
+
+
+def test_parts_of_a_set_have_its_conditions_whoever_is_in_them() -> None:
+    episodes = _with_known_labels()
+    parts = [episodes[1:], episodes.of("train"), episodes.part([episodes[1]]), episodes[1:][1:]]
+    assert [part.conditions for part in parts] == [episodes.conditions] * 4
+    assert "gout" not in episodes[1:].labels
 
 
 def test_known_labels_leave_the_digest_as_it_is() -> None:

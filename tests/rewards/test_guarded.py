@@ -15,6 +15,7 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
+from pmlm_env.rewards.base import ScoredReply
 from pmlm_env.rewards.components import contrast_letters
 from pmlm_env.rewards.delta import DeltaReward, given
 from pmlm_env.rewards.guarded import GuardedReward, MarginReward
@@ -333,3 +334,13 @@ def test_the_copy_of_the_initial_prompt_does_not_depend_on_the_prompt_that_was_a
     assert outcomes.components["initial_copy"] == pytest.approx([copied, copied])
     assert outcomes.components["copy"] == pytest.approx([0.0, 1.0])
     assert outcomes.components["bertscore_f1"] == pytest.approx([word_f1(text, TRAINING[0].reference)] * 2)
+
+
+def test_a_condition_that_only_test_patients_have_is_a_wrong_one_too() -> None:
+    everybody = lite_episodes({"train": 20, "test": 1})
+    rare = everybody.part([*everybody.of("train"), replace(everybody.of("test")[0], label="gout")])
+    training = EpisodeSet([*rare]).of("train")
+    reward = GuardedReward({"weights": {"new_wrong_diagnosis": -1}}, WordScorer(), training)  # type: ignore[arg-type]
+    patient = training[0]
+    reply = ScoredReply("The diagnosis is gout.", patient, patient.prompt, False, patient.label)
+    assert reward.components([reply])["new_wrong_diagnosis"].tolist() == [1]
