@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from benchmarks.advice import best_threshold, calibrate
+from benchmarks.advice import PAIRS, best_threshold, calibrate
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.encoders.sentences import SentenceEncoder
 from pmlm_env.rewards.advice import THRESHOLD, Advice, advice_of, pieces_of
@@ -178,3 +179,15 @@ def test_a_share_is_the_same_alone_and_among_others_to_the_last_digit() -> None:
     assert [together.likeness(advice, reply).tolist() for reply in replies] == [
         Advice("cpu").likeness(advice, reply).tolist() for reply in replies
     ]
+
+
+@pytest.mark.real
+def test_what_is_alike_but_below_the_threshold_is_not_found() -> None:
+    with PAIRS.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if advice_of(f"Advice: {row['advice']}") == (row["advice"],)]
+    advice = Advice("cpu")
+    alike = np.array([advice.likeness([row["advice"]], row["reply"])[0] for row in rows])
+    near = (alike > THRESHOLD - 0.15) & (alike < THRESHOLD + 0.15)
+    found = advice.found([row["reply"] for row in rows], [f"Advice: {row['advice']}" for row in rows])
+    assert found[near].tolist() == (alike[near] >= THRESHOLD).tolist()
+    assert set(found[near].tolist()) == {0.0, 1.0}
