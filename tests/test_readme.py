@@ -89,13 +89,13 @@ def test_own_patients_are_refined_by_the_commands_of_readme(tmp_path: Path, monk
     assert len(judged) == 4
     new = TraceFile("refined.jsonl").read()
     assert [trace.patient_id for trace in new] == ["N0", "N1", "N2"]
-    assert [trace.predicted for trace in new] == ["gout", "no finding", "gout"]
+    assert [trace.peers[0].label for trace in new] == ["gout", "no finding", "gout"]
     assert all(trace.replies[0].text for trace in new)
 
 
-@pytest.mark.parametrize("script", blocks("docs/start.md", "bash")[2:4])
-def test_the_first_steps_run_as_pasted(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_steps_run_as_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    few = {"demo": SMALL[:-8], "prepare": ["--n-folds", "2"], "train": SMALL[:10], "refine": [], "simulate": []}
-    for words in commands(script, tmp_path):
+    demo, steps = blocks("docs/start.md", "bash")[2:4]
+    few = {"prepare": ["--n-folds", "2"], "train": SMALL[:10], "demo": [*SMALL, "--cohort", "cohort"]}
+    for words in commands(steps + demo, tmp_path):
         assert pmlm(*words[1:], *few.get(words[1], [])) == 0
