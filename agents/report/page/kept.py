@@ -48,14 +48,18 @@ def kept_replies(file: Path, identity: str, traces: Sequence[Trace]) -> dict[str
 
 def _deleted(trace: Trace, words: Sequence[str]) -> Deleted | None:
     """Return the slots that are not among the words, or None if the words are not left by deletions."""
-    deleted, wanted, left = [], iter(words), len(words)
-    word = next(wanted, None)
+    rest = iter(trace.words)
+    if not all(word in rest for word in words):  # in order: each search goes on where the last one ended
+        return None
+    left = iter(words)
+    word = next(left, None)
+    deleted = []
     for slot, initial in enumerate(trace.words):
         if initial == word:
-            word, left = next(wanted, None), left - 1
+            word = next(left, None)
         else:
             deleted.append(slot)
-    return None if left else tuple(deleted)
+    return tuple(deleted)
 
 
 def _prompt(trace: Trace, deleted: Deleted) -> str:

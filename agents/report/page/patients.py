@@ -46,6 +46,10 @@ class _Texts:
         """Return a text's position in the list."""
         return self._numbers.setdefault(text, len(self._numbers))
 
+    def __contains__(self, text: str) -> bool:
+        """Return whether a text is in the list."""
+        return text in self._numbers
+
     def all(self) -> list[str]:
         """Return the list."""
         return list(self._numbers)
@@ -78,7 +82,7 @@ def patients_data(
         first = next(iter(theirs.values()))
         runs = [_run(theirs[name], number, metrics, replies) for number, name in enumerate(shown) if name in theirs]
         seen = {tuple(sorted(run["deleted"])) for run in runs}
-        further, missing = _fitting(kept.get(patient, {}), seen, _MOST_KEPT // len(by_patient))
+        further, missing = _fitting(kept.get(patient, {}), seen, replies, _MOST_KEPT // len(by_patient))
         left_out += missing
         patients.append(
             {
@@ -119,7 +123,7 @@ def _run(trace: Trace, variant: int, metrics: Sequence[str], replies: _Texts) ->
 
 
 def _fitting(
-    kept: Mapping[Deleted, Sequence[str]], seen: set[Deleted], most: int
+    kept: Mapping[Deleted, Sequence[str]], seen: set[Deleted], replies: _Texts, most: int
 ) -> tuple[dict[Deleted, Sequence[str]], int]:
     """Return the kept replies to other prompts that fit, fewest deletions first, and how many do not."""
     found: dict[Deleted, Sequence[str]] = {}
@@ -127,7 +131,7 @@ def _fitting(
     for slots in sorted(kept, key=lambda slots: (len(slots), slots)):
         if slots in seen:
             continue
-        size = sum(map(len, kept[slots])) + 4 * len(slots)
+        size = sum(len(text) for text in kept[slots] if text not in replies) + 4 * len(slots)
         if size > most:
             left_out += 1
         else:
