@@ -18,6 +18,7 @@ COMMANDS = {
     "prepare": "Stages 1 to 3: from a cohort to initial prompts.",
     "train": "Stage 4: train an agent on the prompts.",
     "evaluate": "Evaluate a trained agent on held-out patients.",
+    "show": "Show evaluated patients: deleted words, replies before and after, scores.",
     "audit": "Audit a reward: what it pays for texts that nobody wrote for the patient.",
     "refine": "Refine patients' prompts with a trained agent, and ask for the replies.",
     "publish": "Publish a trained agent to a folder or to the Hugging Face hub.",
