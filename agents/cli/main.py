@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+import pmlm_env
 from agents.cli.errors import Attempt, exit_code
 from agents.cli.library_warnings import quiet_transformers
 from agents.cli.terminal import print_traceback, printable_output
@@ -44,8 +45,11 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
     """
     rest = list(sys.argv[1:] if arguments is None else arguments)
     if command is None:
+        if rest[:1] == ["--version"]:
+            print(f"pmlm-env {pmlm_env.__version__}")
+            sys.exit(0)
         if not rest or rest[0] in ("-h", "--help"):
-            usage = "usage: pmlm COMMAND [OPTIONS]; `pmlm COMMAND --help` shows the options\n"
+            usage = "usage: pmlm COMMAND [OPTIONS] | --version; `pmlm COMMAND --help` shows the options\n"
             print("\n".join([usage, *(f"  {name:10} {text}" for name, text in COMMANDS.items())]))
             sys.exit(0 if rest else 2)
         command = rest.pop(0)
