@@ -8,8 +8,11 @@ Config = EvaluateConfig
 
 
 def run(config: EvaluateConfig) -> int:
-    """Evaluate; see ``agents.evaluation.evaluate.evaluate``."""
+    """Evaluate; see ``agents.evaluation.evaluate.evaluate``. Then write the page."""
     from agents.evaluation.evaluate import evaluate
+    from agents.report.page.run_page import write_run_page
+    from agents.run_folder import RunFolder
 
     evaluate(config)
+    print(f"\npage: {write_run_page(RunFolder(config.run))}")
     return 0
