@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.variants import AGENT, KEEP_ALL
+from agents.report.page.patients import metric
+from agents.report.page.variants import VARIANTS
 from pmlm_env.core.traces import Trace
 from pmlm_env.core.words import joined, letters
 from pmlm_env.io.text import printable
@@ -49,10 +52,10 @@ def list_patients(patients: Mapping[str, ByVariant], in_points: bool) -> str:
     traces = [variants[AGENT] for variants in patients.values()]
     traces.sort(key=lambda trace: float("inf") if trace.reward is None else -trace.reward)
     own = REWARD in next((trace.after for trace in traces if not trace.error), {})
-    name, scale = (REWARD, 100 if in_points else 1) if own else (_F1, 100)
+    score = metric(REWARD if own else _F1, in_points)
     heads = ["patient", "condition", "predicted", "before", "after", "change", "right", "wrong"]
-    rows = [[trace.patient_id, trace.label, trace.predicted, *_score_cells(trace, name, scale)] for trace in traces]
-    unit = " in points" if scale == 100 else ""
+    rows = [[trace.patient_id, trace.label, trace.predicted, *_score_cells(trace, score)] for trace in traces]
+    unit = " in points" if score["scale"] == 100 else ""
     splits = Counter(trace.split for trace in traces)
     return "\n".join(
         [
@@ -88,7 +91,7 @@ def show_patient(variants: ByVariant, in_points: bool) -> str:
         _section("Reference: what the patient's doctor wrote", trace.reference, width),
     ]  # fmt: skip
     if trace.after and trace.before:
-        parts += [*_shared_words(trace, width), _components(trace), _others(variants)]
+        parts += [*_shared_words(trace, width), _components(trace, in_points), _others(variants, width)]
     return "\n\n".join(parts)
 
 
@@ -96,24 +99,23 @@ def _evaluation(trace: Trace) -> tuple[str, str, int]:
     return trace.split, trace.agent, trace.seed
 
 
-def _score_cells(trace: Trace, name: str, scale: float) -> list[str]:
+def _score_cells(trace: Trace, score: Mapping[str, Any]) -> list[str]:
     """Return the cells of a patient's scores; of a patient without all replies, dashes, and why in the last cell."""
     if trace.error or not trace.after or not trace.before:
         return ["-"] * 4 + [f"no reply: {trace.error}"]
-    before, after = trace.before[name], trace.after[name]
     named = [
         f"{_share(trace.before.get(which))} > {_share(trace.after.get(which))}"
         for which in ("diagnosis_named", "wrong_diagnosis_named")
     ]
-    return [_number(before, scale), _number(after, scale), _number(trace.reward, scale, signed=True), *named]
+    numbers = [_number(side[score["name"]], score) for side in (trace.before, trace.after)]
+    return [*numbers, _number(trace.reward, score, "+"), *named]
 
 
-def _number(value: float | None, scale: float, *, signed: bool = False) -> str:
-    """Format a score: two decimals in points, else four significant digits."""
+def _number(value: float | None, score: Mapping[str, Any], sign: str = "") -> str:
+    """Format a metric as the page does; see ``agents.report.page.patients.metric``."""
     if value is None:
         return "-"
-    sign = "+" if signed else ""
-    return f"{scale * value:{sign}.2f}" if scale == 100 else f"{value:{sign}.4g}"
+    return _share(value) if score["digits"] is None else f"{score['scale'] * value:{sign}.{score['digits']}f}"
 
 
 def _share(value: float | None) -> str:
@@ -132,11 +134,11 @@ def _heading(trace: Trace, in_points: bool) -> str:
     if trace.error:
         lines += [f"A reply is missing: {trace.error}"]
     elif trace.after:
-        f1 = [_number(side[_F1], 100) for side in (trace.before, trace.after)]
+        f1 = [_number(side[_F1], metric(_F1, in_points)) for side in (trace.before, trace.after)]
         lines += [f"BERTScore F1: {f1[0]} > {f1[1]} points"]
         if REWARD in trace.after:
-            scale, unit = (100, " points") if in_points else (1, "")
-            lines += [f"The edits earn {_number(trace.reward, scale, signed=True)}{unit} of the run's reward"]
+            earned = _number(trace.reward, metric(REWARD, in_points), "+")
+            lines += [f"The edits earn {earned}{' points' if in_points else ''} of the run's reward"]
         named = {"the right condition": "diagnosis_named", "a wrong condition": "wrong_diagnosis_named"}
         lines += [
             "; ".join(
@@ -184,7 +186,7 @@ def _shared_words(trace: Trace, width: int) -> list[str]:
         [word for word in _words(reply) if word in reference]
         for reply in (trace.initial_reply, trace.replies[0].text)
     )  # fmt: skip
-    lines = [f"Of the {len(reference)} different words of the reference, {len(before)} > {len(after)} are in the reply"]
+    lines = [f"Of the {len(reference)} longer words of the reference, {len(before)} > {len(after)} are in the reply"]
     for what, words, others in (("Gained", after, before), ("Lost", before, after)):
         if changed := [word for word in words if word not in others]:
             more = f" and {len(changed) - _MOST_WORDS} more" if len(changed) > _MOST_WORDS else ""
@@ -193,27 +195,25 @@ def _shared_words(trace: Trace, width: int) -> list[str]:
 
 
 def _words(text: str) -> list[str]:
-    """Return the different words of a text in order, in lower case and without punctuation."""
-    return [word for word in dict.fromkeys(map(letters, text.split())) if word]
+    """Return the different words of a text in order, without punctuation; short ones, such as "and", say little."""
+    words = dict.fromkeys(map(letters, text.split()))
+    return [word for word in words if len(word) > 3 or not (word.isascii() and word.isalpha())]
 
 
-def _components(trace: Trace) -> str:
+def _components(trace: Trace, in_points: bool) -> str:
     rows: list[Sequence[str]] = []
     for name, after in trace.after.items():
-        before = trace.before[name]
+        before, shown = trace.before[name], metric(name, in_points)
         change = None if before is None or after is None else after - before
-        rows.append([name, *(_plain(value) for value in (before, after)), _plain(change, "+")])
-    return "\n".join(text_table(["component", "before", "after", "change"], rows))
+        signed = "" if shown["digits"] is None else _number(change, shown, "+")
+        rows.append([name, _number(before, shown), _number(after, shown), signed])
+    table = text_table(["component", "before", "after", "change"], rows)
+    return "\n".join(["Fractions are in %, margin is in points", *table])
 
 
-def _plain(value: float | None, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.4g}"
-
-
-def _others(variants: ByVariant) -> str:
+def _others(variants: ByVariant, width: int) -> str:
     """Return the F1 of the other replies to the patient: to prompts that were edited otherwise, and the controls'."""
-    others = [name for name in variants if name not in (AGENT, KEEP_ALL) and variants[name].after]
-    named = [
-        f"{'control ' if name in CONTROLS else ''}{name} {_number(variants[name].after[_F1], 100)}" for name in others
-    ]
-    return f"BERTScore F1 of other replies, in points: {', '.join(named)}"
+    others = [name for name in VARIANTS if name in variants and name not in (AGENT, KEEP_ALL)]
+    f1 = {name: _number(variants[name].after.get(_F1), metric(_F1, True)) for name in others}
+    named = [f"{'control ' if name in CONTROLS else ''}{VARIANTS[name]} {value}" for name, value in f1.items()]
+    return "\n".join(wrapped(f"BERTScore F1 of other replies, in points: {', '.join(named)}", width))

@@ -100,24 +100,22 @@ def test_words_shared_with_the_reference_are_counted_and_changes_named(
     folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = shown(folder, traces(reference="A scar. Rest. Walk!"), capsys, "--patient", "a")
-    assert "Of the 4 different words of the reference, 3 > 3 are in the reply\nGained: rest\nLost: walk\n" in out
+    assert "Of the 3 longer words of the reference, 2 > 2 are in the reply\nGained: rest\nLost: walk\n" in out
 
 
 def test_scores_conditions_and_components_have_before_and_after(
     folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = dict.fromkeys(traces()[0].before, 0.5) | {
-        "bertscore_f1": 0.6,
-        "wrong_diagnosis_named": 1.0,
-        "advice": None,
-    }
+    middle = dict.fromkeys(traces()[0].before, 0.5)
+    before = middle | {"bertscore_f1": 0.6, "wrong_diagnosis_named": 1.0, "advice": None, "words": 12.0}
     after = before | {"bertscore_f1": 0.65, "diagnosis_named": 1.0, "wrong_diagnosis_named": 0.0, "words": 41.0}
     out = shown(folder, traces(before=before, after=after), capsys, "--patient", "a")
     assert "BERTScore F1: 60.00 > 65.00 points\n" in out
     assert "Names the right condition: 50% > yes; names a wrong condition: yes > no\n" in out
     rows = rows_of(out)
-    assert ["bertscore_f1", "0.6", "0.65", "+0.05"] in rows
-    assert ["words", "0.5", "41", "+40.5"] in rows
+    assert ["bertscore_f1", "60.00", "65.00", "+5.00"] in rows
+    assert ["wrong_diagnosis_named", "yes", "no"] in rows
+    assert ["words", "12", "41", "+29"] in rows
     assert ["advice", "-", "-", "-"] in rows
 
 
@@ -131,7 +129,7 @@ def test_the_condition_its_prediction_and_the_peers_are_named(
 
 def test_the_other_replies_have_their_f1(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     out = shown(folder, traces(), capsys, "--patient", "a")
-    assert out.endswith("BERTScore F1 of other replies, in points: random 40.00, control echo 30.00\n")
+    assert out.endswith("BERTScore F1 of other replies, in points: random deletion 40.00, control echo 30.00\n")
 
 
 def test_a_missing_reply_is_said_with_its_reason_and_nothing_is_scored(
@@ -163,7 +161,7 @@ def test_with_another_reward_the_list_has_what_it_pays(folder: RunFolder, capsys
     found = traces(before={"bertscore_f1": 0.1, "reward": 7.0}, after={"bertscore_f1": 0.1, "reward": 9.0}, reward=1.5)
     out = shown(folder, found, capsys)
     assert "the reward, largest gain first" in out
-    assert ["a", "scar", EPISODE.predicted, "7", "9", "+1.5", "-", ">", "-", "-", ">", "-"] in rows_of(out)
+    assert ["a", "scar", EPISODE.predicted, "7.0000", "9.0000", "+1.5000", "-", ">", "-", "-", ">", "-"] in rows_of(out)
 
 
 def test_a_built_in_reward_is_in_points(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
