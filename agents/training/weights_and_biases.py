@@ -43,11 +43,13 @@ class WandbRun:
             self._settings = wandb.Settings(
                 project=config.wandb,
                 run_name=config.run.resolve().name,
+                host="",
                 silent=True,
                 console="off",
                 disable_git=True,
                 save_code=False,
                 x_disable_meta=True,
+                x_disable_stats=True,
                 x_disable_machine_info=True,
                 x_save_requirements=False,
             )

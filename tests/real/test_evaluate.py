@@ -160,9 +160,9 @@ def test_the_command_ends_with_the_page_and_how_to_look_at_a_patient(
 ) -> None:
     _, traces = _evaluate(run)
     *_, page, show = capsys.readouterr().out.splitlines()
-    assert page.endswith(f": {run.path / 'report.html'}")
+    assert page == f"All patients are on the page {run.path / 'report.html'}, for the browser."
     assert (run.path / "report.html").is_file()
-    (command,) = re.findall(r"pmlm (show --run \S+),", show)
+    (command,) = re.findall(r"pmlm (show --run \S+)", show)
     assert pmlm(*shlex.split(command)) == 0
     assert f"Patients: {N_TEST} test; " in capsys.readouterr().out
     assert pmlm(*shlex.split(command), "--patient", traces[0].patient_id) == 0

@@ -117,6 +117,15 @@ def test_nothing_of_a_patient_is_in_any_file_of_wandb(run: RunFolder, prepared: 
 
 
 @needs_wandb
+def test_nothing_of_the_machine_is_sent_but_its_kind_and_versions(run: RunFolder) -> None:
+    found = records(run.path)
+    kinds = {record.WhichOneof("record_type") for record in found}
+    assert not kinds & {"environment", "files", "stats", "output", "output_raw", "output_logger", "artifact"}
+    (started,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
+    assert (started.host, started.git.remote_url) == ("", "")
+
+
+@needs_wandb
 def test_the_project_is_not_stored_so_that_a_run_of_somebody_else_sends_nothing(run: RunFolder, prepared: Path) -> None:
     assert "prompts" not in run.config.read_text()
     before = len(list(run.path.glob("wandb/offline-run-*")))
