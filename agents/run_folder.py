@@ -328,8 +328,8 @@ class RunFolder:
             if within.get(key) is not None:
                 paths[name] = os.path.abspath(within[key])
                 within[key] = os.path.relpath(os.path.realpath(within[key]), self.path.resolve())
-        # The folder may be moved, and must not say of itself that it is to be trusted.
-        settings = {name: value for name, value in settings.items() if name not in ("run", "allow_import")}
+        # The folder may be moved, and must not say of itself that it is to be trusted, or where metrics are sent.
+        settings = {name: value for name, value in settings.items() if name not in ("run", "allow_import", "wandb")}
         write_json(self.config, {**more, "settings": settings, "paths": paths})
 
 

@@ -103,7 +103,7 @@ def patients_data(
         "replies": replies.all(),
         "named": None if conditions is None else _named(replies.all(), tuple(conditions)),
         "variants": [[name, VARIANTS[name], name in CONTROLS] for name in shown],
-        "metrics": [_metric(name, in_points) for name in metrics],
+        "metrics": [metric(name, in_points) for name in metrics],
         "patients": patients,
         "left_out": left_out,
     }
@@ -148,8 +148,13 @@ def _named(replies: Sequence[str], conditions: Sequence[Label]) -> list[list[str
     ]
 
 
-def _metric(name: str, in_points: bool) -> dict[str, Any]:
-    """Return how the page shows a metric: ``digits`` are decimal places, or None for what is true or false."""
+def metric(name: str, in_points: bool) -> dict[str, Any]:
+    """Return how a metric is shown: ``digits`` are decimal places, or None for what is true or false.
+
+    Args:
+        name: The metric.
+        in_points: Whether the score of the agent's reward is a fraction.
+    """
     fraction = in_points if name == REWARD else name not in _NUMBERS
     return {
         "name": name,
