@@ -98,7 +98,7 @@ def traces_of(patients: EpisodeSet, slots: int = 10) -> list[Trace]:
         traces.append(edited(episode, (), KEEP_ALL, initial, 0.6, after=None))
         traces[-1] = replace(traces[-1], after=traces[-1].before, reward=0.0)
         better = f"Discharge diagnosis: {episode.label}. The examination showed no other finding. Advice: rest."
-        f1 = 0.6 + (0.02 if i % 2 == 0 else -0.01) + 0.0001 * i
+        f1 = 0.6 + (0.02 if i % 2 == 0 else -0.01) + 0.0002 * i
         traces.append(edited(episode, range(1, slots + 1), AGENT, better, f1))
         random = sorted(rng.permutation(len(episode.words))[:slots].tolist())
         traces.append(edited(episode, random, RANDOM, f"{better} Come again in {i} weeks.", 0.58))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import stat
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,7 +211,7 @@ def test_texts_of_others_are_no_markup(evil: str, page: str, tmp_path: Path) -> 
 
 
 def test_the_page_loads_nothing(page: str) -> None:
-    assert "default-src 'none'" in page
+    assert "default-src 'none'" in html.unescape(page)
     assert not re.search(r"""(src|href)=["']?(?!#|data:,)[^"'\s>]*(//|\.js|\.css)""", page)
 
 
@@ -248,12 +247,3 @@ def test_options_of_a_benchmarks_report_are_refused_beside_a_run(
 ) -> None:
     assert pmlm("report", "--run", run, *more) == 2
     assert "has no effect" in capsys.readouterr().err
-
-
-def test_no_model_is_loaded_for_it(run: Path) -> None:
-    code = (
-        "import sys\nfrom agents.report.page.run_page import write_run_page\nfrom agents.run_folder import RunFolder\n"
-        "write_run_page(RunFolder(sys.argv[1]))\nprint([name for name in ('torch', 'transformers') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
