@@ -221,11 +221,11 @@ def _lengths(traces: Iterable[Trace]) -> dict[str, list[float]]:
         if trace.variant not in CONTROLS:
             words.setdefault(trace.variant, []).append(float(trace.after["words"] or 0))
     ordered = {name: words[name] for name in VARIANTS if name in words}
-    letters = [
-        trace.after["words"] / trace.after["length_ratio"]
-        for trace in traces
-        if trace.variant == KEEP_ALL and trace.after["words"] and trace.after.get("length_ratio")
-    ]
+    letters = []
+    for trace in traces:
+        n_words, ratio = trace.after["words"], trace.after.get("length_ratio")
+        if trace.variant == KEEP_ALL and n_words and ratio:
+            letters.append(n_words / ratio)
     return {**ordered, **({"doctor's reply": letters} if letters else {})}
 
 
