@@ -10,10 +10,13 @@ OLDEST_READY := $(OLDEST)/.ready
 # Let idle OpenMP threads sleep instead of spinning, because spinning slows down other processes on shared cores.
 export OMP_WAIT_POLICY ?= PASSIVE
 
+# Material for MkDocs advertises its successor at every build; the site needs no change.
+export NO_MKDOCS_2_WARNING := 1
+
 # Run the tests in two processes; tests of the same file run in the same process, so that they share fixtures.
 PYTEST := -m pytest -n 2 --dist loadfile
 
-.PHONY: help setup demo test test-oldest lint format clean
+.PHONY: help setup demo test test-oldest lint docs format clean
 
 help:
 	@echo "make setup        make $(VENV), install everything but RLlib, get the bundled weights"
@@ -21,6 +24,7 @@ help:
 	@echo "make test         the tests"
 	@echo "make test-oldest  those that hang on libraries' versions, with RLlib and the lowest admitted, in $(OLDEST)"
 	@echo "make lint         ruff and mypy"
+	@echo "make docs         the documents as a website, in site/"
 	@echo "make format       let ruff format the code"
 	@echo "make clean        remove $(VENV), $(OLDEST) and what tools left behind (runs/ stays)"
 
@@ -33,7 +37,7 @@ $(READY): pyproject.toml setup.cfg constraints.txt
 	@echo "== 2/4 Installing PyTorch (minutes; large where it comes with CUDA)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@echo "== 3/4 Installing this package and what it needs"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,rocket,lora,faiss,torchrl,tune,wandb,dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,rocket,lora,faiss,torchrl,tune,wandb,docs,dev]"
 	@echo "== 4/4 Getting the small models (190 MB), checking and unpacking them"
 	@$(BIN)/pmlm models --fetch
 	@touch $(READY)
@@ -69,9 +73,13 @@ lint: $(READY)
 	@echo "== mypy"
 	@$(BIN)/mypy
 
+docs: $(READY)
+	@$(BIN)/mkdocs build --quiet --strict
+	@echo "== The site is in site/: open site/index.html, or $(BIN)/mkdocs serve for its search"
+
 format: $(READY)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(OLDEST) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

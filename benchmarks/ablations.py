@@ -23,6 +23,7 @@ import tyro
 from tqdm import tqdm
 
 from agents import registry
+from agents.cli.reading import CONSTRUCTORS
 from agents.benchmark.config import check_identity
 from agents.benchmark.patients import Patients, patients_of
 from agents.evaluation.aggregate import crossed_bootstrap
@@ -206,4 +207,6 @@ def main(options: Options) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Options, config=(tyro.conf.OmitArgPrefixes,)))
+    with CONSTRUCTORS:
+        parsed = tyro.cli(Options, config=(tyro.conf.OmitArgPrefixes,))
+    main(parsed)

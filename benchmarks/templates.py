@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from agents.cli.reading import CONSTRUCTORS
 from agents.evaluation.bootstrap import FEWEST, Interval, mean_interval
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
@@ -113,4 +114,6 @@ def _text(interval: list[float], sign: str = "") -> str:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, config=(tyro.conf.OmitArgPrefixes,)))
+    with CONSTRUCTORS:
+        parsed = tyro.cli(Config, config=(tyro.conf.OmitArgPrefixes,))
+    main(parsed)

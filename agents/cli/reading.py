@@ -131,10 +131,11 @@ def _defaults(kind: Any) -> Any:
     return kind(**{name: _defaults(kinds[name]) if is_dataclass(kinds[name]) else tyro.MISSING for name in needed})
 
 
-_CONSTRUCTORS = tyro.constructors.ConstructorRegistry()
+#: How tyro reads types of ours: put calls of ``tyro.cli`` with such options into ``with CONSTRUCTORS:``.
+CONSTRUCTORS = tyro.constructors.ConstructorRegistry()
 
 
-@_CONSTRUCTORS.primitive_rule
+@CONSTRUCTORS.primitive_rule
 def _kwargs_option(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
     """Take ``Kwargs`` as one JSON text; the dataclass reads it, so that an error is that of a check."""
     if option.type is not Kwargs:
@@ -148,7 +149,7 @@ def _kwargs_option(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.construc
     )
 
 
-@_CONSTRUCTORS.primitive_rule
+@CONSTRUCTORS.primitive_rule
 def _share_option(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
     """Take a number, whole or not, or a text: the dataclass checks it, so that an error is that of a check."""
     if option.type != int | float:
@@ -175,7 +176,7 @@ def _parse(command: str, kind: type[Config], arguments: Sequence[str], default: 
     """Parse a command line with tyro; errors from a dataclass's own checks are raised without tyro's formatting."""
     said = StringIO()
     try:
-        with redirect_stderr(said), _CONSTRUCTORS:
+        with redirect_stderr(said), CONSTRUCTORS:
             return tyro.cli(
                 kind,
                 prog=f"pmlm {command}",

@@ -158,8 +158,10 @@ class _Training:
                 total=self.meter.limit, initial=self.meter.calls, desc="training", unit="call", dynamic_ncols=True
             ) as self._bar,
         ):
-            sinks = (EventFile(self.run.path, self.updates), self._wandb_run)
-            self._sinks = [stack.enter_context(sink) for sink in sinks if sink is not None]
+            self._sinks: list[EventFile | WandbRun] = [EventFile(self.run.path, self.updates)]
+            self._sinks += [] if self._wandb_run is None else [self._wandb_run]
+            for sink in self._sinks:
+                stack.enter_context(sink)
             needed = 0
             try:
                 if isinstance(self.agent, StepwiseAgent):

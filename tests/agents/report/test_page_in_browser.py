@@ -256,7 +256,8 @@ def test_text_can_be_read_in_light_and_dark(page: Page, scheme: str) -> None:
 
 #: The contrast of each kind of text with what is behind it.
 _CONTRASTS = """() => {
-  const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d", {willReadFrequently: true});
+  const element = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+  const canvas = element.getContext("2d", {willReadFrequently: true});
   const rgb = (color) => {
     canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data];
@@ -271,8 +272,9 @@ _CONTRASTS = """() => {
     }
   };
   const found = {};
-  for (const e of document.querySelectorAll("h1,.lead,.conclusion,.what,.ci,.verdict,td,th,figcaption,.id,.label,.delta,"
-      + ".facts,.word,mark,.chip,.info,.state,button,dt,dd,.meta,.plot text")) {
+  const kinds = "h1,.lead,.conclusion,.what,.ci,.verdict,td,th,figcaption,.id,.label,.delta,.facts,.word,mark,.chip,"
+      + ".info,.state,button,dt,dd,.meta,.plot text";
+  for (const e of document.querySelectorAll(kinds)) {
     const style = getComputedStyle(e);
     const color = e.matches("text") ? style.fill : style.color;
     const [a, b] = [light(color), light(behind(e))].sort((x, y) => y - x);
