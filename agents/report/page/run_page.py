@@ -102,6 +102,7 @@ def _content(
     if metrics:
         label = f"change of {score}{', points' if in_points else ''}"
         drawn["training"] = figures.training(metrics, scale, label), f"{label} against completions spent"
+    patients = patients_data(traces, _conditions(run, settings), replies, in_points)
     plots = {name: inline(svg(figure), name, title) for name, (figure, title) in drawn.items()}
     return {
         "title": f"{run.path.resolve().name}: {settings['agent']}",
@@ -121,7 +122,8 @@ def _content(
         "variants": VARIANTS,
         "controls": {name: what for name, what in CONTROLS.items() if name in summary},
         "components": COMPONENTS,
-        "data": embedded(patients_data(traces, _conditions(run, settings), replies, in_points)),
+        "left_out": patients["left_out"],
+        "data": embedded(patients),
     }
 
 
