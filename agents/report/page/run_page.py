@@ -105,7 +105,7 @@ def _content(
     patients = patients_data(traces, _conditions(run, settings), replies, in_points)
     plots = {name: inline(svg(figure), name, title) for name, (figure, title) in drawn.items()}
     return {
-        "title": f"{run.path.resolve().name}: {settings['agent']}",
+        "title": run.path.resolve().name,
         "evaluation": evaluation,
         "models": models,
         "settings": settings,

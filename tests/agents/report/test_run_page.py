@@ -88,6 +88,12 @@ def test_the_table_has_each_variant_and_control_with_its_interval(page: str) -> 
     assert "Replies that need no LLM score higher: echo, facts, label" in page
 
 
+def test_figures_and_controls_are_explained(page: str) -> None:
+    text = " ".join(re.sub("<[^>]*>", " ", page[page.index("How to read it</h2>") :]).split())
+    assert "copy BERTScore F1 of the reply against the prompt that it answers" in text
+    assert "echo the untouched prompt" in text
+
+
 def test_few_patients_have_no_interval(tmp_path: Path) -> None:
     patients = make_patients(3)
     page = _page(write_run(tmp_path / "mine", patients, traces_of(patients)))
