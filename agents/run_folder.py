@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "evaluation.json"
 
     @property
+    def page(self) -> Path:
+        """The path of the page for the browser."""
+        return self.path / "report.html"
+
+    @property
     def traces(self) -> TraceFile:
         """The traces of evaluated episodes."""
         return TraceFile(self.path / "traces.jsonl")
@@ -125,7 +130,7 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove an earlier run's files, except the cached LLM replies, which may have cost money."""
-        for name in ("config.json", "metrics.jsonl", "evaluation.json", "traces.jsonl", "spent.json"):
+        for name in ("config.json", "metrics.jsonl", "evaluation.json", "traces.jsonl", "spent.json", "report.html"):
             (self.path / name).unlink(missing_ok=True)
         for suffix in ("", "-wal", "-shm"):
             self.spending.with_name(self.spending.name + suffix).unlink(missing_ok=True)
@@ -323,8 +328,8 @@ class RunFolder:
             if within.get(key) is not None:
                 paths[name] = os.path.abspath(within[key])
                 within[key] = os.path.relpath(os.path.realpath(within[key]), self.path.resolve())
-        # The folder may be moved, and must not say of itself that it is to be trusted.
-        settings = {name: value for name, value in settings.items() if name not in ("run", "allow_import")}
+        # The folder may be moved, and must not say of itself that it is to be trusted, or where metrics are sent.
+        settings = {name: value for name, value in settings.items() if name not in ("run", "allow_import", "wandb")}
         write_json(self.config, {**more, "settings": settings, "paths": paths})
 
 

@@ -11,13 +11,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 #: Programs of others, and of the shell's, whose options are theirs.
-OTHERS = ("llama-server", "mkdocs", "ollama", "pip", "read", "source", "tensorboard", "transformers", "vllm")
+OTHERS = (
+    "docker", "id", "llama-server", "mkdocs", "ollama", "pip", "pre-commit", "read", "source", "tensorboard",
+    "transformers", "vllm",
+)  # fmt: skip
 OURS = ("make", "pmlm", "pytest", "python", "python3")
+
+_OUTSIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")]
 
 #: All pages by their names, such as "docs/llm/README.md".
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
-    for path in (ROOT / "README.md", ROOT / "benchmarks" / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for path in (*_OUTSIDE, *sorted((ROOT / "docs").rglob("*.md")))
 }
 
 

@@ -48,9 +48,10 @@ def check(words: list[str]) -> None:
         check_python(rest)
     elif program == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        assert [target for target in rest if re.search(rf"^{target}:", makefile, re.MULTILINE)] == rest != []
+        targets = [word for word in rest if "=" not in word]
+        assert [target for target in targets if re.search(rf"^{target}:", makefile, re.MULTILINE)] == targets != []
     elif program == "pytest":
-        assert all((ROOT / path).exists() for path in rest)
+        assert all((ROOT / path).exists() for path in rest if not path.startswith("-"))
     elif program == "pip":
         check_pins(rest)
 
@@ -60,6 +61,8 @@ def check_python(rest: list[str]) -> None:
         compile(rest[1], "-c", "exec")
     elif rest[0] != "-m":
         assert (ROOT / rest[0]).is_file(), rest[0]
+    elif rest[1] == "pytest":
+        check(rest[1:])
     elif rest[1] != "venv":
         check_module(rest[1], rest[2:])
 

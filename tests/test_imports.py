@@ -168,6 +168,7 @@ def test_importing_the_environment_loads_neither_torch_nor_transformers() -> Non
     modules = ["pmlm_env", "pmlm_env.io.checked_files", "pmlm_env.core.episodes", "pmlm_env.cohort", "pmlm_env.llm"]
     modules += ["pmlm_env.weights", "pmlm_env.prompting", "pmlm_env.pipeline.config", "agents.training.config"]
     modules += ["agents.model_options", "agents.run_folder", "agents.registry"]
+    modules += ["agents.report.page.run_page", "agents.report.page.results_page"]
     code = "\n".join(f"import {name}\nfound[{name!r}] = loaded()" for name in modules)
     assert _loaded(code) == {name: [] for name in modules}
 

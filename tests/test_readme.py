@@ -87,6 +87,7 @@ def test_own_patients_are_refined_by_the_commands_of_readme(tmp_path: Path, monk
     judged = [trace for trace in TraceFile("runs/mine/traces.jsonl").read() if trace.variant == "agent"]
     assert {trace.label for trace in judged} <= {"gout", "no finding"}
     assert len(judged) == 4
+    assert judged[0].patient_id in Path("runs/mine/report.html").read_text(encoding="utf-8")
     new = TraceFile("refined.jsonl").read()
     assert [trace.patient_id for trace in new] == ["N0", "N1", "N2"]
     assert [trace.peers[0].label for trace in new] == ["gout", "no finding", "gout"]

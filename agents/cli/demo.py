@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.cli import prepare, simulate
+from agents.cli.evaluate import page_of
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import DEFAULT
 from agents.run_folder import RunFolder
@@ -128,6 +129,7 @@ def _demo(config: DemoConfig) -> None:
     # The run's settings are those of this command, so the classes that they name may be imported.
     evaluate(EvaluateConfig(config.run, rule_calls=config.budget, seed=config.seed, allow_import=True), shared)
     print("\n" + first_cases(run.traces.read(), 3) + "\n")
+    print(page_of(config.run))
     print(training_summary(run.metrics()))
     minutes = (time.perf_counter() - started) / 60
     again = " (replies of an earlier demo in this folder are used again)" if old_replies else ""

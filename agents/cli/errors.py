@@ -161,7 +161,7 @@ def _after_stop(attempt: Attempt) -> str:
     if attempt.config is None or not RunFolder(attempt.config.run).begun:
         return f"the run had not started: {_AGAIN}"
     run = shlex.quote(str(attempt.config.run))
-    more = ""
+    more = "" if attempt.config.wandb is None else f" --wandb {shlex.quote(attempt.config.wandb)}"
     with suppress(ValueError):  # the providers' file is gone or damaged: the next command says so
-        more = given_again(plain(attempt.config))
+        more += given_again(plain(attempt.config))
     return f"complete updates and all replies are kept: continue with pmlm train --run {run} --resume{more}"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+import pmlm_env
 from agents.cli.errors import Attempt, exit_code
 from agents.cli.library_warnings import quiet_transformers
 from agents.cli.terminal import print_traceback, printable_output
@@ -18,6 +19,7 @@ COMMANDS = {
     "prepare": "Stages 1 to 3: from a cohort to initial prompts.",
     "train": "Stage 4: train an agent on the prompts.",
     "evaluate": "Evaluate a trained agent on held-out patients.",
+    "show": "Show evaluated patients: deleted words, replies before and after, scores.",
     "audit": "Audit a reward: what it pays for texts that nobody wrote for the patient.",
     "refine": "Refine patients' prompts with a trained agent, and ask for the replies.",
     "publish": "Publish a trained agent to a folder or to the Hugging Face hub.",
@@ -43,8 +45,11 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
     """
     rest = list(sys.argv[1:] if arguments is None else arguments)
     if command is None:
+        if rest[:1] == ["--version"]:
+            print(f"pmlm-env {pmlm_env.__version__}")
+            sys.exit(0)
         if not rest or rest[0] in ("-h", "--help"):
-            usage = "usage: pmlm COMMAND [OPTIONS]; `pmlm COMMAND --help` shows the options\n"
+            usage = "usage: pmlm COMMAND [OPTIONS] | --version; `pmlm COMMAND --help` shows the options\n"
             print("\n".join([usage, *(f"  {name:10} {text}" for name, text in COMMANDS.items())]))
             sys.exit(0 if rest else 2)
         command = rest.pop(0)

@@ -25,7 +25,7 @@ from agents.report.results import Runs
 from agents.report.summary import Cells
 from pmlm_env.io.files import make_folder, write
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 _BINS = 15
 _TAUS = 25
 _COLUMNS = 4
@@ -109,7 +109,7 @@ def panels(
     figure = Figure(figsize=(2.4 * columns + 0.6, 1.75 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for ax in axes:
-        _style(ax)
+        style(ax)
         if dots:
             _budget_axis(ax, sorted({value for at, _ in curves.values() for value in at}))
     for ax in axes[len(shown) :]:
@@ -118,9 +118,9 @@ def panels(
         ax.tick_params(labelbottom=True)
     for ax, agent in zip(axes, shown, strict=False):
         at, intervals = curves[agent]
-        low, mean, high = scale * np.array([_bounds(interval) for interval in intervals]).T
-        color = _ORANGE if agent == default else _BLUE
-        ax.axhline(0, color=_GREY, linewidth=0.6)
+        low, mean, high = scale * np.array([bounds(interval) for interval in intervals]).T
+        color = ORANGE if agent == default else BLUE
+        ax.axhline(0, color=GREY, linewidth=0.6)
         if dots:
             ax.vlines(at, low, high, color=color, linewidth=1.2)
         else:
@@ -128,7 +128,7 @@ def panels(
         ax.plot(at, mean, color=color, linewidth=1.5, marker="o" if dots else None, markersize=3.5)
         if default in curves and agent != default:
             there, theirs = curves[default]
-            ax.plot(there, [scale * i.mean for i in theirs], color=_ORANGE, linewidth=1, linestyle="--")
+            ax.plot(there, [scale * i.mean for i in theirs], color=ORANGE, linewidth=1, linestyle="--")
         ax.set_title(_label(agent), fontsize=8, color=color, weight="bold" if agent == default else "normal")
     figure.supxlabel(
         x if default not in shown else f"{x} (orange: {default}, dashed in the others' panels)", fontsize=8
@@ -156,11 +156,11 @@ def forest(
     agents = sorted(rows, key=lambda agent: (rows[agent].mean, agent))
     figure = Figure(figsize=(5.6, 0.24 * len(agents) + 0.8), layout="constrained")
     ax = figure.subplots()
-    _style(ax)
-    ax.axvline(zero, color=_GREY, linewidth=0.8)
+    style(ax)
+    ax.axvline(zero, color=GREY, linewidth=0.8)
     for height, agent in enumerate(agents):
-        interval, color = rows[agent], _ORANGE if agent == default else _BLUE
-        low, _, high = _bounds(interval)
+        interval, color = rows[agent], ORANGE if agent == default else BLUE
+        low, _, high = bounds(interval)
         ax.plot([scale * low, scale * high], [height, height], color=color, linewidth=1.5)
         ax.plot([scale * interval.mean], [height], color=color, marker="o", markersize=4.5)
     ax.set_yticks(range(len(agents)), labels=[_label(agent) for agent in agents])
@@ -169,13 +169,18 @@ def forest(
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG; the same figure gives the same bytes."""
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG; the same figure gives the same text."""
     content = io.BytesIO()
     with matplotlib.rc_context(_SVG):
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+    return _IDLE.sub("", content.getvalue().decode())
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as SVG; the same figure gives the same bytes."""
     make_folder(path.parent)
-    write(path, _IDLE.sub("", content.getvalue().decode()))
+    write(path, svg(figure))
 
 
 def _label(agent: str) -> str:
@@ -183,14 +188,15 @@ def _label(agent: str) -> str:
     return agent.replace(":", ":\n")
 
 
-def _bounds(interval: Interval) -> tuple[float, float, float]:
+def bounds(interval: Interval) -> tuple[float, float, float]:
     """Return (low, mean, high). Without an interval all three are the mean, so that no line is drawn."""
     if interval.low is None or interval.high is None:
         return (interval.mean,) * 3
     return interval.low, interval.mean, interval.high
 
 
-def _style(ax: Axes) -> None:
+def style(ax: Axes) -> None:
+    """Give axes the look of all figures."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=7)
     ax.locator_params(nbins=6)

@@ -20,6 +20,8 @@ Track = Literal["inductive", "control", "oracle"]
 
 _log = logging.getLogger(__name__)
 
+_RUNS = "runs.jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -124,8 +126,18 @@ class Runs:
         return np.array([run.score for run in self.of(agent, self.budgets[-1]).values()])
 
 
+def experiment_tables(folder: Path) -> list[Path]:
+    """Return the tables of the experiments in a folder and its subfolders."""
+    return sorted(path for path in folder.rglob("table.md") if path.with_name(_RUNS).is_file())
+
+
+def run_files(folder: Path) -> list[Path]:
+    """Return every ``runs.jsonl`` of a benchmark in a folder and its subfolders; an experiment's has a table beside."""
+    return sorted(path for path in folder.rglob(_RUNS) if not path.with_name("table.md").is_file())
+
+
 def read_runs(folder: Path) -> list[Run]:
-    """Read every ``runs.jsonl`` in a folder and its subfolders.
+    """Read every ``runs.jsonl`` of a benchmark in a folder and its subfolders.
 
     If two lines of a file have the same env, track, agent, budget and seed, the later one is used. An incomplete last
     line, as in a file that is being written, is skipped with a warning.
@@ -137,7 +149,7 @@ def read_runs(folder: Path) -> list[Run]:
     found: dict[tuple[Any, ...], Run] = {}
     files: dict[tuple[Any, ...], Path] = {}
     identities: dict[str, tuple[Any, Path]] = {}
-    for path in sorted(folder.rglob("runs.jsonl")):
+    for path in run_files(folder):
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
         for number, line in enumerate(lines, start=1):
             if not line.strip():

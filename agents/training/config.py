@@ -41,6 +41,8 @@ class TrainConfig:
         allow_import: With ``resume``: import and run the classes that the run names as ``package.module:Class``. Do so
             only if you trust the run.
         dry_run: Print the maximum cost of the run, and do nothing else.
+        wandb: Name of a Weights & Biases project that gets the metrics too (extra ``wandb``): numbers and names of
+            models, no texts. It is not stored with the run. ``WANDB_MODE=offline`` keeps them in the run folder.
     """
 
     episodes: Path = Path("prepared")
@@ -54,6 +56,7 @@ class TrainConfig:
     resume: bool = False
     allow_import: bool = False
     dry_run: bool = False
+    wandb: str | None = None
 
     def __post_init__(self) -> None:
         """Fill in the agent's default settings, and check the budget.

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -50,9 +50,8 @@ class EventFile:
             with suppress(OSError):
                 self._file.close()
 
-    def add(self, step: int, figures: Mapping[str, Any]) -> None:
-        """Write the metrics that are numbers, by name."""
-        numbers = {name: value for name, value in figures.items() if isinstance(value, int | float)}
+    def add(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Write metrics by name."""
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         self._write(Event(step=step, summary=Summary(value=values)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from agents.training.checkpoint import check_agent, load_checkpoint, one_line, s
 from agents.training.config import TrainConfig, named_classes, refuse_classes, with_agent_settings
 from agents.training.destination import with_destination
 from agents.training.events import EventFile
+from agents.training.weights_and_biases import WandbRun
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.io.files import replacing_folder
@@ -88,6 +90,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     """Train in a locked run folder."""
     episodes = everybody.of("train")
     agent = registry.make(config.agent, config.settings, config.seed)
+    wandb_run = None if config.wandb is None else WandbRun(config)
     if agent.needs_checkups and not everybody.has_checkups:
         raise ValueError(
             f"{config.episodes} has no check-ups, from which {agent.name} learns with these settings: prepare it again "
@@ -110,7 +113,7 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     meter = MeteredReward(reward, config.budget, config.models.n_samples)
     problem = models.problem(episodes, meter, everybody.max_words)
     problem.warn_of_short_prompts()
-    training = _Training(agent, problem, reward, models, run)
+    training = _Training(agent, problem, reward, models, run, wandb_run)
     with models.booking():
         training.learn(resume=config.resume and run.has_checkpoint)
     if (encoder := agent.patient_encoder(episodes)) is not None:
@@ -122,8 +125,17 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
 class _Training:
     """Fits an agent, and writes its metrics and checkpoints to the run folder."""
 
-    def __init__(self, agent: Agent, problem: Problem, reward: DeltaReward, models: RunModels, run: RunFolder) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        problem: Problem,
+        reward: DeltaReward,
+        models: RunModels,
+        run: RunFolder,
+        wandb_run: WandbRun | None,
+    ) -> None:
         self.agent, self.problem, self.reward, self.models, self.run = agent, problem, reward, models, run
+        self._wandb_run = wandb_run
         self.meter = problem.reward
         self.meter.watch = self._batch
         self.updates = 0
@@ -141,11 +153,15 @@ class _Training:
                 self._go_on(self.agent)
         self.run.keep_metrics(self.updates)
         with (
-            EventFile(self.run.path, self.updates) as self._events,
+            ExitStack() as stack,
             tqdm(
                 total=self.meter.limit, initial=self.meter.calls, desc="training", unit="call", dynamic_ncols=True
             ) as self._bar,
         ):
+            self._sinks: list[EventFile | WandbRun] = [EventFile(self.run.path, self.updates)]
+            self._sinks += [] if self._wandb_run is None else [self._wandb_run]
+            for sink in self._sinks:
+                stack.enter_context(sink)
             needed = 0
             try:
                 if isinstance(self.agent, StepwiseAgent):
@@ -230,7 +246,13 @@ class _Training:
             "deltas": self._deltas,
         }
         self.run.append_metrics(line)
-        self._events.add(self.updates, {f"train/{name}": value for name, value in line.items() if name != "update"})
+        numbers = {
+            f"train/{name}": value
+            for name, value in line.items()
+            if isinstance(value, int | float) and name != "update"
+        }
+        for sink in self._sinks:
+            sink.add(self.updates, numbers)
         shown = {"delta": f"{line['delta']:+.4f}", "failed": self._failed}
         self._bar.set_postfix({**shown, **({"cost": f"{spent['cost']:.2f}"} if spent["cost"] else {})})
         self._deltas, self._failed = [], 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import stat
 from collections import Counter
@@ -151,6 +153,20 @@ def test_a_reply_says_whether_it_was_in_the_cache_and_a_controls_has_no_usage(ru
         for trace in _of(second, control):
             (reply,) = trace.replies
             assert (reply.prompt_tokens, reply.completion_tokens, reply.finish_reason, reply.cached) == (None,) * 4
+
+
+def test_the_command_ends_with_the_page_and_how_to_look_at_a_patient(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, traces = _evaluate(run)
+    *_, page, show = capsys.readouterr().out.splitlines()
+    assert page == f"All patients are on the page {run.path / 'report.html'}, for the browser."
+    assert (run.path / "report.html").is_file()
+    (command,) = re.findall(r"pmlm (show --run \S+)", show)
+    assert pmlm(*shlex.split(command)) == 0
+    assert f"Patients: {N_TEST} test; " in capsys.readouterr().out
+    assert pmlm(*shlex.split(command), "--patient", traces[0].patient_id) == 0
+    assert traces[0].reference.split()[0] in capsys.readouterr().out
 
 
 def test_the_figures_are_those_of_the_traces(evaluated: RunFolder) -> None:

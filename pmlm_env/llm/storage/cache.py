@@ -218,6 +218,11 @@ class ReplyCache:
                 yield self._validated(row)
             last = rows[-1][0]
 
+    def of(self, identity: str) -> Iterator[CachedReply]:
+        """Iterate over the replies of one LLM, sorted by key; see ``__iter__``."""
+        llm = _identity_object(identity)
+        return (stored for stored in self if stored.request["llm"] == llm)
+
     def add(self, replies: Iterable[CachedReply]) -> int:
         """Store replies from another cache, all or none, and return the number of new ones.
 
