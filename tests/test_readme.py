@@ -96,7 +96,8 @@ def test_own_patients_are_refined_by_the_commands_of_readme(tmp_path: Path, monk
 
 def test_the_first_steps_run_as_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    demo, steps = blocks("docs/start.md", "bash")[2:4]
+    demo = block("docs/start.md", "bash", "## The method in small")
+    steps = block("docs/start.md", "bash", "The same steps one by one")
     few = {"prepare": ["--n-folds", "2"], "train": SMALL[:10], "demo": [*SMALL, "--cohort", "cohort"]}
     for words in commands(steps + demo, tmp_path):
         assert pmlm(*words[1:], *few.get(words[1], [])) == 0
