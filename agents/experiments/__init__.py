@@ -9,6 +9,10 @@ EXPERIMENTS = Registry(
     {
         "table-a1": "agents.experiments.table_a1:TableA1",
         "table-2": "agents.experiments.table_2:Table2",
+        "figure-6": "agents.experiments.figure_6:Figure6",
+        "figure-7": "agents.experiments.figure_7:Figure7",
+        "transfer": "agents.experiments.transfer:Transfer",
+        "influence": "agents.experiments.influence:Influence",
         "deletion-curve": "agents.experiments.deletion_curve:DeletionCurve",
     },
     ["cells", "run", "table"],

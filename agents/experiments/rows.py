@@ -32,3 +32,6 @@ ROWS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 #: In table 2: the fine-tuned LLM's own replies to the raw-data prompts, and replies to the pipeline's unedited prompts.
 TUNED, UNEDITED = "lora-tuned", "keep-all"
+
+#: The control whose reply is the untouched prompt.
+ECHO = "echo"
