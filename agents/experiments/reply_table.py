@@ -90,7 +90,8 @@ def _name(cell: Mapping[str, Any]) -> str:
         return _NAMES[TUNED] + (f" ({', '.join(changed)})" if changed else "")
     if row in _NAMES:
         return _NAMES[row]
-    return f"LLM, prompts refined by {as_text(row)} ({cell['budget']:,} calls)"
+    calls = f" ({cell['budget']:,} calls)" if "budget" in cell else ""
+    return f"LLM, prompts refined by {as_text(row)}{calls}"
 
 
 def _place(name: str) -> tuple[bool, bool, str]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agents import registry
-from agents.benchmark.config import RAW, model_identity
+from agents.benchmark.config import RAW
 from agents.evaluation.controls import CONTROLS
-from agents.experiments.on_patients import QUICK_BUDGET, PatientsExperiment
-from agents.experiments.rows import TUNED, UNEDITED
+from agents.experiments.on_patients import PatientsExperiment
+from agents.experiments.rows import RANDOM, TUNED, UNEDITED
 from agents.settings import plain
 from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.llm.lora.settings import LoraSettings
@@ -59,23 +56,11 @@ class Table2(PatientsExperiment):
         Raises:
             ValueError: There is no such agent, or the cohort or the LLM cannot be used.
         """
-        from pmlm_env.llm import load_llm
-
-        for name in self.agents:
-            registry.entry(name)
-        llm = load_llm(self.models, device=self.models.device)
-        same = {"patients": self.patients, "models": model_identity(self.models, llm.identity)}
-        fixed = [{"row": name, "seed": 0, **same} for name in (*CONTROLS, RAW, UNEDITED)]
-        budget = QUICK_BUDGET if self.quick else self.budget
-        learned = [
-            {"row": name, "seed": seed, **of_row, **same}
-            for seed in range(self.seeds)
-            for name, of_row in [
-                (TUNED, {"lora": plain(self.lora)}),
-                *((agent, {"budget": budget}) for agent in dict.fromkeys(self.agents)),
-            ]
-        ]
-        return [*fixed, *learned]
+        fixed = [{"row": row, "seed": 0} for row in (*CONTROLS, RAW, UNEDITED)]
+        tuned = [{"row": TUNED, "seed": seed, "lora": plain(self.lora)} for seed in range(self.n_seeds)]
+        learned = sorted([*tuned, *self.agent_cells(*self.agents, RANDOM)], key=lambda cell: cell["seed"])
+        same = self.identity(self.models)
+        return [{**cell, **same} for cell in [*fixed, *learned]]
 
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
         """Get and judge the replies of one row.
@@ -83,18 +68,10 @@ class Table2(PatientsExperiment):
         Raises:
             ValueError: The cohort has too few patients.
         """
-        row, seed, patients = cell["row"], cell["seed"], self._judge
-        with patients.working():
-            if row == TUNED:
-                found = self._tuned(seed)
-            elif row == RAW:
-                found = patients.raw_data()
-            elif row in CONTROLS:
-                found = patients.control(row)
-            else:
-                agent = registry.make(row, seed=seed)
-                found = patients.inductive(agent, cell.get("budget", 0))
-        return {"patients": found["patients"], "metrics": found["metrics"]}
+        if cell["row"] != TUNED:
+            return self.row(cell, self._judge)
+        with self._judge.working():
+            return self._tuned(cell["seed"])
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
         """Return a table for each set of patients and models; see ``agents.experiments.reply_table``."""
@@ -102,30 +79,10 @@ class Table2(PatientsExperiment):
 
         return reply_tables(runs)
 
-    @cached_property
+    @property
     def _judge(self) -> RealPatients:
-        """The patients with both kinds of prompts, which are made unless an earlier run has made them."""
-        from agents.benchmark.patients import RealPatients
-
-        prepared, raw = self.prepared, self.work / "raw"
-        if not raw.exists():
-            self._prepare_raw(EpisodeSet.load(prepared), raw)
-        return RealPatients("test", prepared, self.work / "run", self.models, self.calls, raw)
-
-    def _prepare_raw(self, episodes: EpisodeSet, raw: Path) -> None:
-        """Write raw-data prompts of the patients of some episodes."""
-        from pmlm_env.io.files import replacing_folder
-        from pmlm_env.prompting import InitialPrompt
-
-        template = InitialPrompt("raw", self.pipeline.peers, self.everybody.schema)
-        by_id = {patient.patient_id: patient for patient in self.everybody}
-        prompts = [template.fill(e.predicted, e.peers, {}, by_id[e.patient_id]) for e in episodes]
-        filled = [
-            replace(e, words=prompt.texts, roles=prompt.roles, spaces=prompt.spaces)
-            for e, prompt in zip(episodes, prompts, strict=True)
-        ]
-        with replacing_folder(raw) as folder:
-            episodes.part(filled).save(folder)
+        """The patients with both kinds of prompts."""
+        return self.judge(self.pipeline, self.models, raw=True)
 
     def _tuned(self, seed: int) -> dict[str, Any]:
         """Fine-tune the LLM, and judge its replies to the test patients' raw-data prompts."""
@@ -134,7 +91,7 @@ class Table2(PatientsExperiment):
         from pmlm_env.llm.lora.training import fine_tune
         from pmlm_env.llm.lora.tunable import tunable_lm
 
-        everybody = EpisodeSet.load(self.work / "raw")
+        everybody = EpisodeSet.load(self.prepared(replace(self.pipeline, template="raw")))
         examples, validation = (
             [(episode.prompt, episode.reference) for episode in everybody.of(split)]
             for split in ("train", "validation")
@@ -143,8 +100,7 @@ class Table2(PatientsExperiment):
         lm = tunable_lm(models.llm.removeprefix("local:"), models.device, rank=self.lora.rank, alpha=self.lora.alpha)
         folder = self.work / f"adapter-{seed}"
         fine_tune(lm, examples, validation, self.lora, seed=seed).save(folder)
-        cache = self.work / "run" / "replies.sqlite"
-        llm = load_llm(models, device=models.device, cache=cache, adapter=folder)
+        llm = load_llm(models, device=models.device, cache=self.replies, adapter=folder)
         by_id = {episode.patient_id: episode.prompt for episode in everybody.of("test")}
         ids = [episode.patient_id for episode in self._judge.held_out]
         prompts = [by_id[patient] for patient in ids]
