@@ -46,7 +46,7 @@ class Figure6(PatientsExperiment):
         fixed = [{"row": row, "seed": 0} for row in (ECHO, UNEDITED)]
         same = self.identity(self.models)
         agents = [name for name in dict.fromkeys(self.agents) if name != UNEDITED]
-        return [{**cell, **same} for cell in [*fixed, *self.agent_cells(agents)]]
+        return [{**cell, **same} for cell in [*fixed, *self.agent_cells(*agents)]]
 
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
         """Let an agent edit the prompts, and judge the replies; the run of the untouched prompts also has their words.

@@ -58,12 +58,12 @@ class Influence(PatientsExperiment):
         """
         fixed = [{"row": row, "seed": 0} for row in (WORDS, ECHO)]
         same = self.identity(self.models)
-        return [{**cell, **same} for cell in [*fixed, *self.agent_cells(dict.fromkeys(self.agents))]]
+        return [{**cell, **same} for cell in [*fixed, *self.agent_cells(*dict.fromkeys(self.agents))]]
 
     def n_calls(self, cell: Mapping[str, Any]) -> int:
-        """Return the most calls of the LLM that a run makes: a reply for each word, or the agent's and one for each patient."""
+        """Return the most calls of the LLM that a run makes; for the words' effects, a reply for each word."""
         replies = super().n_calls(cell)
-        return replies
+        return replies * (1 + len(self.longest_prompt(self.pipeline).texts)) if cell["row"] == WORDS else replies
 
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
         """Leave out one word after another, or let an agent edit the prompts, and judge the replies.

@@ -23,6 +23,7 @@ from agents.training.config import MOST_COMPLETIONS, check_count
 from pmlm_env.cohort import Cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import Split
+from pmlm_env.core.words import Prompt
 from pmlm_env.io.files import locked_file, make_folder, replacing_folder, write
 from pmlm_env.llm import load_llm
 from pmlm_env.llm.storage.budget import Account
@@ -135,7 +136,8 @@ class PatientsExperiment(Experiment):
         loads = []
         for cell in missing:
             pipeline = self.pipeline_of(cell)
-            loads.append(Load(self.models_of(cell), self.n_calls(cell), self._longest_prompt(pipeline)))
+            longest = len(self.longest_prompt(pipeline).text.encode())
+            loads.append(Load(self.models_of(cell), self.n_calls(cell), longest))
         return cost_text(loads, done)
 
     @cached_property
@@ -294,12 +296,12 @@ class PatientsExperiment(Experiment):
         template = InitialPrompt(pipeline.template, pipeline.peers, self.everybody.schema)
         return {**settings, "template": Path(pipeline.template).name, "template_sha256": digest(template.text)}
 
-    def _longest_prompt(self, pipeline: PipelineConfig) -> int:
-        """Return the length that no prompt of a pipeline exceeds, in bytes of UTF-8."""
+    def longest_prompt(self, pipeline: PipelineConfig) -> Prompt:
+        """Return a prompt that no prompt of a pipeline exceeds in length."""
         template = InitialPrompt(pipeline.template, pipeline.peers, self.everybody.schema)
         labels = sorted({*self.everybody.y} - {""}, key=len, reverse=True)
         peers = list(islice(cycle(labels), pipeline.k))
         probabilities, likeness = dict.fromkeys(labels, 1.0), [1.0] * pipeline.k
         everybody = self.everybody if template.of_records else self.everybody.take([0])
         prompts = (template.fill(labels[0], peers, probabilities, patient, likeness) for patient in everybody)
-        return max(len(prompt.text.encode()) for prompt in prompts)
+        return max(prompts, key=lambda prompt: len(prompt.text.encode()))
