@@ -115,7 +115,9 @@ def effects(patients: RealPatients) -> dict[str, Any]:
     most = max(map(len, different))
     columns = [[own[min(place, len(own) - 1)] for own in different] for place in range(most)]
     found = [patients.measured(column, prompts[0])["metrics"] for column in columns]
-    places = np.array([[own.index(text) for text in of_patient] for own, of_patient in zip(different, texts, strict=True)])
+    places = np.array(
+        [[own.index(text) for text in of_patient] for own, of_patient in zip(different, texts, strict=True)]
+    )
     changes = {OTHER_REPLY: (places[:, 1:] > 0).astype(np.float64)}
     for name in EFFECTS:
         of_replies = np.array([each[name] for each in found], dtype=np.float64).T

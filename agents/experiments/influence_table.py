@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from scipy import stats
 from agents import registry
 from agents.benchmark.edit_summary import FEWEST_PROMPTS
 from agents.evaluation.bootstrap import FEWEST, Interval
-from agents.experiments.influence import EFFECTS, OTHER_REPLY, WORDS
+from agents.experiments.influence import OTHER_REPLY, WORDS
 from agents.experiments.rows import ECHO
 from agents.experiments.stacks import Run, by_row, change, grouped, interval, level, minus, stacked
 from agents.report.tables import table

@@ -164,11 +164,10 @@ def _summary(found: _Found, k: int, n: int | float) -> str:
                 means = [float(np.mean(found[UNEDITED][k, 0]["bertscore_f1"])), *means]
             if len(points) > 1:
                 best = points[int(np.argmax(means))][axis]
-                said.append(f"the highest mean at {name} = {best}, a range of {100 * np.ptp(means):.2f} points over {name}")
+                said.append(f"at {name} = {best} (means range over {100 * np.ptp(means):.2f} points)")
         if said:
-            lines.append(f"{as_text(row)} {'; '.join(said)}")
-    here = f" Here: {'. '.join(lines)}." if lines else ""
+            lines.append(f"For {as_text(row)} the mean is highest {' and '.join(said)}.")
     return (
         "The paper (GPT-4, private data) reports that F1 first rises and then falls with both, is best near 10 for both, "
-        f"and hangs more on n than on k.{here}"
+        f"and hangs more on n than on k. {' '.join(lines)}".rstrip()
     )

@@ -77,8 +77,15 @@ def _tables(group: Mapping[str, Any], rows: Mapping[str, list[Run]]) -> str:
         "",
         table(
             [
-                "prompts edited by", "F1", "F1, change", "margin, change", "right, %", "wrong, %",
-                "positions with half of the deletions", "different edits", "seeds",
+                "prompts edited by",
+                "F1",
+                "F1, change",
+                "margin, change",
+                "right, %",
+                "wrong, %",
+                "positions with half of the deletions",
+                "different edits",
+                "seeds",
             ],  # fmt: skip
             [_row(name, own, untouched) for name, own in rows.items()],
         ),
@@ -100,10 +107,7 @@ def _row(name: str, runs: Sequence[Run], untouched: Stack) -> list[str]:
     return [
         f"*{name}*" if name == ECHO else as_text(name),
         level(interval(found["bertscore_f1"])),
-        *(
-            change(minus(found[metric], untouched[metric])) if compared else ""
-            for metric in ("bertscore_f1", "margin")
-        ),
+        *(change(minus(found[metric], untouched[metric])) if compared else "" for metric in ("bertscore_f1", "margin")),
         *(level(interval(found[metric]), 0) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
         *([_half(slots), _ways(slots)] if any(any(of_seed) for of_seed in slots) else ["", ""]),
         str(len(runs)),
