@@ -7,8 +7,12 @@ EXPERIMENTS = Registry(
     "experiment",
     "pmlm.experiments",
     {
-        "table-a1": "agents.experiments.table_a1:TableA1",
+        "table-1": "agents.experiments.table_1:Table1",
         "table-2": "agents.experiments.table_2:Table2",
+        "table-3": "agents.experiments.table_3:Table3",
+        "table-a1": "agents.experiments.table_a1:TableA1",
+        "cases": "agents.experiments.cases:Cases",
+        "controls": "agents.experiments.controls:Controls",
         "deletion-curve": "agents.experiments.deletion_curve:DeletionCurve",
     },
     ["cells", "run", "table"],
