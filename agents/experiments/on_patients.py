@@ -141,7 +141,7 @@ class PatientsExperiment(Experiment):
         return cost_text(loads, done)
 
     @cached_property
-    def patients(self) -> dict[str, Any]:
+    def origin(self) -> dict[str, Any]:
         """What determines the patients and their prompts, as JSON values."""
         source = (
             {"cohort": "simulated-paper", "n": len(self.everybody)}
@@ -151,14 +151,23 @@ class PatientsExperiment(Experiment):
         counts = {str(split): n for split, n in self.limits.items()}
         return {**source, **counts, "pipeline": self._described(self.pipeline)}
 
-    def identity(self, models: ModelOptions) -> dict[str, Any]:
+    def identity(self, models: ModelOptions, *, raw: bool = False) -> dict[str, Any]:
         """Return the patients and models of a run, for its cell.
 
+        Args:
+            models: The models.
+            raw: Whether the LLM gets raw-data prompts, which contain laboratory values.
+
         Raises:
-            ValueError: The cohort or the LLM cannot be used.
+            ValueError: The cohort or the LLM cannot be used, or the values must not be sent to it.
         """
         llm = load_llm(models, device=models.device)
-        return {"patients": self.patients, "models": model_identity(models, llm.identity)}
+        if raw and llm.is_remote and not (self.calls.send_values or self.calls.replay):
+            raise ValueError(
+                f"{self.name} sends raw-data prompts, which contain laboratory values, to {models.llm} on another "
+                "machine: allow it with --send-values"
+            )
+        return {"patients": self.origin, "models": model_identity(models, llm.identity)}
 
     @cached_property
     def everybody(self) -> Cohort:
@@ -170,7 +179,7 @@ class PatientsExperiment(Experiment):
     @cached_property
     def work(self) -> Path:
         """The folder of the record of spending, and of what was learned from these patients."""
-        return self.out / self.name / f"work-{digest(self.patients)}"
+        return self.out / self.name / f"work-{digest(self.origin)}"
 
     def prepared(self, pipeline: PipelineConfig) -> Path:
         """Return the folder of a pipeline's prompts, which are made unless an earlier run has made them.
@@ -182,7 +191,7 @@ class PatientsExperiment(Experiment):
         """
         from pmlm_env.pipeline import build_episodes
 
-        target = self.out / "prepared" / digest({**self.patients, "pipeline": self._described(pipeline)})
+        target = self.out / "prepared" / digest({**self.origin, "pipeline": self._described(pipeline)})
         with locked_file(target):
             if target.exists():
                 return target
@@ -205,21 +214,25 @@ class PatientsExperiment(Experiment):
         Raises:
             ValueError: The template has no part of that role, or what the stage found in a part of another role.
         """
-        template = InitialPrompt(self.pipeline.template, self.pipeline.peers, self.everybody.schema)
-        shorter = "\n".join(f"{each}:{text}" for each, text in template.parts if each != role)
-        if shorter == template.text:
-            raise ValueError(f"template {template.name} has no part of the role {role}, so it cannot be left out")
-        file = self.out / "prepared" / f"without-{role}-{digest(shorter)}.txt"
+        text = self.template_without(role)
+        file = self.out / "prepared" / f"without-{role}-{digest(text)}.txt"
         make_folder(file.parent)
-        write(file, shorter)
-        rest = InitialPrompt(file, schema=self.everybody.schema).parts
-        left = {field for _, text in rest for _, field, _, _ in Formatter().parse(text) if field}
-        if found := sorted(left & _OF_STAGE[role]):
+        write(file, text)
+        return replace(self.pipeline, template=str(file))
+
+    def template_without(self, role: Literal["self", "peer"]) -> str:
+        """Return the text of that template; see ``without``."""
+        template = InitialPrompt(self.pipeline.template, self.pipeline.peers, self.everybody.schema)
+        rest = [(each, text) for each, text in template.parts if each != role]
+        fields = {field for _, text in rest for _, field, _, _ in Formatter().parse(text) if field}
+        if found := sorted(fields & _OF_STAGE[role]):
             raise ValueError(
                 f"template {template.name}: {{{found[0]}}} is in a part that is not of the role {role}, so it cannot "
-                "be left out: use a template with such a part of its own"
+                "be left out: use a template with a part of its own for it"
             )
-        return replace(self.pipeline, template=str(file))
+        if len(rest) == len(template.parts):
+            raise ValueError(f"template {template.name} has no part of the role {role}, so it cannot be left out")
+        return "\n".join(f"{each}:{text}" for each, text in rest)
 
     def judge(self, pipeline: PipelineConfig, models: ModelOptions, *, raw: bool = False) -> RealPatients:
         """Return the patients with a pipeline's prompts, and the models that judge them.
@@ -236,17 +249,25 @@ class PatientsExperiment(Experiment):
         key = digest({"pipeline": self._described(pipeline), "models": plain(models), "raw": raw})
         if key not in self._judges:
             self._judges.clear()
-            raw_prompts = self.prepared(replace(pipeline, template="raw")) if raw else None
-            calls = replace(self.calls, cache=self.calls.cache or self.replies)
             self._judges[key] = RealPatients(
-                "test", self.prepared(pipeline), self.work / "run", models, calls, raw_prompts
+                "test",
+                self.prepared(pipeline),
+                self.work / "run",
+                models,
+                self.shared_calls,
+                self.prepared(self.raw_pipeline) if raw else None,
             )
         return self._judges[key]
 
     @property
-    def replies(self) -> Path:
-        """The file of replies that all experiments with the same output folder share."""
-        return self.out / "replies.sqlite"
+    def raw_pipeline(self) -> PipelineConfig:
+        """The pipeline's settings for raw-data prompts."""
+        return replace(self.pipeline, template="raw")
+
+    @property
+    def shared_calls(self) -> CallOptions:
+        """Limits on the calls of the LLM, with the file of replies that all experiments of the output folder share."""
+        return replace(self.calls, cache=self.calls.cache or self.out / "replies.sqlite")
 
     @cached_property
     def _judges(self) -> dict[str, RealPatients]:
@@ -262,7 +283,7 @@ class PatientsExperiment(Experiment):
             patients: The patients, with raw-data prompts if the row needs them.
 
         Returns:
-            Their ids and the metrics of their replies, as JSON values.
+            Their ids, what the replies earn over those to the unedited prompts, and all metrics, as JSON values.
         """
         row = cell["row"]
         with patients.working():
@@ -272,7 +293,7 @@ class PatientsExperiment(Experiment):
                 found = patients.control(row)
             else:
                 found = patients.inductive(registry.make(row, seed=cell["seed"]), cell.get("budget", 0))
-        return {"patients": found["patients"], "metrics": found["metrics"]}
+        return {name: found[name] for name in ("patients", "deltas", "metrics")}
 
     def agent_cells(self, *agents: str) -> list[dict[str, Any]]:
         """Return the rows of agents, one seed after another; an agent without randomness has one seed.

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agents.benchmark.config import RAW
 from agents.evaluation.controls import CONTROLS
+from agents.experiments import paper
 from agents.experiments.on_patients import PatientsExperiment
+from agents.experiments.reply_table import Rows, difference_figures, is_learned, reply_tables, row_name
 from agents.experiments.rows import RANDOM, TUNED, UNEDITED
 from agents.settings import plain
 from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.llm.lora.settings import LoraSettings
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from agents.benchmark.patients import RealPatients
 
 
@@ -59,7 +63,7 @@ class Table2(PatientsExperiment):
         fixed = [{"row": row, "seed": 0} for row in (*CONTROLS, RAW, UNEDITED)]
         tuned = [{"row": TUNED, "seed": seed, "lora": plain(self.lora)} for seed in range(self.n_seeds)]
         learned = sorted([*tuned, *self.agent_cells(*self.agents, RANDOM)], key=lambda cell: cell["seed"])
-        same = self.identity(self.models)
+        same = self.identity(self.models, raw=True)
         return [{**cell, **same} for cell in [*fixed, *learned]]
 
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,10 +78,12 @@ class Table2(PatientsExperiment):
             return self._tuned(cell["seed"])
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
-        """Return a table for each set of patients and models; see ``agents.experiments.reply_table``."""
-        from agents.experiments.reply_table import reply_tables
+        """Return tables for each set of patients and models; see ``agents.experiments.reply_table``."""
+        return reply_tables(runs, _ROWS)
 
-        return reply_tables(runs)
+    def figures(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+        """Return the differences for the last run's patients and models; see ``agents.experiments.reply_table``."""
+        return difference_figures(runs, _ROWS)
 
     @property
     def _judge(self) -> RealPatients:
@@ -91,7 +97,7 @@ class Table2(PatientsExperiment):
         from pmlm_env.llm.lora.training import fine_tune
         from pmlm_env.llm.lora.tunable import tunable_lm
 
-        everybody = EpisodeSet.load(self.prepared(replace(self.pipeline, template="raw")))
+        everybody = EpisodeSet.load(self.prepared(self.raw_pipeline))
         examples, validation = (
             [(episode.prompt, episode.reference) for episode in everybody.of(split)]
             for split in ("train", "validation")
@@ -100,10 +106,27 @@ class Table2(PatientsExperiment):
         lm = tunable_lm(models.llm.removeprefix("local:"), models.device, rank=self.lora.rank, alpha=self.lora.alpha)
         folder = self.work / f"adapter-{seed}"
         fine_tune(lm, examples, validation, self.lora, seed=seed).save(folder)
-        llm = load_llm(models, device=models.device, cache=self.replies, adapter=folder)
+        llm = load_llm(models, device=models.device, cache=self.shared_calls.cache, adapter=folder)
         by_id = {episode.patient_id: episode.prompt for episode in everybody.of("test")}
         ids = [episode.patient_id for episode in self._judge.held_out]
         prompts = [by_id[patient] for patient in ids]
         replies = all_or_error(llm.ask([Request(prompt) for prompt in prompts]))
         cut = [reply.finish_reason == "length" for reply in replies]
         return {"patients": ids, **self._judge.measured([reply.text for reply in replies], prompts, cut)}
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    """Return the name of a run's row."""
+    if cell["row"] != TUNED:
+        return row_name(cell)
+    usual = plain(LoraSettings())
+    changed = [f"{name} {value}" for name, value in cell["lora"].items() if value != usual.get(name)]
+    return "**raw-data prompt, fine-tuned LLM**" + (f" ({', '.join(changed)})" if changed else "")
+
+
+def _part(cell: Mapping[str, Any]) -> str:
+    """Return the part of the paper's table 2 that a run's row repeats."""
+    return paper.FINE_TUNED if cell["row"] == TUNED else paper.AFTER if is_learned(cell) else ""
+
+
+_ROWS = Rows(_name, lambda cell: cell["row"] == TUNED, paper.TABLE_2, _part)
