@@ -13,7 +13,7 @@ class PipelineConfig:
     """Settings for making initial prompts.
 
     Attributes:
-        k: Peers per patient (the paper's k); 0 = none, and no line of the role ``peer`` in the prompts.
+        k: Peers per patient (the paper's k).
         peers: Form of ``{peers}``: labels counted, or listed with the nearest first.
         template: ``default``, ``short``, ``paper``, ``raw``, or a template file; see docs/templates.md.
         predictor: Stage 1: ``boosted-trees``, ``logistic``, ``lstm``, ``cnn``, ``transformer``, ``rocket``,
@@ -45,11 +45,9 @@ class PipelineConfig:
     split_by: str = "split_date"
 
     def __post_init__(self) -> None:
-        """Check ``k``, and read the arguments given as mappings or JSON.
+        """Read the arguments given as mappings or JSON.
 
         Raises:
-            ValueError: ``k`` is negative, or arguments are not JSON values or contain what looks like a key.
+            ValueError: Arguments are not JSON values or contain what looks like a key.
         """
-        if self.k < 0:
-            raise ValueError(f"k is {self.k}: use a whole number, 0 (no peers) or more")
         read_kwargs(self)

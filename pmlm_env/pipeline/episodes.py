@@ -36,7 +36,7 @@ class PipelineReport:
 
     Attributes:
         predictor: Metrics of stage 1 by split; out of fold for train.
-        peer_agreement: Share of peers with the patient's label, by split; empty if there are no peers.
+        peer_agreement: Share of peers with the patient's label, by split.
         chance_agreement: The same for peers drawn at random from train, by split.
     """
 
@@ -48,11 +48,8 @@ class PipelineReport:
         """Return a line for each split."""
         lines = []
         for split, report in self.predictor.items():
-            line = f"{split}: {report}"
-            if split in self.peer_agreement:
-                peers, chance = self.peer_agreement[split], self.chance_agreement[split]
-                line += f"; peers with the patient's label {peers:.2f} (by chance {chance:.2f})"
-            lines.append(line)
+            peers, chance = self.peer_agreement[split], self.chance_agreement[split]
+            lines.append(f"{split}: {report}; peers with the patient's label {peers:.2f} (by chance {chance:.2f})")
         return "\n".join(lines)
 
 
@@ -122,8 +119,8 @@ def build_episodes(
         if known.any():
             report.predictor[name] = evaluate(proba, pipeline.predictor.labels, part.y, labeled_train.y)
             judged = [(patient, peers) for patient, peers in zip(part, found, strict=True) if patient.label]
-            if same := [peer.label == patient.label for patient, peers in judged for peer in peers]:
-                report.peer_agreement[name] = float(np.mean(same))
+            same = [peer.label == patient.label for patient, peers in judged for peer in peers]
+            report.peer_agreement[name] = float(np.mean(same))
             chance = [np.mean(labeled_train.y == patient.label) for patient, _ in judged]
             report.chance_agreement[name] = float(np.mean(chance))
         limit = (limits or {}).get(name)

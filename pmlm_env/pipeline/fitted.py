@@ -122,8 +122,6 @@ class Pipeline:
             )
         template = InitialPrompt(config.template, config.peers, train.schema)
         template.check(train)
-        if not config.k:
-            template.check_without_peers()
         predictor = make_predictor(config, seed, device)
         fit_encoder = patient_encoder(config.patient_encoder, train.schema, seed, device)
         RETRIEVERS.check(config.retriever, None, None, None, kwargs=config.retriever_kwargs)
@@ -236,7 +234,7 @@ class Pipeline:
         schema = Schema.load(file_in(folder, SCHEMA_FILE))
         encoder = load_patient_encoder(folder, schema, device)
         training = TrainingPatients.load(folder, encoder.vector_size)
-        if not 0 <= manifest.k < len(training.ids):
+        if not 1 <= manifest.k < len(training.ids):
             raise ValueError(f"{folder / MANIFEST_FILE} asks for {manifest.k} of {len(training.ids)} patients: {CURE}")
         predictor = predictors.load(folder / PREDICTOR_FOLDER)
         _check_labels(predictor, training.labels, str(folder / PREDICTOR_FOLDER))
@@ -263,13 +261,11 @@ class Pipeline:
         return at_temperature(proba, self.manifest.temperature)
 
     def find_peers(self, vectors: npt.NDArray[np.float32], patients: Iterable[Patient]) -> list[list[Peer]]:
-        """Return the ``k`` peers of each patient; the retriever is not asked for none.
+        """Return the ``k`` peers of each patient.
 
         Raises:
             ValueError: The retriever returned another number, or the patient.
         """
-        if not self.k:
-            return [[] for _ in patients]
         ids, name = [patient.patient_id for patient in patients], self.manifest.retriever.name
         found = self.retriever.peers(vectors.copy(), ids, self.k)
         if len(found) != len(ids):

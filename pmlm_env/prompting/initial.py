@@ -99,20 +99,7 @@ class InitialPrompt:
         patients = list(patients)
         self.check_columns({column for patient in patients for column in patient.extra})
         for patient in patients:
-            self._filled("", ("",), {"": 1.0}, patient, (1.0,))
-
-    def check_without_peers(self) -> None:
-        """Check that the template can be filled for patients without peers.
-
-        Raises:
-            ValueError: A line of another role than ``peer`` has ``{peers}``.
-        """
-        for role, text in self.parts:
-            if role != "peer" and any(field == "peers" for _, field, _, _ in Formatter().parse(text)):
-                raise ValueError(
-                    f"template {self.name}: {{peers}} stands in a line of the role {role}, and there are no peers "
-                    "(--k 0): put it into a line of its own, of the role peer, which is left out then"
-                )
+            self._filled("", (), {"": 1.0}, patient)
 
     def check_columns(self, columns: Collection[str]) -> None:
         """Check that the patients' table has the columns that the template needs.
@@ -140,7 +127,7 @@ class InitialPrompt:
 
         Args:
             predicted: The label that stage 1 predicts.
-            peer_labels: The peers' labels, nearest first. Without peers, the lines of the role ``peer`` are left out.
+            peer_labels: The peers' labels, nearest first.
             probabilities: Probability of each label, for a template with ``{probabilities}``.
             patient: The patient, for a template with ``{labs}``, ``{values}`` or columns.
             likeness: How similar each peer is, for a template with ``{peers:likeness}``.
@@ -180,8 +167,6 @@ class InitialPrompt:
         parts: list[tuple[Role, str]] = []
         room = _MOST_CHARACTERS
         for role, text in self.parts:
-            if role == "peer" and not peer_labels:
-                continue
             pieces: list[str] = []
             for literal, name, form, _ in Formatter().parse(text):
                 if name and name not in fields:

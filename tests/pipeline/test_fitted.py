@@ -319,35 +319,3 @@ def test_parts_that_change_the_arrays_they_get_do_not_change_what_others_get() -
     np.testing.assert_array_equal(fitted.episodes(cohort[:2]).vectors, usual.episodes(cohort[:2]).vectors)
     with pytest.raises(ValueError, match="read-only"):
         Pipeline.fit(cohort, PipelineConfig(k=3, predictor="tests.own_stages:Filling"), device="cpu")
-
-
-# Without peers
-
-
-def test_without_peers_the_lines_that_speak_of_them_are_left_out(train: Cohort, new: Cohort, tmp_path: Path) -> None:
-    without = Pipeline.fit(train, PipelineConfig(k=0), seed=3, device="cpu")
-    without.save(tmp_path / "pipeline")
-    first = Pipeline.load(tmp_path / "pipeline", device="cpu").prompt_for(new[0])
-    assert first.peers == ()
-    assert first.prompt == (
-        f"A pregnant woman leaves hospital today. Her laboratory tests suggest {first.predicted}. "
-        + first.prompt[first.prompt.index("Write the discharge note") :]
-    )
-    assert {*first.roles} == {"background", "self", "instruction"}
-
-
-def test_the_report_without_peers_does_not_speak_of_them(cohort: Cohort) -> None:
-    _, report, _ = build_episodes(cohort, PipelineConfig(k=0), device="cpu")
-    assert report.peer_agreement == {}
-    assert "peers" not in str(report)
-
-
-def test_peers_in_a_line_of_another_role_cannot_be_left_out(train: Cohort, tmp_path: Path) -> None:
-    (tmp_path / "mine.txt").write_text("self: It may be {predicted}; {peers}.\n")
-    with pytest.raises(ValueError, match=r"\{peers\} stands in a line of the role self, and there are no peers"):
-        Pipeline.fit(train, PipelineConfig(k=0, template=str(tmp_path / "mine.txt")), device="cpu")
-
-
-def test_fewer_peers_than_none_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"k is -1: use a whole number, 0 \(no peers\) or more"):
-        PipelineConfig(k=-1)
