@@ -31,7 +31,7 @@ class Figure7(PatientsExperiment):
 
     Attributes:
         agents: Agents that refine prompts.
-        k_values: Numbers of peers; 0 = no peers in the prompts.
+        k_values: Numbers of peers; 0 = prompts without the part that speaks of peers, as in ``table-3``.
         n_values: Edit budgets; 0 = the untouched prompts.
         test_patients: Number of test patients, the same at all points.
     """
@@ -53,10 +53,9 @@ class Figure7(PatientsExperiment):
             ValueError: A number is out of range, or an option has no effect.
         """
         super().__post_init__()
-        for k in self.k_values:
-            self._with(k, 0)  # checks it
-        for n in self.n_values:
-            self._with(0, n)
+        for name in ("k_values", "n_values"):
+            if negative := [value for value in getattr(self, name) if value < 0]:
+                raise ValueError(f"{name.replace('_', '-')} has {negative[0]}: use whole numbers, 0 or more")
         if self.quick:
             refuse_idle(self, dict.fromkeys(("k_values", "n_values"), "--quick has its own"))
 
@@ -69,10 +68,13 @@ class Figure7(PatientsExperiment):
         """Return the runs: untouched prompts and echoes, then one seed after another.
 
         Raises:
-            ValueError: There is no such agent, or the cohort or the LLM cannot be used.
+            ValueError: There is no such agent, the peers cannot be left out of the template, or the cohort or the LLM
+                cannot be used.
         """
         k0, n0 = self.center
         all_k = sorted({*(_QUICK_K if self.quick else self.k_values), k0})
+        if 0 in all_k:
+            self.template_without("peer")  # checks that it can be left out
         all_n = sorted({*(_QUICK_N if self.quick else self.n_values), n0} - {0})
         points = [*((k, n0) for k in all_k), *((k0, n) for n in all_n if n != n0)]
         rows: list[dict[str, Any]] = [
@@ -86,11 +88,11 @@ class Figure7(PatientsExperiment):
 
     def pipeline_of(self, cell: Mapping[str, Any]) -> PipelineConfig:
         """Return how a run's prompts are made."""
-        return self._with(cell["k"], cell["n"])[0]
+        return replace(self.pipeline, k=cell["k"]) if cell["k"] else self.without("peer")
 
     def models_of(self, cell: Mapping[str, Any]) -> ModelOptions:
         """Return the models of a run."""
-        return self._with(cell["k"], cell["n"])[1]
+        return replace(self.models, n_edits=cell["n"])
 
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
         """Get and judge the replies of one row at one point.
@@ -98,7 +100,7 @@ class Figure7(PatientsExperiment):
         Raises:
             ValueError: The cohort has too few patients.
         """
-        return self.row(cell, self.judge(*self._with(cell["k"], cell["n"])))
+        return self.row(cell, self.judge(self.pipeline_of(cell), self.models_of(cell)))
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
         """Return the tables for each set of patients and models; see ``agents.experiments.point_table``."""
@@ -111,9 +113,6 @@ class Figure7(PatientsExperiment):
         from agents.experiments.point_table import point_figures
 
         return point_figures(runs, *self.center)
-
-    def _with(self, k: int, n: int | float) -> tuple[PipelineConfig, ModelOptions]:
-        return replace(self.pipeline, k=k), replace(self.models, n_edits=n)
 
     @staticmethod
     def _located(cell: Mapping[str, Any], same: Mapping[str, Any]) -> dict[str, Any]:

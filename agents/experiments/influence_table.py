@@ -15,8 +15,9 @@ from agents import registry
 from agents.benchmark.edit_summary import FEWEST_PROMPTS
 from agents.evaluation.bootstrap import FEWEST, Interval
 from agents.experiments.influence import OTHER_REPLY, WORDS
+from agents.experiments.reply_table import Run, by_settings, interval_of, minus, values_of
 from agents.experiments.rows import ECHO
-from agents.experiments.stacks import Run, by_row, change, grouped, interval, level, minus, stacked
+from agents.experiments.stacks import by_row, change, percent
 from agents.report.tables import table
 from pmlm_env.io.text import as_code, as_text
 
@@ -64,13 +65,17 @@ class _Words:
 
     @cached_property
     def common(self) -> list[int]:
-        """The places in the vocabulary of the words that the table of words is chosen from."""
+        """The places in the vocabulary of the words that the table of words is chosen from, by their change of F1."""
         least = FEWEST if len(self.patients) >= FEWEST else FEWEST_PROMPTS
-        return [
-            place
-            for place in range(len(self.vocabulary))
-            if sum(bool((kinds == place).any()) for kinds in self.kinds) >= least
-        ]
+        n_prompts = [sum(bool((kinds == place).any()) for kinds in self.kinds) for place in range(len(self.vocabulary))]
+        return sorted(
+            (place for place, n in enumerate(n_prompts) if n >= least and not np.isnan(self.f1(place))), key=self.f1
+        )
+
+    def f1(self, place: int) -> float:
+        """Return the mean change of F1 when a word of the vocabulary is left out; NaN if it is protected."""
+        found = self.effect("bertscore_f1", self.of_kind(place))
+        return float("nan") if found is None else found.mean
 
     def of_kind(self, place: int) -> list[npt.NDArray[np.bool_]]:
         """Return which words of each prompt are a word of the vocabulary."""
@@ -80,9 +85,9 @@ class _Words:
         """Return which words of each prompt have a role."""
         return [roles == role for roles in self.roles]
 
-    def effect(self, name: str, which: Sequence[npt.NDArray[np.bool_]]) -> Interval:
+    def effect(self, name: str, which: Sequence[npt.NDArray[np.bool_]]) -> Interval | None:
         """Return the change of a metric, the mean over some words of a patient and then over patients."""
-        return interval(_means(self.changes[name], which)[None])
+        return interval_of(_means(self.changes[name], which)[None])
 
 
 @dataclass(frozen=True)
@@ -115,10 +120,17 @@ class _Deletions:
         ranks = [[np.nan_to_num(len(row) + 1 - row) for row in of_seed] for of_seed in steps]
         return cls(ranks, steps)
 
-    def share(self, which: Sequence[npt.NDArray[np.bool_]]) -> Interval:
+    def share(self, which: Sequence[npt.NDArray[np.bool_]]) -> Interval | None:
         """Return the share of some words that are deleted, the mean over a patient's and then over patients."""
+        return interval_of(self._shares(which))
+
+    def mean_share(self, which: Sequence[npt.NDArray[np.bool_]]) -> float:
+        """Return the mean of ``share``."""
+        return float(np.nanmean(self._shares(which)))
+
+    def _shares(self, which: Sequence[npt.NDArray[np.bool_]]) -> npt.NDArray[np.float64]:
         deleted = [[(rank > 0).astype(np.float64) for rank in of_seed] for of_seed in self.ranks]
-        return interval(np.array([_means(of_seed, which) for of_seed in deleted]))
+        return np.array([_means(of_seed, which) for of_seed in deleted])
 
     def step(self, which: Sequence[npt.NDArray[np.bool_]]) -> float:
         """Return the mean step at which those of some words go that do; NaN if none goes."""
@@ -126,13 +138,13 @@ class _Deletions:
         found = found[~np.isnan(found)]
         return float(found.mean()) if len(found) else float("nan")
 
-    def correlation(self, changes: _PerWord) -> Interval:
+    def correlation(self, changes: _PerWord) -> Interval | None:
         """Return Spearman's rank correlation of effect and deletion, the mean over seeds and patients.
 
         It is computed within a prompt: words that stay are tied, and words that go count the more the earlier they go.
         Patients whose words all have the same effect, or are all treated alike, have none.
         """
-        return interval(
+        return interval_of(
             np.array([[_spearman(*pair) for pair in zip(changes, of_seed, strict=True)] for of_seed in self.ranks])
         )
 
@@ -157,7 +169,7 @@ def influence_tables(runs: Sequence[Run]) -> str:
     Args:
         runs: The runs of ``influence``, each with its ``cell`` and its ``result``.
     """
-    return "\n\n".join(_tables(group, own) for group, own in grouped(runs, _group)) + "\n"
+    return "\n\n".join(_tables(group, own) for group, own in by_settings(runs)) + "\n"
 
 
 def influence_figures(runs: Sequence[Run]) -> dict[str, Figure]:
@@ -168,21 +180,17 @@ def influence_figures(runs: Sequence[Run]) -> dict[str, Figure]:
     """
     from agents.report.word_figures import word_scatter  # matplotlib takes a second to import
 
-    _, own = next((group, own) for group, own in grouped(runs, _group) if runs[-1] in own)
+    _, own = next((group, own) for group, own in by_settings(runs) if runs[-1] in own)
     words, rows = _read(own)
     if words is None or not words.common or not (agents := _agents(rows)):
         return {}
-    x = [100 * words.effect("bertscore_f1", words.of_kind(place)).mean for place in words.common]
+    x = [100 * words.f1(place) for place in words.common]
     names = [words.vocabulary[place][0] for place in words.common]
     y = {
-        name: [100 * deletions.share(words.of_kind(place)).mean for place in words.common]
+        name: [100 * deletions.mean_share(words.of_kind(place)) for place in words.common]
         for name, deletions in ((name, _Deletions.of(of_agent, words)) for name, of_agent in agents.items())
     }
     return {"words": word_scatter(names, x, y, registry.DEFAULT)}
-
-
-def _group(run: Run) -> dict[str, Any]:
-    return {name: run["cell"][name] for name in ("patients", "models")}
 
 
 def _read(runs: Sequence[Run]) -> tuple[_Words | None, dict[str, list[Run]]]:
@@ -201,7 +209,7 @@ def _tables(group: Mapping[str, Any], runs: Sequence[Run]) -> str:
     if words is None:
         return "The words' effects are missing: give the command again."
     agents = {name: _Deletions.of(own, words) for name, own in _agents(rows).items()}
-    untouched = stacked(rows[WORDS])
+    untouched = values_of(rows[WORDS])
     patients, models = group["patients"], group["models"]
     parts = [
         f"{as_text(patients['cohort'])}, {as_text(models['llm'])}, template "
@@ -234,18 +242,15 @@ def _role_table(words: _Words, agents: Mapping[str, _Deletions]) -> str:
                 as_text(role),
                 f"{np.mean([chosen.sum() for chosen in which]):.1f}",
                 *(change(words.effect(name, which)) for name in _SHOWN),
-                level(words.effect(OTHER_REPLY, which), 0),
-                *(level(deletions.share(which), 0) for deletions in agents.values()),
+                percent(words.effect(OTHER_REPLY, which), 0),
+                *(percent(deletions.share(which), 0) for deletions in agents.values()),
             ]
         )
     return table(["role", "words", *_effect_heads(), *(f"deleted by {as_text(name)}, %" for name in agents)], rows)
 
 
 def _word_table(words: _Words, agents: Mapping[str, _Deletions]) -> str:
-    def f1(place: int) -> tuple[float, tuple[str, str]]:
-        return words.effect("bertscore_f1", words.of_kind(place)).mean, words.vocabulary[place]
-
-    places = sorted((place for place in words.common if not np.isnan(f1(place)[0])), key=f1)
+    places = words.common
     if len(places) > 2 * _N_WORDS:
         places = places[:_N_WORDS] + places[-_N_WORDS:]
     rows = []
@@ -257,11 +262,11 @@ def _word_table(words: _Words, agents: Mapping[str, _Deletions]) -> str:
                 as_text(role),
                 str(sum(bool(chosen.any()) for chosen in which)),
                 *(change(words.effect(name, which)) for name in _SHOWN),
-                level(words.effect(OTHER_REPLY, which), 0),
+                percent(words.effect(OTHER_REPLY, which), 0),
                 *(
                     cell
                     for deletions in agents.values()
-                    for cell in (level(deletions.share(which), 0), _number(deletions.step(which), 1))
+                    for cell in (percent(deletions.share(which), 0), _number(deletions.step(which), 1))
                 ),
             ]
         )
@@ -272,7 +277,7 @@ def _word_table(words: _Words, agents: Mapping[str, _Deletions]) -> str:
 def _agent_table(
     words: _Words,
     agents: Mapping[str, _Deletions],
-    rows: Mapping[str, Sequence[Run]],
+    rows: Mapping[str, list[Run]],
     untouched: Mapping[str, npt.NDArray[np.float64]],
 ) -> str:
     heads = [
@@ -283,11 +288,11 @@ def _agent_table(
     f1 = words.changes["bertscore_f1"]
     lines = []
     for name, own in {"nobody": rows[WORDS], **_agents(rows), **{n: rows[n] for n in (ECHO,) if n in rows}}.items():
-        found, deletions = stacked(own), agents.get(name)
+        found, deletions = values_of(own), agents.get(name)
         of_words = ["", "", "", ""]
         if deletions is not None:
             of_words = [
-                change(interval(deletions.summed(f1))),
+                change(interval_of(deletions.summed(f1))),
                 _correlation(deletions.correlation(f1)),
                 _correlation(deletions.correlation(words.changes["margin"])),
                 " / ".join(_number(100 * share, 0) for share in deletions.signs(f1)),
@@ -296,12 +301,12 @@ def _agent_table(
         lines.append(
             [
                 f"*{name}*" if name == ECHO else as_text(name),
-                level(interval(found["bertscore_f1"])),
+                percent(interval_of(found["bertscore_f1"])),
                 change(minus(found["bertscore_f1"], untouched["bertscore_f1"])) if compared else "",
                 of_words[0],
                 change(minus(found["margin"], untouched["margin"])) if compared else "",
-                level(interval(found["diagnosis_named"]), 0),
-                level(interval(found["wrong_diagnosis_named"]), 0),
+                percent(interval_of(found["diagnosis_named"]), 0),
+                percent(interval_of(found["wrong_diagnosis_named"]), 0),
                 *of_words[1:],
                 str(len(own)),
             ]
@@ -328,8 +333,8 @@ def _spearman(effects: npt.NDArray[np.float64], ranks: npt.NDArray[np.float64]) 
     return float(stats.spearmanr(effects, ranks).statistic)
 
 
-def _correlation(value: Interval) -> str:
-    if np.isnan(value.mean):
+def _correlation(value: Interval | None) -> str:
+    if value is None:
         return "-"
     if value.low is None or value.high is None:
         return f"{value.mean:+.2f}"

@@ -9,8 +9,9 @@ import numpy as np
 
 from agents import registry
 from agents.evaluation.bootstrap import Interval
+from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
 from agents.experiments.rows import ECHO, UNEDITED
-from agents.experiments.stacks import Run, Stack, by_row, change, grouped, interval, level, minus, stacked
+from agents.experiments.stacks import by_row, change, percent
 from agents.report.tables import table
 from pmlm_env.io.text import as_text
 
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
 _Point = tuple[int, int | float]
 
 #: Metrics that have a figure for each axis, and their labels.
-_DRAWN = {"bertscore_f1": "F1", "margin": "margin", "diagnosis_named": "right condition named"}
+_DRAWN = {"bertscore_f1": "F1", "margin": "margin", "diagnosis_named": "right"}
 
 #: The results by row and point.
-_Found = Mapping[str, Mapping[_Point, Stack]]
+_Found = Mapping[str, Mapping[_Point, Values]]
 
 
 def point_tables(runs: Sequence[Run], k: int, n: int | float) -> str:
@@ -37,7 +38,7 @@ def point_tables(runs: Sequence[Run], k: int, n: int | float) -> str:
         k: The number of peers while n varies.
         n: The edit budget while k varies.
     """
-    return "\n\n".join(_tables(group, _found(own), k, n) for group, own in grouped(runs, _group)) + "\n"
+    return "\n\n".join(_tables(group, _found(own), k, n) for group, own in by_settings(runs, _group)) + "\n"
 
 
 def point_figures(runs: Sequence[Run], k: int, n: int | float) -> dict[str, Figure]:
@@ -50,7 +51,7 @@ def point_figures(runs: Sequence[Run], k: int, n: int | float) -> dict[str, Figu
     """
     from agents.report.figures import panels  # matplotlib takes a second to import
 
-    found = next(_found(own) for _, own in grouped(runs, _group) if runs[-1] in own)
+    found = next(_found(own) for _, own in by_settings(runs, _group) if runs[-1] in own)
     untouched = found.get(UNEDITED, {}).get((k, 0))
     if untouched is None:
         return {}
@@ -60,24 +61,23 @@ def point_figures(runs: Sequence[Run], k: int, n: int | float) -> dict[str, Figu
             curves: dict[str, Curve] = {}
             for row, of_row in found.items():
                 points = _on_axis(of_row, axis, k, n, row)
-                at = [point[axis] for point in points]
-                values = [minus(of_row[point][metric], untouched[metric]) for point in points]
+                changes = {point[axis]: minus(of_row[point][metric], untouched[metric]) for point in points}
                 if axis == 1 and points:
-                    at, values = [0, *at], [Interval(0.0), *values]
-                if len(at) > 1 and row != ECHO:
-                    curves["nobody" if row == UNEDITED else row] = (at, values)
+                    changes = {0: Interval(0.0), **changes}
+                known = {at: value for at, value in changes.items() if value is not None}
+                if len(known) > 1 and row != ECHO:
+                    curves["nobody" if row == UNEDITED else row] = list(known), list(known.values())
             if curves:
-                unit = "%" if metric == "diagnosis_named" else "points"
-                y = f"{label}, minus that of the\nuntouched prompts with k = {k}, {unit}"
-                drawn[f"{name}-{label.split()[0].lower()}"] = panels(
+                y = f"{label}, minus untouched at k = {k}"
+                drawn[f"{name}-{label.lower()}"] = panels(
                     curves, list(curves), registry.DEFAULT, what, y, dots=True
                 )
     return drawn
 
 
-def _group(run: Run) -> dict[str, Any]:
+def _group(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all points have in common."""
-    patients, models = run["cell"]["patients"], run["cell"]["models"]
+    patients, models = cell["patients"], cell["models"]
     pipeline = {name: value for name, value in patients["pipeline"].items() if name != "k"}
     return {
         "patients": {**patients, "pipeline": pipeline},
@@ -87,15 +87,15 @@ def _group(run: Run) -> dict[str, Any]:
 
 def _found(runs: Sequence[Run]) -> _Found:
     """Return the results by row and point."""
-    found: dict[str, dict[_Point, Stack]] = {}
+    found: dict[str, dict[_Point, Values]] = {}
     for row, of_row in by_row(runs).items():
-        for (k, n), own in grouped(of_row, lambda run: [run["cell"]["k"], run["cell"]["n"]]):
-            found.setdefault(row, {})[k, n] = stacked(own)
+        for (k, n), own in by_settings(of_row, lambda cell: [cell["k"], cell["n"]]):
+            found.setdefault(row, {})[k, n] = values_of(own)
     return found
 
 
-def _on_axis(of_row: Mapping[_Point, Stack], axis: int, k: int, n: int | float, row: str) -> list[_Point]:
-    """Return the points of a row on an axis; n does not matter to untouched prompts and echoes, which have none there."""
+def _on_axis(of_row: Mapping[_Point, Values], axis: int, k: int, n: int | float, row: str) -> list[_Point]:
+    """Return the points of a row on an axis; untouched prompts and echoes have none on that of n."""
     if axis == 0:
         return sorted(point for point in of_row if row in (ECHO, UNEDITED) or point[1] == n)
     return sorted(point for point in of_row if row not in (ECHO, UNEDITED) and point[0] == k)
@@ -138,11 +138,11 @@ def _rows(found: _Found, axis: int, k: int, n: int | float) -> list[list[str]]:
             rows[point[axis], place] = [
                 str(point[axis]),
                 {UNEDITED: "nobody", ECHO: f"*{ECHO}*"}.get(row, as_text(row)),
-                level(interval(stack["bertscore_f1"])),
+                percent(interval_of(stack["bertscore_f1"])),
                 change(minus(stack["bertscore_f1"], untouched["bertscore_f1"])) if compared and untouched else "",
                 "" if is_usual or usual is None else change(minus(stack["bertscore_f1"], usual["bertscore_f1"])),
-                level(interval(stack["margin"])),
-                *(level(interval(stack[metric]), 0) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
+                percent(interval_of(stack["margin"])),
+                *(percent(interval_of(stack[metric]), 0) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
                 f"{stack['words'].mean():.0f}",
                 str(len(stack["words"])),
             ]
@@ -168,6 +168,6 @@ def _summary(found: _Found, k: int, n: int | float) -> str:
         if said:
             lines.append(f"For {as_text(row)} the mean is highest {' and '.join(said)}.")
     return (
-        "The paper (GPT-4, private data) reports that F1 first rises and then falls with both, is best near 10 for both, "
-        f"and hangs more on n than on k. {' '.join(lines)}".rstrip()
+        "The paper (GPT-4, private data) reports that F1 first rises and then falls with both, that both are best near "
+        f"10, and that n matters more than k. {' '.join(lines)}".rstrip()
     )

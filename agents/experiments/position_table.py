@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.evaluation.heat_map import slot_counts
+from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
 from agents.experiments.rows import ECHO, UNEDITED
-from agents.experiments.stacks import Run, Stack, by_row, change, grouped, interval, level, minus, stacked
+from agents.experiments.stacks import by_row, change, percent
 from agents.report.tables import table
 from pmlm_env.io.text import as_code, as_text
 
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 #: Number of positions that the table of an agent has.
 _MOST = 10
 
+_HEAD = (
+    "prompts edited by", "F1", "F1, change", "margin, change", "right, %", "wrong, %",
+    "positions with half of the deletions", "different edits", "seeds",
+)  # fmt: skip
+
 
 def position_tables(runs: Sequence[Run]) -> str:
     """Return the tables for each set of patients and models.
@@ -27,7 +33,7 @@ def position_tables(runs: Sequence[Run]) -> str:
     Args:
         runs: The runs of ``figure-6``, each with its ``cell`` and its ``result``.
     """
-    return "\n\n".join(_tables(group, by_row(own)) for group, own in grouped(runs, _group)) + "\n"
+    return "\n\n".join(_tables(group, by_row(own)) for group, own in by_settings(runs)) + "\n"
 
 
 def position_figures(runs: Sequence[Run]) -> dict[str, Figure]:
@@ -38,17 +44,13 @@ def position_figures(runs: Sequence[Run]) -> dict[str, Figure]:
     """
     from agents.report.word_figures import heat_maps  # matplotlib takes a second to import
 
-    rows = next(by_row(own) for _, own in grouped(runs, _group) if runs[-1] in own)
+    rows = next(by_row(own) for _, own in by_settings(runs) if runs[-1] in own)
     agents = _agents(rows)
     if UNEDITED not in rows or not agents:
         return {}
     there = rows[UNEDITED][0]["result"]["positions"]
     shares = {name: _shares(own, len(there)).mean(axis=(0, 1)) for name, own in agents.items()}
     return {"heat-map": heat_maps(shares, [role for role, _, _ in there])}
-
-
-def _group(run: Run) -> dict[str, Any]:
-    return {name: run["cell"][name] for name in ("patients", "models")}
 
 
 def _agents(rows: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
@@ -68,47 +70,34 @@ def _tables(group: Mapping[str, Any], rows: Mapping[str, list[Run]]) -> str:
     if UNEDITED not in rows:
         return "The untouched prompts are missing: give the command again."
     patients, models = group["patients"], group["models"]
-    untouched, there = stacked(rows[UNEDITED]), rows[UNEDITED][0]["result"]["positions"]
+    untouched, there = values_of(rows[UNEDITED]), rows[UNEDITED][0]["result"]["positions"]
     parts = [
         f"{as_text(patients['cohort'])}, {as_text(models['llm'])}, template "
         f"{as_text(patients['pipeline']['template'])}: {len(rows[UNEDITED][0]['result']['patients'])} test patients, "
         f"at most {patients['train']} training patients, an edit budget of {models['n_edits']}. F1 and all changes in "
         "points; 95 % intervals are over patients, and over seeds where there are several.",
         "",
-        table(
-            [
-                "prompts edited by",
-                "F1",
-                "F1, change",
-                "margin, change",
-                "right, %",
-                "wrong, %",
-                "positions with half of the deletions",
-                "different edits",
-                "seeds",
-            ],  # fmt: skip
-            [_row(name, own, untouched) for name, own in rows.items()],
-        ),
+        table(_HEAD, [_row(name, own, untouched) for name, own in rows.items()]),
     ]
     for name, own in _agents(rows).items():
         parts += [
             "",
-            f"The positions that {as_text(name)} deletes most often, the word that most prompts have there, and at which "
-            "step it goes on average:",
+            f"The positions that {as_text(name)} deletes most often, the word that most prompts have there, and the "
+            "mean step at which it goes:",
             "",
             _position_table(_shares(own, len(there)), there),
         ]
     return "\n".join(parts)
 
 
-def _row(name: str, runs: Sequence[Run], untouched: Stack) -> list[str]:
-    found, compared = stacked(runs), name != UNEDITED
+def _row(name: str, runs: Sequence[Run], untouched: Values) -> list[str]:
+    found, compared = values_of(runs), name != UNEDITED
     slots = [run["result"].get("slots", []) for run in runs]
     return [
         f"*{name}*" if name == ECHO else as_text(name),
-        level(interval(found["bertscore_f1"])),
+        percent(interval_of(found["bertscore_f1"])),
         *(change(minus(found[metric], untouched[metric])) if compared else "" for metric in ("bertscore_f1", "margin")),
-        *(level(interval(found[metric]), 0) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
+        *(percent(interval_of(found[metric]), 0) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
         *([_half(slots), _ways(slots)] if any(any(of_seed) for of_seed in slots) else ["", ""]),
         str(len(runs)),
     ]
@@ -141,7 +130,7 @@ def _position_table(shares: npt.NDArray[np.float64], there: Sequence[tuple[str, 
                     str(position + 1),
                     "(varies)" if word is None else as_code(word),
                     as_text(role),
-                    level(interval(own), 0),
+                    percent(interval_of(own), 0),
                     f"{at:.1f}",
                 ]
             )

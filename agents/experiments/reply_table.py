@@ -92,11 +92,19 @@ def is_learned(cell: Mapping[str, Any]) -> bool:
     return "budget" in cell
 
 
-def by_settings(runs: Sequence[Run]) -> list[tuple[Mapping[str, Any], list[Run]]]:
-    """Return the runs by their patients and models, in the order of the first ones."""
+def by_settings(
+    runs: Sequence[Run], settings: Callable[[Mapping[str, Any]], Any] | None = None
+) -> list[tuple[Any, list[Run]]]:
+    """Return the runs by some of their settings, in the order of the first ones.
+
+    Args:
+        runs: The runs.
+        settings: Returns these settings of a cell, as JSON values; by default its patients and models.
+    """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        of_group = {name: run["cell"][name] for name in ("patients", "models")}
+        cell = run["cell"]
+        of_group = settings(cell) if settings else {name: cell[name] for name in ("patients", "models")}
         groups.setdefault(json.dumps(of_group, sort_keys=True), []).append(run)
     return [(json.loads(group), own) for group, own in groups.items()]
 
@@ -111,7 +119,7 @@ def rows_of(runs: Sequence[Run], name: Callable[[Mapping[str, Any]], str]) -> di
     for run in runs:
         found.setdefault(name(run["cell"]), []).append(run)
     ordered = sorted(found.items(), key=lambda item: item[1][0]["cell"]["row"] in CONTROLS)
-    return {each: Row(own[0]["cell"], _values([run["result"] for run in own])) for each, own in ordered}
+    return {each: Row(own[0]["cell"], values_of(own)) for each, own in ordered}
 
 
 def level(interval: Interval, factor: float = 100, decimals: int = 2) -> str:
@@ -132,11 +140,15 @@ def interval_of(values: npt.NDArray[np.float64]) -> Interval | None:
 
 
 def difference(row: Row, other: Row, metric: str) -> Interval | None:
-    """Return a row's mean of a metric minus another's, with its interval over patients and seeds.
+    """Return a row's mean of a metric minus another's, with its interval over patients and seeds; see ``minus``."""
+    return minus(row.values[metric], other.values[metric])
 
-    If the rows differ in the number of seeds, the other's seeds are averaged.
+
+def minus(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> Interval | None:
+    """Return the difference of two arrays of seeds by patients, with its interval over both.
+
+    If they differ in the number of seeds, the other's seeds are averaged.
     """
-    ours, theirs = row.values[metric], other.values[metric]
     return interval_of(ours - (theirs if len(theirs) == len(ours) else theirs.mean(axis=0, keepdims=True)))
 
 
@@ -197,8 +209,13 @@ def _tables(group: Mapping[str, Any], found: Mapping[str, Row], rows: Rows) -> s
     return "\n\n".join(lines)
 
 
-def _values(results: Sequence[Mapping[str, Any]]) -> dict[str, npt.NDArray[np.float64]]:
-    """Return the metrics of a row's runs, shape (seeds, patients) each; NaN where undefined."""
+def values_of(runs: Sequence[Run]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the metrics of a row's runs, shape (seeds, patients) each; NaN where undefined.
+
+    Raises:
+        ValueError: The runs have other patients.
+    """
+    results = [run["result"] for run in runs]
     patients = results[0]["patients"]
     for result in results:
         if result["patients"] != patients:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from agents.base import Edits
 
+#: What names an LLM among the models of a run.
+LLM_NAMES = ("llm", "llm_identity")
+
 
 @dataclass(frozen=True)
 class Transfer(PatientsExperiment):
@@ -30,7 +33,6 @@ class Transfer(PatientsExperiment):
     replies to the untouched prompts and to those from which random words were deleted.
 
     Attributes:
-        agents: Agents that refine prompts.
         llms: Two LLMs or more, each as for ``--llm``; by default the bundled ones that are downloaded.
     """
 
@@ -58,7 +60,7 @@ class Transfer(PatientsExperiment):
         llms = list(dict.fromkeys(self.llms or _at_hand()))
         if len(llms) < 2:
             raise ValueError(
-                f"transfer needs two LLMs, and there is {len(llms)}: name them (--llms), or get another bundled one "
+                f"transfer needs two LLMs or more, not {len(llms)}: name them (--llms), or download a bundled one "
                 "(pmlm models --fetch smollm2-135m)"
             )
         same = {llm: self.identity(replace(self.models, llm=llm)) for llm in llms}
@@ -69,7 +71,8 @@ class Transfer(PatientsExperiment):
             fixed = [{"row": row, "seed": 0} for row in (ECHO, UNEDITED)]
             cells += [{**row, **same[llm]} for row in [*fixed, *(row for row in rows if row not in learned)]]
             others = [other for other in llms if other != llm]
-            cells += [{**row, "learned_from": llm, **same[other]} for row in learned for other in (llm, *others)]
+            source = {name: value for name, value in same[llm]["models"].items() if name in LLM_NAMES}
+            cells += [{**row, "learned_from": source, **same[other]} for row in learned for other in (llm, *others)]
         return cells
 
     def models_of(self, cell: Mapping[str, Any]) -> ModelOptions:
@@ -79,7 +82,8 @@ class Transfer(PatientsExperiment):
     def n_calls(self, cell: Mapping[str, Any]) -> int:
         """Return the most calls of the LLM that a run makes; an agent's calls count where its own LLM replies."""
         calls = super().n_calls(cell)
-        return calls if cell.get("learned_from") in (None, cell["models"]["llm"]) else calls - int(cell["budget"])
+        source = cell.get("learned_from", cell["models"])["llm"]
+        return calls if source == cell["models"]["llm"] else calls - int(cell["budget"])
 
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
         """Let an agent that learned from one LLM edit the prompts, and judge another's replies.
@@ -89,7 +93,7 @@ class Transfer(PatientsExperiment):
         """
         if "learned_from" not in cell:
             return edited(cell, self.judge(self.pipeline, self.models_of(cell)))
-        edits = self._edited(cell["row"], cell["seed"], cell["budget"], cell["learned_from"])
+        edits = self._edited(cell["row"], cell["seed"], cell["budget"], cell["learned_from"]["llm"])
         patients = self.judge(self.pipeline, self.models_of(cell))
         with patients.working():
             return judged(patients, edits)

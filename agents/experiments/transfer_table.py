@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
 from agents.experiments.rows import ECHO, RANDOM, UNEDITED
-from agents.experiments.stacks import Run, Stack, by_row, change, grouped, interval, level, minus, stacked
+from agents.experiments.stacks import by_row, change, percent
+from agents.experiments.transfer import LLM_NAMES
 from agents.report.tables import table
 from pmlm_env.io.text import as_text
 
@@ -26,7 +28,7 @@ def transfer_tables(runs: Sequence[Run]) -> str:
     Args:
         runs: The runs of ``transfer``, each with its ``cell`` and its ``result``.
     """
-    return "\n\n".join(_tables(group, _found(own)) for group, own in grouped(runs, _group)) + "\n"
+    return "\n\n".join(_tables(group, _found(own)) for group, own in by_settings(runs, _group)) + "\n"
 
 
 def transfer_figures(runs: Sequence[Run]) -> dict[str, Figure]:
@@ -37,16 +39,16 @@ def transfer_figures(runs: Sequence[Run]) -> dict[str, Figure]:
     """
     from agents.report.figures import forest  # matplotlib takes a second to import
 
-    found = next(_found(own) for _, own in grouped(runs, _group) if runs[-1] in own)
+    found = next(_found(own) for _, own in by_settings(runs, _group) if runs[-1] in own)
     drawn = {}
     for metric, name in _SHOWN.items():
         rows = {}
         for (llm, row, source), stack in found.items():
             untouched = found.get((llm, UNEDITED, ""))
             if untouched is not None and row not in (UNEDITED, ECHO):
-                rows[f"{row}: {source} \u2192 {llm}" if source else f"{row}: {llm}"] = minus(
-                    stack[metric], untouched[metric]
-                )
+                change_of = minus(stack[metric], untouched[metric])
+                if change_of is not None:
+                    rows[f"{row}: {source} \u2192 {llm}" if source else f"{row}: {llm}"] = change_of
         if rows:
             drawn[name.lower()] = forest(
                 rows, "", f"{name}, change from the LLM's untouched prompts, points", scale=100
@@ -54,43 +56,46 @@ def transfer_figures(runs: Sequence[Run]) -> dict[str, Figure]:
     return drawn
 
 
-def _group(run: Run) -> dict[str, Any]:
+def _group(cell: Mapping[str, Any]) -> dict[str, Any]:
     """Return what all LLMs have in common."""
-    models = run["cell"]["models"]
+    models = cell["models"]
     return {
-        "patients": run["cell"]["patients"],
-        "models": {name: value for name, value in models.items() if name not in ("llm", "llm_identity")},
+        "patients": cell["patients"],
+        "models": {name: value for name, value in models.items() if name not in LLM_NAMES},
     }
 
 
-def _found(runs: Sequence[Run]) -> dict[_Key, Stack]:
+def _found(runs: Sequence[Run]) -> dict[_Key, Values]:
     """Return the results of each LLM by row and by what the agent learned from."""
-    found: dict[_Key, Stack] = {}
+    found: dict[_Key, Values] = {}
     for row, of_row in by_row(runs).items():
-        for (llm, source), own in grouped(
-            of_row, lambda run: [run["cell"]["models"]["llm"], run["cell"].get("learned_from", "")]
-        ):
-            found[llm, row, source] = stacked(own)
+        for (llm, source), own in by_settings(of_row, _pair):
+            found[llm, row, source] = values_of(own)
     return found
 
 
-def _tables(group: Mapping[str, Any], found: Mapping[_Key, Stack]) -> str:
+def _pair(cell: Mapping[str, Any]) -> list[str]:
+    """Return which LLM replies, and from which one the agent learned."""
+    return [cell["models"]["llm"], cell.get("learned_from", {}).get("llm", "")]
+
+
+def _tables(group: Mapping[str, Any], found: Mapping[_Key, Values]) -> str:
     patients = group["patients"]
     n_test = next(iter(found.values()))["bertscore_f1"].shape[1]
     llms = list(dict.fromkeys(llm for llm, _, _ in found))
     agents = list(dict.fromkeys(row for _, row, source in found if source))
     parts = [
-        f"{as_text(patients['cohort'])}, template {as_text(patients['pipeline']['template'])}: {n_test} test patients, "
-        f"at most {patients['train']} training patients, an edit budget of {group['models']['n_edits']}. F1, margin and "
-        "all changes in points, with 95 % intervals over patients, and over seeds where there are several.",
+        f"{as_text(patients['cohort'])}, template {as_text(patients['pipeline']['template'])}: {n_test} test "
+        f"patients, at most {patients['train']} training patients, an edit budget of {group['models']['n_edits']}. F1 "
+        "and all changes in points, with 95 % intervals over patients, and over seeds where there are several.",
     ]
     for agent in agents:
         for metric, name in _SHOWN.items():
             sources = list(dict.fromkeys(source for _, row, source in found if row == agent))
             rows = [
-                [as_text(source), *(_change(found, llm, agent, source, metric) for llm in llms)] for source in sources
+                [as_text(source or f"({row})"), *(_change(found, llm, row, source, metric) for llm in llms)]
+                for row, source in [*((agent, source) for source in sources), (RANDOM, "")]
             ]
-            rows.append([RANDOM, *(_change(found, llm, RANDOM, "", metric) for llm in llms)])
             parts += [
                 "",
                 f"The change of {name} from the replies of each LLM (columns) to the untouched prompts, when "
@@ -102,9 +107,8 @@ def _tables(group: Mapping[str, Any], found: Mapping[_Key, Stack]) -> str:
         "LLM", "prompts edited by", "learned from", "F1", "F1, change", f"F1, minus {RANDOM}",
         "F1, minus learned from the LLM itself", "margin, change", "right, %", "wrong, %", "seeds",
     ]  # fmt: skip
-    return "\n".join(
-        [*parts, "", "All rows:", "", table(heads, [_row(found, *key) for key in sorted(found, key=_place)])]
-    )
+    rows = [_row(found, *key) for key in sorted(found, key=_place)]
+    return "\n".join([*parts, "", "All rows:", "", table(heads, rows)])
 
 
 def _place(key: _Key) -> tuple[str, int, str, bool, str]:
@@ -114,28 +118,28 @@ def _place(key: _Key) -> tuple[str, int, str, bool, str]:
     return llm, order.get(row, 2), row, source != llm, source
 
 
-def _row(found: Mapping[_Key, Stack], llm: str, row: str, source: str) -> list[str]:
+def _row(found: Mapping[_Key, Values], llm: str, row: str, source: str) -> list[str]:
     stack = found[llm, row, source]
     own = _minus(found, (llm, row, source), (llm, row, llm), "bertscore_f1") if source not in ("", llm) else ""
     return [
         as_text(llm),
         {UNEDITED: "nobody", ECHO: f"*{ECHO}*"}.get(row, as_text(row)),
         as_text(source),
-        level(interval(stack["bertscore_f1"])),
+        percent(interval_of(stack["bertscore_f1"])),
         _change(found, llm, row, source, "bertscore_f1") if row != UNEDITED else "",
         _minus(found, (llm, row, source), (llm, RANDOM, ""), "bertscore_f1") if row not in (RANDOM, UNEDITED) else "",
         own,
         _change(found, llm, row, source, "margin") if row != UNEDITED else "",
-        *(level(interval(stack[metric]), 0) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
+        *(percent(interval_of(stack[metric]), 0) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
         str(len(stack["words"])),
     ]
 
 
-def _change(found: Mapping[_Key, Stack], llm: str, row: str, source: str, metric: str) -> str:
+def _change(found: Mapping[_Key, Values], llm: str, row: str, source: str, metric: str) -> str:
     return _minus(found, (llm, row, source), (llm, UNEDITED, ""), metric)
 
 
-def _minus(found: Mapping[_Key, Stack], ours: _Key, theirs: _Key, metric: str) -> str:
+def _minus(found: Mapping[_Key, Values], ours: _Key, theirs: _Key, metric: str) -> str:
     """Return the difference of two rows; "-" if one of them is missing."""
     if ours not in found or theirs not in found:
         return "-"

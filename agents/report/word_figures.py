@@ -66,12 +66,12 @@ def word_scatter(
         ax.axvline(0, color=_GREY, linewidth=0.6)
         ax.scatter(effects, shares, s=12, color=color, alpha=0.7, linewidths=0)
         by_effect, by_share = np.argsort(effects, kind="stable"), np.argsort(shares, kind="stable")
-        named = {*by_effect[:_NAMED].tolist(), *by_effect[-_NAMED:].tolist(), *by_share[-_NAMED:].tolist()}
-        for place in sorted(named):
-            at = (effects[place], shares[place])
-            ax.annotate(
-                words[place], at, (2, 3), textcoords="offset points", fontsize=6, color="black", parse_math=False
-            )
+        named: dict[tuple[float, float], list[str]] = {}
+        for place in sorted({*by_effect[:_NAMED], *by_effect[-_NAMED:], *by_share[-_NAMED:]}):
+            named.setdefault((effects[place], shares[place]), []).append(words[place])
+        for at, here in named.items():
+            text = ", ".join(here)
+            ax.annotate(text, at, (2, 3), textcoords="offset points", fontsize=6, color="black", parse_math=False)
         ax.set_title(agent, fontsize=8, color=color, parse_math=False)
     figure.supxlabel("change of F1 when the word is left out, points", fontsize=8)
     figure.supylabel("prompts in which it is deleted, %", fontsize=8)
