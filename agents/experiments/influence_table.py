@@ -74,8 +74,8 @@ class _Words:
 
     def f1(self, place: int) -> float:
         """Return the mean change of F1 when a word of the vocabulary is left out; NaN if it is protected."""
-        found = self.effect("bertscore_f1", self.of_kind(place))
-        return float("nan") if found is None else found.mean
+        found = _means(self.changes["bertscore_f1"], self.of_kind(place))
+        return float(np.nanmean(found)) if not np.isnan(found).all() else float("nan")
 
     def of_kind(self, place: int) -> list[npt.NDArray[np.bool_]]:
         """Return which words of each prompt are a word of the vocabulary."""

@@ -48,7 +48,8 @@ def transfer_figures(runs: Sequence[Run]) -> dict[str, Figure]:
             if untouched is not None and row not in (UNEDITED, ECHO):
                 change_of = minus(stack[metric], untouched[metric])
                 if change_of is not None:
-                    rows[f"{row}: {source} \u2192 {llm}" if source else f"{row}: {llm}"] = change_of
+                    pair = " \u2192 ".join(name.removeprefix("local:") for name in (source, llm) if name)
+                    rows[f"{row}, {pair}"] = change_of
         if rows:
             drawn[name.lower()] = forest(
                 rows, "", f"{name}, change from the LLM's untouched prompts, points", scale=100
