@@ -25,7 +25,8 @@ _SCORES = (
     ("wrong_diagnosis_named", "wrong", 1, ".0f"), ("words", "words", 1, ".0f"),
 )  # fmt: skip
 
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+#: Numbers that may be laboratory values; a single digit may be any count, and says little.
+_NUMBER = re.compile(r"\d+\.\d+|\d{2,}")
 
 
 def case_tables(runs: Sequence[Mapping[str, Any]], traces: Sequence[Trace], *, raw_values: bool) -> str:
@@ -43,7 +44,7 @@ def case_tables(runs: Sequence[Mapping[str, Any]], traces: Sequence[Trace], *, r
     for run in runs:
         cell, result = run["cell"], run["result"]
         parts.append(
-            f"# {as_text(cell['patients']['cohort'])}, {as_text(cell['models']['llm'])}, prompts edited by "
+            f"### {as_text(cell['patients']['cohort'])}, {as_text(cell['models']['llm'])}, prompts edited by "
             f"{as_text(cell['row'])} ({cell.get('budget', 0):,} calls)"
         )
         hidden = () if raw_values else (RAW, KEEP_ALL, AGENT) if result["values_in_prompts"] else (RAW,)
@@ -64,17 +65,17 @@ def _case(
     rows = [[names.get(system, "*echo*"), *_scores(each)] for system, each in scores.items()]
     scored = table(["reply to", *(name for _, name, _, _ in _SCORES)], rows)
     if not traces:
-        return f"## {as_text(patient)}\n\nThe prompts and replies are not here: traces.jsonl lacks them.\n\n{scored}"
+        return f"#### {as_text(patient)}\n\nThe prompts and replies are not here: traces.jsonl lacks them.\n\n{scored}"
     values = {number for system in hidden for number in _NUMBER.findall(traces[system].prompt)}
     prompts = ["prompt", *(_prompt(traces[system], system in hidden) for system in names)]
     replies = ["reply", *(_masked(traces[system].replies[0].text, values) for system in names)]
     some = traces[KEEP_ALL]
     return "\n\n".join(
         [
-            f"## {as_text(patient)}: {as_text(some.label)}",
+            f"#### {as_text(patient)}: {as_text(some.label)}",
             f"Stage 1 predicts {as_text(some.predicted)}; conditions of the peers, nearest first: "
             f"{as_text(', '.join(peer.label for peer in some.peers))}.",
-            f"The doctor's reply: {as_text(some.reference)}",
+            f"The doctor's reply: {_masked(some.reference, values)}",
             _side_by_side(["", *names.values()], [prompts, replies]),
             scored,
         ]

@@ -49,7 +49,6 @@ class Cases(PatientsExperiment):
 
     name: ClassVar[str] = "cases"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "test": 4}
 
     def __post_init__(self) -> None:
         """Check the options.

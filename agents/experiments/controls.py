@@ -19,7 +19,6 @@ from agents.experiments.rows import RANDOM, UNEDITED
 from agents.model_options import ModelOptions
 from agents.report.tables import in_points, table
 from agents.settings import refuse_idle
-from pmlm_env.core.episodes import Split
 from pmlm_env.io.text import as_text
 from pmlm_env.kwargs import NO_KWARGS
 from pmlm_env.rewards.base import BERTSCORE
@@ -47,7 +46,6 @@ class Controls(PatientsExperiment):
 
     name: ClassVar[str] = "controls"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "test": 4}
 
     def __post_init__(self) -> None:
         """Check the options.

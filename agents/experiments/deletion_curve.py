@@ -12,7 +12,6 @@ from agents import registry
 from agents.experiments.on_patients import PatientsExperiment
 from agents.model_options import ModelOptions
 from pmlm_env.core.edits import EditRules, apply_edits
-from pmlm_env.core.episodes import Split
 from pmlm_env.core.protection import editable_words
 
 if TYPE_CHECKING:
@@ -48,7 +47,6 @@ class DeletionCurve(PatientsExperiment):
 
     name: ClassVar[str] = "deletion-curve"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "test": 4}
 
     def __post_init__(self) -> None:
         """Check the options.

@@ -11,7 +11,7 @@ from agents import registry
 from agents.experiments.judged import common_words, edited, words_of
 from agents.experiments.on_patients import PatientsExperiment
 from agents.experiments.rows import ECHO, UNEDITED
-from pmlm_env.core.episodes import EpisodeSet, Split
+from pmlm_env.core.episodes import EpisodeSet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,7 +35,6 @@ class Figure6(PatientsExperiment):
 
     name: ClassVar[str] = "figure-6"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "test": 4}
 
     def cells(self) -> list[dict[str, Any]]:
         """Return the runs: the echo and the untouched prompts, then the agents, one seed after another.

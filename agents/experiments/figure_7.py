@@ -11,7 +11,6 @@ from agents.experiments.on_patients import PatientsExperiment
 from agents.experiments.rows import ECHO, RANDOM, UNEDITED
 from agents.model_options import ModelOptions
 from agents.settings import refuse_idle
-from pmlm_env.core.episodes import Split
 from pmlm_env.pipeline.config import PipelineConfig
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ class Figure7(PatientsExperiment):
 
     name: ClassVar[str] = "figure-7"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "test": 4}
 
     def __post_init__(self) -> None:
         """Check the options.

@@ -13,7 +13,6 @@ from agents.experiments.judged import common_words, edited, words_of
 from agents.experiments.on_patients import PatientsExperiment
 from agents.experiments.rows import ECHO
 from pmlm_env.core.edits import apply_edits, deletions
-from pmlm_env.core.episodes import Split
 from pmlm_env.core.protection import editable_words
 
 if TYPE_CHECKING:
@@ -29,6 +28,9 @@ OTHER_REPLY = "other_reply"
 
 #: The row of the words' effects.
 WORDS = "words"
+
+#: With ``quick``: every how many words one is left out.
+_QUICK_STEP = 10
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,6 @@ class Influence(PatientsExperiment):
 
     name: ClassVar[str] = "influence"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "test": 4}
 
     def cells(self) -> list[dict[str, Any]]:
         """Return the runs: the words' effects, the echo, then the agents, one seed after another.
@@ -63,7 +64,9 @@ class Influence(PatientsExperiment):
     def n_calls(self, cell: Mapping[str, Any]) -> int:
         """Return the most calls of the LLM that a run makes; for the words' effects, a reply for each word."""
         replies = super().n_calls(cell)
-        return replies * (1 + len(self.longest_prompt(self.pipeline).texts)) if cell["row"] == WORDS else replies
+        if cell["row"] != WORDS:
+            return replies
+        return replies * (1 + len(range(0, len(self.longest_prompt(self.pipeline).texts), self._step)))
 
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
         """Leave out one word after another, or let an agent edit the prompts, and judge the replies.
@@ -74,7 +77,7 @@ class Influence(PatientsExperiment):
         patients = self.judge(self.pipeline, self.models)
         if cell["row"] == WORDS:
             with patients.working():
-                return effects(patients)
+                return effects(patients, self._step)
         return edited(cell, patients)
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
@@ -89,22 +92,31 @@ class Influence(PatientsExperiment):
 
         return influence_figures(runs)
 
+    @property
+    def _step(self) -> int:
+        """Every how many words one is left out."""
+        return _QUICK_STEP if self.quick else 1
 
-def effects(patients: RealPatients) -> dict[str, Any]:
+
+def effects(patients: RealPatients, step: int = 1) -> dict[str, Any]:
     """Return the change of each metric when a word is left out, for each word of the held-out patients' prompts.
+
+    Args:
+        patients: The patients.
+        step: Every how many words one is left out; 1 = all.
 
     Returns:
         The patients; the ``metrics`` of the replies to the untouched prompts, one value per patient; the ``changes`` of
-        ``EFFECTS`` and ``OTHER_REPLY``, one list per patient with a value per word, None for a word that must not be
-        edited and for a metric without a value; the ``roles`` of the words; and the ``words`` themselves as places in
+        ``EFFECTS`` and ``OTHER_REPLY``, one list per patient with a value per word, None for a word that was not left
+        out and for a metric without a value; the ``roles`` of the words; and the ``words`` themselves as places in
         ``vocabulary``, None for a word that occurs in few prompts and may be a patient's own.
     """
     held_out = patients.held_out
-    editable = editable_words(held_out, patients.protect)
-    # The untouched prompts, then all without word 0, all without word 1, ...; a prompt that has no such word, or one
-    # that must not be edited, stays as it is.
+    left_out = editable_words(held_out, patients.protect) & (np.arange(held_out.max_words) % step == 0)
+    # The untouched prompts, then all without word 0, all without word 1, ...; a prompt without a word to be left out
+    # stays as it is.
     edits = [
-        [deletions(e, [slot] if slot >= 0 and may[slot] else []) for e, may in zip(held_out, editable, strict=True)]
+        [deletions(e, [slot] if slot >= 0 and may[slot] else []) for e, may in zip(held_out, left_out, strict=True)]
         for slot in range(-1, held_out.max_words)
     ]
     prompts = [list(apply_edits(held_out, range(len(held_out)), each)) for each in edits]
@@ -132,7 +144,7 @@ def effects(patients: RealPatients) -> dict[str, Any]:
         "changes": {
             name: [
                 [None if np.isnan(value) else round(float(value), 5) for value in row[:n]]
-                for row, n in zip(np.where(editable, values, np.nan), held_out.lengths, strict=True)
+                for row, n in zip(np.where(left_out, values, np.nan), held_out.lengths, strict=True)
             ]
             for name, values in changes.items()
         },

@@ -158,6 +158,7 @@ class _Deletions:
         """Return the shares of the deleted words whose leaving out helps, harms, and changes nothing."""
         gone = [row[rank > 0] for of_seed in self.ranks for row, rank in zip(changes, of_seed, strict=True)]
         effects = np.concatenate(gone)
+        effects = effects[~np.isnan(effects)]
         if not len(effects):
             return (float("nan"),) * 3
         return float((effects > 0).mean()), float((effects < 0).mean()), float((effects == 0).mean())
@@ -338,7 +339,7 @@ def _correlation(value: Interval | None) -> str:
         return "-"
     if value.low is None or value.high is None:
         return f"{value.mean:+.2f}"
-    return f"{value.mean:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
+    return f"{value.mean:+.2f} [{max(-1, value.low):+.2f}, {min(1, value.high):+.2f}]"
 
 
 def _number(value: float, decimals: int) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from agents import registry
 from agents.benchmark.config import RAW, model_identity
+from agents.evaluation.bootstrap import FEWEST
 from agents.evaluation.controls import CONTROLS
 from agents.experiments.base import Experiment
 from agents.experiments.cost import Load, cost_text
@@ -70,8 +71,8 @@ class PatientsExperiment(Experiment):
     models: ModelOptions = field(default_factory=ModelOptions)
     calls: CallOptions = field(default_factory=CallOptions)
 
-    #: With ``quick``: the number of patients of each split.
-    quick_patients: ClassVar[Mapping[Split, int]]
+    #: With ``quick``: the number of patients of each split; ten test patients are the fewest with an interval.
+    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "test": FEWEST}
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -114,8 +115,8 @@ class PatientsExperiment(Experiment):
         return self.models
 
     def pipeline_of(self, cell: Mapping[str, Any]) -> PipelineConfig:
-        """Return how a run's prompts are made: as the options say by default."""
-        return self.pipeline
+        """Return how a run's prompts are made, for the estimate of what it costs: by default as the options say."""
+        return self.raw_pipeline if cell.get("row") == RAW else self.pipeline
 
     def n_calls(self, cell: Mapping[str, Any]) -> int:
         """Return the most calls of the LLM that a run makes.
@@ -133,11 +134,12 @@ class PatientsExperiment(Experiment):
 
     def estimate(self, missing: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]]) -> str:
         """Return what runs cost at most; see ``agents.experiments.cost``."""
-        loads = []
+        loads, lengths = [], {}
         for cell in missing:
             pipeline = self.pipeline_of(cell)
-            longest = len(self.longest_prompt(pipeline).text.encode())
-            loads.append(Load(self.models_of(cell), self.n_calls(cell), longest))
+            if (key := digest(plain(pipeline))) not in lengths:
+                lengths[key] = len(self.longest_prompt(pipeline).text.encode())
+            loads.append(Load(self.models_of(cell), self.n_calls(cell), lengths[key]))
         return cost_text(loads, done)
 
     @cached_property

@@ -69,9 +69,7 @@ def point_figures(runs: Sequence[Run], k: int, n: int | float) -> dict[str, Figu
                     curves["nobody" if row == UNEDITED else row] = list(known), list(known.values())
             if curves:
                 y = f"{label}, minus untouched at k = {k}"
-                drawn[f"{name}-{label.lower()}"] = panels(
-                    curves, list(curves), registry.DEFAULT, what, y, dots=True
-                )
+                drawn[f"{name}-{label.lower()}"] = panels(curves, list(curves), registry.DEFAULT, what, y, dots=True)
     return drawn
 
 

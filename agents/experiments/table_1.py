@@ -27,7 +27,6 @@ from agents.experiments.rows import RANDOM, UNEDITED
 from agents.model_options import ModelOptions
 from agents.report.tables import in_points, table
 from agents.settings import refuse_idle
-from pmlm_env.core.episodes import Split
 from pmlm_env.io.text import as_text
 
 if TYPE_CHECKING:
@@ -49,7 +48,6 @@ class Table1(PatientsExperiment):
 
     name: ClassVar[str] = "table-1"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "test": 4}
 
     def __post_init__(self) -> None:
         """Check the options.

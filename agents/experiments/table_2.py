@@ -40,7 +40,7 @@ class Table2(PatientsExperiment):
 
     name: ClassVar[str] = "table-2"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers", "peft")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "validation": 2, "test": 4}
+    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "validation": 2, "test": 10}
 
     def __post_init__(self) -> None:
         """Check the options.

@@ -11,7 +11,6 @@ from agents.experiments import paper
 from agents.experiments.on_patients import PatientsExperiment
 from agents.experiments.reply_table import Rows, difference_figures, is_learned, reply_tables, row_name
 from agents.experiments.rows import RANDOM, UNEDITED
-from pmlm_env.core.episodes import Split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +31,6 @@ class Table3(PatientsExperiment):
 
     name: ClassVar[str] = "table-3"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "test": 4}
 
     def cells(self) -> list[dict[str, Any]]:
         """Return the runs, first those of the prompts with all stages.

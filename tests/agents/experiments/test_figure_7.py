@@ -16,7 +16,8 @@ from pmlm_env.core.edits import apply_edits
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.lite import HashedEncoder
 from pmlm_env.llm.responder import Responder
-from tests.agents.experiments.quick_runs import made_up, quick, result_of, runs_of, table_after
+from tests.agents.experiments.quick import prepared, runs
+from tests.agents.experiments.quick_runs import made_up, quick, result_of, table_after
 from tests.commands import pmlm
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
@@ -31,13 +32,12 @@ def results(tmp_path_factory: pytest.TempPathFactory, quick_stages: None) -> Pat
 
 def prompts(results: Path) -> dict[bool, EpisodeSet]:
     """Return the test patients by whether their prompts have peers."""
-    folders = [path for path in (results.parent / "prepared").iterdir() if path.is_dir()]
-    found = [EpisodeSet.load(folder).of("test") for folder in folders]
+    found = [everybody.of("test") for everybody in prepared(results)]
     return {"peer" in episodes[0].roles: episodes for episodes in found}
 
 
 def test_one_of_k_and_n_varies_at_a_time(results: Path) -> None:
-    points = [(run["cell"]["k"], run["cell"]["n"], run["cell"]["row"]) for run in runs_of(results)]
+    points = [(run["cell"]["k"], run["cell"]["n"], run["cell"]["row"]) for run in runs(results)]
     assert points == [
         *((k, 0, row) for k in (0, 10) for row in ("echo", "keep-all")),
         *((k, n, row) for k, n in ((0, 10), (10, 10), (10, 2)) for row in ("leave-one-out", "random-n")),
@@ -45,7 +45,7 @@ def test_one_of_k_and_n_varies_at_a_time(results: Path) -> None:
 
 
 def test_a_run_has_the_settings_of_its_point(results: Path) -> None:
-    for run in runs_of(results):
+    for run in runs(results):
         cell = run["cell"]
         assert (cell["patients"]["pipeline"]["k"], cell["models"]["n_edits"]) == (cell["k"], cell["n"])
 

@@ -13,7 +13,8 @@ from agents.experiments.transfer import Transfer
 from pmlm_env.core.edits import apply_edits, deletions
 from pmlm_env.llm import Request
 from pmlm_env.llm.responder import Responder
-from tests.agents.experiments.quick_runs import held_out, made_up, quick, runs_of, table_after
+from tests.agents.experiments.quick import runs
+from tests.agents.experiments.quick_runs import held_out, made_up, quick, table_after
 from tests.commands import pmlm
 from tests.own_parts import Shout
 
@@ -35,7 +36,7 @@ def pair(run: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def test_each_agent_is_judged_by_every_llm_beside_the_controls_of_that_llm(results: Path) -> None:
-    assert [pair(run) for run in runs_of(results)] == [
+    assert [pair(run) for run in runs(results)] == [
         row
         for llm, other in (LLMS, LLMS[::-1])
         for row in (
@@ -49,7 +50,7 @@ def test_each_agent_is_judged_by_every_llm_beside_the_controls_of_that_llm(resul
 
 
 def test_an_agent_edits_the_prompts_in_the_same_way_for_every_llm(results: Path) -> None:
-    slots = {pair(run): run["result"]["slots"] for run in runs_of(results) if "slots" in run["result"]}
+    slots = {pair(run): run["result"]["slots"] for run in runs(results) if "slots" in run["result"]}
     for source in LLMS:
         assert slots["leave-one-out", source, LLMS[0]] == slots["leave-one-out", source, LLMS[1]]
     assert slots["random-n", "", LLMS[0]] == slots["random-n", "", LLMS[1]]
@@ -57,7 +58,7 @@ def test_an_agent_edits_the_prompts_in_the_same_way_for_every_llm(results: Path)
 
 def test_the_metrics_are_those_of_the_judging_llms_replies(results: Path) -> None:
     patients = held_out(results)
-    for run in runs_of(results):
+    for run in runs(results):
         row, _, llm = pair(run)
         if row == "leave-one-out":
             edits = [deletions(e, slots) for e, slots in zip(patients, run["result"]["slots"], strict=True)]
@@ -70,8 +71,8 @@ def test_the_metrics_are_those_of_the_judging_llms_replies(results: Path) -> Non
 def test_a_dry_run_counts_an_agents_calls_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quick("transfer", tmp_path, "--llms", *LLMS, "--dry-run", llm=False) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "LLM calls" in line]
-    # For each LLM: its agent's 16, and 4 patients' replies to untouched, random and two agents' prompts.
-    assert [re.search(r"([\d,]+) LLM calls", line)[1] for line in lines] == ["32", "32"]  # type: ignore[index]
+    # For each LLM: its agent's 16, and 10 patients' replies to untouched, random and two agents' prompts.
+    assert [re.search(r"([\d,]+) LLM calls", line)[1] for line in lines] == ["56", "56"]  # type: ignore[index]
 
 
 def test_the_figures_have_a_row_for_each_pair(results: Path) -> None:
