@@ -85,8 +85,8 @@ class Figure7(PatientsExperiment):
         return [self._located(cell, same) for cell in rows]
 
     def pipeline_of(self, cell: Mapping[str, Any]) -> PipelineConfig:
-        """Return how a run's prompts are made."""
-        return replace(self.pipeline, k=cell["k"]) if cell["k"] else self.without("peer")
+        """Return how a run's prompts are made, for the estimate of what it costs."""
+        return replace(self.pipeline, k=cell["k"])
 
     def models_of(self, cell: Mapping[str, Any]) -> ModelOptions:
         """Return the models of a run."""
@@ -98,7 +98,8 @@ class Figure7(PatientsExperiment):
         Raises:
             ValueError: The cohort has too few patients.
         """
-        return self.row(cell, self.judge(self.pipeline_of(cell), self.models_of(cell)))
+        pipeline = replace(self.pipeline, k=cell["k"]) if cell["k"] else self.without("peer")
+        return self.row(cell, self.judge(pipeline, self.models_of(cell)))
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
         """Return the tables for each set of patients and models; see ``agents.experiments.point_table``."""
