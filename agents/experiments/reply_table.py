@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +37,9 @@ COMPARED = {
     "bertscore_f1": "F1", "margin": "margin", "diagnosis_named": "right", "wrong_diagnosis_named": "wrong",
     "rougeL": "R-L",
 }  # fmt: skip
+
+#: Characters of a line of a figure's label.
+_LABEL = 40
 
 #: A run, with its ``cell`` and its ``result``.
 Run = Mapping[str, Any]
@@ -181,8 +185,8 @@ def difference_figures(runs: Sequence[Run], rows: Rows) -> dict[str, Figure]:
         intervals = {n: difference(found[reference], row, metric) for n, row in found.items() if n != reference}
         shown = {name.strip("*"): interval for name, interval in intervals.items() if interval is not None}
         if shown:
-            label = f"{COMPARED[metric]} of {reference.strip('*')}, minus that of the row, points"
-            drawn[COMPARED[metric].lower()] = forest(shown, registry.DEFAULT, label, scale=100)
+            label = f"{COMPARED[metric]} of {reference.strip('*')} minus the row, points"
+            drawn[COMPARED[metric].lower()] = forest(shown, registry.DEFAULT, fill(label, _LABEL), scale=100)
     return drawn
 
 

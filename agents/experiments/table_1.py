@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -99,7 +100,10 @@ class Table1(PatientsExperiment):
 
         drawn, changes = {}, _changes(runs)
         for metric in ("bertscore_f1", "margin"):
-            rows = {f"{llm}, {prompt}": each[metric] for llm, prompt, each, _ in changes}
+            rows = {
+                f"{re.split('[:/]', llm)[-1]}, {prompt.removeprefix('our prompt, ')}": each[metric]
+                for llm, prompt, each, _ in changes
+            }
             shown = {name: interval for name, interval in rows.items() if interval is not None}
             if shown:
                 label = f"{COMPARED[metric]}, change from the raw-data prompt, points"
