@@ -98,6 +98,11 @@ def test_the_first_steps_run_as_pasted(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     demo = block("docs/start.md", "bash", "## The method in small")
     steps = block("docs/start.md", "bash", "The same steps one by one")
-    few = {"prepare": ["--n-folds", "2"], "train": SMALL[:10], "demo": [*SMALL, "--cohort", "cohort"]}
+    few = {
+        "simulate": ["--patients", "80"],
+        "prepare": ["--n-folds", "2"],
+        "train": SMALL[:10],
+        "demo": [*SMALL, "--cohort", "cohort"],
+    }
     for words in commands(steps + demo, tmp_path):
         assert pmlm(*words[1:], *few.get(words[1], [])) == 0

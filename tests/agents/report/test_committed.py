@@ -29,7 +29,7 @@ def tables(text: str) -> list[str]:
 
 def test_the_runs_give_the_report(tmp_path: Path) -> None:
     committed = (RESULTS / "report.md").read_text(encoding="utf-8")
-    assert report(ReportConfig(RESULTS, tmp_path)) == committed
+    assert report(ReportConfig(RESULTS, out=tmp_path)) == committed
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_table_of_agents_is_one_of_the_report_with_the_echo_in_it(page: str, h
 @pytest.mark.parametrize("folder", LLMS, ids=lambda path: path.name)
 def test_the_tables_of_other_llms_are_what_their_runs_give(folder: Path, tmp_path: Path) -> None:
     assert LLMS
-    made = [table for table in tables(report(ReportConfig(folder, tmp_path))) if table.startswith("| reply of |")]
+    made = [table for table in tables(report(ReportConfig(folder, out=tmp_path))) if table.startswith("| reply of |")]
     assert len(made) == 1
     assert made[0] in LEARNING
     assert "| *echo* |" in made[0]
