@@ -24,7 +24,7 @@ PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
-    "benchmarks/README.md": "benchmarks/README.md",
+    "benchmarks/README.md": "benchmarks/benchmarks.md",  # a README would be the index of its section
     "benchmarks/results/report.md": "benchmarks/results/report.md",
     "examples/tour.ipynb": "tour.md",
 }
