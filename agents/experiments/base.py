@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tqdm import tqdm
 
 from agents.benchmark.runs_file import complete_runs, versions
+from agents.report.page.results_page import write_results_page
 from pmlm_env.io.files import append, locked, write
 
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
             write(folder / "table.md", _table(experiment, runs, file))
             for name, figure in experiment.figures(runs).items():
                 _save(figure, folder / f"{name}.svg")
+            write_results_page(experiment.out, experiment.out)
     where = f"table: {folder / 'table.md'}" if done else "the options leave nothing to run"
     print(f"new runs: {len(missing)}, earlier ones: {len(done) - len(missing)}; {where}")
 

@@ -153,7 +153,7 @@ def _rows(ax: Axes, order: Sequence[str]) -> None:
     for name, label in zip(order, ax.get_yticklabels(), strict=True):
         label.set_fontsize(8)
         if name == AGENT:
-            label.set_weight("bold")
+            label.set_fontweight("bold")
 
 
 def _title(name: str) -> str:

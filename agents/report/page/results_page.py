@@ -41,7 +41,7 @@ def write_results_page(results: Path, out: Path) -> Path:
 
 def _part(name: str, title: str, file: Path, pictures: Sequence[Path]) -> dict[str, Any]:
     """Return a section of the page: the Markdown of a file, and pictures that it does not show itself."""
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8", errors="replace")
     first, _, rest = text.partition("\n")
     if first.startswith("# "):  # the page has a title of its own for each section
         title, text = first[2:], rest
@@ -59,7 +59,7 @@ def _markdown(folder: Path, name: str) -> MarkdownIt:
         path = folder / str(tokens[i].attrs["src"])
         if path.suffix != ".svg" or not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
             return Markup.escape(tokens[i].content)
-        return _picture(path, f"{name}-{path.stem}", tokens[i].content)
+        return _picture(path, name, tokens[i].content)
 
     def opened(*_: Any) -> str:
         return '<div class="card scroll"><table class="sortable">'
@@ -75,4 +75,12 @@ def _markdown(folder: Path, name: str) -> MarkdownIt:
 
 
 def _picture(path: Path, name: str, title: str) -> Markup:
-    return inline(path.read_text(encoding="utf-8"), f"{name}-{path.stem}", title)
+    """Return a picture as an element of the page.
+
+    Raises:
+        ValueError: The file is no SVG.
+    """
+    try:
+        return inline(path.read_text(encoding="utf-8", errors="replace"), f"{name}-{path.stem}", title)
+    except ValueError as error:
+        raise ValueError(f"{path} is not SVG ({error}): remove it, and make it again") from None

@@ -102,6 +102,7 @@ def _content(
     if metrics:
         label = f"change of {score}{', points' if in_points else ''}"
         drawn["training"] = figures.training(metrics, scale, label), f"{label} against completions spent"
+    patients = patients_data(traces, _conditions(run, settings), replies, in_points)
     plots = {name: inline(svg(figure), name, title) for name, (figure, title) in drawn.items()}
     return {
         "title": f"{run.path.resolve().name}: {settings['agent']}",
@@ -121,7 +122,8 @@ def _content(
         "variants": VARIANTS,
         "controls": {name: what for name, what in CONTROLS.items() if name in summary},
         "components": COMPONENTS,
-        "data": embedded(patients_data(traces, _conditions(run, settings), replies, in_points)),
+        "left_out": patients["left_out"],
+        "data": embedded(patients),
     }
 
 
@@ -221,11 +223,11 @@ def _lengths(traces: Iterable[Trace]) -> dict[str, list[float]]:
         if trace.variant not in CONTROLS:
             words.setdefault(trace.variant, []).append(float(trace.after["words"] or 0))
     ordered = {name: words[name] for name in VARIANTS if name in words}
-    letters = [
-        trace.after["words"] / trace.after["length_ratio"]
-        for trace in traces
-        if trace.variant == KEEP_ALL and trace.after["words"] and trace.after.get("length_ratio")
-    ]
+    letters = []
+    for trace in traces:
+        n_words, ratio = trace.after["words"], trace.after.get("length_ratio")
+        if trace.variant == KEEP_ALL and n_words and ratio:
+            letters.append(n_words / ratio)
     return {**ordered, **({"doctor's reply": letters} if letters else {})}
 
 

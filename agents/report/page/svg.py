@@ -42,7 +42,7 @@ def inline(figure: str, name: str, title: str) -> Markup:
     try:
         root = ElementTree.fromstring(figure)
     except ElementTree.ParseError as error:
-        raise ValueError(f"the figure {name} is not SVG: {error}") from None
+        raise ValueError(str(error)) from None
     _clean(root, name)
     root.attrib |= {"class": "plot", "role": "img", "aria-label": title}
     for size in ("width", "height"):

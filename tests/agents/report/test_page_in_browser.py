@@ -22,6 +22,8 @@ pytestmark = pytest.mark.once
 
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
+MINUS = "\N{MINUS SIGN}"
+
 #: Becomes markup, or runs, wherever a page takes text for markup.
 EVIL = "</script><script>hacked = 1</script><img src='http://127.0.0.1:9/' onerror='hacked = 1'>"
 
@@ -84,7 +86,7 @@ def _panels(page: Page) -> dict[str, str]:
 def test_the_patient_whose_score_fell_most_is_open_first(page: Page) -> None:
     assert _ids(page) == ["P1", "P3", "P5", "P0", "P2", "P4"]
     assert _chosen(page) == "P1"
-    assert "▼ −0.98 points of F1" in page.locator("#detail .head").inner_text()
+    assert f"▼ {MINUS}0.98 points of F1" in page.locator("#detail .head").inner_text()
 
 
 def test_deleted_words_are_struck_out_with_their_order_and_probability(page: Page) -> None:
@@ -149,7 +151,8 @@ def test_a_control_shows_its_reply(page: Page) -> None:
 
 def test_search_finds_ids_conditions_prompts_and_replies(page: Page) -> None:
     search = page.locator("#search")
-    for wanted, found in (("p4", ["P4"]), ("UTERINE scar", ["P1", "P5", "P2", "P4"]), ("4 weeks", ["P4"]), ("zzz", [])):
+    expected = {"p4": ["P4"], "UTERINE scar": ["P1", "P5", "P2", "P4"], "4 weeks": ["P4"], "zzz": []}
+    for wanted, found in expected.items():
         search.fill(wanted)
         assert _ids(page) == found, wanted
     assert page.locator("#count").inner_text() == "0 of 6 patients"
@@ -178,7 +181,7 @@ def test_the_list_is_sorted_by_what_is_chosen(page: Page) -> None:
 
 def test_the_effect_of_another_variant_can_be_shown(page: Page) -> None:
     page.locator("#system").select_option("random")
-    assert page.locator("#list .delta").first.inner_text().startswith("▼ −2.00")
+    assert page.locator("#list .delta").first.inner_text().startswith(f"▼ {MINUS}2.00")
     assert "the prompt of “random deletion”" in page.locator("#state").inner_text()
 
 
@@ -253,7 +256,8 @@ def test_text_can_be_read_in_light_and_dark(page: Page, scheme: str) -> None:
 
 #: The contrast of each kind of text with what is behind it.
 _CONTRASTS = """() => {
-  const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d", {willReadFrequently: true});
+  const element = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+  const canvas = element.getContext("2d", {willReadFrequently: true});
   const rgb = (color) => {
     canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data];
@@ -268,8 +272,9 @@ _CONTRASTS = """() => {
     }
   };
   const found = {};
-  for (const e of document.querySelectorAll("h1,.lead,.conclusion,.what,.ci,.verdict,td,th,figcaption,.id,.label,.delta,"
-      + ".facts,.word,mark,.chip,.info,.state,button,dt,dd,.meta,.plot text")) {
+  const kinds = "h1,.lead,.conclusion,.what,.ci,.verdict,td,th,figcaption,.id,.label,.delta,.facts,.word,mark,.chip,"
+      + ".info,.state,button,dt,dd,.meta,.plot text";
+  for (const e of document.querySelectorAll(kinds)) {
     const style = getComputedStyle(e);
     const color = e.matches("text") ? style.fill : style.color;
     const [a, b] = [light(color), light(behind(e))].sort((x, y) => y - x);
