@@ -91,6 +91,7 @@ def test_the_installed_demo_runs_outside_the_repository(programs: Path, tmp_path
     assert re.search(r"^after \(agent\) ", out, re.MULTILINE)
     assert re.search(r"^control: echo ", out, re.MULTILINE)
     assert "Everything is in runs/demo/" in out
+    assert (tmp_path / "runs" / "demo" / "report.html").is_file()  # whose templates are files of the package
 
 
 def test_the_installed_package_registers_the_environments(programs: Path, tmp_path: Path) -> None:

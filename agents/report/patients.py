@@ -28,6 +28,8 @@ _F1 = "bertscore_f1"
 def newest_traces(traces: Iterable[Trace]) -> dict[str, dict[str, Trace]]:
     """Return each patient's traces by variant, from the newest evaluation that has this patient.
 
+    Patients without a trace of the untouched prompt or of the agent's are left out.
+
     Args:
         traces: A run's traces, in the order of the file: an evaluation's traces follow one another.
     """
@@ -37,7 +39,7 @@ def newest_traces(traces: Iterable[Trace]) -> dict[str, dict[str, Trace]]:
         if theirs and _evaluation(next(iter(theirs.values()))) != _evaluation(trace):
             theirs.clear()
         theirs[trace.variant] = trace
-    return found
+    return {patient: theirs for patient, theirs in found.items() if {KEEP_ALL, AGENT} <= theirs.keys()}
 
 
 def list_patients(patients: Mapping[str, ByVariant], in_points: bool) -> str:

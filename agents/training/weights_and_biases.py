@@ -29,7 +29,7 @@ class WandbRun:
         config: Settings of the run, with the project's name in ``wandb``.
 
     Raises:
-        ValueError: The package wandb is not installed, or does not accept the project's name.
+        ValueError: The package wandb is not installed, or the project's name is empty or not accepted.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -38,6 +38,8 @@ class WandbRun:
             import wandb
         except ImportError:
             raise ValueError("--wandb needs wandb: install it with `pip install 'pmlm-env[wandb]'`") from None
+        if not (config.wandb or "").strip():
+            raise ValueError("--wandb needs the name of a project on Weights & Biases")
         self._wandb, self._folder, self._run, self._failed = wandb, config.run, cast(Any, None), False
         try:
             self._settings = wandb.Settings(

@@ -190,6 +190,8 @@ def test_a_name_that_no_project_can_have_is_refused_before_anything_begins(
 ) -> None:
     assert train(prepared, tmp_path / "mine", "--wandb", "a/b") == 2
     assert error(capsys).startswith("pmlm train: --wandb 'a/b' is no name of a project: ")
+    assert train(prepared, tmp_path / "mine", "--wandb", "") == 2
+    assert error(capsys) == "pmlm train: --wandb needs the name of a project on Weights & Biases"
     assert not (tmp_path / "mine" / "config.json").exists()
 
 

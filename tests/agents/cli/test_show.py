@@ -177,6 +177,14 @@ def test_the_newest_evaluation_of_a_patient_is_shown(folder: RunFolder, capsys: 
     assert shown(folder, [], capsys, "--patient", "b").count("60.00 > 65.00") == 1
 
 
+def test_a_patient_whose_traces_were_removed_in_part_is_left_out(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = [trace for trace in traces("cut") if trace.variant != "agent"]
+    assert shown(folder, [*cut, *traces("whole")], capsys).startswith("Patients: 1 train; ")
+    assert pmlm("show", "--run", folder.path, "--patient", "cut") == 2
+
+
 def test_an_unknown_patient_is_one_line_with_close_ones_and_how_to_list(
     folder: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
