@@ -58,8 +58,8 @@ def _markdown(folder: Path, name: str) -> MarkdownIt:
     ) -> str:
         path = folder / str(tokens[i].attrs["src"])
         if path.suffix != ".svg" or not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-            return Markup.escape(tokens[i].content)
-        return _picture(path, name, tokens[i].content)
+            return str(Markup.escape(tokens[i].content))
+        return str(_picture(path, name, tokens[i].content))
 
     def opened(*_: Any) -> str:
         return '<div class="card scroll"><table class="sortable">'
