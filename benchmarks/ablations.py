@@ -23,9 +23,9 @@ import tyro
 from tqdm import tqdm
 
 from agents import registry
-from agents.cli.reading import CONSTRUCTORS
 from agents.benchmark.config import check_identity
 from agents.benchmark.patients import Patients, patients_of
+from agents.cli.reading import CONSTRUCTORS
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import BenchmarkEnv

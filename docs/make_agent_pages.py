@@ -35,7 +35,15 @@ def page(name: str, text: str) -> str:
     Raises:
         ValueError: The page has no marks.
     """
-    parts = [_facts(name), "## Settings", _settings(name), "## Results", *_results(name), "## Commands", _commands(name)]
+    parts = [
+        _facts(name),
+        "## Settings",
+        _settings(name),
+        "## Results",
+        *_results(name),
+        "## Commands",
+        _commands(name),
+    ]
     return _between_marks(text, parts, name)
 
 

@@ -28,7 +28,8 @@ def page(text: str) -> str:
         name = file.parent.name
         runs = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         figures = "".join(f"\n![{f.stem}](results/{name}/{f.name})\n" for f in sorted(file.parent.glob("*.svg")))
-        block = f"<!-- {name} -->\n\n{EXPERIMENTS.find(name)().table(runs)}{figures}\n<!-- end of {name} -->"
+        table = EXPERIMENTS.find(name)(out=FOLDER / "results").table(runs)
+        block = f"<!-- {name} -->\n\n{table}{figures}\n<!-- end of {name} -->"
         text, n = re.subn(rf"<!-- {name} -->.*<!-- end of {name} -->", lambda _, new=block: new, text, flags=re.DOTALL)
         if n != 1:
             raise ValueError(f"{PAGE} has no place for the tables of {name}: add <!-- {name} --><!-- end of {name} -->")

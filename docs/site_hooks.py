@@ -23,6 +23,7 @@ ROOT = DOCS.parent
 PAGES = {
     "README.md": "index.md",
     "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
     "benchmarks/README.md": "benchmarks/README.md",
     "benchmarks/results/report.md": "benchmarks/results/report.md",
     "examples/tour.ipynb": "tour.md",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import runpy
-import shutil
-import subprocess
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,42 +16,12 @@ from agents.cli.main import COMMANDS
 from agents.cli.reading import read
 from agents.run_folder import RunFolder
 from agents.training.config import TrainConfig
-from tests.pages import PAGES, ROOT, blocks
+from tests.pages import PAGES, ROOT, blocks, commands
 
 pytestmark = pytest.mark.once
 
-#: Programs of others, and of the shell's, whose options are theirs.
-OTHERS = (
-    "docker", "id", "llama-server", "mkdocs", "ollama", "pip", "read", "source", "tensorboard", "transformers", "vllm",
-)  # fmt: skip
-OURS = ("make", "pmlm", "pytest", "python", "python3")
 #: These pages' commands name parts that the page itself defines, and are run by other tests.
 RUN_ELSEWHERE = {"docs/write-your-own.md": "tests/plugin", "docs/experiments.md": "mine:LearningCurve"}
-
-
-def commands(script: str, folder: Path) -> list[list[str]]:
-    """Let the shell run a script in a folder, with functions in place of programs that note how they are called.
-
-    So variables, loops, patterns and quotes mean what they mean to a person who pastes the script.
-    """
-    notes = folder / "notes"
-    notes.write_text("")
-    note = 'note() { printf "%s\\037" "$@" >> "$NOTES"; printf "\\036" >> "$NOTES"; }'
-    stubs = "\n".join(f'{name}() {{ note {name} "$@"; }}' for name in (*OTHERS, *OURS))
-    (folder / "bin").mkdir(exist_ok=True)
-    (folder / "bin" / "basename").unlink(missing_ok=True)
-    (folder / "bin" / "basename").symlink_to(str(shutil.which("basename")))
-    script = re.sub(r"(?<![\w/])\.venv[\w-]*/bin/(?!activate)", "", script)
-    done = subprocess.run(
-        [str(shutil.which("bash")), "-euc", f"{note}\n{stubs}\n{script}"],
-        cwd=folder,
-        env={"PATH": str(folder / "bin"), "NOTES": str(notes)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{script}\n{done.stderr}"
-    return [line.split("\x1f")[:-1] for line in notes.read_text().split("\x1e")[:-1]]
 
 
 @pytest.fixture
@@ -80,9 +48,10 @@ def check(words: list[str]) -> None:
         check_python(rest)
     elif program == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-        assert [target for target in rest if re.search(rf"^{target}:", makefile, re.MULTILINE)] == rest != []
+        targets = [word for word in rest if "=" not in word]
+        assert [target for target in targets if re.search(rf"^{target}:", makefile, re.MULTILINE)] == targets != []
     elif program == "pytest":
-        assert all((ROOT / path).exists() for path in rest)
+        assert all((ROOT / path).exists() for path in rest if not path.startswith("-"))
     elif program == "pip":
         check_pins(rest)
 
@@ -92,6 +61,8 @@ def check_python(rest: list[str]) -> None:
         compile(rest[1], "-c", "exec")
     elif rest[0] != "-m":
         assert (ROOT / rest[0]).is_file(), rest[0]
+    elif rest[1] == "pytest":
+        check(rest[1:])
     elif rest[1] != "venv":
         check_module(rest[1], rest[2:])
 

@@ -1,50 +1,103 @@
-"""README: what it tells people to paste runs as it stands."""
+"""README and the pages that people read first: what they tell people to paste runs as it stands."""
 
 from __future__ import annotations
 
 import os
-import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pmlm_env.core.traces import TraceFile
 from tests.commands import pmlm
 from tests.llm.tiny_llms import talkative
+from tests.pages import ROOT, block, blocks, commands
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
-ROOT = Path(__file__).resolve().parents[1]
-SNIPPETS = re.findall(
-    r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-)
+SNIPPETS = [
+    pytest.param(snippet, id=f"{page} {number}")
+    for page in ("README.md", "docs/start.md", "docs/new-patients.md", "docs/traces.md")
+    for number, snippet in enumerate(blocks(page, "python"))
+]
 SMALL = [
     "--llm", "responder", "--n-edits", "3", "--budget", "16", "--patients", "2", "--rollouts", "2", "--train-patients",
-    "12", "--test-patients", "2", "--n-folds", "2", "--device", "cpu",
+    "12", "--test-patients", "4", "--n-folds", "2", "--device", "cpu",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def after_a_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a small demo was run, as README says to do first."""
+    """A folder in which a small demo was run, as README says to do first, and new patients' prompts were refined."""
     folder = tmp_path_factory.mktemp("pasted")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert pmlm("simulate", "--out", "cohort", "--patients", 80) == 0
         assert pmlm("demo", "--cohort", "cohort", *SMALL) == 0
+        shutil.copytree("runs/demo", "runs/mine")
         assert pmlm("simulate", "--out", "new", "--patients", 3, "--seed", 1) == 0
+        assert pmlm("refine", "--model", "runs/mine", "--cohort", "new") == 0
     return folder
 
 
-def test_there_are_two_snippets() -> None:
-    assert len(SNIPPETS) == 2
+def test_there_are_snippets() -> None:
+    assert len(SNIPPETS) == 5
 
 
-@pytest.mark.parametrize("number", range(2))
-def test_a_snippet_runs_as_pasted(number: int, after_a_demo: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SNIPPETS[number]]
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_a_snippet_runs_as_pasted(snippet: str, after_a_demo: Path, tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PMLM_DEFAULT_LLM": str(talkative(tmp_path))}
+    command = [sys.executable, "-c", snippet]
     done = subprocess.run(command, cwd=after_a_demo, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+    assert bool(done.stdout.strip()) == ("print(" in snippet)
+
+
+def _write_patients(folder: Path, n: int, known: bool) -> None:
+    """Write patients in the three files that README shows: its own two first, and more like them."""
+    rng = np.random.default_rng(0)
+    patients = block("README.md", "csv", "`patients.csv`").splitlines()
+    labs = block("README.md", "csv", "`labs.csv`").splitlines()
+    heads, letters = patients[0], [row.partition(',"')[2] for row in patients[1:]]
+    rows = patients[1:] if known else []
+    values = labs[1:] if known else []
+    for i in range(n):
+        year, name = (2024 if i % 3 == 0 else 2023), f"{'B' if known else 'N'}{i}"
+        label = ("gout", "no finding")[i % 2]
+        rows.append(f'{name},{label},{year}-05-02,"{letters[i % 2]}' if known else f"{name},,{year}-05-02,")
+        values.append(f"{name},{year}-05-01,urate,{(540, 310)[i % 2] + rng.normal(0, 20):.0f},umol/L")
+    folder.mkdir()
+    (folder / "patients.csv").write_text("\n".join([heads, *rows]) + "\n")
+    (folder / "labs.csv").write_text("\n".join([labs[0], *values]) + "\n")
+    (folder / "schema.toml").write_text(block("README.md", "toml", "`schema.toml`"))
+
+
+def test_own_patients_are_refined_by_the_commands_of_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _write_patients(tmp_path / "my-patients", 60, known=True)
+    _write_patients(tmp_path / "new-patients", 3, known=False)
+    first = block("README.md", "bash", "## Your own data")
+    lines = [words[1:] for words in commands(first + block("README.md", "bash", first), tmp_path) if words[0] == "pmlm"]
+    assert [words[0] for words in lines] == ["demo", "refine"]
+    for words in lines:
+        assert pmlm(*words, *(SMALL if words[0] == "demo" else ())) == 0
+    judged = [trace for trace in TraceFile("runs/mine/traces.jsonl").read() if trace.variant == "agent"]
+    assert {trace.label for trace in judged} <= {"gout", "no finding"}
+    assert len(judged) == 4
+    assert judged[0].patient_id in Path("runs/mine/report.html").read_text(encoding="utf-8")
+    new = TraceFile("refined.jsonl").read()
+    assert [trace.patient_id for trace in new] == ["N0", "N1", "N2"]
+    assert [trace.peers[0].label for trace in new] == ["gout", "no finding", "gout"]
+    assert all(trace.replies[0].text for trace in new)
+
+
+def test_the_first_steps_run_as_pasted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    demo = block("docs/start.md", "bash", "## The method in small")
+    steps = block("docs/start.md", "bash", "The same steps one by one")
+    few = {"prepare": ["--n-folds", "2"], "train": SMALL[:10], "demo": [*SMALL, "--cohort", "cohort"]}
+    for words in commands(steps + demo, tmp_path):
+        assert pmlm(*words[1:], *few.get(words[1], [])) == 0

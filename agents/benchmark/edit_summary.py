@@ -12,7 +12,7 @@ from pmlm_env.core.episodes import EpisodeSet
 #: Maximum number of words listed in a run's line, and the minimum number of prompts in which a word must have been
 #: deleted to be listed: results are shared more freely than prompts, and a word that occurs in only one patient's
 #: prompt may identify that patient.
-_N_WORDS, _FEWEST = 20, 3
+_N_WORDS, FEWEST_PROMPTS = 20, 3
 
 
 def summary_of(edits: Edits, prompts: EpisodeSet) -> dict[str, Any]:
@@ -27,5 +27,5 @@ def summary_of(edits: Edits, prompts: EpisodeSet) -> dict[str, Any]:
     ways = {frozenset(places[i][edit.slot] for edit in each) for i, each in enumerate(edits)}
     times = Counter(word for each in words for word in each)
     n_prompts = Counter(word for each in words for word in set(each))
-    common = [(word, n) for word, n in times.most_common() if n_prompts[word] >= _FEWEST]
+    common = [(word, n) for word, n in times.most_common() if n_prompts[word] >= FEWEST_PROMPTS]
     return {"deleted": [[word, role, n] for (word, role), n in common[:_N_WORDS]], "edits": len(ways)}

@@ -339,7 +339,8 @@ class RealPatients(Patients):
             ValueError: Another process has locked the folder, or the record of spending is missing.
         """
         with self._folder.locked():
-            if len(self._models.llm.cache):
+            # A file of replies that several folders share says nothing about what this folder has spent.
+            if self._models.calls.cache is None and len(self._models.llm.cache):
                 self._models.check_kept()
             with self._models.booking():
                 yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +21,23 @@ def edit_counts(traces: Iterable[Trace]) -> npt.NDArray[np.int64]:
         longest prompt.
     """
     traces = list(traces)
-    steps = max((len(trace.edits) for trace in traces), default=0)
-    slots = max((len(trace.words) for trace in traces), default=0)
-    counts = np.zeros((steps, slots), dtype=np.int64)
-    for trace in traces:
-        for step, edit in enumerate(trace.edits):
-            counts[step, edit.slot] += 1
+    slots = [[edit.slot for edit in trace.edits] for trace in traces]
+    return slot_counts(slots, max((len(trace.words) for trace in traces), default=0))
+
+
+def slot_counts(slots: Sequence[Sequence[int]], n_slots: int) -> npt.NDArray[np.int64]:
+    """Count how often each of the first slots is edited at each step.
+
+    Args:
+        slots: The slots that are edited in each prompt, in order.
+        n_slots: Number of slots to count; edits of later ones are left out.
+
+    Returns:
+        Counts, int64 (steps, n_slots): one row for each step of the longest sequence of edits.
+    """
+    counts = np.zeros((max(map(len, slots), default=0), n_slots), dtype=np.int64)
+    for of_prompt in slots:
+        for step, slot in enumerate(of_prompt):
+            if slot < n_slots:
+                counts[step, slot] += 1
     return counts

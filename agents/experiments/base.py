@@ -31,7 +31,7 @@ class Experiment(ABC):
     Attributes:
         out: Output folder: the runs are in OUT/NAME/runs.jsonl, the table is in OUT/NAME/table.md, figures beside it.
         quick: Few patients and small models, to see within minutes whether everything works; not for results.
-        dry_run: Print the runs that are missing, and do nothing else.
+        dry_run: Print the runs that are missing and the most that they may cost, and do nothing else.
     """
 
     out: Path = field(default=Path("results"), kw_only=True)
@@ -66,6 +66,23 @@ class Experiment(ABC):
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
         """Return a Markdown table of all complete runs, each with its ``cell`` and its ``result``."""
 
+    def n_calls(self, cell: Mapping[str, Any]) -> int:
+        """Return the most calls of the LLM that a run makes; 0 by default."""
+        return 0
+
+    def calls_made(self) -> int:
+        """Return how many calls of the LLM all runs have made so far, as recorded in the output folder."""
+        return 0
+
+    def estimate(self, missing: Sequence[Mapping[str, Any]], done: Sequence[Mapping[str, Any]]) -> str:
+        """Return what runs cost at most, for ``dry_run``; "" by default.
+
+        Args:
+            missing: The runs.
+            done: The complete runs, as lines of the file.
+        """
+        return ""
+
     def figures(self, runs: Sequence[Mapping[str, Any]]) -> Mapping[str, Figure]:
         """Return figures of all complete runs, by name, each for a file OUT/NAME/FIGURE.svg; none by default."""
         return {}
@@ -90,15 +107,22 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
     missing = [cell for cell in cells if _key(cell) not in done]
     if experiment.dry_run:
         print("\n".join([*map(_key, missing), f"missing runs: {len(missing)}, complete ones: {len(done)}"]))
+        if missing and (cost := experiment.estimate(missing, list(done.values()))):
+            print(cost)
         return
     try:
         with tqdm(missing, unit="run", dynamic_ncols=True) as bar:
             for cell in bar:
                 bar.set_postfix_str(", ".join(str(value) for value in cell.values() if not isinstance(value, dict)))
-                started = time.perf_counter()
+                started, before = time.perf_counter(), experiment.calls_made()
                 result = experiment.run(cell)
-                seconds = round(time.perf_counter() - started, 1)
-                line = {"cell": cell, "result": result, "seconds": seconds, "versions": versions(experiment.packages)}
+                line = {
+                    "cell": cell,
+                    "result": result,
+                    "seconds": round(time.perf_counter() - started, 1),
+                    "calls": experiment.calls_made() - before,
+                    "versions": versions(experiment.packages),
+                }
                 append(file, json.dumps(line, ensure_ascii=False))
                 done[_key(cell)] = line
     finally:  # also if the command is stopped

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from agents import registry
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
+from agents.experiments.reply_table import by_settings
 from agents.report.tables import in_points, table
 from pmlm_env.io.text import as_text
 
@@ -81,7 +81,7 @@ def curve_tables(runs: Sequence[Mapping[str, Any]], price: float | None = None) 
         runs: The runs of ``deletion-curve``, each with its ``cell`` and its ``result``.
         price: The price of a million prompt tokens; None = no column with the amount that is saved.
     """
-    return "\n\n".join(_tables(group, _curves(own), own, price) for group, own in _groups(runs)) + "\n"
+    return "\n\n".join(_tables(group, _curves(own), own, price) for group, own in by_settings(runs)) + "\n"
 
 
 def curve_figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
@@ -92,7 +92,7 @@ def curve_figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
     """
     from agents.report.figures import panels  # matplotlib takes a second to import
 
-    curves = _curves(next(own for _, own in _groups(runs) if runs[-1] in own))
+    curves = _curves(next(own for _, own in by_settings(runs) if runs[-1] in own))
     drawn = {}
     for metric, name in _CHANGES.items():
         of_agents: dict[str, Curve] = {
@@ -105,15 +105,6 @@ def curve_figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         label = "right condition named, change, %" if metric == "diagnosis_named" else f"{name}, change, points"
         drawn[name.lower()] = panels(of_agents, list(curves), registry.DEFAULT, "words deleted, %", label)
     return drawn
-
-
-def _groups(runs: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
-    """Return the runs by their patients and models."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        of_group = {name: run["cell"][name] for name in ("patients", "models")}
-        groups.setdefault(json.dumps(of_group, sort_keys=True), []).append(run)
-    return [(json.loads(group), own) for group, own in groups.items()]
 
 
 def _curves(runs: Sequence[Mapping[str, Any]]) -> dict[str, _Curve]:

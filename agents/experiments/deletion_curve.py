@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from agents import registry
-from agents.benchmark.config import model_identity
-from agents.experiments.on_patients import QUICK_BUDGET, PatientsExperiment
+from agents.experiments.on_patients import PatientsExperiment
 from agents.model_options import ModelOptions
 from pmlm_env.core.edits import EditRules, apply_edits
-from pmlm_env.core.episodes import Split
 from pmlm_env.core.protection import editable_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from agents.base import Edits
-    from agents.benchmark.patients import RealPatients
 
 #: Shares of a prompt's words that are deleted, and those with ``quick``.
 SHARES: tuple[int | float, ...] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -51,7 +47,6 @@ class DeletionCurve(PatientsExperiment):
 
     name: ClassVar[str] = "deletion-curve"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "test": 4}
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -71,18 +66,19 @@ class DeletionCurve(PatientsExperiment):
         Raises:
             ValueError: There is no such agent, or the cohort or the LLM cannot be used.
         """
-        from pmlm_env.llm import load_llm
-
         kinds = {name: registry.class_of(name) for name in self.agents}
-        llm = load_llm(self.models, device=self.models.device)
-        same = {"patients": self.patients, "models": model_identity(self.models, llm.identity)}
-        budget = QUICK_BUDGET if self.quick else self.budget
+        same = self.identity(self.models)
         return [
-            {"agent": name, "seed": seed, "budget": budget if kind.learns else 0, **same}
-            for seed in range(1 if self.quick else self.seeds)
+            {"agent": name, "seed": seed, "budget": self.budget_of(name), **same}
+            for seed in range(self.n_seeds)
             for name, kind in kinds.items()
             if seed == 0 or kind.seeded
         ]
+
+    def n_calls(self, cell: Mapping[str, Any]) -> int:
+        """Return the most calls of the LLM that a run makes: the agent's, and a reply at each share."""
+        replies = len(_QUICK_SHARES if self.quick else SHARES) * self.limits["test"]
+        return int(cell["budget"]) + replies * self.models.n_samples
 
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
         """Let an agent choose the order of deletion, and judge the replies at each share.
@@ -90,7 +86,8 @@ class DeletionCurve(PatientsExperiment):
         Raises:
             ValueError: The cohort has too few patients, or the agent deletes fewer words than it is asked to.
         """
-        patients, agent = self._judge, registry.make(cell["agent"], seed=cell["seed"])
+        patients = self.judge(self.pipeline, self.models)
+        agent = registry.make(cell["agent"], seed=cell["seed"])
         lengths, editable = patients.held_out.lengths, editable_words(patients.held_out, patients.protect).sum(axis=1)
         shares = _QUICK_SHARES if self.quick else SHARES
         n_deleted = [np.minimum(EditRules(share).budgets(lengths), editable) for share in shares]
@@ -132,13 +129,6 @@ class DeletionCurve(PatientsExperiment):
 
         known = price_of(self.models)
         return self.price if self.price is not None or known is None else known.prompt
-
-    @cached_property
-    def _judge(self) -> RealPatients:
-        """The patients, whose prompts are made unless an earlier run has made them."""
-        from agents.benchmark.patients import RealPatients
-
-        return RealPatients("test", self.prepared, self.work / "run", self.models, self.calls)
 
 
 def _check_orders(agent: str, order: Edits, n_words: Sequence[int]) -> None:

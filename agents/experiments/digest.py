@@ -1,16 +1,23 @@
-"""A cohort's content as a short text, by which an experiment knows its patients again."""
+"""Short texts by which an experiment knows its patients and settings again."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+from typing import Any
 
 from pmlm_env.cohort import Cohort
 
 
+def digest(content: Any) -> str:
+    """Return a hash of JSON values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def cohort_digest(cohort: Cohort) -> str:
     """Return a hash of the patients: who they are, their labels, replies, dates and values."""
-    digest = hashlib.sha256()
+    hashed = hashlib.sha256()
     for patient in cohort:
-        digest.update(repr((patient.patient_id, patient.label, patient.reference, str(patient.split_date))).encode())
-        digest.update(patient.dates.tobytes() + patient.values.tobytes())
-    return digest.hexdigest()[:16]
+        hashed.update(repr((patient.patient_id, patient.label, patient.reference, str(patient.split_date))).encode())
+        hashed.update(patient.dates.tobytes() + patient.values.tobytes())
+    return hashed.hexdigest()[:16]

@@ -1,22 +1,28 @@
-"""The tables of ``table-2``: metrics of replies, a row for each way to get them, and their differences."""
+"""Tables of replies: metrics, a row for each way to get them, and differences with intervals."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from agents import registry
 from agents.benchmark.config import RAW
 from agents.evaluation.aggregate import crossed_bootstrap
+from agents.evaluation.bootstrap import Interval
 from agents.evaluation.controls import CONTROLS
-from agents.experiments.rows import TUNED, UNEDITED
-from agents.report.tables import in_points
-from agents.settings import plain
+from agents.experiments import paper
+from agents.experiments.rows import UNEDITED
+from agents.report.tables import in_points, table
 from pmlm_env.io.text import as_text
-from pmlm_env.llm.lora.settings import LoraSettings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Columns: metric, header, factor, decimals.
 _COLUMNS = (
@@ -26,105 +32,254 @@ _COLUMNS = (
     ("words", "words", 1, 0), ("cut", "cut", 100, 0),
 )  # fmt: skip
 
-#: Metrics by which the fine-tuned LLM is compared with each row.
-_COMPARED = (("bertscore_f1", "F1"), ("margin", "margin"), ("diagnosis_named", "right"), ("rougeL", "R-L"))
+#: Metrics by which rows are compared, and whose means have intervals.
+COMPARED = {
+    "bertscore_f1": "F1", "margin": "margin", "diagnosis_named": "right", "wrong_diagnosis_named": "wrong",
+    "rougeL": "R-L",
+}  # fmt: skip
 
-_NAMES = {
-    TUNED: "**fine-tuned LLM, raw-data prompt**",
-    RAW: "LLM, raw-data prompt",
-    UNEDITED: "LLM, the pipeline's prompt, unedited",
-}
+#: Characters of a line of a figure's label.
+_LABEL = 40
+
+#: A run, with its ``cell`` and its ``result``.
+Run = Mapping[str, Any]
 
 #: The results of a row: an array of seeds by patients for each metric.
-_Values = dict[str, npt.NDArray[np.float64]]
+Values = Mapping[str, npt.NDArray[np.float64]]
 
 
-def reply_tables(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Return two tables for each set of patients and models.
+@dataclass(frozen=True)
+class Rows:
+    """How the rows of an experiment are named and compared.
 
-    Args:
-        runs: The runs of ``table-2``, each with its ``cell`` and its ``result``.
+    Attributes:
+        name: Returns the name of a run's row, in the table.
+        compared: Whether a run's row is compared with all others.
+        table: The parts of the paper's table.
+        part: Returns the part of the paper's table that a run's row repeats; "" if there is none.
     """
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        of_group = {name: run["cell"][name] for name in ("patients", "models")}
-        groups.setdefault(json.dumps(of_group, sort_keys=True), []).append(run)
-    return "\n\n".join(_tables(json.loads(group), own) for group, own in groups.items()) + "\n"
+
+    name: Callable[[Mapping[str, Any]], str]
+    compared: Callable[[Mapping[str, Any]], bool]
+    table: Mapping[str, paper.Part]
+    part: Callable[[Mapping[str, Any]], str]
 
 
-def _tables(group: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
-    found: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        found.setdefault(_name(run["cell"]), []).append(run["result"])
-    rows = {name: _values(results) for name, results in found.items()}
-    patients, n_test = group["patients"], len(runs[0]["result"]["patients"])
-    lines = [
-        f"{as_text(patients['cohort'])}, {as_text(group['models']['llm'])}: {n_test} test patients; at most "
-        f"{patients['train']} training patients and {patients['validation']} validation patients. All but words in %.",
-        "",
-        f"| reply of | {' | '.join(head for _, head, _, _ in _COLUMNS)} | seeds |",
-        "|---|" + "---|" * (len(_COLUMNS) + 1),
-        *(_row(name, rows[name]) for name in sorted(rows, key=_place)),
-    ]
-    tuned = next((name for name in rows if name.startswith(_NAMES[TUNED])), None)
-    if tuned is not None:
-        lines += [
-            "",
-            "The fine-tuned LLM's replies minus the others', in points, with 95 % intervals over patients and seeds:",
-            "",
-            f"| minus | {' | '.join(head for _, head in _COMPARED)} |",
-            "|---|" + "---|" * len(_COMPARED),
-            *(_difference(name, rows[tuned], rows[name]) for name in sorted(rows, key=_place) if name != tuned),
-        ]
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Row:
+    """A row of a table.
+
+    Attributes:
+        cell: What determines the first of its runs.
+        values: Its results.
+    """
+
+    cell: Mapping[str, Any]
+    values: Values
 
 
-def _name(cell: Mapping[str, Any]) -> str:
-    """Return the name of a run's row."""
+def row_name(cell: Mapping[str, Any]) -> str:
+    """Return the name of a row of ``PatientsExperiment.row``."""
     row = cell["row"]
     if row in CONTROLS:
         return f"*{row}*"
-    if row == TUNED:
-        usual = plain(LoraSettings())
-        changed = [f"{name} {value}" for name, value in cell["lora"].items() if value != usual.get(name)]
-        return _NAMES[TUNED] + (f" ({', '.join(changed)})" if changed else "")
-    if row in _NAMES:
-        return _NAMES[row]
-    return f"LLM, prompts refined by {as_text(row)} ({cell['budget']:,} calls)"
+    if row == RAW:
+        return "raw-data prompt"
+    if row == UNEDITED:
+        return "our prompt, unedited"
+    calls = f" ({cell['budget']:,} calls)" if "budget" in cell else ""
+    return f"our prompt, edited by {as_text(row)}{calls}"
 
 
-def _place(name: str) -> tuple[bool, bool, str]:
-    """Return what rows are sorted by: the fine-tuned LLM, then the others' replies, then the controls."""
-    return (not name.startswith("**"), name.startswith("*") and not name.startswith("**"), name)
+def is_learned(cell: Mapping[str, Any]) -> bool:
+    """Whether a row is that of an agent that learns from replies."""
+    return "budget" in cell
 
 
-def _values(results: Sequence[Mapping[str, Any]]) -> _Values:
-    """Return the metrics of a row's runs, shape (seeds, patients) each; NaN where undefined."""
+def by_settings(
+    runs: Sequence[Run], settings: Callable[[Mapping[str, Any]], Any] | None = None
+) -> list[tuple[Any, list[Run]]]:
+    """Return the runs by some of their settings, in the order of the first ones.
+
+    Args:
+        runs: The runs.
+        settings: Returns these settings of a cell, as JSON values; by default its patients and models.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        cell = run["cell"]
+        of_group = settings(cell) if settings else {name: cell[name] for name in ("patients", "models")}
+        groups.setdefault(json.dumps(of_group, sort_keys=True), []).append(run)
+    return [(json.loads(group), own) for group, own in groups.items()]
+
+
+def rows_of(runs: Sequence[Run], name: Callable[[Mapping[str, Any]], str]) -> dict[str, Row]:
+    """Return the rows of the runs of one set of patients and models, by name; zero-call controls are last.
+
+    Raises:
+        ValueError: Runs have other patients.
+    """
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(name(run["cell"]), []).append(run)
+    ordered = sorted(found.items(), key=lambda item: item[1][0]["cell"]["row"] in CONTROLS)
+    return {each: Row(own[0]["cell"], values_of(own)) for each, own in ordered}
+
+
+def level(interval: Interval, factor: float = 100, decimals: int = 2) -> str:
+    """Return a mean with its interval, without a sign."""
+    numbers = [interval.mean, interval.low, interval.high]
+    mean, low, high = ("" if each is None else f"{factor * each:.{decimals}f}" for each in numbers)
+    return f"{mean} [{low}, {high}]" if low else mean
+
+
+def interval_of(values: npt.NDArray[np.float64]) -> Interval | None:
+    """Return the mean of an array of seeds by patients with its 95 % interval, without patients who have no value.
+
+    Returns:
+        None if no patient has a value.
+    """
+    known = values[:, ~np.isnan(values).any(axis=0)]
+    return crossed_bootstrap(known, np.random.default_rng(0)) if known.size else None
+
+
+def difference(row: Row, other: Row, metric: str) -> Interval | None:
+    """Return a row's mean of a metric minus another's, with its interval over patients and seeds; see ``minus``."""
+    return minus(row.values[metric], other.values[metric])
+
+
+def minus(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> Interval | None:
+    """Return the difference of two arrays of seeds by patients, with its interval over both.
+
+    If they differ in the number of seeds, the other's seeds are averaged.
+    """
+    return interval_of(ours - (theirs if len(theirs) == len(ours) else theirs.mean(axis=0, keepdims=True)))
+
+
+def reply_tables(runs: Sequence[Run], rows: Rows) -> str:
+    """Return tables for each set of patients and models, and the paper's.
+
+    Args:
+        runs: The runs.
+        rows: How their rows are named and compared.
+    """
+    parts = [_tables(group, rows_of(own, rows.name), rows) for group, own in by_settings(runs)]
+    return "\n\n".join([*parts, paper.DIFFERENCES, _of_paper(rows.table)]) + "\n"
+
+
+def difference_figures(runs: Sequence[Run], rows: Rows) -> dict[str, Figure]:
+    """Return figures of F1 and margin, compared for the last run's patients and models.
+
+    Args:
+        runs: As for ``reply_tables``.
+        rows: As for ``reply_tables``.
+    """
+    from agents.report.figures import forest  # matplotlib takes a second to import
+
+    found = rows_of(next(own for _, own in by_settings(runs) if runs[-1] in own), rows.name)
+    reference = next((name for name, row in found.items() if rows.compared(row.cell)), None)
+    drawn = {}
+    for metric in ("bertscore_f1", "margin"):
+        if reference is None:
+            continue
+        intervals = {n: difference(found[reference], row, metric) for n, row in found.items() if n != reference}
+        shown = {name.strip("*"): interval for name, interval in intervals.items() if interval is not None}
+        if shown:
+            label = f"{COMPARED[metric]} of {reference.strip('*')} minus the row, points"
+            drawn[COMPARED[metric].lower()] = forest(shown, registry.DEFAULT, fill(label, _LABEL), scale=100)
+    return drawn
+
+
+def _tables(group: Mapping[str, Any], found: Mapping[str, Row], rows: Rows) -> str:
+    patients, some = group["patients"], next(iter(found.values()))
+    n_test = len(some.values["words"][0])
+    validation = f" and {patients['validation']} validation patients" if "validation" in patients else ""
+    heads = ["reply to", *(head for _, head, _, _ in _COLUMNS), "seeds", "the paper's F1"]
+    lines = [
+        f"{as_text(patients['cohort'])}, {as_text(group['models']['llm'])}: {n_test} test patients; at most "
+        f"{patients['train']} training patients{validation}. All but words in %, with 95 % intervals over patients and "
+        "seeds.",
+        table(heads, [_row(name, row, rows) for name, row in found.items()]),
+    ]
+    for name, row in found.items():
+        if rows.compared(row.cell):
+            lines += [
+                f"{name}: minus the other rows, in points, with 95 % intervals over patients and seeds",
+                table(
+                    ["minus", *COMPARED.values(), "the paper's F1"],
+                    [_difference_row(row, other, each, rows) for other, each in found.items() if other != name],
+                ),
+            ]
+    return "\n\n".join(lines)
+
+
+def values_of(runs: Sequence[Run]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return the metrics of a row's runs, shape (seeds, patients) each; NaN where undefined.
+
+    Raises:
+        ValueError: The runs have other patients.
+    """
+    results = [run["result"] for run in runs]
     patients = results[0]["patients"]
     for result in results:
         if result["patients"] != patients:
-            raise ValueError("runs of table-2 have other patients, though the same settings: remove their folder")
+            raise ValueError("runs have other patients, though the same settings: remove their folder")
     names = results[0]["metrics"]
     return {name: np.array([result["metrics"][name] for result in results], dtype=np.float64) for name in names}
 
 
-def _row(name: str, values: _Values) -> str:
-    cells = [_mean(factor * values[metric], decimals) for metric, _, factor, decimals in _COLUMNS]
-    return f"| {' | '.join([name, *cells, str(len(values['words']))])} |"
-
-
-def _mean(values: npt.NDArray[np.float64], decimals: int) -> str:
-    return "-" if np.isnan(values).all() else f"{np.nanmean(values):.{decimals}f}"
-
-
-def _difference(name: str, tuned: _Values, other: _Values) -> str:
-    """Return the row of the differences to one row; its seeds are averaged if they are not as many."""
+def _row(name: str, row: Row, rows: Rows) -> list[str]:
     cells = []
-    for metric, _ in _COMPARED:
-        theirs = other[metric]
-        if len(theirs) != len(tuned[metric]):
-            theirs = theirs.mean(axis=0, keepdims=True)
-        deltas = tuned[metric] - theirs
-        deltas = deltas[:, ~np.isnan(deltas).any(axis=0)]
-        cells.append(in_points(crossed_bootstrap(deltas, np.random.default_rng(0))) if deltas.size else "-")
-    return f"| {' | '.join([name, *cells])} |"
+    for metric, _, factor, decimals in _COLUMNS:
+        values = row.values[metric]
+        interval = interval_of(values) if metric in COMPARED else None
+        if np.isnan(values).all():
+            cells.append("-")
+        elif interval is None:
+            cells.append(f"{factor * np.nanmean(values):.{decimals}f}")
+        else:
+            cells.append(level(interval, factor, decimals))
+    return [name, *cells, str(len(row.values["words"])), _span(_f1(rows, row.cell).values(), "{:.2f}")]
+
+
+def _difference_row(row: Row, other: str, theirs: Row, rows: Rows) -> list[str]:
+    intervals = [difference(row, theirs, metric) for metric in COMPARED]
+    changes = paper_changes(rows, row.cell, theirs.cell)
+    return [other, *("-" if i is None else in_points(i) for i in intervals), changes]
+
+
+def paper_changes(rows: Rows, cell: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return the paper's F1 of one row minus that of another: the smallest and the largest difference of its LLMs.
+
+    LLMs are compared with themselves where the paper has them in both rows, and otherwise each with each.
+    """
+    ours, theirs = _f1(rows, cell), _f1(rows, other)
+    same = ours.keys() & theirs.keys()
+    pairs = [(llm, llm) for llm in same] or [(llm, each) for llm in ours for each in theirs]
+    return _span([ours[one] - theirs[another] for one, another in pairs], "{:+.2f}")
+
+
+def _f1(rows: Rows, cell: Mapping[str, Any]) -> dict[str, float]:
+    """Return the paper's F1 of a row for each of its LLMs; {} if the paper does not have that row."""
+    part = rows.table.get(rows.part(cell), {})
+    return {llm: values[paper.METRICS.index("bertscore_f1")] for llm, values in part.items()}
+
+
+def _span(numbers: Any, form: str) -> str:
+    """Return the smallest and the largest of some numbers; "" if there are none."""
+    ends = sorted(numbers)
+    if not ends:
+        return ""
+    low, high = form.format(ends[0]), form.format(ends[-1])
+    return low if low == high else f"{low} to {high}"
+
+
+def _of_paper(parts: Mapping[str, paper.Part]) -> str:
+    """Return the paper's table."""
+    heads = {metric: head for metric, head, _, _ in _COLUMNS}
+    rows = [
+        [part, llm, *(f"{value:.2f}" for value in values)]
+        for part, llms in parts.items()
+        for llm, values in llms.items()
+    ]
+    return table(["the paper's", "LLM", *(heads[metric] for metric in paper.METRICS)], rows)

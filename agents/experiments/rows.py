@@ -30,5 +30,11 @@ ROWS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     **{name + switch: (name, kwargs) for name in SERIES for switch, kwargs in _SWITCHES.items()},
 }
 
-#: In table 2: the fine-tuned LLM's own replies to the raw-data prompts, and replies to the pipeline's unedited prompts.
-TUNED, UNEDITED = "lora-tuned", "keep-all"
+#: In table 2: the fine-tuned LLM's own replies to the raw-data prompts.
+TUNED = "lora-tuned"
+
+#: Agents that are controls in every table: replies to the pipeline's unedited prompts, and random deletion.
+UNEDITED, RANDOM = "keep-all", "random-n"
+
+#: The control whose reply is the untouched prompt.
+ECHO = "echo"

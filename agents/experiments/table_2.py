@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from agents import registry
-from agents.benchmark.config import RAW, model_identity
+from agents.benchmark.config import RAW
 from agents.evaluation.controls import CONTROLS
-from agents.experiments.on_patients import QUICK_BUDGET, PatientsExperiment
-from agents.experiments.rows import TUNED, UNEDITED
+from agents.experiments import paper
+from agents.experiments.on_patients import PatientsExperiment
+from agents.experiments.reply_table import Rows, difference_figures, is_learned, reply_tables, row_name
+from agents.experiments.rows import RANDOM, TUNED, UNEDITED
 from agents.settings import plain
 from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.llm.lora.settings import LoraSettings
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from agents.benchmark.patients import RealPatients
 
 
@@ -39,7 +40,7 @@ class Table2(PatientsExperiment):
 
     name: ClassVar[str] = "table-2"
     packages: ClassVar[Sequence[str]] = ("pmlm-env", "numpy", "torch", "transformers", "peft")
-    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "validation": 2, "test": 4}
+    quick_patients: ClassVar[Mapping[Split, int]] = {"train": 8, "validation": 2, "test": 10}
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -59,23 +60,11 @@ class Table2(PatientsExperiment):
         Raises:
             ValueError: There is no such agent, or the cohort or the LLM cannot be used.
         """
-        from pmlm_env.llm import load_llm
-
-        for name in self.agents:
-            registry.entry(name)
-        llm = load_llm(self.models, device=self.models.device)
-        same = {"patients": self.patients, "models": model_identity(self.models, llm.identity)}
-        fixed = [{"row": name, "seed": 0, **same} for name in (*CONTROLS, RAW, UNEDITED)]
-        budget = QUICK_BUDGET if self.quick else self.budget
-        learned = [
-            {"row": name, "seed": seed, **of_row, **same}
-            for seed in range(self.seeds)
-            for name, of_row in [
-                (TUNED, {"lora": plain(self.lora)}),
-                *((agent, {"budget": budget}) for agent in dict.fromkeys(self.agents)),
-            ]
-        ]
-        return [*fixed, *learned]
+        fixed = [{"row": row, "seed": 0} for row in (*CONTROLS, RAW, UNEDITED)]
+        tuned = [{"row": TUNED, "seed": seed, "lora": plain(self.lora)} for seed in range(self.n_seeds)]
+        learned = sorted([*tuned, *self.agent_cells(*self.agents, RANDOM)], key=lambda cell: cell["seed"])
+        same = self.identity(self.models, raw=True)
+        return [{**cell, **same} for cell in [*fixed, *learned]]
 
     def run(self, cell: Mapping[str, Any]) -> dict[str, Any]:
         """Get and judge the replies of one row.
@@ -83,49 +72,23 @@ class Table2(PatientsExperiment):
         Raises:
             ValueError: The cohort has too few patients.
         """
-        row, seed, patients = cell["row"], cell["seed"], self._judge
-        with patients.working():
-            if row == TUNED:
-                found = self._tuned(seed)
-            elif row == RAW:
-                found = patients.raw_data()
-            elif row in CONTROLS:
-                found = patients.control(row)
-            else:
-                agent = registry.make(row, seed=seed)
-                found = patients.inductive(agent, cell.get("budget", 0))
-        return {"patients": found["patients"], "metrics": found["metrics"]}
+        if cell["row"] != TUNED:
+            return self.row(cell, self._judge)
+        with self._judge.working():
+            return self._tuned(cell["seed"])
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
-        """Return a table for each set of patients and models; see ``agents.experiments.reply_table``."""
-        from agents.experiments.reply_table import reply_tables
+        """Return tables for each set of patients and models; see ``agents.experiments.reply_table``."""
+        return reply_tables(runs, _ROWS)
 
-        return reply_tables(runs)
+    def figures(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+        """Return the differences for the last run's patients and models; see ``agents.experiments.reply_table``."""
+        return difference_figures(runs, _ROWS)
 
-    @cached_property
+    @property
     def _judge(self) -> RealPatients:
-        """The patients with both kinds of prompts, which are made unless an earlier run has made them."""
-        from agents.benchmark.patients import RealPatients
-
-        prepared, raw = self.prepared, self.work / "raw"
-        if not raw.exists():
-            self._prepare_raw(EpisodeSet.load(prepared), raw)
-        return RealPatients("test", prepared, self.work / "run", self.models, self.calls, raw)
-
-    def _prepare_raw(self, episodes: EpisodeSet, raw: Path) -> None:
-        """Write raw-data prompts of the patients of some episodes."""
-        from pmlm_env.io.files import replacing_folder
-        from pmlm_env.prompting import InitialPrompt
-
-        template = InitialPrompt("raw", self.pipeline.peers, self.everybody.schema)
-        by_id = {patient.patient_id: patient for patient in self.everybody}
-        prompts = [template.fill(e.predicted, e.peers, {}, by_id[e.patient_id]) for e in episodes]
-        filled = [
-            replace(e, words=prompt.texts, roles=prompt.roles, spaces=prompt.spaces)
-            for e, prompt in zip(episodes, prompts, strict=True)
-        ]
-        with replacing_folder(raw) as folder:
-            episodes.part(filled).save(folder)
+        """The patients with both kinds of prompts."""
+        return self.judge(self.pipeline, self.models, raw=True)
 
     def _tuned(self, seed: int) -> dict[str, Any]:
         """Fine-tune the LLM, and judge its replies to the test patients' raw-data prompts."""
@@ -134,7 +97,7 @@ class Table2(PatientsExperiment):
         from pmlm_env.llm.lora.training import fine_tune
         from pmlm_env.llm.lora.tunable import tunable_lm
 
-        everybody = EpisodeSet.load(self.work / "raw")
+        everybody = EpisodeSet.load(self.prepared(self.raw_pipeline))
         examples, validation = (
             [(episode.prompt, episode.reference) for episode in everybody.of(split)]
             for split in ("train", "validation")
@@ -143,11 +106,27 @@ class Table2(PatientsExperiment):
         lm = tunable_lm(models.llm.removeprefix("local:"), models.device, rank=self.lora.rank, alpha=self.lora.alpha)
         folder = self.work / f"adapter-{seed}"
         fine_tune(lm, examples, validation, self.lora, seed=seed).save(folder)
-        cache = self.work / "run" / "replies.sqlite"
-        llm = load_llm(models, device=models.device, cache=cache, adapter=folder)
+        llm = load_llm(models, device=models.device, cache=self.shared_calls.cache, adapter=folder)
         by_id = {episode.patient_id: episode.prompt for episode in everybody.of("test")}
         ids = [episode.patient_id for episode in self._judge.held_out]
         prompts = [by_id[patient] for patient in ids]
         replies = all_or_error(llm.ask([Request(prompt) for prompt in prompts]))
         cut = [reply.finish_reason == "length" for reply in replies]
         return {"patients": ids, **self._judge.measured([reply.text for reply in replies], prompts, cut)}
+
+
+def _name(cell: Mapping[str, Any]) -> str:
+    """Return the name of a run's row."""
+    if cell["row"] != TUNED:
+        return row_name(cell)
+    usual = plain(LoraSettings())
+    changed = [f"{name} {value}" for name, value in cell["lora"].items() if value != usual.get(name)]
+    return "**raw-data prompt, fine-tuned LLM**" + (f" ({', '.join(changed)})" if changed else "")
+
+
+def _part(cell: Mapping[str, Any]) -> str:
+    """Return the part of the paper's table 2 that a run's row repeats."""
+    return paper.FINE_TUNED if cell["row"] == TUNED else paper.AFTER if is_learned(cell) else ""
+
+
+_ROWS = Rows(_name, lambda cell: cell["row"] == TUNED, paper.TABLE_2, _part)

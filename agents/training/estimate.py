@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agents.registry import class_of
 from agents.training.config import TrainConfig
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm import Budget, Limits, LLMError, load_llm, price_of
+from pmlm_env.llm.storage.budget import Price
 
 #: Approximate number of bytes per token in English; a model's own tokenizer may differ by a third.
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 
 
 def estimate(config: TrainConfig) -> str:
@@ -41,8 +44,8 @@ def estimate(config: TrainConfig) -> str:
         calls = prompts * samples
         amounts = [calls, calls * tokens, calls * config.models.max_new_tokens]
         total = [a + b for a, b in zip(total, amounts, strict=True)]
-        lines.append(_line(name, amounts, None if price is None else price.cost(int(amounts[1]), int(amounts[2]))))
-    lines.append(_line("total", total, None if price is None else price.cost(int(total[1]), int(total[2]))))
+        lines.append(amounts_line(name, amounts, price))
+    lines.append(amounts_line("total", total, price))
     limits = {name: getattr(config.calls, name) for name in Limits.__dataclass_fields__}
     given = ", ".join(f"{name} {limit:,}" for name, limit in limits.items() if limit is not None)
     lines.append(f"limits: {given or 'none'}")
@@ -53,10 +56,12 @@ def estimate(config: TrainConfig) -> str:
 
 def _tokens(prompts: list[str]) -> float:
     """Return the approximate mean number of tokens per prompt."""
-    return sum(len(prompt.encode()) for prompt in prompts) / _BYTES_PER_TOKEN / max(1, len(prompts))
+    return sum(len(prompt.encode()) for prompt in prompts) / BYTES_PER_TOKEN / max(1, len(prompts))
 
 
-def _line(name: str, amounts: list[float], cost: float | None) -> str:
+def amounts_line(name: str, amounts: Sequence[float], price: Price | None) -> str:
+    """Return a line of an estimate: LLM calls, prompt tokens, completion tokens, and their cost if it is known."""
     calls, tokens_in, tokens_out = amounts
+    cost = None if price is None else price.cost(int(tokens_in), int(tokens_out))
     money = "" if cost is None else f", cost {cost:,.2f}"
     return f"  {name:10} {calls:,} LLM calls, about {tokens_in:,.0f} tokens in, {tokens_out:,} out{money}"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.experiments import EXPERIMENTS
 from pmlm_env.io.files import locked
 from tests.commands import pmlm
 
@@ -132,8 +133,9 @@ def test_the_names_of_experiments_are_listed(capsys: pytest.CaptureFixture[str])
     assert pmlm("experiment", "--help") == 0
     assert "table-a1   The paper's Table A1:" in capsys.readouterr().out
     assert pmlm("experiment", "table-7") == 2
-    known = "table-a1, table-2, deletion-curve"
+    known = ", ".join(EXPERIMENTS.names())
     assert capsys.readouterr().err == f"pmlm experiment: there is no 'table-7': use one of {known}\n"
+    assert known.startswith("table-1, table-2, table-3, table-a1, cases, controls, ")
 
 
 def test_help_shows_the_options_of_that_experiment_alone(capsys: pytest.CaptureFixture[str]) -> None:
