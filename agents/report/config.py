@@ -21,18 +21,17 @@ class ReportConfig:
     Attributes:
         results: Folder with the results of `pmlm benchmark`, of which every ``runs.jsonl`` in it and its subfolders is
             read, or of `pmlm experiment`.
-        run: A run folder, instead of results: write its page, from what `pmlm evaluate` found. `pmlm evaluate` has
-            written it already, unless an earlier version did.
         out: Output folder; the results folder by default.
         default: Agent that the others are compared with.
         seed: Seed of the bootstrap resamples.
+        run: A run folder, instead of results: write its page again, from what `pmlm evaluate` found.
     """
 
     results: tyro.conf.Positional[Path] = Path("results")
-    run: Path | None = None
     out: Path | None = None
     default: str = DEFAULT
     seed: int = 0
+    run: Path | None = None
 
     def __post_init__(self) -> None:
         """Check that every option has an effect.

@@ -19,7 +19,7 @@ from pmlm_env.io.files import make_folder, write
 
 
 def write_results_page(results: Path, out: Path) -> Path:
-    """Write ``report.html`` from what is in a folder of results, and return its path.
+    """Write ``report.html`` from what is in a folder of results, and return its path; only its owner can read it.
 
     Args:
         results: The folder with the tables and figures of experiments.
@@ -34,8 +34,12 @@ def write_results_page(results: Path, out: Path) -> Path:
         parts.append(_part("benchmark", "Benchmark", report, []))
     for table in experiment_tables(results):
         parts.append(_part(table.parent.name, table.parent.name, table, sorted(table.parent.glob("*.svg"))))
+    has_texts = any(table.with_name("traces.jsonl").is_file() for table in experiment_tables(results))
     make_folder(out)
-    write(path := out / "report.html", page("results.html", title=out.resolve().name, parts=parts))
+    write(
+        path := out / "report.html",
+        page("results.html", title=out.resolve().name, parts=parts, has_texts=has_texts),
+    )
     return path
 
 
@@ -51,15 +55,21 @@ def _part(name: str, title: str, file: Path, pictures: Sequence[Path]) -> dict[s
 
 
 def _markdown(folder: Path, name: str) -> MarkdownIt:
-    """Return a renderer of our own Markdown; what is HTML or a link in it, perhaps somebody else's, stays text."""
+    """Return a renderer of our own Markdown; others may write it, so HTML but <del> and links stay text."""
 
     def image(
         self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: MutableMapping[str, Any]
     ) -> str:
         path = folder / str(tokens[i].attrs["src"])
         if path.suffix != ".svg" or not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
-            return Markup.escape(tokens[i].content)
-        return _picture(path, name, tokens[i].content)
+            return str(Markup.escape(tokens[i].content))
+        return str(_picture(path, name, tokens[i].content))
+
+    def html(
+        self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: MutableMapping[str, Any]
+    ) -> str:
+        content = tokens[i].content
+        return content if content in ("<del>", "</del>") else str(Markup.escape(content))
 
     def opened(*_: Any) -> str:
         return '<div class="card scroll"><table class="sortable">'
@@ -67,8 +77,11 @@ def _markdown(folder: Path, name: str) -> MarkdownIt:
     def closed(*_: Any) -> str:
         return "</table></div>"
 
-    markdown = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "autolink"])
-    rules: Mapping[str, Any] = {"image": image, "table_open": opened, "table_close": closed}
+    markdown = MarkdownIt("commonmark", {"html": True}).enable("table").disable(["link", "autolink"])
+    rules: Mapping[str, Any] = {
+        **{"image": image, "html_inline": html, "html_block": html},
+        **{"table_open": opened, "table_close": closed},
+    }
     for rule, function in rules.items():
         markdown.add_render_rule(rule, function)
     return markdown

@@ -106,6 +106,7 @@ def _content(
     plots = {name: inline(svg(figure), name, title) for name, (figure, title) in drawn.items()}
     return {
         "title": run.path.resolve().name,
+        "has_texts": True,
         "evaluation": evaluation,
         "models": models,
         "settings": settings,

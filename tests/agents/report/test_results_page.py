@@ -124,6 +124,17 @@ def test_tables_and_pictures_of_others_bring_no_markup_script_or_link(tmp_path: 
     assert "&lt;script&gt;alert(1)" in main
 
 
+def test_deleted_words_in_the_table_of_cases_are_struck_out_and_the_page_says_that_it_has_texts(tmp_path: Path) -> None:
+    run_experiment(Sums(out=tmp_path))
+    assert "contains patients" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    (tmp_path / "sums" / "table.md").write_text("| prompt |\n| --- |\n| Say <del>it</del> &lt;del>now |\n")
+    (tmp_path / "sums" / "traces.jsonl").touch()
+    assert pmlm("report", tmp_path) == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<td>Say <del>it</del> &lt;del&gt;now</td>" in page
+    assert "This page contains patients' texts." in page
+
+
 def test_a_damaged_picture_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_experiment(Sums(out=tmp_path))
     (tmp_path / "sums" / "line.svg").write_text("<svg")
