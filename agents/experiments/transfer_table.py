@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
-from agents.experiments.rows import ECHO, RANDOM, UNEDITED
+from agents.experiments.rows import ECHO, LLM_NAMES, RANDOM, UNEDITED
 from agents.experiments.stacks import by_row, change, percent
-from agents.experiments.transfer import LLM_NAMES
 from agents.report.tables import table
 from pmlm_env.io.text import as_text
 
