@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agents.evaluation.metrics import REWARD
 from agents.evaluation.variants import AGENT, with_all_replies
 from pmlm_env.core.traces import Trace
+from pmlm_env.rewards.base import REWARD
 
 _FIGURES = {"bertscore_precision": "precision", "bertscore_recall": "recall", "rougeL": "ROUGE-L"}
 _NAMED = {"diagnosis_named": "the right diagnosis", "wrong_diagnosis_named": "a wrong diagnosis"}

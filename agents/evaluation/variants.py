@@ -11,9 +11,8 @@ import numpy.typing as npt
 from agents.baselines.single_rule import role_places
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS
-from agents.evaluation.metrics import REWARD
 from pmlm_env.core.traces import Trace
-from pmlm_env.rewards.base import mean_of
+from pmlm_env.rewards.base import REWARD, mean_of
 from pmlm_env.rewards.registry import REWARDS
 
 #: The variants of a prompt: unedited, or edited at random, by the agent, or by the best single rule.

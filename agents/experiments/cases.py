@@ -10,14 +10,11 @@ from typing import Any, ClassVar
 
 from agents import registry
 from agents.benchmark.config import RAW
-from agents.benchmark.held_out import same_patients
-from agents.evaluation.traces import traces_of
 from agents.evaluation.variants import AGENT, KEEP_ALL
 from agents.experiments.case_table import SYSTEMS, case_tables
 from agents.experiments.digest import digest
 from agents.experiments.on_patients import PatientsExperiment
 from agents.experiments.rows import UNEDITED
-from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward
 from agents.run_folder import RunFolder
 from agents.settings import refuse_idle
@@ -87,6 +84,10 @@ class Cases(PatientsExperiment):
         Raises:
             ValueError: The cohort has too few patients, or a patient is not among its test patients.
         """
+        from agents.benchmark.held_out import same_patients
+        from agents.evaluation.traces import traces_of  # this loads torch
+        from agents.models import RunModels
+
         everybody, raw = EpisodeSet.load(self.prepared(self.pipeline)), self.prepared(self.raw_pipeline)
         training, shown = everybody.of("train"), _shown(everybody.of("test"), cell["shown"])
         folder = RunFolder(self.work / "run")

@@ -12,7 +12,6 @@ import numpy as np
 from agents import registry
 from agents.evaluation.bootstrap import Interval
 from agents.evaluation.controls import CONTROLS
-from agents.evaluation.metrics import REWARD
 from agents.experiments.on_patients import PatientsExperiment
 from agents.experiments.reply_table import interval_of, level, row_name
 from agents.experiments.rows import RANDOM, UNEDITED
@@ -21,7 +20,7 @@ from agents.report.tables import in_points, table
 from agents.settings import refuse_idle
 from pmlm_env.io.text import as_text
 from pmlm_env.kwargs import NO_KWARGS
-from pmlm_env.rewards.base import BERTSCORE
+from pmlm_env.rewards.base import BERTSCORE, REWARD
 from pmlm_env.rewards.registry import REWARDS
 
 if TYPE_CHECKING:

@@ -57,7 +57,7 @@ TABLE_3: Mapping[str, Part] = {
 
 #: Why the paper's numbers differ in level.
 DIFFERENCES = (
-    "The paper's numbers are means of five runs, without intervals, on private records of 2,373 pregnant women. Its "
+    "The paper's numbers are means of five runs, without intervals, on private records of 2,373 patients. Its "
     "LLMs, its data and its BERTScore model are others, its patient encoder learns with the policy, and its prompts "
     "list the peers' conditions, which our default prompts count. Compare changes, not levels."
 )

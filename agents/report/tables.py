@@ -9,10 +9,10 @@ import numpy as np
 
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import FEWEST, Interval
-from agents.evaluation.metrics import REWARD
 from agents.report.results import Run, Runs
 from agents.report.summary import Cell, Cells, aligned
 from pmlm_env.io.text import as_code, as_text
+from pmlm_env.rewards.base import REWARD
 
 #: Metrics that have no column in other tables, with their column heads.
 METRICS = {
