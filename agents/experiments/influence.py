@@ -11,7 +11,7 @@ import numpy as np
 from agents import registry
 from agents.experiments.judged import common_words, edited, words_of
 from agents.experiments.on_patients import PatientsExperiment
-from agents.experiments.rows import ECHO
+from agents.experiments.rows import ECHO, OTHER_REPLY, WORDS
 from pmlm_env.core.edits import apply_edits, deletions
 from pmlm_env.core.protection import editable_words
 
@@ -23,14 +23,8 @@ if TYPE_CHECKING:
 #: Metrics whose change is recorded for each word that is left out.
 EFFECTS = ("bertscore_f1", "margin", "diagnosis_named", "wrong_diagnosis_named")
 
-#: Beside them, whether leaving the word out changes the reply at all.
-OTHER_REPLY = "other_reply"
-
-#: The row of the words' effects.
-WORDS = "words"
-
 #: With ``quick``: every how many words one is left out.
-_QUICK_STEP = 10
+_QUICK_STEP = 20
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ from scipy import stats
 from agents import registry
 from agents.benchmark.edit_summary import FEWEST_PROMPTS
 from agents.evaluation.bootstrap import FEWEST, Interval
-from agents.experiments.influence import OTHER_REPLY, WORDS
 from agents.experiments.reply_table import Run, by_settings, interval_of, minus, values_of
-from agents.experiments.rows import ECHO
-from agents.experiments.stacks import by_row, change, percent
+from agents.experiments.rows import ECHO, OTHER_REPLY, WORDS
+from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
 from pmlm_env.io.text import as_code, as_text
 
@@ -243,8 +242,8 @@ def _role_table(words: _Words, agents: Mapping[str, _Deletions]) -> str:
                 as_text(role),
                 f"{np.mean([chosen.sum() for chosen in which]):.1f}",
                 *(change(words.effect(name, which)) for name in _SHOWN),
-                percent(words.effect(OTHER_REPLY, which), 0),
-                *(percent(deletions.share(which), 0) for deletions in agents.values()),
+                share(words.effect(OTHER_REPLY, which)),
+                *(share(deletions.share(which)) for deletions in agents.values()),
             ]
         )
     return table(["role", "words", *_effect_heads(), *(f"deleted by {as_text(name)}, %" for name in agents)], rows)
@@ -263,11 +262,11 @@ def _word_table(words: _Words, agents: Mapping[str, _Deletions]) -> str:
                 as_text(role),
                 str(sum(bool(chosen.any()) for chosen in which)),
                 *(change(words.effect(name, which)) for name in _SHOWN),
-                percent(words.effect(OTHER_REPLY, which), 0),
+                share(words.effect(OTHER_REPLY, which)),
                 *(
                     cell
                     for deletions in agents.values()
-                    for cell in (percent(deletions.share(which), 0), _number(deletions.step(which), 1))
+                    for cell in (share(deletions.share(which)), _number(deletions.step(which), 1))
                 ),
             ]
         )
@@ -306,8 +305,8 @@ def _agent_table(
                 change(minus(found["bertscore_f1"], untouched["bertscore_f1"])) if compared else "",
                 of_words[0],
                 change(minus(found["margin"], untouched["margin"])) if compared else "",
-                percent(interval_of(found["diagnosis_named"]), 0),
-                percent(interval_of(found["wrong_diagnosis_named"]), 0),
+                share(interval_of(found["diagnosis_named"])),
+                share(interval_of(found["wrong_diagnosis_named"])),
                 *of_words[1:],
                 str(len(own)),
             ]

@@ -11,7 +11,7 @@ from agents import registry
 from agents.evaluation.bootstrap import Interval
 from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
 from agents.experiments.rows import ECHO, UNEDITED
-from agents.experiments.stacks import by_row, change, percent
+from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
 from pmlm_env.io.text import as_text
 
@@ -140,7 +140,7 @@ def _rows(found: _Found, axis: int, k: int, n: int | float) -> list[list[str]]:
                 change(minus(stack["bertscore_f1"], untouched["bertscore_f1"])) if compared and untouched else "",
                 "" if is_usual or usual is None else change(minus(stack["bertscore_f1"], usual["bertscore_f1"])),
                 percent(interval_of(stack["margin"])),
-                *(percent(interval_of(stack[metric]), 0) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
+                *(share(interval_of(stack[metric])) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
                 f"{stack['words'].mean():.0f}",
                 str(len(stack["words"])),
             ]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from agents.evaluation.heat_map import slot_counts
 from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
 from agents.experiments.rows import ECHO, UNEDITED
-from agents.experiments.stacks import by_row, change, percent
+from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
 from pmlm_env.io.text import as_code, as_text
 
@@ -97,7 +97,7 @@ def _row(name: str, runs: Sequence[Run], untouched: Values) -> list[str]:
         f"*{name}*" if name == ECHO else as_text(name),
         percent(interval_of(found["bertscore_f1"])),
         *(change(minus(found[metric], untouched[metric])) if compared else "" for metric in ("bertscore_f1", "margin")),
-        *(percent(interval_of(found[metric]), 0) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
+        *(share(interval_of(found[metric])) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
         *([_half(slots), _ways(slots)] if any(any(of_seed) for of_seed in slots) else ["", ""]),
         str(len(runs)),
     ]
@@ -130,7 +130,7 @@ def _position_table(shares: npt.NDArray[np.float64], there: Sequence[tuple[str, 
                     str(position + 1),
                     "(varies)" if word is None else as_code(word),
                     as_text(role),
-                    percent(interval_of(own), 0),
+                    share(interval_of(own)),
                     f"{at:.1f}",
                 ]
             )

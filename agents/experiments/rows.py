@@ -38,3 +38,9 @@ UNEDITED, RANDOM = "keep-all", "random-n"
 
 #: The control whose reply is the untouched prompt.
 ECHO = "echo"
+
+#: In influence: the row of the words' effects, and, beside changes of metrics, whether a word changes the reply at all.
+WORDS, OTHER_REPLY = "words", "other_reply"
+
+#: In transfer: what names an LLM among the models of a run.
+LLM_NAMES = ("llm", "llm_identity")

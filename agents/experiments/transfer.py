@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from agents import registry
 from agents.experiments.judged import edited, judged
 from agents.experiments.on_patients import PatientsExperiment
-from agents.experiments.rows import ECHO, RANDOM, UNEDITED
+from agents.experiments.rows import ECHO, LLM_NAMES, RANDOM, UNEDITED
 from agents.model_options import ModelOptions
 from agents.settings import refuse_idle
 from pmlm_env.weights.bundled import BUNDLED, state
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from agents.base import Edits
-
-#: What names an LLM among the models of a run.
-LLM_NAMES = ("llm", "llm_identity")
 
 
 @dataclass(frozen=True)

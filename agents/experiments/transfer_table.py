@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
-from agents.experiments.rows import ECHO, RANDOM, UNEDITED
-from agents.experiments.stacks import by_row, change, percent
-from agents.experiments.transfer import LLM_NAMES
+from agents.experiments.rows import ECHO, LLM_NAMES, RANDOM, UNEDITED
+from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
 from pmlm_env.io.text import as_text
 
@@ -131,7 +130,7 @@ def _row(found: Mapping[_Key, Values], llm: str, row: str, source: str) -> list[
         _minus(found, (llm, row, source), (llm, RANDOM, ""), "bertscore_f1") if row not in (RANDOM, UNEDITED) else "",
         own,
         _change(found, llm, row, source, "margin") if row != UNEDITED else "",
-        *(percent(interval_of(stack[metric]), 0) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
+        *(share(interval_of(stack[metric])) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
         str(len(stack["words"])),
     ]
 

@@ -135,7 +135,7 @@ def test_the_names_of_experiments_are_listed(capsys: pytest.CaptureFixture[str])
     assert pmlm("experiment", "table-7") == 2
     known = ", ".join(EXPERIMENTS.names())
     assert capsys.readouterr().err == f"pmlm experiment: there is no 'table-7': use one of {known}\n"
-    assert known.startswith("table-1, table-2, table-3, table-a1, cases, controls, ")
+    assert known.startswith("table-1, table-2, table-3, table-a1, figure-6, figure-7, cases, controls, transfer, ")
 
 
 def test_help_shows_the_options_of_that_experiment_alone(capsys: pytest.CaptureFixture[str]) -> None:

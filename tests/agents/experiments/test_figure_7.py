@@ -132,7 +132,7 @@ def test_other_values_can_be_asked_for(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_dry_run_counts_the_calls_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert quick("figure-7", tmp_path / "out", "--dry-run") == 0
-    # At three points 16 for the agent and 10 patients' replies for each of two rows, and those to the untouched prompts.
+    # At three points 16 for the agent and 10 replies for each of two rows, and 10 to untouched prompts for each k.
     assert "128 LLM calls" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 

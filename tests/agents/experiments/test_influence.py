@@ -31,15 +31,15 @@ def results(tmp_path_factory: pytest.TempPathFactory, quick_stages: None) -> Pat
 def test_the_changes_are_those_of_the_replies_to_the_prompt_without_the_word(results: Path) -> None:
     changes = result_of(results, row="words")["changes"]
     for place, episode in enumerate(held_out(results)):
-        every_tenth = range(0, len(episode.words), 10)
-        prompts = [" ".join(episode.words[:i] + episode.words[i + 1 :]) for i in every_tenth]
+        every_20th = range(0, len(episode.words), 20)
+        prompts = [" ".join(episode.words[:i] + episode.words[i + 1 :]) for i in every_20th]
         before, *after = [reply.text for reply in Responder().generate([episode.prompt, *prompts])]
-        found = {name: [changes[name][place][i] for i in every_tenth] for name in ("other_reply", "bertscore_f1")}
+        found = {name: [changes[name][place][i] for i in every_20th] for name in ("other_reply", "bertscore_f1")}
         assert found["other_reply"] == [float(text != before) for text in after]
         f1 = BertScorer(str(small_bert()), device="cpu").f1([before, *after], [episode.reference] * (1 + len(after)))
         assert found["bertscore_f1"] == pytest.approx(f1[1:] - f1[0], abs=2e-5)
-        others = [value for i, value in enumerate(changes["bertscore_f1"][place]) if i not in every_tenth]
-        assert others == [None] * (len(episode.words) - len(every_tenth))
+        others = [value for i, value in enumerate(changes["bertscore_f1"][place]) if i not in every_20th]
+        assert others == [None] * (len(episode.words) - len(every_20th))
     assert {value for row in changes["other_reply"] for value in row} == {0.0, 1.0, None}
 
 
@@ -71,7 +71,8 @@ def test_protected_words_are_not_left_out_and_have_no_effect(tmp_path: Path) -> 
     found = result_of(results, row="words")
     for changes, roles in zip(found["changes"]["bertscore_f1"], found["roles"], strict=True):
         left_out = {role for change, role in zip(changes, roles, strict=True) if change is not None}
-        assert left_out == {"background", "self", "peer"}
+        assert left_out
+        assert "instruction" not in left_out
     rows = {row["role"]: row for row in table_after((results / "table.md").read_text(), "When one word is left out")}
     assert rows["instruction"]["F1, change"] == "-"
     assert rows["instruction"]["deleted by random-n, %"] == "0 [0, 0]"
@@ -84,7 +85,7 @@ def test_a_dry_run_counts_a_call_for_each_word_that_is_left_out(
     assert pmlm("experiment", "influence", *options) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "LLM calls" in line]
     calls = int(line.split(" LLM calls")[0].split()[-1].replace(",", ""))
-    assert 10 * (1 + 10) + 10 <= calls <= 10 * (1 + 20) + 10  # ten patients; random deletion needs a reply for each
+    assert 10 * (1 + 5) + 10 <= calls <= 10 * (1 + 10) + 10  # ten patients; random deletion needs a reply for each
 
 
 # Tables of runs whose numbers are known: five words, of which the third is somebody's own
