@@ -25,8 +25,8 @@ _SCORES = (
     ("wrong_diagnosis_named", "wrong", 1, ".0f"), ("words", "words", 1, ".0f"),
 )  # fmt: skip
 
-#: Numbers that may be laboratory values; a single digit may be any count, and says little.
-_NUMBER = re.compile(r"\d+\.\d+|\d{2,}")
+#: Numbers that may be laboratory values, without those of units such as x10^9/L. A single digit may be any count.
+_NUMBER = re.compile(r"(?<![\w^.])(?:\d+\.\d+|\d{2,})(?![\w^])")
 
 
 def case_tables(runs: Sequence[Mapping[str, Any]], traces: Sequence[Trace], *, raw_values: bool) -> str:
@@ -66,7 +66,9 @@ def _case(
     scored = table(["reply to", *(name for _, name, _, _ in _SCORES)], rows)
     if not traces:
         return f"#### {as_text(patient)}\n\nThe prompts and replies are not here: traces.jsonl lacks them.\n\n{scored}"
-    values = {number for system in hidden for number in _NUMBER.findall(traces[system].prompt)}
+    numbers = {system: set(_NUMBER.findall(traces[system].prompt)) for system in names}
+    values = set().union(*(numbers[system] for system in hidden))
+    values -= set().union(*(numbers[system] for system in names if system not in hidden))
     prompts = ["prompt", *(_prompt(traces[system], system in hidden) for system in names)]
     replies = ["reply", *(_masked(traces[system].replies[0].text, values) for system in names)]
     some = traces[KEEP_ALL]
@@ -101,7 +103,7 @@ def _prompt(trace: Trace, hidden: bool) -> str:
 
 
 def _masked(reply: str, values: set[str]) -> str:
-    """Return a reply as Markdown, with # in place of numbers of a prompt that is not shown."""
+    """Return a letter or reply as Markdown, with # in place of some numbers."""
     return as_text(_NUMBER.sub(lambda found: "#" if found[0] in values else found[0], reply))
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from agents.experiments.case_table import case_tables
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.core.traces import Trace, TraceFile
+from pmlm_env.core.traces import Trace, TracedReply, TraceFile
 from tests.agents.experiments.quick import command, prepared, runs, table
 from tests.commands import pmlm
 
@@ -121,3 +122,48 @@ def test_options_without_effect_are_refused(
 ) -> None:
     assert pmlm("experiment", "cases", "--cohort", men, "--llm", "responder", *options) == 2
     assert capsys.readouterr().err == f"pmlm experiment: {said}\n"
+
+
+# A patient whose texts are known
+
+RUN = {
+    "cell": {"row": "surrogate", "patients": {"cohort": "c"}, "models": {"llm": "a"}},
+    "result": {
+        "run": "r",
+        "values_in_prompts": False,
+        "patients": ["P1"],
+        "metrics": {system: [{"bertscore_f1": 0.5}] for system in SYSTEMS},
+    },
+}
+
+
+def made_up(variant: str, prompt: str, reply: str) -> Trace:
+    words = tuple(prompt.split())
+    return Trace(
+        **{"run": "r", "agent": "surrogate", "variant": variant, "seed": 0, "split": "test", "patient_id": "P1"},
+        **{"label": "gout", "predicted": "gout", "probabilities": {}, "peers": (), "words": words, "spaces": ()},
+        **{"roles": ("self",) * len(words), "edits": (), "prompt": prompt, "initial_reply": reply},
+        replies=(TracedReply(reply),),
+        **{"reference": "Hemoglobin 88 g/L after 3 days.", "before": {}, "after": {}, "reward": 0.0},
+    )
+
+
+def shown(raw_values: bool) -> str:
+    reply = "Of 10 peers | 10 had <b>gout</b>; hemoglobin 88 g/L, leukocytes 7.5 x10^9/L for 3 days."
+    prompts = {"raw-data": "hemoglobin 88 g/L, leukocytes 7.5 x10^9/L, 10 mg/L", **dict.fromkeys(SYSTEMS[1:], "Of 10")}
+    traces = [made_up(system, prompt, reply) for system, prompt in prompts.items()]
+    return case_tables([RUN], traces, raw_values=raw_values)
+
+
+def test_numbers_of_a_prompt_that_is_not_shown_are_hidden_in_letters_and_replies_and_no_others() -> None:
+    masked = "Of 10 peers \\| 10 had &lt;b>gout&lt;/b>; hemoglobin # g/L, leukocytes # x10^9/L for 3 days."
+    assert f"| reply | {masked} | {masked} | {masked} |" in shown(raw_values=False)
+    assert "The doctor's reply: Hemoglobin # g/L after 3 days." in shown(raw_values=False)
+    assert "The doctor's reply: Hemoglobin 88 g/L after 3 days." in shown(raw_values=True)
+    assert "| prompt | hemoglobin 88 g/L, leukocytes 7.5 x10^9/L, 10 mg/L | Of 10 |" in shown(raw_values=True)
+
+
+def test_runs_whose_texts_are_elsewhere_have_their_scores() -> None:
+    text = case_tables([RUN], [], raw_values=False)
+    assert "The prompts and replies are not here: traces.jsonl lacks them." in text
+    assert [row["F1"] for row in table(text, "| reply to | F1 |")] == ["50.00"] * 4
