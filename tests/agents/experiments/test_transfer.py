@@ -56,6 +56,12 @@ def test_an_agent_edits_the_prompts_in_the_same_way_for_every_llm(results: Path)
     assert slots["random-n", "", LLMS[0]] == slots["random-n", "", LLMS[1]]
 
 
+def test_what_an_agent_learned_hangs_on_the_llm_it_learned_from(tmp_path: Path) -> None:
+    assert quick("transfer", tmp_path, "--llms", *LLMS, "--agents", "single-rule", llm=False) == 0
+    found = {pair(run): run["result"].get("slots") for run in runs(tmp_path / "transfer")}
+    assert found["single-rule", LLMS[0], LLMS[0]] != found["single-rule", LLMS[1], LLMS[0]]
+
+
 def test_the_metrics_are_those_of_the_judging_llms_replies(results: Path) -> None:
     patients = held_out(results)
     for run in runs(results):
