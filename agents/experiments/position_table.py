@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.evaluation.heat_map import slot_counts
-from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
+from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, share, values_of
 from agents.experiments.rows import ECHO, UNEDITED
-from agents.experiments.stacks import by_row, change, percent, share
+from agents.experiments.stacks import by_row, change, percent
 from agents.report.tables import table
 from pmlm_env.io.text import as_code, as_text
 

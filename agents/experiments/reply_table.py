@@ -133,6 +133,14 @@ def level(interval: Interval, factor: float = 100, decimals: int = 2) -> str:
     return f"{mean} [{low}, {high}]" if low else mean
 
 
+def share(interval: Interval | None) -> str:
+    """Return a share in whole percent, with its interval, which ends at 0 and 100 %; a dash if there is none."""
+    if interval is None:
+        return "-"
+    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (interval.low, interval.high))
+    return level(Interval(interval.mean, low, high), decimals=0)
+
+
 def interval_of(values: npt.NDArray[np.float64]) -> Interval | None:
     """Return the mean of an array of seeds by patients with its 95 % interval, without patients who have no value.
 
@@ -238,7 +246,7 @@ def _row(name: str, row: Row, rows: Rows) -> list[str]:
         elif interval is None:
             cells.append(f"{factor * np.nanmean(values):.{decimals}f}")
         else:
-            cells.append(level(interval, factor, decimals))
+            cells.append(level(interval, factor, decimals) if decimals else share(interval))
     return [name, *cells, str(len(row.values["words"])), _span(_f1(rows, row.cell).values(), "{:.2f}")]
 
 

@@ -27,11 +27,3 @@ def change(interval: Interval | None) -> str:
 def percent(interval: Interval | None) -> str:
     """Return a score in hundredths, with its interval; a dash if there is none."""
     return "-" if interval is None else level(interval)
-
-
-def share(interval: Interval | None) -> str:
-    """Return a share in whole percent, with its interval, which ends at 0 and 100 %; a dash if there is none."""
-    if interval is None:
-        return "-"
-    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (interval.low, interval.high))
-    return level(Interval(interval.mean, low, high), decimals=0)

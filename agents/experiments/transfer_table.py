@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
+from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, share, values_of
 from agents.experiments.rows import ECHO, LLM_NAMES, RANDOM, UNEDITED
-from agents.experiments.stacks import by_row, change, percent, share
+from agents.experiments.stacks import by_row, change, percent
 from agents.report.tables import table
 from pmlm_env.io.text import as_text
 

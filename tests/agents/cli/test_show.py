@@ -43,6 +43,11 @@ def rows_of(out: str) -> list[list[str]]:
     return [line.split() for line in out.splitlines()]
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     run = RunFolder(tmp_path / "mine")
