@@ -66,6 +66,11 @@ def test_a_rare_label_that_is_nearly_a_frequent_one_is_doubted_and_kept(folder: 
     assert "label 'gestational diabetis' (1 x): did you mean 'gestational diabetes' (3 x)?" in str(report)
 
 
+def test_a_label_spelled_by_ear_is_doubted(folder: Folder) -> None:
+    _, report = read(folder, *["IgA nephropathy"] * 3, "IgA nefropathy")
+    assert report.doubtful_labels == ("'IgA nefropathy' (1 x): did you mean 'IgA nephropathy' (3 x)?",)
+
+
 def test_two_frequent_labels_that_are_nearly_the_same_are_not_doubted(folder: Folder) -> None:
     _, report = read(folder, *["hypothyroidism"] * 3, *["hyperthyroidism"] * 3)
     assert report.doubtful_labels == ()

@@ -77,13 +77,14 @@ def patients_data(
     metrics.sort(key=lambda name: (name != REWARD, name != "bertscore_f1"))
     shown = [name for name in VARIANTS if any(trace.variant == name for trace in traces)]
     patients = []
-    left_out = 0
+    runs_of = {
+        patient: [_run(theirs[name], number, metrics, replies) for number, name in enumerate(shown) if name in theirs]
+        for patient, theirs in by_patient.items()
+    }
+    further_of, left_out = _shared_out(kept, runs_of, replies)
     for patient, theirs in by_patient.items():
         first = next(iter(theirs.values()))
-        runs = [_run(theirs[name], number, metrics, replies) for number, name in enumerate(shown) if name in theirs]
-        seen = {tuple(sorted(run["deleted"])) for run in runs}
-        further, missing = _fitting(kept.get(patient, {}), seen, replies, _MOST_KEPT // len(by_patient))
-        left_out += missing
+        runs, further = runs_of[patient], further_of[patient]
         patients.append(
             {
                 "id": patient,
@@ -122,10 +123,34 @@ def _run(trace: Trace, variant: int, metrics: Sequence[str], replies: _Texts) ->
     }
 
 
+def _shared_out(
+    kept: Mapping[str, Mapping[Deleted, Sequence[str]]],
+    runs: Mapping[str, Sequence[Mapping[str, Any]]],
+    replies: _Texts,
+) -> tuple[dict[str, dict[Deleted, Sequence[str]]], int]:
+    """Return each patient's kept replies that fit, and how many do not.
+
+    All patients have equal shares of the page; patients with few replies come first, and leave what they do not need to
+    the others.
+    """
+    found: dict[str, dict[Deleted, Sequence[str]]] = {}
+    left_out, most = 0, _MOST_KEPT
+    for patient in sorted(runs, key=lambda patient: len(kept.get(patient, {}))):
+        seen = {tuple(sorted(run["deleted"])) for run in runs[patient]}
+        share = most // (len(runs) - len(found))
+        found[patient], missing, rest = _fitting(kept.get(patient, {}), seen, replies, share)
+        left_out += missing
+        most -= share - rest
+        for texts in found[patient].values():  # a reply that patients share takes room once
+            for text in texts:
+                replies.number(text)
+    return found, left_out
+
+
 def _fitting(
     kept: Mapping[Deleted, Sequence[str]], seen: set[Deleted], replies: _Texts, most: int
-) -> tuple[dict[Deleted, Sequence[str]], int]:
-    """Return the kept replies to other prompts that fit, fewest deletions first, and how many do not."""
+) -> tuple[dict[Deleted, Sequence[str]], int, int]:
+    """Return the kept replies to other prompts that fit, fewest deletions first, how many do not, and the room left."""
     found: dict[Deleted, Sequence[str]] = {}
     left_out = 0
     for slots in sorted(kept, key=lambda slots: (len(slots), slots)):
@@ -137,7 +162,7 @@ def _fitting(
         else:
             most -= size
             found[slots] = kept[slots]
-    return found, left_out
+    return found, left_out, most
 
 
 def _named(replies: Sequence[str], conditions: Sequence[Label]) -> list[list[str]]:
@@ -166,4 +191,4 @@ def metric(name: str, in_points: bool) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+    return None if value is None else round(value, 6)

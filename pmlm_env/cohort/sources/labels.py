@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from pmlm_env.cohort.wording import folded, quoted, tidy
 
-_SIMILAR = 0.9
+_SIMILAR = 0.85
 #: Punctuation around a label.
 _OUTER_PUNCTUATION = re.compile(r"^\W+|\W+$")
 #: Limits on the number and length of labels compared with each other, which takes quadratic time.

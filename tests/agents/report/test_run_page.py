@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agents.report.page.patients import patients_data
 from agents.run_folder import RunFolder
 from tests.agents.report.page_runs import edited, keep_reply, make_patients, traces_of, write_run
 from tests.commands import pmlm
@@ -74,6 +75,13 @@ def test_kept_replies_never_make_it_larger_than_a_megabyte(tmp_path: Path) -> No
     assert len(page.encode()) < 1_000_000
     assert f"To keep the page small, {data['left_out']} replies" in page
     assert 0 < len(data["patients"][0]["kept"]) < 60
+
+
+def test_patients_with_few_kept_replies_leave_their_room_to_others() -> None:
+    traces = traces_of(make_patients(2))
+    first, second = dict.fromkeys(trace.patient_id for trace in traces)
+    kept = {first: {(slot,): [f"{slot} " + "x" * 10_000] for slot in range(15)}, second: {}}
+    assert patients_data(traces, None, kept, in_points=True)["left_out"] == 0
 
 
 def test_the_same_folder_gives_the_same_page(run: Path, page: str) -> None:
