@@ -71,10 +71,14 @@ Config = DemoConfig
 
 def run(config: DemoConfig) -> int:
     """Run the method, from patient records to the before / after table."""
+    from pmlm_env.llm.local.model_files import find_model
+
     models = config.models
     wanted = {models.encoder, models.scorer, models.llm.removeprefix("local:")}
     InitialPrompt(config.pipeline.template, config.pipeline.peers)  # raises before anything is downloaded or removed
     fetch(*(name for name in BUNDLED if name in wanted))
+    if models.llm.startswith("local:"):
+        find_model(models.llm.removeprefix("local:"))  # raises before patients are simulated and stage 1 is fitted
     with RunFolder(config.run).locked():
         _demo(config)
     return 0

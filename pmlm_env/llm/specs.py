@@ -14,7 +14,7 @@ from pmlm_env.llm.http.providers import Provider, load_providers
 from pmlm_env.llm.storage.budget import Budget, BudgetedLLM, Price
 from pmlm_env.llm.storage.cache import ReplyCache
 from pmlm_env.llm.storage.cached_llm import CachedLLM
-from pmlm_env.weights import DEFAULT_LLM
+from pmlm_env.weights import BUNDLED, DEFAULT_LLM
 
 if TYPE_CHECKING:
     from pmlm_env.llm.http.endpoint import OpenAIChat
@@ -189,8 +189,9 @@ def _load_custom(
 
 
 def _unknown(options: LLMOptions) -> str:
+    bundled = f" (did you mean 'local:{options.llm}'?)" if options.llm in BUNDLED else ""
     return (
-        f"unknown LLM {options.llm!r}: use local:NAME_OR_PATH, vllm:NAME_OR_DIR, responder, PROVIDER:MODEL with one of "
+        f"unknown LLM {options.llm!r}{bundled}: use local:NAME_OR_PATH, vllm:NAME_OR_DIR, responder, PROVIDER:MODEL with one of "
         f"{', '.join(sorted(load_providers(options.providers)))}, or package.module:Class of an LLM of your own"
     )
 

@@ -160,7 +160,8 @@ def _conclusion(summary: Mapping[str, Any]) -> str:
     }
     own = summary[AGENT]["bertscore_f1"]
     above = [name for name in CONTROLS if name in summary and summary[name]["bertscore_f1"] > own]
-    controls = f"Replies that need no LLM score higher: {', '.join(above)}." if above else "All controls score lower."
+    higher = f"Controls, which need no LLM, with a higher mean: {', '.join(above)}."
+    controls = higher if above else "All controls have a lower mean."
     return f"{said.get(change.verdict, 'By BERTScore F1, no difference to the untouched prompts is shown.')} {controls}"
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from pmlm_env.cohort.wording import suggestion
 from pmlm_env.io.files import sha256
 from pmlm_env.weights import BUNDLED, ModelError, resolve
 from pmlm_env.weights.pretrained import check_folder
@@ -93,6 +94,8 @@ def find_model(name: str) -> ModelFiles:
         return _gguf(file)
     path = Path(resolve(name))
     if not path.is_dir():
+        if close := suggestion(name, BUNDLED, 0.8):
+            raise ModelError(f"there is no model {name}{close}: name a bundled one, a folder, or one on the hub")
         return ModelFiles(name, name)
     ggufs = sorted(file for file in path.iterdir() if file.suffix.lower() == ".gguf")
     if ggufs and not (path / "config.json").is_file():

@@ -93,7 +93,7 @@ def test_the_table_has_each_variant_and_control_with_its_interval(page: str) -> 
     assert _cells(page, "agent")[1] == "+0.61 [-0.38, +1.60]"
     assert _cells(page, "echo")[:2] == ["70.00 [70.00, 70.00]", "+10.00 [+10.00, +10.00]"]
     assert "no difference to the untouched prompts is shown" in page
-    assert "Replies that need no LLM score higher: echo, facts, label" in page
+    assert "Controls, which need no LLM, with a higher mean: echo, facts, label" in page
 
 
 def test_figures_and_controls_are_explained(page: str) -> None:
