@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from agents.evaluation.variants import AGENT
 from agents.run_folder import RunFolder
 from tests.agents.report.page_runs import edited, keep_reply, make_patients, traces_of, write_run
 from tests.commands import pmlm
@@ -59,6 +61,20 @@ def test_the_page_of_96_patients_is_smaller_than_a_megabyte(tmp_path: Path) -> N
     page = _page(write_run(tmp_path / "mine", patients, traces_of(patients)))
     assert len(page.encode()) < 1_000_000
     assert len(_data(page)["patients"]) == 96
+
+
+def test_the_page_of_96_patients_is_smaller_than_a_megabyte_if_each_loses_30_words_of_their_own(tmp_path: Path) -> None:
+    patients, rng = make_patients(96), np.random.default_rng(0)
+    traces = [
+        edited(episode, rng.permutation(len(episode.words))[:30].tolist(), AGENT, trace.replies[0].text, 0.61)
+        if trace.variant == AGENT
+        else trace
+        for episode in patients
+        for trace in traces_of(patients.part([episode]), 30)
+    ]
+    page = _page(write_run(tmp_path / "mine", patients, traces))
+    assert page.count('class="cell"') > 1_000
+    assert len(page.encode()) < 1_000_000
 
 
 def test_kept_replies_never_make_it_larger_than_a_megabyte(tmp_path: Path) -> None:
