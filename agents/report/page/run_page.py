@@ -303,10 +303,18 @@ def _outcomes(traces: Sequence[Trace]) -> list[dict[str, Any]]:
     own = [trace for trace in traces if trace.variant == AGENT]
     found = []
     for name, what in (("diagnosis_named", "right condition"), ("wrong_diagnosis_named", "wrong condition")):
-        for before, after, happened in ((0, 1, "gained"), (1, 0, "lost"), (1, 1, "still named"), (0, 0, "never named")):
-            those = [t for t in own if (bool(t.before[name]), bool(t.after[name])) == (bool(before), bool(after))]
+        became = [_became(trace.before[name] or 0, trace.after[name] or 0) for trace in own]
+        for happened in ("gained", "lost", "still named", "never named"):
+            those = [trace for trace, each in zip(own, became, strict=True) if each == happened]
             changes = [100 * (t.after["bertscore_f1"] or 0) - 100 * (t.before["bertscore_f1"] or 0) for t in those]
             mean = float(np.mean(changes)) if changes else None
             good = {"gained": 1, "lost": -1}.get(happened, 0) * (1 if what == "right condition" else -1)
             found.append({"what": f"{what} {happened}", "patients": len(those), "change": mean, "good": good})
     return found
+
+
+def _became(before: float, after: float) -> str:
+    """Return what became of a condition, from the shares of a patient's replies that name it."""
+    if before == after:
+        return "still named" if after else "never named"
+    return "gained" if after > before else "lost"

@@ -142,6 +142,21 @@ def test_it_counts_what_became_of_the_conditions(page: str) -> None:
     assert counts["right condition lost"] == counts["wrong condition gained"] == "0"
 
 
+def test_of_several_replies_the_share_that_names_a_condition_counts(tmp_path: Path) -> None:
+    patients = make_patients(1)
+    untouched, agent, *rest = traces_of(patients)
+    agent = replace(
+        agent,
+        before={**agent.before, "diagnosis_named": 1.0, "wrong_diagnosis_named": 1 / 3},
+        after={**agent.after, "diagnosis_named": 1 / 3, "wrong_diagnosis_named": 1.0},
+    )
+    page = _page(write_run(tmp_path / "mine", patients, [untouched, agent, *rest]))
+    (table,) = re.findall(r'<table id="outcomes">(.*?)</table>', page, re.DOTALL)
+    rows = [re.sub("<[^>]*>", " ", row).split() for row in re.findall("<tr><th scope=.row.*?</tr>", table, re.DOTALL)]
+    counts = {" ".join(words[1:-2]): words[-2] for words in rows}
+    assert counts["right condition lost"] == counts["wrong condition gained"] == "1"
+
+
 def test_conditions_are_found_by_their_aliases(tmp_path: Path) -> None:
     patients = make_patients(1)
     first, agent, *rest = traces_of(patients)
