@@ -38,6 +38,9 @@ COMPARED = {
     "rougeL": "R-L",
 }  # fmt: skip
 
+#: Those of them that are shares of the replies.
+_SHARES = {"diagnosis_named", "wrong_diagnosis_named"}
+
 #: Characters of a line of a figure's label.
 _LABEL = 40
 
@@ -131,6 +134,12 @@ def level(interval: Interval, factor: float = 100, decimals: int = 2) -> str:
     numbers = [interval.mean, interval.low, interval.high]
     mean, low, high = ("" if each is None else f"{factor * each:.{decimals}f}" for each in numbers)
     return f"{mean} [{low}, {high}]" if low else mean
+
+
+def bounded(interval: Interval) -> Interval:
+    """Return the interval of a share, which ends at 0 and 1: t intervals of few patients go beyond."""
+    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (interval.low, interval.high))
+    return Interval(interval.mean, low, high)
 
 
 def interval_of(values: npt.NDArray[np.float64]) -> Interval | None:
@@ -238,7 +247,7 @@ def _row(name: str, row: Row, rows: Rows) -> list[str]:
         elif interval is None:
             cells.append(f"{factor * np.nanmean(values):.{decimals}f}")
         else:
-            cells.append(level(interval, factor, decimals))
+            cells.append(level(bounded(interval) if metric in _SHARES else interval, factor, decimals))
     return [name, *cells, str(len(row.values["words"])), _span(_f1(rows, row.cell).values(), "{:.2f}")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.evaluation.bootstrap import Interval
-from agents.experiments.reply_table import Run, level
+from agents.experiments.reply_table import Run, bounded, level
 from agents.report.tables import in_points
 
 
@@ -31,7 +31,4 @@ def percent(interval: Interval | None) -> str:
 
 def share(interval: Interval | None) -> str:
     """Return a share in whole percent, with its interval, which ends at 0 and 100 %; a dash if there is none."""
-    if interval is None:
-        return "-"
-    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (interval.low, interval.high))
-    return level(Interval(interval.mean, low, high), decimals=0)
+    return "-" if interval is None else level(bounded(interval), decimals=0)

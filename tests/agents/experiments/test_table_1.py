@@ -110,6 +110,16 @@ def test_the_difference_of_two_rows_is_paired_by_patient_with_its_interval() -> 
     assert means["our prompt, edited by a2c (16 calls)"]["seeds"] == "2"
 
 
+def test_intervals_of_shares_end_at_0_and_100_percent() -> None:
+    run = made_up("raw-data", [0.5] * 10)
+    run["result"]["metrics"]["diagnosis_named"] = [1.0] + [0.0] * 9
+    run["result"]["metrics"]["wrong_diagnosis_named"] = [0.0] + [1.0] * 9
+    (row,) = table(Table1().table([run]), "| reply to | BLEU-4 |")
+    assert row["right"].startswith("10 [0, ")
+    assert row["wrong"].startswith("90 [")
+    assert row["wrong"].endswith(", 100]")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
