@@ -21,8 +21,8 @@ class WandbRun:
     """A run on Weights & Biases, whose name is that of the run folder.
 
     It gets the metrics of each update that are numbers, the agent's settings, and the names of the models: no prompt,
-    reply or patient, no path, and no file, source code, console output or description of the machine. A run that is resumed
-    becomes another run of the same name there, which goes on with the number of the next update. In the mode
+    reply or patient, no path, and no file, source code, console output or description of the machine. A run that is
+    resumed becomes another run of the same name there, which goes on with the number of the next update. In the mode
     ``offline`` (the environment variable ``WANDB_MODE``), the metrics stay in the run folder.
 
     Args:
