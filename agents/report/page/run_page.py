@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from jinja2 import UndefinedError
 
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS
@@ -59,10 +60,11 @@ def write_run_page(run: RunFolder) -> Path:
             own = [trace for trace in run.traces if all(getattr(trace, key) == of[key] for key in of)]
             if not own:
                 raise ValueError(f"{run.traces.path} has no trace of the evaluation in {run.evaluation}: {anew}")
-            content = _content(run, settings, evaluation, own)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{run.evaluation} is damaged ({type(error).__name__}: {error}): {anew}") from None
-        write(run.page, page("run.html", **content))
+            text = page("run.html", **_content(run, settings, evaluation, own))
+        except (KeyError, TypeError, AttributeError, UndefinedError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{run.evaluation} is damaged, or of an earlier version ({said}): {anew}") from None
+        write(run.page, text)
         return run.page
 
 

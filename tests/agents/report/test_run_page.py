@@ -273,6 +273,16 @@ def test_a_damaged_evaluation_is_named(run: Path, capsys: pytest.CaptureFixture[
     assert "make it again with `pmlm evaluate" in error
 
 
+def test_an_evaluation_of_an_earlier_version_is_to_be_made_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    del evaluation["models"]["protect"]
+    (run / "evaluation.json").write_text(json.dumps(evaluation))
+    assert pmlm("report", "--run", run) == 2
+    said = capsys.readouterr().err
+    assert "evaluation.json is damaged, or of an earlier version (UndefinedError: " in said
+    assert said.endswith(f"make it again with `pmlm evaluate --run {run}`\n")
+
+
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pmlm("report", "--run", tmp_path / "none") == 2
     assert "contains no run" in capsys.readouterr().err
