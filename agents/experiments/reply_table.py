@@ -17,7 +17,7 @@ from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
 from agents.evaluation.controls import CONTROLS
 from agents.experiments import paper
-from agents.experiments.rows import UNEDITED
+from agents.experiments.rows import LLM_NAMES, UNEDITED
 from agents.report.tables import in_points, table
 from pmlm_env.io.text import as_text
 
@@ -114,6 +114,12 @@ def by_settings(
         of_group = settings(cell) if settings else {name: cell[name] for name in ("patients", "models")}
         groups.setdefault(json.dumps(of_group, sort_keys=True), []).append(run)
     return [(json.loads(group), own) for group, own in groups.items()]
+
+
+def without_llm(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the patients and models of a cell, which several LLMs have in common; for ``by_settings``."""
+    models = {name: value for name, value in cell["models"].items() if name not in LLM_NAMES}
+    return {"patients": cell["patients"], "models": models}
 
 
 def rows_of(runs: Sequence[Run], name: Callable[[Mapping[str, Any]], str]) -> dict[str, Row]:
