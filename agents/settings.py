@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
@@ -58,6 +59,19 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     return json.loads(json.dumps(value, default=lambda each: dict(each) if isinstance(each, Kwargs) else str(each)))
+
+
+def without_folders(name: str) -> str:
+    """Return the name of a model without the folders of this machine: of a path its last component.
+
+    Args:
+        name: A path, the name of a model on a hub, or either of them after a prefix such as ``local:``.
+    """
+    prefix, colon, rest = name.partition(":")
+    if not colon:
+        prefix, rest = "", name
+    is_path = rest.startswith((".", "/", "~")) or rest.count("/") > 1 or os.path.exists(rest)
+    return f"{prefix}{colon}{os.path.basename(os.path.abspath(rest))}" if is_path and rest else name
 
 
 def from_plain(kind: type[Config], content: Mapping[str, Any], usual: Config | None = None) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +12,7 @@ from agents import registry
 from agents.evaluation.bootstrap import Interval
 from agents.evaluation.controls import CONTROLS
 from agents.experiments.on_patients import PatientsExperiment
-from agents.experiments.reply_table import interval_of, level, row_name
+from agents.experiments.reply_table import by_settings, interval_of, level, row_name
 from agents.experiments.rows import RANDOM, UNEDITED
 from agents.model_options import ModelOptions
 from agents.report.tables import in_points, table
@@ -85,28 +84,19 @@ class Controls(PatientsExperiment):
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
         """Return a table for each set of patients and models: a row for each control, two columns for each reward."""
-        return "\n\n".join(_table(own) for own in _groups(runs)) + "\n"
+        return "\n\n".join(_table(own) for _, own in by_settings(runs)) + "\n"
 
     def figures(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         """Return what each row earns from each reward, for the last run's patients and models."""
         from agents.report.figures import forest  # matplotlib takes a second to import
 
-        earned = _intervals(next(own for own in _groups(runs) if runs[-1] in own), "deltas")
+        earned = _intervals(next(own for _, own in by_settings(runs) if runs[-1] in own), "deltas")
         drawn = {}
         for reward in dict.fromkeys(reward for reward, _ in earned):
             rows = {name.strip("*"): i for (each, name), i in earned.items() if each == reward and i is not None}
             label = f"{reward}: minus the LLM's reply to the unedited prompt{', points' * _is_in_points(reward)}"
             drawn[reward.replace(":", ".")] = forest(rows, registry.DEFAULT, label, scale=_scale(reward))
         return drawn
-
-
-def _groups(runs: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Return the runs by their patients and models, all rewards together."""
-    groups: dict[str, list[Mapping[str, Any]]] = {}
-    for run in runs:
-        key = [run["cell"]["patients"], run["cell"]["models"]]
-        groups.setdefault(json.dumps(key, sort_keys=True), []).append(run)
-    return list(groups.values())
 
 
 def _table(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -14,9 +14,9 @@ from scipy import stats
 from agents import registry
 from agents.benchmark.edit_summary import FEWEST_PROMPTS
 from agents.evaluation.bootstrap import FEWEST, Interval
-from agents.experiments.reply_table import Run, by_settings, interval_of, minus, share, values_of
+from agents.experiments.reply_table import Run, by_settings, interval_of, minus, values_of
 from agents.experiments.rows import ECHO, OTHER_REPLY, WORDS
-from agents.experiments.stacks import by_row, change, percent
+from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
 from pmlm_env.io.text import as_code, as_text
 

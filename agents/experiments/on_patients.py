@@ -320,9 +320,15 @@ class PatientsExperiment(Experiment):
         return {**settings, "template": Path(pipeline.template).name, "template_sha256": digest(template.text)}
 
     def longest_prompt(self, pipeline: PipelineConfig) -> Prompt:
-        """Return a prompt that no prompt of a pipeline exceeds in length."""
+        """Return a prompt that no prompt of a pipeline exceeds in length.
+
+        Raises:
+            ValueError: No patient has a label.
+        """
         template = InitialPrompt(pipeline.template, pipeline.peers, self.everybody.schema)
         labels = sorted({*self.everybody.y} - {""}, key=len, reverse=True)
+        if not labels:
+            raise ValueError("no patient of the cohort has a label: add labels to the patients' table")
         peers = list(islice(cycle(labels), pipeline.k))
         probabilities, likeness = dict.fromkeys(labels, 1.0), [1.0] * pipeline.k
         everybody = self.everybody if template.of_records else self.everybody.take([0])

@@ -9,9 +9,9 @@ import numpy as np
 
 from agents import registry
 from agents.evaluation.bootstrap import Interval
-from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, share, values_of
+from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
 from agents.experiments.rows import ECHO, UNEDITED
-from agents.experiments.stacks import by_row, change, percent
+from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
 from pmlm_env.io.text import as_text
 

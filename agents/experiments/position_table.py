@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.evaluation.heat_map import slot_counts
-from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, share, values_of
+from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
 from agents.experiments.rows import ECHO, UNEDITED
-from agents.experiments.stacks import by_row, change, percent
+from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
 from pmlm_env.io.text import as_code, as_text
 
@@ -60,7 +60,7 @@ def _agents(rows: Mapping[str, list[Run]]) -> dict[str, list[Run]]:
 def _shares(runs: Sequence[Run], n_positions: int) -> npt.NDArray[np.float64]:
     """Return whether a position is deleted at a step, float64 (seeds, patients, steps, positions)."""
     counts = [[slot_counts([slots], n_positions) for slots in run["result"]["slots"]] for run in runs]
-    steps = max(len(each) for of_seed in counts for each in of_seed)
+    steps = max(1, *(len(each) for of_seed in counts for each in of_seed))  # a heat map has a row at least
     return np.array(
         [[np.pad(each, ((0, steps - len(each)), (0, 0))) for each in of_seed] for of_seed in counts], dtype=np.float64
     )
@@ -134,4 +134,6 @@ def _position_table(shares: npt.NDArray[np.float64], there: Sequence[tuple[str, 
                     f"{at:.1f}",
                 ]
             )
+    if not rows:
+        return "It deletes none."
     return table(["position", "word", "role", "prompts in which it is deleted, %", "step"], rows)

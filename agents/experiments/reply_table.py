@@ -17,7 +17,7 @@ from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
 from agents.evaluation.controls import CONTROLS
 from agents.experiments import paper
-from agents.experiments.rows import UNEDITED
+from agents.experiments.rows import LLM_NAMES, UNEDITED
 from agents.report.tables import in_points, table
 from pmlm_env.io.text import as_text
 
@@ -37,6 +37,9 @@ COMPARED = {
     "bertscore_f1": "F1", "margin": "margin", "diagnosis_named": "right", "wrong_diagnosis_named": "wrong",
     "rougeL": "R-L",
 }  # fmt: skip
+
+#: Those of them that are shares of the replies.
+_SHARES = {"diagnosis_named", "wrong_diagnosis_named"}
 
 #: Characters of a line of a figure's label.
 _LABEL = 40
@@ -113,6 +116,12 @@ def by_settings(
     return [(json.loads(group), own) for group, own in groups.items()]
 
 
+def without_llm(cell: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the patients and models of a cell, which several LLMs have in common; for ``by_settings``."""
+    models = {name: value for name, value in cell["models"].items() if name not in LLM_NAMES}
+    return {"patients": cell["patients"], "models": models}
+
+
 def rows_of(runs: Sequence[Run], name: Callable[[Mapping[str, Any]], str]) -> dict[str, Row]:
     """Return the rows of the runs of one set of patients and models, by name; zero-call controls are last.
 
@@ -133,12 +142,10 @@ def level(interval: Interval, factor: float = 100, decimals: int = 2) -> str:
     return f"{mean} [{low}, {high}]" if low else mean
 
 
-def share(interval: Interval | None) -> str:
-    """Return a share in whole percent, with its interval, which ends at 0 and 100 %; a dash if there is none."""
-    if interval is None:
-        return "-"
+def bounded(interval: Interval) -> Interval:
+    """Return the interval of a share, which ends at 0 and 1: t intervals of few patients go beyond."""
     low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (interval.low, interval.high))
-    return level(Interval(interval.mean, low, high), decimals=0)
+    return Interval(interval.mean, low, high)
 
 
 def interval_of(values: npt.NDArray[np.float64]) -> Interval | None:
@@ -246,7 +253,7 @@ def _row(name: str, row: Row, rows: Rows) -> list[str]:
         elif interval is None:
             cells.append(f"{factor * np.nanmean(values):.{decimals}f}")
         else:
-            cells.append(level(interval, factor, decimals) if decimals else share(interval))
+            cells.append(level(bounded(interval) if metric in _SHARES else interval, factor, decimals))
     return [name, *cells, str(len(row.values["words"])), _span(_f1(rows, row.cell).values(), "{:.2f}")]
 
 

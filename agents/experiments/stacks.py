@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.evaluation.bootstrap import Interval
-from agents.experiments.reply_table import Run, level
+from agents.experiments.reply_table import Run, bounded, level
 from agents.report.tables import in_points
 
 
@@ -27,3 +27,8 @@ def change(interval: Interval | None) -> str:
 def percent(interval: Interval | None) -> str:
     """Return a score in hundredths, with its interval; a dash if there is none."""
     return "-" if interval is None else level(interval)
+
+
+def share(interval: Interval | None) -> str:
+    """Return a share in whole percent, with its interval, which ends at 0 and 100 %; a dash if there is none."""
+    return "-" if interval is None else level(bounded(interval), decimals=0)

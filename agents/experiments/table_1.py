@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,6 +22,7 @@ from agents.experiments.reply_table import (
     reply_tables,
     row_name,
     rows_of,
+    without_llm,
 )
 from agents.experiments.rows import RANDOM, UNEDITED
 from agents.model_options import ModelOptions
@@ -95,13 +95,14 @@ class Table1(PatientsExperiment):
         return f"{head}\n\n{table(heads, changes)}\n\n{reply_tables(runs, _ROWS)}"
 
     def figures(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
-        """Return the changes of F1 and margin from the raw-data prompt."""
+        """Return the changes of F1 and margin from the raw-data prompt, for the last run's patients, with all LLMs."""
         from agents.report.figures import forest  # matplotlib takes a second to import
 
-        drawn, changes = {}, _changes(runs)
+        drawn = {}
+        changes = _changes(next(own for _, own in by_settings(runs, without_llm) if runs[-1] in own))
         for metric in ("bertscore_f1", "margin"):
             rows = {
-                f"{re.split('[:/]', llm)[-1]}, {prompt.removeprefix('our prompt, ')}": each[metric]
+                f"{llm.removeprefix('local:')}, {prompt.removeprefix('our prompt, ')}": each[metric]
                 for llm, prompt, each, _ in changes
             }
             shown = {name: interval for name, interval in rows.items() if interval is not None}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, share, values_of
-from agents.experiments.rows import ECHO, LLM_NAMES, RANDOM, UNEDITED
-from agents.experiments.stacks import by_row, change, percent
+from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of, without_llm
+from agents.experiments.rows import ECHO, RANDOM, UNEDITED
+from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
 from pmlm_env.io.text import as_text
 
@@ -27,7 +27,7 @@ def transfer_tables(runs: Sequence[Run]) -> str:
     Args:
         runs: The runs of ``transfer``, each with its ``cell`` and its ``result``.
     """
-    return "\n\n".join(_tables(group, _found(own)) for group, own in by_settings(runs, _group)) + "\n"
+    return "\n\n".join(_tables(group, _found(own)) for group, own in by_settings(runs, without_llm)) + "\n"
 
 
 def transfer_figures(runs: Sequence[Run]) -> dict[str, Figure]:
@@ -38,7 +38,7 @@ def transfer_figures(runs: Sequence[Run]) -> dict[str, Figure]:
     """
     from agents.report.figures import forest  # matplotlib takes a second to import
 
-    found = next(_found(own) for _, own in by_settings(runs, _group) if runs[-1] in own)
+    found = next(_found(own) for _, own in by_settings(runs, without_llm) if runs[-1] in own)
     drawn = {}
     for metric, name in _SHOWN.items():
         rows = {}
@@ -54,15 +54,6 @@ def transfer_figures(runs: Sequence[Run]) -> dict[str, Figure]:
                 rows, "", f"{name}, change from the LLM's untouched prompts, points", scale=100
             )
     return drawn
-
-
-def _group(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what all LLMs have in common."""
-    models = cell["models"]
-    return {
-        "patients": cell["patients"],
-        "models": {name: value for name, value in models.items() if name not in LLM_NAMES},
-    }
 
 
 def _found(runs: Sequence[Run]) -> dict[_Key, Values]:

@@ -16,7 +16,8 @@ class ReportConfig:
     """Write a page for the browser, ``report.html``: of a run, of a benchmark, or of experiments.
 
     Of a benchmark it also writes and prints ``report.md``, with its figures in ``figures/``. A page is one file, which
-    opens from disk and loads nothing from the network. That of a run has patients' texts; the others have none.
+    opens from disk and loads nothing from the network. Pages of a run, and of experiments if ``cases`` is one of
+    them, have patients' texts.
 
     Attributes:
         results: Folder with the results of `pmlm benchmark`, of which every ``runs.jsonl`` in it and its subfolders is

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-_BLUE, _ORANGE, _GREY = "#0072B2", "#D55E00", "#999999"
+from agents.report.figures import BLUE, GREY, ORANGE
 
 #: Number of words that are named at either end of each axis of a scatter plot.
 _NAMED = 3
@@ -38,7 +38,7 @@ def heat_maps(shares: Mapping[str, npt.NDArray[np.float64]], roles: Sequence[str
         for start, end, role in _stretches(roles[:positions]):
             if start:
                 ax.axvline(start + 0.5, color="white", linewidth=0.8, linestyle=":")
-            ax.text((start + end + 1) / 2, 0.3, role, fontsize=6, ha="center", va="bottom", color=_GREY)
+            ax.text((start + end + 1) / 2, 0.3, role, fontsize=6, ha="center", va="bottom", color=GREY)
     axes[-1].set_xlabel("position in the prompt", fontsize=8)
     bar = figure.colorbar(image, ax=list(axes), fraction=0.03)
     bar.set_label("prompts in which it is deleted, %", fontsize=7)
@@ -60,10 +60,10 @@ def word_scatter(
     figure = Figure(figsize=(3.6 * len(deleted) + 0.4, 3.2), layout="constrained")
     axes = figure.subplots(1, len(deleted), sharex=True, sharey=True, squeeze=False).ravel()
     for ax, (agent, shares) in zip(axes, deleted.items(), strict=True):
-        color = _ORANGE if agent.startswith(default) else _BLUE
+        color = ORANGE if agent.startswith(default) else BLUE
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=7)
-        ax.axvline(0, color=_GREY, linewidth=0.6)
+        ax.axvline(0, color=GREY, linewidth=0.6)
         ax.scatter(effects, shares, s=12, color=color, alpha=0.7, linewidths=0)
         by_effect, by_share = np.argsort(effects, kind="stable"), np.argsort(shares, kind="stable")
         named: dict[tuple[float, float], list[str]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import tempfile
 from dataclasses import replace
@@ -15,7 +14,7 @@ from agents.evaluation.variants import table
 from agents.registry import AGENTS, REGISTRY, load
 from agents.run_folder import RunFolder
 from agents.serving.config import PublishConfig
-from agents.settings import plain
+from agents.settings import plain, without_folders
 from agents.training.config import TrainConfig, named_classes
 from agents.training.train import trained
 from pmlm_env.io.checked_files import read_object
@@ -138,7 +137,7 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
     assert shape is not None
     is_class = "llm" in named_classes(plain(trained_with))
     llm = models.llm if is_class else models.llm.split(":", 1)[-1]  # the identity may have the URL and system prompt
-    scorer = as_code(_model_name(models.scorer))
+    scorer = as_code(without_folders(models.scorer))
     scorer += f", layer {models.scorer_layer}" if models.scorer_layer is not None else ""
     scorer += ", with idf weights" if models.scorer_idf else ""
     scorer += ", long texts in chunks" if models.long_texts == "chunks" else ""
@@ -155,7 +154,7 @@ def _facts(run: RunFolder, trained_with: TrainConfig, agent: Agent) -> dict[str,
         "edits": f"at most {_edit_budget(shape.n_edits)}",
         "protected": ", ".join(map(as_code, shape.protect)) or "none",
         "words of training prompts in it": str(len(agent.words())),
-        "trained on the replies of": as_code(_model_name(llm)),
+        "trained on the replies of": as_code(without_folders(llm)),
         "reward": f"change of {score} from the reply to the initial prompt",
         "budget": f"{trained_with.budget} completions, {run.budget_spent()} of them spent",
         "updates": str(updates),
@@ -187,16 +186,10 @@ def _judged(run: RunFolder) -> str:
 def _without_paths(agent: Agent) -> Agent:
     """Strip folders from the model names that an agent stores, so that no local path is published."""
     assert agent.shape is not None
-    named = {name: _model_name(value) for name, value in vars(agent.config).items() if isinstance(value, str)}
+    named = {name: without_folders(value) for name, value in vars(agent.config).items() if isinstance(value, str)}
     agent.config = replace(agent.config, **named)
-    agent.shape = replace(agent.shape, encoder=_model_name(agent.shape.encoder))
+    agent.shape = replace(agent.shape, encoder=without_folders(agent.shape.encoder))
     return agent
-
-
-def _model_name(name: str) -> str:
-    """Return a model's name without local paths: the last component of a path, other names unchanged."""
-    is_path = name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).is_dir()
-    return os.path.basename(os.path.abspath(name)) if is_path else name
 
 
 def _check_replaceable(folder: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from agents.settings import plain
+from agents.settings import plain, without_folders
 from agents.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ class WandbRun:
     """A run on Weights & Biases, whose name is that of the run folder.
 
     It gets the metrics of each update that are numbers, the agent's settings, and the names of the models: no prompt,
-    reply or patient, and no file, source code, console output or description of the machine. A run that is resumed
-    becomes another run of the same name there, which goes on with the number of the next update. In the mode
+    reply or patient, no path, and no file, source code, console output or description of the machine. A run that is
+    resumed becomes another run of the same name there, which goes on with the number of the next update. In the mode
     ``offline`` (the environment variable ``WANDB_MODE``), the metrics stay in the run folder.
 
     Args:
@@ -62,8 +62,8 @@ class WandbRun:
             "agent": config.agent,
             "seed": config.seed,
             "budget": config.budget,
-            "settings": plain(config.settings),
-            **{name: models[name] for name in _MODELS},
+            "settings": _without_folders(plain(config.settings)),
+            **_without_folders({name: models[name] for name in _MODELS}),
         }
 
     def __enter__(self) -> WandbRun:
@@ -103,6 +103,11 @@ class WandbRun:
         except Exception as error:
             self._failed = True
             logger.warning("Weights & Biases gets no more metrics of this run: %s", _one_line(error))
+
+
+def _without_folders(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without the folders in which this machine has models."""
+    return {name: without_folders(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def _one_line(error: Exception) -> str:

@@ -191,8 +191,9 @@ def _load_custom(
 def _unknown(options: LLMOptions) -> str:
     bundled = f" (did you mean 'local:{options.llm}'?)" if options.llm in BUNDLED else ""
     return (
-        f"unknown LLM {options.llm!r}{bundled}: use local:NAME_OR_PATH, vllm:NAME_OR_DIR, responder, PROVIDER:MODEL with one of "
-        f"{', '.join(sorted(load_providers(options.providers)))}, or package.module:Class of an LLM of your own"
+        f"unknown LLM {options.llm!r}{bundled}: use local:NAME_OR_PATH, vllm:NAME_OR_DIR, responder, PROVIDER:MODEL "
+        f"with one of {', '.join(sorted(load_providers(options.providers)))}, or package.module:Class of an LLM of "
+        "your own"
     )
 
 

@@ -50,6 +50,7 @@ def test_a_provider_goes_before_a_module_of_the_same_name(tmp_path: Path, monkey
 
 
 def test_a_misspelled_provider_is_told_those_there_are() -> None:
+    _refused("unknown LLM 'smollm2-135m' (did you mean 'local:smollm2-135m'?): use", _options("smollm2-135m"))
     _refused("unknown LLM 'openia:gpt': use local:NAME_OR_PATH", _options("openia:gpt"))
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
-from tests.real.runs import error, prepare, train
+from tests.real.runs import error, prepare, small_bert, train
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
 
@@ -114,6 +114,15 @@ def test_nothing_of_a_patient_is_in_any_file_of_wandb(run: RunFolder, prepared: 
             assert text.encode() not in written
     for secret in (b"--episodes", str(prepared).encode()):  # of the command line, which may have anything
         assert secret not in written
+
+
+@needs_wandb
+def test_a_model_in_a_folder_is_named_without_the_path_to_it(run: RunFolder) -> None:
+    written = b"".join(file.read_bytes() for file in (run.path / "wandb").rglob("*") if file.is_file())
+    assert str(small_bert()).encode() not in written
+    (started,) = [record.run for record in records(run.path) if record.WhichOneof("record_type") == "run"]
+    config = {item.key: json.loads(item.value_json) for item in started.config.update}
+    assert (config["encoder"], config["scorer"]) == (small_bert().name, small_bert().name)
 
 
 @needs_wandb

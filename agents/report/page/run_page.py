@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from jinja2 import UndefinedError
 
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS
@@ -59,10 +60,11 @@ def write_run_page(run: RunFolder) -> Path:
             own = [trace for trace in run.traces if all(getattr(trace, key) == of[key] for key in of)]
             if not own:
                 raise ValueError(f"{run.traces.path} has no trace of the evaluation in {run.evaluation}: {anew}")
-            content = _content(run, settings, evaluation, own)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{run.evaluation} is damaged ({type(error).__name__}: {error}): {anew}") from None
-        write(run.page, page("run.html", **content))
+            text = page("run.html", **_content(run, settings, evaluation, own))
+        except (KeyError, TypeError, AttributeError, UndefinedError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{run.evaluation} is damaged, or of an earlier version ({said}): {anew}") from None
+        write(run.page, text)
         return run.page
 
 
@@ -304,10 +306,18 @@ def _outcomes(traces: Sequence[Trace]) -> list[dict[str, Any]]:
     own = [trace for trace in traces if trace.variant == AGENT]
     found = []
     for name, what in (("diagnosis_named", "right condition"), ("wrong_diagnosis_named", "wrong condition")):
-        for before, after, happened in ((0, 1, "gained"), (1, 0, "lost"), (1, 1, "still named"), (0, 0, "never named")):
-            those = [t for t in own if (bool(t.before[name]), bool(t.after[name])) == (bool(before), bool(after))]
+        became = [_became(trace.before[name] or 0, trace.after[name] or 0) for trace in own]
+        for happened in ("gained", "lost", "still named", "never named"):
+            those = [trace for trace, each in zip(own, became, strict=True) if each == happened]
             changes = [100 * (t.after["bertscore_f1"] or 0) - 100 * (t.before["bertscore_f1"] or 0) for t in those]
             mean = float(np.mean(changes)) if changes else None
             good = {"gained": 1, "lost": -1}.get(happened, 0) * (1 if what == "right condition" else -1)
             found.append({"what": f"{what} {happened}", "patients": len(those), "change": mean, "good": good})
     return found
+
+
+def _became(before: float, after: float) -> str:
+    """Return what became of a condition, from the shares of a patient's replies that name it."""
+    if before == after:
+        return "still named" if after else "never named"
+    return "gained" if after > before else "lost"

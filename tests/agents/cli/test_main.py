@@ -183,3 +183,11 @@ def test_a_run_whose_providers_file_is_gone_ends_in_one_line_too(
     models = ModelOptions(llm="mine:model", providers=str(tmp_path / "gone.toml"))
     assert exit_code(Attempt("train", TrainConfig(run=tmp_path, models=models)), stopped) == 128 + signal.SIGINT
     assert capsys.readouterr().err.endswith(f"continue with pmlm train --run {tmp_path} --resume\n")
+
+
+def test_the_demo_looks_for_the_llm_before_it_simulates_anybody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert pmlm("demo", "--run", tmp_path / "run", "--llm", "local:smolm2-135m") == 1
+    assert "there is no model smolm2-135m (did you mean 'smollm2-135m'?): name a bundled" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

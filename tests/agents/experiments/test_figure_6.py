@@ -111,3 +111,16 @@ def test_seeds_are_averaged_and_changes_have_intervals() -> None:
     assert (second["position"], second["word"]) == ("2", "(varies)")
     assert second["prompts in which it is deleted, %"].startswith("75 [")
     assert third["prompts in which it is deleted, %"].startswith("25 [")
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_agent_that_deletes_nothing_has_an_empty_heat_map_and_no_table() -> None:
+    unedited = {"patients": ["P0", "P1"], "slots": [[], []]}
+    some = [
+        made_up("keep-all", {**unedited, "positions": [["self", "gout", 2]] * 3}),
+        made_up("leave-one-out", unedited, budget=16),
+    ]
+    assert Figure6().table(some).rstrip().endswith("It deletes none.")
+    (drawn,) = Figure6().figures(some).values()
+    assert not np.asarray(drawn.axes[0].images[0].get_array()).any()
+    drawn.draw_without_rendering()

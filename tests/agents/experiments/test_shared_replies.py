@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,22 @@ def test_a_dry_run_says_what_missing_runs_cost_at_most(
     assert 10 * longest + 46 * ours <= tokens <= 1.5 * (10 * longest + 46 * ours)
     assert cost == pytest.approx(tokens * 1e-3 + completion * 2e-3, abs=0.01)
     assert "hours: not known before a run with calls is complete" in said
+
+
+def test_a_dry_run_of_patients_without_labels_is_one_line(
+    men: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unlabeled = tmp_path / "men"
+    shutil.copytree(men, unlabeled)
+    with (unlabeled / "patients.csv").open(newline="") as file:
+        patients = list(csv.DictReader(file))
+    with (unlabeled / "patients.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, patients[0])
+        writer.writeheader()
+        writer.writerows({**patient, "label": ""} for patient in patients)
+    assert pmlm(*command("table-1", unlabeled, "--out", tmp_path / "out", "--dry-run")) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "pmlm experiment: no patient of the cohort has a label: add labels to the patients' table"
 
 
 def test_hours_are_known_from_complete_runs(out: Path, men: Path, capsys: pytest.CaptureFixture[str]) -> None:

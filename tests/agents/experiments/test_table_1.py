@@ -110,6 +110,31 @@ def test_the_difference_of_two_rows_is_paired_by_patient_with_its_interval() -> 
     assert means["our prompt, edited by a2c (16 calls)"]["seeds"] == "2"
 
 
+def test_the_figure_has_all_llms_of_the_last_patients_whatever_their_names() -> None:
+    some = []
+    for llm, f1 in (("ollama:llama3.2:1b", [0.1, 0.2]), ("ollama:gemma3:1b", [0.1, 0.2]), ("ollama:gemma3:1b", [0.3])):
+        for row in ("raw-data", "keep-all"):
+            run = made_up(row, f1)
+            some.append({**run, "cell": {**run["cell"], "models": {"llm": llm}}})
+
+    def drawn(n_runs: int) -> list[str]:
+        labels = Table1().figures(some[:n_runs])["f1"].axes[0].get_yticklabels()
+        return sorted("".join(label.get_text().split()) for label in labels)  # long ones have several lines
+
+    assert drawn(4) == ["ollama:gemma3:1b,unedited", "ollama:llama3.2:1b,unedited"]
+    assert drawn(6) == ["ollama:gemma3:1b,unedited"]
+
+
+def test_intervals_of_shares_end_at_0_and_100_percent() -> None:
+    run = made_up("raw-data", [0.5] * 10)
+    run["result"]["metrics"]["diagnosis_named"] = [1.0] + [0.0] * 9
+    run["result"]["metrics"]["wrong_diagnosis_named"] = [0.0] + [1.0] * 9
+    (row,) = table(Table1().table([run]), "| reply to | BLEU-4 |")
+    assert row["right"].startswith("10 [0, ")
+    assert row["wrong"].startswith("90 [")
+    assert row["wrong"].endswith(", 100]")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

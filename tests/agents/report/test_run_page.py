@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from agents.evaluation.variants import AGENT
 from agents.report.page.patients import patients_data
 from agents.run_folder import RunFolder
 from tests.agents.report.page_runs import edited, keep_reply, make_patients, traces_of, write_run
@@ -60,6 +62,20 @@ def test_the_page_of_96_patients_is_smaller_than_a_megabyte(tmp_path: Path) -> N
     page = _page(write_run(tmp_path / "mine", patients, traces_of(patients)))
     assert len(page.encode()) < 1_000_000
     assert len(_data(page)["patients"]) == 96
+
+
+def test_the_page_of_96_patients_is_smaller_than_a_megabyte_if_each_loses_30_words_of_their_own(tmp_path: Path) -> None:
+    patients, rng = make_patients(96), np.random.default_rng(0)
+    traces = [
+        edited(episode, rng.permutation(len(episode.words))[:30].tolist(), AGENT, trace.replies[0].text, 0.61)
+        if trace.variant == AGENT
+        else trace
+        for episode in patients
+        for trace in traces_of(patients.part([episode]), 30)
+    ]
+    page = _page(write_run(tmp_path / "mine", patients, traces))
+    assert page.count('class="cell"') > 1_000
+    assert len(page.encode()) < 1_000_000
 
 
 def test_kept_replies_never_make_it_larger_than_a_megabyte(tmp_path: Path) -> None:
@@ -132,6 +148,21 @@ def test_it_counts_what_became_of_the_conditions(page: str) -> None:
     assert counts["right condition gained"] == counts["wrong condition lost"] == "3"
     assert counts["right condition still named"] == counts["wrong condition never named"] == "9"
     assert counts["right condition lost"] == counts["wrong condition gained"] == "0"
+
+
+def test_of_several_replies_the_share_that_names_a_condition_counts(tmp_path: Path) -> None:
+    patients = make_patients(1)
+    untouched, agent, *rest = traces_of(patients)
+    agent = replace(
+        agent,
+        before={**agent.before, "diagnosis_named": 1.0, "wrong_diagnosis_named": 1 / 3},
+        after={**agent.after, "diagnosis_named": 1 / 3, "wrong_diagnosis_named": 1.0},
+    )
+    page = _page(write_run(tmp_path / "mine", patients, [untouched, agent, *rest]))
+    (table,) = re.findall(r'<table id="outcomes">(.*?)</table>', page, re.DOTALL)
+    rows = [re.sub("<[^>]*>", " ", row).split() for row in re.findall("<tr><th scope=.row.*?</tr>", table, re.DOTALL)]
+    counts = {" ".join(words[1:-2]): words[-2] for words in rows}
+    assert counts["right condition lost"] == counts["wrong condition gained"] == "1"
 
 
 def test_conditions_are_found_by_their_aliases(tmp_path: Path) -> None:
@@ -248,6 +279,16 @@ def test_a_damaged_evaluation_is_named(run: Path, capsys: pytest.CaptureFixture[
     error = capsys.readouterr().err
     assert error.startswith(f"pmlm report: {run / 'evaluation.json'} is damaged")
     assert "make it again with `pmlm evaluate" in error
+
+
+def test_an_evaluation_of_an_earlier_version_is_to_be_made_again(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    del evaluation["models"]["protect"]
+    (run / "evaluation.json").write_text(json.dumps(evaluation))
+    assert pmlm("report", "--run", run) == 2
+    said = capsys.readouterr().err
+    assert "evaluation.json is damaged, or of an earlier version (UndefinedError: " in said
+    assert said.endswith(f"make it again with `pmlm evaluate --run {run}`\n")
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

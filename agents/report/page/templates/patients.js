@@ -9,17 +9,20 @@
   const list = byId("list");
   const detail = byId("detail");
 
-  const moved = (metric, from, to) => (patient, variant) =>
-    score(patient.run.keep_all, metric) === from && score(patient.run[variant], metric) === to;
+  // Of several replies to a prompt, the share that names a condition counts.
+  const moved = (metric, sign) => (patient, variant) => {
+    const [before, after] = [score(patient.run.keep_all, metric), score(patient.run[variant], metric)];
+    return before !== null && after !== null && sign * (after - before) > 0;
+  };
   const OUTCOMES = {
     all: () => true,
     "score rose": (patient, variant) => changeOf(patient, variant) > 0,
     "score fell": (patient, variant) => changeOf(patient, variant) < 0,
     "score unchanged": (patient, variant) => changeOf(patient, variant) === 0,
-    "right condition gained": moved("diagnosis_named", 0, 1),
-    "right condition lost": moved("diagnosis_named", 1, 0),
-    "wrong condition gained": moved("wrong_diagnosis_named", 0, 1),
-    "wrong condition lost": moved("wrong_diagnosis_named", 1, 0),
+    "right condition gained": moved("diagnosis_named", 1),
+    "right condition lost": moved("diagnosis_named", -1),
+    "wrong condition gained": moved("wrong_diagnosis_named", 1),
+    "wrong condition lost": moved("wrong_diagnosis_named", -1),
     "prediction wrong": (patient) => patient.label !== patient.predicted,
     "reply missing": (patient, variant) => Boolean(patient.run[variant]?.error),
   };
