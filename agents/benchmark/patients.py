@@ -90,7 +90,7 @@ class Patients(ABC):
         meter = MeteredReward(self.reward("train"), budget, self.per_prompt)
         edits = self._refined(agent, meter)
         history = [[calls, n, round(mean, 5)] for calls, n, mean in meter.history]
-        return {"calls": meter.calls, "config": plain(agent.config), "history": history, **self._judged(edits)}
+        return {"calls": meter.calls, "config": plain(agent.config), "history": history, **self.judged(edits)}
 
     def deltas(self, agent: Agent, budget: int, reward: Reward | None = None) -> npt.NDArray[np.float64]:
         """Fit an agent and return each held-out patient's delta, float64 (N,); ``reward`` replaces the default one."""
@@ -110,7 +110,7 @@ class Patients(ABC):
             "calls": sum(each.calls for each in found),
             "config": {"calls_per_patient": budget},
             "claimed": float(np.mean([each.claimed for each in found])),
-            **self._judged([deletions(self.held_out[i], each.deleted) for i, each in enumerate(found)]),
+            **self.judged([deletions(self.held_out[i], each.deleted) for i, each in enumerate(found)]),
             "deltas": [round(float(each.rescored), 6) for each in found],
         }
 
@@ -196,7 +196,13 @@ class Patients(ABC):
             )
         return outcomes
 
-    def _judged(self, edits: Edits) -> dict[str, Any]:
+    def judged(self, edits: Edits) -> dict[str, Any]:
+        """Return what edits of the held-out patients' prompts earn, a summary of them, and all metrics of the replies.
+
+        Raises:
+            ValueError: An edit is not allowed, or there are too many.
+            RuntimeError: A reply is missing.
+        """
         outcomes = self._outcomes(edits)
         return {
             "patients": [episode.patient_id for episode in self.held_out],

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from agents import registry
 from agents.benchmark.edit_summary import FEWEST_PROMPTS
 from agents.evaluation.controls import CONTROLS
-from pmlm_env.core.edits import EditRules, apply_edits
 from pmlm_env.core.episodes import EpisodeSet
 
 if TYPE_CHECKING:
@@ -44,17 +43,12 @@ def judged(patients: RealPatients, edits: Edits) -> dict[str, Any]:
         edits: The edits of each held-out patient's prompt.
 
     Raises:
-        ValueError: An edit is not allowed.
-        LLMError: A reply is missing.
+        ValueError: An edit is not allowed, or there are too many.
+        RuntimeError: A reply is missing.
     """
-    held_out = patients.held_out
-    rules = EditRules(patients.n_edits, patients.max_words, patients.protect)
-    prompts = list(apply_edits(held_out, range(len(held_out)), edits, rules))
-    return {
-        "patients": [episode.patient_id for episode in held_out],
-        "slots": [[edit.slot for edit in each] for each in edits],
-        "metrics": patients.answered(prompts)["metrics"],
-    }
+    found = patients.judged(edits)
+    slots = [[edit.slot for edit in each] for each in edits]
+    return {"patients": found["patients"], "slots": slots, "metrics": found["metrics"]}
 
 
 def common_words(words: Iterable[Sequence[tuple[str, str]]]) -> list[tuple[str, str]]:

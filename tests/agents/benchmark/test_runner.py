@@ -156,8 +156,8 @@ def test_distinct_edits_are_counted_by_role_and_place(monkeypatch: pytest.Monkey
     prompts = patients.held_out
     last = [[len(episode.words) - 1] for episode in prompts]  # different slots, but the same place within the role
     assert len({slot for (slot,) in last}) > 1
-    assert patients._judged(_edits(prompts, last))["edits"] == 1
-    assert patients._judged(_edits(prompts, [[0, 1], [1, 0], [0], []]))["edits"] == 3
+    assert patients.judged(_edits(prompts, last))["edits"] == 1
+    assert patients.judged(_edits(prompts, [[0, 1], [1, 0], [0], []]))["edits"] == 3
 
 
 def test_words_deleted_from_fewer_than_three_prompts_are_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,9 +165,9 @@ def test_words_deleted_from_fewer_than_three_prompts_are_not_named(monkeypatch: 
     patients = patients_of("lite", "test")
     prompts = patients.held_out
     first = [[prompts[i].words.index(word)] for i, word in enumerate(["pregnant", "pregnant", "woman", "woman"])]
-    assert patients._judged(_edits(prompts, first))["deleted"] == []
+    assert patients.judged(_edits(prompts, first))["deleted"] == []
     first[0] = first[0] + [prompts[0].words.index("woman")]
-    assert patients._judged(_edits(prompts, first))["deleted"] == [["woman", "background", 3]]
+    assert patients.judged(_edits(prompts, first))["deleted"] == [["woman", "background", 3]]
 
 
 @pytest.mark.parametrize(
