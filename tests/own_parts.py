@@ -165,5 +165,5 @@ class Leaves(Shout):
     """Ends the program."""
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
-        sys.exit()
+        sys.exit(0)
         yield {}

@@ -169,4 +169,4 @@ def test_a_class_that_ends_the_program_does_not_make_a_failed_command_look_well(
     leaves = {"llm": "tests.own_parts:Leaves", "llm-kwargs": "{}"}
     files = ["--episodes", folder / "prepared", "--run", folder / "left"]
     assert pmlm("train", *_models(folder, **leaves), *files, "--budget", 60) == 1
-    assert "pmlm train: a class that the command uses called sys.exit(None): it must not" in capsys.readouterr().err
+    assert "pmlm train: a class that the command uses called sys.exit(0): it must not" in capsys.readouterr().err

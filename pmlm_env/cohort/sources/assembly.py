@@ -1,0 +1,209 @@
+"""Making a cohort of a table of patients and a table of check-ups: where all sources meet."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pmlm_env.cohort.errors import CohortError
+from pmlm_env.cohort.parsing import has_value, parse_datetimes
+from pmlm_env.cohort.schema import Cohort, Patient, Schema
+from pmlm_env.cohort.sources.checks import Problems, require
+from pmlm_env.cohort.sources.checkups import DROPPED, CheckUps, DropCount, from_long, from_wide, not_a_date
+from pmlm_env.cohort.sources.labels import LabelSpellings, unify_spelling
+from pmlm_env.cohort.sources.report import ReadReport
+from pmlm_env.cohort.sources.table_files import Table
+from pmlm_env.cohort.wording import named, quoted
+from pmlm_env.io.text import printable
+
+PATIENT_COLUMNS = ("patient_id", "label", "reference", "split_date")
+#: All values of an indicator may be dropped if it has fewer than these.
+_MIN_VALUES = 10
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a cohort is read, whatever its source.
+
+    Attributes:
+        references: Whether the reference column is required; its cells may be empty in any case.
+        new_patients: Whether the patients are new, so that their label, reference, and split_date may be missing, as
+            columns or as cells.
+        drop_bad_rows: Leave out and count bad rows, and bad single values of a wide table, instead of raising; but
+            never more than half of the patients or of the values, nor more than nine tenths of an indicator's values.
+    """
+
+    references: bool = True
+    new_patients: bool = False
+    drop_bad_rows: bool = False
+
+    @property
+    def command(self) -> str:
+        """The command that reads such a cohort, for messages."""
+        return "refine" if self.new_patients else "prepare"
+
+
+def assemble(
+    folder: Path, people: Table, records: Table, schema: Schema, reading: Reading, *, long: bool = True
+) -> tuple[Cohort, ReadReport]:
+    """Check two tables and make a cohort of them.
+
+    Args:
+        folder: Where they come from, for messages.
+        people: patient_id, label, reference, split_date; further columns go to ``Patient.extra``.
+        records: patient_id, date, indicator, value and optionally unit; or, if not ``long``, patient_id, date or day,
+            and one column per indicator.
+        schema: What the cohort measures and diagnoses.
+        reading: How to read them.
+        long: The form of ``records``.
+
+    Returns:
+        The cohort, with patients in the table's order and check-ups sorted by date, and a report of what was left out.
+
+    Raises:
+        CohortError: A column is missing; there are problems and ``reading.drop_bad_rows`` is false, or too many
+            problems; or no patient has a check-up.
+    """
+    problems = Problems()
+    spelling, index = _check_patients(people, reading, schema, problems)
+    problems.add_malformed(records)
+    found = (from_long if long else from_wide)(records, index, schema, problems)
+    if problems.counts and not reading.drop_bad_rows:
+        advice = f"Correct the files, or leave out the bad rows with `pmlm {reading.command} --drop-bad-rows`."
+        raise CohortError(f"{problems.message(folder)}\n{advice}")
+    rows = [row for row in index.values() if row != DROPPED]
+    listed = len(people.rows) + len(people.malformed)
+    if too_much := _too_much(people.name, DropCount(listed - len(rows), listed), records.name, found):
+        raise CohortError(f"{problems.message(folder)}\n{too_much}; correct the files: that is too much to drop.")
+    if not len(found.patient):
+        dropped_message = f"\nWhat was dropped: {problems.message(folder)}" if problems.counts else ""
+        outside = f" {found.outside_rows:,} rows are of people who are not in it." if found.outside_rows else ""
+        raise CohortError(
+            f"{records.name} has no check-up with a value of any patient in {people.name}.{outside}{dropped_message}"
+        )
+
+    starts = np.searchsorted(found.patient, rows, side="left")
+    ends = np.searchsorted(found.patient, rows, side="right")
+    split_dates = parse_datetimes(_column(people, "split_date")).astype("datetime64[D]")
+    extra = [name for name in people.columns if name not in PATIENT_COLUMNS]
+    ids = [name.strip() for name in people.columns["patient_id"]]
+    replies = _column(people, "reference")
+    answered = has_value(replies)
+    cohort = Cohort(
+        tuple(
+            Patient(
+                patient_id=ids[row],
+                label=spelling.labels[row],
+                reference=replies[row] if answered[row] else "",
+                split_date=split_dates[row],
+                dates=found.day[start:end],
+                values=found.values[start:end],
+                extra={name: people.columns[name][row] for name in extra},
+            )
+            for row, start, end in zip(rows, starts.tolist(), ends.tolist(), strict=True)
+            if end > start
+        ),
+        schema,
+    )
+    if found.outside_people and 2 * len(cohort) < len(rows):
+        raise CohortError(
+            f"{len(rows) - len(cohort):,} of {len(rows):,} patients in {people.name} have no value in {records.name}, "
+            f"which has {found.outside_rows:,} rows of {found.outside_people:,} people who are not in {people.name}: "
+            "use the same identifiers in both files, or remove the patients without check-ups"
+        )
+    without = tuple(ids[row] for row, start, end in zip(rows, starts, ends, strict=True) if end == start)
+    if without:
+        names = named(without, shown=100)
+        _logger.warning("%s: patients without a laboratory value, left out (%d): %s", folder, len(without), names)
+    dropped = dict(problems.counts)
+    if found.of_dropped_patients:
+        dropped["check-up of a dropped patient"] = found.of_dropped_patients
+    after = found.day > split_dates[found.patient]
+    report = ReadReport(
+        patients=len(cohort),
+        checkups=cohort.n_checkups,
+        values=int(found.counts.sum()),
+        values_after_index=int(found.counts[after].sum()),
+        patients_after_index=len(np.unique(found.patient[after])),
+        patients_without_checkups=without,
+        unlabeled=sum(not patient.label for patient in cohort),
+        unanswered=sum(not patient.reference for patient in cohort),
+        merged_labels=spelling.merged,
+        doubtful_labels=spelling.doubtful,
+        outside_rows=found.outside_rows,
+        outside_people=found.outside_people,
+        dropped=dropped,
+        examples=problems.lines(),
+        empty_checkups=found.empty,
+        averaged=int(found.counts[found.counts > 1].sum()),
+        repeated_rows=found.repeated,
+        ignored_columns=found.ignored_columns,
+        read_as=found.read_as,
+    )
+    return cohort, report
+
+
+def _check_patients(
+    table: Table, reading: Reading, schema: Schema, problems: Problems
+) -> tuple[LabelSpellings, dict[str, int]]:
+    """Return the labels, and patient_id -> row of the table, or ``DROPPED`` if that row has a problem."""
+    may_be_missing = (
+        ("label", "reference", "split_date") if reading.new_patients else () if reading.references else ("reference",)
+    )
+    needed = [name for name in PATIENT_COLUMNS if name not in may_be_missing]
+    require(table, needed, PATIENT_COLUMNS, "The label and the reference of a new patient may be empty cells.")
+    problems.add_malformed(table)
+    ids, dates = [name.strip() for name in table.columns["patient_id"]], _column(table, "split_date")
+
+    unnamed = ~has_value(ids)
+    problems.add("missing patient_id", table, unnamed, "patient_id", lambda i: "the cell is empty; name the patient")
+    labels = _column(table, "label")
+    spelling = unify_spelling(
+        [label if given else "" for label, given in zip(labels, has_value(labels), strict=True)],
+        known=[label.name for label in schema.labels],
+    )
+    unprintable = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
+    undated = np.isnat(parse_datetimes(dates)) & (has_value(dates) | (not reading.new_patients))
+    bad = unnamed | unprintable | undated
+    first: dict[str, int] = {}
+    for row in sorted(range(len(ids)), key=lambda row: bad[row]):  # the first valid row of each patient is used
+        first.setdefault(ids[row], row)
+    repeated = ~unnamed & np.array([first[name] != row for row, name in enumerate(ids)], dtype=np.bool_)
+    problems.add(
+        "duplicate patient_id",
+        table,
+        repeated,
+        "patient_id",
+        lambda i: f"{quoted(ids[i])} is in {table.location(int(table.rows[first[ids[i]]]))} already; keep one row",
+    )
+    problems.add("unprintable label", table, unprintable, "label", lambda i: _unprintable(spelling.labels[i]))
+    problems.add("unparsable date", table, undated, "split_date", lambda i: not_a_date(dates[i]))
+    return spelling, {name: DROPPED if bad[row] else row for name, row in first.items() if not unnamed[row]}
+
+
+def _column(table: Table, name: str) -> Sequence[str]:
+    """Return a column's cells; empty cells if there is no such column."""
+    return table.columns[name] if name in table.columns else [""] * len(table.rows)
+
+
+def _unprintable(label: str) -> str:
+    return f"{quoted(label)} contains a control character; remove it"
+
+
+def _too_much(patients: str, listed: DropCount, checkups: str, found: CheckUps) -> str:
+    """Describe what would be dropped if it is too much; otherwise return ""."""
+    if 2 * listed.dropped > listed.total:
+        return f"{listed.dropped:,} of {listed.total:,} patients in {patients} would be left out"
+    dropped, total = found.dropped_values
+    if 2 * dropped > total:
+        return f"{dropped:,} of {total:,} values in {checkups} would be left out"
+    for name, (dropped, total) in found.dropped_by_indicator.items():
+        if total >= _MIN_VALUES and 10 * dropped > 9 * total:
+            return f"{dropped:,} of {total:,} values of {name} in {checkups} would be left out"
+    return ""
