@@ -11,7 +11,8 @@ import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort
-from pmlm_env.cohort.sources.tables import PATIENT_COLUMNS, schema_of
+from pmlm_env.cohort.sources.assembly import PATIENT_COLUMNS
+from pmlm_env.cohort.sources.tables import schema_of
 from pmlm_env.io.files import make_folder, replacing
 
 
