@@ -14,6 +14,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
+from pmlm_env.cohort.schema import Indicator
+
 
 class _Quantity(NamedTuple):
     """A unit: ``factor`` times the base unit of its kind (g, mol, U, L, a count or a fraction; per liter if "/L")."""
@@ -65,6 +67,19 @@ _WHOLE = {
 _SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-")
 #: How a note after a unit starts: a word ("derived"), a bracket, a temperature; never an operator or other number.
 _NOTE = re.compile(r"(?!x\s*\d|per\b)(?:[^\W\d_]|[(\[,;@]|37(?!\d))")
+
+
+def conversion(text: str, indicator: Indicator) -> Fraction | str:
+    """Return the factor by which values in a unit become values in an indicator's unit.
+
+    Args:
+        text: A unit from a file, possibly followed by a note; blank = not given.
+        indicator: The indicator.
+
+    Returns:
+        The factor, 1 for blank text or an equal unit; or, as a clause, why there is none and what to do.
+    """
+    return unit_problem(text, indicator.unit) or Fraction(1)
 
 
 @lru_cache(maxsize=4096)
