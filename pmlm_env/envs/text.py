@@ -20,8 +20,8 @@ from pmlm_env.envs.options import PMLMOptions, task_from
 #: What a language model is asked to do; the words follow, from ``TextEnv.reset``.
 INSTRUCTIONS = (
     "Below is a prompt that asks another language model for the letter that a patient's own doctor would write. Improve "
-    "it by deleting words, so that the letter comes closer to the doctor's own. A number stands before each word that may "
-    "be deleted. Call delete with the numbers of the words that should go, in one call or in several, and then finish."
+    "it by deleting words, so that the letter comes closer to the doctor's own. A number stands before each word that "
+    "may be deleted. Call delete with the numbers of the words that should go, in one call or in several, then finish."
 )
 
 _ROW = np.zeros(1, dtype=np.int64)
@@ -160,7 +160,7 @@ class TextEnv:
 
     @property
     def result(self) -> dict[str, Any]:
-        """What ``PMLM-v0`` has in the infos of the last step, such as ``reply``, and ``reward``; {} before ``reset``."""
+        """The infos of the last step of ``PMLM-v0``, such as ``reply``, and the ``reward``; {} before ``reset``."""
         return self._result_now() if self._begun else {}
 
     def _result_now(self) -> dict[str, Any]:
