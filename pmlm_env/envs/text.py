@@ -19,9 +19,10 @@ from pmlm_env.envs.options import PMLMOptions, task_from
 
 #: What a language model is asked to do; the words follow, from ``TextEnv.reset``.
 INSTRUCTIONS = (
-    "Below is a prompt that asks another language model for the letter that a patient's own doctor would write. Improve "
-    "it by deleting words, so that the letter comes closer to the doctor's own. A number stands before each word that "
-    "may be deleted. Call delete with the numbers of the words that should go, in one call or in several, then finish."
+    "Below is a prompt that asks another language model for the letter that a patient's own doctor would write. "
+    "Improve it by deleting words, so that the letter comes closer to the doctor's own. A number stands before each "
+    "word that may be deleted. Call delete with the numbers of the words that should go, in one call or in several, "
+    "then finish."
 )
 
 _ROW = np.zeros(1, dtype=np.int64)
