@@ -122,6 +122,11 @@ def conversion(text: str, indicator: Indicator) -> Fraction | str:
     return _conversion(text, indicator.unit, indicator.molar_mass, indicator.charge)
 
 
+def is_unit(text: str) -> bool:
+    """Return whether a text is a unit that can be parsed."""
+    return bool(text.strip()) and bool(_quantities(_canonical(text)))
+
+
 @lru_cache(maxsize=16384)
 def _conversion(text: str, expected: str, molar_mass: float | None, charge: int | None) -> Fraction | str:
     if not text.strip() or not expected or _canonical(text) == _canonical(expected):
@@ -256,14 +261,3 @@ def _powers(text: str) -> Iterator[tuple[int, str]]:
     for word, powers in _NUMBER_WORDS.items():
         if text.startswith(word):
             yield from ((power, text[len(word) :]) for power in powers)
-
-
-def unit_problem(text: str, expected: str) -> str:
-    """Explain why values in unit ``text`` are not values in unit ``expected``; "" if they are."""
-    found = conversion(text, Indicator("indicator", expected))
-    if not isinstance(found, Fraction):
-        return found
-    if found == 1:
-        return ""
-    verb, number = ("divide", 1 / found) if found.numerator == 1 else ("multiply", found)
-    return f"{verb} the values by {float(number):,.10g} and write {expected}"
