@@ -122,6 +122,11 @@ def conversion(text: str, indicator: Indicator) -> Fraction | str:
     return _conversion(text, indicator.unit, indicator.molar_mass, indicator.charge)
 
 
+def kind_of(text: str) -> str:
+    """Return what a unit measures, such as "mass/L"; "" if it is unknown. Of several meanings, it is the first."""
+    return next((each.kind for each in _quantities(_canonical(text))), "")
+
+
 def is_unit(text: str) -> bool:
     """Return whether a text is a unit that can be parsed."""
     return bool(text.strip()) and bool(_quantities(_canonical(text)))

@@ -117,12 +117,18 @@ def _find(catalogue: Catalogue, part: Measured, long: bool) -> Indicator | None:
     if (coded := catalogue.by_code.get(part.code)) is not None:
         return coded
     if (known := common().by_code.get(part.code)) is not None:
-        return next((each for name in (known.name, *known.synonyms) if (each := _exact(catalogue.schema, name))), None)
+        return _same(catalogue.schema, known)
     exact = _exact(catalogue.schema, part.written) or _exact(catalogue.schema, part.name)
     if exact is not None and _converts(part, exact, long):
         return exact
-    found = catalogue.find(part.name, part.unit)
-    return found if found is not None and _converts(part, found, long) else exact if long else None
+    meant = [*catalogue.all(part.name, part.unit)]
+    meant += [each for known in common().all(part.name, part.unit) if (each := _same(catalogue.schema, known))]
+    return next((each for each in meant if _converts(part, each, long)), exact if long else None)
+
+
+def _same(schema: Schema, known: Indicator) -> Indicator | None:
+    """Return a schema's form of an indicator of the catalogue."""
+    return next((each for name in (known.name, *known.synonyms) if (each := _exact(schema, name))), None)
 
 
 def _exact(schema: Schema, name: str) -> Indicator | None:
@@ -198,9 +204,9 @@ def _check_units(
         return
     indicator, median, unit, written = doubts[0]
     column = f"in the column's name, {bare(f'{written} ({unit})')}" if not long else "in a column unit"
-    also = ", ".join(f"{bare(each.name)} (median {middle:g}, {other}?)" for each, middle, other, _ in doubts[1:])
+    also = ", ".join(f"{bare(each.name)} (median {middle:.4g}, {other}?)" for each, middle, other, _ in doubts[1:])
     raise CohortError(
-        f"{records.name}: the median of {bare(indicator.name)} is {median:g}, which is not usual in {indicator.unit} "
+        f"{records.name}: the median of {bare(indicator.name)} is {median:.4g}, which is not usual in {indicator.unit} "
         f"({indicator.reference_low:g} to {indicator.reference_high:g}) but is in {unit}, and no unit is given: give "
         f'it {column}, or in map.toml ([units] {bare(written)} = "{unit}")' + (f"; likewise {also}" if also else "")
     )

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.indicator import Indicator
-from pmlm_env.cohort.units import conversion
+from pmlm_env.cohort.units import conversion, kind_of
 
 #: Fewer values say little about their unit.
 MIN_VALUES = 10
@@ -20,6 +20,8 @@ _USUAL = (
     "/uL", "10^9/L", "10^12/L", "10^5/uL", "%", "1", "kPa", "mmHg", "U/L", "ukat/L", "mg/mmol", "mg/g", "kg", "g",
     "cm", "m",
 )  # fmt: skip
+#: What molar masses convert.
+_AMOUNTS = {"mass/L", "amount/L", "equivalent/L"}
 #: Laboratories choose units in which usual values are neither tiny nor huge; cells per uL are the exception.
 _READABLE = (0.2, 600.0)
 
@@ -46,9 +48,15 @@ def likely_unit(values: npt.NDArray[np.float64], indicator: Indicator) -> str:
         return ""
     for unit in _USUAL:
         factor = conversion(unit, indicator)
-        if not isinstance(factor, Fraction) or factor == 1:
+        if not isinstance(factor, Fraction) or factor == 1 or not _comparable(unit, indicator.unit):
             continue
         middle = (low * high) ** 0.5 / float(factor)
         if (_READABLE[0] <= middle <= _READABLE[1] or unit == "/uL") and low <= median * float(factor) <= high:
             return unit
     return ""
+
+
+def _comparable(one: str, other: str) -> bool:
+    """Whether units measure the same at first sight: the "g" of g/dL is gram, though it may be giga."""
+    kinds = {kind_of(one), kind_of(other)}
+    return len(kinds) == 1 or kinds <= _AMOUNTS

@@ -23,7 +23,7 @@ from pmlm_env.core.labels import Label
 
 #: Indicators that fewer of the patients have are left out; and of the others, beyond this number, the rarest.
 MIN_SHARE, MAX_KEPT = 0.02, 200
-#: Spellings of an indicator's name that its schema keeps.
+#: Spellings of an indicator's name, and its codes, that its schema keeps.
 _MAX_SYNONYMS = 30
 #: Digits of a catalogue's limits that are converted to another unit.
 _DIGITS = 4
@@ -180,14 +180,16 @@ def _indicators(kept: Sequence[_Found], names: dict[int, str]) -> list[Indicator
         used.add(folded(indicator.name))
         names.update((id(part), indicator.name) for part in each.parts)
         made.append(indicator)
-    # Synonyms last: the name of one indicator must not be a synonym of another.
+    # Synonyms last: the name of one indicator must not be a synonym of another. They and the codes are the table's own;
+    # the catalogue knows the others.
     for k, (each, indicator) in enumerate(zip(kept, made, strict=True)):
         synonyms = []
-        for text in (*indicator.synonyms, *(tidy(part.written) for part in each.parts)):
+        for text in dict.fromkeys(tidy(part.written) for part in each.parts):
             if folded(text) not in used and len(synonyms) < _MAX_SYNONYMS and _usable(text):
                 used.add(folded(text))
                 synonyms.append(text)
-        made[k] = replace(indicator, synonyms=tuple(synonyms))
+        codes = dict.fromkeys(part.code for part in each.parts if _usable(part.code))
+        made[k] = replace(indicator, synonyms=tuple(synonyms), codes=tuple(codes)[:_MAX_SYNONYMS])
     return made
 
 
@@ -197,8 +199,7 @@ def _own(found: _Found, used: set[str]) -> Indicator:
     name = next((name for name in (*similar, *(f"{found.name} ({k})" for k in range(2, len(used) + 3)))
                  if folded(name) not in used), found.name)  # fmt: skip
     negative = any((part.values < 0).any() for part in found.parts)
-    codes = tuple(dict.fromkeys(part.code for part in found.parts if part.code))
-    return Indicator(name, found.unit, low=-MAX_BOUND if negative else None, codes=codes)
+    return Indicator(name, found.unit, low=-MAX_BOUND if negative else None)
 
 
 def in_unit(indicator: Indicator, unit: str) -> Indicator:

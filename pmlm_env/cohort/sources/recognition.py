@@ -38,11 +38,11 @@ _PARTS = [
 #: Words that do not tell indicators apart: the usual specimens, and how a value was had.
 _IDLE = frozenset(
     "a an and auto automated bld blood calc calculated capillary in lab level levels lvl manual measured measurement "
-    "of on or plasma quant quantitative result ser serum test the value whole".split()
+    "of on or plasma quant quantitative reported result ser serum test the value whole".split()
 )
 #: Specimens that do: a name with one of these words is never that of an indicator of blood.
 _SPECIMENS = frozenset(
-    "amniotic ascites ascitic bile body cerebrospinal cord csf dialysate dialysis drain effusion feces fetal fluid "
+    "amniotic ascites ascitic bile cerebrospinal cord csf dialysate dialysis drain effusion feces fetal fluid "
     "joint marrow mixed pericardial peritoneal pleural saliva sediment semen sputum stool sweat synovial umbilical "
     "urinary urine venous vitreous 尿 尿液 脑脊液 粪便 胸水 腹水".split()
 )
