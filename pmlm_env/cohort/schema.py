@@ -102,7 +102,7 @@ class Schema:
         """Read a schema.
 
         Args:
-            name: One of ``SCHEMAS``, or the path of a .toml or .json file; see docs/cohort-format.md.
+            name: One of ``SCHEMAS``, or the path of a .toml or .json file; see docs/schema.md.
 
         Raises:
             ValueError: There is no such schema, or it is not valid; the message names the file, the entry, the value

@@ -15,7 +15,7 @@ from pmlm_env.cohort import Cohort, Indicator, Label, Patient, Schema
 from pmlm_env.cohort.schema import MAX_INDICATORS, MAX_LABELS
 from tests.schemas import MEN, SCHEMA
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cohort-format.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text(encoding="utf-8")
 
 #: A valid file; the tests spoil one entry each.
 SMALL = """\

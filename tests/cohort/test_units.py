@@ -97,7 +97,7 @@ def test_a_unit_that_cannot_be_converted_is_refused_with_what_to_do(
 
 
 def test_the_documented_indicators_are_those_of_the_schema() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "cohort-format.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "schema.md").read_text(encoding="utf-8")
     for indicator in INDICATORS:
         bounds = f"{indicator.low:g} to {indicator.high:g}"
         assert f"| `{indicator.name}` | {indicator.unit or 'none'} | {bounds} |" in page
