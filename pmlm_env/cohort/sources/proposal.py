@@ -183,7 +183,7 @@ def _indicators(kept: Sequence[_Found], names: dict[int, str]) -> list[Indicator
     # Synonyms last: the name of one indicator must not be a synonym of another. They and the codes are the table's own;
     # the catalogue knows the others.
     for k, (each, indicator) in enumerate(zip(kept, made, strict=True)):
-        synonyms = []
+        synonyms: list[str] = []
         for text in dict.fromkeys(tidy(part.written) for part in each.parts):
             if folded(text) not in used and len(synonyms) < _MAX_SYNONYMS and _usable(text):
                 used.add(folded(text))
@@ -212,15 +212,17 @@ def in_unit(indicator: Indicator, unit: str) -> Indicator:
     factor = conversion(unit, indicator)
     if not isinstance(factor, Fraction) or factor == 1:
         return indicator
-    limits = ("low", "reference_low", "reference_high", "high")
+
+    def converted(limit: float | None) -> float | None:
+        return None if limit is None else float(f"{limit / float(factor):.{_DIGITS}g}")
+
     return replace(
         indicator,
         unit=unit,
-        **{
-            key: float(f"{getattr(indicator, key) / float(factor):.{_DIGITS}g}")
-            for key in limits
-            if getattr(indicator, key) is not None
-        },
+        low=converted(indicator.low),
+        high=converted(indicator.high),
+        reference_low=converted(indicator.reference_low),
+        reference_high=converted(indicator.reference_high),
     )
 
 
