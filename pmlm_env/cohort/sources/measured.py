@@ -72,9 +72,12 @@ def _of_columns(records: Table, patient: npt.NDArray[np.int64]) -> Iterator[Meas
 
 def _of_rows(records: Table, patient: npt.NDArray[np.int64]) -> tuple[list[Measured], npt.NDArray[np.int64]]:
     names, units, codes = (records.column(column) for column in ("indicator", "unit", "code"))
-    key = names.codes.astype(np.int64)
+    key, n = names.codes.astype(np.int64), len(names.texts)
     for cells in (units, codes):
-        key = np.unique(key, return_inverse=True)[1] * len(cells.texts) + cells.codes
+        if n * len(cells.texts) >= 2**62:  # the product might overflow
+            distinct, key = np.unique(key, return_inverse=True)
+            n = len(distinct)
+        key, n = key * len(cells.texts) + cells.codes, n * len(cells.texts)
     keys, first, group = np.unique(key, return_index=True, return_inverse=True)
     given, number = _numbers(records.columns["value"])
     inside = given & (patient >= 0)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -61,8 +62,8 @@ class _Found:
     def numbers(self) -> int:
         return sum(len(part.values) for part in self.parts)
 
-    @property
-    def patients(self) -> int:
+    @cached_property
+    def patients(self) -> int:  # when all parts are known
         return len(np.unique(np.concatenate([part.patients for part in self.parts])))
 
     @property
