@@ -61,8 +61,9 @@ class Indicator:
         reference_low: Lower values are abnormal in these patients; None = unknown. Used in prompts alone.
         reference_high: Higher values are abnormal, likewise.
         title: How ``{values}`` in prompts names it; "" = by the name, with spaces for underscores.
+        words: Results in words and the numbers that stand for them, such as ("negative", 0.0).
 
-    Schemas that differ in the last three only are equal: they measure the same.
+    Schemas that differ in the last four only are equal: they measure the same.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Indicator:
     reference_low: float | None = field(default=None, compare=False)
     reference_high: float | None = field(default=None, compare=False)
     title: str = field(default="", compare=False)
+    words: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
     def excess(self, value: float) -> float:
         """Return how far a value is outside the reference range, in widths of the range.
@@ -235,6 +237,8 @@ def _entries(kind: type, word: str, entries: Iterable[dict[str, Any]]) -> Iterat
         values = checked_values(kind, entry, f"{where}: ")
         if "name" not in values:
             raise ValueError(f"{where} has no name: add one")
+        if isinstance(values.get("words"), Mapping):
+            values["words"] = tuple(values["words"].items())
         yield kind(**values)
 
 
@@ -242,6 +246,7 @@ def _plain(schema: Schema) -> dict[str, Any]:
     """Return the content of a JSON file; limits as floats, because numbers of NumPy are not JSON."""
     content = asdict(schema)
     for indicator in content["indicators"]:
+        indicator["words"] = {word: float(number) for word, number in indicator["words"]}
         for bound in _LIMITS:
             if (value := indicator.pop(bound)) is not None:
                 indicator[bound] = float(value)
@@ -261,6 +266,10 @@ def _check_indicator(indicator: Indicator, where: str) -> None:
     check_name("name", indicator.name, where)
     for synonym in indicator.synonyms:
         check_name("synonym", synonym, where)
+    for word, number in indicator.words:
+        check_name("word", word, where)
+        if not (indicator.low or 0.0) <= number <= (_MAX_BOUND if indicator.high is None else indicator.high):
+            raise ValueError(f"{where}: the word {quoted(word)} is {shortened(number)}: use a number within the bounds")
     for key, text in (("unit", indicator.unit), ("title", indicator.title)):
         if text:
             check_name(key, text, where)

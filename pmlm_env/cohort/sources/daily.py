@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Schema
 from pmlm_env.cohort.sources.cells import distinct_rows
+from pmlm_env.cohort.sources.result_columns import Forms
 from pmlm_env.cohort.sources.table_files import Table
 
 #: Marks a patient whose own row has a problem, instead of the row index.
@@ -46,6 +47,7 @@ class CheckUps:
         empty: Number of rows without any value.
         ignored_columns: Columns that are not used.
         read_as: Other names and spellings of indicators in the file -> the indicator's name.
+        forms: The forms of the results.
         converted: What was converted to another unit, such as "hgb from g/dL to g/L" -> number of values.
     """
 
@@ -63,6 +65,7 @@ class CheckUps:
     ignored_columns: tuple[str, ...] = ()
     read_as: Mapping[str, str] = field(default_factory=dict)
     converted: Mapping[str, int] = field(default_factory=dict)
+    forms: Forms = field(default_factory=Forms)
 
     def take(self, keep: npt.NDArray[np.bool_]) -> CheckUps:
         """Return the flagged check-ups; what was left out before is not counted anew."""
@@ -94,7 +97,8 @@ def by_day(
     empty: int = 0,
     ignored_columns: tuple[str, ...] = (),
     read_as: Mapping[str, str],
-    converted: Mapping[str, int] | None = None,
+    converted: Mapping[str, int],
+    forms: Forms,
 ) -> CheckUps:
     """Average valid values, each with its row and indicator, into one check-up per patient and day."""
     patient, day = rows.patient[used], rows.timestamp[used].astype("datetime64[D]")
@@ -121,7 +125,8 @@ def by_day(
         empty=empty,
         ignored_columns=ignored_columns,
         read_as=read_as,
-        converted=converted or {},
+        converted=converted,
+        forms=forms,
     )
 
 
