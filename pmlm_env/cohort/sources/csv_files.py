@@ -120,30 +120,32 @@ def _lines(path: Path, file: TextIO) -> Iterator[str]:
     Raises:
         CohortError: A line is too long or is not text of the encoding, or there are too many characters.
     """
-    number = size = 0
+    name, read_line, number, size = path.name, file.readline, 0, 0
     while True:
         try:
-            line = file.readline(_MAX_LINE + 1)
+            line = read_line(_MAX_LINE + 1)
         except UnicodeError as error:
             # Text is decoded in blocks, so that the line is not known.
             raise CohortError(
-                f"{path.name}, from line {number + 1} on: not text in the encoding {file.encoding} ({error}); name the right "
-                "one with --encoding, or save the file as CSV UTF-8"
+                f"{name}, from line {number + 1} on: not text in the encoding {file.encoding} ({error}); name the "
+                "right one with --encoding, or save the file as CSV UTF-8"
             ) from error
         if not line:
             return
         number, size = number + 1, size + len(line)
         if size > MAX_BYTES:  # a compressed file can hold far more than its size
             raise too_large(path, f"more than {MAX_BYTES:,} characters when unpacked")
-        where = f"{path.name}, line {number}"
         if len(line) > _MAX_LINE:
-            raise CohortError(f"{where} has more than {_MAX_LINE:,} characters; is this a CSV file with line ends?")
-        if not line.isascii() and (found := _NOT_UTF8.search(line)):
-            byte = ord(found[0]) - 0xDC00
             raise CohortError(
-                f"{where}: byte 0x{byte:02x} is not UTF-8; name the encoding with --encoding "
-                "(gb18030, cp1252, ...), or save the file as CSV UTF-8"
+                f"{name}, line {number} has more than {_MAX_LINE:,} characters; is this a CSV file with line ends?"
+            )
+        if not line.isascii() and (found := _NOT_UTF8.search(line)):
+            raise CohortError(
+                f"{name}, line {number}: byte 0x{ord(found[0]) - 0xDC00:02x} is not UTF-8; name the encoding with "
+                "--encoding (gb18030, cp1252, ...), or save the file as CSV UTF-8"
             )
         if "\0" in line:
-            raise CohortError(f"{where}: contains a NUL byte, so it is not text; save the file as CSV UTF-8")
+            raise CohortError(
+                f"{name}, line {number}: contains a NUL byte, so it is not text; save the file as CSV UTF-8"
+            )
         yield line
