@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -56,8 +58,9 @@ def test_another_column_of_dates_can_be_named() -> None:
         cohort_of("2030-01-01", admission="2020-01-30 22:12:47"),
         cohort_of("2030-01-01", admission="2020-02-01"),
     )
+    late = replace(late[0], patient_id="P1")
     split = split_by_date(
-        Cohort((*early, *late), SCHEMA), train_until="2020-01-30", validation_until="2020-01-31", by="admission"
+        Cohort((*early, late), SCHEMA), train_until="2020-01-30", validation_until="2020-01-31", by="admission"
     )
     assert (len(split.train), len(split.validation), len(split.test)) == (1, 0, 1)
 

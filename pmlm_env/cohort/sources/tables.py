@@ -10,6 +10,7 @@ from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import OBSTETRIC, Cohort, Schema
 from pmlm_env.cohort.sources.assembly import Reading, assemble
 from pmlm_env.cohort.sources.formats import SUFFIXES, read_table, suffix_of
+from pmlm_env.cohort.sources.mapping import NameMap
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.wording import named, quoted
 
@@ -98,10 +99,15 @@ def read_tables(
     Raises:
         CohortError: As ``read_cohort``.
     """
-    patients_path = _find(folder, "patients", patients, reading.command)
+    names = NameMap.of(folder)
+    if labs is None and checkups is None:
+        labs, checkups = names.files.get("labs"), names.files.get("checkups")
+    patients_path = _find(folder, "patients", patients or names.files.get("patients"), reading.command)
     checkups_path, long = _find_checkups(folder, labs, checkups, reading.command)
     people, records = read_table(patients_path, encoding), read_table(checkups_path, encoding)
-    return assemble(folder, people, records, schema, reading, long=long)
+    notes = names.unused(people, records, long)
+    people, records = names.people(people), names.records(records, long)
+    return assemble(folder, people, records, schema, reading, long=long, notes=notes)
 
 
 def schema_in(folder: Path) -> Schema | None:
