@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,8 @@ from pmlm_env.cohort.wording import tidy
 _MISSING_MARKERS = frozenset({"NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "-nan", "n/a", "NULL", "null", "None", "NaT"})
 
 #: Forms of dates that mean one day, whoever wrote them; ``DAY/MONTH/YEAR`` is not among them.
-_ISO = re.compile(r"(\d{4}-\d\d-\d\d)(?:([ T]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(?:Z|[+-]\d\d:?\d\d)?)?", re.ASCII)
+_ISO_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_ISO_TIME = re.compile(r"([ T]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)(?:Z|[+-]\d\d:?\d\d)?", re.ASCII)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = r"(?P<month>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|" \
     r"oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"  # fmt: skip
@@ -42,6 +43,7 @@ _SLASHED = re.compile(
     rf"(?P<first>\d{{1,2}})(?P<mark>[-/])(?P<second_>\d{{1,2}})(?P=mark){_YEAR}" + _TIME, re.ASCII | re.I
 )
 _NAT = np.datetime64("NaT", "us")
+_NAT_NUMBER = -(2**63)
 
 #: What ``parse_datetimes`` accepts, for messages.
 DATE_FORMAT = "YYYY-MM-DD, with or without HH:MM:SS"
@@ -66,13 +68,14 @@ def parse_datetimes(texts: Sequence[str], day_first: bool | None = None) -> npt.
         datetime64[us], shape (n,); NaT where a text is not a valid date, or its day and month cannot be told apart.
     """
     texts = [text.strip() for text in texts]
-    iso = {i: match[1] + (match[2] or "") for i, text in enumerate(texts) if (match := _ISO.fullmatch(text))}
-    found, rows = np.full(len(texts), _NAT), np.fromiter(iso, dtype=np.intp)
-    try:
-        found[rows] = np.array([*iso.values()], dtype="datetime64[us]")
-    except ValueError:  # such as February 30
-        found[rows] = [_valid(text) for text in iso.values()]
-    if len(iso) == len(texts):
+    # A million times of check-ups have few days, and few times of day.
+    days, times = _Memo(_iso_day), _Memo(_iso_time)
+    microseconds = [
+        day + time if (day := days[text[:10]]) is not None and (time := times[text[10:]]) is not None else _NAT_NUMBER
+        for text in texts
+    ]
+    found = np.array(microseconds, dtype=np.int64).view("datetime64[us]")
+    if not np.isnat(found).any():
         return found
     if day_first is None:
         day_first = is_day_first(texts)
@@ -91,6 +94,31 @@ def is_day_first(texts: Sequence[str]) -> bool | None:
 def is_slashed(text: str) -> bool:
     """Whether a text has the form 01/02/2022, in which day and month may have either order."""
     return _SLASHED.fullmatch(text.strip()) is not None
+
+
+class _Memo(dict[str, "int | None"]):
+    """A function of texts that remembers its results."""
+
+    def __init__(self, function: Callable[[str], int | None]) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, text: str) -> int | None:
+        self[text] = result = self._function(text)
+        return result
+
+
+def _iso_day(text: str) -> int | None:
+    """Return the microseconds of a date from 1970 on; None if the text is not a date."""
+    day = _valid(text) if _ISO_DAY.fullmatch(text) else _NAT
+    return None if np.isnat(day) else int(day.astype(np.int64))
+
+
+def _iso_time(text: str) -> int | None:
+    """Return the microseconds of a time of day without its zone; "" = 0; None if the text is not a time."""
+    match = _ISO_TIME.fullmatch(text)
+    time = _valid(f"1970-01-01{match[1]}" if match else "" if text else "1970-01-01")
+    return None if np.isnat(time) else int(time.astype(np.int64))
 
 
 def _other_form(text: str, day_first: bool | None) -> np.datetime64:

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from os.path import lexists
 from pathlib import Path
 from typing import Any
@@ -250,4 +251,11 @@ def _texts(section: str, content: Mapping[str, Any]) -> Names:
         if not isinstance(value, allowed) or isinstance(value, bool):
             what = 'a number, or "" for not measured' if section == "values" else "text"
             raise CohortError(f"[{section}] {quoted(name)} is {quoted(str(value))}: use {what}")
-    return {name: str(value) for name, value in content.items()}
+    return {name: value if isinstance(value, str) else _unmarked(value) for name, value in content.items()}
+
+
+def _unmarked(number: float) -> str:
+    """Return a number without a decimal mark, because the table's numbers decide which is used: 7.4 is 74e-1."""
+    sign, digits, exponent = Decimal(repr(number)).as_tuple()
+    text = f"{'-' if sign else ''}{''.join(map(str, digits))}"
+    return f"{text}e{exponent}" if exponent else text

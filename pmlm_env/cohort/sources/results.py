@@ -31,8 +31,8 @@ _AROUND = re.compile(
     rf"(?P<limit>[<>\u2264\u2265]=?|=[<>])?\s*(?P<before>(?:{_LETTERS})\s+|(?:{_MARKS})\s*)?(?P<number>[+-]?[\d.,].*?)"
     rf"\s*(?P<after>{_LETTERS}|{_MARKS}|[(\[](?:{_LETTERS}|{_MARKS})[)\]])?"
 )
-_POINT = re.compile(rf"[+-]?(?:\d{{1,3}}(?:[,{_GROUP}]\d{{3}})+|\d+)?(?:\.\d*)?(?:[eE][+-]?\d+)?")
-_COMMA = re.compile(rf"[+-]?(?:\d{{1,3}}(?:[.{_GROUP}]\d{{3}})+|\d+)?(?:,\d*)?(?:[eE][+-]?\d+)?")
+_POINT = re.compile(rf"[+-]?(?:[1-9]\d{{0,2}}(?:[,{_GROUP}]\d{{3}})+|\d+)?(?:\.\d*)?(?:[eE][+-]?\d+)?")
+_COMMA = re.compile(rf"[+-]?(?:[1-9]\d{{0,2}}(?:[.{_GROUP}]\d{{3}})+|\d+)?(?:,\d*)?(?:[eE][+-]?\d+)?")
 _NO_GROUPS = re.compile(f"(?<=\\d)[{_GROUP}](?=\\d)")
 #: Numbers that may be grouped thousands or have three decimals.
 _EITHER = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
