@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import has_value, parse_datetimes
-from pmlm_env.cohort.schema import Cohort, Patient, Schema
+from pmlm_env.cohort.schema import OBSTETRIC, Cohort, Patient, Schema
 from pmlm_env.cohort.sources.cells import Scalar
 from pmlm_env.cohort.sources.checks import Problems, require
-from pmlm_env.cohort.sources.checkups import from_long, from_wide, not_a_date
+from pmlm_env.cohort.sources.checkups import from_long, from_wide, not_a_date, only_known
 from pmlm_env.cohort.sources.daily import DROPPED, CheckUps, DropCount
 from pmlm_env.cohort.sources.inference import infer_schema
 from pmlm_env.cohort.sources.labels import LabelSpellings, unify_spelling
@@ -92,6 +92,9 @@ def assemble(
     if schema is None:
         schema, inferred = infer_schema(people, records, long)
         notes = (*notes, *inferred)
+        if schema != Schema.load(OBSTETRIC):  # of a built-in schema, an unknown name is a problem
+            records, left_out = only_known(records, schema, long)
+            notes = (*notes, *left_out)
     spelling, index = _check_patients(people, reading, schema, problems)
     problems.add_malformed(records)
     found = (from_long if long else from_wide)(records, index, schema, problems)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -175,6 +176,31 @@ def _indicators(table: Table, schema: Schema) -> tuple[npt.NDArray[np.int64], di
 
 def _has_value(cells: Cells) -> npt.NDArray[np.bool_]:
     return cells.spread(has_value(cells.texts))
+
+
+def only_known(table: Table, schema: Schema, long: bool) -> tuple[Table, tuple[str, ...]]:
+    """Leave out indicators that a schema inferred from the table does not have, because it left them out on purpose.
+
+    Args:
+        table: A long or wide table.
+        schema: The schema.
+        long: The form of the table.
+
+    Returns:
+        The rest of the table, and a line for the report if something was left out.
+    """
+    if not long:
+        columns = {*_positions(table.columns, schema), "patient_id", "date", "day"}
+        others = [name for name in table.columns if name not in columns]
+        kept = {name: cells for name, cells in table.columns.items() if name in columns}
+        line = f"columns that are no indicator of the inferred schema, left out: {named(others)}"
+        return replace(table, columns=kept), (line,) if others else ()
+    if "indicator" not in table.columns:  # which is told later
+        return table, ()
+    known = _indicators(table, schema)[0] != UNKNOWN
+    if known.all():
+        return table, ()
+    return table.where(known), (f"rows of no indicator of the inferred schema, left out: {int(np.sum(~known)):,}",)
 
 
 def _positions(names: Iterable[str], schema: Schema) -> dict[str, int]:
