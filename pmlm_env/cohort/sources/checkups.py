@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -130,8 +129,8 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
         indicator, unit = schema.indicators[k], table.units.get(name, "")
         factor = conversion(unit, indicator)
         if isinstance(factor, str):
-            message = partial(wrong_unit, indicator, unit, factor)
-            problems.add_columns("wrong unit", table, [name], lambda _, message=message: message())
+            messages = {name: wrong_unit(indicator, unit, factor)}
+            problems.add_columns("wrong unit", table, messages, messages.__getitem__)
             present[:, k] = results.column(name, np.full(len(table.rows), UNKNOWN)).present
             continue
         read = results.column(name, np.full(len(table.rows), k), factor.numerator, factor.denominator)

@@ -226,10 +226,13 @@ def _checked(content: Mapping[str, Any]) -> NameMap:
     of_one = {name: value for name, value in sections["columns"].items() if isinstance(value, dict)}
     _check_keys("[columns] ", of_one, ("patients", "checkups"))
     return NameMap(
-        _texts("files", sections["files"]),
-        _names("columns", both | of_one.get("patients", {})),
-        _names("columns", both | of_one.get("checkups", {})),
-        *(_names(name, sections[name]) for name in _SECTIONS[2:]),
+        files=_texts("files", sections["files"]),
+        patients_columns=_names("columns", both | of_one.get("patients", {})),
+        checkups_columns=_names("columns", both | of_one.get("checkups", {})),
+        indicators=_names("indicators", sections["indicators"]),
+        units=_names("units", sections["units"]),
+        values=_names("values", sections["values"]),
+        labels=_names("labels", sections["labels"]),
         decimal=decimal,
         day_first=day_first,
     )
