@@ -24,7 +24,7 @@ from pmlm_env.cohort import OBSTETRIC, Schema, read_cohort
 from pmlm_env.io.files import write_json
 
 _PATIENTS = 2_000
-_FORMS = ("csv", "csv.gz", "parquet", "xlsx")
+_FORMS = ("csv", "csv.gz", "parquet")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Options:
     Attributes:
         json: Output file.
         rows: Rows of the table.
-        forms: Forms of the file.
+        forms: Forms of the file; xlsx, too, but to write and read a million rows takes many minutes.
     """
 
     json: Path | None = None
