@@ -134,8 +134,8 @@ class CohortFiles:
     """A cohort on disk.
 
     Attributes:
-        cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet; or what another
-            source reads.
+        cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide): CSV, TSV, Parquet, or Excel; or
+            what another source reads.
         schema: ``obstetric``, or a TOML or JSON file that lists indicators and labels (see docs/schema.md); by
             default ``schema.toml`` or ``schema.json`` in the cohort's folder; without it, inferred from the tables.
         source: What reads the cohort: ``tables``, an installed plugin's name, or ``package.module:function``.
@@ -143,6 +143,7 @@ class CohortFiles:
         patients_file: Name of the patient file, if it differs from the default.
         labs_file: Name of the long table of check-ups, if it differs from the default.
         checkups_file: Name of the wide table of check-ups, if it differs from the default.
+        encoding: The encoding of CSV and TSV files, such as ``gb18030`` or ``cp1252``; by default UTF-8.
         drop_bad_rows: Drop and count invalid rows instead of stopping. It still stops if they are more than half of the
             patients or values, or more than nine tenths of an indicator's values.
         keep_later: Use check-ups after a patient's index date, too. By default they are left out and counted, because
@@ -156,6 +157,7 @@ class CohortFiles:
     patients_file: str | None = None
     labs_file: str | None = None
     checkups_file: str | None = None
+    encoding: str | None = None
     drop_bad_rows: bool = False
     keep_later: bool = False
 
@@ -167,7 +169,10 @@ class CohortFiles:
         """
         read_kwargs(self)
         if self.source != _TABLES:
-            of_tables, of_built_in = ("patients_file", "labs_file", "checkups_file"), ("drop_bad_rows", "keep_later")
+            of_tables, of_built_in = (
+                ("patients_file", "labs_file", "checkups_file", "encoding"),
+                ("drop_bad_rows", "keep_later"),
+            )
             idle = of_tables if self.source in SOURCES.builtin else (*of_tables, *of_built_in)
             why = f"it is not an option of the source {self.source}: give --source-kwargs what that takes"
             refuse_idle(self, dict.fromkeys(idle, why))
@@ -192,6 +197,7 @@ class CohortFiles:
             )
         if self.source == _TABLES:
             given |= {"patients": self.patients_file, "labs": self.labs_file, "checkups": self.checkups_file}
+            given["encoding"] = self.encoding
         found = SOURCES.make(self.source, self.cohort, schema, kwargs=self.source_kwargs, **given)
         cohort, report = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
         if not (isinstance(cohort, Cohort) and isinstance(report, ReadReport)):

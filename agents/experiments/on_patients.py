@@ -23,6 +23,7 @@ from agents.settings import plain, refuse_idle
 from agents.training.config import MOST_COMPLETIONS, check_count
 from pmlm_env.cohort import Cohort
 from pmlm_env.cohort.simulator import simulate_cohort
+from pmlm_env.cohort.split import PAPER_CUTS, SPLIT_DATE
 from pmlm_env.core.episodes import Split
 from pmlm_env.core.words import Prompt
 from pmlm_env.io.files import locked_file, make_folder, replacing_folder, write
@@ -198,12 +199,14 @@ class PatientsExperiment(Experiment):
             if target.exists():
                 return target
             limits: dict[Split, int | None] = {split: self.limits.get(split, 0) for split in get_args(Split)}
-            episodes, _, fitted = build_episodes(self.everybody, pipeline, limits=limits, device=self.models.device)
+            episodes, report, fitted = build_episodes(
+                self.everybody, pipeline, limits=limits, device=self.models.device
+            )
             usable = {episode.split for episode in episodes if episode.label and episode.reference}
             if lacking := [name for name in self.limits if name not in usable]:
-                cuts = f"--train-until {pipeline.train_until} --validation-until {pipeline.validation_until}"
                 raise ValueError(
-                    f"the cohort has no {lacking[0]} patient with a label and a reply ({cuts}): move the cuts"
+                    f"the cohort has no {lacking[0]} patient with a label and a reply (split: {report.split}): move "
+                    "the cuts (--train-until, --validation-until), or split otherwise (--split-by)"
                 )
             with replacing_folder(target) as folder:
                 episodes.save(folder)
@@ -312,8 +315,14 @@ class PatientsExperiment(Experiment):
         ]
 
     def _described(self, pipeline: PipelineConfig) -> dict[str, Any]:
-        """Return a pipeline's settings as JSON values; of a template that is a file, its name and content."""
+        """Return a pipeline's settings as JSON values; of a template that is a file, its name and content.
+
+        Where the split is that of the paper by default, it has the paper's cuts, as in runs of earlier versions.
+        """
         settings = plain(pipeline)
+        usual = dict(zip(("train_until", "validation_until", "split_by"), (*PAPER_CUTS, SPLIT_DATE), strict=True))
+        if pipeline.split_by in (None, SPLIT_DATE):
+            settings |= {name: value for name, value in usual.items() if settings[name] is None}
         if pipeline.template in TEMPLATES:
             return settings
         template = InitialPrompt(pipeline.template, pipeline.peers, self.everybody.schema)

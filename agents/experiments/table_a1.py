@@ -52,6 +52,7 @@ class TableA1(Experiment):
         cohort: A cohort's folder, as for ``pmlm prepare``, besides the simulated ones; a seed draws the models. The
             table has its name, and the file of runs has its test patients' labels without their ids.
         labs_file: Name of the cohort's long table of check-ups, if it differs from the default.
+        keep_later: Use check-ups after a patient's index date, too.
         train_until: Last day of the cohort's training patients.
         validation_until: Last day of its validation patients; later patients are test.
         split_by: ``split_date``, or the name of another date column of its patients' table.
@@ -64,6 +65,7 @@ class TableA1(Experiment):
     data: tuple[Data, ...] = ("simulated-paper", "simulated-literature")
     cohort: Path | None = None
     labs_file: str | None = None
+    keep_later: bool = False
     train_until: str = "2021-12-31"
     validation_until: str = "2022-06-30"
     split_by: str = "split_date"
@@ -91,7 +93,7 @@ class TableA1(Experiment):
         elif not self.lora_seeds:
             refuse_idle(self, {"lora_kwargs": "--lora-seeds 0 leaves it out"})
         if self.cohort is None:
-            of_cohort = ("labs_file", "train_until", "validation_until", "split_by")
+            of_cohort = ("labs_file", "keep_later", "train_until", "validation_until", "split_by")
             refuse_idle(self, dict.fromkeys(of_cohort, "it is an option of --cohort, which is not given"))
 
     def cells(self) -> list[dict[str, Any]]:
@@ -104,7 +106,7 @@ class TableA1(Experiment):
             {"data": name, "patients": _FEW if self.quick else _ALL} for name in dict.fromkeys(self.data)
         ]
         if self.cohort is not None:
-            own = _read(self.cohort, self.labs_file)
+            own = _read(self.cohort, self.labs_file, self.keep_later)
             cuts = {"train_until": self.train_until, "validation_until": self.validation_until, "by": self.split_by}
             _check(split_by_date(own, **cuts), self.cohort)
             sources.append({"data": self.cohort.resolve().name, "sha256": cohort_digest(own), **cuts})
@@ -125,7 +127,7 @@ class TableA1(Experiment):
         Raises:
             ValueError: The predictor cannot be made or fitted.
         """
-        return in_fresh_process(_fit_and_judge, dict(cell), self.cohort, self.labs_file)
+        return in_fresh_process(_fit_and_judge, dict(cell), self.cohort, self.labs_file, self.keep_later)
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
         """Return a table for each cohort; see ``agents.experiments.predictor_table``."""
@@ -185,13 +187,13 @@ def _has_peft() -> bool:
     return True
 
 
-def _read(folder: Path, labs_file: str | None) -> Cohort:
+def _read(folder: Path, labs_file: str | None, keep_later: bool) -> Cohort:
     """Read a cohort without the patients who have no label.
 
     Raises:
         CohortError: It cannot be read.
     """
-    cohort, _ = read_cohort(folder, labs=labs_file, references=False)
+    cohort, _ = read_cohort(folder, labs=labs_file, references=False, keep_later=keep_later)
     return cohort.take(np.flatnonzero(cohort.y != ""))
 
 
@@ -207,14 +209,14 @@ def _check(split: Split, folder: Path) -> None:
             raise ValueError(f"{folder} has no {name} patient with a label ({which} {option}): move the cuts")
 
 
-def _split(cell: Mapping[str, Any], folder: Path | None, labs_file: str | None) -> Split:
+def _split(cell: Mapping[str, Any], folder: Path | None, labs_file: str | None, keep_later: bool) -> Split:
     """Return the patients of a run.
 
     Raises:
         ValueError: The cohort is no longer that of the run.
     """
     if folder is not None and "sha256" in cell:
-        own = _read(folder, labs_file)
+        own = _read(folder, labs_file, keep_later)
         if cohort_digest(own) != cell["sha256"]:
             raise ValueError(f"{folder} has changed since the command began: run it again")
         return split_by_date(own, **{name: cell[name] for name in _CUTS})
@@ -222,7 +224,9 @@ def _split(cell: Mapping[str, Any], folder: Path | None, labs_file: str | None) 
     return split_by_date(simulate_cohort(cell["patients"], seed=cell["seed"], signal=signal))
 
 
-def _fit_and_judge(cell: dict[str, Any], folder: Path | None, labs_file: str | None) -> dict[str, Any]:
+def _fit_and_judge(
+    cell: dict[str, Any], folder: Path | None, labs_file: str | None, keep_later: bool
+) -> dict[str, Any]:
     """Do a run in this process.
 
     Time is that of this process on the processor, so that other processes on the machine do not count.
@@ -230,7 +234,7 @@ def _fit_and_judge(cell: dict[str, Any], folder: Path | None, labs_file: str | N
     from pmlm_env.predictors import PREDICTORS, evaluate
     from pmlm_env.predictors.calibration import at_temperature, fit_temperature
 
-    split = _split(cell, folder, labs_file)
+    split = _split(cell, folder, labs_file, keep_later)
     name, kwargs, offered = cell["predictor"], cell["kwargs"], {"seed": cell["seed"]}
     predictor = Majority() if name == MAJORITY else PREDICTORS.make(name, kwargs=kwargs, offered=offered)
     started = time.process_time()

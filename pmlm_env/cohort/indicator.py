@@ -41,8 +41,9 @@ class Indicator:
         codes: LOINC codes by which data files may name it; loinc.org.
         molar_mass: In g/mol, by which mass is converted to amount of substance; None = there is none.
         charge: Of the ion, by which equivalents are converted to amount of substance; None = there is none.
+        words: Results in words and the numbers that stand for them, such as ("negative", 0.0).
 
-    Schemas that differ in the last six only are equal: they measure the same.
+    Schemas that differ in the last seven only are equal: they measure the same.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Indicator:
     codes: tuple[str, ...] = field(default=(), compare=False)
     molar_mass: float | None = field(default=None, compare=False)
     charge: int | None = field(default=None, compare=False)
+    words: tuple[tuple[str, float], ...] = field(default=(), compare=False)
 
     def excess(self, value: float) -> float:
         """Return how far a value is outside the reference range, in widths of the range.
@@ -76,8 +78,10 @@ class Indicator:
         for key in (*_LIMITS, *_FACTORS):
             if (value := entry.pop(key)) is not None:
                 entry[key] = int(value) if key == "charge" else float(value)
-        if not entry["codes"]:
-            del entry["codes"]
+        entry["words"] = {word: float(number) for word, number in self.words}
+        for key in ("codes", "words"):
+            if not entry[key]:
+                del entry[key]
         return entry
 
 
@@ -95,6 +99,10 @@ def check_indicator(indicator: Indicator, where: str) -> None:
     for key in ("synonyms", "codes"):
         for text in getattr(indicator, key):
             check_name(key.removesuffix("s"), text, where)
+    for word, number in indicator.words:
+        check_name("word", word, where)
+        if not (indicator.low or 0.0) <= number <= (MAX_BOUND if indicator.high is None else indicator.high):
+            raise ValueError(f"{where}: the word {quoted(word)} is {shortened(number)}: use a number within the bounds")
     for key, text in (("unit", indicator.unit), ("title", indicator.title)):
         if text:
             check_name(key, text, where)

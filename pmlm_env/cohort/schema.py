@@ -188,6 +188,8 @@ def _entries(kind: type, word: str, entries: Iterable[dict[str, Any]]) -> Iterat
         values = checked_values(kind, entry, f"{where}: ")
         if "name" not in values:
             raise ValueError(f"{where} has no name: add one")
+        if isinstance(values.get("words"), Mapping):
+            values["words"] = tuple(values["words"].items())
         yield kind(**values)
 
 

@@ -16,10 +16,11 @@ _MAX_NAME = 200
 _TEXT, _NUMBER = "text", "a number"
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
     _TEXT: lambda value: isinstance(value, str),
-    _NUMBER: lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    _NUMBER: lambda value: _is_number(value),
     "a whole number": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "true or false": lambda value: isinstance(value, bool),
     "a list of texts": lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value),
+    "a table of numbers": lambda value: isinstance(value, dict) and all(_is_number(each) for each in value.values()),
     "a list of tables": lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
 }
 _KIND_OF = {
@@ -29,7 +30,12 @@ _KIND_OF = {
     **dict.fromkeys(("indicators", "labels"), "a list of tables"),
     **dict.fromkeys(("max_checkups", "charge"), "a whole number"),
     "no_finding": "true or false",
+    "words": "a table of numbers",
 }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def checked_values(kind: type, content: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -44,6 +44,8 @@ def tally(counts: Mapping[str, int]) -> str:
 
 def tidy(text: str) -> str:
     """Return ``text`` without invisible characters, with single spaces and composed accents (NFC)."""
+    if text.isascii():  # as most cells are
+        return " ".join(text.split())
     visible = "".join(c for c in text if c in JOINERS or unicodedata.category(c) != "Cf")
     return unicodedata.normalize("NFC", " ".join(visible.split()))
 

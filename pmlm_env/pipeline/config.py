@@ -26,9 +26,13 @@ class PipelineConfig:
             installed plugin's name, or package.module:Class.
         retriever_kwargs: Arguments of the retriever's class, as JSON.
         n_folds: Folds of the out-of-fold predictions and vectors of training patients.
-        train_until: Last day of train.
-        validation_until: Last day of validation; later patients are test.
-        split_by: ``split_date``, or the name of another date column of the patients' table.
+        train_until: Last day of train. By default the paper's, 2021-12-31, if its dates leave enough patients in each
+            part, and otherwise the day up to which 70 % of the dates are.
+        validation_until: Last day of validation; later patients are test. By default 2022-06-30, or the day up to which
+            85 % of the dates are.
+        split_by: ``split_date``, the name of another date column of the patients' table, ``split`` (a column with the
+            words train, validation and test), or ``random`` (70, 15 and 15 % of the people); by default ``split`` if
+            the table has it, or else ``split_date``. All stays of a person are in one part.
     """
 
     k: int = 10
@@ -40,9 +44,9 @@ class PipelineConfig:
     retriever: str = "cosine"
     retriever_kwargs: Kwargs = NO_KWARGS
     n_folds: int = 5
-    train_until: str = "2021-12-31"
-    validation_until: str = "2022-06-30"
-    split_by: str = "split_date"
+    train_until: str | None = None
+    validation_until: str | None = None
+    split_by: str | None = None
 
     def __post_init__(self) -> None:
         """Read the arguments given as mappings or JSON.

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.schema import Cohort
-from pmlm_env.cohort.split import index_dates, split_by_date
+from pmlm_env.cohort.split import RANDOM, SPLIT_DATE, Split, index_dates, split_cohort, usual_cuts
 from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import CHECKUPS_FILE, Episode, EpisodeSet
 from pmlm_env.core.episodes import Split as SplitName
@@ -64,12 +64,17 @@ def build_episodes(
             or the template, the predictor, the patient encoder or the retriever does not exist or does not fit.
     """
     config = config or PipelineConfig()
-    split = split_by_date(
-        cohort, train_until=config.train_until, validation_until=config.validation_until, by=config.split_by
+    split = split_cohort(
+        cohort,
+        by=config.split_by,
+        train_until=config.train_until,
+        validation_until=config.validation_until,
+        enough=config.k + 1,
+        seed=seed,
     )
     parts: dict[SplitName, Cohort] = {"train": split.train, "validation": split.validation, "test": split.test}
     labeled_train = split.train.take(np.flatnonzero(split.train.y != ""))
-    _check_splits(cohort, config, labeled_train, bool(len(split.test)) or (limits or {}).get("test") == 0)
+    _check_splits(cohort, config, split, labeled_train, bool(len(split.test)) or (limits or {}).get("test") == 0)
     InitialPrompt(config.template, config.peers, cohort.schema).check(cohort)
     _warn_of_rare_labels(labeled_train, config.n_folds)
     pipeline = Pipeline.fit(labeled_train, config, seed=seed, device=device)
@@ -84,7 +89,8 @@ def build_episodes(
     if config.patient_encoder == "labels":
         train_vectors = out_of_fold_vectors(pipeline.encoder, labeled_train, seed, config.n_folds, device)
     logger.info("Stage 3: filling the prompts")
-    report = PipelineReport(coverage=Coverage.of(cohort))
+    numbers = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
+    report = PipelineReport(split=f"{split.how}; patients: {numbers}", coverage=Coverage.of(cohort))
     episodes: list[Episode] = []
     for name, part in parts.items():
         if not len(part):
@@ -115,7 +121,7 @@ def _draw_patients(part: Cohort, limit: int, rng: np.random.Generator) -> npt.ND
     return np.sort(drawn[np.argsort(incomplete, kind="stable")][:limit])
 
 
-def _check_splits(cohort: Cohort, config: PipelineConfig, labeled_train: Cohort, has_test: bool) -> None:
+def _check_splits(cohort: Cohort, config: PipelineConfig, split: Split, labeled_train: Cohort, has_test: bool) -> None:
     """Check that train and test have enough patients, before anything is fitted.
 
     Raises:
@@ -130,24 +136,30 @@ def _check_splits(cohort: Cohort, config: PipelineConfig, labeled_train: Cohort,
             f"{labeled.sum()} of {len(cohort)} patients have a label, but {config.k} peers each need {config.k + 1} "
             "training patients with one: put new patients into one table with earlier ones, or use fewer peers (--k)"
         )
-    days = np.sort(index_dates(cohort, config.split_by))
-    wrong = (
-        f"{len(labeled_train)} patients with a label are in train (up to --train-until {config.train_until}), but "
-        f"{config.k} peers each need {config.k + 1}"
-        if not enough
-        else f"no patient is in test (after --validation-until {config.validation_until})"
+    other = "make no test prompts (`pmlm prepare --max-test 0`)" if enough else "use fewer peers (--k)"
+    train_until, validation_until = (
+        (f"up to --train-until {split.cuts[0]}", f"after --validation-until {split.cuts[1]}")
+        if split.cuts
+        else (f"split: {split.how}",) * 2
     )
-    earlier = days[days < days[-1]]
-    cuts = [earlier[min(int(share * len(days)), len(earlier) - 1)] for share in (0.7, 0.85) if len(earlier)]
+    wrong = (
+        f"{len(labeled_train)} patients with a label are in train ({train_until}), but {config.k} peers each need "
+        f"{config.k + 1}"
+        if not enough
+        else f"no patient is in test ({validation_until})"
+    )
+    if split.cuts is None:
+        raise ValueError(f"{wrong}: split otherwise (--split-by {SPLIT_DATE} or {RANDOM}), or {other}")
+    by = config.split_by or SPLIT_DATE
+    days = np.sort(index_dates(cohort, by))
+    cuts = usual_cuts(days)
     advice = (
         f"move the cuts, for instance --train-until {cuts[0]} --validation-until {cuts[1]}"
         if cuts
-        else "split by another date (--split-by)"
+        else f"split by another date (--split-by) or at random (--split-by {RANDOM})"
     )
-    other = "make no test prompts (`pmlm prepare --max-test 0`)" if enough else "use fewer peers (--k)"
     raise ValueError(
-        f"{wrong}: the {len(days)} patients' dates ({config.split_by}) run from {days[0]} to {days[-1]}; "
-        f"{advice}, or {other}"
+        f"{wrong}: the {len(days)} patients' dates ({by}) run from {days[0]} to {days[-1]}; {advice}, or {other}"
     )
 
 

@@ -72,15 +72,20 @@ class TrainingPatients:
         ids: Their patient ids, all different.
         labels: Their true labels.
         vectors: Their vectors, shape (N, d), float32.
+        persons: The person of each; empty = all are different.
     """
 
     ids: tuple[str, ...]
     labels: tuple[str, ...]
     vectors: npt.NDArray[np.float32]
+    persons: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write ``PEERS_FILE`` and ``VECTORS_FILE``."""
-        write_json(folder / PEERS_FILE, {"ids": self.ids, "labels": self.labels})
+        write_json(
+            folder / PEERS_FILE,
+            {"ids": self.ids, "labels": self.labels} | ({"persons": self.persons} if self.persons else {}),
+        )
         write(folder / VECTORS_FILE, save({"vectors": np.ascontiguousarray(self.vectors)}))
 
     @classmethod
@@ -92,17 +97,18 @@ class TrainingPatients:
         """
         path = file_in(folder, PEERS_FILE)
         content = read_object(path, CURE, _LARGEST_PEERS)
-        ids, labels = content.get("ids"), content.get("labels")
-        for each in (ids, labels):
+        ids, labels, persons = content.get("ids"), content.get("labels"), content.get("persons", [])
+        for each in (ids, labels, persons):
             if not isinstance(each, list) or not all(isinstance(text, str) for text in each):
                 raise ValueError(f"{path} is damaged: {CURE}")
         assert isinstance(ids, list)
         assert isinstance(labels, list)
-        if not ids or len(ids) != len(labels) or len(set(ids)) < len(ids):
+        assert isinstance(persons, list)
+        if not ids or len(ids) != len(labels) or len(set(ids)) < len(ids) or len(persons) not in (0, len(ids)):
             raise ValueError(f"{path} is damaged: it has {len(ids)} ids and {len(labels)} labels: {CURE}")
         shapes = {"vectors": (len(ids), vector_size)}
         vectors = read_tensors(file_in(folder, VECTORS_FILE), shapes, cure=CURE)["vectors"].numpy()
-        return cls(tuple(ids), tuple(labels), vectors)
+        return cls(tuple(ids), tuple(labels), vectors, tuple(persons))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,9 +137,9 @@ class Pipeline:
         _check_labels(predictor, train.y.tolist(), f"the predictor {config.predictor}")
         logger.info("Stage 2: encoding %d patients", len(train))
         encoder = fit_encoder(train)
-        training = TrainingPatients(
-            tuple(patient.patient_id for patient in train), tuple(map(str, train.y)), encoder.encode(train)
-        )
+        ids, persons = (tuple(getattr(patient, name) for patient in train) for name in ("patient_id", "person"))
+        several = persons if len({*persons}) < len(persons) or persons != ids else ()
+        training = TrainingPatients(ids, tuple(map(str, train.y)), encoder.encode(train), several)
         retriever = _make_retriever(training, manifest)
         scaler = InputScaler.fit(train)
         fitted = cls(train.schema, predictor, encoder, retriever, template, training, manifest, scaler)
@@ -261,24 +262,58 @@ class Pipeline:
         return at_temperature(proba, self.manifest.temperature)
 
     def find_peers(self, vectors: npt.NDArray[np.float32], patients: Iterable[Patient]) -> list[list[Peer]]:
-        """Return the ``k`` peers of each patient.
+        """Return the ``k`` peers of each patient: never themselves, nor another stay of the same person.
 
         Raises:
-            ValueError: The retriever returned another number, or the patient.
+            ValueError: The retriever returned another number, or the patient, or too few are other people.
+        """
+        patients = list(patients)
+        stays, trained = Counter(self.training.persons), {*self.training.ids}
+        groups = defaultdict(list)
+        for i, patient in enumerate(patients):
+            groups[stays[patient.person], patient.patient_id in trained].append(i)
+        found: list[list[Peer]] = [[]] * len(patients)
+        # Of people with several stays more peers are asked for, and their own are then left out.
+        for (n_own, is_trained), rows in sorted(groups.items()):
+            peers = self._ask(vectors[rows], [patients[i] for i in rows], n_own, is_trained)
+            for i, each in zip(rows, peers, strict=True):
+                found[i] = each
+        return found
+
+    def _ask(
+        self, vectors: npt.NDArray[np.float32], patients: Sequence[Patient], n_own: int, is_trained: bool
+    ) -> list[list[Peer]]:
+        """Return the peers of patients whose people have ``n_own`` stays among the training patients.
+
+        Args:
+            vectors: Their vectors.
+            patients: The patients.
+            n_own: The number of stays; of a training patient with the patient.
+            is_trained: Whether they are training patients.
         """
         ids, name = [patient.patient_id for patient in patients], self.manifest.retriever.name
-        found = self.retriever.peers(vectors.copy(), ids, self.k)
+        persons = dict(zip(self.training.ids, self.training.persons, strict=False))
+        if n_own and len(self.training.ids) - n_own < self.k:
+            raise ValueError(
+                f"patient {ids[0]} has {len(self.training.ids) - n_own} training stays of other people, too few for "
+                f"{self.k} peers: use fewer peers (--k)"
+            )
+        k = min(self.k + n_own, len(self.training.ids) - is_trained) if n_own else self.k
+        found = self.retriever.peers(vectors.copy(), ids, k)
         if len(found) != len(ids):
             raise ValueError(f"the retriever {name} returned the peers of {len(found)} patients, not of {len(ids)}")
         known = dict(zip(self.training.ids, self.training.labels, strict=True))
         for own, peers in zip(ids, found, strict=True):
             names = {peer.patient_id for peer in peers if known.get(peer.patient_id) == peer.label} - {own}
-            if len(names) != self.k or len(peers) != self.k:
+            if len(names) != k or len(peers) != k:
                 raise ValueError(
-                    f"the retriever {name} did not return {self.k} different training patients with their labels for "
+                    f"the retriever {name} did not return {k} different training patients with their labels for "
                     f"patient {own}"
                 )
-        return found
+        return [
+            [peer for peer in peers if persons.get(peer.patient_id) != patient.person][: self.k]
+            for patient, peers in zip(patients, found, strict=True)
+        ]
 
     def fill(
         self,

@@ -77,6 +77,7 @@ class PipelineReport:
         unseen: The labels of a split that no training patient has, with the number of patients, by split: they are
             never predicted.
         coverage: What was measured; None if it was not counted.
+        split: How the patients were split, and into how many.
     """
 
     predictor: dict[str, PredictorReport] = field(default_factory=dict)
@@ -84,10 +85,12 @@ class PipelineReport:
     chance_agreement: dict[str, float] = field(default_factory=dict)
     unseen: dict[str, dict[str, int]] = field(default_factory=dict)
     coverage: Coverage | None = None
+    split: str = ""
 
     def __str__(self) -> str:
-        """Return a line for each split, and lines on what was measured and on labels not seen in training."""
+        """Return lines on what was measured, on the splits, and on labels that were not seen in training."""
         lines = [] if self.coverage is None else [str(self.coverage)]
+        lines += [f"split: {self.split}"] if self.split else []
         for split, report in self.predictor.items():
             peers, chance = self.peer_agreement[split], self.chance_agreement[split]
             lines.append(f"{split}: {report}; peers with the patient's label {peers:.2f} (by chance {chance:.2f})")

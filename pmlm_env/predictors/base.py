@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -60,7 +60,9 @@ def most_probable(proba: npt.NDArray[np.float64], labels: tuple[str, ...]) -> np
     return np.array(labels, dtype=np.str_)[proba.argmax(axis=1)]
 
 
-def assign_folds(labels: npt.NDArray[np.generic], n_folds: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+def assign_folds(
+    labels: npt.NDArray[np.generic], n_folds: int, rng: np.random.Generator, persons: Sequence[str] | None = None
+) -> npt.NDArray[np.intp]:
     """Assign patients to stratified folds.
 
     The patients of each label are shuffled and assigned to the folds in turn; the next label continues where the last
@@ -71,10 +73,18 @@ def assign_folds(labels: npt.NDArray[np.generic], n_folds: int, rng: np.random.G
         labels: One label per patient, shape (N,).
         n_folds: The number of folds.
         rng: Shuffles the patients.
+        persons: The person of each patient, whose stays are all in one fold, stratified by the label of the first;
+            None = all are different.
 
     Returns:
         The fold of each patient, in 0 .. ``n_folds`` - 1, shape (N,).
     """
+    if persons is not None and len(set(persons)) < len(persons):
+        _, first, stay_of = np.unique(np.array(persons, dtype=np.str_), return_index=True, return_inverse=True)
+        in_order = np.argsort(first)  # people in the order of their first stays
+        of_person = np.empty(len(first), dtype=np.intp)
+        of_person[in_order] = assign_folds(labels[first[in_order]], n_folds, rng)
+        return of_person[stay_of]
     order = np.concatenate([rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
     folds = np.empty(len(labels), dtype=np.intp)
     folds[order] = np.arange(len(labels)) % n_folds
@@ -104,11 +114,11 @@ def out_of_fold_proba(
     """
     if n_folds < 2:
         raise ValueError(f"out-of-fold predictions need at least 2 folds, got {n_folds}")
-    if len(cohort) < 2:
-        raise ValueError(f"out-of-fold predictions need at least 2 patients, got {len(cohort)}")
-    n_folds = min(n_folds, len(cohort))
+    if (n_people := len({patient.person for patient in cohort})) < 2:
+        raise ValueError(f"out-of-fold predictions need at least 2 patients, got {n_people}")
+    n_folds = min(n_folds, n_people)
     labels = np.unique(cohort.y)
-    folds = assign_folds(cohort.y, n_folds, rng)
+    folds = assign_folds(cohort.y, n_folds, rng, [patient.person for patient in cohort])
     proba = np.zeros((len(cohort), len(labels)))
     for fold in range(n_folds):
         held_out = np.flatnonzero(folds == fold)

@@ -38,12 +38,13 @@ def out_of_fold_vectors(
     Raises:
         ValueError: Fewer than two folds or two patients.
     """
-    if n_folds < 2 or len(cohort) < 2:
-        raise ValueError(f"out-of-fold vectors need 2 folds and 2 patients, got {n_folds} and {len(cohort)}")
-    n_folds = min(n_folds, len(cohort))
+    persons = [patient.person for patient in cohort]
+    if n_folds < 2 or len(set(persons)) < 2:
+        raise ValueError(f"out-of-fold vectors need 2 folds and 2 patients, got {n_folds} and {len(set(persons))}")
+    n_folds = min(n_folds, len(set(persons)))
     target = encoder.encode(cohort)
     vectors = np.empty_like(target)
-    folds = assign_folds(cohort.y, n_folds, np.random.default_rng(seed))
+    folds = assign_folds(cohort.y, n_folds, np.random.default_rng(seed), persons)
     for fold in range(n_folds):
         held_out, rest = folds == fold, folds != fold
         source = NetworkEncoder.fit(cohort.take(np.flatnonzero(rest)), seed, device).encode(cohort)

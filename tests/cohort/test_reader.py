@@ -120,7 +120,7 @@ def test_no_check_up_at_all_is_an_error(folder: Folder, rows: str) -> None:
 
 BAD_LABS = {
     "unknown indicator": ("B2,2022-02-05,hgb1,120,g/L", "column indicator: 'hgb1' .*did you mean 'hgb'"),
-    "unparsable value": ("B2,2022-02-05,alt,<0.5,U/L", "column value: '<0.5' is not a number"),
+    "unparsable value": ("B2,2022-02-05,alt,0.5.1,U/L", "column value: '0.5.1' is not a number"),
     "missing value": ("B2,2022-02-05,alt,,U/L", "column value: the cell is empty"),
     "impossible value": (
         "B2,2022-02-05,hgb,12.6,g/L",
@@ -130,7 +130,7 @@ BAD_LABS = {
         "B2,2022-02-05,hgb,120,mmHg",
         "column unit: 'mmHg' is not the unit of hgb, g/L: it does not measure",
     ),
-    "unparsable date": ("B2,2022/2/5,hgb,120,g/L", "column date: '2022/2/5' is not a date; write YYYY-MM-DD"),
+    "unparsable date": ("B2,5/2/22,hgb,120,g/L", "column date: '5/2/22' is not a date; write YYYY-MM-DD"),
     "unknown patient": ("7,2022-02-05,hgb,120,g/L", "column patient_id: '7' .*did you mean 007"),
     "wrong number of cells": ("B2,2022-02-05,hgb,1,200,g/L", "6 cells where the header has 5"),
 }
@@ -180,7 +180,7 @@ def test_a_bad_row_is_dropped_and_counted(folder: Folder, stem: str, kind: str, 
 
 
 def test_a_bad_value_of_a_wide_table_does_not_cost_the_check_up(folder: Folder) -> None:
-    wide = CHECKUPS.replace("90.5,210", "90.5,>1000")
+    wide = CHECKUPS.replace("90.5,210", "90.5,1000 or so")
     cohort, _ = read_cohort(folder(patients=PATIENTS, checkups=wide), drop_bad_rows=True)
     assert values_of(cohort[0]) == {("2021-04-01", "hgb"): 90.5, ("2021-04-02", "hgb"): 88.0}
 
@@ -203,7 +203,7 @@ def test_a_parquet_row_is_told_by_its_number(folder: Folder) -> None:
 
 
 def test_many_problems_are_told_by_kind_with_examples(folder: Folder) -> None:
-    rows = "".join(f"B2,2022-03-{day:02},alt,high,U/L\n" for day in range(1, 26))
+    rows = "".join(f"B2,2022-03-{day:02},alt,12 or so,U/L\n" for day in range(1, 26))
     with pytest.raises(CohortError) as caught:
         read_cohort(folder(patients=PATIENTS.replace("2021-05-01", "May"), labs=LABS + rows))
     lines = str(caught.value).splitlines()
@@ -241,7 +241,7 @@ def test_check_ups_of_a_dropped_patient_are_counted(folder: Folder) -> None:
     assert report.dropped == {"unparsable date": 1, "check-up of a dropped patient": 3}
 
 
-@pytest.mark.parametrize("text", ["inf", "-inf", "1_000", "0x10", "12 g", '"1,000"', "-", "++"])
+@pytest.mark.parametrize("text", ["inf", "-inf", "1_000", "0x10", "12 g", "1.2.3", "1e", "- 5", "5 to"])
 def test_what_is_not_plainly_a_number_is_refused(folder: Folder, text: str) -> None:
     with pytest.raises(CohortError, match=r"labs\.csv, line 7, column value: .* is not a number"):
         read_cohort(folder(patients=PATIENTS, labs=LABS + f"B2,2022-02-05,alt,{text},U/L\n"))
@@ -272,11 +272,6 @@ def test_a_column_in_other_letters_is_refused_and_suggested(folder: Folder, colu
 def test_a_unit_column_in_other_letters_is_not_passed_over(folder: Folder, name: str) -> None:
     with pytest.raises(CohortError, match=rf"no column 'unit' \(did you mean '{name}'\?\)"):
         read_cohort(folder(patients=PATIENTS, labs=LABS.replace("unit", name)))
-
-
-def test_semicolons_between_columns_are_named(folder: Folder) -> None:
-    with pytest.raises(CohortError, match="Separate the columns with commas"):
-        read_cohort(folder(patients=PATIENTS.replace(",", ";"), labs=LABS))
 
 
 @pytest.mark.parametrize(

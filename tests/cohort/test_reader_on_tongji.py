@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pmlm_env.cohort import read_cohort
+from pmlm_env.cohort import Schema, read_cohort
 from tests.schemas import INDICATOR_NAMES
 
 TONGJI = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "tongji_covid"
@@ -38,7 +38,8 @@ def test_tongji_long_equals_wide() -> None:
 
 
 def test_tongji_has_as_many_patients_an_indicator_as_its_coverage_says() -> None:
-    cohort, _ = read_cohort(TONGJI, labs="labs_pmlm35.csv", references=False, keep_later=True)
+    obstetric = Schema.load("obstetric")
+    cohort, _ = read_cohort(TONGJI, obstetric, labs="labs_pmlm35.csv", references=False, keep_later=True)
     coverage = json.loads((TONGJI / "coverage.json").read_text())["coverage"]
     measured = np.sum([~np.isnan(patient.values).all(axis=0) for patient in cohort], axis=0)
     expected = [coverage[name][1] for name in INDICATOR_NAMES]

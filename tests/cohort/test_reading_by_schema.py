@@ -193,9 +193,9 @@ def test_an_indicator_without_bounds_may_have_any_value_from_0(men: Folder, valu
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("-3", "crp -3 is negative, and negative values are not supported yet; correct or remove it"),
+        ("-3", "crp -3 is negative; correct or remove it, or give crp a negative low in the schema"),
         ("1e16", "crp 1e16 is outside 0 to 1e+15 mg/L"),
-        ("nan3", "'nan3' is not a number"),
+        ("3nan", "'3nan' is not a number"),
     ],
 )
 def test_other_values_of_an_indicator_without_bounds_are_refused(men: Folder, value: str, message: str) -> None:

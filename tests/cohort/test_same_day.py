@@ -57,7 +57,7 @@ def test_a_row_that_is_there_twice_counts_twice_and_is_said(folder: Folder) -> N
 
 def test_a_bad_value_of_a_day_does_not_cost_the_others(folder: Folder) -> None:
     (folder(patients=PATIENTS) / "checkups.csv").write_text(
-        "patient_id,date,hgb,alt\nP1,2022-01-01,120,\nP1,2022-01-01,x,9\n"
+        "patient_id,date,hgb,alt\nP1,2022-01-01,120,\nP1,2022-01-01,1x,9\n"
     )
     cohort, report = read_cohort(folder(), drop_bad_rows=True)
     assert np.nanmax(cohort[0].values) == 120

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pmlm_env.cohort import Cohort, CohortError, Patient, split_by_date
+from pmlm_env.cohort.split import Split, split_cohort
 from tests.schemas import N_INDICATORS, SCHEMA
 
 
@@ -56,8 +59,9 @@ def test_another_column_of_dates_can_be_named() -> None:
         cohort_of("2030-01-01", admission="2020-01-30 22:12:47"),
         cohort_of("2030-01-01", admission="2020-02-01"),
     )
+    late = replace(late[0], patient_id="P1")
     split = split_by_date(
-        Cohort((*early, *late), SCHEMA), train_until="2020-01-30", validation_until="2020-01-31", by="admission"
+        Cohort((*early, late), SCHEMA), train_until="2020-01-30", validation_until="2020-01-31", by="admission"
     )
     assert (len(split.train), len(split.validation), len(split.test)) == (1, 0, 1)
 
@@ -93,3 +97,118 @@ def test_a_patient_without_the_date_is_named(date: str) -> None:
 def test_a_patient_without_split_date_is_named() -> None:
     with pytest.raises(CohortError, match=r"patient P1 \('NaT'\)"):
         split_by_date(cohort_of("2021-01-01", "NaT"))
+
+
+# One person, one part
+
+
+def stays(**persons: list[str]) -> Cohort:
+    """Return a cohort of a stay a date, with the persons' names as keywords."""
+    of_person = [(person, date) for person, dates in persons.items() for date in dates]
+    patients = cohort_of(*(date for _, date in of_person))
+    return Cohort(
+        tuple(replace(patient, person_id=person) for patient, (person, _) in zip(patients, of_person, strict=True)),
+        SCHEMA,
+    )
+
+
+def persons(cohort: Cohort) -> set[str]:
+    return {patient.person for patient in cohort}
+
+
+def test_all_stays_of_a_person_are_in_the_part_of_the_latest() -> None:
+    split = split_by_date(stays(a=["2020-01-01", "2022-09-01"], b=["2020-02-01", "2022-05-01"], c=["2020-01-01"]))
+    assert (persons(split.train), persons(split.validation), persons(split.test)) == ({"c"}, {"b"}, {"a"})
+    assert len(split.test) == 2
+
+
+@pytest.mark.parametrize("by", ["random", "split_date"])
+def test_no_person_is_in_two_parts(by: str) -> None:
+    rng = np.random.default_rng(0)
+    days = np.datetime64("2150-01-01") + rng.integers(0, 9000, size=221)  # years that were shifted
+    of_person: dict[str, list[str]] = {}
+    for person, day in zip(rng.integers(98, size=221), days, strict=True):
+        of_person.setdefault(f"h{person}", []).append(str(day))
+    split = split_cohort(stays(**of_person), by=by)
+    parts = [persons(part) for part in (split.train, split.validation, split.test)]
+    assert all(parts)
+    assert sum(map(len, parts)) == len(of_person)
+    assert sum(map(len, (split.train, split.validation, split.test))) == 221
+
+
+def test_a_random_split_has_70_15_and_15_percent_of_the_people() -> None:
+    cohort = stays(**{f"h{i}": ["2020-01-01"] * (1 + i % 3) for i in range(100)})
+    split = split_cohort(cohort, by="random")
+    assert [len(persons(part)) for part in (split.train, split.validation, split.test)] == [70, 15, 15]
+
+
+def parts_of(split: Split) -> list[list[str]]:
+    return [ids(part) for part in (split.train, split.validation, split.test)]
+
+
+def test_a_random_split_depends_on_the_seed_and_not_on_the_order() -> None:
+    cohort = cohort_of(*["2020-01-01"] * 40)
+    turned = cohort.take(range(39, -1, -1))
+    one, same, other = (split_cohort(each, by="random", seed=s) for each, s in ((cohort, 0), (turned, 0), (cohort, 1)))
+    assert [sorted(part) for part in parts_of(one)] == [sorted(part) for part in parts_of(same)]
+    assert parts_of(one) != parts_of(other)
+
+
+# A column of splits
+
+
+def with_column(*words: str) -> Cohort:
+    cohort = cohort_of(*["2020-01-01"] * len(words))
+    return Cohort(tuple(replace(p, extra={"split": word}) for p, word in zip(cohort, words, strict=True)), SCHEMA)
+
+
+def test_a_column_named_split_decides_unless_something_else_is_said() -> None:
+    cohort = with_column("train", "Validation", "tuning", "test", "held_out", "held-out")
+    split = split_cohort(cohort)
+    assert parts_of(split) == [["P0"], ["P1", "P2"], ["P3", "P4", "P5"]]
+    assert "the column split" in split.how
+    assert len(split_cohort(cohort, by="split_date").train) == 6
+
+
+def test_another_word_is_named_with_its_patient() -> None:
+    with pytest.raises(CohortError, match=r"than train, validation, .* for patient P1 \('holdout'\)"):
+        split_cohort(with_column("train", "holdout"))
+
+
+def test_a_person_in_two_parts_is_refused() -> None:
+    cohort = with_column("train", "test")
+    cohort = Cohort(tuple(replace(p, person_id="anna") for p in cohort), SCHEMA)
+    with pytest.raises(CohortError, match="stays of person anna in several parts"):
+        split_cohort(cohort)
+
+
+@pytest.mark.parametrize("by", ["random", "split"])
+def test_cuts_without_effect_are_refused(by: str) -> None:
+    with pytest.raises(CohortError, match="--train-until has no effect"):
+        split_cohort(with_column("train", "test"), by=by, train_until="2020-01-01")
+
+
+# Cuts that nobody gave
+
+
+def test_the_papers_cuts_are_used_where_they_leave_enough() -> None:
+    split = split_cohort(cohort_of("2021-12-31", "2022-01-01", "2022-06-30", "2022-07-01"))
+    assert split.cuts == ("2021-12-31", "2022-06-30")
+    assert parts_of(split) == [["P0"], ["P1", "P2"], ["P3"]]
+
+
+@pytest.mark.parametrize("enough", [1, 8])
+def test_other_dates_are_cut_at_70_and_85_percent_and_that_is_said(enough: int) -> None:
+    start = np.datetime64("2150-01-01") if enough == 1 else np.datetime64("2021-12-25")
+    cohort = cohort_of(*(str(start + 30 * i) for i in range(20)))
+    split = split_cohort(cohort, enough=enough)
+    assert [len(part) for part in parts_of(split)] == [15, 3, 2]
+    assert "70 % and 85 % of the dates" in split.how
+
+
+def test_one_given_cut_goes_with_the_papers_other() -> None:
+    assert split_cohort(cohort_of("2021-05-05"), train_until="2021-01-01").cuts == ("2021-01-01", "2022-06-30")
+
+
+def test_one_day_cannot_be_cut() -> None:
+    assert len(split_cohort(cohort_of("2150-01-01", "2150-01-01")).test) == 2

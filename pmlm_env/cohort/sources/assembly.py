@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from pmlm_env.cohort.sources.inference import recognized
 from pmlm_env.cohort.sources.labels import LabelSpellings, unify_spelling
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.table_files import Table
-from pmlm_env.cohort.wording import named, quoted
+from pmlm_env.cohort.wording import SHOWN, named, quoted
 from pmlm_env.io.text import printable
 
 PATIENT_COLUMNS = ("patient_id", "label", "reference", "split_date")
@@ -99,7 +100,10 @@ def assemble(
     rows = [row for row in index.values() if row != DROPPED]
     listed = len(people.rows) + len(people.malformed)
     if too_much := _too_much(people.name, DropCount(listed - len(rows), listed), records.name, found):
-        raise CohortError(f"{problems.message(folder)}\n{too_much}; correct the files: that is too much to drop.")
+        lines = [problems.message(folder)] if problems.counts else []
+        if words := found.forms.words:
+            lines.append(f"{words.total():,} results in {records.name} are no numbers, such as {named(words)}")
+        raise CohortError("\n".join([*lines, f"{too_much}; correct the files: that is too much to drop."]))
     if not len(found.patient):
         dropped_message = f"\nWhat was dropped: {problems.message(folder)}" if problems.counts else ""
         outside = f" {found.outside_rows:,} rows are of people who are not in it." if found.outside_rows else ""
@@ -107,7 +111,9 @@ def assemble(
             f"{records.name} has no check-up with a value of any patient in {people.name}.{outside}{dropped_message}"
         )
 
-    split_dates = _spread(people, "split_date", parse_datetimes).astype("datetime64[D]")
+    split_dates = _spread(people, "split_date", partial(parse_datetimes, day_first=people.day_first)).astype(
+        "datetime64[D]"
+    )
     after = found.day > split_dates[found.patient]
     n_after, people_after = int(found.counts[after].sum()), len(np.unique(found.patient[after]))
     if n_after and not reading.keep_later:
@@ -174,6 +180,12 @@ def assemble(
         repeated_rows=found.repeated,
         ignored_columns=found.ignored_columns,
         read_as=found.read_as,
+        limits=found.forms.limits,
+        flagged=found.forms.flagged,
+        coded=found.forms.coded,
+        words=found.forms.words.total(),
+        frequent_words=dict(found.forms.words.most_common(SHOWN)),
+        decimal_comma=found.forms.decimal_comma,
         converted=found.converted,
         notes=tuple(notes),
     )
@@ -200,7 +212,7 @@ def _check_patients(
         known=[label.name for label in schema.labels],
     )
     unprintable = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
-    undated = np.isnat(_spread(table, "split_date", parse_datetimes))
+    undated = np.isnat(_spread(table, "split_date", partial(parse_datetimes, day_first=table.day_first)))
     undated &= _spread(table, "split_date", has_value) | (not reading.new_patients)
     bad = unnamed | unprintable | undated
     first: dict[str, int] = {}

@@ -9,6 +9,9 @@ from typing import Any, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
+#: Rows that readers of files hold as text at once.
+BATCH = 16_384
+
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
@@ -96,6 +99,13 @@ class CellsBuilder:
         """Return the column."""
         codes = np.concatenate(self._parts) if self._parts else np.empty(0, dtype=np.int32)
         return Cells(list(self._known), codes)
+
+
+def move_rows(rows: list[list[str]], columns: Sequence[CellsBuilder]) -> None:
+    """Append the cells of the rows to their columns, and clear the rows."""
+    for column, cells in zip(columns, zip(*rows, strict=True), strict=bool(rows)):
+        column.extend(cells)
+    rows.clear()
 
 
 def distinct_rows(columns: Sequence[Cells]) -> int:

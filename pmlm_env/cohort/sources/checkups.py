@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.parsing import DATE_FORMAT, has_value, parse_datetimes, parse_numbers
+from pmlm_env.cohort.parsing import DATE_FORMAT, has_value, is_slashed, parse_datetimes
 from pmlm_env.cohort.schema import Schema
 from pmlm_env.cohort.sources.cells import Cells
 from pmlm_env.cohort.sources.checks import Problems, require
 from pmlm_env.cohort.sources.daily import DROPPED, CheckUps, DropCount, Rows, by_day, check_size
-from pmlm_env.cohort.sources.row_units import unit_factors
+from pmlm_env.cohort.sources.result_columns import UNKNOWN, ResultReader
+from pmlm_env.cohort.sources.row_units import converted_from, unit_factors, wrong_unit
 from pmlm_env.cohort.sources.table_files import Table
+from pmlm_env.cohort.units import conversion
 from pmlm_env.cohort.wording import bare, named, plain, quoted, suggestion, tidy
-
-_UNKNOWN = -1
 
 _LONG_COLUMNS = ("patient_id", "date", "indicator", "value", "unit", "code")
 
@@ -46,22 +45,22 @@ def from_long(table: Table, patients: Mapping[str, int], schema: Schema, problem
     require(table, _LONG_COLUMNS[:4], optional=("unit",))
     rows = _rows(table, "date", patients, problems)
     table = rows.table
-    names, texts = table.columns["indicator"], table.columns["value"]
+    names = table.columns["indicator"]
 
     position, position_of = _indicators(table, schema)
-    known = position != _UNKNOWN
+    known = position != UNKNOWN
     problems.add("unknown indicator", table, ~known, "indicator", lambda i: _unknown_indicator(names[i], schema), names)
 
     factors = unit_factors(table.column("unit"), position, schema)
     problems.add("wrong unit", table, factors.wrong, "unit", factors.problem, factors.pair.tolist())
 
-    missing = ~_has_value(texts)
-    advice = "the cell is empty; enter the value, or remove the row if nothing was measured"
-    problems.add("missing value", table, missing, "value", lambda i: advice)
+    results = ResultReader(table, ["value"], schema, problems)
     # The bounds do not apply to a value in another unit.
-    bounded = np.where(factors.wrong, _UNKNOWN, position)
-    value, bad = _values(table, "value", bounded, schema, problems, factors.factor)
-    valid = rows.valid & known & ~factors.wrong & ~missing & ~bad
+    bounded = np.where(factors.wrong, UNKNOWN, position)
+    read = results.column("value", bounded, factors.times, factors.over)
+    advice = "the cell is empty; enter the value, or remove the row if nothing was measured"
+    problems.add("missing value", table, ~read.present, "value", lambda i: advice)
+    valid = rows.valid & known & ~factors.wrong & read.present & ~read.bad
     of_valid_patient = rows.patient != DROPPED
     counted = of_valid_patient & known
     totals = np.bincount(position[counted], minlength=len(schema.indicators))
@@ -72,7 +71,7 @@ def from_long(table: Table, patients: Mapping[str, int], schema: Schema, problem
         schema,
         used,
         position[used],
-        value[used],
+        read.value[used],
         of_dropped_patients=int(np.sum(valid & (rows.patient == DROPPED))),
         dropped_values=DropCount(
             int(np.sum(of_valid_patient & ~valid)) + len(table.malformed),
@@ -82,6 +81,7 @@ def from_long(table: Table, patients: Mapping[str, int], schema: Schema, problem
         ignored_columns=tuple(name for name in table.columns if name not in _LONG_COLUMNS),
         read_as=_read_as(position_of, schema),
         converted=factors.counts(used),
+        forms=results.forms,
     )
 
 
@@ -123,10 +123,20 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
     check_size(table, len(table.rows), schema)
     valid = np.zeros((len(table.rows), len(schema.indicators)), dtype=np.bool_)
     values, present = np.full(valid.shape, np.nan), valid.copy()
+    results, converted = ResultReader(table, measured, schema, problems), dict[str, int]()
     for name, k in measured.items():
-        values[:, k], bad = _values(table, name, np.full(len(table.rows), k), schema, problems)
-        present[:, k] = _has_value(table.columns[name])
-        valid[:, k] = rows.valid & present[:, k] & ~bad
+        indicator, unit = schema.indicators[k], table.units.get(name, "")
+        factor = conversion(unit, indicator)
+        if isinstance(factor, str):
+            messages = {name: wrong_unit(indicator, unit, factor)}
+            problems.add_columns("wrong unit", table, messages, messages.__getitem__)
+            present[:, k] = results.column(name, np.full(len(table.rows), UNKNOWN)).present
+            continue
+        read = results.column(name, np.full(len(table.rows), k), factor.numerator, factor.denominator)
+        values[:, k], present[:, k] = read.value, read.present
+        valid[:, k] = rows.valid & present[:, k] & ~read.bad
+        if factor != 1 and (count := int(np.sum(valid[:, k] & of_valid_patient))):
+            converted[converted_from(indicator, unit)] = count
     counted = present & of_valid_patient[:, None]
     dropped_by_indicator = _drop_counts(schema, np.sum(counted & ~valid, axis=0), np.sum(counted, axis=0))
     dropped = sum(int(np.sum(of_valid_patient & _has_value(table.columns[name]))) for name in unknown)
@@ -146,6 +156,8 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
         dropped_by_indicator=dropped_by_indicator,
         empty=int(np.sum(rows.valid & of_valid_patient & ~present.any(axis=1))),
         read_as=_read_as(measured, schema),
+        converted=converted,
+        forms=results.forms,
     )
 
 
@@ -154,10 +166,10 @@ def _indicators(table: Table, schema: Schema) -> tuple[npt.NDArray[np.int64], di
     names, codes = table.columns["indicator"], table.column("code")
     by_name, by_code = _positions(names.texts, schema), _positions(codes.texts, schema)
     position, of_code = (
-        cells.spread(np.array([found.get(text, _UNKNOWN) for text in cells.texts], dtype=np.int64))
+        cells.spread(np.array([found.get(text, UNKNOWN) for text in cells.texts], dtype=np.int64))
         for cells, found in ((names, by_name), (codes, by_code))
     )
-    return np.where(position == _UNKNOWN, of_code, position), by_name
+    return np.where(position == UNKNOWN, of_code, position), by_name
 
 
 def _has_value(cells: Cells) -> npt.NDArray[np.bool_]:
@@ -211,43 +223,21 @@ def _rows(table: Table, date: str, patients: Mapping[str, int], problems: Proble
     inside = ~ids.spread(np.array(outside, dtype=np.bool_))
     if any(outside):
         table, ids = table.where(inside), ids.take(inside)
-    patient = ids.spread(np.array([patients.get(name, _UNKNOWN) for name in ids.texts], dtype=np.int64))
+    patient = ids.spread(np.array([patients.get(name, UNKNOWN) for name in ids.texts], dtype=np.int64))
     problems.add(
         "unknown patient",
         table,
-        patient == _UNKNOWN,
+        patient == UNKNOWN,
         "patient_id",
         lambda i: _unknown_patient(ids[i], patients),
         ids,
     )
     dates = table.columns[date]
-    timestamp = dates.spread(parse_datetimes(dates.texts))
+    timestamp = dates.spread(parse_datetimes(dates.texts, table.day_first))
     undated = np.isnat(timestamp)
     problems.add("unparsable date", table, undated, date, lambda i: not_a_date(dates[i]))
-    valid = (patient != _UNKNOWN) & ~undated
+    valid = (patient != UNKNOWN) & ~undated
     return Rows(table, patient, timestamp, valid, int(np.sum(~inside)), sum(outside))
-
-
-def _values(
-    table: Table,
-    column: str,
-    position: npt.NDArray[np.int64],
-    schema: Schema,
-    problems: Problems,
-    factor: npt.NDArray[np.float64] | None = None,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return a column as numbers, and which cells are not possible numbers; an empty cell is NaN and valid."""
-    texts = table.columns[column]
-    value = texts.spread(parse_numbers(texts.texts))
-    unparsable = np.isnan(value) & _has_value(texts)
-    if factor is not None:
-        value = value * factor
-    low, high = schema.bounds
-    # A comparison with NaN is False; an unknown indicator (-1) has no bounds.
-    impossible = (position >= 0) & ((value < low[position]) | (value > high[position]))
-    problems.add("unparsable value", table, unparsable, column, lambda i: _not_a_number(texts[i]))
-    problems.add("impossible value", table, impossible, column, partial(_impossible, texts, value, position, schema))
-    return value, unparsable | impossible
 
 
 def _unknown_indicator(name: str, schema: Schema) -> str:
@@ -270,20 +260,9 @@ def _unknown_patient(name: str, patients: Mapping[str, int]) -> str:
 
 def not_a_date(text: str) -> str:
     """Describe a cell that should hold a date but does not."""
+    if is_slashed(text):
+        return (
+            f"{quoted(text)} may have the day or the month first, and the other dates do not tell or differ; say which "
+            "with day_first = true or false in map.toml (docs/cohort-format.md)"
+        )
     return f"{quoted(text)} is not a date; write {DATE_FORMAT}"
-
-
-def _not_a_number(text: str) -> str:
-    return f"{quoted(text)} is not a number; write it as 12.5, or remove it if it was not measured"
-
-
-def _impossible(
-    texts: Sequence[str], value: npt.NDArray[np.float64], position: npt.NDArray[np.int64], schema: Schema, i: int
-) -> str:
-    indicator = schema.indicators[position[i]]
-    found = f"{bare(indicator.name)} {bare(texts[i].strip())}"
-    if value[i] < 0 and indicator.low is None:
-        return f"{found} is negative, and negative values are not supported yet; correct or remove it"
-    low, high = (each[position[i]] for each in schema.bounds)
-    bounds = f"{low:g} to {high:g} {indicator.unit}".rstrip()
-    return f"{found} is outside {bounds}; it may be a typing error or in another unit: correct or remove it"

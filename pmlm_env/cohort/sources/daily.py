@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Schema
 from pmlm_env.cohort.sources.cells import distinct_rows
+from pmlm_env.cohort.sources.result_columns import Forms
 from pmlm_env.cohort.sources.table_files import Table
 
 #: Marks a patient whose own row has a problem, instead of the row index.
@@ -36,7 +37,7 @@ class CheckUps:
         patient: Index of the patient, shape (n,).
         day: Calendar day, shape (n,), datetime64[D].
         values: Shape (n, n_indicators); NaN = not measured; no row is all NaN.
-        counts: Number of values averaged into each value, shape (n, n_indicators).
+        counts: Number of values averaged into each value, shape (n, n_indicators), int32.
         outside_rows: Number of rows of people who are not among the patients.
         outside_people: Number of these people.
         of_dropped_patients: Number of rows of patients marked ``DROPPED``.
@@ -46,13 +47,14 @@ class CheckUps:
         empty: Number of rows without any value.
         ignored_columns: Columns that are not used.
         read_as: Other names and spellings of indicators in the file -> the indicator's name.
+        forms: The forms of the results.
         converted: What was converted to another unit, such as "hgb from g/dL to g/L" -> number of values.
     """
 
     patient: npt.NDArray[np.int64]
     day: npt.NDArray[np.datetime64]
     values: npt.NDArray[np.float64]
-    counts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int32]
     outside_rows: int
     outside_people: int
     of_dropped_patients: int
@@ -63,6 +65,7 @@ class CheckUps:
     ignored_columns: tuple[str, ...] = ()
     read_as: Mapping[str, str] = field(default_factory=dict)
     converted: Mapping[str, int] = field(default_factory=dict)
+    forms: Forms = field(default_factory=Forms)
 
     def take(self, keep: npt.NDArray[np.bool_]) -> CheckUps:
         """Return the flagged check-ups; what was left out before is not counted anew."""
@@ -94,7 +97,8 @@ def by_day(
     empty: int = 0,
     ignored_columns: tuple[str, ...] = (),
     read_as: Mapping[str, str],
-    converted: Mapping[str, int] | None = None,
+    converted: Mapping[str, int],
+    forms: Forms,
 ) -> CheckUps:
     """Average valid values, each with its row and indicator, into one check-up per patient and day."""
     patient, day = rows.patient[used], rows.timestamp[used].astype("datetime64[D]")
@@ -102,16 +106,16 @@ def by_day(
     keys, checkup = np.unique(patient * max(len(days), 1) + day_code, return_inverse=True)
     check_size(rows.table, len(keys), schema)
     n_indicators = len(schema.indicators)
-    cell = checkup * n_indicators + position
-    count = np.bincount(cell, minlength=len(keys) * n_indicators)
-    total = np.bincount(cell, weights=value, minlength=len(keys) * n_indicators)
-    mean = np.full(len(count), np.nan)
-    np.divide(total, count, out=mean, where=count > 0)
+    cells, cell, n_values = np.unique(checkup * n_indicators + position, return_inverse=True, return_counts=True)
+    mean = _means(cell, n_values, value)
+    values = np.full(len(keys) * n_indicators, np.nan)
+    counts = np.zeros(len(keys) * n_indicators, dtype=np.int32)
+    values[cells], counts[cells] = mean, n_values
     return CheckUps(
         patient=keys // max(len(days), 1),
         day=days[keys % max(len(days), 1)],
-        values=mean.reshape(-1, n_indicators),
-        counts=count.reshape(-1, n_indicators),
+        values=values.reshape(-1, n_indicators),
+        counts=counts.reshape(-1, n_indicators),
         outside_rows=rows.outside_rows,
         outside_people=rows.outside_people,
         of_dropped_patients=of_dropped_patients,
@@ -121,8 +125,23 @@ def by_day(
         empty=empty,
         ignored_columns=ignored_columns,
         read_as=read_as,
-        converted=converted or {},
+        converted=converted,
+        forms=forms,
     )
+
+
+def _means(
+    cell: npt.NDArray[np.intp], n_values: npt.NDArray[np.intp], value: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Return the mean of each cell's values, to the last digit independent of the order of rows."""
+    total = np.bincount(cell, weights=value, minlength=len(n_values))
+    several = np.flatnonzero(n_values[cell] > 2)  # the sum of two does not depend on their order
+    if len(several):
+        ordered = several[np.lexsort((value[several], cell[several]))]
+        sums = np.bincount(cell[ordered], weights=value[ordered], minlength=len(n_values))
+        total = np.where(n_values > 2, sums, total)
+    mean: npt.NDArray[np.float64] = total / n_values
+    return mean
 
 
 def check_size(table: Table, checkups: int, schema: Schema) -> None:

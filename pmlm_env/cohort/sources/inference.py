@@ -77,9 +77,9 @@ def recognized(
         return schema or Schema.load(SCHEMAS[0]), records, ()  # whoever reads the tables says what they lack
     groups, group = measured(people, records, long)
     notes: tuple[str, ...] = ()
-    if (known := schema or _built_in(people, groups, long)) is not None:
+    if (known := schema or _built_in(people, groups)) is not None:
         catalogue = Catalogue(known)
-        names: Sequence[str | None] = [_name(catalogue, each, long) for each in groups]
+        names: Sequence[str | None] = [_name(catalogue, each) for each in groups]
     else:
         labels = [tidy(text) for text in people.column("label").texts]
         proposal = propose(records.name, groups, _by_labels(people), labels, _language(people), one_each=not long)
@@ -88,20 +88,18 @@ def recognized(
     if not long:
         new = {each.written: name for each, name in zip(groups, names, strict=True)}
         columns = {new.get(name, name): cells for name, cells in records.columns.items()}
-        return (
-            known,
-            replace(records, columns={name: each for name, each in columns.items() if name is not None}),
-            notes,
-        )
+        units = {name: each.unit for each, name in zip(groups, names, strict=True) if name is not None and each.unit}
+        columns = {name: cells for name, cells in columns.items() if name is not None}
+        return known, replace(records, columns=columns, units=units), notes
     texts = Cells.of(["" if name is None else name for name in names])
     keep = np.array([name is not None for name in names], dtype=np.bool_)[group]
     renamed = replace(records, columns={**records.columns, "indicator": Cells(texts.texts, texts.codes[group])})
     return known, renamed if keep.all() else renamed.where(keep), notes
 
 
-def _name(catalogue: Catalogue, part: Measured, long: bool) -> str:
+def _name(catalogue: Catalogue, part: Measured) -> str:
     """Return the schema's name for a group of values; its own if the schema has none, or has it in the same words."""
-    found = _find(catalogue, part, long)
+    found = _find(catalogue, part)
     if found is not None:
         same = _exact(catalogue.schema, part.written) is found
         return part.written if same else found.name
@@ -113,17 +111,17 @@ def _name(catalogue: Catalogue, part: Measured, long: bool) -> str:
     )
 
 
-def _find(catalogue: Catalogue, part: Measured, long: bool) -> Indicator | None:
+def _find(catalogue: Catalogue, part: Measured) -> Indicator | None:
     if (coded := catalogue.by_code.get(part.code)) is not None:
         return coded
     if (known := common().by_code.get(part.code)) is not None:
         return _same(catalogue.schema, known)
     exact = _exact(catalogue.schema, part.written) or _exact(catalogue.schema, part.name)
-    if exact is not None and _converts(part, exact, long):
+    if exact is not None and _converts(part, exact):
         return exact
     meant = [*catalogue.all(part.name, part.unit)]
     meant += [each for known in common().all(part.name, part.unit) if (each := _same(catalogue.schema, known))]
-    return next((each for each in meant if _converts(part, each, long)), exact if long else None)
+    return next((each for each in meant if _converts(part, each)), exact)
 
 
 def _same(schema: Schema, known: Indicator) -> Indicator | None:
@@ -138,13 +136,12 @@ def _exact(schema: Schema, name: str) -> Indicator | None:
         return None
 
 
-def _converts(part: Measured, indicator: Indicator, long: bool) -> bool:
-    """Whether values can be read as an indicator's; columns of a wide table are not converted."""
-    factor = conversion(part.unit, indicator)
-    return isinstance(factor, Fraction) and (long or factor == 1)
+def _converts(part: Measured, indicator: Indicator) -> bool:
+    """Whether values can be read as an indicator's."""
+    return isinstance(conversion(part.unit, indicator), Fraction)
 
 
-def _built_in(people: Table, groups: Sequence[Measured], long: bool) -> Schema | None:
+def _built_in(people: Table, groups: Sequence[Measured]) -> Schema | None:
     """Return the built-in schema that most labels and all indicators are of; one without labels needs the latter."""
     schema = _by_labels(people)
     if schema is None:
@@ -154,7 +151,7 @@ def _built_in(people: Table, groups: Sequence[Measured], long: bool) -> Schema |
     catalogue = Catalogue(schema)
     names = [name for each in schema.indicators for name in (each.name, *each.synonyms)]
     for part in groups:
-        if _find(catalogue, part, long) is None and (
+        if _find(catalogue, part) is None and (
             common().find(part.name) is not None or not suggestion(folded(part.name), names, _MISSPELLED)
         ):
             return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,14 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.indicator import RESERVED
-from pmlm_env.cohort.parsing import has_value, parse_numbers
 from pmlm_env.cohort.sources.cells import Cells
 from pmlm_env.cohort.sources.recognition import split_name
+from pmlm_env.cohort.sources.results import Kind, decimal_mark, read_results
 from pmlm_env.cohort.sources.table_files import Table
 from pmlm_env.cohort.wording import tidy
-
-#: The number in "<0.1", "12.5 H" and "7,4".
-_NUMBER = re.compile(r"\s*[<>\u2264\u2265=~]*\s*([+-]?\d+(?:[.,]\d+)?(?:e[+-]?\d+)?)", re.IGNORECASE)
 
 
 class Measured(NamedTuple):
@@ -64,10 +60,11 @@ def measured(people: Table, records: Table, long: bool) -> tuple[list[Measured],
 
 
 def _of_columns(records: Table, patient: npt.NDArray[np.int64]) -> Iterator[Measured]:
-    for header, cells in records.columns.items():
-        if header not in RESERVED:
-            given, number = _numbers(cells)
-            yield _group(header, "", "", given & (patient >= 0), number, patient)
+    columns = {header: cells for header, cells in records.columns.items() if header not in RESERVED}
+    mark = records.decimal or decimal_mark(cells.texts for cells in columns.values())
+    for header, cells in columns.items():
+        given, number = _numbers(cells, mark)
+        yield _group(header, records.units.get(header, ""), "", given & (patient >= 0), number, patient)
 
 
 def _of_rows(records: Table, patient: npt.NDArray[np.int64]) -> tuple[list[Measured], npt.NDArray[np.int64]]:
@@ -79,7 +76,8 @@ def _of_rows(records: Table, patient: npt.NDArray[np.int64]) -> tuple[list[Measu
             n = len(distinct)
         key, n = key * len(cells.texts) + cells.codes, n * len(cells.texts)
     keys, first, group = np.unique(key, return_index=True, return_inverse=True)
-    given, number = _numbers(records.columns["value"])
+    values = records.columns["value"]
+    given, number = _numbers(values, records.decimal or decimal_mark([values.texts]))
     inside = given & (patient >= 0)
     order = np.argsort(group, kind="stable")
     groups = []
@@ -103,7 +101,7 @@ def _group(
     return Measured(name, tidy(unit) or stated, tidy(code), cells, number[numeric], patient[numeric], written)
 
 
-def _numbers(cells: Cells) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+def _numbers(cells: Cells, mark: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
     """Return which cells hold a value, and the number in each, NaN if none."""
-    texts = [match[1].replace(",", ".") if (match := _NUMBER.match(text)) else "" for text in cells.texts]
-    return cells.spread(has_value(cells.texts)), cells.spread(parse_numbers(texts))
+    results = read_results(cells.texts, mark)
+    return cells.spread(results.kinds != Kind.EMPTY), cells.spread(results.values)

@@ -10,7 +10,15 @@ import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.sources.cells import Cells, CellsBuilder
-from pmlm_env.cohort.sources.table_files import MAX_BYTES, MAX_CELL, Table, check_names, check_size, too_large
+from pmlm_env.cohort.sources.table_files import (
+    MAX_BYTES,
+    MAX_CELL,
+    Table,
+    check_names,
+    check_size,
+    too_large,
+    unmistakable,
+)
 from pmlm_env.cohort.wording import bare, quoted
 
 _BATCH = 65_536
@@ -76,7 +84,7 @@ def _as_text(path: Path, name: str, column: Any) -> Cells:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_floating(column.type):
+    if floating := pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     if not pa.types.is_dictionary(column.type):
         column = column.cast(pa.string()).dictionary_encode()
@@ -84,5 +92,7 @@ def _as_text(path: Path, name: str, column: Any) -> Cells:
     if (pc.max(pc.utf8_length(distinct)).as_py() or 0) > MAX_CELL:
         raise CohortError(f"{path.name}, column {bare(name)}: a cell has more than {MAX_CELL:,} characters; shorten it")
     texts = ["", *distinct.fill_null("").to_pylist()]
+    if floating:
+        texts = [*map(unmistakable, texts)]
     codes = column.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False) + 1
     return Cells(texts, codes.astype(np.int32)).take(np.arange(len(codes)))

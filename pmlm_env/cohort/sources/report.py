@@ -34,6 +34,12 @@ class ReadReport:
         repeated_rows: Check-up rows that repeat an earlier row exactly; they count in the mean.
         ignored_columns: Columns of a long table that are not used.
         read_as: Names in the file -> the indicators that they were read as, if these have other names or spellings.
+        limits: Results given as a limit, such as "<0.1".
+        flagged: Results with a flag, such as "12.5 H".
+        coded: Words for which the schema has a number.
+        words: Results that are no numbers, left out.
+        frequent_words: The most frequent of them, with their number.
+        decimal_comma: Whether a comma marks the decimals of results.
         converted: What was converted to another unit, such as "hgb from g/dL to g/L" -> number of values.
         notes: Further lines, from the source and from the inference of the schema.
         new_patients: Whether the patients are new, so that nothing is said of labels and replies, which are not used.
@@ -59,6 +65,12 @@ class ReadReport:
     repeated_rows: int = 0
     ignored_columns: tuple[str, ...] = ()
     read_as: Mapping[str, str] = field(default_factory=dict)
+    limits: int = 0
+    flagged: int = 0
+    coded: int = 0
+    words: int = 0
+    frequent_words: Mapping[str, int] = field(default_factory=dict)
+    decimal_comma: bool = False
     converted: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     new_patients: bool = False
@@ -84,8 +96,7 @@ class ReadReport:
             shown = [f"{bare(name)} was read as {bare(indicator)}" for name, indicator in self.read_as.items()]
             more = f" and {len(shown) - SHOWN:,} more" if len(shown) > SHOWN else ""
             lines.append(f"indicators with other names: {', '.join(shown[:SHOWN])}{more}")
-        if self.converted:
-            lines.append(f"values converted: {tally(self.converted)}")
+        lines += self._on_results()
         if self.outside_rows:
             people = f"{self.outside_people:,} people who are not in the patients' table"
             lines.append(f"rows left out, of {people}: {self.outside_rows:,}")
@@ -102,6 +113,23 @@ class ReadReport:
             lines.append(f"dropped: {tally(self.dropped)}")
             lines.extend(f"  {example}" for example in self.examples)
         return "\n".join(lines)
+
+    def _on_results(self) -> list[str]:
+        lines = []
+        if self.decimal_comma:
+            lines.append("decimal commas: the results were read as 12,5 = 12.5 and 1.234 = 1234")
+        if self.limits:
+            lines.append(f"results given as a limit (<0.1, >200), read as the limit itself: {self.limits:,}")
+        if self.flagged:
+            lines.append(f"results with a flag (12.5 H), read without it: {self.flagged:,}")
+        if self.coded:
+            lines.append(f"words read as the numbers that the schema gives them: {self.coded:,}")
+        if self.words:
+            shown = ", ".join(f"{count:,} x {quoted(word)}" for word, count in self.frequent_words.items())
+            lines.append(f"results that are no numbers, left out: {self.words:,} (most frequent: {shown})")
+        if self.converted:
+            lines.append(f"values converted: {tally(self.converted)}")
+        return lines
 
     def _on_labels_and_replies(self) -> list[str]:
         lines, whole = [], f"of {self.patients:,}"

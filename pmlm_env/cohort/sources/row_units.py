@@ -21,25 +21,27 @@ class UnitFactors(NamedTuple):
     Attributes:
         pairs: Each pair of an indicator and a unit, with the factor or what is wrong.
         pair: The pair of each row, shape (n,); -1 for unknown indicators.
-        factor: What each value is multiplied by, shape (n,).
+        times: What each value is multiplied by, shape (n,).
+        over: What it is then divided by, shape (n,).
         wrong: Which rows have a unit that cannot be converted, shape (n,).
     """
 
     pairs: Sequence[tuple[Indicator, str, Fraction | str]]
     pair: npt.NDArray[np.int64]
-    factor: npt.NDArray[np.float64]
+    times: npt.NDArray[np.float64]
+    over: npt.NDArray[np.float64]
     wrong: npt.NDArray[np.bool_]
 
     def problem(self, row: int) -> str:
         """Describe the unit of a row that has a wrong one."""
         indicator, unit, problem = self.pairs[self.pair[row]]
-        return f"{quoted(unit)} is not the unit of {bare(indicator.name)}, {indicator.unit}: {problem}"
+        return wrong_unit(indicator, unit, str(problem))
 
     def counts(self, rows: npt.NDArray[np.int64]) -> dict[str, int]:
         """Count the values among these rows that were converted, by indicator and unit."""
         counts = np.bincount(self.pair[rows], minlength=len(self.pairs)).tolist()
         return {
-            f"{indicator.name} from {tidy(unit)} to {indicator.unit}": count
+            converted_from(indicator, unit): count
             for (indicator, unit, factor), count in zip(self.pairs, counts, strict=True)
             if count and factor != 1
         }
@@ -60,6 +62,17 @@ def unit_factors(units: Cells, position: npt.NDArray[np.int64], schema: Schema) 
         (schema.indicators[k], units.texts[code], conversion(units.texts[code], schema.indicators[k]))
         for k, code in (divmod(key, len(units.texts)) for key in keys.tolist())
     ]
-    of_pair = np.array([1.0, *(1.0 if isinstance(each, str) else float(each) for _, _, each in pairs)])
+    factors = [Fraction(1), *(Fraction(1) if isinstance(each, str) else each for _, _, each in pairs)]
+    times, over = (np.array([float(getattr(each, part)) for each in factors]) for part in ("numerator", "denominator"))
     wrong = np.array([False, *(isinstance(each, str) for _, _, each in pairs)])
-    return UnitFactors(pairs, pair, of_pair[pair + 1], wrong[pair + 1])
+    return UnitFactors(pairs, pair, times[pair + 1], over[pair + 1], wrong[pair + 1])
+
+
+def wrong_unit(indicator: Indicator, unit: str, problem: str) -> str:
+    """Describe a unit that values cannot be converted from."""
+    return f"{quoted(unit)} is not the unit of {bare(indicator.name)}, {indicator.unit}: {problem}"
+
+
+def converted_from(indicator: Indicator, unit: str) -> str:
+    """Return what was converted, for the report."""
+    return f"{indicator.name} from {tidy(unit)} to {indicator.unit}"

@@ -5,8 +5,9 @@ Files may come from untrusted sources, so memory use is bounded (``MAX_CELLS`` a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ MAX_CELLS = 25_000_000
 MAX_COLUMNS = 5_000
 #: Characters per cell: the limit of Python's ``csv`` module.
 MAX_CELL = 131_072
+_THREE_DECIMALS = re.compile(r"-?\d+\.\d{3}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +38,9 @@ class Table:
         row_word: "line" or "row", accordingly.
         header_row: Line number of the header; 0 if it has none.
         malformed: (row number, number of cells) of rows left out because their number of cells is wrong.
+        decimal: What marks the decimals of results, "." or ","; "" = as the results tell.
+        day_first: Whether 01/02/2022 is February 1; None = as the dates tell.
+        units: Units of the columns of a wide table.
     """
 
     name: str
@@ -44,6 +49,9 @@ class Table:
     row_word: str = "row"
     header_row: int = 0
     malformed: Sequence[tuple[int, int]] = ()
+    decimal: str = ""
+    day_first: bool | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def made(cls, name: str, columns: Mapping[str, Iterable[str]]) -> Table:
@@ -64,6 +72,11 @@ class Table:
         """Return the table of the flagged rows."""
         columns = {name: cells.take(keep) for name, cells in self.columns.items()}
         return replace(self, columns=columns, rows=self.rows[keep])
+
+
+def unmistakable(number: str) -> str:
+    """Return the text of a number of a typed file with a fourth decimal if it has three: 1.234 may also mean 1234."""
+    return f"{number}0" if _THREE_DECIMALS.fullmatch(number) else number
 
 
 def check_size(path: Path, cells: int) -> None:

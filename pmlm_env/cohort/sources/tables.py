@@ -9,7 +9,8 @@ from pathlib import Path
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import OBSTETRIC, Cohort, Schema
 from pmlm_env.cohort.sources.assembly import Reading, assemble
-from pmlm_env.cohort.sources.formats import SUFFIXES, read_table
+from pmlm_env.cohort.sources.formats import SUFFIXES, read_table, suffix_of
+from pmlm_env.cohort.sources.mapping import NameMap
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.wording import named, quoted
 
@@ -25,6 +26,7 @@ def read_cohort(
     new_patients: bool = False,
     drop_bad_rows: bool = False,
     keep_later: bool = False,
+    encoding: str | None = None,
 ) -> tuple[Cohort, ReadReport]:
     """Read a cohort: a table of patients and one of check-ups, long or wide.
 
@@ -55,6 +57,7 @@ def read_cohort(
         drop_bad_rows: Leave out and count bad rows, and bad single values of a wide table, instead of raising; but
             never more than half of the patients or of the values, nor more than nine tenths of an indicator's values.
         keep_later: Keep check-ups after a patient's index date (split_date), which are otherwise left out and counted.
+        encoding: The encoding of CSV and TSV files, such as gb18030 or cp1252; None = UTF-8.
 
     Returns:
         The cohort, with patients in file order and check-ups sorted by date, and a report of what was left out.
@@ -68,7 +71,8 @@ def read_cohort(
     folder = Path(folder)
     schema = schema or schema_in(folder)
     reading = Reading(references, new_patients, drop_bad_rows, keep_later)
-    return read_tables(folder, schema, reading=reading, patients=patients, labs=labs, checkups=checkups)
+    files = {"patients": patients, "labs": labs, "checkups": checkups}
+    return read_tables(folder, schema, reading=reading, encoding=encoding, **files)
 
 
 def read_tables(
@@ -79,6 +83,7 @@ def read_tables(
     patients: str | None = None,
     labs: str | None = None,
     checkups: str | None = None,
+    encoding: str | None = None,
 ) -> tuple[Cohort, ReadReport]:
     """Read a cohort as the built-in source ``tables``; see ``read_cohort``.
 
@@ -89,13 +94,20 @@ def read_tables(
         patients: Name of the patients' file.
         labs: Name of a long table.
         checkups: Name of a wide table.
+        encoding: The encoding of CSV and TSV files; None = UTF-8.
 
     Raises:
         CohortError: As ``read_cohort``.
     """
-    patients_path = _find(folder, "patients", patients, reading.command)
+    names = NameMap.of(folder)
+    if labs is None and checkups is None:
+        labs, checkups = names.files.get("labs"), names.files.get("checkups")
+    patients_path = _find(folder, "patients", patients or names.files.get("patients"), reading.command)
     checkups_path, long = _find_checkups(folder, labs, checkups, reading.command)
-    return assemble(folder, read_table(patients_path), read_table(checkups_path), schema, reading, long=long)
+    people, records = read_table(patients_path, encoding), read_table(checkups_path, encoding)
+    notes = names.unused(people, records, long)
+    people, records = names.people(people), names.records(records, long)
+    return assemble(folder, people, records, schema, reading, long=long, notes=notes)
 
 
 def schema_in(folder: Path) -> Schema | None:
@@ -138,7 +150,7 @@ def _find_checkups(folder: Path, labs: str | None, checkups: str | None, command
         )
     if not long and not wide:
         raise CohortError(
-            f"{folder} has neither labs.csv (long) nor checkups.csv (wide), nor a .parquet of either name; "
+            f"{folder} has neither labs.csv (long) nor checkups.csv (wide), nor another form of either name; "
             f"name the file with `pmlm {command} --labs-file` or `--checkups-file`. {_files_found(folder)}"
         )
     return _find(folder, "labs" if long else "checkups", None, command), bool(long)
@@ -157,13 +169,13 @@ def _find(folder: Path, stem: str, name: str | None, command: str) -> Path:
             )
         if not paths:
             raise CohortError(
-                f"{folder} has no {stem}.csv or {stem}.parquet; "
+                f"{folder} has no {stem}.csv, nor {stem}.parquet or another form; "
                 f"name the file with `pmlm {command} --{stem}-file`. {_files_found(folder)}"
             )
         return paths[0]
     path = folder / name
-    if path.suffix.lower() not in SUFFIXES:
-        raise CohortError(f"--{stem}-file {quoted(name)}: the name must end in .csv or .parquet")
+    if not suffix_of(path):
+        raise CohortError(f"--{stem}-file {quoted(name)}: the name must end in {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise CohortError(f"{folder} has no file {quoted(name)}. {_files_found(folder)}")
     return path
@@ -174,5 +186,5 @@ def _with_stem(folder: Path, stem: str) -> list[Path]:
 
 
 def _files_found(folder: Path) -> str:
-    names = sorted(path.name for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
-    return f"It has: {named(names)}" if names else "It has no CSV or Parquet file."
+    names = sorted(path.name for path in folder.glob("*") if suffix_of(path))
+    return f"It has: {named(names)}" if names else "It has no table (CSV, TSV, Parquet or Excel)."

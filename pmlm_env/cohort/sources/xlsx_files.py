@@ -1,0 +1,115 @@
+"""Reading Excel workbooks (.xlsx)."""
+
+from __future__ import annotations
+
+import datetime
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pmlm_env.cohort.errors import CohortError
+from pmlm_env.cohort.sources.cells import BATCH, CellsBuilder, move_rows
+from pmlm_env.cohort.sources.table_files import (
+    MAX_BYTES,
+    MAX_CELL,
+    Table,
+    check_names,
+    check_size,
+    too_large,
+    unmistakable,
+)
+from pmlm_env.cohort.wording import named, quoted
+
+
+def read_xlsx(path: Path) -> Table:
+    """Read the sheet named as the file, or else the only sheet, skipping blank rows.
+
+    Formulas are read as the values that Excel stored for them; none is computed.
+
+    Raises:
+        CohortError: openpyxl is not installed; it is not a workbook, or has several sheets of other names, no header,
+            or unnamed or repeated columns, or exceeds a limit.
+    """
+    try:
+        import openpyxl
+    except ImportError as error:
+        raise CohortError(
+            f"{path.name}: reading it needs openpyxl; pip install 'pmlm-env[xlsx]', or save it as CSV UTF-8"
+        ) from error
+
+    try:
+        with zipfile.ZipFile(path) as archive:  # which reads no more of a member than the size told here
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MAX_BYTES:
+            raise too_large(path, f"{size:,} bytes when unpacked; at most {MAX_BYTES:,} are read")
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+        try:
+            return _read(path, _sheet(path, book))
+        finally:
+            book.close()
+    except CohortError:
+        raise
+    except Exception as error:  # openpyxl raises all kinds for damaged files
+        raise CohortError(f"{path.name}: not an Excel workbook ({quoted(str(error))})") from error
+
+
+def _sheet(path: Path, book: Any) -> Any:
+    sheets = {sheet.title: sheet for sheet in book.worksheets}
+    if len(sheets) == 1:
+        return next(iter(sheets.values()))
+    own = [sheet for title, sheet in sheets.items() if title.casefold() == path.stem.casefold()]
+    if not own:
+        raise CohortError(
+            f"{path.name} has the sheets {named([*sheets])}: name the right one {quoted(path.stem)}, or remove the rest"
+        )
+    return own[0]
+
+
+def _read(path: Path, sheet: Any) -> Table:
+    sheet.reset_dimensions()  # which the file may state wrongly
+    header: list[str] = []
+    header_row = seen = 0
+    columns: list[CellsBuilder] = []
+    rows: list[list[str]] = []
+    numbers: list[int] = []
+    malformed: list[tuple[int, int]] = []
+    for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
+        seen += max(len(values), 1)
+        check_size(path, seen)
+        texts = [_text(path, number, value) for value in values]
+        while texts and not texts[-1]:
+            texts.pop()
+        if not texts:
+            continue
+        if not header:
+            header, header_row = texts, number
+            check_names(path, header)
+            columns = [CellsBuilder() for _ in header]
+        elif len(texts) > len(header):
+            malformed.append((number, len(texts)))
+        else:
+            numbers.append(number)
+            rows.append([*texts, *[""] * (len(header) - len(texts))])
+            if len(rows) == BATCH:
+                move_rows(rows, columns)
+    if not header:
+        raise CohortError(f"{path.name}: the sheet is empty")
+    move_rows(rows, columns)
+    cells = {name: column.cells() for name, column in zip(header, columns, strict=True)}
+    return Table(path.name, cells, np.array(numbers, dtype=np.int64), "row", header_row, malformed)
+
+
+def _text(path: Path, number: int, value: Any) -> str:
+    """Return a cell as text: a number as the shortest that means it, a date in the form of ISO 8601."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else unmistakable(repr(value))
+    if isinstance(value, datetime.datetime):
+        return value.isoformat(sep=" ") if value.time() != datetime.time() else value.date().isoformat()
+    text = value.isoformat() if isinstance(value, datetime.date | datetime.time) else str(value)
+    if len(text) > MAX_CELL:
+        raise CohortError(f"{path.name}, row {number}: a cell has more than {MAX_CELL:,} characters; shorten it")
+    return text
