@@ -14,7 +14,7 @@ EXEMPT = (
     "pmlm_env/prompting/templates/en/obstetric",
     "pmlm_env/llm/obstetric_sentences.py",
     "pmlm_env/envs/lite/rules.py",
-    "pmlm_env/cohort/naming/assertion.py",
+    "pmlm_env/cohort/naming/english.py",
 )
 WORD = re.compile(
     r"\b(?:she|hers?|herself|wom[ae]n|pregnan\w*|obstetric\w*|midwi\w*|mothers?|he|his|him)\b", re.IGNORECASE

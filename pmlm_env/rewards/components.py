@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.naming.assertion import Status
-from pmlm_env.cohort.naming.english import NAMED
+from pmlm_env.cohort.naming.status import NAMED, Status
 from pmlm_env.cohort.naming.labels import mentioned_labels
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.labels import Label
