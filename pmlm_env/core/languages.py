@@ -34,10 +34,15 @@ def is_chinese(language: str) -> bool:
     return primary(language) == "zh"
 
 
-def is_mostly_han(text: str) -> bool:
-    """Whether Han characters are at least half of a text's letters and digits."""
-    signs = [sign for sign in text if sign.isalnum()]
-    return bool(signs) and 2 * len(re.findall(f"[{HAN}]", text)) >= len(signs)
+def n_words(text: str) -> int:
+    """Return the number of words in a text, where a Han character counts as one."""
+    return len(re.findall(f"[{HAN}]|[^\\s{HAN}]+", text))
+
+
+def language_of(text: str) -> str:
+    """Return the language of a text that comes without one: ``zh`` if half of its letters are Han, or else ``en``."""
+    letters = sum(sign.isalpha() for sign in text)
+    return "zh" if letters and 2 * len(re.findall(f"[{HAN}]", text)) >= letters else "en"
 
 
 def chinese_words(text: str, whole: Collection[str] = ()) -> list[str]:

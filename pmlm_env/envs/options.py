@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_ty
 
 from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import Split
+from pmlm_env.core.languages import is_chinese
 from pmlm_env.core.task import EditTask, ObservationForm, PatientForm
 from pmlm_env.envs.shared_models import DEMO, SHARED_MODELS, SharedModels
 from pmlm_env.kwargs import NO_KWARGS, Kwargs
@@ -104,6 +105,8 @@ class PMLMOptions(LLMOptions, TaskOptions):
         training = None if alone and not self.scorer_idf else models.training(self.episodes)
         idf = tuple(episode.reference for episode in training or ()) if self.scorer_idf else None
         scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts, idf) if scored else None
+        if scorer is not None:
+            scorer.check_reads(episode.reference for episode in episodes if is_chinese(episode.language))
         reply_reward = models.reply_reward(
             self.reward, self.reward_kwargs, self.device, scorer, training, self.components
         )

@@ -49,7 +49,9 @@ class PredictionPrompt:
         parts = parse(text, name, _check_fields)
         self.text = "\n".join(f"{role}:{part}" for role, part in parts)
         self.language, self.words = language, wording_in(language)
-        self._filled = self.words.between.join(part for _, part in parts).replace(f" {BREAK} ", "\n").replace(BREAK, "\n")
+        self._filled = (
+            self.words.between.join(part for _, part in parts).replace(f" {BREAK} ", "\n").replace(BREAK, "\n")
+        )
         fields = {field for _, field, _, _ in Formatter().parse(self._filled)}
         if not fields & {"history", "levels"}:
             raise ValueError(f"template {name} has neither {{history}} nor {{levels}}: add one")

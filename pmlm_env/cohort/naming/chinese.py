@@ -70,7 +70,8 @@ _CONDITION = r"(?:如果?|若|倘若|假如|一旦|万一|是否|有无|有没�
 
 #: Text after the mention: what belongs to its name.
 _BRIDGE = (
-    r"(?:症|病)?(?:[（(][A-Za-z][A-Za-z0-9-]{1,7}[）)])?(?:的)?(?:诊断|病史|史|表现|征象|证据|可能|检查|筛查|检测|结果|症状|体征|情况|指标){0,2}"
+    r"(?:症|病)?(?:[（(][A-Za-z][A-Za-z0-9-]{1,7}[）)])?(?:的)?"
+    r"(?:诊断|病史|史|表现|征象|证据|可能|检查|筛查|检测|结果|症状|体征|情况|指标){0,2}"
 )
 _ALL = r"(?:目前|现|均|都|皆|暂|亦|也|已经?|基本|可以?|被|予以?|后|最终|经\w{0,8}){0,3}"
 _STOP = r"(?=\s*(?:[，,。.；;！!？?、）)\]】\n]|\Z|但|且))"
@@ -99,7 +100,7 @@ _SENTENCE = re.compile(r"[。！!？?；;\n]|\.(?!\d)")
 _COMMA = re.compile(r"[，,]")
 _JOINED = re.compile(r"\s*(?:、|和|及|以及|与|或|或者|/)\s*")
 #: "否认A，B，C等病史": a list with commas, whose next item starts here, and how it ends.
-_DENIED_LIST = re.compile(rf"否认(?:(?!但|诊断).){{0,40}}[，,]\s*[及和与或]?\Z")
+_DENIED_LIST = re.compile(r"否认(?:(?!但|诊断).){0,40}[，,]\s*[及和与或]?\Z")
 _END_OF_ITEM = re.compile(rf"{_BRIDGE}(?:等\w{{0,4}})?{_STOP}")
 
 

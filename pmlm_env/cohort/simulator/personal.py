@@ -22,8 +22,8 @@ class Remark:
         indicator: The indicator.
         finding: The sentence.
         advice: The piece of advice.
-        unless: A letter in whose English text this pattern is found does not get the remark, because it would say the same twice or
-            contradict itself.
+        unless: A letter in whose English text this pattern is found does not get the remark, because it would say the
+            same twice or contradict itself.
     """
 
     indicator: str
