@@ -71,9 +71,10 @@ class DemoConfig:
         if self.language == "zh":
             if self.cohort is not None:
                 raise ValueError("--language is the language of simulated patients: leave it out with --cohort")
-            english = {name: getattr(ModelOptions(), name) for name in ("encoder", "scorer")}
-            chosen = {name: CHINESE_MODEL for name in english if getattr(self.models, name) == english[name]}
-            object.__setattr__(self, "models", replace(self.models, **chosen))
+            models, english = self.models, ModelOptions()
+            encoder = CHINESE_MODEL if models.encoder == english.encoder else models.encoder
+            scorer = CHINESE_MODEL if models.scorer == english.scorer else models.scorer
+            object.__setattr__(self, "models", replace(models, encoder=encoder, scorer=scorer))
         fill_in(self)
 
 

@@ -136,11 +136,11 @@ class History:
         rows = np.flatnonzero(np.isfinite(self.patient.values[:before, i]))
         first, last = rows[0], rows[-1]
         name, unit = self.words.name(self.indicators[i]), self.indicators[i].unit if with_unit else ""
-        numbers = [digits(self.patient.values[row, i]) for row in (first, last)]
+        number = digits(self.patient.values[first, i])
         if first == last:
-            return f"{self.words.once(name, numbers[0], unit)}{self._remark(self.deviations[first, i])}"
+            return f"{self.words.once(name, number, unit)}{self._remark(self.deviations[first, i])}"
         direction = _direction(self.deviations[last, i] - self.deviations[first, i])
-        trend = self.words.trend(name, *numbers, unit, direction)
+        trend = self.words.trend(name, number, digits(self.patient.values[last, i]), unit, direction)
         return f"{trend}{self._remark(_means(self.deviations[:before, [i]])[0])}"
 
     def _level(self, deviation: float) -> str:
