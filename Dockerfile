@@ -10,7 +10,7 @@ RUN pip install --no-cache-dir --constraint /tmp/constraints.txt torch --index-u
 COPY pyproject.toml setup.cfg README.md LICENSE /src/
 COPY pmlm_env /src/pmlm_env
 COPY agents /src/agents
-RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "/src[parquet,xlsx]" \
+RUN pip install --no-cache-dir --constraint /tmp/constraints.txt "/src[parquet,xlsx,zh]" \
     && rm -r /src /tmp/constraints.txt \
     && mkdir --mode 1777 /cache
 

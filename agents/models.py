@@ -11,6 +11,7 @@ from agents.model_options import CallOptions, ModelOptions
 from agents.problem import MeteredReward, Problem
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.languages import is_chinese
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import Budget, LLMOptions, load_llm, price_of
 from pmlm_env.llm.storage.cached_llm import CachedLLM
@@ -78,7 +79,12 @@ class RunModels:
         self.options = replace(options, scorer_layer=self.scorer.num_layers)
 
     def reward(self, episodes: EpisodeSet) -> DeltaReward:
-        """Create the reward for some episodes; reuse the object, because it stores their initial replies."""
+        """Create the reward for some episodes; reuse the object, because it stores their initial replies.
+
+        Raises:
+            ValueError: The episodes are Chinese, and the scorer does not know Chinese.
+        """
+        self.scorer.check_reads(episode.reference for episode in episodes if is_chinese(episode.language))
         return DeltaReward(episodes, self.llm, self.reply_reward, self.options.n_samples, self.calls.max_failures)
 
     @property

@@ -14,13 +14,15 @@ EXEMPT = (
     "pmlm_env/prompting/templates/en/obstetric",
     "pmlm_env/llm/obstetric_sentences.py",
     "pmlm_env/envs/lite/rules.py",
-    "pmlm_env/cohort/naming/assertion.py",
+    "pmlm_env/cohort/naming/english.py",
 )
 WORD = re.compile(
     r"\b(?:she|hers?|herself|wom[ae]n|pregnan\w*|obstetric\w*|midwi\w*|mothers?|he|his|him)\b", re.IGNORECASE
 )
 #: The name of the schema and of its family of templates, and what is named after it.
-NAME = re.compile(r"""(["`']+)obstetric\1|\bOBSTETRIC\b|\bobstetric(?=\.toml)|\b_?obstetric_sentences\b""")
+NAME = re.compile(
+    r"""(["`']+)obstetric(?:-zh)?\1|\bOBSTETRIC(?:_ZH)?\b|\bobstetric(?=\.toml)|\b_?obstetric_sentences\b"""
+)
 
 
 def _files() -> list[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
 from pmlm_env.device import seeded
@@ -70,6 +70,24 @@ def save_small_bert(folder: Path) -> Path:
     tokenizer.save_pretrained(folder)
     with seeded(0):
         AutoModel.from_config(AutoConfig.for_model("bert", vocab_size=len(tokenizer), **_SIZES)).save_pretrained(folder)
+    return folder
+
+
+def save_chinese_bert(folder: Path) -> Path:
+    """Save a random BERT with a piece for each of 21,000 Chinese characters and each printable one of ASCII."""
+    characters = [*map(chr, range(0x4E00, 0x9FA6)), *map(chr, range(33, 127)), *"，。；：（）“”、×α"]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    vocabulary = [*specials, *characters, *(f"##{sign}" for sign in map(chr, range(33, 127)))]
+    pieces = models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token="[UNK]")
+    tokenizer = Tokenizer(pieces)
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ends)
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), specials, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **names).save_pretrained(folder)
+    config = AutoConfig.for_model("bert", vocab_size=len(vocabulary), **_SIZES)
+    with seeded(0):
+        AutoModel.from_config(config).save_pretrained(folder)
     return folder
 
 

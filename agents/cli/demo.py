@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from agents.model_options import CallOptions, ModelOptions
 from agents.registry import DEFAULT
 from agents.run_folder import RunFolder
 from agents.training.config import TrainConfig, fill_in
+from pmlm_env.cohort.simulator import Language, schema_in
 from pmlm_env.pipeline.config import PipelineConfig
 from pmlm_env.prompting import InitialPrompt
-from pmlm_env.weights import BUNDLED, fetch
+from pmlm_env.weights import BUNDLED, CHINESE_MODEL, fetch
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class DemoConfig:
 
     Attributes:
         cohort: A folder with your own patients, used instead of simulated ones (see ``pmlm prepare --help``).
+        language: Language of the simulated patients: ``en``, or ``zh`` for Chinese. In Chinese, the default encoder and
+            scorer are the bundled LLM qwen2.5-coder-0.5b, because minilm knows English only; see docs/chinese.md.
         run: The run folder. Files of an earlier demo are replaced, except for its LLM replies, which are reused.
         train_patients: Number of patients to train on.
         test_patients: Number of patients to evaluate on.
@@ -46,6 +49,7 @@ class DemoConfig:
     """
 
     cohort: Path | None = None
+    language: Language = "en"
     run: Path = Path("runs/demo")
     train_patients: int = 32
     test_patients: int = 32
@@ -61,8 +65,16 @@ class DemoConfig:
         """Fill in the agent's default settings, and check the budget.
 
         Raises:
-            ValueError: The agent is unknown, the settings belong to another agent, or the budget is out of range.
+            ValueError: The agent is unknown, the settings belong to another agent, the budget is out of range, or
+                ``language`` has no effect.
         """
+        if self.language == "zh":
+            if self.cohort is not None:
+                raise ValueError("--language is the language of simulated patients: leave it out with --cohort")
+            models, english = self.models, ModelOptions()
+            encoder = CHINESE_MODEL if models.encoder == english.encoder else models.encoder
+            scorer = CHINESE_MODEL if models.scorer == english.scorer else models.scorer
+            object.__setattr__(self, "models", replace(models, encoder=encoder, scorer=scorer))
         fill_in(self)
 
 
@@ -75,7 +87,8 @@ def run(config: DemoConfig) -> int:
 
     models = config.models
     wanted = {models.encoder, models.scorer, models.llm.removeprefix("local:")}
-    InitialPrompt(config.pipeline.template, config.pipeline.peers)  # raises before anything is downloaded or removed
+    # This raises before anything is downloaded or removed.
+    InitialPrompt(config.pipeline.template, config.pipeline.peers, schema_in(config.language))
     fetch(*(name for name in BUNDLED if name in wanted))
     if models.llm.startswith("local:"):
         find_model(models.llm.removeprefix("local:"))  # raises before patients are simulated and stage 1 is fitted
@@ -102,7 +115,7 @@ def _demo(config: DemoConfig) -> None:
     cohort = config.cohort
     if cohort is None:
         cohort = config.run / "cohort"
-        simulate.run(simulate.Config(cohort, seed=config.seed))
+        simulate.run(simulate.Config(cohort, seed=config.seed, language=config.language))
     prepare.run(
         prepare.Config(
             prepare.CohortFiles(cohort),

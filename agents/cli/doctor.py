@@ -20,7 +20,10 @@ from pmlm_env.llm.specs import is_custom
 from pmlm_env.weights import BUNDLED, cache_dir, describe, state
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "scikit-learn", "bert-score", "tensorboard")
-_EXTRAS = {"pyarrow": "to read Parquet: pip install 'pmlm-env[parquet]'"}
+_EXTRAS = {
+    "pyarrow": "to read Parquet: pip install 'pmlm-env[parquet]'",
+    "rjieba": "for Chinese prompts: pip install 'pmlm-env[zh]'",
+}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from agents.model_options import CohortFiles, ModelOptions
 from agents.settings import plain
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.languages import is_chinese
 from pmlm_env.io.files import locked, make_folder, write_json
 from pmlm_env.pipeline.config import PipelineConfig
 from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER, TEMPLATE_FILE
@@ -88,6 +89,8 @@ def _on_long_references(episodes: EpisodeSet) -> str:
     suspects = [text for text in references if len(text.encode()) > _SURELY_SHORT]
     if not suspects:
         return ""
+    if is_chinese(episodes[0].language):
+        return ""  # which scorer will be used is not known: the default one does not know Chinese
     scorer = ModelOptions().scorer
     if state(scorer) != "ready":
         return (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pmlm_env.cohort import write_cohort
-from pmlm_env.cohort.simulator import Signal, simulate_cohort
+from pmlm_env.cohort.simulator import Language, Signal, simulate_cohort
 from pmlm_env.io.files import locked
 
 
@@ -22,6 +22,7 @@ class SimulateConfig:
             medical knowledge; ``literature``: only associations that published sources support.
         personal: Share of each letter's findings and advice that is about the patient's own latest values, from 0 to 1;
             above 0, the column ``personal`` of patients.csv names these values' indicators; see docs/simulator.md.
+        language: Language of labels and letters: ``en``, or ``zh`` for Chinese, which also writes schema.json.
     """
 
     out: Path
@@ -29,6 +30,7 @@ class SimulateConfig:
     seed: int = 0
     signal: Signal = "paper"
     personal: float = 0.0
+    language: Language = "en"
 
     def __post_init__(self) -> None:
         """Check the numbers.
@@ -53,7 +55,7 @@ def run(config: SimulateConfig) -> int:
         ValueError: Another command uses ``out``, or ``out`` is a file.
     """
     with locked(config.out):
-        cohort = simulate_cohort(config.patients, config.seed, config.signal, config.personal)
+        cohort = simulate_cohort(config.patients, config.seed, config.signal, config.personal, config.language)
         write_cohort(cohort, config.out)
     print(f"{len(cohort)} simulated patients with {cohort.n_checkups} check-ups are in {config.out}")
     return 0

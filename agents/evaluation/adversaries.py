@@ -18,6 +18,7 @@ import numpy.typing as npt
 from agents.evaluation.controls import CONTROLS
 from pmlm_env.cohort.naming.labels import mentioned_labels
 from pmlm_env.core.labels import Label
+from pmlm_env.core.languages import language_of
 from pmlm_env.rewards.advice import pieces_of
 
 #: Texts that are judged besides controls, with a description.
@@ -100,8 +101,9 @@ class TextSearch:
     def __init__(self, letters: Sequence[str], conditions: Iterable[Label]) -> None:
         """Take the letters apart."""
         known = tuple(conditions)
+        language = language_of("".join(letters[:_MOST_LETTERS]))
         self.letters = list(letters[:_MOST_LETTERS])
-        parts = [[s for s in pieces_of(letter) if not mentioned_labels(s, known)] for letter in self.letters]
+        parts = [[s for s in pieces_of(letter) if not mentioned_labels(s, known, language)] for letter in self.letters]
         self.without_conditions = [_joined(sentences) for sentences in parts if sentences]
         counts = Counter(sentence for sentences in parts for sentence in sentences)
         self.sentences = [sentence for sentence, _ in counts.most_common(_MOST_SENTENCES)]

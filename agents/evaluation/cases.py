@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from agents.evaluation.variants import AGENT, with_all_replies
+from pmlm_env.core.languages import n_words
 from pmlm_env.core.traces import Trace
+from pmlm_env.core.words import joined
 from pmlm_env.rewards.base import REWARD
 
 _FIGURES = {"bertscore_precision": "precision", "bertscore_recall": "recall", "rougeL": "ROUGE-L"}
@@ -54,7 +56,7 @@ def _earned(trace: Trace) -> float:
 
 def _case(trace: Trace) -> str:
     edited = {edit.slot for edit in trace.edits}
-    prompt = " ".join(f"[{word}]" if slot in edited else word for slot, word in enumerate(trace.words))
+    prompt = joined([f"[{word}]" if slot in edited else word for slot, word in enumerate(trace.words)], trace.spaces)
     reply = trace.replies[0].text
     figures = [f"{name} {100 * _change(trace, component):+.1f}" for component, name in _FIGURES.items()]
     changes = {name: _change(trace, component) for component, name in _NAMED.items()}
@@ -62,11 +64,11 @@ def _case(trace: Trace) -> str:
     scores = [f"F1 {100 * _change(trace, 'bertscore_f1'):+.1f} points"]
     if REWARD in trace.after:
         scores.insert(0, f"reward {trace.reward:+.4g}")
-    lengths = f"{len(trace.initial_reply.split())} -> {len(reply.split())} words"
+    lengths = f"{n_words(trace.initial_reply)} -> {n_words(reply)} words"
     return "\n".join(
         [
             f"{trace.patient_id}, {trace.label}: {', '.join(scores)}",
-            f"  prompt     {prompt}",
+            f"  prompt     {_one_line(prompt)}",
             f"  before     {_one_line(trace.initial_reply)}",
             f"  after      {_one_line(reply)}",
             f"  reference  {_one_line(trace.reference)}",

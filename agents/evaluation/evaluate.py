@@ -88,6 +88,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         evaluation = {
             "agent": settings.agent,
             "split": config.split,
+            "language": episodes[0].language,
             "seed": config.seed,
             "updates": updates,
             "budget_spent": budget_spent,

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
+from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.languages import is_chinese
 from pmlm_env.rewards.base import REWARD, CheckedReward, ScoredReply
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.components import COMPONENTS, Components
@@ -42,17 +44,29 @@ class TextScores:
         return {name: float(values.mean()) for name, values in asdict(self).items()}
 
 
-def text_scores(replies: Sequence[str], references: Sequence[str]) -> TextScores:
-    """Score each reply against its reference, for English text.
+class _ChineseTokens:
+    """The tokens of ROUGE in Chinese: sacreBLEU's, which are single Han characters, and words of anything else."""
+
+    def tokenize(self, text: str) -> list[str]:
+        """Return the tokens of a text, in lower case."""
+        return TokenizerZh()(text.lower()).split()
+
+
+def text_scores(replies: Sequence[str], references: Sequence[str], language: str = "en") -> TextScores:
+    """Score each reply against its reference.
 
     BLEU is sacreBLEU's ``sentence_bleu`` (13a tokenization, cased, exponential smoothing, effective order). It is
     averaged over patients, so that patients can be compared in pairs; this differs from corpus BLEU, which pools n-gram
-    counts over all replies. ROUGE is computed by rouge-score with Porter stemming. Neither is comparable with scores
-    based on characters or jieba tokens, such as LLaMA-Factory's.
+    counts over all replies. ROUGE is computed by rouge-score with Porter stemming.
+
+    In Chinese, both count characters: each Han character is a token, as by sacreBLEU's tokenization ``zh``, and so is
+    each English word or number. Scores by words of jieba, such as LLaMA-Factory's ROUGE, are lower, because words
+    match less often than characters.
 
     Args:
         replies: The LLM's replies; an empty reply scores 0.
         references: The doctors' replies, in the same order.
+        language: Their language as a BCP 47 tag; all but Chinese are scored like English.
 
     Raises:
         ValueError: There are no replies, the lengths differ, or a reference is blank.
@@ -62,8 +76,9 @@ def text_scores(replies: Sequence[str], references: Sequence[str]) -> TextScores
     blank = [index for index, reference in enumerate(references) if not reference.strip()]
     if blank:
         raise ValueError(f"{len(blank)} references are blank, the first at index {blank[0]}: leave those patients out")
-    bleu = BLEU(effective_order=True)
-    rouge = RougeScorer(_ROUGES, use_stemmer=True)
+    chinese = is_chinese(language)
+    bleu = BLEU(effective_order=True, tokenize="zh" if chinese else None)
+    rouge = RougeScorer(_ROUGES, use_stemmer=True, tokenizer=_ChineseTokens() if chinese else None)
     bleu4 = [bleu.sentence_score(*pair).score / 100 for pair in zip(replies, ([r] for r in references), strict=True)]
     rouges = [rouge.score(reference, reply) for reply, reference in zip(replies, references, strict=True)]
     return TextScores(
@@ -113,7 +128,8 @@ class ReplyMetrics:
         """
         cut, initial = cut or [False] * len(replies), replies if initial is None else initial
         rows = [ScoredReply(*row) for row in zip(replies, self.episodes, prompts, cut, initial, strict=True)]
-        text = text_scores(replies, [episode.reference for episode in self.episodes])
+        references = [episode.reference for episode in self.episodes]
+        text = text_scores(replies, references, self.episodes[0].language)
         values = {**asdict(text), **self._components(rows)}
         if self._reward is not None:
             there = [i for i, reply in enumerate(replies) if reply]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from agents.baselines.single_rule import role_places
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS
+from pmlm_env.core.languages import is_chinese
 from pmlm_env.core.traces import Trace
 from pmlm_env.rewards.base import REWARD, mean_of
 from pmlm_env.rewards.registry import REWARDS
@@ -155,6 +156,8 @@ def table(evaluation: dict[str, Any]) -> str:
     in_own_unit = " and reward" if own and not in_points else ""
     units = f"all figures but words{in_own_unit} in %, margin in points"
     lines = [f"{evaluation['n_patients']} held-out patients{left_out}; {units}"]
+    if is_chinese(evaluation.get("language", "en")):
+        lines[0] += "; BLEU-4 and ROUGE-L (R-L) by Chinese character"
     lines += [" " * 22 + "".join(f"{head:>8}" for head in heads) + f"{'edits':>7}"]
     for variant in (*_NAMES, *CONTROLS):
         if variant not in summary:

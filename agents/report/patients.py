@@ -10,8 +10,9 @@ from agents.evaluation.controls import CONTROLS
 from agents.evaluation.variants import AGENT, KEEP_ALL
 from agents.report.page.patients import metric
 from agents.report.page.variants import VARIANTS
+from pmlm_env.core.languages import language_of
 from pmlm_env.core.traces import Trace
-from pmlm_env.core.words import joined, letters
+from pmlm_env.core.words import joined, letters, split
 from pmlm_env.io.text import printable
 from pmlm_env.io.text_table import terminal_width, text_table, wrapped
 from pmlm_env.rewards.base import REWARD
@@ -198,7 +199,7 @@ def _shared_words(trace: Trace, width: int) -> list[str]:
 
 def _words(text: str) -> list[str]:
     """Return the different words of a text in order, without punctuation; short ones, such as "and", say little."""
-    words = dict.fromkeys(map(letters, text.split()))
+    words = dict.fromkeys(letters(word.text) for word in split(text, language_of(text)))
     return [word for word in words if len(word) > 3 or not (word.isascii() and word.isalpha())]
 
 

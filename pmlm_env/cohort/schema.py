@@ -28,10 +28,12 @@ from pmlm_env.io.toml import MAX_BYTES, read_toml
 
 #: The paper's cohort: 35 indicators, 12 labels.
 OBSTETRIC = "obstetric"
+#: The same in Chinese.
+OBSTETRIC_ZH = "obstetric-zh"
 #: Indicators that are common anywhere, without labels: the catalogue by which names in tables are recognized.
 COMMON = "common"
 #: Names of the schemas in this package.
-SCHEMAS = (OBSTETRIC, COMMON)
+SCHEMAS = (OBSTETRIC, OBSTETRIC_ZH, COMMON)
 
 #: Limits of a schema. The last is on ``max_checkups`` times the number of indicators: the inputs of the patient
 #: encoder, whose weights and inputs must fit into memory.

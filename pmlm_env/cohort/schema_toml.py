@@ -47,7 +47,8 @@ def _pairs(entry: Indicator | Label) -> Iterator[str]:
     for each in fields(entry):
         value = getattr(entry, each.name)
         if each.name == "words" and value:
-            yield f"words = {{ {', '.join(f'{json.dumps(word, ensure_ascii=False)} = {_value(n)}' for word, n in value)} }}"
+            numbers = (f"{_value(word)} = {_value(number)}" for word, number in value)
+            yield f"words = {{ {', '.join(numbers)} }}"
         elif each.name == "name" or not (value is None or value is False or value in ("", ())):
             yield f"{each.name} = {_value(value)}"
 

@@ -56,7 +56,7 @@ class EditRules:
         max_words: W, the number of slots; None = the number of words of the longest prompt. Longer prompts are
             refused, never cut.
         protect: Words that may not be edited: names of roles, ``"digits"`` (words that contain a digit) or
-            ``"negations"`` (English: no, not, without, denies, ...).
+            ``"negations"`` (no, not, without, denies, ..., in English or Chinese).
 
     Raises:
         ValueError: ``n_edits`` is neither, or ``protect`` holds an unknown name.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Literal, NamedTuple, get_args
+
+from pmlm_env.core.languages import chinese_words, is_chinese
 
 Role = Literal["background", "self", "peer", "instruction"]
 
@@ -75,9 +77,26 @@ class Prompt:
         return tuple(word.space for word in self.words)
 
 
-def split(text: str) -> tuple[Word, ...]:
-    """Split a text into words; joining them gives the same text, without white space at its ends."""
-    return tuple(Word(*found) for found in _WORD.findall(text.strip()))
+def split(text: str, language: str = "en", whole: Collection[str] = ()) -> tuple[Word, ...]:
+    """Split a text into words; joining them gives the same text, without white space at its ends.
+
+    Args:
+        text: Any text.
+        language: A BCP 47 tag. White space separates the words of all languages but Chinese; for Chinese, see
+            ``pmlm_env.core.languages.chinese_words``.
+        whole: Texts that are never split in Chinese, such as the names of labels.
+
+    Raises:
+        ValueError: The language is Chinese, and the package rjieba is not installed.
+    """
+    words = tuple(Word(*found) for found in _WORD.findall(text.strip()))
+    if not is_chinese(language):
+        return words
+    found: list[Word] = []
+    for word in words:
+        *first, last = chinese_words(word.text, whole)
+        found += [*(Word(piece, "") for piece in first), Word(last, word.space)]
+    return tuple(found)
 
 
 def single_spaces(n_words: int) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from pmlm_env.device import choose_device
 from pmlm_env.io.files import Stamp, stamp
 from pmlm_env.weights import resolve
 from pmlm_env.weights.pretrained import load_config, load_model, load_tokenizer
-from pmlm_env.weights.transformer import first_layers, input_limit
+from pmlm_env.weights.transformer import DECODER_LAYERS, first_layers, input_limit
+from pmlm_env.weights.vocabulary import ChineseCheck
 
 if TYPE_CHECKING:  # importing transformers takes seconds, so it is imported only when weights are loaded
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,7 +37,8 @@ class WordEncoder:
     each with its own special tokens. Weights are loaded once per process, when they are first used, and not pickled.
 
     Args:
-        model: A bundled model's name, a directory or a hub name of a BERT-family encoder.
+        model: A bundled model's name, a directory or a hub name of a BERT-family encoder. A bundled LLM of
+            ``DECODER_LAYERS`` can be used, too: a word's embedding then depends on the words before it only.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``. On a GPU the forward pass runs under bfloat16 autocast.
 
     Attributes:
@@ -61,21 +63,29 @@ class WordEncoder:
             )
         self.seconds = 0.0
         self._pieces: dict[str, list[int]] = {}
+        self._layer = DECODER_LAYERS.get(model)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle everything but the weights and the tokenizer."""
-        return {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer")}
+        left_out = ("_bert", "_tokenizer", "_chinese")
+        return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
         tokenizer = load_tokenizer(self._path, add_prefix_space=True)
+        if self._layer is not None:
+            return tokenizer
         if tokenizer.cls_token_id is None or tokenizer.sep_token_id is None:
             raise ValueError(f"{self._path} is not an encoder: its tokenizer has no cls_token or sep_token")
         return tokenizer
 
     @cached_property
     def _bert(self) -> PreTrainedModel:
-        return load_bert(self._path, self.device)
+        return load_bert(self._path, self.device, self._layer)
+
+    @cached_property
+    def _chinese(self) -> ChineseCheck:
+        return ChineseCheck(self._tokenizer, "encoder", self.model_name)
 
     @torch.no_grad()  # not inference_mode: networks are trained on these tensors
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
@@ -89,6 +99,9 @@ class WordEncoder:
 
         Returns:
             Embeddings, float32 (B, W, H) on the encoder's device; zeros where no word is left.
+
+        Raises:
+            ValueError: The words are Chinese, and the model does not know Chinese.
         """
         started = time.perf_counter()
         index: dict[tuple[str, ...], int] = {}
@@ -136,15 +149,16 @@ class WordEncoder:
 
     def _forward(self, chunks: Sequence[Sequence[int]]) -> torch.Tensor:
         """Run BERT over chunks of pieces; return the last hidden states of all pieces in order, (pieces, H)."""
-        tokenizer = self._tokenizer
+        tokenizer, special = self._tokenizer, int(self._layer is None)  # a decoder has no special tokens here
         lengths = np.array([len(chunk) for chunk in chunks])[:, None]
-        position = np.arange(lengths.max() + 2)
-        inside = (position >= 1) & (position <= lengths)  # excludes special tokens and padding
+        position = np.arange(lengths.max() + 2 * special)
+        inside = (position >= special) & (position < lengths + special)  # excludes special tokens and padding
         ids = np.full(inside.shape, tokenizer.pad_token_id or 0)
-        ids[:, 0] = tokenizer.cls_token_id
         ids[inside] = np.fromiter(chain.from_iterable(chunks), dtype=ids.dtype)
-        ids[position == lengths + 1] = tokenizer.sep_token_id
-        inputs = {"input_ids": ids, "attention_mask": (position <= lengths + 1).astype(ids.dtype)}
+        if special:
+            ids[:, 0] = tokenizer.cls_token_id
+            ids[position == lengths + 1] = tokenizer.sep_token_id
+        inputs = {"input_ids": ids, "attention_mask": (position < lengths + 2 * special).astype(ids.dtype)}
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
             states = self._bert(**{name: torch.from_numpy(x).to(self.device) for name, x in inputs.items()})
         return states.last_hidden_state[torch.from_numpy(inside)].float()
@@ -157,9 +171,15 @@ class WordEncoder:
     def _word_pieces(self, word: str) -> list[int]:
         pieces = self._pieces.get(word)
         if pieces is None:
-            # A BERT-family tokenizer splits at white space first: a word's pieces do not depend on its neighbors.
-            pieces = self._tokenizer([word], is_split_into_words=True, add_special_tokens=False)["input_ids"]
+            # A BERT-family tokenizer splits at white space first: a word's pieces do not depend on its neighbors. That
+            # of a decoder makes the space before a word part of it; before a Chinese word, there is none.
+            if self._layer is not None:
+                text = f" {word}" if word[:1].isascii() else word
+                pieces = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            else:
+                pieces = self._tokenizer([word], is_split_into_words=True, add_special_tokens=False)["input_ids"]
             pieces = pieces or [self._tokenizer.unk_token_id]
+            self._chinese.add(word, pieces)
             self._pieces[word] = pieces
         return pieces
 

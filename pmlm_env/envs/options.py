@@ -13,8 +13,9 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_ty
 
 from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import Split
+from pmlm_env.core.languages import is_chinese
 from pmlm_env.core.task import EditTask, ObservationForm, PatientForm
-from pmlm_env.envs.shared_models import DEMO, SHARED_MODELS, SharedModels
+from pmlm_env.envs.shared_models import DEMO, DEMO_ZH, SHARED_MODELS, SharedModels
 from pmlm_env.kwargs import NO_KWARGS, Kwargs
 from pmlm_env.llm.specs import LLMOptions
 from pmlm_env.pipeline.sent import check_sent
@@ -98,12 +99,14 @@ class PMLMOptions(LLMOptions, TaskOptions):
             _refuse(idle, f"with reward={self.reward!r}")
         all_splits, episodes = models.episodes(self.episodes, self.split)
         llm = models.llm(llm_options, self.device, self.cache, self.budget_file)
-        if self.episodes != DEMO:
+        if self.episodes not in (DEMO, DEMO_ZH):
             check_sent(Path(self.episodes), llm, self.send_values)
         alone = self.reward == BERTSCORE and self.components == "reward"  # which needs no other patients
         training = None if alone and not self.scorer_idf else models.training(self.episodes)
         idf = tuple(episode.reference for episode in training or ()) if self.scorer_idf else None
         scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts, idf) if scored else None
+        if scorer is not None:
+            scorer.check_reads(episode.reference for episode in episodes if is_chinese(episode.language))
         reply_reward = models.reply_reward(
             self.reward, self.reward_kwargs, self.device, scorer, training, self.components
         )

@@ -89,7 +89,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
 
     | argument | default | meaning |
     |---|---|---|
-    | ``episodes`` | ``"demo"`` | a folder that ``pmlm prepare`` wrote, or the small simulated set |
+    | ``episodes`` | ``"demo"`` | a folder of ``pmlm prepare``, or the small simulated set (``"demo-zh"``: in Chinese) |
     | ``split`` | ``"train"`` | ``train``, ``validation`` or ``test`` |
     | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT, or a class of your own |
     | ``encoder_kwargs`` | ``{}`` | arguments of your own encoder's class |
@@ -124,8 +124,8 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``render_mode`` | None | ``ansi`` (text) or ``rgb_array`` (a picture): deletions struck out, the reply, scores |
     | ``task`` | None | an ``EditTask``, instead of all arguments except ``render_mode`` |
 
-    ``protect`` takes roles and kinds of words: ``digits`` are words that contain a digit, ``negations`` are English
-    words such as no, not, without and denies.
+    ``protect`` takes roles and kinds of words: ``digits`` are words that contain a digit, ``negations`` are
+    words such as no, not, without and denies, in English or Chinese.
 
     A reward, an encoder or an LLM of your own is a class, named ``"package.module:Class"``, or by the name under which
     an installed package registers it (entry-point groups ``pmlm.rewards``, ``pmlm.encoders`` and ``pmlm.llms``), as in

@@ -27,8 +27,8 @@ if TYPE_CHECKING:  # these import torch, which is loaded with the first model
 #: Number of cached objects of each kind; the least recently used one is dropped first.
 _CACHE_SIZE = 8
 
-#: The name of the small simulated episode set.
-DEMO = "demo"
+#: The name of the small simulated episode set, and of the same patients with Chinese prompts and letters.
+DEMO, DEMO_ZH = "demo", "demo-zh"
 
 
 class SharedModels:
@@ -64,7 +64,7 @@ class SharedModels:
         """Return the episodes of all splits, and those of one split.
 
         Args:
-            name: A folder that ``pmlm prepare`` wrote, or ``demo``.
+            name: A folder that ``pmlm prepare`` wrote, ``demo``, or ``demo-zh``.
             split: The split.
 
         Raises:
@@ -154,10 +154,10 @@ class SharedModels:
 
 
 def _load_episodes(name: str, version: Stamp) -> EpisodeSet:
-    if name == DEMO:
+    if name in (DEMO, DEMO_ZH):
         from pmlm_env.pipeline import demo_episodes
 
-        return demo_episodes()
+        return demo_episodes("zh" if name == DEMO_ZH else "en")
     return EpisodeSet.load(name)
 
 

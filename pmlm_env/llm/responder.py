@@ -8,7 +8,7 @@ import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from pmlm_env.cohort.naming.english import Mention, find_mentions
+from pmlm_env.cohort.naming.mentions import Mention, find_mentions
 from pmlm_env.cohort.schema import OBSTETRIC, Schema
 from pmlm_env.llm import obstetric_sentences
 from pmlm_env.llm.base import LLM, Completion, Reply, Request

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,9 @@ from pmlm_env.predictors.calibration import at_temperature
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.retrieval import out_of_fold_vectors
 from pmlm_env.weights import cache_dir
+
+if TYPE_CHECKING:
+    from pmlm_env.cohort.simulator import Language
 
 logger = logging.getLogger(__name__)
 
@@ -177,19 +181,24 @@ def _warn_of_rare_labels(labeled_train: Cohort, n_folds: int) -> None:
 _DEMO_PATIENTS, _DEMO_SEED = 600, 0
 
 
-def demo_episodes() -> EpisodeSet:
-    """Return the episodes of a small simulated cohort, made once and stored in the cache folder."""
+def demo_episodes(language: Language = "en") -> EpisodeSet:
+    """Return the episodes of a small simulated cohort, made once and stored in the cache folder.
+
+    Args:
+        language: The language of prompts and letters: "en" or "zh".
+    """
     from pmlm_env import __version__
-    from pmlm_env.cohort.simulator import simulate_cohort
+    from pmlm_env.cohort.simulator import schema_in, simulate_cohort
 
     config = PipelineConfig()
-    template = InitialPrompt(config.template, config.peers).parts
+    template = InitialPrompt(config.template, config.peers, schema_in(language)).parts
     made_of = [__version__, _DEMO_PATIENTS, _DEMO_SEED, asdict(config), template, CHECKUPS_FILE]
     text = json.dumps(made_of, default=dict)
     target = cache_dir() / "episodes" / f"demo-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     if not target.is_dir():
         logger.info("Creating the simulated episodes in %s (only once)", target)
-        episodes, _, _ = build_episodes(simulate_cohort(_DEMO_PATIENTS, seed=_DEMO_SEED), config, device="cpu")
+        cohort = simulate_cohort(_DEMO_PATIENTS, seed=_DEMO_SEED, language=language)
+        episodes, _, _ = build_episodes(cohort, config, device="cpu")
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=target.parent))
         episodes.save(scratch)

@@ -185,7 +185,7 @@ class LoraLLM(LabelModel):
         assert self._prompt is not None
         assert self._scaler is not None
         template = self._prompt
-        history = History(patient, cohort.schema.indicators, self._scaler.transform(patient.values))
+        history = History(patient, cohort.schema.indicators, self._scaler.transform(patient.values), template.words)
         room = self.max_tokens - max(map(len, self._answers(lm)))
 
         def n_tokens(text: str, levels: str) -> int:
@@ -205,10 +205,10 @@ class LoraLLM(LabelModel):
 
     def _description(self) -> dict[str, Any]:
         assert self._prompt is not None
-        return {"template": self._prompt.text}
+        return {"template": self._prompt.text, "language": self._prompt.language}
 
     def _read_description(self, content: Mapping[str, Any]) -> None:
-        self._prompt = PredictionPrompt(content["template"], "template")
+        self._prompt = PredictionPrompt(content["template"], "template", str(content.get("language", "en")))
 
     def _save(self, folder: Path) -> None:
         assert self._scaler is not None

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from pmlm_env.cohort.schema import Indicator, Patient
+from pmlm_env.prompting.wording import ENGLISH, English
 
 PeerForm = Literal["counted", "listed"]
 
@@ -36,11 +38,13 @@ class Peers:
         labels: Nearest first.
         form: The form if the template does not give one.
         likeness: How similar each peer is.
+        words: The words of the prompt's language.
     """
 
     labels: Sequence[str]
     form: PeerForm
     likeness: Sequence[float] = ()
+    words: English = ENGLISH
 
     def __format__(self, spec: str) -> str:
         """Return the peers as text.
@@ -55,25 +59,24 @@ class Peers:
         if spec == "likeness":
             if len(self.likeness) != len(self.labels):
                 raise ValueError("no value was given for {peers:likeness}")
-            pairs = zip(self.labels, self.likeness, strict=True)
-            return ", ".join(f"{label} ({likeness:.2f})" for label, likeness in pairs)
+            return self.words.likeness(list(zip(self.labels, self.likeness, strict=True)))
         if (spec or self.form) == "listed":
-            return "nearest first, had: " + "; ".join(self.labels)
-        counts = Counter(self.labels).most_common()
-        return ", ".join(f"{count} of {len(self.labels)} had {label}" for label, count in counts)
+            return self.words.listed(self.labels)
+        return self.words.counted(Counter(self.labels).most_common(), len(self.labels))
 
 
 @dataclass(frozen=True, slots=True)
 class Probabilities:
-    """The probability of each label from stage 1."""
+    """The probability of each label from stage 1, and the words of the prompt's language."""
 
     by_label: Mapping[str, float]
+    words: English = ENGLISH
 
     def __format__(self, spec: str) -> str:
         """Return "thalassemia 62%, normal 30%": up to three most probable labels of at least 5 %, at least one."""
         ranked = sorted(self.by_label.items(), key=lambda item: -item[1])[:_MAX_LABELS]
         shown = [item for i, item in enumerate(ranked) if i == 0 or item[1] >= _MIN_PROBABILITY]
-        return ", ".join(f"{label} {probability:.0%}" for label, probability in shown)
+        return self.words.probabilities(shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,12 @@ class Labs:
     Attributes:
         patient: The patient.
         indicators: The indicators of the patient's values.
+        words: The words of the prompt's language.
     """
 
     patient: Patient
     indicators: Sequence[Indicator]
+    words: English = ENGLISH
 
     def __format__(self, spec: str) -> str:
         """Return the latest check-ups, latest first, and the number of earlier ones.
@@ -94,24 +99,22 @@ class Labs:
         Dates are given as days before the latest check-up. Values have four significant digits and a unit.
         Indicators that were not measured are left out.
         """
-        total = len(self.patient.dates)
+        words, total = self.words, len(self.patient.dates)
         shown = total if spec == "all" else min(total, int(spec or _DEFAULT_CHECKUPS))
         parts = []
         for i in range(total - 1, total - shown - 1, -1):
-            days = int((self.patient.dates[-1] - self.patient.dates[i]) / np.timedelta64(1, "D"))
-            ago = f"{days} day{'' if days == 1 else 's'} before the latest check-up"
-            when = ago if i < total - 1 else "Latest check-up"
             values = [
-                f"{each.name.replace('_', ' ')} {digits(value)}{' ' + each.unit if each.unit else ''}"
+                f"{words.name(each)}{words.amount(digits(value), each.unit)}"
                 for each, value in zip(self.indicators, self.patient.values[i], strict=True)
                 if np.isfinite(value)
             ]
-            parts.append(f"{when}: {', '.join(values) or 'nothing was measured'}.")
+            when = words.when(days_before(self.patient.dates, i), True)
+            parts.append(words.line(when, words.comma.join(values) or words.nothing_measured))
         if not parts:
-            parts.append("No check-up is on record.")
+            parts.append(words.no_checkup)
         if shown < total:
-            parts.append(f"Earlier check-ups, not shown: {total - shown}.")
-        return " ".join(parts)
+            parts.append(words.not_shown(total - shown))
+        return words.between.join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +124,12 @@ class Values:
     Attributes:
         patient: The patient.
         indicators: The indicators of the patient's values.
+        words: The words of the prompt's language.
     """
 
     patient: Patient
     indicators: Sequence[Indicator]
+    words: English = ENGLISH
 
     def __format__(self, spec: str) -> str:
         """Return "hemoglobin 88 g/L (low), albumin 34 g/L": those outside their reference range first, furthest first.
@@ -137,22 +142,24 @@ class Values:
             if len(measured):
                 found.append((indicator.excess(float(measured[-1])), indicator, float(measured[-1])))
         if not found:
-            return "nothing was measured"
+            return self.words.nothing_measured
         found.sort(key=lambda each: -abs(each[0]))
         if spec == "abnormal":
             found = [each for each in found if each[0]]
         elif spec:
             found = found[: int(spec)]
-        return ", ".join(_value(indicator, value, excess) for excess, indicator, value in found) or (
-            "all within the reference range"
-        )
+        return self.words.comma.join(self._value(*each) for each in found) or self.words.all_normal
+
+    def _value(self, excess: float, indicator: Indicator, value: float) -> str:
+        """Return one value as text, such as "hemoglobin 88 g/L (low)"."""
+        words = self.words
+        name, amount = words.title(indicator), words.amount(digits(value), indicator.unit)
+        return f"{name}{amount}{words.remark(words.outside(excess))}"
 
 
-def _value(indicator: Indicator, value: float, excess: float) -> str:
-    """Return one value as text, such as "hemoglobin 88 g/L (low)"."""
-    words = [indicator.title or indicator.name.replace("_", " "), digits(value), indicator.unit]
-    words.append(("(low)" if excess < 0 else "(high)") if excess else "")
-    return " ".join(filter(None, words))
+def days_before(dates: npt.NDArray[np.datetime64], row: int) -> int | None:
+    """Return how many days before the latest check-up another one was; None for the latest one itself."""
+    return int((dates[-1] - dates[row]) / np.timedelta64(1, "D")) if row < len(dates) - 1 else None
 
 
 def digits(value: float) -> str:

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.schema import Indicator, Patient
-from pmlm_env.prompting.fields import digits
+from pmlm_env.prompting.fields import days_before, digits
+from pmlm_env.prompting.wording import ENGLISH, English
 
-#: Words for how far a value is from the training patients' mean, in rounded SDs.
-_DEGREES = ("", "", "very ", "extremely ")
+#: A value that is this many rounded SDs, or more, from the training patients' mean is extremely low or high.
+_MOST_DEGREES = 3
 
 #: Smaller differences of first and last value, in SDs, are no trend.
 _STEADY = 0.5
@@ -31,16 +32,18 @@ class History:
         indicators: The indicators of the patient's values.
         deviations: The values in SDs from the training patients' mean, shape (check-ups, indicators); NaN = not
             measured, or unknown because no training patient had that indicator.
+        words: The words of the prompt's language.
     """
 
     patient: Patient
     indicators: tuple[Indicator, ...]
     deviations: npt.NDArray[np.float64]
+    words: English = ENGLISH
 
     @cached_property
     def n_levels(self) -> int:
         """The number of indicators that are low or high in the mean of all check-ups."""
-        return sum(bool(_level(mean)) for mean in _means(self.deviations))
+        return sum(bool(self._level(mean)) for mean in _means(self.deviations))
 
     def levels(self, most: int | None = None) -> str:
         """Return which indicators are low or high in the mean of all check-ups, the most unusual first.
@@ -51,12 +54,9 @@ class History:
         means = _means(self.deviations)
         groups: dict[str, list[str]] = {}
         for i in _by_size(means)[: self.n_levels if most is None else most]:
-            if level := _level(means[i]):
-                groups.setdefault(level, []).append(_name(self.indicators[i]))
-        parts = [f"{level}: {', '.join(names)}" for level, names in groups.items()]
-        if most is not None and most < self.n_levels:
-            parts.append(f"{self.n_levels - most} more indicators are low or high")
-        return f"In the mean of all check-ups, {'; '.join(parts) or 'nothing is high or low'}."
+            if level := self._level(means[i]):
+                groups.setdefault(level, []).append(self.words.name(self.indicators[i]))
+        return self.words.mean_levels(groups, 0 if most is None else max(0, self.n_levels - most))
 
     def longest(self, fits: Callable[[str], bool]) -> str:
         """Return the longest text that fits.
@@ -103,10 +103,10 @@ class History:
             n_whole: How many check-ups stand whole, the latest first.
             n_items: How many values of these, and then trends of the earlier check-ups, to write; None = all.
         """
-        dates, values = self.patient.dates, self.patient.values
+        words, dates, values = self.words, self.patient.dates, self.patient.values
         total = len(dates)
         if total == 0:
-            return "No check-up is on record."
+            return self.words.no_checkup
         lines, n_left_out, names_shown = [], 0, set()
         for row in range(total - 1, total - 1 - n_whole, -1):
             measured = np.flatnonzero(np.isfinite(values[row]))
@@ -115,40 +115,41 @@ class History:
             n_items = None if n_items is None else n_items - len(shown)
             names_shown |= {*shown.tolist()}
             items = [self._value(row, i) for i in shown]
-            lines.append(f"{_when(dates, row)}: {', '.join(items) or 'nothing was measured'}.")
+            when = words.when(days_before(dates, row), False)
+            lines.append(words.line(when, words.comma.join(items) or words.nothing_measured))
         before = total - n_whole
         if before:
             measured = np.flatnonzero(np.isfinite(values[:before]).any(axis=0))
             shown = measured if n_items is None else _most_unusual(measured, _means(self.deviations[:before]), n_items)
             trends = [self._trend(before, i, i not in names_shown) for i in shown]
-            what = f"{before} earlier check-up{'s' * (before > 1)}"
-            if trends:
-                lines.append(f"The {what}, first to last: {', '.join(trends)}.")
-            n_hidden = len(measured) - len(shown)
-            if n_hidden:
-                lines.append(f"Left out of the {what}: {n_hidden} indicators.")
+            lines += words.earlier(before, words.comma.join(trends), len(measured) - len(shown))
         if n_left_out:
-            lines.append(f"Left out of the latest check-up: {n_left_out} values.")
+            lines.append(words.left_out(n_left_out))
         return "\n".join(lines)
 
     def _value(self, row: int, i: int) -> str:
-        return f"{self._name_and_value(row, i, True)}{_in_brackets(self.deviations[row, i])}"
-
-    def _name_and_value(self, row: int, i: int, with_unit: bool) -> str:
         indicator = self.indicators[i]
-        unit = f" {indicator.unit}" if indicator.unit and with_unit else ""
-        return f"{_name(indicator)} {digits(self.patient.values[row, i])}{unit}"
+        amount = self.words.amount(digits(self.patient.values[row, i]), indicator.unit)
+        return f"{self.words.name(indicator)}{amount}{self._remark(self.deviations[row, i])}"
 
     def _trend(self, before: int, i: int, with_unit: bool) -> str:
         rows = np.flatnonzero(np.isfinite(self.patient.values[:before, i]))
         first, last = rows[0], rows[-1]
+        name, unit = self.words.name(self.indicators[i]), self.indicators[i].unit if with_unit else ""
+        number = digits(self.patient.values[first, i])
         if first == last:
-            return f"{self._name_and_value(first, i, with_unit)} once{_in_brackets(self.deviations[first, i])}"
-        change = self.deviations[last, i] - self.deviations[first, i]
-        unit = f" {self.indicators[i].unit}" if self.indicators[i].unit and with_unit else ""
-        to = digits(self.patient.values[last, i])
-        level = _in_brackets(_means(self.deviations[:before, [i]])[0])
-        return f"{self._name_and_value(first, i, False)} to {to}{unit}{_direction(change)}{level}"
+            return f"{self.words.once(name, number, unit)}{self._remark(self.deviations[first, i])}"
+        direction = _direction(self.deviations[last, i] - self.deviations[first, i])
+        trend = self.words.trend(name, number, digits(self.patient.values[last, i]), unit, direction)
+        return f"{trend}{self._remark(_means(self.deviations[:before, [i]])[0])}"
+
+    def _level(self, deviation: float) -> str:
+        """Return "low", "very high" and so on; "" for what is usual or unknown."""
+        degree = 0 if np.isnan(deviation) else min(int(abs(deviation) + 0.5), _MOST_DEGREES)
+        return self.words.level("high" if deviation > 0 else "low", degree) if degree else ""
+
+    def _remark(self, deviation: float) -> str:
+        return self.words.remark(self._level(deviation))
 
 
 def _most_unusual(columns: npt.NDArray[np.intp], deviations: npt.NDArray[np.float64], n: int) -> npt.NDArray[np.intp]:
@@ -168,29 +169,6 @@ def _means(deviations: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.where(count > 0, np.where(known, deviations, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
 
 
-def _level(deviation: float) -> str:
-    """Return "low", "very high" and so on; "" for what is usual or unknown."""
-    degree = 0 if np.isnan(deviation) else min(int(abs(deviation) + 0.5), len(_DEGREES) - 1)
-    return f"{_DEGREES[degree]}{'high' if deviation > 0 else 'low'}" if degree else ""
-
-
-def _direction(change: float) -> str:
-    """Return " rising", " falling" or " steady"; "" if the change in SDs is unknown."""
-    if np.isnan(change):
-        return ""
-    return " rising" if change > _STEADY else " falling" if change < -_STEADY else " steady"
-
-
-def _in_brackets(deviation: float) -> str:
-    return f" ({level})" if (level := _level(deviation)) else ""
-
-
-def _when(dates: npt.NDArray[np.datetime64], row: int) -> str:
-    if row == len(dates) - 1:
-        return "Latest check-up"
-    days = int((dates[-1] - dates[row]) / np.timedelta64(1, "D"))
-    return f"{days} day{'s' * (days != 1)} before"
-
-
-def _name(indicator: Indicator) -> str:
-    return indicator.name.replace("_", " ")
+def _direction(change: float) -> int | None:
+    """Return 1 for rising, -1 for falling, 0 for steady; None if the change in SDs is unknown."""
+    return None if np.isnan(change) else int(change > _STEADY) - int(change < -_STEADY)

@@ -9,9 +9,10 @@ from string import Formatter
 from typing import Any, get_args
 
 from pmlm_env.cohort.schema import OBSTETRIC, Patient, Schema
-from pmlm_env.core.words import Prompt, Role, split
+from pmlm_env.core.words import Prompt, Role, Word, split
 from pmlm_env.prompting.fields import FORMS, Labs, PeerForm, Peers, Probabilities, Values
 from pmlm_env.prompting.template_files import BREAK, parse, read_template
+from pmlm_env.prompting.wording import wording_in
 
 #: Names of the built-in templates; each family of templates has all of them.
 TEMPLATES = ("default", "short", "paper", "raw", "personal")
@@ -21,9 +22,6 @@ FIELDS = ("predicted", "probabilities", "peers", "k", "labs", "values")
 
 #: Those that put values of a patient's records into the prompt.
 _OF_RECORDS = {"labs", "values"}
-
-#: Replaces an empty column.
-_UNKNOWN = "unknown"
 
 _SPACE = re.compile(r"\s+")
 
@@ -78,7 +76,9 @@ class InitialPrompt:
         if peers not in get_args(PeerForm):
             raise ValueError(f"peers is {peers!r}: use one of {get_args(PeerForm)}")
         self.peers, self.schema = peers, schema or Schema.load(OBSTETRIC)
-        self.name = str(template)
+        self.name, self._words = str(template), wording_in(self.schema.language)
+        titles = (self._words.title(indicator) for indicator in self.schema.indicators)
+        self._names = (*(label.name for label in self.schema.labels), *titles)  # never split into words
         self.parts = parse(read_template(template, self.schema, TEMPLATES), self.name, _check_fields)
         fields = (field for _, text in self.parts for _, field, _, _ in Formatter().parse(text) if field)
         used = {*fields}
@@ -140,9 +140,20 @@ class InitialPrompt:
             ValueError: The value of a field was not given, or the prompt is too long.
         """
         parts = self._filled(predicted, peer_labels, probabilities, patient, likeness)
-        text = _SPACE.sub(lambda run: "\n" * run[0].count("\n") or " ", " ".join(text for _, text in parts))
-        roles = tuple(role for role, text in parts for _ in text.split())
-        return Prompt(split(text), roles, self.schema.language)
+        names = {predicted, *peer_labels, *self._names}
+        words: list[Word] = []
+        roles: list[Role] = []
+        for role, text in parts:  # each by itself, because a word never goes on in the next part
+            found = split(text, self.schema.language, names)
+            before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+            if words:
+                words[-1] = Word(words[-1].text, words[-1].space + self._words.between + before)
+            if found:
+                words += [*found[:-1], Word(found[-1].text, after)]
+                roles += [role] * len(found)
+        words = [Word(text, _SPACE.sub(lambda run: "\n" * run[0].count("\n") or " ", space)) for text, space in words]
+        words[-1:] = [Word(last.text, "") for last in words[-1:]]
+        return Prompt(tuple(words), tuple(roles), self.schema.language)
 
     def _filled(
         self,
@@ -155,15 +166,15 @@ class InitialPrompt:
         """Fill the parts in turn, their line breaks included; see ``fill``."""
         fields: dict[str, Any] = {
             "predicted": predicted,
-            "peers": Peers(peer_labels, self.peers, likeness),
+            "peers": Peers(peer_labels, self.peers, likeness, self._words),
             "k": len(peer_labels),
         }
         if probabilities is not None:
-            fields["probabilities"] = Probabilities(probabilities)
+            fields["probabilities"] = Probabilities(probabilities, self._words)
         if patient is not None:
-            fields["labs"] = Labs(patient, self.schema.indicators)
-            fields["values"] = Values(patient, self.schema.indicators)
-            fields |= {column: patient.extra.get(column, "").strip() or _UNKNOWN for column in self.columns}
+            fields["labs"] = Labs(patient, self.schema.indicators, self._words)
+            fields["values"] = Values(patient, self.schema.indicators, self._words)
+            fields |= {column: patient.extra.get(column, "").strip() or self._words.unknown for column in self.columns}
         parts: list[tuple[Role, str]] = []
         room = _MOST_CHARACTERS
         for role, text in self.parts:

@@ -8,6 +8,7 @@ from string import Formatter
 
 from pmlm_env.cohort.schema import Schema
 from pmlm_env.prompting.template_files import BREAK, parse, read_template
+from pmlm_env.prompting.wording import wording_in
 
 #: Names of the built-in templates; each family of templates has all of them.
 PREDICTION_TEMPLATES = ("predict", "predict-short")
@@ -29,22 +30,28 @@ class PredictionPrompt:
     Args:
         text: The text of a template.
         name: Its name, for messages.
+        language: The prompts' language as a BCP 47 tag.
 
     Attributes:
         text: The template without comments.
+        language: The given language.
+        words: What the fields say in it.
 
     Raises:
         ValueError: A line has an unknown role, another field, or an invisible character, or no line has ``{history}``
             or ``{levels}``.
     """
 
-    def __init__(self, text: str, name: str) -> None:
+    def __init__(self, text: str, name: str, language: str = "en") -> None:
         """Check the template."""
         if not isinstance(text, str):
             raise ValueError(f"template {name} is not text")
         parts = parse(text, name, _check_fields)
         self.text = "\n".join(f"{role}:{part}" for role, part in parts)
-        self._filled = " ".join(part for _, part in parts).replace(f" {BREAK} ", "\n").replace(BREAK, "\n")
+        self.language, self.words = language, wording_in(language)
+        self._filled = (
+            self.words.between.join(part for _, part in parts).replace(f" {BREAK} ", "\n").replace(BREAK, "\n")
+        )
         fields = {field for _, field, _, _ in Formatter().parse(self._filled)}
         if not fields & {"history", "levels"}:
             raise ValueError(f"template {name} has neither {{history}} nor {{levels}}: add one")
@@ -62,11 +69,11 @@ class PredictionPrompt:
             ValueError: The template does not exist, or not in the schema's language, or is not valid.
         """
         option = '--predictor-kwargs \'{"template": "FILE"}\''
-        return cls(read_template(template, schema, PREDICTION_TEMPLATES, option), str(template))
+        return cls(read_template(template, schema, PREDICTION_TEMPLATES, option), str(template), schema.language)
 
     def fill(self, history: str, levels: str, labels: Sequence[str]) -> str:
         """Return the prompt of one patient."""
-        return self._filled.format(history=history, levels=levels, labels="; ".join(labels))
+        return self._filled.format(history=history, levels=levels, labels=self.words.semicolon.join(labels))
 
 
 def _check_fields(text: str, where: str) -> None:

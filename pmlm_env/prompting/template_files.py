@@ -9,6 +9,7 @@ from reprlib import repr as shortened
 from typing import cast, get_args
 
 from pmlm_env.cohort.schema import Schema
+from pmlm_env.core.languages import primary
 from pmlm_env.core.words import Role
 from pmlm_env.io.text import printable
 
@@ -53,7 +54,7 @@ def read_template(template: str | Path, schema: Schema, names: Sequence[str], op
 
 
 def _built_in(name: str, schema: Schema, option: str) -> str:
-    language, _, _ = schema.language.lower().partition("-")  # the templates of "en" serve "en-US" too
+    language = primary(schema.language)  # the templates of "en" serve "en-US" too
     there = {
         (folder.name, family.name): family
         for folder in (resources.files(__package__) / "templates").iterdir()

@@ -6,7 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from pmlm_env.cohort.schema import Patient, Schema
+from pmlm_env.core.words import split
 from pmlm_env.prompting.fields import Values
+from pmlm_env.prompting.wording import wording_in
 
 
 def value_slots(words: Sequence[str], patient: Patient, schema: Schema, indicators: Collection[str]) -> tuple[int, ...]:
@@ -25,12 +27,13 @@ def value_slots(words: Sequence[str], patient: Patient, schema: Schema, indicato
         The slots in ascending order.
     """
     slots: set[int] = set()
+    wording = wording_in(schema.language)
     for column, indicator in enumerate(schema.indicators):
         if indicator.name in indicators:
-            alone = Values(replace(patient, values=patient.values[:, [column]]), [indicator])
-            *first, last = f"{alone}".split()
+            alone = Values(replace(patient, values=patient.values[:, [column]]), [indicator], wording)
+            *first, last = (word.text for word in split(f"{alone}", schema.language))
             for end in range(len(first), len(words)):
                 start = end - len(first)
-                if list(words[start:end]) == first and words[end].rstrip(",.") == last:
+                if list(words[start:end]) == first and words[end].rstrip(",.，。") == last:
                     slots |= {*range(start, end + 1)}
     return tuple(sorted(slots))

@@ -23,7 +23,8 @@ from pmlm_env.rewards.base import BERTSCORES, ScoredReply, Values
 from pmlm_env.rewards.options import LongTexts
 from pmlm_env.weights import resolve
 from pmlm_env.weights.pretrained import load_config, load_tokenizer
-from pmlm_env.weights.transformer import check_layer, input_limit, states_of
+from pmlm_env.weights.transformer import DECODER_LAYERS, check_layer, input_limit, states_of
+from pmlm_env.weights.vocabulary import ChineseCheck
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -77,7 +78,8 @@ class BertScorer:
         model: A bundled model's name, a directory or a hub name.
         num_layers: The layer whose states are compared. By default the one that bert-score recommends for the model;
             for other models and directories, the one at three quarters of the depth, rounded: 9 of 12, 18 of 24, and
-            5 of 6, as in the bundled MiniLM. This is the average depth of the layers that bert-score recommends.
+            5 of 6, as in the bundled MiniLM. This is the average depth of the layers that bert-score recommends. For a
+            bundled LLM, that of ``DECODER_LAYERS``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         long_texts: ``cut`` or ``chunks``: treatment of texts longer than the model's input. Shorter texts get the
             same score either way.
@@ -121,7 +123,7 @@ class BertScorer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle everything but weights, tokenizer and embeddings."""
-        state = {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer")}
+        state = {key: value for key, value in self.__dict__.items() if key not in ("_bert", "_tokenizer", "_chinese")}
         return {**state, "_references": {}, "_replies": {}, "_once": {}}
 
     @cached_property
@@ -133,6 +135,19 @@ class BertScorer:
         logger.info("BERTScore compares the states of layer %d of %s", self.num_layers, self.model_name)
         return load_bert(self._path, self.device, self.num_layers)
 
+    @cached_property
+    def _chinese(self) -> ChineseCheck:
+        return ChineseCheck(self._tokenizer, "scorer", self.model_name)
+
+    def check_reads(self, texts: Iterable[str]) -> None:
+        """Check that the model knows the language of some texts, before any reply is bought.
+
+        Raises:
+            ValueError: The texts are Chinese, and the model does not know Chinese.
+        """
+        for text in texts:
+            self._pieces(text)
+
     @torch.inference_mode()
     def score(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
         """Score each reply against the reference at the same index.
@@ -140,6 +155,9 @@ class BertScorer:
         Args:
             replies: N texts; an empty one scores 0.
             references: N texts; the scorer embeds each distinct one only once.
+
+        Raises:
+            ValueError: The texts are Chinese, and the model does not know Chinese.
         """
         started = time.perf_counter()
         new = list(dict.fromkeys(text for text in references if text not in self._references))
@@ -203,6 +221,7 @@ class BertScorer:
         ids, special = found["input_ids"], found["special_tokens_mask"]
         start = special.index(0) if 0 in special else len(ids)
         end = len(ids) - special[::-1].index(0) if 0 in special else len(ids)
+        self._chinese.add(text, ids[start:end])
         return ids[:start], ids[start:end], ids[end:]
 
     def _embed(self, texts: Sequence[str]) -> list[Embedded]:
@@ -326,6 +345,8 @@ def _layer(model: str, path: str, chosen: int | None) -> int:
     """Return the layer to compare; see ``BertScorer``."""
     if model == "minilm" and chosen is None:
         return 5
+    if model in DECODER_LAYERS and chosen is None:
+        return DECODER_LAYERS[model]
     if chosen is None and not Path(model).is_dir():
         from bert_score.utils import model2layers  # imports matplotlib, so only if it is needed
 

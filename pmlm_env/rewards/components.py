@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.naming.assertion import Status
-from pmlm_env.cohort.naming.english import NAMED
 from pmlm_env.cohort.naming.labels import mentioned_labels
+from pmlm_env.cohort.naming.status import NAMED, Status
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.labels import Label
+from pmlm_env.core.languages import n_words
 from pmlm_env.rewards.base import BERTSCORES, CheckedReward, ScoredReply, Values, mean_of
 from pmlm_env.rewards.numbers import numbers_right
 from pmlm_env.weights import ModelError
@@ -39,7 +38,7 @@ COMPONENTS: Mapping[str, str] = {
     "wrong_diagnosis_named": "1 if the reply names any other condition, even if only as a possibility",
     "wrong_diagnosis_possible": "1 if the reply names other conditions, all of them only as possibilities",
     "new_wrong_diagnosis": "number of other conditions that the reply names and the initial reply does not",
-    "advice": "share of the pieces of advice in the doctor's reply that the reply gives too",
+    "advice": "share of the pieces of advice in the doctor's reply that the reply gives too; English only",
     "numbers_right": "share of the numbers in the reply that stand in the prompt that it answers",
     "copy": "BERTScore F1 of the reply against the prompt that it answers",
     "initial_copy": "BERTScore F1 of the reply against the initial prompt, whichever prompt it answers",
@@ -50,8 +49,6 @@ COMPONENTS: Mapping[str, str] = {
 
 #: Number of other patients' letters that the margin is computed against.
 N_CONTRASTS = 8
-
-_WORD = re.compile("[\u3400-\u9fff]|[^\\s\u3400-\u9fff]+")
 
 #: The components about the conditions that a reply mentions.
 _OF_CONDITIONS = {name for name in COMPONENTS if "diagnosis" in name}
@@ -110,9 +107,9 @@ class Components:
             values["numbers_right"] = [numbers_right(reply.text, reply.prompt) for reply in replies]
         if "copy" in asked:
             values["copy"] = self.scorer.score_once(texts, [reply.prompt for reply in replies]).f1.double().numpy()
-        words = np.array([len(_WORD.findall(text)) for text in texts], dtype=np.float64)
+        words = np.array([n_words(text) for text in texts], dtype=np.float64)
         values["words"] = words
-        values["length_ratio"] = words / [len(_WORD.findall(reply.episode.reference)) or np.nan for reply in replies]
+        values["length_ratio"] = words / [n_words(reply.episode.reference) or np.nan for reply in replies]
         values["cut"] = [reply.cut for reply in replies]
         return {name: np.asarray(values[name], dtype=np.float64) for name in asked}
 
@@ -141,8 +138,10 @@ class Components:
         columns: dict[str, list[float]] = {name: [] for name in COMPONENTS if name in _OF_CONDITIONS}
         for reply in replies:
             label = reply.episode.label
-            found = _mentioned(reply.text, label, self.conditions)
-            before = found if reply.initial == reply.text else _mentioned(reply.initial, label, self.conditions)
+            language = reply.episode.language
+            found = _mentioned(reply.text, label, self.conditions, language)
+            same = reply.initial == reply.text
+            before = found if same else _mentioned(reply.initial, label, self.conditions, language)
             own, wrong = found.get(label), _others(found, label)
             columns["diagnosis_named"].append(own in NAMED)
             columns["diagnosis_possible"].append(own == "possible")
@@ -202,10 +201,10 @@ class WithComponents:
         return self._reward.change(before, after, np.zeros(len(after[self.names[0]]), dtype=np.bool_))
 
 
-def _mentioned(reply: str, label: str, labels: Iterable[Label]) -> dict[str, Status]:
+def _mentioned(reply: str, label: str, labels: Iterable[Label], language: str) -> dict[str, Status]:
     by_name = {each.name: each for each in labels}
     by_name.setdefault(label, Label(label))
-    return mentioned_labels(reply, by_name.values())
+    return mentioned_labels(reply, by_name.values(), language)
 
 
 def _others(mentioned: Mapping[str, Status], label: str) -> set[str]:

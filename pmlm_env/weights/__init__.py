@@ -2,6 +2,7 @@
 
 from pmlm_env.weights.bundled import (
     BUNDLED,
+    CHINESE_MODEL,
     DEFAULT_LLM,
     SMALL,
     BundledModel,
@@ -15,6 +16,7 @@ from pmlm_env.weights.fetching import fetch, resolve
 
 __all__ = [
     "BUNDLED",
+    "CHINESE_MODEL",
     "DEFAULT_LLM",
     "SMALL",
     "BundledModel",

@@ -126,6 +126,10 @@ SMALL = ("minilm", "smollm2-135m")
 DEFAULT_LLM = os.environ.get("PMLM_DEFAULT_LLM") or "qwen2.5-coder-0.5b"
 
 
+#: The bundled model that stands in for an encoder and a scorer of Chinese texts, because no bundled BERT knows Chinese.
+CHINESE_MODEL = "qwen2.5-coder-0.5b"
+
+
 def cache_dir() -> Path:
     """Return the cache folder: ``$PMLM_CACHE``, or ``~/.cache/pmlm``."""
     return Path(os.environ.get("PMLM_CACHE") or Path.home() / ".cache" / "pmlm")

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from pmlm_env.cohort.naming.english import find_mentions
 from pmlm_env.cohort.naming.labels import named_labels
+from pmlm_env.cohort.naming.mentions import find_mentions
 from pmlm_env.core.labels import Label
 from tests.schemas import LABELS
 

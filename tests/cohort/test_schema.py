@@ -305,7 +305,8 @@ def test_bad_json_is_refused_in_one_line(tmp_path: Path, text: str, message: str
     [
         (
             "obstetrics",
-            "there is no schema 'obstetrics' (did you mean 'obstetric'?): use obstetric, common, or a .toml or .json",
+            "there is no schema 'obstetrics' (did you mean 'obstetric' or 'obstetric-zh'?): use obstetric, "
+            "obstetric-zh, common, or a .toml or .json",
         ),
         ("nothing.toml", "schema nothing.toml does not exist"),
         ("", "there is no schema ''"),

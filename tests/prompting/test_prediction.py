@@ -70,11 +70,11 @@ def test_a_template_that_cannot_be_filled_is_refused(text: str, message: str) ->
 def test_a_template_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="there is no template 'paper': use predict, predict-short or a file"):
         PredictionPrompt.load("paper", SCHEMA)
-    with pytest.raises(ValueError, match="there are no built-in templates in the schema's language, 'zh'"):
-        PredictionPrompt.load("predict", replace(SCHEMA, language="zh"))
+    with pytest.raises(ValueError, match="there are no built-in templates in the schema's language, 'de'"):
+        PredictionPrompt.load("predict", replace(SCHEMA, language="de"))
 
 
-@pytest.mark.parametrize("change", [{"language": "zh"}, {"templates": "cardiac"}])
+@pytest.mark.parametrize("change", [{"language": "de"}, {"templates": "cardiac"}])
 def test_where_there_is_no_built_in_template_the_predictors_own_option_is_named(change: dict[str, str]) -> None:
     option = r"""--predictor-kwargs '{"template": "FILE"}'"""
     with pytest.raises(ValueError, match=rf"give your own template file \({option}\)$"):

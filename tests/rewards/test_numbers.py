@@ -47,6 +47,10 @@ PROMPT = "Hemoglobin 98 g/L (low), glucose 5.10 mmol/L, platelets 1,200 x10^9/L,
         ("Seen on 2024-03-16.", 2 / 3),
         ("At .5 mg.", 0),
         ("At 50%, 5.1.", 1 / 2),
+        ("血红蛋白98g/L，血糖5.2mmol/L", 1 / 2),
+        ("建议：1、休息；2、复查血红蛋白98", 1),
+        ("（1）休息；（2）血红蛋白为98", 1),
+        ("1.休息。2.血压121/79mmHg，血小板1200×10^9/L", 1),
     ],
 )
 def test_a_number_is_right_if_its_value_stands_in_the_prompt(reply: str, share: float) -> None:

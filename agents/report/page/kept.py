@@ -35,12 +35,13 @@ def kept_replies(file: Path, identity: str, traces: Sequence[Trace]) -> dict[str
             prompts.setdefault(stored.request["prompt"], {})[stored.request["sample"]] = stored.reply["text"]
     finally:
         cache.close()
-    words = {prompt: prompt.split() for prompt in prompts}
+    words = {prompt: prompt.split() for prompt in prompts}  # without those of languages that have no spaces
     found: dict[str, dict[Deleted, list[str]]] = {}
     for trace in traces:
         found[trace.patient_id] = own = {}
         for prompt, samples in prompts.items():
-            deleted = _deleted(trace, words[prompt])
+            spaced = "" not in trace.spaces[:-1]
+            deleted = _deleted(trace, words[prompt]) if spaced else _deleted_from_text(trace, prompt)
             if deleted is not None and _prompt(trace, deleted) == prompt:
                 own[deleted] = [samples[number] for number in sorted(samples)]
     return found
@@ -60,6 +61,31 @@ def _deleted(trace: Trace, words: Sequence[str]) -> Deleted | None:
         else:
             deleted.append(slot)
     return tuple(deleted)
+
+
+def _deleted_from_text(trace: Trace, prompt: str) -> Deleted | None:
+    """Return the slots that are not in a prompt whose words no space separates, or None if it has other words.
+
+    Of several possible answers, it is one of them.
+    """
+    # For each slot, the places in the prompt where it may begin, each with the place where the slot before begins and
+    # whether that one was kept.
+    ways: list[dict[int, tuple[int, bool]]] = [{0: (0, False)}]
+    for word, space in zip(trace.words, trace.spaces, strict=True):
+        here = {place: (place, False) for place in ways[-1]}
+        for place in ways[-1]:
+            if prompt.startswith(word, place):
+                end = place + len(word)
+                here[end if end == len(prompt) else end + len(space)] = (place, True)
+        ways.append(here)
+    place, deleted = len(prompt), []
+    if place not in ways[-1]:
+        return None
+    for slot in range(len(trace.words) - 1, -1, -1):
+        place, kept = ways[slot + 1][place]
+        if not kept:
+            deleted.append(slot)
+    return tuple(reversed(deleted))
 
 
 def _prompt(trace: Trace, deleted: Deleted) -> str:

@@ -11,6 +11,7 @@ from agents.report.page.kept import Deleted
 from agents.report.page.variants import VARIANTS
 from pmlm_env.cohort.naming.labels import mentioned_labels
 from pmlm_env.core.labels import Label
+from pmlm_env.core.languages import language_of
 from pmlm_env.core.traces import Trace
 from pmlm_env.rewards.base import REWARD
 from pmlm_env.rewards.components import COMPONENTS
@@ -83,7 +84,7 @@ def patients_data(
     }
     further_of, left_out = _shared_out(kept, runs_of, replies)
     for patient, theirs in by_patient.items():
-        first = next(iter(theirs.values()))
+        first = _any(theirs)
         runs, further = runs_of[patient], further_of[patient]
         patients.append(
             {
@@ -100,6 +101,7 @@ def patients_data(
             }
         )
     return {
+        "language": language_of("".join(word for theirs in by_patient.values() for word in _any(theirs).words)),
         "texts": texts.all(),
         "replies": replies.all(),
         "named": None if conditions is None else _named(replies.all(), tuple(conditions)),
@@ -165,10 +167,16 @@ def _fitting(
     return found, left_out, most
 
 
+def _any(runs: Mapping[str, Trace]) -> Trace:
+    """Return one of a patient's traces, which all have the same prompt and reference."""
+    return next(iter(runs.values()))
+
+
 def _named(replies: Sequence[str], conditions: Sequence[Label]) -> list[list[str]]:
     """Return, for each reply, the conditions that it mentions, and what it says of each."""
+    language = language_of("".join(label.name for label in conditions))
     return [
-        [part for name, status in mentioned_labels(reply, conditions).items() for part in (name, status)]
+        [part for name, status in mentioned_labels(reply, conditions, language).items() for part in (name, status)]
         for reply in replies
     ]
 

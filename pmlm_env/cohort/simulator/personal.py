@@ -11,7 +11,7 @@ import numpy as np
 
 from pmlm_env.cohort.simulator.labs import DECIMALS
 from pmlm_env.cohort.simulator.replies import MAX_WORDS, MIN_ADVICE, MIN_WORDS, Reply
-from pmlm_env.cohort.simulator.tables import SCHEMA, Floats, read_table
+from pmlm_env.cohort.simulator.tables import LANGUAGES, SCHEMA, Floats, Said, read_table, word_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +22,13 @@ class Remark:
         indicator: The indicator.
         finding: The sentence.
         advice: The piece of advice.
-        unless: A letter in which this pattern is found does not get the remark, because it would say the same twice or
-            contradict itself.
+        unless: A letter in whose English text this pattern is found does not get the remark, because it would say the
+            same twice or contradict itself.
     """
 
     indicator: str
-    finding: str
-    advice: str
+    finding: Said
+    advice: Said
     unless: re.Pattern[str]
 
 
@@ -64,7 +64,7 @@ def personalize(reply: Reply, values: Floats, share: float, dither: float) -> tu
         enough = len(about) >= n_remarks and letter.n_words >= MIN_WORDS and len(letter.advice) >= MIN_ADVICE
         if enough or longer.n_words > MAX_WORDS:
             break
-        if not remark.unless.search(str(letter)):
+        if not remark.unless.search(letter.text()):
             letter, about = longer, [*about, remark.indicator]
     return (letter, tuple(about)) if about and len(letter.advice) >= MIN_ADVICE else (reply, ())
 
@@ -88,9 +88,12 @@ def remarks(values: Floats) -> list[Remark]:
         row = _rows().get((indicator.name, side))
         if row is not None:
             level = side if indicator.excess(value) else f"{side}-normal"
-            text = row["finding"].format(value=f"{value:.{DECIMALS[indicator.name]}f}", level=level)
+            printed = f"{value:.{DECIMALS[indicator.name]}f}"
+            texts = {"en": row["finding"], "zh": row["finding_zh"]}
+            finding = {each: texts[each].format(value=printed, level=word_in(each, level)) for each in LANGUAGES}
+            advice: Said = {"en": row["advice"], "zh": row["advice_zh"]}
             unless = re.compile(rf"\b(?:{row['unless']})", re.IGNORECASE)
-            found.append((abs(distance), Remark(indicator.name, text, row["advice"], unless)))
+            found.append((abs(distance), Remark(indicator.name, finding, advice, unless)))
     return [remark for _, remark in sorted(found, key=lambda item: -item[0])]
 
 

@@ -13,7 +13,7 @@ from pmlm_env.cohort.simulator.labs import draw_labs
 from pmlm_env.cohort.simulator.personal import personalize
 from pmlm_env.cohort.simulator.replies import write_reply
 from pmlm_env.cohort.simulator.schedule import draw_schedule
-from pmlm_env.cohort.simulator.tables import LABEL_NAMES, SCHEMA
+from pmlm_env.cohort.simulator.tables import LANGUAGES, Language, schema_in, word_in
 from pmlm_env.cohort.simulator.women import draw_women
 
 Signal = Literal["paper", "literature"]
@@ -24,7 +24,13 @@ SIGNALS: tuple[str, ...] = get_args(Signal)
 PERSONAL_COLUMN = "personal"
 
 
-def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "paper", personal: float = 0.0) -> Cohort:
+def simulate_cohort(
+    n_patients: int = 2373,
+    seed: int = 0,
+    signal: Signal = "paper",
+    personal: float = 0.0,
+    language: Language = "en",
+) -> Cohort:
     """Simulate a cohort with the statistics of the paper's private one.
 
     The 2,373 women of the default have 56, 1,638 and 679 index dates in 2020, 2021 and 2022 and about 38,817 check-ups;
@@ -40,13 +46,14 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
         personal: Share of each letter's findings and advice that is about the woman's own latest values, from 0 to 1;
             see docs/simulator.md. Above 0, the column ``PERSONAL_COLUMN`` names the indicators. Women and
             laboratory values are the same for every share.
+        language: The language of labels, letters and columns: "en" or "zh". A woman's letter says the same in both.
 
     Returns:
-        The cohort, sorted by index date, with the obstetric schema.
+        The cohort, sorted by index date, with the obstetric schema of the language.
 
     Raises:
-        ValueError: ``n_patients`` is not a positive integer, ``seed`` is not an integer >= 0, ``signal`` is unknown, or
-            ``personal`` is not a number from 0 to 1.
+        ValueError: ``n_patients`` is not a positive integer, ``seed`` is not an integer >= 0, ``signal`` is unknown,
+            ``personal`` is not a number from 0 to 1, or there are no letters in ``language``.
     """
     if isinstance(n_patients, bool) or not isinstance(n_patients, (int, np.integer)) or n_patients < 1:
         raise ValueError(f"n_patients must be a whole number of at least 1, not {n_patients!r}")
@@ -56,6 +63,9 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
         raise ValueError(f"signal must be one of {', '.join(SIGNALS)}, not {signal!r}")
     if isinstance(personal, bool) or not isinstance(personal, (int, float)) or not 0 <= personal <= 1:
         raise ValueError(f"personal must be a number from 0 to 1, not {personal!r}")
+    if language not in LANGUAGES:
+        raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, not {language!r}")
+    schema = schema_in(language)
     rng = np.random.default_rng(seed)
     women = draw_women(int(n_patients), rng)
     schedule = draw_schedule(women, rng)
@@ -68,15 +78,16 @@ def simulate_cohort(n_patients: int = 2373, seed: int = 0, signal: Signal = "pap
         facts = gather_facts(women, i, values[rows], bedside[i])
         dither = 0.618034 * i % 1  # spreads evenly over women, as random numbers would on average
         reply, about = personalize(write_reply(facts, rng), values[rows], personal, dither)
+        extra = {column: word_in(language, value) for column, value in facts.extra.items()}
         patients.append(
             Patient(
                 patient_id=f"{prefix}{i + 1:05d}",
-                label=LABEL_NAMES[women.label[i]],
-                reference=str(reply),
+                label=schema.labels[women.label[i]].name,
+                reference=reply.text(language),
                 split_date=women.index_date[i],
                 dates=schedule.date[rows],
                 values=values[rows],
-                extra={**facts.extra, PERSONAL_COLUMN: "; ".join(about)} if personal else facts.extra,
+                extra={**extra, PERSONAL_COLUMN: "; ".join(about)} if personal else extra,
             )
         )
-    return Cohort(tuple(patients), SCHEMA)
+    return Cohort(tuple(patients), schema)

@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.cohort.schema import OBSTETRIC, Schema
+from pmlm_env.cohort.schema import OBSTETRIC, OBSTETRIC_ZH, Schema
 
 Floats = npt.NDArray[np.float64]
+
+#: The languages of the letters.
+Language = Literal["en", "zh"]
+LANGUAGES: tuple[Language, ...] = get_args(Language)
+#: A text in all these languages.
+Said = Mapping[Language, str]
 
 SCHEMA = Schema.load(OBSTETRIC)
 LABEL_NAMES = tuple(label.name for label in SCHEMA.labels)
@@ -28,6 +35,21 @@ def read_table(name: str) -> list[dict[str, str]]:
     """Return the rows of this package's CSV file ``name``, without comment lines."""
     text = files(__package__).joinpath(name).read_text(encoding="utf-8")
     return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+
+
+def schema_in(language: Language) -> Schema:
+    """Return the obstetric schema in a language; its indicators and labels are those of ``SCHEMA``, in this order."""
+    return SCHEMA if language == "en" else Schema.load(OBSTETRIC_ZH)
+
+
+def word_in(language: Language, word: str) -> str:
+    """Return a word of ``words.csv`` in a language, given the English one; other texts are returned unchanged."""
+    return word if language == "en" else _words().get(word, word)
+
+
+@cache
+def _words() -> Mapping[str, str]:
+    return {row["en"]: row["zh"] for row in read_table("words.csv")}
 
 
 @dataclass(frozen=True, slots=True)

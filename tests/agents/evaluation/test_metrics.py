@@ -78,6 +78,21 @@ def test_a_perfect_reply_scores_exactly_one_and_an_empty_one_zero() -> None:
         assert values.tolist() == [1.0, 0.0]
 
 
+def test_chinese_counts_characters() -> None:
+    scores = text_scores(["血糖5.1，休息"], ["休息，血糖 5.1"], "zh-CN")
+    # Six tokens each, of which three in a row have the same order: 血, 糖, 5.1 beside the comma, 休, 息.
+    assert (scores.rouge1[0], scores.rougeL[0]) == (1.0, 0.5)
+    assert scores.rouge2[0] == pytest.approx(3 / 5)
+    assert 0 < scores.bleu4[0] < 1
+
+
+def test_a_perfect_chinese_reply_scores_one_and_one_without_a_common_character_zero() -> None:
+    letter = "出院诊断：妊娠期糖尿病。建议：休息。"
+    scores = text_scores([letter, "好", ""], [letter] * 3, "zh")
+    for values in (scores.bleu4, scores.rouge1, scores.rouge2, scores.rougeL):
+        assert values.tolist() == [1.0, 0.0, 0.0]
+
+
 def test_means_are_over_replies() -> None:
     scores = text_scores(REPLIES, REFERENCES)
     assert scores.means() == {

@@ -51,7 +51,7 @@ const replyPanel = (model, title, replies, others, { label = null, now = false, 
   const meta = `${shared} of ${counted(own.size, "different word")} marked${cut ? " · cut at the limit on new tokens" : ""}`;
   return el(
     "section",
-    { class: now ? "panel now" : "panel" },
+    { class: now ? "panel now" : "panel", lang: model.data.language },
     el("h4", {}, title),
     ...texts.map((text) => marked(text, others)),
     error ? el("p", { class: "bad" }, `No reply: ${error}`) : null,

@@ -175,13 +175,13 @@
       ...patientHead(model, patient, found?.run?.reward ?? null),
       el("div", { class: "variants", role: "group", "aria-label": "Variants and controls" }, ...buttons),
       el("h3", {}, "Prompt: tick words off or on, and see the reply to what is left"),
-      el("div", { class: "prompt", id: "prompt" }, ...wordButtons(model, patient, deleted, edits, toggle)),
+      el("div", { class: "prompt", id: "prompt", lang: model.data.language }, ...wordButtons(model, patient, deleted, edits, toggle)),
       el("p", { class: "info", id: "info" }, "Small numbers: the order of deletion. Point at a word for its role and its probability."),
       stateLine(model, patient, deleted, control, found, go),
       el("div", { class: "panels" }, ...panels),
       el("h3", {}, "Scores"),
       el("div", { class: "scroll" }, componentTable(model, before, found?.run)),
-      el("details", {}, el("summary", {}, "The prompt as text"), el("p", { class: "prompt" }, model.promptOf(patient, deleted))),
+      el("details", {}, el("summary", {}, "The prompt as text"), el("p", { class: "prompt", lang: model.data.language }, model.promptOf(patient, deleted))),
     );
   };
 
