@@ -73,7 +73,7 @@ def test_the_home_folder_may_be_written_as_in_a_shell(read: Read, monkeypatch: p
     assert read("train", 'run = "~/r"\n').run == Path("/home/me/r")
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"simulate", "prepare", "cache", "experiment"}))
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"simulate", "prepare", "schema", "cache", "experiment"}))
 def test_every_command_takes_a_file(command: str, read: Read) -> None:
     assert read(command, "") == read(command, "# nothing but a remark\n")
 
