@@ -181,7 +181,7 @@ def _listed(cells: Sequence[Mapping[str, Any]]) -> str:
 def _shared(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     shared = {}
     for key, value in tables[0].items():
-        values = [table.get(key) for table in tables]
+        values: list[Any] = [table.get(key) for table in tables]
         if all(other == value for other in values):
             shared[key] = value
         elif all(isinstance(other, dict) for other in values) and (of_all := _shared(values)):

@@ -87,14 +87,14 @@ def recognized(
     _check_units(records, known, groups, names, long)
     if not long:
         new = {each.written: name for each, name in zip(groups, names, strict=True)}
-        columns = {new.get(name, name): cells for name, cells in records.columns.items()}
+        renamed = ((new.get(name, name), cells) for name, cells in records.columns.items())
+        columns = {name: cells for name, cells in renamed if name is not None}
         units = {name: each.unit for each, name in zip(groups, names, strict=True) if name is not None and each.unit}
-        columns = {name: cells for name, cells in columns.items() if name is not None}
         return known, replace(records, columns=columns, units=units), notes
     texts = Cells.of(["" if name is None else name for name in names])
     keep = np.array([name is not None for name in names], dtype=np.bool_)[group]
-    renamed = replace(records, columns={**records.columns, "indicator": Cells(texts.texts, texts.codes[group])})
-    return known, renamed if keep.all() else renamed.where(keep), notes
+    told = replace(records, columns={**records.columns, "indicator": Cells(texts.texts, texts.codes[group])})
+    return known, told if keep.all() else told.where(keep), notes
 
 
 def _name(catalogue: Catalogue, part: Measured) -> str:
