@@ -106,7 +106,9 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
     done = complete_runs(file, _run_key, f"pmlm experiment {experiment.name}")
     missing = [cell for cell in cells if _key(cell) not in done]
     if experiment.dry_run:
-        print("\n".join([*map(_key, missing), f"missing runs: {len(missing)}, complete ones: {len(done)}"]))
+        if missing:
+            print(_listed(missing))
+        print(f"missing runs: {len(missing)}, complete ones: {len(done)}")
         if missing and (cost := experiment.estimate(missing, list(done.values()))):
             print(cost)
         return
@@ -167,6 +169,29 @@ def _run_key(line: Mapping[str, Any]) -> str:
     if not (isinstance(line["cell"], dict) and isinstance(line["result"], dict)):
         raise ValueError
     return _key(line["cell"])
+
+
+def _listed(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Return a line for each run with what it does not share with all others, and one with what all share, as JSON."""
+    shared = _shared(cells) if len(cells) > 1 else {}
+    lines = [_key(_rest(cell, shared)) for cell in cells]
+    return "\n".join([*lines, *([f"all of them: {_key(shared)}"] if shared else [])])
+
+
+def _shared(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    shared = {}
+    for key, value in tables[0].items():
+        values = [table.get(key) for table in tables]
+        if all(other == value for other in values):
+            shared[key] = value
+        elif all(isinstance(other, dict) for other in values) and (of_all := _shared(values)):
+            shared[key] = of_all
+    return shared
+
+
+def _rest(table: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    rest = {key: value for key, value in table.items() if key not in shared or value != shared[key]}
+    return {key: _rest(value, shared[key]) if key in shared else value for key, value in rest.items()}
 
 
 def _key(cell: Mapping[str, Any]) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from importlib import resources
-from itertools import combinations
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pmlm_env.cohort.indicator import MAX_BOUND, Indicator, check_indicator
 from pmlm_env.cohort.schema_checks import check_name, checked_values
 from pmlm_env.cohort.wording import folded, quoted, suggestion, tidy
 from pmlm_env.core.labels import Label
@@ -35,57 +35,8 @@ SCHEMAS = (OBSTETRIC,)
 #: encoder, whose weights and inputs must fit into memory.
 MAX_INDICATORS, MAX_LABELS, MAX_INPUTS = 2_000, 1_000, 100_000
 _MAX_CHECKUPS = 1_000
-#: The highest bound, also of indicators without one: higher values have no use, and their squares may overflow.
-_MAX_BOUND = 1e15
-
-#: An indicator's limits, from the lowest to the highest.
-_LIMITS = ("low", "reference_low", "reference_high", "high")
-
-#: Columns of the tables of check-ups that are not indicators.
-_RESERVED = ("patient_id", "date", "day")
 _LANGUAGE = re.compile("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _FAMILY = re.compile("[a-z0-9][a-z0-9_-]*")
-
-
-@dataclass(frozen=True, slots=True)
-class Indicator:
-    """One laboratory indicator.
-
-    Attributes:
-        name: Column name in data files.
-        unit: The unit all values are in; "" = none.
-        low: Lower values are impossible in a living adult or in another unit, never merely abnormal; None = 0, because
-            negative values are not supported yet.
-        high: Higher values are impossible, likewise; None = 1e15.
-        synonyms: Other names that data files may use for it.
-        reference_low: Lower values are abnormal in these patients; None = unknown. Used in prompts alone.
-        reference_high: Higher values are abnormal, likewise.
-        title: How ``{values}`` in prompts names it; "" = by the name, with spaces for underscores.
-
-    Schemas that differ in the last three only are equal: they measure the same.
-    """
-
-    name: str
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-    synonyms: tuple[str, ...] = ()
-    reference_low: float | None = field(default=None, compare=False)
-    reference_high: float | None = field(default=None, compare=False)
-    title: str = field(default="", compare=False)
-
-    def excess(self, value: float) -> float:
-        """Return how far a value is outside the reference range, in widths of the range.
-
-        Returns:
-            Negative = too low, positive = too high, 0 = within the range, or the range is unknown. The width of a range
-            with one limit is that limit.
-        """
-        low, high = self.reference_low, self.reference_high
-        width = (low or 0.0) if high is None else high - (low or 0.0)
-        if low is not None and value < low:
-            return (value - low) / width
-        return (value - high) / width if high is not None and value > high else 0.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +80,7 @@ class Schema:
         owners: dict[str, str] = {}
         for number, indicator in enumerate(self.indicators, start=1):
             where = _entry("indicator", number, indicator.name)
-            _check_indicator(indicator, where)
+            check_indicator(indicator, where)
             for key in dict.fromkeys(map(folded, (indicator.name, *indicator.synonyms))):
                 if key in owners:
                     raise ValueError(f"{where}: {quoted(key)} is also a name of {owners[key]}: keep one")
@@ -189,7 +140,7 @@ class Schema:
     @cached_property
     def bounds(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """The lowest and the highest possible values, each of shape (n_indicators,), float64."""
-        highs = [_MAX_BOUND if each.high is None else each.high for each in self.indicators]
+        highs = [MAX_BOUND if each.high is None else each.high for each in self.indicators]
         return np.array([each.low or 0.0 for each in self.indicators]), np.array(highs)
 
     def index(self, name: str) -> int:
@@ -239,13 +190,8 @@ def _entries(kind: type, word: str, entries: Iterable[dict[str, Any]]) -> Iterat
 
 
 def _plain(schema: Schema) -> dict[str, Any]:
-    """Return the content of a JSON file; limits as floats, because numbers of NumPy are not JSON."""
-    content = asdict(schema)
-    for indicator in content["indicators"]:
-        for bound in _LIMITS:
-            if (value := indicator.pop(bound)) is not None:
-                indicator[bound] = float(value)
-    return content
+    """Return the content of a JSON file."""
+    return asdict(schema) | {"indicators": [indicator.plain() for indicator in schema.indicators]}
 
 
 def _entry(word: str, number: int, name: str) -> str:
@@ -255,32 +201,6 @@ def _entry(word: str, number: int, name: str) -> str:
 def _check_number(what: str, number: int, low: int, high: int) -> None:
     if not low <= number <= high:
         raise ValueError(f"there are {number:,} {what}: use {low:,} to {high:,}")
-
-
-def _check_indicator(indicator: Indicator, where: str) -> None:
-    check_name("name", indicator.name, where)
-    for synonym in indicator.synonyms:
-        check_name("synonym", synonym, where)
-    for key, text in (("unit", indicator.unit), ("title", indicator.title)):
-        if text:
-            check_name(key, text, where)
-    for name in (indicator.name, *indicator.synonyms):
-        if folded(name) in _RESERVED:
-            raise ValueError(f"{where}: {quoted(name)} is the name of another column of the tables: use another name")
-    limits = {key: getattr(indicator, key) for key in _LIMITS if getattr(indicator, key) is not None}
-    for key, limit in limits.items():
-        if not 0 <= limit <= _MAX_BOUND:
-            hint = "; negative values are not supported yet" if limit < 0 else ""
-            raise ValueError(f"{where}: {key} is {shortened(limit)}: use 0 to {_MAX_BOUND:g}{hint}")
-    for one, other in combinations(limits, 2):
-        ranges = {one, other} == {"low", "high"} or {one, other} == {"reference_low", "reference_high"}
-        if limits[one] > limits[other] or (ranges and limits[one] == limits[other]):
-            raise ValueError(
-                f"{where}: {one} is {limits[one]:g}, {other} is {limits[other]:g}: {one} must "
-                f"{'be less than' if ranges else 'not be more than'} {other}"
-            )
-    if indicator.reference_high == 0:
-        raise ValueError(f"{where}: reference_high is 0: use a number above 0")
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,11 @@
 """Units as laboratories write them: ``K/uL``, ``10*3/uL``, ``x10E9/L`` and ``G/L`` all mean 10^9/L.
 
-A unit is parsed as an exact factor times a kind of quantity. A spelling that leaves the value unchanged (``mg/mL`` for
-g/L, ``mU/mL`` for U/L) is accepted; any other is known to need a conversion factor. UCUM forms (``[IU]/L``,
-``10*9/L``, ``{cells}/uL``; ucum.org) are parsed too.
+A unit is parsed as an exact factor times a kind of quantity, so that values in one unit can be converted to another of
+the same kind. UCUM forms (``[IU]/L``, ``10*9/L``, ``{cells}/uL``; ucum.org) are parsed too. Mass and amount of
+substance are converted by the indicator's molar mass, equivalents by its charge.
+
+No library of units fits: pint and ucumvert know neither ``K/uL`` nor ``mg%`` nor ``x10E3/UL``, and what they know they
+convert by floats.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
+from pmlm_env.cohort.indicator import Indicator
+
 
 class _Quantity(NamedTuple):
-    """A unit: ``factor`` times the base unit of its kind (g, mol, U, L, a count or a fraction; per liter if "/L")."""
+    """A unit: ``factor`` times the base unit of its kind (g, mol, U, L, a count or a fraction; "mass/L" per liter)."""
 
     factor: Fraction
     kind: str
@@ -30,9 +35,14 @@ _PREFIX = "|".join(sorted(_PREFIXES, key=len, reverse=True))
 _NUMERATORS = {
     "mass": "g|gm|gr|gram|grams|gramm",
     "amount": "mol|mole|moles",
+    "equivalent": "eq|equiv|equivalents?|val",
+    "osmole": "osm|osmol|osmole|osmoles",
     "activity": "u|iu|ui|e|unit|units",
     "katal": "kat|katal",
     "volume": "l|liter|liters|litre|litres",
+    "pressure": "pa",
+    "length": "m|meters?|metres?",
+    "time": "s|sec|secs|second|seconds",
 }
 _NUMERATOR = re.compile(
     f"(?P<prefix>{_PREFIX})(?:" + "|".join(f"(?P<{kind}>{names})" for kind, names in _NUMERATORS.items()) + ")"
@@ -52,46 +62,107 @@ _NUMBER_WORDS = {
 _POWER = re.compile(
     r"[x*]?(?:10(?:\^|\*\*?|e\+?|exp|\()(?P<power>\d{1,2})\)?|10(?P<lost>3|6|9|12)|1(?P<zeros>(?:,?000)+)|e\+?(?P<e>\d+))"
 )
-_CELLS = re.compile(r"(?:cells?|wbcs?|rbcs?|#|n)?")
+_COUNTED = re.compile(r"(?:cells?|wbcs?|rbcs?|copies|cfu|beats?|breaths?|resp|insp|1|#|n)?")
 _FRACTIONS = {"%": -2, "percent": -2, "pct": -2, "percentage": -2, "prozent": -2, "vol%": -2, "vol-%": -2,
               "\u2030": -3, "1": 0,
               "ratio": 0, "fraction": 0, "proportion": 0, "decimal": 0}  # fmt: skip
+_MINUTE, _HOUR, _DAY = Fraction(60), Fraction(3600), Fraction(86400)
+_MMHG, _CMH2O = Fraction("133.322"), Fraction("98.0665")  # Pa; UCUM
+#: Units that are no prefix and name: spellings -> meanings.
 _WHOLE = {
-    "um": [_Quantity(Fraction(1, 10**6), "amount/L")],  # micromolar
-    "mm": [_Quantity(Fraction(1, 10**3), "amount/L")],
-    "nm": [_Quantity(Fraction(1, 10**9), "amount/L")],
-    **{name: [_Quantity(Fraction(10) ** power, "fraction")] for name, power in _FRACTIONS.items()},
-}
+    name: [_Quantity(Fraction(factor), kind)]
+    for kind, units in {
+        "fraction": {name: Fraction(10) ** power for name, power in _FRACTIONS.items()},
+        "amount/L": {"um": Fraction(1, 10**6), "nm": Fraction(1, 10**9)},  # micromolar
+        "pressure": {
+            **dict.fromkeys(("mmhg", "torr"), _MMHG), "cmhg": 10 * _MMHG, "cmh2o": _CMH2O, "mbar": 100, "bar": 10**5,
+            "atm": 101325,
+        },
+        "temperature": dict.fromkeys(("cel", "c", "degc", "\u00b0c", "celsius", "deg.c", "degreesc"), 1),
+        "temperature in Fahrenheit": dict.fromkeys(("f", "degf", "\u00b0f", "fahrenheit", "deg.f", "degreesf"), 1),
+        "mass": {
+            **dict.fromkeys(("lb", "lbs", "lb_av", "pound", "pounds"), Fraction("453.59237")),
+            **dict.fromkeys(("oz", "oz_av", "ounce", "ounces"), Fraction("28.349523125")),
+        },
+        "length": dict.fromkeys(("in", "in_i", "inch", "inches", "in_us"), Fraction("0.0254")),
+        "time": {
+            **dict.fromkeys(("min", "mins", "minute", "minutes"), _MINUTE),
+            **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), _HOUR),
+            **dict.fromkeys(("d", "day", "days"), _DAY), "wk": 7 * _DAY,
+        },
+        "area": dict.fromkeys(("m2", "m^2", "sqm"), 1),
+        "count/time": dict.fromkeys(("bpm", "brpm", "rpm", "insp/min"), 1 / _MINUTE),
+        "field": {"hpf": 1}, "low field": {"lpf": 1},
+    }.items()
+    for name, factor in units.items()
+}  # fmt: skip
+_WHOLE["mm"] = [_Quantity(Fraction(1, 10**3), "amount/L"), _Quantity(Fraction(1, 10**3), "length")]
 _SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-")
-#: How a note after a unit starts: a word ("derived"), a bracket, a temperature; never an operator or other number.
-_NOTE = re.compile(r"(?!x\s*\d|per\b)(?:[^\W\d_]|[(\[,;@]|37(?!\d))")
+#: How a note after a unit starts: a word ("derived"), a bracket, a temperature; never an operator or other number, nor
+#: DDU, the other unit of D-dimers.
+_NOTE = re.compile(r"(?!x\s*\d|per\b|ddu\b)(?:[^\W\d_]|[(\[,;@]|37(?!\d))", re.IGNORECASE)
 
 
-@lru_cache(maxsize=4096)
-def unit_problem(text: str, expected: str) -> str:
-    """Explain why values in unit ``text`` are not values in unit ``expected``; "" if they are.
+#: What ``conversion`` says of a unit, unless it knows better.
+_OWN_FACTOR = "convert the values with your laboratory's factor"
+
+
+def conversion(text: str, indicator: Indicator) -> Fraction | str:
+    """Return the factor by which values in a unit become values in the indicator's unit.
 
     Args:
         text: A unit from a file, possibly followed by a note ("10^9/L derived"); blank = not given.
-        expected: A unit of the schema; "" = no unit, so any ``text`` is accepted. One that cannot be parsed
+        indicator: Its unit "" = no unit, so any ``text`` is accepted. A unit that cannot be parsed, such as "points",
             matches only itself, in any letter case.
+
+    Returns:
+        The exact factor, 1 if ``text`` is blank or means the indicator's unit; or, as a clause for a message, why there
+        is none and what to do.
     """
+    return _conversion(text, indicator.unit, indicator.molar_mass, indicator.charge)
+
+
+@lru_cache(maxsize=16384)
+def _conversion(text: str, expected: str, molar_mass: float | None, charge: int | None) -> Fraction | str:
     if not text.strip() or not expected or _canonical(text) == _canonical(expected):
-        return ""
-    if not (units := _quantities(_canonical(expected))):  # such as mmHg: of the schema, but unknown here
-        return f"write {expected}, or convert the values with your laboratory's factor"
+        return Fraction(1)
+    if not (units := _quantities(_canonical(expected))):
+        return f"write {expected}, or {_OWN_FACTOR}"
     found, wanted = _parse(text), units[0]
-    if wanted in found:
-        return ""
-    for factor in (quantity.factor / wanted.factor for quantity in found if quantity.kind == wanted.kind):
-        verb, number = ("divide", 1 / factor) if factor.numerator == 1 else ("multiply", factor)
-        return f"{verb} the values by {float(number):,.10g} and write {expected}"
-    if found:
-        return f"it does not measure the same quantity as {expected}; convert the values with your laboratory's factor"
-    return (
-        f"it is an unknown unit; if it means {expected}, write {expected}, "
-        "otherwise convert the values with your laboratory's factor"
-    )
+    factors = {each.factor / wanted.factor for each in found if each.kind == wanted.kind}
+    if not factors:
+        goal = _by_mass(wanted, molar_mass, charge)
+        masses = [_by_mass(each, molar_mass, charge) for each in found]
+        factors = {each.factor / goal.factor for each in masses if each.kind == goal.kind}
+    if 1 in factors or len(factors) == 1:
+        return Fraction(1) if 1 in factors else factors.pop()
+    if factors:
+        return f"it has several meanings; write {expected}, or another unit that has one"
+    return _no_factor(found, wanted, expected)
+
+
+def _no_factor(found: list[_Quantity], wanted: _Quantity, expected: str) -> str:
+    if not found:
+        return f"it is an unknown unit; if it means {expected}, write {expected}, otherwise {_OWN_FACTOR}"
+    kinds = {each.kind for each in found}
+    for known, key in (("equivalent", "charge"), ("amount", "molar_mass"), ("mass", "molar_mass")):
+        for other in {"amount", "mass"} - {known}:
+            if {kind.replace(known, other) for kind in kinds} & {wanted.kind.replace(known, other)}:
+                return f"give the indicator its {key} in the schema, or {_OWN_FACTOR}"
+    if "temperature" in wanted.kind and any("temperature" in kind for kind in kinds):
+        return f"the scales start at different zeros; convert the values to {expected}"
+    return f"it does not measure the same quantity as {expected}; {_OWN_FACTOR}"
+
+
+def _by_mass(quantity: _Quantity, molar_mass: float | None, charge: int | None) -> _Quantity:
+    """Return a quantity with equivalents and amounts of substance as mass, as far as the factors are known."""
+    factor, parts = quantity.factor, quantity.kind.split("/")
+    for i, power in enumerate((1, -1)[: len(parts)]):
+        if parts[i] == "equivalent" and charge:
+            factor, parts[i] = factor / Fraction(charge) ** power, "amount"
+        if parts[i] == "amount" and molar_mass:
+            factor, parts[i] = factor * Fraction(str(molar_mass)) ** power, "mass"
+    return _Quantity(factor, "/".join(parts))
 
 
 def _parse(text: str) -> list[_Quantity]:
@@ -114,7 +185,7 @@ def _canonical(text: str) -> str:
     text = re.sub("[\u2044\u2215]| per |\\bper\\b(?!\\s*cent)", "/", text)
     text = re.sub(r"[\s*.]+([a-z]+)\^?-1\b", r"/\1", text)  # g L-1
     text = re.sub(r"[\[\]\s]|(?<=[a-z])\.(?!\d)", "", text)
-    return re.sub(r"(?<=m)\^(?=3\b)", "", text)  # mm^3
+    return re.sub(r"(?<=m)\^(?=[23]\b)", "", text)  # mm^3
 
 
 def _quantities(text: str) -> list[_Quantity]:
@@ -123,25 +194,40 @@ def _quantities(text: str) -> list[_Quantity]:
         return _WHOLE[text]
     if match := re.fullmatch(r"(.*gm?)%", text):  # mg% is mg/dl
         text = f"{match[1]}/dl"
+    text = re.sub(r"/(?:1\.73(?:m2|sqm)?)?$", "", text)  # of a body's surface, which clearances are given for
     above, slash, below = text.partition("/")
     if not slash:
         return [*_measures(above), *(_Quantity(Fraction(10) ** power, "volume") for power in _cube(above))]
     if re.fullmatch(r"cells?|cel|rbc", below):
         return [each for each in _measures(above) if each.kind in ("mass", "volume")]  # pg/cell
     if re.fullmatch(r"100(?:wbcs?|cells?|leukocytes?|leucocytes?)?", below):
-        return [_Quantity(Fraction(1, 100), "fraction")] if _CELLS.fullmatch(above) else []
-    match = re.fullmatch(r"(10{0,3})?(.*)", below)
-    volumes = [each for each in _measures(match[2] if match else "") if each.kind == "volume"]
-    volumes += [_Quantity(Fraction(10) ** power, "volume") for power in _cube(match[2] if match else "")]
-    many = Fraction(match[1] or 1) if match else Fraction(1)
+        return [_Quantity(Fraction(1, 100), "fraction")] if _COUNTED.fullmatch(above) else []
     return [
-        _Quantity(each.factor / volume.factor / many, "fraction" if each.kind == "volume" else f"{each.kind}/L")
-        for volume in volumes
-        for each in (*_measures(above), *_counts(above))
+        _Quantity(one.factor / other.factor, _ratio(one.kind, other.kind))
+        for other in _denominators(below)
+        for one in (*_measures(above), *_counts(above))
     ]
 
 
+def _ratio(above: str, below: str) -> str:
+    if above == below == "volume":
+        return "fraction"
+    return f"{above}/{'L' if below == 'volume' else below}"
+
+
+def _denominators(text: str) -> list[_Quantity]:
+    """Return the possible meanings of what stands below the line: "100ml", "24h", "min"."""
+    match = re.fullmatch(r"(\d{0,4})(.*)", text, re.DOTALL)
+    if not match or match[1] in ("0", "00", "000", "0000"):
+        return []
+    found = [*_measures(match[2]), *(_Quantity(Fraction(10) ** power, "volume") for power in _cube(match[2]))]
+    kinds = ("volume", "time", "mass", "amount", "area", "field", "low field")
+    return [each._replace(factor=each.factor * int(match[1] or 1)) for each in found if each.kind in kinds]
+
+
 def _measures(text: str) -> Iterator[_Quantity]:
+    if "/" not in text and text not in _FRACTIONS:
+        yield from (each for each in _WHOLE.get(text, ()) if "/" not in each.kind)
     match = _NUMERATOR.fullmatch(text)
     kind = match.lastgroup if match else None
     if match and kind:
@@ -156,7 +242,7 @@ def _cube(text: str) -> list[int]:
 
 def _counts(text: str) -> Iterator[_Quantity]:
     for power, rest in _powers(text):
-        if _CELLS.fullmatch(rest.lstrip("*")):
+        if _COUNTED.fullmatch(rest.lstrip("*")):
             yield _Quantity(Fraction(10) ** power, "count")
 
 
@@ -170,3 +256,14 @@ def _powers(text: str) -> Iterator[tuple[int, str]]:
     for word, powers in _NUMBER_WORDS.items():
         if text.startswith(word):
             yield from ((power, text[len(word) :]) for power in powers)
+
+
+def unit_problem(text: str, expected: str) -> str:
+    """Explain why values in unit ``text`` are not values in unit ``expected``; "" if they are."""
+    found = conversion(text, Indicator("indicator", expected))
+    if not isinstance(found, Fraction):
+        return found
+    if found == 1:
+        return ""
+    verb, number = ("divide", 1 / found) if found.numerator == 1 else ("multiply", found)
+    return f"{verb} the values by {float(number):,.10g} and write {expected}"

@@ -152,7 +152,7 @@ def test_agents_without_randomness_are_run_once(tmp_path: Path, capsys: pytest.C
         ("self-information-low", 0),
         ("random-n", 1),
     ]
-    assert lines[3] == "missing runs: 3, complete ones: 0"
+    assert "missing runs: 3, complete ones: 0" in lines
 
 
 @pytest.mark.parametrize(

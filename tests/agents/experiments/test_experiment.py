@@ -58,6 +58,17 @@ def test_a_dry_run_names_the_missing_runs_and_does_none(tmp_path: Path, capsys: 
     assert not (tmp_path / "sleepy").exists()
 
 
+def test_a_dry_run_says_once_what_all_missing_runs_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pmlm("experiment", "figure-7", "--quick", "--llm", "responder", "--out", tmp_path, "--dry-run") == 0
+    *runs, shared = [line for line in capsys.readouterr().out.splitlines() if "{" in line]
+    assert shared.startswith('all of them: {"models": {')
+    shared = json.loads(shared.removeprefix("all of them: "))
+    assert shared["models"]["llm"] == "responder"
+    for cell in map(json.loads, runs):
+        assert "llm" not in cell["models"]
+        assert cell["models"]["n_edits"] == cell["n"]
+
+
 def test_a_line_that_no_experiment_wrote_is_named(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (done / "runs.jsonl").open("a") as file:
         file.write('{"agent": "lexicon"}\n')
