@@ -13,7 +13,8 @@ from agents.run_folder import one_path
 from agents.settings import refuse_idle
 from pmlm_env.cohort import Cohort, ReadReport, Schema
 from pmlm_env.cohort.sources import SOURCES
-from pmlm_env.cohort.sources.tables import schema_of
+from pmlm_env.cohort.sources.assembly import Reading
+from pmlm_env.cohort.sources.tables import schema_in
 from pmlm_env.cohort.wording import bare
 from pmlm_env.core.edits import EditRules
 from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
@@ -136,7 +137,7 @@ class CohortFiles:
         cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet; or what another
             source reads.
         schema: ``obstetric``, or a TOML or JSON file that lists indicators and labels (see docs/cohort-format.md); by
-            default ``schema.toml`` or ``schema.json`` in the cohort's folder, or else ``obstetric``.
+            default ``schema.toml`` or ``schema.json`` in the cohort's folder; without it, inferred from the tables.
         source: What reads the cohort: ``tables``, an installed plugin's name, or ``package.module:function``.
         source_kwargs: Arguments of your own source, as JSON.
         patients_file: Name of the patient file, if it differs from the default.
@@ -144,6 +145,8 @@ class CohortFiles:
         checkups_file: Name of the wide table of check-ups, if it differs from the default.
         drop_bad_rows: Drop and count invalid rows instead of stopping. It still stops if they are more than half of the
             patients or values, or more than nine tenths of an indicator's values.
+        keep_later: Use check-ups after a patient's index date, too. By default they are left out and counted, because
+            they were not known yet.
     """
 
     cohort: Path
@@ -154,6 +157,7 @@ class CohortFiles:
     labs_file: str | None = None
     checkups_file: str | None = None
     drop_bad_rows: bool = False
+    keep_later: bool = False
 
     def __post_init__(self) -> None:
         """Read the arguments given as a mapping or JSON, and refuse options without effect.
@@ -163,8 +167,10 @@ class CohortFiles:
         """
         read_kwargs(self)
         if self.source != _TABLES:
-            why = f"it is an option of the source {_TABLES}: give --source-kwargs what {self.source} takes"
-            refuse_idle(self, dict.fromkeys(("patients_file", "labs_file", "checkups_file", "drop_bad_rows"), why))
+            of_tables, of_built_in = ("patients_file", "labs_file", "checkups_file"), ("drop_bad_rows", "keep_later")
+            idle = of_tables if self.source in SOURCES.builtin else (*of_tables, *of_built_in)
+            why = f"it is not an option of the source {self.source}: give --source-kwargs what that takes"
+            refuse_idle(self, dict.fromkeys(idle, why))
         elif self.source_kwargs:
             raise ValueError(f"--source-kwargs has no effect: the source {_TABLES} has options of its own, see --help")
 
@@ -178,26 +184,25 @@ class CohortFiles:
         Raises:
             ValueError: The cohort cannot be read, or the source did not return one.
         """
-        schema = schema or (Schema.load(self.schema) if self.schema else schema_of(self.cohort))
-        of_tables: dict[str, Any] = {
-            "patients": self.patients_file,
-            "labs": self.labs_file,
-            "checkups": self.checkups_file,
-            "drop_bad_rows": self.drop_bad_rows,
-            "new_patients": new_patients,
-        }
-        given = of_tables if self.source == _TABLES else {}
+        schema = schema or (Schema.load(self.schema) if self.schema else schema_in(self.cohort))
+        built_in, given = self.source in SOURCES.builtin, dict[str, Any]()
+        if built_in:
+            given["reading"] = Reading(
+                new_patients=new_patients, drop_bad_rows=self.drop_bad_rows, keep_later=self.keep_later
+            )
+        if self.source == _TABLES:
+            given |= {"patients": self.patients_file, "labs": self.labs_file, "checkups": self.checkups_file}
         found = SOURCES.make(self.source, self.cohort, schema, kwargs=self.source_kwargs, **given)
         cohort, report = found if isinstance(found, tuple) and len(found) == 2 else (None, None)
         if not (isinstance(cohort, Cohort) and isinstance(report, ReadReport)):
             raise ValueError(f"the source {self.source} returned {type(found).__name__}, not a Cohort and a ReadReport")
-        if cohort.schema != schema:
+        if schema is not None and cohort.schema != schema:
             raise ValueError(f"the source {self.source} returned a cohort with another schema than it was given")
         patient, times = Counter(patient.patient_id for patient in cohort).most_common(1)[0] if cohort else ("", 0)
         if times != 1:
             what = f"patient {bare(patient)} {times} times" if times else "no patient"
             raise ValueError(f"the source {self.source} returned {what}")
-        warned = self.source == _TABLES  # of patients without a value: they need not be named twice
-        left_out = () if warned else report.patients_without_checkups
+        # The built-in sources have named the patients without a value in a warning.
+        left_out = () if built_in else report.patients_without_checkups
         logger.info("%s", replace(report, new_patients=new_patients, patients_without_checkups=left_out))
         return cohort, report

@@ -103,5 +103,5 @@ def tongji() -> Split:
     """The real patients, split by day of admission at about 70 : 30."""
     if not TONGJI.is_dir():
         pytest.skip("needs the shared data folder: shared/data/tongji_covid is not beside this checkout")
-    cohort, _ = read_cohort(TONGJI, patients="patients.csv", labs="labs_pmlm35.csv", references=False)
+    cohort, _ = read_cohort(TONGJI, labs="labs_pmlm35.csv", references=False, keep_later=True)
     return split_by_date(cohort, train_until="2020-02-08", validation_until="2020-02-08", by="admission")

@@ -23,14 +23,12 @@ DATE_FORMAT = "YYYY-MM-DD, with or without HH:MM:SS, no time zone"
 
 def parse_numbers(texts: Sequence[str]) -> npt.NDArray[np.float64]:
     """Parse finite numbers, correctly rounded; any other text, including "nan" and "inf", becomes NaN."""
-    known = {text: _parse_number(text) for text in set(texts)}
-    return np.array([known[text] for text in texts], dtype=np.float64)
+    return np.array([_parse_number(text) for text in texts], dtype=np.float64)
 
 
 def parse_datetimes(texts: Sequence[str]) -> npt.NDArray[np.datetime64]:
     """Parse datetime64[us]; text that is not a valid date in ``DATE_FORMAT`` becomes NaT."""
-    known = {text: _parse_datetime(text) for text in set(texts)}
-    return np.array([known[text] for text in texts], dtype="datetime64[us]")
+    return np.array([_parse_datetime(text) for text in texts], dtype="datetime64[us]")
 
 
 def has_value(texts: Sequence[str]) -> npt.NDArray[np.bool_]:

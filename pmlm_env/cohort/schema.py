@@ -216,6 +216,7 @@ class Patient:
         values: Indicator values, shape (n, n_indicators), float64, in the order and units of ``Schema.indicators``;
             NaN = not measured; read-only.
         extra: Any further columns of the patients' table, as read (age, weeks, history, ...).
+        person_id: The human, if one has several stays, each of which is a "patient"; "" = ``patient_id``.
     """
 
     patient_id: str
@@ -225,6 +226,12 @@ class Patient:
     dates: npt.NDArray[np.datetime64]
     values: npt.NDArray[np.float64]
     extra: Mapping[str, str] = field(default_factory=dict)
+    person_id: str = ""
+
+    @property
+    def person(self) -> str:
+        """The human: ``person_id``, or ``patient_id`` if that is empty."""
+        return self.person_id or self.patient_id
 
     def __post_init__(self) -> None:
         """Check the shapes.

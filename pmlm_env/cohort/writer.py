@@ -11,7 +11,7 @@ import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort
-from pmlm_env.cohort.sources.assembly import PATIENT_COLUMNS
+from pmlm_env.cohort.sources.assembly import PATIENT_COLUMNS, PERSON_COLUMN
 from pmlm_env.cohort.sources.tables import schema_of
 from pmlm_env.io.files import make_folder, replacing
 
@@ -35,9 +35,10 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
         CohortError: A name in ``Patient.extra`` cannot be a column, or the folder has a schema.toml of another schema.
     """
     folder = Path(folder)
+    persons = any(patient.person_id for patient in cohort)
     extra = list(dict.fromkeys(name for patient in cohort for name in patient.extra))
     for name in extra:
-        if name in PATIENT_COLUMNS or not name.strip():
+        if name in (*PATIENT_COLUMNS, PERSON_COLUMN) or not name.strip():
             raise CohortError(f"Patient.extra has the name {name!r}, which cannot be a column of its own; rename it")
     people = (
         [
@@ -45,6 +46,7 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
             patient.label,
             patient.reference,
             _day(patient.split_date),
+            *([patient.person_id] if persons else []),
             *(patient.extra.get(name, "") for name in extra),
         ]
         for patient in cohort
@@ -59,7 +61,7 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
         if (folder / "schema.toml").exists():
             raise CohortError(f"{folder / 'schema.toml'} is not the cohort's schema: remove it, or use another folder")
         cohort.schema.save(folder / "schema.json")
-    _write(folder / "patients.csv", [*PATIENT_COLUMNS, *extra], people)
+    _write(folder / "patients.csv", [*PATIENT_COLUMNS, *([PERSON_COLUMN] if persons else []), *extra], people)
     _write(folder / "checkups.csv", ["patient_id", "date", *cohort.schema.names], records)
 
 

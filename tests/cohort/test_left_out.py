@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,12 +49,35 @@ def test_a_row_of_nobody_is_a_problem(folder: Folder) -> None:
 # After the index date
 
 
-def test_values_after_the_index_date_are_counted_by_day(folder: Folder) -> None:
-    late = "007,2021-05-01 23:59,hgb,99,\n007,2021-05-02,hgb,99,\n007,2021-05-02,plt,200,\nB2,2022-03-05,hgb,99,\n"
-    cohort, report = read_cohort(folder(patients=PATIENTS, labs=LABS + late))
-    assert (report.values_after_index, report.values, report.patients_after_index) == (3, 9, 2)
-    assert "values after the patient's index date (split_date): 3 of 9, of 2 patients" in str(report)
+LATE = "007,2021-05-01 23:59,hgb,99,\n007,2021-05-02,hgb,99,\n007,2021-05-02,plt,200,\nB2,2022-03-05,hgb,99,\n"
+
+
+def test_values_after_the_index_date_are_left_out_and_counted_by_day(folder: Folder) -> None:
+    cohort, report = read_cohort(folder(patients=PATIENTS, labs=LABS + LATE))
+    assert (report.values_after_index, report.values, report.patients_after_index) == (3, 6, 2)
+    assert "(split_date): 3 of 9, of 2 patients; left out" in str(report)
+    assert str(cohort[0].dates[-1]) == "2021-05-01"
+    assert len(cohort[1].dates) == 1
+
+
+def test_values_after_the_index_date_can_be_kept(folder: Folder) -> None:
+    cohort, report = read_cohort(folder(patients=PATIENTS, labs=LABS + LATE), keep_later=True)
+    assert (report.values_after_index, report.values) == (3, 9)
+    assert "(split_date): 3 of 9, of 2 patients; used" in str(report)
     assert len(cohort[0].dates) == 4
+
+
+def test_a_new_patient_without_an_index_date_keeps_all_values(folder: Folder) -> None:
+    patients = PATIENTS.replace("2021-05-01", "")
+    cohort, report = read_cohort(folder(patients=patients, labs=LABS + LATE), new_patients=True)
+    assert len(cohort[0].dates) == 4
+    assert report.values_after_index == 1
+
+
+def test_where_all_values_are_after_the_index_date_that_is_said(folder: Folder) -> None:
+    patients = re.sub(r"202\d-\d\d-\d\d", "2020-01-01", PATIENTS)
+    with pytest.raises(CohortError, match=r"all 5 values in labs\.csv are after .*`pmlm prepare --keep-later`"):
+        read_cohort(folder(patients=patients, labs=LABS))
 
 
 def test_that_no_value_is_after_the_index_date_is_said_too(folder: Folder) -> None:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_tongji_has_360_patients_with_labs_and_names_the_15_without() -> None:
-    cohort, report = read_cohort(TONGJI, labs="labs_pmlm35.csv", references=False)
+    cohort, report = read_cohort(TONGJI, labs="labs_pmlm35.csv", references=False, keep_later=True)
     patients = pd.read_csv(TONGJI / "patients.csv")["patient_id"]
     measured = pd.read_csv(TONGJI / "labs_pmlm35.csv")["patient_id"]
     assert len(patients) == 375
@@ -30,15 +30,15 @@ def test_tongji_has_360_patients_with_labs_and_names_the_15_without() -> None:
 
 
 def test_tongji_long_equals_wide() -> None:
-    long, _ = read_cohort(TONGJI, labs="labs_pmlm35.csv", references=False)
-    wide, _ = read_cohort(TONGJI, checkups="panel_by_day_pmlm35.csv", references=False)
+    long, _ = read_cohort(TONGJI, labs="labs_pmlm35.csv", references=False, keep_later=True)
+    wide, _ = read_cohort(TONGJI, checkups="panel_by_day_pmlm35.csv", references=False, keep_later=True)
     assert [patient.dates.tolist() for patient in long] == [patient.dates.tolist() for patient in wide]
     for a, b in zip(long, wide, strict=True):
         np.testing.assert_allclose(a.values, b.values, rtol=1e-12)
 
 
 def test_tongji_has_as_many_patients_an_indicator_as_its_coverage_says() -> None:
-    cohort, _ = read_cohort(TONGJI, labs="labs_pmlm35.csv", references=False)
+    cohort, _ = read_cohort(TONGJI, labs="labs_pmlm35.csv", references=False, keep_later=True)
     coverage = json.loads((TONGJI / "coverage.json").read_text())["coverage"]
     measured = np.sum([~np.isnan(patient.values).all(axis=0) for patient in cohort], axis=0)
     expected = [coverage[name][1] for name in INDICATOR_NAMES]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pmlm_env.cohort import CohortError, Indicator, Label, Patient, Schema, read_cohort, write_cohort
-from pmlm_env.cohort.sources import checkups as reader
+from pmlm_env.cohort.sources import daily
 from tests.cohort.three_patients import CHECKUPS, LABS, PATIENTS, assert_same, values_of
 from tests.schemas import MEN, SCHEMA, cohort_of
 
@@ -219,9 +219,9 @@ def test_more_values_than_fit_into_memory_are_refused(
     folder: Folder, monkeypatch: pytest.MonkeyPatch, form: str, text: str
 ) -> None:
     path = folder(patients=PATIENTS, **{form: text})
-    monkeypatch.setattr(reader, "MAX_VALUES", 4 * 35)
+    monkeypatch.setattr(daily, "MAX_VALUES", 4 * 35)
     assert len(read_cohort(path)[0]) == 3
-    monkeypatch.setattr(reader, "MAX_VALUES", 4 * 35 - 1)
+    monkeypatch.setattr(daily, "MAX_VALUES", 4 * 35 - 1)
     assert f"{form}.csv has 4 check-ups: with the schema's 35 indicators, at most 3 are read" in refused(path)
 
 

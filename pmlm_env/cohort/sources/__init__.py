@@ -2,5 +2,7 @@
 
 from pmlm_env.registry import Registry
 
-#: Sources by name: callables ``(path, schema, **source_kwargs) -> (Cohort, ReadReport)``.
-SOURCES = Registry("source", "pmlm.sources", {"tables": "pmlm_env.cohort.sources.tables:read_cohort"})
+#: Sources by name: callables ``(path, schema, **source_kwargs) -> (Cohort, ReadReport)``. The schema is None if neither
+#: the user nor the folder has one. The built-in ones also take ``reading``, the options common to them (``Reading``),
+#: and infer the schema if it is None.
+SOURCES = Registry("source", "pmlm.sources", {"tables": "pmlm_env.cohort.sources.tables:read_tables"})

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import has_value, parse_datetimes
 from pmlm_env.cohort.schema import Cohort, Patient, Schema
+from pmlm_env.cohort.sources.cells import Scalar
 from pmlm_env.cohort.sources.checks import Problems, require
-from pmlm_env.cohort.sources.checkups import DROPPED, CheckUps, DropCount, from_long, from_wide, not_a_date
+from pmlm_env.cohort.sources.checkups import from_long, from_wide, not_a_date
+from pmlm_env.cohort.sources.daily import DROPPED, CheckUps, DropCount
+from pmlm_env.cohort.sources.inference import infer_schema
 from pmlm_env.cohort.sources.labels import LabelSpellings, unify_spelling
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.table_files import Table
@@ -21,6 +25,7 @@ from pmlm_env.cohort.wording import named, quoted
 from pmlm_env.io.text import printable
 
 PATIENT_COLUMNS = ("patient_id", "label", "reference", "split_date")
+PERSON_COLUMN = "person_id"
 #: All values of an indicator may be dropped if it has fewer than these.
 _MIN_VALUES = 10
 
@@ -37,11 +42,14 @@ class Reading:
             columns or as cells.
         drop_bad_rows: Leave out and count bad rows, and bad single values of a wide table, instead of raising; but
             never more than half of the patients or of the values, nor more than nine tenths of an indicator's values.
+        keep_later: Keep check-ups after a patient's index date (split_date), which are otherwise left out and counted:
+            they were not known yet.
     """
 
     references: bool = True
     new_patients: bool = False
     drop_bad_rows: bool = False
+    keep_later: bool = False
 
     @property
     def command(self) -> str:
@@ -50,18 +58,27 @@ class Reading:
 
 
 def assemble(
-    folder: Path, people: Table, records: Table, schema: Schema, reading: Reading, *, long: bool = True
+    folder: Path,
+    people: Table,
+    records: Table,
+    schema: Schema | None,
+    reading: Reading,
+    *,
+    long: bool = True,
+    notes: Sequence[str] = (),
 ) -> tuple[Cohort, ReadReport]:
     """Check two tables and make a cohort of them.
 
     Args:
         folder: Where they come from, for messages.
-        people: patient_id, label, reference, split_date; further columns go to ``Patient.extra``.
-        records: patient_id, date, indicator, value and optionally unit; or, if not ``long``, patient_id, date or day,
-            and one column per indicator.
-        schema: What the cohort measures and diagnoses.
+        people: patient_id, label, reference, split_date and optionally person_id; further columns go to
+            ``Patient.extra``.
+        records: patient_id, date, indicator, value and optionally unit and code; or, if not ``long``, patient_id, date
+            or day, and one column per indicator.
+        schema: What the cohort measures and diagnoses; None = inferred from the tables.
         reading: How to read them.
         long: The form of ``records``.
+        notes: Lines for the report, of what the source left out or converted.
 
     Returns:
         The cohort, with patients in the table's order and check-ups sorted by date, and a report of what was left out.
@@ -71,6 +88,9 @@ def assemble(
             problems; or no patient has a check-up.
     """
     problems = Problems()
+    if schema is None:
+        schema, inferred = infer_schema(people, records, long)
+        notes = (*notes, *inferred)
     spelling, index = _check_patients(people, reading, schema, problems)
     problems.add_malformed(records)
     found = (from_long if long else from_wide)(records, index, schema, problems)
@@ -88,13 +108,22 @@ def assemble(
             f"{records.name} has no check-up with a value of any patient in {people.name}.{outside}{dropped_message}"
         )
 
+    split_dates = _spread(people, "split_date", parse_datetimes).astype("datetime64[D]")
+    after = found.day > split_dates[found.patient]
+    n_after, people_after = int(found.counts[after].sum()), len(np.unique(found.patient[after]))
+    if n_after and not reading.keep_later:
+        found = found.take(~after)
+    if not len(found.patient):
+        raise CohortError(
+            f"all {n_after:,} values in {records.name} are after their patients' index dates (split_date in "
+            f"{people.name}): correct the dates, or keep the values with `pmlm {reading.command} --keep-later`"
+        )
     starts = np.searchsorted(found.patient, rows, side="left")
     ends = np.searchsorted(found.patient, rows, side="right")
-    split_dates = parse_datetimes(_column(people, "split_date")).astype("datetime64[D]")
-    extra = [name for name in people.columns if name not in PATIENT_COLUMNS]
+    extra = [name for name in people.columns if name not in (*PATIENT_COLUMNS, PERSON_COLUMN)]
     ids = [name.strip() for name in people.columns["patient_id"]]
-    replies = _column(people, "reference")
-    answered = has_value(replies)
+    replies, answered = people.column("reference"), _spread(people, "reference", has_value)
+    persons, known = people.column(PERSON_COLUMN), _spread(people, PERSON_COLUMN, has_value)
     cohort = Cohort(
         tuple(
             Patient(
@@ -105,6 +134,7 @@ def assemble(
                 dates=found.day[start:end],
                 values=found.values[start:end],
                 extra={name: people.columns[name][row] for name in extra},
+                person_id=persons[row].strip() if known[row] else "",
             )
             for row, start, end in zip(rows, starts.tolist(), ends.tolist(), strict=True)
             if end > start
@@ -124,13 +154,13 @@ def assemble(
     dropped = dict(problems.counts)
     if found.of_dropped_patients:
         dropped["check-up of a dropped patient"] = found.of_dropped_patients
-    after = found.day > split_dates[found.patient]
     report = ReadReport(
         patients=len(cohort),
         checkups=cohort.n_checkups,
         values=int(found.counts.sum()),
-        values_after_index=int(found.counts[after].sum()),
-        patients_after_index=len(np.unique(found.patient[after])),
+        values_after_index=n_after,
+        patients_after_index=people_after,
+        kept_later=reading.keep_later,
         patients_without_checkups=without,
         unlabeled=sum(not patient.label for patient in cohort),
         unanswered=sum(not patient.reference for patient in cohort),
@@ -145,6 +175,8 @@ def assemble(
         repeated_rows=found.repeated,
         ignored_columns=found.ignored_columns,
         read_as=found.read_as,
+        converted=found.converted,
+        notes=tuple(notes),
     )
     return cohort, report
 
@@ -159,17 +191,18 @@ def _check_patients(
     needed = [name for name in PATIENT_COLUMNS if name not in may_be_missing]
     require(table, needed, PATIENT_COLUMNS, "The label and the reference of a new patient may be empty cells.")
     problems.add_malformed(table)
-    ids, dates = [name.strip() for name in table.columns["patient_id"]], _column(table, "split_date")
+    ids, dates = [name.strip() for name in table.columns["patient_id"]], table.column("split_date")
 
-    unnamed = ~has_value(ids)
+    unnamed = ~_spread(table, "patient_id", has_value)
     problems.add("missing patient_id", table, unnamed, "patient_id", lambda i: "the cell is empty; name the patient")
-    labels = _column(table, "label")
+    labels = table.column("label")
     spelling = unify_spelling(
-        [label if given else "" for label, given in zip(labels, has_value(labels), strict=True)],
+        [label if given else "" for label, given in zip(labels, _spread(table, "label", has_value), strict=True)],
         known=[label.name for label in schema.labels],
     )
     unprintable = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
-    undated = np.isnat(parse_datetimes(dates)) & (has_value(dates) | (not reading.new_patients))
+    undated = np.isnat(_spread(table, "split_date", parse_datetimes))
+    undated &= _spread(table, "split_date", has_value) | (not reading.new_patients)
     bad = unnamed | unprintable | undated
     first: dict[str, int] = {}
     for row in sorted(range(len(ids)), key=lambda row: bad[row]):  # the first valid row of each patient is used
@@ -187,9 +220,10 @@ def _check_patients(
     return spelling, {name: DROPPED if bad[row] else row for name, row in first.items() if not unnamed[row]}
 
 
-def _column(table: Table, name: str) -> Sequence[str]:
-    """Return a column's cells; empty cells if there is no such column."""
-    return table.columns[name] if name in table.columns else [""] * len(table.rows)
+def _spread(table: Table, column: str, per_text: Callable[[Sequence[str]], npt.NDArray[Scalar]]) -> npt.NDArray[Scalar]:
+    """Return what a function of texts finds in each row of a column, which may be missing."""
+    cells = table.column(column)
+    return cells.spread(per_text(cells.texts))
 
 
 def _unprintable(label: str) -> str:

@@ -4,80 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import DATE_FORMAT, has_value, parse_datetimes, parse_numbers
-from pmlm_env.cohort.schema import Indicator, Schema
+from pmlm_env.cohort.schema import Schema
+from pmlm_env.cohort.sources.cells import Cells
 from pmlm_env.cohort.sources.checks import Problems, require
+from pmlm_env.cohort.sources.daily import DROPPED, CheckUps, DropCount, Rows, by_day, check_size
+from pmlm_env.cohort.sources.row_units import unit_factors
 from pmlm_env.cohort.sources.table_files import Table
-from pmlm_env.cohort.units import unit_problem
 from pmlm_env.cohort.wording import bare, named, plain, quoted, suggestion, tidy
 
-#: Marks a patient whose own row has a problem, instead of the row index.
-DROPPED = -2
 _UNKNOWN = -1
 
-_LONG_COLUMNS = ("patient_id", "date", "indicator", "value", "unit")
-
-#: Limit on check-ups times indicators, because a small table may have many of both. A value takes about 20 bytes.
-MAX_VALUES = 300_000_000
-
-
-class DropCount(NamedTuple):
-    """Number of values left out because of a problem, and total number of values."""
-
-    dropped: int
-    total: int
-
-
-@dataclass(frozen=True, eq=False)
-class CheckUps:
-    """The valid check-ups of all patients, sorted by patient and day.
-
-    Attributes:
-        patient: Index of the patient, shape (n,).
-        day: Calendar day, shape (n,), datetime64[D].
-        values: Shape (n, n_indicators); NaN = not measured; no row is all NaN.
-        counts: Number of values averaged into each value, shape (n, n_indicators).
-        outside_rows: Number of rows of people who are not among the patients.
-        outside_people: Number of these people.
-        of_dropped_patients: Number of rows of patients marked ``DROPPED``.
-        repeated: Number of rows that repeat an earlier row exactly.
-        dropped_values: Count over all values of patients not marked ``DROPPED``.
-        dropped_by_indicator: The same by indicator.
-        empty: Number of rows without any value.
-        ignored_columns: Columns that are not used.
-        read_as: Other names and spellings of indicators in the file -> the indicator's name.
-    """
-
-    patient: npt.NDArray[np.int64]
-    day: npt.NDArray[np.datetime64]
-    values: npt.NDArray[np.float64]
-    counts: npt.NDArray[np.int64]
-    outside_rows: int
-    outside_people: int
-    of_dropped_patients: int
-    repeated: int
-    dropped_values: DropCount
-    dropped_by_indicator: Mapping[str, DropCount]
-    empty: int = 0
-    ignored_columns: tuple[str, ...] = ()
-    read_as: Mapping[str, str] = field(default_factory=dict)
+_LONG_COLUMNS = ("patient_id", "date", "indicator", "value", "unit", "code")
 
 
 def from_long(table: Table, patients: Mapping[str, int], schema: Schema, problems: Problems) -> CheckUps:
-    """Read rows of patient_id, date, indicator, value and optionally unit.
+    """Read rows of patient_id, date, indicator, value and optionally unit and code.
 
     A check-up is a calendar day; an indicator measured several times in a day is averaged. An empty value is a problem,
-    because a row states that something was measured. A unit may have any spelling that leaves the value unchanged
-    (see ``pmlm_env.cohort.units``); text after it is a note ("10^9/L derived"), as is any text for an indicator
-    without unit (pH).
+    because a row states that something was measured. Values in another unit are converted if the factor is known
+    (``pmlm_env.cohort.units.conversion``). An indicator may be named by the column ``code`` instead of ``indicator``.
 
     Args:
         table: The file.
@@ -91,35 +43,31 @@ def from_long(table: Table, patients: Mapping[str, int], schema: Schema, problem
     Raises:
         CohortError: A column is missing, or there are too many values.
     """
-    require(table, _LONG_COLUMNS[:4], optional=_LONG_COLUMNS[4:])
+    require(table, _LONG_COLUMNS[:4], optional=("unit",))
     rows = _rows(table, "date", patients, problems)
     table = rows.table
     names, texts = table.columns["indicator"], table.columns["value"]
-    units = table.columns.get("unit") or [""] * len(names)
 
-    indicators, position_of = schema.indicators, _positions(names, schema)
-    position = np.array([position_of.get(name, _UNKNOWN) for name in names], dtype=np.int64)
+    position, position_of = _indicators(table, schema)
     known = position != _UNKNOWN
     problems.add("unknown indicator", table, ~known, "indicator", lambda i: _unknown_indicator(names[i], schema), names)
 
-    pairs = list(zip(position.tolist(), units, strict=True))
-    wrong_unit = known & np.array([bool(unit_problem(unit, indicators[k].unit)) for k, unit in pairs], dtype=np.bool_)
-    problems.add(
-        "wrong unit", table, wrong_unit, "unit", lambda i: _wrong_unit(units[i], indicators[position[i]]), pairs
-    )
+    factors = unit_factors(table.column("unit"), position, schema)
+    problems.add("wrong unit", table, factors.wrong, "unit", factors.problem, factors.pair.tolist())
 
-    missing = ~has_value(texts)
+    missing = ~_has_value(texts)
     advice = "the cell is empty; enter the value, or remove the row if nothing was measured"
     problems.add("missing value", table, missing, "value", lambda i: advice)
     # The bounds do not apply to a value in another unit.
-    value, bad = _values(table, "value", np.where(wrong_unit, _UNKNOWN, position), schema, problems)
-    valid = rows.valid & known & ~wrong_unit & ~missing & ~bad
+    bounded = np.where(factors.wrong, _UNKNOWN, position)
+    value, bad = _values(table, "value", bounded, schema, problems, factors.factor)
+    valid = rows.valid & known & ~factors.wrong & ~missing & ~bad
     of_valid_patient = rows.patient != DROPPED
     counted = of_valid_patient & known
-    totals = np.bincount(position[counted], minlength=len(indicators))
-    dropped = np.bincount(position[counted & ~valid], minlength=len(indicators))
+    totals = np.bincount(position[counted], minlength=len(schema.indicators))
+    dropped = np.bincount(position[counted & ~valid], minlength=len(schema.indicators))
     used = np.flatnonzero(valid & of_valid_patient)
-    return _by_day(
+    return by_day(
         rows,
         schema,
         used,
@@ -133,6 +81,7 @@ def from_long(table: Table, patients: Mapping[str, int], schema: Schema, problem
         dropped_by_indicator=_drop_counts(schema, dropped, totals),
         ignored_columns=tuple(name for name in table.columns if name not in _LONG_COLUMNS),
         read_as=_read_as(position_of, schema),
+        converted=factors.counts(used),
     )
 
 
@@ -171,19 +120,19 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
     rows = _rows(table, date, patients, problems)
     table, of_valid_patient = rows.table, rows.patient != DROPPED
 
-    _check_size(table, len(table.rows), schema)
+    check_size(table, len(table.rows), schema)
     valid = np.zeros((len(table.rows), len(schema.indicators)), dtype=np.bool_)
     values, present = np.full(valid.shape, np.nan), valid.copy()
     for name, k in measured.items():
         values[:, k], bad = _values(table, name, np.full(len(table.rows), k), schema, problems)
-        present[:, k] = has_value(table.columns[name])
+        present[:, k] = _has_value(table.columns[name])
         valid[:, k] = rows.valid & present[:, k] & ~bad
     counted = present & of_valid_patient[:, None]
     dropped_by_indicator = _drop_counts(schema, np.sum(counted & ~valid, axis=0), np.sum(counted, axis=0))
-    dropped = sum(int(np.sum(of_valid_patient & has_value(table.columns[name]))) for name in unknown)
+    dropped = sum(int(np.sum(of_valid_patient & _has_value(table.columns[name]))) for name in unknown)
     dropped += len(table.malformed) * len(measured)
     used, position = np.nonzero(valid & of_valid_patient[:, None])
-    return _by_day(
+    return by_day(
         rows,
         schema,
         used,
@@ -198,6 +147,21 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
         empty=int(np.sum(rows.valid & of_valid_patient & ~present.any(axis=1))),
         read_as=_read_as(measured, schema),
     )
+
+
+def _indicators(table: Table, schema: Schema) -> tuple[npt.NDArray[np.int64], dict[str, int]]:
+    """Return the indicator of each row of a long table, by name or else by code, and the positions of the names."""
+    names, codes = table.columns["indicator"], table.column("code")
+    by_name, by_code = _positions(names.texts, schema), _positions(codes.texts, schema)
+    position, of_code = (
+        cells.spread(np.array([found.get(text, _UNKNOWN) for text in cells.texts], dtype=np.int64))
+        for cells, found in ((names, by_name), (codes, by_code))
+    )
+    return np.where(position == _UNKNOWN, of_code, position), by_name
+
+
+def _has_value(cells: Cells) -> npt.NDArray[np.bool_]:
+    return cells.spread(has_value(cells.texts))
 
 
 def _positions(names: Iterable[str], schema: Schema) -> dict[str, int]:
@@ -230,48 +194,24 @@ def _check_columns(table: Table, measured: Mapping[str, int], schema: Schema) ->
         columns[k] = name
 
 
-def _check_size(table: Table, checkups: int, schema: Schema) -> None:
-    """Check that an array of all values fits into memory.
-
-    Raises:
-        CohortError: It does not.
-    """
-    if checkups * len(schema.indicators) > MAX_VALUES:
-        raise CohortError(
-            f"{table.name} has {checkups:,} check-ups: with the schema's {len(schema.indicators):,} indicators, at "
-            f"most {MAX_VALUES // len(schema.indicators):,} are read; keep only those that are needed"
-        )
-
-
 def _drop_counts(schema: Schema, dropped: npt.NDArray[np.int64], totals: npt.NDArray[np.int64]) -> dict[str, DropCount]:
     """Return the counts of each indicator that has values."""
     counts = zip(schema.names, dropped.tolist(), totals.tolist(), strict=True)
     return {name: DropCount(few, total) for name, few, total in counts if total}
 
 
-class _Rows(NamedTuple):
-    """The rows of known patients, each row's patient and timestamp, and whether both are valid."""
-
-    table: Table
-    patient: npt.NDArray[np.int64]
-    timestamp: npt.NDArray[np.datetime64]
-    valid: npt.NDArray[np.bool_]
-    outside_rows: int
-    outside_people: int
-
-
-def _rows(table: Table, date: str, patients: Mapping[str, int], problems: Problems) -> _Rows:
+def _rows(table: Table, date: str, patients: Mapping[str, int], problems: Problems) -> Rows:
     """Leave out rows of people who are not among the patients; find patient and timestamp of the others.
 
     An identifier that differs from a patient's only in case or leading zeros, which spreadsheets drop, is a problem.
     """
-    ids = [name.strip() for name in table.columns["patient_id"]]
+    ids = table.columns["patient_id"].renamed(name.strip() for name in table.columns["patient_id"].texts)
     similar_to_patient = {plain(name) for name in patients}
-    outside = {name for name in set(ids) if name and name not in patients and plain(name) not in similar_to_patient}
-    inside = np.array([name not in outside for name in ids], dtype=np.bool_)
-    if outside:
-        table, ids = table.where(inside), [name for name in ids if name not in outside]
-    patient = np.array([patients.get(name, _UNKNOWN) for name in ids], dtype=np.int64)
+    outside = [bool(name) and name not in patients and plain(name) not in similar_to_patient for name in ids.texts]
+    inside = ~ids.spread(np.array(outside, dtype=np.bool_))
+    if any(outside):
+        table, ids = table.where(inside), ids.take(inside)
+    patient = ids.spread(np.array([patients.get(name, _UNKNOWN) for name in ids.texts], dtype=np.int64))
     problems.add(
         "unknown patient",
         table,
@@ -281,74 +221,33 @@ def _rows(table: Table, date: str, patients: Mapping[str, int], problems: Proble
         ids,
     )
     dates = table.columns[date]
-    timestamp = parse_datetimes(dates)
+    timestamp = dates.spread(parse_datetimes(dates.texts))
     undated = np.isnat(timestamp)
     problems.add("unparsable date", table, undated, date, lambda i: not_a_date(dates[i]))
     valid = (patient != _UNKNOWN) & ~undated
-    return _Rows(table, patient, timestamp, valid, int(np.sum(~inside)), len(outside))
-
-
-def _by_day(
-    rows: _Rows,
-    schema: Schema,
-    used: npt.NDArray[np.int64],
-    position: npt.NDArray[np.int64],
-    value: npt.NDArray[np.float64],
-    *,
-    of_dropped_patients: int,
-    dropped_values: DropCount,
-    dropped_by_indicator: Mapping[str, DropCount],
-    empty: int = 0,
-    ignored_columns: tuple[str, ...] = (),
-    read_as: Mapping[str, str],
-) -> CheckUps:
-    """Average valid values, each with its row and indicator, into one check-up per patient and day."""
-    patient, day = rows.patient[used], rows.timestamp[used].astype("datetime64[D]")
-    days, day_code = np.unique(day, return_inverse=True)
-    keys, checkup = np.unique(patient * max(len(days), 1) + day_code, return_inverse=True)
-    _check_size(rows.table, len(keys), schema)
-    n_indicators = len(schema.indicators)
-    cell = checkup * n_indicators + position
-    count = np.bincount(cell, minlength=len(keys) * n_indicators)
-    total = np.bincount(cell, weights=value, minlength=len(keys) * n_indicators)
-    mean = np.full(len(count), np.nan)
-    np.divide(total, count, out=mean, where=count > 0)
-    cells = rows.table.columns.values()
-    return CheckUps(
-        patient=keys // max(len(days), 1),
-        day=days[keys % max(len(days), 1)],
-        values=mean.reshape(-1, n_indicators),
-        counts=count.reshape(-1, n_indicators),
-        outside_rows=rows.outside_rows,
-        outside_people=rows.outside_people,
-        of_dropped_patients=of_dropped_patients,
-        repeated=len(rows.table.rows) - len(set(map(hash, zip(*cells, strict=True)))),
-        dropped_values=dropped_values,
-        dropped_by_indicator=dropped_by_indicator,
-        empty=empty,
-        ignored_columns=ignored_columns,
-        read_as=read_as,
-    )
+    return Rows(table, patient, timestamp, valid, int(np.sum(~inside)), sum(outside))
 
 
 def _values(
-    table: Table, column: str, position: npt.NDArray[np.int64], schema: Schema, problems: Problems
+    table: Table,
+    column: str,
+    position: npt.NDArray[np.int64],
+    schema: Schema,
+    problems: Problems,
+    factor: npt.NDArray[np.float64] | None = None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """Return a column as numbers, and which cells are not possible numbers; an empty cell is NaN and valid."""
     texts = table.columns[column]
-    value = parse_numbers(texts)
-    unparsable = np.isnan(value) & has_value(texts)
+    value = texts.spread(parse_numbers(texts.texts))
+    unparsable = np.isnan(value) & _has_value(texts)
+    if factor is not None:
+        value = value * factor
     low, high = schema.bounds
     # A comparison with NaN is False; an unknown indicator (-1) has no bounds.
     impossible = (position >= 0) & ((value < low[position]) | (value > high[position]))
     problems.add("unparsable value", table, unparsable, column, lambda i: _not_a_number(texts[i]))
     problems.add("impossible value", table, impossible, column, partial(_impossible, texts, value, position, schema))
     return value, unparsable | impossible
-
-
-def _wrong_unit(unit: str, indicator: Indicator) -> str:
-    problem = unit_problem(unit, indicator.unit)
-    return f"{quoted(unit)} is not the unit of {bare(indicator.name)}, {indicator.unit}: {problem}"
 
 
 def _unknown_indicator(name: str, schema: Schema) -> str:

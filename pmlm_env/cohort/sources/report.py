@@ -16,8 +16,9 @@ class ReadReport:
         patients: Patients in the cohort.
         checkups: Check-ups in the cohort.
         values: Laboratory values in the cohort, before averaging those of one day.
-        values_after_index: Those measured after the patient's index date.
+        values_after_index: Values measured after the patient's index date.
         patients_after_index: Patients who have such values.
+        kept_later: Whether these values are in the cohort.
         patients_without_checkups: Patients left out because they have no value, in file order.
         unlabeled: Patients in the cohort without a label.
         unanswered: Patients in the cohort without a doctor's reply.
@@ -33,6 +34,8 @@ class ReadReport:
         repeated_rows: Check-up rows that repeat an earlier row exactly; they count in the mean.
         ignored_columns: Columns of a long table that are not used.
         read_as: Names in the file -> the indicators that they were read as, if these have other names or spellings.
+        converted: What was converted to another unit, such as "hgb from g/dL to g/L" -> number of values.
+        notes: Further lines, from the source and from the inference of the schema.
         new_patients: Whether the patients are new, so that nothing is said of labels and replies, which are not used.
     """
 
@@ -41,6 +44,7 @@ class ReadReport:
     values: int = 0
     values_after_index: int = 0
     patients_after_index: int = 0
+    kept_later: bool = False
     patients_without_checkups: tuple[str, ...] = ()
     unlabeled: int = 0
     unanswered: int = 0
@@ -55,14 +59,18 @@ class ReadReport:
     repeated_rows: int = 0
     ignored_columns: tuple[str, ...] = ()
     read_as: Mapping[str, str] = field(default_factory=dict)
+    converted: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     new_patients: bool = False
 
     def __str__(self) -> str:
         """Return the report as a few lines of text."""
         lines = [f"patients: {self.patients:,}, check-ups: {self.checkups:,}, values: {self.values:,}"]
-        after = f"values after the patient's index date (split_date): {self.values_after_index:,} of {self.values:,}"
+        total = self.values if self.kept_later else self.values + self.values_after_index
+        after = f"values after the patient's index date (split_date): {self.values_after_index:,} of {total:,}"
         if self.values_after_index:
-            after += f", of {self.patients_after_index:,} patients; they are used: remove values not yet known then"
+            fate = "used, though not yet known then" if self.kept_later else "left out (--keep-later uses them)"
+            after += f", of {self.patients_after_index:,} patients; {fate}"
         if self.values_after_index or not self.new_patients:
             lines.append(after)
         if self.patients_without_checkups:
@@ -76,6 +84,8 @@ class ReadReport:
             shown = [f"{bare(name)} was read as {bare(indicator)}" for name, indicator in self.read_as.items()]
             more = f" and {len(shown) - SHOWN:,} more" if len(shown) > SHOWN else ""
             lines.append(f"indicators with other names: {', '.join(shown[:SHOWN])}{more}")
+        if self.converted:
+            lines.append(f"values converted: {tally(self.converted)}")
         if self.outside_rows:
             people = f"{self.outside_people:,} people who are not in the patients' table"
             lines.append(f"rows left out, of {people}: {self.outside_rows:,}")
@@ -87,6 +97,7 @@ class ReadReport:
             lines.append(f"rows that repeat an earlier row cell by cell: {self.repeated_rows:,}")
         if self.ignored_columns:
             lines.append(f"columns not used: {named(self.ignored_columns)}")
+        lines += self.notes
         if self.dropped:
             lines.append(f"dropped: {tally(self.dropped)}")
             lines.extend(f"  {example}" for example in self.examples)

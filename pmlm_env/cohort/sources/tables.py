@@ -9,8 +9,8 @@ from pathlib import Path
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import OBSTETRIC, Cohort, Schema
 from pmlm_env.cohort.sources.assembly import Reading, assemble
+from pmlm_env.cohort.sources.formats import SUFFIXES, read_table
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.table_files import SUFFIXES, read_table
 from pmlm_env.cohort.wording import named, quoted
 
 
@@ -24,6 +24,7 @@ def read_cohort(
     references: bool = True,
     new_patients: bool = False,
     drop_bad_rows: bool = False,
+    keep_later: bool = False,
 ) -> tuple[Cohort, ReadReport]:
     """Read a cohort: a table of patients and one of check-ups, long or wide.
 
@@ -44,7 +45,7 @@ def read_cohort(
 
     Args:
         folder: The folder of the files.
-        schema: What the cohort measures and diagnoses; by default ``schema_of(folder)``.
+        schema: What the cohort measures and diagnoses; by default ``schema_in(folder)``, or else it is inferred.
         patients: Name of the patients' file in ``folder``; by default patients.csv or patients.parquet.
         labs: Name of a long table; by default labs.csv or labs.parquet, if present.
         checkups: Name of a wide table; by default checkups.csv or checkups.parquet, if present.
@@ -53,6 +54,7 @@ def read_cohort(
             columns or as cells.
         drop_bad_rows: Leave out and count bad rows, and bad single values of a wide table, instead of raising; but
             never more than half of the patients or of the values, nor more than nine tenths of an indicator's values.
+        keep_later: Keep check-ups after a patient's index date (split_date), which are otherwise left out and counted.
 
     Returns:
         The cohort, with patients in file order and check-ups sorted by date, and a report of what was left out.
@@ -64,15 +66,40 @@ def read_cohort(
             ``drop_bad_rows`` is false, or too many problems; or no patient has a check-up.
     """
     folder = Path(folder)
-    reading = Reading(references, new_patients, drop_bad_rows)
+    schema = schema or schema_in(folder)
+    reading = Reading(references, new_patients, drop_bad_rows, keep_later)
+    return read_tables(folder, schema, reading=reading, patients=patients, labs=labs, checkups=checkups)
+
+
+def read_tables(
+    folder: Path,
+    schema: Schema | None,
+    *,
+    reading: Reading,
+    patients: str | None = None,
+    labs: str | None = None,
+    checkups: str | None = None,
+) -> tuple[Cohort, ReadReport]:
+    """Read a cohort as the built-in source ``tables``; see ``read_cohort``.
+
+    Args:
+        folder: The folder of the files.
+        schema: What the cohort measures and diagnoses; None = inferred from the tables.
+        reading: How to read them.
+        patients: Name of the patients' file.
+        labs: Name of a long table.
+        checkups: Name of a wide table.
+
+    Raises:
+        CohortError: As ``read_cohort``.
+    """
     patients_path = _find(folder, "patients", patients, reading.command)
     checkups_path, long = _find_checkups(folder, labs, checkups, reading.command)
-    schema = schema_of(folder) if schema is None else schema
     return assemble(folder, read_table(patients_path), read_table(checkups_path), schema, reading, long=long)
 
 
-def schema_of(folder: Path) -> Schema:
-    """Return the schema in a cohort's folder, schema.toml or schema.json; ``obstetric`` if it has none.
+def schema_in(folder: Path) -> Schema | None:
+    """Return the schema in a cohort's folder, schema.toml or schema.json; None if it has none.
 
     Raises:
         CohortError: The schema is not valid, or there are both files.
@@ -81,9 +108,18 @@ def schema_of(folder: Path) -> Schema:
     if len(files) > 1:
         raise CohortError(f"{folder} has schema.toml and schema.json: remove one")
     try:
-        return Schema.load(files[0] if files else OBSTETRIC)
+        return Schema.load(files[0]) if files else None
     except ValueError as error:
         raise CohortError(str(error)) from None
+
+
+def schema_of(folder: Path) -> Schema:
+    """Return the schema in a cohort's folder; ``obstetric`` if it has none.
+
+    Raises:
+        CohortError: As ``schema_in``.
+    """
+    return schema_in(folder) or Schema.load(OBSTETRIC)
 
 
 def _find_checkups(folder: Path, labs: str | None, checkups: str | None, command: str) -> tuple[Path, bool]:

@@ -76,10 +76,13 @@ def test_parts_of_ones_own_are_given_in_a_file(tables: Path, tmp_path: Path) -> 
             "does not take these arguments: got an",
         ),
         (["--source", "tests.own_stages:only", "--source-kwargs", "most=1"], "--source-kwargs is not JSON"),
-        (["--source", "tests.own_stages:only", "--drop-bad-rows"], "--drop-bad-rows has no effect: it is an option"),
+        (
+            ["--source", "tests.own_stages:only", "--drop-bad-rows"],
+            "--drop-bad-rows has no effect: it is not an option of the source tests.own_stages:only",
+        ),
         (
             ["--source", "tests.own_stages:only", "--labs-file", "x.csv"],
-            "--labs-file has no effect: it is an option",
+            "--labs-file has no effect: it is not an option",
         ),
         (["--source-kwargs", '{"most": 1}'], "--source-kwargs has no effect: the source tables has options of its own"),
         (["--source", "tests.own_stages:twice"], "the source tests.own_stages:twice returned patient P1-00001 2 times"),

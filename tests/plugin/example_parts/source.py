@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 
-from pmlm_env.cohort import Cohort, CohortError, Patient, ReadReport
+from pmlm_env.cohort import OBSTETRIC, Cohort, CohortError, Patient, ReadReport
 from pmlm_env.cohort.schema import Schema
 
 
-def read_json_lines(path: Path, schema: Schema, split_by: str = "date") -> tuple[Cohort, ReadReport]:
+def read_json_lines(path: Path, schema: Schema | None, split_by: str = "date") -> tuple[Cohort, ReadReport]:
     """Read lines such as ``{"id": "7", "date": "2022-01-31", "labs": [{"date": "2022-01-03", "hgb": 121}]}``.
 
     The keys ``label`` and ``reply`` may be missing, as they are for a new patient.
 
     Args:
         path: The file.
-        schema: The indicators, with their bounds.
+        schema: The indicators, with their bounds; None = the built-in ones.
         split_by: The key of the patient's date that decides whether they are in train, validation, or test.
 
     Raises:
         CohortError: A line is not of this form, or a value is out of bounds.
     """
+    schema = schema or Schema.load(OBSTETRIC)
     patients = []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
