@@ -20,11 +20,13 @@ from pmlm_env.cohort.wording import folded
 #: Longest heading, in characters and in words.
 _CHARACTERS, _WORDS = 60, 8
 _MARKDOWN = re.compile(r"(#{1,6})\s+(.+?)\s*#*\s*")
-_BOLD = re.compile(r"(\*\*|__)(.+?)(?:[:：]\s*\1|\1\s*[:：]?)\s*(.*)", re.DOTALL)
-_BRACKETS = re.compile(r"(?:【([^】]+)】|\[([^\]]+)\])\s*[:：]?\s*(.*)", re.DOTALL)
-_COLON = re.compile(r"([^:：]+?)\s*[:：](?!\S*//)(?:\s+(.*)|)", re.DOTALL)
-_FULL_WIDTH = re.compile(r"([^:：]+?)\s*：\s*(.*)", re.DOTALL)
-_NUMBER = re.compile(r"(?:\d{1,2}|[IVX]{1,4}|[A-Za-z])[.)]\s+|[一二三四五六七八九十]{1,3}[、.]\s*|[（(][一二三四五六七八九十\d]{1,3}[)）]\s*")
+_BOLD = re.compile(r"(\*\*|__)(.+?)(?:[:\uff1a]\s*\1|\1\s*[:\uff1a]?)\s*(.*)", re.DOTALL)
+_BRACKETS = re.compile(r"(?:【([^】]+)】|\[([^\]]+)\])\s*[:\uff1a]?\s*(.*)", re.DOTALL)
+_COLON = re.compile(r"([^:\uff1a]+?)\s*[:\uff1a](?!\S*//)(?:\s+(.*)|)", re.DOTALL)
+_FULL_WIDTH = re.compile(r"([^:\uff1a]+?)\s*\uff1a\s*(.*)", re.DOTALL)
+_NUMBER = re.compile(
+    r"(?:\d{1,2}|[IVX]{1,4}|[A-Za-z])[.)]\s+|[一二三四五六七八九十]{1,3}[、.]\s*|[\uff08(][一二三四五六七八九十\d]{1,3}[)\uff09]\s*"
+)
 #: Words that a heading in title case writes small.
 _SMALL = frozenset("a an and at by for from in of on or the to with".split())
 
@@ -92,7 +94,7 @@ def _headings(line: str) -> list[_Heading]:
     if not stripped:
         return []
     if match := _MARKDOWN.fullmatch(stripped):
-        name = re.sub(r"^(\*\*|__)(.*)\1$", r"\2", match[2]).rstrip(":： ")
+        name = re.sub(r"^(\*\*|__)(.*)\1$", r"\2", match[2]).rstrip(":\uff1a ")
         return [_Heading(_NUMBER.sub("", name, count=1), match[1], "")]
     found = []
     if match := _BOLD.fullmatch(stripped):
@@ -130,7 +132,7 @@ def _ends(line: str, style: str) -> bool:
 def _is_title(name: str) -> bool:
     """Whether a text looks like a heading: few words, which begin with capitals, or without letter case."""
     words = name.split()
-    if len(name) > _CHARACTERS or not 1 <= len(words) <= _WORDS or re.search(r"[.!?;。！？；]", name):
+    if len(name) > _CHARACTERS or not 1 <= len(words) <= _WORDS or re.search(r"[.!?;。\uff01\uff1f\uff1b]", name):
         return False
     cased = [word for word in words if word[0].isalpha() and word.casefold() not in _SMALL]
     return bool(cased) and all(not word[0].islower() for word in cased) and not words[0][0].islower()
@@ -138,4 +140,4 @@ def _is_title(name: str) -> bool:
 
 def _key(name: str) -> str:
     """Return a heading's name for comparison: without number, marks, case and width."""
-    return folded(_NUMBER.sub("", name.strip().strip("*_#【】[]").strip(), count=1).rstrip(":： "))
+    return folded(_NUMBER.sub("", name.strip().strip("*_#【】[]").strip(), count=1).rstrip(":\uff1a "))

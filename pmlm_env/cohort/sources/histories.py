@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.wording import tally
 
 #: Which kind of patient a data set is read as.
 Unit = Literal["person", "stay"]
@@ -102,51 +101,6 @@ class Person:
     last: str = ""
 
 
-@dataclass
-class Tally:
-    """Counts the rows of one table: those that were used, and by kind those that were left out.
-
-    Attributes:
-        name: What is counted, for messages.
-        used: Number of rows that were used.
-        left_out: Kind -> number of rows of the chosen people that were left out.
-        strangers: Rows of people who are not among the chosen ones.
-    """
-
-    name: str
-    used: int = 0
-    left_out: Counter[str] = field(default_factory=Counter)
-    strangers: int = 0
-
-    def line(self) -> str:
-        """Return the counts as a line; "" if nothing was left out."""
-        left_out = Counter({kind: n for kind, n in self.left_out.items() if n})
-        if self.strangers:
-            left_out["of other people"] = self.strangers
-        if not left_out:
-            return ""
-        total = self.used + left_out.total()
-        kinds = tally(dict(left_out.most_common()))
-        return f"{self.name}: {self.used:,} of {total:,} were used; left out: {kinds}"
-
-    def check(self, faults: Collection[str]) -> None:
-        """Check that not most of the rows had a fault.
-
-        Args:
-            faults: Kinds that are faults of the data or of this reader, not of what a data set is meant to contain.
-
-        Raises:
-            CohortError: More than half of the rows of the chosen people had one.
-        """
-        faulty = {kind: self.left_out[kind] for kind in faults if self.left_out[kind]}
-        total = self.used + self.left_out.total()
-        if 2 * sum(faulty.values()) > total:
-            raise CohortError(
-                f"{sum(faulty.values()):,} of {total:,} {self.name} of the chosen people would be left out "
-                f"({tally(faulty)}): that is too much to drop; check the files"
-            )
-
-
 def drawn(people: Iterable[str], limit: int | None) -> set[str]:
     """Return at most ``limit`` people, the same ones whatever their order."""
     everybody = set(people)
@@ -199,14 +153,16 @@ class StayFinder:
 
 
 @dataclass(frozen=True)
-class People:
-    """The table of patients, and how measurements find their patient.
+class PatientTable:
+    """The table of patients.
 
     Attributes:
+        unit: What a patient is.
         columns: The columns of the table.
         notes: Lines for the report.
     """
 
+    unit: Unit
     columns: Mapping[str, Sequence[str]]
     notes: tuple[str, ...]
 
@@ -218,7 +174,7 @@ def tabulate(
     labels: int | None = LABELS,
     without_reply: bool = False,
     parts: Mapping[str, str] | None = None,
-) -> People:
+) -> PatientTable:
     """Make the table of patients.
 
     A patient's candidates for the label are the diagnoses of the stay, or of the person up to the index date, the
@@ -255,14 +211,14 @@ def tabulate(
     rare = sum(bool(each.candidates) and not label for each, label in zip(units, chosen, strict=True))
     if rare:
         notes.append(
-            f"patients whose diagnoses are rarer than the {len(allowed):,} most frequent, without a label now: {rare:,}; "
-            """for all diagnoses, give --source-kwargs '{"labels": null}'"""
+            f"patients left without a label, as theirs is not among the {len(allowed):,} most frequent: {rare:,}; "
+            """to use all, give --source-kwargs '{"labels": null}'"""
         )
     today = date.today().isoformat()
     if parts is None and 2 * sum(each.index[:10] > today for each in units) > len(units):
         parts = {each.person: part_of(each.person) for each in units}
         notes.append("dates are in the future, as in de-identified data: people were split at random (column split)")
-    columns: dict[str, list[str]] = {
+    columns: dict[str, Sequence[str]] = {
         "patient_id": [each.id for each in units],
         "person_id": [each.person for each in units],
         "label": chosen,
@@ -273,7 +229,7 @@ def tabulate(
         columns["split"] = [parts.get(each.person, "") for each in units]
     extra = dict.fromkeys(name for each in units for name in each.extra)
     columns |= {name: [each.extra.get(name, "") for each in units] for name in extra}
-    return People(columns, tuple(notes))
+    return PatientTable(unit, columns, tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +300,14 @@ def _reversed(text: str) -> tuple[int, ...]:
 
 #: Words in the title of a text, from what is meant for the patient to what is not.
 _TITLES = (
-    ("discharge instruction", "patient instruction", "after visit", "after-visit", "follow-up letter", "letter to patient"),
+    (
+        "discharge instruction",
+        "patient instruction",
+        "after visit",
+        "after-visit",
+        "follow-up letter",
+        "letter to patient",
+    ),
     ("discharge", "letter", "summary", "epicrisis"),
     ("consult", "history and physical", "progress", "evaluation", "care plan"),
 )
@@ -354,11 +317,3 @@ def letter_rank(title: str) -> int:
     """Return how suitable a text of this title is as a reply to the patient, 0 = most."""
     title = " ".join(title.casefold().replace("_", " ").split())
     return next((rank for rank, words in enumerate(_TITLES) if any(word in title for word in words)), len(_TITLES))
-
-
-def by_person(rows: Iterable[tuple[str, Diagnosis]]) -> dict[str, list[Diagnosis]]:
-    """Return the diagnoses of each person."""
-    found: defaultdict[str, list[Diagnosis]] = defaultdict(list)
-    for person, diagnosis in rows:
-        found[person].append(diagnosis)
-    return found

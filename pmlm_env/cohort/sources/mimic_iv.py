@@ -1,16 +1,16 @@
 """Reading MIMIC-IV (hosp) with the discharge summaries of MIMIC-IV-Note.
 
 Johnson et al., MIMIC-IV (physionet.org/content/mimiciv/3.1) and MIMIC-IV-Note
-(physionet.org/content/mimic-iv-note/2.2). A patient is a stay in hospital; the reply is what the discharge summary tells
-the patient.
+(physionet.org/content/mimic-iv-note/2.2). A patient is a stay in hospital; the reply is what the discharge summary
+tells the patient.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort, Schema
@@ -23,22 +23,16 @@ from pmlm_env.cohort.sources.histories import (
     Letter,
     Person,
     Stay,
-    StayFinder,
-    Tally,
     Unit,
     drawn,
     drawn_line,
     part_of,
     tabulate,
 )
-from pmlm_env.cohort.sources.hospital import finish
 from pmlm_env.cohort.sources.icd import chapter
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.results import Results
-from pmlm_env.cohort.sources.streams import DataFolder, require_pyarrow, whole_numbers
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from pmlm_env.cohort.sources.results import Results, finish
+from pmlm_env.cohort.sources.streams import DataFolder, StreamedTable, require_pyarrow, translated, whole_numbers
 
 #: The section of a discharge summary that is written for the patient.
 INSTRUCTIONS = ("Discharge Instructions",)
@@ -74,11 +68,8 @@ HEADINGS = (
 )
 #: Versions of diagnosis-related groups in drgcodes, the one that is used first.
 _DRG_TYPES = ("HCFA", "MS", "APR")
-#: Kinds of lost results that would mean that the files are damaged, or that this reader misunderstands them.
-_FAULTS = ("of an unknown test", "without a date")
-_NOT_GIVEN = "of no stay (before, after, or as an outpatient)"
 
-Labels = Literal["chapter", "diagnosis", "drg"]
+Label = Literal["chapter", "diagnosis", "drg"]
 
 
 def read_mimic_iv(
@@ -87,7 +78,7 @@ def read_mimic_iv(
     *,
     reading: Reading | None = None,
     patient: Unit = "stay",
-    label: Labels = "chapter",
+    label: Label = "chapter",
     labels: int | None = LABELS,
     people: int | None = PEOPLE,
     sections: Sequence[str] | None = INSTRUCTIONS,
@@ -118,28 +109,27 @@ def read_mimic_iv(
     """
     require_pyarrow()
     reading, files = reading or Reading(), DataFolder(folder)
-    everybody = _people(files)
+    everybody = read_people(files)
     chosen = drawn(everybody, people)
-    histories = {name: everybody[name] for name in everybody if name in chosen}
-    notes = [drawn_line(chosen, everybody, people)]
-    owners = {stay.id: name for name, person in histories.items() for stay in person.stays}
+    histories = {name: person for name, person in everybody.items() if name in chosen}
+    owners = {stay.id: person for person in histories.values() for stay in person.stays}
     for stay, diagnosis in _diagnoses(files, label, owners):
-        histories[owners[stay]].diagnoses.append(diagnosis)
-    notes.append(_add_letters(files, histories, owners, sections))
-    table = tabulate(
+        owners[stay].diagnoses.append(diagnosis)
+    notes = [drawn_line(chosen, everybody, people), _add_letters(files, owners, sections)]
+    patients = tabulate(
         histories,
         patient,
         labels=labels,
         without_reply=without_reply or reading.new_patients,
         parts={name: part_of(name) for name in histories},
     )
-    results = Results(table.columns, patient, histories)
-    read_labs(files, results, owners)
-    notes += [*table.notes, "dates are shifted by person: people were split at random (column split)", *results.notes()]
-    return finish(files.path, "mimic-iv", table.columns, results, notes, schema, reading)
+    notes.append("dates in MIMIC are shifted by person: people were split at random (column split)")
+    results = Results("labevents", histories)
+    tables = read_labs(files, results)
+    return finish(files.path, patients, results, tables, notes, schema, reading)
 
 
-def _people(files: DataFolder) -> dict[str, Person]:
+def read_people(files: DataFolder) -> dict[str, Person]:
     """Return everybody who was admitted, with their stays."""
     found: defaultdict[str, Person] = defaultdict(Person)
     admissions = files.need("admissions", why="the stays")
@@ -147,18 +137,18 @@ def _people(files: DataFolder) -> dict[str, Person]:
     for person, stay, start, end, emergency, kind in admissions.rows(columns, ("edregtime", "admission_type")):
         extra = {"admission_type": kind.lower()} if kind else {}
         begin = min(filter(None, (start, emergency)), default="")
-        found[_id(person)].stays.append(Stay(_id(stay), begin, end, extra))
+        found[identifier(person)].stays.append(Stay(identifier(stay), begin, end, extra))
     patients = files.need("patients", why="sex and age")
     for name, gender, age, year in patients.rows(("subject_id",), ("gender", "anchor_age", "anchor_year")):
-        if (person := found.get(_id(name))) is not None:
+        if (person := found.get(identifier(name))) is not None:
             if gender:
                 person.extra["sex"] = {"M": "male", "F": "female"}.get(gender.upper(), gender)
-            if (age := _id(age)).isdigit() and (year := _id(year)).isdigit():
+            if (age := identifier(age)).isdigit() and (year := identifier(year)).isdigit():
                 person.born = int(year) - int(age)
     return dict(found)
 
 
-def _diagnoses(files: DataFolder, label: Labels, stays: Collection[str]) -> list[tuple[str, Diagnosis]]:
+def _diagnoses(files: DataFolder, label: Label, stays: Collection[str]) -> list[tuple[str, Diagnosis]]:
     """Return (stay, diagnosis) of the given stays."""
     if label not in ("chapter", "diagnosis", "drg"):
         raise CohortError(f"label is {label!r}: use chapter, diagnosis or drg")
@@ -166,7 +156,7 @@ def _diagnoses(files: DataFolder, label: Labels, stays: Collection[str]) -> list
     if label == "drg":
         drgs = files.need("drgcodes", why="the diagnosis-related groups")
         for stay, kind, code, title in drgs.rows(("hadm_id", "drg_type", "drg_code"), ("description",)):
-            if (stay := _id(stay)) in stays:
+            if (stay := identifier(stay)) in stays:
                 rank = _DRG_TYPES.index(kind.upper()) if kind.upper() in _DRG_TYPES else len(_DRG_TYPES)
                 found.append((stay, Diagnosis(_title(title) or f"DRG {code}", rank, stay=stay)))
         return found
@@ -174,13 +164,13 @@ def _diagnoses(files: DataFolder, label: Labels, stays: Collection[str]) -> list
     if label == "diagnosis":
         dictionary = files.need("d_icd_diagnoses", why="the titles of the diagnoses")
         rows = dictionary.rows(("icd_code", "icd_version", "long_title"))
-        titles = {(code, _id(version)): title for code, version, title in rows}
+        titles = {(code, identifier(version)): title for code, version, title in rows}
     diagnoses = files.need("diagnoses_icd", why="the diagnoses")
     for stay, number, code, version in diagnoses.rows(("hadm_id", "seq_num", "icd_code", "icd_version")):
-        if (stay := _id(stay)) in stays:
-            version = _id(version)
+        if (stay := identifier(stay)) in stays:
+            version = identifier(version)
             name = titles.get((code, version), code) if label == "diagnosis" else chapter(code, version)
-            rank = int(number) if (number := _id(number)).isdigit() else 1_000
+            rank = int(number) if (number := identifier(number)).isdigit() else 1_000
             found.append((stay, Diagnosis(name, rank, stay=stay)))
     return found
 
@@ -190,26 +180,61 @@ def _title(description: str) -> str:
     return description.lower() if description.isupper() else description
 
 
-def _add_letters(
-    files: DataFolder, people: Mapping[str, Person], owners: Mapping[str, str], sections: Sequence[str] | None
-) -> str:
-    """Add the discharge summaries' sections to the people; return a line for the report."""
-    notes = files.table("discharge")
-    if notes is None:
+def _add_letters(files: DataFolder, owners: Mapping[str, Person], sections: Sequence[str] | None) -> str:
+    """Add the sections of the discharge summaries to the people; return a line for the report."""
+    summaries = files.table("discharge")
+    if summaries is None:
         return "there is no table discharge (MIMIC-IV-Note): the patients have no reply"
     read = without = 0
-    for stay, number, time, text in notes.rows(("hadm_id", "text"), ("note_seq", "charttime")) if False else _letters(notes):
-        if (owner := owners.get(stay)) is None:
-            continue
-        kept = text if sections is None else keep_sections(text, sections, HEADINGS)
-        read += 1
-        without += not kept
-        if kept:
-            people[owner].letters.append(Letter(kept, date=f"{time}{number:>8}", stay=stay))
-    wanted = ", ".join(sections or ())
-    return f"discharge summaries: {read:,}; without the section {wanted}: {without:,}" if without else ""
+    for batch in summaries.batches(("hadm_id", "text"), ("charttime",)):
+        for stay, text, time in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if (person := owners.get(identifier(stay.strip()))) is None:
+                continue
+            letter = text if sections is None else keep_sections(text, sections, HEADINGS)
+            read += 1
+            if letter.strip():
+                person.letters.append(Letter(letter.strip(), date=time.strip(), stay=identifier(stay.strip())))
+            else:
+                without += 1
+    names = " or ".join(sections or ())
+    return f"discharge summaries without the section {names}: {without:,} of {read:,}" if without else ""
 
 
-def _id(text: str) -> str:
+def read_labs(files: DataFolder, results: Results) -> list[StreamedTable]:
+    """Add the rows of ``labevents``.
+
+    The value is ``valuenum``, unless the text is a limit of detection ("<0.1").
+
+    Returns:
+        The tables that were read.
+    """
+    import pyarrow.compute as pc
+
+    tests, codes = {}, {}
+    dictionary = files.need("d_labitems", why="the names of the tests")
+    for item, name, fluid, code in dictionary.rows(("itemid", "label"), ("fluid", "loinc_code")):
+        tests[identifier(item)] = name if fluid.lower() in ("", "blood") else f"{name} ({fluid})"
+        codes[identifier(item)] = code
+    events = files.need("labevents", why="the results")
+    needed, optional = ("subject_id", "itemid", "charttime"), ("hadm_id", "value", "valuenum", "valueuom")
+    for batch in events.batches(needed, optional):
+        number = batch["valuenum"]
+        limit = pc.or_(pc.equal(number, ""), pc.match_substring_regex(batch["value"], r"^\s*[<>≤≥]"))
+        items = whole_numbers(batch["itemid"])
+        results.add(
+            {
+                "person": whole_numbers(batch["subject_id"]),
+                "stay": whole_numbers(batch["hadm_id"]),
+                "date": batch["charttime"],
+                "indicator": translated(items, tests),
+                "value": pc.if_else(limit, batch["value"], number),
+                "unit": pc.utf8_trim_whitespace(batch["valueuom"]),
+                "code": translated(items, codes),
+            }
+        )
+    return [dictionary, events]
+
+
+def identifier(text: str) -> str:
     """Return an identifier or whole number without the ".0" that pandas may add."""
     return text[:-2] if text.endswith(".0") else text

@@ -1,7 +1,7 @@
 """Reading the tables of a published data set batch by batch, as text, so that memory does not grow with the file.
 
-A table is one file (``admissions.csv.gz``) or a folder of parts (``measurement/part-0.parquet``), anywhere in the folder
-of the data set. Names of files and columns may have any letter case.
+A table is one file (``admissions.csv.gz``) or a folder of parts (``measurement/part-0.parquet``), anywhere in the
+folder of the data set. Names of files and columns may have any letter case.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class StreamedTable:
             if missing:
                 hints = "; ".join(f"no column {name!r}{suggestion(name, list(known))}" for name in missing)
                 raise CohortError(
-                    f"{path.name}, header, {hints}. Found: {named(list(known), shown=50)}. Is this the table {self.name}?"
+                    f"{path.name}, header, {hints}. Found: {named(list(known), shown=50)}. Is it the table {self.name}?"
                 )
             chosen = {name: known[name] for name in (*needed, *optional) if name in known}
             for batch in self._read(path, list(chosen.values())):
@@ -154,7 +154,9 @@ class DataFolder:
             if paths := self._by_stem.get(name, []):
                 if len(paths) > 1:
                     found = named([str(path.relative_to(self.path)) for path in paths])
-                    raise CohortError(f"{self.path} has the table {name} {len(paths)} times ({found}); remove all but one")
+                    raise CohortError(
+                        f"{self.path} has the table {name} {len(paths)} times ({found}); remove all but one"
+                    )
                 return StreamedTable(name, paths)
             if paths := self._by_parent.get(name, []):
                 return StreamedTable(name, paths)
@@ -325,3 +327,15 @@ def whole_numbers(column: pa.Array) -> pa.Array:
     import pyarrow.compute as pc
 
     return pc.replace_substring_regex(pc.utf8_trim_whitespace(column), r"^(-?\d+)\.0+$", r"\1")
+
+
+def translated(column: pa.Array | pa.ChunkedArray, names: Mapping[str, str]) -> pa.ChunkedArray:
+    """Return the name of each text, "" if it has none."""
+    import pyarrow as pa
+
+    parts = []
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        coded = chunk.dictionary_encode()
+        known = pa.array([names.get(text, "") for text in coded.dictionary.to_pylist()], pa.string())
+        parts.append(known.take(coded.indices))
+    return pa.chunked_array(parts, pa.string())
