@@ -95,6 +95,11 @@ class Results:
                 f"({tally(faulty)}): that is too much to drop; check the files"
             )
         cells = self._columns.cells()
+        ours = np.array([name in self._people for name in cells["person"].texts], dtype=np.bool_)
+        if not ours.all():  # people may have been found to be strangers, or not drawn, only later
+            inside = cells["person"].spread(ours)
+            self.strangers += int(np.sum(~inside))
+            cells = {name: column.take(inside) for name, column in cells.items()}
         ids = cells["person"] if patients.unit == "person" else self._stays(cells)
         listed = set(patients.columns["patient_id"])
         kinds = np.array([0 if text in listed else 2 if text else 1 for text in ids.texts], dtype=np.int8)
@@ -104,7 +109,7 @@ class Results:
         used = found == 0
         columns = {"patient_id": ids.take(used)}
         columns |= {name: cells[name].take(used) for name in COLUMNS[2:]}
-        return Table.made(self.name, columns)
+        return replace(Table.made(self.name, columns), row_word="result")
 
     def line(self, used: int) -> str:
         """Return how many results were left out and why; "" if none were.
