@@ -103,3 +103,16 @@ def chapter(code: str, version: str) -> str:
         if re.match(r"\d\d\d", code) and int(code[:3]) > 0:
             return next((name for last, name in _ICD9 if int(code[:3]) <= last), "")
     return ""
+
+
+def icd_version(code: str) -> str:
+    """Return the version that a code without one must be of: "9", "10", or "" if it can be neither or either.
+
+    Codes that begin with E or V and continue with three digits may be of either.
+    """
+    code = code.strip().upper().replace(".", "")
+    if re.fullmatch(r"\d{3,5}", code):
+        return "9"
+    if re.fullmatch(r"[A-Z]\d[0-9A-Z]([0-9A-Z]{0,4})", code):
+        return "" if re.fullmatch(r"E\d{3,4}|V\d{2,4}", code) else "10"
+    return ""

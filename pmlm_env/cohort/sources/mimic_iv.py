@@ -32,7 +32,14 @@ from pmlm_env.cohort.sources.histories import (
 from pmlm_env.cohort.sources.icd import chapter
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.results import Results, finish
-from pmlm_env.cohort.sources.streams import DataFolder, StreamedTable, require_pyarrow, translated, whole_numbers
+from pmlm_env.cohort.sources.streams import (
+    DataFolder,
+    StreamedTable,
+    identifier,
+    require_pyarrow,
+    translated,
+    whole_numbers,
+)
 
 #: The section of a discharge summary that is written for the patient.
 INSTRUCTIONS = ("Discharge Instructions",)
@@ -233,8 +240,3 @@ def read_labs(files: DataFolder, results: Results) -> list[StreamedTable]:
             }
         )
     return [dictionary, events]
-
-
-def identifier(text: str) -> str:
-    """Return an identifier or whole number without the ".0" that pandas may add."""
-    return text[:-2] if text.endswith(".0") else text

@@ -322,8 +322,13 @@ def _as_text(batch: pa.RecordBatch, chosen: Mapping[str, str], names: Sequence[s
     return pa.table(columns, names=list(names))
 
 
+def identifier(text: str) -> str:
+    """Return an identifier or whole number without the ".0" that pandas adds to a column with gaps."""
+    return text[:-2] if text.endswith(".0") else text
+
+
 def whole_numbers(column: pa.Array) -> pa.Array:
-    """Return identifiers without the surrounding spaces and ".0" that a spreadsheet or pandas may add."""
+    """Return a column of identifiers without the surrounding spaces and ".0"; see ``identifier``."""
     import pyarrow.compute as pc
 
     return pc.replace_substring_regex(pc.utf8_trim_whitespace(column), r"^(-?\d+)\.0+$", r"\1")

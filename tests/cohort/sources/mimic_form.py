@@ -30,7 +30,10 @@ def write_mimic(root: Path, people: list[Person], *, notes: bool = True, suffix:
     write_csv(
         hosp / f"patients{suffix}",
         "subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod",
-        [(p.id, p.sex[0].upper(), p.stays[0].start.year - p.born, p.stays[0].start.year, "2014 - 2016", "") for p in people]
+        [
+            (p.id, p.sex[0].upper(), p.stays[0].start.year - p.born, p.stays[0].start.year, "2014 - 2016", "")
+            for p in people
+        ]
         + [("99999999", "F", 52, 2170, "2011 - 2013", "")],
     )
     write_csv(
@@ -86,8 +89,42 @@ def write_mimic(root: Path, people: list[Person], *, notes: bool = True, suffix:
     day = first[1].start.strftime(_TIME)
     rows += [
         (next(number), "99999999", "", 1, 50912, "", day, day, "1.1", "1.1", "mg/dL", "", "", "", "ROUTINE", ""),
-        (next(number), first[0].id, first[1].id, 1, 50920, "", day, day, "___", "", "", "", "", "", "", "Using, this\nage"),
-        (next(number), first[0].id, "", 1, 50912, "", "2100-01-01 10:00:00", "", "2.0", "2", "mg/dL", "", "", "", "", ""),
+        (
+            next(number),
+            first[0].id,
+            first[1].id,
+            1,
+            50920,
+            "",
+            day,
+            day,
+            "___",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "Using, this\nage",
+        ),
+        (
+            next(number),
+            first[0].id,
+            "",
+            1,
+            50912,
+            "",
+            "2100-01-01 10:00:00",
+            "",
+            "2.0",
+            "2",
+            "mg/dL",
+            "",
+            "",
+            "",
+            "",
+            "",
+        ),
     ]
     write_csv(
         hosp / f"labevents{suffix}",
