@@ -16,8 +16,9 @@ from typing import Literal
 
 from pmlm_env.cohort.errors import CohortError
 
-#: Which kind of patient a data set is read as.
-Unit = Literal["person", "stay"]
+#: Which kind of patient a data set is read as. A moment is a person with everything up to a time that the data set
+#: names; it is kept as a stay that ends then.
+Unit = Literal["person", "stay", "moment"]
 
 #: People read by default. Stages 1 and 2 learn little from more, and data sets have up to millions.
 PEOPLE = 10_000
@@ -243,12 +244,12 @@ class _Patient:
 
 
 def _units(name: str, person: Person, unit: Unit) -> list[_Patient]:
-    if unit == "stay":
+    if unit != "person":
         return [found for stay in person.stays if (found := _of_stay(name, person, stay)) is not None]
     letter = min(person.letters, key=lambda each: (each.rank, _reversed(each.date)), default=None)
     ends = [stay.end or stay.start for stay in person.stays]
-    index = (letter.date if letter else "") or max(ends, default="") or person.last
-    index = index or max((each.date for each in person.diagnoses), default="")
+    index = (letter.date if letter else "") or max(ends, default="")
+    index = index or max((person.last, *(each.date for each in person.diagnoses)))
     if not index:
         return []
     known = [each for each in person.diagnoses if each.date[:10] <= index[:10]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +100,11 @@ class Results:
             inside = cells["person"].spread(ours)
             self.strangers += int(np.sum(~inside))
             cells = {name: column.take(inside) for name, column in cells.items()}
-        ids = cells["person"] if patients.unit == "person" else self._stays(cells)
+        if patients.unit == "moment":
+            cells = _up_to(cells, patients.columns)
+        ids = cells["stay"] if patients.unit == "moment" else cells["person"]
+        if patients.unit == "stay":
+            ids = self._stays(cells)
         listed = set(patients.columns["patient_id"])
         kinds = np.array([0 if text in listed else 2 if text else 1 for text in ids.texts], dtype=np.int8)
         found = kinds[ids.codes]
@@ -137,6 +141,26 @@ class Results:
         codes = stays.codes.copy()
         codes[unnamed] = found.codes + len(stays.texts)
         return Cells([*stays.texts, *found.texts], codes)
+
+
+def _up_to(cells: Mapping[str, Cells], patients: Mapping[str, Sequence[str]]) -> dict[str, Cells]:
+    """Return the results of each patient's person up to the patient's index date; a person may be several patients."""
+    order = np.argsort(cells["person"].codes, kind="stable")
+    starts = np.searchsorted(cells["person"].codes[order], np.arange(len(cells["person"].texts) + 1))
+    position = {name: number for number, name in enumerate(cells["person"].texts)}
+    days = Cells.of(text[:10] for text in cells["date"].texts)
+    days = Cells(days.texts, days.codes[cells["date"].codes])
+    rows, owners = [np.empty(0, dtype=np.intp)], [np.empty(0, dtype=np.int32)]
+    for number, (person, index) in enumerate(zip(patients["person_id"], patients["split_date"], strict=True)):
+        if (place := position.get(person)) is None:
+            continue
+        known = np.array([day <= index for day in days.texts], dtype=np.bool_)
+        of_person = order[starts[place] : starts[place + 1]]
+        of_patient = of_person[known[days.codes[of_person]]]
+        rows.append(of_patient)
+        owners.append(np.full(len(of_patient), number, dtype=np.int32))
+    found = {name: column.take(np.concatenate(rows)) for name, column in cells.items()}
+    return found | {"stay": Cells(list(patients["patient_id"]), np.concatenate(owners))}
 
 
 def finish(

@@ -31,6 +31,8 @@ _DEPTH, _ENTRIES = 6, 1_000_000
 #: Bytes of CSV that are parsed at a time. A row is never longer than this.
 _BLOCK = 2**25
 _ROWS = 65_536
+#: Cells that mean that there is no value, as databases export them.
+_EMPTY = ("", "NULL", "\\N")
 #: The first bytes of a file that are searched for the header.
 _HEADER = 2**20
 #: Limit on the rows that are kept of all tables together; a row takes about 50 bytes.
@@ -85,7 +87,7 @@ class StreamedTable:
             yield from zip(*(map(str.strip, column.to_pylist()) for column in batch.columns), strict=True)
 
     def _read(self, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        with _readable(path):
+        with readable(path):
             if path.name.lower().endswith(".parquet"):
                 import pyarrow.parquet as pq
 
@@ -110,7 +112,8 @@ class StreamedTable:
                     pc.ConvertOptions(
                         include_columns=columns,
                         column_types=dict.fromkeys(columns, pa.string()),
-                        strings_can_be_null=False,
+                        null_values=_EMPTY,
+                        strings_can_be_null=True,
                     ),
                 )
 
@@ -258,7 +261,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
     """Turn the errors of a damaged file into one line."""
     import pyarrow as pa
 
@@ -278,7 +281,7 @@ def _names_of(path: Path) -> list[str]:
     if path.name.lower().endswith(".parquet"):
         import pyarrow.parquet as pq
 
-        with _readable(path), pq.ParquetFile(path) as file:
+        with readable(path), pq.ParquetFile(path) as file:
             return list(file.schema_arrow.names)
     mark, quoting = _dialect(path)
     line = _first_line(path)
@@ -296,7 +299,7 @@ def _dialect(path: Path) -> tuple[str, bool]:
 
 
 def _first_line(path: Path) -> str:
-    with _readable(path):
+    with readable(path):
         with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
             line = file.readline(_HEADER).decode("utf-8-sig")
     if not line.strip():

@@ -126,7 +126,7 @@ def hospital(n_people: int = 30, results_per_stay: int = 12, seed: int = 0, firs
             first = rng.randrange(len(DIAGNOSES))
             diagnoses = [DIAGNOSES[first], DIAGNOSES[(first + 1) % len(DIAGNOSES)]]
             end = start + timedelta(days=1 + rng.randrange(9), hours=5)
-            text = f"Dear patient,\n\nyou had {diagnoses[0][2].lower()}. Rest: come back if it gets worse.\n- See a doctor."
+            text = f"Dear patient,\n\nyou had {diagnoses[0][2].lower()}. Rest: come back if need be.\n- See a doctor."
             stay = Stay(str(stay_id), person.id, start, end, diagnoses, text)
             length = int((end - start).total_seconds() // 60)
             for k in range(results_per_stay):

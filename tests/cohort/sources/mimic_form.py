@@ -80,7 +80,7 @@ def write_mimic(root: Path, people: list[Person], *, notes: bool = True, suffix:
     )
     number = iter(range(1, 10**9))
     rows: list[Sequence[object]] = [
-        (next(number), p.id, s.id if r.named else "", 1, r.test.item, "P12", r.time.strftime(_TIME), r.time.strftime(_TIME),
+        (next(number), p.id, s.id if r.named else "", 1, r.test.item, "P12", r.time.strftime(_TIME), "",
          r.value, r.value, r.test.unit, "", "", "", "ROUTINE", "")
         for p, s in stays
         for r in s.results
@@ -141,5 +141,63 @@ def write_mimic(root: Path, people: list[Person], *, notes: bool = True, suffix:
                 for p in people
                 for k, s in enumerate(p.stays, start=2)
             ],
+        )
+    return root
+
+
+def write_discharge_me(root: Path, people: list[Person]) -> Path:
+    """Write the folders of the split; the second person has visits in two of them."""
+    parts: dict[str, list[tuple[Person, int]]] = {"train": [], "valid": [], "test_phase_1": [], "test_phase_2": []}
+    for number, person in enumerate(people):
+        for k in range(len(person.stays)):
+            part = "test_phase_1" if number == 1 and k == 0 else ("train", "train", "valid", "test_phase_2")[number % 4]
+            parts[part].append((person, k))
+    for part, members in parts.items():
+        stays = [(person, person.stays[k]) for person, k in members]
+        write_csv(
+            root / part / "edstays.csv.gz",
+            "subject_id,hadm_id,stay_id,intime,outtime,gender,race,arrival_transport,disposition",
+            [
+                (p.id, f"{s.id}.0", f"3{s.id}", s.start.replace(hour=7).strftime(_TIME), s.start.strftime(_TIME),
+                 p.sex[0].upper(), "WHITE", "WALK IN", "ADMITTED")
+                for p, s in stays
+            ],
+        )  # fmt: skip
+        write_csv(
+            root / part / "triage.csv.gz",
+            "subject_id,stay_id,temperature,heartrate,resprate,o2sat,sbp,dbp,pain,acuity,chiefcomplaint",
+            [
+                (p.id, f"3{s.id}", "36.6" if k % 7 == 0 else "98.6", 80 + k % 9, "18.0", "98.0", 120, "", "uta", "3.0",
+                 "Dyspnea")
+                for k, (p, s) in enumerate(stays)
+            ],
+        )  # fmt: skip
+        write_csv(
+            root / part / "diagnosis.csv.gz",
+            "subject_id,stay_id,seq_num,icd_code,icd_version,icd_title",
+            [
+                (p.id, f"3{s.id}", number, code, version, title.upper())
+                for p, s in stays
+                for number, (code, version, title, _) in reversed(list(enumerate(s.diagnoses, start=1)))
+            ],
+        )
+        write_csv(
+            root / part / "discharge.csv.gz",
+            "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text",
+            [
+                (f"{p.id}-DS-1", p.id, s.id, "DS", 1, s.end.strftime("%Y-%m-%d 00:00:00"), "", s.summary(p.sex))
+                for p, s in stays
+            ],
+        )
+        write_csv(
+            root / part / "discharge_target.csv.gz",
+            "note_id,hadm_id,discharge_instructions,brief_hospital_course,discharge_instructions_word_count,"
+            "brief_hospital_course_word_count",
+            [(f"{p.id}-DS-1", s.id, s.instructions, "Treated.", 20, 1) for p, s in stays],
+        )
+        write_csv(
+            root / part / "radiology.csv.gz",
+            "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text",
+            [(f"{p.id}-RR-1", p.id, s.id, "RR", 1, s.start.strftime(_TIME), "", "Clear.") for p, s in stays],
         )
     return root

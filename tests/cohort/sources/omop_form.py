@@ -15,7 +15,8 @@ def write_omop(root: Path, people: list[Person], *, suffix: str = ".csv") -> Pat
     stays = [(person, stay) for person in people for stay in person.stays]
     tests = {test.item: 3_000_000 + number for number, test in enumerate(TESTS)}
     units = {unit: 8_000 + number for number, unit in enumerate(sorted({test.unit for test in TESTS}))}
-    titles = {code: (4_000_000 + k, title) for k, (code, title) in enumerate({d[0]: d[2] for _, s in stays for d in s.diagnoses}.items())}  # fmt: skip
+    codes = {code: title for _, s in stays for code, _, title, _ in s.diagnoses}
+    titles = {code: (4_000_000 + number, title) for number, (code, title) in enumerate(codes.items())}
     write_csv(
         root / f"person{suffix}",
         "person_id,gender_concept_id,year_of_birth,month_of_birth,day_of_birth,birth_datetime,race_concept_id,"
@@ -30,7 +31,8 @@ def write_omop(root: Path, people: list[Person], *, suffix: str = ".csv") -> Pat
         "visit_occurrence_id,person_id,visit_concept_id,visit_start_date,visit_start_datetime,visit_end_date,"
         "visit_end_datetime,visit_type_concept_id",
         [
-            (s.id, p.id, 9201, s.start.date(), s.start.replace(hour=7).strftime(_TIME), s.end.date(), s.end.strftime(_TIME), 32817)
+            (s.id, p.id, 9201, s.start.date(), s.start.replace(hour=7).strftime(_TIME), s.end.date(),
+             s.end.strftime(_TIME), 32817)
             for p, s in stays
         ],
     )  # fmt: skip
@@ -64,8 +66,8 @@ def write_omop(root: Path, people: list[Person], *, suffix: str = ".csv") -> Pat
         "range_low,range_high,provider_id,visit_occurrence_id,visit_detail_id,measurement_source_value,"
         "measurement_source_concept_id,unit_source_value,unit_source_concept_id,value_source_value",
         [
-            (f"{s.id}{k}", p.id, tests[r.test.item], r.time.date(), r.time.strftime(_TIME), "", 32856, 4172703, r.value, "",
-             units[r.test.unit], "", "", "", s.id if r.named else "", "", str(r.test.item), 0, r.test.unit, "", r.value)
+            (f"{s.id}{k}", p.id, tests[r.test.item], r.time.date(), r.time.strftime(_TIME), "", 32856, 4172703, r.value,
+             "", units[r.test.unit], "", "", "", s.id if r.named else "", "", str(r.test.item), 0, r.test.unit, "", r.value)
             for p, s in stays
             for k, r in enumerate(s.results)
         ],
@@ -78,7 +80,8 @@ def write_omop(root: Path, people: list[Person], *, suffix: str = ".csv") -> Pat
             row
             for p, s in stays
             for row in (
-                (f"{s.id}1", p.id, s.end.date(), "", 32831, 0, "Discharge instructions", s.instructions, 0, 0, "", s.id, ""),
+                (f"{s.id}1", p.id, s.end.date(), "", 32831, 0, "Discharge instructions", s.instructions, 0, 0, "",
+                 s.id, ""),
                 (f"{s.id}2", p.id, s.end.date(), "", 32831, 0, "Chest X-ray", "No effusion.", 0, 0, "", s.id, ""),
             )
         ],

@@ -53,7 +53,7 @@ class Resources:
         files = [path for path in folder.files if path.name.lower().endswith((*_LINES, *_WHOLE))]
         if not files:
             raise CohortError(
-                f"{folder.path} has no FHIR files: .ndjson (one resource per line, as in bulk exports) or .json (bundles)"
+                f"{folder.path} has no FHIR files: .ndjson (a resource per line, as in bulk exports) or .json (bundles)"
             )
         self.kinds: dict[str, list[Path]] = {kind: [] for kind in _ORDER}
         for path in files:
