@@ -12,10 +12,14 @@ A heading stands at the beginning of a line, in one of these forms:
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from pmlm_env.cohort.wording import folded
+from pmlm_env.cohort.errors import CohortError
+from pmlm_env.cohort.schema import Cohort
+from pmlm_env.cohort.wording import folded, named, quoted
 
 #: Longest heading, in characters and in words.
 _CHARACTERS, _WORDS = 60, 8
@@ -72,15 +76,37 @@ def keep_sections(text: str, names: Collection[str], headings: Collection[str] |
     return "\n\n".join(part for part in parts if part)
 
 
-def counted_sections(
-    letters: Iterable[str], names: Sequence[str], headings: Collection[str] | None = None
-) -> tuple[list[str], int]:
-    """Return each letter's sections and how many letters that are not empty have none; see ``keep_sections``."""
-    found, without = [], 0
-    for letter in letters:
-        found.append(keep_sections(letter, names, headings))
-        without += bool(letter.strip()) and not found[-1]
-    return found, without
+def with_sections(cohort: Cohort, names: Sequence[str]) -> tuple[Cohort, str]:
+    """Keep only some sections of every patient's reference.
+
+    Args:
+        cohort: The patients.
+        names: The sections' headings; see ``keep_sections``.
+
+    Returns:
+        The cohort, in which a reference without any of the sections is empty, and a line that counts these.
+
+    Raises:
+        CohortError: No reference has one of the sections; the message lists headings that they have.
+    """
+    kept = [keep_sections(patient.reference, names) for patient in cohort]
+    answered = sum(bool(patient.reference) for patient in cohort)
+    without = answered - sum(map(bool, kept))
+    if answered and without == answered:
+        found = Counter(name for patient in cohort for name in headings_of(patient.reference))
+        there = f"They have {named([name for name, _ in found.most_common()])}" if found else "They have no headings"
+        raise CohortError(f"no reference has a section {' or '.join(map(quoted, names))} with any text. {there}")
+    patients = (replace(patient, reference=text) for patient, text in zip(cohort, kept, strict=True))
+    line = (
+        f"references cut to {named(names)}: {answered - without:,}; without these sections, and now empty: {without:,}"
+    )
+    return Cohort(tuple(patients), cohort.schema), line
+
+
+def headings_of(text: str) -> list[str]:
+    """Return what looks like a heading in a letter, each once."""
+    found = (heading for line in text.splitlines() for heading in _headings(line)[:1])
+    return list(dict.fromkeys(name for name, style, _ in found if style.startswith("#") or _is_title(name)))
 
 
 def _named(line: str, known: Collection[str]) -> _Heading | None:

@@ -102,6 +102,7 @@ def read_discharge_me(
     labs = _labs(Path(folder), mimic)
     results = Results("triage" if labs is None else "triage and labevents", histories)
     complaints: dict[str, str] = {}
+    converted = 0
     ends: dict[str, str] = {}
     tables: list[StreamedTable] = []
     for _, files in parts:
@@ -116,12 +117,14 @@ def read_discharge_me(
                 name = chapter(code, identifier(version)) if label == "chapter" else title.capitalize()
                 rank = int(number) if number.isdigit() else 1_000
                 histories[visit.person].diagnoses.append(Diagnosis(name, rank, stay=visit.stay))
-        complaints |= _add_vitals(triage, by_emergency, results)
+        converted += _add_vitals(triage, by_emergency, results, complaints)
         tables += [diagnoses, triage]
     for visit in used:
         extra = {"sex": visit.sex, "chief_complaint": complaints.get(visit.emergency, "")}
         stay = Stay(visit.stay, visit.start, ends.get(visit.stay) or visit.end, extra)
         histories[visit.person].stays.append(stay)
+    if converted:
+        notes.append(f"temperatures below {_CELSIUS_BELOW}, taken as degrees Celsius and converted: {converted:,}")
     if labs is None:
         notes.append(
             "there is no table labevents (MIMIC-IV): the measurements are the vital signs at triage alone; name the "
@@ -185,9 +188,15 @@ def _letters(files: DataFolder) -> Iterator[tuple[str, str, str]]:
     yield from ((stay, text, days.get(stay, "")) for stay, text in found.items() if text)
 
 
-def _add_vitals(triage: StreamedTable, visits: Mapping[str, _Visit], results: Results) -> dict[str, str]:
-    """Add the vital signs, measured at the beginning of each visit; return the chief complaint of each."""
-    complaints = {}
+def _add_vitals(
+    triage: StreamedTable, visits: Mapping[str, _Visit], results: Results, complaints: dict[str, str]
+) -> int:
+    """Add the vital signs, measured at the beginning of each visit, and its chief complaint.
+
+    Returns:
+        How many temperatures were converted.
+    """
+    converted = 0
     rows: dict[str, list[str]] = {name: [] for name in COLUMNS}
     for emergency, complaint, *values in triage.rows(("stay_id",), ("chiefcomplaint", *_VITALS)):
         if (visit := visits.get(identifier(emergency))) is None:
@@ -197,12 +206,12 @@ def _add_vitals(triage: StreamedTable, visits: Mapping[str, _Visit], results: Re
             if not value:
                 continue
             if unit == "[degF]" and (celsius := _number(value)) is not None and celsius < _CELSIUS_BELOW:
-                value = f"{celsius * 9 / 5 + 32:.1f}"
+                value, converted = f"{celsius * 9 / 5 + 32:.1f}", converted + 1
             row = (visit.person, visit.stay, visit.start, name, value, unit, code)
             for column, cell in zip(COLUMNS, row, strict=True):
                 rows[column].append(cell)
     results.add(rows)
-    return complaints
+    return converted
 
 
 def _number(text: str) -> float | None:

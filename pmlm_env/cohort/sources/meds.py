@@ -80,8 +80,8 @@ def read_meds(
     A result is an event with a ``numeric_value`` that is no treatment. Its name is the code's description or else the
     code; its unit is in a column ``unit``, or the last part of the code (``LAB//50912//mg/dL``); its LOINC code is in
     the code or in ``parent_codes``. A reply is the ``text_value`` of a code of a note, or a row of a table ``replies``
-    (``subject_id``, ``reply``, and ``prediction_time`` if there are several of a subject). The split is that of the data
-    set, if it has one.
+    (``subject_id``, ``reply``, and ``prediction_time`` if there are several of a subject). The split is that of the
+    data set, if it has one.
 
     Args:
         folder: The folder.

@@ -67,7 +67,7 @@ def write_omop(root: Path, people: list[Person], *, suffix: str = ".csv") -> Pat
         "measurement_source_concept_id,unit_source_value,unit_source_concept_id,value_source_value",
         [
             (f"{s.id}{k}", p.id, tests[r.test.item], r.time.date(), r.time.strftime(_TIME), "", 32856, 4172703, r.value,
-             "", units[r.test.unit], "", "", "", s.id if r.named else "", "", str(r.test.item), 0, r.test.unit, "", r.value)
+             "", units[r.test.unit], "", "", "", s.id if r.named else "", "", r.test.item, 0, r.test.unit, "", r.value)
             for p, s in stays
             for k, r in enumerate(s.results)
         ],
