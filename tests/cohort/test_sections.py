@@ -11,6 +11,9 @@ from pmlm_env.cohort.sections import headings_of, keep_sections, with_sections
 from pmlm_env.cohort.sources.mimic_iv import HEADINGS, INSTRUCTIONS
 from tests.cohort.sources.hospital import hospital
 
+_DIAGNOSIS, _ADVICE = "\u51fa\u9662\u8bca\u65ad", "\u51fa\u9662\u533b\u5631"
+_ANEMIA, _REST = "\u8d2b\u8840", "\u4f11\u606f"
+
 
 @pytest.mark.parametrize(
     ("letter", "name", "section"),
@@ -25,9 +28,9 @@ from tests.cohort.sources.hospital import hospital
         ("1. Diagnosis:\nAnemia\n2. Plan:\nIron", "Diagnosis", "Anemia"),
         ("1) DIAGNOSIS: Anemia\n2) PLAN: Iron", "Diagnosis", "Anemia"),
         ("[Plan] Iron\n[Follow-up] May", "Plan", "Iron"),
-        ("\u3010\u51fa\u9662\u8bca\u65ad\u3011\u8d2b\u8840\n\u3010\u51fa\u9662\u533b\u5631\u3011\u4f11\u606f", "\u51fa\u9662\u533b\u5631", "\u4f11\u606f"),
-        ("\u51fa\u9662\u8bca\u65ad\uff1a\u8d2b\u8840\n\u51fa\u9662\u533b\u5631\uff1a\u4f11\u606f", "\u51fa\u9662\u8bca\u65ad", "\u8d2b\u8840"),
-        ("\u4e00\u3001\u8bca\u65ad\uff1a\n\u8d2b\u8840\n\u4e8c\u3001\u5efa\u8bae\uff1a\n\u4f11\u606f", "\u8bca\u65ad", "\u8d2b\u8840"),
+        (f"\u3010{_DIAGNOSIS}\u3011{_ANEMIA}\n\u3010{_ADVICE}\u3011{_REST}", _ADVICE, _REST),
+        (f"{_DIAGNOSIS}\uff1a{_ANEMIA}\n{_ADVICE}\uff1a{_REST}", _DIAGNOSIS, _ANEMIA),
+        (f"\u4e00\u3001{_DIAGNOSIS}\uff1a\n{_ANEMIA}\n\u4e8c\u3001{_ADVICE}\uff1a\n{_REST}", _DIAGNOSIS, _ANEMIA),
         ("Plan: A\nOther: B\nPlan: C", "Plan", "A\n\nC"),
         ("The plan: rest.\nPlan to rest.", "Plan", ""),
         ("Plan:\n\nDiagnosis:\nAnemia", "Plan", ""),
@@ -82,5 +85,5 @@ def test_references_are_cut_and_those_without_the_section_counted() -> None:
 
 
 def test_a_section_that_no_letter_has_is_refused_with_the_headings_there_are() -> None:
-    with pytest.raises(CohortError, match="no reference has a section 'Plan' .*Diagnosis, Therapy"):
+    with pytest.raises(CohortError, match=r"no reference has a section 'Plan' .*Diagnosis, Therapy"):
         with_sections(_cohort("Diagnosis: A\nTherapy: B", "Diagnosis: A"), ["Plan"])

@@ -180,8 +180,7 @@ def tabulate(
 
     A patient's candidates for the label are the diagnoses of the stay, or of the person up to the index date, the
     principal and latest one first; the first that is among the ``labels`` most frequent first candidates is taken. The
-    index date is the date of the letter; without one, the end of the stay, or of the person's last stay, or the date
-    of their last measurement or diagnosis.
+    index date is the end of the stay, or the date of a person's letter; without these, of the last thing known.
 
     Args:
         people: The people by identifier.
@@ -248,19 +247,21 @@ def _units(name: str, person: Person, unit: Unit) -> list[_Patient]:
         return [found for stay in person.stays if (found := _of_stay(name, person, stay)) is not None]
     letter = min(person.letters, key=lambda each: (each.rank, _reversed(each.date)), default=None)
     ends = [stay.end or stay.start for stay in person.stays]
-    index = (letter.date if letter else "") or max(ends, default="")
-    index = index or max((person.last, *(each.date for each in person.diagnoses)))
+    last = max((person.last, *ends, *(each.date for each in person.diagnoses)))
+    index = (letter.date if letter else "") or last
     if not index:
         return []
-    known = [each for each in person.diagnoses if each.date[:10] <= index[:10]]
-    known.sort(key=lambda each: (_reversed(each.date[:10]), each.rank))
+    ends_of = {stay.id: stay.end or stay.start for stay in person.stays}
+    dated = [(each.date or ends_of.get(each.stay, ""), each) for each in person.diagnoses]
+    dated = [(day, each) for day, each in dated if day[:10] <= index[:10]]
+    known = [each for day, each in sorted(dated, key=lambda pair: (_reversed(pair[0][:10]), pair[1].rank))]
     return [_patient(name, name, person, index, letter, known, {})]
 
 
 def _of_stay(name: str, person: Person, stay: Stay) -> _Patient | None:
     letters = [each for each in person.letters if each.stay == stay.id or (not each.stay and _about(each, stay))]
     letter = min(letters, key=lambda each: (each.rank, _reversed(each.date)), default=None)
-    index = stay.end or (letter.date if letter else "") or stay.start
+    index = stay.end or (letter.date if letter else "") or max(stay.start, person.last)
     if not index:
         return None
     known = sorted((each for each in person.diagnoses if each.stay == stay.id), key=lambda each: each.rank)

@@ -85,7 +85,7 @@ def write_mimic(root: Path, people: list[Person], *, notes: bool = True, suffix:
         for p, s in stays
         for r in s.results
     ]  # fmt: skip
-    first = stays[0]
+    first = min(stays, key=lambda each: each[1].id)
     day = first[1].start.strftime(_TIME)
     rows += [
         (next(number), "99999999", "", 1, 50912, "", day, day, "1.1", "1.1", "mg/dL", "", "", "", "ROUTINE", ""),
