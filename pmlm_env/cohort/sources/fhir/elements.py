@@ -56,8 +56,8 @@ def diagnosis_name(concept: Any) -> tuple[str, bool]:
     """Return the name of a diagnosis, and whether it is a disorder rather than a finding or a social circumstance."""
     codings = items(part({"concept": concept}, "concept").get("coding"))
     names = [
-        text(concept, "text"),
         *(text(each, "display") for each in codings),
+        text(concept, "text"),
         *(text(each, "code") for each in codings),
     ]
     tags = [match[1] for name in names if (match := _SEMANTIC_TAG.search(name))]
