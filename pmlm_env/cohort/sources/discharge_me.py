@@ -31,7 +31,7 @@ from pmlm_env.cohort.sources.histories import (
 from pmlm_env.cohort.sources.icd import chapter
 from pmlm_env.cohort.sources.mimic_iv import HEADINGS, INSTRUCTIONS, read_labs
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.results import COLUMNS, Results, finish
+from pmlm_env.cohort.sources.measurements import COLUMNS, Measurements, finish
 from pmlm_env.cohort.sources.streams import DataFolder, StreamedTable, identifier, require_pyarrow
 
 #: Folders of the published split -> our part. A person in several parts belongs to the last of these.
@@ -100,29 +100,29 @@ def read_discharge_me(
     histories = {visit.person: Person() for visit in used}
     by_emergency, by_stay = ({getattr(visit, key): visit for visit in used} for key in ("emergency", "stay"))
     labs = _labs(Path(folder), mimic)
-    results = Results("triage" if labs is None else "triage and labevents", histories)
+    results = Measurements("triage" if labs is None else "triage and labevents", histories)
     complaints: dict[str, str] = {}
     converted = 0
     ends: dict[str, str] = {}
     tables: list[StreamedTable] = []
     for _, files in parts:
         for stay, text, day in _letters(files):
-            if (visit := by_stay.get(stay)) is not None:
-                histories[visit.person].letters.append(Letter(text, stay=stay))
+            if (of_letter := by_stay.get(stay)) is not None:
+                histories[of_letter.person].letters.append(Letter(text, stay=stay))
                 ends[stay] = max(ends.get(stay, ""), day)
         diagnoses, triage = files.need("diagnosis", why="the diagnoses"), files.need("triage", why="the vital signs")
         columns = ("stay_id", "seq_num", "icd_code", "icd_version", "icd_title")
         for emergency, number, code, version, title in diagnoses.rows(columns):
-            if (visit := by_emergency.get(identifier(emergency))) is not None:
+            if (found := by_emergency.get(identifier(emergency))) is not None:
                 name = chapter(code, identifier(version)) if label == "chapter" else title.capitalize()
                 rank = int(number) if number.isdigit() else 1_000
-                histories[visit.person].diagnoses.append(Diagnosis(name, rank, stay=visit.stay))
+                histories[found.person].diagnoses.append(Diagnosis(name, rank, stay=found.stay))
         converted += _add_vitals(triage, by_emergency, results, complaints)
         tables += [diagnoses, triage]
     for visit in used:
         extra = {"sex": visit.sex, "chief_complaint": complaints.get(visit.emergency, "")}
-        stay = Stay(visit.stay, visit.start, ends.get(visit.stay) or visit.end, extra)
-        histories[visit.person].stays.append(stay)
+        end = ends.get(visit.stay) or visit.end
+        histories[visit.person].stays.append(Stay(visit.stay, visit.start, end, extra))
     if converted:
         notes.append(f"temperatures below {_CELSIUS_BELOW}, taken as degrees Celsius and converted: {converted:,}")
     if labs is None:
@@ -189,7 +189,7 @@ def _letters(files: DataFolder) -> Iterator[tuple[str, str, str]]:
 
 
 def _add_vitals(
-    triage: StreamedTable, visits: Mapping[str, _Visit], results: Results, complaints: dict[str, str]
+    triage: StreamedTable, visits: Mapping[str, _Visit], results: Measurements, complaints: dict[str, str]
 ) -> int:
     """Add the vital signs, measured at the beginning of each visit, and its chief complaint.
 

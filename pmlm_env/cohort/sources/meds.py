@@ -25,7 +25,7 @@ from pmlm_env.cohort.sources.histories import (
 )
 from pmlm_env.cohort.sources.icd import chapter, icd_version
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.results import Results, finish
+from pmlm_env.cohort.sources.measurements import Measurements, finish
 from pmlm_env.cohort.sources.streams import DataFolder, StreamedTable, identifier, readable, require_pyarrow, translated
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def read_meds(
     everybody = _subjects(events if tasks is None else tasks)
     chosen = drawn(everybody, people)
     histories = {name: Person() for name in sorted(chosen)}
-    results = Results("data", histories)
+    results = Measurements("data", histories)
     _add_events(events, results, histories, _Codes(_descriptions(files), by_chapter=label == "chapter"))
     moments = {} if tasks is None else _add_moments(tasks, histories)
     if replies is not None:
@@ -219,7 +219,7 @@ def _split(files: DataFolder) -> dict[str, str]:
     return {identifier(subject): names.get(part, part) for subject, part in rows}
 
 
-def _add_events(events: StreamedTable, results: Results, people: Mapping[str, Person], codes: _Codes) -> None:
+def _add_events(events: StreamedTable, results: Measurements, people: Mapping[str, Person], codes: _Codes) -> None:
     """Sort the events into results, diagnoses, letters and facts about the person."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -31,7 +31,7 @@ from pmlm_env.cohort.sources.histories import (
 )
 from pmlm_env.cohort.sources.icd import chapter
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.results import Results, finish
+from pmlm_env.cohort.sources.measurements import Measurements, finish
 from pmlm_env.cohort.sources.streams import (
     DataFolder,
     StreamedTable,
@@ -61,7 +61,7 @@ HEADINGS = (
     "Social History",
     "Family History",
     "Physical Exam",
-    "Pertinent Results",
+    "Pertinent Measurements",
     "Brief Hospital Course",
     "Medications on Admission",
     "Discharge Medications",
@@ -131,7 +131,7 @@ def read_mimic_iv(
         parts={name: part_of(name) for name in histories},
     )
     notes.append("dates in MIMIC are shifted by person: people were split at random (column split)")
-    results = Results("labevents", histories)
+    results = Measurements("labevents", histories)
     tables = read_labs(files, results)
     return finish(files.path, patients, results, tables, notes, schema, reading)
 
@@ -147,11 +147,11 @@ def read_people(files: DataFolder) -> dict[str, Person]:
         found[identifier(person)].stays.append(Stay(identifier(stay), begin, end, extra))
     patients = files.need("patients", why="sex and age")
     for name, gender, age, year in patients.rows(("subject_id",), ("gender", "anchor_age", "anchor_year")):
-        if (person := found.get(identifier(name))) is not None:
+        if (known := found.get(identifier(name))) is not None:
             if gender:
-                person.extra["sex"] = {"M": "male", "F": "female"}.get(gender.upper(), gender)
+                known.extra["sex"] = {"M": "male", "F": "female"}.get(gender.upper(), gender)
             if (age := identifier(age)).isdigit() and (year := identifier(year)).isdigit():
-                person.born = int(year) - int(age)
+                known.born = int(year) - int(age)
     return dict(found)
 
 
@@ -207,7 +207,7 @@ def _add_letters(files: DataFolder, owners: Mapping[str, Person], sections: Sequ
     return f"discharge summaries without the section {names}: {without:,} of {read:,}" if without else ""
 
 
-def read_labs(files: DataFolder, results: Results) -> list[StreamedTable]:
+def read_labs(files: DataFolder, results: Measurements) -> list[StreamedTable]:
     """Add the rows of ``labevents``.
 
     The value is ``valuenum``, unless the text is a limit of detection ("<0.1").

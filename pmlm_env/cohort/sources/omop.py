@@ -24,7 +24,7 @@ from pmlm_env.cohort.sources.histories import (
 )
 from pmlm_env.cohort.sources.icd import chapter, icd_version
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.results import Results, finish
+from pmlm_env.cohort.sources.measurements import Measurements, finish
 from pmlm_env.cohort.sources.streams import (
     DataFolder,
     StreamedTable,
@@ -102,7 +102,7 @@ def read_omop(
         notes.append("there is no table note: the patients have no reply")
     if not concepts:
         notes.append("there is no table concept: indicators and conditions have the names of the source")
-    results = Results("measurement", histories)
+    results = Measurements("measurement", histories)
     _add_results(measurement, results, concepts)
     patients = tabulate(histories, patient, labels=labels, without_reply=without_reply or reading.new_patients)
     return finish(files.path, patients, results, [measurement], notes, schema, reading)
@@ -209,7 +209,7 @@ def _concepts(files: DataFolder, wanted: Collection[str]) -> dict[str, _Concept]
     return found
 
 
-def _add_results(measurement: StreamedTable, results: Results, concepts: Mapping[str, _Concept]) -> None:
+def _add_results(measurement: StreamedTable, results: Measurements, concepts: Mapping[str, _Concept]) -> None:
     """Add the rows of ``measurement``."""
     import pyarrow.compute as pc
 

@@ -39,7 +39,7 @@ from pmlm_env.cohort.sources.histories import (
 )
 from pmlm_env.cohort.sources.icd import chapter
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.results import COLUMNS, EMPTY, Results, finish
+from pmlm_env.cohort.sources.measurements import COLUMNS, EMPTY, Measurements, finish
 from pmlm_env.cohort.sources.streams import DataFolder, require_pyarrow
 from pmlm_env.cohort.wording import tally
 
@@ -48,7 +48,7 @@ from pmlm_env.cohort.wording import tally
 _FINAL = frozenset(("", "final", "amended", "corrected", "appended", "current", "active", "completed", "finished"))
 #: Verification status of a condition that does not hold.
 _NOT_TRUE = frozenset(("entered-in-error", "refuted"))
-#: Results that are added at a time.
+#: Measurements that are added at a time.
 _ROWS = 50_000
 #: Rank of a diagnosis that its encounter does not list, of a mere reason for an encounter, and of what is no disorder.
 _UNRANKED, _REASON, _FINDING = 100, 200, 300
@@ -122,7 +122,7 @@ class _Records:
 
     def __init__(self, *, by_chapter: bool) -> None:
         self.people: dict[str, Person] = {}
-        self.results = Results("Observation", self.people)
+        self.results = Measurements("Observation", self.people)
         #: Whether all people are known, so that others are strangers.
         self.closed = False
         self._by_chapter = by_chapter
@@ -154,7 +154,9 @@ class _Records:
             add(resource, subject)
         for contained in items(resource.get("contained")):
             if text(contained, "resourceType") == "Observation":
-                inherited = {key: resource[key] for key in ("effectiveDateTime", "encounter") if key in resource}
+                inherited: Resource = {
+                    key: resource[key] for key in ("effectiveDateTime", "encounter") if key in resource
+                }
                 self._add_observation({**inherited, **contained}, subject_of(contained) or subject)
 
     def settle(self) -> set[str]:

@@ -33,7 +33,7 @@ UNDATED, UNNAMED, EMPTY, TEXT = "without a date", "without the name of a test", 
 _FAULTS = (UNDATED, UNNAMED)
 
 
-class Results:
+class Measurements:
     """Collects the results of the chosen people, batch by batch.
 
     Args:
@@ -166,7 +166,7 @@ def _up_to(cells: Mapping[str, Cells], patients: Mapping[str, Sequence[str]]) ->
 def finish(
     folder: Path,
     patients: PatientTable,
-    results: Results,
+    results: Measurements,
     tables: Iterable[StreamedTable | None],
     notes: Iterable[str],
     schema: Schema | None,
