@@ -29,9 +29,9 @@ from pmlm_env.cohort.sources.histories import (
     tabulate,
 )
 from pmlm_env.cohort.sources.icd import chapter
+from pmlm_env.cohort.sources.measurements import COLUMNS, Measurements, finish
 from pmlm_env.cohort.sources.mimic_iv import HEADINGS, INSTRUCTIONS, read_labs
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.measurements import COLUMNS, Measurements, finish
 from pmlm_env.cohort.sources.streams import DataFolder, StreamedTable, identifier, require_pyarrow
 
 #: Folders of the published split -> our part. A person in several parts belongs to the last of these.

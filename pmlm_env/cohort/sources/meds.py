@@ -24,8 +24,8 @@ from pmlm_env.cohort.sources.histories import (
     tabulate,
 )
 from pmlm_env.cohort.sources.icd import chapter, icd_version
-from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.measurements import Measurements, finish
+from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.streams import DataFolder, StreamedTable, identifier, readable, require_pyarrow, translated
 
 if TYPE_CHECKING:

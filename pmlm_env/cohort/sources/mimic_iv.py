@@ -30,8 +30,8 @@ from pmlm_env.cohort.sources.histories import (
     tabulate,
 )
 from pmlm_env.cohort.sources.icd import chapter
-from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.measurements import Measurements, finish
+from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.streams import (
     DataFolder,
     StreamedTable,
