@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from pmlm_env.cohort.schema import Indicator, Schema
+
 
 @dataclass(frozen=True)
 class Test:
@@ -29,6 +31,27 @@ TESTS = (
     Test(51265, "Platelet Count", "Blood", "Hematology", "777-3", "K/uL", 230, 60, 0),
     Test(50802, "Base Excess", "Blood", "Blood Gas", "11555-0", "mEq/L", -2, 3, 0),
     Test(51478, "Glucose", "Urine", "Hematology", "5792-7", "mg/dL", 120, 40, 0),
+)
+
+#: What the tests read the hospital by, so that their names are not those of a catalogue.
+SCHEMA = Schema(
+    tuple(
+        Indicator(test.name + (" (Urine)" if test.fluid == "Urine" else ""), test.unit)
+        for test in TESTS
+        if test.mean > 0
+    )
+    + tuple(
+        Indicator(name, unit)
+        for name, unit in (
+            ("Body temperature", "[degF]"),
+            ("Heart rate", "/min"),
+            ("Respiratory rate", "/min"),
+            ("Oxygen saturation", "%"),
+            ("Systolic blood pressure", "mm[Hg]"),
+            ("Diastolic blood pressure", "mm[Hg]"),
+            ("Triage acuity", ""),
+        )
+    )
 )
 
 #: ICD code, version, title, chapter.
@@ -138,6 +161,14 @@ def hospital(n_people: int = 30, results_per_stay: int = 12, seed: int = 0, firs
             person.stays.append(stay)
             start = end + timedelta(days=30 + rng.randrange(400))
         people.append(person)
+    return people
+
+
+def positive(people: list[Person]) -> list[Person]:
+    """Leave the base excess out, whose values are negative."""
+    for person in people:
+        for stay in person.stays:
+            stay.results = [result for result in stay.results if result.test.mean > 0]
     return people
 
 

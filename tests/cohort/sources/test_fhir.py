@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pmlm_env.cohort import Cohort, CohortError
+from pmlm_env.cohort.schema import Indicator, Schema
 from pmlm_env.cohort.sources.fhir import read_fhir
 from pmlm_env.cohort.sources.fhir import resources as fhir_resources
 from pmlm_env.cohort.sources.fhir.elements import attached_text, diagnosis_name, local_time, plain_text
@@ -22,6 +23,7 @@ from tests.cohort.sources.hospital import hospital
 pytest.importorskip("pyarrow")
 
 Resource = dict[str, Any]
+SCHEMA = Schema((Indicator("Hemoglobin", "g/dL"), Indicator("Systolic", "mmHg"), Indicator("Diastolic", "mmHg")))
 PATIENT: Resource = {"resourceType": "Patient", "id": "p", "gender": "male", "birthDate": "1950"}
 
 
@@ -51,15 +53,18 @@ def letter(body: str = "Rest.", key: str = "d", **other: Any) -> Resource:
 
 def read(folder: Path, *resources: Resource, **kwargs: Any) -> tuple[Cohort, str]:
     write_lines(folder / "export.ndjson", [PATIENT, *resources])
-    cohort, report = read_fhir(folder, **kwargs)
+    cohort, report = read_fhir(folder, SCHEMA, **kwargs)
     return cohort, "\n".join(report.notes)
 
 
 def values(cohort: Cohort) -> dict[str, list[float]]:
-    return {
-        name: [float(row[k]) for patient in cohort for row in patient.values if not math.isnan(row[k])]
-        for k, name in enumerate(cohort.schema.names)
-    }
+    found: dict[str, list[float]] = {}
+    for patient in cohort:
+        for row in patient.values.tolist():
+            for name, value in zip(cohort.schema.names, row, strict=True):
+                if not math.isnan(value):
+                    found.setdefault(name, []).append(value)
+    return found
 
 
 @pytest.mark.parametrize("status", ["preliminary", "registered", "cancelled", "entered-in-error", "unknown"])
@@ -217,7 +222,7 @@ def test_an_encounter_that_is_part_of_another_counts_as_that(tmp_path: Path) -> 
 def test_compressed_files_and_a_byte_order_mark(tmp_path: Path) -> None:
     text = "\n".join(map(json.dumps, (PATIENT, observation())))
     (tmp_path / "export.ndjson.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + text.encode()))
-    cohort, _ = read_fhir(tmp_path)
+    cohort, _ = read_fhir(tmp_path, SCHEMA)
     assert values(cohort) == {"Hemoglobin": [12.5]}
 
 
@@ -227,7 +232,7 @@ def test_compressed_files_and_a_byte_order_mark(tmp_path: Path) -> None:
 def test_what_is_not_fhir_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "export.json").write_bytes(content)
     with pytest.raises(CohortError) as error:
-        read_fhir(tmp_path)
+        read_fhir(tmp_path, SCHEMA)
     assert "\n" not in str(error.value)
 
 
@@ -258,17 +263,17 @@ def test_files_and_lines_have_a_limit(tmp_path: Path, monkeypatch: pytest.Monkey
     write_fhir(tmp_path, hospital(2))
     monkeypatch.setattr(fhir_resources, "MAX_LINE", 50)
     with pytest.raises(CohortError, match="a line of more than 50 bytes"):
-        read_fhir(tmp_path)
+        read_fhir(tmp_path, SCHEMA)
 
 
 def test_many_lines_that_are_not_json_are_refused_and_few_counted(tmp_path: Path) -> None:
     lines = [json.dumps(each) for each in (PATIENT, observation(), observation("x"))]
     (tmp_path / "a.ndjson").write_text("\n".join([*lines, "{"]))
-    _, report = read_fhir(tmp_path)
+    _, report = read_fhir(tmp_path, SCHEMA)
     assert any("1 x line that is not JSON" in line for line in report.notes)
     (tmp_path / "a.ndjson").write_text("\n".join([*lines, "{", "{", "{"]))
     with pytest.raises(CohortError, match="too much to drop"):
-        read_fhir(tmp_path)
+        read_fhir(tmp_path, SCHEMA)
 
 
 def test_times_and_texts() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pmlm_env.cohort import CohortError
@@ -12,7 +13,7 @@ from pmlm_env.cohort.sources.assembly import Reading
 from pmlm_env.cohort.sources.discharge_me import read_discharge_me
 from pmlm_env.cohort.sources.icd import chapter, icd_version
 from pmlm_env.cohort.sources.mimic_iv import read_mimic_iv
-from tests.cohort.sources.hospital import Person, hospital
+from tests.cohort.sources.hospital import SCHEMA, Person, hospital, positive
 from tests.cohort.sources.mimic_form import write_csv, write_discharge_me, write_mimic
 
 pytest.importorskip("pyarrow")
@@ -20,7 +21,7 @@ pytest.importorskip("pyarrow")
 
 @pytest.fixture(scope="module")
 def people() -> list[Person]:
-    return hospital(12)
+    return positive(hospital(12))
 
 
 @pytest.mark.parametrize(
@@ -70,14 +71,14 @@ def test_a_code_that_may_be_of_either_version_has_none() -> None:
 def test_the_label_is_a_chapter_a_title_or_a_drg(people: list[Person], tmp_path: Path) -> None:
     write_mimic(tmp_path, people)
     stays = {stay.id: stay for person in people for stay in person.stays}
-    for patient in read_mimic_iv(tmp_path)[0]:
+    for patient in read_mimic_iv(tmp_path, SCHEMA)[0]:
         assert patient.label == stays[patient.patient_id].diagnoses[0][3]
-    for patient in read_mimic_iv(tmp_path, label="drg")[0]:
+    for patient in read_mimic_iv(tmp_path, SCHEMA, label="drg")[0]:
         assert patient.label == "heart failure & shock w mcc"
 
 
 def test_without_notes_there_are_no_replies_and_the_report_says_so(people: list[Person], tmp_path: Path) -> None:
-    cohort, report = read_mimic_iv(write_mimic(tmp_path, people, notes=False))
+    cohort, report = read_mimic_iv(write_mimic(tmp_path, people, notes=False), SCHEMA)
     assert len(cohort) == sum(len(person.stays) for person in people)
     assert report.unanswered == len(cohort)
     assert any("no table discharge" in line for line in report.notes)
@@ -89,16 +90,16 @@ def test_stays_without_a_summary_are_left_out_counted_and_kept_on_demand(people:
     rows = [(f"{people[0].id}-DS-1", people[0].id, stay.id, "DS", 1, "2150-01-01", "", stay.summary("male"))]
     header = "note_id,subject_id,hadm_id,note_type,note_seq,charttime,storetime,text"
     write_csv(tmp_path / "note" / "discharge.csv.gz", header, rows)
-    cohort, report = read_mimic_iv(tmp_path)
+    cohort, report = read_mimic_iv(tmp_path, SCHEMA)
     assert [patient.patient_id for patient in cohort] == [stay.id]
     total = sum(len(person.stays) for person in people)
     assert any(f"without a letter, left out: {total - 1} of {total}" in line for line in report.notes)
-    assert len(read_mimic_iv(tmp_path, without_reply=True)[0]) == total
-    assert len(read_mimic_iv(tmp_path, reading=Reading(new_patients=True))[0]) == total
+    assert len(read_mimic_iv(tmp_path, SCHEMA, without_reply=True)[0]) == total
+    assert len(read_mimic_iv(tmp_path, SCHEMA, reading=Reading(new_patients=True))[0]) == total
 
 
 def test_every_result_that_is_left_out_is_counted(people: list[Person], tmp_path: Path) -> None:
-    _, report = read_mimic_iv(write_mimic(tmp_path, people))
+    _, report = read_mimic_iv(write_mimic(tmp_path, people), SCHEMA)
     line = next(line for line in report.notes if line.startswith("labevents:"))
     for kind in ("1 x text, not a number", "1 x outside any stay", "1 x of other people"):
         assert kind in line
@@ -109,7 +110,7 @@ def test_flat_folders_upper_case_parquet_and_parts_are_read_alike(people: list[P
     import pyarrow.csv as csv
     import pyarrow.parquet as parquet
 
-    one = read_mimic_iv(write_mimic(tmp_path / "one", people))[0]
+    one = read_mimic_iv(write_mimic(tmp_path / "one", people), SCHEMA)[0]
     for path in (tmp_path / "one").rglob("*.csv.gz"):
         table = csv.read_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True))
         table = table.rename_columns([name.upper() for name in table.column_names])
@@ -118,7 +119,7 @@ def test_flat_folders_upper_case_parquet_and_parts_are_read_alike(people: list[P
         half = len(table) // 2
         parquet.write_table(table.slice(0, half), folder / "part-0.parquet")
         parquet.write_table(pa.Table.from_batches(table.slice(half).to_batches()), folder / "part-1.parquet")
-    other = read_mimic_iv(tmp_path / "other")[0]
+    other = read_mimic_iv(tmp_path / "other", SCHEMA)[0]
     assert [(p.patient_id, p.label, p.reference, p.extra) for p in one] == [
         (p.patient_id, p.label, p.reference, p.extra) for p in other
     ]
@@ -129,26 +130,26 @@ def test_flat_folders_upper_case_parquet_and_parts_are_read_alike(people: list[P
 def test_errors_name_the_table_the_column_and_what_is_there(people: list[Person], tmp_path: Path) -> None:
     write_mimic(tmp_path, people)
     with pytest.raises(CohortError, match="use chapter, diagnosis or drg"):
-        read_mimic_iv(tmp_path, label="icd")  # type: ignore[arg-type]
+        read_mimic_iv(tmp_path, SCHEMA, label="icd")  # type: ignore[arg-type]
     shutil.copy(tmp_path / "hosp" / "labevents.csv.gz", tmp_path / "labevents.csv.gz")
     with pytest.raises(CohortError, match=r"has the table labevents 2 times .* remove all but one"):
-        read_mimic_iv(tmp_path)
+        read_mimic_iv(tmp_path, SCHEMA)
     (tmp_path / "labevents.csv.gz").unlink()
     write_csv(tmp_path / "hosp" / "labevents.csv.gz", "subject_id,item,charttime,valuenum", [])
     with pytest.raises(CohortError, match=r"labevents.csv.gz, header, no column 'itemid' \(did you mean 'item'\?\)"):
-        read_mimic_iv(tmp_path)
+        read_mimic_iv(tmp_path, SCHEMA)
     (tmp_path / "hosp" / "labevents.csv.gz").write_bytes(b"\x1f\x8b\x08\x00damaged")
     with pytest.raises(CohortError, match=r"labevents.csv.gz cannot be read"):
-        read_mimic_iv(tmp_path)
+        read_mimic_iv(tmp_path, SCHEMA)
     (tmp_path / "hosp" / "labevents.csv.gz").unlink()
     with pytest.raises(CohortError, match=r"no table labevents \(the results\).* It has admissions"):
-        read_mimic_iv(tmp_path)
+        read_mimic_iv(tmp_path, SCHEMA)
     with pytest.raises(CohortError, match="there is no folder"):
-        read_mimic_iv(tmp_path / "nowhere")
+        read_mimic_iv(tmp_path / "nowhere", SCHEMA)
 
 
 def test_discharge_me_has_the_published_split_vitals_and_instructions(people: list[Person], tmp_path: Path) -> None:
-    cohort, report = read_discharge_me(write_discharge_me(tmp_path, people))
+    cohort, report = read_discharge_me(write_discharge_me(tmp_path, people), SCHEMA)
     stays = {stay.id: stay for person in people for stay in person.stays}
     assert {patient.extra["split"] for patient in cohort} == {"train", "validation", "test"}
     for patient in cohort:
@@ -163,7 +164,7 @@ def test_discharge_me_has_the_published_split_vitals_and_instructions(people: li
 
 
 def test_a_person_in_two_parts_is_used_in_the_last_alone(people: list[Person], tmp_path: Path) -> None:
-    cohort, report = read_discharge_me(write_discharge_me(tmp_path, people))
+    cohort, report = read_discharge_me(write_discharge_me(tmp_path, people), SCHEMA)
     person = people[1]
     assert len(person.stays) > 1
     assert [patient.patient_id for patient in cohort if patient.person_id == person.id] == [person.stays[0].id]
@@ -173,14 +174,15 @@ def test_a_person_in_two_parts_is_used_in_the_last_alone(people: list[Person], t
 def test_discharge_me_gets_laboratory_results_from_mimic(people: list[Person], tmp_path: Path) -> None:
     write_discharge_me(tmp_path / "dm", people)
     write_mimic(tmp_path / "mimic", people)
-    cohort, _ = read_discharge_me(tmp_path / "dm", mimic=str(tmp_path / "mimic"))
-    assert {"Heart rate", "Sodium"} <= set(cohort.schema.names)
+    cohort, _ = read_discharge_me(tmp_path / "dm", SCHEMA, mimic=str(tmp_path / "mimic"))
+    measured = ~np.isnan(np.concatenate([patient.values for patient in cohort])).all(axis=0)
+    assert {"Heart rate", "Sodium"} <= set(np.array(cohort.schema.names)[measured])
 
 
 def test_one_folder_of_discharge_me_without_targets(people: list[Person], tmp_path: Path) -> None:
     write_discharge_me(tmp_path, people)
     (tmp_path / "train" / "discharge_target.csv.gz").unlink()
-    cohort, report = read_discharge_me(tmp_path / "train")
+    cohort, report = read_discharge_me(tmp_path / "train", SCHEMA)
     stays = {stay.id: stay for person in people for stay in person.stays}
     assert all(patient.reference == stays[patient.patient_id].instructions for patient in cohort)
     assert any("split at random" in line for line in report.notes)

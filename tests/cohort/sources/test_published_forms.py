@@ -15,7 +15,7 @@ from pmlm_env.cohort.sources.meds import read_meds
 from pmlm_env.cohort.sources.mimic_iv import read_mimic_iv
 from pmlm_env.cohort.sources.omop import read_omop
 from tests.cohort.sources.fhir_form import write_bundles, write_fhir
-from tests.cohort.sources.hospital import Person, expected, hospital
+from tests.cohort.sources.hospital import SCHEMA, expected, hospital, positive
 from tests.cohort.sources.meds_form import write_meds
 from tests.cohort.sources.mimic_form import write_discharge_me, write_mimic
 from tests.cohort.sources.omop_form import write_omop
@@ -24,19 +24,19 @@ pytest.importorskip("pyarrow")
 
 #: Name -> writer and reader, the reader with options that make a patient of a stay.
 BY_STAY: dict[str, tuple[Callable[..., Path], Callable[[Path], Cohort]]] = {
-    "mimic-iv": (write_mimic, lambda path: read_mimic_iv(path, label="diagnosis")[0]),
-    "omop": (write_omop, lambda path: read_omop(path, patient="stay")[0]),
+    "mimic-iv": (write_mimic, lambda path: read_mimic_iv(path, SCHEMA, label="diagnosis")[0]),
+    "omop": (write_omop, lambda path: read_omop(path, SCHEMA, patient="stay")[0]),
     "omop, compressed": (
         lambda root, people: write_omop(root, people, suffix=".csv.gz"),
-        lambda path: read_omop(path, patient="stay")[0],
+        lambda path: read_omop(path, SCHEMA, patient="stay")[0],
     ),
 }
 BY_PERSON: dict[str, tuple[Callable[..., Path], Callable[[Path], Cohort]]] = {
-    "mimic-iv": (write_mimic, lambda path: read_mimic_iv(path, patient="person", label="diagnosis")[0]),
-    "omop": (write_omop, lambda path: read_omop(path)[0]),
-    "fhir": (write_fhir, lambda path: read_fhir(path)[0]),
-    "fhir, bundles": (write_bundles, lambda path: read_fhir(path)[0]),
-    "meds": (write_meds, lambda path: read_meds(path)[0]),
+    "mimic-iv": (write_mimic, lambda path: read_mimic_iv(path, SCHEMA, patient="person", label="diagnosis")[0]),
+    "omop": (write_omop, lambda path: read_omop(path, SCHEMA)[0]),
+    "fhir": (write_fhir, lambda path: read_fhir(path, SCHEMA)[0]),
+    "fhir, bundles": (write_bundles, lambda path: read_fhir(path, SCHEMA)[0]),
+    "meds": (write_meds, lambda path: read_meds(path, SCHEMA)[0]),
 }
 
 
@@ -48,14 +48,6 @@ def values(cohort: Cohort) -> dict[tuple[str, str, str], float]:
         for name, value in zip(cohort.schema.names, row, strict=True)
         if not math.isnan(value)
     }
-
-
-def positive(people: list[Person]) -> list[Person]:
-    """Leave the base excess out, whose values are negative."""
-    for person in people:
-        for stay in person.stays:
-            stay.results = [result for result in stay.results if result.test.name != "Base Excess"]
-    return people
 
 
 @pytest.mark.parametrize("form", BY_STAY)
@@ -103,10 +95,10 @@ def test_the_order_of_people_in_the_files_does_not_matter(form: str, tmp_path: P
 def test_nobody_is_in_two_parts_of_the_split(tmp_path: Path) -> None:
     people = positive(hospital(40))
     cohorts = [
-        read_mimic_iv(write_mimic(tmp_path / "mimic", people))[0],
-        read_omop(write_omop(tmp_path / "omop", people), patient="stay")[0],
-        read_discharge_me(write_discharge_me(tmp_path / "discharge-me", people))[0],
-        read_meds(write_meds(tmp_path / "meds", people))[0],
+        read_mimic_iv(write_mimic(tmp_path / "mimic", people), SCHEMA)[0],
+        read_omop(write_omop(tmp_path / "omop", people), SCHEMA, patient="stay")[0],
+        read_discharge_me(write_discharge_me(tmp_path / "discharge-me", people), SCHEMA)[0],
+        read_meds(write_meds(tmp_path / "meds", people), SCHEMA)[0],
     ]
     for cohort in cohorts:
         parts: dict[str, set[str]] = {}
@@ -118,14 +110,14 @@ def test_nobody_is_in_two_parts_of_the_split(tmp_path: Path) -> None:
 
 def test_people_are_drawn_at_random_and_always_the_same(tmp_path: Path) -> None:
     path = write_mimic(tmp_path, positive(hospital(30)))
-    (one, report), (other, _) = (read_mimic_iv(path, people=10) for _ in range(2))
+    (one, report), (other, _) = (read_mimic_iv(path, SCHEMA, people=10) for _ in range(2))
     assert len({patient.person_id for patient in one}) == 10
     assert [patient.patient_id for patient in one] == [patient.patient_id for patient in other]
     assert any(line.startswith("people: 10 of 30, drawn at random") for line in report.notes)
 
 
 def test_rare_diagnoses_leave_a_patient_without_a_label_and_are_counted(tmp_path: Path) -> None:
-    cohort, report = read_mimic_iv(write_mimic(tmp_path, positive(hospital(30))), label="diagnosis", labels=2)
+    cohort, report = read_mimic_iv(write_mimic(tmp_path, positive(hospital(30))), SCHEMA, label="diagnosis", labels=2)
     assert len({patient.label for patient in cohort} - {""}) == 2
     unlabeled = sum(not patient.label for patient in cohort)
     assert unlabeled
