@@ -136,7 +136,7 @@ class CohortFiles:
     Attributes:
         cohort: A folder with ``patients`` and ``labs`` (long) or ``checkups`` (wide), CSV or Parquet; or what another
             source reads.
-        schema: ``obstetric``, or a TOML or JSON file that lists indicators and labels (see docs/cohort-format.md); by
+        schema: ``obstetric``, or a TOML or JSON file that lists indicators and labels (see docs/schema.md); by
             default ``schema.toml`` or ``schema.json`` in the cohort's folder; without it, inferred from the tables.
         source: What reads the cohort: ``tables``, an installed plugin's name, or ``package.module:function``.
         source_kwargs: Arguments of your own source, as JSON.

@@ -13,7 +13,7 @@ INDICATORS, LABELS = SCHEMA.indicators, SCHEMA.labels
 INDICATOR_NAMES, LABEL_NAMES = SCHEMA.names, tuple(label.name for label in LABELS)
 N_INDICATORS, MAX_CHECKUPS = len(INDICATORS), SCHEMA.max_checkups
 
-#: The example of docs/cohort-format.md: a test compares them.
+#: The example of docs/schema.md: a test compares them.
 MEN = """\
 language = "en"
 templates = "general"

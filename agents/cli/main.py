@@ -16,6 +16,7 @@ from agents.cli.terminal import print_traceback, printable_output
 COMMANDS = {
     "demo": "The whole method on a simulated cohort, or on your own with --cohort.",
     "simulate": "Write a simulated cohort like the paper's.",
+    "schema": "Write the schema that a cohort is read by, for you to check and change.",
     "prepare": "Stages 1 to 3: from a cohort to initial prompts.",
     "train": "Stage 4: train an agent on the prompts.",
     "evaluate": "Evaluate a trained agent on held-out patients.",

@@ -28,8 +28,10 @@ from pmlm_env.io.toml import MAX_BYTES, read_toml
 
 #: The paper's cohort: 35 indicators, 12 labels.
 OBSTETRIC = "obstetric"
+#: Indicators that are common anywhere, without labels: the catalogue by which names in tables are recognized.
+COMMON = "common"
 #: Names of the schemas in this package.
-SCHEMAS = (OBSTETRIC,)
+SCHEMAS = (OBSTETRIC, COMMON)
 
 #: Limits of a schema. The last is on ``max_checkups`` times the number of indicators: the inputs of the patient
 #: encoder, whose weights and inputs must fit into memory.
@@ -100,7 +102,7 @@ class Schema:
         """Read a schema.
 
         Args:
-            name: One of ``SCHEMAS``, or the path of a .toml or .json file; see docs/cohort-format.md.
+            name: One of ``SCHEMAS``, or the path of a .toml or .json file; see docs/schema.md.
 
         Raises:
             ValueError: There is no such schema, or it is not valid; the message names the file, the entry, the value

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
@@ -68,34 +68,31 @@ _FRACTIONS = {"%": -2, "percent": -2, "pct": -2, "percentage": -2, "prozent": -2
               "ratio": 0, "fraction": 0, "proportion": 0, "decimal": 0}  # fmt: skip
 _MINUTE, _HOUR, _DAY = Fraction(60), Fraction(3600), Fraction(86400)
 _MMHG, _CMH2O = Fraction("133.322"), Fraction("98.0665")  # Pa; UCUM
-#: Units that are no prefix and name: spellings -> meanings.
-_WHOLE = {
-    name: [_Quantity(Fraction(factor), kind)]
-    for kind, units in {
-        "fraction": {name: Fraction(10) ** power for name, power in _FRACTIONS.items()},
-        "amount/L": {"um": Fraction(1, 10**6), "nm": Fraction(1, 10**9)},  # micromolar
-        "pressure": {
-            **dict.fromkeys(("mmhg", "torr"), _MMHG), "cmhg": 10 * _MMHG, "cmh2o": _CMH2O, "mbar": 100, "bar": 10**5,
-            "atm": 101325,
-        },
-        "temperature": dict.fromkeys(("cel", "c", "degc", "\u00b0c", "celsius", "deg.c", "degreesc"), 1),
-        "temperature in Fahrenheit": dict.fromkeys(("f", "degf", "\u00b0f", "fahrenheit", "deg.f", "degreesf"), 1),
-        "mass": {
-            **dict.fromkeys(("lb", "lbs", "lb_av", "pound", "pounds"), Fraction("453.59237")),
-            **dict.fromkeys(("oz", "oz_av", "ounce", "ounces"), Fraction("28.349523125")),
-        },
-        "length": dict.fromkeys(("in", "in_i", "inch", "inches", "in_us"), Fraction("0.0254")),
-        "time": {
-            **dict.fromkeys(("min", "mins", "minute", "minutes"), _MINUTE),
-            **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), _HOUR),
-            **dict.fromkeys(("d", "day", "days"), _DAY), "wk": 7 * _DAY,
-        },
-        "area": dict.fromkeys(("m2", "m^2", "sqm"), 1),
-        "count/time": dict.fromkeys(("bpm", "brpm", "rpm", "insp/min"), 1 / _MINUTE),
-        "field": {"hpf": 1}, "low field": {"lpf": 1},
-    }.items()
-    for name, factor in units.items()
+#: Units that are no prefix and name, by kind: spelling -> factor.
+_UNITS: Mapping[str, Mapping[str, Fraction | int]] = {
+    "fraction": {name: Fraction(10) ** power for name, power in _FRACTIONS.items()},
+    "amount/L": {"um": Fraction(1, 10**6), "nm": Fraction(1, 10**9)},  # micromolar
+    "pressure": {
+        **dict.fromkeys(("mmhg", "torr"), _MMHG), "cmhg": 10 * _MMHG, "cmh2o": _CMH2O, "mbar": 100, "bar": 10**5,
+        "atm": 101325,
+    },
+    "temperature": dict.fromkeys(("cel", "c", "degc", "\u00b0c", "celsius", "deg.c", "degreesc"), 1),
+    "temperature in Fahrenheit": dict.fromkeys(("f", "degf", "\u00b0f", "fahrenheit", "deg.f", "degreesf"), 1),
+    "mass": {
+        **dict.fromkeys(("lb", "lbs", "lb_av", "pound", "pounds"), Fraction("453.59237")),
+        **dict.fromkeys(("oz", "oz_av", "ounce", "ounces"), Fraction("28.349523125")),
+    },
+    "length": dict.fromkeys(("in", "in_i", "inch", "inches", "in_us"), Fraction("0.0254")),
+    "time": {
+        **dict.fromkeys(("min", "mins", "minute", "minutes"), _MINUTE),
+        **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), _HOUR),
+        **dict.fromkeys(("d", "day", "days"), _DAY), "wk": 7 * _DAY,
+    },
+    "area": dict.fromkeys(("m2", "m^2", "sqm"), 1),
+    "count/time": dict.fromkeys(("bpm", "brpm", "rpm", "insp/min"), 1 / _MINUTE),
+    "field": {"hpf": 1}, "low field": {"lpf": 1},
 }  # fmt: skip
+_WHOLE = {name: [_Quantity(Fraction(factor), kind)] for kind, units in _UNITS.items() for name, factor in units.items()}
 _WHOLE["mm"] = [_Quantity(Fraction(1, 10**3), "amount/L"), _Quantity(Fraction(1, 10**3), "length")]
 _SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-")
 #: How a note after a unit starts: a word ("derived"), a bracket, a temperature; never an operator or other number, nor
@@ -120,6 +117,16 @@ def conversion(text: str, indicator: Indicator) -> Fraction | str:
         is none and what to do.
     """
     return _conversion(text, indicator.unit, indicator.molar_mass, indicator.charge)
+
+
+def kind_of(text: str) -> str:
+    """Return what a unit measures, such as "mass/L"; "" if it is unknown. Of several meanings, it is the first."""
+    return next((each.kind for each in _quantities(_canonical(text))), "")
+
+
+def is_unit(text: str) -> bool:
+    """Return whether a text is a unit that can be parsed."""
+    return bool(text.strip()) and bool(_quantities(_canonical(text)))
 
 
 @lru_cache(maxsize=16384)
@@ -256,14 +263,3 @@ def _powers(text: str) -> Iterator[tuple[int, str]]:
     for word, powers in _NUMBER_WORDS.items():
         if text.startswith(word):
             yield from ((power, text[len(word) :]) for power in powers)
-
-
-def unit_problem(text: str, expected: str) -> str:
-    """Explain why values in unit ``text`` are not values in unit ``expected``; "" if they are."""
-    found = conversion(text, Indicator("indicator", expected))
-    if not isinstance(found, Fraction):
-        return found
-    if found == 1:
-        return ""
-    verb, number = ("divide", 1 / found) if found.numerator == 1 else ("multiply", found)
-    return f"{verb} the values by {float(number):,.10g} and write {expected}"

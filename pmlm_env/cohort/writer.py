@@ -12,14 +12,14 @@ import numpy as np
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.cohort.sources.assembly import PATIENT_COLUMNS, PERSON_COLUMN
-from pmlm_env.cohort.sources.tables import schema_of
+from pmlm_env.cohort.sources.tables import schema_in
 from pmlm_env.io.files import make_folder, replacing
 
 
 def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
     """Write patients.csv and checkups.csv (wide), which ``read_cohort`` reads back as the same cohort.
 
-    The schema is written to schema.json, unless ``read_cohort`` uses it anyway (``schema_of``).
+    The schema is written to schema.json, unless the folder has it.
 
     The round trip is exact if each label has one spelling, no identifier has surrounding spaces, and no patient has two
     check-ups on one day. Files are UTF-8 with LF line ends; the same cohort always gives the same bytes. Numbers are
@@ -57,7 +57,7 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
         for day, values in zip(patient.dates, patient.values.tolist(), strict=True)
     )
     make_folder(folder)
-    if schema_of(folder) != cohort.schema:
+    if schema_in(folder) != cohort.schema:
         if (folder / "schema.toml").exists():
             raise CohortError(f"{folder / 'schema.toml'} is not the cohort's schema: remove it, or use another folder")
         cohort.schema.save(folder / "schema.json")

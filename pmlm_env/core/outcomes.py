@@ -68,6 +68,28 @@ class Outcomes:
         """The rewards, float64 (n,): score minus initial score, unless ``rewards`` says otherwise; 0 after an error."""
         return np.where(self.failed, 0.0, self.score - self.initial_score if self.rewards is None else self.rewards)
 
+    def take(self, rows: Sequence[int]) -> Outcomes:
+        """Return the outcomes of the episodes in ``rows``, in that order."""
+        index = list(rows)
+        texts = self.texts and Texts(
+            *(
+                [column[i] for i in index]
+                for column in (self.texts.reply, self.texts.initial_reply, self.texts.reference)
+            )
+        )
+        return Outcomes(
+            self.score[index],
+            self.initial_score[index],
+            self.llm_calls[index],
+            texts,
+            [self.errors[i] for i in index] if self.errors else (),
+            None if self.score_sd is None else self.score_sd[index],
+            None if self.initial_score_sd is None else self.initial_score_sd[index],
+            {name: values[index] for name, values in self.components.items()},
+            {name: values[index] for name, values in self.initial_components.items()},
+            None if self.rewards is None else self.rewards[index],
+        )
+
     @classmethod
     def of_failures(cls, errors: Sequence[str]) -> Outcomes:
         """Return the outcomes of episodes without a reply."""

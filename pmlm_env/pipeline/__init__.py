@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pmlm_env.pipeline.config import PipelineConfig
-    from pmlm_env.pipeline.episodes import PipelineReport, build_episodes, demo_episodes
+    from pmlm_env.pipeline.episodes import build_episodes, demo_episodes
     from pmlm_env.pipeline.fitted import Pipeline
+    from pmlm_env.pipeline.report import PipelineReport
 
 __all__ = ["Pipeline", "PipelineConfig", "PipelineReport", "build_episodes", "demo_episodes"]
 
@@ -15,7 +16,7 @@ __all__ = ["Pipeline", "PipelineConfig", "PipelineReport", "build_episodes", "de
 _MODULES = {
     "Pipeline": "pmlm_env.pipeline.fitted",
     "PipelineConfig": "pmlm_env.pipeline.config",
-    "PipelineReport": "pmlm_env.pipeline.episodes",
+    "PipelineReport": "pmlm_env.pipeline.report",
     "build_episodes": "pmlm_env.pipeline.episodes",
     "demo_episodes": "pmlm_env.pipeline.episodes",
 }

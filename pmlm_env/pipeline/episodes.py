@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,36 +21,14 @@ from pmlm_env.core.episodes import CHECKUPS_FILE, Episode, EpisodeSet
 from pmlm_env.core.episodes import Split as SplitName
 from pmlm_env.pipeline.config import PipelineConfig
 from pmlm_env.pipeline.fitted import Pipeline, make_predictor
-from pmlm_env.predictors import PredictorReport, evaluate, out_of_fold_proba
+from pmlm_env.pipeline.report import Coverage, PipelineReport, unseen_labels
+from pmlm_env.predictors import evaluate, out_of_fold_proba
 from pmlm_env.predictors.calibration import at_temperature
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.retrieval import out_of_fold_vectors
 from pmlm_env.weights import cache_dir
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PipelineReport:
-    """Metrics of stages 1 and 2; splits in which no patient has a label are left out.
-
-    Attributes:
-        predictor: Metrics of stage 1 by split; out of fold for train.
-        peer_agreement: Share of peers with the patient's label, by split.
-        chance_agreement: The same for peers drawn at random from train, by split.
-    """
-
-    predictor: dict[str, PredictorReport] = field(default_factory=dict)
-    peer_agreement: dict[str, float] = field(default_factory=dict)
-    chance_agreement: dict[str, float] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        """Return a line for each split."""
-        lines = []
-        for split, report in self.predictor.items():
-            peers, chance = self.peer_agreement[split], self.chance_agreement[split]
-            lines.append(f"{split}: {report}; peers with the patient's label {peers:.2f} (by chance {chance:.2f})")
-        return "\n".join(lines)
 
 
 def build_episodes(
@@ -106,7 +84,7 @@ def build_episodes(
     if config.patient_encoder == "labels":
         train_vectors = out_of_fold_vectors(pipeline.encoder, labeled_train, seed, config.n_folds, device)
     logger.info("Stage 3: filling the prompts")
-    report = PipelineReport()
+    report = PipelineReport(coverage=Coverage.of(cohort))
     episodes: list[Episode] = []
     for name, part in parts.items():
         if not len(part):
@@ -118,6 +96,8 @@ def build_episodes(
         found = pipeline.find_peers(vectors, part)
         if known.any():
             report.predictor[name] = evaluate(proba, pipeline.predictor.labels, part.y, labeled_train.y)
+            if unseen := unseen_labels(part.y, labeled_train.y.tolist()):
+                report.unseen[name] = unseen
             judged = [(patient, peers) for patient, peers in zip(part, found, strict=True) if patient.label]
             same = [peer.label == patient.label for patient, peers in judged for peer in peers]
             report.peer_agreement[name] = float(np.mean(same))

@@ -17,6 +17,9 @@ from pmlm_env.io.files import write
 #: Standardized values are clipped to this many SDs, so that no outlier dominates.
 CLIP = 5.0
 
+#: Smaller medians are as good as 0: division by one might overflow.
+_TINY = 1e-200
+
 #: Names of a scaler's statistics in a file of tensors.
 SCALER_ARRAYS = ("scaler.median", "scaler.mean", "scaler.sd")
 
@@ -26,10 +29,13 @@ class InputScaler:
     """Standardizes indicators by the statistics of the *training* patients, and pads.
 
     Laboratory values are skewed, some (ALT, bile acid) over orders of magnitude. What is standardized is therefore
-    log(1 + value / median), which is nearly linear below the median and logarithmic above.
+    log(1 + value / median), which is nearly linear below the median and logarithmic above. For a negative value, such
+    as a base excess, it is -log(1 - value / median): the transformation is odd, so that an excess and a deficit of
+    equal size are equally far from 0, and any real value has a place in it.
 
     Attributes:
-        median: Median of each indicator, positive, shape (n_indicators,); NaN if it was never measured in training.
+        median: Median of each indicator's absolute values, positive, shape (n_indicators,); NaN if it was never
+            measured in training.
         mean: Mean of the transformed values, shape (n_indicators,).
         sd: Their standard deviation, positive, shape (n_indicators,).
     """
@@ -47,8 +53,9 @@ class InputScaler:
         for j in range(n_indicators):
             column = values[~np.isnan(values[:, j]), j]
             if len(column):
-                median[j] = np.median(column) if np.median(column) > 0 else column.mean() or 1.0
-                logs = np.log1p(column / median[j])
+                size = np.abs(column)
+                median[j] = np.median(size) if np.median(size) > _TINY else size.mean() or 1.0
+                logs = _logs(column, median[j])
                 mean[j], sd[j] = logs.mean(), logs.std() if logs.std() > 1e-9 else 1.0
         return cls(median, mean, sd)
 
@@ -57,7 +64,7 @@ class InputScaler:
 
         NaN stays NaN; indicators never measured in training become NaN.
         """
-        return np.clip((np.log1p(values / self.median) - self.mean) / self.sd, -CLIP, CLIP)
+        return np.clip((_logs(values, self.median) - self.mean) / self.sd, -CLIP, CLIP)
 
     def pad(self, cohort: Cohort) -> npt.NDArray[np.float32]:
         """Return each patient's x' of Eq. 3 with a mask of missing values; see ``pmlm_env.core.checkups.padded``.
@@ -100,6 +107,10 @@ class InputScaler:
         shapes = dict.fromkeys(SCALER_ARRAYS, (n_indicators,))
         tensors = read_tensors(path, shapes, doubles=SCALER_ARRAYS, cure=cure)
         return cls(*(tensors[name].numpy() for name in SCALER_ARRAYS))
+
+
+def _logs(values: npt.NDArray[np.float64], median: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return np.copysign(np.log1p(np.abs(values) / median), values)
 
 
 def checkup_form(schema: Schema) -> CheckupForm:

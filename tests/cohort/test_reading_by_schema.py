@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def men(folder: Folder) -> Folder:
     return write
 
 
-def refused(path: Path, **options: bool) -> str:
+def refused(path: Path, **options: Any) -> str:
     """Return the one line that a cohort is refused with."""
     with pytest.raises(CohortError) as caught:
         read_cohort(path, **options)
@@ -104,11 +105,13 @@ def test_a_broken_link_to_a_schema_is_not_ignored(men: Folder) -> None:
 
 
 def test_a_table_without_any_indicator_of_the_schema_says_where_to_describe_others(folder: Folder) -> None:
-    said = refused(folder(patients=MEN_PATIENTS, checkups="patient_id,date,ferritin\nM1,2021-01-01,90\n"))
+    said = refused(
+        folder(patients=MEN_PATIENTS, checkups="patient_id,date,ferritin\nM1,2021-01-01,90\n"), schema=SCHEMA
+    )
     assert "line 1, no column is an indicator of the schema. Found besides the date: 'ferritin'. Describe other" in said
 
 
-def test_without_a_schema_the_indicators_are_the_papers(folder: Folder) -> None:
+def test_without_a_schema_tables_of_the_papers_patients_are_read_by_its_schema(folder: Folder) -> None:
     assert read_cohort(folder(patients=PATIENTS, labs=LABS))[0].schema == SCHEMA
 
 
@@ -169,8 +172,8 @@ def test_two_names_of_one_indicator_on_one_day_are_averaged(folder: Folder) -> N
 def test_a_value_under_a_synonym_has_the_bounds_and_the_unit_of_the_indicator(folder: Folder) -> None:
     low = refused(folder(patients=PATIENTS, labs=LABS + "B2,2022-02-05,Hb,12,g/L\n"))
     assert "column value: hgb 12 is outside 20 to 260 g/L" in low
-    unit = refused(folder(patients=PATIENTS, labs=LABS + "B2,2022-02-05,Hb,12,g/dL\n"))
-    assert "'g/dL' is not the unit of hgb, g/L: multiply the values by 10" in unit
+    unit = refused(folder(patients=PATIENTS, labs=LABS + "B2,2022-02-05,Hb,12,mmHg\n"))
+    assert "'mmHg' is not the unit of hgb, g/L: it does not measure" in unit
 
 
 def test_a_synonym_that_is_almost_right_is_suggested(folder: Folder) -> None:
@@ -260,9 +263,11 @@ def some_patient() -> Patient:
     return Patient("P1", "normal", "", np.datetime64("2021-01-02"), dates, np.full((1, 35), 60.0))
 
 
-def test_the_papers_schema_is_not_written(tmp_path: Path) -> None:
-    write_cohort(cohort_of(some_patient()), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkups.csv", "patients.csv"]
+def test_the_papers_schema_is_written_because_the_labels_may_be_others(tmp_path: Path) -> None:
+    values = np.full((1, 35), np.nan)
+    values[0, SCHEMA.index("hgb")] = 120.0
+    write_cohort(cohort_of(replace(some_patient(), label="gout", values=values)), tmp_path)
+    assert Schema.load(tmp_path / "schema.json") == read_cohort(tmp_path)[0].schema == SCHEMA
 
 
 def test_the_schema_of_an_earlier_cohort_is_replaced(men: Folder, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pmlm_env.cohort import Cohort, Indicator, Label, Patient, Schema
 from pmlm_env.cohort.schema import MAX_INDICATORS, MAX_LABELS
 from tests.schemas import MEN, SCHEMA
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cohort-format.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "schema.md").read_text(encoding="utf-8")
 
 #: A valid file; the tests spoil one entry each.
 SMALL = """\
@@ -305,7 +305,7 @@ def test_bad_json_is_refused_in_one_line(tmp_path: Path, text: str, message: str
     [
         (
             "obstetrics",
-            "there is no schema 'obstetrics' (did you mean 'obstetric'?): use obstetric, or a .toml or .json",
+            "there is no schema 'obstetrics' (did you mean 'obstetric'?): use obstetric, common, or a .toml or .json",
         ),
         ("nothing.toml", "schema nothing.toml does not exist"),
         ("", "there is no schema ''"),

@@ -1,4 +1,4 @@
-"""Units as laboratories write them: taken as they stand, or refused with the factor that is right."""
+"""Units as laboratories write them: taken as they stand, converted by an exact factor, or refused."""
 
 from __future__ import annotations
 
@@ -51,32 +51,42 @@ def test_another_way_to_write_the_unit_leaves_the_value_as_it_is(folder: Folder,
 
 
 @pytest.mark.parametrize(
+    ("indicator", "unit", "value", "read"),
+    [
+        ("hgb", "g/dL", "12.6", 126),
+        ("hgb", "gm%", "12.6", 126),
+        ("hgb", "g/100 mL", "12.6", 126),
+        ("hgb", "mmol/L", "7.5", 120.9),
+        ("prealbumin", "mg/dL", "25", 250),
+        ("total_bilirubin", "mg/dL", "0.5", 8.55),
+        ("total_bilirubin", "mmol/L", "0.0085", 8.5),
+        ("alt", "\u00b5kat/L", "0.5", 30),
+        ("hct", "L/L", "0.36", 36),
+        ("neutrophil_ratio", "{ratio}", "0.7", 70),
+        ("wbc", "cells/uL", "6500", 6.5),
+        ("plt", "lakh/cumm", "2.1", 210),
+        ("rbc", "10^9/L", "4500", 4.5),
+    ],
+)
+def test_a_value_in_another_unit_is_converted_and_counted(
+    folder: Folder, indicator: str, unit: str, value: str, read: float
+) -> None:
+    cohort, report = read_cohort(folder(patients=PATIENTS, labs=f'{LABS}B2,2022-02-03,{indicator},{value},"{unit}"\n'))
+    assert values_of(cohort[1])["2022-02-03", indicator] == pytest.approx(read, rel=1e-3)
+    assert f"{indicator} from {unit} to " in str(report)
+
+
+@pytest.mark.parametrize(
     ("indicator", "unit", "advice"),
     [
-        ("hgb", "g/dL", "multiply the values by 10 and write g/L"),
-        ("hgb", "gm%", "multiply the values by 10 and write g/L"),
-        ("hgb", "g/100 mL", "multiply the values by 10 and write g/L"),
-        ("hgb", "mmol/L", "your laboratory's factor"),
-        ("prealbumin", "mg/dL", "multiply the values by 10 and write mg/L"),
-        ("prealbumin", "g/L", "multiply the values by 1,000 and write mg/L"),
-        ("total_bilirubin", "mg/dL", "your laboratory's factor"),
-        ("total_bilirubin", "mmol/L", "multiply the values by 1,000 and write umol/L"),
-        ("alt", "\u00b5kat/L", "multiply the values by 60 and write U/L"),
-        ("alt", "nkat/L", "multiply the values by 0.06 and write U/L"),
-        ("hct", "L/L", "multiply the values by 100 and write %"),
-        ("neutrophil_ratio", "{ratio}", "multiply the values by 100 and write %"),
-        ("neutrophil_ratio", "ratio", "multiply the values by 100 and write %"),
-        ("wbc", "cells/uL", r"divide the values by 1,000 and write 10\^9/L"),
-        ("wbc", "/mm3", r"divide the values by 1,000 and write 10\^9/L"),
-        ("plt", "lakh/cumm", r"multiply the values by 100 and write 10\^9/L"),
-        ("rbc", "10^9/L", r"divide the values by 1,000 and write 10\^12/L"),
+        ("prealbumin", "mmol/L", "give the indicator its molar_mass in the schema"),
         ("wbc", "%", "does not measure the same quantity"),
         ("wbc", "10^9/L x100", "unknown unit; if it means"),
         ("hct", "% per L", "unknown unit; if it means"),
         ("alt", "furlong", "unknown unit; if it means U/L, write U/L"),
     ],
 )
-def test_another_unit_is_refused_with_the_factor_if_it_is_exact(
+def test_a_unit_that_cannot_be_converted_is_refused_with_what_to_do(
     folder: Folder, indicator: str, unit: str, advice: str
 ) -> None:
     row = f'B2,2022-02-03,{indicator},1,"{unit}"\n'
@@ -87,7 +97,7 @@ def test_another_unit_is_refused_with_the_factor_if_it_is_exact(
 
 
 def test_the_documented_indicators_are_those_of_the_schema() -> None:
-    page = (Path(__file__).resolve().parents[2] / "docs" / "cohort-format.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "schema.md").read_text(encoding="utf-8")
     for indicator in INDICATORS:
         bounds = f"{indicator.low:g} to {indicator.high:g}"
         assert f"| `{indicator.name}` | {indicator.unit or 'none'} | {bounds} |" in page

@@ -87,7 +87,7 @@ def test_writing_twice_gives_the_same_bytes_and_no_other_file(tmp_path: Path) ->
     first = bytes_in(tmp_path)
     write_cohort(read_cohort(tmp_path)[0], tmp_path)
     assert bytes_in(tmp_path) == first
-    assert set(first) == {"patients.csv", "checkups.csv"}
+    assert set(first) == {"patients.csv", "checkups.csv", "schema.json"}
     assert not any(b"\r" in data for data in first.values())
 
 

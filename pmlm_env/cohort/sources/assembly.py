@@ -17,7 +17,7 @@ from pmlm_env.cohort.sources.cells import Scalar
 from pmlm_env.cohort.sources.checks import Problems, require
 from pmlm_env.cohort.sources.checkups import from_long, from_wide, not_a_date
 from pmlm_env.cohort.sources.daily import DROPPED, CheckUps, DropCount
-from pmlm_env.cohort.sources.inference import infer_schema
+from pmlm_env.cohort.sources.inference import recognized
 from pmlm_env.cohort.sources.labels import LabelSpellings, unify_spelling
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.table_files import Table
@@ -88,9 +88,8 @@ def assemble(
             problems; or no patient has a check-up.
     """
     problems = Problems()
-    if schema is None:
-        schema, inferred = infer_schema(people, records, long)
-        notes = (*notes, *inferred)
+    schema, records, found_out = recognized(people, records, schema, long)
+    notes = (*notes, *found_out)
     spelling, index = _check_patients(people, reading, schema, problems)
     problems.add_malformed(records)
     found = (from_long if long else from_wide)(records, index, schema, problems)

@@ -113,7 +113,7 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
         location = table.location(table.header_row)
         raise CohortError(
             f"{table.name}, {location}, no column is an indicator of the schema. Found besides the date: {found}. "
-            "Describe other indicators in schema.toml (docs/cohort-format.md)"
+            "Describe other indicators in schema.toml (docs/schema.md)"
         )
     _check_columns(table, measured, schema)
     problems.add_columns("unknown indicator column", table, unknown, lambda name: _unknown_indicator(name, schema))
@@ -253,7 +253,7 @@ def _values(
 def _unknown_indicator(name: str, schema: Schema) -> str:
     return (
         f"{quoted(name)} is not an indicator of the schema{_similar(name, schema)}; rename or remove it, or add it to "
-        "the schema (docs/cohort-format.md)"
+        "the schema (docs/schema.md)"
     )
 
 

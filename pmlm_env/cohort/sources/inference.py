@@ -1,81 +1,212 @@
-"""A schema made from the tables, for a cohort that has none."""
+"""A schema made from the tables, for a cohort that has none; and the names by which a schema reads tables."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
-from pmlm_env.cohort.indicator import RESERVED, Indicator
-from pmlm_env.cohort.schema import OBSTETRIC, Schema
+from pmlm_env.cohort.errors import CohortError
+from pmlm_env.cohort.indicator import Indicator
+from pmlm_env.cohort.schema import COMMON, SCHEMAS, Schema
+from pmlm_env.cohort.sources.cells import Cells
+from pmlm_env.cohort.sources.measured import Measured, measured
+from pmlm_env.cohort.sources.medians import likely_unit
+from pmlm_env.cohort.sources.proposal import propose
+from pmlm_env.cohort.sources.recognition import Catalogue, common
 from pmlm_env.cohort.sources.table_files import Table
-from pmlm_env.cohort.wording import folded, tidy
+from pmlm_env.cohort.units import conversion
+from pmlm_env.cohort.wording import bare, folded, suggestion, tidy
+
+#: Similarity (``difflib``) above which an unknown name is taken for a misspelling of a known one.
+_MISSPELLED = 0.85
+#: Letters of a text, and texts, that tell a language.
+_SAMPLE = 200
 
 
 def infer_schema(people: Table, records: Table, long: bool) -> tuple[Schema, tuple[str, ...]]:
     """Make a schema from what the tables have.
 
+    If most labels and all indicators are those of a built-in schema, it is that schema. Otherwise the indicators are
+    those of the catalogue that the table's codes, names and units mean, and under their own names those that it does
+    not have. An indicator has the unit that most of its values are stated in, or else the catalogue's; the catalogue's
+    bounds and ranges are converted to it.
+
     Args:
-        people: The patients' table; its labels, if it has any, tell whether the patients are the paper's.
-        records: The check-ups.
-        long: The form of ``records``: one value per row, or one column per indicator.
+        people: The patients' table: patient_id, and as far as there are any, label and reference.
+        records: The check-ups: patient_id, indicator, value and optionally unit and code; or, if not ``long``,
+            patient_id and one column per indicator.
+        long: The form of ``records``.
 
     Returns:
         The schema, and lines for the report: what was recognized as what, and what was left out, with counts.
 
     Raises:
-        CohortError: No column or row is an indicator, or the values of one are in another unit than they seem to be.
+        CohortError: No column or row is an indicator, or the median of one says that its values, for which no unit is
+            given, are in another unit.
     """
-    built_in = Schema.load(OBSTETRIC)
-    names = _names(records, long)
-    if _mostly_known(people, built_in) and all(_knows(built_in, name) for name in names):
-        return built_in, ()
-    units: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    if long and "unit" in records.columns:
-        for name, unit in zip(records.columns["indicator"], records.columns["unit"], strict=True):
-            units[tidy(name)][tidy(unit)] += 1
-    return Schema(
-        tuple(Indicator(name, max(units[name], key=units[name].__getitem__, default="")) for name in names)
-    ), ()
+    schema, _, notes = recognized(people, records, None, long)
+    return schema, notes
 
 
-def recognized(records: Table, schema: Schema, long: bool, *, inferred: bool) -> Table:
-    """Return the records as ``from_long`` and ``from_wide`` read them: by the names of the schema alone.
+def recognized(
+    people: Table, records: Table, schema: Schema | None, long: bool
+) -> tuple[Schema, Table, tuple[str, ...]]:
+    """Give the indicators of a table the names of a schema, or of the schema that is inferred from the tables.
 
-    Rows with a code that the schema or the catalogue knows get the name of that indicator, whatever they call it.
+    In a schema that somebody made, an indicator is known by its name and synonyms, its codes (a column ``code``), and
+    by a name that contains them ("Hemoglobin [Mass/volume] in Blood"). What the schema does not have keeps its name,
+    and is a problem to whoever reads the table; what an inferred schema leaves out is taken out, and counted.
 
     Args:
-        records: The check-ups.
-        schema: What they are read by.
-        long: Their form.
-        inferred: Whether ``infer_schema`` made the schema of them: what it left out, and counted, is taken out.
+        people: As in ``infer_schema``.
+        records: As in ``infer_schema``.
+        schema: What the cohort measures; None = inferred.
+        long: The form of ``records``.
+
+    Returns:
+        The schema, the records by its names, and lines for the report.
+
+    Raises:
+        CohortError: As in ``infer_schema``.
     """
-    if not inferred or schema == Schema.load(OBSTETRIC):
-        return records
-    if long:
-        known = {name for name in set(records.columns["indicator"]) if _knows(schema, name)}
-        return records.where(np.array([name in known for name in records.columns["indicator"]], dtype=np.bool_))
-    kept = {name: cells for name, cells in records.columns.items() if name in RESERVED or _knows(schema, name)}
-    return replace(records, columns=kept)
+    needed = ("patient_id", "indicator", "value") if long else ("patient_id",)
+    if "patient_id" not in people.columns or any(name not in records.columns for name in needed):
+        return schema or Schema.load(SCHEMAS[0]), records, ()  # whoever reads the tables says what they lack
+    groups, group = measured(people, records, long)
+    notes: tuple[str, ...] = ()
+    if (known := schema or _built_in(people, groups, long)) is not None:
+        catalogue = Catalogue(known)
+        names: Sequence[str | None] = [_name(catalogue, each, long) for each in groups]
+    else:
+        labels = [tidy(text) for text in people.column("label").texts]
+        proposal = propose(records.name, groups, _by_labels(people), labels, _language(people), one_each=not long)
+        known, names, notes = proposal.schema, proposal.names, proposal.notes
+    _check_units(records, known, groups, names, long)
+    if not long:
+        new = {each.written: name for each, name in zip(groups, names, strict=True)}
+        columns = {new.get(name, name): cells for name, cells in records.columns.items()}
+        return (
+            known,
+            replace(records, columns={name: each for name, each in columns.items() if name is not None}),
+            notes,
+        )
+    texts = Cells.of(["" if name is None else name for name in names])
+    keep = np.array([name is not None for name in names], dtype=np.bool_)[group]
+    renamed = replace(records, columns={**records.columns, "indicator": Cells(texts.texts, texts.codes[group])})
+    return known, renamed if keep.all() else renamed.where(keep), notes
 
 
-def _names(records: Table, long: bool) -> Collection[str]:
-    names = records.columns["indicator"] if long else [name for name in records.columns if name not in RESERVED]
-    return {folded(tidy(name)): tidy(name) for name in names}.values()
+def _name(catalogue: Catalogue, part: Measured, long: bool) -> str:
+    """Return the schema's name for a group of values; its own if the schema has none, or has it in the same words."""
+    found = _find(catalogue, part, long)
+    if found is not None:
+        same = _exact(catalogue.schema, part.written) is found
+        return part.written if same else found.name
+    other = common().by_code.get(part.code)  # a code says that it is not what its name says
+    return (
+        f"{part.written} ({other.title or other.name})"
+        if other and _exact(catalogue.schema, part.written)
+        else part.written
+    )
 
 
-def _mostly_known(people: Table, schema: Schema) -> bool:
-    known = {folded(name) for label in schema.labels for name in (label.name, *label.aliases)}
-    labels = [folded(tidy(label)) for label in people.columns.get("label", ())]
-    given = [label for label in labels if label]
-    return 2 * sum(label in known for label in given) > len(given)
+def _find(catalogue: Catalogue, part: Measured, long: bool) -> Indicator | None:
+    if (coded := catalogue.by_code.get(part.code)) is not None:
+        return coded
+    if (known := common().by_code.get(part.code)) is not None:
+        return _same(catalogue.schema, known)
+    exact = _exact(catalogue.schema, part.written) or _exact(catalogue.schema, part.name)
+    if exact is not None and _converts(part, exact, long):
+        return exact
+    meant = [*catalogue.all(part.name, part.unit)]
+    meant += [each for known in common().all(part.name, part.unit) if (each := _same(catalogue.schema, known))]
+    return next((each for each in meant if _converts(part, each, long)), exact if long else None)
 
 
-def _knows(schema: Schema, name: str) -> bool:
+def _same(schema: Schema, known: Indicator) -> Indicator | None:
+    """Return a schema's form of an indicator of the catalogue."""
+    return next((each for name in (known.name, *known.synonyms) if (each := _exact(schema, name))), None)
+
+
+def _exact(schema: Schema, name: str) -> Indicator | None:
     try:
-        schema.index(name)
+        return schema.indicators[schema.index(name)]
     except KeyError:
-        return False
-    return True
+        return None
+
+
+def _converts(part: Measured, indicator: Indicator, long: bool) -> bool:
+    """Whether values can be read as an indicator's; columns of a wide table are not converted."""
+    factor = conversion(part.unit, indicator)
+    return isinstance(factor, Fraction) and (long or factor == 1)
+
+
+def _built_in(people: Table, groups: Sequence[Measured], long: bool) -> Schema | None:
+    """Return the built-in schema that most labels and all indicators are of; one without labels needs the latter."""
+    schema = _by_labels(people)
+    if schema is None:
+        if any(tidy(label) for label in people.column("label").texts):
+            return None
+        schema = Schema.load(SCHEMAS[0])
+    catalogue = Catalogue(schema)
+    names = [name for each in schema.indicators for name in (each.name, *each.synonyms)]
+    for part in groups:
+        if _find(catalogue, part, long) is None and (
+            common().find(part.name) is not None or not suggestion(folded(part.name), names, _MISSPELLED)
+        ):
+            return None
+    return schema
+
+
+def _by_labels(people: Table) -> Schema | None:
+    """Return the built-in schema whose labels most patients have, of those who have one."""
+    labels = people.column("label")
+    spelled = [folded(tidy(text)) for text in labels.texts]
+    given = labels.spread(np.array([bool(text) for text in spelled], dtype=np.bool_)).sum()
+    for schema in (Schema.load(name) for name in SCHEMAS if name != COMMON):
+        known = {folded(name) for label in schema.labels for name in (label.name, *label.aliases)}
+        if 2 * labels.spread(np.array([text in known for text in spelled], dtype=np.bool_)).sum() > given:
+            return schema
+    return None
+
+
+def _language(people: Table) -> str:
+    """Return the language of the replies, or else of the labels: ``zh`` if most letters are Chinese, else ``en``."""
+    for column in ("reference", "label"):
+        letters = [c for text in people.column(column).texts[:_SAMPLE] for c in text[:_SAMPLE] if c.isalpha()]
+        if letters:
+            return "zh" if 2 * sum("\u4e00" <= c <= "\u9fff" for c in letters) > len(letters) else "en"
+    return "en"
+
+
+def _check_units(
+    records: Table, schema: Schema, groups: Sequence[Measured], names: Sequence[str | None], long: bool
+) -> None:
+    """Check that values without a unit are plausible in their indicators' units.
+
+    Raises:
+        CohortError: Some are not, and would be in another unit.
+    """
+    unstated: dict[str, list[Measured]] = {}
+    for part, name in zip(groups, names, strict=True):
+        indicator = _exact(schema, name) if name is not None and not part.unit else None
+        if indicator is not None:
+            unstated.setdefault(indicator.name, []).append(part)
+    doubts = []
+    for name, parts in unstated.items():
+        indicator, values = schema.indicators[schema.index(name)], np.concatenate([part.values for part in parts])
+        if unit := likely_unit(values, indicator):
+            doubts.append((indicator, float(np.median(values)), unit, parts[0].written))
+    if not doubts:
+        return
+    indicator, median, unit, written = doubts[0]
+    column = f"in the column's name, {bare(f'{written} ({unit})')}" if not long else "in a column unit"
+    also = ", ".join(f"{bare(each.name)} (median {middle:.4g}, {other}?)" for each, middle, other, _ in doubts[1:])
+    raise CohortError(
+        f"{records.name}: the median of {bare(indicator.name)} is {median:.4g}, which is not usual in {indicator.unit} "
+        f"({indicator.reference_low:g} to {indicator.reference_high:g}) but is in {unit}, and no unit is given: give "
+        f'it {column}, or in map.toml ([units] {bare(written)} = "{unit}")' + (f"; likewise {also}" if also else "")
+    )

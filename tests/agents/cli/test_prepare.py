@@ -37,7 +37,7 @@ Change = Callable[[list[dict[str, str]]], object]
 def changed(tables: Path, folder: Path, change: Change, name: str = "patients.csv") -> Path:
     """Write the tables into ``folder`` with the rows of one changed."""
     folder.mkdir()
-    for path in tables.iterdir():
+    for path in tables.glob("*.csv"):
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         if path.name == name:
