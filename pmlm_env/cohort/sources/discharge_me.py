@@ -39,7 +39,7 @@ _PARTS = {"train": "train", "valid": "validation", "test_phase_1": "test", "test
 _ORDER = ("train", "validation", "test")
 #: Columns of triage: name of the indicator, unit, LOINC code.
 _VITALS = {
-    "temperature": ("Body temperature", "[degF]", "8310-5"),
+    "temperature": ("Body temperature", "Cel", "8310-5"),
     "heartrate": ("Heart rate", "/min", "8867-4"),
     "resprate": ("Respiratory rate", "/min", "9279-1"),
     "o2sat": ("Oxygen saturation", "%", "59408-5"),
@@ -48,7 +48,8 @@ _VITALS = {
     "pain": ("Pain severity", "", "72514-3"),
     "acuity": ("Triage acuity", "", ""),
 }
-#: A temperature below this is in degrees Celsius: nobody alive has 50 degrees Fahrenheit or Celsius.
+#: Temperatures are in degrees Fahrenheit, apart from those that were entered in degrees Celsius: they are below this,
+#: where nobody alive has a temperature in either.
 _CELSIUS_BELOW = 50
 
 
@@ -124,7 +125,9 @@ def read_discharge_me(
         end = ends.get(visit.stay) or visit.end
         histories[visit.person].stays.append(Stay(visit.stay, visit.start, end, extra))
     if converted:
-        notes.append(f"temperatures below {_CELSIUS_BELOW}, taken as degrees Celsius and converted: {converted:,}")
+        notes.append(
+            f"temperatures converted from degrees Fahrenheit, which those from {_CELSIUS_BELOW} on are in: {converted:,}"
+        )
     if labs is None:
         notes.append(
             "there is no table labevents (MIMIC-IV): the measurements are the vital signs at triage alone; name the "
@@ -205,8 +208,8 @@ def _add_vitals(
         for (name, unit, code), value in zip(_VITALS.values(), values, strict=True):
             if not value:
                 continue
-            if unit == "[degF]" and (celsius := _number(value)) is not None and celsius < _CELSIUS_BELOW:
-                value, converted = f"{celsius * 9 / 5 + 32:.1f}", converted + 1
+            if unit == "Cel" and (found := _number(value)) is not None and found >= _CELSIUS_BELOW:
+                value, converted = f"{(found - 32) * 5 / 9:.2f}", converted + 1
             row = (visit.person, visit.stay, visit.start, name, value, unit, code)
             for column, cell in zip(COLUMNS, row, strict=True):
                 rows[column].append(cell)

@@ -21,6 +21,7 @@ from pmlm_env.cohort.sources.histories import (
     drawn,
     drawn_line,
     letter_rank,
+    part_of,
     tabulate,
 )
 from pmlm_env.cohort.sources.icd import chapter, icd_version
@@ -120,7 +121,7 @@ def read_meds(
         "person" if tasks is None else "moment",
         labels=labels,
         without_reply=without_reply or reading.new_patients,
-        parts={name: split.get(name, "") for name in histories} if split else None,
+        parts={name: split.get(name) or part_of(name) for name in histories} if split else None,
     )
     notes = [drawn_line(chosen, everybody, people)]
     return finish(files.path, patients, results, [events], notes, schema, reading)

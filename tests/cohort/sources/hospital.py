@@ -36,14 +36,16 @@ TESTS = (
 #: What the tests read the hospital by, so that their names are not those of a catalogue.
 SCHEMA = Schema(
     tuple(
-        Indicator(test.name + (" (Urine)" if test.fluid == "Urine" else ""), test.unit)
+        Indicator(f"{test.name} (Urine)", test.unit, synonyms=("urine_glucose",))  # what the catalogue calls its code
+        if test.fluid == "Urine"
+        else Indicator(test.name, test.unit)
         for test in TESTS
         if test.mean > 0
     )
     + tuple(
         Indicator(name, unit)
         for name, unit in (
-            ("Body temperature", "[degF]"),
+            ("Body temperature", "Cel"),
             ("Heart rate", "/min"),
             ("Respiratory rate", "/min"),
             ("Oxygen saturation", "%"),

@@ -282,3 +282,14 @@ def test_times_and_texts() -> None:
     assert plain_text("<ul><li>a</li><li>b</li></ul>") == "a\n\nb"
     assert attached_text({"contentType": "text/plain; charset=latin-1", "data": "6Q=="}) == "\u00e9"
     assert attached_text({"contentType": "text/plain", "data": "not base64!"}) is None
+
+
+def test_an_indicator_taken_for_another_does_not_stop_the_others(tmp_path: Path) -> None:
+    def width(number: int) -> Resource:  # as Synthea writes it: 300 fL, which no platelets have
+        coding = {"system": "http://loinc.org", "code": "32207-3", "display": "Platelet distribution width"}
+        return observation(f"w{number}", code={"coding": [coding]}, valueQuantity={"value": 300 + number, "unit": "fL"})
+
+    write_lines(tmp_path / "a.ndjson", [PATIENT, *(observation(f"h{k}") for k in range(30)), *map(width, range(20))])
+    cohort, report = read_fhir(tmp_path)
+    assert list(values(cohort).values()) == [[12.5]] or list(values(cohort).values()) == [[125.0]]
+    assert report.dropped == {"impossible value": 20}
