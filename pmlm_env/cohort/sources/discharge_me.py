@@ -125,9 +125,7 @@ def read_discharge_me(
         end = ends.get(visit.stay) or visit.end
         histories[visit.person].stays.append(Stay(visit.stay, visit.start, end, extra))
     if converted:
-        notes.append(
-            f"temperatures converted from degrees Fahrenheit, which those from {_CELSIUS_BELOW} on are in: {converted:,}"
-        )
+        notes.append(f"temperatures of {_CELSIUS_BELOW} or more, converted from degrees Fahrenheit: {converted:,}")
     if labs is None:
         notes.append(
             "there is no table labevents (MIMIC-IV): the measurements are the vital signs at triage alone; name the "
