@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agents.model_options import CohortFiles, ModelOptions
 from agents.settings import plain
+from pmlm_env.cohort.sections import with_sections
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.languages import is_chinese
 from pmlm_env.io.files import locked, make_folder, write_json
@@ -25,6 +26,8 @@ class PrepareConfig:
             labels.json, report.json, and pipeline/, which has the training patients' ids and labels and makes prompts
             for new patients.
         pipeline: How prompts are generated.
+        reference_sections: Headings of the sections to keep of each reference, such as ``"Discharge Instructions"``; by
+            default, all of it.
         max_train: Maximum number of training patients to generate prompts for, drawn at random; None = all. Stages 1
             and 2 always learn from all training patients.
         max_validation: Maximum number of validation patients; None = all.
@@ -36,6 +39,7 @@ class PrepareConfig:
     files: CohortFiles
     out: Path = Path("prepared")
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    reference_sections: tuple[str, ...] = ()
     max_train: int | None = None
     max_validation: int | None = None
     max_test: int | None = None
@@ -56,6 +60,10 @@ def run(config: PrepareConfig) -> int:
     from pmlm_env.pipeline import build_episodes
 
     cohort, read = config.files.read()
+    if config.reference_sections:
+        cohort, line = with_sections(cohort, config.reference_sections)
+        read = replace(read, notes=(*read.notes, line))
+        print(line)
     with locked(config.out):
         episodes, report, pipeline = build_episodes(
             cohort,
@@ -106,5 +114,6 @@ def _on_long_references(episodes: EpisodeSet) -> str:
     return (
         f"{n} of {len(references)} references are longer than the {judge.limit} pieces (roughly {judge.limit * 3 // 4} "
         f"words) that the default scorer, {scorer}, takes: BERTScore compares only their beginnings, and ignores "
-        "the rest. `pmlm train --long-texts chunks` compares them in full\n"
+        "the rest. `pmlm train --long-texts chunks` compares them in full, and "
+        "`pmlm prepare --reference-sections` keeps only what matters of them\n"
     )

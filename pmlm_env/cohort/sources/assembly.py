@@ -88,7 +88,7 @@ def assemble(
         CohortError: A column is missing; there are problems and ``reading.drop_bad_rows`` is false, or too many
             problems; or no patient has a check-up.
     """
-    problems = Problems()
+    problems, inferred = Problems(), schema is None
     schema, records, found_out = recognized(people, records, schema, long)
     notes = (*notes, *found_out)
     spelling, index = _check_patients(people, reading, schema, problems)
@@ -99,7 +99,7 @@ def assemble(
         raise CohortError(f"{problems.message(folder)}\n{advice}")
     rows = [row for row in index.values() if row != DROPPED]
     listed = len(people.rows) + len(people.malformed)
-    if too_much := _too_much(people.name, DropCount(listed - len(rows), listed), records.name, found):
+    if too_much := _too_much(people.name, DropCount(listed - len(rows), listed), records.name, found, inferred):
         lines = [problems.message(folder)] if problems.counts else []
         if words := found.forms.words:
             lines.append(f"{words.total():,} results in {records.name} are no numbers, such as {named(words)}")
@@ -241,14 +241,18 @@ def _unprintable(label: str) -> str:
     return f"{quoted(label)} contains a control character; remove it"
 
 
-def _too_much(patients: str, listed: DropCount, checkups: str, found: CheckUps) -> str:
-    """Describe what would be dropped if it is too much; otherwise return ""."""
+def _too_much(patients: str, listed: DropCount, checkups: str, found: CheckUps, inferred: bool) -> str:
+    """Describe what would be dropped if it is too much; otherwise return "".
+
+    An inferred schema may take an indicator for another one, whose bounds its values do not meet: that one is left out,
+    and the others are used.
+    """
     if 2 * listed.dropped > listed.total:
         return f"{listed.dropped:,} of {listed.total:,} patients in {patients} would be left out"
     dropped, total = found.dropped_values
     if 2 * dropped > total:
         return f"{dropped:,} of {total:,} values in {checkups} would be left out"
-    for name, (dropped, total) in found.dropped_by_indicator.items():
+    for name, (dropped, total) in found.dropped_by_indicator.items() if not inferred else ():
         if total >= _MIN_VALUES and 10 * dropped > 9 * total:
             return f"{dropped:,} of {total:,} values of {name} in {checkups} would be left out"
     return ""

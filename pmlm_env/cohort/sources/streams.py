@@ -1,0 +1,349 @@
+"""Reading the tables of a published data set batch by batch, as text, so that memory does not grow with the file.
+
+A table is one file (``admissions.csv.gz``) or a folder of parts (``measurement/part-0.parquet``), anywhere in the
+folder of the data set. Names of files and columns may have any letter case.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pmlm_env.cohort.errors import CohortError
+from pmlm_env.cohort.sources.cells import Cells
+from pmlm_env.cohort.wording import named, quoted, suggestion
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Suffixes of tables that can be read, the longest first.
+SUFFIXES = (".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".csv", ".tsv", ".txt")
+#: How deep a table may lie in the folder, and how many files and folders are looked at.
+_DEPTH, _ENTRIES = 6, 1_000_000
+#: Bytes of CSV that are parsed at a time. A row is never longer than this.
+_BLOCK = 2**25
+_ROWS = 65_536
+#: Cells that mean that there is no value, as databases export them.
+_EMPTY = ("", "NULL", "\\N")
+#: The first bytes of a file that are searched for the header.
+_HEADER = 2**20
+#: Limit on the rows that are kept of all tables together; a row takes about 50 bytes.
+MAX_ROWS = 50_000_000
+
+
+@dataclass
+class StreamedTable:
+    """One table of a data set.
+
+    Attributes:
+        name: What the data set calls it, for messages.
+        paths: Its files, in order.
+        malformed: Rows with the wrong number of cells so far, which are left out.
+    """
+
+    name: str
+    paths: Sequence[Path]
+    malformed: int = field(default=0, compare=False)
+
+    def batches(
+        self, needed: Sequence[str], optional: Sequence[str] = (), aliases: Mapping[str, str] | None = None
+    ) -> Iterator[pa.Table]:
+        """Yield the rows as tables of the given columns, in this order; every cell is text, an empty one "".
+
+        Args:
+            needed: Names of columns, in lower case.
+            optional: Names of columns that may be missing; their cells are then "".
+            aliases: Other name of a column -> its name here.
+
+        Raises:
+            CohortError: A file lacks a column, or cannot be read.
+        """
+        for path in self.paths:
+            names = _names_of(path)
+            known = {(aliases or {}).get(name.strip().lower(), name.strip().lower()): name for name in reversed(names)}
+            missing = [name for name in needed if name not in known]
+            if missing:
+                hints = "; ".join(f"no column {name!r}{suggestion(name, list(known))}" for name in missing)
+                raise CohortError(
+                    f"{path.name}, header, {hints}. Found: {named(list(known), shown=50)}. Is it the table {self.name}?"
+                )
+            chosen = {name: known[name] for name in (*needed, *optional) if name in known}
+            for batch in self._read(path, list(chosen.values())):
+                yield _as_text(batch, chosen, (*needed, *optional))
+
+    def rows(
+        self, needed: Sequence[str], optional: Sequence[str] = (), aliases: Mapping[str, str] | None = None
+    ) -> Iterator[tuple[str, ...]]:
+        """Yield the rows as tuples of stripped text; see ``batches``."""
+        for batch in self.batches(needed, optional, aliases):
+            yield from zip(*(map(str.strip, column.to_pylist()) for column in batch.columns), strict=True)
+
+    def _read(self, path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        with readable(path):
+            if path.name.lower().endswith(".parquet"):
+                import pyarrow.parquet as pq
+
+                with pq.ParquetFile(path) as file:
+                    yield from file.iter_batches(_ROWS, columns=columns)
+                return
+            import pyarrow as pa
+            import pyarrow.csv as pc
+
+            mark, quoting = _dialect(path)
+            compression = "gzip" if path.name.lower().endswith(".gz") else None
+            with pa.input_stream(str(path), compression=compression) as stream:
+                yield from pc.open_csv(
+                    stream,
+                    pc.ReadOptions(use_threads=False, block_size=_BLOCK),
+                    pc.ParseOptions(
+                        delimiter=mark,
+                        quote_char='"' if quoting else False,
+                        newlines_in_values=quoting,
+                        invalid_row_handler=self._skip,
+                    ),
+                    pc.ConvertOptions(
+                        include_columns=columns,
+                        column_types=dict.fromkeys(columns, pa.string()),
+                        null_values=_EMPTY,
+                        strings_can_be_null=True,
+                    ),
+                )
+
+    def _skip(self, row: Any) -> str:
+        self.malformed += 1
+        return "skip"
+
+
+class DataFolder:
+    """The files of a data set, found by the names of its tables.
+
+    Args:
+        path: The folder.
+
+    Raises:
+        CohortError: There is no such folder, or it has too many files.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """List the files."""
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise CohortError(f"there is no folder {self.path}")
+        self.files = sorted(_files(self.path))
+        self._by_stem: dict[str, list[Path]] = {}
+        self._by_parent: dict[str, list[Path]] = {}
+        for file in self.files:
+            suffix = next((each for each in SUFFIXES if file.name.lower().endswith(each)), None)
+            if suffix:
+                self._by_stem.setdefault(file.name[: -len(suffix)].lower(), []).append(file)
+                if file.parent != self.path:
+                    self._by_parent.setdefault(file.parent.name.lower(), []).append(file)
+
+    def table(self, *names: str) -> StreamedTable | None:
+        """Return the table with the first of these names that there is.
+
+        Raises:
+            CohortError: There are two such tables.
+        """
+        for name in names:
+            if paths := self._by_stem.get(name, []):
+                if len(paths) > 1:
+                    found = named([str(path.relative_to(self.path)) for path in paths])
+                    raise CohortError(
+                        f"{self.path} has the table {name} {len(paths)} times ({found}); remove all but one"
+                    )
+                return StreamedTable(name, paths)
+            if paths := self._by_parent.get(name, []):
+                return StreamedTable(name, paths)
+        return None
+
+    def need(self, *names: str, why: str) -> StreamedTable:
+        """Return a table; see ``table``.
+
+        Args:
+            names: Its names.
+            why: What it has, for the message.
+
+        Raises:
+            CohortError: There is none, or there are two.
+        """
+        found = self.table(*names)
+        if found is None:
+            tables = sorted(self._by_stem)
+            there = f"It has {named(tables, shown=20)}" if tables else "It has no table"
+            raise CohortError(
+                f"{self.path} has no table {' or '.join(names)} ({why}): {names[0]}.csv, .csv.gz or .parquet, in the "
+                f"folder or below it. {there}"
+            )
+        return found
+
+
+class Columns:
+    """Collects the rows that a source keeps, column by column; equal texts take memory once.
+
+    Args:
+        names: The columns.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        """Start without rows."""
+        self.names = tuple(names)
+        self.n_rows = 0
+        self._parts: dict[str, list[pa.Array]] = {name: [] for name in self.names}
+
+    def add(self, columns: Mapping[str, Sequence[str] | pa.Array]) -> None:
+        """Append rows; a column that is not given is empty.
+
+        Raises:
+            CohortError: There are too many rows.
+        """
+        import pyarrow as pa
+
+        n = len(next(iter(columns.values())))
+        if not n:
+            return
+        self.n_rows += n
+        if self.n_rows > MAX_ROWS:
+            raise CohortError(
+                f"there are more than {MAX_ROWS:,} results of these patients: read fewer people with "
+                """--source-kwargs '{"people": 1000}'"""
+            )
+        for name, parts in self._parts.items():
+            values = columns[name] if name in columns else pa.repeat("", n)
+            array = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, pa.string())
+            for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else (array,):
+                parts.append(chunk.dictionary_encode())
+
+    def cells(self) -> dict[str, Cells]:
+        """Return the columns."""
+        import pyarrow as pa
+
+        found = {}
+        for name, parts in self._parts.items():
+            whole = pa.chunked_array(parts, pa.dictionary(pa.int32(), pa.string())).unify_dictionaries()
+            texts = whole.chunk(0).dictionary.to_pylist() if whole.num_chunks else []
+            codes = [chunk.indices.to_numpy() for chunk in whole.chunks]
+            found[name] = Cells(texts, np.concatenate(codes) if codes else np.empty(0, np.int32))
+        return found
+
+
+def require_pyarrow() -> None:
+    """Check that pyarrow is installed.
+
+    Raises:
+        CohortError: It is not.
+    """
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise CohortError("this source needs pyarrow: pip install 'pmlm-env[parquet]'") from error
+
+
+def _files(root: Path) -> Iterator[Path]:
+    seen = 0
+    for folder, folders, files in os.walk(root, followlinks=True):
+        here = Path(folder)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if len(here.relative_to(root).parts) >= _DEPTH:
+            folders.clear()
+        seen += len(folders) + len(files)
+        if seen > _ENTRIES:
+            raise CohortError(f"{root} has more than {_ENTRIES:,} files: name the folder of the data set itself")
+        yield from (here / name for name in files if not name.startswith("."))
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the errors of a damaged file into one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, EOFError, ValueError, MemoryError) as error:
+        why = " ".join(str(error).split())
+        if "UTF8" in why or "codec" in why:
+            why = "it has bytes that are not UTF-8; save it as UTF-8"
+        elif "straddling" in why:
+            why = f"a row is longer than {_BLOCK:,} bytes; check the double quotes"
+        raise CohortError(f"{path.name} cannot be read: {quoted(why)}") from error
+
+
+def _names_of(path: Path) -> list[str]:
+    """Return the names of the columns as they are written."""
+    if path.name.lower().endswith(".parquet"):
+        import pyarrow.parquet as pq
+
+        with readable(path), pq.ParquetFile(path) as file:
+            return list(file.schema_arrow.names)
+    mark, quoting = _dialect(path)
+    line = _first_line(path)
+    return next(csv.reader([line], delimiter=mark, quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE), [])
+
+
+def _dialect(path: Path) -> tuple[str, bool]:
+    """Return the separator of a text file, and whether cells may be quoted.
+
+    The vocabulary files of OHDSI Athena are separated by tabs and have quotation marks that mean nothing.
+    """
+    line = _first_line(path)
+    mark = max(",\t;|", key=line.count)
+    return mark, mark != "\t" or '"' in line
+
+
+def _first_line(path: Path) -> str:
+    with readable(path):
+        with gzip.open(path) if path.name.lower().endswith(".gz") else path.open("rb") as file:
+            line = file.readline(_HEADER).decode("utf-8-sig")
+    if not line.strip():
+        raise CohortError(f"{path.name}: the file has no header")
+    return line.rstrip("\r\n")
+
+
+def _as_text(batch: pa.RecordBatch, chosen: Mapping[str, str], names: Sequence[str]) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = []
+    for name in names:
+        if name not in chosen:
+            columns.append(pa.repeat("", batch.num_rows))
+            continue
+        column = batch.column(chosen[name])
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if pa.types.is_floating(column.type):
+            column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+        columns.append(pc.fill_null(column.cast(pa.string()), ""))
+    return pa.table(columns, names=list(names))
+
+
+def identifier(text: str) -> str:
+    """Return an identifier or whole number without the ".0" that pandas adds to a column with gaps."""
+    return text[:-2] if text.endswith(".0") else text
+
+
+def whole_numbers(column: pa.Array) -> pa.Array:
+    """Return a column of identifiers without the surrounding spaces and ".0"; see ``identifier``."""
+    import pyarrow.compute as pc
+
+    return pc.replace_substring_regex(pc.utf8_trim_whitespace(column), r"^(-?\d+)\.0+$", r"\1")
+
+
+def translated(column: pa.Array | pa.ChunkedArray, names: Mapping[str, str]) -> pa.ChunkedArray:
+    """Return the name of each text, "" if it has none."""
+    import pyarrow as pa
+
+    parts = []
+    for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+        coded = chunk.dictionary_encode()
+        known = pa.array([names.get(text, "") for text in coded.dictionary.to_pylist()], pa.string())
+        parts.append(known.take(coded.indices))
+    return pa.chunked_array(parts, pa.string())
