@@ -45,12 +45,14 @@ class Reading:
             never more than half of the patients or of the values, nor more than nine tenths of an indicator's values.
         keep_later: Keep check-ups after a patient's index date (split_date), which are otherwise left out and counted:
             they were not known yet.
+        published: Whether the files are those of a data set that the user cannot correct.
     """
 
     references: bool = True
     new_patients: bool = False
     drop_bad_rows: bool = False
     keep_later: bool = False
+    published: bool = False
 
     @property
     def command(self) -> str:
@@ -99,7 +101,8 @@ def assemble(
         raise CohortError(f"{problems.message(folder)}\n{advice}")
     rows = [row for row in index.values() if row != DROPPED]
     listed = len(people.rows) + len(people.malformed)
-    if too_much := _too_much(people.name, DropCount(listed - len(rows), listed), records.name, found, inferred):
+    forgiving = inferred and reading.published
+    if too_much := _too_much(people.name, DropCount(listed - len(rows), listed), records.name, found, forgiving):
         lines = [problems.message(folder)] if problems.counts else []
         if words := found.forms.words:
             lines.append(f"{words.total():,} results in {records.name} are no numbers, such as {named(words)}")
@@ -241,18 +244,18 @@ def _unprintable(label: str) -> str:
     return f"{quoted(label)} contains a control character; remove it"
 
 
-def _too_much(patients: str, listed: DropCount, checkups: str, found: CheckUps, inferred: bool) -> str:
+def _too_much(patients: str, listed: DropCount, checkups: str, found: CheckUps, forgiving: bool) -> str:
     """Describe what would be dropped if it is too much; otherwise return "".
 
-    An inferred schema may take an indicator for another one, whose bounds its values do not meet: that one is left out,
-    and the others are used.
+    If ``forgiving``, all values of an indicator may be left out: an inferred schema may take it for another one, whose
+    bounds its values do not meet.
     """
     if 2 * listed.dropped > listed.total:
         return f"{listed.dropped:,} of {listed.total:,} patients in {patients} would be left out"
     dropped, total = found.dropped_values
     if 2 * dropped > total:
         return f"{dropped:,} of {total:,} values in {checkups} would be left out"
-    for name, (dropped, total) in found.dropped_by_indicator.items() if not inferred else ():
+    for name, (dropped, total) in found.dropped_by_indicator.items() if not forgiving else ():
         if total >= _MIN_VALUES and 10 * dropped > 9 * total:
             return f"{dropped:,} of {total:,} values of {name} in {checkups} would be left out"
     return ""

@@ -202,7 +202,7 @@ def finish(
         people,
         records,
         schema,
-        replace(reading, drop_bad_rows=True),
+        replace(reading, drop_bad_rows=True, published=True),
         notes=[line for line in lines if line],
     )
 
