@@ -22,7 +22,7 @@ _WHOLE = (".json", ".json.gz")
 #: In which order the files are read: deletions first, then whose the results are, then the results. Texts that other
 #: resources refer to are last.
 _ORDER = ("deleted", "Patient", "Encounter", "Condition", "", "Observation", "Binary")
-_CHUNK = 2**20
+_JSON = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
 Resource = dict[str, Any]
 
@@ -184,7 +184,7 @@ def _bounded(path: Path, file: IO[bytes]) -> bytes:
 def _parsed(content: bytes) -> Resource | None:
     """Return a JSON object; None if it is not one."""
     try:
-        found = json.loads(content.decode("utf-8-sig"), parse_float=str, parse_int=str, parse_constant=str)
+        found = _JSON.decode(content.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
