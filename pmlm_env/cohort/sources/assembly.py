@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import has_value, parse_datetimes
-from pmlm_env.cohort.schema import Cohort, Patient, Schema
+from pmlm_env.cohort.schema import OBSTETRIC, Cohort, Patient, Schema
 from pmlm_env.cohort.sources.cells import Scalar
 from pmlm_env.cohort.sources.checks import Problems, require
 from pmlm_env.cohort.sources.checkups import from_long, from_wide, not_a_date
@@ -87,8 +87,9 @@ def assemble(
         CohortError: A column is missing; there are problems and ``reading.drop_bad_rows`` is false, or too many
             problems; or no patient has a check-up.
     """
-    problems, inferred = Problems(), schema is None
+    problems, given = Problems(), schema
     schema, records, found_out = recognized(people, records, schema, long)
+    inferred = given is None and schema != Schema.load(OBSTETRIC)
     notes = (*notes, *found_out)
     spelling, index = _check_patients(people, reading, schema, problems)
     problems.add_malformed(records)
