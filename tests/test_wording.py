@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: What is only for obstetric patients, and the rules of English grammar, which name all pronouns.
+#: What is only for obstetric patients, the rules of English grammar, which name all pronouns, and the chapters of the ICD.
 EXEMPT = (
     "pmlm_env/cohort/simulator",
     "pmlm_env/cohort/schemas/obstetric.toml",
@@ -15,6 +15,7 @@ EXEMPT = (
     "pmlm_env/llm/obstetric_sentences.py",
     "pmlm_env/envs/lite/rules.py",
     "pmlm_env/cohort/naming/english.py",
+    "pmlm_env/cohort/sources/icd.py",
 )
 WORD = re.compile(
     r"\b(?:she|hers?|herself|wom[ae]n|pregnan\w*|obstetric\w*|midwi\w*|mothers?|he|his|him)\b", re.IGNORECASE

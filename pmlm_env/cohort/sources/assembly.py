@@ -90,7 +90,7 @@ def assemble(
         CohortError: A column is missing; there are problems and ``reading.drop_bad_rows`` is false, or too many
             problems; or no patient has a check-up.
     """
-    problems, inferred = Problems(), schema is None
+    problems, forgiving = Problems(), schema is None and reading.published
     schema, records, found_out = recognized(people, records, schema, long)
     notes = (*notes, *found_out)
     spelling, index = _check_patients(people, reading, schema, problems)
@@ -101,7 +101,6 @@ def assemble(
         raise CohortError(f"{problems.message(folder)}\n{advice}")
     rows = [row for row in index.values() if row != DROPPED]
     listed = len(people.rows) + len(people.malformed)
-    forgiving = inferred and reading.published
     if too_much := _too_much(people.name, DropCount(listed - len(rows), listed), records.name, found, forgiving):
         lines = [problems.message(folder)] if problems.counts else []
         if words := found.forms.words:

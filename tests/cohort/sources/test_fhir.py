@@ -289,7 +289,9 @@ def test_an_indicator_taken_for_another_does_not_stop_the_others(tmp_path: Path)
         coding = {"system": "http://loinc.org", "code": "32207-3", "display": "Platelet distribution width"}
         return observation(f"w{number}", code={"coding": [coding]}, valueQuantity={"value": 300 + number, "unit": "fL"})
 
-    write_lines(tmp_path / "a.ndjson", [PATIENT, *(observation(f"h{k}") for k in range(30)), *map(width, range(20))])
+    anemia = {"resourceType": "Condition", "id": "c", "code": {"text": "Anemia"}, "subject": {"reference": "Patient/p"}}
+    results = [*(observation(f"h{k}") for k in range(30)), *map(width, range(20))]
+    write_lines(tmp_path / "a.ndjson", [PATIENT, anemia, *results])
     cohort, report = read_fhir(tmp_path)
     assert list(values(cohort).values()) == [[12.5]] or list(values(cohort).values()) == [[125.0]]
     assert report.dropped == {"impossible value": 20}
