@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-#: What is only for obstetric patients, the rules of English grammar, which name all pronouns, and the chapters of the ICD.
+#: What is only for obstetric patients, the rules of English grammar, which name all pronouns, and the ICD's chapters.
 EXEMPT = (
     "pmlm_env/cohort/simulator",
     "pmlm_env/cohort/schemas/obstetric.toml",
