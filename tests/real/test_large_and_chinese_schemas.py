@@ -16,6 +16,7 @@ from pmlm_env.core.traces import TraceFile
 from pmlm_env.io.text import display_width
 from tests.commands import pmlm
 from tests.real.runs import small_bert
+from tests.tiny_models import save_chinese_bert
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
@@ -56,11 +57,11 @@ def write(folder: Path, language: str, indicators: Sequence[str], labels: Sequen
     return folder
 
 
-def every_stage(cohort: Path, work: Path, *template: object) -> None:
-    """Take a cohort through all stages."""
+def every_stage(cohort: Path, work: Path, bert: object, *template: object) -> None:
+    """Take a cohort through all stages, with a BERT that reads its language."""
     quick = ["--k", 3, "--n-folds", 2, "--device", "cpu"]
     assert pmlm("prepare", "--cohort", cohort, "--out", work / "prepared", *CUTS, *quick, *template) == 0
-    models = ["--llm", f"responder:{cohort / 'schema.json'}", "--scorer", small_bert(), "--device", "cpu"]
+    models = ["--llm", f"responder:{cohort / 'schema.json'}", "--scorer", bert, "--device", "cpu"]
     agent = ["--agent", "lexicon", "--budget", 12, "--patients", 3, "--rollouts", 2, "--n-edits", 3]
     assert pmlm("train", "--episodes", work / "prepared", "--run", work / "run", *agent, *models) == 0
     assert pmlm("evaluate", "--run", work / "run") == 0
@@ -71,7 +72,7 @@ def every_stage(cohort: Path, work: Path, *template: object) -> None:
 def test_400_indicators_go_through_every_stage(tmp_path: Path) -> None:
     names = [f"marker {i}" for i in range(400)]
     cohort = write(tmp_path / "cohort", "en", names, ["gout", "asthma", "migraine"], "You have {}. Rest well.")
-    every_stage(cohort, tmp_path)
+    every_stage(cohort, tmp_path, small_bert())
     traces = TraceFile(tmp_path / "refined.jsonl").read()
     assert len(traces) == N
     assert all(len(trace.edits) == 3 and trace.replies for trace in traces)
@@ -85,7 +86,7 @@ def test_chinese_names_go_through_every_stage(tmp_path: Path, capsys: pytest.Cap
     cohort = write(tmp_path / "病人", "zh", indicators, labels, "诊断 : {} 。 请 按时 复查 。")
     (tmp_path / "模板.txt").write_text(TEMPLATE, encoding="utf-8")
     capsys.readouterr()
-    every_stage(cohort, tmp_path, "--template", tmp_path / "模板.txt")
+    every_stage(cohort, tmp_path, save_chinese_bert(tmp_path / "bert"), "--template", tmp_path / "模板.txt")
     printed = capsys.readouterr().out
     for episode in EpisodeSet.load(tmp_path / "prepared"):
         assert episode.language == "zh"
