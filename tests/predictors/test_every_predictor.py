@@ -218,8 +218,9 @@ def test_saved_predictors_predict_the_same_in_another_process_to_the_last_digit(
             expected[folder] = predictor.predict_proba(new)
     subprocess.run([sys.executable, "-c", LOADING, *expected], check=True, cwd=ROOT)
     for folder, proba in expected.items():
-        # aeon's convolutions are compiled with fast-math, and may round otherwise when the compiled code is cached.
-        rounding = 1e-5 if folder.name == "rocket" else 0
+        # aeon's convolutions are compiled with fast-math, and may round otherwise when the compiled code is cached. An
+        # LLM's large products are shared by threads, of which there are fewer on a busy machine.
+        rounding = 1e-5 if folder.name in ("rocket", "lora-llm") else 0
         np.testing.assert_allclose(np.load(folder / "proba.npy"), proba, rtol=rounding, atol=0, err_msg=str(folder))
         assert len(np.unique(proba[:, 0])) > 5
 
