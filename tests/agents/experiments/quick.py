@@ -10,10 +10,13 @@ from typing import Any
 from pmlm_env.core.episodes import EpisodeSet
 from tests.real.runs import small_models
 
+#: The paper's cuts, which leave no validation patient.
+PAPER_CUTS = ["--train-until", "2021-12-31", "--validation-until", "2022-06-30"]
+
 
 def command(name: str, men: Path, *more: object) -> list[object]:
     """Return a quick experiment on the men, with the rule-based LLM unless ``more`` names another one."""
-    stages = ["--cohort", men, "--k", 2, "--n-folds", 2]
+    stages = ["--cohort", men, "--k", 2, "--n-folds", 2, *PAPER_CUTS]
     llm = [] if {"--llm", "--llms"} & {*more} else ["--llm", f"responder:{men / 'schema.toml'}"]
     return ["experiment", name, "--quick", "--device", "cpu", *stages, *llm, *small_models(), *more]
 
