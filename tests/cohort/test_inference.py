@@ -332,3 +332,21 @@ def test_a_schema_of_ones_own_reads_names_that_the_catalogue_knows(folder: Folde
     schema = Schema((Indicator("Hb", "g/L"), Indicator("crea", "umol/L", molar_mass=113.12)))
     cohort, _ = read_cohort(path, schema)
     assert np.nanmedian(cohort[0].values, axis=0) == pytest.approx([126, 97], rel=0.3)
+
+
+@pytest.mark.parametrize(("name", "read"), [("Glucose (Urine)", True), ("Glucose", False)])
+def test_a_code_goes_before_a_name_of_the_schema_unless_both_mean_the_same(
+    name: str, read: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "patients.csv").write_text(
+        "patient_id,label,reference,split_date\nA,gout,Drink water.,2021-05-01\n", encoding="utf-8"
+    )
+    (tmp_path / "labs.csv").write_text(
+        f"patient_id,date,indicator,value,unit,code\nA,2021-04-01,{name},15,mg/dL,5792-7\n", encoding="utf-8"
+    )
+    schema = Schema((Indicator(name, "mg/dL"),))
+    if read:
+        assert read_cohort(tmp_path, schema)[0][0].values.tolist() == [[15.0]]
+    else:  # 5792-7 is glucose in urine
+        with pytest.raises(CohortError, match=r"'Glucose \(urine_glucose\)' is not an indicator of the schema"):
+            read_cohort(tmp_path, schema)

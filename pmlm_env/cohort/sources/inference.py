@@ -114,9 +114,11 @@ def _name(catalogue: Catalogue, part: Measured) -> str:
 def _find(catalogue: Catalogue, part: Measured) -> Indicator | None:
     if (coded := catalogue.by_code.get(part.code)) is not None:
         return coded
-    if (known := common().by_code.get(part.code)) is not None:
-        return _same(catalogue.schema, known)
     exact = _exact(catalogue.schema, part.written) or _exact(catalogue.schema, part.name)
+    if (known := common().by_code.get(part.code)) is not None:
+        # A schema of one's own may have it under the table's name, which means the same to the catalogue.
+        agrees = exact if known in common().all(part.name, part.unit) else None
+        return _same(catalogue.schema, known) or agrees
     if exact is not None and _converts(part, exact):
         return exact
     meant = [*catalogue.all(part.name, part.unit)]
