@@ -140,13 +140,13 @@ class BertScorer:
         return ChineseCheck(self._tokenizer, "scorer", self.model_name)
 
     def check_reads(self, texts: Iterable[str]) -> None:
-        """Check that the model knows the language of some texts, before any reply is bought.
+        """Check that the model knows the language of some references, before any reply is bought.
 
         Raises:
             ValueError: The texts are Chinese, and the model does not know Chinese.
         """
         for text in texts:
-            self._pieces(text)
+            self._chinese.add(text, self._pieces(text)[1])
 
     @torch.inference_mode()
     def score(self, replies: Sequence[str], references: Sequence[str]) -> BertScores:
@@ -157,10 +157,12 @@ class BertScorer:
             references: N texts; the scorer embeds each distinct one only once.
 
         Raises:
-            ValueError: The texts are Chinese, and the model does not know Chinese.
+            ValueError: The references are Chinese, and the model does not know Chinese. Replies may be: an LLM that
+                answers English prompts in Chinese now and then must not end a run.
         """
         started = time.perf_counter()
         new = list(dict.fromkeys(text for text in references if text not in self._references))
+        self.check_reads(new)
         for text in new:  # one at a time on a GPU, too: a reference is scored against many times
             embedded = self._embed([text])[0]
             self._references[text] = embedded._replace(vectors=embedded.vectors.clone())
@@ -221,7 +223,6 @@ class BertScorer:
         ids, special = found["input_ids"], found["special_tokens_mask"]
         start = special.index(0) if 0 in special else len(ids)
         end = len(ids) - special[::-1].index(0) if 0 in special else len(ids)
-        self._chinese.add(text, ids[start:end])
         return ids[:start], ids[start:end], ids[end:]
 
     def _embed(self, texts: Sequence[str]) -> list[Embedded]:

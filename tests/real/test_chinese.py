@@ -114,6 +114,15 @@ def test_a_byte_vocabulary_of_english_is_refused_too() -> None:
         BertScorer("smollm2-135m", 4, "cpu").check_reads(letters)
 
 
+def test_an_llm_that_answers_in_chinese_now_and_then_does_not_end_a_run_in_english() -> None:
+    scorer, letter = BertScorer("minilm", device="cpu"), simulate_cohort(3, language="zh")[0].reference
+    english = ["She may go home, and should rest."]
+    assert len(letter) > 50
+    assert scorer.f1([letter], english)[0] < scorer.f1(["She should rest at home."], english)[0]
+    with pytest.raises(ValueError, match=REFUSED.format("scorer")):
+        scorer.f1(english, [letter])
+
+
 def test_english_letters_with_a_chinese_name_are_scored_as_before() -> None:
     scorer = BertScorer("minilm", device="cpu")
     text = "Discharge diagnosis: anemia (贫血). Advice: take iron and rest at home for a week." * 10

@@ -101,8 +101,8 @@ def test_long_prompts_are_encoded_in_chunks_and_no_word_is_lost(encoder: WordEnc
 
 
 def test_a_word_longer_than_the_whole_input_is_encoded_too(encoder: WordEncoder) -> None:
-    # A run of CJK characters is one piece each, so this is one word of 700 pieces.
-    ours = encoder.encode([["a", "病" * 700, "b"]], np.ones((1, 3), dtype=bool))[0]
+    # Exclamation marks are one piece each, so this is one word of 700 pieces.
+    ours = encoder.encode([["a", "!" * 700, "b"]], np.ones((1, 3), dtype=bool))[0]
     assert bool(ours.isfinite().all())
     assert bool(ours.any(dim=1).all())
 
