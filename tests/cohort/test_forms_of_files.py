@@ -200,7 +200,9 @@ def test_text_of_another_encoding_is_refused(folder: Folder) -> None:
     assert "patients.csv, from line 1 on: not text in the encoding ascii" in refused(path, encoding="ascii")
 
 
-@pytest.mark.parametrize("raw", [b"", b"no gzip", gzip.compress(LABS.encode() * 100)[:200]], ids=["empty", "text", "cut"])
+@pytest.mark.parametrize(
+    "raw", [b"", b"no gzip", gzip.compress(LABS.encode() * 100)[:200]], ids=["empty", "text", "cut"]
+)
 def test_a_damaged_gzip_file_is_refused(folder: Folder, raw: bytes) -> None:
     path = folder(patients=PATIENTS)
     (path / "labs.csv.gz").write_bytes(raw)
