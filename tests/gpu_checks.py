@@ -1,4 +1,9 @@
-"""Everything that computes does so on a GPU; where there is none, on one that is pretended. See ``test_gpu.py``."""
+"""Everything that computes does so on a GPU; where there is none, on one that is pretended.
+
+To run it on a GPU, call ``pytest tests/gpu_checks.py`` in the repository's folder: where torch sees a GPU, the first one
+is used, and the test of the pretended one is skipped. It needs the bundled MiniLM, which is downloaded at its first use.
+``test_gpu.py`` does the same in a process of its own.
+"""
 
 from __future__ import annotations
 
