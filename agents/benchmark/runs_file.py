@@ -48,7 +48,13 @@ def complete_runs(file: Path, key: Callable[[Any], Key], command: str) -> dict[K
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the machine, the version of Python, and those of the packages that are installed."""
+    """Return the machine, the version of Python, and those of the packages that are installed.
+
+    The machine includes its GPU if this process uses it.
+    """
+    import torch  # takes a second, which commands that only show their options need not wait for
+
+    gpu = [torch.cuda.get_device_name()] if torch.cuda.is_initialized() else []
     installed = {}
     for name in packages:
         try:
@@ -56,7 +62,7 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": ", ".join([platform.machine(), f"{os.cpu_count()} cores", *gpu]),
         "python": platform.python_version(),
         **installed,
     }
