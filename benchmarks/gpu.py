@@ -40,6 +40,7 @@ from benchmarks.gpu_limits import (
 from benchmarks.gpu_models import ModelSize, random_weights
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
+from pmlm_env.core.words import Role
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.io.files import write_json
@@ -114,8 +115,17 @@ QUICK = Sizes(
     encoder=ModelSize("bert", 2, 32, 2, 2, 64, 500),
     decoder=ModelSize("qwen2", 2, 32, 2, 1, 64, 500),
     tuned=ModelSize("llama", 2, 32, 2, 1, 64, 500),
-    **{"prompts": 4, "words": 20, "pairs": 4, "text": 10, "prompt_tokens": 20, "new_tokens": 6, "batches": (4, 1)},
-    **{"example": 30, "completion": 4, "side": 128, "copied": 2**20},
+    prompts=4,
+    words=20,
+    pairs=4,
+    text=10,
+    prompt_tokens=20,
+    new_tokens=6,
+    batches=(4, 1),
+    example=30,
+    completion=4,
+    side=128,
+    copied=2**20,
 )
 
 
@@ -263,8 +273,8 @@ class _Measurement:
         """Time a call that does some amount of work."""
         found = timings(call, self.device, self.seconds, warm_up=warm_up)
         limit, limited_by = self.rates.limit(work)
-        rates = [amount / seconds for seconds in (statistics.median(found), max(found), min(found))]
-        return Row(name, unit, *rates, len(found), amount / limit, limited_by)
+        median, low, high = (amount / seconds for seconds in (statistics.median(found), max(found), min(found)))
+        return Row(name, unit, median, low, high, len(found), amount / limit, limited_by)
 
     def _words(self, size: ModelSize, n: int, commas: bool = False) -> list[str]:
         """Draw n words that the model knows, with a comma after every third."""
@@ -273,7 +283,8 @@ class _Measurement:
 
     def _episodes(self) -> EpisodeSet:
         """Return 96 patients' prompts."""
-        roles, made = ("self",) * self.sizes.words, []
+        roles: tuple[Role, ...] = tuple("self" for _ in range(self.sizes.words))
+        made = []
         for i in range(96):
             vector = self.rng.standard_normal(128, dtype=np.float32)
             words = tuple(self._words(self.sizes.encoder, self.sizes.words))

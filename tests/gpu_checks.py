@@ -1,7 +1,7 @@
 """Everything that computes does so on a GPU; where there is none, on one that is pretended.
 
-To run it on a GPU, call ``pytest tests/gpu_checks.py`` in the repository's folder: where torch sees a GPU, the first one
-is used, and the test of the pretended one is skipped. It needs the bundled MiniLM, which is downloaded at its first use.
+To run it on a GPU, call ``pytest tests/gpu_checks.py`` in the repository's folder: where torch sees a GPU, it uses the
+first one, and skips the test of the pretended one. It needs the bundled MiniLM, which is downloaded at its first use.
 ``test_gpu.py`` does the same in a process of its own.
 """
 
