@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -140,13 +141,14 @@ def test_a_run_goes_on_from_the_cpu_to_the_gpu_and_back(gpu: torch.device, caplo
         assert _same(one.progress()[1], tensors) == (device == before)  # else but for the generator
         assert one.progress()[0] == values
         assert one.update() == other.update()
-        assert _same(one.progress()[1], other.progress()[1])
+        assert _same(one.progress()[1], other.progress()[1], rounding=device.type == "cuda")  # it adds in any order
         assert one.patient_encoder(make_problem(form=FORM).episodes) is not None
         (values, tensors), before = one.progress(), device
 
 
-def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], *, rounding: bool = False) -> bool:
+    equal = partial(torch.allclose, rtol=1e-3, atol=1e-7) if rounding else torch.equal
+    return one.keys() == other.keys() and all(equal(value, other[name]) for name, value in one.items())
 
 
 def test_encoder_and_bertscore_say_there_what_they_say_on_the_cpu(gpu: torch.device) -> None:
