@@ -7,14 +7,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from agents.model_options import CallOptions, ModelOptions
+from agents.model_options import CallOptions, ModelOptions, replying
 from agents.problem import Editor, MeteredReward, Problem
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.languages import is_chinese
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import Budget, Limits, LLMOptions, Price, Usage, load_llm, price_of
-from pmlm_env.llm.specs import IN_PROCESS
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.base import BERTSCORE, CheckedReward
@@ -77,9 +76,7 @@ class RunModels:
         self._sent: list[Path] = []
         ledger = None if folder is None else folder.spending
         kept = None if folder is None else folder.replies
-        asked = options
-        if editors and options.llm.partition(":")[0] in IN_PROCESS:
-            asked = replace(options, providers=None)  # they are the editors'
+        asked = replying(options, editors)
         self.llm, self.budget = limited_llm(asked, self.calls, options.device, self.calls.cache or kept, ledger)
         idf = [episode.reference for episode in training or ()] if options.scorer_idf else None
         self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts, idf)

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from reprlib import repr as shortened
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class LLMEditor(Agent):
     """
 
     name = "llm-editor"
-    Config: type = LLMEditorConfig
+    Config: ClassVar[type] = LLMEditorConfig
     learns = False
     needs_embeddings = False
     seeded = False

@@ -220,7 +220,9 @@ class Budget:
     ) -> None:
         """Check the limits and the price."""
         self.run = Account(limits, path)
-        self.accounts = [self.run, *(within.accounts if within is not None else [])]
+        self.accounts: list[Account] = [self.run]
+        if within is not None:
+            self.accounts += within.accounts
         if group is not None:
             self.accounts.append(Account(_read_limits(Path(group)), f"{group}.spent.sqlite", f" of {group}"))
         if price is None and any(account.limits.max_cost is not None for account in self.accounts):
