@@ -25,7 +25,7 @@ _SMALL: dict[str, list[object]] = {
     "surrogate": ["--rows", 4],
     "random-p": ["--patients", 2],
     "llm-editor": ["--editor", "responder"],
-    "llm-editor-few-shot": ["--editor", "responder", "--candidates", 2],
+    "llm-editor-few-shot": ["--editor", "responder"],
     "self-information-low": ["--model", "bigram"],
     "self-information-high": ["--model", "bigram"],
 }
