@@ -8,7 +8,7 @@ from pathlib import Path
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from agents.problem import Problem, Shape
+from agents.problem import Editor, Problem, Shape
 from agents.settings import Range, plain
 from pmlm_env.core.edits import Edit
 from pmlm_env.io.files import make_folder, write, write_json
@@ -42,6 +42,9 @@ class Agent(ABC):
 
     Attributes:
         shape: The problem dimensions that the agent was fitted for; None before ``fit``.
+        counts: What the last ``refine`` counted, for the results files; empty for most agents.
+        may_import: Whether classes that the settings name as ``package.module:Class`` may be imported; False for a
+            saved agent that was loaded without ``allow_import``.
 
     Raises:
         ValueError: The settings belong to another agent, or the seed is not a whole number in that range.
@@ -71,6 +74,8 @@ class Agent(ABC):
         self.config: Any = self.Config() if config is None else config
         self.seed = seed
         self.shape: Shape | None = None
+        self.counts: dict[str, int] = {}
+        self.may_import = True
 
     @abstractmethod
     def fit(self, problem: Problem) -> None:
@@ -85,10 +90,10 @@ class Agent(ABC):
 
     @abstractmethod
     def refine(self, problem: Problem) -> Edits:
-        """Edit each prompt of ``problem``, within its edit budget (``problem.budgets``), without calling the LLM.
+        """Edit each prompt of ``problem``, within its edit budget (``problem.budgets``).
 
-        The problem is blind: it has no reward, references, or labels. An agent that was not fitted uses its initial
-        policy.
+        The LLM that replies to refined prompts is not called. The problem is blind: it has no reward, references, or
+        labels. An agent that was not fitted uses its initial policy.
         """
 
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -144,6 +149,14 @@ class Agent(ABC):
         write_json(folder / CONFIG, content)
 
     @property
+    def editor(self) -> Editor | None:
+        """The LLM that the agent itself asks for edits, by ``problem.editor``; None for most agents.
+
+        Its name is in a setting called ``editor``, by which commands check where prompts of a saved run would go.
+        """
+        return None
+
+    @property
     def needs_checkups(self) -> bool:
         """Whether the agent looks at patients' check-ups (``Episode.checkups``), and not only at their vectors."""
         return False
@@ -159,6 +172,11 @@ class Agent(ABC):
     def words(self) -> tuple[str, ...]:
         """Return the words of training prompts that ``save`` writes; publishing the agent discloses them."""
         return ()
+
+    @property
+    def holds_prompts(self) -> bool:
+        """Whether ``save`` writes whole prompts of training patients; such an agent is not published."""
+        return False
 
 
 class StepwiseAgent(Agent):

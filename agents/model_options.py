@@ -19,6 +19,7 @@ from pmlm_env.cohort.wording import bare
 from pmlm_env.core.edits import EditRules
 from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import Limits, LLMOptions
+from pmlm_env.llm.specs import IN_PROCESS
 from pmlm_env.rewards.base import BERTSCORE, GUARDED
 
 logger = logging.getLogger(__name__)
@@ -82,6 +83,18 @@ class ModelOptions(LLMOptions):
             GuardedSettings.read(file)
             kept = Kwargs({**self.reward_kwargs, "settings": settings_table(file)}, "--reward-kwargs")
             object.__setattr__(self, "reward_kwargs", kept)
+
+
+def replying(options: LLMOptions, editors: bool) -> LLMOptions:
+    """Return the options of the LLM that replies.
+
+    Args:
+        options: As the user gave them.
+        editors: Whether an agent asks an LLM itself, for which the file of providers holds, too: so it may be given
+            even if the LLM that replies runs in this process.
+    """
+    in_process = options.llm.partition(":")[0] in IN_PROCESS
+    return replace(options, providers=None) if editors and in_process else options
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from agents.model_options import CallOptions, ModelOptions
-from agents.problem import MeteredReward, Problem
+from agents.model_options import CallOptions, ModelOptions, replying
+from agents.problem import Editor, MeteredReward, Problem
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.languages import is_chinese
 from pmlm_env.encoders.base import load_encoder
-from pmlm_env.llm import Budget, LLMOptions, load_llm, price_of
+from pmlm_env.llm import Budget, Limits, LLMOptions, Price, Usage, load_llm, price_of
 from pmlm_env.llm.storage.cached_llm import CachedLLM
+from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.base import BERTSCORE, CheckedReward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
@@ -66,13 +67,17 @@ class RunModels:
         calls: CallOptions | None = None,
         folder: RunFolder | None = None,
         training: EpisodeSet | None = None,
+        editors: bool = False,
     ) -> None:
         """Set up the models; their weights load on first use."""
         self.calls, self.folder = calls or CallOptions(), folder
         self.encoder = load_encoder(options.encoder, options.encoder_kwargs, options.device)
+        self._editors: dict[Editor, tuple[CachedLLM, Budget]] = {}
+        self._sent: list[Path] = []
         ledger = None if folder is None else folder.spending
         kept = None if folder is None else folder.replies
-        self.llm, self.budget = limited_llm(options, self.calls, options.device, self.calls.cache or kept, ledger)
+        asked = replying(options, editors)
+        self.llm, self.budget = limited_llm(asked, self.calls, options.device, self.calls.cache or kept, ledger)
         idf = [episode.reference for episode in training or ()] if options.scorer_idf else None
         self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts, idf)
         self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer, training)
@@ -87,20 +92,57 @@ class RunModels:
         self.scorer.check_reads(episode.reference for episode in episodes if is_chinese(episode.language))
         return DeltaReward(episodes, self.llm, self.reply_reward, self.options.n_samples, self.calls.max_failures)
 
+    def check_sent(self, folder: Path) -> None:
+        """Check that the run's LLMs may get the prompts of a prepared folder; see ``pmlm_env.pipeline.sent``.
+
+        An LLM that an agent itself asks for edits is checked when ``editor`` makes it.
+
+        Raises:
+            ValueError: They contain values of the patients' records, an LLM is on another machine, and the user does
+                not allow it.
+        """
+        check_sent(folder, self.llm, self.calls.send_values)
+        self._sent.append(folder)
+
+    def editor(self, editor: Editor) -> CachedLLM:
+        """Make the LLM that an agent itself asks for edits, once.
+
+        Its replies go into the run's cache, and the run's file of providers holds for it. Its calls are booked on their
+        own, and in the run's budget too, whose limits hold for all LLMs together.
+
+        Raises:
+            ValueError: There is no such LLM, or it must not get the prompts; see ``check_sent``.
+            LLMError: It cannot be used at all, for example without a key.
+        """
+        if editor not in self._editors:
+            options = editor.options(self.options.providers)
+            ledger = None if self.folder is None else self.folder.editor_spending
+            price = Price(0.0, 0.0) if editor.in_process else price_of(options)
+            budget = Budget(Limits(editor.max_calls), ledger, price, within=self.budget)
+            cache, replay = self.llm.cache.path, self.calls.replay
+            llm = load_llm(options, device=self.options.device, cache=cache, replay=replay, budget=budget)
+            for folder in self._sent:
+                check_sent(folder, llm, self.calls.send_values)
+            self._editors[editor] = llm, budget
+        return self._editors[editor][0]
+
     @property
     def own_reward(self) -> CheckedReward | None:
         """The reward, if it is another than BERTScore F1, which all tables have."""
         return self.reply_reward if self.options.reward != BERTSCORE else None
 
     def spent(self) -> dict[str, float]:
-        """Return what the run has spent so far, and how many replies this process got from the cache."""
+        """Return what the run has spent so far, and how many replies this process got from the cache.
+
+        If an agent itself asks an LLM, what that has spent is included, and once more by itself (``editor_...``).
+        """
         usage = self.budget.usage
+        hits = self.llm.hits + sum(llm.hits for llm, _ in self._editors.values())
+        own = [budget.usage for _, budget in self._editors.values()][:1]  # they share a file
         return {
-            "llm_calls": usage.calls,
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "cost": round(usage.cost, 9),
-            "cached_replies": self.llm.hits,
+            **_amounts(usage),
+            "cached_replies": hits,
+            **{f"editor_{name}": amount for each in own for name, amount in _amounts(each).items()},
         }
 
     def check_kept(self) -> None:
@@ -139,9 +181,25 @@ class RunModels:
 
     def problem(self, episodes: EpisodeSet, reward: MeteredReward | None, max_words: int | None = None) -> Problem:
         """Create the ``Problem`` for some episodes, with this run's encoder, edit budget, and protected words."""
-        return Problem(episodes, self.encoder, reward, self.options.n_edits, max_words, self.options.protect)
+        return Problem(
+            episodes, self.encoder, reward, self.options.n_edits, max_words, self.options.protect, self.editor
+        )
 
     @property
     def seconds(self) -> dict[str, float]:
         """Wall time spent in each model so far, in seconds."""
-        return {"llm": self.llm.seconds, "encoder": self.encoder.seconds, "scorer": self.reply_reward.seconds}
+        llms = [self.llm, *(llm for llm, _ in self._editors.values())]
+        return {
+            "llm": sum(llm.seconds for llm in llms),
+            "encoder": self.encoder.seconds,
+            "scorer": self.reply_reward.seconds,
+        }
+
+
+def _amounts(usage: Usage) -> dict[str, float]:
+    return {
+        "llm_calls": usage.calls,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "cost": round(usage.cost, 9),
+    }

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from reprlib import repr as shortened
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,59 @@ from pmlm_env.core.outcomes import Outcomes, Reward
 from pmlm_env.core.protection import editable_words
 from pmlm_env.core.task import EditTask, Encoder
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
-from pmlm_env.llm import BudgetExceededError
+from pmlm_env.llm import LLM, Budget, BudgetExceededError, Limits, LLMOptions, load_llm
+from pmlm_env.llm.custom import LLMS
+from pmlm_env.llm.specs import IN_PROCESS, is_custom
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Editor:
+    """An LLM that an agent itself asks for edits, at temperature 0.
+
+    Attributes:
+        llm: Its name, as for ``--llm``.
+        max_new_tokens: Maximum number of tokens of an answer.
+        max_calls: Maximum number of its calls in the whole run; None = no limit.
+        may_import: Whether it may be a class at ``package.module:Class``; see ``Agent``.
+    """
+
+    llm: str
+    max_new_tokens: int = LLMOptions.max_new_tokens
+    max_calls: int | None = None
+    may_import: bool = True
+
+    def options(self, providers: str | None = None) -> LLMOptions:
+        """Return its options.
+
+        Args:
+            providers: A file of providers; left out for an LLM that takes none.
+
+        Raises:
+            ValueError: It must not be imported, or the file of providers is invalid.
+        """
+        options = LLMOptions(self.llm, max_new_tokens=self.max_new_tokens)
+        given = replace(options, providers=providers)
+        if self.in_process:
+            return options
+        if not is_custom(given):
+            return given
+        if not self.may_import and LLMS.is_path(self.llm):
+            raise ValueError(
+                f"the saved agent's editor is {shortened(self.llm)}, which is code from outside pmlm-env: give "
+                "--allow-import to run it, if you trust it"
+            )
+        return options
+
+    @property
+    def in_process(self) -> bool:
+        """Whether it runs in this process, and so costs nothing."""
+        return self.llm.partition(":")[0] in IN_PROCESS
+
+
+#: Makes the LLM that an agent asks for edits.
+MakeEditor: TypeAlias = Callable[[Editor], LLM]
 
 
 class BudgetSpentError(BudgetExceededError):
@@ -188,6 +238,8 @@ class Problem:
         max_words: Number of slots, the same for all problems of an experiment; by default the length of the longest
             prompt.
         protect: Words that may not be edited; see ``PMLMEnv``.
+        editor: Makes the LLM that an agent itself asks for edits, as ``Problem.editor`` does; by default, one whose
+            replies are cached in memory only.
 
     Attributes:
         budgets: The maximum number of edits of each prompt, int64 (number of episodes,).
@@ -201,6 +253,7 @@ class Problem:
         n_edits: int | float = 10,
         max_words: int | None = None,
         protect: Collection[str] = (),
+        editor: MakeEditor | None = None,
     ) -> None:
         """Store the arguments, and create the edit rules."""
         self.episodes, self.encoder = episodes, encoder
@@ -208,7 +261,18 @@ class Problem:
         self._rules = EditRules(n_edits, self.max_words, protect)
         self.n_edits, self.budgets = self._rules.n_edits, self._rules.budgets(episodes.lengths)
         self.protect = tuple(self._rules.protect)  # one name, where it was a string
-        self._reward = reward
+        self._reward, self._editor = reward, editor
+
+    def editor(self, editor: Editor) -> LLM:
+        """Make the LLM that an agent itself asks for edits.
+
+        Raises:
+            ValueError: There is no such LLM, or prompts must not be sent to it.
+            LLMError: It cannot be used at all, for example without a key.
+        """
+        if self._editor is not None:
+            return self._editor(editor)
+        return load_llm(editor.options(), device=str(self.encoder.device), budget=Budget(Limits(editor.max_calls)))
 
     @property
     def reward(self) -> MeteredReward:

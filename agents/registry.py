@@ -16,6 +16,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from agents.baselines.config import (
+    FewShotEditorConfig,
+    LLMEditorConfig,
     NoConfig,
     RandomPConfig,
     SelfInformationConfig,
@@ -110,8 +112,13 @@ AGENTS: Mapping[str, Entry] = MappingProxyType(
         "self-information-high": Entry(
             "agents.baselines.self_information:MostSurprising", SelfInformationConfig(), {"model": "bigram"}
         ),
+        "llm-editor": Entry("agents.baselines.llm_editor:LLMEditor", LLMEditorConfig()),
+        "llm-editor-few-shot": Entry("agents.baselines.llm_editor:FewShotLLMEditor", FewShotEditorConfig()),
     }
 )
+
+#: The agents of a benchmark unless others are named: all but those that ask an LLM themselves, which has to be chosen.
+COMPARED = tuple(name for name, each in AGENTS.items() if not hasattr(each.config, "editor"))
 
 
 #: Finds the class of a built-in agent, of an installed package's agent, or at ``package.module:Class``.
@@ -244,6 +251,7 @@ def load(source: str | Path, device: str = "cpu", revision: str | None = None, *
     kind = saved_settings_class(content["agent"], described, allow_import)
     try:
         agent = make(content["agent"], from_plain(kind, content["settings"]), content["seed"])
+        agent.may_import = allow_import
         agent.shape = from_plain(Shape, content["shape"])
     except ValueError as error:
         raise ValueError(f"{described}: {error}: {cure}") from None

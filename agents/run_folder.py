@@ -97,6 +97,11 @@ class RunFolder:
         return self.path / "spent.sqlite"
 
     @property
+    def editor_spending(self) -> Path:
+        """The path of the record of what an LLM has spent that an agent itself asks; ``spending`` includes it."""
+        return self.path / "spent.editor.sqlite"
+
+    @property
     def begun(self) -> bool:
         """Whether the folder contains a run."""
         return self.config.is_file()
@@ -132,8 +137,9 @@ class RunFolder:
         """Remove an earlier run's files, except the cached LLM replies, which may have cost money."""
         for name in ("config.json", "metrics.jsonl", "evaluation.json", "traces.jsonl", "spent.json", "report.html"):
             (self.path / name).unlink(missing_ok=True)
-        for suffix in ("", "-wal", "-shm"):
-            self.spending.with_name(self.spending.name + suffix).unlink(missing_ok=True)
+        for file in (self.spending, self.editor_spending):
+            for suffix in ("", "-wal", "-shm"):
+                file.with_name(file.name + suffix).unlink(missing_ok=True)
         for events in self.path.glob("events.out.tfevents.*"):
             events.unlink()
         for name in ("checkpoint", "checkpoint.part", "checkpoint.old", self.patient_encoder.name):

@@ -13,8 +13,9 @@ from typing import Any
 
 from docstring_parser import parse
 
-from agents.registry import AGENTS, DEFAULT, class_of, settings_of
+from agents.registry import AGENTS, COMPARED, DEFAULT, class_of, settings_of
 from agents.report.tables import table
+from pmlm_env.llm import LLMOptions
 
 FOLDER = Path(__file__).resolve().parent / "agents"
 COMMAND = "python docs/make_agent_pages.py"
@@ -104,6 +105,8 @@ def _settings(name: str) -> str:
 
 
 def _shown(value: Any) -> str:
+    if value == LLMOptions.llm:  # it differs where ``$PMLM_DEFAULT_LLM`` is set
+        return "that of `--llm`"
     values = value if isinstance(value, tuple) else (value,)
     return "`" + " ".join(str(each) for each in values) + "`"
 
@@ -116,10 +119,15 @@ def _results(name: str) -> list[str]:
         "With the default LLM, at most 300 completions for a fit, 96 test patients "
         "([the whole table](README.md#with-the-default-llm)):"
     )
+    on_lite = (
+        "On `PMLMLite-v0`, change of F1 in points, 64 test patients ([the whole table](README.md#on-pmlmlite-v0)):"
+    )
+    played = _rows(lite, "| agent |", name)
+    if not (llm or played):
+        return ["It was not measured yet."]
     return [
         *([on_llm, llm] if llm else ["With the default LLM it was not measured."]),
-        "On `PMLMLite-v0`, change of F1 in points, 64 test patients ([the whole table](README.md#on-pmlmlite-v0)):",
-        _rows(lite, "| agent |", name),
+        *([on_lite, played] if played else ["On `PMLMLite-v0` it was not measured."]),
     ]
 
 
@@ -144,7 +152,8 @@ def _commands(name: str) -> str:
     block = "\n".join(["```bash", *lines, real, "```"])
     return (
         f"{block}\n\n`pmlm simulate` and `pmlm prepare` make the folder `prepared`, as in "
-        "[the committed benchmark](../../benchmarks/README.md#agents),\nwhose results are above."
+        "[the committed benchmark](../../benchmarks/README.md#agents)"
+        f"{f',{chr(10)}whose results are above' if name in COMPARED else ''}."
     )
 
 

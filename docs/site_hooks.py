@@ -27,6 +27,7 @@ PAGES = {
     "benchmarks/README.md": "benchmarks/benchmarks.md",  # a README would be the index of its section
     "benchmarks/results/report.md": "benchmarks/results/report.md",
     "examples/tour.ipynb": "tour.md",
+    "integrations/pmlm_openenv/README.md": "openenv.md",
 }
 _FENCE = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)\s#]+)(#[^)\s]+)?\)")

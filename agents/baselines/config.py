@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pmlm_env.llm import LLMOptions
+from pmlm_env.llm.storage.budget import MAX_AMOUNT
+from pmlm_env.weights import DEFAULT_LLM
+
 
 @dataclass(frozen=True)
 class NoConfig:
@@ -111,3 +115,54 @@ class SelfInformationConfig:
     """
 
     model: str = "smollm2-135m"
+
+
+@dataclass(frozen=True)
+class LLMEditorConfig:
+    """Settings of ``llm-editor``.
+
+    Attributes:
+        editor: The LLM that edits, named as for ``--llm``: the default LLM of pmlm-env, another ``local:`` one, or an
+            endpoint, ``PROVIDER:MODEL``; an address of your own stands in the file for ``--providers``.
+        editor_tokens: Maximum number of tokens of its answer; a model that reasons needs more.
+        editor_calls: Maximum number of its calls in the whole run, which do not count against the agent's budget of
+            completions; no limit by default.
+    """
+
+    editor: str = f"local:{DEFAULT_LLM}"
+    editor_tokens: int = LLMOptions.max_new_tokens
+    editor_calls: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: A setting is out of range.
+        """
+        if not 1 <= self.editor_tokens <= 1_000_000:
+            raise ValueError(f"editor_tokens is {self.editor_tokens}: use a whole number from 1 to 1,000,000")
+        if self.editor_calls is not None and not 1 <= self.editor_calls <= MAX_AMOUNT:
+            raise ValueError(f"editor_calls is {self.editor_calls}: use a whole number, 1 or more")
+
+
+@dataclass(frozen=True)
+class FewShotEditorConfig(LLMEditorConfig):
+    """Settings of ``llm-editor-few-shot``.
+
+    Attributes:
+        examples: Maximum number of examples to show.
+        candidates: Random deletions to judge for each training patient that may become an example.
+    """
+
+    examples: int = 3
+    candidates: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: A setting is out of range.
+        """
+        super().__post_init__()
+        if not 1 <= self.examples <= 100 or self.candidates < 1:
+            raise ValueError("examples must be from 1 to 100, and candidates 1 or more")

@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.evaluation.controls import CONTROLS
 from agents.model_options import CallOptions, ModelOptions
-from agents.registry import AGENTS, BenchmarkEnv, entry
+from agents.registry import COMPARED, BenchmarkEnv, entry
 from agents.search.searches import SEARCHES
 from agents.settings import changed, option, plain, same_value
 from agents.training.config import MOST_COMPLETIONS, check_count
@@ -33,8 +33,9 @@ class BenchmarkConfig:
     and the words deleted from three or more of their prompts; it contains no prompts or replies.
 
     Attributes:
-        agents: Agents to run; all built-in ones by default. ``agents/registry.py`` lists their names; the name of an
-            installed package's agent and ``package.module:Class`` are possible, too.
+        agents: Agents to run; by default all built-in ones but those that ask an LLM themselves, such as
+            ``llm-editor``. ``agents/registry.py`` lists their names; the name of an installed package's agent and
+            ``package.module:Class`` are possible, too.
         oracles: Searches to run on each test patient with that patient's own reference; reported separately. Names are
             in ``agents.search.searches.SEARCHES``.
         env: ``lite``: PMLMLite-v0's patients. ``real``: a prepared folder, the LLM and BERTScore.
@@ -42,6 +43,7 @@ class BenchmarkConfig:
         oracle_budget: Completions for the search on each test patient.
         seeds: Number of seeds, starting at 0.
         tuned: File of settings found by `pmlm tune`; agents not in the file use their defaults.
+        editor: The LLM of the agents that ask one themselves, in place of that of their settings.
         episodes: With ``real``, a folder that ``pmlm prepare`` wrote.
         raw: With ``real``, a folder of the same patients prepared with ``--template raw``. Adds a row for the LLM's
             replies to these unedited prompts, the paper's "before". They contain laboratory values, which the LLM sees.
@@ -52,13 +54,14 @@ class BenchmarkConfig:
         calls: With ``real``, limits on the total spending of all runs.
     """
 
-    agents: tuple[str, ...] = tuple(AGENTS)
+    agents: tuple[str, ...] = COMPARED
     oracles: tuple[str, ...] = ()
     env: BenchmarkEnv = "lite"
     budget: tuple[int, ...] = (600, 2_000)
     oracle_budget: int = 60
     seeds: int = 10
     tuned: Path | None = None
+    editor: str | None = None
     episodes: Path = Path("prepared")
     raw: Path | None = None
     out: Path = Path("results")
@@ -78,6 +81,8 @@ class BenchmarkConfig:
                 raise ValueError(f"the agent {name} has the name of a control: name it by package.module:Class")
         if unknown := [name for name in self.oracles if name not in SEARCHES]:
             raise ValueError(f"there is no oracle {unknown[0]!r}: use some of {', '.join(SEARCHES)}")
+        if self.editor is not None and not self.asking:
+            raise ValueError("--editor has no effect: no agent asks an LLM itself; name llm-editor, or leave it out")
         if not self.budget:
             raise ValueError("--budget has no number: give one or more")
         for budget in self.budget:
@@ -85,6 +90,11 @@ class BenchmarkConfig:
         check_count("oracle-budget", self.oracle_budget, MOST_COMPLETIONS)
         check_count("seeds", self.seeds, _MOST_SEEDS)
         check_env(self)
+
+    @property
+    def asking(self) -> tuple[str, ...]:
+        """The agents that ask an LLM themselves."""
+        return tuple(name for name in self.agents if hasattr(entry(name).config, "editor"))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
 from agents.model_options import CallOptions, ModelOptions
 from agents.models import RunModels
-from agents.problem import BudgetSpentError, MeteredReward, Problem, blind
+from agents.problem import BudgetSpentError, MakeEditor, MeteredReward, Problem, blind
 from agents.registry import BenchmarkEnv
 from agents.run_folder import RunFolder
 from agents.search.oracle import Rescore, search_prompts
@@ -36,12 +35,8 @@ from pmlm_env.core.outcomes import Outcomes, Reward
 from pmlm_env.core.task import Encoder
 from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
-from pmlm_env.llm import Request
-from pmlm_env.llm.base import Completion, Reply, all_or_error
-from pmlm_env.pipeline.sent import check_sent
+from pmlm_env.llm.base import Completion, Reply, Request, all_or_error
 from pmlm_env.rewards.delta import DeltaReward, given
-
-logger = logging.getLogger(__name__)
 
 
 class Patients(ABC):
@@ -62,6 +57,8 @@ class Patients(ABC):
 
     env: BenchmarkEnv
     per_prompt = 1
+    #: Makes the LLM that an agent itself asks for edits; see ``Problem``.
+    editor: MakeEditor | None = None
 
     def __init__(
         self,
@@ -90,7 +87,8 @@ class Patients(ABC):
         meter = MeteredReward(self.reward("train"), budget, self.per_prompt)
         edits = self._refined(agent, meter)
         history = [[calls, n, round(mean, 5)] for calls, n, mean in meter.history]
-        return {"calls": meter.calls, "config": plain(agent.config), "history": history, **self.judged(edits)}
+        counts = {"counts": agent.counts} if agent.counts else {}
+        return {"calls": meter.calls, "config": plain(agent.config), "history": history, **counts, **self.judged(edits)}
 
     def deltas(self, agent: Agent, budget: int, reward: Reward | None = None) -> npt.NDArray[np.float64]:
         """Fit an agent and return each held-out patient's delta, float64 (N,); ``reward`` replaces the default one."""
@@ -162,14 +160,12 @@ class Patients(ABC):
 
     def _problem(self, episodes: EpisodeSet, meter: MeteredReward | None, n_edits: float | None = None) -> Problem:
         n_edits = self.n_edits if n_edits is None else n_edits
-        return Problem(episodes, self.encoder, meter, n_edits, self.max_words, self.protect)
+        return Problem(episodes, self.encoder, meter, n_edits, self.max_words, self.protect, self.editor)
 
     def _refined(self, agent: Agent, meter: MeteredReward, n_edits: float | None = None) -> Edits:
         """Fit an agent and return its edits of the held-out patients' prompts."""
-        try:
+        with suppress(BudgetSpentError):  # the normal end of training
             agent.fit(self._problem(self.train, meter))
-        except BudgetSpentError:
-            logger.debug("%s spent its budget", type(agent).__name__)
         return agent.refine(self._problem(blind(self.held_out), None, n_edits))
 
     def _prompts(self, edits: Edits) -> Prompts:
@@ -249,6 +245,7 @@ class RealPatients(Patients):
         models: The models.
         calls: How the LLM is called.
         raw: A folder with the same patients' raw-data prompts, for ``raw_data``.
+        editors: Whether some agents ask an LLM themselves; see ``RunModels``.
     """
 
     env = "real"
@@ -261,21 +258,19 @@ class RealPatients(Patients):
         models: ModelOptions,
         calls: CallOptions,
         raw: Path | None = None,
+        editors: bool = False,
     ) -> None:
         """Read the folders; models are loaded on first use."""
         self._folder = RunFolder(run)
         everybody = EpisodeSet.load(episodes)
-        self._models = RunModels(models, calls, self._folder, training_and_held_out(everybody, split)[0])
+        self._models = RunModels(models, calls, self._folder, training_and_held_out(everybody, split)[0], editors)
         for folder in [episodes, *([raw] if raw is not None else [])]:
-            check_sent(folder, self._models.llm, calls.send_values)
+            self._models.check_sent(folder)
+        self.editor = self._models.editor
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples
         self._model_identity = model_identity(models, self._models.llm.identity)
-        self._rewards = {
-            "train": self._models.reward(self.train),
-            split: self._models.reward(self.held_out),
-        }
-        self._max_failures = calls.max_failures
+        self._rewards = {"train": self._models.reward(self.train), split: self._models.reward(self.held_out)}
         self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer, self._models.own_reward)
         self._raw = None if raw is None else same_patients(raw, self.held_out)
 
@@ -329,7 +324,8 @@ class RealPatients(Patients):
     def fresh(self, purpose: str) -> Rescore:
         """Return a function that scores with samples reserved for this purpose; see ``FreshSamples``."""
         llm = FreshSamples(self._models.llm, purpose)
-        reward = DeltaReward(self.held_out, llm, self._models.reply_reward, self.per_prompt, self._max_failures)
+        limit = self._models.calls.max_failures
+        reward = DeltaReward(self.held_out, llm, self._models.reply_reward, self.per_prompt, limit)
 
         def rescore(indices: Sequence[int], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
             outcomes = reward(list(indices), Prompts(self.held_out, list(indices), kept))
@@ -385,6 +381,7 @@ def patients_of(
     models: ModelOptions | None = None,
     calls: CallOptions | None = None,
     raw: Path | None = None,
+    editors: bool = False,
 ) -> Patients:
     """Return an env's training patients and its held-out patients of ``split``.
 
@@ -396,4 +393,4 @@ def patients_of(
     models = models or ModelOptions()
     if env == "lite":
         return LitePatients(split, models.n_edits, models.protect)
-    return RealPatients(split, episodes, run, models, calls or CallOptions(), raw)
+    return RealPatients(split, episodes, run, models, calls or CallOptions(), raw, editors)

@@ -46,7 +46,9 @@ def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
     done = _complete(file)
     jobs = [job for job in _jobs(config) if job not in done]
     tuned = _tuned(config, done, file)
-    patients = patients_of(config.env, "test", config.episodes, config.run, config.models, config.calls, config.raw)
+    patients = patients_of(
+        config.env, "test", config.episodes, config.run, config.models, config.calls, config.raw, bool(config.asking)
+    )
     identity = patients.identity  # computed once, because it hashes every prompt
     for line in done.values():
         check_identity(file, line.get("identity", {}), identity)
@@ -111,9 +113,11 @@ def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
 
 
 def _tuned(config: BenchmarkConfig, done: Mapping[tuple[str, str, int, int], Any], file: Path) -> dict[str, Any]:
-    """Return the tuned settings by agent, after checking that the agents' earlier runs had the same settings."""
+    """Return the settings by agent that are not its defaults, after checking that its earlier runs had them, too."""
     agents = {} if config.tuned is None else read_tuned(config.tuned)["agents"]
     tuned = {name: found["settings"] for name, found in agents.items()}
+    if config.editor is not None:
+        tuned |= {name: {**tuned.get(name, {}), "editor": config.editor} for name in config.asking}
     for name in config.agents:
         settings = plain(registry.settings_of(name, config.env, tuned.get(name)))
         if any(job[:2] == ("inductive", name) and line["config"] != settings for job, line in done.items()):

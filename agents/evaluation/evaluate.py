@@ -19,12 +19,11 @@ from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward
 from agents.run_folder import RunFolder
 from agents.settings import plain
-from agents.training.config import TrainConfig
+from agents.training.config import TrainConfig, editor_in
 from agents.training.destination import with_destination
 from agents.training.train import trained
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import write_json
-from pmlm_env.pipeline.sent import check_sent
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +62,15 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         run.traces.read()  # damage is noticed before anything is asked
         if models is None:
             models = _models(config, settings, run, training)
-        check_sent(config.episodes or settings.episodes, models.llm, models.calls.send_values)
+        models.check_sent(config.episodes or settings.episodes)
         agents: dict[str, Agent] = {
             KEEP_ALL: registry.make("keep-all"),
             RANDOM: registry.make("random-n", seed=config.seed),
             AGENT: registry.load(run.whole_checkpoint(), str(models.encoder.device), allow_import=config.allow_import),
         }
+        asked = agents[AGENT].editor
+        if asked is not None and asked.llm != editor_in(plain(settings)):  # where its prompts go was not checked
+            raise ValueError(f"{run.checkpoint} and {run.config} name different editors: restore them from a copy")
         with models.booking():
             if config.rule_calls:
                 agents[RULE] = _searched_rule(models, training, everybody.max_words, config)
@@ -94,6 +96,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
             "budget_spent": budget_spent,
             "without_label_or_reference": not_judged,
             **evaluation_of(traces, config.seed),
+            **({"counts": counts} if (counts := agents[AGENT].counts) else {}),
             "models": plain(models.options),
         }
         ours, variants = (config.split, settings.agent, config.seed), {KEEP_ALL, RANDOM, AGENT, RULE, *CONTROLS}
@@ -117,8 +120,9 @@ def _models(config: EvaluateConfig, settings: TrainConfig, run: RunFolder, train
     """
     calls, saved = config.calls.over(plain(settings.calls)), plain(settings.models)
     given = replace(settings.models, base_url=config.base_url, providers=config.providers)
-    options = with_destination(given, saved, run.config, replay=calls.replay)
-    models = RunModels(options, calls, run, training)
+    editor = editor_in(plain(settings))
+    options = with_destination(given, saved, run.config, replay=calls.replay, editor=editor)
+    models = RunModels(options, calls, run, training, editors=editor is not None)
     if config.base_url is not None and config.base_url.rstrip("/") != str(settings.models.base_url).rstrip("/"):
         raise ValueError(f"--base-url {config.base_url} is not the address that {run.config} has: give that one")
     models.check_kept()

@@ -21,7 +21,6 @@ from agents.settings import refuse_idle
 from pmlm_env.cohort.wording import bare, named
 from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.core.traces import TraceFile
-from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.prompting import InitialPrompt
 
 #: Conditions of the two patients of the paper's figures.
@@ -92,7 +91,7 @@ class Cases(PatientsExperiment):
         training, shown = everybody.of("train"), _shown(everybody.of("test"), cell["shown"])
         folder = RunFolder(self.work / "run")
         models = RunModels(self.models, self.shared_calls, folder, training)
-        check_sent(self.prepared(self.pipeline), models.llm, self.calls.send_values)
+        models.check_sent(self.prepared(self.pipeline))
         agent, untouched = registry.make(cell["row"], seed=cell["seed"]), registry.make(UNEDITED)
         with folder.locked(), models.booking():
             meter = MeteredReward(models.reward(training), cell.get("budget", 0), self.models.n_samples)

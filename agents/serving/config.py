@@ -61,6 +61,8 @@ class RefineConfig:
         split: The split of ``episodes`` to refine; includes patients without a label or a doctor's reply. By default
             ``test``.
         patient: The id of a patient, to refine only their prompt.
+        editor: The LLM of an agent that itself asks one which words to delete, as in its training; it has to be named
+            again here unless it is bundled, because a saved agent must not decide where prompts are sent.
         reply: Ask the LLM for a reply to each refined prompt.
         out: The file to write, in JSON Lines; see docs/traces.md. By default ``refined.jsonl``, or none if prompts are
             only printed.
@@ -84,6 +86,7 @@ class RefineConfig:
     episodes: Path | None = None
     split: Split | None = None
     patient: str | None = None
+    editor: str | None = None
     reply: bool = False
     out: Path | None = None
     protect: tuple[str, ...] = ()
@@ -110,7 +113,10 @@ class RefineConfig:
             idle |= dict.fromkeys(["episodes", "split"], reason)
             idle["files.schema"] = "new patients are read with the schema of the training patients: leave it out"
         if not self.reply:
-            names = [f"{table}.{each.name}" for table in ("models", "calls") for each in fields(getattr(self, table))]
+            tables = ("models",) if self.editor is not None else ("models", "calls")
+            names = [f"{table}.{each.name}" for table in tables for each in fields(getattr(self, table))]
+            if self.editor is not None:
+                names.remove("models.providers")
             idle |= dict.fromkeys(names, "no LLM is asked: add --reply, or leave it out")
         refuse_idle(self, idle)
 

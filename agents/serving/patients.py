@@ -12,10 +12,11 @@ from typing import Any
 
 from agents.evaluation.replies import traced
 from agents.evaluation.variants import AGENT
+from agents.problem import Editor
 from agents.run_folder import RunFolder
 from agents.serving.config import RefineConfig
 from agents.serving.refine import Refiner, run_of
-from agents.serving.replies import is_regular, replies_of, replying_llm
+from agents.serving.replies import editing_llm, is_regular, replies_of, replying_llm
 from agents.serving.table import table
 from pmlm_env.cohort import Schema
 from pmlm_env.cohort.sources.tables import schema_of
@@ -23,6 +24,7 @@ from pmlm_env.cohort.wording import named
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedPeer
 from pmlm_env.io.files import locked_file, make_folder, write
+from pmlm_env.llm import LLM
 from pmlm_env.pipeline.files import pipeline_in
 from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import error_of
@@ -73,6 +75,8 @@ def refine(config: RefineConfig) -> list[Trace]:
         protect=config.protect,
         allow_import=config.allow_import,
     )
+    if config.editor is not None and refiner.agent.editor is None:
+        raise ValueError(f"--editor has no effect: the agent {refiner.agent.name} asks no LLM itself; leave it out")
     prompts = _prepared(config, run) if config.files.cohort is None else _new_patients(config, run)
     alone = locked_file(out) if out is not None and is_regular(out) else nullcontext()
     with alone:
@@ -89,9 +93,16 @@ def _traces(
     config: RefineConfig, run: RunFolder | None, refiner: Refiner, prompts: Prompts, out: Path | None
 ) -> list[Trace]:
     """Refine the prompts, ask for the replies, and write or print what there is."""
-    llm = None if out is None or not config.reply else replying_llm(config, run, out)
+    llm, budget = (None, None) if out is None or not config.reply else replying_llm(config, run, out)
     if llm is not None:
         check_sent(prompts.folder, llm, config.calls.send_values)
+
+    def make_editor(editor: Editor) -> LLM:
+        made = editing_llm(editor, config, run, out, budget)
+        check_sent(prompts.folder, made, config.calls.send_values)
+        return made
+
+    refiner.editor = make_editor
     refined = refiner.refine_all(prompts.episodes)
     texts = [each.prompt for each in refined]
     if out is None:

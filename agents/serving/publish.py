@@ -42,6 +42,11 @@ def publish(config: PublishConfig) -> str:
         _check_replaceable(config.out)
     settings = trained(run, config.allow_import)
     agent = _without_paths(load(run.whole_checkpoint(), allow_import=config.allow_import))
+    if agent.holds_prompts:
+        raise ValueError(
+            f"the agent {agent.name} in {run.checkpoint} contains prompts of training patients, and is not published: "
+            "publish one that contains none, such as llm-editor"
+        )
     text = printable(card(run, settings, agent, config.repo or "FOLDER", config.license))
 
     def next_command(model: Path | str) -> str:

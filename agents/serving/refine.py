@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from agents.base import WEIGHTS, Agent
-from agents.problem import Problem, Shape, blind
+from agents.problem import Editor, MakeEditor, Problem, Shape, blind
 from agents.registry import load
 from agents.run_folder import RunFolder
 from pmlm_env.core.edits import Edit, apply_edits
@@ -20,6 +21,8 @@ from pmlm_env.core.task import Encoder
 from pmlm_env.core.words import Prompt, Role, Word, single_spaces
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.base import load_encoder
+from pmlm_env.llm import LLM, Budget, Limits, load_llm
+from pmlm_env.weights import BUNDLED
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,16 @@ class Refiner:
         agent: The agent; its ``shape`` sets the number of edits and the protected words.
         encoder: Embeds words, on the agent's device; an agent that uses no embeddings accepts any encoder.
         protect: Additional words to protect; see ``PMLMEnv``.
+        editor: Makes the LLM of an agent that itself asks one for edits; by default only a bundled one, because a saved
+            agent must not decide where prompts are sent, or what is downloaded.
 
     Raises:
         ValueError: The agent was not trained, or was trained with embeddings of another length.
     """
 
-    def __init__(self, agent: Agent, encoder: Encoder, protect: Collection[str] = ()) -> None:
+    def __init__(
+        self, agent: Agent, encoder: Encoder, protect: Collection[str] = (), editor: MakeEditor | None = None
+    ) -> None:
         """Check and store the arguments; the encoder's weights load on first use, if the agent needs them."""
         self.shape = _shape(agent)
         if agent.needs_embeddings and encoder.hidden_size != self.shape.embedding_size:
@@ -55,7 +62,7 @@ class Refiner:
                 f"the encoder's embeddings have {encoder.hidden_size} numbers, {self.shape.embedding_size} in "
                 f"training: use the encoder that the agent was trained with, {self.shape.encoder!r}"
             )
-        self.agent, self.encoder = agent, encoder
+        self.agent, self.encoder, self.editor = agent, encoder, editor or bundled_editor
         self.protect = tuple(dict.fromkeys((*self.shape.protect, *protect)))
 
     @classmethod
@@ -127,11 +134,41 @@ class Refiner:
                 f"the patient vector has {size} numbers, {self.shape.patient_size} in training: prepare the patients "
                 "with the patient encoder of the training (`pmlm prepare --patient-encoder`)"
             )
-        problem = Problem(blind(episodes), self.encoder, None, self.shape.n_edits, protect=self.protect)
+        problem = Problem(
+            blind(episodes), self.encoder, None, self.shape.n_edits, protect=self.protect, editor=self.editor
+        )
         problem.warn_of_short_prompts()
         edits = self.agent.refine(problem)
         prompts = apply_edits(episodes, range(len(episodes)), edits)
         return [Refinement(prompt, each) for prompt, each in zip(prompts, edits, strict=True)]
+
+
+def bundled_editor(editor: Editor) -> LLM:
+    """Make the LLM that a saved agent asks for edits, with its replies in memory only.
+
+    Raises:
+        ValueError: It is not bundled.
+    """
+    check_editor(editor)
+    return load_llm(editor.options(), budget=Budget(Limits(editor.max_calls)))
+
+
+def check_editor(editor: Editor, given: str | None = None) -> None:
+    """Check that an LLM that a saved agent asks for edits is bundled, or was named by the user.
+
+    Args:
+        editor: The LLM.
+        given: What the user named.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    kind, _, name = editor.llm.partition(":")
+    if editor.llm not in (given, "responder") and not (kind == "local" and name in BUNDLED):
+        raise ValueError(
+            f"the agent asks {shortened(editor.llm)} which words to delete, which is not bundled and gets no prompts "
+            "on the agent's word alone: name it with --editor, if you trust it (in Python: Refiner(editor=...))"
+        )
 
 
 #: Names of a run's checkpoint; the second while it is being replaced.

@@ -12,13 +12,15 @@ from tqdm import tqdm
 
 from agents.evaluation.replies import replies_to
 from agents.models import limited_llm
+from agents.problem import Editor
 from agents.run_folder import RunFolder
 from agents.serving.config import AS_TRAINED, RefineConfig, ReplyOptions
+from agents.serving.refine import check_editor
 from agents.settings import from_plain
 from agents.training.config import named_classes, refuse_classes
 from agents.training.destination import with_destination
 from pmlm_env.io.files import make_folder
-from pmlm_env.llm import BudgetExceededError, LLMOptions
+from pmlm_env.llm import Budget, BudgetExceededError, Limits, LLMOptions, Price, load_llm, price_of
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.rewards.delta import TooManyFailuresError
@@ -26,21 +28,56 @@ from pmlm_env.rewards.delta import TooManyFailuresError
 logger = logging.getLogger(__name__)
 
 
-def replying_llm(config: RefineConfig, run: RunFolder | None, out: Path) -> CachedLLM:
-    """Return the LLM, with the cache of its replies.
+def replying_llm(config: RefineConfig, run: RunFolder | None, out: Path) -> tuple[CachedLLM, Budget]:
+    """Return the LLM, with the cache of its replies, and the budget of what it spends.
 
     Raises:
         ValueError: There is no such LLM, or the run names a class or an address that the user has to give again.
         LLMError: The LLM cannot be used at all, for example without a key.
     """
-    options, calls = _options(config, run), config.calls
-    make_folder(out.parent)
-    cache = calls.cache
+    options = _options(config, run)
+    return limited_llm(options, config.calls, config.device, _cache(config, run, out))
+
+
+def editing_llm(
+    editor: Editor, config: RefineConfig, run: RunFolder | None, out: Path | None, within: Budget | None
+) -> CachedLLM:
+    """Return the LLM that the agent itself asks for edits, with the same cache.
+
+    Args:
+        editor: The LLM.
+        config: The settings, whose limits hold for all LLMs together.
+        run: The agent's run folder.
+        out: The file to write.
+        within: The budget of the LLM that replies, if there is one.
+
+    Raises:
+        ValueError: There is no such LLM, or it was not named again; see ``agents.serving.refine.check_editor``.
+        LLMError: The LLM cannot be used at all, for example without a key.
+    """
+    check_editor(editor, config.editor)
+    options, calls = editor.options(config.models.providers), config.calls
+    price = Price(0.0, 0.0) if editor.in_process else price_of(options)
+    within = within or Budget(calls, None, price, calls.budget_file)
+    return load_llm(
+        options,
+        device=config.device,
+        cache=_cache(config, run, out),
+        replay=calls.replay,
+        budget=Budget(Limits(editor.max_calls), None, price, within=within),
+    )
+
+
+def _cache(config: RefineConfig, run: RunFolder | None, out: Path | None) -> Path | None:
+    """Return the file of replies: the one given, the run's, or one beside ``out``; None = in memory."""
+    cache = config.calls.cache
     if cache is None and run is not None:
         cache = Path(run.settings()["calls"].get("cache") or run.replies)
-    if cache is None and is_regular(out):
-        cache = out.with_name(f"{out.name}.replies.sqlite")
-    return limited_llm(options, calls, config.device, cache)[0]
+    if out is not None:
+        make_folder(out.parent)
+        if cache is None and is_regular(out):
+            cache = out.with_name(f"{out.name}.replies.sqlite")
+    return cache
 
 
 def _options(config: RefineConfig, run: RunFolder | None) -> LLMOptions:

@@ -153,11 +153,24 @@ def named_classes(settings: Mapping[str, Any]) -> dict[str, str]:
     """
     models = settings["models"]
     names = {"agent": settings.get("agent"), **{part: models.get(part) for part in ("reward", "encoder", "llm")}}
-    registries = {"agent": REGISTRY, "reward": REWARDS, "encoder": ENCODERS, "llm": LLMS}
+    names["editor"] = editor_in(settings)
+    registries = {"agent": REGISTRY, "reward": REWARDS, "encoder": ENCODERS, "llm": LLMS, "editor": LLMS}
     found = {part: name for part, name in names.items() if isinstance(name, str) and registries[part].is_path(name)}
-    if "llm" in found and not is_custom(LLMOptions(found["llm"], providers=models.get("providers"))):
-        del found["llm"]  # a provider's model
+    for part in ("llm", "editor"):
+        if part in found and not is_custom(LLMOptions(found[part], providers=models.get("providers"))):
+            del found[part]  # a provider's model
     return found
+
+
+def editor_in(settings: Mapping[str, Any]) -> str | None:
+    """Return the LLM that a run's agent itself asks for edits, if it asks one; see ``Agent.editor``.
+
+    Args:
+        settings: The settings as JSON values.
+    """
+    own = settings.get("settings")
+    name = own.get("editor") if isinstance(own, Mapping) else None
+    return name if isinstance(name, str) else None
 
 
 def refuse_classes(named: Mapping[str, str], file: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agents.settings import option
-from agents.training.config import named_classes
+from agents.training.config import editor_in, named_classes
 from pmlm_env.llm import LLMOptions
 from pmlm_env.llm.http.providers import load_providers
 
@@ -22,7 +22,9 @@ _OPTIONS = ("base_url", "providers")
 _WHERE_AND_HOW = ("base_url", "allow_http", "api_key_env", "headers", "query", "extra_body")
 
 
-def with_destination(given: Options, saved: Mapping[str, Any], file: Path, *, replay: bool = False) -> Options:
+def with_destination(
+    given: Options, saved: Mapping[str, Any], file: Path, *, replay: bool = False, editor: str | None = None
+) -> Options:
     """Return LLM options with the address and the providers' file that a run was trained with, where none are given.
 
     Args:
@@ -30,12 +32,13 @@ def with_destination(given: Options, saved: Mapping[str, Any], file: Path, *, re
         saved: ``models`` in the run's settings.
         file: The run's ``config.json``, for the message.
         replay: Whether no request is sent, so that it does not matter where it would go.
+        editor: The LLM that the run's agent itself asks for edits, if it asks one.
 
     Raises:
         ValueError: The run changes where prompts and the key are sent, and the user has not given that again.
     """
     missing: dict[str, Any] = {name: saved.get(name) for name in _OPTIONS if getattr(given, name) is None}
-    changed = _changes_destination({"llm": given.llm, **missing})
+    changed = _changes_destination({"llm": given.llm, **missing}, editor)
     if changed and not replay:
         raise ValueError(
             f"{file} changes where or how the prompts and the key for its LLM are sent, and a run folder may come from "
@@ -55,15 +58,16 @@ def given_again(settings: Mapping[str, Any]) -> str:
     """
     flags = " --allow-import" if named_classes(settings) else ""
     flags += " --send-values" if settings["calls"].get("send_values") else ""
-    return flags + _as_options(_changes_destination(settings["models"]))
+    return flags + _as_options(_changes_destination(settings["models"], editor_in(settings)))
 
 
-def _changes_destination(models: Mapping[str, Any]) -> dict[str, str]:
+def _changes_destination(models: Mapping[str, Any], editor: str | None = None) -> dict[str, str]:
     """Return those of ``base_url`` and ``providers`` that make requests differ from the built-in provider's."""
     names = {name: models.get(name) for name in _OPTIONS}
-    kind = str(models["llm"]).partition(":")[0]
-    if names["providers"] is not None and _where_and_how(kind, names["providers"]) == _where_and_how(kind, None):
-        names["providers"] = None  # it has limits or prices only, or does not concern this LLM
+    kinds = [str(llm).partition(":")[0] for llm in (models["llm"], editor) if llm is not None]
+    file = names["providers"]
+    if file is not None and all(_where_and_how(kind, file) == _where_and_how(kind, None) for kind in kinds):
+        names["providers"] = None  # it has limits or prices only, or does not concern these LLMs
     return {name: str(value) for name, value in names.items() if value is not None}
 
 

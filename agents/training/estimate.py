@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agents.registry import class_of
+from agents.model_options import replying
+from agents.registry import class_of, make
 from agents.training.config import TrainConfig
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm import Budget, Limits, LLMError, load_llm, price_of
@@ -23,13 +24,13 @@ def estimate(config: TrainConfig) -> str:
     Raises:
         ValueError: The episodes or the providers file are invalid.
     """
-    price = price_of(config.models)
+    price, editor = price_of(config.models), make(config.agent, config.settings).editor
     Budget(config.calls, None, price, config.calls.budget_file)  # checks that the limits can be enforced
     lines: list[str] = []
     needed: list[str] = []
     total = [0, 0.0, 0]
     try:
-        load_llm(config.models, device=config.models.device)
+        load_llm(replying(config.models, editor is not None), device=config.models.device)
     except LLMError as error:
         needed = [f"The run cannot start yet: {error}"]
     episodes = EpisodeSet.load(config.episodes)
@@ -49,6 +50,10 @@ def estimate(config: TrainConfig) -> str:
     limits = {name: getattr(config.calls, name) for name in Limits.__dataclass_fields__}
     given = ", ".join(f"{name} {limit:,}" for name, limit in limits.items() if limit is not None)
     lines.append(f"limits: {given or 'none'}")
+    if editor is not None:
+        lines.append(
+            f"The agent asks {editor.llm} about each test prompt, too: {len(test):,} calls, not included above"
+        )
     if price is None:
         lines.append("The price of this LLM is not known: it can be given in a file for --providers (docs/llm)")
     return "\n".join([f"{config.models.llm}, at most:", *lines, *needed, "Nothing was sent."])

@@ -24,7 +24,6 @@ from agents.training.weights_and_biases import WandbRun
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.io.files import replacing_folder
-from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import DeltaReward
 
 logger = logging.getLogger(__name__)
@@ -98,10 +97,13 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
         )
     if config.resume:
         saved = run.settings()["models"]
-        models_given = with_destination(config.models, saved, run.config, replay=config.calls.replay)
+        editor = None if agent.editor is None else agent.editor.llm
+        models_given = with_destination(config.models, saved, run.config, replay=config.calls.replay, editor=editor)
         config = replace(config, models=models_given)
-    models = models or RunModels(config.models, config.calls, run, episodes)
-    check_sent(config.episodes, models.llm, models.calls.send_values)
+    models = models or RunModels(config.models, config.calls, run, episodes, editors=agent.editor is not None)
+    models.check_sent(config.episodes)
+    if agent.editor is not None:  # what is wrong with it is said before the run begins
+        models.editor(agent.editor)
     if config.resume:
         run.go_on(config, models.llm.identity, everybody.digest)
         models.check_kept()

@@ -6,13 +6,13 @@ The classes are what GRPOTrainer of TRL expects of an environment, and nothing i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import groupby
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakSet
 
 import numpy as np
 
+from pmlm_env.core.numbered import numbered_words
 from pmlm_env.core.task import EditTask
 from pmlm_env.envs.contract import chosen_episodes, final_columns, final_row, plain
 from pmlm_env.envs.options import PMLMOptions, task_from
@@ -75,11 +75,18 @@ class TextEnvs:
         A trainer asks one env after another for its reward, when all rollouts have ended. One call for all of them lets
         the LLM reply to many prompts at once. If a prompt is edited further after all, it is judged again.
         """
-        waiting = [env for env in self._envs if env._begun and env._result is None]
+        self.judge([env for env in self._envs if env._begun and env._result is None])
+
+    def judge(self, envs: Sequence[TextEnv]) -> None:
+        """Judge the prompts of some envs as they are now, in one call of the reward.
+
+        Args:
+            envs: Envs that were reset.
+        """
         outcomes = self.task.reward(
-            [int(env._batch.episodes[0]) for env in waiting], [env._batch.prompts(_ROW)[0] for env in waiting]
+            [int(env._batch.episodes[0]) for env in envs], [env._batch.prompts(_ROW)[0] for env in envs]
         )
-        for row, env in enumerate(waiting):
+        for row, env in enumerate(envs):
             own = outcomes.take([row])
             env._result = plain(final_row(final_columns(env._batch, _ROW, own), 0))
             env._result["reward"] = None if own.failed[0] else float(own.delta[0])
@@ -160,6 +167,11 @@ class TextEnv:
         return self._result_now().get("reward") if self._begun else None
 
     @property
+    def finished(self) -> bool:
+        """Whether there is no prompt that may be edited: none yet, or it is finished."""
+        return self._over
+
+    @property
     def result(self) -> dict[str, Any]:
         """The infos of the last step of ``PMLM-v0``, such as ``reply``, and the ``reward``; {} before ``reset``."""
         return self._result_now() if self._begun else {}
@@ -188,11 +200,4 @@ class TextEnv:
         episode = self._envs.task.episodes[int(self._batch.episodes[0])]
         kept, legal = self._batch.kept[0], self._batch.legal[0]
         left = int(min(self._batch.budgets[0] - self._batch.steps[0], legal.sum()))
-        slots = [slot for slot in range(len(episode.words)) if kept[slot]]
-        parts = groupby(slots, key=lambda slot: episode.roles[slot])
-        lines = [f"{role}: {_numbered(part, episode.words, legal)}" for role, part in parts]
-        return "\n".join([f"Words that may be deleted: up to {left}.", *lines])
-
-
-def _numbered(slots: Iterable[int], words: tuple[str, ...], legal: Any) -> str:
-    return " ".join(f"{slot}:{words[slot]}" if legal[slot] else words[slot] for slot in slots)
+        return f"Words that may be deleted: up to {left}.\n{numbered_words(episode, kept, legal)}"

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _IN_PROCESS = ("local", "vllm")
 
+#: The kinds of LLMs that run in this process, cost nothing, and take no file of providers.
+IN_PROCESS = (*_IN_PROCESS, "responder")
+
 LLMDtype = Literal["auto", "bfloat16", "float32"]
 
 

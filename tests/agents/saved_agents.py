@@ -22,4 +22,11 @@ def edits_of_new_prompts(agent: Agent) -> list[list[list[Any]]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps({path.name: edits_of_new_prompts(load(path)) for path in sorted(Path(sys.argv[1]).iterdir())}))
+    print(
+        json.dumps(
+            {
+                path.name: edits_of_new_prompts(load(path, allow_import=True))
+                for path in sorted(Path(sys.argv[1]).iterdir())
+            }
+        )
+    )

@@ -30,7 +30,7 @@ from tests.tiny_models import save_model
 #: Small settings, so that every agent is fitted within a fraction of a second.
 _SMALL: dict[str, Any] = {
     "hidden": 4, "width": 3, "patients": 3, "rollouts": 2, "rows": 4, "row_episodes": 1, "gradient_steps": 1,
-    "batch_size": 4, "learning_starts": 4, "model": "bigram",
+    "batch_size": 4, "learning_starts": 4, "model": "bigram", "editor": "responder",
 }  # fmt: skip
 
 

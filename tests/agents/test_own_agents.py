@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from agents.evaluation.controls import CONTROLS
-from agents.registry import AGENTS, REGISTRY, class_of, load, make, settings_of
+from agents.registry import AGENTS, COMPARED, REGISTRY, class_of, load, make, settings_of
 from agents.run_folder import RunFolder
 from agents.settings import plain
 from agents.training.config import TrainConfig, named_classes
@@ -82,7 +82,7 @@ def test_benchmark_tune_and_report_take_it(
 def test_default_lists_have_built_in_agents_only(imported: Path) -> None:
     from agents.benchmark.config import BenchmarkConfig
 
-    assert BenchmarkConfig().agents == tuple(AGENTS)
+    assert BenchmarkConfig().agents == COMPARED == tuple(name for name in AGENTS if not name.startswith("llm-editor"))
     assert "first-words" in REGISTRY.names()
     assert not imported.exists()
 

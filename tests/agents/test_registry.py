@@ -31,6 +31,8 @@ _FASTER: dict[str, dict[str, Any]] = {
     "q-soft": {"gradient_steps": 1},
     "dqn": {"learning_starts": 60},
     "qrdqn": {"learning_starts": 60},
+    "llm-editor": {"editor": "tests.editors:HashedEditor"},
+    "llm-editor-few-shot": {"editor": "tests.editors:HashedEditor"},
 }
 every_agent = pytest.mark.parametrize("name", AGENTS)
 

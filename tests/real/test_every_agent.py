@@ -24,6 +24,8 @@ _SMALL: dict[str, list[object]] = {
     **{key: ["--rows", 2, "--learning-starts", 10] for key in ("dqn", "qrdqn")},
     "surrogate": ["--rows", 4],
     "random-p": ["--patients", 2],
+    "llm-editor": ["--editor", "responder"],
+    "llm-editor-few-shot": ["--editor", "responder"],
     "self-information-low": ["--model", "bigram"],
     "self-information-high": ["--model", "bigram"],
 }

@@ -204,6 +204,7 @@ class Budget:
         price: The model's price; None = free.
         group: A TOML file with limits (``max_llm_calls``, ...) that all runs which name it share. The file of what they
             spent is beside it, with ``.spent.sqlite`` added to the name.
+        within: Another budget that these calls are booked in too, and whose limits they must fit into.
 
     Raises:
         ValueError: There is a cost limit but no price, or the group's file is invalid.
@@ -215,10 +216,13 @@ class Budget:
         path: str | Path | None = None,
         price: Price | None = None,
         group: str | Path | None = None,
+        within: Budget | None = None,
     ) -> None:
         """Check the limits and the price."""
         self.run = Account(limits, path)
-        self.accounts = [self.run]
+        self.accounts: list[Account] = [self.run]
+        if within is not None:
+            self.accounts += within.accounts
         if group is not None:
             self.accounts.append(Account(_read_limits(Path(group)), f"{group}.spent.sqlite", f" of {group}"))
         if price is None and any(account.limits.max_cost is not None for account in self.accounts):

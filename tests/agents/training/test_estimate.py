@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents.model_options import CallOptions, ModelOptions
+from agents.registry import settings_of
 from agents.training.config import TrainConfig
 from agents.training.estimate import estimate
 from pmlm_env.core.episodes import EpisodeSet
@@ -74,3 +75,12 @@ def test_what_would_keep_the_run_from_starting_is_told(config: TrainConfig, monk
         estimate(replace(config, models=ModelOptions(llm="opneai:dear")))
     with pytest.raises(ValueError, match="max_cost needs the model's price"):
         estimate(replace(config, models=replace(config.models, llm="openai:cheap"), calls=CallOptions(max_cost=1.0)))
+
+
+def test_what_an_editor_is_asked_is_said_apart(config: TrainConfig) -> None:
+    settings = settings_of("llm-editor", changes={"editor": "openai:other"})
+    said = estimate(replace(config, agent="llm-editor", settings=settings)).splitlines()
+    assert said[1].startswith("  training   0 LLM calls")
+    assert "The agent asks openai:other about each test prompt, too: 4 calls, not included above" in said
+    models = replace(config.models, llm="responder", max_new_tokens=ModelOptions.max_new_tokens)
+    assert estimate(replace(config, agent="llm-editor", settings=settings, models=models))  # providers are the editor's

@@ -251,3 +251,23 @@ def test_in_this_process_a_limit_on_tokens_is_used_up_to_the_last_call_that_sure
     with pytest.raises(BudgetExceededError):
         llm.generate(["a b"] * 2000)
     assert 1000 - 2 - len("a b") - 100 < budget.usage.prompt_tokens <= 1000
+
+
+def test_a_budget_within_another_books_in_both_and_keeps_both_limits(tmp_path: Path) -> None:
+    group = tmp_path / "group.toml"
+    group.write_text("max_llm_calls = 4")
+    outer = Budget(Limits(max_llm_calls=3), group=group)
+    inner = Budget(Limits(max_llm_calls=2), price=Price(1.0, 1.0), within=outer)
+    outer.settle(outer.reserve("a", 1), 1, 1)
+    inner.settle(inner.reserve("a", 1), 500_000, 500_000)
+    assert inner.usage == Usage(1, 500_000, 500_000, 1.0)
+    assert outer.usage == Usage(2, 500_001, 500_001, 1.0)
+    inner.reserve("a", 1)
+    with pytest.raises(BudgetExceededError, match="limit of 2"):
+        inner.reserve("a", 1)
+    with pytest.raises(BudgetExceededError, match="limit of 3"):
+        outer.reserve("a", 1)
+    outer.run.limits = Limits()
+    outer.reserve("a", 1)
+    with pytest.raises(BudgetExceededError, match="limit of 4"):
+        outer.reserve("a", 1)
