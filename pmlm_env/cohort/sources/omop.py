@@ -23,7 +23,7 @@ from pmlm_env.cohort.sources.histories import (
     tabulate,
 )
 from pmlm_env.cohort.sources.icd import chapter, icd_version
-from pmlm_env.cohort.sources.measurements import Measurements, finish
+from pmlm_env.cohort.sources.measurements import NUMBER, Measurements, finish
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.streams import (
     DataFolder,
@@ -181,11 +181,12 @@ def _cells(column: pa.ChunkedArray) -> list[str]:
 
 
 def _used(measurement: StreamedTable) -> set[str]:
-    """Return the concepts of tests and units, which are few beside the millions of the vocabularies."""
+    """Return the concepts of tests, results and units, which are few beside the millions of the vocabularies."""
     import pyarrow.compute as pc
 
     found: set[str] = set()
-    for batch in measurement.batches(("measurement_concept_id",), ("measurement_source_concept_id", "unit_concept_id")):
+    optional = ("measurement_source_concept_id", "value_as_concept_id", "unit_concept_id")
+    for batch in measurement.batches(("measurement_concept_id",), optional):
         for column in batch.columns:
             found |= {identifier(text.strip()) for text in pc.unique(column).to_pylist()}
     return found
@@ -222,6 +223,7 @@ def _add_results(measurement: StreamedTable, results: Measurements, concepts: Ma
         "measurement_source_concept_id",
         "measurement_source_value",
         "operator_concept_id",
+        "value_as_concept_id",
         "value_source_value",
         "unit_concept_id",
         "unit_source_value",
@@ -230,26 +232,38 @@ def _add_results(measurement: StreamedTable, results: Measurements, concepts: Ma
     for batch in measurement.batches(needed, optional):
         concept, source = (whole_numbers(batch[f"measurement{each}_concept_id"]) for each in ("", "_source"))
         name = _first(translated(concept, names), translated(source, names), batch["measurement_source_value"])
-        unknown = pc.is_in(concept, value_set=_array(_UNKNOWN))
-        number = batch["value_as_number"]
+        number = pc.utf8_trim_whitespace(batch["value_as_number"])
         operator = translated(whole_numbers(batch["operator_concept_id"]), _OPERATORS)
         results.add(
             {
                 "person": whole_numbers(batch["person_id"]),
                 "stay": whole_numbers(batch["visit_occurrence_id"]),
                 "date": _first(batch["measurement_datetime"], batch["measurement_date"]),
-                "indicator": _first(
-                    name, pc.if_else(unknown, "", pc.binary_join_element_wise("concept", concept, " "))
-                ),
+                "indicator": _first(name, _numbered(concept)),
                 "value": pc.if_else(
-                    pc.equal(number, ""),
-                    _first(batch["value_source_value"]),
-                    pc.binary_join_element_wise(operator, number, ""),
+                    pc.equal(number, ""), _words(batch, names), pc.binary_join_element_wise(operator, number, "")
                 ),
                 "unit": _first(translated(whole_numbers(batch["unit_concept_id"]), units), batch["unit_source_value"]),
                 "code": translated(concept, codes),
             }
         )
+
+
+def _words(batch: pa.Table, names: Mapping[str, str]) -> pa.ChunkedArray:
+    """Return the results that are not in ``value_as_number``: numbers as text, or else words, by concept if any."""
+    import pyarrow.compute as pc
+
+    source, concept = pc.utf8_trim_whitespace(batch["value_source_value"]), whole_numbers(batch["value_as_concept_id"])
+    words = _first(translated(concept, names), source, _numbered(concept))
+    return pc.if_else(pc.match_substring_regex(source, NUMBER), source, words)
+
+
+def _numbered(concept: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return names for concepts of which only the number is known; "" for none."""
+    import pyarrow.compute as pc
+
+    unknown = pc.is_in(concept, value_set=_array(_UNKNOWN))
+    return pc.if_else(unknown, "", pc.binary_join_element_wise("concept", concept, " "))
 
 
 def _first(*columns: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -129,7 +129,7 @@ class ResultReader:
             self.forms.words.update({tidy(cells.texts[i]): int(counts[i]) for i in np.flatnonzero(counts).tolist()})
 
     def _not_a_number(self, text: str) -> str:
-        if "," in text:
+        if "," in text and not self._mark:
             return (
                 f"{quoted(text)} may have a decimal comma or a group of thousands, and the other numbers do not tell "
                 'or differ; say which with decimal = "," or decimal = "." in map.toml (docs/cohort-format.md)'
