@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from pmlm_env.cohort.sources.medians import likely_unit
 from pmlm_env.cohort.sources.proposal import propose
 from pmlm_env.cohort.sources.recognition import Catalogue, common
 from pmlm_env.cohort.sources.table_files import Table
-from pmlm_env.cohort.units import conversion
+from pmlm_env.cohort.units import Conversion, conversion
 from pmlm_env.cohort.wording import bare, folded, named, suggestion, tidy
 
 #: Similarity (``difflib``) above which an unknown name is taken for a misspelling of a known one.
@@ -168,7 +167,7 @@ def _exact(schema: Schema, name: str) -> Indicator | None:
 
 def _converts(part: Measured, indicator: Indicator) -> bool:
     """Whether values can be read as an indicator's."""
-    return isinstance(conversion(part.unit, indicator), Fraction)
+    return isinstance(conversion(part.unit, indicator), Conversion)
 
 
 def _built_in(people: Table, groups: Sequence[Measured]) -> Schema | None:

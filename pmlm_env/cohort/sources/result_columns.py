@@ -75,6 +75,7 @@ class ResultReader:
         name: str,
         position: npt.NDArray[np.int64],
         times: float | npt.NDArray[np.float64] = 1.0,
+        plus: float | npt.NDArray[np.float64] = 0.0,
         over: float | npt.NDArray[np.float64] = 1.0,
     ) -> Read:
         """Read a column and check its bounds.
@@ -83,12 +84,13 @@ class ResultReader:
             name: The column.
             position: The indicator of each row, shape (n,); negative = unknown, so without bounds.
             times: What each number is multiplied by, to be in the unit of the schema.
+            plus: What is then added to it.
             over: What it is then divided by.
         """
         cells = self._table.columns[name]
         results = read_results(cells.texts, self._mark)
         kind = cells.spread(results.kinds)
-        value = cells.spread(results.values) * times / over
+        value = (cells.spread(results.values) * times + plus) / over
         self._use_words(cells, position, value, kind)
         self._count(cells, results, kind, position)
         low, high = self._schema.bounds
