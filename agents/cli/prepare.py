@@ -130,8 +130,8 @@ def _on_long_chinese_references(references: Sequence[str]) -> str:
     if not n:
         return ""
     return (
-        f"{n} of {len(references)} references are longer than the {_CHINESE_LIMIT} characters that a Chinese BERT takes: "
-        "with `--scorer bert-base-chinese`, BERTScore compares only their beginnings, and ignores the rest. "
-        f"`pmlm train --long-texts chunks` compares them in full, so does `--scorer {CHINESE_MODEL}`, which takes longer "
-        "texts, and `pmlm prepare --reference-sections` keeps only what matters of them\n"
+        f"{n} of {len(references)} references are longer than the {_CHINESE_LIMIT} characters that a Chinese BERT "
+        "takes: with `--scorer bert-base-chinese`, BERTScore compares only their beginnings, and ignores the rest. "
+        f"`pmlm train --long-texts chunks` compares them in full, so does `--scorer {CHINESE_MODEL}`, which takes "
+        "longer texts, and `pmlm prepare --reference-sections` keeps only what matters of them\n"
     )

@@ -131,10 +131,10 @@ _UNITS: Mapping[str, Mapping[str, Fraction | int]] = {
     "field": {"hpf": 1}, "low field": {"lpf": 1},
 }  # fmt: skip
 _WHOLE = {name: [_Quantity(Fraction(factor), kind)] for kind, units in _UNITS.items() for name, factor in units.items()}
-_WHOLE |= dict.fromkeys(
-    ("f", "degf", "\u00b0f", "fahrenheit", "deg.f", "degreesf", "degreesfahrenheit"),
-    [_Quantity(Fraction(5, 9), "temperature", -32 * Fraction(5, 9))],
-)
+_FAHRENHEIT = _Quantity(Fraction(5, 9), "temperature", -32 * Fraction(5, 9))
+_WHOLE |= {
+    name: [_FAHRENHEIT] for name in ("f", "degf", "\u00b0f", "fahrenheit", "deg.f", "degreesf", "degreesfahrenheit")
+}
 _WHOLE["mm"] = [_Quantity(Fraction(1, 10**3), "amount/L"), _Quantity(Fraction(1, 10**3), "length")]
 _SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-")
 #: How a note after a unit starts: a word ("derived"), a bracket, a temperature; never an operator or other number, nor

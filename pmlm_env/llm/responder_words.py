@@ -40,7 +40,7 @@ class Words:
         share_before: Matches the number of peers before a condition, and optionally of how many.
         count_after: The same, after it.
         size: Returns the number of tokens of a text.
-        sentences: For patients of any kind, and for obstetric ones.
+        sentences: For patients of any kind, and for those whose schema has the templates ``obstetric``.
     """
 
     diagnosis: str
@@ -101,27 +101,9 @@ ENGLISH = Words(
             "Return to the clinic for follow-up in one week.",
             "Good health depends on many things that change from day to day.",
         ),
-        Sentences(
-            obstetric_sentences.RECOMMENDATIONS, obstetric_sentences.FOLLOW_UP, obstetric_sentences.CHATTER
-        ),
+        Sentences(obstetric_sentences.RECOMMENDATIONS, obstetric_sentences.FOLLOW_UP, obstetric_sentences.CHATTER),
     ),
 )
-
-#: By label of the schema ``obstetric-zh``.
-_RECOMMENDATIONS = {
-    "正常": "均衡饮食，适度活动；按时产检。",
-    "瘢痕子宫": "超声检查瘢痕厚度；尽早商定分娩方式。",
-    "急性胎儿窘迫（胎心型）": "左侧卧位并吸氧；每日复查胎心监护。",
-    "妊娠合并胎盘功能不良": "每日自数胎动；每周超声检查胎盘血流和胎儿发育。",
-    "妊娠期高血压": "每日测血压两次；限盐，有头痛或视物模糊时及时告知医生。",
-    "胎膜早破": "卧床并抬高臀部；观察体温和羊水。",
-    "妊娠合并甲状腺功能减退": "遵医嘱服用左甲状腺素；每四周复查促甲状腺激素。",
-    "子宫破裂": "两年内避免再次妊娠；腹痛或出血时立即就诊。",
-    "急性胎儿窘迫（羊水型）": "观察新生儿呼吸；超声随访羊水。",
-    "脐带缠绕": "每日自数胎动；分娩前复查脐带。",
-    "地中海贫血": "每月复查血红蛋白；配偶检查并作遗传咨询。",
-    "妊娠期糖尿病": "糖尿病饮食，餐后散步；监测空腹和餐后血糖。",
-}
 
 CHINESE = Words(
     diagnosis="出院诊断：{}。",
@@ -145,6 +127,10 @@ CHINESE = Words(
     size=n_words,
     sentences=(
         Sentences({}, "一周后门诊复诊。", "健康与日常生活的许多方面有关。"),
-        Sentences(_RECOMMENDATIONS, "一周后产科门诊复诊。", "妊娠会给身心带来许多变化。"),
+        Sentences(
+            obstetric_sentences.CHINESE_RECOMMENDATIONS,
+            obstetric_sentences.CHINESE_FOLLOW_UP,
+            obstetric_sentences.CHINESE_CHATTER,
+        ),
     ),
 )

@@ -271,7 +271,8 @@ hgb 14 g/dL|albumin 4.2 g/dL|total_protein 7.1 g/dL|mchc 34 g/dL|total_bilirubin
 urea_nitrogen 14 mg/dL|glucose 92 mg/dL|calcium 9.4 mg/dL|magnesium 2 mg/dL|phosphate 3.6 mg/dL|urate 5.2 mg/dL
 fibrinogen 300 mg/dL|prealbumin 25 mg/dL|lactate 10 mg/dL|iron 95 ug/dL|vitamin_d 40 ng/mL
 free_t4 1.2 ng/dL|total_t4 8 ug/dL|hct 0.42 1|neutrophil_ratio 0.6 1|wbc 7000 /uL|plt 250000 /uL|pco2 5.3 kPa
-temperature 98.2 degF|hba1c 36 mmol/mol|hba1c 58 mmol/mol|hba1c 8.2 -|osmolality 0.285 -|sodium 140 -|potassium 4.1 -|alt 25 -|inr 1 -|pH 7.4 -|heart_rate 75 -"""
+temperature 98.2 degF|hba1c 36 mmol/mol|hba1c 58 mmol/mol|hba1c 8.2 -
+osmolality 0.285 -|sodium 140 -|potassium 4.1 -|alt 25 -|inr 1 -|pH 7.4 -|heart_rate 75 -"""
 
 
 @pytest.mark.parametrize("entry", CONVENTIONAL.replace("\n", "|").split("|"))

@@ -195,7 +195,10 @@ def test_other_labels_and_other_advice_are_another_llm() -> None:
 # In Chinese
 
 ZH = Schema.load("obstetric-zh")
-CHINESE_PROMPT = "请以其产科医生的身份写出院诊断，再写简短的建议。其化验结果提示妊娠期糖尿病。10例相似的既往患者中，6例为妊娠期糖尿病，4例为地中海贫血。"
+CHINESE_PROMPT = (
+    "请以其产科医生的身份写出院诊断，再写简短的建议。其化验结果提示妊娠期糖尿病。"
+    "10例相似的既往患者中，6例为妊娠期糖尿病，4例为地中海贫血。"
+)
 
 
 def reply_in_chinese(prompt: str) -> str:
@@ -232,7 +235,9 @@ def test_counts_of_chinese_peers_weigh() -> None:
 def test_any_chinese_prompt_gets_a_reply_within_the_limit(prompt: str) -> None:
     (found,) = Responder(ZH).generate([prompt])
     assert 0 < found.completion_tokens < MAX_TOKENS
-    longest = Responder(ZH).generate(["诊断和建议，医生：" + "，".join(f"5例为{label.name}" for label in ZH.labels[4:6])])
+    longest = Responder(ZH).generate(
+        ["诊断和建议，医生：" + "，".join(f"5例为{label.name}" for label in ZH.labels[4:6])]
+    )
     assert longest[0].completion_tokens < MAX_TOKENS
 
 

@@ -126,16 +126,16 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
     results, converted = ResultReader(table, measured, schema, problems), dict[str, int]()
     for name, k in measured.items():
         indicator, unit = schema.indicators[k], table.units.get(name, "")
-        found = conversion(unit, indicator)
-        if isinstance(found, str):
-            messages = {name: wrong_unit(indicator, unit, found)}
+        way = conversion(unit, indicator)
+        if isinstance(way, str):
+            messages = {name: wrong_unit(indicator, unit, way)}
             problems.add_columns("wrong unit", table, messages, messages.__getitem__)
             present[:, k] = results.column(name, np.full(len(table.rows), UNKNOWN)).present
             continue
-        read = results.column(name, np.full(len(table.rows), k), *found.parts)
+        read = results.column(name, np.full(len(table.rows), k), *way.parts)
         values[:, k], present[:, k] = read.value, read.present
         valid[:, k] = rows.valid & present[:, k] & ~read.bad
-        if found.changes and (count := int(np.sum(valid[:, k] & of_valid_patient))):
+        if way.changes and (count := int(np.sum(valid[:, k] & of_valid_patient))):
             converted[converted_from(indicator, unit)] = count
     counted = present & of_valid_patient[:, None]
     dropped_by_indicator = _drop_counts(schema, np.sum(counted & ~valid, axis=0), np.sum(counted, axis=0))

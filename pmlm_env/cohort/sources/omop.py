@@ -74,8 +74,8 @@ def read_omop(
         reading: How to read it.
         patient: ``person``: a row of ``person``, with everything up to their letter. ``stay``: a row of
             ``visit_occurrence``.
-        label: ``diagnosis``: the name of the condition. ``chapter``: the ICD chapter of its source code, or else its
-            name.
+        label: ``diagnosis``: the name of the condition, or without the table ``concept`` its ICD chapter, or else its
+            code. ``chapter``: the ICD chapter of its source code, or else its name.
         labels: Number of labels to keep, the most frequent ones; None = all.
         people: Number of people to read, drawn at random; None = all.
         without_reply: Whether to keep patients without a note although others have one.
@@ -101,7 +101,10 @@ def read_omop(
     if not _add_notes(files, histories):
         notes.append("there is no table note: the patients have no reply")
     if not concepts:
-        notes.append("there is no table concept: indicators and conditions have the names of the source")
+        notes.append(
+            "there is no table concept: indicators have the names of the source, and conditions those of their ICD "
+            "chapters, or else their codes"
+        )
     results = Measurements("measurement", histories)
     _add_results(measurement, results, concepts)
     patients = tabulate(histories, patient, labels=labels, without_reply=without_reply or reading.new_patients)
@@ -120,9 +123,10 @@ class _Condition(NamedTuple):
 
     def diagnosis(self, concepts: Mapping[str, _Concept], *, by_chapter: bool) -> Diagnosis:
         found = concepts.get(self.concept)
-        name = found.name if found else self.source
+        of_chapter = chapter(self.source, icd_version(self.source))
+        name = found.name if found else of_chapter or self.source
         if by_chapter:
-            name = chapter(self.source, icd_version(self.source)) or name
+            name = of_chapter or name
         names = " ".join(concepts[each].name for each in self.status if each in concepts).casefold()
         return Diagnosis(name, 0 if _PRINCIPAL & {*self.status} or "primary" in names else 1, self.date, self.stay)
 
@@ -244,7 +248,7 @@ def _add_results(measurement: StreamedTable, results: Measurements, concepts: Ma
                     pc.equal(number, ""), _words(batch, names), pc.binary_join_element_wise(operator, number, "")
                 ),
                 "unit": _first(translated(whole_numbers(batch["unit_concept_id"]), units), batch["unit_source_value"]),
-                "code": translated(concept, codes),
+                "code": _first(translated(concept, codes), _loinc(batch["measurement_source_value"])),
             }
         )
 
@@ -256,6 +260,14 @@ def _words(batch: pa.Table, names: Mapping[str, str]) -> pa.ChunkedArray:
     source, concept = pc.utf8_trim_whitespace(batch["value_source_value"]), whole_numbers(batch["value_as_concept_id"])
     words = _first(translated(concept, names), source, _numbered(concept))
     return pc.if_else(pc.match_substring_regex(source, NUMBER), source, words)
+
+
+def _loinc(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the texts that have the form of a LOINC code; "" for others."""
+    import pyarrow.compute as pc
+
+    texts = pc.utf8_trim_whitespace(texts)
+    return pc.if_else(pc.match_substring_regex(texts, r"^\d{1,5}-\d$"), texts, "")
 
 
 def _numbered(concept: pa.ChunkedArray) -> pa.ChunkedArray:

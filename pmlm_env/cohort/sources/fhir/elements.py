@@ -15,7 +15,8 @@ LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
 _LONGEST = 2**24
 #: SNOMED CT ends a fully specified name with the kind of concept.
 _SEMANTIC_TAG = re.compile(
-    r"\s*\((disorder|finding|situation|person|event|morphologic abnormality|procedure|regime/therapy|qualifier value)\)$"
+    r"\s*\((disorder|finding|situation|person|event|morphologic abnormality|procedure|regime/therapy"
+    r"|qualifier value)\)$"
 )
 _COMPARATORS = ("<", "<=", ">", ">=")
 
