@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from agents.cli import prepare, simulate
 from agents.cli.evaluate import page_of
-from agents.model_options import CallOptions, ModelOptions
+from agents.model_options import CallOptions, CohortFiles, ModelOptions
 from agents.registry import DEFAULT
 from agents.run_folder import RunFolder
+from agents.settings import refuse_idle
 from agents.training.config import TrainConfig, fill_in
 from pmlm_env.cohort.simulator import Language, schema_in
 from pmlm_env.pipeline.config import PipelineConfig
@@ -26,13 +27,20 @@ MAX_LLM_CALLS = 576
 
 
 @dataclass(frozen=True)
+class OwnPatients(CohortFiles):
+    """Your own patients, used instead of simulated ones; see ``CohortFiles``."""
+
+    cohort: Path | None = None  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
 class DemoConfig:
     """Simulate a cohort, fit stages 1 and 2, train on 32 patients, and evaluate on 32 others: at most 576 LLM calls.
 
     Missing LLM weights are downloaded: 491 MB for the default LLM.
 
     Attributes:
-        cohort: A folder with your own patients, used instead of simulated ones (see ``pmlm prepare --help``).
+        files: Your own patients, used instead of simulated ones.
         language: Language of the simulated patients: ``en``, or ``zh`` for Chinese. In Chinese, the default encoder and
             scorer are the bundled LLM qwen2.5-coder-0.5b, because minilm knows English only; see docs/chinese.md.
         run: The run folder. Files of an earlier demo are replaced, except for its LLM replies, which are reused.
@@ -48,7 +56,7 @@ class DemoConfig:
         seed: Seed of all random numbers.
     """
 
-    cohort: Path | None = None
+    files: OwnPatients = field(default_factory=OwnPatients)
     language: Language = "en"
     run: Path = Path("runs/demo")
     train_patients: int = 32
@@ -65,11 +73,14 @@ class DemoConfig:
         """Fill in the agent's default settings, and check the budget.
 
         Raises:
-            ValueError: The agent is unknown, the settings belong to another agent, the budget is out of range, or
-                ``language`` has no effect.
+            ValueError: The agent is unknown, the settings belong to another agent, the budget is out of range, or an
+                option has no effect.
         """
+        if self.files.cohort is None:
+            why = "it is for your own patients: name their folder with --cohort, or leave it out"
+            refuse_idle(self, dict.fromkeys((f"files.{each.name}" for each in fields(OwnPatients)), why))
         if self.language == "zh":
-            if self.cohort is not None:
+            if self.files.cohort is not None:
                 raise ValueError("--language is the language of simulated patients: leave it out with --cohort")
             models, english = self.models, ModelOptions()
             encoder = CHINESE_MODEL if models.encoder == english.encoder else models.encoder
@@ -112,13 +123,13 @@ def _demo(config: DemoConfig) -> None:
     folder.clear()
     old_replies = folder.replies.exists()
     prepared = config.run / "prepared"
-    cohort = config.cohort
-    if cohort is None:
-        cohort = config.run / "cohort"
-        simulate.run(simulate.Config(cohort, seed=config.seed, language=config.language))
+    files: CohortFiles = config.files
+    if files.cohort is None:
+        files = CohortFiles(config.run / "cohort")
+        simulate.run(simulate.Config(files.cohort, seed=config.seed, language=config.language))
     prepare.run(
         prepare.Config(
-            prepare.CohortFiles(cohort),
+            files,
             prepared,
             config.pipeline,
             max_train=config.train_patients,

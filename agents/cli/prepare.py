@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,11 +10,11 @@ from agents.model_options import CohortFiles, ModelOptions
 from agents.settings import plain
 from pmlm_env.cohort.sections import with_sections
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.core.languages import is_chinese
+from pmlm_env.core.languages import is_chinese, n_words
 from pmlm_env.io.files import locked, make_folder, write_json
 from pmlm_env.pipeline.config import PipelineConfig
 from pmlm_env.pipeline.files import MANIFEST_FILE, PIPELINE_FOLDER, TEMPLATE_FILE
-from pmlm_env.weights import state
+from pmlm_env.weights import CHINESE_MODEL, state
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _on_long_references(episodes: EpisodeSet) -> str:
     if not suspects:
         return ""
     if is_chinese(episodes[0].language):
-        return ""  # which scorer will be used is not known: the default one does not know Chinese
+        return _on_long_chinese_references(references)
     scorer = ModelOptions().scorer
     if state(scorer) != "ready":
         return (
@@ -116,4 +117,21 @@ def _on_long_references(episodes: EpisodeSet) -> str:
         f"words) that the default scorer, {scorer}, takes: BERTScore compares only their beginnings, and ignores "
         "the rest. `pmlm train --long-texts chunks` compares them in full, and "
         "`pmlm prepare --reference-sections` keeps only what matters of them\n"
+    )
+
+
+#: Pieces that BERTs take, the two special ones not counted. A Chinese BERT has a piece for each character.
+_CHINESE_LIMIT = 510
+
+
+def _on_long_chinese_references(references: Sequence[str]) -> str:
+    """Return a line about Chinese references that are too long for a Chinese BERT; "" if there are none."""
+    n = sum(n_words(text) > _CHINESE_LIMIT for text in references)
+    if not n:
+        return ""
+    return (
+        f"{n} of {len(references)} references are longer than the {_CHINESE_LIMIT} characters that a Chinese BERT "
+        "takes: with `--scorer bert-base-chinese`, BERTScore compares only their beginnings, and ignores the rest. "
+        f"`pmlm train --long-texts chunks` compares them in full, so does `--scorer {CHINESE_MODEL}`, which takes "
+        "longer texts, and `pmlm prepare --reference-sections` keeps only what matters of them\n"
     )

@@ -16,6 +16,10 @@ MAX_BOUND = 1e15
 
 #: An indicator's limits, from the lowest to the highest.
 _LIMITS = ("low", "reference_low", "reference_high", "high")
+#: The pair of scales of HbA1c: % (NGSP) and mmol/mol (IFCC).
+HBA1C = "hba1c"
+#: Pairs of scales that start at different zeros, apart from those of temperature, which their units name.
+_SCALES = ("", HBA1C)
 #: What converts its units.
 _FACTORS = ("molar_mass", "charge")
 
@@ -42,8 +46,9 @@ class Indicator:
         molar_mass: In g/mol, by which mass is converted to amount of substance; None = there is none.
         charge: Of the ion, by which equivalents are converted to amount of substance; None = there is none.
         words: Results in words and the numbers that stand for them, such as ("negative", 0.0).
+        scale: ``hba1c`` if % and mmol/mol are converted by the master equation of HbA1c (ngsp.org/ifcc.asp); "" = not.
 
-    Schemas that differ in the last seven only are equal: they measure the same.
+    Schemas that differ in the last eight only are equal: they measure the same.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Indicator:
     molar_mass: float | None = field(default=None, compare=False)
     charge: int | None = field(default=None, compare=False)
     words: tuple[tuple[str, float], ...] = field(default=(), compare=False)
+    scale: str = field(default="", compare=False)
 
     def excess(self, value: float) -> float:
         """Return how far a value is outside the reference range, in widths of the range.
@@ -79,7 +85,7 @@ class Indicator:
             if (value := entry.pop(key)) is not None:
                 entry[key] = int(value) if key == "charge" else float(value)
         entry["words"] = {word: float(number) for word, number in self.words}
-        for key in ("codes", "words"):
+        for key in ("codes", "words", "scale"):
             if not entry[key]:
                 del entry[key]
         return entry
@@ -128,5 +134,7 @@ def check_indicator(indicator: Indicator, where: str) -> None:
         0 < indicator.molar_mass <= 1e7 and math.isfinite(indicator.molar_mass)
     ):
         raise ValueError(f"{where}: molar_mass is {shortened(indicator.molar_mass)}: use a number of g/mol, up to 1e7")
+    if indicator.scale not in _SCALES:
+        raise ValueError(f"{where}: scale is {quoted(indicator.scale)}: use {HBA1C}, or leave it out")
     if indicator.charge is not None and not 1 <= indicator.charge <= 8:
         raise ValueError(f"{where}: charge is {shortened(indicator.charge)}: use 1 to 8, without its sign")

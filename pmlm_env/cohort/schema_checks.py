@@ -24,7 +24,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "a list of tables": lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
 }
 _KIND_OF = {
-    **dict.fromkeys(("name", "unit", "title", "language", "templates"), _TEXT),
+    **dict.fromkeys(("name", "unit", "title", "scale", "language", "templates"), _TEXT),
     **dict.fromkeys(("low", "high", "reference_low", "reference_high", "molar_mass"), _NUMBER),
     **dict.fromkeys(("synonyms", "aliases", "codes"), "a list of texts"),
     **dict.fromkeys(("indicators", "labels"), "a list of tables"),

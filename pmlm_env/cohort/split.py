@@ -55,7 +55,8 @@ def split_cohort(
         cohort: All patients.
         by: ``split`` (the column of this name, with the words train, validation and test, or MEDS's tuning and
             held_out), ``random`` (70, 15 and 15 % of the people), ``split_date``, or another date column of
-            ``Patient.extra``; None = ``split`` if the cohort has the column, or else ``split_date``.
+            ``Patient.extra``; None = ``split`` if the cohort has the column, or else ``split_date``, or ``random`` if
+            all have the same date.
         train_until: Last day of train, YYYY-MM-DD. None = the paper's, if the other cut is given or if it leaves
             ``enough`` patients with a label in train and one in each other part; otherwise the day up to which 70 %
             of the dates are.
@@ -67,6 +68,7 @@ def split_cohort(
         CohortError: A cut is not a date or has no effect, the cuts are in the wrong order, a patient lacks the date or
             has an unknown word, or the stays of a person are in several parts.
     """
+    chosen = by is not None
     if by is None:
         by = SPLIT_COLUMN if any(SPLIT_COLUMN in patient.extra for patient in cohort) else SPLIT_DATE
     if by in (SPLIT_COLUMN, RANDOM):
@@ -80,6 +82,12 @@ def split_cohort(
         )
     dates = _last_of_person(cohort, index_dates(cohort, by))
     if train_until is None and validation_until is None:
+        if not chosen and len(set(dates)) == 1 < len({patient.person for patient in cohort}):
+            return _split(
+                cohort,
+                _random_parts(cohort, seed),
+                f"people drawn at random, seed {seed}, as all have the same split_date",
+            )
         return _split_at_usual_cuts(cohort, dates, by, enough)
     cuts = _cuts(train_until or PAPER_CUTS[0], validation_until or PAPER_CUTS[1])
     return _cut(cohort, dates, by, cuts)

@@ -2,7 +2,8 @@
 
 A unit is parsed as an exact factor times a kind of quantity, so that values in one unit can be converted to another of
 the same kind. UCUM forms (``[IU]/L``, ``10*9/L``, ``{cells}/uL``; ucum.org) are parsed too. Mass and amount of
-substance are converted by the indicator's molar mass, equivalents by its charge.
+substance are converted by the indicator's molar mass, equivalents by its charge; degrees Celsius and Fahrenheit, and
+HbA1c in % (NGSP) and in mmol/mol (IFCC), by a factor and an offset.
 
 No library of units fits: pint and ucumvert know neither ``K/uL`` nor ``mg%`` nor ``x10E3/UL``, and what they know they
 convert by floats.
@@ -15,16 +16,52 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
+from math import lcm
 from typing import NamedTuple
 
-from pmlm_env.cohort.indicator import Indicator
+from pmlm_env.cohort.indicator import HBA1C, Indicator
+
+
+class Conversion(NamedTuple):
+    """The conversion of ``x`` in one unit to ``factor * x + offset`` in another, exactly."""
+
+    factor: Fraction
+    offset: Fraction = Fraction(0)
+
+    @property
+    def changes(self) -> bool:
+        """Whether values become other ones."""
+        return self != IDENTITY
+
+    @property
+    def parts(self) -> tuple[int, int, int]:
+        """Whole numbers (a, b, c), by which ``x`` becomes ``(a * x + b) / c``: floats are then rounded least."""
+        over = lcm(self.factor.denominator, self.offset.denominator)
+        return int(self.factor * over), int(self.offset * over), over
+
+    def of(self, value: float) -> float:
+        """Return a value in the other unit."""
+        times, plus, over = self.parts
+        return (value * times + plus) / over
+
+    def inverse(self) -> Conversion:
+        """Return the conversion back."""
+        return Conversion(1 / self.factor, -self.offset / self.factor)
+
+
+#: The conversion of a unit to itself.
+IDENTITY = Conversion(Fraction(1))
 
 
 class _Quantity(NamedTuple):
-    """A unit: ``factor`` times the base unit of its kind (g, mol, U, L, a count or a fraction; "mass/L" per liter)."""
+    """A unit: ``factor`` times the base unit of its kind (g, mol, U, L, a count or a fraction; "mass/L" per liter).
+
+    The zero of its scale is at ``zero`` base units.
+    """
 
     factor: Fraction
     kind: str
+    zero: Fraction = Fraction(0)
 
 
 _PREFIXES = {
@@ -76,8 +113,9 @@ _UNITS: Mapping[str, Mapping[str, Fraction | int]] = {
         **dict.fromkeys(("mmhg", "torr"), _MMHG), "cmhg": 10 * _MMHG, "cmh2o": _CMH2O, "mbar": 100, "bar": 10**5,
         "atm": 101325,
     },
-    "temperature": dict.fromkeys(("cel", "c", "degc", "\u00b0c", "celsius", "deg.c", "degreesc"), 1),
-    "temperature in Fahrenheit": dict.fromkeys(("f", "degf", "\u00b0f", "fahrenheit", "deg.f", "degreesf"), 1),
+    "temperature": dict.fromkeys(
+        ("cel", "c", "degc", "\u00b0c", "celsius", "deg.c", "degreesc", "degreescelsius", "gradcelsius"), 1
+    ),
     "mass": {
         **dict.fromkeys(("lb", "lbs", "lb_av", "pound", "pounds"), Fraction("453.59237")),
         **dict.fromkeys(("oz", "oz_av", "ounce", "ounces"), Fraction("28.349523125")),
@@ -93,6 +131,10 @@ _UNITS: Mapping[str, Mapping[str, Fraction | int]] = {
     "field": {"hpf": 1}, "low field": {"lpf": 1},
 }  # fmt: skip
 _WHOLE = {name: [_Quantity(Fraction(factor), kind)] for kind, units in _UNITS.items() for name, factor in units.items()}
+_FAHRENHEIT = _Quantity(Fraction(5, 9), "temperature", -32 * Fraction(5, 9))
+_WHOLE |= {
+    name: [_FAHRENHEIT] for name in ("f", "degf", "\u00b0f", "fahrenheit", "deg.f", "degreesf", "degreesfahrenheit")
+}
 _WHOLE["mm"] = [_Quantity(Fraction(1, 10**3), "amount/L"), _Quantity(Fraction(1, 10**3), "length")]
 _SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-")
 #: How a note after a unit starts: a word ("derived"), a bracket, a temperature; never an operator or other number, nor
@@ -102,10 +144,15 @@ _NOTE = re.compile(r"(?!x\s*\d|per\b|ddu\b)(?:[^\W\d_]|[(\[,;@]|37(?!\d))", re.I
 
 #: What ``conversion`` says of a unit, unless it knows better.
 _OWN_FACTOR = "convert the values with your laboratory's factor"
+#: The master equation of HbA1c, % (NGSP) = 0.09148 * mmol/mol (IFCC) + 2.152 (ngsp.org/ifcc.asp; Hoelzel et al., Clin
+#: Chem 2004;50:166), for fractions: the base unit is NGSP's.
+_NGSP = Conversion(Fraction("0.9148"), Fraction("0.02152"))
+#: Percentages of HbA1c on other scales than NGSP's.
+_OTHER_HBA1C = re.compile(r"\s*%.*\b(?:ifcc|jds|jscc|mono[- ]?s)\b", re.IGNORECASE | re.DOTALL)
 
 
-def conversion(text: str, indicator: Indicator) -> Fraction | str:
-    """Return the factor by which values in a unit become values in the indicator's unit.
+def conversion(text: str, indicator: Indicator) -> Conversion | str:
+    """Return how values in a unit become values in the indicator's unit.
 
     Args:
         text: A unit from a file, possibly followed by a note ("10^9/L derived"); blank = not given.
@@ -113,10 +160,10 @@ def conversion(text: str, indicator: Indicator) -> Fraction | str:
             matches only itself, in any letter case.
 
     Returns:
-        The exact factor, 1 if ``text`` is blank or means the indicator's unit; or, as a clause for a message, why there
-        is none and what to do.
+        The exact conversion, ``IDENTITY`` if ``text`` is blank or means the indicator's unit; or, as a clause for a
+        message, why there is none and what to do.
     """
-    return _conversion(text, indicator.unit, indicator.molar_mass, indicator.charge)
+    return _conversion(text, indicator.unit, indicator.molar_mass, indicator.charge, indicator.scale)
 
 
 def kind_of(text: str) -> str:
@@ -130,25 +177,33 @@ def is_unit(text: str) -> bool:
 
 
 @lru_cache(maxsize=16384)
-def _conversion(text: str, expected: str, molar_mass: float | None, charge: int | None) -> Fraction | str:
+def _conversion(text: str, expected: str, molar_mass: float | None, charge: int | None, scale: str) -> Conversion | str:
+    if scale == HBA1C and _OTHER_HBA1C.match(text):
+        return f"it is neither % (NGSP) nor mmol/mol (IFCC); {_OWN_FACTOR}"
     if not text.strip() or not expected or _canonical(text) == _canonical(expected):
-        return Fraction(1)
+        return IDENTITY
     if not (units := _quantities(_canonical(expected))):
         return f"write {expected}, or {_OWN_FACTOR}"
     found, wanted = _parse(text), units[0]
-    factors = {each.factor / wanted.factor for each in found if each.kind == wanted.kind}
-    if not factors:
+    if scale == HBA1C:
+        found, wanted = [_by_ngsp(each) for each in found], _by_ngsp(wanted)
+    ways = {_way(each, wanted) for each in found if each.kind == wanted.kind}
+    if not ways:
         goal = _by_mass(wanted, molar_mass, charge)
         masses = [_by_mass(each, molar_mass, charge) for each in found]
-        factors = {each.factor / goal.factor for each in masses if each.kind == goal.kind}
-    if 1 in factors or len(factors) == 1:
-        return Fraction(1) if 1 in factors else factors.pop()
-    if factors:
+        ways = {_way(each, goal) for each in masses if each.kind == goal.kind}
+    if IDENTITY in ways or len(ways) == 1:
+        return IDENTITY if IDENTITY in ways else ways.pop()
+    if ways:
         return f"it has several meanings; write {expected}, or another unit that has one"
-    return _no_factor(found, wanted, expected)
+    return _no_way(found, wanted, expected)
 
 
-def _no_factor(found: list[_Quantity], wanted: _Quantity, expected: str) -> str:
+def _way(found: _Quantity, wanted: _Quantity) -> Conversion:
+    return Conversion(found.factor / wanted.factor, (found.zero - wanted.zero) / wanted.factor)
+
+
+def _no_way(found: list[_Quantity], wanted: _Quantity, expected: str) -> str:
     if not found:
         return f"it is an unknown unit; if it means {expected}, write {expected}, otherwise {_OWN_FACTOR}"
     kinds = {each.kind for each in found}
@@ -156,9 +211,19 @@ def _no_factor(found: list[_Quantity], wanted: _Quantity, expected: str) -> str:
         for other in {"amount", "mass"} - {known}:
             if {kind.replace(known, other) for kind in kinds} & {wanted.kind.replace(known, other)}:
                 return f"give the indicator its {key} in the schema, or {_OWN_FACTOR}"
-    if "temperature" in wanted.kind and any("temperature" in kind for kind in kinds):
-        return f"the scales start at different zeros; convert the values to {expected}"
+    if kinds | {wanted.kind} == {"fraction", "amount/amount"}:
+        return f'if this is HbA1c, give the indicator scale = "{HBA1C}" in the schema; otherwise {_OWN_FACTOR}'
     return f"it does not measure the same quantity as {expected}; {_OWN_FACTOR}"
+
+
+def _by_ngsp(quantity: _Quantity) -> _Quantity:
+    """Return a fraction (NGSP) or a ratio of amounts (IFCC) of HbA1c on one scale."""
+    match quantity.kind:
+        case "fraction":
+            return quantity._replace(kind=HBA1C)
+        case "amount/amount":
+            return _Quantity(_NGSP.factor * quantity.factor, HBA1C, _NGSP.offset)
+    return quantity
 
 
 def _by_mass(quantity: _Quantity, molar_mass: float | None, charge: int | None) -> _Quantity:
@@ -169,7 +234,7 @@ def _by_mass(quantity: _Quantity, molar_mass: float | None, charge: int | None) 
             factor, parts[i] = factor / Fraction(charge) ** power, "amount"
         if parts[i] == "amount" and molar_mass:
             factor, parts[i] = factor * Fraction(str(molar_mass)) ** power, "mass"
-    return _Quantity(factor, "/".join(parts))
+    return quantity._replace(factor=factor, kind="/".join(parts))
 
 
 def _parse(text: str) -> list[_Quantity]:

@@ -4,49 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import asdict
 
 from pmlm_env.cohort.naming.mentions import Mention, find_mentions
 from pmlm_env.cohort.schema import OBSTETRIC, Schema
-from pmlm_env.llm import obstetric_sentences
+from pmlm_env.core.languages import is_chinese
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
+from pmlm_env.llm.responder_words import CHINESE, ENGLISH
 
-#: Upper bound on the length of a reply, in words.
+#: Upper bound on the length of a reply, in words; a Chinese character counts as one.
 MAX_TOKENS = 200
 
 _FIRST_WEIGHT = 4.0  # the first condition of a prompt is usually the predicted one
 _PEERS = 10.0
 _RIVAL_SHARE = 0.5
-
-_SHARE_BEFORE = re.compile(r"(\d+)\s*(?:/|of|out of)\s*(\d+)\b[^\d.;!?\n]*$", re.IGNORECASE)
-_COUNT_AFTER = re.compile(r"\s*[:=(x\u00d7]\s*(\d+)\b(?:\s*(?:/|of|out of)\s*(\d+)\b)?", re.IGNORECASE)
-_WORD = re.compile(r"[^\W\d_]+")
-
-_GENERAL_ADVICE = "Rest well and eat regularly. Come back if anything changes."
-_PADDING = (
-    "There are many possible causes of abnormal tests, such as diet, stress and lack of sleep. This information does "
-    "not replace a doctor's visit."
-)
-
-
-@dataclass(frozen=True)
-class _Sentences:
-    """Sentences that depend on the kind of patients: recommendations by label, and others."""
-
-    recommendations: Mapping[str, str]
-    follow_up: str
-    chatter: str
-
-
-_GENERAL = _Sentences(
-    {},
-    "Return to the clinic for follow-up in one week.",
-    "Good health depends on many things that change from day to day.",
-)
-_OBSTETRIC = _Sentences(obstetric_sentences.RECOMMENDATIONS, obstetric_sentences.FOLLOW_UP, obstetric_sentences.CHATTER)
-_RECOMMENDATION = "Take medicines as prescribed. Have the laboratory tests repeated in four weeks."
 
 
 class Responder(LLM):
@@ -65,7 +37,7 @@ class Responder(LLM):
     - "brief", "concise" or "short" leaves out a paragraph of padding.
 
     A prompt that names none of the schema's labels gets a reply without a condition. Tokens are words separated by
-    whitespace.
+    whitespace. If the schema's language is Chinese, so are the replies and the words above, and tokens are characters.
 
     Args:
         schema: Its labels are the conditions; by default the schema ``obstetric``.
@@ -77,7 +49,9 @@ class Responder(LLM):
         """Prepare what is said of each label."""
         usual = Schema.load(OBSTETRIC)
         schema = schema or usual
-        self._sentences = _OBSTETRIC if schema.templates == usual.templates else _GENERAL
+        self._language = schema.language
+        self._words = CHINESE if is_chinese(schema.language) else ENGLISH
+        self._sentences = self._words.sentences[schema.templates == usual.templates]
         # Unlike in a reply, the name of a label without a finding, such as "normal", names it in a prompt.
         self._phrases = {label.name: (label.name, *label.aliases) for label in schema.labels}
         self._said = {
@@ -85,8 +59,9 @@ class Responder(LLM):
             for label in schema.labels
         }
         self._identity = "responder:v1"
-        if (schema.templates, schema.labels) != (usual.templates, usual.labels):
-            content = json.dumps([schema.templates, *map(asdict, schema.labels)])
+        if (schema.templates, schema.labels, self._words) != (usual.templates, usual.labels, ENGLISH):
+            spoken = ["zh"] if self._words is CHINESE else []
+            content = json.dumps([*spoken, schema.templates, *map(asdict, schema.labels)])
             self._identity += f":{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
     @property
@@ -98,45 +73,45 @@ class Responder(LLM):
         """Reply to each request. Equal prompts get equal replies; no reply is empty."""
         replies = [self._reply(request.prompt) for request in requests]
         yield {
-            index: Completion(reply, len(request.prompt.split()), len(reply.split()), "stop")
+            index: Completion(reply, self._words.size(request.prompt), self._words.size(reply), "stop")
             for index, (request, reply) in enumerate(zip(requests, replies, strict=True))
         }
 
     def _reply(self, prompt: str) -> str:
-        words = set(_WORD.findall(prompt.lower()))
-        weights = self._weigh(prompt)
+        words, weights = self._words, self._weigh(prompt)
+        asks = {part for part, markers in words.markers.items() if words.found(prompt, markers)}
         ranked = sorted(weights, key=weights.__getitem__, reverse=True)  # stable: ties keep the order of mention
-        named = self._said[ranked[0]] if ranked else "not clear from what is given"
-        parts = [f"Discharge diagnosis: {named}." if words & {"diagnosis", "diagnoses"} else f"Perhaps: {named}."]
+        named = self._said[ranked[0]] if ranked else words.unclear
+        parts = [(words.diagnosis if "diagnosis" in asks else words.perhaps).format(named)]
         if len(ranked) > 1 and weights[ranked[1]] >= _RIVAL_SHARE * weights[ranked[0]]:
-            parts.append(f"Also consider {self._said[ranked[1]]}.")
-        if ranked and words & {"advice", "advise", "recommend", "recommendation", "recommendations"}:
-            parts.append(f"Recommendation: {self._sentences.recommendations.get(ranked[0], _RECOMMENDATION)}")
+            parts.append(words.also.format(self._said[ranked[1]]))
+        if ranked and "advice" in asks:
+            parts.append(words.recommendation.format(self._sentences.recommendations.get(ranked[0], words.usual)))
         else:
-            parts.append(_GENERAL_ADVICE)
-        if words & {"medical", "clinical"}:
+            parts.append(words.general)
+        if "follow-up" in asks:
             parts.append(self._sentences.follow_up)
-        if not words & {"brief", "briefly", "concise", "short"}:
-            parts += [self._sentences.chatter, _PADDING]
-        return " ".join(parts)
+        if "brief" not in asks:
+            parts += [self._sentences.chatter, words.padding]
+        return words.between.join(parts)
 
     def _weigh(self, prompt: str) -> dict[str, float]:
         """Return the weight of each condition that the prompt names, in order of first mention."""
         weights: dict[str, float] = {}
         last_end = 0
-        for mention in find_mentions(prompt, self._phrases):
+        for mention in find_mentions(prompt, self._phrases, self._language):
             if not mention.named:
                 continue
-            weight = _count(prompt, mention, last_end) or (1.0 if weights else _FIRST_WEIGHT)
+            weight = self._count(prompt, mention, last_end) or (1.0 if weights else _FIRST_WEIGHT)
             weights[mention.label] = weights.get(mention.label, 0.0) + weight
             last_end = mention.end
         return weights
 
-
-def _count(prompt: str, mention: Mention, last_end: int) -> float | None:
-    """Return the number of peers with the condition, out of ten, if the prompt states it."""
-    found = _COUNT_AFTER.match(prompt, mention.end) or _SHARE_BEFORE.search(prompt, last_end, mention.start)
-    if found is None:
-        return None
-    count, total = int(found[1]), int(found[2] or _PEERS)
-    return _PEERS * count / total if total else None
+    def _count(self, prompt: str, mention: Mention, last_end: int) -> float | None:
+        """Return the number of peers with the condition, out of ten, if the prompt states it."""
+        after, before = self._words.count_after, self._words.share_before
+        found = after.match(prompt, mention.end) or before.search(prompt, last_end, mention.start)
+        if found is None:
+            return None
+        count, total = int(found[1]), int(found[2] or _PEERS)
+        return _PEERS * count / total if total else None

@@ -133,8 +133,9 @@ class LoraLLM(LabelModel):
         if lm.limit is not None and self.max_tokens > lm.limit:
             raise ValueError(f"max_tokens is {self.max_tokens}, but {self.model} reads at most {lm.limit}: lower it")
         drawn = np.sort(np.random.default_rng(self.seed).permutation(len(cohort))[: self.max_patients])
-        folds = assign_folds(codes[drawn], VALIDATION_FOLDS, np.random.default_rng(self.seed))
-        enough = len(drawn) >= 2 * VALIDATION_FOLDS
+        persons = [cohort[int(i)].person for i in drawn]
+        folds = assign_folds(codes[drawn], VALIDATION_FOLDS, np.random.default_rng(self.seed), persons)
+        enough = len(set(persons)) >= 2 * VALIDATION_FOLDS
         learned, held_out = (drawn[folds > 0], drawn[folds == 0]) if enough else (drawn, drawn)
         examples = [(self._prompt_of(cohort[int(i)], cohort, lm), self._labels[codes[i]]) for i in drawn]
         by_patient = dict(zip(drawn.tolist(), examples, strict=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import nn
 from pmlm_env.device import one_thread
 from pmlm_env.predictors.base import assign_folds
 
-#: One of this many folds is the validation fold. With fewer than two patients per fold, all patients are in both parts.
+#: One of this many folds is the validation fold. With fewer than two people per fold, all patients are in both parts.
 VALIDATION_FOLDS = 7
 
 
@@ -45,6 +45,7 @@ def train(
     settings: TrainingSettings,
     seed: int,
     generator: torch.Generator,
+    persons: Sequence[str] | None = None,
 ) -> None:
     """Train a network in place; it gets the weights of the epoch with the lowest loss on the validation fold.
 
@@ -55,11 +56,13 @@ def train(
         settings: The settings.
         seed: Draws the validation fold.
         generator: Draws the batches; a generator of the CPU.
+        persons: The person of each patient, whose stays are all inside or all outside the validation fold; None = all
+            are different.
     """
     device = next(network.parameters()).device
-    held_out = torch.from_numpy(assign_folds(labels, VALIDATION_FOLDS, np.random.default_rng(seed)) == 0)
+    held_out = torch.from_numpy(assign_folds(labels, VALIDATION_FOLDS, np.random.default_rng(seed), persons) == 0)
     everybody = torch.arange(len(labels))
-    enough = len(labels) >= 2 * VALIDATION_FOLDS
+    enough = (len(labels) if persons is None else len(set(persons))) >= 2 * VALIDATION_FOLDS
     learned, validation = (everybody[~held_out], everybody[held_out]) if enough else (everybody, everybody)
     validation = validation.to(device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)

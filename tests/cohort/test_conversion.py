@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmlm_env.cohort.indicator import Indicator
-from pmlm_env.cohort.units import conversion
+from pmlm_env.cohort.units import IDENTITY, Conversion, conversion
 
 #: "Conversion to SI units" of the AMA Manual of Style, 11th edition, table 17.5-1 (as JAMA prints it): conventional
 #: unit, multiplied by the factor, gives the SI unit. Molar masses (g/mol) are of the molecules (PubChem).
@@ -73,12 +73,12 @@ def indicator_of(unit: str, row: list[str]) -> Indicator:
 def test_factors_are_the_published_ones_and_convert_back_exactly(row: list[str]) -> None:
     _, conventional, published, si, _ = row
     there, back = conversion(conventional, indicator_of(si, row)), conversion(si, indicator_of(conventional, row))
-    assert isinstance(there, Fraction)
-    assert isinstance(back, Fraction)
+    assert isinstance(there, Conversion)
+    assert isinstance(back, Conversion)
     # To half a unit of the last digit printed, and 0.1 %: the published factors rest on other molar masses.
     digits = len(published.partition(".")[2])
-    assert float(there) == pytest.approx(float(published), abs=0.51 * 10**-digits, rel=1e-3)
-    assert there * back == 1
+    assert there.of(1.0) == pytest.approx(float(published), abs=0.51 * 10**-digits, rel=1e-3)
+    assert there.inverse() == back
 
 
 @pytest.mark.parametrize(
@@ -114,12 +114,14 @@ def test_factors_are_the_published_ones_and_convert_back_exactly(row: list[str])
     ],
 )
 def test_units_of_vital_signs_clearances_and_urine(text: str, unit: str, factor: Fraction | str | int) -> None:
-    assert conversion(text, Indicator("indicator", unit)) == Fraction(factor)
+    assert conversion(text, Indicator("indicator", unit)) == Conversion(Fraction(factor))
 
 
 def test_mass_below_the_line_is_converted_too() -> None:
     per_gram = Indicator("albumin to creatinine", "mg/g", molar_mass=113.12)
-    assert float(conversion("mg/mmol", per_gram)) == pytest.approx(8.84, rel=1e-3)  # KDIGO 2024, table of units
+    found = conversion("mg/mmol", per_gram)
+    assert isinstance(found, Conversion)
+    assert found.of(1.0) == pytest.approx(8.84, rel=1e-3)  # KDIGO 2024, table of units
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,11 @@ def test_mass_below_the_line_is_converted_too() -> None:
     [
         ("mmol/L", Indicator("urate", "mg/dL"), "give the indicator its molar_mass in the schema"),
         ("mEq/L", Indicator("calcium", "mmol/L", molar_mass=40.078), "give the indicator its charge in the schema"),
-        ("degF", Indicator("temperature", "Cel"), "the scales start at different zeros; convert the values to Cel"),
+        ("degF", Indicator("length", "cm"), "it does not measure the same quantity as cm"),
+        ("mmol/mol", Indicator("A1c", "%"), 'if this is HbA1c, give the indicator scale = "hba1c" in the schema'),
+        ("% (IFCC)", Indicator("A1c", "%", scale="hba1c"), "it is neither % (NGSP) nor mmol/mol (IFCC)"),
+        ("%{Mono-S}", Indicator("A1c", "mmol/mol", scale="hba1c"), "it is neither % (NGSP) nor mmol/mol (IFCC)"),
+        ("mmol/L", Indicator("A1c", "%", scale="hba1c"), "it does not measure the same quantity as %"),
         ("mil/L", Indicator("cells", "10^5/L"), "it has several meanings"),
         ("mmHg", Indicator("length", "cm"), "it does not measure the same quantity as cm"),
         ("ug/mL DDU", Indicator("d_dimer", "mg/L"), "it is an unknown unit"),
@@ -144,7 +150,49 @@ def test_what_cannot_be_converted_is_explained(text: str, indicator: Indicator, 
 
 def test_a_blank_unit_an_equal_one_and_any_unit_of_an_indicator_without_one_leave_the_values_as_they_are() -> None:
     for text, unit in (("", "g/L"), (" ", "points"), ("POINTS", "points"), ("blood gas", ""), ("%", "%")):
-        assert conversion(text, Indicator("indicator", unit)) == 1
+        assert conversion(text, Indicator("indicator", unit)) == IDENTITY
+
+
+#: Fixed points of the scales (NIST SP 811, appendix B) and clinical temperatures.
+@pytest.mark.parametrize(
+    ("fahrenheit", "celsius"), [(32, 0), (212, 100), (-40, -40), (98.6, 37), (100.4, 38), (95, 35), (104, 40)]
+)
+@pytest.mark.parametrize("name", ["degF", "[degF]", "\u00b0F", "F", "\u2109", "Deg. F", "Fahrenheit"])
+def test_temperatures_are_converted_both_ways(fahrenheit: float, celsius: float, name: str) -> None:
+    there = conversion(name, Indicator("temperature", "\u00b0C"))
+    back = conversion("Cel", Indicator("temperature", "degF"))
+    assert isinstance(there, Conversion)
+    assert isinstance(back, Conversion)
+    assert (there.of(fahrenheit), back.of(celsius)) == (celsius, fahrenheit)
+    assert there.inverse() == back
+
+
+@given(st.floats(-200, 500))
+def test_temperatures_are_those_of_scipy(value: float) -> None:
+    from scipy.constants import convert_temperature
+
+    there = conversion("[degF]", Indicator("temperature", "Cel"))
+    assert isinstance(there, Conversion)
+    assert there.of(value) == pytest.approx(convert_temperature(value, "F", "C"), abs=1e-9)
+
+
+#: HbA1c in % (NGSP, as in the DCCT) and mmol/mol (IFCC): Barth et al., Ann Clin Biochem 2008;45:343.
+HBA1C = {4: 20, 5: 31, 6: 42, 6.5: 48, 7: 53, 8: 64, 9: 75, 10: 86, 11: 97, 12: 108, 13: 119, 14: 130, 15: 140}
+
+
+@pytest.mark.parametrize(("percent", "ifcc"), HBA1C.items())
+def test_hba1c_is_converted_by_the_master_equation(percent: float, ifcc: int) -> None:
+    there = conversion("mmol/mol Hb", Indicator("A1c", "%", scale="hba1c"))
+    back = conversion("% (NGSP)", Indicator("A1c", "mmol/mol", scale="hba1c"))
+    assert isinstance(there, Conversion)
+    assert isinstance(back, Conversion)
+    assert round(back.of(percent)) == ifcc
+    assert there.of(ifcc) == pytest.approx(percent, abs=0.05)
+    assert there.inverse() == back
+    assert there == (Fraction("0.09148"), Fraction("2.152"))  # ngsp.org/ifcc.asp
+    fraction = conversion("1", Indicator("A1c", "mmol/mol", scale="hba1c"))
+    assert isinstance(fraction, Conversion)
+    assert fraction.of(percent / 100) == pytest.approx(back.of(percent))
 
 
 UNITS = ("g/L", "mg/dL", "ug/mL", "mmol/L", "umol/L", "nmol/mL", "mol/m3", "mg%", "mEq/L", "g/100 mL")
@@ -152,18 +200,18 @@ UNITS = ("g/L", "mg/dL", "ug/mL", "mmol/L", "umol/L", "nmol/mL", "mol/m3", "mg%"
 
 @given(st.permutations(UNITS), st.floats(1, 1e6), st.integers(1, 3))
 def test_a_way_round_through_any_units_ends_where_it_began(units: list[str], molar_mass: float, charge: int) -> None:
-    product = Fraction(1)
+    value = Fraction(7)
     for text, unit in zip(units, [*units[1:], units[0]], strict=True):
-        factor = conversion(text, Indicator("any", unit, molar_mass=molar_mass, charge=charge))
-        assert isinstance(factor, Fraction)
-        product *= factor
-    assert product == 1
+        found = conversion(text, Indicator("any", unit, molar_mass=molar_mass, charge=charge))
+        assert isinstance(found, Conversion)
+        value = found.factor * value + found.offset
+    assert value == 7
 
 
-@given(st.text(max_size=120), st.sampled_from([*UNITS, "%", "mmHg", "/min", "", "points"]))
+@given(st.text(max_size=120), st.sampled_from([*UNITS, "%", "mmHg", "/min", "", "points", "degF"]))
 def test_any_text_has_a_factor_above_zero_or_an_explanation(text: str, unit: str) -> None:
     found = conversion(text, Indicator("any", unit, molar_mass=100.0, charge=1))
-    assert found if isinstance(found, str) else found > 0
+    assert found if isinstance(found, str) else found.factor > 0
 
 
 @given(
@@ -184,4 +232,4 @@ def test_spelling_does_not_matter(unit: str, changes: list[str]) -> None:
                 text = f"{text} (calculated)"
             case _:
                 text = getattr(text, change)()
-    assert conversion(text, Indicator("any", unit)) == 1
+    assert conversion(text, Indicator("any", unit)) == IDENTITY

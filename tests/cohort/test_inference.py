@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pmlm_env.cohort import Cohort, CohortError, Indicator, Label, ReadReport, Schema, read_cohort, write_cohort
 from pmlm_env.cohort.schema_toml import schema_toml
 from pmlm_env.cohort.sources.medians import likely_unit
+from pmlm_env.cohort.sources.proposal import in_unit
 from pmlm_env.cohort.sources.recognition import common
 from tests.schemas import SCHEMA
 
@@ -105,8 +106,30 @@ def test_values_of_the_rarer_unit_are_converted_to_the_more_frequent_one(folder:
 def test_units_that_cannot_be_converted_make_indicators_of_their_own(folder: Folder) -> None:
     people, rows = tables(4)
     rows += [f"M{i},2021-11-03,Marker Q,7,mmol/L," for i in range(4)]
-    rows += [f"M{i},2021-11-03,Temperature,98.6,degF," for i in range(4)]
-    assert {"Marker Q", "Marker Q (mmol/L)", "Temperature"} < set(read(folder, people, rows)[0].schema.names)
+    assert {"Marker Q", "Marker Q (mmol/L)"} < set(read(folder, people, rows)[0].schema.names)
+
+
+def test_temperatures_and_hba1c_on_two_scales_are_one_indicator_each_with_its_limits(folder: Folder) -> None:
+    people = [f"M{i},gout,Rest.,2021-12-01" for i in range(4)]
+    rows = [f"M{i},2021-11-0{day},Temperature,{value},degF," for i in range(4) for day, value in ((1, 98.6), (2, 104))]
+    rows += [f"M{i},2021-11-01,HbA1c,{value},mmol/mol," for i in range(4) for value in (53, 53)]
+    cohort, report = read(folder, people, [*rows, "M3,2021-11-03,Temperature,36.0,Cel,", "M3,2021-11-03,HbA1c,6.0,%,"])
+    found = by_name(cohort.schema)
+    temperature, hba1c = found["temperature"], found["hba1c"]
+    limits = (temperature.low, temperature.reference_low, temperature.reference_high, temperature.high)
+    assert (temperature.unit, *limits) == ("degF", 68, 96.98, 100.4, 114.8)
+    assert (hba1c.unit, hba1c.reference_high) == ("mmol/mol", pytest.approx(37.69, abs=0.01))
+    columns = [cohort.schema.index(name) for name in ("temperature", "hba1c")]
+    assert cohort[3].values[:, columns][-1] == pytest.approx([96.8, 42.06], abs=0.01)
+    assert report.converted == {"temperature from Cel to degF": 1, "hba1c from % to mmol/mol": 1}
+
+
+def test_a_wide_column_in_fahrenheit_is_converted_to_the_unit_of_the_schema(folder: Folder) -> None:
+    path = folder(
+        patients=text("patient_id,label,reference,split_date", ["M1,gout,Rest.,2021-12-01"]),
+        checkups=text("patient_id,date,Temperature (degF)", ["M1,2021-11-01,98.6"]),
+    )
+    assert read_cohort(path, Schema((Indicator("temperature", "Cel"),)))[0][0].values.tolist() == [[37.0]]
 
 
 def test_a_wide_table_states_units_in_its_header(folder: Folder) -> None:
@@ -248,6 +271,7 @@ hgb 14 g/dL|albumin 4.2 g/dL|total_protein 7.1 g/dL|mchc 34 g/dL|total_bilirubin
 urea_nitrogen 14 mg/dL|glucose 92 mg/dL|calcium 9.4 mg/dL|magnesium 2 mg/dL|phosphate 3.6 mg/dL|urate 5.2 mg/dL
 fibrinogen 300 mg/dL|prealbumin 25 mg/dL|lactate 10 mg/dL|iron 95 ug/dL|vitamin_d 40 ng/mL
 free_t4 1.2 ng/dL|total_t4 8 ug/dL|hct 0.42 1|neutrophil_ratio 0.6 1|wbc 7000 /uL|plt 250000 /uL|pco2 5.3 kPa
+temperature 98.2 degF|hba1c 36 mmol/mol|hba1c 58 mmol/mol|hba1c 8.2 -
 osmolality 0.285 -|sodium 140 -|potassium 4.1 -|alt 25 -|inr 1 -|pH 7.4 -|heart_rate 75 -"""
 
 
@@ -257,6 +281,12 @@ def test_medians_in_conventional_units_are_doubted(entry: str) -> None:
     indicator = by_name(common().schema)[name]
     found = likely_unit(np.full(20, float(median)), indicator)
     assert found in {"-": [""], "ng/mL": ["ug/L", "ng/mL"]}.get(unit, [unit])
+
+
+def test_a_median_in_celsius_is_doubted_where_fahrenheit_is_the_unit() -> None:
+    fahrenheit = in_unit(by_name(common().schema)["temperature"], "degF")
+    assert likely_unit(np.full(20, 36.8), fahrenheit) == "degC"
+    assert likely_unit(np.full(20, 98.8), fahrenheit) == ""
 
 
 @given(st.sampled_from(common().schema.indicators), st.floats(0.7, 1.4))

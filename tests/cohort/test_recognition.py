@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pmlm_env.cohort import OBSTETRIC, Schema
 from pmlm_env.cohort.sources.recognition import Catalogue, common, split_name
-from pmlm_env.cohort.units import conversion, is_unit
+from pmlm_env.cohort.units import IDENTITY, conversion, is_unit
 
 #: Labels of MIMIC-IV's d_labitems, names of eICU's lab table, LOINC's long common names (as OMOP and FHIR have them).
 NAMES = """\
@@ -109,7 +109,8 @@ def test_names_as_hospitals_and_standards_write_them(line: str) -> None:
         ("Reticulocyte Count, Absolute", "m/uL", "reticulocyte_count"),
         ("Temperature", "\u00b0C", "temperature"),
         ("Hemoglobin", "fL", None),
-        ("Temperature", "\u00b0F", None),
+        ("Temperature", "\u00b0F", "temperature"),
+        ("Temperature", "kPa", None),
     ],
 )
 def test_the_unit_tells_indicators_of_one_name_apart(name: str, unit: str, wanted: str | None) -> None:
@@ -154,7 +155,7 @@ def test_the_catalogue_has_the_papers_indicators_with_their_names_units_and_boun
 def test_every_unit_of_the_catalogue_can_be_parsed() -> None:
     for each in common().schema.indicators:
         assert not each.unit or is_unit(each.unit), each
-        assert conversion(each.unit, each) == 1
+        assert conversion(each.unit, each) == IDENTITY
 
 
 def test_molar_masses_are_those_of_the_molecules() -> None:

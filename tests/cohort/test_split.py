@@ -210,5 +210,9 @@ def test_one_given_cut_goes_with_the_papers_other() -> None:
     assert split_cohort(cohort_of("2021-05-05"), train_until="2021-01-01").cuts == ("2021-01-01", "2022-06-30")
 
 
-def test_one_day_cannot_be_cut() -> None:
-    assert len(split_cohort(cohort_of("2150-01-01", "2150-01-01")).test) == 2
+def test_one_day_cannot_be_cut_and_people_are_drawn() -> None:
+    split = split_cohort(cohort_of(*["2150-01-01"] * 20))
+    assert [len(part) for part in (split.train, split.validation, split.test)] == [14, 3, 3]
+    assert split.how == "people drawn at random, seed 0, as all have the same split_date"
+    assert len(split_cohort(cohort_of("2150-01-01", "2150-01-01"), by="split_date").test) == 2  # as was asked for
+    assert len(split_cohort(cohort_of("2150-01-01")).test) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from pmlm_env.cohort import Indicator, Schema
 from pmlm_env.cohort.naming import labels as naming
 from pmlm_env.core.labels import Label
 from pmlm_env.llm.base import LLM
-from pmlm_env.llm.responder import Responder
+from pmlm_env.llm.responder import MAX_TOKENS, Responder
 from tests.schemas import LABELS, SCHEMA
 
 OF_MEN = Schema(
@@ -189,3 +190,58 @@ def test_other_labels_and_other_advice_are_another_llm() -> None:
     assert len({"responder:v1", *identities}) == 5
     assert Responder(Schema((Indicator("glucose"),), OF_MEN.labels)).identity == identities[0]
     assert Responder(Schema(OF_MEN.indicators, LABELS, templates="obstetric")).identity == "responder:v1"
+
+
+# In Chinese
+
+ZH = Schema.load("obstetric-zh")
+CHINESE_PROMPT = (
+    "请以其产科医生的身份写出院诊断，再写简短的建议。其化验结果提示妊娠期糖尿病。"
+    "10例相似的既往患者中，6例为妊娠期糖尿病，4例为地中海贫血。"
+)
+
+
+def reply_in_chinese(prompt: str) -> str:
+    return Responder(ZH).generate([prompt])[0].text
+
+
+@pytest.mark.parametrize("label", [label.name for label in ZH.labels])
+def test_a_chinese_reply_has_no_word_of_english_and_names_and_advises_on_each_label(label: str) -> None:
+    text = reply_in_chinese(f"请写出诊断和医嘱：{label}")
+    assert naming.named_labels(text, ZH.labels, "zh") == {label}
+    assert text.startswith("出院诊断：")
+    assert "建议：" in text
+    assert "遵医嘱用药；四周" not in text
+    assert not [sign for sign in text if "a" <= sign.lower() <= "z"]
+
+
+@pytest.mark.parametrize(
+    ("word", "part"), [("诊断", "出院诊断："), ("建议", "建议：糖尿病饮食"), ("医生", "复诊"), ("简短", "")]
+)
+def test_chinese_words_bring_their_part_of_the_reply(word: str, part: str) -> None:
+    assert part in reply_in_chinese(CHINESE_PROMPT)
+    shorter = reply_in_chinese(CHINESE_PROMPT.replace(word, ""))
+    assert part not in shorter if part else "不能代替就诊" in shorter
+
+
+def test_counts_of_chinese_peers_weigh() -> None:
+    assert "地中海贫血" not in reply_in_chinese(CHINESE_PROMPT)
+    assert "另需考虑地中海贫血" in reply_in_chinese(CHINESE_PROMPT.replace("6例", "4例"))
+    assert reply_in_chinese("诊断：提示地中海贫血，9例为GDM").startswith("出院诊断：妊娠期糖尿病。")
+    assert reply_in_chinese("诊断：未见地中海贫血，考虑GDM").startswith("出院诊断：妊娠期糖尿病。")
+
+
+@pytest.mark.parametrize("prompt", ["", "妊娠", "thalassemia", "0例为GDM"])
+def test_any_chinese_prompt_gets_a_reply_within_the_limit(prompt: str) -> None:
+    (found,) = Responder(ZH).generate([prompt])
+    assert 0 < found.completion_tokens < MAX_TOKENS
+    longest = Responder(ZH).generate(
+        ["诊断和建议，医生：" + "，".join(f"5例为{label.name}" for label in ZH.labels[4:6])]
+    )
+    assert longest[0].completion_tokens < MAX_TOKENS
+
+
+def test_the_language_is_a_part_of_the_identity() -> None:
+    english = replace(ZH, language="en")
+    assert Responder(ZH).identity != Responder(english).identity
+    assert Responder(english).generate(["x"])[0].text.startswith("Perhaps")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from bert_score import BERTScorer
 
-from agents.cli.demo import DemoConfig
+from agents.cli.demo import DemoConfig, OwnPatients
 from agents.model_options import ModelOptions
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
@@ -155,4 +155,4 @@ def test_the_demo_chooses_models_that_know_chinese() -> None:
     with pytest.raises(
         ValueError, match="--language is the language of simulated patients: leave it out with --cohort"
     ):
-        DemoConfig(language="zh", cohort=Path("data"))
+        DemoConfig(language="zh", files=OwnPatients(Path("data")))

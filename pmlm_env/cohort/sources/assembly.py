@@ -91,7 +91,7 @@ def assemble(
             problems; or no patient has a check-up.
     """
     problems, forgiving = Problems(), schema is None and reading.published
-    schema, records, found_out = recognized(people, records, schema, long)
+    schema, records, found_out = recognized(people, records, schema, long, published=reading.published)
     notes = (*notes, *found_out)
     spelling, index = _check_patients(people, reading, schema, problems)
     problems.add_malformed(records)

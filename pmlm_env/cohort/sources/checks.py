@@ -129,4 +129,5 @@ def require(table: Table, needed: Collection[str], optional: Collection[str] = (
         advice = "Separate the columns with commas."
     missing_columns = "; ".join(f"no column {name!r}{suggestion(name, header)}" for name in missing)
     text = f"{table.name}, {table.location(table.header_row)}, {missing_columns}. Found: {named(header, shown=50)}."
-    raise CohortError(f"{text} Names must match exactly: rename or add the column. {advice}".rstrip())
+    cure = "Names must match exactly: rename or add the column, or say in map.toml which it is (docs/cohort-format.md)."
+    raise CohortError(f"{text} {cure} {advice}".rstrip())

@@ -27,7 +27,7 @@ def from_long(table: Table, patients: Mapping[str, int], schema: Schema, problem
     """Read rows of patient_id, date, indicator, value and optionally unit and code.
 
     A check-up is a calendar day; an indicator measured several times in a day is averaged. An empty value is a problem,
-    because a row states that something was measured. Values in another unit are converted if the factor is known
+    because a row states that something was measured. Values in another unit are converted if it is known how
     (``pmlm_env.cohort.units.conversion``). An indicator may be named by the column ``code`` instead of ``indicator``.
 
     Args:
@@ -57,7 +57,7 @@ def from_long(table: Table, patients: Mapping[str, int], schema: Schema, problem
     results = ResultReader(table, ["value"], schema, problems)
     # The bounds do not apply to a value in another unit.
     bounded = np.where(factors.wrong, UNKNOWN, position)
-    read = results.column("value", bounded, factors.times, factors.over)
+    read = results.column("value", bounded, factors.times, factors.plus, factors.over)
     advice = "the cell is empty; enter the value, or remove the row if nothing was measured"
     problems.add("missing value", table, ~read.present, "value", lambda i: advice)
     valid = rows.valid & known & ~factors.wrong & read.present & ~read.bad
@@ -126,16 +126,16 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
     results, converted = ResultReader(table, measured, schema, problems), dict[str, int]()
     for name, k in measured.items():
         indicator, unit = schema.indicators[k], table.units.get(name, "")
-        factor = conversion(unit, indicator)
-        if isinstance(factor, str):
-            messages = {name: wrong_unit(indicator, unit, factor)}
+        way = conversion(unit, indicator)
+        if isinstance(way, str):
+            messages = {name: wrong_unit(indicator, unit, way)}
             problems.add_columns("wrong unit", table, messages, messages.__getitem__)
             present[:, k] = results.column(name, np.full(len(table.rows), UNKNOWN)).present
             continue
-        read = results.column(name, np.full(len(table.rows), k), factor.numerator, factor.denominator)
+        read = results.column(name, np.full(len(table.rows), k), *way.parts)
         values[:, k], present[:, k] = read.value, read.present
         valid[:, k] = rows.valid & present[:, k] & ~read.bad
-        if factor != 1 and (count := int(np.sum(valid[:, k] & of_valid_patient))):
+        if way.changes and (count := int(np.sum(valid[:, k] & of_valid_patient))):
             converted[converted_from(indicator, unit)] = count
     counted = present & of_valid_patient[:, None]
     dropped_by_indicator = _drop_counts(schema, np.sum(counted & ~valid, axis=0), np.sum(counted, axis=0))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 
 import numpy as np
 
@@ -17,8 +16,8 @@ from pmlm_env.cohort.sources.medians import likely_unit
 from pmlm_env.cohort.sources.proposal import propose
 from pmlm_env.cohort.sources.recognition import Catalogue, common
 from pmlm_env.cohort.sources.table_files import Table
-from pmlm_env.cohort.units import conversion
-from pmlm_env.cohort.wording import bare, folded, suggestion, tidy
+from pmlm_env.cohort.units import Conversion, conversion
+from pmlm_env.cohort.wording import bare, folded, named, suggestion, tidy
 
 #: Similarity (``difflib``) above which an unknown name is taken for a misspelling of a known one.
 _MISSPELLED = 0.85
@@ -52,25 +51,27 @@ def infer_schema(people: Table, records: Table, long: bool) -> tuple[Schema, tup
 
 
 def recognized(
-    people: Table, records: Table, schema: Schema | None, long: bool
+    people: Table, records: Table, schema: Schema | None, long: bool, *, published: bool = False
 ) -> tuple[Schema, Table, tuple[str, ...]]:
     """Give the indicators of a table the names of a schema, or of the schema that is inferred from the tables.
 
     In a schema that somebody made, an indicator is known by its name and synonyms, its codes (a column ``code``), and
     by a name that contains them ("Hemoglobin [Mass/volume] in Blood"). What the schema does not have keeps its name,
-    and is a problem to whoever reads the table; what an inferred schema leaves out is taken out, and counted.
+    and is a problem to whoever reads the table, unless the table is published: such tables have hundreds of indicators,
+    of which a schema chooses some. The others are taken out, and counted, as is what an inferred schema leaves out.
 
     Args:
         people: As in ``infer_schema``.
         records: As in ``infer_schema``.
         schema: What the cohort measures; None = inferred.
         long: The form of ``records``.
+        published: Whether the files are those of a data set that the user cannot correct.
 
     Returns:
         The schema, the records by its names, and lines for the report.
 
     Raises:
-        CohortError: As in ``infer_schema``.
+        CohortError: As in ``infer_schema``, or a published table has none of the schema's indicators.
     """
     needed = ("patient_id", "indicator", "value") if long else ("patient_id",)
     if "patient_id" not in people.columns or any(name not in records.columns for name in needed):
@@ -80,6 +81,8 @@ def recognized(
     if (known := schema or _built_in(people, groups)) is not None:
         catalogue = Catalogue(known)
         names: Sequence[str | None] = [_name(catalogue, each) for each in groups]
+        if published:
+            names, notes = _chosen(records.name, known, groups, names)
     else:
         labels = [tidy(text) for text in people.column("label").texts]
         proposal = propose(records.name, groups, _by_labels(people), labels, _language(people), one_each=not long)
@@ -95,6 +98,30 @@ def recognized(
     keep = np.array([name is not None for name in names], dtype=np.bool_)[group]
     told = replace(records, columns={**records.columns, "indicator": Cells(texts.texts, texts.codes[group])})
     return known, told if keep.all() else told.where(keep), notes
+
+
+def _chosen(
+    table: str, schema: Schema, groups: Sequence[Measured], names: Sequence[str | None]
+) -> tuple[list[str | None], tuple[str, ...]]:
+    """Leave out the groups of values whose name is not in the schema; return the names, and a line if there are any.
+
+    Raises:
+        CohortError: That is all of them.
+    """
+    kept = [name if name is not None and _exact(schema, name) else None for name in names]
+    left_out = [each for each, name in zip(groups, kept, strict=True) if name is None]
+    if not left_out:
+        return kept, ()
+    others = list(dict.fromkeys(each.written for each in left_out))
+    if len(left_out) == len(kept):
+        raise CohortError(
+            f"{table}: none of its indicators ({named(others)}) is one of the schema's ({named(schema.names)}): give "
+            "another schema, or none, so that one is made"
+        )
+    values = sum(each.cells for each in left_out)
+    return kept, (
+        f"indicators that the schema does not have, left out ({len(others):,}, {values:,} values): {named(others)}",
+    )
 
 
 def _name(catalogue: Catalogue, part: Measured) -> str:
@@ -140,7 +167,7 @@ def _exact(schema: Schema, name: str) -> Indicator | None:
 
 def _converts(part: Measured, indicator: Indicator) -> bool:
     """Whether values can be read as an indicator's."""
-    return isinstance(conversion(part.unit, indicator), Fraction)
+    return isinstance(conversion(part.unit, indicator), Conversion)
 
 
 def _built_in(people: Table, groups: Sequence[Measured]) -> Schema | None:

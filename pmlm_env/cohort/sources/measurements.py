@@ -1,4 +1,4 @@
-"""The results of a data set: whose they are, which are numbers, and how many were left out and why."""
+"""The results of a data set: whose they are, and how many were left out and why."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 COLUMNS = ("person", "stay", "date", "indicator", "value", "unit", "code")
 #: A number, or a limit of detection.
 NUMBER = r"^\s*(?:[<>≤≥]=?\s*)?[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?\s*$"
+#: Characters that are kept of a result: a schema's words have no more.
+_LONGEST = 200
 #: Why results are left out.
-UNDATED, UNNAMED, EMPTY, TEXT = "without a date", "without the name of a test", "without a value", "text, not a number"
+UNDATED, UNNAMED, EMPTY = "without a date", "without the name of a test", "without a value"
 #: The kinds that mean that the files are damaged, or that the reader misunderstands them.
 _FAULTS = (UNDATED, UNNAMED)
 
@@ -54,7 +56,7 @@ class Measurements:
         self._columns = Columns(COLUMNS)
 
     def add(self, batch: Mapping[str, Any]) -> None:
-        """Append results.
+        """Append results: numbers, limits of detection, and words, to which a schema may give numbers.
 
         Args:
             batch: The ``COLUMNS``, each a sequence of text or an Arrow array of text without null; ``stay``, ``unit``
@@ -67,18 +69,16 @@ class Measurements:
         table = pa.table({name: _text(batch[name]) if name in batch else pa.repeat("", n) for name in COLUMNS})
         table = table.filter(pc.is_in(table["person"], pa.array(list(self._people), pa.string())))
         self.strangers += n - len(table)
-        for kind, column, pattern in (
-            (UNDATED, "date", r"\S"),
-            (UNNAMED, "indicator", r"\S"),
-            (EMPTY, "value", r"\S"),
-            (TEXT, "value", NUMBER),
-        ):
-            good = table.filter(pc.match_substring_regex(table[column], pattern))
+        for kind, column in ((UNDATED, "date"), (UNNAMED, "indicator"), (EMPTY, "value")):
+            good = table.filter(pc.match_substring_regex(table[column], r"\S"))
             self.left_out[kind] += len(table) - len(good)
             table = good
         latest = table.group_by("person").aggregate([("date", "max")])
         for name, date in zip(latest["person"].to_pylist(), latest["date_max"].to_pylist(), strict=True):
             self._people[name].last = max(self._people[name].last, date)
+        table = table.set_column(
+            COLUMNS.index("value"), "value", pc.utf8_slice_codeunits(table["value"], 0, _LONGEST + 1)
+        )
         self._columns.add({name: table[name] for name in COLUMNS})
 
     def records(self, patients: PatientTable) -> Table:
@@ -113,7 +113,7 @@ class Measurements:
         used = found == 0
         columns = {"patient_id": ids.take(used)}
         columns |= {name: cells[name].take(used) for name in COLUMNS[2:]}
-        return replace(Table.made(self.name, columns), row_word="result")
+        return replace(Table.made(self.name, columns), row_word="result", decimal=".")
 
     def line(self, used: int) -> str:
         """Return how many results were left out and why; "" if none were.

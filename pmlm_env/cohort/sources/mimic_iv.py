@@ -210,7 +210,8 @@ def _add_letters(files: DataFolder, owners: Mapping[str, Person], sections: Sequ
 def read_labs(files: DataFolder, results: Measurements) -> list[StreamedTable]:
     """Add the rows of ``labevents``.
 
-    The value is ``valuenum``, unless the text is a limit of detection ("<0.1").
+    The value is ``valuenum``, unless the text is a limit of detection ("<0.1"). Without a number it is the text, or if
+    that was removed ("___") or there is none, the comment, which then has the result ("NEG.").
 
     Returns:
         The tables that were read.
@@ -223,10 +224,13 @@ def read_labs(files: DataFolder, results: Measurements) -> list[StreamedTable]:
         tests[identifier(item)] = name if fluid.lower() in ("", "blood") else f"{name} ({fluid})"
         codes[identifier(item)] = code
     events = files.need("labevents", why="the results")
-    needed, optional = ("subject_id", "itemid", "charttime"), ("hadm_id", "value", "valuenum", "valueuom")
+    needed, optional = ("subject_id", "itemid", "charttime"), ("hadm_id", "value", "valuenum", "valueuom", "comments")
     for batch in events.batches(needed, optional):
-        number = batch["valuenum"]
-        limit = pc.or_(pc.equal(number, ""), pc.match_substring_regex(batch["value"], r"^\s*[<>≤≥]"))
+        number, text = batch["valuenum"], batch["value"]
+        limit = pc.or_(pc.equal(number, ""), pc.match_substring_regex(text, r"^\s*[<>≤≥]"))
+        comment = pc.utf8_rtrim(batch["comments"], " .\n")
+        removed = pc.and_(pc.match_substring_regex(text, r"^[_\s]*$"), pc.match_substring_regex(comment, r"[^_\s]"))
+        text = pc.if_else(removed, comment, text)
         items = whole_numbers(batch["itemid"])
         results.add(
             {
@@ -234,7 +238,7 @@ def read_labs(files: DataFolder, results: Measurements) -> list[StreamedTable]:
                 "stay": whole_numbers(batch["hadm_id"]),
                 "date": batch["charttime"],
                 "indicator": translated(items, tests),
-                "value": pc.if_else(limit, batch["value"], number),
+                "value": pc.if_else(limit, text, number),
                 "unit": pc.utf8_trim_whitespace(batch["valueuom"]),
                 "code": translated(items, codes),
             }

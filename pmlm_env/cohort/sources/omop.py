@@ -23,7 +23,7 @@ from pmlm_env.cohort.sources.histories import (
     tabulate,
 )
 from pmlm_env.cohort.sources.icd import chapter, icd_version
-from pmlm_env.cohort.sources.measurements import Measurements, finish
+from pmlm_env.cohort.sources.measurements import NUMBER, Measurements, finish
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.streams import (
     DataFolder,
@@ -74,8 +74,8 @@ def read_omop(
         reading: How to read it.
         patient: ``person``: a row of ``person``, with everything up to their letter. ``stay``: a row of
             ``visit_occurrence``.
-        label: ``diagnosis``: the name of the condition. ``chapter``: the ICD chapter of its source code, or else its
-            name.
+        label: ``diagnosis``: the name of the condition, or without the table ``concept`` its ICD chapter, or else its
+            code. ``chapter``: the ICD chapter of its source code, or else its name.
         labels: Number of labels to keep, the most frequent ones; None = all.
         people: Number of people to read, drawn at random; None = all.
         without_reply: Whether to keep patients without a note although others have one.
@@ -101,7 +101,10 @@ def read_omop(
     if not _add_notes(files, histories):
         notes.append("there is no table note: the patients have no reply")
     if not concepts:
-        notes.append("there is no table concept: indicators and conditions have the names of the source")
+        notes.append(
+            "there is no table concept: indicators have the names of the source, and conditions those of their ICD "
+            "chapters, or else their codes"
+        )
     results = Measurements("measurement", histories)
     _add_results(measurement, results, concepts)
     patients = tabulate(histories, patient, labels=labels, without_reply=without_reply or reading.new_patients)
@@ -120,9 +123,10 @@ class _Condition(NamedTuple):
 
     def diagnosis(self, concepts: Mapping[str, _Concept], *, by_chapter: bool) -> Diagnosis:
         found = concepts.get(self.concept)
-        name = found.name if found else self.source
+        of_chapter = chapter(self.source, icd_version(self.source))
+        name = found.name if found else of_chapter or self.source
         if by_chapter:
-            name = chapter(self.source, icd_version(self.source)) or name
+            name = of_chapter or name
         names = " ".join(concepts[each].name for each in self.status if each in concepts).casefold()
         return Diagnosis(name, 0 if _PRINCIPAL & {*self.status} or "primary" in names else 1, self.date, self.stay)
 
@@ -181,11 +185,12 @@ def _cells(column: pa.ChunkedArray) -> list[str]:
 
 
 def _used(measurement: StreamedTable) -> set[str]:
-    """Return the concepts of tests and units, which are few beside the millions of the vocabularies."""
+    """Return the concepts of tests, results and units, which are few beside the millions of the vocabularies."""
     import pyarrow.compute as pc
 
     found: set[str] = set()
-    for batch in measurement.batches(("measurement_concept_id",), ("measurement_source_concept_id", "unit_concept_id")):
+    optional = ("measurement_source_concept_id", "value_as_concept_id", "unit_concept_id")
+    for batch in measurement.batches(("measurement_concept_id",), optional):
         for column in batch.columns:
             found |= {identifier(text.strip()) for text in pc.unique(column).to_pylist()}
     return found
@@ -222,6 +227,7 @@ def _add_results(measurement: StreamedTable, results: Measurements, concepts: Ma
         "measurement_source_concept_id",
         "measurement_source_value",
         "operator_concept_id",
+        "value_as_concept_id",
         "value_source_value",
         "unit_concept_id",
         "unit_source_value",
@@ -230,26 +236,46 @@ def _add_results(measurement: StreamedTable, results: Measurements, concepts: Ma
     for batch in measurement.batches(needed, optional):
         concept, source = (whole_numbers(batch[f"measurement{each}_concept_id"]) for each in ("", "_source"))
         name = _first(translated(concept, names), translated(source, names), batch["measurement_source_value"])
-        unknown = pc.is_in(concept, value_set=_array(_UNKNOWN))
-        number = batch["value_as_number"]
+        number = pc.utf8_trim_whitespace(batch["value_as_number"])
         operator = translated(whole_numbers(batch["operator_concept_id"]), _OPERATORS)
         results.add(
             {
                 "person": whole_numbers(batch["person_id"]),
                 "stay": whole_numbers(batch["visit_occurrence_id"]),
                 "date": _first(batch["measurement_datetime"], batch["measurement_date"]),
-                "indicator": _first(
-                    name, pc.if_else(unknown, "", pc.binary_join_element_wise("concept", concept, " "))
-                ),
+                "indicator": _first(name, _numbered(concept)),
                 "value": pc.if_else(
-                    pc.equal(number, ""),
-                    _first(batch["value_source_value"]),
-                    pc.binary_join_element_wise(operator, number, ""),
+                    pc.equal(number, ""), _words(batch, names), pc.binary_join_element_wise(operator, number, "")
                 ),
                 "unit": _first(translated(whole_numbers(batch["unit_concept_id"]), units), batch["unit_source_value"]),
-                "code": translated(concept, codes),
+                "code": _first(translated(concept, codes), _loinc(batch["measurement_source_value"])),
             }
         )
+
+
+def _words(batch: pa.Table, names: Mapping[str, str]) -> pa.ChunkedArray:
+    """Return the results that are not in ``value_as_number``: numbers as text, or else words, by concept if any."""
+    import pyarrow.compute as pc
+
+    source, concept = pc.utf8_trim_whitespace(batch["value_source_value"]), whole_numbers(batch["value_as_concept_id"])
+    words = _first(translated(concept, names), source, _numbered(concept))
+    return pc.if_else(pc.match_substring_regex(source, NUMBER), source, words)
+
+
+def _loinc(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return the texts that have the form of a LOINC code; "" for others."""
+    import pyarrow.compute as pc
+
+    texts = pc.utf8_trim_whitespace(texts)
+    return pc.if_else(pc.match_substring_regex(texts, r"^\d{1,5}-\d$"), texts, "")
+
+
+def _numbered(concept: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return names for concepts of which only the number is known; "" for none."""
+    import pyarrow.compute as pc
+
+    unknown = pc.is_in(concept, value_set=_array(_UNKNOWN))
+    return pc.if_else(unknown, "", pc.binary_join_element_wise("concept", concept, " "))
 
 
 def _first(*columns: pa.ChunkedArray) -> pa.ChunkedArray:

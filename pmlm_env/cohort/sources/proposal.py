@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from pmlm_env.cohort.schema_checks import check_name
 from pmlm_env.cohort.sources.measured import Measured
 from pmlm_env.cohort.sources.medians import likely_unit
 from pmlm_env.cohort.sources.recognition import Catalogue, common
-from pmlm_env.cohort.units import conversion
+from pmlm_env.cohort.units import Conversion, conversion
 from pmlm_env.cohort.wording import SHOWN, bare, folded, named, tidy
 from pmlm_env.core.labels import Label
 
@@ -77,7 +76,7 @@ class _Found:
 
     def takes(self, part: Measured) -> bool:
         """Whether values with the part's unit can be converted to this unit; stated units and none do not mix."""
-        return isinstance(conversion(part.unit, Indicator("indicator", self.unit)), Fraction)
+        return isinstance(conversion(part.unit, Indicator("indicator", self.unit)), Conversion)
 
 
 def propose(
@@ -210,12 +209,13 @@ def in_unit(indicator: Indicator, unit: str) -> Indicator:
         indicator: The indicator.
         unit: The unit; "" or one of the same size leaves the indicator as it is.
     """
-    factor = conversion(unit, indicator)
-    if not isinstance(factor, Fraction) or factor == 1:
+    found = conversion(unit, indicator)
+    if isinstance(found, str) or not found.changes:
         return indicator
+    back = found.inverse()
 
     def converted(limit: float | None) -> float | None:
-        return None if limit is None else float(f"{limit / float(factor):.{_DIGITS}g}")
+        return None if limit is None else float(f"{back.of(limit):.{_DIGITS}g}")
 
     return replace(
         indicator,

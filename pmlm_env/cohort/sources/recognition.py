@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from fractions import Fraction
 from functools import cache
 from typing import NamedTuple
 
 from pmlm_env.cohort.indicator import Indicator
 from pmlm_env.cohort.schema import COMMON, Schema
-from pmlm_env.cohort.units import conversion, is_unit
+from pmlm_env.cohort.units import Conversion, conversion, is_unit
 from pmlm_env.cohort.wording import folded, tidy
 
 #: Longer names are nobody's; the expressions below take quadratic time for some of them.
@@ -90,7 +89,7 @@ class Catalogue:
         """
         coded = self.by_code.get(code.strip())
         meant = self._meant(name) if coded is None else [coded]
-        return [each for each in dict.fromkeys(meant) if isinstance(conversion(unit, each), Fraction)]
+        return [each for each in dict.fromkeys(meant) if isinstance(conversion(unit, each), Conversion)]
 
     def _meant(self, name: str) -> Iterator[Indicator]:
         for words in _readings(name):

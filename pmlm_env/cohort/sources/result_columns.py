@@ -75,6 +75,7 @@ class ResultReader:
         name: str,
         position: npt.NDArray[np.int64],
         times: float | npt.NDArray[np.float64] = 1.0,
+        plus: float | npt.NDArray[np.float64] = 0.0,
         over: float | npt.NDArray[np.float64] = 1.0,
     ) -> Read:
         """Read a column and check its bounds.
@@ -83,12 +84,13 @@ class ResultReader:
             name: The column.
             position: The indicator of each row, shape (n,); negative = unknown, so without bounds.
             times: What each number is multiplied by, to be in the unit of the schema.
+            plus: What is then added to it.
             over: What it is then divided by.
         """
         cells = self._table.columns[name]
         results = read_results(cells.texts, self._mark)
         kind = cells.spread(results.kinds)
-        value = cells.spread(results.values) * times / over
+        value = (cells.spread(results.values) * times + plus) / over
         self._use_words(cells, position, value, kind)
         self._count(cells, results, kind, position)
         low, high = self._schema.bounds
@@ -129,7 +131,7 @@ class ResultReader:
             self.forms.words.update({tidy(cells.texts[i]): int(counts[i]) for i in np.flatnonzero(counts).tolist()})
 
     def _not_a_number(self, text: str) -> str:
-        if "," in text:
+        if "," in text and not self._mark:
             return (
                 f"{quoted(text)} may have a decimal comma or a group of thousands, and the other numbers do not tell "
                 'or differ; say which with decimal = "," or decimal = "." in map.toml (docs/cohort-format.md)'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.schema import Indicator, Schema
 from pmlm_env.cohort.sources.cells import Cells
-from pmlm_env.cohort.units import conversion
+from pmlm_env.cohort.units import IDENTITY, Conversion, conversion
 from pmlm_env.cohort.wording import bare, quoted, tidy
 
 
@@ -19,16 +18,18 @@ class UnitFactors(NamedTuple):
     """The units of the rows of a long table.
 
     Attributes:
-        pairs: Each pair of an indicator and a unit, with the factor or what is wrong.
+        pairs: Each pair of an indicator and a unit, with the conversion or what is wrong.
         pair: The pair of each row, shape (n,); -1 for unknown indicators.
         times: What each value is multiplied by, shape (n,).
+        plus: What is then added to it, shape (n,).
         over: What it is then divided by, shape (n,).
         wrong: Which rows have a unit that cannot be converted, shape (n,).
     """
 
-    pairs: Sequence[tuple[Indicator, str, Fraction | str]]
+    pairs: Sequence[tuple[Indicator, str, Conversion | str]]
     pair: npt.NDArray[np.int64]
     times: npt.NDArray[np.float64]
+    plus: npt.NDArray[np.float64]
     over: npt.NDArray[np.float64]
     wrong: npt.NDArray[np.bool_]
 
@@ -42,8 +43,8 @@ class UnitFactors(NamedTuple):
         counts = np.bincount(self.pair[rows], minlength=len(self.pairs)).tolist()
         return {
             converted_from(indicator, unit): count
-            for (indicator, unit, factor), count in zip(self.pairs, counts, strict=True)
-            if count and factor != 1
+            for (indicator, unit, found), count in zip(self.pairs, counts, strict=True)
+            if count and found != IDENTITY
         }
 
 
@@ -62,10 +63,10 @@ def unit_factors(units: Cells, position: npt.NDArray[np.int64], schema: Schema) 
         (schema.indicators[k], units.texts[code], conversion(units.texts[code], schema.indicators[k]))
         for k, code in (divmod(key, len(units.texts)) for key in keys.tolist())
     ]
-    factors = [Fraction(1), *(Fraction(1) if isinstance(each, str) else each for _, _, each in pairs)]
-    times, over = (np.array([float(getattr(each, part)) for each in factors]) for part in ("numerator", "denominator"))
+    ways = [IDENTITY, *(IDENTITY if isinstance(each, str) else each for _, _, each in pairs)]
+    times, plus, over = np.array([each.parts for each in ways], dtype=np.float64).T[:, pair + 1]
     wrong = np.array([False, *(isinstance(each, str) for _, _, each in pairs)])
-    return UnitFactors(pairs, pair, times[pair + 1], over[pair + 1], wrong[pair + 1])
+    return UnitFactors(pairs, pair, times, plus, over, wrong[pair + 1])
 
 
 def wrong_unit(indicator: Indicator, unit: str, problem: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pmlm_env.cohort.wording import suggestion
 from pmlm_env.io.files import sha256
-from pmlm_env.weights import BUNDLED, ModelError, resolve
+from pmlm_env.weights import BUNDLED, ModelError, UnknownModelError, resolve
 from pmlm_env.weights.pretrained import check_folder
 
 #: Suffixes of files that affect replies: weights, configuration, tokenizer, chat template.
@@ -83,29 +83,31 @@ def find_model(name: str) -> ModelFiles:
             the Hugging Face hub.
 
     Raises:
-        ModelError: The model does not exist, or the format of its files is not supported. The message says what to do.
+        UnknownModelError: The model does not exist, or the format of its files is not supported. The message says what
+            to do.
+        ModelError: A bundled model is not there yet, or is damaged.
     """
     if name in BUNDLED:
         return ModelFiles(name, resolve(name))
     file = Path(name).expanduser()
     if file.is_file():
         if file.suffix.lower() != ".gguf":
-            raise ModelError(f"{name} is a file: give a folder in Hugging Face's format, or a .gguf file")
+            raise UnknownModelError(f"{name} is a file: give a folder in Hugging Face's format, or a .gguf file")
         return _gguf(file)
     path = Path(resolve(name))
     if not path.is_dir():
         if close := suggestion(name, BUNDLED, 0.8):
-            raise ModelError(f"there is no model {name}{close}: name a bundled one, a folder, or one on the hub")
+            raise UnknownModelError(f"there is no model {name}{close}: name a bundled one, a folder, or one on the hub")
         return ModelFiles(name, name)
     ggufs = sorted(file for file in path.iterdir() if file.suffix.lower() == ".gguf")
     if ggufs and not (path / "config.json").is_file():
         if len(ggufs) > 1:
-            raise ModelError(f"{name} contains {len(ggufs)} GGUF files: choose one, such as {ggufs[0]}")
+            raise UnknownModelError(f"{name} contains {len(ggufs)} GGUF files: choose one, such as {ggufs[0]}")
         return _gguf(ggufs[0])
     try:
         check_folder(str(path), "AutoModelForCausalLM")
     except ValueError as error:
-        raise ModelError(str(error)) from None
+        raise UnknownModelError(str(error)) from None
     return ModelFiles(None, str(path))
 
 

@@ -88,7 +88,7 @@ class SeriesModel(LabelModel):
 
     def _fit(self, cohort: Cohort, codes: npt.NDArray[np.intp]) -> None:
         self._scaler = InputScaler.fit(cohort)
-        self._fit_series(self._histories(cohort), codes)
+        self._fit_series(self._histories(cohort), codes, [patient.person for patient in cohort])
 
     def _histories(self, cohort: Cohort) -> Histories:
         assert self._scaler is not None
@@ -114,8 +114,8 @@ class SeriesModel(LabelModel):
         return tensors
 
     @abstractmethod
-    def _fit_series(self, histories: Histories, codes: npt.NDArray[np.intp]) -> None:
-        """Fit to histories and the positions of their labels."""
+    def _fit_series(self, histories: Histories, codes: npt.NDArray[np.intp], persons: Sequence[str]) -> None:
+        """Fit to histories, the positions of their labels, and whose they are."""
 
     @abstractmethod
     def _scores_of(self, histories: Histories) -> npt.NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ class NetworkModel(SeriesModel):
         """Return a network with initial weights from torch's global generator, which the caller has seeded."""
 
     @one_thread()
-    def _fit_series(self, histories: Histories, codes: npt.NDArray[np.intp]) -> None:
+    def _fit_series(self, histories: Histories, codes: npt.NDArray[np.intp], persons: Sequence[str]) -> None:
         inputs, lengths = torch.from_numpy(histories.channels), torch.from_numpy(histories.lengths)
         targets = torch.from_numpy(codes)
         with seeded(self.seed):  # torch draws initial weights and dropout from the global generator
@@ -55,6 +56,7 @@ class NetworkModel(SeriesModel):
                 SETTINGS,
                 self.seed,
                 torch.default_generator,
+                persons,
             )
         self._network = _for_prediction(network)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,7 @@ class Rocket(SeriesModel):
     def _arguments(self) -> dict[str, Any]:
         return {**super()._arguments(), "n_kernels": self.n_kernels}
 
-    def _fit_series(self, histories: Histories, codes: npt.NDArray[np.intp]) -> None:
+    def _fit_series(self, histories: Histories, codes: npt.NDArray[np.intp], persons: Sequence[str]) -> None:
         self._n_steps = max(histories.channels.shape[1], MIN_STEPS)
         self._transform = self._draw_kernels()
         features = self._features_of(histories)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from agents.cli import prepare
 from agents.cli.errors import Attempt, exit_code
 from agents.cli.main import main
 from agents.model_options import ModelOptions
@@ -188,6 +189,28 @@ def test_a_run_whose_providers_file_is_gone_ends_in_one_line_too(
 def test_the_demo_looks_for_the_llm_before_it_simulates_anybody(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert pmlm("demo", "--run", tmp_path / "run", "--llm", "local:smolm2-135m") == 1
+    assert pmlm("demo", "--run", tmp_path / "run", "--llm", "local:smolm2-135m") == 2
     assert "there is no model smolm2-135m (did you mean 'smollm2-135m'?): name a bundled" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_demo_takes_the_options_of_a_cohort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[prepare.Config] = []
+
+    def stop(config: prepare.Config) -> int:
+        given.append(config)
+        raise ValueError("read")
+
+    monkeypatch.setattr(prepare, "run", stop)
+    options = ("--drop-bad-rows", "--keep-later", "--schema", "common", "--encoding", "cp1252", "--llm", "responder")
+    assert pmlm("demo", "--run", tmp_path / "run", "--cohort", tmp_path, *options) == 2
+    files = given[0].files
+    assert (files.cohort, files.drop_bad_rows, files.keep_later) == (tmp_path, True, True)
+    assert (files.schema, files.encoding) == ("common", "cp1252")
+
+
+def test_options_of_a_cohort_need_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pmlm("demo", "--run", tmp_path / "run", "--drop-bad-rows") == 2
+    said = capsys.readouterr().err
+    assert "--drop-bad-rows has no effect: it is for your own patients: name their folder with --cohort" in said
     assert not (tmp_path / "run").exists()

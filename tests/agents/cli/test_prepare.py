@@ -231,3 +231,21 @@ def test_a_bad_schema_is_refused_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (tmp_path / "out").exists()
+
+
+def test_long_references_in_chinese_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rjieba")
+    write_cohort(simulate_cohort(60, seed=1, language="zh"), tmp_path / "short")
+    options = ("--n-folds", 2, "--out", tmp_path / "prepared", "--schema", "obstetric-zh")
+    assert pmlm("prepare", "--cohort", tmp_path / "short", *options) == 0
+    assert "characters that a Chinese BERT takes" not in capsys.readouterr().out
+
+    def lengthen(rows: list[dict[str, str]]) -> None:
+        for row, length in zip(rows, (511, 510, 900), strict=False):
+            row["reference"] = "\u8be6" * length
+
+    long = changed(tmp_path / "short", tmp_path / "long", lengthen)
+    assert pmlm("prepare", "--cohort", long, *options) == 0
+    said = capsys.readouterr().out
+    assert "2 of 60 references are longer than the 510 characters that a Chinese BERT takes" in said
+    assert "--long-texts chunks" in said

@@ -15,7 +15,8 @@ LOINC, UCUM = "http://loinc.org", "http://unitsofmeasure.org"
 _LONGEST = 2**24
 #: SNOMED CT ends a fully specified name with the kind of concept.
 _SEMANTIC_TAG = re.compile(
-    r"\s*\((disorder|finding|situation|person|event|morphologic abnormality|procedure|regime/therapy)\)$"
+    r"\s*\((disorder|finding|situation|person|event|morphologic abnormality|procedure|regime/therapy"
+    r"|qualifier value)\)$"
 )
 _COMPARATORS = ("<", "<=", ">", ">=")
 
@@ -28,7 +29,7 @@ class Code(NamedTuple):
 
 
 class Value(NamedTuple):
-    """A result: its text and unit, or why there is none."""
+    """A result: its text, a number or words, and its unit; or why there is none."""
 
     text: str
     unit: str = ""
@@ -101,10 +102,11 @@ def value_of(element: Any) -> Value:
     if number := text(element, "valueInteger") or text(element, "valueString"):
         return Value(number)
     if concept := part(element, "valueCodeableConcept"):
-        return Value(named_code(concept).name or "coded")
-    others = [name for name in element if name.startswith("value") and not name.startswith("value_")]
-    if others:
-        return Value("", why_not="text, not a number")
+        return Value(_SEMANTIC_TAG.sub("", named_code(concept).name) or "coded")
+    if isinstance(found := element.get("valueBoolean"), bool):
+        return Value(str(found).lower())
+    if any(name.startswith("value") and not name.startswith("value_") for name in element):
+        return Value("", why_not="neither a number nor words (such as valueRange)")
     if element.get("dataAbsentReason"):
         return Value("", why_not="not measured (dataAbsentReason)")
     return Value("")
