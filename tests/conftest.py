@@ -59,10 +59,12 @@ class _HashedSentences:
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
-@pytest.fixture
-def hashed_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let advice be compared without weights."""
-    monkeypatch.setattr("pmlm_env.rewards.advice.SentenceEncoder", _HashedSentences)
+@pytest.fixture(scope="module")
+def hashed_sentences() -> Iterator[None]:
+    """Let advice be compared without weights, which take a second a dozen letters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pmlm_env.rewards.advice.SentenceEncoder", _HashedSentences)
+        yield
 
 
 TONGJI = Path(__file__).resolve().parents[2] / "shared" / "data" / "tongji_covid"

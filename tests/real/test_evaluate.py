@@ -29,7 +29,7 @@ from pmlm_env.llm.storage.cached_llm import CachedLLM
 from tests.commands import pmlm
 from tests.real.runs import small_bert
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("hashed_sentences")]
 
 N_TEST = 12
 VARIANTS = ("keep_all", "random", "agent")
