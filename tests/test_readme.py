@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pmlm_env.core.traces import TraceFile
+from tests import fresh
 from tests.commands import pmlm
 from tests.llm.tiny_llms import talkative
-from tests.pages import ROOT, block, blocks, commands
+from tests.pages import block, blocks, commands
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
@@ -49,9 +48,8 @@ def test_there_are_snippets() -> None:
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_a_snippet_runs_as_pasted(snippet: str, after_a_demo: Path, tmp_path: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PMLM_DEFAULT_LLM": str(talkative(tmp_path))}
-    command = [sys.executable, "-c", snippet]
-    done = subprocess.run(command, cwd=after_a_demo, env=env, capture_output=True, text=True, check=False)
+    env = {**os.environ, "PMLM_DEFAULT_LLM": str(talkative(tmp_path))}
+    done = fresh.run("-c", snippet, cwd=after_a_demo, env=env)
     assert done.returncode == 0, done.stderr
     assert bool(done.stdout.strip()) == ("print(" in snippet)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +15,7 @@ from pmlm_env.cohort.schema import Cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.pipeline import Pipeline, PipelineConfig, build_episodes
 from pmlm_env.predictors import PREDICTORS, Predictor, evaluate
+from tests import fresh
 from tests.predictors.conftest import SMALL
 from tests.schemas import SCHEMA, cohort_of
 
@@ -216,7 +215,8 @@ def test_saved_predictors_predict_the_same_in_another_process_to_the_last_digit(
             predictor = make(name, seed=7).fit(make_groups(n_labels))
             predictor.save(folder)
             expected[folder] = predictor.predict_proba(new)
-    subprocess.run([sys.executable, "-c", LOADING, *expected], check=True, cwd=ROOT)
+    done = fresh.run("-c", LOADING, *expected)
+    assert done.returncode == 0, done.stderr
     for folder, proba in expected.items():
         # aeon's convolutions are compiled with fast-math, and may round otherwise when the compiled code is cached. An
         # LLM's large products are shared by threads, of which there are fewer on a busy machine.
