@@ -14,8 +14,13 @@ from tests import fresh
 from tests.commands import pmlm
 from tests.llm.tiny_llms import talkative
 from tests.pages import block, blocks, commands
+from tests.real.runs import small_bert
 
-pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.real,
+    pytest.mark.usefixtures("quick_stages", "hashed_sentences", "no_figures"),
+]
 
 SNIPPETS = [
     pytest.param(snippet, id=f"{page} {number}")
@@ -81,7 +86,7 @@ def test_own_patients_are_refined_by_the_commands_of_readme(tmp_path: Path, monk
     lines = [words[1:] for words in commands(first + block("README.md", "bash", first), tmp_path) if words[0] == "pmlm"]
     assert [words[0] for words in lines] == ["demo", "refine"]
     for words in lines:
-        assert pmlm(*words, *(SMALL if words[0] == "demo" else ())) == 0
+        assert pmlm(*words, *((*SMALL, "--scorer", str(small_bert())) if words[0] == "demo" else ())) == 0
     judged = [trace for trace in TraceFile("runs/mine/traces.jsonl").read() if trace.variant == "agent"]
     assert {trace.label for trace in judged} <= {"gout", "no finding"}
     assert len(judged) == 4
@@ -99,8 +104,8 @@ def test_the_first_steps_run_as_pasted(tmp_path: Path, monkeypatch: pytest.Monke
     few = {
         "simulate": ["--patients", "80"],
         "prepare": ["--n-folds", "2"],
-        "train": SMALL[:10],
-        "demo": [*SMALL, "--cohort", "cohort"],
+        "train": [*SMALL[:10], "--scorer", str(small_bert())],
+        "demo": [*SMALL, "--scorer", str(small_bert()), "--cohort", "cohort"],
     }
     for words in commands(steps + demo, tmp_path):
         assert pmlm(*words[1:], *few.get(words[1], [])) == 0

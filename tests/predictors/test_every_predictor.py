@@ -66,7 +66,7 @@ def test_a_patient_is_predicted_the_same_alone_and_among_others_to_the_last_digi
 
 
 def test_whoever_was_predicted_before_changes_nothing(name, make_groups) -> None:
-    train, new, others = make_groups(), make_groups(seed=1), make_groups(seed=2)
+    train, new, others = make_groups(n_each=5), make_groups(n_each=5, seed=1), make_groups(n_each=5, seed=2)
     untouched = make(name).fit(train).predict_proba(new)
     predictor = make(name).fit(others)
     predictor.predict_proba(others)
@@ -88,7 +88,7 @@ def test_of_those_who_are_not_training_patients_a_pipeline_learns_nothing(name, 
         ),
     )
     make(name)  # or skip
-    few = {"max_patients": 20} if name == "lora-llm" else {}
+    few = {"max_patients": 10} if name == "lora-llm" else {}
     config = PipelineConfig(predictor=name, predictor_kwargs={**SMALL.get(name, {}), **few}, k=3, n_folds=2)
     first, second = (build_episodes(each, config, device="cpu")[2] for each in (cohort, others))
     assert (second.predict_proba(new) == first.predict_proba(new)).all()
@@ -97,7 +97,7 @@ def test_of_those_who_are_not_training_patients_a_pipeline_learns_nothing(name, 
 
 
 def test_the_seed_decides_and_global_generators_stay_as_they_are(name, make_groups) -> None:
-    train, new = make_groups(), make_groups(seed=1)
+    train, new = make_groups(n_each=5), make_groups(n_each=5, seed=1)
     one = make(name, seed=1).fit(train).predict_proba(new)
     np.random.seed(5)
     torch.manual_seed(5)
@@ -137,8 +137,8 @@ def test_an_indicator_that_no_training_patient_had_changes_nothing(name, make_gr
 
 
 def test_a_label_that_no_training_patient_had_is_a_miss_and_no_error(name, make_groups) -> None:
-    train = make_groups(3)
-    strangers = replace(train, patients=tuple(replace(p, label="unheard of") for p in make_groups(3, seed=1)))
+    train = make_groups(3, 5)
+    strangers = replace(train, patients=tuple(replace(p, label="unheard of") for p in make_groups(3, 5, seed=1)))
     predictor = make(name).fit(train)
     report = evaluate(predictor.predict_proba(strangers), predictor.labels, strangers.y, train.y)
     assert predictor.labels == ("label 00", "label 01", "label 02")
