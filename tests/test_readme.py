@@ -14,7 +14,7 @@ from tests import fresh
 from tests.commands import pmlm
 from tests.llm.tiny_llms import talkative
 from tests.pages import block, blocks, commands
-from tests.real.runs import small_bert
+from tests.real.runs import small_bert, small_models
 
 pytestmark = [
     pytest.mark.once,
@@ -104,8 +104,9 @@ def test_the_first_steps_run_as_pasted(tmp_path: Path, monkeypatch: pytest.Monke
     few = {
         "simulate": ["--patients", "80"],
         "prepare": ["--n-folds", "2"],
-        "train": [*SMALL[:10], "--scorer", str(small_bert())],
-        "demo": [*SMALL, "--scorer", str(small_bert()), "--cohort", "cohort"],
+        "train": [*SMALL[:10], *small_models()],
+        "demo": [*SMALL, *small_models(), "--cohort", "cohort"],
+        "refine": ["--encoder", str(small_bert())],
     }
     for words in commands(steps + demo, tmp_path):
         assert pmlm(*words[1:], *few.get(words[1], [])) == 0

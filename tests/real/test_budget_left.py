@@ -10,7 +10,7 @@ import pytest
 from agents.run_folder import RunFolder
 from tests.real.runs import prepare, train
 
-pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("hashed_sentences", "no_figures")]
+pytestmark = [pytest.mark.once, pytest.mark.real]
 
 
 @pytest.mark.parametrize(("budget", "updates"), [(14, 2), (3, 0)])

@@ -14,7 +14,7 @@ from pmlm_env.llm.storage.budget import Account
 from tests.commands import pmlm
 from tests.real.runs import check_same_checkpoint, killed, prepare, small_bert, small_models
 
-pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("hashed_sentences", "no_figures")]
+pytestmark = [pytest.mark.once, pytest.mark.real]
 
 #: Settings that make batches small enough for a budget of 36 completions.
 _SMALL: dict[str, list[object]] = {

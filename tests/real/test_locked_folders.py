@@ -23,7 +23,7 @@ from tests.real.runs import (
     start,
 )
 
-pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("hashed_sentences", "no_figures")]
+pytestmark = [pytest.mark.once, pytest.mark.real]
 
 
 @pytest.fixture(scope="module")
