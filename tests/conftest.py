@@ -7,18 +7,16 @@ os.environ["PMLM_DEFAULT_LLM"] = "smollm2-135m"
 # One thread each: two processes run the tests side by side, and the last digits of figures hang on the number.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import settings
 
 from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
 from pmlm_env.cohort.simulator import simulate_cohort
 from tests.schemas import write_men
+from tests.standins import HashedSentences
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -45,24 +43,20 @@ def quick_stages() -> Iterator[None]:
         yield
 
 
-class _HashedSentences:
-    """Stands in for the sentence encoder: a vector of each text by its words, whatever their order."""
-
-    def __init__(self, device: str) -> None:
-        pass
-
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        rows = np.zeros((len(texts), 64), dtype=np.float32)
-        for row, text in zip(rows, texts, strict=True):
-            for word in text.lower().split():
-                row[zlib.crc32(word.encode()) % 64] += 1
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
+@pytest.fixture(scope="module")
+def hashed_sentences() -> Iterator[None]:
+    """Let advice be compared without weights, which take a second a dozen letters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pmlm_env.rewards.advice.SentenceEncoder", HashedSentences)
+        yield
 
 
-@pytest.fixture
-def hashed_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let advice be compared without weights."""
-    monkeypatch.setattr("pmlm_env.rewards.advice.SentenceEncoder", _HashedSentences)
+@pytest.fixture(scope="module")
+def no_figures() -> Iterator[None]:
+    """Let the pages of runs have empty figures: matplotlib takes a second a page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("agents.report.figures.svg", lambda figure: "<svg/>")
+        yield
 
 
 TONGJI = Path(__file__).resolve().parents[2] / "shared" / "data" / "tongji_covid"

@@ -68,14 +68,15 @@ def test_the_pretended_gpu_takes_no_tensor_of_the_cpu_and_gives_none_away() -> N
 
 def _fitted(kind: str, device: torch.device | str) -> Agent:
     few = {"gradient_steps": 2} if kind.startswith("q-") else {}  # on a pretended GPU each one takes long
+    few |= {"learning_starts": 20} if kind == "dqn" else {}
     agent = make(kind, settings_of(kind, "lite", few))
     with suppress(BudgetSpentError):
-        agent.fit(make_problem(100, decoys=True, n=16, device=device))
+        agent.fit(make_problem(48, decoys=True, n=8, device=device))  # enough for a step of any optimizer
     return agent
 
 
 def _refine(agent: Agent, device: torch.device | str) -> list[tuple[int, ...]]:
-    return slots_of(agent.refine(make_problem(judged=False, decoys=True, n=16, seed=5, device=device)))
+    return slots_of(agent.refine(make_problem(judged=False, decoys=True, n=8, seed=5, device=device)))
 
 
 def _refined(kind: str, device: torch.device | str) -> list[tuple[int, ...]]:
@@ -116,7 +117,7 @@ def _begun(device: torch.device | str, seed: int = 0) -> NetworkAgent:
         rollouts=2,
         baseline="critic",
         epochs=2,
-        hidden=16,
+        hidden=8,
         dropout=0.2,
         lexicon=True,
         patient_vector="learned",

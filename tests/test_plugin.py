@@ -51,7 +51,7 @@ from tests.plugin_options import (
     without,
 )
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages")]
 
 
 @pytest.fixture(scope="module")

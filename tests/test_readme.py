@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pmlm_env.core.traces import TraceFile
+from tests import fresh
 from tests.commands import pmlm
 from tests.llm.tiny_llms import talkative
-from tests.pages import ROOT, block, blocks, commands
+from tests.pages import block, blocks, commands
+from tests.real.runs import small_bert, small_models
 
-pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.real,
+    pytest.mark.usefixtures("quick_stages", "hashed_sentences", "no_figures"),
+]
 
 SNIPPETS = [
     pytest.param(snippet, id=f"{page} {number}")
@@ -49,9 +53,8 @@ def test_there_are_snippets() -> None:
 
 @pytest.mark.parametrize("snippet", SNIPPETS)
 def test_a_snippet_runs_as_pasted(snippet: str, after_a_demo: Path, tmp_path: Path) -> None:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "PMLM_DEFAULT_LLM": str(talkative(tmp_path))}
-    command = [sys.executable, "-c", snippet]
-    done = subprocess.run(command, cwd=after_a_demo, env=env, capture_output=True, text=True, check=False)
+    env = {**os.environ, "PMLM_DEFAULT_LLM": str(talkative(tmp_path))}
+    done = fresh.run("-c", snippet, cwd=after_a_demo, env=env)
     assert done.returncode == 0, done.stderr
     assert bool(done.stdout.strip()) == ("print(" in snippet)
 
@@ -83,7 +86,7 @@ def test_own_patients_are_refined_by_the_commands_of_readme(tmp_path: Path, monk
     lines = [words[1:] for words in commands(first + block("README.md", "bash", first), tmp_path) if words[0] == "pmlm"]
     assert [words[0] for words in lines] == ["demo", "refine"]
     for words in lines:
-        assert pmlm(*words, *(SMALL if words[0] == "demo" else ())) == 0
+        assert pmlm(*words, *((*SMALL, "--scorer", str(small_bert())) if words[0] == "demo" else ())) == 0
     judged = [trace for trace in TraceFile("runs/mine/traces.jsonl").read() if trace.variant == "agent"]
     assert {trace.label for trace in judged} <= {"gout", "no finding"}
     assert len(judged) == 4
@@ -101,8 +104,9 @@ def test_the_first_steps_run_as_pasted(tmp_path: Path, monkeypatch: pytest.Monke
     few = {
         "simulate": ["--patients", "80"],
         "prepare": ["--n-folds", "2"],
-        "train": SMALL[:10],
-        "demo": [*SMALL, "--cohort", "cohort"],
+        "train": [*SMALL[:10], *small_models()],
+        "demo": [*SMALL, *small_models(), "--cohort", "cohort"],
+        "refine": ["--encoder", str(small_bert())],
     }
     for words in commands(steps + demo, tmp_path):
         assert pmlm(*words[1:], *few.get(words[1], [])) == 0

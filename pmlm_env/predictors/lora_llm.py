@@ -193,7 +193,7 @@ class LoraLLM(LabelModel):
             return len(lm.chat.encode(template.fill(text, levels, self._labels)))
 
         most, levels = history.n_levels, history.levels()
-        text = history.longest(lambda text: n_tokens(text, levels) <= room)
+        text = history.longest(lambda text: n_tokens(text, levels) <= room) if template.has_history else ""
         while most and n_tokens(text, levels) > room:  # with hundreds of indicators, their levels alone are too long
             most //= 2
             levels = history.levels(most)

@@ -36,6 +36,7 @@ class PredictionPrompt:
         text: The template without comments.
         language: The given language.
         words: What the fields say in it.
+        has_history: Whether it has ``{history}``.
 
     Raises:
         ValueError: A line has an unknown role, another field, or an invisible character, or no line has ``{history}``
@@ -53,6 +54,7 @@ class PredictionPrompt:
             self.words.between.join(part for _, part in parts).replace(f" {BREAK} ", "\n").replace(BREAK, "\n")
         )
         fields = {field for _, field, _, _ in Formatter().parse(self._filled)}
+        self.has_history = "history" in fields
         if not fields & {"history", "levels"}:
             raise ValueError(f"template {name} has neither {{history}} nor {{levels}}: add one")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,9 @@ from pmlm_env.encoders.sentences import SentenceEncoder
 
 #: Least cosine of two pieces that advise the same, from ``python -m benchmarks.advice``.
 THRESHOLD = 0.61
+
+#: The number of pieces whose embeddings are kept, 1.5 KiB each: of a patient's replies most are alike.
+_KEPT = 10_000
 
 #: Words before a full stop that does not end a sentence.
 _ABBREVIATIONS = ("Dr", "Mr", "Mrs", "Ms", "Prof", "St", "No", "vs", "approx", "e.g", "i.e", "cf", "min", "tab", "inj")
@@ -92,14 +96,14 @@ class Advice:
     def __init__(self, device: str = "auto") -> None:
         """Find the encoder; its weights are loaded when they are first used."""
         self._encoder = SentenceEncoder(device)
-        self._vectors: dict[str, npt.NDArray[np.float32]] = {}
+        self._vectors: OrderedDict[str, npt.NDArray[np.float32]] = OrderedDict()
 
     def found(self, replies: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the share of each letter's pieces of advice that are found in the reply at the same index.
 
         Args:
             replies: N texts.
-            references: N letters; their advice is embedded once.
+            references: N letters.
 
         Returns:
             Float64 (N,); NaN where the letter has no advice.
@@ -113,16 +117,25 @@ class Advice:
     def likeness(self, advice: Sequence[str], reply: str) -> npt.NDArray[np.float64]:
         """Return the highest cosine of each piece of advice with any piece of the reply's own advice, float64 (n,).
 
-        It is -1 where there is none to compare. The embeddings of ``advice`` are stored, those of the reply are not.
+        It is -1 where there is none to compare. The latest embeddings are kept.
         """
         pieces = list(dict.fromkeys(advice_of(reply)))
         if not pieces:
             return np.full(len(advice), -1.0)
-        new = [text for text in dict.fromkeys(advice) if text not in self._vectors]
-        self._vectors.update(zip(new, self._encoder.encode(new), strict=True))
-        cosines = np.stack([self._vectors[text] for text in advice]) @ self._encoder.encode(pieces).T
+        cosines = self._embed(advice) @ self._embed(pieces).T
         same_sense = np.equal.outer([_is_against(text) for text in advice], [_is_against(text) for text in pieces])
         return np.where(same_sense, cosines, -1.0).max(axis=1)
+
+    def _embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return the unit vectors of N texts, float32 (N, H)."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._vectors]
+        self._vectors.update(zip(new, self._encoder.encode(new), strict=True))
+        for text in texts:
+            self._vectors.move_to_end(text)
+        rows = np.stack([self._vectors[text] for text in texts])
+        while len(self._vectors) > _KEPT:
+            self._vectors.popitem(last=False)
+        return rows
 
 
 def pieces_of(text: str) -> tuple[str, ...]:

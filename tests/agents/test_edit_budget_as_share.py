@@ -27,6 +27,8 @@ from tests.problems import slots_of
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 from tests.tiny_models import save_model
 
+pytestmark = pytest.mark.once
+
 #: Small settings, so that every agent is fitted within a fraction of a second.
 _SMALL: dict[str, Any] = {
     "hidden": 4, "width": 3, "patients": 3, "rollouts": 2, "rows": 4, "row_episodes": 1, "gradient_steps": 1,

@@ -21,6 +21,8 @@ from tests.agents.own_agent import MODULE, install, write_module
 from tests.agents.test_options import ended, in_one_line
 from tests.problems import make_problem
 
+pytestmark = pytest.mark.once
+
 PATH = "stranger:FirstWords"
 #: An agent that lacks something, or has something that cannot be, with what is said of it.
 INCOMPLETE = {

@@ -13,6 +13,8 @@ from pmlm_env.envs.lite import lite_episodes
 from tests.commands import pmlm
 from tests.tiny_models import save_model
 
+pytestmark = pytest.mark.once
+
 REWARD, HUSH = "tests.own_parts:WordCount", "hushhush"
 
 

@@ -20,6 +20,7 @@ from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.registry import AGENTS, class_of, entry, load, make, settings_of
 from agents.settings import Choices, Floats, Integers, with_settings
 from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
+from tests import fresh
 from tests.agents.saved_agents import edits_of_new_prompts
 from tests.problems import N_EDITS, make_problem
 
@@ -60,8 +61,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def elsewhere(saved: Path) -> dict[str, Any]:
     """The edits of all saved agents, loaded in another process."""
-    command = [sys.executable, "-m", "tests.agents.saved_agents", str(saved)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    done = fresh.run("-m", "tests.agents.saved_agents", saved)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 

@@ -20,6 +20,8 @@ from pmlm_env.cohort.simulator.tables import read_table
 from tests.commands import pmlm
 from tests.schemas import INDICATOR_NAMES, INDICATORS, LABELS
 
+pytestmark = pytest.mark.once
+
 ROWS = read_table("personal.csv")
 
 #: Remarks that hardly any woman's values call for.

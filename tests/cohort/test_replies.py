@@ -15,6 +15,8 @@ from pmlm_env.cohort.simulator.tables import read_table
 from pmlm_env.core.labels import Label
 from tests.schemas import INDICATOR_NAMES, LABEL_NAMES, LABELS
 
+pytestmark = pytest.mark.once
+
 
 def advice(patient: Patient) -> list[str]:
     """Return the pieces of advice in a reply."""

@@ -19,6 +19,7 @@ from pmlm_env.encoders.bert import WordEncoder
 from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.llm.tiny_llms import talkative
+from tests.real.runs import processes
 from tests.tiny_models import save_small_bert
 
 #: Where parts keep weights and tokenizers once they are loaded.
@@ -138,7 +139,8 @@ def test_the_whole_env_travels_without_weights() -> None:
 
 @pytest.mark.real
 def test_each_worker_loads_its_own_models_and_agrees_with_this_process(tmp_path: Path) -> None:
-    options = {"context": "spawn", "autoreset_mode": AutoresetMode.SAME_STEP}
+    processes()  # whose server has imported what takes long, and has no model
+    options = {"context": "forkserver", "autoreset_mode": AutoresetMode.SAME_STEP}
     bert, llm = save_small_bert(tmp_path / "bert"), talkative(tmp_path / "llm")
     task: dict[str, Any] = {"encoder": str(bert), "scorer": str(bert), "llm": f"local:{llm}", "llm_dtype": "float32"}
     task |= {"n_edits": 1, "max_new_tokens": 8, "temperature": 1.0, "device": "cpu"}  # greedily it says nothing

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from pmlm_env.llm.thoughts import without_thoughts
 
+pytestmark = pytest.mark.once
+
 THOUGHTS = "Maybe gestational diabetes.\n\nOr not."
 REPLY = "Thalassemia. Rest."
 MARKS = [

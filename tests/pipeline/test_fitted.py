@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.pipeline import Pipeline, PipelineConfig, build_episodes
 from pmlm_env.predictors import BoostedTrees
 from pmlm_env.retrieval import NetworkEncoder
+from tests import fresh
 from tests.commands import pmlm
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
@@ -98,11 +96,7 @@ def test_another_process_with_other_defaults_says_the_same_of_each_patient_alone
     moved = tmp_path / "somewhere" / "else"
     shutil.copytree(saved, moved)
     write_cohort(new, tmp_path / "new")
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    there = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(moved), str(tmp_path / "new")],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    there = fresh.run("-c", ELSEWHERE, moved, tmp_path / "new", cwd=tmp_path)
     assert there.returncode == 0, there.stderr
     assert json.loads(there.stdout) == everything(pipeline, new)
 

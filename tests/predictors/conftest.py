@@ -102,5 +102,6 @@ def short_training(small_llm: Path) -> Iterator[None]:
         patch.setattr(network, "SETTINGS", settings)
         patch.setattr(boosted, "N_ITERATIONS", 30)
         patch.setattr(lora_llm, "SETTINGS", replace(lora_llm.SETTINGS, batch_size=4))
+        patch.setattr("pmlm_env.retrieval.network.MAX_EPOCHS", 2)
         patch.setattr("pmlm_env.llm.lora.kept.adapters_dir", lambda: small_llm / "adapters")
         yield

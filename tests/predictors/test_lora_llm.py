@@ -238,7 +238,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepare(tables: Path, out: Path, **arguments: Any) -> int:
-    kwargs = json.dumps({**SMALL["lora-llm"], "n_epochs": 1, "max_patients": 20, **arguments})
+    kwargs = json.dumps({**SMALL["lora-llm"], "n_epochs": 1, "max_patients": 12, **arguments})
     usual = ["--k", 2, "--n-folds", 2, "--device", "cpu", "--predictor", "lora-llm", "--predictor-kwargs", kwargs]
     return pmlm("prepare", "--cohort", tables / "cohort", "--out", out, *usual)
 

@@ -15,6 +15,8 @@ from pmlm_env.prompting import InitialPrompt
 from tests.commands import pmlm
 from tests.schemas import N_INDICATORS
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 
 from agents.cli.main import main
+from agents.report import figures
+from pmlm_env.rewards import advice
+from tests.standins import HashedSentences
 
 OPTIONS = [
     "--llm", "openai:some-model", "--device", "cpu", "--n-edits", "2", "--budget", "12", "--patients", "2",
@@ -17,6 +20,8 @@ OPTIONS = [
 def train_and_evaluate(prepared: Path, run: Path, bert: Path, base_url: str) -> None:
     """Begin, or go on with, a run, and evaluate it."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    advice.SentenceEncoder = HashedSentences  # type: ignore[assignment,misc]
+    figures.svg = lambda figure: "<svg/>"
     resume = ["--resume"] if (run / "config.json").exists() else []
     models = ["--encoder", str(bert), "--scorer", str(bert), "--base-url", base_url]
     train = ["--episodes", str(prepared), "--run", str(run), *models, *OPTIONS, *resume]

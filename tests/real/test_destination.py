@@ -15,7 +15,7 @@ from tests.commands import pmlm
 from tests.llm.endpoint import KEY, Endpoint, chat, serve
 from tests.real.runs import options, prepare, small_bert
 
-pytestmark = [pytest.mark.once, pytest.mark.real]
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("hashed_sentences", "no_figures")]
 
 
 @pytest.fixture(scope="module")

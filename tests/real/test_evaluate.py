@@ -29,7 +29,7 @@ from pmlm_env.llm.storage.cached_llm import CachedLLM
 from tests.commands import pmlm
 from tests.real.runs import small_bert
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("hashed_sentences", "no_figures")]
 
 N_TEST = 12
 VARIANTS = ("keep_all", "random", "agent")
@@ -94,6 +94,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[Request]]:
     return batches
 
 
+@pytest.mark.once
 def test_every_reply_is_asked_for_once_in_one_batch(run: RunFolder, asked: list[list[Request]]) -> None:
     _, traces = _evaluate(run)
     assert len(asked) == 1
@@ -143,6 +144,7 @@ def test_probabilities_of_edits_are_the_policys_and_drawn_edits_have_none(evalua
     assert all(not trace.edits for trace in traces if trace.variant not in ("agent", "random"))
 
 
+@pytest.mark.once
 def test_a_reply_says_whether_it_was_in_the_cache_and_a_controls_has_no_usage(run: RunFolder) -> None:
     _, first = _evaluate(run)
     new = [reply for trace in _of(first, "random") for reply in trace.replies]
@@ -233,6 +235,7 @@ def test_any_agent_is_evaluated_with_the_edits_that_it_makes(prepared: Path, tmp
     assert [trace.prompt for trace in _of(traces, "agent")] == refined
 
 
+@pytest.mark.once
 def test_a_rule_is_searched_within_its_calls_and_stands_beside_the_agent(
     run: RunFolder, asked: list[list[Request]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,6 +248,7 @@ def test_a_rule_is_searched_within_its_calls_and_stands_beside_the_agent(
     assert "agent - rule (personal)" in capsys.readouterr().out
 
 
+@pytest.mark.once
 def test_an_evaluation_that_was_interrupted_gives_the_same_files(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,6 +277,7 @@ def test_an_evaluation_that_was_interrupted_gives_the_same_files(
     assert without_marks(run.traces.read()) == without_marks(whole.traces.read())
 
 
+@pytest.mark.once
 def test_traces_of_another_seed_or_split_stay_and_those_of_the_same_are_replaced(run: RunFolder) -> None:
     n = (len(VARIANTS) + len(CONTROLS)) * N_TEST
     _evaluate(run, "--rule-calls", 20)
@@ -285,6 +290,7 @@ def test_traces_of_another_seed_or_split_stay_and_those_of_the_same_are_replaced
     assert Counter(trace.split for trace in traces) == {"test": 2 * n, "train": n // 2}
 
 
+@pytest.mark.once
 def test_cases_are_printed_from_the_traces(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     _, traces = _evaluate(run, "--cases", 2)
     text = capsys.readouterr().out
@@ -308,6 +314,7 @@ def _failing(monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool]) -> N
     monkeypatch.setattr(Responder, "replies", replies)
 
 
+@pytest.mark.once
 def test_a_patient_without_a_reply_is_left_out_of_every_variant_and_named(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -328,6 +335,7 @@ def test_a_patient_without_a_reply_is_left_out_of_every_variant_and_named(
     assert [trace.after for trace in others] == [t.after for t in theirs if t.patient_id != lost.patient_id]
 
 
+@pytest.mark.once
 def test_so_many_missing_replies_in_a_row_stop_the_evaluation_in_one_line(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -340,6 +348,7 @@ def test_so_many_missing_replies_in_a_row_stop_the_evaluation_in_one_line(
     assert "no patient has all replies" in capsys.readouterr().err
 
 
+@pytest.mark.once
 def test_damaged_traces_are_named_in_one_line_and_nothing_is_lost(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -350,6 +359,7 @@ def test_damaged_traces_are_named_in_one_line_and_nothing_is_lost(
     assert run.traces.path.read_text() == "{}\n"
 
 
+@pytest.mark.once
 def test_several_samples_of_a_reply_are_all_in_the_trace_and_scored_by_their_mean(
     prepared: Path, tmp_path: Path, asked: list[list[Request]]
 ) -> None:
@@ -359,6 +369,7 @@ def test_several_samples_of_a_reply_are_all_in_the_trace_and_scored_by_their_mea
     assert {len(trace.replies) for variant in VARIANTS for trace in _of(traces, variant)} == {2}
 
 
+@pytest.mark.once
 def test_damaged_traces_are_noticed_before_anything_is_asked(
     run: RunFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -371,6 +382,7 @@ def test_damaged_traces_are_noticed_before_anything_is_asked(
     assert (run.path / "spent.json").read_text() == spent
 
 
+@pytest.mark.once
 def test_too_few_calls_for_a_single_rule_are_no_secret(run: RunFolder, caplog: pytest.LogCaptureFixture) -> None:
     _evaluate(run, "--rule-calls", 1)
     assert "No rule was tried" in caplog.text

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests import fresh
 from tests.llm.tiny_llms import talkative
 
 pytestmark = [pytest.mark.once, pytest.mark.real]
@@ -17,6 +16,6 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.py"
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_every_example_runs_as_it_stands(path: Path, tmp_path: Path) -> None:
     env = {**os.environ, "PMLM_DEFAULT_LLM": str(talkative(tmp_path))}
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, check=False, env=env)
+    done = fresh.run("path", path, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr
     assert "reward" in done.stdout

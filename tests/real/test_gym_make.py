@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.rewards.bertscore import BertScorer, BertScoreReward
 from pmlm_env.rewards.delta import DeltaReward
 from pmlm_env.weights import resolve
+from tests import fresh
 from tests.commands import pmlm
 
 pytestmark = pytest.mark.real
@@ -67,8 +65,8 @@ def test_it_plays_an_episode_and_the_reward_is_bert_scores() -> None:
 def test_an_agent_trained_by_default_plays_by_nothing_but_the_observation(tmp_path: Path) -> None:
     """Trained on a prepared folder, loaded from its files, and put before envs that know nothing of it."""
     lite_episodes({"train": 4, "test": 3}, template="default").save(tmp_path / "prepared")
-    arguments = ["--episodes", tmp_path / "prepared", "--run", tmp_path / "run", "--llm", "responder", "--budget", 40]
-    assert pmlm("train", *arguments, "--device", "cpu", "--patients", 4, "--rollouts", 4) == 0
+    arguments = ["--episodes", tmp_path / "prepared", "--run", tmp_path / "run", "--llm", "responder", "--budget", 12]
+    assert pmlm("train", *arguments, "--device", "cpu", "--patients", 2, "--rollouts", 2) == 0
     agent = load(tmp_path / "run" / "checkpoint")
     env = gym.make("PMLM-v0", llm="responder", device="cpu")
     envs = gym.make_vec("PMLM-v0", num_envs=3, llm="responder", device="cpu")
@@ -89,12 +87,12 @@ def test_an_agent_trained_by_default_plays_by_nothing_but_the_observation(tmp_pa
 
 def test_it_is_found_by_module_and_name_in_a_fresh_process() -> None:
     code = "import gymnasium as gym; print(gym.make('pmlm_env:PMLM-v0').observation_space['patient'].shape)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
+    out = fresh.run("-c", code)
     assert out.stdout.strip() == "(128,)"
 
 
 def test_the_vector_env_is_eight_scalar_envs_action_for_action() -> None:
-    task: dict[str, Any] = {"n_edits": 3, "max_new_tokens": 12}
+    task: dict[str, Any] = {"n_edits": 3, "llm": "responder"}  # all share a cache: whoever asks first decides
     envs = [gym.make("PMLM-v0", **task) for _ in range(8)]
     vector = gym.make_vec("PMLM-v0", num_envs=8, **task)
     observation, info = vector.reset(seed=5)

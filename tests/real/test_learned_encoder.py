@@ -19,7 +19,11 @@ from tests.commands import pmlm
 from tests.real.new_patients import N_NEW, made
 from tests.real.runs import small_models
 
-pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.real,
+    pytest.mark.usefixtures("quick_stages", "hashed_sentences", "no_figures"),
+]
 
 PREPARE = ["--n-folds", 2, "--k", 4, "--device", "cpu"]
 TRAIN = [

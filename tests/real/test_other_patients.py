@@ -19,7 +19,11 @@ from tests.commands import pmlm
 from tests.real.runs import small_bert
 from tests.schemas import MEN
 
-pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.real,
+    pytest.mark.usefixtures("quick_stages", "hashed_sentences", "no_figures"),
+]
 
 #: Of each label: the indicator that it changes, how the doctor calls it, and what the doctor advises.
 LABELS = {

@@ -26,7 +26,7 @@ from tests.real.runs import (
     train,
 )
 
-pytestmark = [pytest.mark.once, pytest.mark.real]
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("hashed_sentences", "no_figures")]
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.encoders.sentences import SentenceEncoder
 from pmlm_env.rewards.advice import THRESHOLD, Advice, advice_of, pieces_of
 from pmlm_env.weights import resolve
+from tests.standins import HashedSentences
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,25 @@ def test_embeddings_follow_the_models_own_recipe() -> None:
     inside = batch["attention_mask"][..., None]
     theirs = torch.nn.functional.normalize((states * inside).sum(dim=1) / inside.sum(dim=1), dim=-1).numpy()
     np.testing.assert_allclose(SentenceEncoder("cpu").encode(texts), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize(("kept", "n_encoded"), [(100, 4), (2, 11)])
+def test_a_piece_is_encoded_once_while_it_is_kept_and_no_more_are_kept_than_allowed(
+    kept: int, n_encoded: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pmlm_env.rewards.advice.SentenceEncoder", HashedSentences)
+    monkeypatch.setattr("pmlm_env.rewards.advice._KEPT", kept)
+    advice, encoded = Advice("cpu"), []
+    encode = advice._encoder.encode
+    monkeypatch.setattr(advice._encoder, "encode", lambda texts: encoded.extend(texts) or encode(texts))
+    for _ in range(2):
+        for told in ("Take iron daily.", "Rest well. Call us."):
+            found = advice.likeness(["Rest well.", "Take iron daily.", "Drink milk."], told)
+            assert found.argmax() == (told == "Take iron daily.")
+            assert found.max() == pytest.approx(1)
+            assert len(advice._vectors) <= kept
+    assert len(set(encoded)) == 4
+    assert len(encoded) == n_encoded
 
 
 @pytest.mark.real

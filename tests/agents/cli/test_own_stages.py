@@ -13,7 +13,7 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.pipeline import Pipeline
 from tests.commands import pmlm
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages")]
 
 
 @pytest.fixture(scope="module")

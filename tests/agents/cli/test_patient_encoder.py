@@ -20,7 +20,7 @@ from pmlm_env.retrieval import NetworkEncoder
 from tests.commands import pmlm
 from tests.real.runs import small_bert
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages")]
 
 N_SUMMARIES = 7 * 35 + 2
 

@@ -21,7 +21,7 @@ from pmlm_env.rewards.bertscore import BertScorer
 from tests.commands import pmlm
 from tests.tiny_models import save_model
 
-pytestmark = pytest.mark.usefixtures("hashed_sentences")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("hashed_sentences")]
 
 N_TRAINING, N_AUDITED = 14, 12
 LETTERS = ("random-letter", "fixed-letter", "peer-letter", "label-letter", "best-text", "best-ending")

@@ -14,7 +14,7 @@ from pmlm_env.core.traces import Trace, TracedReply, TraceFile
 from tests.agents.experiments.quick import command, prepared, runs, table
 from tests.commands import pmlm
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
 SYSTEMS = ["raw-data", "keep_all", "agent", "echo"]
 

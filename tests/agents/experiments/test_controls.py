@@ -12,7 +12,7 @@ from agents.evaluation.controls import CONTROLS
 from tests.agents.experiments.quick import command, prepared, runs, table
 from tests.commands import pmlm
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
 LETTERS = "tests.agents.experiments.test_controls:Letters"
 

@@ -22,7 +22,7 @@ from tests.agents.experiments.quick import table
 from tests.commands import pmlm
 from tests.real.runs import small_models
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
 SHARES = [0, 0.3, 0.6, 0.9]
 AGENTS = ["leave-one-out", "surrogate", "random-n"]

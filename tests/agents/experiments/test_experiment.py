@@ -17,6 +17,8 @@ from agents.experiments import EXPERIMENTS
 from pmlm_env.io.files import locked
 from tests.commands import pmlm
 
+pytestmark = pytest.mark.once
+
 SLEEPY = "tests.agents.experiments.sleepy:Sleepy"
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -17,7 +17,7 @@ from pmlm_env.llm.responder import Responder
 from tests.agents.experiments.quick import runs
 from tests.agents.experiments.quick_runs import held_out, made_up, quick, result_of, table_after
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from tests.agents.experiments.quick import prepared, runs
 from tests.agents.experiments.quick_runs import made_up, quick, result_of, table_after
 from tests.commands import pmlm
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.agents.experiments.quick_runs import held_out, made_up, quick, result
 from tests.commands import pmlm
 from tests.real.runs import small_bert
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
 
 @pytest.fixture(scope="module")

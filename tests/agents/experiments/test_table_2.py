@@ -20,7 +20,7 @@ from tests.commands import pmlm
 from tests.llm.tiny_llms import tiny_model
 from tests.real.runs import small_models
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
 
 @pytest.fixture(scope="module")

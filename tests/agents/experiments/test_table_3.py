@@ -11,7 +11,7 @@ from agents.evaluation.controls import CONTROLS
 from tests.agents.experiments.quick import command, prepared, runs, table
 from tests.commands import pmlm
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
 ALL, NO_PREDICTION, NO_PEERS = "all stages", "without stage 1", "without stage 2"
 

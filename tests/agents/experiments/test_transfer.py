@@ -18,7 +18,7 @@ from tests.agents.experiments.quick_runs import held_out, made_up, quick, table_
 from tests.commands import pmlm
 from tests.own_parts import Shout
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
 LLMS = ["responder", "tests.own_parts:Shout"]
 

@@ -57,6 +57,7 @@ def test_the_command_names_the_page_which_only_its_owner_can_read(
     assert stat.S_IMODE((run / "report.html").stat().st_mode) == 0o600
 
 
+@pytest.mark.once
 def test_the_page_of_96_patients_is_smaller_than_a_megabyte(tmp_path: Path) -> None:
     patients = make_patients(96)
     page = _page(write_run(tmp_path / "mine", patients, traces_of(patients)))
@@ -64,6 +65,7 @@ def test_the_page_of_96_patients_is_smaller_than_a_megabyte(tmp_path: Path) -> N
     assert len(_data(page)["patients"]) == 96
 
 
+@pytest.mark.once
 def test_the_page_of_96_patients_is_smaller_than_a_megabyte_if_each_loses_30_words_of_their_own(tmp_path: Path) -> None:
     patients, rng = make_patients(96), np.random.default_rng(0)
     traces = [
@@ -78,6 +80,7 @@ def test_the_page_of_96_patients_is_smaller_than_a_megabyte_if_each_loses_30_wor
     assert len(page.encode()) < 1_000_000
 
 
+@pytest.mark.once
 def test_kept_replies_never_make_it_larger_than_a_megabyte(tmp_path: Path) -> None:
     """A cache that many runs share may have any number of replies to the same patients."""
     patients = make_patients(96)

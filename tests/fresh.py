@@ -1,0 +1,128 @@
+"""Programs in processes of their own that have imported nothing of this project's, and all that takes long.
+
+A server imports the libraries once, which takes ten seconds, and is forked for each program. So a program has to import
+``pmlm_env`` itself, and sees its own environment variables when it does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+#: What is imported before the server is forked.
+_LIBRARIES = (
+    "gymnasium", "sb3_contrib", "scipy.stats", "skops.io", "sklearn.ensemble", "sklearn.linear_model",
+    "stable_baselines3", "torch", "transformers.modeling_utils", "transformers.models.bert.modeling_bert",
+    "transformers.models.llama.modeling_llama",
+)  # fmt: skip
+
+
+@cache
+def _server() -> subprocess.Popen[str]:
+    """Start the server; it ends with this process."""
+    command = [sys.executable, "-m", "tests.fresh"]
+    server = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(server.communicate)
+    return server
+
+
+def run(
+    kind: str, program: object, *arguments: object, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program as ``python`` would, and return how it ended and what it said.
+
+    Args:
+        kind: ``-c``, ``-m`` or ``path``.
+        program: The code, the module's name or the path.
+        arguments: What it finds in ``sys.argv``.
+        cwd: The folder that it runs in.
+        env: Its environment variables; by default those of this process.
+    """
+    server = _server()
+    assert server.stdin is not None
+    assert server.stdout is not None
+    with tempfile.TemporaryDirectory() as folder:
+        said = [Path(folder, name) for name in ("stdout", "stderr")]
+        job = {
+            "kind": kind,
+            "argv": [str(program), *map(str, arguments)],
+            "cwd": str(cwd),
+            "env": dict(os.environ if env is None else env),
+            "said": list(map(str, said)),
+        }
+        server.stdin.write(json.dumps(job) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
+        return subprocess.CompletedProcess(job["argv"], code, *(path.read_text(encoding="utf-8") for path in said))
+
+
+def _next_job() -> dict[str, Any] | None:
+    """In the server, wait for jobs, and return None at the end; in each process forked from it, return the job."""
+    for line in iter(sys.stdin.readline, ""):
+        if (child := os.fork()) == 0:
+            return json.loads(line)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+    return None
+
+
+def _become(job: dict[str, Any]) -> None:
+    """Run a job's program in this process, and end it as Python does, but for freeing memory, which takes seconds."""
+    code = 1
+    try:
+        _run(job)
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _run(job: dict[str, Any]) -> None:
+    os.chdir(job["cwd"])
+    os.environ.clear()
+    os.environ.update(job["env"])
+    for number, path in zip((1, 2), job["said"], strict=True):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(file, number)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    kind, sys.argv = job["kind"], job["argv"]
+    if kind == "path":
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    elif kind == "-m":
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        code, sys.argv[0] = sys.argv[0], "-c"
+        exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
+
+
+if __name__ == "__main__":
+    for library in _LIBRARIES:
+        importlib.import_module(library)
+    ours = [name for name in sys.modules if name.split(".")[0] in ("pmlm_env", "agents")]
+    assert not ours, ours
+    gc.freeze()
+    if (todo := _next_job()) is not None:
+        _become(todo)
