@@ -115,7 +115,7 @@ def _models(config: EvaluateConfig, settings: TrainConfig, run: RunFolder, train
     Raises:
         ValueError: The run's prompts would go to an address that is not given, or another address is given.
     """
-    calls, saved = config.calls.over(plain(settings.calls)), plain(settings.models)
+    calls, saved = config.calls.over(plain(settings.calls), run.config), plain(settings.models)
     given = replace(settings.models, base_url=config.base_url, providers=config.providers)
     options = with_destination(given, saved, run.config, replay=calls.replay)
     models = RunModels(options, calls, run, training)

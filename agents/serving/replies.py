@@ -21,6 +21,7 @@ from pmlm_env.io.files import make_folder
 from pmlm_env.llm import BudgetExceededError, LLMOptions
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.storage.cached_llm import CachedLLM
+from pmlm_env.llm.storage.location import check_given
 from pmlm_env.rewards.delta import TooManyFailuresError
 
 logger = logging.getLogger(__name__)
@@ -35,9 +36,10 @@ def replying_llm(config: RefineConfig, run: RunFolder | None, out: Path) -> Cach
     """
     options, calls = _options(config, run), config.calls
     make_folder(out.parent)
-    cache = calls.cache
+    cache: str | Path | None = calls.cache
     if cache is None and run is not None:
-        cache = Path(run.settings()["calls"].get("cache") or run.replies)
+        cache = run.settings()["calls"].get("cache") or run.replies
+        check_given(None, cache, run.config)
     if cache is None and is_regular(out):
         cache = out.with_name(f"{out.name}.replies.sqlite")
     return limited_llm(options, calls, config.device, cache)[0]

@@ -12,6 +12,7 @@ from agents.settings import option
 from agents.training.config import named_classes
 from pmlm_env.llm import LLMOptions
 from pmlm_env.llm.http.providers import load_providers
+from pmlm_env.llm.storage.location import is_url
 
 Options = TypeVar("Options", bound=LLMOptions)
 
@@ -55,6 +56,8 @@ def given_again(settings: Mapping[str, Any]) -> str:
     """
     flags = " --allow-import" if named_classes(settings) else ""
     flags += " --send-values" if settings["calls"].get("send_values") else ""
+    cache = settings["calls"].get("cache")
+    flags += f" --cache {shlex.quote(cache)}" if is_url(cache) else ""
     return flags + _as_options(_changes_destination(settings["models"]))
 
 

@@ -107,7 +107,7 @@ def load_llm(
         options: The LLM; a string stands for ``LLMOptions`` with that ``llm``.
         device: Device for ``local:``.
         concurrency: Maximum number of requests in flight; by default the provider's.
-        cache: The file of cached replies; None = in memory.
+        cache: Where replies are stored: a file, or ``postgresql://...``; None = in memory.
         replay: Send no requests: a reply that is not in ``cache`` is an error. Needs no key and loads no weights.
         budget: Where calls are booked.
         adapter: The folder of a LoRA adapter for a ``local:`` LLM.
@@ -199,7 +199,7 @@ def _unknown(options: LLMOptions) -> str:
 
 def _check_replay(replay: bool, cache: str | Path | None) -> None:
     if replay and cache is None:
-        raise ValueError("a replay needs the file of cached replies: set cache")
+        raise ValueError("a replay needs cached replies: set cache to their file or server")
 
 
 def _load_in_process(options: LLMOptions, kind: str, name: str, device: str, adapter: Path | None) -> tuple[LLM, int]:
