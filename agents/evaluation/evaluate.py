@@ -62,13 +62,9 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         episodes, training = everybody.of(config.split), everybody.of("train")
         run.traces.read()  # damage is noticed before anything is asked
         if models is None:
-            models = _models(config, settings, run, training)
+            models = models_of(config, settings, run, training)
         check_sent(config.episodes or settings.episodes, models.llm, models.calls.send_values)
-        agents: dict[str, Agent] = {
-            KEEP_ALL: registry.make("keep-all"),
-            RANDOM: registry.make("random-n", seed=config.seed),
-            AGENT: registry.load(run.whole_checkpoint(), str(models.encoder.device), allow_import=config.allow_import),
-        }
+        agents = agents_of(config, run, models)
         with models.booking():
             if config.rule_calls:
                 agents[RULE] = _searched_rule(models, training, everybody.max_words, config)
@@ -109,7 +105,16 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
     return evaluation
 
 
-def _models(config: EvaluateConfig, settings: TrainConfig, run: RunFolder, training: EpisodeSet) -> RunModels:
+def agents_of(config: EvaluateConfig, run: RunFolder, models: RunModels) -> dict[str, Agent]:
+    """Return the run's agent and its baselines, by variant."""
+    return {
+        KEEP_ALL: registry.make("keep-all"),
+        RANDOM: registry.make("random-n", seed=config.seed),
+        AGENT: registry.load(run.whole_checkpoint(), str(models.encoder.device), allow_import=config.allow_import),
+    }
+
+
+def models_of(config: EvaluateConfig, settings: TrainConfig, run: RunFolder, training: EpisodeSet) -> RunModels:
     """Set up the models that the run was trained with.
 
     Raises:
