@@ -118,7 +118,7 @@ class _Recorder(LLM):
     identity = ""
 
     def __init__(self, identity: str) -> None:
-        self.identity = identity  # type: ignore[misc]
+        self.identity = identity
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         raise _Recorded(requests)

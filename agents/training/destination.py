@@ -72,7 +72,11 @@ def _changes_destination(models: Mapping[str, Any]) -> dict[str, str]:
 
 def _where_and_how(provider: str, file: str | None) -> dict[str, Any] | None:
     found = load_providers(file).get(provider)
-    return None if found is None else {name: found.settings.get(name) for name in _WHERE_AND_HOW}
+    if found is None:
+        return None
+    where = {name: found.settings.get(name) for name in _WHERE_AND_HOW}
+    several = [{name: own.get(name) for name in _WHERE_AND_HOW} for own, _ in found.endpoints]
+    return {**where, "endpoints": several}
 
 
 def _as_options(values: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ from pmlm_env.weights import BUNDLED, DEFAULT_LLM
 
 if TYPE_CHECKING:
     from pmlm_env.llm.http.endpoint import OpenAIChat
+    from pmlm_env.llm.http.pool import PooledChat
 
 _IN_PROCESS = ("local", "vllm")
 
@@ -233,7 +234,7 @@ def _load_in_process(options: LLMOptions, kind: str, name: str, device: str, ada
 
 def _endpoint(
     options: LLMOptions, provider: Provider, model: str, concurrency: int | None, budget: Budget
-) -> OpenAIChat:
+) -> OpenAIChat | PooledChat:
     from pmlm_env.llm.http.endpoint import OpenAIChat
 
     if options.temperature and not provider.send_temperature:
@@ -247,6 +248,15 @@ def _endpoint(
         "seed": options.llm_seed if provider.send_seed else None,
         "on_truncated": options.on_truncated or "error",
     }
+    if provider.endpoints:
+        from pmlm_env.llm.http.pool import PooledChat
+
+        if options.base_url is not None:
+            raise ValueError(
+                f"--base-url has no effect with {provider.name}, which has several endpoints: leave it out"
+            )
+        chats = [OpenAIChat(model, **{**settings, **own}, budget=budget) for own, _ in provider.endpoints]
+        return PooledChat(provider.name, chats, [weight for _, weight in provider.endpoints], concurrency)
     if options.base_url is not None:
         settings["base_url"] = options.base_url
     if concurrency is not None:

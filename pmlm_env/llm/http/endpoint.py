@@ -37,9 +37,9 @@ from pmlm_env.llm.http.transport import Route
 from pmlm_env.llm.storage.budget import Budget, BudgetExceededError
 from pmlm_env.llm.storage.database import DatabaseError
 
-_MAX_BACKOFF = 60.0
+MAX_BACKOFF = 60.0
 #: Answers without a usable reply are probably billed, so a request is not repeated after this many.
-_MAX_UNUSABLE = 3
+MAX_UNUSABLE = 3
 #: Minimum seconds between requests, so that answers do not all arrive at once and wait for each other.
 _MIN_INTERVAL = 0.0015
 #: Each connection has a client, so that many more would fill the memory.
@@ -257,7 +257,7 @@ class OpenAIChat(LLM):
 
         def stop(state: RetryCallState) -> bool:
             begins = time.monotonic() + state.upcoming_sleep
-            return unusable >= _MAX_UNUSABLE or state.attempt_number >= self.tries or begins > first + self.patience
+            return unusable >= MAX_UNUSABLE or state.attempt_number >= self.tries or begins > first + self.patience
 
         retrying = AsyncRetrying(
             retry=retry_if_result(lambda attempt: attempt.retry),
@@ -272,10 +272,20 @@ class OpenAIChat(LLM):
         tries = f" (tried {n} times)" if n > 1 else ""
         return LLMError(f"{self.model} at {self.base_url}{connections.route.description}: {attempt.error}{tries}")
 
+    async def attempt(self, request: Request) -> Attempt:
+        """Send a request once, when the rate limits allow it, and book it; call it on the event loop."""
+        connections = self._connections()
+        return await self._request_once(connections, request, await self._wait_for_slot(connections, request))
+
+    def wait(self) -> float:
+        """Return for how many seconds the rate limits allow no request; call it on the event loop."""
+        connections, now = self._connections(), time.monotonic()
+        return max(connections.requests.wait(now), connections.tokens.wait(now))
+
     def _pause(self, state: RetryCallState) -> float:
         requested = _last_attempt(state).retry_after
         # At least the usual pause: some servers ask for a pause of 0, and some have wrong clocks.
-        return max(requested or 0.0, wait_random_exponential(self.backoff, _MAX_BACKOFF)(state))
+        return max(requested or 0.0, wait_random_exponential(self.backoff, MAX_BACKOFF)(state))
 
     async def _wait_for_slot(self, connections: Connections, request: Request) -> float:
         """Wait for the rate limits, and return the estimated number of tokens of the request."""

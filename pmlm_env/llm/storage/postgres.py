@@ -185,7 +185,7 @@ class PostgresDatabase:
 
         usual = {"connect_timeout": "10", "application_name": "pmlm"}
         given = psycopg.conninfo.conninfo_to_dict(self._url)
-        connection = psycopg.connect(self._url, autocommit=True, **{k: v for k, v in usual.items() if k not in given})
+        connection = psycopg.connect(psycopg.conninfo.make_conninfo(**{**usual, **given}), autocommit=True)
         info = connection.info
         if not (connection.pgconn.ssl_in_use or _is_local(info) or "sslmode" in info.get_parameters()):
             connection.close()
