@@ -37,7 +37,7 @@ $(READY): pyproject.toml setup.cfg constraints.txt
 	@echo "== 2/4 Installing PyTorch (minutes; large where it comes with CUDA)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@echo "== 3/4 Installing this package and what it needs"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,xlsx,rocket,lora,faiss,torchrl,trl,tune,wandb,zh,docs,dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,xlsx,rocket,lora,faiss,torchrl,trl,tune,wandb,zh,postgres,docs,dev]"
 	@echo "== 4/4 Getting the small models (190 MB), checking and unpacking them"
 	@$(BIN)/pmlm models --fetch
 	@touch $(READY)
@@ -61,7 +61,7 @@ $(OLDEST_READY): pyproject.toml setup.cfg constraints-oldest.txt
 	@echo "== 2/4 Installing PyTorch (minutes; large where it comes with CUDA)"
 	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt torch
 	@echo "== 3/4 Installing this package and the lowest versions of what it needs"
-	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[parquet,xlsx,rocket,lora,faiss,torchrl,tune,zh,rllib,test]"
+	@$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable ".[parquet,xlsx,rocket,lora,faiss,torchrl,tune,zh,postgres,rllib,test]"
 	@echo "== 4/4 Getting the small models (190 MB), checking and unpacking them"
 	@$(OLDEST)/bin/pmlm models --fetch
 	@touch $(OLDEST_READY)

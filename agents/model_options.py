@@ -20,6 +20,7 @@ from pmlm_env.core.edits import EditRules
 from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import Limits, LLMOptions
 from pmlm_env.llm.specs import IN_PROCESS
+from pmlm_env.llm.storage.location import check_given, check_location
 from pmlm_env.rewards.base import BERTSCORE, GUARDED
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,8 @@ class CallOptions(Limits):
 
     Attributes:
         budget_file: A TOML file with limits that several runs share; see docs/llm.
-        cache: The file that stores replies; by default ``replies.sqlite`` in the run folder.
+        cache: Where replies are stored: a file, by default ``replies.sqlite`` in the run folder, or a PostgreSQL server
+            that many machines share, ``postgresql://USER@HOST/DATABASE`` (extra ``postgres``).
         replay: Use cached replies only, and never call the LLM; a reply missing from the cache is an error.
         concurrency: Maximum number of concurrent requests; by default the provider's limit.
         max_failures: Stop the run after this many consecutive episodes without a reply.
@@ -112,20 +114,35 @@ class CallOptions(Limits):
     """
 
     budget_file: Path | None = None
-    cache: Path | None = None
+    cache: str | None = None
     replay: bool = False
     concurrency: int | None = None
     max_failures: int | None = 64
     send_values: bool = False
 
-    def over(self, saved: Mapping[str, Any]) -> CallOptions:
-        """Return these options, with defaults replaced by the values in ``saved`` (from config.json).
+    def __post_init__(self) -> None:
+        """Check the limits and ``cache``.
+
+        Raises:
+            ValueError: A limit is negative or too large, or ``cache`` contains a password or is an unusable URL.
+        """
+        super().__post_init__()
+        if self.cache is not None:
+            check_location(self.cache)
+
+    def over(self, saved: Mapping[str, Any], file: Path) -> CallOptions:
+        """Return these options, with defaults replaced by saved values.
 
         ``send_values`` is not replaced: a run folder may come from somebody else, who must not decide that.
 
+        Args:
+            saved: ``calls`` in the run's settings.
+            file: The run's ``config.json``, for messages.
+
         Raises:
-            ValueError: The run stores its replies in another file than ``cache``.
+            ValueError: The run stores its replies elsewhere than in ``cache``, or on a server that is not given.
         """
+        check_given(self.cache, saved.get("cache"), file)
         usual = CallOptions()
         values = {
             name: value if name == "send_values" or value != getattr(usual, name) else saved.get(name, value)
@@ -134,8 +151,9 @@ class CallOptions(Limits):
         if self.cache is not None and not one_path(str(self.cache), saved.get("cache")):
             where = saved.get("cache") or "the run folder"
             raise ValueError(f"the replies of this run are stored in {where}: leave out --cache")
-        paths = {name: Path(values[name]) for name in ("budget_file", "cache") if values[name] is not None}
-        return CallOptions(**{**values, **paths})
+        if values["budget_file"] is not None:
+            values["budget_file"] = Path(values["budget_file"])
+        return CallOptions(**values)
 
 
 #: The source of ``CohortFiles`` whose files have options of their own.

@@ -23,7 +23,7 @@ from pmlm_env.rewards.registry import load_reward
 
 
 def limited_llm(
-    options: LLMOptions, calls: CallOptions, device: str, cache: Path | None, ledger: Path | None = None
+    options: LLMOptions, calls: CallOptions, device: str, cache: str | Path | None, ledger: Path | None = None
 ) -> tuple[CachedLLM, Budget]:
     """Make an LLM that keeps its replies and its limits.
 
@@ -31,7 +31,7 @@ def limited_llm(
         options: The LLM.
         calls: Its limits, and how it is called.
         device: Where it runs, if it runs in this process.
-        cache: The file of replies; None = in memory.
+        cache: Where replies are stored, a file or a server's URL; None = in memory.
         ledger: The file of what is spent; None = in memory.
     """
     budget = Budget(calls, ledger, price_of(options), calls.budget_file)

@@ -17,6 +17,7 @@ from pmlm_env.core.traces import TraceFile
 from pmlm_env.io import files
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write_json
+from pmlm_env.llm.storage.location import check_given, is_url
 from pmlm_env.rewards.base import GUARDED
 
 #: Settings that may differ when a run is resumed. Episodes are compared by content, not by path.
@@ -158,6 +159,8 @@ class RunFolder:
             if within.get(key) is not None:
                 if not isinstance(within[key], str):
                     raise ValueError(f"{self.config}: {name} is {within[key]!r}, not a path: {self._anew}")
+                if is_url(within[key]):
+                    continue
                 here = Path(os.path.normpath(self.path.resolve() / within[key]))
                 within[key] = str(here) if here.exists() else content["paths"].get(name, within[key])
         models = settings["models"]
@@ -276,6 +279,7 @@ class RunFolder:
                 "started with"
             )
         kept, given = before["calls"].get("cache"), now["calls"]["cache"]
+        check_given(given, kept, self.config)
         if not one_path(kept, given) and (kept is None or os.path.exists(kept)):
             raise ValueError(f"the replies of this run are stored in {kept or 'the run folder'}: leave out --cache")
         if self.has_checkpoint and now["budget"] < (spent := self.budget_spent()):
@@ -331,7 +335,7 @@ class RunFolder:
         paths = {}
         for name in _PATHS:
             within, key = _inside(settings, name)
-            if within.get(key) is not None:
+            if within.get(key) is not None and not is_url(within[key]):
                 paths[name] = os.path.abspath(within[key])
                 within[key] = os.path.relpath(os.path.realpath(within[key]), self.path.resolve())
         # The folder may be moved, and must not say of itself that it is to be trusted, or where metrics are sent.

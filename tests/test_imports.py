@@ -182,6 +182,7 @@ lines = [[], *([name] for name in COMMANDS), *(["train", "--agent", name] for na
 seen = set()
 parts = ("stats", "prune", "export", "import", "adapters")
 lines += [["demo", "--agent", "lexicon"], *(["cache", part] for part in parts)]
+lines += [["prefill", "train"], ["prefill", "evaluate"]]
 lines += [["experiment", name] for name in ("table-a1", "table-2", "deletion-curve")]
 for line in lines:
     shown = StringIO()

@@ -18,6 +18,7 @@ import tyro
 from pmlm_env.io.files import replacing
 from pmlm_env.llm.lora.kept import adapters_dir, kept_adapters, remove_adapters
 from pmlm_env.llm.storage.cache import CachedReply, ReplyCache
+from pmlm_env.llm.storage.location import check_location, is_url
 
 _IN_RUN = "replies.sqlite"
 _PARTS = {"request", "reply", "created"}
@@ -28,10 +29,10 @@ class StatsConfig:
     """Show the number of cached replies and tokens for each LLM, and when replies were cached.
 
     Attributes:
-        path: The cache file, or a run folder.
+        path: The cache file, a run folder, or ``postgresql://...``.
     """
 
-    path: tyro.conf.Positional[Path]
+    path: tyro.conf.Positional[str]
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,12 @@ class PruneConfig:
     """Remove replies and free their disk space; with both options, only replies that match both.
 
     Attributes:
-        path: The cache file, or a run folder.
+        path: The cache file, a run folder, or ``postgresql://...``.
         older_than_days: Remove replies cached more than this many days ago.
         llm: Remove replies from LLMs whose identity (endpoint, model, sampling, as JSON) contains this text.
     """
 
-    path: tyro.conf.Positional[Path]
+    path: tyro.conf.Positional[str]
     older_than_days: float | None = None
     llm: str | None = None
 
@@ -54,11 +55,11 @@ class ExportConfig:
     """Write all replies and their prompts to a JSON Lines file, to inspect them or to move them to another machine.
 
     Attributes:
-        path: The cache file, or a run folder.
+        path: The cache file, a run folder, or ``postgresql://...``.
         out: The file to write; it must not exist.
     """
 
-    path: tyro.conf.Positional[Path]
+    path: tyro.conf.Positional[str]
     out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
 
 
@@ -67,11 +68,11 @@ class ImportConfig:
     """Add the replies from an exported file; replies already in the cache are not changed.
 
     Attributes:
-        path: The cache file, or a run folder. The file is created if it does not exist.
+        path: The cache file, a run folder, or ``postgresql://...``. The file is created if it does not exist.
         source: The exported file.
     """
 
-    path: tyro.conf.Positional[Path]
+    path: tyro.conf.Positional[str]
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FROM")]
 
 
@@ -122,8 +123,11 @@ def stats(config: StatsConfig) -> str:
     Raises:
         ValueError: The cache does not exist.
     """
-    file = _file(config.path)
-    size = sum(part.stat().st_size for part in (file, file.with_name(file.name + "-wal")) if part.exists())
+    file = _location(config.path)
+    size = ""
+    if isinstance(file, Path):
+        parts = (file, file.with_name(file.name + "-wal"))
+        size = f", {sum(part.stat().st_size for part in parts if part.exists()) / 1e6:.1f} MB"
     counts: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     first, last = math.inf, 0.0
     for kept in ReplyCache(file):
@@ -132,7 +136,7 @@ def stats(config: StatsConfig) -> str:
             count[i] += n
         first, last = min(first, kept.created), max(last, kept.created)
     n = sum(count[0] for count in counts.values())
-    lines = [f"{file}: {n} replies, {size / 1e6:.1f} MB"]
+    lines = [f"{file}: {n} replies{size}"]
     if n:
         lines += [
             f"cached from {_date(first)} to {_date(last)}",
@@ -155,7 +159,7 @@ def prune(config: PruneConfig) -> int:
     if days is not None and not (math.isfinite(days) and days >= 0):
         raise ValueError(f"--older-than-days is {days}: use a number of 0 or more")
     before = math.inf if days is None else time.time() - 86400 * days
-    cache = ReplyCache(_file(config.path))
+    cache = ReplyCache(_location(config.path))
     return cache.remove([kept.key for kept in cache if kept.created < before and (llm or "") in kept.identity])
 
 
@@ -165,7 +169,7 @@ def export(config: ExportConfig) -> int:
     Raises:
         ValueError: The cache does not exist, or the output file exists already.
     """
-    cache = ReplyCache(_file(config.path))
+    cache = ReplyCache(_location(config.path))
     if os.path.lexists(config.out):
         raise ValueError(f"{config.out} already exists: choose another file, or remove it")
     if not config.out.parent.is_dir():
@@ -187,7 +191,7 @@ def import_replies(config: ImportConfig) -> tuple[int, int]:
     """
     if not config.source.is_file():
         raise ValueError(f"{config.source} is not a file: name one that `pmlm cache export` wrote")
-    file = _file(config.path, to_be_made=True)
+    file = _location(config.path, to_be_made=True)
     n = sum(1 for _ in _lines(config.source))  # a first pass checks all lines
     return n, ReplyCache(file).add(_lines(config.source))
 
@@ -220,7 +224,11 @@ def _lines(path: Path) -> Iterator[CachedReply]:
                 ) from None
 
 
-def _file(path: Path, to_be_made: bool = False) -> Path:
+def _location(name: str, to_be_made: bool = False) -> Path | str:
+    if is_url(name):
+        return name
+    check_location(name)
+    path = Path(name)
     file = path / _IN_RUN if path.is_dir() else path
     if file.is_file() or (to_be_made and file.parent.is_dir() and not os.path.lexists(file)):
         return file

@@ -15,6 +15,7 @@ from pmlm_env.io.text import printable
 from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import LLMOptions, load_llm
 from pmlm_env.llm.http.endpoint import OpenAIChat
+from pmlm_env.llm.http.pool import PooledChat
 from pmlm_env.llm.http.providers import load_providers
 from pmlm_env.llm.specs import is_custom
 from pmlm_env.weights import BUNDLED, cache_dir, describe, state
@@ -83,6 +84,8 @@ def run(config: DoctorConfig) -> int:
     llm = load_llm(options, device=config.device)
     if isinstance(llm.llm, OpenAIChat):
         llm.llm = replace(llm.llm, tries=1)  # no retries, because the user is waiting
+    elif isinstance(llm.llm, PooledChat):
+        llm.llm = llm.llm.tried_once_each()
     started = time.perf_counter()
     (reply,) = llm.generate([_QUESTION])
     seconds = time.perf_counter() - started

@@ -31,6 +31,7 @@ _AFTER_STOP = {
     "evaluate": "all replies are kept: run the command again, and it requests only the others",
     "audit": "all replies are kept: run the command again, and it requests only the others",
     "refine": "all replies are kept: run the command again, and it requests only the others",
+    "prefill": "all replies are kept, and batches go on: run the command again, and it requests only the others",
     "benchmark": "complete runs and all replies are kept: run the command again to continue",
     "experiment": "complete runs are kept: run the command again to continue",
     "tune": "the results of completed agents and all replies are kept: run the command again to continue",

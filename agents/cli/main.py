@@ -30,11 +30,24 @@ COMMANDS = {
     "report": "Make tables and figures of what `pmlm benchmark` found.",
     "models": "List or fetch the bundled models.",
     "cache": "Inspect, prune, export or import cached replies of an LLM.",
+    "prefill": "Ask for the replies that training or evaluation will need, at once or through a batch API.",
     "doctor": "Say what is installed, which device, what is missing and how to get it.",
 }
 
 #: Commands that load models with transformers.
-_LOADING = {"demo", "prepare", "train", "evaluate", "audit", "refine", "benchmark", "experiment", "tune", "doctor"}
+_LOADING = {
+    "demo",
+    "prepare",
+    "train",
+    "evaluate",
+    "audit",
+    "refine",
+    "benchmark",
+    "experiment",
+    "tune",
+    "prefill",
+    "doctor",
+}
 
 
 def main(command: str | None = None, arguments: Sequence[str] | None = None) -> None:

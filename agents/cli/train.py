@@ -9,6 +9,7 @@ from pathlib import Path
 from agents.run_folder import RunFolder
 from agents.training.config import TrainConfig
 from agents.training.destination import given_again
+from pmlm_env.llm.storage.location import is_url
 
 Config = TrainConfig
 
@@ -16,13 +17,15 @@ Config = TrainConfig
 def saved(run: Path, allow_import: bool) -> TrainConfig:
     """Return the settings of a run to resume; see ``agents.training.train.trained``.
 
-    Where prompts go and whether they may contain values is left out: that has to be given again, because a run folder
-    may come from somebody else.
+    Where prompts go, a server for replies, and whether prompts may contain values are left out: they have to be given
+    again, because a run folder may come from somebody else.
     """
     from agents.training.train import trained
 
     config = trained(RunFolder(run), allow_import)
     models, calls = replace(config.models, base_url=None, providers=None), replace(config.calls, send_values=False)
+    if is_url(calls.cache):
+        calls = replace(calls, cache=None)
     return replace(config, models=models, calls=calls)
 
 

@@ -65,7 +65,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     chosen = _chosen(everybody, config)
     make_folder(config.out.parent)
     with locked_file(config.out):
-        cache = config.calls.cache or config.out.with_name(f"{config.out.name}.replies.sqlite")
+        cache = config.calls.cache or str(config.out.with_name(f"{config.out.name}.replies.sqlite"))
         training = chosen.everybody.part(chosen.training) if chosen.training else None
         models = RunModels(config.models, replace(config.calls, cache=cache), training=training)
         check_sent(config.episodes, models.llm, config.calls.send_values)

@@ -61,16 +61,9 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
         episodes, training = everybody.of(config.split), everybody.of("train")
         run.traces.read()  # damage is noticed before anything is asked
         if models is None:
-            models = _models(config, settings, run, training)
+            models = models_of(config, settings, run, training)
         models.check_sent(config.episodes or settings.episodes)
-        agents: dict[str, Agent] = {
-            KEEP_ALL: registry.make("keep-all"),
-            RANDOM: registry.make("random-n", seed=config.seed),
-            AGENT: registry.load(run.whole_checkpoint(), str(models.encoder.device), allow_import=config.allow_import),
-        }
-        asked = agents[AGENT].editor
-        if asked is not None and asked.llm != editor_in(plain(settings)):  # where its prompts go was not checked
-            raise ValueError(f"{run.checkpoint} and {run.config} name different editors: restore them from a copy")
+        agents = agents_of(config, run, models)
         with models.booking():
             if config.rule_calls:
                 agents[RULE] = _searched_rule(models, training, everybody.max_words, config)
@@ -112,13 +105,29 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
     return evaluation
 
 
-def _models(config: EvaluateConfig, settings: TrainConfig, run: RunFolder, training: EpisodeSet) -> RunModels:
+def agents_of(config: EvaluateConfig, run: RunFolder, models: RunModels) -> dict[str, Agent]:
+    """Return the run's agent and its baselines, by variant.
+
+    Raises:
+        ValueError: The agent cannot be loaded, or asks another LLM for edits than the run's settings say.
+    """
+    agent = registry.load(run.whole_checkpoint(), str(models.encoder.device), allow_import=config.allow_import)
+    if agent.editor is not None and agent.editor.llm != editor_in(run.settings()):  # where its prompts go is unchecked
+        raise ValueError(f"{run.checkpoint} and {run.config} name different editors: restore them from a copy")
+    return {
+        KEEP_ALL: registry.make("keep-all"),
+        RANDOM: registry.make("random-n", seed=config.seed),
+        AGENT: agent,
+    }
+
+
+def models_of(config: EvaluateConfig, settings: TrainConfig, run: RunFolder, training: EpisodeSet) -> RunModels:
     """Set up the models that the run was trained with.
 
     Raises:
         ValueError: The run's prompts would go to an address that is not given, or another address is given.
     """
-    calls, saved = config.calls.over(plain(settings.calls)), plain(settings.models)
+    calls, saved = config.calls.over(plain(settings.calls), run.config), plain(settings.models)
     given = replace(settings.models, base_url=config.base_url, providers=config.providers)
     editor = editor_in(plain(settings))
     options = with_destination(given, saved, run.config, replay=calls.replay, editor=editor)

@@ -58,7 +58,7 @@ def traces_of(
     """
     problem = models.problem(blind(episodes), None, max_words)
     edits = {variant: agent.refine(problem) for variant, agent in agents.items()}
-    prompts = {variant: _refined(problem, each) for variant, each in edits.items()}
+    prompts = {variant: refined_prompts(problem, each) for variant, each in edits.items()}
     asked = _asked(models, prompts, progress)
     metrics = ReplyMetrics(episodes, training, models.scorer, models.own_reward)
     first = [next(iter(texts), "") for texts in map(_texts, asked[KEEP_ALL])]
@@ -99,7 +99,16 @@ def traces_of(
     return traces
 
 
-def _refined(problem: Problem, edits: Edits) -> list[str]:
+def requests_of(
+    agents: Mapping[str, Agent], models: RunModels, episodes: EpisodeSet, max_words: int | None = None
+) -> list[Request]:
+    """Return the requests that ``traces_of`` sends for the same arguments."""
+    problem = models.problem(blind(episodes), None, max_words)
+    prompts = {variant: refined_prompts(problem, agent.refine(problem)) for variant, agent in agents.items()}
+    return _requests(models, prompts)
+
+
+def refined_prompts(problem: Problem, edits: Edits) -> list[str]:
     """Apply each patient's edits, and return the refined prompts.
 
     Raises:
@@ -118,9 +127,13 @@ def _asked(
         TooManyFailuresError: ``max_failures`` consecutive replies are missing; no further replies are requested.
     """
     samples = range(models.options.n_samples)
-    requests = [Request(prompt, sample) for each in prompts.values() for prompt in each for sample in samples]
-    in_order = iter(replies_to(models.llm, requests, models.calls.max_failures, progress))
+    in_order = iter(replies_to(models.llm, _requests(models, prompts), models.calls.max_failures, progress))
     return {variant: [[next(in_order) for _ in samples] for _ in each] for variant, each in prompts.items()}
+
+
+def _requests(models: RunModels, prompts: Mapping[str, Sequence[str]]) -> list[Request]:
+    samples = range(models.options.n_samples)
+    return [Request(prompt, sample) for each in prompts.values() for prompt in each for sample in samples]
 
 
 def _scored(

@@ -272,7 +272,7 @@ class PatientsExperiment(Experiment):
     @property
     def shared_calls(self) -> CallOptions:
         """Limits on the calls of the LLM, with the file of replies that all experiments of the output folder share."""
-        return replace(self.calls, cache=self.calls.cache or self.out / "replies.sqlite")
+        return replace(self.calls, cache=self.calls.cache or str(self.out / "replies.sqlite"))
 
     @cached_property
     def _judges(self) -> dict[str, RealPatients]:

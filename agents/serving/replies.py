@@ -23,6 +23,7 @@ from pmlm_env.io.files import make_folder
 from pmlm_env.llm import Budget, BudgetExceededError, Limits, LLMOptions, Price, load_llm, price_of
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.storage.cached_llm import CachedLLM
+from pmlm_env.llm.storage.location import check_given
 from pmlm_env.rewards.delta import TooManyFailuresError
 
 logger = logging.getLogger(__name__)
@@ -68,11 +69,12 @@ def editing_llm(
     )
 
 
-def _cache(config: RefineConfig, run: RunFolder | None, out: Path | None) -> Path | None:
-    """Return the file of replies: the one given, the run's, or one beside ``out``; None = in memory."""
-    cache = config.calls.cache
+def _cache(config: RefineConfig, run: RunFolder | None, out: Path | None) -> str | Path | None:
+    """Return where replies are stored: what is given, the run's, or a file beside ``out``; None = in memory."""
+    cache: str | Path | None = config.calls.cache
     if cache is None and run is not None:
-        cache = Path(run.settings()["calls"].get("cache") or run.replies)
+        cache = run.settings()["calls"].get("cache") or run.replies
+        check_given(None, cache, run.config)
     if out is not None:
         make_folder(out.parent)
         if cache is None and is_regular(out):

@@ -12,6 +12,7 @@ from agents.settings import option
 from agents.training.config import editor_in, named_classes
 from pmlm_env.llm import LLMOptions
 from pmlm_env.llm.http.providers import load_providers
+from pmlm_env.llm.storage.location import is_url
 
 Options = TypeVar("Options", bound=LLMOptions)
 
@@ -58,6 +59,8 @@ def given_again(settings: Mapping[str, Any]) -> str:
     """
     flags = " --allow-import" if named_classes(settings) else ""
     flags += " --send-values" if settings["calls"].get("send_values") else ""
+    cache = settings["calls"].get("cache")
+    flags += f" --cache {shlex.quote(cache)}" if is_url(cache) else ""
     return flags + _as_options(_changes_destination(settings["models"], editor_in(settings)))
 
 
@@ -73,7 +76,11 @@ def _changes_destination(models: Mapping[str, Any], editor: str | None = None) -
 
 def _where_and_how(provider: str, file: str | None) -> dict[str, Any] | None:
     found = load_providers(file).get(provider)
-    return None if found is None else {name: found.settings.get(name) for name in _WHERE_AND_HOW}
+    if found is None:
+        return None
+    where = {name: found.settings.get(name) for name in _WHERE_AND_HOW}
+    several = [{name: own.get(name) for name in _WHERE_AND_HOW} for own, _ in found.endpoints]
+    return {**where, "endpoints": several}
 
 
 def _as_options(values: Mapping[str, str]) -> str:

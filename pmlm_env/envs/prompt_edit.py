@@ -108,7 +108,7 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     | ``chat_template_kwargs`` | ``{}`` | for a local model's template, such as ``{"enable_thinking": False}`` |
     | ``n_samples`` | 1 | replies to each prompt, whose scores are averaged |
     | ``max_failures`` | 64 | number of episodes in a row without a reply after which the env raises an exception |
-    | ``cache`` | None | a file that stores replies, for other processes and later runs too; None = in memory |
+    | ``cache`` | None | a file or ``postgresql://...`` for replies, which others share; None = in memory |
     | ``budget_file`` | None | a TOML file with limits on calls, tokens and cost (docs/llm) |
     | ``send_values`` | False | send prompts with values of patients' records to an LLM on another machine |
     | ``scorer`` | ``"minilm"`` | BERTScore's model |

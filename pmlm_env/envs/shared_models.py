@@ -14,6 +14,7 @@ from pmlm_env.io.files import Stamp, stamp
 from pmlm_env.kwargs import Kwargs
 from pmlm_env.llm.specs import LLMOptions, load_llm, price_of
 from pmlm_env.llm.storage.budget import Budget
+from pmlm_env.llm.storage.location import is_url
 from pmlm_env.rewards.base import CheckedReward
 from pmlm_env.rewards.components import COMPONENTS, Components, WithComponents
 from pmlm_env.rewards.delta import DeltaReward, Judged
@@ -133,13 +134,14 @@ class SharedModels:
         Args:
             options: The LLM's options.
             device: For ``local:``.
-            cache: The file that stores replies; None = in memory.
+            cache: The file, or the server's URL, where replies are stored; None = in memory.
             budget_file: A TOML file with limits; see docs/llm.
         """
         paths = (options.providers, budget_file, options.llm.partition(":")[2])
         version = tuple(stamp(Path(path)) for path in paths if path)
         # The cache file's stamp is left out, because it changes with every reply.
-        return self._llm(options, device, os.path.abspath(cache) if cache else None, budget_file, version)
+        cache = os.path.abspath(cache) if cache and not is_url(cache) else cache
+        return self._llm(options, device, cache, budget_file, version)
 
     def scorer(
         self,

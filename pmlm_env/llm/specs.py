@@ -18,6 +18,7 @@ from pmlm_env.weights import BUNDLED, DEFAULT_LLM
 
 if TYPE_CHECKING:
     from pmlm_env.llm.http.endpoint import OpenAIChat
+    from pmlm_env.llm.http.pool import PooledChat
 
 _IN_PROCESS = ("local", "vllm")
 
@@ -110,7 +111,7 @@ def load_llm(
         options: The LLM; a string stands for ``LLMOptions`` with that ``llm``.
         device: Device for ``local:``.
         concurrency: Maximum number of requests in flight; by default the provider's.
-        cache: The file of cached replies; None = in memory.
+        cache: Where replies are stored: a file, or ``postgresql://...``; None = in memory.
         replay: Send no requests: a reply that is not in ``cache`` is an error. Needs no key and loads no weights.
         budget: Where calls are booked.
         adapter: The folder of a LoRA adapter for a ``local:`` LLM.
@@ -202,7 +203,7 @@ def _unknown(options: LLMOptions) -> str:
 
 def _check_replay(replay: bool, cache: str | Path | None) -> None:
     if replay and cache is None:
-        raise ValueError("a replay needs the file of cached replies: set cache")
+        raise ValueError("a replay needs cached replies: set cache to their file or server")
 
 
 def _load_in_process(options: LLMOptions, kind: str, name: str, device: str, adapter: Path | None) -> tuple[LLM, int]:
@@ -236,7 +237,7 @@ def _load_in_process(options: LLMOptions, kind: str, name: str, device: str, ada
 
 def _endpoint(
     options: LLMOptions, provider: Provider, model: str, concurrency: int | None, budget: Budget
-) -> OpenAIChat:
+) -> OpenAIChat | PooledChat:
     from pmlm_env.llm.http.endpoint import OpenAIChat
 
     if options.temperature and not provider.send_temperature:
@@ -250,6 +251,15 @@ def _endpoint(
         "seed": options.llm_seed if provider.send_seed else None,
         "on_truncated": options.on_truncated or "error",
     }
+    if provider.endpoints:
+        from pmlm_env.llm.http.pool import PooledChat
+
+        if options.base_url is not None:
+            raise ValueError(
+                f"--base-url has no effect with {provider.name}, which has several endpoints: leave it out"
+            )
+        chats = [OpenAIChat(model, **{**settings, **own}, budget=budget) for own, _ in provider.endpoints]
+        return PooledChat(provider.name, chats, [weight for _, weight in provider.endpoints], concurrency)
     if options.base_url is not None:
         settings["base_url"] = options.base_url
     if concurrency is not None:

@@ -148,3 +148,33 @@ def test_an_address_in_a_settings_file_that_the_user_names_counts_as_given(run: 
     settings.write_text(f'base-url = "{endpoint.url}"\n')
     assert pmlm(*command("evaluate", run), "--config", settings) == 0
     assert pmlm(*command("train", run), "--config", settings) == 0
+
+
+def test_several_endpoints_that_only_the_run_names_get_nothing_until_they_are_given_again(
+    run: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run / "providers.toml"
+    file.write_text(f'[[openai.endpoints]]\nbase_url = "{endpoint.url}"\n')
+    change(run, llm="openai:m", base_url=None, providers="providers.toml")
+    before = endpoint.n_requests
+    said = refused(capsys, *command("evaluate", run))
+    assert said.endswith(f"If you trust it, add --providers {file}")
+    assert endpoint.n_requests == before
+
+
+@pytest.mark.parametrize("name", ["evaluate", "train", "refine"])
+def test_a_server_for_replies_that_only_the_run_names_gets_nothing_until_it_is_given_again(
+    name: str, run: Path, endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "postgresql://me@127.0.0.1:1/replies"
+    content = json.loads((run / "config.json").read_text())
+    content["settings"]["calls"]["cache"] = url
+    (run / "config.json").write_text(json.dumps(content))
+    before = endpoint.n_requests
+    said = refused(capsys, *command(name, run), "--base-url", endpoint.url)
+    assert said.endswith(f"nothing was sent. If you trust it, add --cache {url}")
+    capsys.readouterr()
+    if name != "refine":  # which may use another cache
+        assert pmlm(*command(name, run), "--base-url", endpoint.url, "--cache", url) == 1
+        assert "127.0.0.1:1/replies cannot be reached" in capsys.readouterr().err  # it tried
+    assert endpoint.n_requests == before

@@ -13,11 +13,11 @@ from pmlm_env.llm.storage.cache import ReplyCache
 Deleted = tuple[int, ...]
 
 
-def kept_replies(file: Path, identity: str, traces: Sequence[Trace]) -> dict[str, dict[Deleted, list[str]]]:
+def kept_replies(file: Path | None, identity: str, traces: Sequence[Trace]) -> dict[str, dict[Deleted, list[str]]]:
     """Return the cached replies to prompts that can be made by deleting words from patients' initial prompts.
 
     Args:
-        file: The cache; a missing one has no replies.
+        file: The cache; a missing one, or None, has no replies.
         identity: The LLM's identity; replies of others are left out.
         traces: One trace of each patient.
 
@@ -28,7 +28,7 @@ def kept_replies(file: Path, identity: str, traces: Sequence[Trace]) -> dict[str
     Raises:
         DatabaseError: The file is damaged.
     """
-    cache = ReplyCache(file)
+    cache = ReplyCache(file)  # in memory, without a file
     prompts: dict[str, dict[int, str]] = {}
     try:
         for stored in cache.of(identity):

@@ -27,6 +27,7 @@ from pmlm_env.core.traces import Trace
 from pmlm_env.core.words import Role
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write
+from pmlm_env.llm.storage.location import is_url
 from pmlm_env.rewards.base import REWARD
 from pmlm_env.rewards.components import COMPONENTS
 from pmlm_env.rewards.registry import REWARDS
@@ -83,9 +84,9 @@ def _content(
     metrics = run.metrics()
     first = {trace.patient_id: trace for trace in reversed(traces)}
     cache = settings["calls"].get("cache")
-    replies = kept_replies(
-        run.replies if cache is None else Path(cache), settings.get("llm_identity", ""), list(first.values())
-    )
+    # A server is not asked: a page needs no password, and a run folder may come from somebody else.
+    file = None if is_url(cache) else Path(cache or run.replies)
+    replies = kept_replies(file, settings.get("llm_identity", ""), list(first.values()))
     score = f"the reward {models['reward']}" if own else "BERTScore F1"
     drawn = {
         "changes": (

@@ -8,8 +8,8 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, closing, nullcontext
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random
 from pmlm_env.io.keys import holds_key
 from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request, StopSending
 from pmlm_env.llm.http.background import event_loop, stream_results
-from pmlm_env.llm.http.chat_answers import Attempt, read_answer
+from pmlm_env.llm.http.chat_answers import Answer, Attempt, read_answer
+from pmlm_env.llm.http.connections import Connections
 from pmlm_env.llm.http.pacing import Pacer
 from pmlm_env.llm.http.server_errors import without_key
 from pmlm_env.llm.http.settings import (
@@ -36,9 +37,9 @@ from pmlm_env.llm.http.transport import Route
 from pmlm_env.llm.storage.budget import Budget, BudgetExceededError
 from pmlm_env.llm.storage.database import DatabaseError
 
-_MAX_BACKOFF = 60.0
+MAX_BACKOFF = 60.0
 #: Answers without a usable reply are probably billed, so a request is not repeated after this many.
-_MAX_UNUSABLE = 3
+MAX_UNUSABLE = 3
 #: Minimum seconds between requests, so that answers do not all arrive at once and wait for each other.
 _MIN_INTERVAL = 0.0015
 #: Each connection has a client, so that many more would fill the memory.
@@ -107,7 +108,7 @@ class OpenAIChat(LLM):
     allow_http: bool = False
     budget: Budget = field(default_factory=Budget, compare=False, repr=False)
     #: By process id.
-    _by_process: dict[int, _Connections] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _by_process: dict[int, Connections] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the settings without opening a connection.
@@ -182,7 +183,7 @@ class OpenAIChat(LLM):
             LLMError: It has not. The message names the variable.
         """
         self._secrets()
-        Route.to(self._url())
+        Route.to(self.url("chat/completions"))
 
     def close(self) -> None:
         """Close the connections; the next batch opens new ones."""
@@ -225,7 +226,7 @@ class OpenAIChat(LLM):
         if refusals:
             raise refusals[0]
 
-    def _connections(self) -> _Connections:
+    def _connections(self) -> Connections:
         """Return this process's connections; call it on the event loop."""
         pid = os.getpid()
         if pid not in self._by_process:
@@ -235,13 +236,10 @@ class OpenAIChat(LLM):
             most = min(self.requests_per_minute or 60 / _MIN_INTERVAL, 60 / _MIN_INTERVAL)
             pacers = Pacer(most), Pacer(self.tokens_per_minute)
             timeout = httpx.Timeout(self.read_timeout, connect=self.connect_timeout, pool=None)
-            self._by_process[pid] = _Connections(Route.to(self._url()), timeout, clients, *pacers)
+            self._by_process[pid] = Connections(Route.to(self.url("chat/completions")), timeout, clients, *pacers)
         return self._by_process[pid]
 
-    def _url(self) -> httpx.URL:
-        return httpx.URL(f"{self.base_url}/chat/completions").copy_merge_params(dict(self.query))
-
-    async def _complete(self, connections: _Connections, request: Request, used_up: list[Attempt]) -> Reply:
+    async def _complete(self, connections: Connections, request: Request, used_up: list[Attempt]) -> Reply:
         # Failures are returned as values, because an httpx exception, chained or in a traceback, would contain the key.
         unusable, first = 0, float("inf")
 
@@ -251,8 +249,7 @@ class OpenAIChat(LLM):
             if used_up:
                 return used_up[0]
             first = min(first, time.monotonic())  # waiting for the rate limits does not count
-            async with connections.first_request_alone() if self.budget.limits_tokens else nullcontext():
-                attempt = await self._request_once(connections, request, estimated)
+            attempt = await self._request_once(connections, request, estimated)
             unusable += attempt.unusable
             if attempt.used_up or (attempt.retry_after or 0.0) > self.patience:
                 used_up.append(replace(attempt, retry=False))
@@ -260,7 +257,7 @@ class OpenAIChat(LLM):
 
         def stop(state: RetryCallState) -> bool:
             begins = time.monotonic() + state.upcoming_sleep
-            return unusable >= _MAX_UNUSABLE or state.attempt_number >= self.tries or begins > first + self.patience
+            return unusable >= MAX_UNUSABLE or state.attempt_number >= self.tries or begins > first + self.patience
 
         retrying = AsyncRetrying(
             retry=retry_if_result(lambda attempt: attempt.retry),
@@ -275,25 +272,39 @@ class OpenAIChat(LLM):
         tries = f" (tried {n} times)" if n > 1 else ""
         return LLMError(f"{self.model} at {self.base_url}{connections.route.description}: {attempt.error}{tries}")
 
+    async def attempt(self, request: Request) -> Attempt:
+        """Send a request once, when the rate limits allow it, and book it; call it on the event loop."""
+        connections = self._connections()
+        return await self._request_once(connections, request, await self._wait_for_slot(connections, request))
+
+    def wait(self) -> float:
+        """Return for how many seconds the rate limits allow no request; call it on the event loop."""
+        connections, now = self._connections(), time.monotonic()
+        return max(connections.requests.wait(now), connections.tokens.wait(now))
+
     def _pause(self, state: RetryCallState) -> float:
         requested = _last_attempt(state).retry_after
         # At least the usual pause: some servers ask for a pause of 0, and some have wrong clocks.
-        return max(requested or 0.0, wait_random_exponential(self.backoff, _MAX_BACKOFF)(state))
+        return max(requested or 0.0, wait_random_exponential(self.backoff, MAX_BACKOFF)(state))
 
-    async def _wait_for_slot(self, connections: _Connections, request: Request) -> float:
+    async def _wait_for_slot(self, connections: Connections, request: Request) -> float:
         """Wait for the rate limits, and return the estimated number of tokens of the request."""
         # English has about four characters per token; corrected when the number is known.
-        estimated = len((self.system_prompt or "") + request.prompt) / 4 + self.max_tokens
+        estimated = len(self.billed_text(request)) / 4 + self.max_tokens
         now = time.monotonic()
         await asyncio.sleep(max(connections.requests.book(1, now), connections.tokens.book(estimated, now)))
         return estimated
 
-    async def _request_once(self, connections: _Connections, request: Request, estimated: float) -> Attempt:
+    async def _request_once(self, connections: Connections, request: Request, estimated: float) -> Attempt:
         """Wait for a connection, book the request, send it, and book its actual usage."""
+        async with connections.first_request_alone() if self.budget.limits_tokens else nullcontext():
+            return await self._booked_request(connections, request, estimated)
+
+    async def _booked_request(self, connections: Connections, request: Request, estimated: float) -> Attempt:
         client = await connections.clients.get()
         sent = asyncio.Event()
         try:
-            booked = self.budget.reserve((self.system_prompt or "") + request.prompt, self.max_tokens)
+            booked = self.budget.reserve(self.billed_text(request), self.max_tokens)
             try:
                 client = client or connections.route.new_client()
                 attempt = await self._send(connections, client, request, sent)
@@ -310,10 +321,19 @@ class OpenAIChat(LLM):
         return attempt
 
     async def _send(
-        self, connections: _Connections, client: httpx.AsyncClient, request: Request, sent: asyncio.Event
+        self, connections: Connections, client: httpx.AsyncClient, request: Request, sent: asyncio.Event
     ) -> Attempt:
+        headers = self.request_headers()
+        headers["Content-Type"] = "application/json"
+        # json.dumps escapes what UTF-8 cannot encode; httpx's json= would raise an error that contains the prompt.
+        content = json.dumps(self.body(request))
+        answer = await connections.route.post(client, content, headers, connections.timeout, self.patience, sent)
+        return answer if isinstance(answer, Attempt) else self.read(answer, request.prompt)
+
+    def body(self, request: Request) -> dict[str, Any]:
+        """Return the body of a request, as JSON values."""
         system = [] if self.system_prompt is None else [{"role": "system", "content": self.system_prompt}]
-        body = {
+        return {
             **self.extra_body,
             "model": self.model,
             "messages": [*system, {"role": "user", "content": request.prompt}],
@@ -322,20 +342,31 @@ class OpenAIChat(LLM):
             **({} if self.temperature is None else {"temperature": self.temperature}),
             **({} if self.seed is None else {"seed": self.seed + request.sample}),
         }
+
+    def billed_text(self, request: Request) -> str:
+        """Return what is sent as a prompt, whose length bounds the number of prompt tokens."""
+        return (self.system_prompt or "") + request.prompt
+
+    def read(self, answer: Answer, prompt: str = "") -> Attempt:
+        """Interpret an answer; messages contain neither the prompt nor secrets."""
         key, secrets = self._secrets()
-        headers = httpx.Headers({"Content-Type": "application/json", "Accept": "*/*", "User-Agent": "pmlm-env"})
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        headers.update({**self.headers, **secrets})
-        # json.dumps escapes what UTF-8 cannot encode; httpx's json= would raise an error that contains the prompt.
-        content = json.dumps(body)
-        answer = await connections.route.post(client, content, headers, connections.timeout, self.patience, sent)
-        if isinstance(answer, Attempt):
-            return answer
-        attempt = read_answer(answer, request.prompt, key, self.max_tokens, self.on_truncated)
+        attempt = read_answer(answer, prompt, key, self.max_tokens, self.on_truncated)
         for part in " ".join(secrets.values()).split():  # such as "Bearer KEY"
             attempt = replace(attempt, error=without_key(attempt.error, part))
         return attempt
+
+    def request_headers(self) -> httpx.Headers:
+        """Return the headers of every request, with the key."""
+        key, secrets = self._secrets()
+        headers = httpx.Headers({"Accept": "*/*", "User-Agent": "pmlm-env"})
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        headers.update({**self.headers, **secrets})
+        return headers
+
+    def url(self, path: str) -> httpx.URL:
+        """Return the URL of a part of the endpoint, such as ``chat/completions``."""
+        return httpx.URL(f"{self.base_url}/{path}").copy_merge_params(dict(self.query))
 
     def _secrets(self) -> tuple[str, dict[str, str]]:
         """Return the key, "" if none is sent, and the headers whose values come from the environment."""
@@ -352,45 +383,6 @@ class OpenAIChat(LLM):
             raise LLMError(f"{self.base_url} needs a key: put it in the environment variable {self.api_key_env}")
         key = secret(self.api_key_env) if takes_key else ""
         return key, {name: secret(variable, allow_spaces=True) for name, variable in in_environment.items()}
-
-
-@dataclass(frozen=True)
-class _Connections:
-    """One process's connections to the endpoint and its rate limits.
-
-    ``clients`` is a stack with one client per connection, last used on top, None for those not needed yet. httpx's own
-    pool checks all its connections for each request, which takes ten milliseconds with a hundred of them.
-    """
-
-    route: Route
-    timeout: httpx.Timeout
-    clients: asyncio.LifoQueue[httpx.AsyncClient | None]
-    requests: Pacer
-    tokens: Pacer
-    answered: asyncio.Event = field(default_factory=asyncio.Event)
-    first: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    @asynccontextmanager
-    async def first_request_alone(self) -> AsyncGenerator[None, None]:
-        """Send the first request alone: its answer shows whether the endpoint bills more than requested."""
-        if not self.answered.is_set():
-            async with self.first:
-                if not self.answered.is_set():
-                    try:
-                        yield
-                    finally:
-                        self.answered.set()
-                    return
-        yield
-
-    async def close(self) -> None:
-        """Close idle connections; later requests open new ones."""
-        idle = [self.clients.get_nowait() for _ in range(self.clients.qsize())]
-        for _ in idle:
-            self.clients.put_nowait(None)
-        for client in idle:
-            if client is not None:
-                await client.aclose()
 
 
 def _last_attempt(state: RetryCallState) -> Attempt:

@@ -31,6 +31,10 @@ class Pacer:
         self._free_at = start + amount * self._seconds
         return start - now
 
+    def wait(self, now: float) -> float:
+        """Return the seconds until the next free slot, without reserving it."""
+        return max(0.0, self._free_at - now)
+
     def correct(self, amount: float) -> None:
         """Correct an earlier booking by ``amount``, which may be negative."""
         self._free_at += amount * self._seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -36,8 +36,23 @@ _SETTINGS: Mapping[str, type | tuple[type, ...]] = {
     "backoff": (int, float),
     "allow_http": bool,
     "prices": dict,
+    "endpoints": list,
 }
-_TYPE_NAMES = {str: "text", bool: "true or false", int: "a whole number", (int, float): "a number", dict: "a table"}
+#: The settings of one of several endpoints; all others are those of the provider, because replies must not depend on
+#: which endpoint gives them.
+_OF_ENDPOINT = (
+    *("base_url", "api_key_env", "headers", "query", "allow_http", "concurrency", "requests_per_minute"),
+    *("tokens_per_minute", "connect_timeout", "read_timeout", "weight"),
+)
+_LARGEST_WEIGHT = 1000
+_TYPE_NAMES = {
+    str: "text",
+    bool: "true or false",
+    int: "a whole number",
+    (int, float): "a number",
+    dict: "a table",
+    list: "a list",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,8 @@ class Provider:
 
     Attributes:
         name: The NAME in ``NAME:MODEL``.
-        settings: Arguments of ``OpenAIChat``.
+        settings: Arguments of ``OpenAIChat``, without those of ``endpoints``.
+        endpoints: For each of several endpoints, the arguments that differ, and its weight; empty for a single one.
         send_temperature: Whether the endpoint's models accept a temperature.
         send_seed: Whether the endpoint accepts a seed.
         prices: Prices by model name.
@@ -57,6 +73,7 @@ class Provider:
     send_temperature: bool = True
     send_seed: bool = True
     prices: Mapping[str, Price] = field(default_factory=dict)
+    endpoints: Sequence[tuple[Mapping[str, Any], float]] = ()
 
 
 def load_providers(path: str | Path | None = None) -> dict[str, Provider]:
@@ -73,7 +90,10 @@ def load_providers(path: str | Path | None = None) -> dict[str, Provider]:
         tables = _checked(read_toml(built_in), str(built_in))
     if path is not None:
         for name, table in _checked(read_toml(Path(path)), str(path)).items():
-            if name not in tables and "base_url" not in table:  # otherwise a typo would send prompts to OpenAI
+            if name not in tables and not table.keys() & {
+                "base_url",
+                "endpoints",
+            }:  # otherwise a typo would send prompts to OpenAI
                 raise ValueError(
                     f"{path}, [{name}]: base_url is missing, and the name is none of {', '.join(sorted(tables))}"
                 )
@@ -138,8 +158,35 @@ def _provider(name: str, table: dict[str, Any], file: str) -> Provider:
             )
         prices[model] = Price(float(numbers["prompt"]), float(numbers["completion"]))
     flags = {key: table.pop(key) for key in ("send_temperature", "send_seed") if key in table}
-    try:
-        OpenAIChat("some-model", **table)
-    except ValueError as error:
-        raise ValueError(f"{file}, [{name}]: {error}") from None
-    return Provider(name, table, prices=prices, **flags)
+    endpoints = _endpoints(name, table.pop("endpoints", None), file)
+    for number, (settings, _) in enumerate(endpoints or [({}, 1.0)], start=1):
+        try:
+            OpenAIChat("some-model", **{**table, **settings})
+        except ValueError as error:
+            which = f", endpoint {number}" if endpoints else ""
+            raise ValueError(f"{file}, [{name}]{which}: {error}") from None
+    return Provider(name, table, prices=prices, endpoints=endpoints, **flags)
+
+
+def _endpoints(name: str, tables: Any, file: str) -> list[tuple[Mapping[str, Any], float]]:
+    """Return the settings and the weight of each of several endpoints."""
+    if tables is None:
+        return []
+    if len(tables) < 1 or not all(isinstance(table, dict) and "base_url" in table for table in tables):
+        raise ValueError(f"{file}, [{name}]: endpoints should be a list of tables, each with a base_url")
+    found = []
+    for number, table in enumerate(tables, start=1):
+        where = f"{file}, [{name}], endpoint {number}"
+        for key, value in table.items():
+            if key not in _OF_ENDPOINT:
+                raise ValueError(f"{where}: unknown {key!r}; one of several endpoints has {', '.join(_OF_ENDPOINT)}")
+            types = _SETTINGS.get(key, (int, float))
+            if not isinstance(value, types) or (isinstance(value, bool) and types is not bool):
+                raise ValueError(f"{where}: {key} is {shown(value)}: it should be {_TYPE_NAMES[types]}")
+        weight = float(table.get("weight", 1))
+        if not 0 < weight <= _LARGEST_WEIGHT:
+            raise ValueError(f"{where}: weight is {weight:g}: it should be above 0, at most {_LARGEST_WEIGHT}")
+        found.append(({key: value for key, value in table.items() if key != "weight"}, weight))
+    if len({table["base_url"] for table, _ in found}) < len(found):
+        raise ValueError(f"{file}, [{name}]: two endpoints have the same base_url: give one a larger weight instead")
+    return found

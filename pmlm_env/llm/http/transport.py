@@ -127,12 +127,12 @@ class Route:
         except _UnreadableAnswer as error:
             return Attempt(error=str(error), unusable=True)
         except Exception as error:
-            return self._explain(error)
+            return self.explain(error)
         if answer.status == 407 and self.proxy is not None:
             return Attempt(error=self._refused("HTTP 407"), tokens=(0, 0))
         return answer
 
-    def _explain(self, error: Exception) -> Attempt:
+    def explain(self, error: Exception) -> Attempt:
         """Describe an error and what to do about it."""
         causes = list(_causes(error))
         name = type(error).__name__

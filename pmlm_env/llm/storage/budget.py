@@ -273,8 +273,7 @@ class Budget:
         """
         if self._stop_reason:
             raise BudgetExceededError(self._stop_reason)
-        prompt_tokens = len(prompt.encode("utf-8", "surrogatepass")) + _TEMPLATE_TOKENS
-        booked = Usage(1, prompt_tokens, max_tokens, self.price.cost(prompt_tokens, max_tokens))
+        booked = self.bound(prompt, max_tokens)
         booked_accounts: list[Account] = []
         try:
             for account in self.accounts:
@@ -285,6 +284,11 @@ class Budget:
                 account.add(Usage().minus(booked))
             raise
         return booked
+
+    def bound(self, prompt: str, max_tokens: int) -> Usage:
+        """Return the upper bound at which ``reserve`` books a call."""
+        prompt_tokens = len(prompt.encode("utf-8", "surrogatepass")) + _TEMPLATE_TOKENS
+        return Usage(1, prompt_tokens, max_tokens, self.price.cost(prompt_tokens, max_tokens))
 
     def settle(self, booked: Usage, prompt_tokens: int, completion_tokens: int, calls: int = 1) -> None:
         """Replace the booked upper bound of a call by its actual usage.

@@ -1,4 +1,4 @@
-"""Cache of LLM replies, in a file that several runs can share."""
+"""Cache of LLM replies, in a file or on a server that several runs can share."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pmlm_env.llm.base import Completion, Request
-from pmlm_env.llm.storage.database import Database, DatabaseError
+from pmlm_env.llm.storage.claims import Claims
+from pmlm_env.llm.storage.database import DatabaseError
+from pmlm_env.llm.storage.location import open_storage
 from pmlm_env.llm.storage.spare import SpareSpace
+from pmlm_env.weights import cache_dir
 
 _SCHEMA = (
-    "CREATE TABLE replies (key TEXT PRIMARY KEY, request TEXT NOT NULL, reply TEXT NOT NULL, created REAL NOT NULL)",
+    "CREATE TABLE replies (key TEXT PRIMARY KEY, request TEXT NOT NULL, reply TEXT NOT NULL, "
+    "created DOUBLE PRECISION NOT NULL)",
 )
-_INSERT = "INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?)"
+_INSERT = "INSERT INTO replies VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
 
 #: Rows per query; older versions of SQLite allow 999 variables.
 _ROWS_PER_QUERY = 900
@@ -82,23 +86,35 @@ class CachedReply:
 class ReplyCache:
     """Stores replies by request: LLM (endpoint, model, all sampling parameters), prompt and sample number.
 
-    Processes may share a file. A reply survives a kill of the process once ``put`` has returned. The first reply to a
-    request is never replaced. Errors are not stored.
+    Processes may share a file, and machines a server. A reply survives a kill of the process once ``put`` has returned.
+    The first reply to a request is never replaced. Errors are not stored.
 
     Args:
-        path: The file, created when the first reply is stored; None = in memory.
+        location: A file, created when the first reply is stored; or ``postgresql://...``, see ``PostgresDatabase``;
+            None = in memory.
+
+    Raises:
+        ValueError: The URL contains a password or is invalid, or psycopg is not installed.
     """
 
-    def __init__(self, path: str | Path | None = None) -> None:
-        """Store the path; nothing is opened yet."""
-        self._database = Database(path, "reply cache", _SCHEMA)
+    def __init__(self, location: str | Path | None = None) -> None:
+        """Store the location; nothing is opened yet."""
+        self._database = open_storage(location, "reply cache", _SCHEMA)
         file = self._database.path
+        if location is not None and file is None:  # beside what else this user keeps on this machine
+            file = cache_dir() / f"replies-{hashlib.sha256(str(location).encode()).hexdigest()[:16]}"
         self._spare = None if file is None else SpareSpace(file.with_name(f"{file.name}-spare"))
+        self._claims = None if location is None else Claims(self._database)
 
     @property
     def path(self) -> Path | None:
-        """The file; None = in memory."""
+        """The file; None = in memory or on a server."""
         return self._database.path
+
+    @property
+    def name(self) -> str:
+        """Where the replies are, for messages."""
+        return self._database.name if self._claims is not None else "the cache in memory"
 
     def __len__(self) -> int:
         """Return the number of replies."""
@@ -142,13 +158,40 @@ class ReplyCache:
         llm, now = _identity_object(identity), time.time()
         stored = dict(completions)
         with self._database.transaction() as connection:
-            for request, completion in completions.items():
-                text = _request_text(llm, request)
-                key = _key(text)
+            # In the order of the keys in every process: PostgreSQL locks rows one by one.
+            for key, text, request in sorted(_keyed(llm, completions)):
+                completion = completions[request]
                 if not connection.execute(_INSERT, (key, text, _canonical(_reply_fields(completion)), now)).rowcount:
                     row = connection.execute("SELECT * FROM replies WHERE key = ?", (key,)).fetchone()
                     stored[request] = replace(self._validated(row).completion, cached=completion.cached)
         return stored
+
+    @contextmanager
+    def claimed(self, identity: str, requests: Sequence[Request]) -> Iterator[list[Request]]:
+        """Claim requests, so that no other process sends them, and give the claims up at the end.
+
+        Read the cache after claiming and before sending: another process may have stored a reply just before.
+
+        Args:
+            identity: The LLM's identity.
+            requests: The requests.
+
+        Yields:
+            Those requests that no other process has claimed.
+
+        Raises:
+            DatabaseError: The claims cannot be stored.
+        """
+        if self._claims is None:
+            yield list(requests)
+            return
+        keys = {request: key for key, _, request in _keyed(_identity_object(identity), requests)}
+        taken = self._claims.take(keys.values())
+        try:
+            yield [request for request, key in keys.items() if key in taken]
+        finally:
+            with suppress(DatabaseError):  # then they end with the process
+                self._claims.release(taken)
 
     def check_writable(self) -> None:
         """Check that replies can be stored, before they are paid for.
@@ -187,7 +230,7 @@ class ReplyCache:
             self._spare.put(lines)
         except OSError:
             raise DatabaseError(
-                f"{self.path or 'the cache in memory'} cannot be written, and {len(lines)} replies that were paid for "
+                f"{self.name} cannot be written, and {len(lines)} replies that were paid for "
                 "are lost: see whether its disk is full or failing, then run the command again"
             ) from None
 
@@ -262,7 +305,7 @@ class ReplyCache:
         except (ValueError, TypeError, RecursionError) as error:
             what = "not JSON" if isinstance(error, json.JSONDecodeError) else error
             raise DatabaseError(
-                f"{self.path or 'the cache in memory'}: the reply with key {key} is damaged ({what}): restore the "
+                f"{self.name}: the reply with key {key} is damaged ({what}): restore the "
                 "file from a copy, or move it elsewhere"
             ) from None
 
@@ -294,6 +337,12 @@ def _canonical(value: Any) -> str:
 
 def _reply_fields(completion: Completion) -> dict[str, Any]:
     return {field: getattr(completion, field) for field in _REPLY_FIELDS}
+
+
+def _keyed(llm: Any, requests: Iterable[Request]) -> list[tuple[str, str, Request]]:
+    """Return the key, the text and the request itself of each request."""
+    texts = [(_request_text(llm, request), request) for request in requests]
+    return [(_key(text), text, request) for text, request in texts]
 
 
 def _request_text(llm: Any, request: Request) -> str:

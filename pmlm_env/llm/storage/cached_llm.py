@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -10,6 +12,12 @@ from typing import Any
 from pmlm_env.llm.base import LLM, Completion, Reply, Request, StopSending
 from pmlm_env.llm.storage.cache import ReplyCache
 from pmlm_env.llm.storage.database import DatabaseError
+
+_logger = logging.getLogger(__name__)
+#: Seconds between two looks for replies that another process has asked for.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0
+#: Seconds of waiting after which a line says so.
+_SILENT_WAIT = 10.0
 
 
 class ReplayMissError(RuntimeError):
@@ -56,7 +64,8 @@ class CachedLLM(LLM):
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         """Reply to each request: first all cached replies in one batch, then the inner LLM's batches.
 
-        Equal requests are sent once; the repeats come with the first, marked as cached.
+        Equal requests are sent once; the repeats come with the first, marked as cached. Of several processes that share
+        the cache, one sends a request and the others wait for its reply.
 
         Raises:
             ReplayMissError: A replay lacks a reply. Nothing has been yielded.
@@ -69,10 +78,10 @@ class CachedLLM(LLM):
             if index not in cached:
                 missing.setdefault(request, []).append(index)
         if missing and self.replay:
-            n, where = len(requests) - len(cached), self.cache.path or "the cache in memory"
+            n = len(requests) - len(cached)
             raise ReplayMissError(
-                f"{n} of {len(requests)} replies are not in {where}: this run differs from the cached one (another "
-                "LLM, sampling, prompts or version); use the cached run's settings, or run without replay"
+                f"{n} of {len(requests)} replies are not in {self.cache.name}: this run differs from the cached one "
+                "(another LLM, sampling, prompts or version); use the cached run's settings, or run without replay"
             )
         if cached:
             self.hits += len(cached)
@@ -80,7 +89,47 @@ class CachedLLM(LLM):
         if not missing:
             return
         self.cache.check_writable()
-        sent = list(missing)
+        yield from self._send_or_wait(identity, missing)
+
+    def _send_or_wait(
+        self, identity: str, missing: dict[Request, list[int]]
+    ) -> Generator[dict[int, Reply], None, None]:
+        """Send what no other process has claimed, and wait for the replies to the rest.
+
+        Args:
+            identity: The identity of the inner LLM.
+            missing: The indices of each request.
+        """
+        pause, waited = _FIRST_PAUSE, 0.0
+        while True:
+            with self.cache.claimed(identity, list(missing)) as claimed:
+                stored = self._stored_meanwhile(identity, missing)
+                if stored:
+                    yield stored
+                sent = [request for request in claimed if request in missing]
+                if sent:
+                    yield from self._send(identity, sent, missing)
+                    pause, waited = _FIRST_PAUSE, 0.0
+            if not missing:
+                return
+            if waited < _SILENT_WAIT <= waited + pause:
+                _logger.info("Waiting for %d replies that another command has asked for", len(missing))
+            time.sleep(pause)
+            pause, waited = min(2 * pause, _LONGEST_PAUSE), waited + pause
+
+    def _stored_meanwhile(self, identity: str, missing: dict[Request, list[int]]) -> dict[int, Reply]:
+        """Take the requests whose replies are stored by now from ``missing``, and return the replies."""
+        asked = list(missing)
+        out: dict[int, Reply] = {}
+        for i, reply in self.cache.get(identity, asked).items():
+            out.update(dict.fromkeys(missing.pop(asked[i]), reply))
+        self.hits += len(out)
+        return out
+
+    def _send(
+        self, identity: str, sent: list[Request], missing: dict[Request, list[int]]
+    ) -> Generator[dict[int, Reply], None, None]:
+        """Send requests, store the replies, and take them from ``missing``."""
         batches = self.llm.replies(sent)
         with closing(batches):
             for batch in batches:
@@ -92,14 +141,14 @@ class CachedLLM(LLM):
                     raise
                 out: dict[int, Reply] = {}
                 for i, reply in batch.items():
-                    first, *repeats = missing[sent[i]]
+                    first, *repeats = indices = missing.pop(sent[i])
                     if isinstance(reply, Completion):
                         reply = completions[sent[i]]
                         out[first] = reply
                         self.hits += len(repeats) + reply.cached
                         out.update(dict.fromkeys(repeats, replace(reply, cached=True)))
                     else:
-                        out.update(dict.fromkeys(missing[sent[i]], reply))
+                        out.update(dict.fromkeys(indices, reply))
                 yield out
 
     def _store(self, identity: str, completions: dict[Request, Completion]) -> dict[Request, Completion]:

@@ -12,14 +12,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pmlm_env.llm.storage.process_lock import ProcessLock
+
 #: Seconds to wait for another process's lock.
 _TIMEOUT = 60.0
 
 #: Version of the tables, increased when a table changes. Files with a later version are rejected.
-_LAYOUT = 1
+LAYOUT = 1
+
+#: The table of claims (see ``Claims``), which files of earlier versions lack. Those versions do not mind it.
+CLAIMS = "CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, claimant BIGINT NOT NULL)"
 
 # One lock for all databases, taken by a fork, so that none of them is in use when the process forks.
-_LOCK = threading.RLock()
+LOCK = threading.RLock()
 _OPEN: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -48,10 +53,16 @@ class Database:
         self.path = None if path is None else Path(path).absolute()
         self._kind, self._schema = kind, tuple(schema)
         self._connection: sqlite3.Connection | None = None
+        self._lock: ProcessLock | None = None
+
+    @property
+    def name(self) -> str:
+        """The file, for messages."""
+        return "the database in memory" if self.path is None else str(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the connection."""
-        return {**self.__dict__, "_connection": None}
+        return {**self.__dict__, "_connection": None, "_lock": None}
 
     def __del__(self) -> None:
         """Close the connection; otherwise Python 3.13 warns."""
@@ -66,7 +77,7 @@ class Database:
         Raises:
             DatabaseError: The file is not a database of this kind, is damaged, or cannot be written.
         """
-        with _LOCK, self._readable_errors():
+        with LOCK, self._readable_errors():
             connection = self._open_connection()
             try:
                 connection.execute("BEGIN IMMEDIATE")
@@ -92,7 +103,7 @@ class Database:
         Raises:
             DatabaseError: The file is not a database of this kind, or is damaged.
         """
-        with _LOCK, self._readable_errors():
+        with LOCK, self._readable_errors():
             if self._connection is None and self.path is not None and not os.path.lexists(self.path):
                 return []
             return self._open_connection().execute(query, values).fetchall()
@@ -103,16 +114,41 @@ class Database:
         Raises:
             DatabaseError: The file is not a database of this kind, is damaged, or cannot be written.
         """
-        with _LOCK, self._readable_errors():
+        with LOCK, self._readable_errors():
             self._open_connection().execute("VACUUM")
             self._open_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         """Close the connection; the next use opens another. Data in memory is lost."""
-        with _LOCK:
+        with LOCK:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
+
+    def claimant(self) -> int:
+        """Return this process's number for claims, which is locked until the process ends; call it in a transaction.
+
+        Raises:
+            DatabaseError: The file of locks cannot be written.
+        """
+        assert self._connection is not None
+        self._connection.execute(CLAIMS)  # missing in a file of an earlier version
+        return self._process_lock().number
+
+    def is_alive(self, claimant: int) -> bool:
+        """Whether the process with a number is still there."""
+        return self._process_lock().is_alive(claimant)
+
+    def _process_lock(self) -> ProcessLock:
+        if self._lock is None or self._lock.pid != os.getpid():
+            assert self.path is not None
+            path = self.path.with_name(f"{self.path.name}-claims")
+            try:
+                self._lock = ProcessLock.of_this_process(path)
+            except OSError as error:
+                why = f"{path} cannot be locked ({error.strerror})"
+                raise DatabaseError(f"{why}: choose a cache on a local disk") from None
+        return self._lock
 
     def _open_connection(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -168,9 +204,9 @@ class Database:
             if not self._is_of_this_kind(connection):  # another process may have created the tables
                 connection.execute("CREATE TABLE pmlm (kind TEXT NOT NULL)")
                 connection.execute("INSERT INTO pmlm VALUES (?)", (self._kind,))
-                for statement in self._schema:
+                for statement in (*self._schema, CLAIMS):
                     connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {_LAYOUT}")
+                connection.execute(f"PRAGMA user_version = {LAYOUT}")
             connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous = NORMAL")
         deadline = time.monotonic() + _TIMEOUT
@@ -205,9 +241,9 @@ class Database:
             )
         if kinds[0][0] != self._kind:
             raise DatabaseError(f"{self.path} is a {kinds[0][0]}, not a {self._kind}: choose another file")
-        if layout > _LAYOUT:
+        if layout > LAYOUT:
             raise DatabaseError(
-                f"{self.path} has layout {layout}, but this pmlm-env reads {_LAYOUT}: update it, or choose another file"
+                f"{self.path} has layout {layout}, but this pmlm-env reads {LAYOUT}: update it, or choose another file"
             )
         return True
 
@@ -216,7 +252,7 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            raise DatabaseError(f"{self.path or 'the database in memory'} {self._explain(str(error))}") from None
+            raise DatabaseError(f"{self.name} {self._explain(str(error))}") from None
 
     def _explain(self, error: str) -> str:
         restore = "restore it from a backup, or move it away"
@@ -237,7 +273,7 @@ class Database:
 
 
 def _sqlite(target: str, uri: bool = False) -> sqlite3.Connection:
-    # ``transaction`` begins transactions (isolation_level), and _LOCK serializes threads (check_same_thread).
+    # ``transaction`` begins transactions (isolation_level), and LOCK serializes threads (check_same_thread).
     return sqlite3.connect(target, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False, uri=uri)
 
 
@@ -247,11 +283,11 @@ def _before_fork() -> None:
     A child that inherited a connection and opened another would act as if it held its parent's locks, so that its
     writes could be lost when the parent closes the file.
     """
-    _LOCK.acquire()
+    LOCK.acquire()
     for database in list(_OPEN):
         if database.path is not None:
             database.close()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_LOCK.release, after_in_child=_LOCK.release)
+    os.register_at_fork(before=_before_fork, after_in_parent=LOCK.release, after_in_child=LOCK.release)

@@ -33,6 +33,7 @@ class SpareSpace:
         with suppress(FileNotFoundError):
             if self.path.stat().st_size >= _SIZE:
                 return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with os.fdopen(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600), "r+b") as file:
             try:
                 file.seek(0, os.SEEK_END)

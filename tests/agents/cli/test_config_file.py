@@ -57,7 +57,7 @@ def test_names_are_those_of_the_command_line_and_need_no_table(read: Read) -> No
 
 def test_what_a_command_cannot_do_without_may_stand_in_the_file(read: Read) -> None:
     assert read("simulate", 'out = "there"\npatients = 5\n').out == Path("there")
-    assert read("cache", 'path = "run"\n', "stats").path == Path("run")
+    assert read("cache", 'path = "run"\n', "stats").path == "run"
     config = read("prepare", 'template = "short"\n[files]\ncohort = "mine"\n')
     assert (config.files.cohort, config.pipeline.template) == (Path("mine"), "short")
     assert read("prepare", 'template = "short"\n', "--cohort", "mine").files.cohort == Path("mine")

@@ -73,10 +73,10 @@ def test_nothing_is_asked_twice_even_in_one_batch() -> None:
     assert llm.hits == 2
 
 
-def test_nothing_is_asked_twice_by_two_that_share_a_file(tmp_path: Path) -> None:
+def test_nothing_is_asked_twice_by_two_that_share_a_file(location: str) -> None:
     first, second = EchoLLM(), EchoLLM()
-    bought = CachedLLM(first, ReplyCache(tmp_path / "a")).generate(["b a"])
-    kept = CachedLLM(second, ReplyCache(tmp_path / "a")).generate(["b a"])
+    bought = CachedLLM(first, ReplyCache(location)).generate(["b a"])
+    kept = CachedLLM(second, ReplyCache(location)).generate(["b a"])
     assert second.batches == []
     assert kept == [replace(bought[0], cached=True)]
 
@@ -135,18 +135,18 @@ def test_a_failed_batch_leaves_nothing_in_the_cache() -> None:
 # What is kept when
 
 
-def test_what_came_before_the_llm_died_is_kept(tmp_path: Path) -> None:
+def test_what_came_before_the_llm_died_is_kept(location: str) -> None:
     with pytest.raises(RuntimeError, match="the LLM died"):
-        CachedLLM(LotsLLM(lives=2), ReplyCache(tmp_path / "a")).generate(["a", "b", "c"])
+        CachedLLM(LotsLLM(lives=2), ReplyCache(location)).generate(["a", "b", "c"])
     inner = LotsLLM()
-    CachedLLM(inner, ReplyCache(tmp_path / "a")).generate(["a", "b", "c"])
+    CachedLLM(inner, ReplyCache(location)).generate(["a", "b", "c"])
     assert inner.asked == [Request("a")]
 
 
-def test_a_lot_is_kept_before_it_is_yielded(tmp_path: Path) -> None:
-    lots = CachedLLM(LotsLLM(), ReplyCache(tmp_path / "a")).replies([Request("a"), Request("b")])
+def test_a_lot_is_kept_before_it_is_yielded(location: str) -> None:
+    lots = CachedLLM(LotsLLM(), ReplyCache(location)).replies([Request("a"), Request("b")])
     next(lots)
-    assert len(ReplyCache(tmp_path / "a")) == 1
+    assert len(ReplyCache(location)) == 1
 
 
 def test_closing_calls_off_the_inner_llm() -> None:
@@ -159,15 +159,15 @@ def test_closing_calls_off_the_inner_llm() -> None:
     assert inner.asked == [Request("b")]
 
 
-def test_the_reply_that_was_kept_first_is_the_one_handed_on(tmp_path: Path) -> None:
+def test_the_reply_that_was_kept_first_is_the_one_handed_on(location: str) -> None:
     """Two processes may ask the same at once; a replay sees only one reply, so both go on with that one."""
 
     class SlowLLM(LotsLLM):
         def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
-            ReplyCache(tmp_path / "a").put(self.identity, {requests[0]: HELLO})
+            ReplyCache(location).put(self.identity, {requests[0]: HELLO})
             yield from super().replies(requests)
 
-    llm = CachedLLM(SlowLLM(), ReplyCache(tmp_path / "a"))
+    llm = CachedLLM(SlowLLM(), ReplyCache(location))
     assert llm.generate(["a"]) == [HELLO]
     assert CachedLLM(LotsLLM(), llm.cache, replay=True).generate(["a"])[0].text == "hello"
 
@@ -183,17 +183,17 @@ def test_nothing_is_asked_where_replies_cannot_be_kept(tmp_path: Path) -> None:
 # Replay
 
 
-def test_a_replay_asks_nothing(tmp_path: Path) -> None:
-    bought = CachedLLM(LotsLLM(), ReplyCache(tmp_path / "a")).generate(["a", "b"])
-    again = CachedLLM(LotsLLM(lives=0), ReplyCache(tmp_path / "a"), replay=True).generate(["b", "a", "b"])
+def test_a_replay_asks_nothing(location: str) -> None:
+    bought = CachedLLM(LotsLLM(), ReplyCache(location)).generate(["a", "b"])
+    again = CachedLLM(LotsLLM(lives=0), ReplyCache(location), replay=True).generate(["b", "a", "b"])
     assert again == [replace(bought[i], cached=True) for i in (1, 0, 1)]
 
 
-def test_a_miss_on_replay_stops_the_run_and_quotes_no_prompt(tmp_path: Path) -> None:
-    CachedLLM(EchoLLM(), ReplyCache(tmp_path / "a")).generate(["known"])
+def test_a_miss_on_replay_stops_the_run_and_quotes_no_prompt(location: str) -> None:
+    CachedLLM(EchoLLM(), ReplyCache(location)).generate(["known"])
     inner = EchoLLM()
-    with pytest.raises(ReplayMissError, match=r"^2 of 3 replies are not in \S*/a: this run differs") as caught:
-        CachedLLM(inner, ReplyCache(tmp_path / "a"), replay=True).generate(["secret", "known", "secret"])
+    with pytest.raises(ReplayMissError, match=r"^2 of 3 replies are not in \S+: this run differs") as caught:
+        CachedLLM(inner, ReplyCache(location), replay=True).generate(["secret", "known", "secret"])
     assert inner.batches == []
     assert "secret" not in str(caught.value)
     assert not isinstance(caught.value, LLMError)
@@ -225,10 +225,10 @@ def test_what_comes_back_is_what_was_put(
 
 
 @pytest.mark.parametrize("prompt", ["\ud800 lone", "a\0b", "她 的 病史", "'; DROP TABLE replies; --\"", "", "😀"])
-def test_any_prompt_is_told_from_any_other_in_a_file(tmp_path: Path, prompt: str) -> None:
-    cache = ReplyCache(tmp_path / "a")
+def test_any_prompt_is_told_from_any_other_in_a_file(location: str, prompt: str) -> None:
+    cache = ReplyCache(location)
     cache.put("llm", {Request(prompt): replace(HELLO, text=f"re {prompt}"), Request(prompt + "x"): HELLO})
-    got = ReplyCache(tmp_path / "a").get("llm", [Request(prompt + "x"), Request(prompt), Request(prompt + "\0")])
+    got = ReplyCache(location).get("llm", [Request(prompt + "x"), Request(prompt), Request(prompt + "\0")])
     assert got == {0: replace(HELLO, cached=True), 1: replace(HELLO, text=f"re {prompt}", cached=True)}
 
 
@@ -270,11 +270,11 @@ def test_ten_thousand_replies_come_in_a_few_queries(tmp_path: Path) -> None:
         connection.set_trace_callback(statements.append)
     statements.clear()
     assert all(reply.cached for reply in completions(llm.ask(requests)))
-    assert len(statements) <= 12
+    assert len(statements) <= 24
 
 
-def test_a_pickles_twin_has_the_same_file_and_a_count_of_its_own(tmp_path: Path) -> None:
-    llm = CachedLLM(EchoLLM(), ReplyCache(tmp_path / "a"), replay=True)
+def test_a_pickles_twin_has_the_same_file_and_a_count_of_its_own(location: str) -> None:
+    llm = CachedLLM(EchoLLM(), ReplyCache(location), replay=True)
     llm.cache.put("echo", {Request("a"): HELLO})
     llm.generate(["a"])
     twin = pickle.loads(pickle.dumps(llm))
@@ -297,7 +297,7 @@ def long_reply(prompt: str) -> Completion:
     return Completion(f"re {prompt} " * 500, 5, 7, "stop")
 
 
-def put_for_ever(path: Path, moment: int, pipe: Connection) -> None:
+def put_for_ever(path: str, moment: int, pipe: Connection) -> None:
     cache = ReplyCache(path)
     for i in range(10**9):
         prompt = f"{moment} {i}"
@@ -305,9 +305,9 @@ def put_for_ever(path: Path, moment: int, pipe: Connection) -> None:
         pipe.send(prompt)
 
 
-def test_a_reply_that_was_put_survives_kill_9_at_any_moment(tmp_path: Path) -> None:
+def test_a_reply_that_was_put_survives_kill_9_at_any_moment(location: str) -> None:
     rng = random.Random(0)
-    path, acknowledged = tmp_path / "a", list[str]()
+    path, acknowledged = location, list[str]()
     for moment in range(20):
         here, there = FORK.Pipe(duplex=False)
         child = FORK.Process(target=put_for_ever, args=(path, moment, there))
@@ -330,20 +330,21 @@ def test_a_reply_that_was_put_survives_kill_9_at_any_moment(tmp_path: Path) -> N
     kept = [reply.request for reply in cache]  # reading them checks each
     samples = [sorted(r["sample"] for r in kept if r["prompt"] == prompt) for prompt in {r["prompt"] for r in kept}]
     assert all(s == [0, 1] for s in samples), "half of a lot"
-    assert cache._database.read("PRAGMA integrity_check") == [("ok",)]
+    if cache.path is not None:
+        assert cache._database.read("PRAGMA integrity_check") == [("ok",)]
 
 
-def put_200(path: Path, process: int) -> None:
+def put_200(path: str, process: int) -> None:
     cache = ReplyCache(path)
     for i in range(200):
         cache.put("llm", {Request(f"{process} {i}"): HELLO, Request(f"shared {i}"): replace(HELLO, text=str(process))})
 
 
-def test_four_processes_can_put_at_once(tmp_path: Path) -> None:
-    children = [FORK.Process(target=put_200, args=(tmp_path / "a", process)) for process in range(4)]
+def test_four_processes_can_put_at_once(location: str) -> None:
+    children = [FORK.Process(target=put_200, args=(location, process)) for process in range(4)]
     for child in children:
         child.start()
     for child in children:
         child.join(300)
     assert [child.exitcode for child in children] == [0] * 4
-    assert len(ReplyCache(tmp_path / "a")) == 4 * 200 + 200
+    assert len(ReplyCache(location)) == 4 * 200 + 200

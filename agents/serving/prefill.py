@@ -1,0 +1,147 @@
+"""Prefill a run's reply cache: ``pmlm prefill train | evaluate``."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+from agents import registry
+from agents.evaluation.evaluate import agents_of, models_of
+from agents.evaluation.replies import replies_to
+from agents.evaluation.traces import refined_prompts, requests_of
+from agents.models import RunModels
+from agents.problem import MeteredReward
+from agents.run_folder import RunFolder
+from agents.serving.prefill_config import PrefillEvaluateConfig, PrefillTrainConfig
+from agents.training.train import trained
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.llm import LLM
+from pmlm_env.llm.base import LLMError, Reply, Request
+from pmlm_env.llm.storage.cached_llm import CachedLLM
+from pmlm_env.rewards.delta import DeltaReward
+
+_BATCHES = "batches.json"
+
+
+@dataclass(frozen=True)
+class Prefilled:
+    """What a command found.
+
+    Attributes:
+        n_requests: Number of different requests.
+        n_new: Number of replies that were not in the cache before.
+        errors: Why replies are missing, each reason once with the number of its requests.
+        spent: What the run has spent so far; see ``RunModels.spent``.
+    """
+
+    n_requests: int
+    n_new: int
+    errors: dict[str, int]
+    spent: dict[str, float]
+
+
+def prefill(config: PrefillTrainConfig | PrefillEvaluateConfig) -> Prefilled:
+    """Ask for replies and store them.
+
+    Raises:
+        ValueError: As in training or evaluation; or the LLM has no batch API.
+        BudgetExceededError: A limit is reached; the replies so far are stored.
+        LLMError: The batch API refuses, or does not answer.
+        OSError, DatabaseError: A file cannot be written.
+    """
+    run = RunFolder(config.run)
+    with run.locked():
+        if isinstance(config, PrefillTrainConfig):
+            models, requests = _of_training(config, run)
+        else:
+            models, requests = _of_evaluation(config, run)
+        llm = models.llm if config.batch is None else _batched(models.llm, run, config.batch)
+        requests = list(dict.fromkeys(requests))
+        with models.booking(), tqdm(total=len(requests), desc="asking", unit="reply", dynamic_ncols=True) as bar:
+            # The errors of a batch come all at once.
+            failures = models.calls.max_failures if config.batch is None else None
+            replies = replies_to(llm, requests, failures, bar.update)
+        errors: dict[str, int] = {}
+        for reply in replies:
+            if isinstance(reply, LLMError):
+                errors[str(reply)] = errors.get(str(reply), 0) + 1
+        n_new = len(requests) - llm.hits - sum(errors.values())
+        return Prefilled(len(requests), n_new, errors, models.spent())
+
+
+def _of_training(config: PrefillTrainConfig, run: RunFolder) -> tuple[RunModels, list[Request]]:
+    """Return the models of training, and the requests that do not depend on any reply."""
+    run.check_new()
+    everybody = EpisodeSet.load(config.episodes)
+    episodes = everybody.of("train")
+    models = RunModels(config.models, config.calls, run, episodes)
+    models.check_sent(config.episodes)
+    models.budget.check_writable()
+    samples = range(config.models.n_samples)
+    problem = models.problem(episodes, None, everybody.max_words)
+    prompts = [episode.prompt for episode in episodes]
+    for number in range(config.random):
+        prompts += refined_prompts(problem, registry.make("random-n", seed=config.seed + number).refine(problem))
+    requests = [Request(prompt, sample) for prompt in prompts for sample in samples]
+    return models, requests + _first_requests(config, models, everybody, episodes)
+
+
+def _first_requests(
+    config: PrefillTrainConfig, models: RunModels, everybody: EpisodeSet, episodes: EpisodeSet
+) -> list[Request]:
+    """Let the agent learn up to its first requests, and return these; none if it does not learn from replies."""
+    reward = DeltaReward(episodes, _Recorder(models.llm.identity), models.reply_reward, config.models.n_samples)
+    meter = MeteredReward(reward, config.budget, config.models.n_samples)
+    try:
+        registry.make(config.agent, config.settings, config.seed).fit(
+            models.problem(episodes, meter, everybody.max_words)
+        )
+    except _Recorded as recorded:
+        return recorded.requests
+    return []
+
+
+class _Recorded(Exception):
+    """Ends an agent's learning at its first requests."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        super().__init__()
+        self.requests = list(requests)
+
+
+class _Recorder(LLM):
+    """An LLM that raises its first requests instead of replying to them."""
+
+    identity = ""
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        raise _Recorded(requests)
+        yield {}
+
+
+def _of_evaluation(config: PrefillEvaluateConfig, run: RunFolder) -> tuple[RunModels, list[Request]]:
+    """Return the models of an evaluation, and its requests."""
+    settings = trained(run, config.allow_import)
+    if config.episodes is None and not settings.episodes.is_dir():
+        raise ValueError(f"{settings.episodes} does not exist any more: if it was moved, give --episodes FOLDER")
+    everybody = EpisodeSet.load(config.episodes or settings.episodes)
+    run.check_episodes(everybody.digest)
+    models = models_of(config, settings, run, everybody.of("train"))
+    models.check_sent(config.episodes or settings.episodes)
+    agents = agents_of(config, run, models)
+    return models, requests_of(agents, models, everybody.of(config.split), everybody.max_words)
+
+
+def _batched(llm: CachedLLM, run: RunFolder, size: int) -> CachedLLM:
+    """Return the same LLM, asked through its batch API."""
+    from pmlm_env.llm.http.batches import BatchChat
+    from pmlm_env.llm.http.endpoint import OpenAIChat
+
+    if not isinstance(llm.llm, OpenAIChat):
+        raise ValueError("--batch has no effect with this LLM, which has no batch API: leave it out")
+    return CachedLLM(BatchChat(llm.llm, run.path / _BATCHES, size), llm.cache)

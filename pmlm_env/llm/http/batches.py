@@ -1,0 +1,282 @@
+"""Replies through an endpoint's batch API: cheaper than single requests, and within a day."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+import uuid
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from pmlm_env.io.checked_files import read_object
+from pmlm_env.io.files import write_json
+from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
+from pmlm_env.llm.http.batch_api import ENDED, ENDPOINT, MOST_BYTES, MOST_REQUESTS, Batch, BatchAPI
+from pmlm_env.llm.http.chat_answers import Answer, Attempt
+from pmlm_env.llm.http.endpoint import OpenAIChat
+from pmlm_env.llm.storage.budget import BudgetExceededError
+
+_logger = logging.getLogger(__name__)
+#: Seconds between two looks at the batches: at first, and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
+#: Replies that are passed on, and stored, at once.
+_AT_ONCE = 500
+#: Codes of requests that were never run, and are not billed.
+_NOT_RUN = frozenset({"batch_expired", "batch_cancelled"})
+
+
+class BatchChat(LLM):
+    """An endpoint that is asked through its batch API; its replies are those to single requests, and cached as such.
+
+    Batches under way are listed in a file before they are created. After a kill, an object with the same file and
+    requests goes on with them instead of paying again. Every request is booked at its upper bound before it is sent. At
+    the end, the files at the endpoint are deleted.
+
+    Args:
+        chat: The endpoint, with its budget.
+        file: The list of batches under way.
+        size: Maximum number of requests in a batch.
+
+    Raises:
+        ValueError: ``size`` is out of range.
+    """
+
+    def __init__(self, chat: OpenAIChat, file: Path, size: int = MOST_REQUESTS) -> None:
+        """Store the arguments; nothing is sent yet."""
+        if not 1 <= size <= MOST_REQUESTS:
+            raise ValueError(f"--batch is {size}: use a number of requests from 1 to {MOST_REQUESTS:,}")
+        self.chat, self.size = chat, size
+        self._under_way = UnderWay(file, chat.identity)
+
+    @property
+    def identity(self) -> str:
+        """The endpoint's identity."""
+        return self.chat.identity
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the endpoint is on another machine."""
+        return self.chat.is_remote
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        """Yield replies as batches end; closing the generator leaves batches under way, to go on with later.
+
+        Raises:
+            LLMError: The endpoint refuses, or does not answer; batches under way stay listed.
+            ValueError: The list of batches is damaged.
+            BudgetExceededError: The remaining requests were not sent.
+        """
+        missing = {_name(self.identity, request): index for index, request in enumerate(requests)}
+        with closing(BatchAPI(self.chat)) as api:
+            batches = self._resumed(api, requests, missing)
+            known = {name for token in batches for name in self._under_way.names(token)}
+            refusal = None
+            for chunk in self._chunks({name: requests[i] for name, i in missing.items() if name not in known}):
+                refusal = self._send(api, chunk, batches)
+                if refusal is not None:
+                    break
+            pause = _FIRST_PAUSE
+            while batches:
+                for token in list(batches):
+                    batches[token] = api.retrieve(batches[token].id)
+                    if batches[token].status in ENDED:
+                        yield from self._finished(api, token, batches.pop(token), requests, missing)
+                        pause = _FIRST_PAUSE
+                if batches:
+                    done = sum(batch.done for batch in batches.values())
+                    _logger.info("%d batches under way; %d requests in them are done", len(batches), done)
+                    time.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+        if refusal is not None:
+            raise refusal
+
+    def _resumed(self, api: BatchAPI, requests: Sequence[Request], missing: Mapping[str, int]) -> dict[str, Batch]:
+        """Return the batches under way, by their tokens."""
+        found: dict[str, Batch] = {}
+        for token, batch_id in self._under_way.batches():
+            try:
+                batch = api.retrieve(batch_id) if batch_id else api.find(token)
+            except LLMError as error:
+                raise LLMError(
+                    f"{error}; {self._under_way.file} lists batches that may be under way: if there are none at the "
+                    "endpoint, remove the file"
+                ) from None
+            if batch is None:  # the process was killed before it was created
+                names = self._under_way.names(token)
+                self._under_way.remove(token)
+                self._release([requests[missing[name]] for name in names if name in missing])
+            else:
+                self._under_way.add(token, self._under_way.names(token), batch.id)
+                found[token] = batch
+        return found
+
+    def _chunks(self, requests: Mapping[str, Request]) -> Iterator[dict[str, tuple[Request, bytes]]]:
+        """Yield the requests and lines of each batch's file by their names."""
+        chunk: dict[str, tuple[Request, bytes]] = {}
+        size = 0
+        for name, request in requests.items():
+            line = {"custom_id": name, "method": "POST", "url": ENDPOINT, "body": self.chat.body(request)}
+            content = json.dumps(line).encode() + b"\n"
+            if chunk and (len(chunk) == self.size or size + len(content) > MOST_BYTES):
+                yield chunk
+                chunk, size = {}, 0
+            chunk[name] = request, content
+            size += len(content)
+        if chunk:
+            yield chunk
+
+    def _send(
+        self, api: BatchAPI, chunk: Mapping[str, tuple[Request, bytes]], batches: dict[str, Batch]
+    ) -> BudgetExceededError | None:
+        """Create a batch of as many requests as the budget allows, and return why it does not allow all."""
+        booked: list[str] = []
+        refusal = None
+        for name, (request, _) in chunk.items():
+            try:
+                self.chat.budget.reserve(self.chat.billed_text(request), self.chat.max_tokens)
+            except BudgetExceededError as error:
+                refusal = error
+                break
+            booked.append(name)
+        if booked:
+            token = uuid.uuid4().hex
+            try:
+                file = api.upload(chunk[name][1] for name in booked)
+            except BaseException:
+                self._release([chunk[name][0] for name in booked])
+                raise
+            self._under_way.add(token, booked)
+            batches[token] = api.create(file, token)
+            self._under_way.add(token, booked, batches[token].id)
+            _logger.info("A batch of %d requests is under way, which may take a day", len(booked))
+        return refusal
+
+    def _finished(
+        self, api: BatchAPI, token: str, batch: Batch, requests: Sequence[Request], missing: dict[str, int]
+    ) -> Generator[dict[int, Reply], None, None]:
+        """Yield the replies and errors of a batch that has ended, take them from ``missing``, and book what they cost.
+
+        Replies are booked once they are stored, and errors once the batch is no longer listed. A kill in between leaves
+        requests at their upper bounds, and lets none be booked twice.
+        """
+        waiting = {name: missing.pop(name) for name in self._under_way.names(token) if name in missing}
+        failed: dict[int, tuple[Attempt, bool]] = {}
+        replied: dict[int, Attempt] = {}
+        for file in batch.files:
+            for line in api.lines(file):
+                index = waiting.pop(line["custom_id"], None) if isinstance(line.get("custom_id"), str) else None
+                if index is None:  # of a reply that is stored already, or repeated
+                    continue
+                attempt, was_run = self._read(line, requests[index].prompt)
+                if attempt.reply is None:
+                    failed[index] = attempt, was_run
+                    continue
+                replied[index] = attempt
+                if len(replied) == _AT_ONCE:
+                    yield from self._stored(requests, replied)
+                    replied = {}
+        yield from self._stored(requests, replied)
+        self._under_way.remove(token)
+        reason = f"the batch {batch.id} is {batch.status}: {batch.error or 'it has no answer to this request'}"
+        failed |= {index: (Attempt(error=reason, tokens=(0, 0)), False) for index in waiting.values()}
+        for index, (attempt, was_run) in failed.items():
+            self._settle(requests[index], attempt, was_run)
+        if failed:
+            where = f"{self.chat.model} at {self.chat.base_url}"
+            yield {index: LLMError(f"{where}: {attempt.error}") for index, (attempt, _) in failed.items()}
+        api.delete([batch.input_file, *batch.files])
+
+    def _stored(
+        self, requests: Sequence[Request], replied: Mapping[int, Attempt]
+    ) -> Generator[dict[int, Reply], None, None]:
+        """Yield replies, which the caller stores, and book what they cost."""
+        completions = {index: each.reply for index, each in replied.items() if isinstance(each.reply, Completion)}
+        if completions:
+            yield dict(completions)
+        for index, attempt in replied.items():
+            self._settle(requests[index], attempt, was_run=True)
+
+    def _read(self, line: Mapping[str, Any], prompt: str) -> tuple[Attempt, bool]:
+        """Interpret a line of a file of replies or errors; also return whether the request was run."""
+        response, error = line.get("response"), line.get("error")
+        if isinstance(error, dict) and error.get("code") in _NOT_RUN:
+            return Attempt(
+                error=f"the request was not run ({error['code']}): run the command again", tokens=(0, 0)
+            ), False
+        if isinstance(response, dict) and isinstance(response.get("status_code"), int):
+            status, body = response["status_code"], response.get("body")
+        else:
+            status, body = 400, {"error": error if isinstance(error, dict) else {"message": "no response"}}
+        return self.chat.read(Answer(status, {}, json.dumps(body).encode()), prompt), True
+
+    def _settle(self, request: Request, attempt: Attempt, was_run: bool) -> None:
+        if attempt.tokens is not None:  # otherwise the upper bound stays booked
+            bound = self.chat.budget.bound(self.chat.billed_text(request), self.chat.max_tokens)
+            self.chat.budget.settle(bound, *attempt.tokens, calls=int(was_run))
+
+    def _release(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._settle(request, Attempt(tokens=(0, 0)), was_run=False)
+
+
+class UnderWay:
+    """A file that lists the batches under way: their tokens, names at the endpoint, and requests.
+
+    Args:
+        file: The file; missing if no batch is under way.
+        identity: The identity of the LLM; batches of others are left alone.
+    """
+
+    def __init__(self, file: Path, identity: str) -> None:
+        """Store the arguments; nothing is read yet."""
+        self.file, self._llm = file, hashlib.sha256(identity.encode()).hexdigest()
+
+    def batches(self) -> list[tuple[str, str | None]]:
+        """Return the token of each batch, and its name at the endpoint, or None if it may not have been created.
+
+        Raises:
+            ValueError: The file is damaged.
+        """
+        return [(token, each["id"]) for token, each in self._content().items() if each["llm"] == self._llm]
+
+    def names(self, token: str) -> list[str]:
+        """Return the names of a batch's requests."""
+        names: list[str] = self._content()[token]["requests"]
+        return names
+
+    def add(self, token: str, names: Sequence[str], batch: str | None = None) -> None:
+        """List a batch, or add its name at the endpoint."""
+        write_json(self.file, {**self._content(), token: {"llm": self._llm, "id": batch, "requests": list(names)}})
+
+    def remove(self, token: str) -> None:
+        """Take a batch off the list."""
+        content = self._content()
+        del content[token]
+        if content:
+            write_json(self.file, content)
+        else:
+            self.file.unlink()
+
+    def _content(self) -> dict[str, Any]:
+        if not self.file.exists():
+            return {}
+        cure = "restore it from a copy, or, if no batch is under way at the endpoint, remove it"
+        content = read_object(self.file, cure, _LARGEST_LIST)
+        for each in content.values():
+            whole = isinstance(each, dict) and each.keys() == {"llm", "id", "requests"}
+            if not whole or not isinstance(each["requests"], list) or not isinstance(each["id"], str | None):
+                raise ValueError(f"{self.file} is damaged: {cure}")
+        return dict(content)
+
+
+#: Size limit of the list in bytes: a few million requests.
+_LARGEST_LIST = 2**29
+
+
+def _name(identity: str, request: Request) -> str:
+    """Return a request's name in a batch: 64 characters, from which nothing about the prompt can be read."""
+    return hashlib.sha256(json.dumps([identity, request.prompt, request.sample]).encode()).hexdigest()
