@@ -174,7 +174,7 @@ def _endpoints(name: str, tables: Any, file: str) -> list[tuple[Mapping[str, Any
         return []
     if len(tables) < 1 or not all(isinstance(table, dict) and "base_url" in table for table in tables):
         raise ValueError(f"{file}, [{name}]: endpoints should be a list of tables, each with a base_url")
-    found = []
+    found: list[tuple[Mapping[str, Any], float]] = []
     for number, table in enumerate(tables, start=1):
         where = f"{file}, [{name}], endpoint {number}"
         for key, value in table.items():

@@ -183,9 +183,9 @@ class PostgresDatabase:
     def _connect(self) -> psycopg.Connection:
         import psycopg
 
-        usual = {"connect_timeout": "10", "application_name": "pmlm"}
+        usual: dict[str, Any] = {"connect_timeout": 10, "application_name": "pmlm"}
         given = psycopg.conninfo.conninfo_to_dict(self._url)
-        connection = psycopg.connect(psycopg.conninfo.make_conninfo(**{**usual, **given}), autocommit=True)
+        connection = psycopg.connect(psycopg.conninfo.make_conninfo("", **{**usual, **given}), autocommit=True)
         info = connection.info
         if not (connection.pgconn.ssl_in_use or _is_local(info) or "sslmode" in info.get_parameters()):
             connection.close()

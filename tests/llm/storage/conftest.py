@@ -24,7 +24,7 @@ def postgres_server() -> Iterator[Server]:
 def postgres(postgres_server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """The URL of an empty database, whose password is in the environment."""
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    monkeypatch.setenv("PMLM_CACHE", str(tmp_path / "pmlm-cache"))  # where replies are set aside
+    monkeypatch.setattr("pmlm_env.llm.storage.cache.cache_dir", lambda: tmp_path / "aside")
     return postgres_server.new_database()
 
 

@@ -127,7 +127,7 @@ def own_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> object:
     if binaries() is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     monkeypatch.setenv("PGPASSWORD", PASSWORD)
-    monkeypatch.setenv("PMLM_CACHE", str(tmp_path / "pmlm-cache"))
+    monkeypatch.setattr("pmlm_env.llm.storage.cache.cache_dir", lambda: tmp_path / "aside")
     with serve() as server:
         yield server
 

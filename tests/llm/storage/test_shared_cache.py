@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -59,8 +60,12 @@ def asked(log: Path) -> list[tuple[int, str]]:
     return [(pid, prompt) for what, pid, prompt in events(log) if what == "asked"]
 
 
-def ask_everything(location: str, log: Path, ledger: Path, seed: int) -> None:
-    llm = CachedLLM(BudgetedLLM(LoggedLLM(log), Budget(path=ledger), 5), ReplyCache(location))
+def ask_everything(location: str, log: Path, ledger: Path, seed: int, allowed: ctypes.c_int) -> None:
+    def wait() -> None:
+        while len(asked(log)) > allowed.value:
+            time.sleep(0.001)
+
+    llm = CachedLLM(BudgetedLLM(LoggedLLM(log, before=wait), Budget(path=ledger), 5), ReplyCache(location))
     prompts = random.Random(seed).sample(PROMPTS, len(PROMPTS))
     for start in range(0, len(prompts), CHUNK):
         chunk = prompts[start : start + CHUNK]
@@ -81,16 +86,20 @@ def kill(child: BaseProcess) -> None:
 
 def test_four_processes_killed_at_random_ask_nothing_twice_and_lose_nothing(location: str, tmp_path: Path) -> None:
     draw, log, ledger = random.Random(0), tmp_path / "log", tmp_path / "spent.sqlite"
-    seeds = iter(range(1000))
-    children = [start(ask_everything, location, log, ledger, next(seeds)) for _ in range(N_PROCESSES)]
+    allowed = FORK.RawValue(ctypes.c_int, 0)  # how many requests may be replied to
+    arguments = ((location, log, ledger, seed, allowed) for seed in range(1000))
+    children = [start(ask_everything, *next(arguments)) for _ in range(N_PROCESSES)]
     killed = set[int]()
-    for number in range(N_KILLS):
-        while len(asked(log)) < (number + 1) * len(PROMPTS) // (N_KILLS + 1):  # a moment of the work, not of the clock
+    for number in range(1, N_KILLS + 1):  # at moments of the work, not of the clock
+        allowed.value = number * len(PROMPTS) // (N_KILLS + 1)
+        while len(asked(log)) < allowed.value:
             time.sleep(0.001)
+        time.sleep(draw.uniform(0, 0.01))
         victim = draw.randrange(N_PROCESSES)
         kill(children[victim])
         killed.add(children[victim].pid or 0)
-        children[victim] = start(ask_everything, location, log, ledger, next(seeds))
+        children[victim] = start(ask_everything, *next(arguments))
+    allowed.value = 10**6
     for child in children:
         child.join(120)
     assert [child.exitcode for child in children] == [0] * N_PROCESSES
