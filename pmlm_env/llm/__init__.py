@@ -2,7 +2,8 @@
 
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
 from pmlm_env.llm.specs import LLMOptions, load_llm, price_of
-from pmlm_env.llm.storage.budget import Budget, BudgetedLLM, BudgetExceededError, Limits, Price, Usage
+from pmlm_env.llm.storage.budget import Budget, BudgetExceededError, Limits, Price, Usage
+from pmlm_env.llm.storage.budgeted_llm import BudgetedLLM
 from pmlm_env.llm.storage.cache import ReplyCache
 from pmlm_env.llm.storage.cached_llm import CachedLLM, ReplayMissError
 

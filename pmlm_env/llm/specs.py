@@ -11,7 +11,8 @@ from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm.base import LLM, OnTruncated
 from pmlm_env.llm.custom import LLMS, load_custom_llm
 from pmlm_env.llm.http.providers import Provider, load_providers
-from pmlm_env.llm.storage.budget import Budget, BudgetedLLM, Price
+from pmlm_env.llm.storage.budget import Budget, Price
+from pmlm_env.llm.storage.budgeted_llm import BudgetedLLM
 from pmlm_env.llm.storage.cache import ReplyCache
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.weights import BUNDLED, DEFAULT_LLM

@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
-from pmlm_env.llm.storage.budget import Account, Budget, BudgetedLLM
+from pmlm_env.llm.storage.budget import Account, Budget
+from pmlm_env.llm.storage.budgeted_llm import BudgetedLLM
 from pmlm_env.llm.storage.cache import ReplyCache
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 
