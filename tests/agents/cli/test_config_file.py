@@ -73,9 +73,19 @@ def test_the_home_folder_may_be_written_as_in_a_shell(read: Read, monkeypatch: p
     assert read("train", 'run = "~/r"\n').run == Path("/home/me/r")
 
 
-@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"simulate", "prepare", "schema", "cache", "experiment"}))
+#: Commands that need something on the command line, or have subcommands.
+_OTHERS = {"simulate", "prepare", "schema", "cache", "prefill", "experiment"}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - _OTHERS))
 def test_every_command_takes_a_file(command: str, read: Read) -> None:
     assert read(command, "") == read(command, "# nothing but a remark\n")
+
+
+def test_commands_with_subcommands_take_a_file_after_them(read: Read) -> None:
+    config = read("prefill", 'agent = "reinforce"\nrandom = 2\n[settings]\nhidden = 128\n', "train")
+    assert (config.agent, config.settings.hidden, config.random) == ("reinforce", 128, 2)
+    assert read("prefill", 'run = "there"\nbatch = 7\n', "evaluate").batch == 7
 
 
 def test_an_agent_in_the_file_brings_its_own_defaults(read: Read) -> None:
