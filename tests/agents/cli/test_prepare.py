@@ -143,8 +143,18 @@ def test_what_a_library_warns_of_is_one_line_without_a_path(
 @pytest.mark.parametrize(
     ("column", "value", "arguments", "message"),
     [
-        ("split_date", "2015-05-05", ["--keep-later"], "no patient is in test (after --validation-until 2022-06-30)"),
-        ("split_date", "2025-05-05", [], "0 patients with a label are in train (up to --train-until 2021-12-31)"),
+        (
+            "split_date",
+            "2015-05-05",
+            ["--keep-later", "--validation-until", "2022-06-30"],
+            "no patient is in test (after --validation-until 2022-06-30)",
+        ),
+        (
+            "split_date",
+            "2025-05-05",
+            ["--train-until", "2021-12-31"],
+            "0 patients with a label are in train (up to --train-until 2021-12-31)",
+        ),
         ("label", "", [], "0 of 60 patients have a label"),
         ("split_date", "", ["--drop-bad-rows"], "60 of 60 patients in patients.csv would be left out"),
         ("split_date", "", [], "`pmlm prepare --drop-bad-rows`"),
