@@ -128,8 +128,9 @@ def random_weights(device: torch.device) -> Iterator[None]:
     """Inside this context, models are not read from files but made on the device, from their configurations."""
 
     def load_model(path: str, auto: str = "AutoModel", *, dtype: torch.dtype, **_: Any) -> PreTrainedModel:
+        config = load_config(path)
         with seeded(0, device), device:
-            return getattr(transformers, auto).from_config(load_config(path), dtype=dtype).eval()
+            return getattr(transformers, auto).from_config(config, dtype=dtype, trust_remote_code=False).eval()
 
     def load_tokenizer(path: str, **_: Any) -> PreTrainedTokenizerFast:
         # AutoTokenizer would choose the architecture's own class, which splits words in its own way.

@@ -139,7 +139,7 @@ def test_cuts_that_leave_nobody_are_refused_with_the_dates_before_anything_is_fi
 def test_dates_that_are_all_the_same_cannot_be_cut(cohort: Cohort) -> None:
     one_day = replace(cohort, patients=tuple(replace(p, split_date=np.datetime64("2020-02-02")) for p in cohort))
     with pytest.raises(ValueError, match=r"from 2020-02-02 to 2020-02-02; split by another date \(--split-by\)"):
-        build_episodes(one_day)
+        build_episodes(one_day, PipelineConfig(split_by="split_date"))
 
 
 def test_without_test_patients_if_none_are_wanted() -> None:
