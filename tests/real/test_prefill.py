@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -106,7 +104,8 @@ def test_a_command_that_is_killed_goes_on_with_its_batches(server: BatchServer, 
     child = start(tmp_path / "log", *command)
     while not any(call.startswith("GET batches/") for call in server.calls) and child.is_alive():
         time.sleep(0.001)
-    os.kill(child.pid or 0, signal.SIGKILL)
+    assert child.is_alive(), (tmp_path / "log").read_text()
+    child.kill()
     child.join()
     server.n_looks = 0
     assert pmlm(*command) == 0

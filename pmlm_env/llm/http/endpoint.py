@@ -7,9 +7,8 @@ import json
 import math
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,11 +16,12 @@ import httpx
 from tenacity import AsyncRetrying, RetryCallState, retry_if_result, wait_random_exponential
 
 from pmlm_env.io.keys import holds_key
-from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request, StopSending
-from pmlm_env.llm.http.background import event_loop, stream_results
+from pmlm_env.llm.base import LLM, LLMError, OnTruncated, Reply, Request
+from pmlm_env.llm.http.background import event_loop
 from pmlm_env.llm.http.chat_answers import Answer, Attempt, read_answer
 from pmlm_env.llm.http.connections import Connections
 from pmlm_env.llm.http.pacing import Pacer
+from pmlm_env.llm.http.sending import Complete, send_all
 from pmlm_env.llm.http.server_errors import without_key
 from pmlm_env.llm.http.settings import (
     check_body,
@@ -34,8 +34,7 @@ from pmlm_env.llm.http.settings import (
     variable_of,
 )
 from pmlm_env.llm.http.transport import Route
-from pmlm_env.llm.storage.budget import Budget, BudgetExceededError
-from pmlm_env.llm.storage.database import DatabaseError
+from pmlm_env.llm.storage.budget import Budget
 
 MAX_BACKOFF = 60.0
 #: Answers without a usable reply are probably billed, so a request is not repeated after this many.
@@ -163,18 +162,7 @@ class OpenAIChat(LLM):
         if not requests:
             return
         self._secrets()
-
-        pending = deque(enumerate(requests))
-
-        def work(put: Callable[[tuple[int, Reply]], None]) -> Coroutine[Any, Any, None]:
-            return self._work(pending, put)
-
-        with closing(stream_results(work)) as batches:
-            for batch in batches:
-                try:
-                    yield dict(batch)
-                except StopSending:
-                    pending.clear()
+        yield from send_all(requests, self.concurrency, self._begin)
 
     def check_environment(self) -> None:
         """Check that the environment has the key, if one is needed, and valid proxy and certificate settings.
@@ -195,36 +183,13 @@ class OpenAIChat(LLM):
         """Return the settings without the connections."""
         return {**self.__dict__, "_by_process": {}}
 
-    async def _work(self, pending: deque[tuple[int, Request]], put: Callable[[tuple[int, Reply]], None]) -> None:
-        """Pass replies to ``put``, with at most ``concurrency`` requests in flight.
+    def _begin(self) -> Complete:
+        """Return what gets the reply to one request of a batch; call it on the event loop.
 
-        If the budget is exceeded or cannot be written, no new requests are sent. If the account's quota or credit is
-        used up, the remaining requests get the same error without being sent.
+        If the account's quota or credit is used up, the remaining requests get the same error without being sent.
         """
-        connections = self._connections()
-        refusals: list[BudgetExceededError | DatabaseError] = []
-        used_up: list[Attempt] = []
-
-        async def worker() -> None:
-            while not refusals:
-                try:
-                    index, request = pending.popleft()
-                except IndexError:
-                    return
-                try:
-                    put((index, await self._complete(connections, request, used_up)))
-                except (BudgetExceededError, DatabaseError) as refusal:
-                    refusals.append(refusal)
-
-        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(pending)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for task in workers:
-                task.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-        if refusals:
-            raise refusals[0]
+        connections, used_up = self._connections(), list[Attempt]()
+        return lambda request: self._complete(connections, request, used_up)
 
     def _connections(self) -> Connections:
         """Return this process's connections; call it on the event loop."""

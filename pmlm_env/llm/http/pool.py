@@ -6,18 +6,14 @@ import asyncio
 import json
 import random
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
-from pmlm_env.llm.base import LLM, LLMError, Reply, Request, StopSending
-from pmlm_env.llm.http.background import stream_results
+from pmlm_env.llm.base import LLM, LLMError, Reply, Request
 from pmlm_env.llm.http.chat_answers import Attempt
 from pmlm_env.llm.http.endpoint import MAX_BACKOFF, MAX_UNUSABLE, OpenAIChat
-from pmlm_env.llm.storage.budget import BudgetExceededError
-from pmlm_env.llm.storage.database import DatabaseError
+from pmlm_env.llm.http.sending import Complete, send_all
 
 #: Longest pause until the next look for an endpoint that may be asked, in seconds.
 _LOOK_AGAIN = 0.05
@@ -114,40 +110,14 @@ class PooledChat(LLM):
         if not requests:
             return
         self.check_environment()
-        pending = deque(enumerate(requests))
+        yield from send_all(requests, self.concurrency, self._begin)
 
-        def work(put: Callable[[tuple[int, Reply]], None]) -> Coroutine[Any, Any, None]:
-            return self._work(pending, put)
-
-        with closing(stream_results(work)) as batches:
-            for batch in batches:
-                try:
-                    yield dict(batch)
-                except StopSending:
-                    pending.clear()
-
-    async def _work(self, pending: deque[tuple[int, Request]], put: Callable[[tuple[int, Reply]], None]) -> None:
-        """Pass replies to ``put``; if the budget is exceeded or cannot be written, no new requests are sent."""
-        choice = _Choice([_Member(chat, weight) for chat, weight in zip(self.chats, self.weights, strict=True)])
-        refusals: list[BudgetExceededError | DatabaseError] = []
-
-        async def worker() -> None:
-            while pending and not refusals:
-                index, request = pending.popleft()
-                try:
-                    put((index, await self._complete(choice, request)))
-                except (BudgetExceededError, DatabaseError) as refusal:
-                    refusals.append(refusal)
-
-        workers = [asyncio.ensure_future(worker()) for _ in range(min(self.concurrency, len(pending)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for task in workers:
-                task.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-        if refusals:
-            raise refusals[0]
+    def _begin(self) -> Complete:
+        """Return what gets the reply to one request of a batch."""
+        return partial(
+            self._complete,
+            _Choice([_Member(chat, weight) for chat, weight in zip(self.chats, self.weights, strict=True)]),
+        )
 
     async def _complete(self, choice: _Choice, request: Request) -> Reply:
         """Try endpoints until one replies, as often and as long as one endpoint would be tried."""
