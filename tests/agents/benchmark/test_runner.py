@@ -11,6 +11,7 @@ from agents.base import Edits
 from agents.benchmark.config import BenchmarkConfig
 from agents.benchmark.patients import LitePatients, patients_of
 from agents.benchmark.runner import benchmark
+from agents.benchmark.runs_file import versions
 from agents.evaluation.controls import CONTROLS
 from agents.model_options import ModelOptions
 from agents.problem import MeteredReward
@@ -242,3 +243,11 @@ def test_results_of_one_word_and_of_all_words_do_not_go_into_one_file(tmp_path: 
     benchmark(BenchmarkConfig(**options, models=ModelOptions(n_edits=1)))
     with pytest.raises(ValueError, match=r"has results with n_edits 1, not 1\.0: use the same, or another --out"):
         benchmark(BenchmarkConfig(**options, models=ModelOptions(n_edits=1.0)))
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_the_machine_includes_the_gpu_that_the_process_uses(monkeypatch: pytest.MonkeyPatch, is_used: bool) -> None:
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: is_used)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA X1")
+    machine = versions([])["machine"].split(", ")
+    assert machine[2:] == (["NVIDIA X1"] if is_used else [])
