@@ -77,7 +77,8 @@ class RunModels:
         ledger = None if folder is None else folder.spending
         kept = None if folder is None else folder.replies
         asked = replying(options, editors)
-        self.llm, self.budget = limited_llm(asked, self.calls, options.device, self.calls.cache or kept, ledger)
+        self._cache = self.calls.cache or kept
+        self.llm, self.budget = limited_llm(asked, self.calls, options.device, self._cache, ledger)
         idf = [episode.reference for episode in training or ()] if options.scorer_idf else None
         self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts, idf)
         self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer, training)
@@ -119,8 +120,8 @@ class RunModels:
             ledger = None if self.folder is None else self.folder.editor_spending
             price = Price(0.0, 0.0) if editor.in_process else price_of(options)
             budget = Budget(Limits(editor.max_calls), ledger, price, within=self.budget)
-            cache, replay = self.llm.cache.path, self.calls.replay
-            llm = load_llm(options, device=self.options.device, cache=cache, replay=replay, budget=budget)
+            device, replay = self.options.device, self.calls.replay
+            llm = load_llm(options, device=device, cache=self._cache, replay=replay, budget=budget)
             for folder in self._sent:
                 check_sent(folder, llm, self.calls.send_values)
             self._editors[editor] = llm, budget

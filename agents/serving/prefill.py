@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from agents import registry
+from agents.base import Agent
 from agents.evaluation.evaluate import agents_of, models_of
 from agents.evaluation.replies import replies_to
 from agents.evaluation.traces import refined_prompts, requests_of
@@ -76,7 +77,8 @@ def _of_training(config: PrefillTrainConfig, run: RunFolder) -> tuple[RunModels,
     run.check_new()
     everybody = EpisodeSet.load(config.episodes)
     episodes = everybody.of("train")
-    models = RunModels(config.models, config.calls, run, episodes)
+    agent = registry.make(config.agent, config.settings, config.seed)
+    models = RunModels(config.models, config.calls, run, episodes, editors=agent.editor is not None)
     models.check_sent(config.episodes)
     models.budget.check_writable()
     samples = range(config.models.n_samples)
@@ -85,19 +87,17 @@ def _of_training(config: PrefillTrainConfig, run: RunFolder) -> tuple[RunModels,
     for number in range(config.random):
         prompts += refined_prompts(problem, registry.make("random-n", seed=config.seed + number).refine(problem))
     requests = [Request(prompt, sample) for prompt in prompts for sample in samples]
-    return models, requests + _first_requests(config, models, everybody, episodes)
+    return models, requests + _first_requests(agent, config, models, everybody, episodes)
 
 
 def _first_requests(
-    config: PrefillTrainConfig, models: RunModels, everybody: EpisodeSet, episodes: EpisodeSet
+    agent: Agent, config: PrefillTrainConfig, models: RunModels, everybody: EpisodeSet, episodes: EpisodeSet
 ) -> list[Request]:
-    """Let the agent learn up to its first requests, and return these; none if it does not learn from replies."""
+    """Let an agent learn up to its first requests, and return these; none if it does not learn from replies."""
     reward = DeltaReward(episodes, _Recorder(models.llm.identity), models.reply_reward, config.models.n_samples)
     meter = MeteredReward(reward, config.budget, config.models.n_samples)
     try:
-        registry.make(config.agent, config.settings, config.seed).fit(
-            models.problem(episodes, meter, everybody.max_words)
-        )
+        agent.fit(models.problem(episodes, meter, everybody.max_words))
     except _Recorded as recorded:
         return recorded.requests
     return []

@@ -18,6 +18,9 @@ from pathlib import Path
 
 import pytest
 
+from agents.model_options import CallOptions, ModelOptions
+from agents.models import RunModels
+from agents.problem import Editor
 from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
 from pmlm_env.llm.storage.budget import Account, Budget
 from pmlm_env.llm.storage.budgeted_llm import BudgetedLLM
@@ -176,6 +179,14 @@ def test_a_request_that_was_called_off_is_free_for_others(location: str, tmp_pat
     child = start(lambda: CachedLLM(LoggedLLM(log), ReplyCache(location)).generate(["a", "b"]))
     child.join(60)
     assert [prompt for _, prompt in asked(log)] == ["a", "b"]
+
+
+def test_what_an_agent_asks_an_llm_is_stored_with_the_replies(location: str) -> None:
+    for n_hits in (0, 1):
+        models = RunModels(ModelOptions(llm="responder"), CallOptions(cache=location))
+        llm = models.editor(Editor("tests.editors:MarkedWordsEditor"))
+        assert all(isinstance(reply, Completion) for reply in llm.ask([Request("0:keep 1:drop*")]))
+        assert llm.hits == n_hits
 
 
 def test_a_forked_child_makes_claims_of_its_own_and_leaves_its_parents_alone(location: str) -> None:
