@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import cache
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -123,10 +123,16 @@ def processes() -> ForkServerContext:
 
 
 def start(log: Path, command: str, *arguments: object) -> BaseProcess:
-    """Run a command in a process of its own, what it says going to a file."""
-    child = processes().Process(target=logged, args=(log, command, [str(argument) for argument in arguments]))
+    """Run a command in a process of its own, with this process's environment, what it says going to a file."""
+    texts = [str(argument) for argument in arguments]
+    child = processes().Process(target=_logged_here, args=(dict(os.environ), log, command, texts))
     child.start()
     return child
+
+
+def _logged_here(environment: Mapping[str, str], log: Path, command: str, arguments: Sequence[str]) -> None:
+    os.environ.update(environment)  # the server, which may have begun long before, has that of its beginning
+    logged(log, command, arguments)
 
 
 def logged(log: Path, command: str, arguments: Sequence[str]) -> None:
