@@ -101,6 +101,7 @@ AGENTS: Mapping[str, Entry] = MappingProxyType(
         "qrdqn": Entry("agents.sb3.agents:QRDQNAgent", QRDQNConfig(), _NETWORK),
         "surrogate": Entry("agents.baselines.surrogate:Surrogate", SurrogateConfig()),
         "single-rule": Entry("agents.baselines.single_rule:SingleRule", SingleRuleConfig()),
+        "phrase-rule": Entry("agents.baselines.phrase_rule:PhraseRule", SingleRuleConfig()),
         "task-grips": Entry("agents.baselines.task_search:TaskGrips", TaskSearchConfig()),
         "task-genetic": Entry("agents.baselines.task_search:TaskGenetic", TaskSearchConfig()),
         "random-p": Entry("agents.baselines.controls:RandomP", RandomPConfig()),

@@ -39,12 +39,12 @@ class RandomPConfig:
 
 @dataclass(frozen=True)
 class SingleRuleConfig:
-    """Settings of ``single-rule``.
+    """Settings of ``single-rule`` and ``phrase-rule``.
 
     Attributes:
         patients: Training patients to search on.
         judged: Maximum share of the budget for scoring rules; the rest is spent on random deletions.
-        penalty: Weight of the squared coefficients, in units of the places' mean squared count.
+        penalty: Weight of the squared coefficients, in units of the mean squared count of what is deleted together.
     """
 
     patients: int = 24

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from reprlib import repr as shortened
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from agents.base import Agent, Edits, ReadTensors
 from agents.baselines.config import SingleRuleConfig
 from agents.baselines.deletions import Slots, delete_greatest, edits_of, kept_after
 from agents.problem import Problem
-from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.episodes import Episode
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.core.words import Role
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     import torch
 
 #: A word's role and its place among the words of that role, counted from 0.
-RolePlace = tuple[str, int]
+RolePlace: TypeAlias = tuple[str, int]
+
+#: What a rule names: all words of a prompt that have the same unit are deleted together.
+Unit: TypeAlias = tuple[str | int | bool, ...]
 
 
 class SingleRule(Agent):
@@ -41,11 +44,13 @@ class SingleRule(Agent):
     needs_embeddings = False
     Config = SingleRuleConfig
     config: SingleRuleConfig
+    #: A unit as a saved rule has it, for messages.
+    form: ClassVar[str] = "[role, place]"
 
     def __init__(self, config: SingleRuleConfig | None = None, seed: int = 0) -> None:
         """Start with an empty rule."""
         super().__init__(config, seed)
-        self.rule: tuple[RolePlace, ...] = ()
+        self.rule: tuple[Unit, ...] = ()
 
     def fit(self, problem: Problem) -> None:
         """Score random deletions, then rules; see ``Agent.fit``."""
@@ -53,27 +58,26 @@ class SingleRule(Agent):
         config, meter, rng = self.config, problem.reward, np.random.default_rng(self.seed)
         prompts = meter.prompts_left
         patients = rng.permutation(len(problem.episodes))[: min(config.patients, max(1, prompts // 3))]
-        most = int(problem.budgets.max())
-        sizes = sorted({max(1, size) for size in (1, most // 4, most // 2, most)})
         left = max(0, prompts - len(patients))  # 0 if the budget does not cover one prompt's completions
-        explored = left - min(int(config.judged * left), len(sizes) * len(patients))
-        places = _places(problem.episodes)
-        coefficients = self._explore(problem, places, np.resize(patients, explored), rng)
-        ranked = [place for place in sorted(coefficients, key=lambda p: -coefficients[p]) if coefficients[place] > 0]
+        most = int(problem.budgets.max())
+        explored = left - min(int(config.judged * left), len(_quarters(most)) * len(patients))
+        coefficients = self._explore(problem, np.resize(patients, explored), rng)
+        ranked = [unit for unit in sorted(coefficients, key=lambda u: -coefficients[u]) if coefficients[unit] > 0]
+        sizes = _quarters(self._largest(most, len(ranked)))
         rules = list(dict.fromkeys(tuple(ranked[:size]) for size in sizes if ranked))
         best = 0.0
         for number, rule in enumerate(rules):
             judged = patients[: meter.prompts_left // (len(rules) - number)]
             if not len(judged):
                 break
-            outcomes = self._judge(problem, judged, _apply(problem, judged, rule))
+            outcomes = self._judge(problem, judged, self._apply(problem, judged, rule))
             whole = ~outcomes.failed
             if whole.any() and outcomes.delta[whole].mean() > best:
                 best, self.rule = float(outcomes.delta[whole].mean()), rule
 
     def refine(self, problem: Problem) -> Edits:
         """Delete the rule's places from each prompt that has them and where this is legal; see ``Agent.refine``."""
-        return edits_of(problem, _apply(problem, np.arange(len(problem.episodes)), self.rule))
+        return edits_of(problem, self._apply(problem, np.arange(len(problem.episodes)), self.rule))
 
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return the rule; see ``Agent.learned``."""
@@ -86,38 +90,53 @@ class SingleRule(Agent):
         tensors({})
         rule = values["rule"]
         if not isinstance(rule, list):
-            raise ValueError(f"rule is {shortened(rule)}: use a list of [role, place]")
-        for each in rule:
-            if not (isinstance(each, list) and len(each) == 2 and type(each[1]) is int):
-                raise ValueError(f"rule holds {shortened(each)}: use [role, place]")
-            if each[0] not in get_args(Role) or not 0 <= each[1] < self.shape.max_words:
-                raise ValueError(
-                    f"rule holds {shortened(each)}: use one of {get_args(Role)} and a whole number from 0 to "
-                    f"{self.shape.max_words - 1}"
-                )
-        self.rule = tuple((role, place) for role, place in rule)
+            raise ValueError(f"rule is {shortened(rule)}: use a list of {self.form}")
+        self.rule = tuple(self._unit(each) for each in rule)
         if len(set(self.rule)) < len(self.rule):
             raise ValueError("rule holds the same place twice")
 
+    def _units(self, episode: Episode) -> Sequence[Unit]:
+        """Return the unit of each word of a prompt."""
+        return role_places(episode.roles)
+
+    def _largest(self, n_edits: int, n_ranked: int) -> int:
+        """Return how many of the ranked units the largest rule has that is judged."""
+        return n_edits
+
+    def _draw(self, problem: Problem, patients: npt.NDArray[np.int64], rng: np.random.Generator) -> Slots:
+        """Return random deletions from these prompts."""
+        return delete_greatest(problem.batch(patients), rng.random)
+
+    def _unit(self, each: Any) -> Unit:
+        """Check a unit of a saved rule, which may come from somebody else.
+
+        Raises:
+            ValueError: It is none.
+        """
+        assert self.shape is not None
+        if not (isinstance(each, list) and len(each) == 2 and type(each[1]) is int):
+            raise ValueError(f"rule holds {shortened(each)}: use {self.form}")
+        if each[0] not in get_args(Role) or not 0 <= each[1] < self.shape.max_words:
+            raise ValueError(
+                f"rule holds {shortened(each)}: use one of {get_args(Role)} and a whole number from 0 to "
+                f"{self.shape.max_words - 1}"
+            )
+        return tuple(each)
+
     def _explore(
-        self,
-        problem: Problem,
-        places: Sequence[Sequence[RolePlace]],
-        patients: npt.NDArray[np.int64],
-        rng: np.random.Generator,
-    ) -> dict[RolePlace, float]:
-        """Estimate the effect of deleting each place, up to a constant, from random deletions in these prompts."""
-        batch = problem.batch(patients)
-        deletions = delete_greatest(batch, rng.random)
+        self, problem: Problem, patients: npt.NDArray[np.int64], rng: np.random.Generator
+    ) -> dict[Unit, float]:
+        """Estimate the effect of deleting each unit, up to a constant, from random deletions in these prompts."""
+        deletions = self._draw(problem, patients, rng) if len(patients) else []
         if not deletions:
             return {}
         outcomes = self._judge(problem, patients, deletions)
         whole = np.flatnonzero(~outcomes.failed)
-        names = sorted({place for i in patients.tolist() for place in places[i]})
-        column = {place: j for j, place in enumerate(names)}
-        gone = np.zeros((len(whole), len(names)))
+        units = {i: self._units(problem.episodes[i]) for i in set(patients.tolist())}
+        column = {unit: j for j, unit in enumerate(sorted({unit for each in units.values() for unit in each}))}
+        gone = np.zeros((len(whole), len(column)))
         for row, i in enumerate(whole.tolist()):
-            gone[row, [column[places[patients[i]][slot]] for slot in deletions[i]]] = 1.0
+            gone[row, [column[units[patients[i]][slot]] for slot in deletions[i]]] = 1.0
         if not len(whole):
             return {}
         deltas = outcomes.delta[whole]
@@ -125,15 +144,21 @@ class SingleRule(Agent):
         gram = gone.T @ gone
         ridge = self.config.penalty * max(1e-12, float(np.trace(gram)) / len(gram))
         solved = np.linalg.solve(gram + ridge * np.eye(len(gram)), gone.T @ deltas)
-        return dict(zip(names, solved.tolist(), strict=True))
+        return dict(zip(column, solved.tolist(), strict=True))
+
+    def _apply(self, problem: Problem, patients: npt.NDArray[np.int64], rule: Sequence[Unit]) -> Slots:
+        """Return the slots that a rule deletes from each prompt, within the edit budget."""
+        deletions = []
+        for index, legal in zip(patients.tolist(), problem.batch(patients).legal, strict=True):
+            slots_of: dict[Unit, list[int]] = {}
+            for slot, unit in enumerate(self._units(problem.episodes[index])):
+                slots_of.setdefault(unit, []).append(slot)
+            slots = [slot for unit in rule for slot in slots_of.get(unit, ()) if legal[slot]]
+            deletions.append(tuple(slots[: problem.budgets[index]]))
+        return deletions
 
     def _judge(self, problem: Problem, patients: npt.NDArray[np.int64], deletions: Slots) -> Outcomes:
         return problem.judge(patients.tolist(), kept_after(problem, patients, deletions))
-
-
-def _places(episodes: EpisodeSet) -> list[list[RolePlace]]:
-    """Return the role and place of every word of every prompt."""
-    return [role_places(episode.roles) for episode in episodes]
 
 
 def role_places(roles: Sequence[str]) -> list[RolePlace]:
@@ -146,11 +171,6 @@ def role_places(roles: Sequence[str]) -> list[RolePlace]:
     return places
 
 
-def _apply(problem: Problem, patients: npt.NDArray[np.int64], rule: Sequence[RolePlace]) -> Slots:
-    """Return the slots that a rule deletes from each prompt, within the edit budget."""
-    deletions = []
-    for index, legal in zip(patients.tolist(), problem.batch(patients).legal, strict=True):
-        slot_of = {place: slot for slot, place in enumerate(role_places(problem.episodes[index].roles))}
-        slots = [slot_of[place] for place in rule if place in slot_of]
-        deletions.append(tuple([slot for slot in slots if legal[slot]][: problem.budgets[index]]))
-    return deletions
+def _quarters(most: int) -> list[int]:
+    """Return a quarter, half and all of a number, and 1; each once, smallest first."""
+    return sorted({max(1, size) for size in (1, most // 4, most // 2, most)})
