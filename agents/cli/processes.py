@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from typing import Any
@@ -26,13 +27,13 @@ def joined(attempt: Attempt) -> Processes:
     Raises:
         ValueError: The command runs in one process.
     """
+    attempt.rank = int(os.environ["RANK"]) if launched() else 0
     if launched() and attempt.command not in (*_BY_ALL, *_BY_FIRST):
         raise ValueError(
             f"this command runs in one process: start it without torchrun, which is for {', '.join(_BY_ALL)}, "
             f"{' and '.join(_BY_FIRST)}"
         )
     processes = start()
-    attempt.rank = processes.rank
     if not processes.leads:
         for name in ("pmlm_env", "agents"):  # the first process says the same
             logging.getLogger(name).setLevel(logging.ERROR)

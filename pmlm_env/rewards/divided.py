@@ -71,11 +71,15 @@ def _as_json(outcomes: Outcomes) -> dict[str, Any]:
 def _joined(parts: Sequence[dict[str, Any]]) -> Outcomes:
     """Return the outcomes of all processes, given those of all that have any, which have the same fields."""
     first = parts[0]
-    arrays = {name: np.concatenate([np.array(part[name]) for part in parts]) for name in _ARRAYS if name in first}
-    components = {
+    arrays: dict[str, Any] = {
+        name: np.concatenate([np.array(part[name]) for part in parts]) for name in _ARRAYS if name in first
+    }
+    components: dict[str, Any] = {
         name: {each: np.concatenate([part[name][each] for part in parts]) for each in first[name]}
         for name in _COMPONENTS
     }
-    columns = first["texts"] and {name: [*chain(*(part["texts"][name] for part in parts))] for name in first["texts"]}
+    texts = None
+    if first["texts"] is not None:
+        texts = Texts(**{name: [*chain(*(part["texts"][name] for part in parts))] for name in first["texts"]})
     errors = [*chain(*(part["errors"] for part in parts))]
-    return Outcomes(**arrays, **components, texts=columns and Texts(**columns), errors=errors)
+    return Outcomes(**arrays, **components, texts=texts, errors=errors)

@@ -1,6 +1,6 @@
 """Trainers of every kind on made-up prompts, by as many processes as there are: ``python -m ... FOLDER``.
 
-Their networks compute in float64: Adam turns a gradient of nearly 0 into a step of full length, so that in float32 a few
+Their networks compute in float64: Adam turns a gradient of nearly 0 into a step of full length, so that in float32 some
 weights depend on the order in which gradients are summed.
 """
 
