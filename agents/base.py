@@ -62,6 +62,8 @@ class Agent(ABC):
     learns: ClassVar[bool] = True
     #: Whether the results depend on the seed.
     seeded: ClassVar[bool] = True
+    #: Whether several processes can train it together (``pmlm_env.processes``).
+    divides: ClassVar[bool] = False
     #: Whether ``refine`` uses embeddings, and so needs the encoder that the agent was trained with.
     needs_embeddings: ClassVar[bool] = True
 

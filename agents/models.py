@@ -16,9 +16,11 @@ from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import Budget, Limits, LLMOptions, Price, Usage, load_llm, price_of
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.pipeline.sent import check_sent
+from pmlm_env.processes import current
 from pmlm_env.rewards.base import BERTSCORE, CheckedReward
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
+from pmlm_env.rewards.divided import DividedReward
 from pmlm_env.rewards.registry import load_reward
 
 
@@ -87,11 +89,14 @@ class RunModels:
     def reward(self, episodes: EpisodeSet) -> DeltaReward:
         """Create the reward for some episodes; reuse the object, because it stores their initial replies.
 
+        If several processes train together, each scores its share.
+
         Raises:
             ValueError: The episodes are Chinese, and the scorer does not know Chinese.
         """
         self.scorer.check_reads(episode.reference for episode in episodes if is_chinese(episode.language))
-        return DeltaReward(episodes, self.llm, self.reply_reward, self.options.n_samples, self.calls.max_failures)
+        parts = episodes, self.llm, self.reply_reward, self.options.n_samples, self.calls.max_failures
+        return DeltaReward(*parts) if current().size == 1 else DividedReward(current(), *parts)
 
     def check_sent(self, folder: Path) -> None:
         """Check that the run's LLMs may get the prompts of a prepared folder; see ``pmlm_env.pipeline.sent``.

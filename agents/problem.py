@@ -316,7 +316,7 @@ class Problem:
     def env(self, rows: int, **options: Any) -> PMLMVectorEnv:
         """Make a vector env with ``rows`` sub-envs; the default options suit ``agents.policies.rollout.play``."""
         reward = _unscored if self._reward is None else self._reward
-        forms = {name: options.pop(name) for name in ("observation", "patient") if name in options}
+        forms = {name: options.pop(name) for name in ("observation", "patient", "observed") if name in options}
         task = EditTask(self.episodes, self.encoder, reward, self._rules, **forms)
         return PMLMVectorEnv(rows, **{"autoreset_mode": "Disabled", "array_type": "torch", "task": task, **options})
 

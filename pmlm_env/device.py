@@ -15,18 +15,26 @@ os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 def choose_device(name: str = "auto") -> torch.device:
     """Turn ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` into a device; ``auto`` is a GPU if there is one.
 
+    Of several processes that ``torchrun`` has started on a machine, each gets a GPU of its own, as far as there are
+    enough; ``cuda:N`` is the same for all.
+
     Raises:
         ValueError: The name is none of these, or there is no GPU.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _own_gpu() if torch.cuda.is_available() else torch.device("cpu")
     if name.split(":")[0] not in ("cpu", "cuda"):
         raise ValueError(f"device is {name!r}: use auto, cpu, cuda or cuda:N")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(
             f"device is {name!r}, but torch {torch.__version__} sees no GPU: use cpu, or see `pmlm doctor`"
         )
-    return torch.device(name)
+    return _own_gpu() if name == "cuda" else torch.device(name)
+
+
+def _own_gpu() -> torch.device:
+    local = os.environ.get("LOCAL_RANK", "")  # of torchrun
+    return torch.device(f"cuda:{int(local) % torch.cuda.device_count()}" if local.isdecimal() else "cuda")
 
 
 def llm_dtype(device: torch.device) -> torch.dtype:

@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
@@ -53,30 +54,69 @@ def run(
         cwd: The folder that it runs in.
         env: Its environment variables; by default those of this process.
     """
+    (ended,) = run_together(1, kind, program, *arguments, cwd=cwd, env=env)
+    return ended
+
+
+def run_together(
+    n: int, kind: str, program: object, *arguments: object, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> list[subprocess.CompletedProcess[str]]:
+    """Run a program in several processes at the same time, as ``torchrun`` would on one machine.
+
+    Args:
+        n: The number of processes; one of them alone is not told about it.
+        kind: See ``run``, likewise for the others.
+        program: The program.
+        arguments: Its arguments.
+        cwd: The folder.
+        env: The environment variables.
+    """
     server = _server()
     assert server.stdin is not None
     assert server.stdout is not None
     with tempfile.TemporaryDirectory() as folder:
-        said = [Path(folder, name) for name in ("stdout", "stderr")]
-        job = {
-            "kind": kind,
-            "argv": [str(program), *map(str, arguments)],
-            "cwd": str(cwd),
-            "env": dict(os.environ if env is None else env),
-            "said": list(map(str, said)),
-        }
-        server.stdin.write(json.dumps(job) + "\n")
+        said = [[Path(folder, f"{name}-{rank}") for name in ("stdout", "stderr")] for rank in range(n)]
+        argv, common = [str(program), *map(str, arguments)], dict(os.environ if env is None else env)
+        jobs = [
+            {
+                "kind": kind,
+                "argv": argv,
+                "cwd": str(cwd),
+                "env": common | each,
+                "said": list(map(str, paths)),
+            }
+            for each, paths in zip(_torchrun(n), said, strict=True)
+        ]
+        server.stdin.write(json.dumps(jobs) + "\n")
         server.stdin.flush()
-        code = int(server.stdout.readline())
-        return subprocess.CompletedProcess(job["argv"], code, *(path.read_text(encoding="utf-8") for path in said))
+        codes = json.loads(server.stdout.readline())
+        return [
+            subprocess.CompletedProcess(argv, code, *(path.read_text(encoding="utf-8") for path in paths))
+            for code, paths in zip(codes, said, strict=True)
+        ]
+
+
+def _torchrun(n: int) -> list[dict[str, str]]:
+    """Return the environment variables by which ``torchrun`` tells each of ``n`` processes about the others."""
+    if n == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(n), "LOCAL_WORLD_SIZE": str(n)}
+    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(n)]
 
 
 def _next_job() -> dict[str, Any] | None:
-    """In the server, wait for jobs, and return None at the end; in each process forked from it, return the job."""
+    """In the server, wait for jobs, and return None at the end; in each process forked from it, return its job."""
     for line in iter(sys.stdin.readline, ""):
-        if (child := os.fork()) == 0:
-            return json.loads(line)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        children = []
+        for job in json.loads(line):
+            if (child := os.fork()) == 0:
+                return job
+            children.append(child)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(codes), flush=True)
     return None
 
 

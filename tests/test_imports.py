@@ -20,7 +20,7 @@ PACKAGES = ("pmlm_env", "agents")
 FLOORS: list[set[str]] = [
     {"pmlm_env"},  # registers the envs, and hands names on when they are asked for
     {"pmlm_env.io", "pmlm_env.registry"},
-    {"pmlm_env.device", "pmlm_env.kwargs", "pmlm_env.weights"},
+    {"pmlm_env.device", "pmlm_env.kwargs", "pmlm_env.processes", "pmlm_env.weights"},
     {"pmlm_env.core"},
     {"pmlm_env.cohort"},
     {"pmlm_env.encoders", "pmlm_env.llm", "pmlm_env.prompting"},

@@ -19,6 +19,7 @@ from agents.cli.library_warnings import library_warnings_in_one_line
 from agents.run_folder import RunFolder
 from agents.settings import plain
 from agents.training.destination import given_again
+from pmlm_env.processes import EndedError, LostProcessError
 from pmlm_env.registry import failed_part
 
 _AGAIN = "run the command again"
@@ -52,11 +53,21 @@ class Attempt:
         command: Name of the command.
         config: Settings of the command; None until they are read.
         stops: Numbers of the signals that asked the command to end.
+        rank: Number of this process among those that ``torchrun`` has started. The first speaks for all where they
+            end for the same reason.
     """
 
     command: str
     config: Any = None
     stops: list[int] = field(default_factory=list)
+    rank: int = 0
+
+    def say(self, message: object) -> None:
+        """Print an error message, after the name of the command."""
+        if self.rank and self.config is None:  # the others have read the same
+            return
+        process = f" (process {self.rank})" if self.rank else ""
+        _say(f"pmlm {self.command}{process}: {message}")
 
 
 @library_warnings_in_one_line()
@@ -72,16 +83,20 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
     except SystemExit as error:
         if attempt.config is None:  # of the help, or of an option that is wrong
             raise
-        _say(f"pmlm {attempt.command}: a class that the command uses called sys.exit({error.code!r}): it must not")
+        attempt.say(f"a class that the command uses called sys.exit({error.code!r}): it must not")
+        return 1
+    except EndedError:
         return 1
     except Exception as error:
         if attempt.stops:  # an interrupted import or a closed terminal can raise any error
             return _stopped(attempt, attempt.stops[0])
         if isinstance(error, ValueError):
-            _say(f"pmlm {attempt.command}: {error}")
+            attempt.say(error)
             return 2
+        if attempt.rank and isinstance(error, LostProcessError):  # the first says so
+            return 1
         if (failed := _failed_part(error)) is not None:
-            _say(f"pmlm {attempt.command}: {failed}")
+            attempt.say(failed)
             return 1
         if not isinstance(error, OSError | RuntimeError):  # these types are raised for failures not caused by the input
             raise
@@ -90,8 +105,7 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         logging.getLogger("agents").debug("traceback", exc_info=True)
-        said = _cured(attempt, error) if isinstance(error, OSError) else _resumed(attempt, error)
-        _say(f"pmlm {attempt.command}: {said}")
+        attempt.say(_cured(attempt, error) if isinstance(error, OSError) else _resumed(attempt, error))
         return 1
 
 
@@ -104,7 +118,8 @@ def _failed_part(error: Exception) -> str | None:
 
 
 def _stopped(attempt: Attempt, number: int) -> int:
-    _say(f"\npmlm {attempt.command}: stopped by {signal.Signals(number).name}; {_after_stop(attempt)}")
+    if not attempt.rank:
+        _say(f"\npmlm {attempt.command}: stopped by {signal.Signals(number).name}; {_after_stop(attempt)}")
     return 128 + number
 
 

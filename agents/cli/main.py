@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import pmlm_env
+from agents.cli import processes
 from agents.cli.errors import Attempt, exit_code
 from agents.cli.library_warnings import quiet_transformers
 from agents.cli.terminal import print_traceback, printable_output
+from pmlm_env.processes import finish
 
 #: Commands and their descriptions. The module ``agents.cli.COMMAND`` has ``Config`` and ``run``; it is imported lazily.
 COMMANDS = {
@@ -79,14 +81,22 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
 
 
 def _run(attempt: Attempt, arguments: Sequence[str]) -> int:
-    """Import a command, read its settings and run it."""
+    """Import a command, read its settings and run it; if ``torchrun`` has started several processes, with them."""
+    joined = processes.joined(attempt)
     module = import_module(f"agents.cli.{attempt.command}")
     from agents.cli.reading import read
 
-    attempt.config = read(attempt.command, module.Config, arguments, getattr(module, "saved", None))
+    saved = getattr(module, "saved", None)
+    attempt.config = processes.read_once(joined, lambda: read(attempt.command, module.Config, arguments, saved))
     if attempt.command in _LOADING:
         quiet_transformers()
-    return module.run(attempt.config)
+    if processes.helps(joined, attempt.command):
+        code = processes.help_first(joined)
+    else:
+        code = module.run(attempt.config)
+        processes.dismiss(joined, attempt.command)
+    finish()
+    return code
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from agents.run_folder import RunFolder
 from agents.training.config import TrainConfig
 from agents.training.destination import given_again
 from pmlm_env.llm.storage.location import is_url
+from pmlm_env.processes import current
 
 Config = TrainConfig
 
@@ -44,12 +45,15 @@ def run(config: TrainConfig) -> int:
             )
         from agents.training.estimate import estimate
 
-        print(estimate(config))
+        if current().leads:
+            print(estimate(config))
         return 0
     from agents.report.training import training_summary
     from agents.training.train import train
 
     run = train(config)
+    if not current().leads:
+        return 0
     print(training_summary(run.metrics()))
     path = shlex.quote(str(run.path))
     if run.patient_encoder.is_dir():

@@ -39,9 +39,22 @@ class MaskedCategorical:
     def _log_probs(self, scores: torch.Tensor, legal: torch.Tensor) -> torch.Tensor:
         return scores.masked_fill(~legal, torch.finfo(scores.dtype).min).log_softmax(dim=-1)
 
-    def sample(self, generator: torch.Generator) -> torch.Tensor:
-        """Draw a slot for each prompt, int64 (B,)."""
-        return torch.multinomial(self.probs.detach(), 1, generator=generator).squeeze(-1)
+    def sample(self, generator: torch.Generator, n_rows: int | None = None, own: slice = slice(None)) -> torch.Tensor:
+        """Draw a slot for each prompt, int64 (B,): the same as ``torch.multinomial`` draws.
+
+        Of independent exponential times with the probabilities as rates, a slot's is the first with its probability.
+
+        Args:
+            generator: Draws the times.
+            n_rows: The number of prompts of a batch of which these are a part; by default B. As many are drawn for, so
+                that the parts of a batch have the slots that the whole batch would have.
+            own: Which of its rows these prompts are.
+        """
+        probs = self.probs.detach()
+        times = probs.new_empty(len(probs) if n_rows is None else n_rows, probs.shape[1]).exponential_(
+            generator=generator
+        )
+        return (probs / times[own]).argmax(dim=-1)
 
     def mode(self) -> torch.Tensor:
         """Return the most probable slot of each prompt, int64 (B,)."""

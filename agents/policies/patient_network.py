@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from agents.policies.dropout import RowDropout
+
 #: Its sizes, which are those of ``pmlm_env.retrieval.network.EncoderNetwork``: it is exported as one.
 HIDDEN_SIZE, VECTOR_SIZE = 256, 128
 
@@ -21,7 +23,7 @@ class PatientNetwork(nn.Module):
         """Draw the initial weights from torch's global generator."""
         super().__init__()
         self.first = nn.Linear(n_inputs, HIDDEN_SIZE)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
         self.second = nn.Linear(HIDDEN_SIZE, VECTOR_SIZE)
 
     def forward(self, checkups: torch.Tensor) -> torch.Tensor:

@@ -14,17 +14,18 @@ from agents.policies.lexicon import Lexicon
 from pmlm_env.envs.contract import info_of
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 from pmlm_env.envs.wrappers import VectorWordNumbers
+from pmlm_env.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of N parallel episodes.
+    """One step of parallel episodes, R of N: all of them, or this process's share (``pmlm_env.processes``).
 
     Attributes:
         observation: The policy's input; in rows whose episode is over, ``action_mask`` allows everything.
-        slots: The actions, int64 (N,).
-        log_probs: Their log-probabilities when they were drawn, float32 (N,), without a graph.
-        live: Rows whose episode was not over, bool (N,); ignore the others.
+        slots: The actions, int64 (R,).
+        log_probs: Their log-probabilities when they were drawn, float32 (R,), without a graph.
+        live: Rows whose episode was not over, bool (R,); ignore the others.
     """
 
     observation: dict[str, torch.Tensor]
@@ -35,7 +36,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One episode in each row of a vector env.
+    """One episode in each of the N rows of a vector env.
 
     Attributes:
         rewards: Delta of each episode, float32 (N,), on the CPU.
@@ -60,6 +61,7 @@ def play(
     generator: torch.Generator | None,
     *,
     masked: bool = True,
+    processes: Processes = ALONE,
 ) -> Rollout:
     """Play some episodes to the end, one in each row.
 
@@ -72,24 +74,29 @@ def play(
         episodes: Indices into the env's episodes.
         generator: Draws the actions; None = use the most probable actions.
         masked: Whether illegal edits are masked; False only for ablations.
+        processes: Processes that play the same episodes together: each chooses the actions in its share of the rows,
+            which its env's task observes (``EditTask.observed``).
+
+    Raises:
+        LostProcessError: Another process has ended.
     """
     lexicon: Lexicon | None = getattr(policy, "lexicon", None)
     played = env if lexicon is None else VectorWordNumbers(env, lexicon)
     observation, _ = played.reset(options={"episode": np.asarray(episodes)})
-    rows = len(episodes)
+    rows, own = len(episodes), processes.share(len(episodes))
     infos: list[dict[str, Any]] = [{} for _ in range(rows)]
     rewards, valid = torch.zeros(rows), torch.zeros(rows, dtype=torch.bool)
     running = torch.ones(rows, dtype=torch.bool)
     steps, invalid = [], 0
     while bool(running.any()):
-        live = running.to(observation["action_mask"].device)
+        live = running[own].to(observation["action_mask"].device)
         # Rows whose episode is over may take any action; ``live`` excludes them.
         allowed = (observation["action_mask"] != 0) if masked else torch.ones_like(observation["action_mask"]).bool()
         seen = {**observation, "action_mask": allowed | ~live[:, None]}
         distribution: MaskedCategorical = policy(seen)
-        slots = distribution.mode() if generator is None else distribution.sample(generator)
+        slots = distribution.mode() if generator is None else distribution.sample(generator, rows, own)
         steps.append(Step(seen, slots, distribution.log_prob(slots), live))
-        observation, reward, terminated, truncated, step_infos = played.step(slots)
+        observation, reward, terminated, truncated, step_infos = played.step(processes.rows(slots, rows))
         ended = (terminated | truncated).cpu() & running
         invalid += int(step_infos["invalid_action"].sum())
         for row in ended.nonzero().flatten().tolist():

@@ -11,6 +11,7 @@ from torch import nn
 
 from agents.policies.config import Distribution
 from agents.policies.distributions import MaskedCategorical, MaskedSparsemax
+from agents.policies.dropout import RowDropout
 from agents.policies.lexicon import Lexicon
 from agents.policies.patient_network import VECTOR_SIZE, PatientNetwork
 from pmlm_env.core.task import PatientForm
@@ -90,10 +91,10 @@ class WordPolicy(nn.Module):
         nn.init.zeros_(last.bias)
         self.body = nn.Sequential(
             nn.ReLU(),
-            nn.Dropout(config.dropout),
+            RowDropout(config.dropout),
             nn.Linear(config.hidden, config.hidden),
             nn.ReLU(),
-            nn.Dropout(config.dropout),
+            RowDropout(config.dropout),
             last,
         )
         self.patient_network = PatientNetwork(config.checkup_size, config.dropout) if config.checkup_size else None

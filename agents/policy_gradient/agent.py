@@ -19,6 +19,7 @@ from agents.problem import Problem, Shape
 from agents.settings import Choices, Floats, Integers, from_plain, plain
 from pmlm_env.core.checkups import CheckupForm
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.processes import current
 
 if TYPE_CHECKING:
     from pmlm_env.retrieval import PatientEncoder
@@ -28,6 +29,7 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
     """A policy over words, trained on rewards of whole episodes."""
 
     config: NetworkConfig | LexiconConfig
+    divides = True
 
     @property
     @abstractmethod
@@ -45,8 +47,10 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
         lexicon = Lexicon.of(problem.episodes) if self._has_lexicon else None
         self.policy = self._new(self.shape, lexicon, problem.encoder.device)
         rows = (learner.patients or len(problem.episodes)) * learner.rollouts
-        env = problem.env(rows, observation=self.policy.observation, patient=self.policy.patient_form)
-        self._trainer, self._done = Reinforce(self.policy, env, learner, self.seed, self._words), 0
+        processes = current()
+        forms = {"observation": self.policy.observation, "patient": self.policy.patient_form}
+        env = problem.env(rows, **forms, observed=processes.share(rows))
+        self._trainer, self._done = Reinforce(self.policy, env, learner, self.seed, self._words, processes), 0
         # Repeated prompts are free, and a policy of low entropy repeats itself. So limit the updates to twice the
         # number that the budget would cover if all prompts were new.
         self._total = 2 * problem.reward.prompts_left // rows

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from agents.policies.dropout import divide_dropout
 from agents.policies.rollout import Rollout, play
 from agents.policies.word_policy import WordPolicy
 from agents.policy_gradient.config import NaturalConfig, ReinforceConfig
@@ -15,6 +16,7 @@ from agents.policy_gradient.critic import WordCritic
 from agents.policy_gradient.natural import NaturalGradient
 from pmlm_env.device import seeded
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
+from pmlm_env.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -47,9 +49,12 @@ class Reinforce:
         config: Settings.
         seed: Seeds the draws of patients and actions. The same seed gives the same run on the same machine.
         words: Settings of the training of a lexicon's weights; the defaults if None.
+        processes: Processes that train together: each gets the same arguments, but for the env, whose task observes
+            its share of the rows (``EditTask.observed``). Their weights stay the same, because they add up gradients
+            over all rows before each step.
 
     Raises:
-        ValueError: The env has a different number of rows.
+        ValueError: The env has a different number of rows, or there are more processes than rows.
     """
 
     def __init__(
@@ -59,18 +64,26 @@ class Reinforce:
         config: ReinforceConfig,
         seed: int,
         words: NaturalConfig | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         """Set up the optimizer (Adam, as in the paper) and the random generators."""
         self.n_patients = config.patients or len(env.task.episodes)
         if env.num_envs != self.n_patients * config.rollouts:
             raise ValueError(f"the env has {env.num_envs} rows for {self.n_patients} x {config.rollouts} rollouts")
+        if processes.size > env.num_envs:
+            raise ValueError(
+                f"an update has {env.num_envs} episodes, too few for {processes.size} processes: start at most "
+                f"{env.num_envs} (torchrun --nproc-per-node), or raise --patients or --rollouts"
+            )
         self.policy, self.env, self.config = policy, env, config
+        self.processes, self._own = processes, processes.share(env.num_envs)
+        divide_dropout(policy, env.num_envs, self._own)
         self.words = None if policy.table is None else NaturalGradient(policy, words or NaturalConfig())
         self.network = [parameter for name, parameter in policy.named_parameters() if not name.startswith("table.")]
         self.critic: WordCritic | None = None
         if config.baseline == "critic":
             with seeded(2**31 + seed):  # not the policy's seed, which would give the policy's initial weights
-                self.critic = WordCritic(policy, config.learning_rate, config.epochs)
+                self.critic = WordCritic(policy, config.learning_rate, config.epochs, processes)
         self.optimizer = torch.optim.Adam([{"params": self.network}], lr=config.learning_rate)
         self.patients_rng = np.random.default_rng(seed)
         device = next(policy.parameters()).device
@@ -79,28 +92,31 @@ class Reinforce:
 
     def update(self) -> Update:
         """Play one batch of episodes and learn from it."""
-        config = self.config
+        config, processes, own = self.config, self.processes, self._own
         self.policy.train()
         episodes = np.repeat(self._next_patients(), config.rollouts)
         dropout_seed = int(torch.randint(2**31, (), generator=self.actions_rng, device=self.actions_rng.device))
         with seeded(dropout_seed, self.actions_rng.device):
-            rollout = play(self.env, self.policy, episodes.tolist(), self.actions_rng, masked=config.masked)
+            rollout = play(
+                self.env, self.policy, episodes.tolist(), self.actions_rng, masked=config.masked, processes=processes
+            )
         if not bool(rollout.valid.any()):  # even a zero gradient would change the weights, by Adam's momentum
             return Update(np.zeros(0, np.float32), len(rollout.valid), 0.0, 0.0, 0.0, rollout.invalid_actions)
-        values = None if self.critic is None else self.critic.values(rollout, self.policy)
+        values = None if self.critic is None else self._of_all(self.critic.values(rollout, self.policy).T).T
         advantages = self.advantages(rollout, values).to(self.actions_rng.device)
         weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
         scores = None
         if self.words is not None:  # before the network's steps: the scores of the policy that played
             with seeded(dropout_seed, self.actions_rng.device):
-                scores = self.words.scores(rollout)
+                scores = self._of_all(self.words.scores(rollout))
         seen = []
         for _ in range(config.epochs if self.network else 1):
             # The same seed gives the same dropout: log-probabilities are those of the distribution that was sampled.
             with seeded(dropout_seed, self.actions_rng.device):
-                loss, entropy = self.loss(rollout, advantages, weight)
+                loss, entropy = self.loss(rollout, advantages[..., own], weight[own])
             norm = self._descend(loss - config.entropy * entropy) if self.network else 0.0
-            seen.append((float(loss.detach()), float(entropy.detach()), norm))
+            seen.append((torch.stack([loss, entropy]).detach(), norm))
+        processes.add([seen[0][0]])
         if self.words is not None and scores is not None:
             compare = self.comparison(rollout.valid)
             compare = compare[compare.any(dim=1)]
@@ -111,9 +127,9 @@ class Reinforce:
         return Update(
             deltas=rollout.rewards[rollout.valid].numpy(),
             failed=int((~rollout.valid).sum()),
-            loss=seen[0][0],
-            entropy=seen[0][1],
-            grad_norm=seen[0][2],
+            loss=float(seen[0][0][0]),
+            entropy=float(seen[0][0][1]),
+            grad_norm=seen[0][1],
             invalid_actions=rollout.invalid_actions,
         )
 
@@ -123,6 +139,12 @@ class Reinforce:
         """Return the policy loss and the mean entropy, each with its graph.
 
         For the policy that played, the gradient of the loss is that of -sum_t log pi(e_t | s_t) * advantage (Eq. 11).
+
+        Args:
+            rollout: Episodes, of which this process has R rows.
+            advantages: Their advantages, (R,) or (steps, R).
+            weight: Their weights in the mean over all N, (R,). The sums of what the processes return are the loss and
+                the entropy of all episodes.
         """
         losses, entropies = [], []
         clip = self.config.clip_ratio
@@ -162,9 +184,14 @@ class Reinforce:
         """Take one gradient step on the network, and return the norm of the gradient before clipping."""
         self.optimizer.zero_grad()
         loss.backward()
+        self.processes.add_gradients(self.network)
         norm = torch.nn.utils.clip_grad_norm_(self.network, self.config.clip_norm or float("inf"))
         self.optimizer.step()
         return float(norm)
+
+    def _of_all(self, own: torch.Tensor) -> torch.Tensor:
+        """Return the rows of all processes, (N, ...), given this one's, (R, ...)."""
+        return self.processes.rows(own, self.env.num_envs)
 
     def _next_patients(self) -> npt.NDArray[np.int64]:
         """Return the next patients: every patient once, in random order, before any patient repeats."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +24,7 @@ from agents.training.weights_and_biases import WandbRun
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.io.files import replacing_folder
+from pmlm_env.processes import Processes, current
 from pmlm_env.rewards.delta import DeltaReward
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
     A ``StepwiseAgent`` saves a checkpoint after every update. Other agents save one at the end; when resumed, they are
     fitted again from the start with the cached replies, and so learn the same.
 
+    Of several processes that train together (``pmlm_env.processes``), the first writes the folder.
+
     If one of the errors other than ValueError is raised, the last complete update and all replies are saved.
 
     Args:
@@ -72,24 +75,34 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
 
     Raises:
         ValueError: The settings are inconsistent, the run cannot be resumed (there is none, or its settings or episodes
-            differ), or another command uses the folder.
+            differ), another command uses the folder, or several processes cannot train this agent.
         BudgetExceededError: A limit of the whole run is reached.
         TooManyFailuresError: Too many consecutive episodes got no reply.
         OSError, DatabaseError: A file cannot be written, for example because the disk is full.
+        LostProcessError, EndedError: Another process has ended, or reports an error.
     """
     if config.resume and not config.episodes.is_dir():
         raise ValueError(f"{config.episodes} does not exist: if these episodes were moved, give --episodes FOLDER")
     everybody = EpisodeSet.load(config.episodes)
-    run = RunFolder(config.run)
-    with run.locked():
-        return _train(config, everybody, run, models)
+    run, processes = RunFolder(config.run), current()
+    with ExitStack() as stack:
+        with processes.together():
+            if processes.leads:
+                stack.enter_context(run.locked())
+            training = _set_up(config, everybody, run, models, processes)
+        training.learn()
+    return run
 
 
-def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: RunModels | None) -> RunFolder:
-    """Train in a locked run folder."""
+def _set_up(
+    config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: RunModels | None, processes: Processes
+) -> _Training:
+    """Load everything, and begin or resume the run in its folder, which the first process has locked."""
     episodes = everybody.of("train")
     agent = registry.make(config.agent, config.settings, config.seed)
-    wandb_run = None if config.wandb is None else WandbRun(config)
+    if processes.size > 1:
+        _check_divided(agent, config)
+    wandb_run = WandbRun(config) if config.wandb is not None and processes.leads else None
     if agent.needs_checkups and not everybody.has_checkups:
         raise ValueError(
             f"{config.episodes} has no check-ups, from which {agent.name} learns with these settings: prepare it again "
@@ -104,7 +117,10 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     models.check_sent(config.episodes)
     if agent.editor is not None:  # what is wrong with it is said before the run begins
         models.editor(agent.editor)
-    if config.resume:
+    has_checkpoint = config.resume and run.has_checkpoint
+    if not processes.leads:
+        pass
+    elif config.resume:
         run.go_on(config, models.llm.identity, everybody.digest)
         models.check_kept()
     else:
@@ -115,17 +131,31 @@ def _train(config: TrainConfig, everybody: EpisodeSet, run: RunFolder, models: R
     meter = MeteredReward(reward, config.budget, config.models.n_samples)
     problem = models.problem(episodes, meter, everybody.max_words)
     problem.warn_of_short_prompts()
-    training = _Training(agent, problem, reward, models, run, wandb_run)
-    with models.booking():
-        training.learn(resume=config.resume and run.has_checkpoint)
-    if (encoder := agent.patient_encoder(episodes)) is not None:
-        with replacing_folder(run.patient_encoder) as folder:
-            encoder.save(folder)
-    return run
+    training = _Training(agent, problem, reward, models, run, wandb_run, processes.leads)
+    training.begin(resume=has_checkpoint)
+    return training
+
+
+def _check_divided(agent: Agent, config: TrainConfig) -> None:
+    """Check that several processes can train an agent together.
+
+    Raises:
+        ValueError: They cannot.
+    """
+    if not agent.divides:
+        raise ValueError(
+            f"the agent {agent.name} is trained by one process: start it without torchrun, or choose one that learns "
+            "by policy gradients, such as leave-one-out"
+        )
+    if config.models.llm.startswith("vllm:"):
+        raise ValueError(
+            f"--llm {config.models.llm} starts processes of its own, which torchrun's would disturb: serve the model "
+            "(vllm serve), or train in one process"
+        )
 
 
 class _Training:
-    """Fits an agent, and writes its metrics and checkpoints to the run folder."""
+    """Fits an agent; in the first process, also writes its metrics and checkpoints to the run folder."""
 
     def __init__(
         self,
@@ -135,9 +165,10 @@ class _Training:
         models: RunModels,
         run: RunFolder,
         wandb_run: WandbRun | None,
+        writes: bool,
     ) -> None:
         self.agent, self.problem, self.reward, self.models, self.run = agent, problem, reward, models, run
-        self._wandb_run = wandb_run
+        self._wandb_run, self._writes = wandb_run, writes
         self.meter = problem.reward
         self.meter.watch = self._batch
         self.updates = 0
@@ -145,22 +176,34 @@ class _Training:
         self._failed = 0
         self._started, self._before = time.perf_counter(), models.seconds
 
-    def learn(self, resume: bool) -> None:
-        """Run the remaining training, write one line of metrics per batch, and save checkpoints."""
+    def begin(self, resume: bool) -> None:
+        """Make what the agent learns, or restore it from the last checkpoint."""
         if resume:
             check_agent(self.run.whole_checkpoint(), self.agent, self.problem.shape)
         if isinstance(self.agent, StepwiseAgent):
             self.agent.begin(self.problem)
             if resume:
                 self._go_on(self.agent)
-        self.run.keep_metrics(self.updates)
+
+    def learn(self) -> None:
+        """Run the remaining training, write one line of metrics per batch, and save checkpoints."""
+        with self.models.booking() if self._writes else nullcontext():
+            self._learn()
+        if self._writes and (encoder := self.agent.patient_encoder(self.problem.episodes)) is not None:
+            with replacing_folder(self.run.patient_encoder) as folder:
+                encoder.save(folder)
+
+    def _learn(self) -> None:
+        if self._writes:
+            self.run.keep_metrics(self.updates)
         with (
             ExitStack() as stack,
             tqdm(
-                total=self.meter.limit, initial=self.meter.calls, desc="training", unit="call", dynamic_ncols=True
+                total=self.meter.limit, initial=self.meter.calls, desc="training", unit="call", dynamic_ncols=True,
+                disable=not self._writes,
             ) as self._bar,
-        ):
-            self._sinks: list[EventFile | WandbRun] = [EventFile(self.run.path, self.updates)]
+        ):  # fmt: skip
+            self._sinks: list[EventFile | WandbRun] = [EventFile(self.run.path, self.updates)] if self._writes else []
             self._sinks += [] if self._wandb_run is None else [self._wandb_run]
             for sink in self._sinks:
                 stack.enter_context(sink)
@@ -231,6 +274,9 @@ class _Training:
         metrics.
         """
         self.updates += 1
+        if not self._writes:
+            self._deltas, self._failed = [], 0
+            return
         deltas, elapsed = np.array(self._deltas), time.perf_counter() - self._started
         shares = {name: (after - self._before[name]) / elapsed for name, after in self.models.seconds.items()}
         spent = self.models.spent()
@@ -260,5 +306,7 @@ class _Training:
         self._deltas, self._failed = [], 0
 
     def _save(self) -> None:
+        if not self._writes:
+            return
         progress = {"updates": self.updates, "meter": self.meter.state()}
         save_checkpoint(self.run.checkpoint, self.agent, progress, self.reward.initial)

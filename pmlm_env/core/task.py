@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -53,6 +53,8 @@ class EditTask:
         rules: Which edits are allowed.
         observation: ``"embeddings"`` or ``"index"``; see ``PMLMEnv``.
         patient: ``"vector"`` or ``"checkups"``; see ``PMLMEnv``.
+        observed: Which prompts of a batch are observed; by default all. Each process of several that play the same
+            episodes observes its share (``pmlm_env.processes``).
 
     Raises:
         ValueError: ``observation`` or ``patient`` has another value or no effect, or the episodes have no check-ups.
@@ -64,6 +66,7 @@ class EditTask:
     rules: EditRules = EditRules()  # noqa: RUF009  (frozen)
     observation: ObservationForm = "embeddings"
     patient: PatientForm = "vector"
+    observed: slice = field(default_factory=lambda: slice(None))  # not hashable in Python 3.11
 
     def __post_init__(self) -> None:
         """Check ``observation`` and ``patient``."""
@@ -106,13 +109,14 @@ class EditTask:
     def observe(
         self, episodes: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_], legal: npt.NDArray[np.bool_]
     ) -> dict[str, Any]:
-        """Make the observations of B prompts, as new arrays; embeddings are a tensor.
+        """Make the observations of B prompts, or of those in ``observed``, as new arrays; embeddings are a tensor.
 
         Args:
             episodes: Indices, int (B,).
             kept: Which words are left, bool (B, W).
             legal: Which actions are legal, bool (B, W).
         """
+        episodes, kept, legal = episodes[self.observed], kept[self.observed], legal[self.observed]
         mask = legal.astype(np.int8)
         if self.observation == "index":
             return {"episode": episodes.copy(), "kept": kept.astype(np.int8), "action_mask": mask}

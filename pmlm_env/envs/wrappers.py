@@ -142,6 +142,7 @@ class VectorWordNumbers(gym.vector.VectorWrapper):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self._episodes = np.zeros(self.num_envs, dtype=np.int64)
         self._table: Any = table
+        self._observed = slice(None) if task is None else task.observed
         if isinstance(native, PMLMVectorEnv) and native.array_type == "torch":
             import torch
 
@@ -166,7 +167,7 @@ class VectorWordNumbers(gym.vector.VectorWrapper):
     def _numbered(self, observation: dict[str, Any], infos: dict[str, Any]) -> dict[str, Any]:
         # After a partial reset, infos cover only some rows; the other rows continue their episodes.
         self._episodes = np.where(infos["_episode_index"], infos["episode_index"], self._episodes)
-        return {**observation, "words": self._table[self._episodes]}
+        return {**observation, "words": self._table[self._episodes[self._observed]]}
 
 
 def _table(task: Any, numbering: Numbering, env: object) -> npt.NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from pmlm_env.cohort import write_cohort
 from pmlm_env.cohort.schema import Cohort, Indicator, Patient, Schema
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.traces import TraceFile
+from pmlm_env.device import llm_dtype
 from pmlm_env.llm.base import LLMError
 from pmlm_env.pipeline import PipelineConfig
 from pmlm_env.pipeline.fitted import make_predictor
 from pmlm_env.predictors import PREDICTORS
 from pmlm_env.predictors.lora_llm import LoraLLM
+from tests import fresh
 from tests.commands import pmlm
 from tests.llm.tiny_llms import word_model
 from tests.predictors.conftest import SMALL, MakeGroups
@@ -237,10 +240,14 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def prepare(tables: Path, out: Path, **arguments: Any) -> int:
+def _options(tables: Path, out: Path, **arguments: Any) -> list[object]:
     kwargs = json.dumps({**SMALL["lora-llm"], "n_epochs": 1, "max_patients": 12, **arguments})
     usual = ["--k", 2, "--n-folds", 2, "--device", "cpu", "--predictor", "lora-llm", "--predictor-kwargs", kwargs]
-    return pmlm("prepare", "--cohort", tables / "cohort", "--out", out, *usual)
+    return ["--cohort", tables / "cohort", "--out", out, *usual]
+
+
+def prepare(tables: Path, out: Path, **arguments: Any) -> int:
+    return pmlm("prepare", *_options(tables, out, **arguments))
 
 
 def test_the_device_and_the_seed_of_a_pipeline_are_those_of_the_predictor() -> None:
@@ -325,3 +332,23 @@ def test_the_bundled_llm_learns_from_a_few_patients(paper_cohort: Cohort, own_ad
     lm.use(replace(predictor.adapter, tensors={name: 0 * t for name, t in predictor.adapter.tensors.items()}))
     assert learned < lm.mean_loss(examples) - 0.1
     assert (proba > 0).all()
+
+
+def test_two_processes_prepare_what_one_prepares(tables: Path, tmp_path: Path, own_adapters: Path) -> None:
+    said = []
+    for n in (1, 2):
+        env = {**os.environ, "PMLM_CACHE": str(tmp_path / f"cache {n}")}
+        more = ["--patient-encoder", "summaries"]
+        command = ["prepare", *_options(tables, tmp_path / str(n)), *more]
+        first, *others = fresh.run_together(n, "-m", "agents.cli", *command, env=env)
+        assert first.returncode == 0, first.stderr
+        assert [(other.returncode, other.stdout, other.stderr) for other in others] == [(0, "", "")] * (n - 1)
+        assert "had nothing to do" not in first.stderr
+        said.append(first.stdout.replace(str(tmp_path / str(n)), "OUT"))
+    assert said[0] == said[1]
+    episodes = [(tmp_path / str(n) / "episodes.jsonl").read_text(encoding="utf-8") for n in (1, 2)]
+    assert episodes[0] == episodes[1]
+    found, expected = (LoraLLM.load(tmp_path / str(n) / "pipeline" / "predictor").adapter.tensors for n in (2, 1))
+    exact = llm_dtype(torch.device("cpu")) == torch.float32
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-5 if exact else 1e-2)
