@@ -198,6 +198,22 @@ def failed_part(error: BaseException, ours: Collection[str]) -> str | None:
     return None
 
 
+def failure(error: BaseException, ours: Collection[str]) -> str | None:
+    """Describe an error of a class from outside pmlm-env, in one line.
+
+    Args:
+        error: The error, with its traceback.
+        ours: The top-level packages that are not outside.
+
+    Returns:
+        None for other errors, and for those that say what to do.
+    """
+    explained = type(error).__module__.partition(".")[0] in ours or isinstance(error, OSError)  # such as LLMError
+    failed = None if explained else failed_part(error, ours)
+    why = " ".join(str(error).split())
+    return None if failed is None else f"{failed}: {type(error).__name__}{': ' if why else ''}{why}"
+
+
 def _signature(found: Any) -> inspect.Signature:
     try:
         return inspect.signature(found)

@@ -19,7 +19,7 @@ from agents.cli.library_warnings import library_warnings_in_one_line
 from agents.run_folder import RunFolder
 from agents.settings import plain
 from agents.training.destination import given_again
-from pmlm_env.registry import failed_part
+from pmlm_env.registry import failure
 
 _AGAIN = "run the command again"
 
@@ -80,7 +80,7 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
         if isinstance(error, ValueError):
             _say(f"pmlm {attempt.command}: {error}")
             return 2
-        if (failed := _failed_part(error)) is not None:
+        if (failed := failure(error, _OURS)) is not None:
             _say(f"pmlm {attempt.command}: {failed}")
             return 1
         if not isinstance(error, OSError | RuntimeError):  # these types are raised for failures not caused by the input
@@ -93,14 +93,6 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
         said = _cured(attempt, error) if isinstance(error, OSError) else _resumed(attempt, error)
         _say(f"pmlm {attempt.command}: {said}")
         return 1
-
-
-def _failed_part(error: Exception) -> str | None:
-    """Describe an error of a class from outside pmlm-env; None for other errors, and for those that say what to do."""
-    ours = type(error).__module__.partition(".")[0] in _OURS  # such as LLMError
-    failed = None if ours or isinstance(error, OSError) else failed_part(error, _OURS)
-    why = " ".join(str(error).split())
-    return None if failed is None else f"{failed}: {type(error).__name__}{': ' if why else ''}{why}"
 
 
 def _stopped(attempt: Attempt, number: int) -> int:
