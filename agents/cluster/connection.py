@@ -28,7 +28,6 @@ def connected(address: str) -> Iterator[ModuleType]:
         RuntimeError: Ray is not installed, there is no cluster at the address, or it cannot be used.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported and when a cluster is started
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray would warn of its new default
     try:
         import ray
     except ImportError as error:

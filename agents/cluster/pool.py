@@ -18,6 +18,7 @@ from agents.cluster.connection import connected, room
 from agents.cluster.options import ClusterOptions
 from agents.cluster.worker import Answer, Place, Runs, Worker, stop
 from pmlm_env.io.files import write
+from pmlm_env.registry import OUTSIDE
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,8 @@ class _Pool:
                     "on a drive that all machines of the cluster share, at the same path"
                 )
             make, arguments = self._recipe
-            self._call(seat, "prepare", make, arguments)
+            outside = [(name, found) for name, found in OUTSIDE if any(type(each) is found for each in arguments)]
+            self._call(seat, "prepare", make, arguments, outside)
             return
         if answer.value != self._identity:
             names = sorted(

@@ -15,10 +15,13 @@ from types import FrameType
 from typing import Any, Protocol
 
 from agents.cluster.files import open_files_on
-from pmlm_env.registry import failure
+from pmlm_env.registry import OUTSIDE, failure
 
 #: Packages whose messages the command shows.
 OURS = ("pmlm_env", "agents")
+
+#: The signal that ends a run. Ray's processes block SIGINT, which a terminal sends to all of a command's processes.
+_STOP = signal.SIGUSR1
 
 
 class Runs(Protocol):
@@ -86,7 +89,7 @@ class Worker:
         """
         import ray
 
-        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(_STOP, self._stop)
         collector = _Collector(self._warnings)
         for name in OURS:  # the command shows them; Ray's files of logs get none
             logger = logging.getLogger(name)
@@ -97,8 +100,15 @@ class Worker:
         lacks = [*(() if os.path.isdir(folder) else (folder,)), *(file for file in shared if not os.path.isfile(file))]
         return Place(socket.gethostname(), ray.get_runtime_context().get_node_id(), os.getpid(), tuple(lacks))
 
-    def prepare(self, make: Callable[..., Runs], arguments: tuple[Any, ...]) -> Answer:
-        """Make what does the runs, and answer with its identity."""
+    def prepare(self, make: Callable[..., Runs], arguments: tuple[Any, ...], outside: Sequence[Any]) -> Answer:
+        """Make what does the runs, and answer with its identity.
+
+        Args:
+            make: Makes it.
+            arguments: The arguments.
+            outside: Which arguments have classes from outside pmlm-env, as in ``pmlm_env.registry.OUTSIDE``.
+        """
+        OUTSIDE.extend(outside)
 
         def made() -> dict[str, Any]:
             self._runs = make(*arguments)
@@ -133,7 +143,7 @@ class Worker:
 
 def stop(pid: int) -> None:
     """Ask a worker on this machine to end its run."""
-    os.kill(pid, signal.SIGINT)
+    os.kill(pid, _STOP)
 
 
 class _Collector(logging.Handler):
