@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ def finished(
     options: ClusterOptions,
     begun: Callable[[Any], None],
     shared: Sequence[Path] = (),
-) -> Iterator[tuple[Any, Any]]:
+) -> Generator[tuple[Any, Any], None, None]:
     """Do runs, and yield each job with its result once it is complete.
 
     On a cluster, results come in the order of completion. A run whose worker ended, even by kill -9, is begun anew by

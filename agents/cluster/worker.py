@@ -33,7 +33,7 @@ class Runs(Protocol):
 
     identity: dict[str, Any]
 
-    def __call__(self, job: Any) -> Any:
+    def __call__(self, job: Any, /) -> Any:
         """Do a run. The job and the result consist of JSON values."""
 
 
@@ -122,7 +122,8 @@ class Worker:
 
     def _answer(self, call: Callable[[], Any]) -> Answer:
         self._warnings.clear()
-        value, error, trace = None, None, ""
+        value, trace = None, ""
+        error: BaseException | None = None
         try:
             self._busy = True
             value = call()
