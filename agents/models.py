@@ -14,6 +14,7 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.languages import is_chinese
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import Budget, Limits, LLMOptions, Price, Usage, load_llm, price_of
+from pmlm_env.llm.storage.budget import Account
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.processes import current
@@ -145,6 +146,8 @@ class RunModels:
         usage = self.budget.usage
         hits = self.llm.hits + sum(llm.hits for llm, _ in self._editors.values())
         own = [budget.usage for _, budget in self._editors.values()][:1]  # they share a file
+        if not own and self.folder is not None and self.folder.editor_spending.is_file():  # of earlier runs or workers
+            own = [Account(path=self.folder.editor_spending).usage]
         return {
             **_amounts(usage),
             "cached_replies": hits,

@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pmlm_env.core.traces import TraceFile
 from pmlm_env.io import files
 from pmlm_env.io.checked_files import read_object
 from pmlm_env.io.files import write_json
-from pmlm_env.llm.storage.location import check_given, is_url
+from pmlm_env.llm.storage.location import check_given, is_url, is_worker
 from pmlm_env.rewards.base import GUARDED
 
 #: Settings that may differ when a run is resumed. Episodes are compared by content, not by path.
@@ -54,8 +54,11 @@ class RunFolder:
         self.path = Path(path)
 
     def locked(self) -> AbstractContextManager[None]:
-        """Lock the folder against other processes; see ``pmlm_env.io.files.locked``."""
-        return files.locked(self.path)
+        """Lock the folder against other processes; see ``pmlm_env.io.files.locked``.
+
+        A command's worker locks nothing, because the command holds the lock for all its workers.
+        """
+        return nullcontext() if is_worker() else files.locked(self.path)
 
     @property
     def checkpoint(self) -> Path:

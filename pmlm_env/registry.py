@@ -168,12 +168,12 @@ class Registry:
         lacking = [method for method in self.methods if not callable(getattr(found, method, None))]
         if lacking := lacking or sorted(getattr(found, "__abstractmethods__", ())):
             raise ValueError(f"the {self.part} {name} lacks {', '.join(lacking)}: see docs/write-your-own.md")
-        _imported.append((f"the {self.part} {name}", found))
+        OUTSIDE.append((f"the {self.part} {name}", found))
         return found
 
 
 #: Classes and functions from outside pmlm-env that were found, each with its description.
-_imported: list[tuple[str, Any]] = []
+OUTSIDE: list[tuple[str, Any]] = []
 
 
 def failed_part(error: BaseException, ours: Collection[str]) -> str | None:
@@ -191,11 +191,27 @@ def failed_part(error: BaseException, ours: Collection[str]) -> str | None:
             continue  # which such a class may inherit
         code, module = frame.f_code, frame.f_globals.get("__name__")
         owner = frame.f_locals.get("self", frame.f_locals.get("cls"))
-        by_owner = [name for name, found in _imported if owner is found or type(owner) is found]
-        by_module = [name for name, found in _imported if module == getattr(found, "__module__", None)]
+        by_owner = [name for name, found in OUTSIDE if owner is found or type(owner) is found]
+        by_module = [name for name, found in OUTSIDE if module == getattr(found, "__module__", None)]
         if names := by_owner or by_module:
             return f"{names[-1]} failed in {code.co_name} ({code.co_filename}, line {line})"
     return None
+
+
+def failure(error: BaseException, ours: Collection[str]) -> str | None:
+    """Describe an error of a class from outside pmlm-env, in one line.
+
+    Args:
+        error: The error, with its traceback.
+        ours: The top-level packages that are not outside.
+
+    Returns:
+        None for other errors, and for those that say what to do.
+    """
+    explained = type(error).__module__.partition(".")[0] in ours or isinstance(error, OSError)  # such as LLMError
+    failed = None if explained else failed_part(error, ours)
+    why = " ".join(str(error).split())
+    return None if failed is None else f"{failed}: {type(error).__name__}{': ' if why else ''}{why}"
 
 
 def _signature(found: Any) -> inspect.Signature:

@@ -29,6 +29,7 @@ FLOORS: list[set[str]] = [
     {"pmlm_env.pipeline"},
     {"pmlm_env.envs"},
     {"agents", "agents.settings"},
+    {"agents.cluster"},
     {"agents.run_folder"},
     {"agents.model_options"},
     {"agents.problem"},

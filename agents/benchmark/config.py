@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agents.cluster.options import ClusterOptions
 from agents.evaluation.controls import CONTROLS
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import COMPARED, BenchmarkEnv, entry
@@ -52,6 +53,7 @@ class BenchmarkConfig:
             budget counts what the agent would have spent alone.
         models: Used with ``real``; ``n_edits`` and ``protect`` also apply to ``lite``.
         calls: With ``real``, limits on the total spending of all runs.
+        cluster: Where runs are done.
     """
 
     agents: tuple[str, ...] = COMPARED
@@ -68,6 +70,7 @@ class BenchmarkConfig:
     run: Path = Path("runs/benchmark")
     models: ModelOptions = field(default_factory=ModelOptions)
     calls: CallOptions = field(default_factory=CallOptions)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
     def __post_init__(self) -> None:
         """Check the names and numbers.
@@ -117,6 +120,9 @@ class TuneConfig:
         models: Used with ``real``; ``n_edits`` and ``protect`` also apply to ``lite``.
         calls: With ``real``, limits on the total spending of all fits.
         seed: Seed of the sampler.
+        batch: Trials of an agent that are chosen at a time, before the results of any of them are known: those of a
+            batch can be done at the same time with ``--ray``. The results depend on it.
+        cluster: Where fits are done.
     """
 
     agents: tuple[str, ...] = ()
@@ -130,6 +136,8 @@ class TuneConfig:
     models: ModelOptions = field(default_factory=ModelOptions)
     calls: CallOptions = field(default_factory=CallOptions)
     seed: int = 0
+    batch: int = 1
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
     def __post_init__(self) -> None:
         """Check the names and numbers.
@@ -141,6 +149,7 @@ class TuneConfig:
             entry(name)
         check_count("budget", self.budget, MOST_COMPLETIONS)
         check_count("trials", self.trials, _MOST_TRIALS)
+        check_count("batch", self.batch, _MOST_TRIALS)
         check_count("seeds", self.seeds, _MOST_SEEDS)
         check_env(self)
 

@@ -5,23 +5,29 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from tqdm import tqdm
 
 from agents import registry
 from agents.benchmark.config import RAW, BenchmarkConfig, check_identity
-from agents.benchmark.patients import Patients, RealPatients, patients_of
+from agents.benchmark.patients import RealPatients, patients_of
 from agents.benchmark.runs_file import complete_runs, versions
 from agents.benchmark.tuned import read_tuned
+from agents.cluster.pool import finished
 from agents.evaluation.controls import CONTROLS
 from agents.settings import plain
-from pmlm_env.io.files import append, locked
+from pmlm_env.io.files import append, locked, write
 from pmlm_env.rewards.base import BERTSCORE
 
 logger = logging.getLogger(__name__)
+
+#: A run: its track, its agent, the budget and the seed.
+Job: TypeAlias = tuple[str, str, int, int]
 
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3", "sb3-contrib")
 
@@ -46,36 +52,78 @@ def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
     done = _complete(file)
     jobs = [job for job in _jobs(config) if job not in done]
     tuned = _tuned(config, done, file)
-    patients = patients_of(
-        config.env, "test", config.episodes, config.run, config.models, config.calls, config.raw, bool(config.asking)
-    )
-    identity = patients.identity  # computed once, because it hashes every prompt
+    runs = BenchmarkRuns(config, tuned)
     for line in done.values():
-        check_identity(file, line.get("identity", {}), identity)
-    with patients.working(), tqdm(jobs, unit="run", dynamic_ncols=True) as bar:
-        for track, name, budget, seed in bar:
+        check_identity(file, line.get("identity", {}), runs.identity)
+    with runs.patients.working(), tqdm(total=len(jobs), unit="run", dynamic_ncols=True) as bar:
+
+        def begun(job: Job) -> None:
+            _, name, budget, seed = job
             bar.set_postfix_str(f"{name}, {budget} calls, seed {seed}")
-            started = time.perf_counter()
-            line = _run(patients, track, name, budget, seed, tuned)
-            patients.write_spent()
-            head = {"agent": name, "track": track, "env": config.env, "budget": budget, "seed": seed}
-            head |= {"seeded": _seeded(track, name), "identity": identity}
-            tail = {"seconds": round(time.perf_counter() - started, 1), "versions": _versions(config)}
-            append(file, json.dumps({**head, **line, **tail}, ensure_ascii=False))
+
+        results = finished(deque(jobs), runs, BenchmarkRuns, (config, tuned), config.cluster, begun)
+        with closing(results):
+            for job, line in results:
+                runs.patients.write_spent()
+                append(file, json.dumps(line, ensure_ascii=False))
+                done[job] = line
+                bar.update()
+    if config.cluster.ray is not None:  # complete runs came in the order in which they ended
+        _put_in_order(file, list(_jobs(config)), done)
     print(
-        f"new runs: {len(jobs)}, earlier ones: {len(done)}; the results are in {file}. Next: pmlm report {config.out}"
+        f"new runs: {len(jobs)}, earlier ones: {len(done) - len(jobs)}; the results are in {file}. "
+        f"Next: pmlm report {config.out}"
     )
     return file
 
 
-def _run(patients: Patients, track: str, name: str, budget: int, seed: int, tuned: Mapping[str, Any]) -> dict[str, Any]:
-    """Do one run and return its results for the output line."""
-    if track == "oracle":
-        return patients.oracle(name, budget, seed)
-    if track == "control":
-        return patients.raw_data() if name == RAW and isinstance(patients, RealPatients) else patients.control(name)
-    settings = registry.settings_of(name, patients.env, tuned.get(name))
-    return patients.inductive(registry.make(name, settings, seed), budget)
+class BenchmarkRuns:
+    """Does runs of a benchmark, in the command's process or in a worker; see ``agents.cluster.worker.Runs``.
+
+    Args:
+        config: The options.
+        tuned: Settings of agents that differ from their defaults.
+
+    Attributes:
+        patients: The patients.
+        identity: The patients and the models.
+    """
+
+    def __init__(self, config: BenchmarkConfig, tuned: Mapping[str, Any]) -> None:
+        """Read the patients."""
+        self._config, self._tuned = config, tuned
+        self.patients = patients_of(
+            config.env, "test", config.episodes, config.run, config.models, config.calls, config.raw,
+            bool(config.asking),
+        )  # fmt: skip
+        self.identity = self.patients.identity  # computed once, because it hashes every prompt
+
+    def __call__(self, job: Job) -> dict[str, Any]:
+        """Do a run, and return its line of the results file."""
+        track, name, budget, seed = job
+        started = time.perf_counter()
+        line = self._run(track, name, budget, seed)
+        return {
+            **{"agent": name, "track": track, "env": self._config.env, "budget": budget, "seed": seed},
+            **{"seeded": _seeded(track, name), "identity": self.identity},
+            **line,
+            **{"seconds": round(time.perf_counter() - started, 1), "versions": _versions(self._config)},
+        }
+
+    def _run(self, track: str, name: str, budget: int, seed: int) -> dict[str, Any]:
+        patients = self.patients
+        if track == "oracle":
+            return patients.oracle(name, budget, seed)
+        if track == "control":
+            return patients.raw_data() if name == RAW and isinstance(patients, RealPatients) else patients.control(name)
+        settings = registry.settings_of(name, patients.env, self._tuned.get(name))
+        return patients.inductive(registry.make(name, settings, seed), budget)
+
+
+def _put_in_order(file: Path, jobs: Sequence[Job], done: Mapping[Job, Any]) -> None:
+    """Write the lines of a file's runs in the order in which one process does them, those of other options first."""
+    order = [*(job for job in done if job not in {*jobs}), *jobs]
+    write(file, "".join(json.dumps(done[job], ensure_ascii=False) + "\n" for job in order))
 
 
 def _seeded(track: str, name: str) -> bool:
@@ -83,7 +131,7 @@ def _seeded(track: str, name: str) -> bool:
     return track == "oracle" or (track == "inductive" and registry.class_of(name).seeded)
 
 
-def _jobs(config: BenchmarkConfig) -> Iterator[tuple[str, str, int, int]]:
+def _jobs(config: BenchmarkConfig) -> Iterator[Job]:
     """Yield all runs as (track, agent, budget, seed).
 
     Controls come first, then one seed after another, so that an incomplete benchmark still treats agents equally.
@@ -100,10 +148,10 @@ def _jobs(config: BenchmarkConfig) -> Iterator[tuple[str, str, int, int]]:
         yield from (("oracle", name, config.oracle_budget, seed) for name in dict.fromkeys(config.oracles))
 
 
-def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
+def _complete(file: Path) -> dict[Job, Any]:
     """Return the runs in a file by job, and remove an incomplete last line from it."""
 
-    def job(line: Any) -> tuple[str, str, int, int]:
+    def job(line: Any) -> Job:
         identity, config = line.get("identity", {}), line["config"]
         if not isinstance(identity, dict) or not isinstance(config, dict):
             raise ValueError
@@ -112,7 +160,7 @@ def _complete(file: Path) -> dict[tuple[str, str, int, int], Any]:
     return complete_runs(file, job, "pmlm benchmark")
 
 
-def _tuned(config: BenchmarkConfig, done: Mapping[tuple[str, str, int, int], Any], file: Path) -> dict[str, Any]:
+def _tuned(config: BenchmarkConfig, done: Mapping[Job, Any], file: Path) -> dict[str, Any]:
     """Return the settings by agent that are not its defaults, after checking that its earlier runs had them, too."""
     agents = {} if config.tuned is None else read_tuned(config.tuned)["agents"]
     tuned = {name: found["settings"] for name, found in agents.items()}

@@ -20,7 +20,7 @@ from agents.run_folder import RunFolder
 from agents.settings import plain
 from agents.training.destination import given_again
 from pmlm_env.processes import EndedError, LostProcessError
-from pmlm_env.registry import failed_part
+from pmlm_env.registry import failure
 
 _AGAIN = "run the command again"
 
@@ -95,7 +95,7 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
             return 2
         if attempt.rank and isinstance(error, LostProcessError):  # the first says so
             return 1
-        if (failed := _failed_part(error)) is not None:
+        if (failed := failure(error, _OURS)) is not None:
             attempt.say(failed)
             return 1
         if not isinstance(error, OSError | RuntimeError):  # these types are raised for failures not caused by the input
@@ -107,14 +107,6 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
         logging.getLogger("agents").debug("traceback", exc_info=True)
         attempt.say(_cured(attempt, error) if isinstance(error, OSError) else _resumed(attempt, error))
         return 1
-
-
-def _failed_part(error: Exception) -> str | None:
-    """Describe an error of a class from outside pmlm-env; None for other errors, and for those that say what to do."""
-    ours = type(error).__module__.partition(".")[0] in _OURS  # such as LLMError
-    failed = None if ours or isinstance(error, OSError) else failed_part(error, _OURS)
-    why = " ".join(str(error).split())
-    return None if failed is None else f"{failed}: {type(error).__name__}{': ' if why else ''}{why}"
 
 
 def _stopped(attempt: Attempt, number: int) -> int:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tqdm import tqdm
 
 from agents.benchmark.runs_file import complete_runs, versions
+from agents.cluster.options import ClusterOptions
+from agents.cluster.pool import finished
 from agents.report.page.results_page import write_results_page
 from pmlm_env.io.files import append, locked, write
 
@@ -32,11 +36,13 @@ class Experiment(ABC):
         out: Output folder: the runs are in OUT/NAME/runs.jsonl, the table is in OUT/NAME/table.md, figures beside it.
         quick: Few patients and small models, to see within minutes whether everything works; not for results.
         dry_run: Print the runs that are missing and the most that they may cost, and do nothing else.
+        cluster: Where runs are done.
     """
 
     out: Path = field(default=Path("results"), kw_only=True)
     quick: bool = field(default=False, kw_only=True)
     dry_run: bool = field(default=False, kw_only=True)
+    cluster: ClusterOptions = field(default_factory=ClusterOptions, kw_only=True)
 
     #: Its name, for the output folder.
     name: ClassVar[str]
@@ -112,21 +118,25 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
         if missing and (cost := experiment.estimate(missing, list(done.values()))):
             print(cost)
         return
+    here = ExperimentRuns(experiment, cells)
+    # A copy holds what the options say, and nothing that this process has read or computed from them.
+    recipe = ExperimentRuns, (replace(experiment),)
     try:
-        with tqdm(missing, unit="run", dynamic_ncols=True) as bar:
-            for cell in bar:
+        with tqdm(total=len(missing), unit="run", dynamic_ncols=True) as bar:
+
+            def begun(cell: Mapping[str, Any]) -> None:
                 bar.set_postfix_str(", ".join(str(value) for value in cell.values() if not isinstance(value, dict)))
-                started, before = time.perf_counter(), experiment.calls_made()
-                result = experiment.run(cell)
-                line = {
-                    "cell": cell,
-                    "result": result,
-                    "seconds": round(time.perf_counter() - started, 1),
-                    "calls": experiment.calls_made() - before,
-                    "versions": versions(experiment.packages),
-                }
-                append(file, json.dumps(line, ensure_ascii=False))
-                done[_key(cell)] = line
+
+            results = finished(deque(missing), here, *recipe, experiment.cluster, begun, [folder])
+            with closing(results):
+                for cell, line in results:
+                    append(file, json.dumps(line, ensure_ascii=False))
+                    done[_key(cell)] = line
+                    bar.update()
+        if experiment.cluster.ray is not None:  # complete runs came in the order in which they ended
+            order = [_key(cell) for cell in cells]
+            done = {key: done[key] for key in [*(key for key in done if key not in {*order}), *order]}
+            write(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in done.values()))
     finally:  # also if the command is stopped
         if done:
             runs = list(done.values())
@@ -136,6 +146,40 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
             write_results_page(experiment.out, experiment.out)
     where = f"table: {folder / 'table.md'}" if done else "the options leave nothing to run"
     print(f"new runs: {len(missing)}, earlier ones: {len(done) - len(missing)}; {where}")
+
+
+class ExperimentRuns:
+    """Does runs of an experiment, in the command's process or in a worker; see ``agents.cluster.worker.Runs``.
+
+    Args:
+        experiment: The experiment.
+        cells: All its runs; by default they are found out.
+
+    Attributes:
+        identity: A digest of the descriptions of all runs, which include their patients and models.
+    """
+
+    def __init__(self, experiment: Experiment, cells: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Find out what the runs are."""
+        self._experiment = experiment
+        described = [_key(cell) for cell in (experiment.cells() if cells is None else cells)]
+        self.identity = {"runs": hashlib.sha256("\n".join(described).encode()).hexdigest()}
+
+    def __call__(self, cell: Mapping[str, Any]) -> dict[str, Any]:
+        """Do a run, and return its line of the file.
+
+        With several workers, the calls of its line include those of other runs meanwhile. Hours are estimated from
+        seconds and calls, and that makes them those of so many workers.
+        """
+        started, before = time.perf_counter(), self._experiment.calls_made()
+        result = self._experiment.run(cell)
+        return {
+            "cell": cell,
+            "result": result,
+            "seconds": round(time.perf_counter() - started, 1),
+            "calls": self._experiment.calls_made() - before,
+            "versions": versions(self._experiment.packages),
+        }
 
 
 def _table(experiment: Experiment, runs: Sequence[Mapping[str, Any]], file: Path) -> str:

@@ -21,6 +21,7 @@ from agents.settings import refuse_idle
 from pmlm_env.cohort.wording import bare, named
 from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.core.traces import TraceFile
+from pmlm_env.io.files import locked_file
 from pmlm_env.prompting import InitialPrompt
 
 #: Conditions of the two patients of the paper's figures.
@@ -108,7 +109,8 @@ class Cases(PatientsExperiment):
         if failed := [trace for trace in traces if trace.error]:
             raise RuntimeError(f"a reply is missing: {failed[0].error}: run the command again")
         run = digest(dict(cell))
-        self.traces.replace([replace(trace, run=run) for trace in traces], lambda trace: trace.run == run)
+        with locked_file(self.traces.path, wait=True):  # other workers write to it, too
+            self.traces.replace([replace(trace, run=run) for trace in traces], lambda trace: trace.run == run)
         template = InitialPrompt(self.pipeline.template, self.pipeline.peers, self.everybody.schema)
         return {
             "run": run,

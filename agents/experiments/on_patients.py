@@ -29,6 +29,7 @@ from pmlm_env.core.words import Prompt
 from pmlm_env.io.files import locked_file, make_folder, replacing_folder, write
 from pmlm_env.llm import load_llm
 from pmlm_env.llm.storage.budget import Account
+from pmlm_env.llm.storage.location import is_worker
 from pmlm_env.pipeline.config import PipelineConfig
 from pmlm_env.prompting import TEMPLATES, InitialPrompt
 
@@ -195,7 +196,7 @@ class PatientsExperiment(Experiment):
         from pmlm_env.pipeline import build_episodes
 
         target = self.out / "prepared" / digest({**self.origin, "pipeline": self._described(pipeline)})
-        with locked_file(target):
+        with locked_file(target, wait=is_worker()):  # for the other workers of the command
             if target.exists():
                 return target
             limits: dict[Split, int | None] = {split: self.limits.get(split, 0) for split in get_args(Split)}

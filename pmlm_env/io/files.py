@@ -136,22 +136,26 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked_file(file: Path) -> Iterator[None]:
+def locked_file(file: Path, *, wait: bool = False) -> Iterator[None]:
     """Lock a file that is to be written, as ``locked`` does; its folder is created unless it exists.
+
+    Args:
+        file: The file.
+        wait: Wait until no other process or thread holds the lock.
 
     Raises:
         ValueError: Another process or thread holds the lock.
         OSError: The folder cannot be written, or its drive does not support locks.
     """
     make_folder(file.parent)
-    with _held(file.with_name(f".{file.name}.lock"), file):
+    with _held(file.with_name(f".{file.name}.lock"), file, wait):
         yield
 
 
 @contextmanager
-def _held(path: Path, what: Path) -> Iterator[None]:
+def _held(path: Path, what: Path, wait: bool = False) -> Iterator[None]:
     try:
-        lock = _lock(str(path.resolve())).acquire(timeout=0)
+        lock = _lock(str(path.resolve())).acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise ValueError(f"{what} is in use by another pmlm command: wait until it ends, or stop it") from None
     with lock:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pmlm_env.io.toml import read_toml, shown
-from pmlm_env.llm.storage.database import Database, DatabaseError
+from pmlm_env.llm.storage.database import DatabaseError
+from pmlm_env.llm.storage.location import open_storage
 
 _SCHEMA = (
     """CREATE TABLE spent (
@@ -160,7 +161,7 @@ class Account:
         """Store the arguments; the file is created at first use."""
         self.limits = limits or Limits()
         self._owner = owner
-        self._ledger = Database(path, "record of spending", _SCHEMA)
+        self._ledger = open_storage(path, "record of spending", _SCHEMA)
 
     @property
     def usage(self) -> Usage:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 from pmlm_env.llm.storage.database import Database
@@ -55,6 +55,21 @@ class Storage(Protocol):
 
     def is_alive(self, claimant: int) -> bool:
         """Whether the process that makes claims under a number is still there; call it in a transaction."""
+
+
+#: Opens a file, given its path, the kind of data, and the statements that create its tables.
+Opener: TypeAlias = Callable[[Path, str, Sequence[str]], Storage]
+_openers: list[Opener] = []
+
+
+def open_files_with(opener: Opener) -> None:
+    """Make this process the worker of a command that opens the files for it; see ``agents.cluster.files``."""
+    _openers[:] = [opener]
+
+
+def is_worker() -> bool:
+    """Whether this process is the worker of a command, which holds the locks of folders and opens files for it."""
+    return bool(_openers)
 
 
 def is_url(location: object) -> bool:
@@ -110,6 +125,8 @@ def check_given(given: Any, saved: Any, file: Path) -> None:
 def open_storage(location: str | Path | None, kind: str, schema: Sequence[str]) -> Storage:
     """Return the database at a location; nothing is opened yet.
 
+    Of a command's worker, files are those of the command's machine; see ``open_files_with``.
+
     Args:
         location: A file, ``postgresql://...``, or None for memory.
         kind: The kind of data, for messages.
@@ -120,6 +137,8 @@ def open_storage(location: str | Path | None, kind: str, schema: Sequence[str]) 
     """
     check_location(location)
     if not is_url(location):
+        if location is not None and _openers:
+            return _openers[0](Path(location), kind, schema)
         return Database(location, kind, schema)
     from pmlm_env.llm.storage.postgres import PostgresDatabase
 

@@ -1,0 +1,1 @@
+"""Runs of a command on the workers of a Ray cluster."""
