@@ -37,7 +37,7 @@ $(READY): pyproject.toml setup.cfg constraints.txt
 	@echo "== 2/4 Installing PyTorch (minutes; large where it comes with CUDA)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	@echo "== 3/4 Installing this package and what it needs"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,xlsx,rocket,lora,faiss,torchrl,trl,tune,wandb,zh,postgres,ray,docs,dev]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[parquet,xlsx,rocket,lora,faiss,torchrl,trl,tune,wandb,zh,postgres,ray,docs,dev]" --editable ./integrations/pmlm_openenv
 	@echo "== 4/4 Getting the small models (190 MB), checking and unpacking them"
 	@$(BIN)/pmlm models --fetch
 	@touch $(READY)

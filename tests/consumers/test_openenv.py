@@ -21,7 +21,7 @@ import pmlm_env  # noqa: F401  registers the envs
 from pmlm_env.envs.text import TextEnvs
 from tests.standins import MarkedWordsReward, make_episodes, make_task
 
-pytest.importorskip("openenv.core", reason="openenv-core needs an environment of its own: integrations/pmlm_openenv")
+pytest.importorskip("openenv.core", reason="integrations/pmlm_openenv is not installed")
 
 import httpx
 import websockets
