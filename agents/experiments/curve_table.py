@@ -12,7 +12,8 @@ import numpy.typing as npt
 from agents import registry
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
-from agents.experiments.reply_table import by_settings
+from agents.evaluation.bounds import bounds_of_change
+from agents.experiments.groups import by_settings, sections
 from agents.report.tables import in_points, table
 from pmlm_env.io.text import as_text
 
@@ -62,7 +63,9 @@ class _Curve:
         """
         changes = self.values[metric][:, place] - self.values[metric][:, 0]
         changes = changes[:, ~np.isnan(changes).any(axis=0)]
-        return crossed_bootstrap(changes, np.random.default_rng(0)) if changes.size else Interval(float("nan"))
+        if not changes.size:
+            return Interval(float("nan"))
+        return crossed_bootstrap(changes, np.random.default_rng(0)).within(*bounds_of_change(metric))
 
     @property
     def free(self) -> int:
@@ -81,7 +84,7 @@ def curve_tables(runs: Sequence[Mapping[str, Any]], price: float | None = None) 
         runs: The runs of ``deletion-curve``, each with its ``cell`` and its ``result``.
         price: The price of a million prompt tokens; None = no column with the amount that is saved.
     """
-    return "\n\n".join(_tables(group, _curves(own), own, price) for group, own in by_settings(runs)) + "\n"
+    return sections(runs, lambda group, own: _tables(group, _curves(own), own, price)) + "\n"
 
 
 def curve_figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:

@@ -100,7 +100,7 @@ class DeletionCurve(PatientsExperiment):
                 for at in n_deleted
             ]
             replies = patients.replies([prompt for at in prompts for prompt in at])
-            tokens = np.array([reply.prompt_tokens for reply in replies]).reshape(len(shares), -1)
+            tokens = np.array([samples[0].prompt_tokens for samples in replies]).reshape(len(shares), -1)
             found = [patients.answered(at)["metrics"] for at in prompts]
         return {
             "patients": [episode.patient_id for episode in patients.held_out],
