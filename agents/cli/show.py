@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 class ShowConfig:
     """Show what a run's agent did to a patient's prompt: deleted words, replies before and after, reference, scores.
 
-    All of it comes from what ``pmlm evaluate`` and ``pmlm refine`` have written: nothing is loaded or asked. It contains
-    texts of patients, so it must not leave the machine.
+    All of it comes from what ``pmlm evaluate`` and ``pmlm refine`` have written: nothing is loaded or asked. It
+    contains texts of patients, so it must not leave the machine.
 
     Attributes:
         run: The run folder. Beside its evaluated patients, those whom its agent refined into ``refined.jsonl`` in the

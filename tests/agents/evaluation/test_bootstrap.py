@@ -7,6 +7,8 @@ import pytest
 from scipy import stats
 
 from agents.evaluation.bootstrap import Interval, mean_interval
+from agents.evaluation.bounds import bounds_of, bounds_of_change
+from agents.evaluation.metrics import METRICS
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -121,3 +123,25 @@ def test_what_cannot_be_resampled_is_refused(deltas: list[float], message: str) 
 
 def test_it_prints_in_one_line() -> None:
     assert str(Interval(0.0123, -0.004, 0.03)) == "+0.012 [-0.004, +0.030]"
+
+
+def test_an_interval_ends_at_the_possible_values_of_its_mean() -> None:
+    values = np.array([0.0] * 9 + [1.0])
+    interval = mean_interval(values, rng())
+    assert interval.low is not None
+    assert interval.low < 0
+    assert interval.within(0, 1) == Interval(interval.mean, 0.0, interval.high)
+    assert Interval(0.5, 0.25, 0.75).within(0, 1) == Interval(0.5, 0.25, 0.75)
+    assert Interval(0.5).within(0, 1) == Interval(0.5)
+
+
+def test_bounds_are_those_of_the_metrics_of_every_reply() -> None:
+    found = {name: bounds_of(name) for name in METRICS}
+    fractions = {name for name, bounds in found.items() if bounds == (0, 1)}
+    assert {name for name in METRICS if name not in fractions} == {
+        "margin", "words", "length_ratio", "new_wrong_diagnosis",
+    }  # fmt: skip
+    assert bounds_of("margin") == (-1, 1)
+    assert bounds_of("somebody_s") == (-np.inf, np.inf)
+    assert (bounds_of_change("rougeL"), bounds_of_change("margin")) == ((-1, 1), (-2, 2))
+    assert bounds_of_change("words") == (-np.inf, np.inf)
