@@ -14,7 +14,7 @@ from agents import registry
 from agents.benchmark.config import RAW
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
-from agents.evaluation.bounds import bounds_of, bounds_of_change
+from agents.evaluation.bounds import bounds_of_change, interval_of_level
 from agents.evaluation.controls import CONTROLS
 from agents.experiments import paper
 from agents.experiments.groups import Run, by_settings, sections
@@ -127,7 +127,8 @@ def interval_of(values: npt.NDArray[np.float64]) -> Interval | None:
 def level_of(values: Values, metric: str) -> Interval | None:
     """Return the mean of a metric with its interval, which ends at the metric's bounds; see ``interval_of``."""
     interval = interval_of(values[metric])
-    return None if interval is None else interval.within(*bounds_of(metric))
+    n = int((~np.isnan(values[metric]).any(axis=0)).sum())
+    return None if interval is None else interval_of_level(interval, metric, n)
 
 
 def minus(ours: Values, theirs: Values, metric: str) -> Interval | None:

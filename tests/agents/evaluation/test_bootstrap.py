@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval, mean_interval
-from agents.evaluation.bounds import bounds_of, bounds_of_change
+from agents.evaluation.bounds import bounds_of, bounds_of_change, interval_of_level
 from agents.evaluation.metrics import METRICS
 
 
@@ -145,3 +146,18 @@ def test_bounds_are_those_of_the_metrics_of_every_reply() -> None:
     assert bounds_of("somebody_s") == (-np.inf, np.inf)
     assert (bounds_of_change("rougeL"), bounds_of_change("margin")) == ((-1, 1), (-2, 2))
     assert bounds_of_change("words") == (-np.inf, np.inf)
+
+
+def test_a_share_of_none_or_all_patients_has_clopper_and_pearsons_interval() -> None:
+    for n in (10, 96):
+        exact = stats.binomtest(0, n).proportion_ci(method="exact")
+        none = mean_interval(np.zeros(n), rng())
+        assert interval_of_level(none, "diagnosis_named", n) == Interval(0.0, 0.0, pytest.approx(exact.high))
+        every = mean_interval(np.ones(n), rng())
+        assert interval_of_level(every, "cut", n) == Interval(1.0, pytest.approx(1 - exact.high), 1.0)
+        every = crossed_bootstrap(np.ones((3, n)), rng())
+        assert interval_of_level(every, "cut", n).low == pytest.approx(1 - exact.high)
+    same = mean_interval(np.full(10, 0.25), rng())
+    assert interval_of_level(same, "copy", 10) == same  # not at a bound
+    assert interval_of_level(Interval(0.0), "copy", 4) == Interval(0.0)
+    assert interval_of_level(mean_interval(np.zeros(10), rng()), "words", 10) == Interval(0.0, 0.0, 0.0)
