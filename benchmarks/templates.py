@@ -16,6 +16,7 @@ import tyro
 
 from agents.cli.reading import CONSTRUCTORS
 from agents.evaluation.bootstrap import FEWEST, Interval, mean_interval
+from agents.evaluation.bounds import bounds_of
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics
 from agents.model_options import CallOptions, ModelOptions
@@ -71,8 +72,8 @@ def judge(folder: Path, models: RunModels) -> dict[str, Any]:
         "llm": models.options.llm,
         "patients": len(episodes),
         "prompt words": float(np.mean([len(prompt.split()) for prompt in prompts])),
-        "f1": _interval(values["bertscore_f1"]),
-        "margin": _interval(values["margin"]),
+        "f1": _interval(values["bertscore_f1"], bounds_of("bertscore_f1")),
+        "margin": _interval(values["margin"], bounds_of("margin")),
         "right": 100 * values["diagnosis_named"].mean(),
         "wrong": 100 * values["wrong_diagnosis_named"].mean(),
         "copy": 100 * values["copy"].mean(),
@@ -83,8 +84,8 @@ def judge(folder: Path, models: RunModels) -> dict[str, Any]:
     }
 
 
-def _interval(values: np.ndarray) -> list[float]:
-    found: Interval = mean_interval(values, np.random.default_rng(0))
+def _interval(values: np.ndarray, bounds: tuple[float, float] = (-1.0, 1.0)) -> list[float]:
+    found: Interval = mean_interval(values, np.random.default_rng(0)).within(*bounds)
     return [100 * value for value in (found.mean, found.low, found.high) if value is not None]
 
 

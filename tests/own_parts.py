@@ -104,6 +104,20 @@ class Shout(LLM):
             yield {index: Completion(words, len(request.prompt.split()), len(words.split()), "stop")}
 
 
+class Sampled(Shout):
+    """Repeats the prompt in capitals as the first sample, and without its second half as the others."""
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        for index, request in enumerate(requests):
+            words = self.sample(request.prompt, request.sample)
+            yield {index: Completion(words, len(request.prompt.split()), len(words.split()), "stop")}
+
+    @staticmethod
+    def sample(prompt: str, number: int) -> str:
+        """Return a sample of the reply to a prompt."""
+        return prompt.upper() if number == 0 else prompt[: len(prompt) // 2]
+
+
 class Silent(Shout):
     """Returns what is not a reply."""
 

@@ -62,38 +62,42 @@ def test_a_snippet_runs_as_pasted(snippet: str, after_a_demo: Path, tmp_path: Pa
 def _write_patients(folder: Path, n: int, known: bool) -> None:
     """Write patients in the three files that README shows: its own two first, and more like them."""
     rng = np.random.default_rng(0)
-    patients = block("README.md", "csv", "`patients.csv`").splitlines()
-    labs = block("README.md", "csv", "`labs.csv`").splitlines()
+    patients = block("README.md", "csv", "`letters.csv`").splitlines()
+    labs = block("README.md", "csv", "`lab_results.csv`").splitlines()
     heads, letters = patients[0], [row.partition(',"')[2] for row in patients[1:]]
     rows = patients[1:] if known else []
     values = labs[1:] if known else []
     for i in range(n):
-        year, name = (2024 if i % 3 == 0 else 2023), f"{'B' if known else 'N'}{i}"
+        year, name = (2024 if i % 3 == 0 else 2023), f"{'C' if known else 'B'}{i}"
         label = ("gout", "no finding")[i % 2]
-        rows.append(f'{name},{label},{year}-05-02,"{letters[i % 2]}' if known else f"{name},,{year}-05-02,")
+        rows.append(f'{name},{label},{year}-05-02,"{letters[i % 2]}' if known else name)
         values.append(f"{name},{year}-05-01,urate,{(540, 310)[i % 2] + rng.normal(0, 20):.0f},umol/L")
     folder.mkdir()
-    (folder / "patients.csv").write_text("\n".join([heads, *rows]) + "\n")
-    (folder / "labs.csv").write_text("\n".join([labs[0], *values]) + "\n")
-    (folder / "schema.toml").write_text(block("README.md", "toml", "`schema.toml`"))
+    (folder / "letters.csv").write_text("\n".join([heads if known else "pat_id", *rows]) + "\n")
+    (folder / "lab_results.csv").write_text("\n".join([labs[0], *values]) + "\n")
+    (folder / "map.toml").write_text(block("README.md", "toml", "`map.toml`"))
 
 
-def test_own_patients_are_refined_by_the_commands_of_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_patients_are_refined_by_the_commands_of_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
-    _write_patients(tmp_path / "my-patients", 60, known=True)
-    _write_patients(tmp_path / "new-patients", 3, known=False)
+    _write_patients(tmp_path / "my-patients", 80, known=True)
+    _write_patients(tmp_path / "new-patients", 4, known=False)
     first = block("README.md", "bash", "## Your own data")
     lines = [words[1:] for words in commands(first + block("README.md", "bash", first), tmp_path) if words[0] == "pmlm"]
-    assert [words[0] for words in lines] == ["demo", "refine"]
+    assert [words[0] for words in lines] == ["demo", "refine", "show"]
     for words in lines:
+        capsys.readouterr()
         assert pmlm(*words, *((*SMALL, "--scorer", str(small_bert())) if words[0] == "demo" else ())) == 0
+    assert capsys.readouterr().out.startswith("Patient B3 (test), edited by leave-one-out\n")
     judged = [trace for trace in TraceFile("runs/mine/traces.jsonl").read() if trace.variant == "agent"]
     assert {trace.label for trace in judged} <= {"gout", "no finding"}
     assert len(judged) == 4
     assert judged[0].patient_id in Path("runs/mine/report.html").read_text(encoding="utf-8")
     new = TraceFile("refined.jsonl").read()
-    assert [trace.patient_id for trace in new] == ["N0", "N1", "N2"]
-    assert [trace.peers[0].label for trace in new] == ["gout", "no finding", "gout"]
+    assert [trace.patient_id for trace in new] == ["B0", "B1", "B2", "B3"]
+    assert [trace.peers[0].label for trace in new] == ["gout", "no finding", "gout", "no finding"]
     assert all(trace.replies[0].text for trace in new)
 
 

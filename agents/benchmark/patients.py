@@ -20,7 +20,7 @@ from agents.benchmark.edit_summary import summary_of
 from agents.benchmark.fresh_samples import FreshSamples
 from agents.benchmark.held_out import same_patients, training_and_held_out
 from agents.evaluation.controls import control_replies
-from agents.evaluation.metrics import ReplyMetrics
+from agents.evaluation.metrics import ReplyMetrics, as_json
 from agents.model_options import CallOptions, ModelOptions
 from agents.models import RunModels
 from agents.problem import BudgetSpentError, MakeEditor, MeteredReward, Problem, blind
@@ -35,6 +35,7 @@ from pmlm_env.core.outcomes import Outcomes, Reward
 from pmlm_env.core.task import Encoder
 from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
+from pmlm_env.llm import LLM
 from pmlm_env.llm.base import Completion, Reply, Request, all_or_error
 from pmlm_env.rewards.delta import DeltaReward, given
 
@@ -310,9 +311,8 @@ class RealPatients(Patients):
         """
         if self._raw is None:
             raise ValueError("the folder of raw-data prompts is missing: give --raw, see `pmlm prepare --template raw`")
-        prompts, samples = [episode.prompt for episode in self._raw], range(self.per_prompt)
-        asked = self._models.llm.ask([Request(prompt, sample) for prompt in prompts for sample in samples])
-        replies = [asked[start : start + self.per_prompt] for start in range(0, len(asked), self.per_prompt)]
+        prompts = [episode.prompt for episode in self._raw]
+        replies = self._asked(prompts, self._models.llm)
         return {
             "calls": len(prompts) * self.per_prompt,
             "config": {},
@@ -351,26 +351,25 @@ class RealPatients(Patients):
         """Write the record of spending."""
         self._models.write_spent()
 
-    def replies(self, prompts: Sequence[str]) -> list[Completion]:
-        """Return the first reply to each prompt, or raise an ``LLMError``."""
-        return all_or_error(self._models.llm.ask([Request(prompt) for prompt in prompts]))
+    def replies(self, prompts: Sequence[str], llm: LLM | None = None) -> list[list[Completion]]:
+        """Return the replies of an LLM to each prompt, one for each sample, or raise an ``LLMError``."""
+        return [all_or_error(each) for each in self._asked(prompts, llm or self._models.llm)]
 
-    def answered(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """Return all metrics of the first replies to held-out patients' prompts; the replies are already cached."""
-        replies = self.replies(prompts)
-        return self.measured([r.text for r in replies], prompts, [r.finish_reason == "length" for r in replies])
+    def _asked(self, prompts: Sequence[str], llm: LLM) -> list[list[Reply]]:
+        """Return the reply or the error of each sample of each prompt."""
+        found = iter(llm.ask([Request(prompt, sample) for prompt in prompts for sample in range(self.per_prompt)]))
+        return [[next(found) for _ in range(self.per_prompt)] for _ in prompts]
 
-    def measured(
-        self, replies: Sequence[str], prompts: Sequence[str], cut: Sequence[bool] | None = None
-    ) -> dict[str, Any]:
+    def answered(self, prompts: Sequence[str], llm: LLM | None = None) -> dict[str, Any]:
+        """Return all metrics of the replies of an LLM to held-out patients' prompts: means over samples."""
+        replies = self.replies(prompts, llm)
+        texts = [[reply.text for reply in each] for each in replies]
+        cut = [[reply.finish_reason == "length" for reply in each] for each in replies]
+        return {"metrics": as_json(self._metrics.over_samples(texts, prompts, cut, self._initial_replies))}
+
+    def measured(self, replies: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
         """Return all metrics, one value per patient; None where undefined (a margin without contrast letters)."""
-        values = self._metrics(replies, prompts, cut, self._initial_replies)
-        return {
-            "metrics": {
-                name: [None if np.isnan(value) else round(float(value), 5) for value in column]
-                for name, column in values.items()
-            }
-        }
+        return {"metrics": as_json(self._metrics(replies, prompts, None, self._initial_replies))}
 
 
 def patients_of(

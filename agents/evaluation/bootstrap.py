@@ -42,6 +42,14 @@ class Interval:
             return ""
         return "better" if self.low > 0 else "worse" if self.high < 0 else "no difference shown"
 
+    def within(self, lowest: float, highest: float) -> Interval:
+        """Return the interval without what lies beyond the possible values of the mean.
+
+        A t interval can reach beyond them, and what is cut off cannot contain the true mean.
+        """
+        low, high = (None if end is None else min(max(end, lowest), highest) for end in (self.low, self.high))
+        return Interval(self.mean, low, high)
+
     def __str__(self) -> str:
         """Return the mean and the interval as readable text."""
         if self.low is None or self.high is None:

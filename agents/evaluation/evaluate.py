@@ -13,6 +13,7 @@ from agents.base import Agent
 from agents.evaluation.cases import worst_cases
 from agents.evaluation.config import EvaluateConfig
 from agents.evaluation.controls import CONTROLS
+from agents.evaluation.rules import rule_lines
 from agents.evaluation.traces import traces_of
 from agents.evaluation.variants import AGENT, KEEP_ALL, RANDOM, RULE, evaluation_of, table
 from agents.models import RunModels
@@ -24,6 +25,7 @@ from agents.training.destination import with_destination
 from agents.training.train import trained
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import write_json
+from pmlm_env.io.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ def evaluate(config: EvaluateConfig, models: RunModels | None = None) -> dict[st
             traces, lambda trace: (trace.split, trace.agent, trace.seed) == ours and trace.variant in variants
         )
         write_json(run.evaluation, evaluation)
-    print(table(evaluation))
+    print("\n\n".join([table(evaluation), *map(printable, rule_lines(traces))]))
     if not_judged:
         print(f"\n{not_judged} {config.split} patients without a label or a doctor's reply are not in this table.")
     if config.cases:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.languages import is_chinese
-from pmlm_env.rewards.base import REWARD, CheckedReward, ScoredReply
+from pmlm_env.rewards.base import REWARD, CheckedReward, ScoredReply, mean_of
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.components import COMPONENTS, Components
 
@@ -141,3 +141,36 @@ class ReplyMetrics:
                 values[name] = np.zeros(len(replies))
                 values[name][there] = known[name]
         return values
+
+    def over_samples(
+        self,
+        replies: Sequence[Sequence[str]],
+        prompts: Sequence[str],
+        cut: Sequence[Sequence[bool]],
+        initial: Sequence[str],
+    ) -> dict[str, npt.NDArray[np.float64]]:
+        """Compute the metrics of several replies per patient: means over the samples that have a value.
+
+        Args:
+            replies: As many texts for each of N patients, one for each sample.
+            prompts: The prompt of each patient.
+            cut: Whether each reply was truncated at the limit on new tokens.
+            initial: The (first) reply to each patient's initial prompt.
+
+        Returns:
+            The same arrays as for one reply per patient, float64 (N,); NaN where no sample has a value.
+        """
+        samples = [
+            self(texts, prompts, ended, initial)
+            for texts, ended in zip(zip(*replies, strict=True), zip(*cut, strict=True), strict=True)
+        ]
+        columns = {name: np.stack([values[name] for values in samples], axis=1) for name in samples[0]}
+        return {name: np.array([mean_of(row) for row in table]) for name, table in columns.items()}
+
+
+def as_json(metrics: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, list[float | None]]:
+    """Return metrics as results files have them: rounded, None for NaN."""
+    return {
+        name: [None if np.isnan(value) else round(float(value), 5) for value in column]
+        for name, column in metrics.items()
+    }

@@ -17,7 +17,7 @@ from pmlm_env.core.edits import EditRules, apply_edits
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.traces import Trace, TracedReply
 from pmlm_env.llm.base import Completion, LLMError, Reply, Request
-from pmlm_env.rewards.base import CheckedReward, mean_of
+from pmlm_env.rewards.base import CheckedReward
 from pmlm_env.rewards.delta import error_of
 
 #: The score components of one patient's replies; empty if a reply is missing.
@@ -140,14 +140,9 @@ def _scored(
     metrics: ReplyMetrics, replies: Sequence[Sequence[Reply]], prompts: Sequence[str], initial: Sequence[str]
 ) -> list[Components]:
     """Return the score components of each patient's replies, averaged over samples."""
-    samples = []
-    for sample in zip(*replies, strict=True):
-        completions = [reply if isinstance(reply, Completion) else None for reply in sample]
-        texts = ["" if completion is None else completion.text for completion in completions]
-        cut = [completion is not None and completion.finish_reason == "length" for completion in completions]
-        samples.append(metrics(texts, prompts, cut, initial))
-    columns = {name: np.stack([values[name] for values in samples], axis=1) for name in samples[0]}
-    rows = _rows({name: np.array([mean_of(row) for row in table]) for name, table in columns.items()})
+    texts = [[reply.text if isinstance(reply, Completion) else "" for reply in each] for each in replies]
+    cut = [[isinstance(reply, Completion) and reply.finish_reason == "length" for reply in each] for each in replies]
+    rows = _rows(metrics.over_samples(texts, prompts, cut, initial))
     missing = [any(isinstance(reply, LLMError) for reply in each) for each in replies]
     return [{} if any_missing else row for any_missing, row in zip(missing, rows, strict=True)]
 

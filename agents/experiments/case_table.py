@@ -21,8 +21,8 @@ _SHOWN = {RAW: "raw-data prompt", KEEP_ALL: "our prompt, unedited", AGENT: "our 
 
 #: Scores: component, name, factor, format.
 _SCORES = (
-    ("bertscore_f1", "F1", 100, ".2f"), ("margin", "margin", 100, ".2f"), ("diagnosis_named", "right", 1, ".0f"),
-    ("wrong_diagnosis_named", "wrong", 1, ".0f"), ("words", "words", 1, ".0f"),
+    ("bertscore_f1", "F1", 100, ".2f"), ("margin", "margin", 100, ".2f"), ("diagnosis_named", "right", 1, ".2g"),
+    ("wrong_diagnosis_named", "wrong", 1, ".2g"), ("words", "words", 1, ".0f"),
 )  # fmt: skip
 
 #: Numbers that may be laboratory values, without those of units such as x10^9/L. A single digit may be any count.
@@ -70,7 +70,9 @@ def _case(
     values = set().union(*(numbers[system] for system in hidden))
     values -= set().union(*(numbers[system] for system in names if system not in hidden))
     prompts = ["prompt", *(_prompt(traces[system], system in hidden) for system in names)]
-    replies = ["reply", *(_masked(traces[system].replies[0].text, values) for system in names)]
+    n_replies = max(len(traces[system].replies) for system in names)
+    head = f"reply, the first of {n_replies} (scores are means)" if n_replies > 1 else "reply"
+    replies = [head, *(_masked(traces[system].replies[0].text, values) for system in names)]
     some = traces[KEEP_ALL]
     return "\n\n".join(
         [

@@ -11,8 +11,9 @@ import numpy as np
 from agents import registry
 from agents.evaluation.bootstrap import Interval
 from agents.evaluation.controls import CONTROLS
+from agents.experiments.groups import by_settings, sections
 from agents.experiments.on_patients import PatientsExperiment
-from agents.experiments.reply_table import by_settings, interval_of, level, row_name
+from agents.experiments.reply_table import interval_of, level, row_name
 from agents.experiments.rows import RANDOM, UNEDITED
 from agents.model_options import ModelOptions
 from agents.report.tables import in_points, table
@@ -84,7 +85,7 @@ class Controls(PatientsExperiment):
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
         """Return a table for each set of patients and models: a row for each control, two columns for each reward."""
-        return "\n\n".join(_table(own) for _, own in by_settings(runs)) + "\n"
+        return sections(runs, lambda _, own: _table(own)) + "\n"
 
     def figures(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         """Return what each row earns from each reward, for the last run's patients and models."""
@@ -141,7 +142,7 @@ def _scale(reward: str) -> float:
 
 
 def _level(score: Interval, reward: str) -> str:
-    return level(score, _scale(reward))
+    return level(score.within(0, 1) if reward == BERTSCORE else score, _scale(reward))
 
 
 def _change(delta: Interval, reward: str) -> str:

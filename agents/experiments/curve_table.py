@@ -12,7 +12,9 @@ import numpy.typing as npt
 from agents import registry
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
-from agents.experiments.reply_table import by_settings
+from agents.evaluation.bounds import bounds_of_change
+from agents.experiments.groups import by_settings, sections
+from agents.experiments.rows import ECHO
 from agents.report.tables import in_points, table
 from pmlm_env.io.text import as_text
 
@@ -62,7 +64,9 @@ class _Curve:
         """
         changes = self.values[metric][:, place] - self.values[metric][:, 0]
         changes = changes[:, ~np.isnan(changes).any(axis=0)]
-        return crossed_bootstrap(changes, np.random.default_rng(0)) if changes.size else Interval(float("nan"))
+        if not changes.size:
+            return Interval(float("nan"))
+        return crossed_bootstrap(changes, np.random.default_rng(0)).within(*bounds_of_change(metric))
 
     @property
     def free(self) -> int:
@@ -81,7 +85,7 @@ def curve_tables(runs: Sequence[Mapping[str, Any]], price: float | None = None) 
         runs: The runs of ``deletion-curve``, each with its ``cell`` and its ``result``.
         price: The price of a million prompt tokens; None = no column with the amount that is saved.
     """
-    return "\n\n".join(_tables(group, _curves(own), own, price) for group, own in by_settings(runs)) + "\n"
+    return sections(runs, lambda group, own: _tables(group, _curves(own), own, price)) + "\n"
 
 
 def curve_figures(runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
@@ -112,10 +116,28 @@ def _curves(runs: Sequence[Mapping[str, Any]]) -> dict[str, _Curve]:
     budgets = {run["cell"]["budget"] for run in runs} - {0}
     found: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
+        if run["cell"]["agent"] == ECHO:
+            continue
         agent, budget = run["cell"]["agent"], run["cell"]["budget"]
         name = f"{agent} ({budget:,} calls)" if budget and len(budgets) > 1 else agent
         found.setdefault(name, []).append(run["result"])
     return {name: _curve(results) for name, results in found.items()}
+
+
+def _echo(runs: Sequence[Mapping[str, Any]], curves: Mapping[str, _Curve]) -> list[_Curve]:
+    """Return the replies to the untouched prompts and, at the second place, the echo; none if it is missing.
+
+    Raises:
+        ValueError: The echo is of other patients.
+    """
+    results = [run["result"] for run in runs if run["cell"]["agent"] == ECHO]
+    if not results or not curves:
+        return []
+    some, echo = next(iter(curves.values())), results[0]["metrics"]
+    values = {
+        name: np.stack([some.values[name][:1, 0], np.array(echo[name], dtype=np.float64)], axis=1) for name in echo
+    }
+    return [_Curve([0, 0], some.words[[0, 0]], some.tokens[[0, 0]], values)]
 
 
 def _curve(results: Sequence[Mapping[str, Any]]) -> _Curve:
@@ -138,7 +160,9 @@ def _tables(
     patients, models = group["patients"], group["models"]
     budgets = " or ".join(f"{n:,}" for n in sorted({run["cell"]["budget"] for run in runs} - {0})) or "no"
     n_test = len(runs[0]["result"]["patients"])
-    rows = [_row(agent, curve, place) for agent, curve in curves.items() for place in range(1, len(curve.shares))]
+    rows = [
+        _row(as_text(agent), curve, place) for agent, curve in curves.items() for place in range(1, len(curve.shares))
+    ]
     some = next(iter(curves.values()))
     saved = [] if price is None else ["saved in 1,000 prompts"]
     return "\n".join(
@@ -149,7 +173,7 @@ def _tables(
             "changes in points; changes are those from the untouched prompt, with 95 % intervals over patients and "
             "seeds.",
             "",
-            table(_HEAD, [_row("", some, 0), *rows]),
+            table(_HEAD, [_row("", some, 0), *rows, *(_row(f"*{ECHO}*", echo, 1) for echo in _echo(runs, curves))]),
             "",
             f"The largest share up to which a loss of {NO_LOSS:g} point of F1 or more can be ruled out, and what is "
             "saved there:",
@@ -162,7 +186,7 @@ def _tables(
 def _row(agent: str, curve: _Curve, place: int) -> list[str]:
     changes = [in_points(curve.change(metric, place)) if place else "" for metric in _CHANGES]
     return [
-        as_text(agent),
+        agent,
         f"{100 * curve.shares[place]:.0f}",
         f"{curve.words[place]:.1f}",
         f"{curve.tokens[place]:.1f}",

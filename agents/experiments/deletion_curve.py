@@ -10,6 +10,7 @@ import numpy as np
 
 from agents import registry
 from agents.experiments.on_patients import PatientsExperiment
+from agents.experiments.rows import ECHO
 from agents.model_options import ModelOptions
 from pmlm_env.core.edits import EditRules, apply_edits
 from pmlm_env.core.protection import editable_words
@@ -33,7 +34,8 @@ class DeletionCurve(PatientsExperiment):
 
     Each agent learns with the edit budget (``--n-edits``, here three tenths of the words by default), then goes on
     deleting words of the test patients' prompts until one tenth is left. At 0, 10, ..., 90 % of the words deleted, the
-    LLM's reply is judged, beside the number of prompt tokens. The tables say what each agent can delete at no loss.
+    LLM's reply is judged, beside the number of prompt tokens and the echo of the prompt. The tables say what each agent
+    can delete at no loss.
 
     Attributes:
         agents: Agents that choose the words. They have to go on deleting for as long as they are asked to.
@@ -61,22 +63,26 @@ class DeletionCurve(PatientsExperiment):
             Price(self.price, 0)  # checks it
 
     def cells(self) -> list[dict[str, Any]]:
-        """Return the runs, one seed after another.
+        """Return the runs, one seed after another, and the echo.
 
         Raises:
             ValueError: There is no such agent, or the cohort or the LLM cannot be used.
         """
         kinds = {name: registry.class_of(name) for name in self.agents}
         same = self.identity(self.models)
-        return [
-            {"agent": name, "seed": seed, "budget": self.budget_of(name), **same}
+        rows = [
+            {"agent": name, "seed": seed, "budget": self.budget_of(name)}
             for seed in range(self.n_seeds)
             for name, kind in kinds.items()
             if seed == 0 or kind.seeded
         ]
+        echo = [{"agent": ECHO, "seed": 0, "budget": 0}] if rows else []
+        return [{**row, **same} for row in [*rows, *echo]]
 
     def n_calls(self, cell: Mapping[str, Any]) -> int:
         """Return the most calls of the LLM that a run makes: the agent's, and a reply at each share."""
+        if cell["agent"] == ECHO:
+            return 0
         replies = len(_QUICK_SHARES if self.quick else SHARES) * self.limits["test"]
         return int(cell["budget"]) + replies * self.models.n_samples
 
@@ -87,6 +93,11 @@ class DeletionCurve(PatientsExperiment):
             ValueError: The cohort has too few patients, or the agent deletes fewer words than it is asked to.
         """
         patients = self.judge(self.pipeline, self.models)
+        if cell["agent"] == ECHO:
+            with patients.working():
+                echo = patients.control(ECHO)
+            metrics = {name: [echo["metrics"][name]] for name in METRICS}
+            return {"patients": echo["patients"], "shares": [0], "metrics": metrics}
         agent = registry.make(cell["agent"], seed=cell["seed"])
         lengths, editable = patients.held_out.lengths, editable_words(patients.held_out, patients.protect).sum(axis=1)
         shares = _QUICK_SHARES if self.quick else SHARES
@@ -100,7 +111,7 @@ class DeletionCurve(PatientsExperiment):
                 for at in n_deleted
             ]
             replies = patients.replies([prompt for at in prompts for prompt in at])
-            tokens = np.array([reply.prompt_tokens for reply in replies]).reshape(len(shares), -1)
+            tokens = np.array([samples[0].prompt_tokens for samples in replies]).reshape(len(shares), -1)
             found = [patients.answered(at)["metrics"] for at in prompts]
         return {
             "patients": [episode.patient_id for episode in patients.held_out],

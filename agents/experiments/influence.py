@@ -102,7 +102,8 @@ def effects(patients: RealPatients, step: int = 1) -> dict[str, Any]:
     Returns:
         The patients; the ``metrics`` of the replies to the untouched prompts, one value per patient; the ``changes`` of
         ``EFFECTS`` and ``OTHER_REPLY``, one list per patient with a value per word, None for a word that was not left
-        out and for a metric without a value; the ``roles`` of the words; and the ``words`` themselves as places in
+        out and for a metric without a value (of several samples, the change of their mean, and the share of those that
+        change); the ``roles`` of the words; and the ``words`` themselves as places in
         ``vocabulary``, None for a word that occurs in few prompts and may be a patient's own.
     """
     held_out = patients.held_out
@@ -115,19 +116,20 @@ def effects(patients: RealPatients, step: int = 1) -> dict[str, Any]:
     ]
     prompts = [list(apply_edits(held_out, range(len(held_out)), each)) for each in edits]
     replies = patients.replies([prompt for each in prompts for prompt in each])  # in one batch
-    texts = np.array([reply.text for reply in replies], dtype=object).reshape(-1, len(held_out)).T
+    texts = np.array([[reply.text for reply in samples] for samples in replies], dtype=object)
+    texts = texts.reshape(len(prompts), len(held_out), -1).swapaxes(0, 1)  # patients, prompts, samples
     # Many replies are the same, and need scores only once: the first different replies of all patients, the second, ...
-    different = [list(dict.fromkeys(own)) for own in texts.tolist()]
+    different = [list(dict.fromkeys(own.ravel())) for own in texts]
     most = max(map(len, different))
     columns = [[own[min(place, len(own) - 1)] for own in different] for place in range(most)]
     found = [patients.measured(column, prompts[0])["metrics"] for column in columns]
     places = np.array(
-        [[own.index(text) for text in of_patient] for own, of_patient in zip(different, texts, strict=True)]
-    )
-    changes = {OTHER_REPLY: (places[:, 1:] > 0).astype(np.float64)}
+        [[own.index(text) for text in of_patient.ravel()] for own, of_patient in zip(different, texts, strict=True)]
+    ).reshape(texts.shape)
+    changes = {OTHER_REPLY: (places[:, 1:] != places[:, :1]).mean(axis=2)}
     for name in EFFECTS:
         of_replies = np.array([each[name] for each in found], dtype=np.float64).T
-        of_words = np.take_along_axis(of_replies, places, axis=1)
+        of_words = np.take_along_axis(of_replies[:, None], places, axis=2).mean(axis=2)
         changes[name] = of_words[:, 1:] - of_words[:, :1]
     words = words_of(held_out)
     vocabulary = common_words(words)

@@ -14,7 +14,9 @@ from scipy import stats
 from agents import registry
 from agents.benchmark.edit_summary import FEWEST_PROMPTS
 from agents.evaluation.bootstrap import FEWEST, Interval
-from agents.experiments.reply_table import Run, by_settings, interval_of, minus, values_of
+from agents.evaluation.bounds import bounds_of_change
+from agents.experiments.groups import Run, by_settings, sections
+from agents.experiments.reply_table import interval_of, level_of, minus, values_of
 from agents.experiments.rows import ECHO, OTHER_REPLY, WORDS
 from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
@@ -86,7 +88,8 @@ class _Words:
 
     def effect(self, name: str, which: Sequence[npt.NDArray[np.bool_]]) -> Interval | None:
         """Return the change of a metric, the mean over some words of a patient and then over patients."""
-        return interval_of(_means(self.changes[name], which)[None])
+        interval = interval_of(_means(self.changes[name], which)[None])
+        return None if interval is None else interval.within(*bounds_of_change(name))
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,9 @@ class _Deletions:
         It is computed within a prompt: words that stay are tied, and words that go count the more the earlier they go.
         Patients whose words all have the same effect, or are all treated alike, have none.
         """
-        return interval_of(
-            np.array([[_spearman(*pair) for pair in zip(changes, of_seed, strict=True)] for of_seed in self.ranks])
-        )
+        found = [[_spearman(*pair) for pair in zip(changes, of_seed, strict=True)] for of_seed in self.ranks]
+        interval = interval_of(np.array(found))
+        return None if interval is None else interval.within(-1, 1)
 
     def summed(self, changes: _PerWord) -> npt.NDArray[np.float64]:
         """Return the sum of the single effects of the words that are deleted, float64 (seeds, patients)."""
@@ -169,7 +172,7 @@ def influence_tables(runs: Sequence[Run]) -> str:
     Args:
         runs: The runs of ``influence``, each with its ``cell`` and its ``result``.
     """
-    return "\n\n".join(_tables(group, own) for group, own in by_settings(runs)) + "\n"
+    return sections(runs, _tables) + "\n"
 
 
 def influence_figures(runs: Sequence[Run]) -> dict[str, Figure]:
@@ -301,12 +304,12 @@ def _agent_table(
         lines.append(
             [
                 f"*{name}*" if name == ECHO else as_text(name),
-                percent(interval_of(found["bertscore_f1"])),
-                change(minus(found["bertscore_f1"], untouched["bertscore_f1"])) if compared else "",
+                percent(level_of(found, "bertscore_f1")),
+                change(minus(found, untouched, "bertscore_f1")) if compared else "",
                 of_words[0],
-                change(minus(found["margin"], untouched["margin"])) if compared else "",
-                share(interval_of(found["diagnosis_named"])),
-                share(interval_of(found["wrong_diagnosis_named"])),
+                change(minus(found, untouched, "margin")) if compared else "",
+                share(level_of(found, "diagnosis_named")),
+                share(level_of(found, "wrong_diagnosis_named")),
                 *of_words[1:],
                 str(len(own)),
             ]
@@ -338,7 +341,7 @@ def _correlation(value: Interval | None) -> str:
         return "-"
     if value.low is None or value.high is None:
         return f"{value.mean:+.2f}"
-    return f"{value.mean:+.2f} [{max(-1, value.low):+.2f}, {min(1, value.high):+.2f}]"
+    return f"{value.mean:+.2f} [{value.low:+.2f}, {value.high:+.2f}]"
 
 
 def _number(value: float, decimals: int) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 
 from agents import registry
 from agents.evaluation.bootstrap import Interval
-from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
+from agents.experiments.groups import Run, by_settings, sections
+from agents.experiments.reply_table import Values, level_of, minus, values_of
 from agents.experiments.rows import ECHO, UNEDITED
 from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
@@ -38,7 +39,7 @@ def point_tables(runs: Sequence[Run], k: int, n: int | float) -> str:
         k: The number of peers while n varies.
         n: The edit budget while k varies.
     """
-    return "\n\n".join(_tables(group, _found(own), k, n) for group, own in by_settings(runs, _group)) + "\n"
+    return sections(runs, lambda group, own: _tables(group, _found(own), k, n), _group) + "\n"
 
 
 def point_figures(runs: Sequence[Run], k: int, n: int | float) -> dict[str, Figure]:
@@ -61,7 +62,7 @@ def point_figures(runs: Sequence[Run], k: int, n: int | float) -> dict[str, Figu
             curves: dict[str, Curve] = {}
             for row, of_row in found.items():
                 points = _on_axis(of_row, axis, k, n, row)
-                changes = {point[axis]: minus(of_row[point][metric], untouched[metric]) for point in points}
+                changes = {point[axis]: minus(of_row[point], untouched, metric) for point in points}
                 if axis == 1 and points:
                     changes = {0: Interval(0.0), **changes}
                 known = {at: value for at, value in changes.items() if value is not None}
@@ -136,11 +137,11 @@ def _rows(found: _Found, axis: int, k: int, n: int | float) -> list[list[str]]:
             rows[point[axis], place] = [
                 str(point[axis]),
                 {UNEDITED: "nobody", ECHO: f"*{ECHO}*"}.get(row, as_text(row)),
-                percent(interval_of(stack["bertscore_f1"])),
-                change(minus(stack["bertscore_f1"], untouched["bertscore_f1"])) if compared and untouched else "",
-                "" if is_usual or usual is None else change(minus(stack["bertscore_f1"], usual["bertscore_f1"])),
-                percent(interval_of(stack["margin"])),
-                *(share(interval_of(stack[metric])) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
+                percent(level_of(stack, "bertscore_f1")),
+                change(minus(stack, untouched, "bertscore_f1")) if compared and untouched else "",
+                "" if is_usual or usual is None else change(minus(stack, usual, "bertscore_f1")),
+                percent(level_of(stack, "margin")),
+                *(share(level_of(stack, metric)) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
                 f"{stack['words'].mean():.0f}",
                 str(len(stack["words"])),
             ]

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.evaluation.heat_map import slot_counts
-from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of
+from agents.experiments.groups import Run, by_settings, sections
+from agents.experiments.reply_table import Values, interval_of, level_of, minus, values_of
 from agents.experiments.rows import ECHO, UNEDITED
 from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
@@ -33,7 +34,7 @@ def position_tables(runs: Sequence[Run]) -> str:
     Args:
         runs: The runs of ``figure-6``, each with its ``cell`` and its ``result``.
     """
-    return "\n\n".join(_tables(group, by_row(own)) for group, own in by_settings(runs)) + "\n"
+    return sections(runs, lambda group, own: _tables(group, by_row(own))) + "\n"
 
 
 def position_figures(runs: Sequence[Run]) -> dict[str, Figure]:
@@ -95,9 +96,9 @@ def _row(name: str, runs: Sequence[Run], untouched: Values) -> list[str]:
     slots = [run["result"].get("slots", []) for run in runs]
     return [
         f"*{name}*" if name == ECHO else as_text(name),
-        percent(interval_of(found["bertscore_f1"])),
-        *(change(minus(found[metric], untouched[metric])) if compared else "" for metric in ("bertscore_f1", "margin")),
-        *(share(interval_of(found[metric])) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
+        percent(level_of(found, "bertscore_f1")),
+        *(change(minus(found, untouched, metric)) if compared else "" for metric in ("bertscore_f1", "margin")),
+        *(share(level_of(found, metric)) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
         *([_half(slots), _ways(slots)] if any(any(of_seed) for of_seed in slots) else ["", ""]),
         str(len(runs)),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
@@ -15,9 +14,11 @@ from agents import registry
 from agents.benchmark.config import RAW
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval
+from agents.evaluation.bounds import bounds_of_change, interval_of_level
 from agents.evaluation.controls import CONTROLS
 from agents.experiments import paper
-from agents.experiments.rows import LLM_NAMES, UNEDITED
+from agents.experiments.groups import Run, by_settings, sections
+from agents.experiments.rows import UNEDITED
 from agents.report.tables import in_points, table
 from pmlm_env.io.text import as_text
 
@@ -38,14 +39,8 @@ COMPARED = {
     "rougeL": "R-L",
 }  # fmt: skip
 
-#: Those of them that are shares of the replies.
-_SHARES = {"diagnosis_named", "wrong_diagnosis_named"}
-
 #: Characters of a line of a figure's label.
 _LABEL = 40
-
-#: A run, with its ``cell`` and its ``result``.
-Run = Mapping[str, Any]
 
 #: The results of a row: an array of seeds by patients for each metric.
 Values = Mapping[str, npt.NDArray[np.float64]]
@@ -99,29 +94,6 @@ def is_learned(cell: Mapping[str, Any]) -> bool:
     return "budget" in cell
 
 
-def by_settings(
-    runs: Sequence[Run], settings: Callable[[Mapping[str, Any]], Any] | None = None
-) -> list[tuple[Any, list[Run]]]:
-    """Return the runs by some of their settings, in the order of the first ones.
-
-    Args:
-        runs: The runs.
-        settings: Returns these settings of a cell, as JSON values; by default its patients and models.
-    """
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        cell = run["cell"]
-        of_group = settings(cell) if settings else {name: cell[name] for name in ("patients", "models")}
-        groups.setdefault(json.dumps(of_group, sort_keys=True), []).append(run)
-    return [(json.loads(group), own) for group, own in groups.items()]
-
-
-def without_llm(cell: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the patients and models of a cell, which several LLMs have in common; for ``by_settings``."""
-    models = {name: value for name, value in cell["models"].items() if name not in LLM_NAMES}
-    return {"patients": cell["patients"], "models": models}
-
-
 def rows_of(runs: Sequence[Run], name: Callable[[Mapping[str, Any]], str]) -> dict[str, Row]:
     """Return the rows of the runs of one set of patients and models, by name; zero-call controls are last.
 
@@ -142,12 +114,6 @@ def level(interval: Interval, factor: float = 100, decimals: int = 2) -> str:
     return f"{mean} [{low}, {high}]" if low else mean
 
 
-def bounded(interval: Interval) -> Interval:
-    """Return the interval of a share, which ends at 0 and 1: t intervals of few patients go beyond."""
-    low, high = (None if end is None else min(max(end, 0.0), 1.0) for end in (interval.low, interval.high))
-    return Interval(interval.mean, low, high)
-
-
 def interval_of(values: npt.NDArray[np.float64]) -> Interval | None:
     """Return the mean of an array of seeds by patients with its 95 % interval, without patients who have no value.
 
@@ -158,17 +124,21 @@ def interval_of(values: npt.NDArray[np.float64]) -> Interval | None:
     return crossed_bootstrap(known, np.random.default_rng(0)) if known.size else None
 
 
-def difference(row: Row, other: Row, metric: str) -> Interval | None:
-    """Return a row's mean of a metric minus another's, with its interval over patients and seeds; see ``minus``."""
-    return minus(row.values[metric], other.values[metric])
+def level_of(values: Values, metric: str) -> Interval | None:
+    """Return the mean of a metric with its interval, which ends at the metric's bounds; see ``interval_of``."""
+    interval = interval_of(values[metric])
+    n = int((~np.isnan(values[metric]).any(axis=0)).sum())
+    return None if interval is None else interval_of_level(interval, metric, n)
 
 
-def minus(ours: npt.NDArray[np.float64], theirs: npt.NDArray[np.float64]) -> Interval | None:
-    """Return the difference of two arrays of seeds by patients, with its interval over both.
+def minus(ours: Values, theirs: Values, metric: str) -> Interval | None:
+    """Return a row's mean of a metric minus another's, with its interval over patients and seeds.
 
     If they differ in the number of seeds, the other's seeds are averaged.
     """
-    return interval_of(ours - (theirs if len(theirs) == len(ours) else theirs.mean(axis=0, keepdims=True)))
+    own, others = ours[metric], theirs[metric]
+    interval = interval_of(own - (others if len(others) == len(own) else others.mean(axis=0, keepdims=True)))
+    return None if interval is None else interval.within(*bounds_of_change(metric))
 
 
 def reply_tables(runs: Sequence[Run], rows: Rows) -> str:
@@ -178,8 +148,8 @@ def reply_tables(runs: Sequence[Run], rows: Rows) -> str:
         runs: The runs.
         rows: How their rows are named and compared.
     """
-    parts = [_tables(group, rows_of(own, rows.name), rows) for group, own in by_settings(runs)]
-    return "\n\n".join([*parts, paper.DIFFERENCES, _of_paper(rows.table)]) + "\n"
+    tables = sections(runs, lambda group, own: _tables(group, rows_of(own, rows.name), rows))
+    return "\n\n".join([tables, paper.DIFFERENCES, _of_paper(rows.table)]) + "\n"
 
 
 def difference_figures(runs: Sequence[Run], rows: Rows) -> dict[str, Figure]:
@@ -197,7 +167,9 @@ def difference_figures(runs: Sequence[Run], rows: Rows) -> dict[str, Figure]:
     for metric in ("bertscore_f1", "margin"):
         if reference is None:
             continue
-        intervals = {n: difference(found[reference], row, metric) for n, row in found.items() if n != reference}
+        intervals = {
+            n: minus(found[reference].values, row.values, metric) for n, row in found.items() if n != reference
+        }
         shown = {name.strip("*"): interval for name, interval in intervals.items() if interval is not None}
         if shown:
             label = f"{COMPARED[metric]} of {reference.strip('*')} minus the row, points"
@@ -247,18 +219,18 @@ def _row(name: str, row: Row, rows: Rows) -> list[str]:
     cells = []
     for metric, _, factor, decimals in _COLUMNS:
         values = row.values[metric]
-        interval = interval_of(values) if metric in COMPARED else None
+        interval = level_of(row.values, metric) if metric in COMPARED else None
         if np.isnan(values).all():
             cells.append("-")
         elif interval is None:
             cells.append(f"{factor * np.nanmean(values):.{decimals}f}")
         else:
-            cells.append(level(bounded(interval) if metric in _SHARES else interval, factor, decimals))
+            cells.append(level(interval, factor, decimals))
     return [name, *cells, str(len(row.values["words"])), _span(_f1(rows, row.cell).values(), "{:.2f}")]
 
 
 def _difference_row(row: Row, other: str, theirs: Row, rows: Rows) -> list[str]:
-    intervals = [difference(row, theirs, metric) for metric in COMPARED]
+    intervals = [minus(row.values, theirs.values, metric) for metric in COMPARED]
     changes = paper_changes(rows, row.cell, theirs.cell)
     return [other, *("-" if i is None else in_points(i) for i in intervals), changes]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agents.evaluation.bootstrap import Interval
-from agents.experiments.reply_table import Run, bounded, level
+from agents.experiments.groups import Run
+from agents.experiments.reply_table import level
 from agents.report.tables import in_points
 
 
@@ -31,4 +32,4 @@ def percent(interval: Interval | None) -> str:
 
 def share(interval: Interval | None) -> str:
     """Return a share in whole percent, with its interval, which ends at 0 and 100 %; a dash if there is none."""
-    return "-" if interval is None else level(bounded(interval), decimals=0)
+    return "-" if interval is None else level(interval.within(0, 1), decimals=0)

@@ -11,18 +11,17 @@ from agents.benchmark.config import RAW
 from agents.evaluation.bootstrap import Interval
 from agents.evaluation.controls import CONTROLS
 from agents.experiments import paper
+from agents.experiments.groups import by_settings, sections, without_llm
 from agents.experiments.on_patients import PatientsExperiment
 from agents.experiments.reply_table import (
     COMPARED,
     Rows,
-    by_settings,
-    difference,
     is_learned,
+    minus,
     paper_changes,
     reply_tables,
     row_name,
     rows_of,
-    without_llm,
 )
 from agents.experiments.rows import RANDOM, UNEDITED
 from agents.model_options import ModelOptions
@@ -85,14 +84,9 @@ class Table1(PatientsExperiment):
         return self.row(cell, self.judge(self.pipeline, self.models_of(cell), raw=True))
 
     def table(self, runs: Sequence[Mapping[str, Any]]) -> str:
-        """Return what replaces the raw-data prompt, for all LLMs, and the tables of each."""
-        changes = [
-            [llm, prompt, *("-" if i is None else in_points(i) for i in intervals.values()), of_paper]
-            for llm, prompt, intervals, of_paper in _changes(runs)
-        ]
-        heads = ["LLM", "prompt", *COMPARED.values(), "the paper's F1"]
-        head = "The change from the raw-data prompt, in points, with 95 % intervals over patients and seeds"
-        return f"{head}\n\n{table(heads, changes)}\n\n{reply_tables(runs, _ROWS)}"
+        """Return what replaces the raw-data prompt, for all LLMs with the same patients, and the tables of each LLM."""
+        changes = sections(runs, lambda _, own: _change_table(own), without_llm)
+        return f"{changes}\n\n{reply_tables(runs, _ROWS)}"
 
     def figures(self, runs: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
         """Return the changes of F1 and margin from the raw-data prompt, for the last run's patients, with all LLMs."""
@@ -117,7 +111,20 @@ def _part(cell: Mapping[str, Any]) -> str:
     return paper.BEFORE if cell["row"] == RAW else paper.AFTER if is_learned(cell) else ""
 
 
+#: The head of the column of the paper's numbers.
+_OF_PAPER = "the paper's F1"
+
 _ROWS = Rows(row_name, lambda cell: cell["row"] == UNEDITED or is_learned(cell), paper.TABLE_1, _part)
+
+
+def _change_table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table of the changes from the raw-data prompt, for runs with the same patients."""
+    head = "The change from the raw-data prompt, in points, with 95 % intervals over patients and seeds"
+    rows = [
+        [llm, prompt, *("-" if i is None else in_points(i) for i in intervals.values()), of_paper]
+        for llm, prompt, intervals, of_paper in _changes(runs)
+    ]
+    return f"{head}\n\n{table(['LLM', 'prompt', *COMPARED.values(), _OF_PAPER], rows)}"
 
 
 def _changes(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, dict[str, Interval | None], str]]:
@@ -128,7 +135,7 @@ def _changes(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, dict[str
         raw = next((row for row in rows.values() if row.cell["row"] == RAW), None)
         for name, row in rows.items():
             if raw is not None and row is not raw and row.cell["row"] not in CONTROLS:
-                intervals = {metric: difference(row, raw, metric) for metric in COMPARED}
+                intervals = {metric: minus(row.values, raw.values, metric) for metric in COMPARED}
                 changes = paper_changes(_ROWS, row.cell, raw.cell)
                 found.append((as_text(group["models"]["llm"]), name, intervals, changes))
     return found

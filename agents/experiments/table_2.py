@@ -92,8 +92,7 @@ class Table2(PatientsExperiment):
 
     def _tuned(self, seed: int) -> dict[str, Any]:
         """Fine-tune the LLM, and judge its replies to the test patients' raw-data prompts."""
-        from pmlm_env.llm import Request, load_llm
-        from pmlm_env.llm.base import all_or_error
+        from pmlm_env.llm import load_llm
         from pmlm_env.llm.lora.training import fine_tune
         from pmlm_env.llm.lora.tunable import tunable_lm
 
@@ -109,10 +108,7 @@ class Table2(PatientsExperiment):
         llm = load_llm(models, device=models.device, cache=self.shared_calls.cache, adapter=folder)
         by_id = {episode.patient_id: episode.prompt for episode in everybody.of("test")}
         ids = [episode.patient_id for episode in self._judge.held_out]
-        prompts = [by_id[patient] for patient in ids]
-        replies = all_or_error(llm.ask([Request(prompt) for prompt in prompts]))
-        cut = [reply.finish_reason == "length" for reply in replies]
-        return {"patients": ids, **self._judge.measured([reply.text for reply in replies], prompts, cut)}
+        return {"patients": ids, **self._judge.answered([by_id[patient] for patient in ids], llm)}
 
 
 def _name(cell: Mapping[str, Any]) -> str:

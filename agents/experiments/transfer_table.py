@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agents.experiments.reply_table import Run, Values, by_settings, interval_of, minus, values_of, without_llm
+from agents.experiments.groups import Run, by_settings, sections, without_llm
+from agents.experiments.reply_table import Values, level_of, minus, values_of
 from agents.experiments.rows import ECHO, RANDOM, UNEDITED
 from agents.experiments.stacks import by_row, change, percent, share
 from agents.report.tables import table
@@ -27,7 +28,7 @@ def transfer_tables(runs: Sequence[Run]) -> str:
     Args:
         runs: The runs of ``transfer``, each with its ``cell`` and its ``result``.
     """
-    return "\n\n".join(_tables(group, _found(own)) for group, own in by_settings(runs, without_llm)) + "\n"
+    return sections(runs, lambda group, own: _tables(group, _found(own)), without_llm) + "\n"
 
 
 def transfer_figures(runs: Sequence[Run]) -> dict[str, Figure]:
@@ -45,7 +46,7 @@ def transfer_figures(runs: Sequence[Run]) -> dict[str, Figure]:
         for (llm, row, source), stack in found.items():
             untouched = found.get((llm, UNEDITED, ""))
             if untouched is not None and row not in (UNEDITED, ECHO):
-                change_of = minus(stack[metric], untouched[metric])
+                change_of = minus(stack, untouched, metric)
                 if change_of is not None:
                     pair = " \u2192 ".join(name.removeprefix("local:") for name in (source, llm) if name)
                     rows[f"{row}, {pair}"] = change_of
@@ -116,12 +117,12 @@ def _row(found: Mapping[_Key, Values], llm: str, row: str, source: str) -> list[
         as_text(llm),
         {UNEDITED: "nobody", ECHO: f"*{ECHO}*"}.get(row, as_text(row)),
         as_text(source),
-        percent(interval_of(stack["bertscore_f1"])),
+        percent(level_of(stack, "bertscore_f1")),
         _change(found, llm, row, source, "bertscore_f1") if row != UNEDITED else "",
         _minus(found, (llm, row, source), (llm, RANDOM, ""), "bertscore_f1") if row not in (RANDOM, UNEDITED) else "",
         own,
         _change(found, llm, row, source, "margin") if row != UNEDITED else "",
-        *(share(interval_of(stack[metric])) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
+        *(share(level_of(stack, metric)) for metric in ("diagnosis_named", "wrong_diagnosis_named")),
         str(len(stack["words"])),
     ]
 
@@ -134,4 +135,4 @@ def _minus(found: Mapping[_Key, Values], ours: _Key, theirs: _Key, metric: str) 
     """Return the difference of two rows; "-" if one of them is missing."""
     if ours not in found or theirs not in found:
         return "-"
-    return change(minus(found[ours][metric], found[theirs][metric]))
+    return change(minus(found[ours], found[theirs], metric))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from agents.evaluation.controls import CONTROLS
@@ -11,7 +12,7 @@ from agents.evaluation.variants import AGENT, KEEP_ALL
 from agents.report.page.patients import metric
 from agents.report.page.variants import VARIANTS
 from pmlm_env.core.languages import language_of
-from pmlm_env.core.traces import Trace
+from pmlm_env.core.traces import Trace, TraceFile
 from pmlm_env.core.words import joined, letters, split
 from pmlm_env.io.text import printable
 from pmlm_env.io.text_table import terminal_width, text_table, wrapped
@@ -43,6 +44,22 @@ def newest_traces(traces: Iterable[Trace]) -> dict[str, dict[str, Trace]]:
     return {patient: theirs for patient, theirs in found.items() if {KEEP_ALL, AGENT} <= theirs.keys()}
 
 
+def refined_traces(path: Path, run: str | None = None) -> dict[str, ByVariant]:
+    """Return the traces that ``pmlm refine`` wrote into a file, by patient; they have neither scores nor a reference.
+
+    Args:
+        path: The file.
+        run: The name of a run folder, to read only the traces of its agent; None = all.
+
+    Raises:
+        ValueError: The file is damaged, or was written by another command.
+    """
+    traces = TraceFile(path).read()
+    if any(trace.variant != AGENT for trace in traces):
+        raise ValueError(f"{path} was not written by pmlm refine: name its --out file")
+    return {trace.patient_id: {AGENT: trace} for trace in traces if run is None or trace.run == run}
+
+
 def list_patients(patients: Mapping[str, ByVariant], in_points: bool) -> str:
     """Return a table of patients: condition, score before and after, change, and conditions that the reply names.
 
@@ -72,13 +89,13 @@ def list_patients(patients: Mapping[str, ByVariant], in_points: bool) -> str:
 
 
 def show_patient(variants: ByVariant, in_points: bool) -> str:
-    """Return one patient's prompt with the deleted words marked, replies, reference, and score components.
+    """Return one patient's prompt with the deleted words marked, and their replies, reference and score components.
 
     Args:
-        variants: The patient's traces; see ``newest_traces``.
+        variants: The patient's traces; see ``newest_traces``, and ``refined_traces`` for patients without scores.
         in_points: Whether the run's reward is a fraction, and is shown in points.
     """
-    trace = variants[AGENT]
+    trace, untouched = variants[AGENT], variants.get(KEEP_ALL)
     width = terminal_width()
     parts = [
         _heading(trace, in_points),
@@ -89,9 +106,9 @@ def show_patient(variants: ByVariant, in_points: bool) -> str:
             width,
         ),
         *_edits(trace),
-        *_replies("Reply to the untouched prompt", variants[KEEP_ALL], width),
+        *([] if untouched is None else _replies("Reply to the untouched prompt", untouched, width)),
         *_replies("Reply to the refined prompt", trace, width),
-        _section("Reference: what the patient's doctor wrote", trace.reference, width),
+        *([_section("Reference: what the patient's doctor wrote", trace.reference, width)] * bool(trace.reference)),
     ]  # fmt: skip
     if trace.after and trace.before:
         parts += [*_shared_words(trace, width), _components(trace, in_points), _others(variants, width)]
@@ -130,7 +147,9 @@ def _share(value: float | None) -> str:
 
 def _heading(trace: Trace, in_points: bool) -> str:
     lines = [f"Patient {trace.patient_id} ({trace.split}), edited by {trace.agent}"]
-    lines += [f"Condition: {trace.label or 'unknown'}; predicted: {trace.predicted}"]
+    probability = trace.probabilities.get(trace.predicted)
+    sure = "" if probability is None else f" ({probability:.0%})"
+    lines += [f"Condition: {trace.label or 'unknown'}; predicted: {trace.predicted}{sure}"]
     if trace.peers:
         counts = Counter(peer.label for peer in trace.peers).most_common()
         lines += [f"Peers: {', '.join(f'{count} {label}' for label, count in counts)}"]

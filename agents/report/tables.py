@@ -9,6 +9,7 @@ import numpy as np
 
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import FEWEST, Interval
+from agents.evaluation.bounds import interval_of_level
 from agents.report.results import Run, Runs
 from agents.report.summary import Cell, Cells, aligned
 from pmlm_env.io.text import as_code, as_text
@@ -175,7 +176,8 @@ def _crossed(runs: dict[int, Run], metric: str, seed: int) -> Interval | None:
     """Return a metric's mean with its crossed-bootstrap interval; None if a run lacks the metric or a value."""
     if not all(np.isfinite(run.metrics.get(metric, np.nan)).all() for run in runs.values()):
         return None
-    return crossed_bootstrap(aligned(runs, metric=metric), np.random.default_rng(seed))
+    values = aligned(runs, metric=metric)
+    return interval_of_level(crossed_bootstrap(values, np.random.default_rng(seed)), metric, values.shape[1])
 
 
 def _absolute(interval: Interval | None) -> str:

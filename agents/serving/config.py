@@ -11,6 +11,9 @@ from pmlm_env.core.episodes import Split
 from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import LLMOptions
 
+#: The file that ``pmlm refine`` writes unless another is named.
+OUT = Path("refined.jsonl")
+
 #: The name that stands for the LLM of the run.
 AS_TRAINED = "as-trained"
 

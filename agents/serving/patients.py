@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from agents.evaluation.replies import traced
 from agents.evaluation.variants import AGENT
 from agents.problem import Editor
 from agents.run_folder import RunFolder
-from agents.serving.config import RefineConfig
+from agents.serving.config import OUT, RefineConfig
 from agents.serving.refine import Refiner, run_of
 from agents.serving.replies import editing_llm, is_regular, replies_of, replying_llm
 from agents.serving.table import table
@@ -30,9 +31,6 @@ from pmlm_env.pipeline.sent import check_sent
 from pmlm_env.rewards.delta import error_of
 
 logger = logging.getLogger(__name__)
-
-#: The file that is written unless another is named.
-OUT = Path("refined.jsonl")
 
 
 @dataclass(frozen=True)
@@ -252,3 +250,4 @@ def _write(out: Path, traces: Sequence[Trace], with_replies: bool) -> None:
     old = f" ({kept} of them from the cache)" if kept else ""
     more = f", edits, and replies{old}" if with_replies else " and edits"
     print(f"\n{out} has all of it (patients: {len(traces)}): probabilities, peers, prompts before and after{more}.")
+    print(f"One patient, with the whole prompt: pmlm show --refined {shlex.quote(str(out))} --patient ID")

@@ -76,7 +76,7 @@ def test_a_new_patient_without_an_index_date_keeps_all_values(folder: Folder) ->
 
 def test_where_all_values_are_after_the_index_date_that_is_said(folder: Folder) -> None:
     patients = re.sub(r"202\d-\d\d-\d\d", "2020-01-01", PATIENTS)
-    with pytest.raises(CohortError, match=r"all 5 values in labs\.csv are after .*`pmlm prepare --keep-later`"):
+    with pytest.raises(CohortError, match=r"all 5 values in labs\.csv are after .*keep the values with --keep-later"):
         read_cohort(folder(patients=patients, labs=LABS))
 
 

@@ -212,7 +212,7 @@ def test_many_problems_are_told_by_kind_with_examples(folder: Folder) -> None:
     assert ["labs.csv, line " in line for line in lines[2:5]] == [True] * 3
     assert lines[5] == "  1 x unparsable date:"
     assert "patients.csv, line 2, column split_date: 'May' is not a date" in lines[6]
-    assert "`pmlm prepare --drop-bad-rows`" in lines[7]
+    assert "leave out the bad rows with --drop-bad-rows" in lines[7]
     assert len(lines) == 8
 
 
@@ -283,12 +283,12 @@ def test_columns_need_names_of_their_own(folder: Folder, header: str, message: s
 
 
 def test_long_and_wide_together_must_be_told_apart(folder: Folder) -> None:
-    with pytest.raises(CohortError, match=r"prepare --labs-file labs\.csv` or `--checkups-file checkups\.csv`"):
+    with pytest.raises(CohortError, match=r"choose one: --labs-file labs\.csv or --checkups-file checkups\.csv"):
         read_cohort(folder(patients=PATIENTS, labs=LABS, checkups=CHECKUPS))
 
 
 def test_no_check_ups_file_names_what_is_there(folder: Folder) -> None:
-    with pytest.raises(CohortError, match=r"neither labs\.csv .*It has: panel\.csv, patients\.csv"):
+    with pytest.raises(CohortError, match=r"neither labs\.csv .*map\.toml.*It has: panel\.csv, patients\.csv"):
         read_cohort(folder(patients=PATIENTS, panel=CHECKUPS))
 
 

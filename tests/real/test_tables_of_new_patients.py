@@ -35,7 +35,7 @@ def test_their_dates_may_be_empty_but_not_wrong(work: Path, tmp_path: Path, caps
     assert pmlm("refine", "--model", work / "run", "--cohort", cohort) == 2
     said = capsys.readouterr().err
     assert "patients.csv, line 2, column split_date: 'yesterday'" in said
-    assert "leave out the bad rows with `pmlm refine --drop-bad-rows`" in said
+    assert "leave out the bad rows with --drop-bad-rows" in said
 
 
 def test_only_what_matters_for_new_patients_is_reported(work: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,6 +13,7 @@ from jinja2 import UndefinedError
 from agents.evaluation.bootstrap import Interval, mean_interval
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.heat_map import edit_counts
+from agents.evaluation.rules import rule_lines
 from agents.evaluation.variants import AGENT, COLUMNS, KEEP_ALL, RANDOM, RULE, cell, with_all_replies
 from agents.report.page.html import embedded, page
 from agents.report.page.kept import kept_replies
@@ -123,6 +124,7 @@ def _content(
         "heat": _heat(complete),
         "deleted": _deleted(complete),
         "outcomes": _outcomes(complete),
+        "rules": rule_lines(complete),
         "variants": VARIANTS,
         "controls": {name: what for name, what in CONTROLS.items() if name in summary},
         "components": COMPONENTS,
@@ -197,7 +199,7 @@ def _table(
         if name not in summary:
             continue
         f1 = [trace.after["bertscore_f1"] for trace in traces if trace.variant == name]
-        interval = mean_interval(100 * np.array(f1, dtype=np.float64), np.random.default_rng(seed))
+        interval = mean_interval(100 * np.array(f1, dtype=np.float64), np.random.default_rng(seed)).within(0, 100)
         reward = summary[name].get(REWARD) if own else None
         rows.append(
             {

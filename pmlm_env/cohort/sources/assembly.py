@@ -54,11 +54,6 @@ class Reading:
     keep_later: bool = False
     published: bool = False
 
-    @property
-    def command(self) -> str:
-        """The command that reads such a cohort, for messages."""
-        return "refine" if self.new_patients else "prepare"
-
 
 def assemble(
     folder: Path,
@@ -97,7 +92,7 @@ def assemble(
     problems.add_malformed(records)
     found = (from_long if long else from_wide)(records, index, schema, problems)
     if problems.counts and not reading.drop_bad_rows:
-        advice = f"Correct the files, or leave out the bad rows with `pmlm {reading.command} --drop-bad-rows`."
+        advice = "Correct the files, or leave out the bad rows with --drop-bad-rows."
         raise CohortError(f"{problems.message(folder)}\n{advice}")
     rows = [row for row in index.values() if row != DROPPED]
     listed = len(people.rows) + len(people.malformed)
@@ -123,7 +118,7 @@ def assemble(
     if not len(found.patient):
         raise CohortError(
             f"all {n_after:,} values in {records.name} are after their patients' index dates (split_date in "
-            f"{people.name}): correct the dates, or keep the values with `pmlm {reading.command} --keep-later`"
+            f"{people.name}): correct the dates, or keep the values with --keep-later"
         )
     starts = np.searchsorted(found.patient, rows, side="left")
     ends = np.searchsorted(found.patient, rows, side="right")

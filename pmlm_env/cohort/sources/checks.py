@@ -129,5 +129,6 @@ def require(table: Table, needed: Collection[str], optional: Collection[str] = (
         advice = "Separate the columns with commas."
     missing_columns = "; ".join(f"no column {name!r}{suggestion(name, header)}" for name in missing)
     text = f"{table.name}, {table.location(table.header_row)}, {missing_columns}. Found: {named(header, shown=50)}."
-    cure = "Names must match exactly: rename or add the column, or say in map.toml which it is (docs/cohort-format.md)."
+    cure = "Names must match exactly: rename or add the column, "
+    cure += f'or say in map.toml which it is: [columns] YOUR_NAME = "{missing[0]}" (docs/cohort-format.md).'
     raise CohortError(f"{text} {cure} {advice}".rstrip())

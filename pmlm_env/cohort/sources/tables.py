@@ -14,6 +14,9 @@ from pmlm_env.cohort.sources.mapping import NameMap
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.wording import named, quoted
 
+#: What else a file that is not found can be named with.
+_OR_MAP = "or say in map.toml which file and columns are which (docs/cohort-format.md)"
+
 
 def read_cohort(
     folder: str | PathLike[str],
@@ -102,8 +105,8 @@ def read_tables(
     names = NameMap.of(folder)
     if labs is None and checkups is None:
         labs, checkups = names.files.get("labs"), names.files.get("checkups")
-    patients_path = _find(folder, "patients", patients or names.files.get("patients"), reading.command)
-    checkups_path, long = _find_checkups(folder, labs, checkups, reading.command)
+    patients_path = _find(folder, "patients", patients or names.files.get("patients"))
+    checkups_path, long = _find_checkups(folder, labs, checkups)
     people, records = read_table(patients_path, encoding), read_table(checkups_path, encoding)
     notes = names.unused(people, records, long)
     people, records = names.people(people), names.records(records, long)
@@ -134,43 +137,42 @@ def schema_of(folder: Path) -> Schema:
     return schema_in(folder) or Schema.load(OBSTETRIC)
 
 
-def _find_checkups(folder: Path, labs: str | None, checkups: str | None, command: str) -> tuple[Path, bool]:
+def _find_checkups(folder: Path, labs: str | None, checkups: str | None) -> tuple[Path, bool]:
     """Return the path of the check-ups and whether the table is long; see ``_find``."""
     if labs is not None and checkups is not None:
         raise CohortError(f"--labs-file {labs} (long) and --checkups-file {checkups} (wide) exclude each other")
     if labs is not None:
-        return _find(folder, "labs", labs, command), True
+        return _find(folder, "labs", labs), True
     if checkups is not None:
-        return _find(folder, "checkups", checkups, command), False
+        return _find(folder, "checkups", checkups), False
     long, wide = _with_stem(folder, "labs"), _with_stem(folder, "checkups")
     if long and wide:
         raise CohortError(
             f"{folder} has {long[0].name} (long) and {wide[0].name} (wide); choose one: "
-            f"`pmlm {command} --labs-file {long[0].name}` or `--checkups-file {wide[0].name}`"
+            f"--labs-file {long[0].name} or --checkups-file {wide[0].name}"
         )
     if not long and not wide:
         raise CohortError(
             f"{folder} has neither labs.csv (long) nor checkups.csv (wide), nor another form of either name; "
-            f"name the file with `pmlm {command} --labs-file` or `--checkups-file`. {_files_found(folder)}"
+            f"name the file with --labs-file or --checkups-file, {_OR_MAP}. {_files_found(folder)}"
         )
-    return _find(folder, "labs" if long else "checkups", None, command), bool(long)
+    return _find(folder, "labs" if long else "checkups", None), bool(long)
 
 
-def _find(folder: Path, stem: str, name: str | None, command: str) -> Path:
-    """Return the path of the named file or, without a name, of the one with the stem; messages name the command."""
+def _find(folder: Path, stem: str, name: str | None) -> Path:
+    """Return the path of the named file or, without a name, of the one with the stem."""
     if not folder.is_dir():
         raise CohortError(f"there is no folder {folder}")
     if name is None:
         paths = _with_stem(folder, stem)
         if len(paths) > 1:
             raise CohortError(
-                f"{folder} has {' and '.join(path.name for path in paths)}; "
-                f"choose one: `pmlm {command} --{stem}-file {paths[0].name}`"
+                f"{folder} has {' and '.join(path.name for path in paths)}; choose one: --{stem}-file {paths[0].name}"
             )
         if not paths:
             raise CohortError(
                 f"{folder} has no {stem}.csv, nor {stem}.parquet or another form; "
-                f"name the file with `pmlm {command} --{stem}-file`. {_files_found(folder)}"
+                f"name the file with --{stem}-file, {_OR_MAP}. {_files_found(folder)}"
             )
         return paths[0]
     path = folder / name

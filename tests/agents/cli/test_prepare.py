@@ -157,7 +157,7 @@ def test_what_a_library_warns_of_is_one_line_without_a_path(
         ),
         ("label", "", [], "0 of 60 patients have a label"),
         ("split_date", "", ["--drop-bad-rows"], "60 of 60 patients in patients.csv would be left out"),
-        ("split_date", "", [], "`pmlm prepare --drop-bad-rows`"),
+        ("split_date", "", [], "leave out the bad rows with --drop-bad-rows"),
         ("label", "x", ["--split-by", "Split_date"], "--split-by Split_date (did you mean 'split_date'?)"),
         ("label", "x", ["--train-until", "2030-01-01"], "--train-until 2030-01-01 is after --validation-until"),
         ("label", "x", ["--labs-file", "x.csv"], "has no file 'x.csv'"),

@@ -11,7 +11,7 @@ import pytest
 from agents.run_folder import RunFolder
 from agents.training.config import TrainConfig
 from pmlm_env.core.edits import Edit
-from pmlm_env.core.traces import Trace, TracedPeer, TracedReply
+from pmlm_env.core.traces import Trace, TracedPeer, TracedReply, TraceFile
 from tests.agents.evaluation.made_up import EPISODE, make_trace
 from tests.commands import pmlm
 
@@ -220,6 +220,99 @@ def test_texts_of_strangers_cannot_drive_the_terminal(folder: RunFolder, capsys:
         assert "\x1b" not in out
         assert "\u202e" not in out
         assert "\\x1b[31m" in out
+
+
+# Patients whom `pmlm refine` added
+
+
+def refined(patient: str, run: str = "mine", **more: object) -> Trace:
+    """A trace as `pmlm refine` writes it: without scores and a reference."""
+    (trace,) = (trace for trace in traces(patient) if trace.variant == "agent")
+    without = {"before": {}, "after": {}, "reward": None, "reference": "", "label": "", "initial_reply": ""}
+    return replace(trace, run=run, probabilities={trace.predicted: 0.75}, **without | more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def refined_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    TraceFile("refined.jsonl").append([refined("new"), refined("b"), refined("elsewhere", run="other")])
+    return tmp_path / "refined.jsonl"
+
+
+def test_a_refined_patient_of_the_run_is_shown_without_scores(
+    folder: RunFolder, refined_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shown(folder, traces(), capsys, "--patient", "new")
+    assert f"Patient new (train), edited by lexicon\nCondition: unknown; predicted: {EPISODE.predicted} (75%)\n" in out
+    assert "\n  [2:Say] it in one [1:sentence.]\n" in out
+    assert "Reply to the refined prompt\n  A scar. Rest, and drink.\n" in out
+    assert not {"Reply to the untouched prompt", "Reference", "component"} & {
+        line.split(":")[0] for line in out.split("\n")
+    }
+
+
+def test_refined_patients_are_listed_after_the_evaluated_ones_of_the_same_run(
+    folder: RunFolder, refined_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = shown(folder, [*traces("a"), *traces("b", 0.2, 0.3)], capsys)
+    start = out.index("Refined and not scored: 2 patients")
+    assert [line.split()[0] for line in out[start:].splitlines() if line.split()[:1] in (["new"], ["b"])] == [
+        "new",
+        "b",
+    ]
+    assert "elsewhere" not in out
+    assert "BERTScore F1: 20.00 > 30.00" in shown(folder, [], capsys, "--patient", "b")  # the evaluated one
+
+
+def test_refined_patients_are_shown_of_a_run_that_was_not_evaluated_and_of_a_file_without_a_run(
+    folder: RunFolder, refined_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "Patient new" in shown(folder, [], capsys, "--patient", "new")
+    for options, found in (
+        (["--patient", "elsewhere"], "Patient elsewhere"),
+        ([], "--refined refined.jsonl --patient"),
+    ):
+        assert pmlm("show", "--refined", "refined.jsonl", *options) == 0
+        assert found in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--refined", "none.jsonl"], "none.jsonl has no patient: name a file that `pmlm refine` wrote"),
+        (["--refined", "mine/traces.jsonl"], "mine/traces.jsonl was not written by pmlm refine: name its --out file"),
+        (["--refined", "refined.jsonl", "--run", "mine"], "--run has no effect: --refined names the file"),
+        (["--refined", "refined.jsonl", "--patient", "nwe"], "refined.jsonl has no patient nwe (did you mean 'new'?)"),
+    ],
+)
+def test_a_wrong_file_of_refined_patients_is_one_line(
+    options: list[str], said: str, folder: RunFolder, refined_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder.traces.append(traces())
+    assert pmlm("show", *options) == 2
+    assert capsys.readouterr().err.startswith(f"pmlm show: {said}")
+
+
+def test_a_damaged_file_that_nobody_named_is_passed_over(
+    folder: RunFolder, refined_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refined_file.write_text("{}\n")
+    assert "Patient a" in shown(folder, traces(), capsys, "--patient", "a")
+
+
+# The rule
+
+
+def test_the_rule_of_single_rule_is_named_in_the_list_and_with_each_patient(
+    folder: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = [trace for patient in "abc" for trace in traces(patient, agent="single-rule")]
+    rule = (
+        "The agent single-rule deletes from every prompt, by role and place among the words of that role: "
+        'instruction 5 ("sentence."), instruction 1 ("Say").'
+    )
+    assert rule in shown(folder, found, capsys)
+    assert rule in shown(folder, [], capsys, "--patient", "a")
 
 
 def test_lines_are_no_wider_than_the_terminal(

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.bootstrap import Interval, mean_interval
+from agents.evaluation.bounds import bounds_of, bounds_of_change, interval_of_level
+from agents.evaluation.metrics import METRICS
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -121,3 +124,40 @@ def test_what_cannot_be_resampled_is_refused(deltas: list[float], message: str) 
 
 def test_it_prints_in_one_line() -> None:
     assert str(Interval(0.0123, -0.004, 0.03)) == "+0.012 [-0.004, +0.030]"
+
+
+def test_an_interval_ends_at_the_possible_values_of_its_mean() -> None:
+    values = np.array([0.0] * 9 + [1.0])
+    interval = mean_interval(values, rng())
+    assert interval.low is not None
+    assert interval.low < 0
+    assert interval.within(0, 1) == Interval(interval.mean, 0.0, interval.high)
+    assert Interval(0.5, 0.25, 0.75).within(0, 1) == Interval(0.5, 0.25, 0.75)
+    assert Interval(0.5).within(0, 1) == Interval(0.5)
+
+
+def test_bounds_are_those_of_the_metrics_of_every_reply() -> None:
+    found = {name: bounds_of(name) for name in METRICS}
+    fractions = {name for name, bounds in found.items() if bounds == (0, 1)}
+    assert {name for name in METRICS if name not in fractions} == {
+        "margin", "words", "length_ratio", "new_wrong_diagnosis",
+    }  # fmt: skip
+    assert bounds_of("margin") == (-1, 1)
+    assert bounds_of("somebody_s") == (-np.inf, np.inf)
+    assert (bounds_of_change("rougeL"), bounds_of_change("margin")) == ((-1, 1), (-2, 2))
+    assert bounds_of_change("words") == (-np.inf, np.inf)
+
+
+def test_a_share_of_none_or_all_patients_has_clopper_and_pearsons_interval() -> None:
+    for n in (10, 96):
+        exact = stats.binomtest(0, n).proportion_ci(method="exact")
+        none = mean_interval(np.zeros(n), rng())
+        assert interval_of_level(none, "diagnosis_named", n) == Interval(0.0, 0.0, pytest.approx(exact.high))
+        every = mean_interval(np.ones(n), rng())
+        assert interval_of_level(every, "cut", n) == Interval(1.0, pytest.approx(1 - exact.high), 1.0)
+        every = crossed_bootstrap(np.ones((3, n)), rng())
+        assert interval_of_level(every, "cut", n).low == pytest.approx(1 - exact.high)
+    same = mean_interval(np.full(10, 0.25), rng())
+    assert interval_of_level(same, "copy", 10) == same  # not at a bound
+    assert interval_of_level(Interval(0.0), "copy", 4) == Interval(0.0)
+    assert interval_of_level(mean_interval(np.zeros(10), rng()), "words", 10) == Interval(0.0, 0.0, 0.0)

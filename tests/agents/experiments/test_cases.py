@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,6 +163,16 @@ def test_numbers_of_a_prompt_that_is_not_shown_are_hidden_in_letters_and_replies
     assert "The doctor's reply: Hemoglobin # g/L after 3 days." in shown(raw_values=False)
     assert "The doctor's reply: Hemoglobin 88 g/L after 3 days." in shown(raw_values=True)
     assert "| prompt | hemoglobin 88 g/L, leukocytes 7.5 x10^9/L, 10 mg/L | Of 10 |" in shown(raw_values=True)
+
+
+def test_of_several_replies_the_first_is_shown_and_the_scores_are_means() -> None:
+    three = tuple(map(TracedReply, ("One.", "Two.", "Three.")))
+    traces = [replace(made_up(system, "Of 10", "One."), replies=three) for system in SYSTEMS]
+    run = {**RUN, "result": copy.deepcopy(RUN["result"])}
+    run["result"]["metrics"]["keep_all"][0]["diagnosis_named"] = 1 / 3
+    text = case_tables([run], traces, raw_values=True)
+    assert "| reply, the first of 3 (scores are means) | One. | One. | One. |" in text
+    assert table(text, "| reply to | F1 |")[1]["right"] == "0.33"
 
 
 def test_runs_whose_texts_are_elsewhere_have_their_scores() -> None:

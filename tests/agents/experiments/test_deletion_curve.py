@@ -18,9 +18,10 @@ from pmlm_env.core.edits import apply_edits
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.lite import HashedEncoder
 from pmlm_env.llm.responder import Responder
+from pmlm_env.rewards.bertscore import BertScorer
 from tests.agents.experiments.quick import table
 from tests.commands import pmlm
-from tests.real.runs import small_models
+from tests.real.runs import small_bert, small_models
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
@@ -41,8 +42,9 @@ def results(tmp_path_factory: pytest.TempPathFactory, quick_stages: None) -> Pat
 
 
 def runs(results: Path) -> dict[str, dict[str, Any]]:
+    """Return the lines of the agents' runs."""
     lines = [json.loads(line) for line in (results / "runs.jsonl").read_text().splitlines()]
-    return {line["cell"]["agent"]: line for line in lines}
+    return {line["cell"]["agent"]: line for line in lines if line["cell"]["agent"] != "echo"}
 
 
 def held_out(results: Path) -> EpisodeSet:
@@ -93,6 +95,7 @@ def test_the_table_has_the_means_and_changes_of_each_share(results: Path) -> Non
     assert [(row["agent"], row["deleted, %"]) for row in rows] == [
         ("", "0"),
         *((agent, share) for agent in AGENTS for share in ("30", "60", "90")),
+        ("*echo*", "0"),
     ]
     result = runs(results)["surrogate"]["result"]
     row = next(row for row in rows if (row["agent"], row["deleted, %"]) == ("surrogate", "60"))
@@ -102,6 +105,19 @@ def test_the_table_has_the_means_and_changes_of_each_share(results: Path) -> Non
     assert row["prompt tokens"] == f"{np.mean(result['prompt_tokens'][2]):.1f}"
     assert row["right, %"] == f"{100 * np.mean(result['metrics']['diagnosis_named'][2]):.0f}"
     assert row["seeds"] == "1"
+
+
+def test_the_echo_is_compared_with_the_replies_to_the_untouched_prompts(results: Path) -> None:
+    prompts = [episode.prompt for episode in held_out(results)]
+    scorer = BertScorer(str(small_bert()), device="cpu")
+    references = [episode.reference for episode in held_out(results)]
+    echo = scorer.f1(prompts, references)
+    change = echo - scorer.f1([reply.text for reply in Responder().generate(prompts)], references)
+    interval = mean_interval(change, np.random.default_rng(0))
+    *_, row = table((results / "table.md").read_text(), "| agent | deleted, % | words |")
+    assert row["F1"] == f"{100 * echo.mean():.2f}"
+    assert row["F1, change"].startswith(f"{100 * interval.mean:+.2f} [")
+    assert row["prompt tokens"] != "-"
 
 
 @pytest.mark.parametrize("figure", ["f1", "margin", "right"])
@@ -115,11 +131,11 @@ def test_complete_runs_are_not_repeated_and_a_torn_one_is(results: Path, capsys:
     before = (results / "runs.jsonl").read_bytes()
     assert pmlm(*command(*AGENTS), "--out", results.parent) == 0
     assert (results / "runs.jsonl").read_bytes() == before
-    assert "new runs: 0, earlier ones: 3" in capsys.readouterr().out
+    assert "new runs: 0, earlier ones: 4" in capsys.readouterr().out
     torn = before.splitlines(keepends=True)
     (results / "runs.jsonl").write_bytes(b"".join(torn[:-1]) + torn[-1][:40])
     assert pmlm(*command(*AGENTS), "--out", results.parent) == 0
-    assert "new runs: 1, earlier ones: 2" in capsys.readouterr().out
+    assert "new runs: 1, earlier ones: 3" in capsys.readouterr().out
     again = [json.loads(line)["result"] for line in (results / "runs.jsonl").read_bytes().splitlines()]
     assert again == [json.loads(line)["result"] for line in before.splitlines()]
 
@@ -151,8 +167,9 @@ def test_agents_without_randomness_are_run_once(tmp_path: Path, capsys: pytest.C
         ("random-n", 0),
         ("self-information-low", 0),
         ("random-n", 1),
+        ("echo", 0),
     ]
-    assert "missing runs: 3, complete ones: 0" in lines
+    assert "missing runs: 4, complete ones: 0" in lines
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,35 @@ def test_the_figure_has_all_llms_of_the_last_patients_whatever_their_names() -> 
     assert drawn(6) == ["ollama:gemma3:1b,unedited"]
 
 
+def test_several_sets_of_patients_have_a_table_each_that_says_what_sets_them_apart() -> None:
+    some = []
+    for train in (5, 6):
+        for llm in ("ollama:a", "ollama:b"):
+            for row in ("raw-data", "keep-all"):
+                run = made_up(row, [0.1 * train] * 12)
+                cell = {**run["cell"], "models": {"llm": llm}, "patients": {**run["cell"]["patients"], "train": train}}
+                some.append({**run, "cell": cell})
+    text = Table1().table(some)
+    first, second = text.index("**With patients.train 5:**"), text.index("**With patients.train 6:**")
+    for part in (text[first:second], text[second:]):
+        assert [row["LLM"] for row in table(part, "| LLM | prompt | F1 |")] == ["ollama:a", "ollama:b"]
+    assert text.count("| LLM | prompt | F1 |") == 2
+    assert text.count("**With ") == 2 + 4  # and the tables of each LLM
+    assert "**With" not in Table1().table(some[:4])
+
+
+def test_intervals_of_levels_and_of_differences_end_at_the_bounds_of_the_metric() -> None:
+    ours, raw = made_up("a2c", [1.0] * 9 + [0.9], budget=16), made_up("raw-data", [0.5] * 10)
+    ours["result"]["metrics"]["diagnosis_named"] = [1.0] * 9 + [0.0]
+    text = Table1().table([raw, ours])
+    (change,) = table(text, "| LLM | prompt | F1 |")
+    assert change["right"].startswith("+90.00 [")
+    assert change["right"].endswith(", +100.00]")
+    row = table(text, "| reply to | BLEU-4 |")[1]
+    assert row["F1"].startswith("99.00 [")
+    assert row["F1"].endswith(", 100.00]")
+
+
 def test_intervals_of_shares_end_at_0_and_100_percent() -> None:
     run = made_up("raw-data", [0.5] * 10)
     run["result"]["metrics"]["diagnosis_named"] = [1.0] + [0.0] * 9

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agents.evaluation.variants import AGENT
+from agents.evaluation.variants import AGENT, RULE
 from agents.report.page.patients import patients_data
 from agents.run_folder import RunFolder
 from tests.agents.report.page_runs import edited, keep_reply, make_patients, traces_of, write_run
@@ -141,6 +141,17 @@ def test_an_agent_that_deletes_nothing_has_no_heat_map(tmp_path: Path) -> None:
     page = _page(write_run(tmp_path / "mine", patients, traces_of(patients, slots=0)))
     assert "The agent deletes no word of any patient" in page
     assert 'class="heat"' not in page
+
+
+def test_the_best_single_rule_is_named_with_its_places(tmp_path: Path, page: str) -> None:
+    patients = make_patients(12)
+    rule = [edited(episode, (2, 0), RULE, "Rest.", 0.61) for episode in patients]
+    found = html.unescape(_page(write_run(tmp_path / "mine", patients, [*traces_of(patients), *rule])))
+    assert (
+        "The best single rule deletes from every prompt, by role and place among the words of that role: "
+        'background 3 ("woman"), background 1 ("A").'
+    ) in found
+    assert 'class="note rule"' not in page
 
 
 def test_it_counts_what_became_of_the_conditions(page: str) -> None:
