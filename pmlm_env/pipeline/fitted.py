@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.schema import Cohort, Patient, Schema
 from pmlm_env.cohort.wording import named
-from pmlm_env.core.episodes import Episode, EpisodeSet, Split
+from pmlm_env.core.episode import Episode, Split, shared
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.checked_files import file_in
 from pmlm_env.io.files import replacing_folder, write
 from pmlm_env.pipeline.config import PipelineConfig
@@ -339,7 +340,7 @@ class Pipeline:
                 Episode(
                     patient_id=patient.patient_id,
                     split=split,
-                    words=prompt.texts,
+                    words=shared(prompt.texts),
                     roles=prompt.roles,
                     vector=vectors[i],
                     reference=patient.reference,
