@@ -20,10 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from safetensors import safe_open
 
 from pmlm_env.cohort import Cohort, read_cohort, read_parts, write_cohort, write_parts
 from pmlm_env.cohort.simulator import PART, simulate_parts
-from pmlm_env.core.episode_files import writing_episodes
+from pmlm_env.core.arrays import GrowingArray
+from pmlm_env.core.episode_files import CHECKUPS_FILE, LABELS_FILE, VECTORS_FILE, WORDS_FILE, writing_episodes
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import write_json
 
@@ -40,7 +42,8 @@ class Options:
         scratch: Folder of tables and episodes, about 15 GB for a million patients; it can be removed afterwards.
         patients: Numbers of patients.
         stages: The stages, in this order.
-        drawn: Most patients that are simulated. The tables of more patients repeat those of these under other ids.
+        drawn: Most patients that are simulated. The tables and episodes of more patients repeat those of these under
+            other ids; the episodes need the stage ``prompts`` of these.
         limit_gib: Memory that a process may allocate, in GiB. Files that are mapped into memory do not count.
     """
 
@@ -173,16 +176,41 @@ def _prompts(n: int, options: Options) -> Iterator[int]:
             for start in range(0, len(part), _BATCH):
                 writer.add(pipeline.episodes(part[start : start + _BATCH]))
             done += len(part)
+            del part
     yield done
 
 
 _BATCH = 4_096
 
 
+def _repeated(n: int, options: Options) -> Path:
+    """Repeat the episodes of ``drawn`` patients, under other ids, until there are ``n``."""
+    source, target = options.scratch / f"{options.drawn}" / "prepared", options.scratch / f"{n}" / "prepared"
+    if n <= options.drawn or target.exists():
+        return target
+    target.mkdir(parents=True)
+    shutil.copy(source / LABELS_FILE, target)
+    times, text = n // options.drawn, (source / WORDS_FILE).read_bytes()
+    with (target / WORDS_FILE).open("wb") as words:
+        for number in range(times):
+            words.write(text.replace(b'{"patient_id": "P', b'{"patient_id": "P%d-' % number))
+    for name, first in ((VECTORS_FILE, "vectors"), (CHECKUPS_FILE, "values")):
+        with safe_open(str(source / name), "np") as arrays:
+            metadata, others = arrays.metadata(), {key: arrays.get_tensor(key) for key in arrays.keys()}  # noqa: SIM118
+        rows = others.pop(first)
+        with (target / name).open("wb") as file:
+            growing = GrowingArray(file, first, rows.shape[1], metadata)
+            for _ in range(times):
+                growing.add(rows)
+            growing.close(others | {key: np.tile(others[key], times) for key in ("counts",) if key in others})
+    return target
+
+
 def _episodes(n: int, options: Options) -> Iterator[int]:
-    """Open the episodes, and read the digest of 1,000 of them, drawn at random."""
+    """Open the episodes, choose those of a split, and read 1,000 of them, drawn at random."""
+    folder = _repeated(n, options)
     yield n
-    episodes = EpisodeSet.load(options.scratch / f"{n}" / "prepared").of("test")
+    episodes = EpisodeSet.load(folder).of("test")
     for i in np.random.default_rng(0).integers(len(episodes), size=_ASKED).tolist():
         assert len(episodes[i].words) == episodes.lengths[i]
     yield len(episodes)

@@ -82,10 +82,11 @@ def write_parts(parts: Iterable[Cohort], folder: str | os.PathLike[str]) -> tupl
     make_folder(folder)
     if there := [path.name for path in (*part_folders(folder), *with_stem(folder, "patients"))]:
         raise CohortError(f"{folder} already has {there[0]}: choose another folder, or remove the cohort in it")
-    n_patients = n_checkups = 0
-    for number, part in enumerate(parts):
+    number = n_patients = n_checkups = 0
+    for part in parts:
         write_cohort(part, folder / f"part-{number:05}")
-        n_patients, n_checkups = n_patients + len(part), n_checkups + part.n_checkups
+        number, n_patients, n_checkups = number + 1, n_patients + len(part), n_checkups + part.n_checkups
+        del part  # before the next one is made; enumerate would hold it
     return n_patients, n_checkups
 
 

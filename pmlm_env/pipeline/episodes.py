@@ -143,7 +143,9 @@ def make_episodes(
                 fitted = slice(n := int(known[:start].sum()), n + int(known[rows].sum()))
                 proba[known[rows]], vectors[known[rows]] = train_proba[fitted], train_vectors[fitted]
             found = pipeline.find_peers(vectors, some)
-            same += sum(p.label == who.label for who, peers in zip(some, found, strict=True) if who.label for p in peers)
+            same += sum(
+                p.label == who.label for who, peers in zip(some, found, strict=True) if who.label for p in peers
+            )
             probas.append(proba)
             wanted = chosen[(chosen >= start) & (chosen < start + BATCH)] - start
             take(pipeline.fill(some, name, proba, vectors, found, wanted))

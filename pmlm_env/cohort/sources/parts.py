@@ -33,7 +33,9 @@ def joined(parts: Iterable[tuple[Cohort, ReadReport]]) -> tuple[Cohort, ReadRepo
         if patients[i].label != label:
             patients[i] = replace(patients[i], label=label)
     merged = _together([spelling.merged, *(report.merged_labels for report in reports)])
-    report = ReadReport(**{each.name: _together([getattr(report, each.name) for report in reports]) for each in _FIELDS})
+    report = ReadReport(
+        **{each.name: _together([getattr(report, each.name) for report in reports]) for each in _FIELDS}
+    )
     frequent = dict(Counter(report.frequent_words).most_common(SHOWN))
     report = replace(report, merged_labels=merged, doubtful_labels=spelling.doubtful, frequent_words=frequent)
     return Cohort(tuple(patients), schema), replace(report, examples=report.examples[:SHOWN])

@@ -170,6 +170,7 @@ def _each_part(
             raise CohortError(f"{part}: patient {quoted(twice)} is in an earlier part already; keep one")
         seen.update(patient.patient_id for patient in cohort)
         yield cohort, report
+        del cohort  # before the next part is read
 
 
 def part_folders(folder: Path) -> list[Path]:
