@@ -196,7 +196,7 @@ def _repeated(n: int, options: Options) -> Path:
             words.write(text.replace(b'{"patient_id": "P', b'{"patient_id": "P%d-' % number))
     for name, first in ((VECTORS_FILE, "vectors"), (CHECKUPS_FILE, "values")):
         with safe_open(str(source / name), "np") as arrays:
-            metadata, others = arrays.metadata(), {key: arrays.get_tensor(key) for key in arrays.keys()}  # noqa: SIM118
+            metadata, others = arrays.metadata(), {key: arrays.get_tensor(key) for key in arrays.keys()}
         rows = others.pop(first)
         with (target / name).open("wb") as file:
             growing = GrowingArray(file, first, rows.shape[1], metadata)

@@ -63,7 +63,7 @@ def mapped(path: Path, name: str) -> npt.NDArray[Any]:
         OSError: The file cannot be read.
     """
     with safe_open(str(path), "np") as file:  # checks that the header and the size of the file fit
-        shape = tuple(file.get_slice(name).get_shape()) if name in file.keys() else None  # noqa: SIM118
+        shape = tuple(file.get_slice(name).get_shape()) if name in file.keys() else None
     if shape is None:
         raise KeyError(name)
     with path.open("rb") as raw:

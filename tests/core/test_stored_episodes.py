@@ -160,7 +160,7 @@ def test_a_line_whose_words_are_no_prompt_is_named_when_it_is_read(both: tuple, 
 def test_files_of_different_sets_are_refused(both: tuple, tmp_path: Path) -> None:
     path = tmp_path / "episodes.jsonl"
     path.write_text("\n".join(path.read_text().split("\n")[:5]))
-    with pytest.raises(ValueError, match="has 5 lines, .* 12 rows: prepare both again"):
+    with pytest.raises(ValueError, match=r"has 5 lines, .* 12 rows: prepare both again"):
         EpisodeSet.load(tmp_path)
 
 

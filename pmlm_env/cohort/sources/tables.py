@@ -44,8 +44,8 @@ def read_cohort(
     or without a time of day. Identifiers are text: "007" stays "007". "Not measured" is an empty cell; "<0.5" and "inf"
     are problems. Labels that differ only in letter case, whitespace or Unicode form are merged, in the schema's
     spelling if it has the label. Check-up rows of people who are not in the patients' table are left out and counted.
-    Everything else is checked, and all problems are reported together. A large cohort may be in parts, folders ``part-*``
-    in ``folder``; see ``read_parts``. There is no limit on the number of check-ups;
+    Everything else is checked, and all problems are reported together. A large cohort may be in parts, the folders
+    ``part-*`` in ``folder``; see ``read_parts``. There is no limit on the number of check-ups;
     later stages use the latest ``schema.max_checkups``.
 
     Args:
@@ -104,8 +104,8 @@ def read_parts(
         encoding: As ``read_cohort``.
 
     Yields:
-        The patients of a part, and what was left out of it. The spelling of labels that are not in the schema is unified
-        within each part.
+        The patients of a part, and what was left out of it. The spelling of labels that are not in the schema is
+        unified within each part.
 
     Raises:
         CohortError: As ``read_cohort``, for a part; or a part has another schema than the first one, or a patient of an
