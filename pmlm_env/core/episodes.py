@@ -32,7 +32,7 @@ __all__ = ["CHECKUPS_FILE", "LABELS_FILE", "VECTORS_FILE", "WORDS_FILE", "Episod
 
 logger = logging.getLogger(__name__)
 
-#: Episodes whose words take at least so many bytes stay in their files (about 60,000 of the default template).
+#: Episodes whose words take at least so many bytes stay in their files (about 100,000 of the default template).
 STORED_FROM = 2**28
 
 

@@ -43,7 +43,7 @@ class StoredEpisodes(Sequence[Episode]):
         """Find the lines, and read of each what is needed to choose among them."""
         self._files = (text, vectors, checkups)
         self._open()
-        lengths, splits, complete, self._labels = array("q"), list[str](), array("b"), set[str]()
+        lengths, splits, complete, labels = array("q"), list[str](), array("b"), set[str]()
         starts = array("q", [0])
         while starts[-1] < len(self._lines):
             end = self._lines.find(b"\n", starts[-1]) + 1 or len(self._lines) + 1
@@ -52,11 +52,11 @@ class StoredEpisodes(Sequence[Episode]):
                 lengths.append(len(row["words"]))
                 splits.append(str(row["split"]))
                 complete.append(bool(row["label"] and row["reference"]))
-                self._labels.update((row["label"], row["predicted"], *row["peers"]))
+                labels.update((row["label"], row["predicted"], *row["peers"]))
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{text}, line {len(starts)}: {error}: {_CURE}") from error
             starts.append(end)
-        self._labels.discard("")
+        self._labels: set[str] | None = labels - {""}
         self._starts = np.array(starts)
         self._rows = np.arange(len(starts) - 1)
         self.lengths, self.splits = np.array(lengths), np.array(splits, dtype="U10")
