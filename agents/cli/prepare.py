@@ -9,6 +9,7 @@ from pathlib import Path
 from agents.model_options import CohortFiles, ModelOptions
 from agents.settings import plain
 from pmlm_env.cohort.sections import with_sections
+from pmlm_env.core.episode_files import writing_episodes
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.languages import is_chinese, n_words
 from pmlm_env.io.files import locked, make_folder, write_json
@@ -58,7 +59,7 @@ def run(config: PrepareConfig) -> int:
         CohortError: The cohort's files are missing or damaged, or cannot be split.
         ValueError: Another command uses ``out``, or ``out`` is a file.
     """
-    from pmlm_env.pipeline import build_episodes
+    from pmlm_env.pipeline import make_episodes
 
     cohort, read = config.files.read()
     if config.reference_sections:
@@ -66,22 +67,24 @@ def run(config: PrepareConfig) -> int:
         read = replace(read, notes=(*read.notes, line))
         print(line)
     with locked(config.out):
-        episodes, report, pipeline = build_episodes(
-            cohort,
-            config.pipeline,
-            limits={"train": config.max_train, "validation": config.max_validation, "test": config.max_test},
-            seed=config.seed,
-            device=config.device,
-        )
-        # An earlier pipeline must not be taken for that of these prompts, even if this process is killed; and without
-        # its template the prompts are not sent to another machine.
-        make_folder(config.out / PIPELINE_FOLDER)
-        for name in (MANIFEST_FILE, TEMPLATE_FILE):
-            (config.out / PIPELINE_FOLDER / name).unlink(missing_ok=True)
-        episodes.save(config.out)
+        with writing_episodes(config.out, cohort.schema.labels) as writer:
+            report, pipeline = make_episodes(
+                cohort,
+                writer.add,
+                config.pipeline,
+                limits={"train": config.max_train, "validation": config.max_validation, "test": config.max_test},
+                seed=config.seed,
+                device=config.device,
+            )
+            # An earlier pipeline must not be taken for that of these prompts, even if this process is killed; and
+            # without its template the prompts are not sent to another machine.
+            make_folder(config.out / PIPELINE_FOLDER)
+            for name in (MANIFEST_FILE, TEMPLATE_FILE):
+                (config.out / PIPELINE_FOLDER / name).unlink(missing_ok=True)
         pipeline.save(config.out / PIPELINE_FOLDER)
         found = {"settings": plain(config), "cohort": plain(read), "report": plain(report)}
         write_json(config.out / "report.json", found)
+        episodes = EpisodeSet.load(config.out)
     print(report)
     print(_on_long_references(episodes), end="")
     print(f"{len(episodes)} prompts are in {config.out}")

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from pmlm_env.cohort import write_cohort
-from pmlm_env.cohort.simulator import Language, Signal, simulate_cohort
+from pmlm_env.cohort import write_cohort, write_parts
+from pmlm_env.cohort.simulator import PART, Language, Signal, simulate_parts
 from pmlm_env.io.files import locked
 
 
 @dataclass(frozen=True)
 class SimulateConfig:
     """Simulate a cohort like the paper's and write patients.csv and checkups.csv.
+
+    Of more than 20,000 patients, the tables of each 20,000 are in a folder of their own, part-00000 and so on.
 
     Attributes:
         out: Output folder.
@@ -54,8 +56,12 @@ def run(config: SimulateConfig) -> int:
     Raises:
         ValueError: Another command uses ``out``, or ``out`` is a file.
     """
+    parts = simulate_parts(config.patients, config.seed, config.signal, config.personal, config.language)
     with locked(config.out):
-        cohort = simulate_cohort(config.patients, config.seed, config.signal, config.personal, config.language)
-        write_cohort(cohort, config.out)
-    print(f"{len(cohort)} simulated patients with {cohort.n_checkups} check-ups are in {config.out}")
+        if config.patients > PART:
+            _, n_checkups = write_parts(parts, config.out)
+        else:
+            write_cohort(cohort := next(parts), config.out)
+            n_checkups = cohort.n_checkups
+    print(f"{config.patients} simulated patients with {n_checkups} check-ups are in {config.out}")
     return 0

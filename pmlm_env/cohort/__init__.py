@@ -12,9 +12,9 @@ from pmlm_env.cohort.schema import (
     Schema,
 )
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.tables import read_cohort
+from pmlm_env.cohort.sources.tables import read_cohort, read_parts
 from pmlm_env.cohort.split import Split, split_by_date
-from pmlm_env.cohort.writer import write_cohort
+from pmlm_env.cohort.writer import write_cohort, write_parts
 
 __all__ = [
     "OBSTETRIC",
@@ -30,6 +30,8 @@ __all__ = [
     "mentioned_labels",
     "named_labels",
     "read_cohort",
+    "read_parts",
     "split_by_date",
     "write_cohort",
+    "write_parts",
 ]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.schema import Cohort
+from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.cohort.sources.assembly import PATIENT_COLUMNS, PERSON_COLUMN
-from pmlm_env.cohort.sources.tables import schema_in
+from pmlm_env.cohort.sources.tables import part_folders, schema_in, with_stem
 from pmlm_env.io.files import make_folder, replacing
 
 
@@ -51,23 +52,53 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
         ]
         for patient in cohort
     )
-    records = (
-        [patient.patient_id, _day(day), *("" if math.isnan(value) else repr(value) for value in values)]
-        for patient in cohort
-        for day, values in zip(patient.dates, patient.values.tolist(), strict=True)
-    )
     make_folder(folder)
     if schema_in(folder) != cohort.schema:
         if (folder / "schema.toml").exists():
             raise CohortError(f"{folder / 'schema.toml'} is not the cohort's schema: remove it, or use another folder")
         cohort.schema.save(folder / "schema.json")
-    _write(folder / "patients.csv", [*PATIENT_COLUMNS, *([PERSON_COLUMN] if persons else []), *extra], people)
+    header = [*PATIENT_COLUMNS, *([PERSON_COLUMN] if persons else []), *extra]
+    _write(folder / "patients.csv", header, (",".join(map(_cell, row)) for row in people))
+    records = (line for patient in cohort for line in _checkups(patient))
     _write(folder / "checkups.csv", ["patient_id", "date", *cohort.schema.names], records)
 
 
-def _write(path: Path, header: list[str], rows: Iterable[list[str]]) -> None:
+def write_parts(parts: Iterable[Cohort], folder: str | os.PathLike[str]) -> tuple[int, int]:
+    """Write each part of a cohort as ``write_cohort`` does, into a folder of its own: ``part-00000`` and so on.
+
+    ``read_cohort`` and ``read_parts`` read them back. Only one part has to be in memory.
+
+    Args:
+        parts: The parts.
+        folder: The folder of the parts' folders, created if missing.
+
+    Returns:
+        The numbers of patients and of check-ups.
+
+    Raises:
+        CohortError: The folder already has tables or parts, which would be read together with these.
+    """
+    folder = Path(folder)
+    make_folder(folder)
+    if there := [path.name for path in (*part_folders(folder), *with_stem(folder, "patients"))]:
+        raise CohortError(f"{folder} already has {there[0]}: choose another folder, or remove the cohort in it")
+    number = n_patients = n_checkups = 0
+    for part in parts:
+        write_cohort(part, folder / f"part-{number:05}")
+        number, n_patients, n_checkups = number + 1, n_patients + len(part), n_checkups + part.n_checkups
+        del part  # before the next one is made; enumerate would hold it
+    return n_patients, n_checkups
+
+
+def _write(path: Path, header: list[str], lines: Iterable[str]) -> None:
     with replacing(path) as file:
-        file.writelines((",".join(map(_cell, row)) + "\n").encode() for row in (header, *rows))
+        file.writelines((line + "\n").encode() for line in chain([",".join(map(_cell, header))], lines))
+
+
+def _checkups(patient: Patient) -> Iterator[str]:
+    name, days = _cell(patient.patient_id), patient.dates.astype("datetime64[D]").astype(np.str_).tolist()
+    for day, values in zip(days, patient.values.tolist(), strict=True):
+        yield ",".join((name, day, *("" if math.isnan(value) else repr(value) for value in values)))
 
 
 def _cell(text: str) -> str:

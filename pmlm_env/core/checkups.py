@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+
+from pmlm_env.core.arrays import GrowingArray, mapped
 
 _CURE = "prepare it again with `pmlm prepare`"
 
@@ -111,32 +113,88 @@ def padded(
     return found
 
 
-def to_bytes(checkups: Sequence[Checkups]) -> bytes:
-    """Return the content of a safetensors file with patients' check-ups, all of the same form and statistics."""
-    first = checkups[0]
-    tensors = {
-        "values": np.concatenate([each.values for each in checkups]),
-        "counts": np.array([len(each.values) for each in checkups], dtype=np.int64),
-        "statistics": first.statistics,
-    }
-    return save(tensors, metadata={"form": json.dumps(asdict(first.form), ensure_ascii=False)})
+class CheckupsFile:
+    """Writes patients' check-ups, all of the same form and statistics, one patient after another.
+
+    Args:
+        file: The file, open for writing.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Wait for the first patient."""
+        self._file, self._counts = file, array("q")
+        self._first: Checkups | None = None
+
+    def add(self, checkups: Checkups) -> None:
+        """Append those of a patient.
+
+        Raises:
+            ValueError: They are of another form than the first, or standardized in another way.
+        """
+        if self._first is None:
+            self._first = checkups
+            form = {"form": json.dumps(asdict(checkups.form), ensure_ascii=False)}
+            self._values = GrowingArray(self._file, "values", checkups.values.shape[1], form)
+        check_alike(checkups, self._first)
+        self._values.add(checkups.values)
+        self._counts.append(len(checkups.values))
+
+    def close(self) -> None:
+        """Write what follows the values; at least one patient was added."""
+        assert self._first is not None
+        self._values.close({"counts": np.array(self._counts), "statistics": self._first.statistics})
 
 
-def read_checkups(path: Path, n_patients: int) -> list[Checkups]:
-    """Read a file of what ``to_bytes`` returned.
+def check_alike(checkups: Checkups, first: Checkups) -> None:
+    """Check that two patients' check-ups measure the same, and are standardized in the same way.
+
+    Raises:
+        ValueError: They do not.
+    """
+    same = checkups.statistics is first.statistics or np.array_equal(
+        checkups.statistics, first.statistics, equal_nan=True
+    )
+    if not same or checkups.form != first.form:
+        raise ValueError("these episodes' check-ups are of different cohorts: prepare them as one")
+
+
+class StoredCheckups(Sequence[Checkups]):
+    """The check-ups of a file of ``CheckupsFile``.
+
+    Args:
+        path: The file.
+        n_patients: The number of patients.
+        in_memory: Whether to read the values now, or those of a patient when they are asked for.
 
     Raises:
         ValueError: The file is damaged, or is of another number of patients.
     """
-    try:
-        with safe_open(str(path), "np") as file:
-            form = _form(json.loads(file.metadata()["form"]))
-            values, counts, statistics = (file.get_tensor(name) for name in ("values", "counts", "statistics"))
-        if len(counts) != n_patients or (counts < 0).any() or counts.sum() != len(values):
-            raise ValueError
-        return [Checkups(each, form, statistics) for each in np.split(values, np.cumsum(counts)[:-1])]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
-        raise ValueError(f"{path} is damaged, or of other patients: {_CURE}") from None
+
+    def __init__(self, path: Path, n_patients: int, *, in_memory: bool = True) -> None:
+        """Read the file, or map it into memory."""
+        try:
+            with safe_open(str(path), "np") as file:
+                self._form = _form(json.loads(file.metadata()["form"]))
+                counts, self._statistics = (file.get_tensor(name) for name in ("counts", "statistics"))
+                self._values = file.get_tensor("values") if in_memory else mapped(path, "values")
+            if len(counts) != n_patients or (counts < 0).any() or counts.sum() != len(self._values):
+                raise ValueError
+            self._ends = np.cumsum(counts)
+            self._starts = self._ends - counts
+            self[:1]  # checks the shapes
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
+            raise ValueError(f"{path} is damaged, or of other patients: {_CURE}") from None
+
+    def __len__(self) -> int:
+        """Return the number of patients."""
+        return len(self._ends)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        """Return one patient's check-ups, or those of a slice."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        values = self._values[self._starts[index] : self._ends[index]].view(np.ndarray)
+        return Checkups(values, self._form, self._statistics)
 
 
 def _form(described: Mapping[str, Any]) -> CheckupForm:

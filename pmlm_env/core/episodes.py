@@ -1,4 +1,4 @@
-"""Episode and EpisodeSet: everything that the pipeline passes to the envs."""
+"""EpisodeSet: everything that the pipeline passes to the envs."""
 
 from __future__ import annotations
 
@@ -6,96 +6,34 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
-from pmlm_env.core.checkups import CheckupForm, Checkups, padded, read_checkups, to_bytes
+from pmlm_env.core.checkups import CheckupForm, Checkups, StoredCheckups, check_alike, padded
+from pmlm_env.core.episode import Episode, Split, from_line, unusual
+from pmlm_env.core.episode_files import (
+    CHECKUPS_FILE,
+    LABELS_FILE,
+    NO_EPISODE,
+    VECTORS_FILE,
+    WORDS_FILE,
+    writing_episodes,
+)
 from pmlm_env.core.labels import Label, label_from
-from pmlm_env.core.words import Prompt, Role, Word, joined, single_spaces
+from pmlm_env.core.stored_episodes import StoredEpisodes
 from pmlm_env.io.checked_files import read_object
-from pmlm_env.io.files import make_folder, replacing
+
+__all__ = ["CHECKUPS_FILE", "LABELS_FILE", "VECTORS_FILE", "WORDS_FILE", "Episode", "EpisodeSet", "Split"]
 
 logger = logging.getLogger(__name__)
 
-Split = Literal["train", "validation", "test"]
-
-#: The files of an episode set.
-WORDS_FILE, VECTORS_FILE, LABELS_FILE = "episodes.jsonl", "vectors.safetensors", "labels.json"
-CHECKUPS_FILE = "checkups.safetensors"
-
-
-@dataclass(frozen=True, eq=False)
-class Episode:
-    """One patient's prompt, ready to be edited.
-
-    Attributes:
-        patient_id: The patient's ID; never sent to an LLM.
-        split: The part of the cohort that the patient belongs to.
-        words: The initial prompt's words, one per slot.
-        roles: The role of each word.
-        vector: x_hat of Eq. 2, shape (size,), float32; read-only. The size is 128 by default.
-        reference: The reply that the patient's doctor wrote; "" = none.
-        label: The patient's true condition, used only for evaluation and never in the prompt; "" = unknown.
-        predicted: The label that stage 1 predicts.
-        peers: The labels of the patient's peers, nearest first.
-        spaces: The white space after each word, "" after the last; () = single spaces.
-        language: The prompt's language as a BCP 47 tag.
-        checkups: The patient's check-ups, for agents that learn a patient encoder; None = unknown. They go into no
-            prompt, trace or message.
-    """
-
-    patient_id: str
-    split: Split
-    words: tuple[str, ...]
-    roles: tuple[Role, ...]
-    vector: npt.NDArray[np.float32]
-    reference: str
-    label: str
-    predicted: str
-    peers: tuple[str, ...]
-    spaces: tuple[str, ...] = ()
-    language: str = "en"
-    checkups: Checkups | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        """Check the values that later stages rely on.
-
-        Raises:
-            ValueError: A word is empty or contains white space, words, roles and spaces differ in number, or the
-                split is unknown.
-        """
-        if self.spaces == single_spaces(len(self.words)):
-            object.__setattr__(self, "spaces", ())
-        if self.spaces and len(self.words) != len(self.spaces):
-            raise ValueError(f"patient {self.patient_id}: {len(self.words)} words, but {len(self.spaces)} spaces")
-        try:
-            self.initial  # noqa: B018  (making the prompt checks it)
-        except ValueError as error:
-            raise ValueError(f"patient {self.patient_id}: {error}") from None
-        if self.vector.flags.writeable:  # an agent or reward of one's own must not change it for all others, too
-            object.__setattr__(self, "vector", self.vector.view())
-            self.vector.flags.writeable = False
-        if self.split not in get_args(Split):
-            raise ValueError(f"patient {self.patient_id}: unknown split {self.split!r}, use {get_args(Split)}")
-
-    @property
-    def initial(self) -> Prompt:
-        """The initial prompt, including the space after each word."""
-        spaces = self.spaces or single_spaces(len(self.words))
-        return Prompt(tuple(map(Word, self.words, spaces)), self.roles, self.language)
-
-    @property
-    def prompt(self) -> str:
-        """The initial prompt as text."""
-        return joined(self.words, self.spaces)
+#: Episodes whose words take at least so many bytes stay in their files (about 100,000 of the default template).
+STORED_FROM = 2**28
 
 
 class EpisodeSet(Sequence[Episode]):
@@ -120,11 +58,13 @@ class EpisodeSet(Sequence[Episode]):
         Raises:
             ValueError: There are none, or their patient vectors differ in length.
         """
-        self._episodes, self.known_labels = tuple(episodes), tuple(known_labels)
+        self._stored = episodes if isinstance(episodes, StoredEpisodes) else None
+        self._episodes: Sequence[Episode] = tuple(episodes) if self._stored is None else self._stored
+        self.known_labels = tuple(known_labels)
         self._conditions = None if conditions is None else tuple(conditions)
         if not self._episodes:
-            raise ValueError("an EpisodeSet needs at least one episode")
-        if len(lengths := {episode.vector.shape for episode in self._episodes}) > 1:
+            raise ValueError(NO_EPISODE)
+        if self._stored is None and len(lengths := {episode.vector.shape for episode in self._episodes}) > 1:
             raise ValueError(f"all patient vectors must have the same shape, found {sorted(lengths)}")
 
     def __len__(self) -> int:
@@ -151,16 +91,22 @@ class EpisodeSet(Sequence[Episode]):
         Raises:
             ValueError: There are none.
         """
-        members = [episode for episode in self._episodes if episode.split == split]
-        chosen = [episode for episode in members if include_unscored or (episode.label and episode.reference)]
-        if not chosen and members:
+        if self._stored is None:
+            members = np.array([episode.split == split for episode in self._episodes])
+            complete = np.array([bool(episode.label and episode.reference) for episode in self._episodes])
+        else:
+            members, complete = self._stored.splits == split, self._stored.complete
+        chosen = np.flatnonzero(members if include_unscored else members & complete)
+        if not len(chosen) and members.any():
             raise ValueError(
-                f"none of the {len(members)} {split} patients has both a label and a doctor's reply: "
+                f"none of the {members.sum()} {split} patients has both a label and a doctor's reply: "
                 "add them to the patients' table and prepare it again with `pmlm prepare`"
             )
-        if not chosen:
+        if not len(chosen):
             raise ValueError(f"no episode belongs to split {split!r}")
-        return self.part(chosen)
+        if self._stored is not None:
+            return self.part(self._stored.take(chosen))
+        return self.part(self._episodes[i] for i in chosen.tolist())
 
     @property
     def max_words(self) -> int:
@@ -170,11 +116,15 @@ class EpisodeSet(Sequence[Episode]):
     @cached_property
     def lengths(self) -> npt.NDArray[np.int64]:
         """Number of words of each prompt, shape (number of episodes,)."""
+        if self._stored is not None:
+            return self._stored.lengths
         return np.array([len(episode.words) for episode in self._episodes])
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """All true, predicted and peers' labels, sorted."""
+        if self._stored is not None:
+            return tuple(sorted(self._stored.labels))
         return tuple(sorted({label for e in self._episodes for label in (e.label, e.predicted, *e.peers) if label}))
 
     @cached_property
@@ -195,11 +145,15 @@ class EpisodeSet(Sequence[Episode]):
     @cached_property
     def vectors(self) -> npt.NDArray[np.float32]:
         """The patient vectors, shape (number of episodes, size)."""
+        if self._stored is not None:
+            return self._stored.vectors
         return np.stack([episode.vector for episode in self._episodes])
 
     @property
     def has_checkups(self) -> bool:
         """Whether the check-ups of all patients are here."""
+        if self._stored is not None:
+            return self._stored.has_checkups
         return all(episode.checkups is not None for episode in self._episodes)
 
     @cached_property
@@ -209,16 +163,16 @@ class EpisodeSet(Sequence[Episode]):
         Raises:
             ValueError: A patient has none here, or they are not.
         """
-        found = tuple(episode.checkups for episode in self._episodes if episode.checkups is not None)
+        each_of = (
+            (episode.checkups for episode in self._episodes)
+            if self._stored is None
+            else map(self._stored.checkups_of, range(len(self)))
+        )
+        found = tuple(checkups for checkups in each_of if checkups is not None)
         if len(found) < len(self):
             raise ValueError("these episodes lack their patients' check-ups: prepare them again with `pmlm prepare`")
-        first = found[0]
         for each in found:
-            same = each.statistics is first.statistics or np.array_equal(
-                each.statistics, first.statistics, equal_nan=True
-            )
-            if not same or each.form != first.form:
-                raise ValueError("these episodes' check-ups are of different cohorts: prepare them as one")
+            check_alike(each, found[0])
         return found
 
     @property
@@ -241,7 +195,7 @@ class EpisodeSet(Sequence[Episode]):
         hashed = hashlib.sha256()
         for e in self._episodes:
             parts = (e.patient_id, e.split, e.words, e.roles, e.reference, e.label, e.predicted, e.peers)
-            hashed.update(json.dumps([*parts, *_unusual(e).items()]).encode())
+            hashed.update(json.dumps([*parts, *unusual(e).items()]).encode())
             hashed.update(np.ascontiguousarray(e.vector, dtype="<f4").tobytes())
         return hashed.hexdigest()
 
@@ -256,39 +210,8 @@ class EpisodeSet(Sequence[Episode]):
             ValueError: ``folder`` is a file.
             OSError: The files cannot be written.
         """
-        folder = Path(folder)
-        make_folder(folder)
-        lines = []
-        for e in self._episodes:
-            text = {
-                "patient_id": e.patient_id,
-                "split": e.split,
-                "label": e.label,
-                "predicted": e.predicted,
-                "peers": e.peers,
-                "words": e.words,
-                "roles": e.roles,
-                "reference": e.reference,
-                **_unusual(e),
-            }
-            lines.append(json.dumps(text, ensure_ascii=False) + "\n")
-        known = {"labels": [asdict(label) for label in self.known_labels]}
-        contents = {
-            WORDS_FILE: "".join(lines).encode(errors="backslashreplace"),
-            VECTORS_FILE: save({"vectors": self.vectors}),
-            LABELS_FILE: (json.dumps(known, ensure_ascii=False, indent=1) + "\n").encode(errors="backslashreplace"),
-        }
-        if self.has_checkups:
-            contents[CHECKUPS_FILE] = to_bytes(self.checkups)
-        with ExitStack() as stack:  # the words are the last to be replaced
-            for name, content in contents.items():
-                file = stack.enter_context(replacing(folder / name))
-                file.write(content)
-                file.flush()
-            # If the process is killed below, no old words may stay beside new files.
-            (folder / WORDS_FILE).unlink(missing_ok=True)
-            if CHECKUPS_FILE not in contents:
-                (folder / CHECKUPS_FILE).unlink(missing_ok=True)
+        with writing_episodes(folder, self.known_labels, checkups=self.has_checkups) as writer:
+            writer.add(self._episodes)
 
     @classmethod
     def load(cls, folder: str | Path) -> EpisodeSet:
@@ -303,7 +226,11 @@ class EpisodeSet(Sequence[Episode]):
         for path in (text, arrays):
             if not path.is_file():
                 raise ValueError(f"{path} is missing: make it with `pmlm prepare`")
+        checkups = Path(folder) / CHECKUPS_FILE
+        labels = _read_labels(Path(folder) / LABELS_FILE)
         try:
+            if text.stat().st_size >= STORED_FROM:
+                return cls(StoredEpisodes(text, arrays, checkups if checkups.exists() else None), labels)
             vectors = load_file(arrays)["vectors"]
         except (SafetensorError, KeyError):
             raise ValueError(f"{arrays} is damaged: prepare it again with `pmlm prepare`") from None
@@ -312,18 +239,15 @@ class EpisodeSet(Sequence[Episode]):
         if len(lines) != len(vectors):
             raise ValueError(f"{text} has {len(lines)} lines, {arrays} {len(vectors)} rows: prepare both again")
         known: Sequence[Checkups | None] = [None] * len(lines)
-        if (Path(folder) / CHECKUPS_FILE).exists():
-            known = read_checkups(Path(folder) / CHECKUPS_FILE, len(lines))
+        if checkups.exists():
+            known = StoredCheckups(checkups, len(lines))
         episodes = []
-        for number, (line, vector, checkups) in enumerate(zip(lines, vectors, known, strict=True), start=1):
+        for number, (line, vector, of_patient) in enumerate(zip(lines, vectors, known, strict=True), start=1):
             try:
-                row = json.loads(line)
-                for key in ("words", "roles", "peers", "spaces"):
-                    row[key] = tuple(row[key] if key in row or key != "spaces" else ())
-                episodes.append(Episode(vector=vector, checkups=checkups, **row))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                episodes.append(from_line(line, vector, of_patient))
+            except ValueError as error:
                 raise ValueError(f"{text}, line {number}: {error}: prepare it again with `pmlm prepare`") from error
-        return cls(episodes, _read_labels(Path(folder) / LABELS_FILE))
+        return cls(episodes, labels)
 
 
 def _read_labels(path: Path) -> tuple[Label, ...]:
@@ -338,9 +262,3 @@ def _read_labels(path: Path) -> tuple[Label, ...]:
         return tuple(map(label_from, entries))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _unusual(episode: Episode) -> dict[str, Any]:
-    """Return the fields that most prompts leave out: spaces unless single, language unless English."""
-    spaces = {"spaces": episode.spaces} if episode.spaces else {}
-    return {**spaces, **({"language": episode.language} if episode.language != "en" else {})}

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pmlm_env.pipeline.config import PipelineConfig
-    from pmlm_env.pipeline.episodes import build_episodes, demo_episodes
+    from pmlm_env.pipeline.episodes import build_episodes, demo_episodes, make_episodes
     from pmlm_env.pipeline.fitted import Pipeline
     from pmlm_env.pipeline.report import PipelineReport
 
-__all__ = ["Pipeline", "PipelineConfig", "PipelineReport", "build_episodes", "demo_episodes"]
+__all__ = ["Pipeline", "PipelineConfig", "PipelineReport", "build_episodes", "demo_episodes", "make_episodes"]
 
 #: Where the public names are: they are imported at their first use, because most of them load torch.
 _MODULES = {
@@ -19,6 +19,7 @@ _MODULES = {
     "PipelineReport": "pmlm_env.pipeline.report",
     "build_episodes": "pmlm_env.pipeline.episodes",
     "demo_episodes": "pmlm_env.pipeline.episodes",
+    "make_episodes": "pmlm_env.pipeline.episodes",
 }
 
 

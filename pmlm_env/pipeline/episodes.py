@@ -7,7 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from pmlm_env.cohort.simulator import Language
 
 logger = logging.getLogger(__name__)
+
+#: Patients whose prompts are made at once; bounds the memory.
+BATCH = 16_384
 
 
 def build_episodes(
@@ -67,6 +70,37 @@ def build_episodes(
         ValueError: Train has fewer than ``k + 1`` patients with a label, test is empty although its limit is not 0,
             or the template, the predictor, the patient encoder or the retriever does not exist or does not fit.
     """
+    episodes: list[Episode] = []
+    report, pipeline = make_episodes(cohort, episodes.extend, config, limits=limits, seed=seed, device=device)
+    return EpisodeSet(episodes, cohort.schema.labels), report, pipeline
+
+
+def make_episodes(
+    cohort: Cohort,
+    take: Callable[[list[Episode]], None],
+    config: PipelineConfig | None = None,
+    *,
+    limits: Mapping[SplitName, int | None] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> tuple[PipelineReport, Pipeline]:
+    """Do what ``build_episodes`` does, without holding the episodes of all patients.
+
+    Args:
+        cohort: All patients.
+        take: Gets the episodes, those of ``BATCH`` patients at a time, in order; ``writing_episodes`` has one that
+            writes them.
+        config: Settings.
+        limits: See ``build_episodes``.
+        seed: See ``build_episodes``.
+        device: See ``build_episodes``.
+
+    Returns:
+        The metrics of stages 1 and 2, and the fitted pipeline.
+
+    Raises:
+        ValueError: As ``build_episodes``.
+    """
     config = config or PipelineConfig()
     split = split_cohort(
         cohort,
@@ -95,28 +129,36 @@ def build_episodes(
     logger.info("Stage 3: filling the prompts")
     numbers = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
     report = PipelineReport(split=f"{split.how}; patients: {numbers}", coverage=Coverage.of(cohort))
-    episodes: list[Episode] = []
     for name, part in parts.items():
         if not len(part):
             continue
-        known = part.y != ""
-        proba, vectors = pipeline.predict_proba(part), pipeline.encoder.encode(part)
-        if name == "train":
-            proba[known], vectors[known] = train_proba, train_vectors
-        found = pipeline.find_peers(vectors, part)
-        if known.any():
-            report.predictor[name] = evaluate(proba, pipeline.predictor.labels, part.y, labeled_train.y)
-            if unseen := unseen_labels(part.y, labeled_train.y.tolist()):
-                report.unseen[name] = unseen
-            judged = [(patient, peers) for patient, peers in zip(part, found, strict=True) if patient.label]
-            same = [peer.label == patient.label for patient, peers in judged for peer in peers]
-            report.peer_agreement[name] = float(np.mean(same))
-            chance = [np.mean(labeled_train.y == patient.label) for patient, _ in judged]
-            report.chance_agreement[name] = float(np.mean(chance))
         limit = (limits or {}).get(name)
         chosen = np.arange(len(part)) if limit is None else _draw_patients(part, limit, rng)
-        episodes += pipeline.fill(part, name, proba, vectors, found, chosen)
-    return EpisodeSet(episodes, cohort.schema.labels), report, pipeline
+        known, probas, same = part.y != "", [], 0
+        for start in range(0, len(part), BATCH):
+            rows = slice(start, start + BATCH)
+            some = part[rows]
+            proba, vectors = pipeline.predict_proba(some), pipeline.encoder.encode(some)
+            if name == "train":
+                fitted = slice(n := int(known[:start].sum()), n + int(known[rows].sum()))
+                proba[known[rows]], vectors[known[rows]] = train_proba[fitted], train_vectors[fitted]
+            found = pipeline.find_peers(vectors, some)
+            same += sum(
+                p.label == who.label for who, peers in zip(some, found, strict=True) if who.label for p in peers
+            )
+            probas.append(proba)
+            wanted = chosen[(chosen >= start) & (chosen < start + BATCH)] - start
+            take(pipeline.fill(some, name, proba, vectors, found, wanted))
+        if known.any():
+            report.predictor[name] = evaluate(
+                np.concatenate(probas), pipeline.predictor.labels, part.y, labeled_train.y
+            )
+            if unseen := unseen_labels(part.y, labeled_train.y.tolist()):
+                report.unseen[name] = unseen
+            report.peer_agreement[name] = same / (int(known.sum()) * config.k)
+            share = {label: np.mean(labeled_train.y == label) for label in np.unique(part.y[known])}
+            report.chance_agreement[name] = float(np.mean([share[label] for label in part.y[known]]))
+    return report, pipeline
 
 
 def _draw_patients(part: Cohort, limit: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:

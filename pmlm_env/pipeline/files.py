@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,21 @@ class TrainingPatients:
     labels: tuple[str, ...]
     vectors: npt.NDArray[np.float32]
     persons: tuple[str, ...] = ()
+
+    @cached_property
+    def label_of(self) -> dict[str, str]:
+        """The true label of each patient, by id."""
+        return dict(zip(self.ids, self.labels, strict=True))
+
+    @cached_property
+    def person_of(self) -> dict[str, str]:
+        """The person of each patient, by id; empty if all are different."""
+        return dict(zip(self.ids, self.persons, strict=False))
+
+    @cached_property
+    def stays(self) -> Counter[str]:
+        """The number of patients of each person; empty if all are different."""
+        return Counter(self.persons)
 
     def save(self, folder: Path) -> None:
         """Write ``PEERS_FILE`` and ``VECTORS_FILE``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.schema import Cohort, Patient, Schema
 from pmlm_env.cohort.wording import named
-from pmlm_env.core.episodes import Episode, EpisodeSet, Split
+from pmlm_env.core.episode import Episode, Split, shared
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.checked_files import file_in
 from pmlm_env.io.files import replacing_folder, write
 from pmlm_env.pipeline.config import PipelineConfig
@@ -176,7 +177,7 @@ class Pipeline:
                 f"pipeline's schema, or {CURE}"
             )
         self.template.check(cohort)
-        trained = {*self.training.ids}
+        trained = self.training.label_of
         if known := [patient.patient_id for patient in cohort if patient.patient_id in trained]:
             logger.warning(
                 "%d of %d patients are training patients of this pipeline, and predicted better than others; "
@@ -268,7 +269,7 @@ class Pipeline:
             ValueError: The retriever returned another number, or the patient, or too few are other people.
         """
         patients = list(patients)
-        stays, trained = Counter(self.training.persons), {*self.training.ids}
+        stays, trained = self.training.stays, self.training.label_of
         groups = defaultdict(list)
         for i, patient in enumerate(patients):
             groups[stays[patient.person], patient.patient_id in trained].append(i)
@@ -292,7 +293,7 @@ class Pipeline:
             is_trained: Whether they are training patients.
         """
         ids, name = [patient.patient_id for patient in patients], self.manifest.retriever.name
-        persons = dict(zip(self.training.ids, self.training.persons, strict=False))
+        persons = self.training.person_of
         if n_own and len(self.training.ids) - n_own < self.k:
             raise ValueError(
                 f"patient {ids[0]} has {len(self.training.ids) - n_own} training stays of other people, too few for "
@@ -302,7 +303,7 @@ class Pipeline:
         found = self.retriever.peers(vectors.copy(), ids, k)
         if len(found) != len(ids):
             raise ValueError(f"the retriever {name} returned the peers of {len(found)} patients, not of {len(ids)}")
-        known = dict(zip(self.training.ids, self.training.labels, strict=True))
+        known = self.training.label_of
         for own, peers in zip(ids, found, strict=True):
             names = {peer.patient_id for peer in peers if known.get(peer.patient_id) == peer.label} - {own}
             if len(names) != k or len(peers) != k:
@@ -339,7 +340,7 @@ class Pipeline:
                 Episode(
                     patient_id=patient.patient_id,
                     split=split,
-                    words=prompt.texts,
+                    words=shared(prompt.texts),
                     roles=prompt.roles,
                     vector=vectors[i],
                     reference=patient.reference,

@@ -48,10 +48,11 @@ class InputScaler:
     def fit(cls, cohort: Cohort) -> InputScaler:
         """Return the scaler of the training patients' check-ups."""
         n_indicators = len(cohort.schema.indicators)
-        values = np.concatenate([np.empty((0, n_indicators)), *(patient.values for patient in cohort)])
         median, mean, sd = np.full(n_indicators, np.nan), np.zeros(n_indicators), np.ones(n_indicators)
         for j in range(n_indicators):
-            column = values[~np.isnan(values[:, j]), j]
+            # One indicator after another, because all values of many patients would take gigabytes twice.
+            column = np.concatenate([np.empty(0), *(patient.values[:, j] for patient in cohort)])
+            column = column[~np.isnan(column)]
             if len(column):
                 size = np.abs(column)
                 median[j] = np.median(size) if np.median(size) > _TINY else size.mean() or 1.0

@@ -12,6 +12,10 @@ from pmlm_env.cohort.schema import Cohort, Schema
 STATISTICS: tuple[str, ...] = ("last", "mean", "min", "max", "sd", "slope", "count")
 
 
+#: Patients summarized at once; bounds the memory.
+_CHUNK = 16_384
+
+
 def summary_names(schema: Schema) -> tuple[str, ...]:
     """Return the columns of ``summarize``: seven per indicator, and two more."""
     statistics = (f"{indicator}_{statistic}" for statistic in STATISTICS for indicator in schema.names)
@@ -30,16 +34,18 @@ def summarize(cohort: Cohort) -> npt.NDArray[np.float64]:
         population SD (0 for one value).
     """
     lengths = np.array([len(patient.dates) for patient in cohort], dtype=np.intp)
-    seen = np.flatnonzero(lengths)
-    statistics = np.full((len(cohort), len(STATISTICS), len(cohort.schema.indicators)), np.nan)
-    statistics[:, STATISTICS.index("count")] = 0.0
-    span = np.full(len(cohort), np.nan)
-    if len(seen):
-        values = np.concatenate([cohort[i].values for i in seen])
-        days = np.concatenate([_days(cohort[i].dates) for i in seen])
-        statistics[seen] = _statistics(values, days, lengths[seen])
-        span[seen] = days[np.cumsum(lengths[seen]) - 1]
-    return np.column_stack([statistics.reshape(len(cohort), -1), lengths, span])
+    n, seen = len(cohort.schema.indicators), np.flatnonzero(lengths)
+    summaries = np.full((len(cohort), len(STATISTICS) * n + 2), np.nan)
+    first = STATISTICS.index("count") * n
+    summaries[:, first : first + n] = 0.0
+    summaries[:, -2] = lengths
+    for start in range(0, len(seen), _CHUNK):
+        some = seen[start : start + _CHUNK]
+        values = np.concatenate([cohort[i].values for i in some])
+        days = np.concatenate([_days(cohort[i].dates) for i in some])
+        summaries[some, :-2] = _statistics(values, days, lengths[some]).reshape(len(some), -1)
+        summaries[some, -1] = days[np.cumsum(lengths[some]) - 1]
+    return summaries
 
 
 def _days(dates: npt.NDArray[np.datetime64]) -> npt.NDArray[np.float64]:

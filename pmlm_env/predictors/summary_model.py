@@ -56,11 +56,13 @@ class SummaryModel(LabelModel):
         summaries = summarize(cohort)
         self._n_summaries, self._columns = summaries.shape[1], np.flatnonzero(self._useful(summaries))
         self._model, self._version = self._make_model(len(cohort)), sklearn.__version__
+        inputs = self._inputs(summaries)
+        del summaries  # of many patients, the columns that are used are enough
         # On shared cores, spinning threads cost more than they gain.
         with threadpool_limits(limits=1), warnings.catch_warnings():
             # Due to rare labels, of which build_episodes warns once.
             warnings.filterwarnings("ignore", "The number of unique classes is greater", UserWarning)
-            self._model.fit(self._inputs(summaries), cohort.y)
+            self._model.fit(inputs, cohort.y)
 
     def _scores(self, cohort: Cohort) -> npt.NDArray[np.float64]:
         return _scores(self._model, self._inputs(summarize(cohort)))

@@ -16,6 +16,8 @@ from pmlm_env.predictors.base import assign_folds
 
 #: One of this many folds is the validation fold. With fewer than two people per fold, all patients are in both parts.
 VALIDATION_FOLDS = 7
+#: Validation patients whose loss is computed at once; bounds the memory.
+_CHUNK = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ def train(
             optimizer.step()
         network.eval()
         with torch.no_grad():
-            validation_loss = loss(validation).item()
+            parts = validation.split(_CHUNK)
+            validation_loss = sum(loss(part).item() * (len(part) / len(validation)) for part in parts)
         if validation_loss < best_loss:
             best_loss, best_epoch, best_weights = validation_loss, epoch, copy.deepcopy(network.state_dict())
         if epoch - best_epoch >= settings.patience:

@@ -19,6 +19,7 @@ from pmlm_env.io.files import write, write_json
 from pmlm_env.predictors.inputs import SCALER_ARRAYS, InputScaler, checkup_form
 from pmlm_env.retrieval.encoder_files import CONFIG_FILE, CURE, WEIGHTS_FILE, difference
 from pmlm_env.retrieval.network import VECTOR_SIZE, EncoderNetwork, train_network
+from pmlm_env.retrieval.packed import PackedCheckups
 
 #: Patients encoded at once; bounds the memory.
 CHUNK = 1024
@@ -58,7 +59,8 @@ class NetworkEncoder:
             raise ValueError("a patient encoder cannot be fitted to an empty cohort")
         scaler = InputScaler.fit(cohort)
         persons = [patient.person for patient in cohort]
-        network = train_network(scaler.pad(cohort), cohort.y, seed, choose_device(device), persons)
+        place = choose_device(device)
+        network = train_network(PackedCheckups(cohort, scaler, place), cohort.y, seed, place, persons)
         return cls(checkup_form(cohort.schema), scaler, network)
 
     @classmethod

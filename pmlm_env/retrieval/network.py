@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from pmlm_env.predictors.training import TrainingSettings, train
+from pmlm_env.retrieval.packed import PackedCheckups
 
 HIDDEN_SIZE, VECTOR_SIZE = 256, 128
 DROPOUT = 0.4
@@ -78,7 +79,7 @@ def hide_checkups(inputs: torch.Tensor, generator: torch.Generator) -> torch.Ten
 
 
 def train_network(
-    inputs: npt.NDArray[np.float32],
+    inputs: PackedCheckups,
     labels: npt.NDArray[np.str_],
     seed: int,
     device: torch.device,
@@ -90,7 +91,7 @@ def train_network(
     labels; see ``train``.
 
     Args:
-        inputs: The training patients' check-ups, shape (N, 2, max_checkups, n_indicators).
+        inputs: The training patients' check-ups, on ``device``.
         labels: Their labels, shape (N,).
         seed: Draws weights, dropout, batches and the validation fold. No global generator is used.
         device: Where to train.
@@ -99,15 +100,16 @@ def train_network(
     cpu = torch.Generator().manual_seed(seed)
     local = torch.Generator(device).manual_seed(seed)
     classes, codes = np.unique(labels, return_inverse=True)
-    network = EncoderNetwork(inputs[0].size, cpu).to(device)
+    network = EncoderNetwork(inputs.size, cpu).to(device)
     head = linear(VECTOR_SIZE, len(classes), cpu).to(device)
-    x, y = torch.from_numpy(inputs).to(device), torch.from_numpy(codes).to(device)
+    y = torch.from_numpy(codes).to(device)
     whole = nn.ModuleList([network, head])
 
     def loss(batch: torch.Tensor) -> torch.Tensor:
+        x = inputs.padded(batch)
         if whole.training:
-            return functional.cross_entropy(head(network(hide_checkups(x[batch], local), local)), y[batch])
-        return functional.cross_entropy(head(network(x[batch])), y[batch])
+            return functional.cross_entropy(head(network(hide_checkups(x, local), local)), y[batch])
+        return functional.cross_entropy(head(network(x)), y[batch])
 
     settings = TrainingSettings(LEARNING_RATE, WEIGHT_DECAY, BATCH_SIZE, PATIENCE, MAX_EPOCHS)
     train(whole, loss, labels, settings, seed, cpu, persons)

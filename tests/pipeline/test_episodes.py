@@ -10,8 +10,8 @@ import pytest
 
 from pmlm_env.cohort import Cohort, split_by_date, write_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
-from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.pipeline import Pipeline, PipelineConfig, PipelineReport, build_episodes
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.pipeline import Pipeline, PipelineConfig, PipelineReport, build_episodes, make_episodes
 from pmlm_env.predictors import BoostedTrees
 from pmlm_env.prompting import InitialPrompt
 from pmlm_env.retrieval import NetworkEncoder
@@ -44,6 +44,18 @@ def test_everybody_has_one_prompt_in_the_split_of_her_date(built: tuple, cohort:
         )
         assert e.split == expected
         assert (e.label, e.reference) == (of[e.patient_id].label, of[e.patient_id].reference)
+
+
+def test_prompts_made_a_few_patients_at_a_time_are_the_same(
+    built: tuple, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pmlm_env.pipeline.episodes.BATCH", 16)
+    batches: list[list[Episode]] = []
+    report, _ = make_episodes(cohort, batches.append, PipelineConfig(n_folds=2), seed=3, device="cpu")
+    assert len(batches) > 9
+    assert max(map(len, batches)) == 16
+    assert EpisodeSet([episode for batch in batches for episode in batch]).digest == built[0].digest
+    assert report == built[1]
 
 
 def test_the_prompt_says_what_the_episode_says(built: tuple) -> None:

@@ -81,3 +81,17 @@ def test_the_columns_are_those_of_the_schemas_indicators(men_cohort: Cohort) -> 
     found = dict(zip(names, summarize(men_cohort)[1], strict=True))
     assert found["urate_mean"] == pytest.approx(men_cohort[1].values[:, 2].mean())
     assert (found["urate_count"], found["n_checkups"]) == (2, 2)
+
+
+def test_patients_summarized_a_few_at_a_time_have_the_same_summaries(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    patients = []
+    for i in range(20):
+        n = int(rng.integers(6))
+        values = rng.normal(size=(n, N_INDICATORS))
+        values[rng.random(values.shape) < 0.4] = np.nan
+        dates = np.datetime64("2021-01-01") + np.sort(rng.choice(90, n, replace=False))
+        patients.append(Patient(f"P{i}", "normal", "", np.datetime64("2022-01-01"), dates, values))
+    at_once = summarize(cohort_of(*patients))
+    monkeypatch.setattr("pmlm_env.predictors.summaries._CHUNK", 3)
+    np.testing.assert_array_equal(summarize(cohort_of(*patients)), at_once)

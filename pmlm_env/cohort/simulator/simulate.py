@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,12 +16,13 @@ from pmlm_env.cohort.simulator.personal import personalize
 from pmlm_env.cohort.simulator.replies import write_reply
 from pmlm_env.cohort.simulator.schedule import draw_schedule
 from pmlm_env.cohort.simulator.tables import LANGUAGES, Language, schema_in, word_in
-from pmlm_env.cohort.simulator.women import draw_women
+from pmlm_env.cohort.simulator.women import Women, draw_women
 
 Signal = Literal["paper", "literature"]
 SIGNALS: tuple[str, ...] = get_args(Signal)
 
-
+#: Women whose check-ups and letters are drawn at once; bounds the memory.
+PART = 20_000
 #: The column of the patients' table with the indicators that the letter's remarks are about, separated by "; ".
 PERSONAL_COLUMN = "personal"
 
@@ -52,6 +55,35 @@ def simulate_cohort(
         The cohort, sorted by index date, with the obstetric schema of the language.
 
     Raises:
+        ValueError: As ``simulate_parts``.
+    """
+    parts = [*simulate_parts(n_patients, seed, signal, personal, language)]
+    return parts[0] if len(parts) == 1 else Cohort(tuple(chain.from_iterable(parts)), parts[0].schema)
+
+
+def simulate_parts(
+    n_patients: int = 2373,
+    seed: int = 0,
+    signal: Signal = "paper",
+    personal: float = 0.0,
+    language: Language = "en",
+) -> Iterator[Cohort]:
+    """Simulate the cohort of ``simulate_cohort`` in parts of ``PART`` women, the earliest index dates first.
+
+    Only what is drawn for all women at once, such as labels and dates, is in memory beside one part. Check-ups and
+    letters of each further part come from a random generator of its own.
+
+    Args:
+        n_patients: As ``simulate_cohort``.
+        seed: As ``simulate_cohort``.
+        signal: As ``simulate_cohort``.
+        personal: As ``simulate_cohort``.
+        language: As ``simulate_cohort``.
+
+    Returns:
+        The parts, each simulated when it is asked for.
+
+    Raises:
         ValueError: ``n_patients`` is not a positive integer, ``seed`` is not an integer >= 0, ``signal`` is unknown,
             ``personal`` is not a number from 0 to 1, or there are no letters in ``language``.
     """
@@ -65,9 +97,23 @@ def simulate_cohort(
         raise ValueError(f"personal must be a number from 0 to 1, not {personal!r}")
     if language not in LANGUAGES:
         raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, not {language!r}")
-    schema = schema_in(language)
+    return _parts(int(n_patients), int(seed), signal, float(personal), language)
+
+
+def _parts(n_patients: int, seed: int, signal: Signal, personal: float, language: Language) -> Iterator[Cohort]:
     rng = np.random.default_rng(seed)
-    women = draw_women(int(n_patients), rng)
+    women = draw_women(n_patients, rng)
+    for number, first in enumerate(range(0, n_patients, PART)):
+        if number:
+            rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number,)))
+        yield _simulate(women.part(first, first + PART), first, rng, seed, signal, personal, language)
+
+
+def _simulate(
+    women: Women, first: int, rng: np.random.Generator, seed: int, signal: Signal, personal: float, language: Language
+) -> Cohort:
+    """Simulate the check-ups and letters of some women, of whom ``first`` is the number of the first one."""
+    schema = schema_in(language)
     schedule = draw_schedule(women, rng)
     values = leave_gaps(draw_labs(women, schedule, signal, rng), draw_measured(schedule, rng))
     bedside = draw_bedside(women, rng)
@@ -76,12 +122,12 @@ def simulate_cohort(
     for i in range(len(women)):
         rows = slice(schedule.start[i], schedule.start[i + 1])
         facts = gather_facts(women, i, values[rows], bedside[i])
-        dither = 0.618034 * i % 1  # spreads evenly over women, as random numbers would on average
+        dither = 0.618034 * (first + i) % 1  # spreads evenly over women, as random numbers would on average
         reply, about = personalize(write_reply(facts, rng), values[rows], personal, dither)
         extra = {column: word_in(language, value) for column, value in facts.extra.items()}
         patients.append(
             Patient(
-                patient_id=f"{prefix}{i + 1:05d}",
+                patient_id=f"{prefix}{first + i + 1:05d}",
                 label=schema.labels[women.label[i]].name,
                 reference=reply.text(language),
                 split_date=women.index_date[i],

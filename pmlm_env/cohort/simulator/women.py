@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,10 @@ class Women:
     def conception(self) -> Days:
         """First day of the last menstrual period, from which gestation is counted."""
         return np.where(self.delivered, self.birth, self.index_date) - self.gestation.astype("timedelta64[D]")
+
+    def part(self, first: int, end: int) -> Women:
+        """Return the women from ``first`` up to, not including, ``end``."""
+        return Women(**{field.name: getattr(self, field.name)[first:end] for field in fields(self)})
 
 
 def draw_women(n: int, rng: np.random.Generator) -> Women:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from os import PathLike
 from os.path import lexists
 from pathlib import Path
@@ -11,6 +12,7 @@ from pmlm_env.cohort.schema import OBSTETRIC, Cohort, Schema
 from pmlm_env.cohort.sources.assembly import Reading, assemble
 from pmlm_env.cohort.sources.formats import SUFFIXES, read_table, suffix_of
 from pmlm_env.cohort.sources.mapping import NameMap
+from pmlm_env.cohort.sources.parts import joined
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.wording import named, quoted
 
@@ -45,7 +47,8 @@ def read_cohort(
     or without a time of day. Identifiers are text: "007" stays "007". "Not measured" is an empty cell; "<0.5" and "inf"
     are problems. Labels that differ only in letter case, whitespace or Unicode form are merged, in the schema's
     spelling if it has the label. Check-up rows of people who are not in the patients' table are left out and counted.
-    Everything else is checked, and all problems are reported together. There is no limit on the number of check-ups;
+    Everything else is checked, and all problems are reported together. A large cohort may be in parts, the folders
+    ``part-*`` in ``folder``; see ``read_parts``. There is no limit on the number of check-ups;
     later stages use the latest ``schema.max_checkups``.
 
     Args:
@@ -78,6 +81,44 @@ def read_cohort(
     return read_tables(folder, schema, reading=reading, encoding=encoding, **files)
 
 
+def read_parts(
+    folder: str | PathLike[str],
+    schema: Schema | None = None,
+    *,
+    references: bool = True,
+    new_patients: bool = False,
+    drop_bad_rows: bool = False,
+    keep_later: bool = False,
+    encoding: str | None = None,
+) -> Iterator[tuple[Cohort, ReadReport]]:
+    """Read a cohort part by part, for patients who do not all fit into memory: one part is in memory at a time.
+
+    The parts are the folders ``part-*`` in ``folder``, in order of their names, each with the tables of some patients
+    (``read_cohort``); a folder without such folders is one part. All have the same schema, that of the first part
+    unless there is another.
+
+    Args:
+        folder: The folder of the parts.
+        schema: As ``read_cohort``.
+        references: As ``read_cohort``.
+        new_patients: As ``read_cohort``.
+        drop_bad_rows: As ``read_cohort``; the limits on what may be left out are on each part.
+        keep_later: As ``read_cohort``.
+        encoding: As ``read_cohort``.
+
+    Yields:
+        The patients of a part, and what was left out of it. The spelling of labels that are not in the schema is
+        unified within each part.
+
+    Raises:
+        CohortError: As ``read_cohort``, for a part; or a part has another schema than the first one, or a patient of an
+            earlier part.
+    """
+    folder = Path(folder)
+    reading = Reading(references, new_patients, drop_bad_rows, keep_later)
+    yield from _each_part(folder, schema or schema_in(folder), reading, {}, encoding)
+
+
 def read_tables(
     folder: Path,
     schema: Schema | None,
@@ -102,6 +143,9 @@ def read_tables(
     Raises:
         CohortError: As ``read_cohort``.
     """
+    if part_folders(folder):
+        files = {"patients": patients, "labs": labs, "checkups": checkups}
+        return joined(_each_part(folder, schema, reading, files, encoding))
     names = NameMap.of(folder)
     if labs is None and checkups is None:
         labs, checkups = names.files.get("labs"), names.files.get("checkups")
@@ -111,6 +155,37 @@ def read_tables(
     notes = names.unused(people, records, long)
     people, records = names.people(people), names.records(records, long)
     return assemble(folder, people, records, schema, reading, long=long, notes=notes)
+
+
+def _each_part(
+    folder: Path, schema: Schema | None, reading: Reading, files: Mapping[str, str | None], encoding: str | None
+) -> Iterator[tuple[Cohort, ReadReport]]:
+    """Read a cohort part by part; see ``read_parts``."""
+    seen: set[str] = set()
+    common = schema
+    for part in part_folders(folder) or [folder]:
+        own = schema or schema_in(part)
+        if own not in (common, None) and common is not None:
+            raise CohortError(f"{part} has another schema than the first part: put one schema into {folder}")
+        cohort, report = read_tables(part, common or own, reading=reading, encoding=encoding, **files)
+        common = cohort.schema
+        if twice := next((patient.patient_id for patient in cohort if patient.patient_id in seen), None):
+            raise CohortError(f"{part}: patient {quoted(twice)} is in an earlier part already; keep one")
+        seen.update(patient.patient_id for patient in cohort)
+        yield cohort, report
+        del cohort  # before the next part is read
+
+
+def part_folders(folder: Path) -> list[Path]:
+    """Return the folders of a cohort's parts, in order.
+
+    Raises:
+        CohortError: The folder has a patients' table beside them.
+    """
+    parts = sorted(path for path in folder.glob("part-*") if path.is_dir())
+    if parts and (tables := with_stem(folder, "patients")):
+        raise CohortError(f"{folder} has {tables[0].name} and {parts[0].name}: remove the tables or the parts")
+    return parts
 
 
 def schema_in(folder: Path) -> Schema | None:
@@ -145,7 +220,7 @@ def _find_checkups(folder: Path, labs: str | None, checkups: str | None) -> tupl
         return _find(folder, "labs", labs), True
     if checkups is not None:
         return _find(folder, "checkups", checkups), False
-    long, wide = _with_stem(folder, "labs"), _with_stem(folder, "checkups")
+    long, wide = with_stem(folder, "labs"), with_stem(folder, "checkups")
     if long and wide:
         raise CohortError(
             f"{folder} has {long[0].name} (long) and {wide[0].name} (wide); choose one: "
@@ -164,7 +239,7 @@ def _find(folder: Path, stem: str, name: str | None) -> Path:
     if not folder.is_dir():
         raise CohortError(f"there is no folder {folder}")
     if name is None:
-        paths = _with_stem(folder, stem)
+        paths = with_stem(folder, stem)
         if len(paths) > 1:
             raise CohortError(
                 f"{folder} has {' and '.join(path.name for path in paths)}; choose one: --{stem}-file {paths[0].name}"
@@ -183,7 +258,8 @@ def _find(folder: Path, stem: str, name: str | None) -> Path:
     return path
 
 
-def _with_stem(folder: Path, stem: str) -> list[Path]:
+def with_stem(folder: Path, stem: str) -> list[Path]:
+    """Return the files of this name in a folder, in any form that is read."""
     return [path for path in (folder / f"{stem}{suffix}" for suffix in SUFFIXES) if path.is_file()]
 
 
