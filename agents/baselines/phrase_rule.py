@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from reprlib import repr as shortened
-from typing import Any, ClassVar, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from pmlm_env.core.words import Role
 
 _SENTENCE_ENDS = tuple(".?!。？！")
 _PHRASE_ENDS = (*_SENTENCE_ENDS, *",;:，；：、")
-_CLOSING = "\"'”’」』)]}）】"
+_CLOSING = "\"'\u201d\u2019」』)]}）】"
 _BRACKETS = {"(": ")", "（": "）", "[": "]"}
 
 
@@ -103,7 +103,7 @@ def phrases(words: Sequence[str], roles: Sequence[str]) -> list[Phrase]:
         section = (role, sentences[role], any(map(_is_mark, words[start : slot + 1])))
         number = places[section]
         places[section] += 1
-        place = number if number < 4 else 1 << (number.bit_length() - 1)  # noqa: PLR2004
+        place = number if number < 4 else 1 << (number.bit_length() - 1)
         found += [Phrase(*section, place)] * (slot + 1 - start)
         start = slot + 1
         sentences[role] += sentence_ends
