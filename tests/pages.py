@@ -15,7 +15,7 @@ OTHERS = (
     "docker", "id", "llama-server", "mkdocs", "ollama", "pip", "pre-commit", "read", "source", "tensorboard",
     "transformers", "vllm",
 )  # fmt: skip
-OURS = ("make", "pmlm", "pytest", "python", "python3")
+OURS = ("make", "pmlm", "pytest", "python", "python3", "torchrun")
 
 _OUTSIDE = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")]
 

@@ -46,6 +46,9 @@ def check(words: list[str]) -> None:
         read(rest[0], import_module(f"agents.cli.{rest[0]}").Config, rest[1:])
     elif program in ("python", "python3"):
         check_python(rest)
+    elif program == "torchrun":
+        module, *options = rest[rest.index("--") + 1 :]
+        check(["pmlm", *(["train"] if module == "agents.train" else []), *options])
     elif program == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
         targets = [word for word in rest if "=" not in word]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: Shares of a prompt's words that are deleted, and those with ``quick``.
 SHARES: tuple[int | float, ...] = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-_QUICK_SHARES: tuple[int | float, ...] = (0, 0.3, 0.6, 0.9)
+_QUICK_SHARES: tuple[int | float, ...] = (0, 0.3, 0.9)
 
 #: Of the metrics of ``agents.evaluation.metrics``, those that a run has.
 METRICS = ("bertscore_f1", "margin", "diagnosis_named", "wrong_diagnosis_named", "words", "cut")

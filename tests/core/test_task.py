@@ -21,7 +21,7 @@ def test_it_is_its_parts_and_nothing_more() -> None:
     task = EditTask(episodes, encoder, reward, rules, "index")
     assert vars(task) == {
         "episodes": episodes, "encoder": encoder, "reward": reward, "rules": rules, "observation": "index",
-        "patient": "vector",
+        "patient": "vector", "observed": slice(None),
     }  # fmt: skip
 
 

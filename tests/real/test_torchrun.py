@@ -129,7 +129,8 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on(episodes: 
     [("dqn", "the agent dqn is trained by one process: start it without torchrun"), ("nobody", "nobody")],
 )
 def test_what_two_processes_cannot_do_is_said_once(episodes: Path, tmp_path: Path, agent: str, message: str) -> None:
-    ended = _in_two(*_arguments(episodes, tmp_path / "run", "--agent", agent))
+    models = ["--llm", "responder", "--device", "cpu", *small_models()]
+    ended = _in_two("--episodes", episodes, "--run", tmp_path / "run", "--agent", agent, *models)
     assert [each.returncode > 0 for each in ended] == [True, True]
     assert sum(message in each.stderr for each in ended) == 1, [each.stderr for each in ended]
     assert not (tmp_path / "run").exists()

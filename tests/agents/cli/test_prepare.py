@@ -135,7 +135,7 @@ def test_what_a_library_warns_of_is_one_line_without_a_path(
         warnings.warn("this will change", FutureWarning, stacklevel=1)
         raise ValueError("enough")
 
-    monkeypatch.setattr("pmlm_env.pipeline.build_episodes", loud)
+    monkeypatch.setattr("pmlm_env.pipeline.make_episodes", loud)
     assert prepare(tables) == 2
     assert [message for message in caplog.messages if "warning" in message] == [r"warning: your GPU is \x1b[2Jtoo old"]
 
