@@ -220,7 +220,7 @@ def ridge(seen: Array, changes: Array, weights: Array, groups: Sequence[int]) ->
 
 
 def judged(rows: Sequence[Tried], predicted: Array) -> dict[str, Any]:
-    """Return how well changes were predicted, and what the deletion gains that is predicted to be best for each patient.
+    """Return how well changes were predicted, and the gain of what is predicted to be best for each patient.
 
     Args:
         rows: Deletions tried for test patients.
@@ -268,7 +268,10 @@ def measure(episodes: EpisodeSet, rows: Sequence[Tried], n_trees: int = 200) -> 
         counts = Counts(named, train, episodes)
         guesses[f"linear, {name}"] = ridge(counts(train), changes, weights, groups).predict(counts(test))
     parts = [np.hstack([counts(part), of_patients(part, episodes, labels)]) for part in (train, test)]
-    trees = {"trees": parts, "trees, with the patient vector": [np.hstack(pair) for pair in zip(parts, vectors, strict=True)]}
+    trees = {
+        "trees": parts,
+        "trees, with the patient vector": [np.hstack(pair) for pair in zip(parts, vectors, strict=True)],
+    }
     for name, (fitted, asked) in trees.items():
         model = HistGradientBoostingRegressor(
             max_iter=n_trees,

@@ -41,7 +41,9 @@ def test_the_slots_that_turn_one_prompt_into_another(initial: list[str], data: s
 
 def test_a_prompt_that_may_belong_to_two_patients_is_left_out_unless_it_is_one_of_theirs() -> None:
     first, second = make_episodes(2, n_marked=0)
-    pair = EpisodeSet([replace(first, words=(*"abc", *first.words[3:])), replace(first, words=(*"abd", *first.words[3:]))])
+    pair = EpisodeSet(
+        [replace(first, words=(*"abc", *first.words[3:])), replace(first, words=(*"abd", *first.words[3:]))]
+    )
     rest = " ".join(first.words[3:])
     texts = {"both": f"a b {rest}", "first": f"a c {rest}", "whole": f"a b d {rest}", "neither": f"b a {rest}"}
     found = belonging(texts.values(), pair)
@@ -55,7 +57,11 @@ def test_a_prompt_that_may_belong_to_two_patients_is_left_out_unless_it_is_one_o
 def test_changes_are_those_of_every_patient_with_the_prompt() -> None:
     one, other = make_episodes(2, n_marked=0)
     episodes = EpisodeSet([one, replace(one, patient_id="twin"), other])
-    replies = {" ".join(one.words): "four", " ".join(one.words[1:]): "eleven chars", " ".join(other.words[2:]): "no whole"}
+    replies = {
+        " ".join(one.words): "four",
+        " ".join(one.words[1:]): "eleven chars",
+        " ".join(other.words[2:]): "no whole",
+    }
     rows = tried(episodes, replies, _Lengths())
     assert [(row.patient, row.gone) for row in rows] == [(0, (0,)), (1, (0,))]
     assert [row.change for row in rows] == pytest.approx([8.0, 8.0])
