@@ -14,6 +14,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -88,8 +89,9 @@ def main(options: Options) -> None:
 
 
 def _in_a_process(function: Callable[..., Result], *arguments: object) -> Result:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    # Not a Pool, which waits forever for a process that was killed because the machine has no memory left.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
 
 
 def measure(stage: str, n: int, options: Options) -> Result:
