@@ -14,6 +14,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -88,8 +89,9 @@ def main(options: Options) -> None:
 
 
 def _in_a_process(function: Callable[..., Result], *arguments: object) -> Result:
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    # Not a Pool, which waits forever for a process that was killed because the machine has no memory left.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(function, *arguments).result()
 
 
 def measure(stage: str, n: int, options: Options) -> Result:
@@ -98,6 +100,7 @@ def measure(stage: str, n: int, options: Options) -> Result:
     run, folder = _RUNS[stage](n, options), options.scratch / f"{n}"
     folder.mkdir(parents=True, exist_ok=True)
     done = next(run, n)  # what comes before is not measured
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now (proc(5))
     started = time.process_time()
     for done in run:  # noqa: B007  (a stage may say that it was done for fewer patients)
         pass
@@ -125,15 +128,25 @@ def _simulate(n: int, options: Options) -> Iterator[int]:
 def _complete(n: int, options: Options) -> Path:
     """Repeat the tables of the patients who were simulated, under other ids, until there are ``n`` patients."""
     cohort = options.scratch / f"{n}" / "cohort"
+    if not cohort.exists():  # the scratch folder was removed
+        cohort.parent.mkdir(parents=True, exist_ok=True)
+        _exhaust(_simulate(n, options))
     parts = sorted(cohort.glob("part-*"))
     for number in range(len(parts), -(-n // PART) if parts else 0):
         copied = parts[number % len(parts)]
-        target = cohort / f"part-{number:05}"
-        shutil.copytree(copied, target)
+        unfinished = cohort / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(copied, unfinished)
         for name in ("patients.csv", "checkups.csv"):
             text = (copied / name).read_bytes().replace(b"\nP", b"\nP%d-" % number)
-            (target / name).write_bytes(text)
+            (unfinished / name).write_bytes(text)
+        unfinished.rename(cohort / f"part-{number:05}")
     return cohort
+
+
+def _exhaust(run: Iterator[int]) -> None:
+    for _ in run:
+        pass
 
 
 def _read(n: int, options: Options) -> Iterator[int]:
@@ -186,9 +199,13 @@ _BATCH = 4_096
 def _repeated(n: int, options: Options) -> Path:
     """Repeat the episodes of ``drawn`` patients, under other ids, until there are ``n``."""
     source, target = options.scratch / f"{options.drawn}" / "prepared", options.scratch / f"{n}" / "prepared"
-    if n <= options.drawn or target.exists():
+    if (target / CHECKUPS_FILE).exists():
         return target
-    target.mkdir(parents=True)
+    if n <= options.drawn or not source.exists():  # the scratch folder was removed
+        _exhaust(_prompts(min(n, options.drawn), options))
+    if n <= options.drawn:
+        return target
+    target.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / LABELS_FILE, target)
     times, text = n // options.drawn, (source / WORDS_FILE).read_bytes()
     with (target / WORDS_FILE).open("wb") as words:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
+import signal
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -57,6 +60,16 @@ def test_what_is_measured_is_not_measured_again(
     assert asked == [("read", 10_000), ("read", 1_000), ("simulate", 10_000), ("simulate", 1_000)]
     results = [Result(**each) for each in json.loads((tmp_path / "scale.json").read_text())]
     assert capsys.readouterr().out.endswith("\n".join(table(results)) + "\n")
+
+
+def _killed(*_: object) -> Result:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_a_process_that_is_killed_for_its_memory_ends_the_command() -> None:
+    with pytest.raises(BrokenProcessPool):
+        scale._in_a_process(_killed)
 
 
 def test_the_exponent_is_that_of_complete_measurements_of_many_patients() -> None:

@@ -48,7 +48,7 @@ class TableA1(Experiment):
 
     Attributes:
         rows: The predictors: rows of the table, or a predictor's name as in ``pmlm prepare --predictor``.
-        data: Simulated cohorts; a seed draws the patients and the models.
+        data: Simulated cohorts, with --quick only the first; a seed draws the patients and the models.
         cohort: A cohort's folder, as for ``pmlm prepare``, besides the simulated ones; a seed draws the models. The
             table has its name, and the file of runs has its test patients' labels without their ids.
         labs_file: Name of the cohort's long table of check-ups, if it differs from the default.
@@ -103,7 +103,8 @@ class TableA1(Experiment):
             ValueError: There is no such predictor, or it does not take its arguments, or the cohort cannot be read.
         """
         sources: list[dict[str, Any]] = [
-            {"data": name, "patients": _FEW if self.quick else _ALL} for name in dict.fromkeys(self.data)
+            {"data": name, "patients": _FEW if self.quick else _ALL}
+            for name in dict.fromkeys(self.data[:1] if self.quick else self.data)
         ]
         if self.cohort is not None:
             own = _read(self.cohort, self.labs_file, self.keep_later)

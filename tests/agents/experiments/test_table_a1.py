@@ -126,6 +126,14 @@ def test_without_peft_the_row_lora_llm_is_left_out_in_one_line(
     assert caplog.messages == ["The row lora-llm is left out: it needs peft (pip install 'pmlm-env[lora]')"]
 
 
+def test_a_quick_table_has_the_first_cohort_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ["--rows", "logistic", "lstm", "--quick", "--dry-run", "--out", tmp_path]
+    assert pmlm("experiment", "table-a1", *rows) == 0
+    shown = capsys.readouterr().out
+    assert "missing runs: 2" in shown
+    assert "simulated-literature" not in shown
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
