@@ -108,5 +108,5 @@ def test_a_template_file_is_known_by_its_content(out: Path, men: Path, tmp_path:
         arguments = command("deletion-curve", men, "--agents", "random-n", "--template", template)
         assert pmlm(*arguments, "--out", tmp_path) == 0
     described = [run["cell"]["patients"]["pipeline"] for run in runs(tmp_path / "deletion-curve")]
-    assert [each["template"] for each in described] == ["mine.txt"] * 4  # the echo and the agent, with each of two texts
+    assert [each["template"] for each in described] == ["mine.txt"] * 4  # echo and agent, two texts
     assert described[0] == described[1] != described[2] == described[3]
