@@ -7,7 +7,6 @@ the whole prompt included. A model never sees a test patient's reply before it h
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -295,6 +294,32 @@ def measure(episodes: EpisodeSet, rows: Sequence[Tried], n_trees: int = 200) -> 
     }
 
 
+def table(results: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a Markdown table of what each way of choosing gains."""
+    first = next(iter(results["models"].values()))
+    parts = [part for part in ("all", "new_prompts") if part in first]
+    titles = {"all": "change of F1, {} test patients", "new_prompts": "change of F1, {} with prompts of their own"}
+    heads = ["chosen by", "explained variance", *(titles[part].format(first[part]["patients"]) for part in parts)]
+
+    def row(name: str, explained: str, changes: Iterable[str]) -> str:
+        return f"| {' | '.join([name, explained, *changes])} |"
+
+    def interval(mean: float, low: float | None, high: float | None) -> str:
+        return f"{mean:+.2f}" if low is None else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+    return [
+        f"| {' | '.join(heads)} |",
+        f"|{'---|' * len(heads)}",
+        row("nobody: no deletion", "-", ["0" for _ in parts]),
+        row("chance", "-", [f"{first[part]['mean']:+.2f}" for part in parts]),
+        *(
+            row(name, f"{of['all']['r2']:.2f}", [interval(*of[part]["gain"]) for part in parts])
+            for name, of in results["models"].items()
+        ),
+        row("hindsight", "-", [f"{first[part]['best_in_hindsight']:+.2f}" for part in parts]),
+    ]
+
+
 def replies_of(cache: Path, llm: str) -> dict[str, str]:
     """Return the first reply of a local LLM to each prompt."""
     replies = {}
@@ -306,11 +331,11 @@ def replies_of(cache: Path, llm: str) -> dict[str, str]:
 
 
 def main(options: Options) -> None:
-    """Measure, print the results, and write them to a file if one is given."""
+    """Measure, print a table, and write the results to a file if one is given."""
     episodes = EpisodeSet.load(options.episodes)
     rows = tried(episodes, replies_of(options.cache, options.llm), BertScorer())
     results = measure(episodes, rows, options.trees)
-    print(json.dumps(results, indent=1))
+    print("\n".join(table(results)))
     if options.json:
         write_json(options.json, results)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.offline import Tried, belonging, deleted_from, measure, tried, weights_of
+from benchmarks.offline import Tried, belonging, deleted_from, measure, table, tried, weights_of
 from pmlm_env.core.episodes import EpisodeSet
 from tests.standins import make_episodes
 
@@ -112,3 +114,11 @@ def test_a_model_never_sees_test_patients_rewards() -> None:
     for name, model in measure(episodes, rows, n_trees=30)["models"].items():
         other = measure(episodes, negated, n_trees=30)["models"][name]
         assert other["all"]["gain"][0] == pytest.approx(-model["all"]["gain"][0])
+
+
+def test_the_page_has_the_committed_results() -> None:
+    folder = Path(__file__).parents[1]
+    results = json.loads((folder / "benchmarks/results/offline.json").read_text())
+    page = (folder / "docs/learning.md").read_text()
+    assert "\n".join(f"    {line}" for line in table(results)) in page
+    assert f"the {results['prompts']['train']:,} from prompts of training patients" in page

@@ -163,6 +163,6 @@ def _portable(error: Exception) -> Exception:
         return RuntimeError(said)
     try:
         pickle.loads(pickle.dumps(error))  # our own object
-    except Exception:
+    except Exception:  # a class from outside decides how its errors are pickled, and may raise anything
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

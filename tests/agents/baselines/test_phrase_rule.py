@@ -141,9 +141,11 @@ def test_groups_are_deleted_whole_until_the_edit_budget_ends_and_never_where_pro
     assert slots_of(rule.refine(protected)) == [()]
 
 
-def test_the_same_seed_finds_the_same_rule() -> None:
+def test_the_same_seed_finds_the_same_rule_and_another_seed_may_find_another() -> None:
     training = _patients(lambda high: high, range(20, 60))
-    first, second = PhraseRule(seed=1), PhraseRule(seed=1)
-    first.fit(_problem(training, 200))
-    second.fit(_problem(training, 200))
-    assert first.rule == second.rule != ()
+    rules = []
+    for seed in (0, 0, 1, 2, 3):
+        rules.append(PhraseRule(seed=seed))
+        rules[-1].fit(_problem(training, 100))
+    assert rules[0].rule == rules[1].rule != ()
+    assert len({each.rule for each in rules}) > 1
