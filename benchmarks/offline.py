@@ -31,6 +31,9 @@ from pmlm_env.rewards.bertscore import BertScorer
 #: Weights of squared coefficients that are tried.
 PENALTIES = (1.0, 10.0, 100.0, 1000.0)
 
+#: Number of boosted models, each fitted to a resample of the training prompts; the mean of their predictions counts.
+FITS = 10
+
 #: A place or word has a coefficient if it was deleted from so many prompts.
 FEWEST = 10
 
@@ -116,7 +119,7 @@ def belonging(
 
 
 def tried(episodes: EpisodeSet, replies: Mapping[str, str], scorer: BertScorer) -> list[Tried]:
-    """Return the change of F1 by each deletion with a stored reply, for every patient with the initial prompt.
+    """Return the change of F1 by each deletion with a stored reply, for every patient with the initial prompt, sorted.
 
     Args:
         episodes: The patients.
@@ -128,11 +131,12 @@ def tried(episodes: EpisodeSet, replies: Mapping[str, str], scorer: BertScorer) 
         having.setdefault(episode.words, []).append(number)
     found = belonging(replies, episodes)
     rows = [(i, gone, replies[text]) for text, (words, gone) in found.items() for i in having[words]]
-    pairs = sorted({(reply, episodes[i].reference) for i, _, reply in rows})
-    scores = dict(zip(pairs, 100 * scorer.f1(*zip(*pairs, strict=True)), strict=True))
+    compared = sorted({(reply, episodes[i].reference) for i, _, reply in rows})
+    scores = dict(zip(compared, 100 * scorer.f1(*zip(*compared, strict=True)), strict=True))
     score = [float(scores[reply, episodes[i].reference]) for i, _, reply in rows]
     whole = {i: f1 for (i, gone, _), f1 in zip(rows, score, strict=True) if not gone}
-    return [Tried(i, gone, f1 - whole[i]) for (i, gone, _), f1 in zip(rows, score, strict=True) if gone and i in whole]
+    pairs = zip(rows, score, strict=True)
+    return sorted(Tried(i, gone, f1 - whole[i]) for (i, gone, _), f1 in pairs if gone and i in whole)
 
 
 def places(episode: Episode) -> list[str]:
@@ -218,6 +222,26 @@ def ridge(seen: Array, changes: Array, weights: Array, groups: Sequence[int]) ->
     return Ridge(alpha=min(PENALTIES, key=error)).fit(seen, changes, sample_weight=weights)
 
 
+def boosted(
+    seen: Array, changes: Array, weights: Array, groups: npt.NDArray[np.int64], n_trees: int, seed: int
+) -> HistGradientBoostingRegressor:
+    """Fit boosted trees to a resample of the initial prompts, because one fit hangs on details of the data."""
+    times = np.bincount(
+        np.random.default_rng(seed).choice(np.unique(groups), len(np.unique(groups))), minlength=1 + groups.max()
+    )
+    drawn = times[groups] > 0
+    model = HistGradientBoostingRegressor(
+        max_iter=n_trees,
+        learning_rate=0.05,
+        max_leaf_nodes=15,
+        min_samples_leaf=100,
+        l2_regularization=10,
+        early_stopping=False,
+        random_state=seed,
+    )
+    return model.fit(seen[drawn], changes[drawn], sample_weight=(weights * times[groups])[drawn])
+
+
 def judged(rows: Sequence[Tried], predicted: Array) -> dict[str, Any]:
     """Return how well changes were predicted, and the gain of what is predicted to be best for each patient.
 
@@ -271,16 +295,13 @@ def measure(episodes: EpisodeSet, rows: Sequence[Tried], n_trees: int = 200) -> 
         "trees": parts,
         "trees, with the patient vector": [np.hstack(pair) for pair in zip(parts, vectors, strict=True)],
     }
+    single: dict[str, list[float]] = {}
     for name, (fitted, asked) in trees.items():
-        model = HistGradientBoostingRegressor(
-            max_iter=n_trees,
-            learning_rate=0.05,
-            max_leaf_nodes=15,
-            min_samples_leaf=100,
-            l2_regularization=10,
-            random_state=0,
-        )
-        guesses[name] = model.fit(fitted, changes, sample_weight=weights).predict(asked)
+        fits = [
+            boosted(fitted, changes, weights, np.asarray(groups), n_trees, seed).predict(asked) for seed in range(FITS)
+        ]
+        guesses[name] = np.mean(fits, axis=0)
+        single[name] = [judged(test, fit)["gain"][0] for fit in fits]
     unseen = [row for row, is_new in zip(test, new, strict=True) if is_new]
     return {
         "prompts": {
@@ -288,7 +309,11 @@ def measure(episodes: EpisodeSet, rows: Sequence[Tried], n_trees: int = 200) -> 
             for part, of_part in (("train", train), ("test", test))
         },
         "models": {
-            name: {"all": judged(test, guess), **({"new_prompts": judged(unseen, guess[new])} if unseen else {})}
+            name: {
+                "all": judged(test, guess),
+                **({"new_prompts": judged(unseen, guess[new])} if unseen else {}),
+                **({"single_fits": single[name]} if name in single else {}),
+            }
             for name, guess in guesses.items()
         },
     }

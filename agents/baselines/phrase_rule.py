@@ -67,11 +67,13 @@ class PhraseRule(SingleRule):
                 if legal[slot]:
                     groups.setdefault(unit, []).append(slot)
             room = int(rng.integers(1, problem.budgets[index] + 1)) if problem.budgets[index] else 0
+            order = [list(groups.values())[number] for number in rng.permutation(len(groups)).tolist()]
             chosen: list[int] = []
-            for number in rng.permutation(len(groups)).tolist():
-                group = list(groups.values())[number]
+            for group in order:
                 if len(group) <= room - len(chosen):
                     chosen += group
+            if not chosen and order:  # no group fits
+                chosen = order[0][:room]
             drawn.append(tuple(chosen))
         return drawn
 

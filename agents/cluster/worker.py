@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
-import pickle
 import signal
 import socket
 import traceback
@@ -162,7 +162,7 @@ def _portable(error: Exception) -> Exception:
     if not isinstance(error, ValueError) and (said := failure(error, OURS)) is not None:
         return RuntimeError(said)
     try:
-        pickle.loads(pickle.dumps(error))  # our own object
-    except Exception:  # a class from outside decides how its errors are pickled, and may raise anything
+        copy.deepcopy(error)  # takes an object apart and makes it anew as Ray does
+    except Exception:  # an error's class decides how that is done, and may raise anything
         return RuntimeError(f"{type(error).__name__}: {error}")
     return error

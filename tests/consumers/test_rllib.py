@@ -16,6 +16,7 @@ import pmlm_env  # noqa: F401  registers the envs
 from pmlm_env.envs.wrappers import RLlibObservation
 
 ray = pytest.importorskip("ray")
+pytest.importorskip("ray.rllib.algorithms.ppo", reason="RLlib needs an environment of its own: make test-oldest")
 
 from ray.rllib.algorithms.ppo import PPO, PPOConfig  # noqa: E402
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec  # noqa: E402

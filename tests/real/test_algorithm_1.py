@@ -85,7 +85,8 @@ def test_the_table_says_what_was_predicted_deleted_and_replied_and_where_the_who
         assert row.startswith(trace.patient_id)
         assert f"{trace.predicted} {trace.probabilities[trace.predicted]:.0%}" in row
         assert trace.replies[0].text[:20] in row
-    assert rows[-1].startswith(
+    assert rows[-1] == "One patient, with the whole prompt: pmlm show --refined refined.jsonl --patient ID"
+    assert rows[-2].startswith(
         f"refined.jsonl has all of it (patients: {N_NEW}): probabilities, peers, prompts before and after, edits, and "
         "replies"
     )
