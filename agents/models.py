@@ -58,6 +58,7 @@ class RunModels:
         calls: Options for LLM calls.
         encoder: The word encoder.
         llm: The LLM, with its cache.
+        llm_arguments: What ``limited_llm`` makes it from, in another process too.
         budget: The LLM's limits, and its spending so far (``budget.usage``).
         scorer: BERTScore, for the tables, and for the default reward.
         reply_reward: The reward, which scores replies.
@@ -81,7 +82,8 @@ class RunModels:
         kept = None if folder is None else folder.replies
         asked = replying(options, editors)
         self._cache = self.calls.cache or kept
-        self.llm, self.budget = limited_llm(asked, self.calls, options.device, self._cache, ledger)
+        self.llm_arguments = asked, self.calls, options.device, self._cache, ledger
+        self.llm, self.budget = limited_llm(*self.llm_arguments)
         idf = [episode.reference for episode in training or ()] if options.scorer_idf else None
         self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts, idf)
         self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer, training)

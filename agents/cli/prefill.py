@@ -17,7 +17,7 @@ def run(config: PrefillTrainConfig | PrefillEvaluateConfig) -> int:
     from agents.serving.prefill import prefill  # loads torch
 
     found = prefill(config)
-    missing = sum(found.errors.values())
+    missing = found.errors.total()
     print(
         f"{found.n_requests} requests: {found.n_new} new replies, {missing} missing, the others were stored before; "
         f"the run has spent {found.spent['llm_calls']:,.0f} LLM calls"

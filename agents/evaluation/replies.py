@@ -39,13 +39,18 @@ def replies_to(
             for reply in batch.values():
                 failures = failures + 1 if isinstance(reply, LLMError) else 0
                 if failures == max_failures:
-                    raise TooManyFailuresError(
-                        f"{max_failures} replies in a row are missing, the last because: {reply}. See to that, then "
-                        "run the command again: it asks for the missing replies only"
-                    )
+                    raise too_many_failures(failures, str(reply))
             if progress is not None:
                 progress(len(batch))
     return [found[index] for index in range(len(requests))]
+
+
+def too_many_failures(failures: int, last: str) -> TooManyFailuresError:
+    """Return the error that stops a command: so many replies in a row are missing, the last for this reason."""
+    return TooManyFailuresError(
+        f"{failures} replies in a row are missing, the last because: {last}. See to that, then run the command again: "
+        "it asks for the missing replies only"
+    )
 
 
 def traced(replies: Sequence[Reply]) -> tuple[TracedReply, ...]:

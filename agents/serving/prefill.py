@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from agents import registry
 from agents.base import Agent
+from agents.cluster.options import ClusterOptions
+from agents.cluster.pool import finished
 from agents.evaluation.evaluate import agents_of, models_of
-from agents.evaluation.replies import replies_to
+from agents.evaluation.replies import replies_to, too_many_failures
 from agents.evaluation.traces import refined_prompts, requests_of
-from agents.models import RunModels
+from agents.model_options import CallOptions
+from agents.models import RunModels, limited_llm
 from agents.problem import MeteredReward
 from agents.run_folder import RunFolder
 from agents.serving.prefill_config import PrefillEvaluateConfig, PrefillTrainConfig
 from agents.training.train import trained
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.llm import LLM
+from pmlm_env.llm import LLM, LLMOptions
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.rewards.delta import DeltaReward
@@ -33,13 +40,13 @@ class Prefilled:
     Attributes:
         n_requests: Number of different requests.
         n_new: Number of replies that were not in the cache before.
-        errors: Why replies are missing, each reason once with the number of its requests.
+        errors: Why replies are missing, with the number of requests.
         spent: What the run has spent so far; see ``RunModels.spent``.
     """
 
     n_requests: int
     n_new: int
-    errors: dict[str, int]
+    errors: Counter[str]
     spent: dict[str, float]
 
 
@@ -48,6 +55,7 @@ def prefill(config: PrefillTrainConfig | PrefillEvaluateConfig) -> Prefilled:
 
     Raises:
         ValueError: As in training or evaluation; or the LLM has no batch API.
+        RuntimeError: ``max_failures`` consecutive replies are missing, or the cluster cannot be used.
         BudgetExceededError: A limit is reached; the replies so far are stored.
         LLMError: The batch API refuses, or does not answer.
         OSError, DatabaseError: A file cannot be written.
@@ -58,18 +66,81 @@ def prefill(config: PrefillTrainConfig | PrefillEvaluateConfig) -> Prefilled:
             models, requests = _of_training(config, run)
         else:
             models, requests = _of_evaluation(config, run)
-        llm = models.llm if config.batch is None else _batched(models.llm, run, config.batch)
         requests = list(dict.fromkeys(requests))
         with models.booking(), tqdm(total=len(requests), desc="asking", unit="reply", dynamic_ncols=True) as bar:
-            # The errors of a batch come all at once.
-            failures = models.calls.max_failures if config.batch is None else None
-            replies = replies_to(llm, requests, failures, bar.update)
-        errors: dict[str, int] = {}
-        for reply in replies:
-            if isinstance(reply, LLMError):
-                errors[str(reply)] = errors.get(str(reply), 0) + 1
-        n_new = len(requests) - llm.hits - sum(errors.values())
-        return Prefilled(len(requests), n_new, errors, models.spent())
+            if config.cluster.ray is not None:
+                n_stored, errors = _on_workers(models, requests, config.cluster, bar)
+            else:
+                llm = models.llm if config.batch is None else _batched(models.llm, run, config.batch)
+                # The errors of a batch come all at once.
+                failures = models.calls.max_failures if config.batch is None else None
+                errors = _errors(replies_to(llm, requests, failures, bar.update))
+                n_stored = llm.hits
+        return Prefilled(len(requests), len(requests) - n_stored - errors.total(), errors, models.spent())
+
+
+def _errors(replies: Iterable[Reply]) -> Counter[str]:
+    return Counter(str(reply) for reply in replies if isinstance(reply, LLMError))
+
+
+#: Requests that a worker does at once.
+_CHUNK = 32
+
+
+class Asking:
+    """Asks an LLM, in a worker; see ``agents.cluster.worker.Runs``. A run is a slice of the requests.
+
+    Args:
+        requests: All requests.
+        options: What the LLM is made from, by ``limited_llm``.
+
+    Attributes:
+        identity: The LLM.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        options: LLMOptions,
+        calls: CallOptions,
+        device: str,
+        cache: str | Path | None,
+        ledger: Path | None,
+    ) -> None:
+        """Make the LLM."""
+        self._requests, self._calls = requests, calls
+        self._llm, _ = limited_llm(options, calls, device, cache, ledger)
+        self.identity = {"llm": self._llm.identity}
+
+    def __call__(self, job: Sequence[int]) -> dict[str, Any]:
+        """Store the replies to the requests from one number up to another; return how many were stored, and errors."""
+        before = self._llm.hits
+        replies = replies_to(self._llm, self._requests[slice(*job)], self._calls.max_failures)
+        return {"stored": self._llm.hits - before, "errors": dict(_errors(replies))}
+
+
+def _on_workers(
+    models: RunModels, requests: Sequence[Request], cluster: ClusterOptions, bar: tqdm[Any]
+) -> tuple[int, Counter[str]]:
+    """Let workers ask for the replies; return how many were stored before, and why others are missing.
+
+    Raises:
+        TooManyFailuresError: ``max_failures`` replies in a row are missing.
+    """
+    jobs = [[start, min(start + _CHUNK, len(requests))] for start in range(0, len(requests), _CHUNK)]
+    n_stored, errors, failures = 0, Counter[str](), 0
+    arguments = requests, *models.llm_arguments
+    results = finished(deque(jobs), Asking(*arguments), Asking, arguments, cluster, lambda job: None)
+    with closing(results):
+        for (start, stop), found in results:
+            n_stored += found["stored"]
+            errors.update(found["errors"])
+            bar.update(stop - start)
+            failed = sum(found["errors"].values())
+            failures = failures + failed if failed == stop - start else 0  # in a row, also from one run to the next
+            if models.calls.max_failures is not None and failures >= models.calls.max_failures:
+                raise too_many_failures(failures, [*found["errors"]][-1])
+    return n_stored, errors
 
 
 def _of_training(config: PrefillTrainConfig, run: RunFolder) -> tuple[RunModels, list[Request]]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from agents.cluster.options import ClusterOptions
 from agents.evaluation.config import EvaluateConfig
 from agents.settings import refuse_idle
 from agents.training.config import TrainConfig
-
-_NOTHING_TO_REPLAY = "this command is there to ask for replies: leave it out"
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,12 @@ class PrefillTrainConfig(TrainConfig):
     Attributes:
         random: Number of random deletions of each prompt, of as many words as the edit budget allows.
         batch: Send requests through the endpoint's batch API, at most this many in a batch (at most 50,000).
+        cluster: Where the LLM is asked.
     """
 
     random: int = 0
     batch: int | None = None
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
     def __post_init__(self) -> None:
         """Check ``random``, and refuse options without effect.
@@ -38,7 +40,7 @@ class PrefillTrainConfig(TrainConfig):
         if self.random < 0:
             raise ValueError(f"--random is {self.random}: use a number of deletions, 0 or more")
         idle = dict.fromkeys(("resume", "allow_import", "dry_run", "wandb"), "it is an option of `pmlm train` alone")
-        refuse_idle(self, {**idle, "calls.replay": _NOTHING_TO_REPLAY})
+        _check(self, idle)
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,11 @@ class PrefillEvaluateConfig(EvaluateConfig):
 
     Attributes:
         batch: Send requests through the endpoint's batch API, at most this many in a batch (at most 50,000).
+        cluster: Where the LLM is asked.
     """
 
     batch: int | None = None
+    cluster: ClusterOptions = field(default_factory=ClusterOptions)
 
     def __post_init__(self) -> None:
         """Refuse options without effect.
@@ -63,6 +67,17 @@ class PrefillEvaluateConfig(EvaluateConfig):
         """
         super().__post_init__()
         why = "the search for a rule depends on the replies: leave it out"
-        refuse_idle(
-            self, {"rule_calls": why, "cases": "nothing is evaluated: leave it out", "calls.replay": _NOTHING_TO_REPLAY}
+        _check(self, {"rule_calls": why, "cases": "nothing is evaluated: leave it out"})
+
+
+def _check(config: PrefillTrainConfig | PrefillEvaluateConfig, idle: Mapping[str, str]) -> None:
+    """Refuse options without effect, and ways to ask that exclude each other.
+
+    Raises:
+        ValueError: One of them is given.
+    """
+    refuse_idle(config, {**idle, "calls.replay": "this command is there to ask for replies: leave it out"})
+    if config.batch is not None and config.cluster.ray is not None:
+        raise ValueError(
+            "--batch sends everything to the endpoint at once, so --ray has no effect: leave one of them out"
         )

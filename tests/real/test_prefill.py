@@ -147,3 +147,5 @@ def test_options_without_effect_are_refused(
     assert "already contains a run" in refused(capsys, "prefill", "train", *train_options(server, tmp_path, "run"))
     local = ["--episodes", tmp_path / "prepared", "--run", tmp_path / "new", "--llm", "responder", *options()]
     assert "which has no batch API" in refused(capsys, "prefill", "train", *local, "--batch", "4")
+    both = ["--batch", "4", "--ray", "local"]
+    assert "are two ways to ask the LLM" in refused(capsys, "prefill", "train", *local, *both)

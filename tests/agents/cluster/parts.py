@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from agents.experiments.base import Experiment
-from pmlm_env.llm.base import LLM, Reply, Request
+from pmlm_env.llm.base import LLM, LLMError, Reply, Request
 from pmlm_env.llm.responder import Responder
 
 #: The variable with the folder in which the LLM leaves a record, and looks for the file ``kill``.
@@ -36,6 +36,15 @@ class Recorded(LLM):
             os.kill(os.getpid(), signal.SIGKILL)
         except FileNotFoundError:
             yield from self._llm.replies(requests)
+
+
+class Refusing(LLM):
+    """An LLM that never replies."""
+
+    identity = "refusing"
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        yield {i: LLMError("no reply to anybody") for i in range(len(requests))}
 
 
 def asked(folder: Path) -> list[tuple[int, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pmlm_env.llm.storage.budget import Account
 from tests.agents.cluster.parts import FOLDER, asked
 from tests.agents.experiments.quick import command
 from tests.commands import pmlm
-from tests.real.runs import prepare, small_models
+from tests.real.runs import evaluation, options, prepare, small_models
 
 pytest.importorskip("ray", reason="needs Ray: pip install 'pmlm-env[ray]'")
 
@@ -101,6 +102,47 @@ def test_two_workers_one_of_them_killed_have_the_results_of_one_process_and_keep
     assert {prompt for _, prompt in asked(folder / "one")} == {prompt for _, prompt in record}
     assert benchmark("again", "--replay", "--cache", folder / "ray-run" / "replies.sqlite") == 0
     assert lines(folder / "again" / "real" / "runs.jsonl") == lines(results)
+
+
+def test_an_evaluation_of_replies_from_two_workers_one_of_them_killed_is_that_of_one_process(
+    address: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    lite_episodes({"train": 4, "test": 24}).save(tmp_path / "prepared")
+    one, ray = tmp_path / "one", tmp_path / "ray"
+    given = ["--episodes", tmp_path / "prepared", "--run", one, "--llm", LLM, "--budget", 6, *options()]
+    with monkeypatch.context() as patch:
+        patch.setenv(FOLDER, str(tmp_path))
+        assert pmlm("train", *given) == 0
+        shutil.copytree(one, ray)
+        trained = Account(path=one / "spent.sqlite").usage.calls
+        live = evaluation(one, "--allow-import")
+        needed = [prompt for _, prompt in asked(tmp_path)[trained:]]
+
+    monkeypatch.setattr("agents.serving.prefill._CHUNK", 4)
+    before = len(asked(folder)) if (folder / "asked.jsonl").exists() else 0
+    (folder / "kill").touch()
+    assert pmlm("prefill", "evaluate", "--run", ray, "--allow-import", "--ray", address) == 0
+    assert [text for text in caplog.messages if text.endswith("has ended; another one takes its place, and its run")]
+    assert ", 0 missing, the others were stored before" in capsys.readouterr().out
+    record = asked(folder)[before:]
+    assert {prompt for _, prompt in record} == set(needed)
+    assert Account(path=ray / "spent.sqlite").usage.calls == trained + len(record)
+    assert evaluation(ray, "--allow-import", "--replay") == live
+
+
+def test_workers_stop_when_too_many_replies_in_a_row_are_missing(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("agents.serving.prefill._CHUNK", 2)
+    llm = ["--llm", "tests.agents.cluster.parts:Refusing", "--budget", 6, "--max-failures", 3]
+    given = ["--episodes", prepare(tmp_path / "prepared"), "--run", tmp_path / "run", *llm, *options()]
+    assert pmlm("prefill", "train", *given, "--ray", address) == 1
+    assert "4 replies in a row are missing, the last because: no reply to anybody. See to that" in last_line(capsys)
 
 
 def test_workers_tune_to_the_settings_of_one_process(address: str, tmp_path: Path) -> None:
