@@ -309,7 +309,7 @@ def test_the_rule_of_single_rule_is_named_in_the_list_and_with_each_patient(
     found = [trace for patient in "abc" for trace in traces(patient, agent="single-rule")]
     rule = (
         "The agent single-rule deletes from every prompt, by role and place among the words of that role: "
-        'instruction 5 ("sentence."), instruction 1 ("Say").'
+        'instruction 5 ("sentence."); instruction 1 ("Say").'
     )
     assert rule in shown(folder, found, capsys)
     assert rule in shown(folder, [], capsys, "--patient", "a")

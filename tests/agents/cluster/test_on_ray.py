@@ -141,7 +141,7 @@ def test_workers_stop_when_too_many_replies_in_a_row_are_missing(
     monkeypatch.setattr("agents.serving.prefill._CHUNK", 2)
     llm = ["--llm", "tests.agents.cluster.parts:Refusing", "--budget", 6, "--max-failures", 3]
     given = ["--episodes", prepare(tmp_path / "prepared"), "--run", tmp_path / "run", *llm, *options()]
-    assert pmlm("prefill", "train", *given, "--ray", address) == 1
+    assert pmlm("prefill", "train", *given, "--ray", address, "--ray-workers", 1) == 1
     assert "4 replies in a row are missing, the last because: no reply to anybody. See to that" in last_line(capsys)
 
 

@@ -149,7 +149,7 @@ def test_the_best_single_rule_is_named_with_its_places(tmp_path: Path, page: str
     found = html.unescape(_page(write_run(tmp_path / "mine", patients, [*traces_of(patients), *rule])))
     assert (
         "The best single rule deletes from every prompt, by role and place among the words of that role: "
-        'background 3 ("woman"), background 1 ("A").'
+        'background 3 ("woman"); background 1 ("A").'
     ) in found
     assert 'class="note rule"' not in page
 
