@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from agents.model_options import CallOptions, ModelOptions, replying
 from agents.problem import Editor, MeteredReward, Problem
@@ -23,6 +24,9 @@ from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.rewards.delta import DeltaReward
 from pmlm_env.rewards.divided import DividedReward
 from pmlm_env.rewards.registry import load_reward
+
+#: The arguments of ``limited_llm``.
+LimitedLLM: TypeAlias = tuple[LLMOptions, CallOptions, str, str | Path | None, Path | None]
 
 
 def limited_llm(
@@ -82,7 +86,7 @@ class RunModels:
         kept = None if folder is None else folder.replies
         asked = replying(options, editors)
         self._cache = self.calls.cache or kept
-        self.llm_arguments = asked, self.calls, options.device, self._cache, ledger
+        self.llm_arguments: LimitedLLM = asked, self.calls, options.device, self._cache, ledger
         self.llm, self.budget = limited_llm(*self.llm_arguments)
         idf = [episode.reference for episode in training or ()] if options.scorer_idf else None
         self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts, idf)

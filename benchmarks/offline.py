@@ -1,8 +1,9 @@
 """What all stored replies together teach: python -m benchmarks.offline --episodes prepared --cache replies.sqlite.
 
-A fit of the benchmark sees 300 replies. Here, models of the change of F1 learn from every stored reply to a training
-patient's prompt with some words deleted, and choose among the deletions that were tried for each test patient, keeping
-the whole prompt included. A model never sees a test patient's reply before it has chosen.
+A fit of the benchmark sees 300 replies. Here, models of the change of F1 learn from that many and from more, up to all
+stored replies to training patients' prompts with some words deleted, and choose among the deletions that were tried for
+each test prompt, keeping it whole included. A model never sees a test patient's letter, nor a score against it.
+Patients with the same prompt count as one, with the mean of their changes, because they get the same deletion.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import numpy.typing as npt
 import tyro
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from agents.baselines.single_rule import role_places
 from agents.evaluation.bootstrap import mean_interval
@@ -29,15 +31,25 @@ from pmlm_env.llm.storage.cache import ReplyCache
 from pmlm_env.rewards.bertscore import BertScorer
 
 #: Weights of squared coefficients that are tried.
-PENALTIES = (1.0, 10.0, 100.0, 1000.0)
+PENALTIES = (10.0, 100.0, 1_000.0, 10_000.0, 100_000.0)
 
-#: Number of boosted models, each fitted to a resample of the training prompts; the mean of their predictions counts.
+#: Number of fits of a model, each to a resample of the training prompts; the mean of their predictions counts.
 FITS = 10
 
-#: A place or word has a coefficient if it was deleted from so many prompts.
+#: Numbers of replies to learn from, besides all, and how often so many are drawn.
+SIZES, DRAWS = (300, 1000, 3000), 3
+
+#: Number of boosted trees.
+TREES = 200
+
+#: Minimum share of the replies in a leaf of the boosted trees, and minimum number.
+LEAF, LEAST = 1 / 256, 5
+
+#: A place or word counts if so many deletions contain it.
 FEWEST = 10
 
 Array = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -49,21 +61,19 @@ class Options:
         cache: The stored replies.
         llm: The LLM whose replies are used, without ``local:``.
         json: Output file.
-        trees: Number of trees of the boosted model.
     """
 
     episodes: Path
     cache: Path
     llm: str = "qwen2.5-coder-0.5b"
     json: Path | None = None
-    trees: int = 200
 
 
 class Tried(NamedTuple):
     """A deletion that was tried for a patient.
 
     Attributes:
-        patient: The patient's index among the episodes.
+        patient: The patient's index among the episodes, or that of the first patient with the prompt.
         gone: The deleted slots.
         change: The change of BERTScore F1, in points.
     """
@@ -125,18 +135,36 @@ def tried(episodes: EpisodeSet, replies: Mapping[str, str], scorer: BertScorer) 
         episodes: The patients.
         replies: The reply to each prompt.
         scorer: BERTScore.
+
+    Raises:
+        ValueError: There is no such reply.
     """
     having: dict[tuple[str, ...], list[int]] = {}
     for number, episode in enumerate(episodes):
         having.setdefault(episode.words, []).append(number)
     found = belonging(replies, episodes)
     rows = [(i, gone, replies[text]) for text, (words, gone) in found.items() for i in having[words]]
+    if not rows:
+        raise ValueError(
+            "no stored reply belongs to a prompt of these episodes: give the cache and the LLM of their runs"
+        )
     compared = sorted({(reply, episodes[i].reference) for i, _, reply in rows})
     scores = dict(zip(compared, 100 * scorer.f1(*zip(*compared, strict=True)), strict=True))
     score = [float(scores[reply, episodes[i].reference]) for i, _, reply in rows]
     whole = {i: f1 for (i, gone, _), f1 in zip(rows, score, strict=True) if not gone}
     pairs = zip(rows, score, strict=True)
     return sorted(Tried(i, gone, f1 - whole[i]) for (i, gone, _), f1 in pairs if gone and i in whole)
+
+
+def by_prompt(rows: Iterable[Tried], episodes: EpisodeSet) -> list[Tried]:
+    """Return each deletion from each prompt once, with the mean change of the patients with the prompt."""
+    found: dict[tuple[tuple[str, ...], tuple[int, ...]], list[Tried]] = {}
+    for row in rows:
+        found.setdefault((episodes[row.patient].words, row.gone), []).append(row)
+    return sorted(
+        Tried(min(row.patient for row in same), gone, float(np.mean([row.change for row in same])))
+        for (_, gone), same in found.items()
+    )
 
 
 def places(episode: Episode) -> list[str]:
@@ -180,8 +208,8 @@ class Counts:
         return [names[slot] for names in of_words for slot in row.gone]
 
 
-def of_patients(rows: Sequence[Tried], episodes: EpisodeSet, labels: Sequence[str]) -> Array:
-    """Return what is known of the patient of each deletion, float64 (deletions, 5).
+def of_prompts(rows: Sequence[Tried], episodes: EpisodeSet, labels: Sequence[str]) -> Array:
+    """Return what each deletion's prompt says of the patient, float64 (deletions, 5).
 
     The predicted label's number, the number of words, the number of labels among the peers, how many peers have the
     commonest of them, and whether that is the predicted one.
@@ -189,169 +217,170 @@ def of_patients(rows: Sequence[Tried], episodes: EpisodeSet, labels: Sequence[st
     facts = []
     for row in rows:
         episode = episodes[row.patient]
-        label, most = Counter(episode.peers).most_common(1)[0]
-        facts.append(
-            [
-                labels.index(episode.predicted),
-                len(episode.words),
-                len(set(episode.peers)),
-                most,
-                label == episode.predicted,
-            ]
-        )
+        label, most = (Counter(episode.peers).most_common(1) or [("", 0)])[0]
+        known = labels.index(episode.predicted), len(episode.words), len(set(episode.peers))
+        facts.append([*known, most, label == episode.predicted])
     return np.asarray(facts, dtype=np.float64)
 
 
-def weights_of(rows: Sequence[Tried], episodes: EpisodeSet) -> Array:
-    """Return weights that count each prompt once, however many patients share it."""
-    prompts = [(episodes[row.patient].words, row.gone) for row in rows]
-    times = Counter(prompts)
-    return np.asarray([1 / times[prompt] for prompt in prompts])
+def linear(seen: Array, changes: Array, drawn: Rows, left: Rows, seed: int) -> Any:
+    """Fit a linear model, with the penalty that is best for prompts that were not drawn."""
+    models = [make_pipeline(StandardScaler(), Ridge(alpha=each)).fit(seen[drawn], changes[drawn]) for each in PENALTIES]
+    return min(models, key=lambda model: float(((model.predict(seen[left]) - changes[left]) ** 2).sum()))
 
 
-def ridge(seen: Array, changes: Array, weights: Array, groups: Sequence[int]) -> Ridge:
-    """Fit a linear model whose penalty is chosen on training patients that a fit has not seen."""
-
-    def error(penalty: float) -> float:
-        wrong = 0.0
-        for fitted, left in GroupKFold(5).split(seen, groups=groups):
-            model = Ridge(alpha=penalty).fit(seen[fitted], changes[fitted], sample_weight=weights[fitted])
-            wrong += float((weights[left] * (model.predict(seen[left]) - changes[left]) ** 2).sum())
-        return wrong
-
-    return Ridge(alpha=min(PENALTIES, key=error)).fit(seen, changes, sample_weight=weights)
-
-
-def boosted(
-    seen: Array, changes: Array, weights: Array, groups: npt.NDArray[np.int64], n_trees: int, seed: int
-) -> HistGradientBoostingRegressor:
-    """Fit boosted trees to a resample of the initial prompts, because one fit hangs on details of the data."""
-    times = np.bincount(
-        np.random.default_rng(seed).choice(np.unique(groups), len(np.unique(groups))), minlength=1 + groups.max()
-    )
-    drawn = times[groups] > 0
-    model = HistGradientBoostingRegressor(
-        max_iter=n_trees,
+def trees(seen: Array, changes: Array, drawn: Rows, left: Rows, seed: int) -> Any:
+    """Fit boosted trees."""
+    return HistGradientBoostingRegressor(
+        max_iter=TREES,
         learning_rate=0.05,
         max_leaf_nodes=15,
-        min_samples_leaf=100,
+        min_samples_leaf=max(LEAST, round(LEAF * len(drawn))),
         l2_regularization=10,
         early_stopping=False,
         random_state=seed,
-    )
-    return model.fit(seen[drawn], changes[drawn], sample_weight=(weights * times[groups])[drawn])
+    ).fit(seen[drawn], changes[drawn])
 
 
-def judged(rows: Sequence[Tried], predicted: Array) -> dict[str, Any]:
-    """Return how well changes were predicted, and the gain of what is predicted to be best for each patient.
+#: The models, which get the same: counts of deleted places and words, and what the prompt says of the patient.
+MODELS = {"linear": linear, "trees": trees}
 
-    Args:
-        rows: Deletions tried for test patients.
-        predicted: The predicted change of each, float64 (deletions,); that of keeping the whole prompt is 0.
+
+def predictions(train: Sequence[Tried], test: Sequence[Tried], episodes: EpisodeSet) -> dict[str, Array]:
+    """Fit each model to training prompts' deletions, and return what it predicts for test prompts', float64 (N,).
+
+    A model is the mean of fits to resamples of the prompts, because one fit hangs on details of the data.
     """
-    changes = np.asarray([row.change for row in rows])
-    patients = np.asarray([row.patient for row in rows])
-    chosen, best = [], []
-    for patient in np.unique(patients):
-        own = patients == patient
-        options, guesses = np.append(changes[own], 0.0), np.append(predicted[own], 0.0)
-        chosen.append(float(options[guesses.argmax()]))
-        best.append(float(options.max()))
-    explained = 1 - ((changes - predicted) ** 2).sum() / ((changes - changes.mean()) ** 2).sum()
-    gain = mean_interval(np.asarray(chosen), np.random.default_rng(0))
-    return {
-        "patients": len(chosen),
-        "r2": round(float(explained), 3),
-        "gain": [round(gain.mean, 3), *(None if end is None else round(end, 3) for end in (gain.low, gain.high))],
-        "kept_whole": round(float(np.mean([change == 0 for change in chosen])), 3),
-        "best_in_hindsight": round(float(np.mean(best)), 3),
-        "mean": round(float(changes.mean()), 3),
-    }
+    labels = sorted({episode.predicted for episode in episodes})
+    counts = Counts((places, words), train, episodes)
+    seen, asked = (np.hstack([counts(part), of_prompts(part, episodes, labels)]) for part in (train, test))
+    changes, prompts = np.asarray([row.change for row in train]), np.asarray([row.patient for row in train])
+    found: dict[str, list[Array]] = {name: [] for name in MODELS}
+    for seed in range(FITS):
+        drawn = np.random.default_rng(seed).choice(np.unique(prompts), len(np.unique(prompts)))
+        rows = np.concatenate([np.flatnonzero(prompts == prompt) for prompt in drawn])
+        left = np.flatnonzero(~np.isin(prompts, drawn))
+        for name, fit in MODELS.items():
+            found[name].append(fit(seen, changes, rows, left, seed).predict(asked))
+    return {name: np.mean(fits, axis=0) for name, fits in found.items()}
 
 
-def measure(episodes: EpisodeSet, rows: Sequence[Tried], n_trees: int = 200) -> dict[str, Any]:
-    """Fit each model to training patients' deletions, and let it choose among test patients'.
+def measure(episodes: EpisodeSet, rows: Sequence[Tried]) -> dict[str, Any]:
+    """Fit each model to numbers of training prompts' deletions, and let it choose among test prompts'.
 
     Args:
         episodes: The patients.
-        rows: The deletions of both.
-        n_trees: Number of trees of the boosted models.
+        rows: The deletions of both; see ``tried``.
+
+    Returns:
+        ``deletions``: how many of training and test prompts, and together; ``prompts``: how many test prompts, and
+        those of them that no training patient has (``unseen``). For both: the mean change by ``chance`` and in
+        ``hindsight``, and for each of ``models`` and number of ``replies``, ``gain``: mean and 95 % interval over
+        prompts of the change by what the model chose, averaged over draws; ``draws``: the mean of each draw; ``whole``:
+        the share of prompts that it kept whole; and ``explained``, the share of the variance within prompts that it
+        explains in unseen prompts.
     """
-    train = [row for row in rows if episodes[row.patient].split == "train"]
-    test = [row for row in rows if episodes[row.patient].split == "test"]
-    trained_on = {episodes[row.patient].words for row in train}
-    new = np.asarray([episodes[row.patient].words not in trained_on for row in test])
-    changes, weights = np.asarray([row.change for row in train]), weights_of(train, episodes)
-    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(episode.words for episode in episodes))}
-    groups = [numbers[episodes[row.patient].words] for row in train]
-    labels = sorted({episode.predicted for episode in episodes})
-    vectors = [np.asarray([episodes[row.patient].vector for row in part], dtype=np.float64) for part in (train, test)]
-    guesses: dict[str, Array] = {}
-    for name, named in {"places": (places,), "words": (words,), "places and words": (places, words)}.items():
-        counts = Counts(named, train, episodes)
-        guesses[f"linear, {name}"] = ridge(counts(train), changes, weights, groups).predict(counts(test))
-    parts = [np.hstack([counts(part), of_patients(part, episodes, labels)]) for part in (train, test)]
-    trees = {
-        "trees": parts,
-        "trees, with the patient vector": [np.hstack(pair) for pair in zip(parts, vectors, strict=True)],
-    }
-    single: dict[str, list[float]] = {}
-    for name, (fitted, asked) in trees.items():
-        fits = [
-            boosted(fitted, changes, weights, np.asarray(groups), n_trees, seed).predict(asked) for seed in range(FITS)
-        ]
-        guesses[name] = np.mean(fits, axis=0)
-        single[name] = [judged(test, fit)["gain"][0] for fit in fits]
-    unseen = [row for row, is_new in zip(test, new, strict=True) if is_new]
+    train, test = (
+        by_prompt([row for row in rows if episodes[row.patient].split == split], episodes)
+        for split in ("train", "test")
+    )
+    known = {episodes[row.patient].words for row in train}
+    prompts = np.asarray([row.patient for row in test])
+    own = [np.flatnonzero(prompts == prompt) for prompt in np.unique(prompts)]
+    parts = {"all": np.ones(len(own), dtype=bool)}
+    parts["unseen"] = np.asarray([episodes[int(prompts[each[0]])].words not in known for each in own])
+    changes = np.asarray([row.change for row in test])
+
+    def of_parts(values: Iterable[float]) -> dict[str, list[float | None]]:
+        array, found = np.asarray([*values], dtype=np.float64), {}
+        for part, which in parts.items():
+            if which.any():
+                mean = mean_interval(array[which], np.random.default_rng(0))
+                found[part] = [None if each is None else round(each, 3) for each in (mean.mean, mean.low, mean.high)]
+        return found
+
+    def explained(predicted: Array) -> float:
+        left = within = 0.0
+        for each, unseen in zip(own, parts["unseen"], strict=True):
+            if unseen:
+                left += float(np.var(changes[each] - predicted[each]))
+                within += float(np.var(changes[each]))
+        return round(1 - left / within, 3) if within else float("nan")
+
+    models = []
+    for size in (*(size for size in SIZES if size < len(train)), len(train)):
+        subsets = [train] if size == len(train) else [_drawn(train, size, seed) for seed in range(DRAWS)]
+        guesses = [predictions(subset, test, episodes) for subset in subsets]
+        for name in MODELS:
+            best = np.asarray([[np.append(guess[name][each], 0.0).argmax() for each in own] for guess in guesses])
+            gains = np.asarray([[np.append(changes[e], 0.0)[i] for i, e in zip(b, own, strict=True)] for b in best])
+            models.append(
+                {
+                    **{"model": name, "replies": size, "gain": of_parts(gains.mean(axis=0))},
+                    "draws": gains.mean(axis=1).round(3).tolist(),
+                    "whole": round(float((best == [len(each) for each in own]).mean()), 3),
+                    "explained": float(np.mean([explained(guess[name]) for guess in guesses]).round(3)),
+                }
+            )
+    of_train, of_test = ({(episodes[r.patient].words, r.gone) for r in part} for part in (train, test))
     return {
-        "prompts": {
-            part: len({(episodes[row.patient].words, row.gone) for row in of_part})
-            for part, of_part in (("train", train), ("test", test))
-        },
-        "models": {
-            name: {
-                "all": judged(test, guess),
-                **({"new_prompts": judged(unseen, guess[new])} if unseen else {}),
-                **({"single_fits": single[name]} if name in single else {}),
-            }
-            for name, guess in guesses.items()
-        },
+        "deletions": {"train": len(of_train), "test": len(of_test), "together": len(of_train | of_test)},
+        "prompts": {part: int(which.sum()) for part, which in parts.items()},
+        "chance": of_parts(changes[each].mean() for each in own),
+        "hindsight": of_parts(max(0.0, changes[each].max()) for each in own),
+        "models": models,
     }
+
+
+def _drawn(rows: Sequence[Tried], size: int, seed: int) -> list[Tried]:
+    return [rows[i] for i in sorted(np.random.default_rng(seed).choice(len(rows), size, replace=False).tolist())]
 
 
 def table(results: Mapping[str, Any]) -> list[str]:
     """Return the lines of a Markdown table of what each way of choosing gains."""
-    first = next(iter(results["models"].values()))
-    parts = [part for part in ("all", "new_prompts") if part in first]
-    titles = {"all": "change of F1, {} test patients", "new_prompts": "change of F1, {} with prompts of their own"}
-    heads = ["chosen by", "explained variance", *(titles[part].format(first[part]["patients"]) for part in parts)]
+    parts = [part for part, prompts in results["prompts"].items() if prompts]
+    titles = {"all": "change of F1, {} test prompts", "unseen": "change of F1, {} of them not seen in training"}
+    heads = ["chosen by", "replies", *(titles[part].format(results["prompts"][part]) for part in parts)]
+    heads += ["kept whole", "variance explained"]
 
-    def row(name: str, explained: str, changes: Iterable[str]) -> str:
-        return f"| {' | '.join([name, explained, *changes])} |"
+    def row(*cells: str) -> str:
+        return f"| {' | '.join(cells)} |"
 
     def interval(mean: float, low: float | None, high: float | None) -> str:
         return f"{mean:+.2f}" if low is None else f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
+    def simple(name: str) -> str:
+        return row(name, "-", *(interval(*results[name][part]) for part in parts), "-", "-")
+
     return [
-        f"| {' | '.join(heads)} |",
+        row(*heads),
         f"|{'---|' * len(heads)}",
-        row("nobody: no deletion", "-", ["0" for _ in parts]),
-        row("chance", "-", [f"{first[part]['mean']:+.2f}" for part in parts]),
+        simple("chance"),
         *(
-            row(name, f"{of['all']['r2']:.2f}", [interval(*of[part]["gain"]) for part in parts])
-            for name, of in results["models"].items()
+            row(
+                *(each["model"], f"{each['replies']:,}", *(interval(*each["gain"][part]) for part in parts)),
+                *(f"{100 * each['whole']:.0f} %", f"{each['explained']:.2f}"),
+            )
+            for each in results["models"]
         ),
-        row("hindsight", "-", [f"{first[part]['best_in_hindsight']:+.2f}" for part in parts]),
+        simple("hindsight"),
     ]
 
 
 def replies_of(cache: Path, llm: str) -> dict[str, str]:
-    """Return the first reply of a local LLM to each prompt."""
-    replies = {}
+    """Return the first reply of a local LLM to each prompt.
+
+    Raises:
+        ValueError: The cache has its replies with several settings.
+    """
+    replies, settings = {}, set()
     for each in ReplyCache(cache):
         told = each.request["llm"]
         if isinstance(told, dict) and told.get("local") == llm and each.request["sample"] == 0:
             replies[each.request["prompt"]] = each.reply["text"]
+            settings.add(each.identity)
+    if len(settings) > 1:
+        raise ValueError(f"{cache} has replies of {llm} with {len(settings)} settings: keep those of one (pmlm cache)")
     return replies
 
 
@@ -359,7 +388,7 @@ def main(options: Options) -> None:
     """Measure, print a table, and write the results to a file if one is given."""
     episodes = EpisodeSet.load(options.episodes)
     rows = tried(episodes, replies_of(options.cache, options.llm), BertScorer())
-    results = measure(episodes, rows, options.trees)
+    results = measure(episodes, rows)
     print("\n".join(table(results)))
     if options.json:
         write_json(options.json, results)

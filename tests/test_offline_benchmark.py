@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.offline import Tried, belonging, deleted_from, measure, table, tried, weights_of
+from benchmarks import offline
+from benchmarks.offline import Tried, belonging, by_prompt, deleted_from, measure, replies_of, table, tried
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.llm import Completion, ReplyCache
+from pmlm_env.llm.base import Request
 from tests.standins import make_episodes
+
+SPLITS = ("train", "test")
 
 
 class _Lengths:
@@ -67,53 +73,81 @@ def test_changes_are_those_of_every_patient_with_the_prompt() -> None:
     rows = tried(episodes, replies, _Lengths())
     assert [(row.patient, row.gone) for row in rows] == [(0, (0,)), (1, (0,))]
     assert [row.change for row in rows] == pytest.approx([8.0, 8.0])
-    assert weights_of(rows, episodes).tolist() == [0.5, 0.5]
 
 
-@pytest.mark.parametrize("effect", [2.0, 0.0])
-def test_models_find_an_effect_and_gain_nothing_where_there_is_none(effect: float) -> None:
-    """Deleting the third word changes the score by a known amount, plus noise."""
-    episodes, rng = _episodes(), np.random.default_rng(0)
-    rows = []
+def test_patients_with_the_same_prompt_count_as_one() -> None:
+    one, other = make_episodes(2, n_marked=0)
+    episodes = EpisodeSet([other, one, replace(one, patient_id="twin")])
+    rows = [Tried(0, (1,), 5.0), Tried(1, (1,), 1.0), Tried(2, (1,), 2.0), Tried(2, (2,), 4.0)]
+    assert by_prompt(rows, episodes) == [Tried(0, (1,), 5.0), Tried(1, (1,), 1.5), Tried(2, (2,), 4.0)]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offline, "SIZES", (100,))
+    monkeypatch.setattr(offline, "FITS", 3)
+    monkeypatch.setattr(offline, "TREES", 30)
+
+
+def _rows(episodes: EpisodeSet, change: Callable[[tuple[int, ...], np.random.Generator], float]) -> list[Tried]:
+    rng, rows = np.random.default_rng(0), []
     for patient in range(len(episodes)):
         for _ in range(20):
             gone = tuple(sorted(rng.choice(12, 3, replace=False).tolist()))
-            rows.append(Tried(patient, gone, effect * (2 in gone) - 1 + float(rng.normal(0, 0.5))))
-    found = measure(episodes, rows, n_trees=30)
-    assert found["prompts"] == {
-        part: len({(episodes[r.patient].words, r.gone) for r in rows if episodes[r.patient].split == part})
-        for part in ("train", "test")
+            rows.append(Tried(patient, gone, change(gone, rng)))
+    return rows
+
+
+@pytest.mark.parametrize("effect", [3.0, 0.0])
+def test_models_find_an_effect_and_gain_nothing_where_there_is_none(quick: None, effect: float) -> None:
+    """Deleting the third word changes the score by a known amount, plus noise."""
+    episodes = _episodes()
+    rows = _rows(episodes, lambda gone, rng: effect * ((2 in gone) - 0.25) + float(rng.normal(0, 0.5)))
+    found = measure(episodes, rows)
+    deletions = {part: {(r.patient, r.gone) for r in rows if episodes[r.patient].split == part} for part in SPLITS}
+    assert found["deletions"] == {
+        **{part: len(each) for part, each in deletions.items()},
+        "together": sum(map(len, deletions.values())),
     }
-    models = found["models"]
-    assert list(models) == [
-        *(f"linear, {name}" for name in ("places", "words", "places and words")),
-        *("trees", "trees, with the patient vector"),
+    assert found["prompts"] == {"all": 40, "unseen": 40}
+    assert found["chance"]["all"][0] == pytest.approx(0, abs=0.1)
+    assert [(each["model"], each["replies"]) for each in found["models"]] == [
+        *(("linear", 100), ("trees", 100)),
+        *(("linear", len(deletions["train"])), ("trees", len(deletions["train"]))),
     ]
-    for name in ("linear, places", "trees"):
-        result = models[name]["all"]
-        assert result["patients"] == 40
-        mean, low, high = result["gain"]
-        assert low <= mean <= high <= result["best_in_hindsight"] + 1e-9
-        if effect:
-            assert low > 0.7  # of 1, the expected gain of deleting the third word
-            assert result["r2"] > 0.6
-        else:
-            assert mean == 0  # every deletion is predicted to harm, so that the prompt is kept whole
-            assert result["kept_whole"] == 1
-        assert models[name]["new_prompts"] == result  # no test patient has a training patient's prompt
+    for each in found["models"]:
+        mean, low, high = each["gain"]["all"]
+        assert low <= mean <= high <= found["hindsight"]["all"][2]
+        assert each["gain"]["unseen"] == each["gain"]["all"]
+        assert mean == pytest.approx(np.mean(each["draws"]), abs=0.002)
+        if effect and each["replies"] > 100:
+            assert low > 1.8  # of 2.25, which deleting the third word gains
+            assert each["explained"] > 0.7
+            assert each["whole"] < 0.1
+        elif not effect:
+            assert low < 0 < high
+            assert each["explained"] < 0.02
 
 
-def test_a_model_never_sees_test_patients_rewards() -> None:
-    episodes, rng = _episodes(), np.random.default_rng(1)
-    rows = [
-        Tried(patient, tuple(sorted(rng.choice(12, 3, replace=False).tolist())), float(rng.normal()))
-        for patient in range(len(episodes))
-        for _ in range(20)
-    ]
+def test_a_model_never_sees_test_patients_scores(quick: None) -> None:
+    episodes = _episodes()
+    rows = _rows(episodes, lambda gone, rng: float(rng.normal()))
     negated = [row if episodes[row.patient].split == "train" else row._replace(change=-row.change) for row in rows]
-    for name, model in measure(episodes, rows, n_trees=30)["models"].items():
-        other = measure(episodes, negated, n_trees=30)["models"][name]
-        assert other["all"]["gain"][0] == pytest.approx(-model["all"]["gain"][0])
+    one, other = measure(episodes, rows)["models"], measure(episodes, negated)["models"]
+    assert [each["draws"] for each in one] == [[-gain for gain in each["draws"]] for each in other]
+
+
+def test_a_cache_of_others_and_one_with_two_settings_are_one_line(tmp_path: Path) -> None:
+    episodes = _episodes(1, 1)
+    with pytest.raises(ValueError, match="no stored reply belongs to a prompt of these episodes: give the cache"):
+        tried(episodes, {"somebody else's": "reply"}, _Lengths())
+    cache = ReplyCache(tmp_path / "replies.sqlite")
+    for tokens in (48, 128):
+        identity = json.dumps({"local": "m", "max_new_tokens": tokens})
+        assert replies_of(tmp_path / "replies.sqlite", "m") == ({} if tokens == 48 else {"p": "48"})
+        cache.put(identity, {Request("p"): Completion(str(tokens), 1, 1, "stop")})
+    with pytest.raises(ValueError, match="has replies of m with 2 settings: keep those of one"):
+        replies_of(tmp_path / "replies.sqlite", "m")
 
 
 def test_the_page_has_the_committed_results() -> None:
@@ -121,4 +155,5 @@ def test_the_page_has_the_committed_results() -> None:
     results = json.loads((folder / "benchmarks/results/offline.json").read_text())
     page = (folder / "docs/learning.md").read_text()
     assert "\n".join(f"    {line}" for line in table(results)) in page
-    assert f"the {results['prompts']['train']:,} from prompts of training patients" in page
+    assert f"{results['deletions']['together']:,} deletions" in page
+    assert f"the {results['deletions']['train']:,} from prompts of training patients" in page

@@ -67,7 +67,8 @@ class PhraseRule(SingleRule):
                 if legal[slot]:
                     groups.setdefault(unit, []).append(slot)
             room = int(rng.integers(1, problem.budgets[index] + 1)) if problem.budgets[index] else 0
-            order = [list(groups.values())[number] for number in rng.permutation(len(groups)).tolist()]
+            slots = list(groups.values())
+            order = [slots[number] for number in rng.permutation(len(slots)).tolist()]
             chosen: list[int] = []
             for group in order:
                 if len(group) <= room - len(chosen):

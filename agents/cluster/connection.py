@@ -101,10 +101,10 @@ def _check_machines(ray: ModuleType) -> None:
         import socket
 
         try:
-            import agents
+            import agents  # noqa: F401
             import pmlm_env
 
-            return socket.gethostname(), pmlm_env.__version__ if agents else ""
+            return socket.gethostname(), pmlm_env.__version__
         except ImportError as error:
             return socket.gethostname(), f"none ({error})"
 

@@ -91,7 +91,7 @@ class RemoteDatabase:
 
     Args:
         ask: Calls a method of the companion, and returns or raises what that does.
-        path: The file.
+        path: The file's absolute path.
         kind: The kind of data, for messages.
         schema: Statements that create its tables.
     """
@@ -101,7 +101,7 @@ class RemoteDatabase:
 
     def __init__(self, ask: Callable[..., Any], path: Path, kind: str, schema: Sequence[str]) -> None:
         """Store the arguments; nothing is opened yet."""
-        self._ask, self._file = ask, (str(path.absolute()), kind, tuple(schema))
+        self._ask, self._file = ask, (str(path), kind, tuple(schema))
 
     @property
     def name(self) -> str:
@@ -153,11 +153,12 @@ class RemoteDatabase:
             return self._ask("call", self._file, method, *values)
 
 
-def open_files_on(node: str) -> None:
+def open_files_on(node: str, folder: str) -> None:
     """Let this worker use files of replies and of spending on a machine of the cluster.
 
     Args:
         node: Ray's identifier of the node where the command runs.
+        folder: The command's working folder there, which relative paths are in.
     """
     import ray
     from ray.exceptions import RayTaskError
@@ -174,4 +175,4 @@ def open_files_on(node: str) -> None:
         except RayTaskError as error:
             raise error.cause from None
 
-    open_files_with(lambda path, kind, schema: RemoteDatabase(ask, path, kind, schema))
+    open_files_with(lambda path, kind, schema: RemoteDatabase(ask, Path(folder) / path, kind, schema))

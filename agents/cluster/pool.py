@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 #: After so many workers that ended in the middle of a run, or before their first one, the run is given up.
 _MOST_DEATHS = 3
 
+#: What counts the workers in a row that ended before their first run.
+_BEGINNING = ""
+
 #: Seconds without any news after which a line says so, and for replies under way when the command ends.
 _SILENT, _GRACE = 60.0, 30.0
 
@@ -111,7 +114,9 @@ class _Pool:
         self._ray, self._identity, self._shared = ray, identity, shared
         self._n, gpus = room(ray, workers)
         self._actor = ray.remote(Worker).options(num_cpus=1, num_gpus=gpus, scheduling_strategy="SPREAD")
-        self._recipe = ray.put(recipe[0]), recipe[1]
+        make, arguments = recipe
+        self._recipe = ray.put(make), ray.put(arguments)
+        self._outside = [(name, found) for name, found in OUTSIDE if any(type(each) is found for each in arguments)]
         self._calls: dict[Any, _Seat] = {}  # calls that are under way
         self._idle: list[_Seat] = []
         self._deaths: Counter[str] = Counter()
@@ -167,9 +172,7 @@ class _Pool:
                     f"{seat.place.host} does not have the files of {os.path.dirname(missing[0])} here: choose a folder "
                     "on a drive that all machines of the cluster share, at the same path"
                 )
-            make, arguments = self._recipe
-            outside = [(name, found) for name, found in OUTSIDE if any(type(each) is found for each in arguments)]
-            self._call(seat, "prepare", make, arguments, outside)
+            self._call(seat, "prepare", *self._recipe, self._outside)
             return
         if answer.value != self._identity:
             names = sorted(
@@ -181,6 +184,7 @@ class _Pool:
             )
         seat.step = "idle"
         self._idle.append(seat)
+        self._deaths.pop(_BEGINNING, None)
 
     def _answer(self, call: Any, seat: _Seat, jobs: deque[Any]) -> Answer | None:
         """Return a worker's answer; None if it has ended, and its job is in the queue again.
@@ -193,7 +197,9 @@ class _Pool:
         try:
             value = self._ray.get(call)
         except exceptions.RayTaskError as error:
-            raise RuntimeError(f"{seat.name} failed: {error}") from error
+            last = str(error).strip().splitlines()[-1]
+            hint = "; `ray start` there needs its folder in PYTHONPATH" if "ModuleNotFoundError" in last else ""
+            raise RuntimeError(f"{seat.name} failed: {last}{hint}") from error
         except exceptions.RayError as error:
             self._bury(seat, error, jobs)
             return None
@@ -202,7 +208,6 @@ class _Pool:
         for name, level, text in value.warnings:
             self._say(level, text, name)
         if isinstance(value.error, exceptions.RayActorError):  # its companion has ended
-            self._ray.kill(seat.actor)
             self._bury(seat, value.error, jobs)
             return None
         if value.error is not None:
@@ -211,8 +216,9 @@ class _Pool:
 
     def _bury(self, seat: _Seat, error: Exception, jobs: deque[Any]) -> None:
         logger.debug("%s has ended: %s", seat.name, error)
+        self._ray.kill(seat.actor)  # it may live on, and keep its CPU, if only its answer was lost
         running = seat.step == "running"
-        what = json.dumps(seat.job) if running else ""
+        what = json.dumps(seat.job) if running else _BEGINNING
         self._deaths[what] += 1
         if self._deaths[what] >= _MOST_DEATHS:
             when = f"in the run {what}" if running else "before a run began"

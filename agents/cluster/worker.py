@@ -83,7 +83,8 @@ class Worker:
         """Get ready to act for a command: in its working folder, with its files of replies and spending.
 
         Args:
-            folder: The command's working folder. Without one of that name on this machine, relative paths fail.
+            folder: The command's working folder. Without one of that name on this machine, the relative paths of other
+                files than those of replies and spending fail.
             node: Ray's identifier of the node where the command runs.
             shared: Files that the command has just made in folders that all machines must share.
         """
@@ -96,7 +97,7 @@ class Worker:
             logger.handlers, logger.propagate = [collector], False
         if os.path.isdir(folder):
             os.chdir(folder)
-        open_files_on(node)
+        open_files_on(node, folder)
         lacks = [*(() if os.path.isdir(folder) else (folder,)), *(file for file in shared if not os.path.isfile(file))]
         return Place(socket.gethostname(), ray.get_runtime_context().get_node_id(), os.getpid(), tuple(lacks))
 
@@ -129,6 +130,8 @@ class Worker:
             value = call()
         except KeyboardInterrupt:
             error = KeyboardInterrupt()
+        except SystemExit as raised:
+            error = RuntimeError(f"a class that the command uses called sys.exit({raised.code!r}): it must not")
         except Exception as raised:
             error, trace = _portable(raised), traceback.format_exc()
         finally:

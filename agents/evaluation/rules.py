@@ -70,12 +70,11 @@ def rules_of(traces: Iterable[Trace]) -> dict[tuple[str, str], list[RulePart]]:
             continue
         divided, _ = _RULES[agent]
         units = divided(trace)
-        steps = {edit.slot: step for step, edit in enumerate(trace.edits)}
         of_rule = found.setdefault((trace.variant, agent), {})
-        for unit in {units[slot] for slot in steps}:
-            together = {slot for slot in steps if units[slot] == unit}
-            text = joined(trace.words, trace.spaces, [slot in together for slot in range(len(trace.words))])
-            of_rule.setdefault(unit, []).append((max(steps[slot] for slot in together), text))
+        for rank, unit in enumerate(dict.fromkeys(units[edit.slot] for edit in trace.edits)):
+            gone = [edit.slot for edit in trace.edits if units[edit.slot] == unit]
+            text = joined(trace.words, trace.spaces, [slot in gone for slot in range(len(trace.words))])
+            of_rule.setdefault(unit, []).append((rank, text))
     return {key: _in_order(of_rule) for key, of_rule in found.items()}
 
 
@@ -88,8 +87,8 @@ def rule_lines(traces: Iterable[Trace]) -> list[str]:
 
 
 def _in_order(of_rule: Mapping[Unit, list[tuple[int, str]]]) -> list[RulePart]:
-    """Return the parts by the latest step at which they went, at which no part of the rule was missing before."""
-    ordered = sorted(of_rule.items(), key=lambda item: max(step for step, _ in item[1]))
+    """Return the parts by their latest rank in a prompt, in which no part of the rule was missing before."""
+    ordered = sorted(of_rule.items(), key=lambda item: max(rank for rank, _ in item[1]))
     rule = []
     for unit, found in ordered:
         text, same = Counter(text for _, text in found).most_common(1)[0]

@@ -133,9 +133,11 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
                     append(file, json.dumps(line, ensure_ascii=False))
                     done[_key(cell)] = line
                     bar.update()
-        if experiment.cluster.ray is not None:  # complete runs came in the order in which they ended
-            order = [_key(cell) for cell in cells]
-            done = {key: done[key] for key in [*(key for key in done if key not in {*order}), *order]}
+        # A cluster's runs came in the order in which they ended.
+        in_order = [_key(cell) for cell in cells]
+        order = [*(key for key in done if key not in {*in_order}), *in_order]
+        if order != [*done]:
+            done = {key: done[key] for key in order}
             write(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in done.values()))
     finally:  # also if the command is stopped
         if done:

@@ -6,7 +6,6 @@ from collections import Counter, deque
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -18,14 +17,13 @@ from agents.cluster.pool import finished
 from agents.evaluation.evaluate import agents_of, models_of
 from agents.evaluation.replies import replies_to, too_many_failures
 from agents.evaluation.traces import refined_prompts, requests_of
-from agents.model_options import CallOptions
-from agents.models import RunModels, limited_llm
+from agents.models import LimitedLLM, RunModels, limited_llm
 from agents.problem import MeteredReward
 from agents.run_folder import RunFolder
 from agents.serving.prefill_config import PrefillEvaluateConfig, PrefillTrainConfig
 from agents.training.train import trained
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.llm import LLM, LLMOptions
+from pmlm_env.llm import LLM
 from pmlm_env.llm.base import LLMError, Reply, Request
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.rewards.delta import DeltaReward
@@ -92,31 +90,21 @@ class Asking:
 
     Args:
         requests: All requests.
-        options: What the LLM is made from, by ``limited_llm``.
+        arguments: What ``limited_llm`` makes the LLM from.
 
     Attributes:
         identity: The LLM.
     """
 
-    def __init__(
-        self,
-        requests: Sequence[Request],
-        options: LLMOptions,
-        calls: CallOptions,
-        device: str,
-        cache: str | Path | None,
-        ledger: Path | None,
-    ) -> None:
+    def __init__(self, requests: Sequence[Request], arguments: LimitedLLM) -> None:
         """Make the LLM."""
-        self._requests, self._calls = requests, calls
-        self._llm, _ = limited_llm(options, calls, device, cache, ledger)
+        self._requests, self._max_failures = requests, arguments[1].max_failures
+        self._llm, _ = limited_llm(*arguments)
         self.identity = {"llm": self._llm.identity}
 
-    def __call__(self, job: Sequence[int]) -> dict[str, Any]:
-        """Store the replies to the requests from one number up to another; return how many were stored, and errors."""
-        before = self._llm.hits
-        replies = replies_to(self._llm, self._requests[slice(*job)], self._calls.max_failures)
-        return {"stored": self._llm.hits - before, "errors": dict(_errors(replies))}
+    def __call__(self, job: Sequence[int]) -> dict[str, int]:
+        """Store the replies to the requests from one number up to another; return why some are missing, with counts."""
+        return _errors(replies_to(self._llm, self._requests[slice(*job)], self._max_failures))
 
 
 def _on_workers(
@@ -127,20 +115,22 @@ def _on_workers(
     Raises:
         TooManyFailuresError: ``max_failures`` replies in a row are missing.
     """
-    jobs = [[start, min(start + _CHUNK, len(requests))] for start in range(0, len(requests), _CHUNK)]
-    n_stored, errors, failures = 0, Counter[str](), 0
-    arguments = requests, *models.llm_arguments
+    stored = models.llm.cache.get(models.llm.identity, requests)
+    bar.update(len(stored))
+    missing = [request for index, request in enumerate(requests) if index not in stored]
+    jobs = [[start, min(start + _CHUNK, len(missing))] for start in range(0, len(missing), _CHUNK)]
+    errors, failures, most = Counter[str](), 0, models.calls.max_failures
+    arguments = missing, models.llm_arguments
     results = finished(deque(jobs), Asking(*arguments), Asking, arguments, cluster, lambda job: None)
     with closing(results):
         for (start, stop), found in results:
-            n_stored += found["stored"]
-            errors.update(found["errors"])
+            errors.update(found)
             bar.update(stop - start)
-            failed = sum(found["errors"].values())
+            failed = sum(found.values())
             failures = failures + failed if failed == stop - start else 0  # in a row, also from one run to the next
-            if models.calls.max_failures is not None and failures >= models.calls.max_failures:
-                raise too_many_failures(failures, [*found["errors"]][-1])
-    return n_stored, errors
+            if most is not None and failures >= most:
+                raise too_many_failures(failures, [*found][-1])
+    return len(stored), errors
 
 
 def _of_training(config: PrefillTrainConfig, run: RunFolder) -> tuple[RunModels, list[Request]]:

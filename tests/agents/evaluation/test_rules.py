@@ -80,3 +80,22 @@ def test_phrases_are_named_by_sentence_and_mark() -> None:
         'self 2, marked phrase 1 ("Iron 3 (low),").'
     ]
     assert [each.unit for each in rules_of(traces)["agent", "phrase-rule"]] == list(agent.rule)
+
+
+def test_phrases_of_several_words_do_not_change_the_order() -> None:
+    texts = ["a b c d e f, g, end.", "h, i, end.", "j k l m n o p q r."]
+    first, second = (Phrase("self", 0, marked=False, place=place) for place in (0, 1))
+    agent = PhraseRule()
+    agent.rule = (first, second)
+    patients = EpisodeSet(
+        [
+            replace(EPISODE, patient_id=text, words=tuple(text.split()), roles=("self",) * len(text.split()))
+            for text in texts
+        ],
+        lite_episodes().conditions,
+    )
+    traces = [
+        replace(make_trace(episode, variant="agent"), edits=edits, agent="phrase-rule")
+        for episode, edits in zip(patients, agent.refine(Problem(patients, HashedEncoder(), None, 10)), strict=True)
+    ]
+    assert [each.unit for each in rules_of(traces)["agent", "phrase-rule"]] == [first, second]
