@@ -28,7 +28,7 @@ from pmlm_env.cohort.simulator import PART, simulate_parts
 from pmlm_env.core.arrays import GrowingArray
 from pmlm_env.core.episode_files import CHECKUPS_FILE, LABELS_FILE, VECTORS_FILE, WORDS_FILE, writing_episodes
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.io.files import write_json
+from pmlm_env.io.files import replacing, write_json
 
 #: Patients to whom the pipeline of ``prompts`` is fitted, and patients or episodes that are looked up.
 _FITTED, _ASKED = 1_000, 1_000
@@ -41,7 +41,7 @@ class Options:
     Attributes:
         json: File of the results, to which new ones are added.
         scratch: Folder of tables and episodes, about 15 GB for a million patients; it can be removed afterwards.
-        patients: Numbers of patients.
+        patients: Numbers of patients; above ``drawn``, multiples of it.
         stages: The stages, in this order.
         drawn: Most patients that are simulated. The tables and episodes of more patients repeat those of these under
             other ids; the episodes need the stage ``prompts`` of these.
@@ -54,6 +54,18 @@ class Options:
     stages: tuple[str, ...] = ("simulate", "read", "fit", "prompts", "episodes", "peers")
     drawn: int = 100_000
     limit_gib: int = 12
+
+    def __post_init__(self) -> None:
+        """Check the numbers of patients.
+
+        Raises:
+            ValueError: A number above ``drawn`` is no multiple of it.
+        """
+        for n in self.patients:
+            if n > self.drawn and n % self.drawn:
+                raise ValueError(
+                    f"--patients {n:,} is no multiple of --drawn {self.drawn:,}: use one, or fewer patients"
+                )
 
 
 @dataclass(frozen=True)
@@ -199,28 +211,32 @@ _BATCH = 4_096
 def _repeated(n: int, options: Options) -> Path:
     """Repeat the episodes of ``drawn`` patients, under other ids, until there are ``n``."""
     source, target = options.scratch / f"{options.drawn}" / "prepared", options.scratch / f"{n}" / "prepared"
-    if (target / CHECKUPS_FILE).exists():
+    if _all_there(target):
         return target
-    if n <= options.drawn or not source.exists():  # the scratch folder was removed
+    if n <= options.drawn or not _all_there(source):  # the scratch folder was removed, or the writing was stopped
         _exhaust(_prompts(min(n, options.drawn), options))
     if n <= options.drawn:
         return target
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(source / LABELS_FILE, target)
     times, text = n // options.drawn, (source / WORDS_FILE).read_bytes()
-    with (target / WORDS_FILE).open("wb") as words:
+    with replacing(target / WORDS_FILE) as words:
         for number in range(times):
             words.write(text.replace(b'{"patient_id": "P', b'{"patient_id": "P%d-' % number))
     for name, first in ((VECTORS_FILE, "vectors"), (CHECKUPS_FILE, "values")):
         with safe_open(str(source / name), "np") as arrays:
             metadata, others = arrays.metadata(), {key: arrays.get_tensor(key) for key in arrays.keys()}
         rows = others.pop(first)
-        with (target / name).open("wb") as file:
+        with replacing(target / name) as file:
             growing = GrowingArray(file, first, rows.shape[1], metadata)
             for _ in range(times):
                 growing.add(rows)
             growing.close(others | {key: np.tile(others[key], times) for key in ("counts",) if key in others})
     return target
+
+
+def _all_there(folder: Path) -> bool:
+    return all((folder / name).exists() for name in (LABELS_FILE, WORDS_FILE, VECTORS_FILE, CHECKUPS_FILE))
 
 
 def _episodes(n: int, options: Options) -> Iterator[int]:
@@ -258,7 +274,8 @@ _STAGES = tuple(_RUNS)
 def table(results: Sequence[Result]) -> list[str]:
     """Return the rows of the table in README.md: CPU seconds and peak memory by number of patients, and the exponent.
 
-    The exponent is b of seconds = a n^b, fitted by least squares to the logarithms for n of at least 10,000.
+    The exponent is b of seconds = a n^b, fitted by least squares to the logarithms for n of at least 100,000, or of at
+    least 10,000 if fewer than two such n were measured in full. Below 100,000 episodes are read into memory.
     """
     sizes = sorted({each.patients for each in results})
     lines = [f"| stage | {' | '.join(f'{n:,}' for n in sizes)} | exponent |", "|---" * (len(sizes) + 2) + "|"]
@@ -277,8 +294,12 @@ def _cell(result: Result) -> str:
 
 
 def _exponent(results: Sequence[Result]) -> str:
-    used = [each for each in results if each.done == each.patients >= 10_000]
-    if len(used) < 2:
+    complete = [each for each in results if each.done == each.patients]
+    for least in (100_000, 10_000):
+        used = [each for each in complete if each.patients >= least]
+        if len(used) >= 2:
+            break
+    else:
         return "-"
     slope, _ = np.polyfit(np.log([each.patients for each in used]), np.log([each.seconds for each in used]), 1)
     return f"{slope:.2f}"

@@ -15,7 +15,9 @@ import pytest
 from benchmarks import scale
 from benchmarks.scale import Options, Result, main, table
 from pmlm_env.cohort import read_cohort
+from pmlm_env.core.arrays import GrowingArray
 from pmlm_env.core.episodes import EpisodeSet
+from tests.standins import make_episodes, with_checkups
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -62,6 +64,32 @@ def test_what_is_measured_is_not_measured_again(
     assert capsys.readouterr().out.endswith("\n".join(table(results)) + "\n")
 
 
+def test_patients_that_cannot_be_repeated_in_full_are_refused() -> None:
+    Options(Path("scale.json"), Path("scratch"), (999, 200_000))
+    with pytest.raises(ValueError, match="--patients 250,000 is no multiple of --drawn 100,000"):
+        Options(Path("scale.json"), Path("scratch"), (250_000,))
+
+
+@pytest.mark.parametrize("failing", ["vectors", "values"])
+def test_episodes_that_were_not_all_repeated_are_repeated_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    options = Options(tmp_path / "scale.json", tmp_path, (12,), drawn=4)
+    with_checkups(make_episodes(4)).save(tmp_path / "4" / "prepared")
+
+    def killed(self: GrowingArray, others: object = None) -> None:
+        if self._name == failing:
+            raise KeyboardInterrupt
+        close(self, others)
+
+    close = GrowingArray.close
+    with monkeypatch.context() as patch:
+        patch.setattr(GrowingArray, "close", killed)
+        with pytest.raises(KeyboardInterrupt):
+            scale._repeated(12, options)
+    assert len(EpisodeSet.load(scale._repeated(12, options))) == 12
+
+
 def _killed(*_: object) -> Result:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
@@ -74,9 +102,11 @@ def test_a_process_that_is_killed_for_its_memory_ends_the_command() -> None:
 
 def test_the_exponent_is_that_of_complete_measurements_of_many_patients() -> None:
     sizes = (1_000, 10_000, 100_000, 1_000_000)
-    of_all = [Result("read", n, n, 1e-8 * n**1.5 if n > 1_000 else 9.0, 1.0) for n in sizes]
+    of_all = [Result("read", n, n, 1e-8 * n**1.5 if n > 10_000 else 9.0, 1.0) for n in sizes]
     in_part = [Result("simulate", n, min(n, 100_000), float(min(n, 100_000)), 1.0) for n in sizes]
-    *_, simulate, read = table([*in_part, *of_all])
+    once = [Result("fit", n, n, 1.0, 1.0) for n in sizes[:2]]
+    *_, simulate, read, fit = table([*in_part, *of_all, *once])
+    assert fit.endswith("not measured | - |")
     assert read.endswith(" | 1.50 |")
     assert simulate.endswith("the first 100,000 | 1.00 |")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.cohort.sources.assembly import PATIENT_COLUMNS, PERSON_COLUMN
-from pmlm_env.cohort.sources.tables import part_folders, schema_in, with_stem
+from pmlm_env.cohort.sources.tables import UNFINISHED, files_of_tables, part_folders, schema_in
 from pmlm_env.io.files import make_folder, replacing
 
 
@@ -33,7 +34,8 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
         folder: The target folder, created if missing. Existing files of these names are replaced.
 
     Raises:
-        CohortError: A name in ``Patient.extra`` cannot be a column, or the folder has a schema.toml of another schema.
+        CohortError: A name in ``Patient.extra`` cannot be a column, the folder has a schema.toml of another schema, or
+            it has parts, beside which tables cannot be read.
     """
     folder = Path(folder)
     persons = any(patient.person_id for patient in cohort)
@@ -53,6 +55,7 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
         for patient in cohort
     )
     make_folder(folder)
+    _refuse([path.name for path in part_folders(folder)], folder)
     if schema_in(folder) != cohort.schema:
         if (folder / "schema.toml").exists():
             raise CohortError(f"{folder / 'schema.toml'} is not the cohort's schema: remove it, or use another folder")
@@ -66,7 +69,9 @@ def write_cohort(cohort: Cohort, folder: str | os.PathLike[str]) -> None:
 def write_parts(parts: Iterable[Cohort], folder: str | os.PathLike[str]) -> tuple[int, int]:
     """Write each part of a cohort as ``write_cohort`` does, into a folder of its own: ``part-00000`` and so on.
 
-    ``read_cohort`` and ``read_parts`` read them back. Only one part has to be in memory.
+    ``read_cohort`` and ``read_parts`` read them back. Only one part has to be in memory. The parts appear when all are
+    written; if the process is killed before, reading the folder is an error. Only one process may write the same folder
+    at a time.
 
     Args:
         parts: The parts.
@@ -80,14 +85,27 @@ def write_parts(parts: Iterable[Cohort], folder: str | os.PathLike[str]) -> tupl
     """
     folder = Path(folder)
     make_folder(folder)
-    if there := [path.name for path in (*part_folders(folder), *with_stem(folder, "patients"))]:
-        raise CohortError(f"{folder} already has {there[0]}: choose another folder, or remove the cohort in it")
+    _refuse([*(path.name for path in part_folders(folder)), *files_of_tables(folder)], folder)
     number = n_patients = n_checkups = 0
-    for part in parts:
-        write_cohort(part, folder / f"part-{number:05}")
-        number, n_patients, n_checkups = number + 1, n_patients + len(part), n_checkups + part.n_checkups
-        del part  # before the next one is made; enumerate would hold it
+    unfinished = folder / UNFINISHED
+    try:
+        make_folder(unfinished)
+        for part in parts:
+            write_cohort(part, unfinished / f"part-{number:05}")
+            number, n_patients, n_checkups = number + 1, n_patients + len(part), n_checkups + part.n_checkups
+            del part  # before the next one is made; enumerate would hold it
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)  # some of the parts are useless, and the disk may be full
+        raise
+    for path in sorted(unfinished.iterdir()):
+        path.rename(folder / path.name)
+    unfinished.rmdir()  # only now is the cohort read
     return n_patients, n_checkups
+
+
+def _refuse(there: Sequence[str], folder: Path) -> None:
+    if there:
+        raise CohortError(f"{folder} already has {there[0]}: choose another folder, or remove the cohort in it")
 
 
 def _write(path: Path, header: list[str], lines: Iterable[str]) -> None:

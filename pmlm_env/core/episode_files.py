@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -99,8 +100,9 @@ class EpisodeWriter:
         self._vectors.close()
         if self._with_checkups:
             self._checkups.close()
-        for file in self._files:
+        for file in self._files:  # all, before the old words go: a full disk may show only now
             file.flush()
+            os.fsync(file.fileno())
         # If the process is killed before all are replaced, no old words may stay beside new files.
         (self._folder / WORDS_FILE).unlink(missing_ok=True)
         if not self._with_checkups:

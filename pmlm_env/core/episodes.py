@@ -25,7 +25,7 @@ from pmlm_env.core.episode_files import (
     writing_episodes,
 )
 from pmlm_env.core.labels import Label, label_from
-from pmlm_env.core.stored_episodes import StoredEpisodes
+from pmlm_env.core.stored_episodes import CheckupsOf, StoredEpisodes
 from pmlm_env.io.checked_files import read_object
 
 __all__ = ["CHECKUPS_FILE", "LABELS_FILE", "VECTORS_FILE", "WORDS_FILE", "Episode", "EpisodeSet", "Split"]
@@ -157,18 +157,15 @@ class EpisodeSet(Sequence[Episode]):
         return all(episode.checkups is not None for episode in self._episodes)
 
     @cached_property
-    def checkups(self) -> tuple[Checkups, ...]:
+    def checkups(self) -> Sequence[Checkups]:
         """The patients' check-ups, all of the same form and standardized in the same way.
 
         Raises:
             ValueError: A patient has none here, or they are not.
         """
-        each_of = (
-            (episode.checkups for episode in self._episodes)
-            if self._stored is None
-            else map(self._stored.checkups_of, range(len(self)))
-        )
-        found = tuple(checkups for checkups in each_of if checkups is not None)
+        if self._stored is not None and self._stored.has_checkups:
+            return CheckupsOf(self._stored)  # a file has one form
+        found = tuple(e.checkups for e in self._episodes if e.checkups is not None) if self._stored is None else ()
         if len(found) < len(self):
             raise ValueError("these episodes lack their patients' check-ups: prepare them again with `pmlm prepare`")
         for each in found:

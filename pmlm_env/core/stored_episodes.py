@@ -22,7 +22,8 @@ _CURE = "prepare it again with `pmlm prepare`"
 class StoredEpisodes(Sequence[Episode]):
     """The episodes of the files that ``EpisodeSet.save`` wrote, or some of them, in any order.
 
-    The files are mapped into memory. They may be replaced meanwhile, but must not be changed in place.
+    The files are mapped into memory. They may be replaced meanwhile, but must not be changed in place. Once they are
+    replaced, another process cannot open what this one has: unpickling raises ValueError.
 
     Args:
         text: The file of words, one line per episode.
@@ -41,7 +42,8 @@ class StoredEpisodes(Sequence[Episode]):
 
     def __init__(self, text: Path, vectors: Path, checkups: Path | None) -> None:
         """Find the lines, and read of each what is needed to choose among them."""
-        self._files = (text, vectors, checkups)
+        self._files = tuple(path.absolute() for path in (text, vectors, checkups) if path is not None)
+        self._stamps = tuple(map(_stamp, self._files))  # before they are opened: a later one could be of other files
         self._open()
         lengths, splits, complete, labels = array("q"), list[str](), array("b"), set[str]()
         starts = array("q", [0])
@@ -67,11 +69,11 @@ class StoredEpisodes(Sequence[Episode]):
             )
 
     def _open(self) -> None:
-        text, vectors, checkups = self._files
+        text, vectors, *checkups = self._files
         with text.open("rb") as file:
             self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._vectors = mapped(vectors, "vectors")
-        self._checkups = None if checkups is None else StoredCheckups(checkups, len(self._vectors), in_memory=False)
+        self._checkups = StoredCheckups(checkups[0], len(self._vectors), in_memory=False) if checkups else None
 
     def __len__(self) -> int:
         """Return the number of episodes."""
@@ -111,8 +113,15 @@ class StoredEpisodes(Sequence[Episode]):
         return {name: value for name, value in self.__dict__.items() if name not in _OPEN}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Open the files again."""
+        """Open the files again.
+
+        Raises:
+            ValueError: They are not those any more.
+        """
         self.__dict__ |= state
+        for path, stamp in zip(self._files, self._stamps, strict=True):
+            if _stamp(path) != stamp:
+                raise ValueError(f"{path} is not the file any more that these episodes are of: load the episodes again")
         self._open()
 
     @property
@@ -139,3 +148,32 @@ class StoredEpisodes(Sequence[Episode]):
 
 
 _OPEN = ("_lines", "_vectors", "_checkups")
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return size and time of a file, which all machines that share it see; None if it is missing."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_size, state.st_mtime_ns
+
+
+class CheckupsOf(Sequence[Checkups]):
+    """The check-ups of stored episodes, each of which is read when it is asked for.
+
+    Args:
+        episodes: The episodes, which have check-ups.
+    """
+
+    def __init__(self, episodes: StoredEpisodes) -> None:
+        """Read nothing yet."""
+        self._episodes = episodes
+
+    def __len__(self) -> int:
+        """Return the number of patients."""
+        return len(self._episodes)
+
+    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+        """Return one patient's check-ups, or those of a slice."""
+        return CheckupsOf(self._episodes[index]) if isinstance(index, slice) else self._episodes.checkups_of(index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -164,9 +165,84 @@ def test_tables_beside_parts_are_a_problem(tmp_path: Path) -> None:
         read_cohort(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["map.toml", "letters.csv", "results.xlsx"])
+def test_a_mapped_cohort_beside_a_stray_part_is_a_problem(tmp_path: Path, name: str) -> None:
+    (tmp_path / "part-old").mkdir()
+    (tmp_path / name).write_text("")
+    with pytest.raises(CohortError, match=f"has {name} and part-old: remove the tables or the parts"):
+        read_cohort(tmp_path)
+    with pytest.raises(CohortError, match=f"already has {name}|has {name} and part-old"):
+        write_parts([simulate_cohort(3)], tmp_path)
+
+
+def test_hidden_files_and_other_files_beside_parts_are_no_problem(tmp_path: Path) -> None:
+    two_parts(tmp_path)
+    for name in ("._patients.csv", "~$notes.xlsx", "README.md"):
+        (tmp_path / name).write_text("")
+    assert len(read_cohort(tmp_path)[0]) == 40
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_writing_that_fails_leaves_no_parts(tmp_path: Path) -> None:
+    def failing() -> Iterator[Cohort]:
+        yield next(simulate_parts(100))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_parts(failing(), tmp_path)
+    assert [*tmp_path.iterdir()] == []
+    assert write_parts(simulate_parts(100), tmp_path)[0] == 100
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("stopped", ["in the second part", "after the first rename"])
+def test_parts_of_a_killed_process_are_not_read_as_the_cohort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: str
+) -> None:
+    def parts() -> Iterator[Cohort]:
+        yield next(simulate_parts(100))
+        if stopped == "in the second part":
+            raise KeyboardInterrupt
+        yield simulate_cohort(3)
+
+    def rename(path: Path, target: Path) -> None:
+        os.rename(path, target)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", lambda *_, **__: None)  # a killed process tidies nothing up
+        patch.setattr(Path, "rename", rename)
+        with pytest.raises(KeyboardInterrupt):
+            write_parts(parts(), tmp_path)
+    for use in (read_cohort, lambda folder: write_parts(simulate_parts(100), folder)):
+        with pytest.raises(CohortError, match=f"{tmp_path} is incomplete: .* remove {tmp_path} and write it again"):
+            use(tmp_path)
+
+
+def test_a_cohort_is_not_written_beside_parts(tmp_path: Path) -> None:
+    two_parts(tmp_path)
+    with pytest.raises(CohortError, match="already has part-00000: choose another folder, or remove the cohort in it"):
+        write_cohort(simulate_cohort(3), tmp_path)
+    assert len(read_cohort(tmp_path)[0]) == 40
+
+
 def test_a_problem_in_a_part_names_the_part(tmp_path: Path) -> None:
     two_parts(tmp_path)
     path = tmp_path / "part-00001" / "checkups.csv"
     path.write_text(path.read_text() + "P00040,2021-02-30" + "," * 34 + "1\n")
     with pytest.raises(CohortError, match="part-00001"):
         read_cohort(tmp_path)
+
+
+def test_a_part_without_results_or_with_too_many_bad_ones_is_named(tmp_path: Path) -> None:
+    two_parts(tmp_path)
+    path = tmp_path / "part-00001" / "checkups.csv"
+    header, *rows = path.read_text().splitlines()
+    path.write_text(f"{header}\n")
+    with pytest.raises(CohortError, match=r"part-00001: .*checkups.csv has no check-up with a value of any patient"):
+        read_cohort(tmp_path)
+    path.write_text("\n".join([header, *(f"{row.split(',')[0]},someday,{row.split(',', 2)[2]}" for row in rows)]))
+    with pytest.raises(CohortError, match=r"part-00001.*") as caught:
+        read_cohort(tmp_path, drop_bad_rows=True)
+    assert "would be left out" in str(caught.value)
+    assert str(caught.value).count("part-00001") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import pickle
@@ -18,6 +19,7 @@ from pmlm_env.core.episode import Episode
 from pmlm_env.core.episode_files import writing_episodes
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.core.labels import Label
+from pmlm_env.core.stored_episodes import StoredEpisodes
 from tests.standins import make_episodes, with_checkups
 
 KNOWN = (Label("normal"), Label("gout", ("podagra",)))
@@ -97,6 +99,43 @@ def test_an_episode_cannot_be_changed_in_its_file(both: tuple) -> None:
 def test_another_process_gets_the_same(both: tuple) -> None:
     for part in (both[1], both[1].of("test")):
         assert_same(pickle.loads(pickle.dumps(part)), part)
+
+
+def test_another_process_may_be_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _made().save(tmp_path / "prepared")
+    monkeypatch.setattr("pmlm_env.core.episodes.STORED_FROM", 0)
+    monkeypatch.chdir(tmp_path)
+    pickled = pickle.dumps(EpisodeSet.load("prepared"))
+    monkeypatch.chdir("/")
+    assert_same(pickle.loads(pickled), _made())
+
+
+@pytest.mark.parametrize("name", ["episodes.jsonl", "vectors.safetensors", "checkups.safetensors"])
+def test_another_process_is_not_given_other_files(both: tuple, tmp_path: Path, name: str) -> None:
+    pickled = pickle.dumps(both[1])
+    made = both[0]
+    new = [replace(episode, vector=episode.vector + 1) for episode in made]
+    EpisodeSet(new, KNOWN).save(tmp_path / "new")
+    (tmp_path / "new" / name).replace(tmp_path / name)
+    message = re.escape(f"{tmp_path / name} is not the file any more that these episodes are of")
+    with pytest.raises(ValueError, match=message):
+        pickle.loads(pickled)
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=message):
+        pickle.loads(pickled)
+
+
+def test_the_form_and_some_check_ups_are_read_without_the_others(both: tuple) -> None:
+    stored, asked = both[1], []
+    one_of = StoredEpisodes.checkups_of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StoredEpisodes, "checkups_of", lambda self, i: (asked.append(i), one_of(self, i))[1])
+        assert stored.checkup_form == both[0].checkup_form
+        stored.padded_checkups([7])
+    assert {*asked} == {0, 7}
+    assert [str(each.values) for each in stored.checkups[2:9:3]] == [
+        str(each.values) for each in both[0].checkups[2:9:3]
+    ]
 
 
 def test_the_files_may_be_replaced_by_those_of_a_part(both: tuple, tmp_path: Path) -> None:
@@ -196,4 +235,23 @@ def test_after_an_error_the_earlier_files_are_there_and_no_others(tmp_path: Path
             writer.add([made[0], wrong])
     with pytest.raises(ValueError, match="needs at least one episode"), writing_episodes(tmp_path):
         pass
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_if_the_disk_fails_when_a_file_is_flushed_the_earlier_files_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    _made().save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    flushed = []
+
+    def fsync(file: int) -> None:
+        flushed.append(file)
+        if len(flushed) > number:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match="No space left"):
+        _made(6).save(tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

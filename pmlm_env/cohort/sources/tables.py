@@ -11,10 +11,13 @@ from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import OBSTETRIC, Cohort, Schema
 from pmlm_env.cohort.sources.assembly import Reading, assemble
 from pmlm_env.cohort.sources.formats import SUFFIXES, read_table, suffix_of
-from pmlm_env.cohort.sources.mapping import NameMap
+from pmlm_env.cohort.sources.mapping import MAP_FILE, NameMap
 from pmlm_env.cohort.sources.parts import joined
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.wording import named, quoted
+
+#: The folder in a cohort's folder in which parts are written until all are complete.
+UNFINISHED = "parts-unfinished"
 
 #: What else a file that is not found can be named with.
 _OR_MAP = "or say in map.toml which file and columns are which (docs/cohort-format.md)"
@@ -94,7 +97,8 @@ def read_parts(
     """Read a cohort part by part, for patients who do not all fit into memory: one part is in memory at a time.
 
     The parts are the folders ``part-*`` in ``folder``, in order of their names, each with the tables of some patients
-    (``read_cohort``); a folder without such folders is one part. All have the same schema, that of the first part
+    (``read_cohort``); a folder without such folders is one part, and one with tables or
+    map.toml beside them is an error. All have the same schema, that of the first part
     unless there is another.
 
     Args:
@@ -167,7 +171,10 @@ def _each_part(
         own = schema or schema_in(part)
         if own not in (common, None) and common is not None:
             raise CohortError(f"{part} has another schema than the first part: put one schema into {folder}")
-        cohort, report = read_tables(part, common or own, reading=reading, encoding=encoding, **files)
+        try:
+            cohort, report = read_tables(part, common or own, reading=reading, encoding=encoding, **files)
+        except CohortError as error:  # a message that only names a table would leave open of which part
+            raise CohortError(str(error) if str(part) in str(error) else f"{part}: {error}") from None
         common = cohort.schema
         if twice := next((patient.patient_id for patient in cohort if patient.patient_id in seen), None):
             raise CohortError(f"{part}: patient {quoted(twice)} is in an earlier part already; keep one")
@@ -180,12 +187,26 @@ def part_folders(folder: Path) -> list[Path]:
     """Return the folders of a cohort's parts, in order.
 
     Raises:
-        CohortError: The folder has a patients' table beside them.
+        CohortError: The folder has tables or map.toml beside them, or writing the parts was stopped.
     """
+    if (folder / UNFINISHED).exists():
+        raise CohortError(
+            f"{folder} is incomplete: wait if another command is writing it; if that was stopped, remove {folder} and "
+            "write it again"
+        )
     parts = sorted(path for path in folder.glob("part-*") if path.is_dir())
-    if parts and (tables := with_stem(folder, "patients")):
-        raise CohortError(f"{folder} has {tables[0].name} and {parts[0].name}: remove the tables or the parts")
+    if parts and (files := files_of_tables(folder)):
+        raise CohortError(
+            f"{folder} has {files[0]} and {parts[0].name}: remove the tables or the parts; {MAP_FILE} of a cohort in "
+            "parts belongs into each part"
+        )
     return parts
+
+
+def files_of_tables(folder: Path) -> list[str]:
+    """Return the names of the tables and of ``map.toml`` in a folder; hidden files and Excel's locks are no tables."""
+    tables = sorted(path.name for path in folder.glob("[!.~]*") if suffix_of(path) and path.is_file())
+    return [*tables, *([MAP_FILE] if lexists(folder / MAP_FILE) else [])]
 
 
 def schema_in(folder: Path) -> Schema | None:
