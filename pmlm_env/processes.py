@@ -176,7 +176,10 @@ class Processes:
             yield
         except Exception as error:
             failure = error
-        said = self.exchange(None if failure is None else _line(failure))
+        try:
+            said = self.exchange(None if failure is None else _line(failure))
+        except LostProcessError as lost:
+            raise (failure or lost) from None
         first = next((rank for rank, line in enumerate(said) if line is not None), None)
         if first is None:
             return
