@@ -96,7 +96,7 @@ class RunModels:
     def reward(self, episodes: EpisodeSet) -> DeltaReward:
         """Create the reward for some episodes; reuse the object, because it stores their initial replies.
 
-        If several processes train together, each scores its share.
+        If several processes run the command, each scores its share.
 
         Raises:
             ValueError: The episodes are Chinese, and the scorer does not know Chinese.

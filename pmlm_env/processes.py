@@ -176,7 +176,10 @@ class Processes:
             yield
         except Exception as error:
             failure = error
-        said = self.exchange(None if failure is None else _line(failure))
+        try:
+            said = self.exchange(None if failure is None else _line(failure))
+        except LostProcessError as lost:
+            raise (failure or lost) from None
         first = next((rank for rank, line in enumerate(said) if line is not None), None)
         if first is None:
             return
@@ -189,12 +192,17 @@ class Processes:
 
 ALONE = Processes()
 
-_now = ALONE
+_joined, _helping = ALONE, False
 
 
 def current() -> Processes:
-    """Return the processes that ``start`` has joined; a process by itself before that."""
-    return _now
+    """Return the processes that run the same command; a process by itself if there are no others, or they only help."""
+    return ALONE if _helping else _joined
+
+
+def helping() -> Processes:
+    """Return this process and those that only help it to fine-tune; a process by itself if there are none."""
+    return _joined if _helping else ALONE
 
 
 def launched() -> bool:
@@ -202,13 +210,16 @@ def launched() -> bool:
     return all(name in os.environ for name in _STARTED_BY_TORCHRUN) and os.environ["WORLD_SIZE"] != "1"
 
 
-def start() -> Processes:
+def start(*, help_first: bool = False) -> Processes:
     """Join the processes that ``torchrun`` has started, by NCCL if each has a GPU of its own, and else by Gloo.
 
     Tensors of the CPU are exchanged by Gloo in both cases.
+
+    Args:
+        help_first: The first process runs a command by itself, and the others only help it to fine-tune.
     """
-    global _now
-    if launched() and _now is ALONE:
+    global _joined, _helping
+    if launched() and _joined is ALONE:
         import torch
 
         local, n_local = (int(os.environ.get(name, 0)) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
@@ -216,18 +227,19 @@ def start() -> Processes:
         if own_gpus:
             torch.cuda.set_device(local)
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if own_gpus else "gloo", timeout=_PATIENCE)
-        _now = Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
-    return _now
+        _joined = Processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
+        _helping = help_first
+    return _joined
 
 
 def finish() -> None:
     """Leave the other processes, at the end of a run that all of them have finished."""
-    global _now
-    if _now is not ALONE:
+    global _joined, _helping
+    if _joined is not ALONE:
         import torch
 
         torch.distributed.destroy_process_group()
-        _now = ALONE
+        _joined, _helping = ALONE, False
 
 
 @contextmanager

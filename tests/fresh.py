@@ -135,8 +135,9 @@ def _become(job: dict[str, Any]) -> None:
     finally:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if not stream.closed:  # absl closes the one that it logs to
+                stream.flush()
         os._exit(code)
 
 

@@ -64,8 +64,6 @@ class Attempt:
 
     def say(self, message: object) -> None:
         """Print an error message, after the name of the command."""
-        if self.rank and self.config is None:  # the others have read the same
-            return
         process = f" (process {self.rank})" if self.rank else ""
         _say(f"pmlm {self.command}{process}: {message}")
 

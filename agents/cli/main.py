@@ -82,7 +82,7 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
 
 def _run(attempt: Attempt, arguments: Sequence[str]) -> int:
     """Import a command, read its settings and run it; if ``torchrun`` has started several processes, with them."""
-    joined = processes.joined(attempt)
+    joined = processes.joined(attempt, arguments)
     module = import_module(f"agents.cli.{attempt.command}")
     from agents.cli.reading import read
 

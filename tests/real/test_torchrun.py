@@ -136,13 +136,54 @@ def test_what_two_processes_cannot_do_is_said_once(episodes: Path, tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
+#: Ends with options that are wrong in the second process alone, as they may be on another machine.
+_SECOND_ALONE = """
+import os, sys
+from agents.cli.main import main
+more = {more!r} if os.environ["RANK"] == "1" else []
+main("train", [*sys.argv[1:], *more])
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--config", "nowhere.toml"], "nowhere.toml"),
+        (["--patience", "3"], "Unrecognized"),
+        (["--budget", "-1"], "budget is -1"),
+        (["--help"], "it was asked for help only"),
+    ],
+)
+def test_the_first_process_says_what_is_wrong_with_the_options_of_the_second(
+    more: list[str], said: str, episodes: Path, tmp_path: Path
+) -> None:
+    arguments = _arguments(episodes, tmp_path / "run")
+    first, second = fresh.run_together(2, "-c", _SECOND_ALONE.format(more=more), *arguments, cwd=tmp_path)
+    assert first.returncode == 1
+    (line,) = _lines([first])
+    assert line.startswith("pmlm train: process 1: ")
+    assert said in line
+    assert (second.stdout, second.stderr) == ("", "")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("option", "code"), [("--help", 0), ("--patience", 2)])
+def test_what_tyro_prints_is_printed_once(option: str, code: int) -> None:
+    first, second = _in_two(option)
+    assert (first.returncode, second.returncode) == (code, code)
+    assert option in first.stdout + first.stderr
+    assert (second.stdout, second.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "experiment table-1"])
 @pytest.mark.parametrize(("rank", "n_lines"), [(0, 1), (1, 0)])
 def test_other_commands_run_in_one_process(
-    rank: int, n_lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, rank: int, n_lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in (("RANK", rank), ("WORLD_SIZE", 2), ("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", 1)):
         monkeypatch.setenv(name, str(value))
-    assert pmlm("evaluate", "--run", "nowhere") == 2
+    name, *arguments = command.split()
+    assert pmlm(name, *arguments, "--run", "nowhere") == 2
     lines = capsys.readouterr().err.splitlines()
-    message = "pmlm evaluate: this command runs in one process: start it without torchrun, which is for train, prepare "
-    assert lines == [message + "and experiment"] * n_lines
+    message = f"pmlm {name}: this command runs in one process: start it without torchrun, which is for train, prepare "
+    assert lines == [message + "and experiment table-2"] * n_lines

@@ -28,7 +28,7 @@ from pmlm_env.llm.lora.kept import adapter_folder
 from pmlm_env.llm.lora.settings import LoraSettings
 from pmlm_env.llm.lora.tunable import TokenizedExample, TunableLM
 from pmlm_env.llm.lora.validation import Example, validation_score
-from pmlm_env.processes import ALONE, Processes, current
+from pmlm_env.processes import ALONE, Processes, helping
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def fine_tune(
         raise ValueError(f"fine-tuning needs examples to learn and to validate: got {len(examples)}, {len(validation)}")
     if (settings.rank, settings.alpha) != (lm.rank, lm.alpha):
         raise ValueError(f"the settings' rank and alpha are not those of {lm.name}: {lm.rank} and {lm.alpha}")
-    processes = current()
+    processes = helping()
     if processes.size > settings.batch_size:
         raise ValueError(
             f"a batch has {settings.batch_size} examples, too few for {processes.size} processes: start at most "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,23 @@ from agents.evaluation.metrics import METRICS, text_scores
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm import Request
 from pmlm_env.llm.local.local_llm import LocalLLM
+from pmlm_env.llm.lora.adapters import Adapter
 from pmlm_env.prompting import InitialPrompt
+from tests import fresh
 from tests.agents.experiments.quick import PAPER_CUTS, table
 from tests.commands import pmlm
 from tests.llm.tiny_llms import tiny_model
 from tests.real.runs import small_models
+
+#: ``pmlm`` with ``hashed_sentences``.
+_PMLM = """
+import pmlm_env.rewards.advice
+from agents.cli.main import main
+from tests.standins import HashedSentences
+
+pmlm_env.rewards.advice.SentenceEncoder = HashedSentences
+main()
+"""
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
 
@@ -50,6 +64,7 @@ def command(llm: Path) -> list[object]:
         "--quick",
         "--agents",
         "random-n",
+        "leave-one-out",
         *options,
         "--n-epochs",
         1,
@@ -84,7 +99,7 @@ def prompts(results: Path, template: str) -> EpisodeSet:
 
 def test_every_row_has_all_metrics_of_the_same_patients(results: Path) -> None:
     found = runs(results)
-    assert list(found) == [*CONTROLS, "raw-data", "keep-all", "lora-tuned", "random-n"]
+    assert list(found) == [*CONTROLS, "raw-data", "keep-all", "lora-tuned", "random-n", "leave-one-out"]
     for result in found.values():
         assert result["patients"] == found["keep-all"]["patients"]
         assert len(result["patients"]) == 10
@@ -131,7 +146,27 @@ def test_complete_rows_are_not_repeated(
     before = (results / "runs.jsonl").read_bytes()
     assert pmlm(*command, "--out", results.parent) == 0
     assert (results / "runs.jsonl").read_bytes() == before
-    assert "new runs: 0, earlier ones: 11" in capsys.readouterr().out
+    assert "new runs: 0, earlier ones: 12" in capsys.readouterr().out
+
+
+def test_two_processes_fine_tune_and_the_first_does_all_else(
+    results: Path, command: list[object], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(results.parent, out, ignore=shutil.ignore_patterns("table-2"))  # prompts and replies
+    env = {**os.environ, "PMLM_CACHE": str(tmp_path / "cache")}
+    first, second = fresh.run_together(2, "-c", _PMLM, *command, "--out", out, env=env)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "The other processes had nothing to do" not in first.stderr
+    assert second.stdout == ""
+    found, expected = runs(out / "table-2"), runs(results)
+    assert list(found) == list(expected)
+    for row in found.keys() - {"lora-tuned"}:
+        assert found[row] == expected[row]
+    tuned, alone = (Adapter.load(adapter(folder)).tensors for folder in (out / "table-2", results))
+    assert tuned.keys() == alone.keys()
+    for name, tensor in alone.items():
+        torch.testing.assert_close(tuned[name], tensor, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

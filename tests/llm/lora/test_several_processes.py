@@ -66,6 +66,6 @@ def test_two_processes_go_on_where_one_was_interrupted(
 
 
 def test_more_processes_than_examples_in_a_batch_are_refused(lm: TunableLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmlm_env.llm.lora.training.current", lambda: Processes(0, 4))
+    monkeypatch.setattr("pmlm_env.llm.lora.training.helping", lambda: Processes(0, 4))
     with pytest.raises(ValueError, match=r"a batch has 3 examples, too few for 4 processes: start at most 3"):
         fine_tune(lm, EXAMPLES, VALIDATION, LoraSettings(batch_size=3))

@@ -36,7 +36,7 @@ def tuned(model: str) -> dict[str, Adapter]:
 
 
 if __name__ == "__main__":
-    processes = start()
+    processes = start(help_first=True)
     if processes.leads:
         for name, adapter in tuned(sys.argv[1]).items():
             adapter.save(Path(sys.argv[2], name))
