@@ -37,6 +37,7 @@ def address(folder: Path) -> Iterator[str]:
     """The address of a cluster of two nodes with one CPU each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")  # by default, workers wait for all other processes of this machine
         patch.setenv(FOLDER, str(folder))
         patch.setenv("PYTHONPATH", os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")]))
         from ray.cluster_utils import Cluster
