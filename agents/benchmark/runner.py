@@ -68,7 +68,9 @@ def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
                 append(file, json.dumps(line, ensure_ascii=False))
                 done[job] = line
                 bar.update()
-    _put_in_order(file, list(_jobs(config)), done)  # a cluster's runs came in the order in which they ended
+    _put_in_order(
+        file, list(dict.fromkeys(_jobs(config))), done
+    )  # a cluster's runs came in the order in which they ended
     print(
         f"new runs: {len(jobs)}, earlier ones: {len(done) - len(jobs)}; the results are in {file}. "
         f"Next: pmlm report {config.out}"
@@ -121,9 +123,9 @@ class BenchmarkRuns:
 
 def _put_in_order(file: Path, jobs: Sequence[Job], done: Mapping[Job, Any]) -> None:
     """Write the lines of a file's runs in the order in which one process does them, those of other options first."""
-    order = [*(job for job in done if job not in {*jobs}), *jobs]
-    if order != [*done]:
-        write(file, "".join(json.dumps(done[job], ensure_ascii=False) + "\n" for job in order))
+    others = [job for job in done if job not in {*jobs}]
+    if [job for job in done if job in {*jobs}] != list(jobs):
+        write(file, "".join(json.dumps(done[job], ensure_ascii=False) + "\n" for job in (*others, *jobs)))
 
 
 def _seeded(track: str, name: str) -> bool:

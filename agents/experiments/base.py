@@ -135,9 +135,9 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
                     bar.update()
         # A cluster's runs came in the order in which they ended.
         in_order = [_key(cell) for cell in cells]
-        order = [*(key for key in done if key not in {*in_order}), *in_order]
-        if order != [*done]:
-            done = {key: done[key] for key in order}
+        others = [key for key in done if key not in {*in_order}]
+        if [key for key in done if key in {*in_order}] != in_order:
+            done = {key: done[key] for key in (*others, *in_order)}
             write(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in done.values()))
     finally:  # also if the command is stopped
         if done:

@@ -78,6 +78,4 @@ def _check(config: PrefillTrainConfig | PrefillEvaluateConfig, idle: Mapping[str
     """
     refuse_idle(config, {**idle, "calls.replay": "this command is there to ask for replies: leave it out"})
     if config.batch is not None and config.cluster.ray is not None:
-        raise ValueError(
-            "--batch sends everything to the endpoint at once, so --ray has no effect: leave one of them out"
-        )
+        raise ValueError("--batch and --ray are two ways to ask the LLM: leave one of them out")
