@@ -86,6 +86,7 @@ def test_the_encoders_limit_counts_its_products() -> None:
     assert work.flops == 2 * (_products(_made(size), _tokens(100)) - pooler)
 
 
+@pytest.mark.once  # the first versions of PyTorch and transformers cannot run these models without weights
 @pytest.mark.parametrize("size", [Sizes().decoder, Sizes().tuned])
 def test_an_llms_limit_counts_its_products_and_its_weights(size: ModelSize) -> None:
     model, n = _made(size), 100
@@ -99,6 +100,7 @@ def test_an_llms_limit_counts_its_products_and_its_weights(size: ModelSize) -> N
     assert prompt.flops + step.flops == causal_pass(size, n + 1, 2)
 
 
+@pytest.mark.once
 def test_loras_limit_counts_its_products() -> None:
     adapters = pytest.importorskip("pmlm_env.llm.lora.adapters")
     pytest.importorskip("peft")
