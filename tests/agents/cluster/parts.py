@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from agents.experiments.base import Experiment
+from pmlm_env.llm import ReplyCache
 from pmlm_env.llm.base import LLM, LLMError, Reply, Request
 from pmlm_env.llm.responder import Responder
 
@@ -45,6 +46,13 @@ class Refusing(LLM):
 
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         yield {i: LLMError("no reply to anybody") for i in range(len(requests))}
+
+
+class Named:
+    """Knows what a cache at a path is called."""
+
+    def __init__(self, path: str) -> None:
+        self.identity = {"name": ReplyCache(path).name}
 
 
 def asked(folder: Path) -> list[tuple[int, str]]:

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from agents.cluster.connection import connected
+from agents.cluster.worker import Worker
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.llm.storage.budget import Account
-from tests.agents.cluster.parts import FOLDER, asked
+from tests.agents.cluster.parts import FOLDER, Named, asked
 from tests.agents.experiments.quick import command
 from tests.commands import pmlm
 from tests.real.runs import evaluation, options, prepare, small_models
@@ -221,6 +223,15 @@ def test_other_patients_versions_and_folders_of_a_worker_are_one_line(
     monkeypatch.setattr("agents.cluster.pool._seen_by_all", unseen)
     assert "does not have the files of /only/here here: choose a folder on a drive" in said("experiment", BEHAVING)
     assert "the cluster has 2 CPUs, one for each worker" in said("experiment", BEHAVING, "--ray-workers", 3)
+
+
+def test_on_a_machine_without_the_commands_folder_its_files_of_replies_are_the_same(address: str) -> None:
+    with connected(address) as ray:
+        worker = ray.remote(Worker).remote()
+        node = ray.get_runtime_context().get_node_id()
+        assert ray.get(worker.start.remote("/not/here", node)).lacks == ("/not/here",)
+        named = ray.get(worker.prepare.remote(Named, ("runs/replies.sqlite",), [])).value
+        assert named == {"name": "/not/here/runs/replies.sqlite"}
 
 
 @pytest.mark.parametrize(
