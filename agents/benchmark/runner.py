@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,12 +16,12 @@ from tqdm import tqdm
 from agents import registry
 from agents.benchmark.config import RAW, BenchmarkConfig, check_identity
 from agents.benchmark.patients import RealPatients, patients_of
-from agents.benchmark.runs_file import complete_runs, versions
+from agents.benchmark.runs_file import complete_runs, put_in_order, versions
 from agents.benchmark.tuned import read_tuned
 from agents.cluster.pool import finished
 from agents.evaluation.controls import CONTROLS
 from agents.settings import plain
-from pmlm_env.io.files import append, locked, write
+from pmlm_env.io.files import append, locked
 from pmlm_env.rewards.base import BERTSCORE
 
 logger = logging.getLogger(__name__)
@@ -68,9 +68,7 @@ def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
                 append(file, json.dumps(line, ensure_ascii=False))
                 done[job] = line
                 bar.update()
-    _put_in_order(
-        file, list(dict.fromkeys(_jobs(config))), done
-    )  # a cluster's runs came in the order in which they ended
+    put_in_order(file, done, _jobs(config))
     print(
         f"new runs: {len(jobs)}, earlier ones: {len(done) - len(jobs)}; the results are in {file}. "
         f"Next: pmlm report {config.out}"
@@ -119,13 +117,6 @@ class BenchmarkRuns:
             return patients.raw_data() if name == RAW and isinstance(patients, RealPatients) else patients.control(name)
         settings = registry.settings_of(name, patients.env, self._tuned.get(name))
         return patients.inductive(registry.make(name, settings, seed), budget)
-
-
-def _put_in_order(file: Path, jobs: Sequence[Job], done: Mapping[Job, Any]) -> None:
-    """Write the lines of a file's runs in the order in which one process does them, those of other options first."""
-    others = [job for job in done if job not in {*jobs}]
-    if [job for job in done if job in {*jobs}] != list(jobs):
-        write(file, "".join(json.dumps(done[job], ensure_ascii=False) + "\n" for job in (*others, *jobs)))
 
 
 def _seeded(track: str, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -45,6 +45,25 @@ def complete_runs(file: Path, key: Callable[[Any], Key], command: str) -> dict[K
                 "the line, and its run will be repeated"
             ) from None
     return done
+
+
+def put_in_order(file: Path, done: Mapping[Key, Any], keys: Iterable[Key]) -> dict[Key, Any]:
+    """Write the lines of complete runs in the order of their keys, if a cluster has ended them in another order.
+
+    Args:
+        file: The file, whose folder's lock the caller holds.
+        done: The lines in the file, by key.
+        keys: The keys of the command's runs, all of which are complete.
+
+    Returns:
+        The lines in the order of the file. Those of other commands' runs come first if it was changed.
+    """
+    ours = dict.fromkeys(keys)
+    if [key for key in done if key in ours] == [*ours]:
+        return dict(done)
+    ordered = {key: done[key] for key in (*(key for key in done if key not in ours), *ours)}
+    write(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in ordered.values()))
+    return ordered
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

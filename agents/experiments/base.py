@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tqdm import tqdm
 
-from agents.benchmark.runs_file import complete_runs, versions
+from agents.benchmark.runs_file import complete_runs, put_in_order, versions
 from agents.cluster.options import ClusterOptions
 from agents.cluster.pool import finished
 from agents.report.page.results_page import write_results_page
@@ -133,12 +133,7 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
                     append(file, json.dumps(line, ensure_ascii=False))
                     done[_key(cell)] = line
                     bar.update()
-        # A cluster's runs came in the order in which they ended.
-        in_order = [_key(cell) for cell in cells]
-        others = [key for key in done if key not in {*in_order}]
-        if [key for key in done if key in {*in_order}] != in_order:
-            done = {key: done[key] for key in (*others, *in_order)}
-            write(file, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in done.values()))
+        done = put_in_order(file, done, map(_key, cells))
     finally:  # also if the command is stopped
         if done:
             runs = list(done.values())

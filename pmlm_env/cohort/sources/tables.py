@@ -97,9 +97,8 @@ def read_parts(
     """Read a cohort part by part, for patients who do not all fit into memory: one part is in memory at a time.
 
     The parts are the folders ``part-*`` in ``folder``, in order of their names, each with the tables of some patients
-    (``read_cohort``); a folder without such folders is one part, and one with tables or
-    map.toml beside them is an error. All have the same schema, that of the first part
-    unless there is another.
+    (``read_cohort``); a folder without such folders is one part, and one with tables or map.toml beside them is an
+    error. All have the same schema, that of the first part unless there is another.
 
     Args:
         folder: The folder of the parts.

@@ -225,6 +225,12 @@ def test_other_patients_versions_and_folders_of_a_worker_are_one_line(
     assert "the cluster has 2 CPUs, one for each worker" in said("experiment", BEHAVING, "--ray-workers", 3)
 
 
+def test_a_class_that_calls_sys_exit_in_a_worker_is_an_error_and_ends_no_worker() -> None:
+    answer = Worker().prepare(sys.exit, (3,), [])
+    assert isinstance(answer.error, RuntimeError)
+    assert str(answer.error) == "a class that the command uses called sys.exit(3): it must not"
+
+
 def test_on_a_machine_without_the_commands_folder_its_files_of_replies_are_the_same(address: str) -> None:
     with connected(address) as ray:
         worker = ray.remote(Worker).remote()
