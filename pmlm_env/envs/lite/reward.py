@@ -101,20 +101,20 @@ class LiteReward:
         budget = min(int(EditRules(n_edits).budgets(self.episodes.lengths[index])), int(free.sum()))
         slots_of = {cue: np.flatnonzero(cues == cue).tolist() for cue in np.unique(cues[cues > 0]).tolist()}
         removable = [cue for cue, slots in slots_of.items() if free[slots].all()]
-        best: Optimum | None = None
+        fitting: list[tuple[int, ...]] = []  # sets of cues whose removal the budget pays for and can be spent on
         for n_gone in range(len(removable) + 1):
+            most = int(free.sum()) - (len(removable) - n_gone)  # of each cue that stays, a word has to stay
             for gone in combinations(removable, n_gone):
-                required = [slot for cue in gone for slot in slots_of[cue]]
-                stays = [slots[0] for cue, slots in slots_of.items() if cue in removable and cue not in gone]
-                idle = [slot for slot in np.flatnonzero(free).tolist() if slot not in {*required, *stays}]
-                if not len(required) <= budget <= len(required) + len(idle):
-                    continue
-                left = (sum(cue for cue in slots_of if cue not in gone) & _BITS[None]) != 0
-                delta = float(self._score(np.array([index]), apply_rules(left))[0] - self._initial[index])
-                if best is None or delta > best.delta:
-                    best = Optimum((*required, *idle[: budget - len(required)]), delta)
-        assert best is not None  # at least one set of cues fits the budget
-        return best
+                if sum(len(slots_of[cue]) for cue in gone) <= budget <= most:
+                    fitting.append(gone)
+        bits = np.array([sum(cue for cue in slots_of if cue not in gone) for gone in fitting])
+        left = (bits[:, None] & _BITS) != 0
+        deltas = self._score(np.full(len(fitting), index), apply_rules(left)) - self._initial[index]
+        first = int(deltas.argmax())  # at least one set fits
+        required = [slot for cue in fitting[first] for slot in slots_of[cue]]
+        stays = [slots_of[cue][0] for cue in removable if cue not in fitting[first]]
+        idle = [slot for slot in np.flatnonzero(free).tolist() if slot not in {*required, *stays}]
+        return Optimum((*required, *idle[: budget - len(required)]), float(deltas[first]))
 
     def _left(self, index: npt.NDArray[np.int64], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
         """Return which cues are left, bool (n, number of cues)."""
