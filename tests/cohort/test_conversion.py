@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from pmlm_env.cohort.indicator import Indicator
 from pmlm_env.cohort.units import IDENTITY, Conversion, conversion
 
+pytestmark = pytest.mark.once
+
 #: "Conversion to SI units" of the AMA Manual of Style, 11th edition, table 17.5-1 (as JAMA prints it): conventional
 #: unit, multiplied by the factor, gives the SI unit. Molar masses (g/mol) are of the molecules (PubChem).
 PUBLISHED = """\

@@ -17,6 +17,8 @@ from pmlm_env.cohort import Cohort, CohortError, Patient, read_cohort, read_part
 from pmlm_env.cohort.simulator import simulate_cohort, simulate_parts
 from tests.commands import pmlm
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import f1_score
 from threadpoolctl import threadpool_limits
 
 from pmlm_env.cohort.schema import Cohort
+
+pytestmark = pytest.mark.once
 
 TRAIN_END, TEST_START = np.datetime64("2021-12-31"), np.datetime64("2022-07-01")
 

@@ -12,6 +12,8 @@ from pmlm_env.cohort.schema import Cohort, Patient
 from pmlm_env.cohort.simulator import simulate_cohort
 from tests.schemas import INDICATOR_NAMES, INDICATORS, LABEL_NAMES, MAX_CHECKUPS
 
+pytestmark = pytest.mark.once
+
 TRAIN_END, TEST_START = np.datetime64("2021-12-31"), np.datetime64("2022-07-01")
 #: Share of days without the indicator among 1,044 days of 360 inpatients of Tongji (Yan 2020).
 TONGJI_MISSING = {

@@ -69,6 +69,7 @@ def test_it_learns_which_words_to_delete(algorithm: type[SB3Agent]) -> None:
     assert _learned(algorithm) >= 0.7 * BEST  # (DQN .77 to .95, the others .88 to 1)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_from_rewards_of_other_prompts_it_learns_nothing(algorithm: type[SB3Agent]) -> None:
     assert _learned(algorithm, reward=ShuffledReward) < 0.7 * BEST  # (0 to .45)
@@ -78,6 +79,7 @@ def test_masked_it_learns_where_only_the_mask_tells_which_words_may_go() -> None
     assert _learned_of_decoys() >= 0.8 * BEST  # (.88 to .94)
 
 
+@pytest.mark.once
 def test_without_the_mask_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
     def unmasked(scores: torch.Tensor, legal: torch.Tensor) -> MaskedCategorical:
         return MaskedCategorical(scores, torch.ones_like(legal))

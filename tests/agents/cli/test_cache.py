@@ -18,6 +18,8 @@ from pmlm_env.llm.lora.kept import adapter_folder
 from pmlm_env.llm.storage.cache import CachedReply, ReplyCache
 from tests.commands import pmlm
 
+pytestmark = pytest.mark.once
+
 SMALL = '{"base_url": "https://example.org/v1", "model": "small", "temperature": 0}'
 ODD = "她 \ud800\0\"' \n\u2028"
 

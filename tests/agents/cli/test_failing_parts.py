@@ -11,7 +11,7 @@ from pmlm_env.cohort.simulator import simulate_cohort
 from tests.commands import pmlm
 from tests.real.runs import options, prepare
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages")]
 
 PARTS = Path(__file__).parents[2] / "failing_parts.py"
 

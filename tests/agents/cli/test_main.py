@@ -22,6 +22,8 @@ from agents.training.config import TrainConfig
 from pmlm_env.llm import ReplyCache
 from tests.commands import pmlm
 
+pytestmark = pytest.mark.once
+
 FORK = multiprocessing.get_context("fork")
 
 

@@ -12,6 +12,8 @@ from pmlm_env.cohort import Schema
 from pmlm_env.core.episodes import EpisodeSet
 from tests.commands import pmlm
 
+pytestmark = pytest.mark.once
+
 
 def write_men(folder: Path, n: int = 60) -> Path:
     """Write ``n`` men, half of them with heart failure, as a hospital has them: conventional units, LOINC's names."""

@@ -15,6 +15,8 @@ from pmlm_env.core.traces import Trace, TracedPeer, TracedReply, TraceFile
 from tests.agents.evaluation.made_up import EPISODE, make_trace
 from tests.commands import pmlm
 
+pytestmark = pytest.mark.once
+
 EDITS = (Edit("delete", 4, "sentence.", 0.25), Edit("delete", 0, "Say", 0.5))
 
 

@@ -21,6 +21,8 @@ from agents.cli.terminal import PrintableStream, printable_output
 from tests.commands import pmlm
 from tests.problems import make_problem
 
+pytestmark = pytest.mark.once
+
 EVIL = "\x1b[2J\x1b]0;title\x07\r\x08\u202e\x9b"
 SAFE = r"\x1b[2J\x1b]0;title\x07\r\x08\u202e\x9b"
 

@@ -1,4 +1,7 @@
-"""Runs on a Ray cluster of two nodes, one worker on each."""
+"""Runs on a Ray cluster of two nodes, one worker on each.
+
+With the lowest version of Ray, experiments with a warning and with an error are enough: the other tests are ``once``.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +65,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.once
 def test_two_workers_one_of_them_killed_have_the_results_of_one_process_and_keep_its_budget(
     address: str,
     folder: Path,
@@ -107,6 +111,7 @@ def test_two_workers_one_of_them_killed_have_the_results_of_one_process_and_keep
     assert lines(folder / "again" / "real" / "runs.jsonl") == lines(results)
 
 
+@pytest.mark.once
 def test_an_evaluation_of_replies_from_two_workers_one_of_them_killed_is_that_of_one_process(
     address: str,
     folder: Path,
@@ -138,6 +143,7 @@ def test_an_evaluation_of_replies_from_two_workers_one_of_them_killed_is_that_of
     assert evaluation(ray, "--allow-import", "--replay") == live
 
 
+@pytest.mark.once
 def test_workers_stop_when_too_many_replies_in_a_row_are_missing(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +154,7 @@ def test_workers_stop_when_too_many_replies_in_a_row_are_missing(
     assert "4 replies in a row are missing, the last because: no reply to anybody. See to that" in last_line(capsys)
 
 
+@pytest.mark.once
 def test_workers_tune_to_the_settings_of_one_process(address: str, tmp_path: Path) -> None:
     pytest.importorskip("optuna", reason="needs Optuna: pip install 'pmlm-env[tune]'")
     options = ["--agents", "surrogate", "random-p", "--budget", 100, "--trials", 5, "--batch", 2, "--seeds", 1]
@@ -159,6 +166,7 @@ def test_workers_tune_to_the_settings_of_one_process(address: str, tmp_path: Pat
     assert json.loads(files["one"])["batch"] == 2
 
 
+@pytest.mark.once
 def test_workers_do_an_experiment_as_one_process(
     address: str, men: Path, tmp_path: Path, quick_stages: None, hashed_sentences: None
 ) -> None:
@@ -192,6 +200,7 @@ def test_after_an_error_the_other_worker_has_time_to_store_what_is_under_way(
     assert (tmp_path / "stored").exists()
 
 
+@pytest.mark.once
 def test_a_run_that_ends_every_worker_is_given_up_in_one_line(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,6 +210,7 @@ def test_a_run_that_ends_every_worker_is_given_up_in_one_line(
     assert "see whether memory ran out" in said
 
 
+@pytest.mark.once
 def test_other_patients_versions_and_folders_of_a_worker_are_one_line(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -231,6 +241,7 @@ def test_a_class_that_calls_sys_exit_in_a_worker_is_an_error_and_ends_no_worker(
     assert str(answer.error) == "a class that the command uses called sys.exit(3): it must not"
 
 
+@pytest.mark.once
 def test_on_a_machine_without_the_commands_folder_its_files_of_replies_are_the_same(address: str) -> None:
     with connected(address) as ray:
         worker = ray.remote(Worker).remote()

@@ -15,6 +15,8 @@ from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 
+pytestmark = pytest.mark.once
+
 LETTERS = ("random-letter", "fixed-letter", "peer-letter", "label-letter")
 
 

@@ -6,6 +6,8 @@ import pytest
 from agents.experiments.fresh_process import in_fresh_process
 from tests.agents.experiments.sleepy import fail, memory_with
 
+pytestmark = pytest.mark.once
+
 
 def test_memory_is_that_of_the_function_and_not_of_the_process_that_asks() -> None:
     mine = np.ones(50_000_000)  # 400 MB

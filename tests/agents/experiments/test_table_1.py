@@ -15,7 +15,7 @@ from agents.experiments.table_1 import Table1
 from tests.agents.experiments.quick import command, prepared, runs, table
 from tests.commands import pmlm
 
-pytestmark = pytest.mark.usefixtures("quick_stages")
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages")]
 
 SHOUT = "tests.own_parts:Shout"
 ROWS = ["raw-data", *CONTROLS, "keep-all", "random-n", "surrogate"]

@@ -21,6 +21,8 @@ from pmlm_env.predictors.calibration import at_temperature, fit_temperature
 from tests.commands import pmlm
 from tests.llm.tiny_llms import tiny_model
 
+pytestmark = pytest.mark.once
+
 CUTS = {"train_until": "2021-12-18", "validation_until": "2021-12-31"}
 
 

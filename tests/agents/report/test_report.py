@@ -14,6 +14,8 @@ from agents.report.report import ReportConfig, report
 from agents.report.results import read_runs
 from tests.agents.report.runs import PATIENTS, benchmark, column, echo, line, measured, write
 
+pytestmark = pytest.mark.once
+
 
 def row(text: str, agent: str) -> list[str]:
     """An agent's row in the first table that has one."""

@@ -13,6 +13,8 @@ from agents.report.report import ReportConfig, report
 from agents.report.results import read_runs
 from tests.agents.report.runs import line, write
 
+pytestmark = pytest.mark.once
+
 
 def test_of_two_lines_for_one_run_the_last_counts(tmp_path: Path) -> None:
     write(tmp_path, [line("leave-one-out", 100, mean=0.5), line("leave-one-out", 100, mean=0.25)])

@@ -19,6 +19,8 @@ from agents.run_folder import RunFolder
 from tests.agents.report.page_runs import edited, keep_reply, make_patients, traces_of, write_run
 from tests.commands import pmlm
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
@@ -57,7 +59,6 @@ def test_the_command_names_the_page_which_only_its_owner_can_read(
     assert stat.S_IMODE((run / "report.html").stat().st_mode) == 0o600
 
 
-@pytest.mark.once
 def test_the_page_of_96_patients_is_smaller_than_a_megabyte(tmp_path: Path) -> None:
     patients = make_patients(96)
     page = _page(write_run(tmp_path / "mine", patients, traces_of(patients)))
@@ -65,7 +66,6 @@ def test_the_page_of_96_patients_is_smaller_than_a_megabyte(tmp_path: Path) -> N
     assert len(_data(page)["patients"]) == 96
 
 
-@pytest.mark.once
 def test_the_page_of_96_patients_is_smaller_than_a_megabyte_if_each_loses_30_words_of_their_own(tmp_path: Path) -> None:
     patients, rng = make_patients(96), np.random.default_rng(0)
     traces = [
@@ -80,7 +80,6 @@ def test_the_page_of_96_patients_is_smaller_than_a_megabyte_if_each_loses_30_wor
     assert len(page.encode()) < 1_000_000
 
 
-@pytest.mark.once
 def test_kept_replies_never_make_it_larger_than_a_megabyte(tmp_path: Path) -> None:
     """A cache that many runs share may have any number of replies to the same patients."""
     patients = make_patients(96)

@@ -20,6 +20,8 @@ from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
+pytestmark = pytest.mark.once
+
 N, N_EDITS, BEST = 8, 3, 0.3
 everywhere = pytest.mark.parametrize("name", SEARCHES)
 
