@@ -17,7 +17,7 @@ from pmlm_env.rewards.guarded import BUILT_IN
 from tests.commands import pmlm
 from tests.tiny_models import save_model
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("hashed_sentences")]
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("hashed_sentences", "no_figures")]
 
 #: An echo has one word less than the LLM's reply.
 SETTINGS = "penalty = 0.5\n[weights]\nwords = -1\n[gates.words]\nbelow = 1000\n"

@@ -21,7 +21,7 @@ from tests.agents.own_agent import MODULE, install, write_module
 from tests.agents.test_options import ended, in_one_line
 from tests.problems import make_problem
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("no_figures")]
 
 PATH = "stranger:FirstWords"
 #: An agent that lacks something, or has something that cannot be, with what is said of it.

@@ -13,7 +13,7 @@ from pmlm_env.envs.lite import lite_episodes
 from tests.commands import pmlm
 from tests.tiny_models import save_model
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("no_figures")]
 
 REWARD, HUSH = "tests.own_parts:WordCount", "hushhush"
 

@@ -21,7 +21,7 @@ from tests.llm.endpoint import Answer, Endpoint, chat, serve
 from tests.real.new_patients import N_NEW, refine, refused
 from tests.real.runs import small_bert, start
 
-pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages", "elsewhere")]
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages", "elsewhere", "no_figures")]
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from tests.real.runs import (
     start,
 )
 
-pytestmark = [pytest.mark.once, pytest.mark.real]
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("no_figures")]
 
 
 @pytest.fixture(scope="module")

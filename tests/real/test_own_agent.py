@@ -16,7 +16,7 @@ from tests.agents.test_options import in_one_line
 from tests.commands import pmlm
 from tests.real.runs import prepare, small_models
 
-pytestmark = [pytest.mark.once, pytest.mark.real]
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("no_figures")]
 
 PATH = "stranger:FirstWords"
 

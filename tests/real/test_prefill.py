@@ -20,7 +20,7 @@ from tests.llm.endpoint import KEY
 from tests.llm.http.batch_server import BatchServer, serve_batches
 from tests.real.runs import evaluation, options, prepare, start
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("no_figures")]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from tests.commands import pmlm
 from tests.real.runs import error, small_bert, start
 from tests.standins import make_episodes
 
-pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("quick_stages", "no_figures")]
 
 TRAIN = ["--llm", "responder", "--device", "cpu", "--n-edits", 3, "--budget", 18]
 GROUPS = ["--patients", 3, "--rollouts", 2]  # 9 completions in the first update, as many in the second

@@ -21,7 +21,7 @@ from tests.commands import pmlm
 from tests.llm.endpoint import Answer, Endpoint, chat, serve
 from tests.real.runs import evaluation, options, prepare, start
 
-pytestmark = [pytest.mark.once, pytest.mark.real]
+pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("no_figures")]
 
 CONCURRENCY = 3
 

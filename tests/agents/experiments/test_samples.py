@@ -19,7 +19,7 @@ from tests.agents.experiments.quick_runs import held_out, quick, result_of
 from tests.own_parts import Sampled
 from tests.real.runs import small_bert
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences", "no_figures")]
 
 LLM = ["--llm", "tests.own_parts:Sampled", "--n-samples", "3"]
 

@@ -12,7 +12,7 @@ import pytest
 from tests.agents.experiments.quick import command, prepared, runs
 from tests.commands import pmlm
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences", "no_figures")]
 
 PRICES = """[openai.prices."dear"]
 prompt = 1000.0

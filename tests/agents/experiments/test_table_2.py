@@ -34,7 +34,7 @@ pmlm_env.rewards.advice.SentenceEncoder = HashedSentences
 main()
 """
 
-pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences")]
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("quick_stages", "hashed_sentences", "no_figures")]
 
 
 @pytest.fixture(scope="module")

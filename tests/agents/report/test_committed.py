@@ -8,7 +8,7 @@ import pytest
 
 from agents.report.report import ReportConfig, report
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("no_figures")]
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "benchmarks" / "results"
