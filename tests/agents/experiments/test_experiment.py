@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,11 +24,18 @@ SLEEPY = "tests.agents.experiments.sleepy:Sleepy"
 ROOT = Path(__file__).resolve().parents[3]
 
 
+@pytest.fixture(scope="module")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two complete runs; not to be changed."""
+    out = tmp_path_factory.mktemp("runs")
+    assert pmlm("experiment", SLEEPY, "--out", out, "--nap", 0) == 0
+    return out / "sleepy"
+
+
 @pytest.fixture
-def done(tmp_path: Path) -> Path:
+def done(two_runs: Path, tmp_path: Path) -> Path:
     """A folder with two complete runs."""
-    assert pmlm("experiment", SLEEPY, "--out", tmp_path, "--nap", 0) == 0
-    return tmp_path / "sleepy"
+    return shutil.copytree(two_runs, tmp_path / "sleepy")
 
 
 def lines(folder: Path) -> list[dict]:
