@@ -31,7 +31,8 @@ def make(name: str, seed: int = 0, **kwargs: Any) -> Predictor:
     return PREDICTORS.make(name, seed=seed, kwargs={**SMALL.get(name, {}), **kwargs})
 
 
-@pytest.fixture(params=NAMES)
+# With the lowest versions, test_lora_llm.py and tests/llm/lora are enough of the LLM.
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.once) if name == "lora-llm" else name for name in NAMES])
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 

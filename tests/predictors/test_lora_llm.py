@@ -30,7 +30,7 @@ from tests.predictors.conftest import SMALL, MakeGroups
 from tests.schemas import cohort_of
 
 pytest.importorskip("peft")
-pytestmark = pytest.mark.usefixtures("short_training", "quick_stages")
+pytestmark = pytest.mark.usefixtures("short_training", "quick_stages", "no_figures")
 
 
 def make(**arguments: Any) -> LoraLLM:
@@ -334,6 +334,7 @@ def test_the_bundled_llm_learns_from_a_few_patients(paper_cohort: Cohort, own_ad
     assert (proba > 0).all()
 
 
+@pytest.mark.once
 def test_two_processes_prepare_what_one_prepares(tables: Path, tmp_path: Path, own_adapters: Path) -> None:
     said = []
     for n in (1, 2):

@@ -72,7 +72,7 @@ def _learned_return(
     return float(evaluate(model, env, n_eval_episodes=320, deterministic=False)[0])
 
 
-@pytest.mark.parametrize("make", [_native, _scalar])
+@pytest.mark.parametrize("make", [_native, pytest.param(_scalar, marks=pytest.mark.once)])
 def test_masked_ppo_learns_faster_than_unmasked_and_that_one_than_nothing(make: Any) -> None:
     # Prompts of at most 49 words in 128 slots: two out of three actions are illegal.
     masked = _learned_return(MaskablePPO, MaskableWordActorCriticPolicy, make(128), 6_000, _PPO)
@@ -87,6 +87,7 @@ def test_a2c_learns() -> None:
     assert learned > _random_return() + 0.15  # (.25 to .31)
 
 
+@pytest.mark.once
 def test_the_cleanrl_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
     example = load_script(Path(__file__).parents[3] / "examples" / "cleanrl_ppo.py")
     means = example.train(example.Args(n_edits=_N_EDITS, total_steps=12_000, num_envs=16, num_steps=16, hidden=32))
