@@ -6,6 +6,8 @@ import os
 os.environ["PMLM_DEFAULT_LLM"] = "smollm2-135m"
 # One thread each: two processes run the tests side by side, and the last digits of figures hang on the number.
 os.environ["OMP_NUM_THREADS"] = "1"
+# From the first prediction of rocket on, numba gives PyTorch its own number of threads, which takes five times as long.
+os.environ["NUMBA_NUM_THREADS"] = "1"
 
 from collections.abc import Iterator
 from pathlib import Path
