@@ -24,6 +24,7 @@ from agents.baselines.config import (
     SingleRuleConfig,
     SurrogateConfig,
     TaskSearchConfig,
+    TreeSurrogateConfig,
 )
 from agents.policy_gradient.config import LexiconConfig, NetworkConfig
 from agents.q_learning.config import DoubleDQNConfig, SoftQConfig
@@ -100,6 +101,7 @@ AGENTS: Mapping[str, Entry] = MappingProxyType(
         "dqn": Entry("agents.sb3.agents:DQNAgent", DQNConfig(), _NETWORK),
         "qrdqn": Entry("agents.sb3.agents:QRDQNAgent", QRDQNConfig(), _NETWORK),
         "surrogate": Entry("agents.baselines.surrogate:Surrogate", SurrogateConfig()),
+        "tree-surrogate": Entry("agents.baselines.tree_surrogate:TreeSurrogate", TreeSurrogateConfig()),
         "single-rule": Entry("agents.baselines.single_rule:SingleRule", SingleRuleConfig()),
         "phrase-rule": Entry("agents.baselines.phrase_rule:PhraseRule", SingleRuleConfig()),
         "task-grips": Entry("agents.baselines.task_search:TaskGrips", TaskSearchConfig()),

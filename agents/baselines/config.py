@@ -106,6 +106,47 @@ class SurrogateConfig:
 
 
 @dataclass(frozen=True)
+class TreeSurrogateConfig:
+    """Settings of ``tree-surrogate``.
+
+    Attributes:
+        rounds: Number of batches that the budget is divided into.
+        explored: Share of the budget for random deletions, before the models choose what is tried.
+        tries: Deletions to try for each training patient; with a small budget, fewer patients are used.
+        members: Number of models.
+        refits: Number of models that are fitted anew before each batch.
+        trees: Number of trees of a model.
+        depth: Depth of the trees.
+        caution: The multiple of the models' standard deviation that is subtracted from their mean prediction.
+    """
+
+    rounds: int = 12
+    explored: float = 0.4
+    tries: int = 5
+    members: int = 10
+    refits: int = 2
+    trees: int = 100
+    depth: int = 4
+    caution: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            ValueError: A setting is out of range.
+        """
+        for name, most in (("rounds", 1_000), ("tries", 1_000), ("members", 100), ("trees", 1_000), ("depth", 8)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}: use a whole number from 1 to {most:,}")
+        if not 1 <= self.refits <= self.members:
+            raise ValueError(f"refits is {self.refits}: use a whole number from 1 to the number of members")
+        if not 0 < self.explored <= 1:
+            raise ValueError(f"explored is {self.explored}: use a number above 0 and at most 1")
+        if not 0 <= self.caution < float("inf"):
+            raise ValueError(f"caution is {self.caution}: use a number of 0 or more")
+
+
+@dataclass(frozen=True)
 class SelfInformationConfig:
     """Settings of ``self-information-low`` and ``self-information-high``.
 

@@ -29,7 +29,7 @@ Data = Literal["simulated-paper", "simulated-literature"]
 
 #: Simulated patients, as in the paper; and with ``quick``, where ROCKET has few kernels and the LLM learns little.
 _ALL, _FEW = 2373, 300
-_FEW_KWARGS = {"rocket": {"n_kernels": 100}, LLM: {"max_patients": 24, "n_epochs": 1}}
+_FEW_KWARGS = {"rocket": {"n_kernels": 100}, LLM: {"max_patients": 24, "max_tokens": 300, "n_epochs": 1}}
 
 _LORA_KWARGS = Kwargs({"max_patients": 600})
 
