@@ -11,6 +11,9 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from sklearn.ensemble import GradientBoostingRegressor
 
+#: No value in a row is greater; infinity is not read from files.
+_GREATEST = np.finfo(np.float32).max
+
 #: Rows that are predicted at once, which bounds the memory.
 _ROWS = 2048
 
@@ -35,7 +38,7 @@ class Forest:
     def empty(cls, n_trees: int, depth: int) -> Forest:
         """Return trees that predict 0, and send every row to the left."""
         inner = n_trees, 2**depth - 1
-        threshold = np.full(inner, np.inf, dtype=np.float32)
+        threshold = np.full(inner, _GREATEST, dtype=np.float32)
         return cls(np.zeros(inner, dtype=np.int64), threshold, np.zeros((n_trees, 2**depth), dtype=np.float32))
 
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
@@ -73,9 +74,10 @@ class TreeSurrogate(Agent):
     The trees see which words are deleted, by their forms in the lexicon and by role and place, and what the prompt says
     of the patient; so, unlike ``surrogate``, they find words that help only together or only for some patients. Each of
     several models is fitted to a resample of the training patients. After random deletions, a model drawn for each
-    prompt chooses what is tried next (Thompson sampling with bootstrapped models, Osband and Van Roy 2015), and the
-    models are fitted again. In the end, words are deleted one by one for as long as the mean prediction, less a
-    multiple of its spread over the models, grows above 0.
+    prompt chooses what is tried next (Thompson sampling with bootstrapped models, Osband and Van Roy 2015), and some
+    models are fitted again. To refine a prompt, the word with the best prediction is deleted, again and again; of the
+    prompts on this way, the initial one included, the best is taken. The prediction is the mean of the models, less a
+    multiple of their standard deviation.
 
     Attributes:
         lexicon: Assigns numbers to words; empty before ``fit``.
@@ -149,11 +151,8 @@ class TreeSurrogate(Agent):
             predicted: npt.NDArray[np.float64] = each.mean(axis=0) - caution * each.std(axis=0)
             return predicted
 
-        found: list[tuple[int, ...]] = []
-        for start in range(0, len(problem.episodes), _PROMPTS):
-            index = np.arange(start, min(start + _PROMPTS, len(problem.episodes)))
-            found += [path.best(keep=True) for path in self._search(problem, index, cautious)]
-        return edits_of(problem, found)
+        paths = self._search(problem, np.arange(len(problem.episodes)), cautious)
+        return edits_of(problem, [path.best(keep=True) for path in paths])
 
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         """Return what the trees look at, and the trees; see ``Agent.learned``."""
@@ -176,12 +175,11 @@ class TreeSurrogate(Agent):
         self.lexicon = Lexicon.from_forms(values["lexicon"])
         self.places, self.labels = _read_places(values["places"]), _read_labels(values["labels"])
         arrays = {name: tensor.cpu().numpy() for name, tensor in tensors(self._tensors).items()}
-        feature, threshold, value = (arrays[name] for name in ("feature", "threshold", "value"))
-        if not (np.isin(feature, np.arange(self._n_columns)).all() and np.isfinite(value).all()):
-            raise ValueError(f"a tree looks at none of the {self._n_columns} features, or predicts no finite number")
-        if np.isnan(threshold).any():
-            raise ValueError("a threshold is not a number")
-        self.forests = [Forest(*each) for each in zip(feature.astype(np.int64), threshold, value, strict=True)]
+        feature = arrays["feature"]
+        if not np.isin(feature, np.arange(self._n_columns)).all():
+            raise ValueError(f"a tree looks at a feature that is none of the {self._n_columns}")
+        parts = feature.astype(np.int64), arrays["threshold"], arrays["value"]
+        self.forests = [Forest(*each) for each in zip(*parts, strict=True)]
 
     @property
     def _tensors(self) -> dict[str, tuple[int, ...]]:
@@ -269,6 +267,13 @@ class TreeSurrogate(Agent):
 
     def _search(self, problem: Problem, index: Index, predict: _Predict) -> list[_Path]:
         """Delete the word with the best prediction from each prompt, again and again, until the edit budget is used."""
+        paths = []
+        for start in range(0, len(index), _PROMPTS):
+            part = index[start : start + _PROMPTS]
+            paths += self._search_part(problem, part, partial(_numbered, predict, start))
+        return paths
+
+    def _search_part(self, problem: Problem, index: Index, predict: _Predict) -> list[_Path]:
         batch, columns = problem.batch(index), self._columns(problem, index)
         legal, budgets = batch.legal, batch.budgets
         gone = self._whole(problem, index)
@@ -320,6 +325,11 @@ class TreeSurrogate(Agent):
         )
         model.fit(np.array([samples[row].features for row in rows]), np.array([samples[row].points for row in rows]))
         return Forest.of(model, config.depth)
+
+
+def _numbered(predict: _Predict, first: int, prompt: Index, features: Array) -> npt.NDArray[np.float64]:
+    """Predict for prompts that are numbered from ``first`` on."""
+    return predict(prompt + first, features)
 
 
 def _read_places(value: Any) -> tuple[RolePlace, ...]:

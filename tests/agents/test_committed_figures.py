@@ -25,6 +25,7 @@ RUNS = Path(__file__).parents[2] / "benchmarks" / "results" / "lite" / "runs.jso
     [
         "lexicon",
         "surrogate",
+        pytest.param("tree-surrogate", marks=pytest.mark.once),  # other versions of scikit-learn draw otherwise
         "single-rule",
         "task-grips",
         "task-genetic",

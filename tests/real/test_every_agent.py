@@ -23,6 +23,7 @@ _SMALL: dict[str, list[object]] = {
     **{key: ["--rows", 2, "--row-episodes", 2] for key in ("ppo", "maskable-ppo", "a2c")},
     **{key: ["--rows", 2, "--learning-starts", 10] for key in ("dqn", "qrdqn")},
     "surrogate": ["--rows", 4],
+    "tree-surrogate": ["--rounds", 4, "--members", 2, "--trees", 5],
     "random-p": ["--patients", 2],
     "llm-editor": ["--editor", "responder"],
     "llm-editor-few-shot": ["--editor", "responder"],
