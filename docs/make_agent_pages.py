@@ -115,10 +115,7 @@ def _results(name: str) -> list[str]:
     """Return the agent's rows in the committed tables, with those of some others."""
     lite, real = REPORT.read_text(encoding="utf-8").split("\n## ")[1:]
     llm = _rows(real, "| reply of |", name)
-    on_llm = (
-        "With the default LLM, at most 300 completions for a fit, 96 test patients "
-        "([the whole table](README.md#with-the-default-llm)):"
-    )
+    on_llm = "With the default LLM, 96 test patients ([the whole table](README.md#with-the-default-llm)):"
     on_lite = (
         "On `PMLMLite-v0`, change of F1 in points, 64 test patients ([the whole table](README.md#on-pmlmlite-v0)):"
     )
@@ -134,7 +131,7 @@ def _results(name: str) -> list[str]:
 def _rows(section: str, heads: str, name: str) -> str:
     """Return the table that begins with these heads, with the agent's row and some others; "" without the agent."""
     lines = section[section.index(heads) :].partition("\n\n")[0].splitlines()
-    rows = {line.split(" | ")[0].strip("| *†"): line.strip("| ").split(" | ") for line in lines[2:]}
+    rows = {line.split(" | ")[0].partition(",")[0].strip("| *†"): line.strip("| ").split(" | ") for line in lines[2:]}
     if name not in rows:
         return ""
     shown = [row for agent, row in rows.items() if agent in (name, *BESIDE)]

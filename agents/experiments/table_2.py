@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from agents.benchmark.config import RAW
@@ -54,6 +54,11 @@ class Table2(PatientsExperiment):
                 f"--llm {self.models.llm} cannot be fine-tuned: use a local one, such as local:smollm2-135m"
             )
 
+    @property
+    def tuning(self) -> LoraSettings:
+        """How the LLM is fine-tuned: with ``quick``, in one epoch."""
+        return replace(self.lora, n_epochs=1) if self.quick else self.lora
+
     def cells(self) -> list[dict[str, Any]]:
         """Return the runs: controls and unedited prompts, then one seed after another.
 
@@ -61,7 +66,7 @@ class Table2(PatientsExperiment):
             ValueError: There is no such agent, or the cohort or the LLM cannot be used.
         """
         fixed = [{"row": row, "seed": 0} for row in (*CONTROLS, RAW, UNEDITED)]
-        tuned = [{"row": TUNED, "seed": seed, "lora": plain(self.lora)} for seed in range(self.n_seeds)]
+        tuned = [{"row": TUNED, "seed": seed, "lora": plain(self.tuning)} for seed in range(self.n_seeds)]
         learned = sorted([*tuned, *self.agent_cells(*self.agents, RANDOM)], key=lambda cell: cell["seed"])
         same = self.identity(self.models, raw=True)
         return [{**cell, **same} for cell in [*fixed, *learned]]
@@ -101,10 +106,10 @@ class Table2(PatientsExperiment):
             [(episode.prompt, episode.reference) for episode in everybody.of(split)]
             for split in ("train", "validation")
         )
-        models = self.models
-        lm = tunable_lm(models.llm.removeprefix("local:"), models.device, rank=self.lora.rank, alpha=self.lora.alpha)
+        models, tuning = self.models, self.tuning
+        lm = tunable_lm(models.llm.removeprefix("local:"), models.device, rank=tuning.rank, alpha=tuning.alpha)
         folder = self.work / f"adapter-{seed}"
-        fine_tune(lm, examples, validation, self.lora, seed=seed).save(folder)
+        fine_tune(lm, examples, validation, tuning, seed=seed).save(folder)
         llm = load_llm(models, device=models.device, cache=self.shared_calls.cache, adapter=folder)
         by_id = {episode.patient_id: episode.prompt for episode in everybody.of("test")}
         ids = [episode.patient_id for episode in self._judge.held_out]

@@ -110,9 +110,10 @@ def reached(inductive: Runs, oracle: Runs, default: str) -> str:
 def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
     """Return a row for each agent or control, at its largest budget: metrics of its replies, and number of edits.
 
-    Margins are in points. "right / wrong" are the shares of replies that name the patient's condition and a wrong one.
-    Rows are sorted by F1. If the agents were trained with another reward, its score comes first, in hundredths,
-    "change" is that of this score, and rows are sorted by it. Returns "" if no run has metrics of replies.
+    Where agents have different largest budgets, the rows say which. Margins are in points. "right / wrong" are the
+    shares of replies that name the patient's condition and a wrong one. Rows are sorted by F1. If the agents were
+    trained with another reward, its score comes first, in hundredths, "change" is that of this score, and rows are
+    sorted by it. Returns "" if no run has metrics of replies.
 
     Args:
         runs: Runs of agents and controls.
@@ -121,11 +122,16 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
         seed: Seed of the resamples.
     """
     rows, other = [], any(REWARD in run.metrics for agent in runs.agents for run in runs.last(agent).values())
+    largest = {agent: max(b for b in runs.budgets if runs.of(agent, b)) for agent in runs.agents if runs.learns(agent)}
+    named = len({*largest.values()}) > 1
     for agent in runs.agents:
         last = {s: run for s, run in runs.last(agent).items() if run.metrics}
         if not last:
             continue
-        cell = next(cells[agent, budget] for budget in reversed(runs.budgets) if (agent, budget) in cells)
+        own = [cells[agent, budget] for budget in reversed(runs.budgets) if (agent, budget) in cells]
+        compared = own[:1] if runs.learns(agent) else own  # its runs are those of every budget
+        personal = next((cell.personal for cell in compared if cell.personal is not None), None)
+        cell, last_budget = own[0], largest.get(agent)
         reward, f1, margin = (_crossed(last, name, seed) for name in (REWARD, "bertscore_f1", "margin"))
         score = reward if other else f1
         right, wrong, copy, cut = (
@@ -133,10 +139,10 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
         )
         edits = [run.edits for run in last.values() if run.edits is not None]
         row = [
-            _name(agent, runs, cells, default),
+            _name(agent, runs, cells, default) + (f", {_budget(last_budget)}" if named and last_budget else ""),
             _absolute(score),
             in_points(cell.delta),
-            "-" if cell.personal is None else in_points(cell.personal),
+            "-" if personal is None else in_points(personal),
             *([_absolute(f1)] if other else []),
             "-" if margin is None else _absolute(margin),
             f"{_number(right)} / {_number(wrong)}",
