@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,17 @@ def test_a_table_of_agents_is_one_of_the_report_with_the_echo_in_it(page: str, h
     (shown,) = tables(section)
     assert shown in tables((RESULTS / "report.md").read_text(encoding="utf-8"))
     assert "| *echo* |" in shown
+
+
+def test_the_mended_template_gains_what_the_page_says() -> None:
+    f1 = []
+    for folder in (RESULTS, ROOT / "docs" / "results" / "mended"):
+        lines = [json.loads(line) for line in (folder / "real" / "runs.jsonl").read_text().splitlines()]
+        (line,) = [each for each in lines if each["agent"] == "keep-all"]
+        f1.append(dict(zip(line["patients"], line["metrics"]["bertscore_f1"], strict=True)))
+    assert f1[0].keys() == f1[1].keys()
+    gain = 100 * sum(f1[1][name] - f1[0][name] for name in f1[0]) / len(f1[0])
+    assert f"gain\n  {gain:.2f} points" in LEARNING
 
 
 @pytest.mark.parametrize("folder", LLMS, ids=lambda path: path.name)
