@@ -158,6 +158,16 @@ def refuse_idle(config: Any, idle: Mapping[str, str]) -> None:
             raise ValueError(f"{option(name)} has no effect: {idle[name]}")
 
 
+def check_count(name: str, number: int, most: int) -> None:
+    """Check that a number is from 1 to ``most``.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not 1 <= number <= most:
+        raise ValueError(f"{name} is {shortened(number)}: use a whole number from 1 to {most:,}")
+
+
 def _default(field: Any) -> Any:
     """Return the default of a dataclass's field; ``MISSING`` if it has none."""
     return field.default if field.default_factory is MISSING else field.default_factory()

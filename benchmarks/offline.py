@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from agents.baselines.single_rule import role_places
+from agents.baselines.tree_surrogate import prompt_facts
 from agents.evaluation.bootstrap import mean_interval
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.words import letters
@@ -209,18 +210,8 @@ class Counts:
 
 
 def of_prompts(rows: Sequence[Tried], episodes: EpisodeSet, labels: Sequence[str]) -> Array:
-    """Return what each deletion's prompt says of the patient, float64 (deletions, 5).
-
-    The predicted label's number, the number of words, the number of labels among the peers, how many peers have the
-    commonest of them, and whether that is the predicted one.
-    """
-    facts = []
-    for row in rows:
-        episode = episodes[row.patient]
-        label, most = (Counter(episode.peers).most_common(1) or [("", 0)])[0]
-        known = labels.index(episode.predicted), len(episode.words), len(set(episode.peers))
-        facts.append([*known, most, label == episode.predicted])
-    return np.asarray(facts, dtype=np.float64)
+    """Return what each deletion's prompt says of the patient, float64 (deletions, N_FACTS); see ``prompt_facts``."""
+    return np.asarray([prompt_facts(episodes[row.patient], labels) for row in rows], dtype=np.float64)
 
 
 def linear(seen: Array, changes: Array, drawn: Rows, left: Rows, seed: int) -> Any:

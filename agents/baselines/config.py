@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agents.settings import check_count
 from pmlm_env.llm import LLMOptions
 from pmlm_env.llm.storage.budget import MAX_AMOUNT
 from pmlm_env.weights import DEFAULT_LLM
@@ -136,10 +137,8 @@ class TreeSurrogateConfig:
             ValueError: A setting is out of range.
         """
         for name, most in (("rounds", 1_000), ("tries", 1_000), ("members", 100), ("trees", 1_000), ("depth", 8)):
-            if not 1 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} is {getattr(self, name)}: use a whole number from 1 to {most:,}")
-        if not 1 <= self.refits <= self.members:
-            raise ValueError(f"refits is {self.refits}: use a whole number from 1 to the number of members")
+            check_count(name, getattr(self, name), most)
+        check_count("refits", self.refits, self.members)
         if not 0 < self.explored <= 1:
             raise ValueError(f"explored is {self.explored}: use a number above 0 and at most 1")
         if not 0 <= self.caution < float("inf"):
@@ -180,8 +179,7 @@ class LLMEditorConfig:
         Raises:
             ValueError: A setting is out of range.
         """
-        if not 1 <= self.editor_tokens <= 1_000_000:
-            raise ValueError(f"editor_tokens is {self.editor_tokens}: use a whole number from 1 to 1,000,000")
+        check_count("editor_tokens", self.editor_tokens, 1_000_000)
         if self.editor_calls is not None and not 1 <= self.editor_calls <= MAX_AMOUNT:
             raise ValueError(f"editor_calls is {self.editor_calls}: use a whole number, 1 or more")
 

@@ -114,14 +114,7 @@ class SingleRule(Agent):
             ValueError: It is none.
         """
         assert self.shape is not None
-        if not (isinstance(each, list) and len(each) == 2 and type(each[1]) is int):
-            raise ValueError(f"rule holds {shortened(each)}: use {self.form}")
-        if each[0] not in get_args(Role) or not 0 <= each[1] < self.shape.max_words:
-            raise ValueError(
-                f"rule holds {shortened(each)}: use one of {get_args(Role)} and a whole number from 0 to "
-                f"{self.shape.max_words - 1}"
-            )
-        return tuple(each)
+        return read_place("rule", each, self.shape.max_words)
 
     def _explore(
         self, problem: Problem, patients: npt.NDArray[np.int64], rng: np.random.Generator
@@ -169,6 +162,26 @@ def role_places(roles: Sequence[str]) -> list[RolePlace]:
         places.append((role, seen.get(role, 0)))
         seen[role] = seen.get(role, 0) + 1
     return places
+
+
+def read_place(name: str, each: Any, max_words: int) -> RolePlace:
+    """Read the role and place of a word from a saved agent, which may come from somebody else.
+
+    Args:
+        name: What they are read from, for messages.
+        each: The value.
+        max_words: Number of slots.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not (isinstance(each, list) and len(each) == 2 and type(each[1]) is int):
+        raise ValueError(f"{name} holds {shortened(each)}: use [role, place]")
+    if each[0] not in get_args(Role) or not 0 <= each[1] < max_words:
+        raise ValueError(
+            f"{name} holds {shortened(each)}: use one of {get_args(Role)} and a whole number from 0 to {max_words - 1}"
+        )
+    return each[0], each[1]
 
 
 def _quarters(most: int) -> list[int]:

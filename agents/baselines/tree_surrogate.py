@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from reprlib import repr as shortened
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +16,18 @@ from agents.base import Agent, Edits, ReadTensors
 from agents.baselines.config import TreeSurrogateConfig
 from agents.baselines.deletions import edits_of, kept_after
 from agents.baselines.forest import Forest
-from agents.baselines.single_rule import RolePlace, role_places
+from agents.baselines.single_rule import RolePlace, read_place, role_places
 from agents.policies.lexicon import FEWEST_PROMPTS, N_FORMS, Lexicon
 from agents.problem import Problem
 from agents.settings import Floats
 from pmlm_env.core.edits import Prompts
 from pmlm_env.core.episodes import Episode
-from pmlm_env.core.words import Role
 
 if TYPE_CHECKING:
     import torch
+
+#: The number of ``prompt_facts``.
+N_FACTS = 5
 
 #: Trees are fitted to at least so many deletions.
 _FEWEST = 21
@@ -171,9 +174,11 @@ class TreeSurrogate(Agent):
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
         """Restore what the trees look at, and the trees; see ``Agent.restore``."""
+        assert self.shape is not None
         self._check_names(values, {"lexicon", "places", "labels"})
         self.lexicon = Lexicon.from_forms(values["lexicon"])
-        self.places, self.labels = _read_places(values["places"]), _read_labels(values["labels"])
+        self.places = _read_places(values["places"], self.shape.max_words)
+        self.labels = _read_labels(values["labels"])
         arrays = {name: tensor.cpu().numpy() for name, tensor in tensors(self._tensors).items()}
         feature = arrays["feature"]
         if not np.isin(feature, np.arange(self._n_columns)).all():
@@ -191,8 +196,8 @@ class TreeSurrogate(Agent):
 
     @property
     def _n_columns(self) -> int:
-        """The number of features: deleted words by number and by place, and five of the prompt."""
-        return len(self.lexicon) + len(self.places) + 5
+        """The number of features: deleted words by number and by place, and the facts of the prompt."""
+        return len(self.lexicon) + len(self.places) + N_FACTS
 
     def _columns(self, problem: Problem, index: Index) -> Index:
         """Return the features that count each word, int64 (N, max_words, N_FORMS + 1); 0 stands for none."""
@@ -204,20 +209,10 @@ class TreeSurrogate(Agent):
             columns[row, : len(places), N_FORMS] = [column.get(place, 0) for place in places]
         return columns
 
-    def _facts(self, episode: Episode) -> list[int]:
-        """Return what a prompt says of the patient.
-
-        The number of the predicted label, the number of words, how many labels the peers have, how many peers have the
-        commonest of them, and whether that is the predicted one.
-        """
-        number = self.labels.index(episode.predicted) if episode.predicted in self.labels else -1
-        label, most = (Counter(episode.peers).most_common(1) or [("", 0)])[0]
-        return [number, len(episode.words), len(set(episode.peers)), most, label == episode.predicted]
-
     def _whole(self, problem: Problem, index: Index) -> Array:
         """Return the features of the prompts at ``index`` with nothing deleted, float32 (N, number of features)."""
         features = np.zeros((len(index), self._n_columns), dtype=np.float32)
-        features[:, -5:] = [self._facts(problem.episodes[i]) for i in index.tolist()]
+        features[:, -N_FACTS:] = [prompt_facts(problem.episodes[i], self.labels) for i in index.tolist()]
         return features
 
     def _features(self, problem: Problem, index: Index, deleted: Sequence[tuple[int, ...]]) -> Array:
@@ -297,13 +292,13 @@ class TreeSurrogate(Agent):
 
     def _paid(self, problem: Problem, index: Index, deleted: Sequence[tuple[int, ...]]) -> int:
         """Return how many of the prompts, from the first on, the budget pays for."""
-        meter, n = problem.reward, len(index)
-        kept = kept_after(problem, index, deleted)
-        while (
-            n and meter.cost(index[:n].tolist(), Prompts(problem.episodes, index[:n].tolist(), kept[:n])) > meter.left
-        ):
-            n -= 1
-        return n if meter.prompts_left else 0
+        meter, kept = problem.reward, kept_after(problem, index, deleted)
+
+        def cost(n: int) -> int:
+            first = index[:n].tolist()
+            return meter.cost(first, Prompts(problem.episodes, first, kept[:n]))
+
+        return bisect_right(range(1, len(index) + 1), meter.left, key=cost) if meter.prompts_left else 0
 
     def _fitted(self, samples: Sequence[_Sample], member: int, turn: int) -> Forest:
         """Return trees fitted to a resample of the patients; the same for the same member and turn."""
@@ -327,12 +322,23 @@ class TreeSurrogate(Agent):
         return Forest.of(model, config.depth)
 
 
+def prompt_facts(episode: Episode, labels: Sequence[str]) -> tuple[int, ...]:
+    """Return what a prompt says of the patient, for a model that sees which words are deleted.
+
+    The number of the predicted label among ``labels``, -1 for another; the number of words; how many labels the peers
+    have; how many peers have the commonest of them; and 1 if that is the predicted one, else 0.
+    """
+    number = labels.index(episode.predicted) if episode.predicted in labels else -1
+    label, most = (Counter(episode.peers).most_common(1) or [("", 0)])[0]
+    return number, len(episode.words), len(set(episode.peers)), most, int(label == episode.predicted)
+
+
 def _numbered(predict: _Predict, first: int, prompt: Index, features: Array) -> npt.NDArray[np.float64]:
     """Predict for prompts that are numbered from ``first`` on."""
     return predict(prompt + first, features)
 
 
-def _read_places(value: Any) -> tuple[RolePlace, ...]:
+def _read_places(value: Any, max_words: int) -> tuple[RolePlace, ...]:
     """Check the places of a saved agent.
 
     Raises:
@@ -340,10 +346,7 @@ def _read_places(value: Any) -> tuple[RolePlace, ...]:
     """
     if not isinstance(value, list):
         raise ValueError(f"places is {shortened(value)}: use a list of [role, place]")
-    for each in value:
-        if not (isinstance(each, list) and len(each) == 2 and each[0] in get_args(Role) and type(each[1]) is int):
-            raise ValueError(f"places holds {shortened(each)}: use one of {get_args(Role)} and a whole number")
-    places = tuple((role, number) for role, number in value)
+    places = tuple(read_place("places", each, max_words) for each in value)
     if len(set(places)) < len(places):
         raise ValueError("places holds the same place twice")
     return places

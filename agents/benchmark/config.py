@@ -13,8 +13,8 @@ from agents.evaluation.controls import CONTROLS
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import COMPARED, BenchmarkEnv, entry
 from agents.search.searches import SEARCHES
-from agents.settings import changed, option, plain, same_value
-from agents.training.config import MOST_COMPLETIONS, check_count
+from agents.settings import changed, check_count, option, plain, same_value
+from agents.training.config import MOST_COMPLETIONS
 from pmlm_env.llm.specs import is_custom
 from pmlm_env.rewards.base import BERTSCORE
 

@@ -19,8 +19,8 @@ from agents.experiments.cost import Load, cost_text
 from agents.experiments.digest import cohort_digest, digest
 from agents.model_options import CallOptions, CohortFiles, ModelOptions
 from agents.run_folder import RunFolder
-from agents.settings import plain, refuse_idle
-from agents.training.config import MOST_COMPLETIONS, check_count
+from agents.settings import check_count, plain, refuse_idle
+from agents.training.config import MOST_COMPLETIONS
 from pmlm_env.cohort import Cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.cohort.split import PAPER_CUTS, SPLIT_DATE

@@ -17,8 +17,7 @@ from agents.experiments.base import Experiment
 from agents.experiments.digest import cohort_digest
 from agents.experiments.fresh_process import in_fresh_process, peak_memory
 from agents.experiments.rows import LLM, MAJORITY, ROWS
-from agents.settings import refuse_idle
-from agents.training.config import check_count
+from agents.settings import check_count, refuse_idle
 from pmlm_env.cohort import Cohort, Split, read_cohort, split_by_date
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.kwargs import Kwargs, read_kwargs

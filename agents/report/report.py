@@ -42,11 +42,11 @@ no correction for the number of comparisons. With few seeds the intervals undere
 three they are too narrow. With fewer than {few} patients there is no interval and no verdict, and in figures over runs
 none with fewer than {few} runs. Agents never read a test patient's reference. Names in italics are controls: replies
 that need no agent and, but for `raw-data`, no LLM. "Personal" is the difference to `{rule}`, one set of deletions for
-all patients, searched with as many calls: what comes from treating patients differently. Oracles search each test
-patient's edits *with* the reference; what they find is a lower bound of what editing can reach. A budget is a limit,
-and some agents spend less: prompts that they have asked about before are free, and a batch that would exceed the budget
-is not asked for. † marks agents that spent less than nine tenths of the largest budget: their rank is that of fewer
-calls."""
+all patients, searched with as many calls. That is at most what comes from treating patients differently, because the
+search may miss a better rule. Oracles search each test patient's edits *with* the reference; what they find is a lower
+bound of what editing can reach. A budget is a limit, and some agents spend less: prompts that they have asked about
+before are free, and a batch that would exceed the budget is not asked for. † marks agents that spent less than nine
+tenths of the largest budget, or of the one that the row names: their rank is that of fewer calls."""
 
 
 def _how(default: str) -> str:

@@ -115,7 +115,11 @@ class Runs:
 
     def last(self, agent: str) -> dict[int, Run]:
         """Return an agent's runs with its largest budget, by seed."""
-        return next((runs for budget in reversed(self.budgets) if (runs := self.of(agent, budget))), {})
+        return self.of(agent, self.largest(agent))
+
+    def largest(self, agent: str) -> int:
+        """Return the largest budget of an agent's runs; 0 if it does not learn, or has none."""
+        return max((budget for name, budget in self._runs if name == agent), default=0)
 
     def learns(self, agent: str) -> bool:
         """Return whether an agent has runs with a nonzero budget."""

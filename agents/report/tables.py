@@ -50,7 +50,7 @@ def main_table(runs: Runs, cells: Cells, default: str) -> str:
     rows = []
     for agent in ranked(runs, cells):
         own = {budget: cells[agent, budget] for budget in runs.budgets if (agent, budget) in cells}
-        row = [_name(agent, runs, cells, default)]
+        row = [_name(agent, runs, cells, default, runs.budgets[-1])]
         for budget in runs.budgets:
             if budget not in own:
                 row.append("-")
@@ -122,8 +122,6 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
         seed: Seed of the resamples.
     """
     rows, other = [], any(REWARD in run.metrics for agent in runs.agents for run in runs.last(agent).values())
-    largest = {agent: max(b for b in runs.budgets if runs.of(agent, b)) for agent in runs.agents if runs.learns(agent)}
-    named = len({*largest.values()}) > 1
     for agent in runs.agents:
         last = {s: run for s, run in runs.last(agent).items() if run.metrics}
         if not last:
@@ -131,7 +129,7 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
         own = [cells[agent, budget] for budget in reversed(runs.budgets) if (agent, budget) in cells]
         compared = own[:1] if runs.learns(agent) else own  # its runs are those of every budget
         personal = next((cell.personal for cell in compared if cell.personal is not None), None)
-        cell, last_budget = own[0], largest.get(agent)
+        cell = own[0]
         reward, f1, margin = (_crossed(last, name, seed) for name in (REWARD, "bertscore_f1", "margin"))
         score = reward if other else f1
         right, wrong, copy, cut = (
@@ -139,7 +137,7 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
         )
         edits = [run.edits for run in last.values() if run.edits is not None]
         row = [
-            _name(agent, runs, cells, default) + (f", {_budget(last_budget)}" if named and last_budget else ""),
+            _name(agent, runs, cells, default, runs.largest(agent)) + _calls(agent, runs),
             _absolute(score),
             in_points(cell.delta),
             "-" if personal is None else in_points(personal),
@@ -159,12 +157,16 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
 
 
 def metrics_table(runs: Runs) -> str:
-    """Return each agent's other metrics, in percent, at its largest budget; "" if no run has any."""
+    """Return each agent's other metrics, in percent, at its largest budget; "" if no run has any.
+
+    Where agents have different largest budgets, the rows say which.
+    """
     rows = []
     for agent in runs.agents:
         last = {seed: run for seed, run in runs.last(agent).items() if run.metrics}
         if last:
-            rows.append([shown(agent), *(_number(100 * _mean(last, name), 1) for name in METRICS), str(len(last))])
+            name = shown(agent) + _calls(agent, runs)
+            rows.append([name, *(_number(100 * _mean(last, name), 1) for name in METRICS), str(len(last))])
     return table(["agent", *METRICS.values(), "seeds"], rows) if rows else ""
 
 
@@ -196,13 +198,20 @@ def _absolute(interval: Interval | None) -> str:
     return f"{mean} [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
 
 
-def _name(agent: str, runs: Runs, cells: Cells, default: str) -> str:
-    """Return an agent's name: bold for the default agent, italic for a control; † if it did not spend its budget."""
+def _name(agent: str, runs: Runs, cells: Cells, default: str, budget: int) -> str:
+    """Return an agent's name: bold for the default agent, italic for a control; † if it did not spend the budget."""
     name = shown(agent)
     name = f"**{name}**" if agent == default else f"*{name}*" if agent in runs.controls else name
-    cell = cells.get((agent, runs.budgets[-1]))
-    unspent = runs.learns(agent) and cell is not None and cell.calls < MOST_SPENT * runs.budgets[-1]
+    cell = cells.get((agent, budget))
+    unspent = runs.learns(agent) and cell is not None and cell.calls < MOST_SPENT * budget
     return f"{name} †" if unspent else name
+
+
+def _calls(agent: str, runs: Runs) -> str:
+    """Return the largest budget of an agent that learns, to follow its name; "" if all such agents have the same."""
+    learners = [each for each in runs.agents if runs.learns(each)]
+    differ = len({runs.largest(each) for each in learners}) > 1
+    return f", {_budget(runs.largest(agent))}" if differ and agent in learners else ""
 
 
 def deleted_table(runs: dict[int, Run]) -> str:

@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 
 from agents.model_options import CallOptions, ModelOptions
 from agents.registry import DEFAULT, REGISTRY, settings_of
+from agents.settings import check_count
 from pmlm_env.encoders.base import ENCODERS
 from pmlm_env.llm import LLMOptions
 from pmlm_env.llm.custom import LLMS
@@ -87,16 +88,6 @@ def fill_in(config: Any) -> None:
             f"the settings are {type(config.settings).__name__}: {config.agent} has {type(usual).__name__}"
         )
     check_count("budget", config.budget, MOST_COMPLETIONS)
-
-
-def check_count(name: str, number: int, most: int) -> None:
-    """Check that a number is from 1 to ``most``.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not 1 <= number <= most:
-        raise ValueError(f"{name} is {shortened(number)}: use a whole number from 1 to {most:,}")
 
 
 def _option_names(config: type) -> list[str]:

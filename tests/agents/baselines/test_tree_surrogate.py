@@ -181,7 +181,7 @@ def test_the_same_seed_does_the_same_and_a_saved_agent_edits_alike(tmp_path: Pat
     [
         ({"rounds": 0}, "rounds is 0: use a whole number from 1 to 1,000"),
         ({"depth": 9}, "depth is 9: use a whole number from 1 to 8"),
-        ({"refits": 11}, "refits is 11: use a whole number from 1 to the number of members"),
+        ({"refits": 11}, "refits is 11: use a whole number from 1 to 10"),
         ({"explored": 0.0}, "explored is 0.0: use a number above 0 and at most 1"),
         ({"caution": -1.0}, "caution is -1.0: use a number of 0 or more"),
     ],
