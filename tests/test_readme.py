@@ -62,8 +62,7 @@ def test_a_snippet_runs_as_pasted(snippet: str, after_a_demo: Path, tmp_path: Pa
 def _write_patients(folder: Path, n: int, known: bool) -> None:
     """Write patients in the three files that README shows: its own two first, and more like them."""
     rng = np.random.default_rng(0)
-    patients = block("README.md", "csv", "`letters.csv`").splitlines()
-    labs = block("README.md", "csv", "`lab_results.csv`").splitlines()
+    patients, labs = (table.splitlines() for table in blocks("README.md", "csv"))
     heads, letters = patients[0], [row.partition(',"')[2] for row in patients[1:]]
     rows = patients[1:] if known else []
     values = labs[1:] if known else []

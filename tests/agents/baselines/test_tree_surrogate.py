@@ -16,8 +16,9 @@ from agents.base import Agent
 from agents.baselines.config import TreeSurrogateConfig
 from agents.baselines.forest import Forest
 from agents.baselines.surrogate import Surrogate
-from agents.baselines.tree_surrogate import TreeSurrogate
+from agents.baselines.tree_surrogate import TreeSurrogate, prompt_facts
 from agents.benchmark.patients import LitePatients
+from agents.policies.lexicon import Lexicon
 from agents.problem import BudgetSpentError, MeteredReward, Problem
 from agents.registry import load
 from pmlm_env.core.episodes import Episode, EpisodeSet
@@ -36,8 +37,10 @@ class Reward:
 
     def __init__(self, episodes: EpisodeSet, delta: Delta, failing: Sequence[int] = ()) -> None:
         self.episodes, self.delta, self.failing = episodes, delta, failing
+        self.asked: list[tuple[int, str]] = []
 
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
+        self.asked += zip(indices, prompts, strict=True)
         deltas = [self.delta(self.episodes[i], set(p.split())) for i, p in zip(indices, prompts, strict=True)]
         errors = ["no reply" if i in self.failing else "" for i in indices]
         return Outcomes(np.array(deltas), np.zeros(len(deltas)), np.zeros(len(deltas), dtype=np.int64), errors=errors)
@@ -112,6 +115,65 @@ def test_it_deletes_a_word_only_for_the_patients_whom_it_helps() -> None:
     assert _deleted(linear, episodes, 1) != wanted
 
 
+def test_a_deletion_that_the_models_disagree_on_is_left_out_by_caution() -> None:
+    episodes = _episodes(4)
+    for caution, wanted in ((0.0, {"first"}), (0.4, {"first"}), (0.6, set())):
+        agent = TreeSurrogate(TreeSurrogateConfig(members=2, trees=1, depth=1, refits=1, caution=caution))
+        agent.lexicon = Lexicon.of(episodes)
+        agent.labels = ("anemia", "gout")
+        (column,) = {*agent.lexicon.ids(episodes, 6)[:, 0, 0].tolist()}
+        agent.forests = [
+            Forest(np.full((1, 1), column), np.full((1, 1), 0.5, dtype=np.float32), np.array([[0, gain]], np.float32))
+            for gain in (3, -1)  # 1 on average, with a standard deviation of 2
+        ]
+        assert _deleted(agent, episodes, 1) == [wanted] * 4
+
+
+def test_what_helps_a_few_is_tried_for_the_others() -> None:
+    episodes = _episodes()
+    reward = Reward(episodes, lambda _, left: 0.3 * (not {"first", "second"} & left) - _others_gone(left))
+    TreeSurrogate(TreeSurrogateConfig(**SMALL)).fit(Problem(episodes, HashEncoder(), MeteredReward(reward, 400), 2))
+    helped = {i for i, prompt in reward.asked if not {"first", "second"} & set(prompt.split())}
+    assert len(helped) > 0.9 * len(episodes)  # random deletions would find the pair for a third of them
+
+
+def test_each_model_learns_from_other_patients() -> None:
+    episodes = EpisodeSet([replace(episode, predicted="gout", peers=("gout",) * 3) for episode in _episodes(12)])
+    agent = _fitted(episodes, lambda episode, _: 0.1 * (int(episode.patient_id[1:]) % 2))
+    whole = np.zeros((1, 100), dtype=np.float32)
+    assert np.std([forest(whole)[0] for forest in agent.forests]) > 0.5
+
+
+def test_it_deletes_a_word_by_its_place_where_each_prompt_has_words_of_its_own() -> None:
+    def own(episodes: EpisodeSet) -> EpisodeSet:
+        words = [tuple(f"{episode.patient_id}-{slot}" for slot in range(6)) for episode in episodes]
+        return EpisodeSet([replace(each, words=those) for each, those in zip(episodes, words, strict=True)])
+
+    def delta(_: Episode, left: set[str]) -> float:
+        places = {word[-1] for word in left}
+        return 0.2 * (("0" not in places) - ("1" not in places)) - 0.02 * (4 - len(places & {*"2345"}))
+
+    episodes = own(_episodes(44))
+    agent = _fitted(own(_episodes(40)), delta, n_edits=1)
+    assert _deleted(agent, episodes, 1) == [{episode.words[0]} for episode in episodes]
+
+
+def test_it_deletes_a_word_wherever_it_stands() -> None:
+    rng = np.random.default_rng(0)
+    episodes = EpisodeSet(
+        [replace(each, words=tuple(rng.permutation(each.words).tolist()), roles=("self",) * 6) for each in _episodes()]
+    )
+    agent = _fitted(episodes, lambda _, left: 0.2 * ("first" not in left) - _others_gone(left), n_edits=1)
+    assert _deleted(agent, episodes, 1) == [{"first"}] * len(episodes)
+
+
+def test_what_a_prompt_says_of_the_patient() -> None:
+    episode = replace(make_episodes(1, 6)[0], predicted="gout", peers=("gout", "anemia", "gout", "scar"))
+    assert prompt_facts(episode, ("anemia", "gout")) == (1, 6, 3, 2, 1)
+    assert prompt_facts(replace(episode, predicted="scar"), ("anemia", "gout")) == (-1, 6, 3, 2, 0)
+    assert prompt_facts(replace(episode, peers=()), ("gout",)) == (0, 6, 0, 0, 0)
+
+
 def test_where_every_deletion_does_harm_it_keeps_all_words() -> None:
     episodes = _episodes()
     agent = _fitted(episodes, lambda _, left: -0.01 * (6 - len(left)))
@@ -139,6 +201,10 @@ def test_prompts_without_a_reply_are_left_out() -> None:
     reward = Reward(episodes, lambda _, left: ("first" not in left) - _others_gone(left), failing=range(0, 40, 3))
     agent.fit(Problem(episodes, HashEncoder(), MeteredReward(reward, 300), 1))
     assert _deleted(agent, episodes, 1) == [{"first"}] * len(episodes)
+    unheard = [i for i, episode in enumerate(episodes) if episode.predicted == "gout"]
+    reward = Reward(episodes, lambda _, left: 0.3 * ("first" not in left) - _others_gone(left), unheard)
+    agent.fit(Problem(episodes, HashEncoder(), MeteredReward(reward, 300), 1))
+    assert _deleted(agent, episodes, 1) == [{"first"}] * len(episodes)  # an error is no change of 0
     every = TreeSurrogate(TreeSurrogateConfig(**SMALL))
     every.fit(Problem(episodes, HashEncoder(), MeteredReward(Reward(episodes, lambda *_: 0.1, range(40)), 300), 1))
     assert _deleted(every, episodes, 1) == [set()] * len(episodes)

@@ -33,14 +33,32 @@ def test_the_runs_give_the_report(tmp_path: Path) -> None:
     assert report(ReportConfig(RESULTS, out=tmp_path)) == committed
 
 
-@pytest.mark.parametrize(
-    ("page", "heading"), [("README.md", "## What agents reach"), ("docs/agents/README.md", "## On PMLMLite-v0")]
-)
-def test_a_table_of_agents_is_one_of_the_report_with_the_echo_in_it(page: str, heading: str) -> None:
-    section = (ROOT / page).read_text(encoding="utf-8").split(heading)[1].split("\n## ")[0]
-    (shown,) = tables(section)
+def _section(page: str, heading: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8").split(heading)[1].split("\n## ")[0]
+
+
+def _cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+
+
+@pytest.mark.parametrize("heading", ["## With the default LLM", "## On PMLMLite-v0"])
+def test_a_table_of_agents_is_one_of_the_report_with_the_echo_in_it(heading: str) -> None:
+    (shown,) = tables(_section("docs/agents/README.md", heading))
     assert shown in tables((RESULTS / "report.md").read_text(encoding="utf-8"))
     assert "| *echo* |" in shown
+
+
+def test_the_rows_of_readme_are_those_of_the_whole_table_with_the_best_agent_and_the_controls_in_them() -> None:
+    (whole,) = tables(_section("docs/agents/README.md", "## With the default LLM"))
+    (shown,) = tables(_section("README.md", "## What agents reach"))
+    columns = _cells(shown)[0]
+    every = [[row[_cells(whole)[0].index(column)] for column in columns] for row in _cells(whole)]
+    assert _cells(shown) == [row for row in every if row in _cells(shown)]
+    rows = [row[0] for row in _cells(shown)]
+    assert {"*random-letter*", "keep-all", "random-n", "*raw-data*", "*echo*"} <= {*rows}
+    assert any(row.startswith("single-rule") for row in rows)
+    assert any(row.startswith("**") for row in rows)
+    assert next(row[0] for row in every[2:] if row[0].startswith("**") or not row[0].startswith("*")) in rows
 
 
 @pytest.mark.parametrize(("places", "said"), [("three", "gain\n  {:.2f} points"), ("ten", "gain {:.2f}\n  points")])
