@@ -199,10 +199,16 @@ def test_the_replies_have_all_their_figures_in_a_table_with_the_echo(text: str) 
 def test_rows_of_replies_say_the_calls_where_these_differ(tmp_path: Path) -> None:
     lines = [echo(metrics=measured(0.55)), line("keep-all", 0, metrics=measured(0.6))]
     lines += [line("leave-one-out", 100, metrics=measured(0.6))]
+    lines += [line("single-rule", 100, metrics=measured(0.58))]
     lines += [line("surrogate", budget, metrics=measured(0.6 + budget / 1e4)) for budget in (100, 2000)]
-    part = report(ReportConfig(write(tmp_path, lines))).split("| reply of |")[1].split("\n\n")[0]
-    names = [row.split(" | ")[0].strip("| ") for row in part.splitlines()[2:]]
-    assert names == ["surrogate, 2,000 calls", "**leave-one-out**, 100 calls", "keep-all", "*echo*"]
+    text = report(ReportConfig(write(tmp_path, lines)))
+    rows = [row.split(" | ") for row in text.split("| reply of |")[1].split("\n\n")[0].splitlines()[2:]]
+    names = [row[0].strip("| ") for row in rows]
+    assert names == [
+        "surrogate, 2,000 calls", "**leave-one-out**, 100 calls", "keep-all", "single-rule, 100 calls", "*echo*",
+    ]  # fmt: skip
+    assert [row[3] == "-" for row in rows] == [True, False, False, True, True]  # no rule with 2,000 calls
+    assert "| surrogate, 2,000 calls |" in text.split("| BLEU-4 |")[1]
 
 
 def test_a_margin_that_some_patient_lacks_has_no_mean(tmp_path: Path) -> None:
