@@ -201,13 +201,24 @@ def test_prompts_without_a_reply_are_left_out() -> None:
     reward = Reward(episodes, lambda _, left: ("first" not in left) - _others_gone(left), failing=range(0, 40, 3))
     agent.fit(Problem(episodes, HashEncoder(), MeteredReward(reward, 300), 1))
     assert _deleted(agent, episodes, 1) == [{"first"}] * len(episodes)
-    unheard = [i for i, episode in enumerate(episodes) if episode.predicted == "gout"]
-    reward = Reward(episodes, lambda _, left: 0.3 * ("first" not in left) - _others_gone(left), unheard)
-    agent.fit(Problem(episodes, HashEncoder(), MeteredReward(reward, 300), 1))
-    assert _deleted(agent, episodes, 1) == [{"first"}] * len(episodes)  # an error is no change of 0
     every = TreeSurrogate(TreeSurrogateConfig(**SMALL))
     every.fit(Problem(episodes, HashEncoder(), MeteredReward(Reward(episodes, lambda *_: 0.1, range(40)), 300), 1))
     assert _deleted(every, episodes, 1) == [set()] * len(episodes)
+
+
+def test_an_error_is_not_learned_as_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned: set[int] = set()
+
+    def fitted(agent: TreeSurrogate, samples: Sequence[Any], member: int, turn: int) -> Forest:
+        learned.update(sample.patient for sample in samples)
+        return agent.forests[member]
+
+    monkeypatch.setattr(TreeSurrogate, "_fitted", fitted)
+    episodes, failing = _episodes(), range(0, 40, 3)
+    reward = Reward(episodes, lambda _, left: -_others_gone(left), failing)
+    TreeSurrogate(TreeSurrogateConfig(**SMALL)).fit(Problem(episodes, HashEncoder(), MeteredReward(reward, 300), 1))
+    assert {i for i, _ in reward.asked} == {*range(40)}
+    assert learned == {*range(40)} - {*failing}
 
 
 def test_where_nothing_may_be_deleted_nothing_is() -> None:
