@@ -89,7 +89,9 @@ def test_own_patients_are_refined_by_the_commands_of_readme(
     for words in lines:
         capsys.readouterr()
         assert pmlm(*words, *((*SMALL, "--scorer", str(small_bert())) if words[0] == "demo" else ())) == 0
-    assert capsys.readouterr().out.startswith("Patient B3 (test), edited by leave-one-out\n")
+    shown = capsys.readouterr().out
+    assert shown.startswith("Patient B3 (new), edited by leave-one-out\n")
+    assert "single rule" not in shown  # she is none of the patients whom it was tried on
     judged = [trace for trace in TraceFile("runs/mine/traces.jsonl").read() if trace.variant == "agent"]
     assert {trace.label for trace in judged} <= {"gout", "no finding"}
     assert len(judged) == 4

@@ -87,8 +87,19 @@ def run(config: PrepareConfig) -> int:
         episodes = EpisodeSet.load(config.out)
     print(report)
     print(_on_long_references(episodes), end="")
-    print(f"{len(episodes)} prompts are in {config.out}")
+    print(f"{len(episodes)} prompts are in {config.out}{_on_equal_prompts(episodes)}")
     return 0
+
+
+def _on_equal_prompts(episodes: EpisodeSet) -> str:
+    """Return how many prompts differ, to follow their number, and what can be done if most have an equal."""
+    different = len({episode.words for episode in episodes})
+    if different > len(episodes) / 2:
+        return f", {different} of them different"
+    return (
+        f", but only {different} of them different: patients with the same prediction and peers have the same prompt, "
+        "and the same edits. --template personal adds what is their own, the latest values (docs/templates.md)"
+    )
 
 
 #: Texts of at most this many bytes need no token count: BERT-family tokenizers never give more tokens than bytes.

@@ -143,8 +143,10 @@ def _shown(found: _Patients, patient: str) -> str:
         close = suggestion(patient, everybody)
         raise ValueError(
             f"{found.where} has no patient {bare(patient)}{close}: `{found.list_all}` lists all {len(everybody)}"
+            + ("" if found.refined else "; patients of `pmlm refine` are in its file: name it with --refined")
         )
-    return "\n\n".join([show_patient(everybody[patient], found.in_points), *_rules(found)])
+    rules = _rules(found) if patient in found.evaluated else []
+    return "\n\n".join([show_patient(everybody[patient], found.in_points), *rules])
 
 
 def _rules(found: _Patients) -> list[str]:

@@ -146,7 +146,7 @@ def _share(value: float | None) -> str:
 
 
 def _heading(trace: Trace, in_points: bool) -> str:
-    lines = [f"Patient {trace.patient_id} ({trace.split}), edited by {trace.agent}"]
+    lines = [f"Patient {trace.patient_id} ({trace.split if trace.reference else 'new'}), edited by {trace.agent}"]
     probability = trace.probabilities.get(trace.predicted)
     sure = "" if probability is None else f" ({probability:.0%})"
     lines += [f"Condition: {trace.label or 'unknown'}; predicted: {trace.predicted}{sure}"]

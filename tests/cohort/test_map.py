@@ -88,6 +88,30 @@ def test_names_that_the_tables_do_not_have_are_said(folder: Folder, tmp_path: Pa
     assert report.notes == ("names in map.toml that the tables do not have: ward, lactate, d57",)
 
 
+def test_a_name_that_is_written_wrongly_in_the_map_is_said_with_what_it_breaks(folder: Folder, tmp_path: Path) -> None:
+    path = mapped(folder, tmp_path, MAP.replace("Brief =", "Breif ="), stays=STAYS, results=RESULTS)
+    with pytest.raises(CohortError, match=r"stays\.csv, line 1, no column 'reference'\. Found: .*") as caught:
+        read_cohort(path)
+    assert "Found: PatNr, Diagnose, Brief, Entlassung, age; by map.toml: patient_id, label, Brief," in str(caught.value)
+    assert str(caught.value).endswith("\nnames in map.toml that the tables do not have: breif")
+    path = mapped(folder, tmp_path, MAP.replace('"reference"', '"referense"'), stays=STAYS, results=RESULTS)
+    with pytest.raises(CohortError, match=r"no column 'reference' \(did you mean 'referense'\?\)\. Found: ") as caught:
+        read_cohort(path)
+    assert "label, referense, split_date" in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["labs", "checkups"])
+def test_a_problem_names_the_column_as_it_is_in_the_file(folder: Folder, tmp_path: Path, form: str) -> None:
+    tables = {
+        "labs": "patient_id,date,indicator,Wert\n007,2021-04-01,hgb,9..5\n",
+        "checkups": "patient_id,date,Wert\n007,2021-04-01,9..5\n",
+    }
+    meaning = "[columns]\nWert = 'value'" if form == "labs" else "[indicators]\nWert = 'hgb'"
+    path = mapped(folder, tmp_path, meaning, patients=PATIENTS, **{form: tables[form]})
+    with pytest.raises(CohortError, match=rf"{form}\.csv, line 2, column Wert: '9\.\.5' is not a number"):
+        read_cohort(path)
+
+
 def test_a_wide_table_has_names_values_and_units(folder: Folder, tmp_path: Path) -> None:
     content = '[indicators]\nHb = "hgb"\n[values]\n"?" = ""\n[units]\nHb = "mg/mL"\nplt = "K/uL"\n'
     checkups = "patient_id,date,Hb,plt\n007,2021-04-01,90.5,210\n007,2021-04-02,?,200\n"

@@ -1,16 +1,25 @@
-"""What a patient's own values are worth in replies, by the bundled scorer."""
+"""What a patient's own values are worth in replies and in prompts, by the bundled scorer."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks import personal_prompts
 from benchmarks.personal_letters import REPLIES, measure, table
+from benchmarks.personal_prompts import KEPT, Options, prompts_of, remarks
+from pmlm_env.cohort import read_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.llm import LLM, CachedLLM, Completion
+from pmlm_env.prompting import value_slots
 from pmlm_env.rewards.bertscore import BertScorer
+from tests.commands import pmlm
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +34,64 @@ def test_the_right_values_score_above_those_of_another_patient_with_the_conditio
         assert means["the patient's findings, the other's advice"] > means["the other patient's"] + 0.01
 
 
-def test_the_page_has_the_committed_measurement() -> None:
-    results = json.loads((ROOT / "benchmarks" / "results" / "personal_letters.json").read_text(encoding="utf-8"))
-    page = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8")
-    assert f"<!-- personal-letters -->\n\n{table(results)}\n\n<!-- end of personal-letters -->" in page
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("personal")
+    assert pmlm("simulate", "--out", folder / "cohort", "--patients", 120, "--personal", 1) == 0
+    prepare = ["--cohort", folder / "cohort", "--out", folder / "prepared", "--template", "personal", "--n-folds", 2]
+    assert pmlm("prepare", *prepare) == 0
+    return folder
+
+
+@pytest.mark.once
+@pytest.mark.usefixtures("quick_stages")
+def test_a_prompt_keeps_the_values_that_it_should_and_all_that_is_no_value(folder: Path) -> None:
+    cohort, _ = read_cohort(folder / "cohort")
+    patients = {patient.patient_id: patient for patient in cohort}
+    often, names = ["total_protein", "plt"], [indicator.name for indicator in cohort.schema.indicators]
+    test = EpisodeSet.load(folder / "prepared").of("test")
+    for episode in (test[i] for i in range(4)):
+        patient = patients[episode.patient_id]
+        prompts = prompts_of(episode, patient, cohort.schema, often, np.random.default_rng(0))
+
+        def of_values(names: list[str], words: list[str] = [*episode.words]) -> list[str]:  # noqa: B006
+            slots = value_slots(words, patient, cohort.schema, names)  # noqa: B023
+            return [words[slot] for slot in slots]
+
+        own = [name for name in remarks(patient) if of_values([name])]
+        assert prompts[KEPT[0]] == episode.prompt
+        rest = len(episode.words) - len(of_values(names))
+        assert [len(prompts[kept].split()) - rest for kept in (KEPT[1], KEPT[4])] == [0, len(of_values(own))]
+        assert of_values(own, prompts[KEPT[4]].split()) == of_values(own)
+        left = [name for name in names if of_values([name], prompts[KEPT[2]].split())]
+        assert len(left) == len(own)
+        assert not {*left} & {*own}
+        usual = [name for name in names if of_values([name], prompts[KEPT[3]].split())]
+        assert {*usual} == {*often[: len(own)]}
+
+
+class Copies(LLM):
+    """Replies with the words of its prompt."""
+
+    identity = "copies"
+
+    def replies(self, requests):  # type: ignore[no-untyped-def]
+        yield {i: Completion(request.prompt, 1, 1, "stop") for i, request in enumerate(requests)}
+
+
+@pytest.mark.real
+@pytest.mark.once
+@pytest.mark.usefixtures("quick_stages", "hashed_sentences")
+def test_replies_to_the_right_values_score_above_those_to_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(personal_prompts, "load_llm", lambda llm, cache: CachedLLM(Copies()))
+    found = personal_prompts.measure(Options(folder / "cohort", folder / "prepared", patients=5))
+    f1 = [np.mean(found[kept]["bertscore_f1"]) for kept in KEPT]
+    assert f1[4] > max(f1[:4]) + 0.005
+    assert {len(column) for values in found.values() for column in values.values()} == {5}
+
+
+@pytest.mark.parametrize(("name", "made"), [("personal_letters", table), ("personal_prompts", personal_prompts.table)])
+def test_the_page_has_the_committed_measurement(name: str, made: Callable[[Any], str]) -> None:
+    results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    page, mark = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8"), name.replace("_", "-")
+    assert f"<!-- {mark} -->\n\n{made(results)}\n\n<!-- end of {mark} -->" in page

@@ -54,7 +54,7 @@ class Problems:
         self.counts[kind] += len(indices)
         if group_by is None:
             for index in indices[:SHOWN]:
-                self._add_line(kind, table, int(table.rows[index]), f"column {bare(column)}: {describe(index)}")
+                self._add_line(kind, table, int(table.rows[index]), f"{_of(table, column)}: {describe(index)}")
             return
         self._grouped_kinds.add(kind)
         first: dict[Hashable, int] = {}
@@ -62,12 +62,12 @@ class Problems:
             first.setdefault(group_by[index], index)
         for value, count in Counter(group_by[index] for index in indices).most_common(SHOWN):
             index, rows = first[value], f" ({count:,} rows)" if count > 1 else ""
-            self._add_line(kind, table, int(table.rows[index]), f"column {bare(column)}: {describe(index)}{rows}")
+            self._add_line(kind, table, int(table.rows[index]), f"{_of(table, column)}: {describe(index)}{rows}")
 
     def add_columns(self, kind: str, table: Table, columns: Collection[str], describe: Callable[[str], str]) -> None:
         """Record a problem with whole columns."""
         for column in list(columns)[:SHOWN]:
-            self._add_line(kind, table, table.header_row, f"column {bare(column)}: {describe(column)}")
+            self._add_line(kind, table, table.header_row, f"{_of(table, column)}: {describe(column)}")
         if columns:
             self.counts[kind] += len(columns)
 
@@ -108,6 +108,10 @@ class Problems:
         self._lines.setdefault(kind, []).append((order, row, f"{table.name}, {table.location(row)}, {text}"))
 
 
+def _of(table: Table, column: str) -> str:
+    return f"column {bare(table.called(column))}"
+
+
 def require(table: Table, needed: Collection[str], optional: Collection[str] = (), advice: str = "") -> None:
     """Check that a table has the columns that it needs.
 
@@ -122,13 +126,18 @@ def require(table: Table, needed: Collection[str], optional: Collection[str] = (
     """
     header = list(table.columns)
     missing = [name for name in needed if name not in table.columns]
-    missing += [name for name in optional if name not in table.columns and suggestion(name, header, _SAME_NAME)]
+    missing += [
+        name for name in optional if name not in (*table.columns, *needed) and suggestion(name, header, _SAME_NAME)
+    ]
     if not missing:
         return
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         advice = "Separate the columns with commas."
     missing_columns = "; ".join(f"no column {name!r}{suggestion(name, header)}" for name in missing)
-    text = f"{table.name}, {table.location(table.header_row)}, {missing_columns}. Found: {named(header, shown=50)}."
+    found = named([table.called(name) for name in header], shown=50)
+    if table.renamed:
+        found += f"; by map.toml: {named(header, shown=50)}"
+    text = f"{table.name}, {table.location(table.header_row)}, {missing_columns}. Found: {found}."
     cure = "Names must match exactly: rename or add the column, "
     cure += f'or say in map.toml which it is: [columns] YOUR_NAME = "{missing[0]}" (docs/cohort-format.md).'
     raise CohortError(f"{text} {cure} {advice}".rstrip())

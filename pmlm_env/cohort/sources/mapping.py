@@ -113,9 +113,11 @@ class NameMap:
             long: Whether it is long.
         """
         table = _renamed(table, self.checkups_columns)
-        columns, units = dict(table.columns), dict[str, str]()
+        columns, units, renamed = dict(table.columns), dict[str, str](), dict(table.renamed)
         if not long:
             columns, units = self._wide(table)
+            pairs = zip(columns, table.columns, strict=True)
+            renamed |= {meaning: table.called(name) for meaning, name in pairs if meaning != name}
         else:
             if "indicator" in columns:
                 indicators = columns["indicator"]
@@ -126,7 +128,8 @@ class NameMap:
                 # A row of a long table says that something was measured, so that an empty cell would be a problem.
                 values = {name: text or _NOT_MEASURED for name, text in self.values.items()}
                 columns["value"] = _translated(columns["value"], values)
-        return replace(table, columns=columns, units=units, decimal=self.decimal, day_first=self.day_first)
+        table = replace(table, columns=columns, units=units, renamed=renamed)
+        return replace(table, decimal=self.decimal, day_first=self.day_first)
 
     def unused(self, people: Table, records: Table, long: bool) -> tuple[str, ...]:
         """Return a line on the entries for names that the tables, as read, do not have."""
@@ -197,12 +200,15 @@ def _renamed(table: Table, names: Names) -> Table:
         CohortError: Two columns have the same meaning.
     """
     columns: dict[str, Cells] = {}
+    renamed: dict[str, str] = {}
     for name, cells in table.columns.items():
         meaning = names.get(_key(name), name)
         if meaning in columns:
             raise CohortError(f"{MAP_FILE} gives two columns of {table.name} the name {quoted(meaning)}: keep one")
         columns[meaning] = cells
-    return replace(table, columns=columns)
+        if meaning != name:
+            renamed[meaning] = name
+    return replace(table, columns=columns, renamed=renamed)
 
 
 def _checked(content: Mapping[str, Any]) -> NameMap:

@@ -41,6 +41,7 @@ class Table:
         decimal: What marks the decimals of results, "." or ","; "" = as the results tell.
         day_first: Whether 01/02/2022 is February 1; None = as the dates tell.
         units: Units of the columns of a wide table.
+        renamed: Columns that ``map.toml`` renamed: name here -> name in the file.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Table:
     decimal: str = ""
     day_first: bool | None = None
     units: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def made(cls, name: str, columns: Mapping[str, Iterable[str]]) -> Table:
@@ -63,6 +65,10 @@ class Table:
     def location(self, row: int) -> str:
         """Return where a row is, for messages: "line 14"."""
         return f"{self.row_word} {row}" if row else "header"
+
+    def called(self, name: str) -> str:
+        """Return a column's name in the file, for messages."""
+        return self.renamed.get(name, name)
 
     def column(self, name: str) -> Cells:
         """Return a column; empty cells if there is none of this name."""

@@ -157,7 +157,10 @@ def read_tables(
     people, records = read_table(patients_path, encoding), read_table(checkups_path, encoding)
     notes = names.unused(people, records, long)
     people, records = names.people(people), names.records(records, long)
-    return assemble(folder, people, records, schema, reading, long=long, notes=notes)
+    try:
+        return assemble(folder, people, records, schema, reading, long=long, notes=notes)
+    except CohortError as error:  # a name that is written wrongly in the map may be the reason
+        raise CohortError("\n".join([str(error), *notes])) from None
 
 
 def _each_part(

@@ -91,6 +91,24 @@ def test_the_report_has_baseline_interval_and_coverage_and_the_file_what_was_rea
     )
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("personal", r"\d+ prompts are in .*out, (\d+) of them different\n"),
+        ("one.txt", r"\d+ prompts are in .*out, but only 1 of them different: .* --template personal adds"),
+    ],
+)
+def test_the_number_of_different_prompts_is_said(
+    template: str, said: str, tables: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tables / "one.txt").write_text("instruction: Write the discharge note.\n")
+    assert prepare(tables, "--template", template if template == "personal" else tables / template) == 0
+    found = re.search(said, capsys.readouterr().out)
+    assert found is not None
+    if template == "personal":
+        assert int(found[1]) == len({episode.words for episode in EpisodeSet.load(tables / "out")}) > 30
+
+
 def test_after_a_stop_between_its_files_no_earlier_template_stands_for_the_new_prompts(
     tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -199,7 +199,8 @@ def test_an_unknown_patient_is_one_line_with_close_ones_and_how_to_list(
     assert pmlm("show", "--run", folder.path, "--patient", "A18") == 2
     said = capsys.readouterr().err
     start = f"pmlm show: {folder.traces.path} has no patient A18 (did you mean 'A17'?): "
-    assert said == f"{start}`pmlm show --run {folder.path}` lists all 2\n"
+    refined = "patients of `pmlm refine` are in its file: name it with --refined"
+    assert said == f"{start}`pmlm show --run {folder.path}` lists all 2; {refined}\n"
 
 
 def test_a_run_that_was_not_evaluated_says_how(folder: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,7 +246,7 @@ def test_a_refined_patient_of_the_run_is_shown_without_scores(
     folder: RunFolder, refined_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = shown(folder, traces(), capsys, "--patient", "new")
-    assert f"Patient new (train), edited by lexicon\nCondition: unknown; predicted: {EPISODE.predicted} (75%)\n" in out
+    assert f"Patient new (new), edited by lexicon\nCondition: unknown; predicted: {EPISODE.predicted} (75%)\n" in out
     assert "\n  [2:Say] it in one [1:sentence.]\n" in out
     assert "Reply to the refined prompt\n  A scar. Rest, and drink.\n" in out
     assert not {"Reply to the untouched prompt", "Reference", "component"} & {

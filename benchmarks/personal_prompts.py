@@ -1,0 +1,154 @@
+"""What an ideal editor gains with an LLM: python -m benchmarks.personal_prompts --cohort cohort --episodes prepared.
+
+The letters of a cohort simulated with ``--personal`` remark on some of the patient's values, and the prompts of the
+template ``personal`` state all values. So it is known which of them an editor should keep. Here, the LLM replies to
+prompts with these values only, and with others in their place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from agents.evaluation.bootstrap import mean_interval
+from agents.evaluation.metrics import ReplyMetrics
+from pmlm_env.cohort import read_cohort
+from pmlm_env.cohort.schema import Patient, Schema
+from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.io.files import write_json
+from pmlm_env.llm import LLMOptions, load_llm
+from pmlm_env.prompting import value_slots
+from pmlm_env.rewards.bertscore import BertScorer
+
+#: The prompts, in the order of the table, by the values that are left in them.
+KEPT = ("all", "none", "others, as many", "those remarked on most often, as many", "those remarked on")
+
+#: What is measured of the replies.
+METRICS = ("bertscore_f1", "margin", "diagnosis_named", "wrong_diagnosis_named", "words", "cut")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the measurement.
+
+    Attributes:
+        cohort: The cohort, simulated with ``--personal``.
+        episodes: Its folder of ``pmlm prepare --template personal``.
+        patients: Number of test patients.
+        llm: The LLM.
+        cache: Where replies are stored.
+        json: Output file.
+    """
+
+    cohort: Path
+    episodes: Path
+    patients: int = 48
+    llm: str = LLMOptions().llm
+    cache: Path | None = None
+    json: Path | None = None
+
+
+def remarks(patient: Patient) -> list[str]:
+    """Return the indicators that a patient's letter remarks on."""
+    return [name for name in patient.extra["personal"].split("; ") if name]
+
+
+def prompts_of(
+    episode: Episode, patient: Patient, schema: Schema, often: Sequence[str], rng: np.random.Generator
+) -> dict[str, str]:
+    """Return a patient's prompts with all values, with none, and with those of some indicators.
+
+    Args:
+        episode: The patient's episode.
+        patient: The patient, of a cohort with the column ``personal``.
+        schema: What the cohort measures.
+        often: Indicators, those that letters remark on most often first.
+        rng: Draws the other values.
+    """
+
+    def slots(names: Collection[str]) -> set[int]:
+        return {*value_slots(episode.words, patient, schema, names)}
+
+    stated = [indicator.name for indicator in schema.indicators if slots([indicator.name])]
+    own = [name for name in remarks(patient) if name in stated]
+    others = [name for name in stated if name not in own]
+    drawn = [others[int(i)] for i in rng.permutation(len(others))[: len(own)]]
+    usual = [name for name in often if name in stated][: len(own)]
+    every = slots(stated)
+    return {
+        kept: " ".join(word for slot, word in enumerate(episode.words) if slot not in every - slots(names))
+        for kept, names in zip(KEPT, (stated, [], drawn, usual, own), strict=True)
+    }
+
+
+def measure(options: Options) -> dict[str, dict[str, list[float]]]:
+    """Return the metrics of the replies to each kind of prompt, a value for each patient."""
+    cohort, _ = read_cohort(options.cohort)
+    patients = {patient.patient_id: patient for patient in cohort}
+    episodes = EpisodeSet.load(options.episodes)
+    training, test = episodes.of("train"), episodes.of("test")
+    counts = Counter(name for episode in training for name in remarks(patients[episode.patient_id]))
+    often = [name for name, _ in counts.most_common()]
+    rng = np.random.default_rng(0)
+    test = test.part(test[int(i)] for i in np.sort(rng.permutation(len(test))[: options.patients]))
+    prompts = [prompts_of(each, patients[each.patient_id], cohort.schema, often, rng) for each in test]
+    llm = load_llm(options.llm, cache=options.cache)
+    replies = {kept: llm.generate([each[kept] for each in prompts]) for kept in KEPT}
+    metrics = ReplyMetrics(test, training, BertScorer())
+    found = {}
+    for kept in KEPT:
+        texts, cut = (
+            [reply.text for reply in replies[kept]],
+            [reply.finish_reason == "length" for reply in replies[kept]],
+        )
+        values = metrics(texts, [each[kept] for each in prompts], cut, [reply.text for reply in replies["all"]])
+        found[kept] = {name: values[name].round(5).tolist() for name in METRICS}
+    return found
+
+
+def table(results: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
+    """Return a Markdown table of means, with the differences to the prompts with as many other values.
+
+    Args:
+        results: What ``measure`` returned.
+    """
+    heads = (
+        "values in the prompt",
+        "F1",
+        "minus others",
+        "margin",
+        "minus others",
+        "right / wrong, %",
+        "words",
+        "cut, %",
+    )
+    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|---|---|"]
+    for kept in KEPT:
+        values = {name: np.array(column) for name, column in results[kept].items()}
+        cells = []
+        for metric in ("bertscore_f1", "margin"):
+            gain = 100 * (values[metric] - np.array(results[KEPT[2]][metric]))
+            mean = mean_interval(gain, np.random.default_rng(0))
+            cells += [f"{100 * values[metric].mean():.2f}"]
+            cells += ["" if kept == KEPT[2] else f"{mean.mean:+.2f} [{mean.low:+.2f}, {mean.high:+.2f}]"]
+        right, wrong, cut = (100 * values[name].mean() for name in ("diagnosis_named", "wrong_diagnosis_named", "cut"))
+        cells += [f"{right:.0f} / {wrong:.0f}", f"{values['words'].mean():.0f}", f"{cut:.0f}"]
+        lines.append(f"| {kept} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(options: Options) -> None:
+    """Measure, print the table, and write the results to a file if one is given."""
+    results = measure(options)
+    if options.json is not None:
+        write_json(options.json, results)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
