@@ -22,7 +22,6 @@ pytestmark = pytest.mark.once
 
 _CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-MINUS = "\N{MINUS SIGN}"
 
 #: Becomes markup, or runs, wherever a page takes text for markup.
 EVIL = "</script><script>hacked = 1</script><img src='http://127.0.0.1:9/' onerror='hacked = 1'>"
@@ -86,7 +85,7 @@ def _panels(page: Page) -> dict[str, str]:
 def test_the_patient_whose_score_fell_most_is_open_first(page: Page) -> None:
     assert _ids(page) == ["P1", "P3", "P5", "P0", "P2", "P4"]
     assert _chosen(page) == "P1"
-    assert f"▼ {MINUS}0.98 points of F1" in page.locator("#detail .head").inner_text()
+    assert "▼ -0.98 points of F1" in page.locator("#detail .head").inner_text()
 
 
 def test_deleted_words_are_struck_out_with_their_order_and_probability(page: Page) -> None:
@@ -181,7 +180,7 @@ def test_the_list_is_sorted_by_what_is_chosen(page: Page) -> None:
 
 def test_the_effect_of_another_variant_can_be_shown(page: Page) -> None:
     page.locator("#system").select_option("random")
-    assert page.locator("#list .delta").first.inner_text().startswith(f"▼ {MINUS}2.00")
+    assert page.locator("#list .delta").first.inner_text().startswith("▼ -2.00")
     assert "the prompt of “random deletion”" in page.locator("#state").inner_text()
 
 

@@ -15,7 +15,7 @@ const el = (tag, attributes = {}, ...children) => {
   return element;
 };
 
-const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(digits);
+const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "-" : "±") + Math.abs(value).toFixed(digits);
 const ordinal = (n) => n + (n % 100 > 10 && n % 100 < 14 ? "th" : (["th", "st", "nd", "rd"][n % 10] ?? "th"));
 const counted = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 
