@@ -26,10 +26,20 @@ from pmlm_env.prompting import value_slots
 from pmlm_env.rewards.bertscore import BertScorer
 
 #: The prompts, in the order of the table, by the values that are left in them.
-KEPT = ("all", "none", "others, as many", "those remarked on most often, as many", "those remarked on")
+KEPT = (
+    "all",
+    "none",
+    "others, as many",
+    "those marked low or high",
+    "those that letters remark on most often, as many",
+    "those remarked on",
+)
+
+#: What one rule for everybody could keep.
+RULE = KEPT[4]
 
 #: What is measured of the replies.
-METRICS = ("bertscore_f1", "margin", "diagnosis_named", "wrong_diagnosis_named", "words", "cut")
+METRICS = ("bertscore_f1", "margin", "diagnosis_named", "wrong_diagnosis_named", "cut")
 
 
 @dataclass(frozen=True)
@@ -79,10 +89,13 @@ def prompts_of(
     others = [name for name in stated if name not in own]
     drawn = [others[int(i)] for i in rng.permutation(len(others))[: len(own)]]
     usual = [name for name in often if name in stated][: len(own)]
+    marked = [
+        name for name in stated if {episode.words[slot].strip(",.") for slot in slots([name])} & {"(low)", "(high)"}
+    ]
     every = slots(stated)
     return {
         kept: " ".join(word for slot, word in enumerate(episode.words) if slot not in every - slots(names))
-        for kept, names in zip(KEPT, (stated, [], drawn, usual, own), strict=True)
+        for kept, names in zip(KEPT, (stated, [], drawn, marked, usual, own), strict=True)
     }
 
 
@@ -112,7 +125,7 @@ def measure(options: Options) -> dict[str, dict[str, list[float]]]:
 
 
 def table(results: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Return a Markdown table of means, with the differences to the prompts with as many other values.
+    """Return a Markdown table of means, with the changes from all values, and from what a rule could keep.
 
     Args:
         results: What ``measure`` returned.
@@ -120,25 +133,25 @@ def table(results: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     heads = (
         "values in the prompt",
         "F1",
-        "minus others",
+        "change",
+        "personal",
         "margin",
-        "minus others",
+        "change",
+        "personal",
         "right / wrong, %",
-        "words",
         "cut, %",
     )
-    lines = [f"| {' | '.join(heads)} |", "|---|---|---|---|---|---|---|---|"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for kept in KEPT:
         values = {name: np.array(column) for name, column in results[kept].items()}
         cells = []
         for metric in ("bertscore_f1", "margin"):
-            gain = 100 * (values[metric] - np.array(results[KEPT[2]][metric]))
-            mean = mean_interval(gain, np.random.default_rng(0))
             cells += [f"{100 * values[metric].mean():.2f}"]
-            cells += ["" if kept == KEPT[2] else f"{mean.mean:+.2f} [{mean.low:+.2f}, {mean.high:+.2f}]"]
+            for other in (KEPT[0], RULE):
+                mean = mean_interval(100 * (values[metric] - results[other][metric]), np.random.default_rng(0))
+                cells += ["" if kept == other else f"{mean.mean:+.2f} [{mean.low:+.2f}, {mean.high:+.2f}]"]
         right, wrong, cut = (100 * values[name].mean() for name in ("diagnosis_named", "wrong_diagnosis_named", "cut"))
-        cells += [f"{right:.0f} / {wrong:.0f}", f"{values['words'].mean():.0f}", f"{cut:.0f}"]
-        lines.append(f"| {kept} | {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([kept, *cells, f'{right:.0f} / {wrong:.0f}', f'{cut:.0f}'])} |")
     return "\n".join(lines)
 
 

@@ -105,13 +105,9 @@ class TreeSurrogate(Agent):
 
     def fit(self, problem: Problem) -> None:
         """Try deletions until the budget is spent; see ``Agent.fit``."""
-        self.shape, config, rng = problem.shape, self.config, np.random.default_rng(self.seed)
+        self._look_at(problem)
+        config, rng = self.config, np.random.default_rng(self.seed)
         episodes, meter = problem.episodes, problem.reward
-        self.lexicon = Lexicon.of(episodes)
-        often = Counter(place for episode in episodes for place in role_places(episode.roles))
-        self.places = tuple(sorted(place for place, n in often.items() if n >= FEWEST_PROMPTS))
-        self.labels = tuple(sorted({episode.predicted for episode in episodes}))
-        self.forests = [Forest.empty(config.trees, config.depth)] * config.members
         total = meter.prompts_left
         patients = rng.permutation(len(episodes))[: max(1, total // (config.tries + 1))]
         size = max(1, total // config.rounds)
@@ -145,14 +141,40 @@ class TreeSurrogate(Agent):
             if len(samples) >= _FEWEST:
                 self.forests = [self._fitted(samples, member, _LAST) for member in range(config.members)]
 
+    def fit_to(
+        self, problem: Problem, patients: Sequence[int], deleted: Sequence[tuple[int, ...]], points: Sequence[float]
+    ) -> None:
+        """Learn from deletions that were tried before, without asking for a reply.
+
+        Args:
+            problem: The training patients.
+            patients: The patient of each deletion, N of them.
+            deleted: The slots of its words.
+            points: Its delta, in points.
+        """
+        self._look_at(problem)
+        features = self._features(problem, np.asarray(patients), deleted)
+        samples = [_Sample(*row) for row in zip(patients, features, points, strict=True)]
+        self.forests = [self._fitted(samples, member, _LAST) for member in range(self.config.members)]
+
+    def predicted(
+        self, problem: Problem, patients: Sequence[int], deleted: Sequence[tuple[int, ...]]
+    ) -> npt.NDArray[np.float64]:
+        """Return the models' mean prediction of deletions' deltas, in points, float64 (N,).
+
+        Args:
+            problem: The patients.
+            patients: The patient of each deletion, N of them.
+            deleted: The slots of its words.
+        """
+        return self._predicted(self._features(problem, np.asarray(patients), deleted))[0]
+
     def refine(self, problem: Problem) -> Edits:
         """Delete the words with the best prediction; see ``Agent.refine``."""
-        caution = self.config.caution
 
         def cautious(_: Index, features: Array) -> npt.NDArray[np.float64]:
-            each = np.array([forest(features) for forest in self.forests])
-            predicted: npt.NDArray[np.float64] = each.mean(axis=0) - caution * each.std(axis=0)
-            return predicted
+            mean, deviation = self._predicted(features)
+            return mean - self.config.caution * deviation
 
         paths = self._search(problem, np.arange(len(problem.episodes)), cautious)
         return edits_of(problem, [path.best(keep=True) for path in paths])
@@ -185,6 +207,20 @@ class TreeSurrogate(Agent):
             raise ValueError(f"a tree looks at a feature that is none of the {self._n_columns}")
         parts = feature.astype(np.int64), arrays["threshold"], arrays["value"]
         self.forests = [Forest(*each) for each in zip(*parts, strict=True)]
+
+    def _predicted(self, features: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return the mean and the standard deviation of the models' predictions, each float64 (N,)."""
+        each = np.array([forest(features) for forest in self.forests])
+        return each.mean(axis=0), each.std(axis=0)
+
+    def _look_at(self, problem: Problem) -> None:
+        """Choose what the trees look at, and forget what they learned."""
+        self.shape, config, episodes = problem.shape, self.config, problem.episodes
+        self.lexicon = Lexicon.of(episodes)
+        often = Counter(place for episode in episodes for place in role_places(episode.roles))
+        self.places = tuple(sorted(place for place, n in often.items() if n >= FEWEST_PROMPTS))
+        self.labels = tuple(sorted({episode.predicted for episode in episodes}))
+        self.forests = [Forest.empty(config.trees, config.depth)] * config.members
 
     @property
     def _tensors(self) -> dict[str, tuple[int, ...]]:
