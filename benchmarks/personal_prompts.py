@@ -30,12 +30,13 @@ KEPT = (
     "all",
     "none",
     "others, as many",
-    "those marked low or high",
     "those that letters remark on most often, as many",
+    "those marked low or high",
+    "the first in the prompt, as many",
     "those remarked on",
 )
 
-#: What one rule for everybody could keep.
+#: The best of the rules for everybody that are tried; a template with ``{values:abnormal}`` follows it.
 RULE = KEPT[4]
 
 #: What is measured of the replies.
@@ -92,10 +93,11 @@ def prompts_of(
     marked = [
         name for name in stated if {episode.words[slot].strip(",.") for slot in slots([name])} & {"(low)", "(high)"}
     ]
+    first = sorted(stated, key=lambda name: min(slots([name])))[: len(own)]
     every = slots(stated)
     return {
         kept: " ".join(word for slot, word in enumerate(episode.words) if slot not in every - slots(names))
-        for kept, names in zip(KEPT, (stated, [], drawn, marked, usual, own), strict=True)
+        for kept, names in zip(KEPT, (stated, [], drawn, usual, marked, first, own), strict=True)
     }
 
 
@@ -125,7 +127,7 @@ def measure(options: Options) -> dict[str, dict[str, list[float]]]:
 
 
 def table(results: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
-    """Return a Markdown table of means, with the changes from all values, and from what a rule could keep.
+    """Return a Markdown table of means, with the changes from all values, and from what the best rule keeps.
 
     Args:
         results: What ``measure`` returned.

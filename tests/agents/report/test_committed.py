@@ -61,7 +61,9 @@ def test_the_rows_of_readme_are_those_of_the_whole_table_with_the_best_agent_and
     assert next(row[0] for row in every[2:] if row[0].startswith("**") or not row[0].startswith("*")) in rows
 
 
-@pytest.mark.parametrize(("places", "said"), [("three", "which gain {:.2f} points"), ("ten", "gains {:.2f}\n    points")])
+@pytest.mark.parametrize(
+    ("places", "said"), [("three", "which gain {:.2f} points"), ("ten", "gains {:.2f}\n    points")]
+)
 def test_a_template_without_the_places_of_a_rule_gains_what_the_page_says(places: str, said: str) -> None:
     f1 = []
     for folder in (RESULTS, ROOT / "docs" / "results" / "mended" / places):
