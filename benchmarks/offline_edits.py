@@ -30,6 +30,9 @@ from pmlm_env.rewards.bertscore import BertScorer
 #: Numbers of places in the rules that are judged.
 SIZES = (3, 10)
 
+#: The rule that the trees are compared with.
+RULE = f"rule of {SIZES[0]}"
+
 #: What is measured of replies, beside the delta.
 METRICS = ("margin", "diagnosis_named", "wrong_diagnosis_named")
 
@@ -110,14 +113,14 @@ def table(results: Mapping[str, Any]) -> str:
     Args:
         results: What ``measure`` returned.
     """
-    lines = ["| chosen by | change of F1 | minus the rule of 3 | margin | right / wrong, % | edits |"]
+    lines = [f"| chosen by | change of F1 | minus the {RULE} | margin | right / wrong, % | edits |"]
     lines.append("|---|---|---|---|---|---|")
     editors = results["editors"]
     for name, of in editors.items():
         deltas = 100 * np.array(of["deltas"])
-        beyond = deltas - 100 * np.array(editors["rule of 3"]["deltas"])
+        beyond = deltas - 100 * np.array(editors[RULE]["deltas"])
         margin, right, wrong = (100 * np.mean(of["metrics"][metric]) for metric in METRICS)
-        cells = [name, _points(deltas), "" if name == "rule of 3" else _points(beyond)]
+        cells = [name, _points(deltas), "" if name == RULE else _points(beyond)]
         lines.append(f"| {' | '.join(cells)} | {margin:.2f} | {right:.0f} / {wrong:.0f} | {of['edits']} |")
     return "\n".join(lines)
 

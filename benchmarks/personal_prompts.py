@@ -117,11 +117,9 @@ def measure(options: Options) -> dict[str, dict[str, list[float]]]:
     metrics = ReplyMetrics(test, training, BertScorer())
     found = {}
     for kept in KEPT:
-        texts, cut = (
-            [reply.text for reply in replies[kept]],
-            [reply.finish_reason == "length" for reply in replies[kept]],
-        )
-        values = metrics(texts, [each[kept] for each in prompts], cut, [reply.text for reply in replies["all"]])
+        texts, initial = ([reply.text for reply in replies[each]] for each in (kept, "all"))
+        cut = [reply.finish_reason == "length" for reply in replies[kept]]
+        values = metrics(texts, [each[kept] for each in prompts], cut, initial)
         found[kept] = {name: values[name].round(5).tolist() for name in METRICS}
     return found
 
@@ -132,18 +130,8 @@ def table(results: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     Args:
         results: What ``measure`` returned.
     """
-    heads = (
-        "values in the prompt",
-        "F1",
-        "change",
-        "personal",
-        "margin",
-        "change",
-        "personal",
-        "right / wrong, %",
-        "cut, %",
-    )
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    heads = "values in the prompt | F1 | change | personal | margin | change | personal | right / wrong, % | cut, %"
+    lines = [f"| {heads} |", "|---|---|---|---|---|---|---|---|---|"]
     for kept in KEPT:
         values = {name: np.array(column) for name, column in results[kept].items()}
         cells = []
