@@ -93,7 +93,7 @@ def run(config: PrepareConfig) -> int:
 
 def _on_equal_prompts(episodes: EpisodeSet) -> str:
     """Return how many prompts differ, to follow their number, and what can be done if most have an equal."""
-    different = len({episode.words for episode in episodes})
+    different = len({hash(episode.words) for episode in episodes})  # prompts of a large cohort are not kept in memory
     if different > len(episodes) / 2:
         return f", {different} of them different"
     return (

@@ -141,10 +141,10 @@ def _shown(found: _Patients, patient: str) -> str:
     everybody = {**found.refined, **found.evaluated}
     if patient not in everybody:
         close = suggestion(patient, everybody)
-        raise ValueError(
-            f"{found.where} has no patient {bare(patient)}{close}: `{found.list_all}` lists all {len(everybody)}"
-            + ("" if found.refined else "; patients of `pmlm refine` are in its file: name it with --refined")
-        )
+        listed = f"`{found.list_all}` lists all {len(everybody)}"
+        if not found.refined:
+            listed += "; patients that `pmlm refine` added are in the file that it wrote: name it with --refined"
+        raise ValueError(f"{found.where} has no patient {bare(patient)}{close}: {listed}")
     rules = _rules(found) if patient in found.evaluated else []
     return "\n\n".join([show_patient(everybody[patient], found.in_points), *rules])
 

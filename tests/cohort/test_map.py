@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pmlm_env.cohort import CohortError, read_cohort
+from pmlm_env.cohort.schema import Schema
 from tests.cohort.three_patients import CHECKUPS, LABS, PATIENTS, assert_same, values_of
 
 Folder = Callable[..., Path]
@@ -92,7 +93,7 @@ def test_a_name_that_is_written_wrongly_in_the_map_is_said_with_what_it_breaks(f
     path = mapped(folder, tmp_path, MAP.replace("Brief =", "Breif ="), stays=STAYS, results=RESULTS)
     with pytest.raises(CohortError, match=r"stays\.csv, line 1, no column 'reference'\. Found: .*") as caught:
         read_cohort(path)
-    assert "Found: PatNr, Diagnose, Brief, Entlassung, age; by map.toml: patient_id, label, Brief," in str(caught.value)
+    assert "Found: PatNr, Diagnose, Brief, Entlassung, age; read as: patient_id, label, Brief," in str(caught.value)
     assert str(caught.value).endswith("\nnames in map.toml that the tables do not have: breif")
     path = mapped(folder, tmp_path, MAP.replace('"reference"', '"referense"'), stays=STAYS, results=RESULTS)
     with pytest.raises(CohortError, match=r"no column 'reference' \(did you mean 'referense'\?\)\. Found: ") as caught:
@@ -110,6 +111,19 @@ def test_a_problem_names_the_column_as_it_is_in_the_file(folder: Folder, tmp_pat
     path = mapped(folder, tmp_path, meaning, patients=PATIENTS, **{form: tables[form]})
     with pytest.raises(CohortError, match=rf"{form}\.csv, line 2, column Wert: '9\.\.5' is not a number"):
         read_cohort(path)
+
+
+def test_a_recognized_column_is_named_as_in_the_file_and_so_are_two_that_are_the_same(
+    folder: Folder, tmp_path: Path
+) -> None:
+    columns = "patient_id,date,Hemoglobin,Hb (Blut)"
+    content = '[indicators]\n"Hb (Blut)" = "plt"\n'
+    wide = f"{columns}\n007,2021-04-01,9..5,210\n"
+    with pytest.raises(CohortError, match=r"checkups\.csv, line 2, column Hemoglobin: '9\.\.5' is not a number"):
+        read_cohort(mapped(folder, tmp_path, content, patients=PATIENTS, checkups=wide))
+    twice = mapped(folder, tmp_path, content.replace("plt", "haemoglobin"), patients=PATIENTS, checkups=wide)
+    with pytest.raises(CohortError, match=r"columns 'Hemoglobin' and 'Hb \(Blut\)'"):
+        read_cohort(twice, schema=Schema.load("obstetric"))
 
 
 def test_a_wide_table_has_names_values_and_units(folder: Folder, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def require(table: Table, needed: Collection[str], optional: Collection[str] = (
     missing_columns = "; ".join(f"no column {name!r}{suggestion(name, header)}" for name in missing)
     found = named([table.called(name) for name in header], shown=50)
     if table.renamed:
-        found += f"; by map.toml: {named(header, shown=50)}"
+        found += f"; read as: {named(header, shown=50)}"
     text = f"{table.name}, {table.location(table.header_row)}, {missing_columns}. Found: {found}."
     cure = "Names must match exactly: rename or add the column, "
     cure += f'or say in map.toml which it is: [columns] YOUR_NAME = "{missing[0]}" (docs/cohort-format.md).'

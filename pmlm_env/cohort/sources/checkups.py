@@ -109,7 +109,7 @@ def from_wide(table: Table, patients: Mapping[str, int], schema: Schema, problem
     measured = _positions(others, schema)
     unknown = [name for name in others if name not in measured]
     if not measured:
-        found = ", ".join(f"{quoted(name)}{_similar(name, schema)}" for name in unknown[:50]) or "none"
+        found = ", ".join(f"{quoted(table.called(name))}{_similar(name, schema)}" for name in unknown[:50]) or "none"
         location = table.location(table.header_row)
         raise CohortError(
             f"{table.name}, {location}, no column is an indicator of the schema. Found besides the date: {found}. "
@@ -200,7 +200,8 @@ def _check_columns(table: Table, measured: Mapping[str, int], schema: Schema) ->
     for name, k in measured.items():
         if k in columns:
             raise CohortError(
-                f"{table.name}, {table.location(table.header_row)}, columns {quoted(columns[k])} and {quoted(name)} "
+                f"{table.name}, {table.location(table.header_row)}, columns "
+                f"{quoted(table.called(columns[k]))} and {quoted(table.called(name))} "
                 f"are both the indicator {bare(schema.names[k])}: keep one, or write the table in the long form"
             )
         columns[k] = name

@@ -90,10 +90,11 @@ def recognized(
     _check_units(records, known, groups, names, long)
     if not long:
         new = {each.written: name for each, name in zip(groups, names, strict=True)}
-        renamed = ((new.get(name, name), cells) for name, cells in records.columns.items())
-        columns = {name: cells for name, cells in renamed if name is not None}
+        named = [(new.get(name, name), name) for name in records.columns]
+        columns = {name: records.columns[old] for name, old in named if name is not None}
+        renamed = {name: records.called(old) for name, old in named if name is not None and name != records.called(old)}
         units = {name: each.unit for each, name in zip(groups, names, strict=True) if name is not None and each.unit}
-        return known, replace(records, columns=columns, units=units), notes
+        return known, replace(records, columns=columns, units=units, renamed=renamed), notes
     texts = Cells.of(["" if name is None else name for name in names])
     keep = np.array([name is not None for name in names], dtype=np.bool_)[group]
     told = replace(records, columns={**records.columns, "indicator": Cells(texts.texts, texts.codes[group])})

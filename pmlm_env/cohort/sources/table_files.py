@@ -41,7 +41,7 @@ class Table:
         decimal: What marks the decimals of results, "." or ","; "" = as the results tell.
         day_first: Whether 01/02/2022 is February 1; None = as the dates tell.
         units: Units of the columns of a wide table.
-        renamed: Columns that ``map.toml`` renamed: name here -> name in the file.
+        renamed: Columns with another name than in the file, which messages use: name here -> name there.
     """
 
     name: str

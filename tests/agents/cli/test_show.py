@@ -199,7 +199,7 @@ def test_an_unknown_patient_is_one_line_with_close_ones_and_how_to_list(
     assert pmlm("show", "--run", folder.path, "--patient", "A18") == 2
     said = capsys.readouterr().err
     start = f"pmlm show: {folder.traces.path} has no patient A18 (did you mean 'A17'?): "
-    refined = "patients of `pmlm refine` are in its file: name it with --refined"
+    refined = "patients that `pmlm refine` added are in the file that it wrote: name it with --refined"
     assert said == f"{start}`pmlm show --run {folder.path}` lists all 2; {refined}\n"
 
 
