@@ -48,6 +48,13 @@ class Options:
     json: Path | None = None
 
 
+def follower(rule: Rule) -> SingleRule:
+    """Return an agent that deletes the places of a rule."""
+    agent = SingleRule()
+    agent.rule = rule
+    return agent
+
+
 class Patients:
     """Patients whose prompts a rule edits.
 
@@ -63,9 +70,7 @@ class Patients:
 
     def rewards(self, rule: Rule) -> npt.NDArray[np.float64]:
         """Return the reward of each patient if the rule edits the prompts, float64 (N,)."""
-        agent, everybody = SingleRule(), range(len(self.episodes))
-        agent.rule = rule
-        edits = agent.refine(self._problem)
+        everybody, edits = range(len(self.episodes)), follower(rule).refine(self._problem)
         return self._reward(list(everybody), apply_edits(self.episodes, everybody, edits)).delta
 
 

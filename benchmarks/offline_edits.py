@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tyro
 
-from agents.baselines.single_rule import RolePlace, SingleRule, role_places
+from agents.baselines.single_rule import RolePlace, SingleRule
 from agents.baselines.tree_surrogate import TreeSurrogate
 from agents.benchmark.patients import Patients, RealPatients
 from agents.evaluation.bootstrap import mean_interval
 from agents.model_options import CallOptions, ModelOptions
 from agents.problem import Problem, blind
+from agents.report.tables import in_points
+from benchmarks.lite_rule import follower
 from benchmarks.offline import Tried, by_prompt, replies_of, tried
-from pmlm_env.core.episodes import Episode, EpisodeSet
+from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.io.files import write_json
 from pmlm_env.rewards.bertscore import BertScorer
 
@@ -68,7 +69,7 @@ def best_rule(trees: TreeSurrogate, training: Problem, size: int) -> tuple[RoleP
     while len(rule) < size:
         values = {}
         for place in (each for each in trees.places if each not in rule):
-            chosen = [_slots(episode, (*rule, place)) for episode in training.episodes]
+            chosen = [tuple(edit.slot for edit in edits) for edits in follower((*rule, place)).refine(training)]
             values[place] = float(trees.predicted(training, range(len(chosen)), chosen).mean())
         rule = (*rule, max(values, key=values.__getitem__))
     return rule
@@ -94,9 +95,7 @@ def measure(rows: Sequence[Tried], patients: Patients) -> dict[str, Any]:
     trees.fit_to(learning, *zip(*rows, strict=True))
     rule = best_rule(trees, learning, max(SIZES))
     editors: dict[str, TreeSurrogate | SingleRule] = {trees.name: trees}
-    for size in SIZES:
-        editors[f"rule of {size}"] = of_rule = SingleRule()
-        of_rule.rule = rule[:size]
+    editors |= {f"rule of {size}": follower(rule[:size]) for size in SIZES}
     found = {}
     with patients.working():
         for name, editor in editors.items():
@@ -117,22 +116,15 @@ def table(results: Mapping[str, Any]) -> str:
     lines.append("|---|---|---|---|---|---|")
     editors = results["editors"]
     for name, of in editors.items():
-        deltas = 100 * np.array(of["deltas"])
-        beyond = deltas - 100 * np.array(editors[RULE]["deltas"])
+        deltas = np.array(of["deltas"])
+        gain, beyond = (
+            in_points(mean_interval(each, np.random.default_rng(0)))
+            for each in (deltas, deltas - editors[RULE]["deltas"])
+        )
         margin, right, wrong = (100 * np.mean(of["metrics"][metric]) for metric in METRICS)
-        cells = [name, _points(deltas), "" if name == RULE else _points(beyond)]
+        cells = [name, gain, "" if name == RULE else beyond]
         lines.append(f"| {' | '.join(cells)} | {margin:.2f} | {right:.0f} / {wrong:.0f} | {of['edits']} |")
     return "\n".join(lines)
-
-
-def _slots(episode: Episode, rule: Sequence[RolePlace]) -> tuple[int, ...]:
-    own = role_places(episode.roles)
-    return tuple(own.index(place) for place in rule if place in own)
-
-
-def _points(values: npt.NDArray[np.float64]) -> str:
-    interval = mean_interval(values, np.random.default_rng(0))
-    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def main(options: Options) -> None:

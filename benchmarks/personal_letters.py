@@ -12,10 +12,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import tyro
 
 from agents.evaluation.bootstrap import mean_interval
+from agents.report.tables import in_points
 from pmlm_env.cohort import Cohort, split_by_date
 from pmlm_env.cohort.schema import Patient
 from pmlm_env.cohort.simulator import simulate_cohort
@@ -104,16 +104,11 @@ def table(results: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) ->
         for name in REPLIES:
             cells = []
             for metric in ("f1", "margin"):
-                values = 100 * np.array(replies[name][metric])
-                gain = values - 100 * np.array(replies[REPLIES[1]][metric])
-                cells += [f"{values.mean():.2f}", "" if name == REPLIES[1] else _gain(gain)]
+                values = np.array(replies[name][metric])
+                gain = in_points(mean_interval(values - replies[REPLIES[1]][metric], np.random.default_rng(0)))
+                cells += [f"{100 * values.mean():.2f}", "" if name == REPLIES[1] else gain]
             lines.append(f"| {share} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _gain(values: npt.NDArray[np.float64]) -> str:
-    interval = mean_interval(values, np.random.default_rng(0))
-    return f"{interval.mean:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
 def _parts(patient: Patient) -> tuple[list[str], list[str], list[str], int]:

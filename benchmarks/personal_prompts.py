@@ -17,6 +17,7 @@ import tyro
 
 from agents.evaluation.bootstrap import mean_interval
 from agents.evaluation.metrics import ReplyMetrics
+from agents.report.tables import in_points
 from pmlm_env.cohort import read_cohort
 from pmlm_env.cohort.schema import Patient, Schema
 from pmlm_env.core.episodes import Episode, EpisodeSet
@@ -39,8 +40,14 @@ KEPT = (
 #: The best of the rules for everybody that are tried; a template with ``{values:abnormal}`` follows it.
 RULE = KEPT[4]
 
-#: What is measured of the replies.
-METRICS = ("bertscore_f1", "margin", "diagnosis_named", "wrong_diagnosis_named", "cut")
+#: The differences in the table, and the prompts that they are from.
+BY = {"change": KEPT[0], "personal": RULE}
+
+#: What is compared, with its head in the table; ``echo`` is F1 of the prompt itself as the reply.
+COMPARED = {"bertscore_f1": "F1", "echo": "*echo*", "margin": "margin"}
+
+#: What is measured: these, the share of cut replies, and the number of words of the prompt.
+METRICS = (*COMPARED, "cut", "prompt_words")
 
 
 @dataclass(frozen=True)
@@ -114,12 +121,15 @@ def measure(options: Options) -> dict[str, dict[str, list[float]]]:
     prompts = [prompts_of(each, patients[each.patient_id], cohort.schema, often, rng) for each in test]
     llm = load_llm(options.llm, cache=options.cache)
     replies = {kept: llm.generate([each[kept] for each in prompts]) for kept in KEPT}
-    metrics = ReplyMetrics(test, training, BertScorer())
+    scorer, references = BertScorer(), [episode.reference for episode in test]
+    metrics = ReplyMetrics(test, training, scorer)
     found = {}
     for kept in KEPT:
         texts, initial = ([reply.text for reply in replies[each]] for each in (kept, "all"))
         cut = [reply.finish_reason == "length" for reply in replies[kept]]
         values = metrics(texts, [each[kept] for each in prompts], cut, initial)
+        values["echo"] = np.array(scorer.f1([each[kept] for each in prompts], references))
+        values["prompt_words"] = np.array([len(each[kept].split()) for each in prompts], dtype=np.float64)
         found[kept] = {name: values[name].round(5).tolist() for name in METRICS}
     return found
 
@@ -130,18 +140,17 @@ def table(results: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     Args:
         results: What ``measure`` returned.
     """
-    heads = "values in the prompt | F1 | change | personal | margin | change | personal | right / wrong, % | cut, %"
-    lines = [f"| {heads} |", "|---|---|---|---|---|---|---|---|---|"]
+    heads = ("values in the prompt", "words", *(each for name in COMPARED.values() for each in (name, *BY)), "cut, %")
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for kept in KEPT:
         values = {name: np.array(column) for name, column in results[kept].items()}
-        cells = []
-        for metric in ("bertscore_f1", "margin"):
+        cells = [kept, f"{values['prompt_words'].mean():.0f}"]
+        for metric in COMPARED:
             cells += [f"{100 * values[metric].mean():.2f}"]
-            for other in (KEPT[0], RULE):
-                mean = mean_interval(100 * (values[metric] - results[other][metric]), np.random.default_rng(0))
-                cells += ["" if kept == other else f"{mean.mean:+.2f} [{mean.low:+.2f}, {mean.high:+.2f}]"]
-        right, wrong, cut = (100 * values[name].mean() for name in ("diagnosis_named", "wrong_diagnosis_named", "cut"))
-        lines.append(f"| {' | '.join([kept, *cells, f'{right:.0f} / {wrong:.0f}', f'{cut:.0f}'])} |")
+            for other in BY.values():
+                gain = in_points(mean_interval(values[metric] - results[other][metric], np.random.default_rng(0)))
+                cells += ["" if kept == other else gain]
+        lines.append(f"| {' | '.join(cells)} | {100 * values['cut'].mean():.0f} |")
     return "\n".join(lines)
 
 
