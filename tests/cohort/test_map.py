@@ -99,6 +99,7 @@ def test_a_name_that_is_written_wrongly_in_the_map_is_said_with_what_it_breaks(f
     with pytest.raises(CohortError, match=r"no column 'reference' \(did you mean 'referense'\?\)\. Found: ") as caught:
         read_cohort(path)
     assert "label, referense, split_date" in str(caught.value)
+    assert str(caught.value).count("no column 'reference'") == 1
 
 
 @pytest.mark.parametrize("form", ["labs", "checkups"])
