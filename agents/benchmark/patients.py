@@ -270,6 +270,7 @@ class RealPatients(Patients):
         self.editor = self._models.editor
         super().__init__(everybody, self._models.encoder, split, models.n_edits, models.protect)
         self.per_prompt = models.n_samples
+        self._greedy = models.llm.startswith("local:") and not models.temperature
         self._model_identity = model_identity(models, self._models.llm.identity)
         self._rewards = {"train": self._models.reward(self.train), split: self._models.reward(self.held_out)}
         self._metrics = ReplyMetrics(self.held_out, self.train, self._models.scorer, self._models.own_reward)
@@ -321,8 +322,13 @@ class RealPatients(Patients):
             **self.answered(prompts),
         }
 
-    def fresh(self, purpose: str) -> Rescore:
-        """Return a function that scores with samples reserved for this purpose; see ``FreshSamples``."""
+    def fresh(self, purpose: str) -> Rescore | None:
+        """Return a function that scores with samples reserved for this purpose; see ``FreshSamples``.
+
+        None if a local LLM decodes greedily, because all its samples are equal.
+        """
+        if self._greedy:
+            return None
         llm = FreshSamples(self._models.llm, purpose)
         limit = self._models.calls.max_failures
         reward = DeltaReward(self.held_out, llm, self._models.reply_reward, self.per_prompt, limit)

@@ -70,6 +70,11 @@ class CheckedLLM(LLM):
         """The identity of the inner LLM."""
         return self.llm.identity
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether prompts may leave this machine: True unless the inner LLM says ``False``."""
+        return self.llm.is_remote is not False
+
     def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
         """Yield the inner LLM's replies; one that cannot be scored becomes an error.
 

@@ -176,6 +176,7 @@ def test_a_reply_may_be_as_long_whichever_way_an_llm_is_made() -> None:
         (LLMOptions("openai:gpt", base_url="http://127.0.0.1:8000/v1"), False, False),
         (LLMOptions("ollama:llama3.2"), False, False),
         (LLMOptions("tests.standins:EchoLLM"), False, True),
+        (LLMOptions("tests.editors:MarkedWordsEditor"), False, False),
     ],
 )
 def test_an_llm_says_whether_prompts_may_leave_this_machine(
