@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents.benchmark.patients import RealPatients
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.metrics import METRICS
+from agents.model_options import CallOptions, ModelOptions
 from agents.report.report import ReportConfig, report
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm.responder import Responder
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.commands import pmlm
+from tests.llm.tiny_llms import talkative
+from tests.real.runs import prepare, small_bert
 
 pytestmark = [pytest.mark.once, pytest.mark.real, pytest.mark.usefixtures("quick_stages")]
 
@@ -96,3 +100,14 @@ def test_raw_data_prompts_of_other_patients_are_refused_before_anything_is_asked
     assert f"{work / 'others'} has no prompt of patient " in error
     assert "prepare it with the same cohort, seed and limits" in error
     assert not (work / "refused" / "real" / "runs.jsonl").exists()
+
+
+@pytest.mark.parametrize(("llm", "temperature", "again"), [("", 0.0, False), ("", 0.5, True), ("responder", 0.0, True)])
+def test_oracles_score_again_unless_a_local_llm_is_greedy(
+    tmp_path: Path, llm: str, temperature: float, again: bool
+) -> None:
+    """All samples of a local LLM that decodes greedily are equal."""
+    bert, llm = str(small_bert()), llm or f"local:{talkative(tmp_path / 'llm')}"
+    models = ModelOptions(llm=llm, temperature=temperature, encoder=bert, scorer=bert, device="cpu")
+    patients = RealPatients("test", prepare(tmp_path / "prepared"), tmp_path / "run", models, CallOptions())
+    assert (patients.fresh("a search") is not None) == again

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks import personal_prompts
+from benchmarks import personal_agents, personal_prompts
+from benchmarks.personal_agents import IDEAL, MARKS, RULE, Truth, Value, key_of, known_editors
 from benchmarks.personal_letters import REPLIES, measure, table
-from benchmarks.personal_prompts import KEPT, Options, prompts_of, remarks
+from benchmarks.personal_prompts import KEPT, Options, deleted_slots, prompts_of, remarks
 from pmlm_env.cohort import read_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
@@ -38,8 +40,8 @@ def test_the_right_values_score_above_those_of_another_patient_with_the_conditio
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("personal")
     assert pmlm("simulate", "--out", folder / "cohort", "--patients", 120, "--personal", 1) == 0
-    prepare = ["--cohort", folder / "cohort", "--out", folder / "prepared", "--template", "personal", "--n-folds", 2]
-    assert pmlm("prepare", *prepare) == 0
+    prepare = ["--cohort", folder / "cohort", "--out", folder / "prepared", "--template", "personal"]
+    assert pmlm("prepare", *prepare, "--n-folds", 2, "--max-test", 8) == 0
     return folder
 
 
@@ -52,7 +54,8 @@ def test_a_prompt_keeps_the_values_that_it_should_and_all_that_is_no_value(folde
     test = EpisodeSet.load(folder / "prepared").of("test")
     for episode in (test[i] for i in range(4)):
         patient = patients[episode.patient_id]
-        prompts = prompts_of(episode, patient, cohort.schema, often, np.random.default_rng(0))
+        deleted = deleted_slots(episode, patient, cohort.schema, often, np.random.default_rng(0))
+        prompts = prompts_of(episode, deleted)
 
         def of_values(names: list[str], words: list[str] = [*episode.words]) -> list[str]:  # noqa: B006
             slots = value_slots(words, patient, cohort.schema, names)  # noqa: B023
@@ -100,7 +103,54 @@ def test_replies_to_the_right_values_score_above_those_to_others(folder: Path, m
     assert {len(column) for values in found.values() for column in values.values()} == {5}
 
 
-@pytest.mark.parametrize(("name", "made"), [("personal_letters", table), ("personal_prompts", personal_prompts.table)])
+def test_known_editors_keep_what_letters_remark_on_most_often() -> None:
+    """Of ten indicators, letters remark on 0 to 7 more often than on 8, on 8 always if it is high, and on 9 never."""
+
+    def patient(high: bool, own: set[str]) -> Truth:
+        marks = {"8": "(high)" if high else ""}
+        return Truth({str(i): Value(frozenset({i, 10 + i}), marks.get(str(i), "")) for i in range(10)}, frozenset(own))
+
+    usual = {str(i) for i in range(8)}
+    training = [patient(False, usual)] * 10 + [patient(False, set())] * 20 + [patient(True, {"8"})] * 5
+    test = [patient(False, {"3"}), patient(True, set())]
+    found = known_editors(training, test)
+
+    def kept(editor: str) -> list[set[str]]:
+        return [{str(i) for i in range(10) if i not in gone and 10 + i not in gone} for gone in found[editor]]
+
+    assert kept(RULE) == [usual, usual]
+    assert [("8" in names, "9" in names, len(names)) for names in kept(MARKS)] == [(False, False, 6), (True, False, 6)]
+    assert kept(IDEAL) == [{"3"}, set()]
+
+
+@pytest.mark.real
+@pytest.mark.once
+@pytest.mark.usefixtures("quick_stages", "hashed_sentences")
+def test_agents_are_judged_by_what_they_keep_and_no_run_is_repeated(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = personal_agents.Options(folder / "cohort", folder / "prepared", ("random-n", "keep-all"), (9,), seeds=1)
+    options = replace(options, run=tmp_path / "run", json=tmp_path / "found.json")
+    found = personal_agents.measure(options)
+    assert [*found] == [key_of(name, 0, 0) for name in (RULE, MARKS, IDEAL, "random-n", "keep-all")]
+    ideal, whole, drawn = (found[key_of(name, 0, 0)] for name in (IDEAL, "keep-all", "random-n"))
+    assert (ideal["right"], whole["right"], whole["other"]) == (1.0, 1.0, 1.0)
+    assert ideal["other"] < 0.05
+    assert drawn["right"] < 0.5
+    assert not np.any(whole["deltas"])
+    assert np.mean(ideal["deltas"]) > 0.005 > 0 > np.mean(drawn["deltas"])
+    monkeypatch.setattr(personal_agents.PersonalPatients, "fitted", pytest.fail)
+    assert personal_agents.measure(options) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("personal_letters", table),
+        ("personal_prompts", personal_prompts.table),
+        ("personal_agents", personal_agents.table),
+    ],
+)
 def test_the_page_has_the_committed_measurement(name: str, made: Callable[[Any], str]) -> None:
     results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
     page, mark = (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8"), name.replace("_", "-")
