@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import personal_agents, personal_prompts
-from benchmarks.personal_agents import IDEAL, MARKS, RULE, Truth, Value, key_of, known_editors
+from benchmarks.personal_agents import IDEAL, MARKS, RULE, Truth, Value, key_of, known_editors, with_values_of
 from benchmarks.personal_letters import REPLIES, measure, table
 from benchmarks.personal_prompts import KEPT, Options, deleted_slots, prompts_of, remarks
 from pmlm_env.cohort import read_cohort
@@ -123,6 +123,17 @@ def test_known_editors_keep_what_letters_remark_on_most_often() -> None:
     assert kept(IDEAL) == [{"3"}, set()]
 
 
+def test_with_another_patients_values_the_rest_of_an_edit_stays() -> None:
+    """Prompts: "Laboratory: ALT 28 U/L (high), MCV 92 fL," and "Laboratory: MCV 88 fL, PLT 90, ALT 10 U/L,"."""
+    alt, mcv = Value(frozenset({1, 2, 3, 4}), "(high)"), Value(frozenset({5, 6, 7}), "")
+    own = Truth({"alt": alt, "mcv": mcv}, frozenset())
+    other = Truth({"mcv": Value(frozenset({1, 2, 3}), ""), "plt": Value(frozenset({4, 5}), ""),
+                   "alt": Value(frozenset({6, 7, 8}), "")}, frozenset())  # fmt: skip
+    assert with_values_of(own, [0, 1, 2, 5], other, [2, 4, 5, 8]) == {0, 3, 4, 6}
+    assert with_values_of(own, [0, 1, 2, 5], own, [0, 1, 2, 5]) == {0, 1, 2, 5}
+    assert with_values_of(other, [4, 8], own, [0]) == {4}
+
+
 @pytest.mark.real
 @pytest.mark.once
 @pytest.mark.usefixtures("quick_stages", "hashed_sentences")
@@ -138,6 +149,8 @@ def test_agents_are_judged_by_what_they_keep_and_no_run_is_repeated(
     assert ideal["other"] < 0.05
     assert drawn["right"] < 0.5
     assert not np.any(whole["deltas"])
+    assert not np.any(whole["swapped"])
+    assert np.mean(ideal["swapped"]) < np.mean(ideal["deltas"]) - 0.005
     assert np.mean(ideal["deltas"]) > 0.005 > 0 > np.mean(drawn["deltas"])
     monkeypatch.setattr(personal_agents.PersonalPatients, "fitted", pytest.fail)
     assert personal_agents.measure(options) == found
