@@ -76,10 +76,10 @@ def remarks(patient: Patient) -> list[str]:
     return [name for name in patient.extra["personal"].split("; ") if name]
 
 
-def deleted_slots(
+def prompts_of(
     episode: Episode, patient: Patient, schema: Schema, often: Sequence[str], rng: np.random.Generator
-) -> dict[str, set[int]]:
-    """Return the slots of the values that are deleted from each of a patient's prompts.
+) -> dict[str, str]:
+    """Return a patient's prompts with all values, with none, and with those of some indicators.
 
     Args:
         episode: The patient's episode.
@@ -102,25 +102,10 @@ def deleted_slots(
     ]
     first = sorted(stated, key=lambda name: min(slots([name])))[: len(own)]
     every = slots(stated)
-    left: tuple[list[str], ...] = (stated, [], drawn, usual, marked, first, own)
-    return {kept: every - slots(names) for kept, names in zip(KEPT, left, strict=True)}
-
-
-def prompts_of(episode: Episode, deleted: Mapping[str, Collection[int]]) -> dict[str, str]:
-    """Return a patient's prompts without some slots.
-
-    Args:
-        episode: The patient's episode.
-        deleted: What ``deleted_slots`` returned.
-    """
-    words = [*enumerate(episode.words)]
-    return {kept: " ".join(word for slot, word in words if slot not in gone) for kept, gone in deleted.items()}
-
-
-def most_remarked(episodes: EpisodeSet, patients: Mapping[str, Patient]) -> list[str]:
-    """Return the indicators that patients' letters remark on, those of most letters first."""
-    counts = Counter(name for episode in episodes for name in remarks(patients[episode.patient_id]))
-    return [name for name, _ in counts.most_common()]
+    return {
+        kept: " ".join(word for slot, word in enumerate(episode.words) if slot not in every - slots(names))
+        for kept, names in zip(KEPT, (stated, [], drawn, usual, marked, first, own), strict=True)
+    }
 
 
 def measure(options: Options) -> dict[str, dict[str, list[float]]]:
@@ -129,11 +114,11 @@ def measure(options: Options) -> dict[str, dict[str, list[float]]]:
     patients = {patient.patient_id: patient for patient in cohort}
     episodes = EpisodeSet.load(options.episodes)
     training, test = episodes.of("train"), episodes.of("test")
-    often = most_remarked(training, patients)
+    counts = Counter(name for episode in training for name in remarks(patients[episode.patient_id]))
+    often = [name for name, _ in counts.most_common()]
     rng = np.random.default_rng(0)
     test = test.part(test[int(i)] for i in np.sort(rng.permutation(len(test))[: options.patients]))
-    deleted = [deleted_slots(each, patients[each.patient_id], cohort.schema, often, rng) for each in test]
-    prompts = [prompts_of(each, gone) for each, gone in zip(test, deleted, strict=True)]
+    prompts = [prompts_of(each, patients[each.patient_id], cohort.schema, often, rng) for each in test]
     llm = load_llm(options.llm, cache=options.cache)
     replies = {kept: llm.generate([each[kept] for each in prompts]) for kept in KEPT}
     scorer, references = BertScorer(), [episode.reference for episode in test]

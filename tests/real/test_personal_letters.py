@@ -14,7 +14,7 @@ import pytest
 from benchmarks import personal_agents, personal_prompts
 from benchmarks.personal_agents import IDEAL, MARKS, RULE, Truth, Value, key_of, known_editors, with_values_of
 from benchmarks.personal_letters import REPLIES, measure, table
-from benchmarks.personal_prompts import KEPT, Options, deleted_slots, prompts_of, remarks
+from benchmarks.personal_prompts import KEPT, Options, prompts_of, remarks
 from pmlm_env.cohort import read_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
@@ -54,8 +54,7 @@ def test_a_prompt_keeps_the_values_that_it_should_and_all_that_is_no_value(folde
     test = EpisodeSet.load(folder / "prepared").of("test")
     for episode in (test[i] for i in range(4)):
         patient = patients[episode.patient_id]
-        deleted = deleted_slots(episode, patient, cohort.schema, often, np.random.default_rng(0))
-        prompts = prompts_of(episode, deleted)
+        prompts = prompts_of(episode, patient, cohort.schema, often, np.random.default_rng(0))
 
         def of_values(names: list[str], words: list[str] = [*episode.words]) -> list[str]:  # noqa: B006
             slots = value_slots(words, patient, cohort.schema, names)  # noqa: B023
