@@ -323,10 +323,7 @@ class RealPatients(Patients):
         }
 
     def fresh(self, purpose: str) -> Rescore | None:
-        """Return a function that scores with samples reserved for this purpose; see ``FreshSamples``.
-
-        None if a local LLM decodes greedily, because all its samples are equal.
-        """
+        """Return a function that scores with ``FreshSamples``; None if a local LLM is greedy: its samples are equal."""
         if self._greedy:
             return None
         llm = FreshSamples(self._models.llm, purpose)
