@@ -18,18 +18,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tyro
 from tqdm import tqdm
 
 from agents import registry
+from agents.base import Edits
 from agents.benchmark.patients import RealPatients
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.model_options import CallOptions, ModelOptions
 from agents.report.tables import in_points
-from benchmarks.personal_prompts import remarks
+from benchmarks.personal_prompts import mark_of, remarks
 from pmlm_env.cohort import read_cohort
 from pmlm_env.cohort.schema import Patient, Schema
-from pmlm_env.core.edits import EditRules, deletions
+from pmlm_env.core.edits import EditRules, Prompts, deletions, kept_after
 from pmlm_env.core.episodes import Episode
 from pmlm_env.io.files import write_json
 from pmlm_env.llm import LLM, Completion, Reply, Request
@@ -124,9 +126,8 @@ def truth_of(episode: Episode, patient: Patient, schema: Schema) -> Truth:
     values = {}
     for indicator in schema.indicators:
         slots = value_slots(episode.words, patient, schema, [indicator.name])
-        marks = [mark for slot in slots if (mark := episode.words[slot].strip(",.")) in ("(low)", "(high)")]
         if slots:
-            values[indicator.name] = Value(frozenset(slots), marks[0] if marks else "")
+            values[indicator.name] = Value(frozenset(slots), mark_of(episode, slots))
     return Truth(values, frozenset(remarks(patient)) & values.keys())
 
 
@@ -196,34 +197,19 @@ class PersonalPatients:
         )
 
     def known(self, editor: str) -> dict[str, Any]:
-        """Return what an editor of ``known_editors`` earns, within the edit budget."""
-        return self._judged(self._within_budget(known_editors(self.training, self.test)[editor]))
+        """Return what an editor of ``known_editors`` earns with as many deletions as the edit budget allows."""
+        slots = known_editors(self.training, self.test)[editor]
+        budgets = EditRules(N_EDITS).budgets(self.patients.held_out.lengths).tolist()
+        return self._judged([tuple(sorted(gone)[:most]) for gone, most in zip(slots, budgets, strict=True)])
 
     def fitted(self, name: str, budget: int, seed: int) -> dict[str, Any]:
         """Fit an agent, and return what it earns."""
         edits = self.patients.refined(registry.make(name, seed=seed), budget, N_EDITS)
         return self._judged([tuple(edit.slot for edit in each) for each in edits])
 
-    def _within_budget(self, deleted: Iterable[Iterable[int]]) -> list[tuple[int, ...]]:
-        """Return the first deletions from each prompt that the edit budget allows."""
-        budgets = EditRules(N_EDITS).budgets(self.patients.held_out.lengths).tolist()
-        return [tuple(sorted(gone)[:most]) for gone, most in zip(deleted, budgets, strict=True)]
-
-    def _earned(self, deleted: Sequence[tuple[int, ...]]) -> dict[str, Any]:
-        """Return what deletions earn; see ``Patients.judged``."""
-        return self.patients.judged(
-            [deletions(episode, gone) for episode, gone in zip(self.patients.held_out, deleted, strict=True)]
-        )
-
     def _judged(self, deleted: Sequence[tuple[int, ...]]) -> dict[str, Any]:
         """Return the change of F1, also with other patients' values, the margin, and the shares of words kept."""
-        judged = self._earned(deleted)
-        order = np.random.default_rng(0).permutation(len(deleted))
-        others = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))  # nobody gets their own
-        swapped = self._within_budget(
-            with_values_of(self.test[i], deleted[i], self.test[others[i]], deleted[others[i]])
-            for i in range(len(deleted))
-        )
+        judged = self.patients.judged(self._edits(deleted))
         kept: dict[str, list[float]] = {"right": [], "other": []}
         for truth, gone in zip(self.test, deleted, strict=True):
             for key, names in (("right", truth.own), ("other", truth.values.keys() - truth.own)):
@@ -232,11 +218,27 @@ class PersonalPatients:
                     kept[key].append(len(slots.difference(gone)) / len(slots))
         return {
             "deltas": judged["deltas"],
-            "swapped": self._earned(swapped)["deltas"],
+            "swapped": self._swapped(deleted).round(6).tolist(),
             "margin": judged["metrics"]["margin"],
             "edits": judged["edits"],
+            "deleted": round(float(np.mean([*map(len, deleted)])), 5),
             **{key: round(float(np.mean(shares)), 5) for key, shares in kept.items()},
         }
+
+    def _swapped(self, deleted: Sequence[tuple[int, ...]]) -> npt.NDArray[np.float64]:
+        """Return the change of F1 with the values of other patients, however many words are then deleted."""
+        order = np.random.default_rng(0).permutation(len(deleted))
+        others = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))  # nobody gets their own
+        swapped = [
+            sorted(with_values_of(self.test[i], gone, self.test[others[i]], deleted[others[i]]))
+            for i, gone in enumerate(deleted)
+        ]
+        test, every = self.patients.held_out, range(len(deleted))
+        prompts = Prompts(test, every, kept_after(test, every, self._edits(swapped)))
+        return self.patients.earned([reply.text for (reply,) in self.patients.replies(list(prompts))])
+
+    def _edits(self, deleted: Iterable[Sequence[int]]) -> Edits:
+        return [deletions(episode, gone) for episode, gone in zip(self.patients.held_out, deleted, strict=True)]
 
 
 def measure(options: Options) -> dict[str, Any]:
@@ -268,7 +270,7 @@ def table(found: Mapping[str, Any]) -> str:
         found: What ``measure`` returned.
     """
     heads = ["values kept, or agent", "calls", "change of F1", f"minus {RULE}", "minus another patient's values"]
-    heads += ["margin", "right values kept, %", "other values kept, %", "edits", "seeds"]
+    heads += ["margin", "words deleted", "of right values kept, %", "of others kept, %", "edits", "seeds"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for key, run in found.items():
@@ -283,9 +285,9 @@ def table(found: Mapping[str, Any]) -> str:
             for each in (deltas, deltas - rule, deltas - swapped)
         )
         margin, right, other = (100 * np.mean([run[key] for run in runs]) for key in ("margin", "right", "other"))
-        edits = np.mean([run["edits"] for run in runs])
+        deleted, edits = (np.mean([run[key] for run in runs]) for key in ("deleted", "edits"))
         cells = [name, "-" if calls == "0" else f"{int(calls):,}", gain, "" if name == RULE else beyond, own]
-        cells += [f"{margin:.2f}", f"{right:.0f}", f"{other:.0f}", f"{edits:.0f}", str(len(runs))]
+        cells += [f"{margin:.2f}", f"{deleted:.0f}", f"{right:.0f}", f"{other:.0f}", f"{edits:.0f}", str(len(runs))]
         rows.append((-deltas.mean(), f"| {' | '.join(cells)} |"))
     return "\n".join([*lines, *(line for _, line in sorted(rows))])
 

@@ -8,7 +8,7 @@ prompts with these values only, and with others in their place.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,11 @@ def remarks(patient: Patient) -> list[str]:
     return [name for name in patient.extra["personal"].split("; ") if name]
 
 
+def mark_of(episode: Episode, slots: Iterable[int]) -> str:
+    """Return the mark of the value that stands in some slots of a prompt: ``"(low)"``, ``"(high)"`` or ``""``."""
+    return next((mark for slot in slots if (mark := episode.words[slot].strip(",.")) in ("(low)", "(high)")), "")
+
+
 def prompts_of(
     episode: Episode, patient: Patient, schema: Schema, often: Sequence[str], rng: np.random.Generator
 ) -> dict[str, str]:
@@ -97,9 +102,7 @@ def prompts_of(
     others = [name for name in stated if name not in own]
     drawn = [others[int(i)] for i in rng.permutation(len(others))[: len(own)]]
     usual = [name for name in often if name in stated][: len(own)]
-    marked = [
-        name for name in stated if {episode.words[slot].strip(",.") for slot in slots([name])} & {"(low)", "(high)"}
-    ]
+    marked = [name for name in stated if mark_of(episode, slots([name]))]
     first = sorted(stated, key=lambda name: min(slots([name])))[: len(own)]
     every = slots(stated)
     return {

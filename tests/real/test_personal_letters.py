@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from benchmarks import personal_agents, personal_prompts
-from benchmarks.personal_agents import IDEAL, MARKS, RULE, Truth, Value, key_of, known_editors, with_values_of
+from benchmarks.personal_agents import IDEAL, MARKS, RULE, Echo, Truth, Value, key_of, known_editors, with_values_of
 from benchmarks.personal_letters import REPLIES, measure, table
 from benchmarks.personal_prompts import KEPT, Options, prompts_of, remarks
 from pmlm_env.cohort import read_cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.core.episodes import EpisodeSet
-from pmlm_env.llm import LLM, CachedLLM, Completion
+from pmlm_env.llm import CachedLLM
 from pmlm_env.prompting import value_slots
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.commands import pmlm
@@ -81,20 +81,11 @@ def test_a_prompt_keeps_the_values_that_it_should_and_all_that_is_no_value(folde
         assert {*usual} == {*often[: len(own)]}
 
 
-class Copies(LLM):
-    """Replies with the words of its prompt."""
-
-    identity = "copies"
-
-    def replies(self, requests):  # type: ignore[no-untyped-def]
-        yield {i: Completion(request.prompt, 1, 1, "stop") for i, request in enumerate(requests)}
-
-
 @pytest.mark.real
 @pytest.mark.once
 @pytest.mark.usefixtures("quick_stages", "hashed_sentences")
 def test_replies_to_the_right_values_score_above_those_to_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(personal_prompts, "load_llm", lambda llm, cache: CachedLLM(Copies()))
+    monkeypatch.setattr(personal_prompts, "load_llm", lambda llm, cache: CachedLLM(Echo()))
     found = personal_prompts.measure(Options(folder / "cohort", folder / "prepared", patients=5))
     f1 = [np.mean(found[kept]["bertscore_f1"]) for kept in KEPT]
     assert f1[6] > max(f1[:5]) + 0.005
@@ -146,6 +137,8 @@ def test_agents_are_judged_by_what_they_keep_and_no_run_is_repeated(
     ideal, whole, drawn = (found[key_of(name, 0, 0)] for name in (IDEAL, "keep-all", "random-n"))
     assert (ideal["right"], whole["right"], whole["other"]) == (1.0, 1.0, 1.0)
     assert ideal["other"] < 0.05
+    n_words = np.mean([len(e.words) for e in EpisodeSet.load(folder / "prepared").of("test")])
+    assert (whole["deleted"], drawn["deleted"]) == (0, pytest.approx(n_words / 2, abs=1))
     assert drawn["right"] < 0.5
     assert not np.any(whole["deltas"])
     assert not np.any(whole["swapped"])
