@@ -114,7 +114,7 @@ class Options:
 
 
 class NoisyReward:
-    """A reward with normal noise added to its scores."""
+    """A reward with normal noise added to the scores and to what edits earn."""
 
     def __init__(self, reward: Reward, sd: float, seed: int) -> None:
         """Seed the noise."""
@@ -123,8 +123,9 @@ class NoisyReward:
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
         """Score the refined prompts and add noise, which is the same whenever a prompt is repeated."""
         outcomes = self._reward(indices, prompts)
-        noise = [self._noise(index, prompt) for index, prompt in zip(indices, prompts, strict=True)]
-        return replace(outcomes, score=outcomes.score + self._sd * np.array(noise))
+        noise = self._sd * np.array([self._noise(index, prompt) for index, prompt in zip(indices, prompts, strict=True)])
+        earned = None if outcomes.rewards is None else outcomes.rewards + noise
+        return replace(outcomes, score=outcomes.score + noise, rewards=earned)
 
     def _noise(self, index: int, prompt: str) -> float:
         key = hashlib.sha256(json.dumps([self._seed, index, prompt]).encode()).digest()
@@ -193,12 +194,11 @@ def main(options: Options) -> None:
     about = {"env": options.env, "budget": options.budget, "noise": options.noise, **patients.identity}
     found = read_deltas(options.json, about)
     names = matching_variants(options.variants)
-    with tqdm(total=options.seeds * len(names), unit="fit") as bar:
+    with patients.working(), tqdm(total=options.seeds * len(names), unit="fit") as bar:
         for seed in range(options.seeds):
             for name in names:
                 if len(found.setdefault(name, [])) <= seed:
                     found[name].append(deltas(patients, name, options, seed))
-                    patients.close()
                     if options.json:
                         write_json(options.json, {"about": about, "deltas": found})
                 bar.update()

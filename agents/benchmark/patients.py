@@ -328,11 +328,11 @@ class RealPatients(Patients):
             return None
         llm = FreshSamples(self._models.llm, purpose)
         limit = self._models.calls.max_failures
-        reward = DeltaReward(self.held_out, llm, self._models.reply_reward, self.per_prompt, limit)
 
         def rescore(indices: Sequence[int], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-            outcomes = reward(list(indices), Prompts(self.held_out, list(indices), kept))
-            return np.where(outcomes.failed, np.nan, outcomes.delta)
+            # A new one asks for the initial prompts' replies, too, which would otherwise bias what they helped select.
+            reward = DeltaReward(self.held_out, llm, self._models.reply_reward, self.per_prompt, limit)
+            return self._complete(reward(list(indices), Prompts(self.held_out, list(indices), kept))).delta
 
         return rescore
 

@@ -12,8 +12,9 @@ import numpy.typing as npt
 from agents.problem import Problem
 from agents.search.base import Candidate, EditablePrompt, Mask, Search, run
 
-#: Scores N edited prompts with fresh replies, ignoring earlier ones. Takes the episode indices and the words kept, bool
-#: (N, max_words); returns the deltas, float64 (N,), NaN where there is none.
+#: Scores N edited prompts with fresh replies, also to their initial prompts, ignoring earlier ones. Takes the episode
+#: indices and the words kept, bool (N, max_words); returns the deltas, float64 (N,). Each call asks once for each edited
+#: prompt and once for each different initial prompt.
 Rescore: TypeAlias = Callable[[Sequence[int], Mask], npt.NDArray[np.float64]]
 
 
@@ -24,8 +25,8 @@ class Refinement:
     Attributes:
         deleted: The slots to delete.
         claimed: The best score that the search saw; biased upward if scores are noisy.
-        rescored: The score of ``deleted`` from a draw that was not used to select it; equal to ``claimed`` without
-            re-scoring. NaN if that draw got no reply.
+        rescored: The score of ``deleted`` from replies that were not used to select it; equal to ``claimed`` without
+            re-scoring.
         calls: Completions spent on this prompt, including that of the initial prompt.
         candidates: All candidates that the search scored, best first.
     """
@@ -47,10 +48,10 @@ def search_prompts(
 ) -> list[Refinement]:
     """Search for the best deletions in each prompt, with a separate budget for each.
 
-    The initial prompt takes one completion. With ``rescore``, a fifth of the budget, but at least two completions, is
-    reserved for fresh scores: one for each finalist, and the last one for the finalist with the best fresh score. The
-    reported score is thus not used for any selection and has no selection bias. The initial prompt, whose delta is 0,
-    is always a finalist and takes no completion.
+    The initial prompt takes one completion. With ``rescore``, a fifth of the budget, but at least four completions, is
+    reserved for fresh replies: to each finalist and the initial prompt, and then once more to the initial prompt and the
+    finalist with the best fresh score. The reported score is thus not used for any selection and has no selection bias.
+    To delete nothing, which changes the score by 0, is always possible.
 
     Args:
         problem: The patients and their reward.
@@ -65,7 +66,7 @@ def search_prompts(
         BudgetExceededError: The problem's limit on completions is below the sum of the prompts' budgets.
     """
     per_prompt = problem.reward.per_prompt
-    reserve = 0 if rescore is None else max(2, budget // per_prompt // 5)
+    reserve = 0 if rescore is None else max(4, budget // per_prompt // 5)
     n_scores = max(0, budget // per_prompt - 1 - reserve)
     if n_scores == 0:
         reserve = 0  # there is nothing to re-score
@@ -86,7 +87,7 @@ def search_prompts(
         chosen = [(ranked[0], ranked[0].delta) for ranked in found]
         spent = [0] * len(found)
     else:
-        chosen, spent = _rescored(indices, [_finalists(ranked, reserve - 1) for ranked in found], rescore, problem)
+        chosen, spent = _rescored(indices, [_finalists(ranked, reserve - 3) for ranked in found], rescore, problem)
     return [
         Refinement(
             pick.deleted, ranked[0].delta, value, per_prompt * (len(ranked) + more) * (len(ranked) > 1), tuple(ranked)
@@ -103,18 +104,18 @@ def _finalists(ranked: Sequence[Candidate], n: int) -> list[Candidate]:
 def _rescored(
     indices: Sequence[int], finalists: Sequence[Sequence[Candidate]], rescore: Rescore, problem: Problem
 ) -> tuple[list[tuple[Candidate, float]], list[int]]:
-    """Select a finalist by one fresh score each and re-score it; also return the number of scores spent."""
+    """Select a finalist by one fresh score each and re-score it; also return the number of completions spent."""
     picks = [Candidate(np.ones(len(problem.episodes[index].words), dtype=np.bool_), 0.0) for index in indices]
-    best, spent = [0.0] * len(picks), [len(each) for each in finalists]
+    best, spent = [0.0] * len(picks), [len(each) + (len(each) > 0) for each in finalists]
     flat = [(place, one) for place, each in enumerate(finalists) for one in each]
     for (place, one), delta in zip(flat, _ask(indices, flat, rescore, problem), strict=True):
-        if delta > best[place]:  # always false for NaN
+        if delta > best[place]:
             picks[place], best[place] = one, delta
     edited = [(place, pick) for place, pick in enumerate(picks) if not pick.kept.all()]
     values = [0.0] * len(picks)
     for (place, _), delta in zip(edited, _ask(indices, edited, rescore, problem), strict=True):
         values[place] = delta
-        spent[place] += 1
+        spent[place] += 2
     return list(zip(picks, values, strict=True)), spent
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from agents.benchmark.fresh_samples import FreshSamples
 from agents.benchmark.patients import RealPatients
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.metrics import METRICS
 from agents.model_options import CallOptions, ModelOptions
 from agents.report.report import ReportConfig, report
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.llm import LLMError, Reply, Request
 from pmlm_env.llm.responder import Responder
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.commands import pmlm
@@ -111,3 +114,32 @@ def test_oracles_score_again_unless_a_local_llm_is_greedy(
     models = ModelOptions(llm=llm, temperature=temperature, encoder=bert, scorer=bert, device="cpu")
     patients = RealPatients("test", prepare(tmp_path / "prepared"), tmp_path / "run", models, CallOptions())
     assert (patients.fresh("a search") is not None) == again
+
+
+def test_fresh_scores_compare_with_a_fresh_reply_to_the_initial_prompt_and_need_all_replies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bert = str(small_bert())
+    models = ModelOptions(llm="responder", encoder=bert, scorer=bert, device="cpu")
+    patients = RealPatients("test", prepare(tmp_path / "prepared"), tmp_path / "run", models, CallOptions())
+    rescore, ask, asked = patients.fresh("a search"), FreshSamples.replies, list[list[str]]()
+    assert rescore is not None
+    kept = np.ones((2, patients.max_words), dtype=np.bool_)
+    kept[[0, 1], [0, 1]] = False
+    first = patients.held_out[0]
+    edited = [" ".join(word for place, word in enumerate(first.words) if place != gone) for gone in (0, 1)]
+
+    def recorded(self: FreshSamples, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        asked.append([request.prompt for request in requests])
+        yield from ask(self, requests)
+
+    monkeypatch.setattr(FreshSamples, "replies", recorded)
+    assert rescore([0, 0], kept).tolist() == rescore([0, 0], kept).tolist()
+    assert asked == [[*edited, first.prompt]] * 2
+
+    def lost(self: FreshSamples, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        yield {index: LLMError("no reply") for index in range(len(requests))}
+
+    monkeypatch.setattr(FreshSamples, "replies", lost)
+    with pytest.raises(RuntimeError, match="2 test patients' replies are missing: run the command again"):
+        rescore([0, 0], kept)

@@ -210,20 +210,23 @@ class NoiseReward:
 
 @pytest.mark.parametrize("worth", [0.0, 0.05])
 def test_under_noise_the_search_claims_too_much_and_the_fresh_score_does_not(worth: float) -> None:
-    """The largest of 47 normal draws is 2.2 standard deviations above their mean."""
+    """The largest of 47 normal draws is 2.2 standard deviations above their mean; fresh initial scores vary, too."""
     episodes = make_episodes(200, n_words=30)
-    reward, budget = NoiseReward(worth), 60
+    reward, budget, sd = NoiseReward(worth), 60, 0.1
     problem = Problem(episodes, HashEncoder(), MeteredReward(reward), 10)
-    found = search_prompts(
-        problem, range(200), SEARCHES["best-of-n"], budget,
-        rescore=lambda indices, kept: reward(indices, ["" for _ in kept]).delta,
-    )  # fmt: skip
+
+    def rescore(indices: Sequence[int], kept: Mask) -> npt.NDArray[np.float64]:
+        initial = {index: reward.rng.normal(0, sd) for index in indices}
+        reward.scored += len(initial)
+        return reward(indices, ["" for _ in kept]).delta - [initial[index] for index in indices]
+
+    found = search_prompts(problem, range(200), SEARCHES["best-of-n"], budget, rescore=rescore)
     claimed = np.array([each.claimed for each in found])
     rescored = np.array([each.rescored for each in found if each.deleted])
     assert claimed.mean() - worth == pytest.approx(0.22, abs=0.02)
-    assert len(rescored) > 190
-    assert abs(rescored.mean() - worth) < 4 * 0.1 / np.sqrt(len(rescored))
-    assert all(each.calls == budget - (not each.deleted) for each in found)
+    assert len(rescored) > 160  # the highest of ten draws is seldom the initial prompt's
+    assert abs(rescored.mean() - worth) < 4 * np.sqrt(2) * sd / np.sqrt(len(rescored))
+    assert all(each.calls == budget - 2 * (not each.deleted) for each in found)
     assert sum(each.calls for each in found) == reward.scored + 200
 
 
