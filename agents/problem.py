@@ -181,6 +181,18 @@ class MeteredReward:
             raise ValueError("the agent needs a budget: give MeteredReward a limit")
         return int(self.left) // self.per_prompt
 
+    @property
+    def most_episodes(self) -> int:
+        """The most episodes that a learner plays: twice what the remaining budget pays for if all prompts are new.
+
+        Repeated prompts are free, and a policy of low entropy repeats itself, so that the budget alone would not end
+        its training.
+
+        Raises:
+            ValueError: There is no limit.
+        """
+        return 2 * self.prompts_left
+
     def cost(self, indices: Sequence[int], prompts: Sequence[str]) -> int:
         """Return how many completions a batch would use."""
         return (len(self._new(indices, prompts)) + len(set(indices) - self._initial)) * self.per_prompt

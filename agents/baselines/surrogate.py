@@ -54,7 +54,7 @@ class Surrogate(Agent):
         table = self.lexicon.ids(problem.episodes, problem.max_words)
         queue: list[int] = []
         samples: list[_Sample] = []
-        total = 2 * problem.reward.prompts_left
+        total = problem.reward.most_episodes
         try:
             for start in range(0, total, config.rows):
                 rows = min(config.rows, total - start)

@@ -116,7 +116,7 @@ class TreeSurrogate(Agent):
         queue: list[int] = []
         fitted = False
         try:
-            for turn in range(4 * config.rounds):  # repeated prompts are free, so the budget may outlast the rounds
+            for turn in range(meter.most_episodes // size):
                 while len(queue) < size:
                     queue += rng.permutation(patients).tolist()
                 index, queue = np.array(queue[:size]), queue[size:]

@@ -51,9 +51,7 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
         forms = {"observation": self.policy.observation, "patient": self.policy.patient_form}
         env = problem.env(rows, **forms, observed=processes.share(rows))
         self._trainer, self._done = Reinforce(self.policy, env, learner, self.seed, self._words, processes), 0
-        # Repeated prompts are free, and a policy of low entropy repeats itself. So limit the updates to twice the
-        # number that the budget would cover if all prompts were new.
-        self._total = 2 * problem.reward.prompts_left // rows
+        self._total = problem.reward.most_episodes // rows
 
     def update(self) -> dict[str, float] | None:
         """Do one update; see ``StepwiseAgent.update``."""

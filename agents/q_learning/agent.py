@@ -49,9 +49,7 @@ class QAgent(WordPolicyAgent):
     def fit(self, problem: Problem) -> None:
         """Learn until the budget is spent; see ``Agent.fit``."""
         self.shape, config, meter = problem.shape, self.config, problem.reward
-        # Repeated prompts are free, and greedy play repeats itself. So limit the episodes to twice the number that the
-        # budget would cover if all prompts were new.
-        total = 2 * meter.prompts_left
+        total = meter.most_episodes
         network = self.policy = self._new(self.shape, None, problem.encoder.device)
         learner = self._learner(network)
         env = problem.env(config.rows)

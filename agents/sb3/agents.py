@@ -78,7 +78,7 @@ class SB3Agent(PolicyAgent):
         """Learn until the budget is spent; see ``Agent.fit``."""
         self.shape, meter = problem.shape, problem.reward
         longest = int(problem.budgets.max())  # steps of the longest episode
-        steps, whole = meter.prompts_left * longest, max(1.0, meter.left)
+        steps, whole = meter.most_episodes * longest, max(1.0, meter.left)
 
         def falling(left: float) -> float:
             return self.config.learning_rate * min(left, meter.left / whole)
@@ -224,7 +224,7 @@ class DQNAgent(SB3Agent):
             "train_freq": 1,
             "gradient_steps": config.gradient_steps,
             "target_update_interval": config.target_update_interval,
-            "exploration_fraction": config.exploration_fraction,
+            "exploration_fraction": config.exploration_fraction / 2,  # of twice as many steps as the budget pays for
             "exploration_final_eps": config.exploration_final,
         }
 
