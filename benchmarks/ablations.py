@@ -123,7 +123,9 @@ class NoisyReward:
     def __call__(self, indices: Sequence[int], prompts: Sequence[str]) -> Outcomes:
         """Score the refined prompts and add noise, which is the same whenever a prompt is repeated."""
         outcomes = self._reward(indices, prompts)
-        noise = self._sd * np.array([self._noise(index, prompt) for index, prompt in zip(indices, prompts, strict=True)])
+        noise = self._sd * np.array(
+            [self._noise(index, prompt) for index, prompt in zip(indices, prompts, strict=True)]
+        )
         earned = None if outcomes.rewards is None else outcomes.rewards + noise
         return replace(outcomes, score=outcomes.score + noise, rewards=earned)
 

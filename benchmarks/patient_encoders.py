@@ -9,7 +9,7 @@ which costs next to nothing, so these figures say nothing about the agent.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from tqdm import tqdm
 from agents import registry
 from agents.base import StepwiseAgent
 from agents.benchmark.config import check_identity
-from agents.evaluation.aggregate import crossed_bootstrap
+from agents.evaluation.aggregate import nested_resamples
+from agents.evaluation.bootstrap import Interval
 from agents.model_options import ModelOptions
 from agents.models import RunModels
 from agents.problem import BudgetSpentError, MeteredReward
@@ -47,6 +48,8 @@ AGENTS: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 #: The row of the network that the agents learn, before they have learned anything.
 RANDOM_WEIGHTS = "random weights"
+
+_N_RESAMPLES = 5_000
 
 #: Embeds words at next to no cost.
 WORDS = "pmlm_env.encoders.hashed:HashedEncoder"
@@ -121,7 +124,7 @@ def measured(signal: Signal, seed: int, options: Options) -> dict[str, list[floa
 
 
 def table(found: Mapping[str, Mapping[str, list[list[float]]]]) -> str:
-    """Return a Markdown table of the agreement in %, with intervals that resample both seeds and patients.
+    """Return a Markdown table of the agreement in %, with intervals that resample seeds, and patients within each.
 
     Below it stand the differences of what agents learned to the weights with which the last of them began, paired by
     patient.
@@ -133,14 +136,25 @@ def table(found: Mapping[str, Mapping[str, list[list[float]]]]) -> str:
     for row, (name, other) in rows.items():
         cells = []
         for by_encoder in found.values():
-            fewest = min(map(len, by_encoder[name]))  # the seeds' cohorts may have different numbers of test patients
-            runs = np.array([run[:fewest] for run in by_encoder[name]])
+            runs = [np.array(run) for run in by_encoder[name]]
             if other is not None:
-                runs -= [run[:fewest] for run in by_encoder[other]]
-            cell = in_points(crossed_bootstrap(runs, rng))
+                runs = [run - np.array(base) for run, base in zip(runs, by_encoder[other], strict=True)]
+            cell = in_points(nested_bootstrap(runs, rng))
             cells.append(cell if other else cell.replace("+", ""))
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def nested_bootstrap(runs: Sequence[npt.NDArray[np.float64]], rng: np.random.Generator) -> Interval:
+    """Return the mean of the seeds' means with a 95 % interval, where each seed has other patients.
+
+    Args:
+        runs: One value for each patient of a seed, float64.
+        rng: Draws the resamples: seeds, and patients within each.
+    """
+    means = np.array([rng.choice(run, (_N_RESAMPLES, len(run))).mean(axis=1) for run in runs])
+    low, high = np.quantile(nested_resamples(means, rng), [0.025, 0.975])
+    return Interval(float(np.mean([run.mean() for run in runs])), float(low), float(high))
 
 
 def main(options: Options) -> None:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from agents import registry
 from agents.base import Edits
+from agents.benchmark.config import check_identity
 from agents.benchmark.patients import RealPatients
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.model_options import CallOptions, ModelOptions
@@ -242,18 +243,30 @@ class PersonalPatients:
 
 
 def measure(options: Options) -> dict[str, Any]:
-    """Do the runs that the output file lacks, and return all of them, by editor, number of calls and seed."""
-    found: dict[str, Any] = json.loads(options.json.read_text(encoding="utf-8")) if options.json.is_file() else {}
+    """Do the runs that the output file lacks, and return its content.
+
+    Returns:
+        ``about``: the identity of the patients and models; ``runs``: all runs by editor, number of calls and seed.
+
+    Raises:
+        ValueError: The file has runs with other patients or another LLM.
+    """
     runs = [(name, 0, 0) for name in (RULE, MARKS, IDEAL)]
     for name, budget, seed in product(options.agents, options.budget, range(options.seeds)):
         kind = registry.class_of(name)
         runs.append((name, budget if kind.learns else 0, seed if kind.seeded else 0))
     patients = PersonalPatients(options)
+    found: dict[str, Any] = {"about": patients.patients.identity, "runs": {}}
+    if options.json.is_file():
+        kept = json.loads(options.json.read_text(encoding="utf-8"))
+        check_identity(options.json, kept["about"], found["about"])
+        found["runs"] = kept["runs"]
+    missing = [run for run in dict.fromkeys(runs) if key_of(*run) not in found["runs"]]
     with patients.patients.working():
-        for name, budget, seed in tqdm([run for run in dict.fromkeys(runs) if key_of(*run) not in found], unit="run"):
+        for name, budget, seed in tqdm(missing, unit="run"):
             is_known = name in (RULE, MARKS, IDEAL)
             run = patients.known(name) if is_known else patients.fitted(name, budget, seed)
-            found[key_of(name, budget, seed)] = run
+            found["runs"][key_of(name, budget, seed)] = run
             write_json(options.json, found)
     return found
 
@@ -273,10 +286,10 @@ def table(found: Mapping[str, Any]) -> str:
     heads += ["margin", "words deleted", "of right values kept, %", "of others kept, %", "edits", "seeds"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for key, run in found.items():
+    for key, run in found["runs"].items():
         name, calls, _ = key.rsplit(", ", 2)
         groups.setdefault((name, calls.removesuffix(" calls")), []).append(run)
-    rule = np.array(found[key_of(RULE, 0, 0)]["deltas"])
+    rule = np.array(found["runs"][key_of(RULE, 0, 0)]["deltas"])
     rows = []
     for (name, calls), runs in groups.items():
         deltas, swapped = (np.array([run[key] for run in runs]) for key in ("deltas", "swapped"))

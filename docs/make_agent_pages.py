@@ -106,7 +106,7 @@ def _settings(name: str) -> str:
 
 def _shown(value: Any) -> str:
     if value == LLMOptions.llm:  # it differs where ``$PMLM_DEFAULT_LLM`` is set
-        return "that of `--llm`"
+        return "the default LLM"
     values = value if isinstance(value, tuple) else (value,)
     return "`" + " ".join(str(each) for each in values) + "`"
 

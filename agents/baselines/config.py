@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from agents.settings import check_count
 from pmlm_env.llm import LLMOptions
@@ -32,10 +33,12 @@ class RandomPConfig:
         """Check the probabilities.
 
         Raises:
-            ValueError: ``keep`` is empty, or a value is not a probability.
+            ValueError: ``keep`` is empty, a value is not a probability, or ``patients`` is below 1.
         """
         if not self.keep or not all(0 <= p <= 1 for p in self.keep):
             raise ValueError(f"keep is {self.keep}: give probabilities, one at least")
+        if self.patients < 1:
+            raise ValueError(f"patients is {self.patients}: use a whole number, 1 or more")
 
 
 @dataclass(frozen=True)
@@ -58,8 +61,8 @@ class SingleRuleConfig:
         Raises:
             ValueError: A setting is out of range.
         """
-        if self.patients < 1 or not 0 < self.judged < 1 or self.penalty <= 0:
-            raise ValueError("patients must be 1 or more, judged between 0 and 1, penalty above 0")
+        if self.patients < 1 or not 0 < self.judged < 1 or not 0 < self.penalty < inf:
+            raise ValueError("patients must be 1 or more, judged between 0 and 1, penalty above 0 and finite")
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,8 @@ class SurrogateConfig:
         Raises:
             ValueError: A setting is out of range.
         """
-        if self.rows < 1 or self.penalty <= 0:
-            raise ValueError("rows must be 1 or more, penalty above 0")
+        if self.rows < 1 or not 0 < self.penalty < inf:
+            raise ValueError("rows must be 1 or more, penalty above 0 and finite")
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class TreeSurrogateConfig:
         check_count("refits", self.refits, self.members)
         if not 0 < self.explored <= 1:
             raise ValueError(f"explored is {self.explored}: use a number above 0 and at most 1")
-        if not 0 <= self.caution < float("inf"):
+        if not 0 <= self.caution < inf:
             raise ValueError(f"caution is {self.caution}: use a number of 0 or more")
 
 

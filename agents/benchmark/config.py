@@ -91,6 +91,8 @@ class BenchmarkConfig:
         for budget in self.budget:
             check_count("budget", budget, MOST_COMPLETIONS)
         check_count("oracle-budget", self.oracle_budget, MOST_COMPLETIONS)
+        if self.oracle_budget != BenchmarkConfig.oracle_budget and not self.oracles:
+            raise ValueError("--oracle-budget has no effect: name a search with --oracles, or leave it out")
         check_count("seeds", self.seeds, _MOST_SEEDS)
         check_env(self)
 

@@ -135,7 +135,7 @@ def _jobs(config: BenchmarkConfig) -> Iterator[Job]:
     for seed in range(config.seeds):
         for name in dict.fromkeys(config.agents):
             if registry.class_of(name).learns:
-                yield from (("inductive", name, budget, seed) for budget in config.budget)
+                yield from (("inductive", name, budget, seed) for budget in dict.fromkeys(config.budget))
             elif seed == 0 or _seeded("inductive", name):
                 yield "inductive", name, 0, seed
         yield from (("oracle", name, config.oracle_budget, seed) for name in dict.fromkeys(config.oracles))

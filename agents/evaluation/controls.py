@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.words import joined
 
 #: All controls, with a description of their replies.
@@ -46,8 +46,8 @@ def control_replies(episodes: EpisodeSet, training: EpisodeSet, f1: F1, seed: in
         seed: Seed for drawing random letters and the candidates for medoids.
 
     Returns:
-        A list of N texts for each control. ``label-letter`` falls back to ``fixed-letter`` if no training patient has
-        the label.
+        A list of N texts for each control. A patient who is a training patient, too, never gets their own letter.
+        ``label-letter`` falls back to ``fixed-letter`` if no other training patient has the label.
     """
     replies = {
         "echo": [episode.prompt for episode in episodes],
@@ -61,15 +61,15 @@ def control_replies(episodes: EpisodeSet, training: EpisodeSet, f1: F1, seed: in
     rng = np.random.default_rng(seed)
     own = np.array([[e.patient_id == other.patient_id for other in known] for e in episodes])  # if both are in training
     replies["random-letter"] = _best(letters, np.where(own, -1.0, rng.random(own.shape)))
-    fixed = _medoid(letters, f1, rng)
-    replies["fixed-letter"] = [fixed] * len(episodes)
+    overall = _typical(known, f1, rng)
+    replies["fixed-letter"] = [_of_another(episode, overall) for episode in episodes]
     cosines = _unit(episodes.vectors) @ _unit(np.stack([e.vector for e in known])).T
     replies["peer-letter"] = _best(letters, np.where(own, -np.inf, cosines))
     typical = {
-        label: _medoid([letters[i] for i in np.flatnonzero(labels == label).tolist()], f1, rng)
+        label: _typical([known[i] for i in np.flatnonzero(labels == label).tolist()], f1, rng)
         for label in np.unique(labels).tolist()
     }
-    replies["label-letter"] = [typical.get(episode.predicted, fixed) for episode in episodes]
+    replies["label-letter"] = [_of_another(e, [*typical.get(e.predicted, []), *overall]) for e in episodes]
     return replies
 
 
@@ -78,13 +78,19 @@ def _best(letters: Sequence[str], values: npt.NDArray[np.floating[Any]]) -> list
     return [letters[i] for i in values.argmax(axis=1).tolist()]
 
 
-def _medoid(letters: Sequence[str], f1: F1, rng: np.random.Generator) -> str:
-    """Return the letter with the highest mean score against the others (the medoid)."""
-    some = [letters[i] for i in np.sort(rng.permutation(len(letters))[:_MOST_LETTERS]).tolist()]
-    n = len(some)
-    table = f1([text for text in some for _ in some], some * n).reshape(n, n)
+def _typical(known: Sequence[Episode], f1: F1, rng: np.random.Generator) -> list[Episode]:
+    """Return the two patients whose letters have the highest mean scores against the others, the medoid first."""
+    some = [known[i] for i in np.sort(rng.permutation(len(known))[:_MOST_LETTERS]).tolist()]
+    n, letters = len(some), [episode.reference for episode in some]
+    table = f1([text for text in letters for _ in letters], letters * n).reshape(n, n)
     np.fill_diagonal(table, 0.0)
-    return some[int(table.sum(axis=0).argmax())]
+    return [some[i] for i in np.argsort(-table.sum(axis=0), kind="stable")[:2].tolist()]
+
+
+def _of_another(episode: Episode, candidates: Sequence[Episode]) -> str:
+    """Return the letter of the first candidate who is not the patient, or of the first if there is no other."""
+    others = (other.reference for other in candidates if other.patient_id != episode.patient_id)
+    return next(others, candidates[0].reference)
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agents.evaluation.aggregate import nested_resamples
 from agents.evaluation.bootstrap import FEWEST, Interval
 from agents.experiments.rows import MAJORITY, ROWS
 from pmlm_env.io.text import as_text
@@ -61,8 +62,8 @@ def f1_intervals(
 
     Seeds are drawn with replacement, and patients within each. If all seeds have the same patients, these are drawn
     once for all seeds (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007). Otherwise the interval is
-    somewhat too wide, up to sqrt(2 - 1 / R) times with R seeds, because the differences between seeds are partly those
-    of their patients. With fewer than ``FEWEST`` patients, there is no interval.
+    somewhat too wide, up to sqrt(2 - 1 / R) times with R seeds; see ``nested_resamples``. With fewer than ``FEWEST``
+    patients, there is no interval.
 
     Args:
         runs: For each seed, ``truth`` and ``predicted``: the positions of the test patients' labels in ``labels``.
@@ -84,8 +85,12 @@ def f1_intervals(
     means = np.mean(scores, axis=0)
     if min(len(run["truth"]) for run in runs) < FEWEST:
         return Interval(float(means[0])), Interval(float(means[1]))
-    seeds = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=n_resamples) / len(runs)
-    low, high = np.quantile(np.einsum("bs,smb->mb", seeds, np.array(resampled)), [0.025, 0.975], axis=1)
+    if same_patients:
+        seeds = rng.multinomial(len(runs), np.full(len(runs), 1 / len(runs)), size=n_resamples) / len(runs)
+        drawn = np.einsum("bs,smb->mb", seeds, np.array(resampled))
+    else:
+        drawn = nested_resamples(np.array(resampled), rng)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=1)
     micro, macro = (Interval(float(means[i]), float(low[i]), float(high[i])) for i in range(2))
     return micro, macro
 

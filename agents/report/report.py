@@ -45,8 +45,9 @@ that need no agent and, but for `raw-data`, no LLM. "Personal" is the difference
 all patients, searched with as many calls. That is at most what comes from treating patients differently, because the
 search may miss a better rule. Oracles search each test patient's edits *with* the reference; what they find is a lower
 bound of what editing can reach. A budget is a limit, and some agents spend less: prompts that they have asked about
-before are free, and a batch that would exceed the budget is not asked for. † marks agents that spent less than nine
-tenths of the largest budget, or of the one that the row names: their rank is that of fewer calls."""
+before are free, a batch that would exceed the budget is not asked for, and no learner plays more than twice as many
+episodes as its budget pays for. † marks agents that spent less than nine tenths of the largest budget, or of the one
+that the row names: their rank is that of fewer calls."""
 
 
 def _how(default: str) -> str:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 from agents.problem import Problem
 from agents.search.base import Candidate, EditablePrompt, Mask, Search, run
 
-#: Scores N edited prompts with fresh replies, also to their initial prompts, ignoring earlier ones. Takes the episode
-#: indices and the words kept, bool (N, max_words); returns the deltas, float64 (N,). Each call asks once for each edited
-#: prompt and once for each different initial prompt.
+#: Scores N edited prompts with fresh replies, ignoring earlier ones. Takes the episode indices and the words kept, bool
+#: (N, max_words); returns the deltas, float64 (N,). Each call asks once for each edited prompt, and once for each of
+#: their initial prompts.
 Rescore: TypeAlias = Callable[[Sequence[int], Mask], npt.NDArray[np.float64]]
 
 
@@ -49,9 +49,9 @@ def search_prompts(
     """Search for the best deletions in each prompt, with a separate budget for each.
 
     The initial prompt takes one completion. With ``rescore``, a fifth of the budget, but at least four completions, is
-    reserved for fresh replies: to each finalist and the initial prompt, and then once more to the initial prompt and the
-    finalist with the best fresh score. The reported score is thus not used for any selection and has no selection bias.
-    To delete nothing, which changes the score by 0, is always possible.
+    reserved for fresh replies: to each finalist and the initial prompt, and then once more to the initial prompt and
+    the finalist with the best fresh score. The reported score is thus not used for any selection and has no selection
+    bias. To delete nothing, which changes the score by 0, is always possible.
 
     Args:
         problem: The patients and their reward.

@@ -132,7 +132,8 @@ def test_agents_are_judged_by_what_they_keep_and_no_run_is_repeated(
 ) -> None:
     options = personal_agents.Options(folder / "cohort", folder / "prepared", ("random-n", "keep-all"), (9,), seeds=1)
     options = replace(options, run=tmp_path / "run", json=tmp_path / "found.json")
-    found = personal_agents.measure(options)
+    measured = personal_agents.measure(options)
+    found = measured["runs"]
     assert [*found] == [key_of(name, 0, 0) for name in (RULE, MARKS, IDEAL, "random-n", "keep-all")]
     ideal, whole, drawn = (found[key_of(name, 0, 0)] for name in (IDEAL, "keep-all", "random-n"))
     assert (ideal["right"], whole["right"], whole["other"]) == (1.0, 1.0, 1.0)
@@ -145,7 +146,9 @@ def test_agents_are_judged_by_what_they_keep_and_no_run_is_repeated(
     assert np.mean(ideal["swapped"]) < np.mean(ideal["deltas"]) - 0.005
     assert np.mean(ideal["deltas"]) > 0.005 > 0 > np.mean(drawn["deltas"])
     monkeypatch.setattr(personal_agents.PersonalPatients, "fitted", pytest.fail)
-    assert personal_agents.measure(options) == found
+    assert personal_agents.measure(options) == measured
+    with pytest.raises(ValueError, match=r"found\.json has results with .*llm"):
+        personal_agents.measure(replace(options, llm="responder"))
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,7 @@ def test_words_deleted_from_fewer_than_three_prompts_are_not_named(monkeypatch: 
         ({"seeds": 0}, "seeds is 0: use a whole number from 1 to 10,000"),
         ({"budget": (100, 0)}, "budget is 0: use a whole number from 1 to 10,000,000"),
         ({"budget": (10_000_001,)}, "budget is 10000001: use a whole number from 1 to 10,000,000"),
+        ({"oracle_budget": 61}, "--oracle-budget has no effect: name a search with --oracles, or leave it out"),
         ({"oracle_budget": 10**9}, "oracle-budget is 1000000000: use a whole number from 1 to 10,000,000"),
         ({"budget": ()}, "--budget has no number: give one or more"),
     ],
@@ -193,14 +194,15 @@ def test_names_and_numbers_that_make_no_sense_are_refused(wrong: dict, message: 
 def test_a_benchmark_of_no_agent_says_what_it_runs(
     oracles: tuple[str, ...], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    benchmark(BenchmarkConfig(agents=(), oracles=oracles, oracle_budget=1, seeds=1, out=tmp_path))
+    budget = {"oracle_budget": 1} if oracles else {}
+    benchmark(BenchmarkConfig(agents=(), oracles=oracles, **budget, seeds=1, out=tmp_path))
     assert caplog.messages == [f"--agents names no agent: {said}"]
     assert [line["agent"] for line in _lines(tmp_path)] == [*CONTROLS, *oracles]
 
 
-def test_an_agent_that_is_named_twice_is_run_once(tmp_path: Path) -> None:
-    benchmark(BenchmarkConfig(agents=("keep-all", "keep-all"), seeds=1, out=tmp_path))
-    assert [line["agent"] for line in _lines(tmp_path)] == [*CONTROLS, "keep-all"]
+def test_an_agent_or_a_budget_that_is_named_twice_is_run_once(tmp_path: Path) -> None:
+    benchmark(BenchmarkConfig(agents=("keep-all", "keep-all", "surrogate"), budget=(90, 90), seeds=1, out=tmp_path))
+    assert [line["agent"] for line in _lines(tmp_path)] == [*CONTROLS, "keep-all", "surrogate"]
 
 
 def test_every_name_of_the_registry_makes_an_agent() -> None:

@@ -131,7 +131,7 @@ def test_no_patient_gets_their_own_letter_where_test_patients_are_training_patie
     own = [episode.reference for episode in training]
     for seed in range(8):
         replies = control_replies(training, training, _f1, seed)
-        for name in ("random-letter", "peer-letter"):
+        for name in ("random-letter", "fixed-letter", "peer-letter", "label-letter"):
             assert not [a for a, b in zip(replies[name], own, strict=True) if a == b], name
 
 

@@ -196,8 +196,8 @@ def test_cuts_that_leave_no_test_patient_are_refused(
     )
 
 
-def _predictions(n_seeds: int, n_patients: int, same: bool) -> list[dict]:
-    rng = np.random.default_rng(1)
+def _predictions(n_seeds: int, n_patients: int, same: bool, seed: int = 1) -> list[dict]:
+    rng = np.random.default_rng(seed)
     truth = rng.integers(3, size=n_patients)
     found = []
     for _ in range(n_seeds):
@@ -245,7 +245,21 @@ def test_seeds_with_patients_of_their_own_give_a_narrower_interval() -> None:
     other, _ = f1_intervals(truth, False, np.random.default_rng(0))
     assert same.low is not None
     assert other.low is not None
-    assert same.mean - same.low > 1.4 * (other.mean - other.low)  # in expectation sqrt(25 / 9)
+    assert (same.mean - same.low) / (other.mean - other.low) == pytest.approx(np.sqrt(5), rel=0.1)
+
+
+@pytest.mark.parametrize("n_seeds", [1, 4])
+def test_where_only_patients_differ_the_interval_is_as_much_too_wide_as_is_said(n_seeds: int) -> None:
+    """The standard error is that of all patients' predictions together; resampling seeds and patients adds to it."""
+    widths, p, n = [], 0.7 + 0.3 / 3, 400
+    for seed in range(30):
+        found = _predictions(n_seeds, n, False, seed)
+        micro, _ = f1_intervals(found, False, np.random.default_rng(seed), n_resamples=500)
+        assert micro.low is not None
+        assert micro.high is not None
+        widths.append(micro.high - micro.low)
+    exact = 2 * 1.96 * np.sqrt(p * (1 - p) / (n_seeds * n))
+    assert np.mean(widths) / exact == pytest.approx(np.sqrt(2 - 1 / n_seeds), rel=0.06)
 
 
 def test_fewer_than_ten_patients_give_no_interval() -> None:
