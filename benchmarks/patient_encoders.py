@@ -129,7 +129,7 @@ def table(found: Mapping[str, Mapping[str, list[list[float]]]]) -> str:
     Below it stand the differences of what agents learned to the weights with which the last of them began, paired by
     patient.
     """
-    rows = {name: (name, None) for name in next(iter(found.values()))}
+    rows: dict[str, tuple[str, str | None]] = {name: (name, None) for name in next(iter(found.values()))}
     rows |= {f"{name}, minus {RANDOM_WEIGHTS}": (name, RANDOM_WEIGHTS) for name in AGENTS}
     rng = np.random.default_rng(0)
     lines = [f"| encoder | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]

@@ -89,8 +89,8 @@ def write_omop(root: Path, people: list[Person], *, suffix: str = ".csv") -> Pat
     names = {t.item: t.name + (" (Urine)" if t.fluid == "Urine" else "") for t in TESTS}
     concepts = [(tests[t.item], names[t.item], "Measurement", "LOINC", "Lab Test", "S", t.loinc) for t in TESTS]
     concepts += [(number, unit, "Unit", "UCUM", "Unit", "S", unit) for unit, number in units.items()]
-    concepts += [(n, title, "Condition", "SNOMED", "Disorder", "S", n) for n, title in titles.values()]
-    concepts.append((1, '15" ruler', "Device", "SNOMED", "Device", "S", 1))
+    concepts += [(n, title, "Condition", "SNOMED", "Disorder", "S", str(n)) for n, title in titles.values()]
+    concepts.append((1, '15" ruler', "Device", "SNOMED", "Device", "S", "1"))
     lines = ["concept_id\tconcept_name\tdomain_id\tvocabulary_id\tconcept_class_id\tstandard_concept\tconcept_code"]
     lines += ["\t".join(map(str, each)) for each in concepts]
     (root / "CONCEPT.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 PASSWORD = "p4ss-word-of-the-tests"
 USER = "tester"
@@ -84,7 +85,7 @@ class Server:
         self._process.wait(60)
 
 
-def _unprivileged() -> dict[str, object]:
+def _unprivileged() -> dict[str, Any]:
     """Arguments of ``Popen``: the server refuses to run as root."""
     if os.geteuid() != 0:
         return {}
@@ -112,7 +113,7 @@ def serve(*, fsync: bool = False) -> Iterator[Server]:
     try:
         arguments = [programs / "initdb", "-D", folder / "data", "-U", USER, "--auth=scram-sha-256", "--no-sync"]
         arguments += [f"--pwfile={folder / 'password'}", "--encoding=UTF8", "--locale=C"]
-        subprocess.run(list(map(str, arguments)), check=True, capture_output=True, **_unprivileged())  # type: ignore[call-overload]
+        subprocess.run(list(map(str, arguments)), check=True, capture_output=True, **_unprivileged())
         with (folder / "data" / "postgresql.conf").open("a") as configuration:
             configuration.write(_CONFIGURATION.format(port=server.port, folder=folder, fsync="on" if fsync else "off"))
         server.start()
