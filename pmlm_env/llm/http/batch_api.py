@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import httpx
 
-from pmlm_env.io.text import printable
 from pmlm_env.llm.base import LLMError
 from pmlm_env.llm.http.chat_answers import Answer, Attempt
 from pmlm_env.llm.http.endpoint import OpenAIChat
+from pmlm_env.llm.http.server_errors import error_code
 from pmlm_env.llm.http.transport import Route
 
 T = TypeVar("T")
@@ -50,7 +50,8 @@ class Batch:
         input_file: The file of requests.
         files: The files of replies and of errors, as far as there are any.
         done: Number of requests that are done, successfully or not.
-        error: Why the whole batch failed; "" if it did not.
+        error: The endpoint's code for why the whole batch failed, without its message, which may quote prompts; "" if
+            there is none.
     """
 
     id: str
@@ -108,7 +109,7 @@ class BatchAPI:
             nonlocal first
             found = None if first else self.find(token)
             first = False
-            return found or _batch(self._json("POST", "batches", json={**body, "metadata": {"pmlm": token}}))
+            return found or self._batch(self._json("POST", "batches", json={**body, "metadata": {"pmlm": token}}))
 
         return self._repeated(once)
 
@@ -123,7 +124,7 @@ class BatchAPI:
             for each in batches:
                 metadata = each.get("metadata")
                 if isinstance(metadata, dict) and metadata.get("pmlm") == token:
-                    return _batch(each)
+                    return self._batch(each)
             if not batches or not page.get("has_more"):
                 break
             after = {"after": _text(batches[-1], "id")}
@@ -131,7 +132,7 @@ class BatchAPI:
 
     def retrieve(self, batch: str) -> Batch:
         """Return the state of a batch."""
-        return self._repeated(lambda: _batch(self._json("GET", f"batches/{batch}")))
+        return self._repeated(lambda: self._batch(self._json("GET", f"batches/{batch}")))
 
     def lines(self, file: str) -> Iterator[dict[str, Any]]:
         """Yield the JSON objects of a file; other lines are left out. After an interruption it starts again."""
@@ -203,11 +204,27 @@ class BatchAPI:
         return f"the batch API of {self._chat.base_url}{self._route.description}"
 
     def _refused(self, answer: Answer) -> Exception:
-        return self._failed(self._chat.read(answer))
+        return self._failed(self._chat.read(answer, None))
 
     def _failed(self, attempt: Attempt) -> Exception:
         message = f"{self._name}: {attempt.error}"
         return _TransientError(message) if attempt.retry else LLMError(message)
+
+    def _batch(self, value: dict[str, Any]) -> Batch:
+        errors = value.get("errors")
+        data = errors.get("data") if isinstance(errors, dict) else None
+        codes = [error_code(each) for each in data if isinstance(each, dict)] if isinstance(data, list) else []
+        counts = value.get("request_counts")
+        counts = counts if isinstance(counts, dict) else {}
+        done = [counts.get(name) for name in ("completed", "failed")]
+        return Batch(
+            _text(value, "id"),
+            _text(value, "status"),
+            str(value.get("input_file_id") or ""),
+            tuple(str(value[name]) for name in ("output_file_id", "error_file_id") if value.get(name)),
+            sum(each for each in done if isinstance(each, int)),
+            self._chat.without_secrets(codes[0]) if codes else "",
+        )
 
     def _repeated(self, once: Callable[[], T]) -> T:
         tries = 0
@@ -222,23 +239,6 @@ class BatchAPI:
         if tries >= self._chat.tries:
             raise LLMError(f"{error} (tried {tries} times)") from None
         time.sleep(random.uniform(0, min(_LONGEST_PAUSE, self._chat.backoff * 2.0 ** (tries - 1))))
-
-
-def _batch(value: dict[str, Any]) -> Batch:
-    errors = value.get("errors")
-    data = errors.get("data") if isinstance(errors, dict) else None
-    messages = [str(each.get("message")) for each in data if isinstance(each, dict)] if isinstance(data, list) else []
-    counts = value.get("request_counts")
-    counts = counts if isinstance(counts, dict) else {}
-    done = [counts.get(name) for name in ("completed", "failed")]
-    return Batch(
-        _text(value, "id"),
-        _text(value, "status"),
-        str(value.get("input_file_id") or ""),
-        tuple(str(value[name]) for name in ("output_file_id", "error_file_id") if value.get(name)),
-        sum(each for each in done if isinstance(each, int)),
-        printable(messages[0])[:300] if messages else "",
-    )
 
 
 def _text(value: dict[str, Any], name: str) -> str:

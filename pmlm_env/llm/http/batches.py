@@ -181,7 +181,8 @@ class BatchChat(LLM):
                     replied = {}
         yield from self._stored(requests, replied)
         self._under_way.remove(token)
-        reason = f"the batch {batch.id} is {batch.status}: {batch.error or 'it has no answer to this request'}"
+        why = f"{batch.error} (look up details there)" if batch.error else "it has no answer to this request"
+        reason = f"the batch {batch.id} is {batch.status}: {why}"
         failed |= {index: (Attempt(error=reason, tokens=(0, 0)), False) for index in waiting.values()}
         for index, (attempt, was_run) in failed.items():
             self._settle(requests[index], attempt, was_run)

@@ -109,7 +109,7 @@ class Attempt:
 class _Request(NamedTuple):
     """The request, as far as it is needed to interpret the answer; see ``read_answer``."""
 
-    prompt: str
+    prompt: str | None
     key: str
     max_tokens: int
     on_truncated: OnTruncated
@@ -131,12 +131,13 @@ class _Message(NamedTuple):
     has_thoughts: bool
 
 
-def read_answer(answer: Answer, prompt: str, key: str, max_tokens: int, on_truncated: OnTruncated) -> Attempt:
+def read_answer(answer: Answer, prompt: str | None, key: str, max_tokens: int, on_truncated: OnTruncated) -> Attempt:
     """Interpret an answer.
 
     Args:
         answer: The answer.
-        prompt: The prompt, which must not appear in the error message.
+        prompt: The prompt, which must not appear in the error message; None = unknown, so that nothing of the server's
+            message appears.
         key: The key, likewise.
         max_tokens: Maximum number of tokens requested.
         on_truncated: What to do with a reply that was cut.
@@ -206,7 +207,7 @@ def _read_completion(answer: Answer, request: _Request) -> Attempt:
         return Attempt(error=problem, tokens=tokens)
     if ending == "failed":
         reason = message.reason[:1000]
-        word = "" if quotes(reason, request.prompt) else without_key(reason, request.key)[:40]
+        word = "" if quotes(reason, request.prompt or "") else without_key(reason, request.key)[:40]
         problem = f"the reply ended with finish reason {word!r} instead of stop or length; use another model"
         return _unusable(problem, request_id, tokens)
     if ending == "too long" and not message.text:
@@ -370,6 +371,6 @@ def _request_id(answer: Answer, body: Mapping[str, Any], request: _Request) -> s
     """Return " (request ID)", with which the endpoint's support can find the request, or ""."""
     found = [answer.headers.get(name) for name in _REQUEST_ID_HEADERS] + [body.get("request_id"), body.get("id")]
     for name in found:
-        if isinstance(name, str) and _REQUEST_ID.fullmatch(name) and not quotes(name, request.prompt):
+        if isinstance(name, str) and _REQUEST_ID.fullmatch(name) and not quotes(name, request.prompt or ""):
             return f" (request {name})"
     return ""

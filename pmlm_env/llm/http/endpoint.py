@@ -312,13 +312,18 @@ class OpenAIChat(LLM):
         """Return what is sent as a prompt, whose length bounds the number of prompt tokens."""
         return (self.system_prompt or "") + request.prompt
 
-    def read(self, answer: Answer, prompt: str = "") -> Attempt:
-        """Interpret an answer; messages contain neither the prompt nor secrets."""
-        key, secrets = self._secrets()
+    def read(self, answer: Answer, prompt: str | None) -> Attempt:
+        """Interpret an answer; messages contain neither the prompt (None = unknown) nor secrets."""
+        key, _ = self._secrets()
         attempt = read_answer(answer, prompt, key, self.max_tokens, self.on_truncated)
-        for part in " ".join(secrets.values()).split():  # such as "Bearer KEY"
-            attempt = replace(attempt, error=without_key(attempt.error, part))
-        return attempt
+        return replace(attempt, error=self.without_secrets(attempt.error))
+
+    def without_secrets(self, text: str) -> str:
+        """Replace the key and the secret values of headers in a text by ***."""
+        key, secrets = self._secrets()
+        for part in [key, *" ".join(secrets.values()).split()]:  # such as "Bearer KEY"
+            text = without_key(text, part)
+        return text
 
     def request_headers(self) -> httpx.Headers:
         """Return the headers of every request, with the key."""

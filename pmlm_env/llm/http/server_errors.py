@@ -55,6 +55,7 @@ _MESSAGES = (
 _REFUSAL = re.compile(
     r"\b1301\b|content.?(?:filter|policy|moderat)|data.?inspection|moderation|responsible.?ai", re.IGNORECASE
 )
+_CODE = re.compile(r"\w[\w.-]{0,59}", re.ASCII)  # one word, which cannot quote a prompt
 _MAX_MESSAGE = 10_000
 _MIN_KEY = 8  # characters; shorter "keys" are placeholders for servers that require one, and occur in other words
 _WORD = r"[\w*.…-]"  # a character of a key, or a mask character that servers replace it with
@@ -218,8 +219,19 @@ def _letters(text: str) -> str:
     return re.sub(r"[\W_]+", "", html.unescape(unquote_plus(text)).casefold())
 
 
-def server_message(error: Mapping[str, Any], prompt: str, key: str) -> str:
-    """Return the server's message in one line without the key, or "" if there is none."""
+def error_code(error: Mapping[str, Any]) -> str:
+    """Return the server's code or type of an error, which quotes no prompt; "" if there is none."""
+    words = (str(error.get(name) or "") for name in ("code", "type"))
+    return next((word for word in words if _CODE.fullmatch(word)), "")
+
+
+def server_message(error: Mapping[str, Any], prompt: str | None, key: str) -> str:
+    """Return the server's message in one line without the key, or "" if there is none.
+
+    If it is unknown which prompts the message may quote (``prompt`` is None), the error's code takes its place.
+    """
+    if prompt is None:
+        return error_code(error)
     message = without_key(str(error.get("message", "")), key)
     if quotes(message, prompt):
         return "the server's message quotes the prompt and is left out"

@@ -30,9 +30,10 @@ class BatchServer:
 
     url: str = ""
     fate: Fate = lambda prompt: "reply"
+    quotes: bool = False  # whether messages about requests quote prompt and key
     n_looks: int = 2  # until a batch has ended
     end: str = "completed"
-    validation_error: str = ""
+    validation_error: str = ""  # a code
     lose_answers_to: list[str] = field(default_factory=list)  # "METHOD path", each once, after doing what it says
     fail_with_503: list[str] = field(default_factory=list)  # each once, before
     files: dict[str, bytes] = field(default_factory=dict)
@@ -52,7 +53,12 @@ class BatchServer:
     def finish(self, batch: dict[str, Any]) -> None:
         """Write the files of a batch: out of order, each line with its request's name."""
         if self.validation_error:
-            batch |= {"status": "failed", "errors": {"object": "list", "data": [{"message": self.validation_error}]}}
+            error = {
+                "code": self.validation_error,
+                "message": f"line 1: {self.prompts(batch['id'])} of {KEY}",
+                "line": 1,
+            }
+            batch |= {"status": "failed", "errors": {"object": "list", "data": [error]}}
             return
         output, errors = [], []
         for number, line in enumerate(reversed(self.files[batch["input_file_id"]].splitlines())):
@@ -66,7 +72,8 @@ class BatchServer:
                 body = chat(reply(prompt), id=f"chatcmpl-{number}", object="chat.completion").body
                 output.append(entry | {"response": {"status_code": 200, "request_id": f"r{number}", "body": body}})
             elif isinstance(fate, int):
-                body = {"error": {"message": "this one is refused", "type": "invalid_request_error", "code": None}}
+                said = f"it is about {prompt}, with the key {KEY}" if self.quotes else "this one is refused"
+                body = {"error": {"message": said, "type": "invalid_request_error", "code": None}}
                 errors.append(entry | {"response": {"status_code": fate, "request_id": f"r{number}", "body": body}})
             else:
                 errors.append(entry | {"response": None, "error": {"code": fate, "message": "It was not run."}})
@@ -111,7 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(401, {"error": {"message": "no key"}})
         if call in state.fail_with_503:
             state.fail_with_503.remove(call)
-            return self._answer(503, {"error": {"message": "overloaded"}})
+            message = f"no room for {content.decode('utf-8', 'replace')} and {state.all_prompts} with the key {KEY}"
+            return self._answer(503, {"error": {"message": message, "code": "overloaded"}})
         status, answer = self._answer_to(state, method, path.split("/"), parse_qs(parts.query), content)
         if call in state.lose_answers_to:
             state.lose_answers_to.remove(call)

@@ -110,11 +110,11 @@ def test_what_fails_is_an_error_of_its_own_and_is_asked_again_alone(
 
 
 def test_a_batch_that_is_rejected_costs_nothing_and_says_why(server: BatchServer, tmp_path: Path) -> None:
-    server.validation_error = "Enqueued token limit reached"
+    server.validation_error = "token_limit_exceeded"
     llm, budget = llm_of(server, tmp_path)
     replies = llm.ask(REQUESTS)
     assert all(isinstance(each, LLMError) for each in replies)
-    assert "is failed: Enqueued token limit reached" in str(replies[0])
+    assert "is failed: token_limit_exceeded (look up details there)" in str(replies[0])
     assert budget.usage == Usage()
     assert not (tmp_path / "batches.json").exists()
 
@@ -219,11 +219,28 @@ def test_neither_key_nor_prompt_is_said_or_listed(
     server.n_looks = 10**9
     killed(server, tmp_path, "GET batches/batch_2")
     listed = (tmp_path / "batches.json").read_text()
-    server.n_looks = 0
+    server.n_looks, server.quotes = 0, True
     server.fate = lambda prompt: 400
     said = " ".join(map(str, llm_of(server, tmp_path)[0].ask(REQUESTS)))
     for secret in (KEY, REQUESTS[0].prompt):
         assert secret not in listed + said + caplog.text
+
+
+@pytest.mark.parametrize("call", ["POST files", "POST batches", "GET batches/batch_0", "the whole batch"])
+def test_messages_about_batches_that_quote_key_or_prompts_are_left_out(
+    server: BatchServer, tmp_path: Path, call: str
+) -> None:
+    if call == "the whole batch":
+        server.validation_error = KEY
+        said = str(llm_of(server, tmp_path)[0].ask(REQUESTS)[0])
+        assert "the batch batch_0 is failed: ***" in said
+    else:
+        server.fail_with_503 = [call] * 3  # as often as it is tried
+        with pytest.raises(LLMError, match=r"HTTP 503: overloaded") as caught:
+            llm_of(server, tmp_path)[0].ask(REQUESTS)
+        said = str(caught.value)
+    for secret in (KEY, REQUESTS[0].prompt):
+        assert secret not in said
 
 
 def test_a_damaged_list_is_named(server: BatchServer, tmp_path: Path) -> None:
