@@ -19,7 +19,7 @@ from pmlm_env.llm.base import LLMError
 from pmlm_env.llm.http.chat_answers import Answer, Attempt
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.http.server_errors import error_code
-from pmlm_env.llm.http.transport import Route
+from pmlm_env.llm.http.transport import Route, no_cookies
 
 T = TypeVar("T")
 
@@ -76,6 +76,7 @@ class BatchAPI:
         self._chat = chat
         self._route = Route.to(chat.url("batches"))
         self._client = httpx.Client(
+            cookies=no_cookies(),
             verify=self._route.tls,
             proxy=self._route.proxy,
             trust_env=False,

@@ -78,8 +78,7 @@ class Route:
         """Return a client that uses one connection."""
         return httpx.AsyncClient(
             limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
-            # Without cookies, through which replies might depend on earlier ones.
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            cookies=no_cookies(),
             verify=self.tls,
             proxy=self.proxy,
             trust_env=False,
@@ -169,6 +168,11 @@ class Route:
     @property
     def _proxy_advice(self) -> str:
         return f"check base_url and {self.proxy_variable}, or put {self.url.host} into NO_PROXY"
+
+
+def no_cookies() -> CookieJar:
+    """Return a jar that stores no cookies, through which replies might depend on earlier ones."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 async def _exchange(client: httpx.AsyncClient, request: httpx.Request) -> Answer:

@@ -40,6 +40,7 @@ class BatchServer:
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     looks: dict[str, int] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    cookies: list[str] = field(default_factory=list)  # that came back
     deleted: list[str] = field(default_factory=list)
 
     def prompts(self, batch: str) -> list[str]:
@@ -114,6 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = parts.path.removeprefix("/v1/")
         call = f"{method} {path}"
         state.calls.append(call)
+        state.cookies += self.headers.get_all("Cookie", [])
         if self.headers.get("Authorization") != f"Bearer {KEY}":
             return self._answer(401, {"error": {"message": "no key"}})
         if call in state.fail_with_503:
@@ -178,6 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(raw)))
+        self.send_header("Set-Cookie", "session=1; Path=/")
         self.end_headers()
         self.wfile.write(raw)
 

@@ -73,6 +73,11 @@ def test_replies_are_stored_as_those_to_single_requests(server: BatchServer, tmp
     assert texts(list(stored.values())) == texts(single) == texts(through_batches)
 
 
+def test_cookies_are_not_sent_back(server: BatchServer, tmp_path: Path) -> None:
+    llm_of(server, tmp_path)[0].ask(REQUESTS)
+    assert server.cookies == []
+
+
 def test_samples_have_their_own_seeds(server: BatchServer, tmp_path: Path) -> None:
     llm_of(server, tmp_path)[0].ask([Request("a", 0), Request("a", 1)])
     lines = [json.loads(line) for line in server.files["file-0"].splitlines()]
