@@ -236,15 +236,16 @@ class ReplyCache:
 
     def _move_from_spare(self) -> None:
         """Move replies from the spare space to the file."""
-        if self._spare is None or not (lines := self._spare.lines()):
+        if self._spare is None:
             return
-        replies = []
-        for line in lines:
-            with suppress(ValueError, TypeError):  # the last line may be incomplete
-                replies.append(CachedReply(**json.loads(line)))
-        with suppress(DatabaseError, OSError):  # the disk is still full: they stay in the spare space
-            self.add(replies)
-            self._spare.clear()
+        # No spare space, or the disk is still full: they stay there.
+        with suppress(DatabaseError, OSError), self._spare.moved() as lines:
+            replies = []
+            for line in lines:
+                with suppress(ValueError, TypeError):  # the last line may be incomplete
+                    replies.append(CachedReply(**json.loads(line)))
+            if replies:
+                self.add(replies)
 
     def __iter__(self) -> Iterator[CachedReply]:
         """Iterate over all replies, sorted by key, reading a few rows at a time.

@@ -57,20 +57,20 @@ class SpareSpace:
             file.flush()
             os.fsync(file.fileno())
 
-    def lines(self) -> list[str]:
-        """Return the lines."""
-        try:
-            with self._opened() as file:
-                return [line.decode("ascii", "replace") for line in self._lines(file)]
-        except OSError:
-            return []
+    @contextmanager
+    def moved(self) -> Iterator[list[str]]:
+        """Yield the lines, and delete them at the end, so that their space can be used again.
 
-    def clear(self) -> None:
-        """Delete the lines, so that their space can be used again."""
+        Meanwhile other processes wait with their lines. If the block raises an error, nothing is deleted.
+
+        Raises:
+            OSError: The file does not exist, or cannot be read or written.
+        """
         with self._opened() as file:
-            length = sum(map(len, self._lines(file)))
+            lines = self._lines(file)
+            yield [line.decode("ascii", "replace") for line in lines]
             file.seek(0)
-            file.write(bytes(length))
+            file.write(bytes(sum(map(len, lines))))
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:

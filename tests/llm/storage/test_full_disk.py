@@ -7,7 +7,7 @@ import sqlite3
 import stat
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from pmlm_env.llm.base import LLM, Completion, Reply, Request
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.storage.budget import Budget
-from pmlm_env.llm.storage.cache import ReplyCache
+from pmlm_env.llm.storage.cache import CachedReply, ReplyCache
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.llm.storage.database import DatabaseError
 from tests.llm.endpoint import Answer, Endpoint, chat
@@ -118,6 +118,28 @@ def test_what_was_set_aside_stays_so_until_there_is_room(file: Path) -> None:
         assert prompts(file) == []
     assert sorted(prompts(file)) == ["a", "b"]
     assert not any(file.with_name("replies.sqlite-spare").read_bytes())
+
+
+def test_what_another_process_sets_aside_while_replies_are_moved_stays(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = ReplyCache(file), ReplyCache(file)
+    one.put_in_spare("x", {Request("a"): Completion("first", 1, 1, "stop")})
+    setting_aside = threading.Thread(
+        target=other.put_in_spare, args=("x", {Request("b"): Completion("second", 1, 1, "stop")})
+    )
+    honest = one.add
+
+    def add(replies: Iterable[CachedReply]) -> int:
+        n = honest(replies)
+        setting_aside.start()
+        setting_aside.join(timeout=0.5)  # it waits until the replies are moved, or has written into the spare space
+        return n
+
+    monkeypatch.setattr(one, "add", add)
+    assert one.get("x", [Request("a")])[0].text == "first"
+    setting_aside.join()
+    assert sorted(prompts(file)) == ["a", "b"]
 
 
 def test_half_a_reply_that_was_set_aside_is_left_out(file: Path) -> None:
