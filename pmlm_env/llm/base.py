@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 FinishReason = Literal["stop", "length"]
@@ -118,6 +119,33 @@ class LLM(ABC):
             LLMError: The first error, if a request failed.
         """
         return all_or_error(self.ask([Request(prompt) for prompt in prompts]))
+
+
+def changed(
+    batches: Generator[dict[int, Reply], None, None], change: Callable[[dict[int, Reply]], dict[int, Reply]]
+) -> Generator[dict[int, Reply], None, bool]:
+    """Yield what ``change`` makes of each batch of replies of an inner LLM, to which ``StopSending`` is passed on.
+
+    Args:
+        batches: A generator of ``LLM.replies``; closed at the end.
+        change: Takes a batch, and returns the batch to yield.
+
+    Returns:
+        Whether ``StopSending`` was thrown in, after which ``batches`` need not reply to all requests.
+    """
+    stopped = False
+    following: Callable[[], dict[int, Reply]] = partial(next, batches)
+    with closing(batches):
+        while True:
+            try:
+                batch = following()
+            except StopIteration:
+                return stopped
+            following = partial(next, batches)
+            try:
+                yield change(batch)
+            except StopSending as stop:
+                stopped, following = True, partial(batches.throw, stop)
 
 
 def all_or_error(replies: Sequence[Reply]) -> list[Completion]:

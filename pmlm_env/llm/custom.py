@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 from pmlm_env.io.keys import holds_key
-from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request
+from pmlm_env.llm.base import LLM, Completion, LLMError, Reply, Request, changed
 from pmlm_env.registry import Registry
 
 #: Names that ``load_llm`` knows come first: ``responder``, and those that begin with ``local:`` or a provider.
@@ -85,15 +84,17 @@ class CheckedLLM(LLM):
         found = self.llm.replies(list(requests))
         if not isinstance(found, Generator):
             raise self._wrong(f"a {type(found).__name__}, which is no generator (use yield)")
-        with closing(found) as batches:
-            for batch in batches:
-                if not isinstance(batch, Mapping) or not batch.keys() <= open_:
-                    raise self._wrong("not a mapping from the index of each request, once, to its reply")
-                if wrong := [each for each in batch.values() if not _is_reply(each)]:
-                    raise self._wrong(f"a {type(wrong[0]).__name__} that is neither a whole Completion nor an LLMError")
-                open_ -= batch.keys()
-                yield {index: _usable(reply) for index, reply in batch.items()}
-        if open_:
+
+        def checked(batch: Any) -> dict[int, Reply]:
+            if not isinstance(batch, Mapping) or not batch.keys() <= open_:
+                raise self._wrong("not a mapping from the index of each request, once, to its reply")
+            if wrong := [each for each in batch.values() if not _is_reply(each)]:
+                raise self._wrong(f"a {type(wrong[0]).__name__} that is neither a whole Completion nor an LLMError")
+            open_.difference_update(batch)
+            return {index: _usable(reply) for index, reply in batch.items()}
+
+        stopped = yield from changed(found, checked)
+        if open_ and not stopped:
             raise self._wrong(f"no reply to {len(open_)} of {len(requests)} requests")
 
     def _wrong(self, what: str) -> ValueError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import closing
+from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 
-from pmlm_env.llm.base import LLM, Completion, Reply, Request
+from pmlm_env.llm.base import LLM, Completion, Reply, Request, changed
 from pmlm_env.llm.storage.budget import Budget, BudgetExceededError, Usage
 
 
@@ -43,17 +43,24 @@ class BudgetedLLM(LLM):
             booked = self._book(requests, remaining)
             indices = list(booked)
             try:
-                with closing(self.llm.replies([requests[index] for index in indices])) as batches:
-                    for batch in batches:
-                        out = {indices[i]: reply for i, reply in batch.items()}
-                        for index, reply in out.items():
-                            if isinstance(reply, Completion):
-                                self.budget.settle(booked.pop(index), reply.prompt_tokens, reply.completion_tokens)
-                        yield out
+                batches = self.llm.replies([requests[index] for index in indices])
+                stopped = yield from changed(batches, partial(self._settled, indices, booked))
             finally:
                 for usage in booked.values():
                     self.budget.settle(usage, 0, 0, calls=0)
+            if stopped:
+                return
             remaining = remaining[len(indices) :]  # may fit now that actual usage has replaced the upper bounds
+
+    def _settled(
+        self, indices: Sequence[int], booked: dict[int, Usage], batch: Mapping[int, Reply]
+    ) -> dict[int, Reply]:
+        """Return a batch by the indices of all requests, and take what it cost from the booked upper bounds."""
+        out = {indices[i]: reply for i, reply in batch.items()}
+        for index, reply in out.items():
+            if isinstance(reply, Completion):
+                self.budget.settle(booked.pop(index), reply.prompt_tokens, reply.completion_tokens)
+        return out
 
     def _book(self, requests: Sequence[Request], indices: Sequence[int]) -> dict[int, Usage]:
         """Book as many requests as fit, at least one."""

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from pmlm_env.llm.base import LLM, Completion, Reply, Request
+from pmlm_env.llm.base import LLM, Completion, Reply, Request, StopSending
+from pmlm_env.llm.custom import CheckedLLM
 from pmlm_env.llm.http.endpoint import OpenAIChat
-from pmlm_env.llm.storage.budget import Budget
+from pmlm_env.llm.storage.budget import Budget, Limits, Usage
+from pmlm_env.llm.storage.budgeted_llm import BudgetedLLM
 from pmlm_env.llm.storage.cache import CachedReply, ReplyCache
 from pmlm_env.llm.storage.cached_llm import CachedLLM
 from pmlm_env.llm.storage.database import DatabaseError
@@ -108,6 +110,38 @@ def test_an_llm_in_this_process_is_asked_no_more_either(file: Path) -> None:
     with full(file), pytest.raises(DatabaseError, match="free some space"):
         CachedLLM(llm, ReplyCache(file)).generate(["a", "b"])
     assert llm.asked == prompts(file) == ["a"]
+
+
+class InFlight(LLM):
+    """Sends two requests at a time; told to stop, it sends no more and yields the reply in flight."""
+
+    identity, max_tokens = "in flight", 10
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+
+    def replies(self, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        stopped = False
+        for index, request in enumerate(requests):
+            if index % 2 == 0:
+                if stopped:
+                    return
+                self.sent += [each.prompt for each in requests[index : index + 2]]
+            try:
+                yield {index: Completion(LONG + request.prompt, 1, 1, "stop")}
+            except StopSending:
+                stopped = True
+                yield {}
+
+
+def test_an_llm_of_ones_own_is_told_to_stop_and_its_replies_in_flight_are_kept_and_booked(file: Path) -> None:
+    llm, budget = InFlight(), Budget(Limits(max_llm_calls=3))
+    limited = BudgetedLLM(CheckedLLM("InFlight", llm), budget, llm.max_tokens)
+    with full(file), pytest.raises(DatabaseError, match="free some space"):
+        CachedLLM(limited, ReplyCache(file)).generate(["a", "b", "c", "d"])
+    assert llm.sent == ["a", "b"]
+    assert sorted(prompts(file)) == ["a", "b"]
+    assert budget.usage == Usage(2, 2, 2)
 
 
 def test_what_was_set_aside_stays_so_until_there_is_room(file: Path) -> None:
