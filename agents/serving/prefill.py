@@ -205,4 +205,4 @@ def _batched(llm: CachedLLM, run: RunFolder, size: int) -> CachedLLM:
 
     if not isinstance(llm.llm, OpenAIChat):
         raise ValueError("--batch has no effect with this LLM, which has no batch API: leave it out")
-    return CachedLLM(BatchChat(llm.llm, run.path / _BATCHES, size), llm.cache)
+    return CachedLLM(BatchChat(llm.llm, run.path / _BATCHES, llm.cache, size), llm.cache)

@@ -19,6 +19,7 @@ from pmlm_env.llm.http.batch_api import ENDED, ENDPOINT, MOST_BYTES, MOST_REQUES
 from pmlm_env.llm.http.chat_answers import Answer, Attempt
 from pmlm_env.llm.http.endpoint import OpenAIChat
 from pmlm_env.llm.storage.budget import BudgetExceededError
+from pmlm_env.llm.storage.cache import ReplyCache, request_key
 
 _logger = logging.getLogger(__name__)
 #: Seconds between two looks at the batches: at first, and at most.
@@ -33,23 +34,25 @@ class BatchChat(LLM):
     """An endpoint that is asked through its batch API; its replies are those to single requests, and cached as such.
 
     Batches under way are listed in a file before they are created. After a kill, an object with the same file and
-    requests goes on with them instead of paying again. Every request is booked at its upper bound before it is sent. At
-    the end, the files at the endpoint are deleted.
+    requests goes on with them instead of paying again. Every request is booked at its upper bound before it is sent. A
+    batch stays listed, and its files stay at the endpoint, until the replies to all its requests are stored, also those
+    that only another command asks for.
 
     Args:
         chat: The endpoint, with its budget.
         file: The list of batches under way.
+        cache: Where the caller stores replies, as ``CachedLLM`` does.
         size: Maximum number of requests in a batch.
 
     Raises:
         ValueError: ``size`` is out of range.
     """
 
-    def __init__(self, chat: OpenAIChat, file: Path, size: int = MOST_REQUESTS) -> None:
+    def __init__(self, chat: OpenAIChat, file: Path, cache: ReplyCache, size: int = MOST_REQUESTS) -> None:
         """Store the arguments; nothing is sent yet."""
         if not 1 <= size <= MOST_REQUESTS:
             raise ValueError(f"--batch is {size}: use a number of requests from 1 to {MOST_REQUESTS:,}")
-        self.chat, self.size = chat, size
+        self.chat, self.size, self._cache = chat, size, cache
         self._under_way = UnderWay(file, chat.identity)
 
     @property
@@ -69,8 +72,9 @@ class BatchChat(LLM):
             LLMError: The endpoint refuses, or does not answer; batches under way stay listed.
             ValueError: The list of batches is damaged.
             BudgetExceededError: The remaining requests were not sent.
+            DatabaseError: The cache is damaged.
         """
-        missing = {_name(self.identity, request): index for index, request in enumerate(requests)}
+        missing = {request_key(self.identity, request): index for index, request in enumerate(requests)}
         with closing(BatchAPI(self.chat)) as api:
             batches = self._resumed(api, requests, missing)
             known = {name for token in batches for name in self._under_way.names(token)}
@@ -95,9 +99,14 @@ class BatchChat(LLM):
             raise refusal
 
     def _resumed(self, api: BatchAPI, requests: Sequence[Request], missing: Mapping[str, int]) -> dict[str, Batch]:
-        """Return the batches under way, by their tokens."""
+        """Return the batches under way, by their tokens, except those of which only other commands need replies."""
         found: dict[str, Batch] = {}
+        n_others = 0
         for token, batch_id in self._under_way.batches():
+            others = self._others(token, missing)
+            if others and missing.keys().isdisjoint(self._under_way.names(token)):
+                n_others += len(others)
+                continue
             try:
                 batch = api.retrieve(batch_id) if batch_id else api.find(token)
             except LLMError as error:
@@ -107,12 +116,24 @@ class BatchChat(LLM):
                 ) from None
             if batch is None:  # the process was killed before it was created
                 names = self._under_way.names(token)
-                self._under_way.remove(token)
+                self._under_way.keep(token, others)
                 self._release([requests[missing[name]] for name in names if name in missing])
             else:
                 self._under_way.add(token, self._under_way.names(token), batch.id)
                 found[token] = batch
+        if n_others:
+            _logger.warning(
+                "%s lists batches with %d requests of another command, which are left alone: run that command again to "
+                "store their replies",
+                *(self._under_way.file, n_others),
+            )
         return found
+
+    def _others(self, token: str, missing: Mapping[str, int]) -> list[str]:
+        """Return those requests of a batch that only other commands ask for, and whose replies are not stored."""
+        names = [name for name in self._under_way.names(token) if name not in missing]
+        stored = self._cache.holds(names)
+        return [name for name in names if name not in stored]
 
     def _chunks(self, requests: Mapping[str, Request]) -> Iterator[dict[str, tuple[Request, bytes]]]:
         """Yield the requests and lines of each batch's file by their names."""
@@ -163,13 +184,14 @@ class BatchChat(LLM):
         Replies are booked once they are stored, and errors once the batch is no longer listed. A kill in between leaves
         requests at their upper bounds, and lets none be booked twice.
         """
-        waiting = {name: missing.pop(name) for name in self._under_way.names(token) if name in missing}
+        ours = {name: missing.pop(name) for name in self._under_way.names(token) if name in missing}
+        waiting = dict(ours)
         failed: dict[int, tuple[Attempt, bool]] = {}
         replied: dict[int, Attempt] = {}
         for file in batch.files:
             for line in api.lines(file):
                 index = waiting.pop(line["custom_id"], None) if isinstance(line.get("custom_id"), str) else None
-                if index is None:  # of a reply that is stored already, or repeated
+                if index is None:  # of a reply that is stored already, or of another command, or repeated
                     continue
                 attempt, was_run = self._read(line, requests[index].prompt)
                 if attempt.reply is None:
@@ -180,7 +202,8 @@ class BatchChat(LLM):
                     yield from self._stored(requests, replied)
                     replied = {}
         yield from self._stored(requests, replied)
-        self._under_way.remove(token)
+        others = self._others(token, ours)
+        self._under_way.keep(token, others)
         why = f"{batch.error} (look up details there)" if batch.error else "it has no answer to this request"
         reason = f"the batch {batch.id} is {batch.status}: {why}"
         failed |= {index: (Attempt(error=reason, tokens=(0, 0)), False) for index in waiting.values()}
@@ -189,7 +212,8 @@ class BatchChat(LLM):
         if failed:
             where = f"{self.chat.model} at {self.chat.base_url}"
             yield {index: LLMError(f"{where}: {attempt.error}") for index, (attempt, _) in failed.items()}
-        api.delete([batch.input_file, *batch.files])
+        if not others:
+            api.delete([batch.input_file, *batch.files])
 
     def _stored(
         self, requests: Sequence[Request], replied: Mapping[int, Attempt]
@@ -245,7 +269,7 @@ class UnderWay:
         return [(token, each["id"]) for token, each in self._content().items() if each["llm"] == self._llm]
 
     def names(self, token: str) -> list[str]:
-        """Return the names of a batch's requests."""
+        """Return the names of a batch's requests: their keys in the cache, from which no prompt can be read."""
         names: list[str] = self._content()[token]["requests"]
         return names
 
@@ -253,10 +277,12 @@ class UnderWay:
         """List a batch, or add its name at the endpoint."""
         write_json(self.file, {**self._content(), token: {"llm": self._llm, "id": batch, "requests": list(names)}})
 
-    def remove(self, token: str) -> None:
-        """Take a batch off the list."""
+    def keep(self, token: str, names: Sequence[str]) -> None:
+        """List only these requests of a batch; without any, take the batch off the list."""
         content = self._content()
-        del content[token]
+        batch = content.pop(token)
+        if names:
+            content[token] = {**batch, "requests": list(names)}
         if content:
             write_json(self.file, content)
         else:
@@ -276,8 +302,3 @@ class UnderWay:
 
 #: Size limit of the list in bytes: a few million requests.
 _LARGEST_LIST = 2**29
-
-
-def _name(identity: str, request: Request) -> str:
-    """Return a request's name in a batch: 64 characters, from which nothing about the prompt can be read."""
-    return hashlib.sha256(json.dumps([identity, request.prompt, request.sample]).encode()).hexdigest()

@@ -143,6 +143,22 @@ class ReplyCache:
                 found.update(dict.fromkeys(indices[row[0]], completion))
         return found
 
+    def holds(self, keys: Sequence[str]) -> set[str]:
+        """Return those of some ``CachedReply.key`` whose replies are stored.
+
+        Raises:
+            DatabaseError: The file is damaged.
+        """
+        self._move_from_spare()
+        found: set[str] = set()
+        for start in range(0, len(keys), _ROWS_PER_QUERY):
+            chunk = keys[start : start + _ROWS_PER_QUERY]
+            placeholders = ",".join("?" * len(chunk))
+            found.update(
+                row[0] for row in self._database.read(f"SELECT key FROM replies WHERE key IN ({placeholders})", chunk)
+            )
+        return found
+
     def put(self, identity: str, completions: Mapping[Request, Completion]) -> dict[Request, Completion]:
         """Store replies, all or none.
 
@@ -309,6 +325,16 @@ class ReplyCache:
                 f"{self.name}: the reply with key {key} is damaged ({what}): restore the "
                 "file from a copy, or move it elsewhere"
             ) from None
+
+
+def request_key(identity: str, request: Request) -> str:
+    """Return the ``CachedReply.key`` of the reply to a request.
+
+    Args:
+        identity: The LLM's identity.
+        request: The request.
+    """
+    return _key(_request_text(_identity_object(identity), request))
 
 
 def _check_fields(name: str, value: Any, fields: Mapping[str, type | tuple[type, ...]]) -> None:

@@ -43,7 +43,8 @@ def llm_of(
 ) -> tuple[CachedLLM, Budget]:
     budget = Budget(limits, folder / "spent.sqlite", price)
     chat = OpenAIChat("m", base_url=server.url, tries=3, backoff=0.01, budget=budget)
-    return CachedLLM(BatchChat(chat, folder / "batches.json", size), ReplyCache(folder / "replies.sqlite")), budget
+    cache = ReplyCache(folder / "replies.sqlite")
+    return CachedLLM(BatchChat(chat, folder / "batches.json", cache, size), cache), budget
 
 
 def texts(replies: list[Reply]) -> list[str | None]:
@@ -169,6 +170,51 @@ def test_after_a_kill_batches_under_way_are_gone_on_with(server: BatchServer, tm
         assert budget.usage == Usage(len(REQUESTS), BILLED[0] * len(REQUESTS), BILLED[1] * len(REQUESTS))
 
 
+def stopped(server: BatchServer, folder: Path, requests: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop a command that asks ``requests`` while its batches are under way."""
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    server.n_looks = 10**9
+    with monkeypatch.context() as patch:
+        patch.setattr(batches.time, "sleep", stop)
+        with pytest.raises(KeyboardInterrupt):
+            llm_of(server, folder)[0].ask(requests)
+    server.n_looks = 0
+
+
+def test_batches_of_another_command_are_left_alone_and_said_to_be_there(
+    server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped(server, tmp_path, REQUESTS[:7], monkeypatch)
+    llm, budget = llm_of(server, tmp_path)
+    assert texts(llm.ask(REQUESTS[7:])) == WHOLE[7:]
+    assert "batches.json lists batches with 7 requests of another command, which are left alone: run th" in caplog.text
+    assert len(server.deleted) == 2  # the files of this command's batch
+    assert texts(llm_of(server, tmp_path)[0].ask(REQUESTS[:7])) == WHOLE[:7]
+    assert sorted(server.all_prompts) == sorted(request.prompt for request in REQUESTS)
+    assert budget.usage == Usage(len(REQUESTS), BILLED[0] * len(REQUESTS), BILLED[1] * len(REQUESTS))
+    assert not (tmp_path / "batches.json").exists()
+    assert sorted(server.deleted) == sorted(server.files)
+
+
+def test_a_batch_that_two_commands_need_is_gone_on_with_by_both(
+    server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.fate = lambda prompt: 400 if prompt in (REQUESTS[1].prompt, REQUESTS[3].prompt) else "reply"
+    stopped(server, tmp_path, REQUESTS[:5], monkeypatch)
+    first, budget = llm_of(server, tmp_path)
+    assert texts(first.ask(REQUESTS[:2])) == [WHOLE[0], None]
+    assert server.deleted == []
+    again, _ = llm_of(server, tmp_path)
+    assert texts(again.ask([*REQUESTS[:1], *REQUESTS[2:5]])) == [WHOLE[0], WHOLE[2], None, WHOLE[4]]
+    assert len(server.batches) == 1
+    assert budget.usage == Usage(5, BILLED[0] * 3, BILLED[1] * 3)
+    assert not (tmp_path / "batches.json").exists()
+    assert sorted(server.deleted) == sorted(server.files)
+
+
 @pytest.mark.once
 def test_a_kill_amid_the_replies_books_nothing_below_what_was_billed(
     server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -183,6 +229,7 @@ def test_a_kill_amid_the_replies_books_nothing_below_what_was_billed(
     again, budget = llm_of(server, tmp_path, size=50)
     assert texts(again.ask(REQUESTS))[1:] == WHOLE[1:]
     assert len(server.batches) == 1
+    assert not (tmp_path / "batches.json").exists()
     assert budget.usage.calls == len(REQUESTS)
     assert BILLED[0] * 11 <= budget.usage.prompt_tokens <= BILLED[0] * 11 + 2 * 200
 
