@@ -26,13 +26,15 @@ _KINDS = (
     ),
     # The same if the server omits special tokens. "Analysis of the blood shows ..." is a reply.
     (r"(?-i:(?:assistant)?(?:analysis|commentary)(?=[A-Z]))", "(?-i:assistantfinal)"),
-    (rf"<\|?{_TAG}(?:\s[^<>]*)?\|?>", rf"<\|?/{_TAG}\s*\|?>(?:\s*<(?:answer|response|output)>)?"),
+    (rf"<\|?{_TAG}(?:\s*|\s[^<>=]*=[^<>]*)\|?>", rf"<\|?/{_TAG}\s*\|?>(?:\s*<(?:answer|response|output)>)?"),
 )
 # Group 1: the mark begins a line. Then two groups per kind: opening, closing.
 _MARK = re.compile(
     rf"(^[ \t\ufeff\u200b]*)?(?:{'|'.join(f'({opening})|({closing})' for opening, closing in _KINDS)})",
     re.IGNORECASE | re.MULTILINE,
 )
+#: Opening marks that may also be placeholders: "The <reason> for it is unknown."
+_PLACEHOLDER = re.compile(r"<(?:analysis|reason(?:ing)?|reflection)[\s>]", re.IGNORECASE)
 #: Marks that may end a reply that follows thoughts.
 _END = re.compile(
     r"(?:</(?:answer|response|output)>|<\|(?:end_response|end_of_solution|return|end)\|>|\[end[ ]final[ ]response\])\Z",
@@ -48,7 +50,8 @@ def without_thoughts(text: str) -> str | None:
     The marks of all common open models are recognized (``<think>...</think>``, ``[THINK]...[/THINK]``, the channels of
     gpt-oss, ...), ignoring case. A closing mark counts even without an opening one, because chat templates often put
     that in the prompt. Text in quotation marks or backticks is not a mark, nor is an opening mark of plain words
-    (``## Thinking``) unless it begins a line.
+    (``## Thinking``, ``<analysis>``) unless it begins a line, nor are words in angle brackets without ``=``
+    (``<reason for visit>``).
 
     If the prompt opened the thoughts and they were never closed, the text contains no mark. A caller that knows the
     prompt can prepend the opening mark.
@@ -69,7 +72,8 @@ def without_thoughts(text: str) -> str | None:
         quoted = text[mark.end() : mark.end() + 1] == _QUOTES.get(text[mark.start() - 1 : mark.start()], "no quote")
         if quoted and not (closes and kind == thinking):
             continue
-        is_mark = mark[1] is not None or mark.start() == begin or mark[0][0] in "<[◁"
+        in_brackets = mark[0][0] in "<[◁" and not _PLACEHOLDER.match(mark[0])
+        is_mark = mark[1] is not None or mark.start() == begin or in_brackets
         if not closes and thinking is None and is_mark:
             thinking = kind
         elif closes and thinking in (None, kind):

@@ -18,6 +18,8 @@ MARKS = [
     ("<reasoning>", "</reasoning>"),
     ("<seed:think>", "</seed:think>"),
     ('<think time="3">', "</think >"),
+    ("<think >", "</think>"),
+    ("<analysis kind=plan>", "</analysis>"),
     ("<|thinking|>", "<|/thinking|>"),
     ("\ufeff<think>", "</think>"),
     ("[THINK]", "[/THINK]"),
@@ -105,6 +107,10 @@ def test_it_is_the_last_closing_mark_that_counts(text: str) -> None:
         "Close with `</think>`; open with “<think>”.",
         "The thinking </thinker> said.",
         "Reasoning: her ferritin is low.",
+        "Reason: see <reason for visit> above.",
+        "<Analysis of the blood> shows thalassemia.",
+        "<thoughts on feeding>\nBreast milk.",
+        "Her <reason> for it is unknown, as is the <analysis> of her <REFLECTION>.",
     ],
 )
 def test_a_mark_that_is_only_mentioned_is_part_of_the_reply(text: str) -> None:
@@ -123,7 +129,7 @@ def test_any_thoughts_before_any_reply_without_marks_are_left_out(thoughts: str,
 
 
 @pytest.mark.parametrize(
-    "part", ["<think>", "</think>", "a <think> </think>", " ", "<", "<think ", "\n \n", "</think>  "]
+    "part", ["<think>", "</think>", "a <think> </think>", " ", "<", "<think ", "<think =", "<think  ", "\n \n", "</think>  "]
 )
 def test_a_text_of_megabytes_is_read_once(part: str) -> None:
     without_thoughts("x" + part * (1_000_000 // len(part)) + "x")  # within the time limit of a test
