@@ -99,14 +99,14 @@ def to_line(episode: Episode) -> str:
     return json.dumps(text, ensure_ascii=False) + "\n"
 
 
-def from_line(line: str | bytes, vector: npt.NDArray[np.float32], checkups: Checkups | None) -> Episode:
+def from_line(line: bytes, vector: npt.NDArray[np.float32], checkups: Checkups | None) -> Episode:
     """Return the episode of a line that ``to_line`` made.
 
     Raises:
         ValueError: The line is damaged.
     """
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))
         for key in ("words", "roles", "peers", "spaces"):
             row[key] = tuple(row[key] if key in row or key != "spaces" else ())
         return Episode(vector=vector, checkups=checkups, **row | {key: shared(row[key]) for key in ("words", "roles")})

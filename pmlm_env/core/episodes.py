@@ -231,8 +231,7 @@ class EpisodeSet(Sequence[Episode]):
             vectors = load_file(arrays)["vectors"]
         except (SafetensorError, KeyError):
             raise ValueError(f"{arrays} is damaged: prepare it again with `pmlm prepare`") from None
-        # Not splitlines: it would also split at U+2028 and similar characters, which a reply may contain.
-        lines = text.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        lines = text.read_bytes().removesuffix(b"\n").split(b"\n")
         if len(lines) != len(vectors):
             raise ValueError(f"{text} has {len(lines)} lines, {arrays} {len(vectors)} rows: prepare both again")
         known: Sequence[Checkups | None] = [None] * len(lines)

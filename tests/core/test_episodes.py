@@ -164,6 +164,15 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
         EpisodeSet.load(tmp_path)
 
 
+def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    make_episodes(2).save(tmp_path)
+    path = tmp_path / "episodes.jsonl"
+    first, second = path.read_bytes().splitlines()
+    path.write_bytes(first + b"\n" + second[:40] + b"\xff" + second[41:] + b"\n")
+    with pytest.raises(ValueError, match=r"episodes.jsonl, line 2: .*byte 0xff in position 40.*: prepare it again with"):
+        EpisodeSet.load(tmp_path)
+
+
 def test_a_line_too_few_is_noticed(tmp_path: Path) -> None:
     make_episodes(3).save(tmp_path)
     path = tmp_path / "episodes.jsonl"
