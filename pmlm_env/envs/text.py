@@ -139,12 +139,15 @@ class TextEnv:
         refused = []
         self._result = None
         for number in numbers if isinstance(numbers, list) else [numbers]:
+            slot = _whole(number)
             if self._batch.done[0]:
                 refused.append(f"{number} (no more words may be deleted)")
-            elif problem := self._problem(number):
+            elif slot is None:
+                refused.append(f"{number} (not a number)")
+            elif problem := self._problem(slot):
                 refused.append(f"{number} ({problem})")
             else:
-                self._batch.apply([int(number)])
+                self._batch.apply([slot])
         self._over = bool(self._batch.done[0])
         said = f"Not deleted: {', '.join(refused)}.\n" if refused else ""
         return said + ("The prompt is finished." if self._over else self._shown())
@@ -182,12 +185,8 @@ class TextEnv:
         assert self._result is not None
         return self._result
 
-    def _problem(self, number: Any) -> str:
+    def _problem(self, slot: int) -> str:
         """Return why a word cannot be deleted; "" if it can."""
-        try:
-            slot = int(number)
-        except (TypeError, ValueError):
-            return "not a number"
         n_words = int(self._envs.task.episodes.lengths[self._batch.episodes[0]])
         if not 0 <= slot < n_words:
             return f"the words are 0 to {n_words - 1}"
@@ -201,3 +200,14 @@ class TextEnv:
         kept, legal = self._batch.kept[0], self._batch.legal[0]
         left = int(min(self._batch.budgets[0] - self._batch.steps[0], legal.sum()))
         return f"Words that may be deleted: up to {left}.\n{numbered_words(episode, kept, legal)}"
+
+
+def _whole(number: Any) -> int | None:
+    """Return the whole number that a language model wrote as 3, 3.0 or "3"; None for anything else."""
+    is_whole = isinstance(number, int | np.integer | str) or (isinstance(number, float) and number.is_integer())
+    if isinstance(number, bool) or not is_whole:
+        return None
+    try:
+        return int(number)
+    except ValueError:
+        return None
