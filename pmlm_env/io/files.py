@@ -177,7 +177,11 @@ def sha256(path: Path) -> str:
 
 
 def stamp(path: Path) -> Stamp:
-    """Return names, inodes, sizes and times of a file or of a folder's files; empty if there are none."""
+    """Return names, inodes, sizes and times of a file or of a folder's files; empty if there are none.
+
+    A path that begins with ``~`` is in the home folder, as for what loads models and settings by name.
+    """
+    path = Path(os.path.expanduser(path))
     try:
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         states = [(str(file.absolute()), file.stat()) for file in files]

@@ -13,6 +13,7 @@ import pytest
 from pmlm_env.core.task import EditTask
 from pmlm_env.envs.options import PMLMOptions
 from pmlm_env.envs.shared_models import SharedModels
+from pmlm_env.kwargs import Kwargs
 from pmlm_env.rewards.delta import TooManyFailuresError
 from tests.llm.endpoint import KEY, Answer, Endpoint, chat, serve
 from tests.standins import make_episodes
@@ -111,6 +112,20 @@ def test_episodes_and_models_whose_files_have_changed_are_loaded_again(options: 
     assert before.encoder is not after.encoder
     assert _reward(before).reward is not _reward(after).reward
     assert _reward(before).llm is not _reward(after).llm
+
+
+def test_files_in_the_home_folder_that_have_changed_are_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    models = SharedModels()
+
+    def penalty(written: float) -> float:
+        (tmp_path / "guarded.toml").write_text(f"penalty = {written}\n[weights]\ninitial_copy = 1.0\n")
+        reward: Any = models.reply_reward("guarded", Kwargs({"settings": "~/guarded.toml"}), "cpu", None, None)
+        return float(reward._reward.settings.penalty)
+
+    assert [penalty(0.1), penalty(0.25)] == [0.1, 0.25]
 
 
 def _reward(task: EditTask) -> Any:
