@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,16 +20,18 @@ def choose_device(name: str = "auto") -> torch.device:
     enough; ``cuda:N`` is the same for all.
 
     Raises:
-        ValueError: The name is none of these, or there is no GPU.
+        ValueError: The name is none of these, or there is no such GPU.
     """
     if name == "auto":
         return _own_gpu() if torch.cuda.is_available() else torch.device("cpu")
-    if name.split(":")[0] not in ("cpu", "cuda"):
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise ValueError(f"device is {name!r}: use auto, cpu, cuda or cuda:N")
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if name != "cpu" and not torch.cuda.is_available():
         raise ValueError(
             f"device is {name!r}, but torch {torch.__version__} sees no GPU: use cpu, or see `pmlm doctor`"
         )
+    if name.startswith("cuda:") and int(name[5:]) >= (n := torch.cuda.device_count()):
+        raise ValueError(f"device is {name!r}, but there are {n} GPUs, cuda:0 to cuda:{n - 1}: use one of them")
     return _own_gpu() if name == "cuda" else torch.device(name)
 
 

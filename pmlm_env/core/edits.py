@@ -53,13 +53,13 @@ class EditRules:
     Attributes:
         n_edits: The edit budget, the maximum number of edits per prompt (the paper's n): a whole number, or a share of
             the prompt's words, above 0 and at most 1. So 1 is one edit, and 1.0 as many as there are words.
-        max_words: W, the number of slots; None = the number of words of the longest prompt. Longer prompts are
-            refused, never cut.
+        max_words: W, the number of slots, 1 or more; None = the number of words of the longest prompt. Longer prompts
+            are refused, never cut.
         protect: Words that may not be edited: names of roles, ``"digits"`` (words that contain a digit) or
             ``"negations"`` (no, not, without, denies, ..., in English or Chinese).
 
     Raises:
-        ValueError: ``n_edits`` is neither, or ``protect`` holds an unknown name.
+        ValueError: ``n_edits`` or ``max_words`` is not allowed, or ``protect`` holds an unknown name.
     """
 
     n_edits: int | float = 10
@@ -80,6 +80,10 @@ class EditRules:
                 "and at most 1, such as 0.2"
             )
         object.__setattr__(self, "n_edits", value)
+        if self.max_words is not None and self.max_words < 1:
+            raise ValueError(
+                f"max_words is {self.max_words}: use 1 or more, or leave it out for the longest prompt's words"
+            )
         names = (self.protect,) if isinstance(self.protect, str) else tuple(self.protect)
         allowed = (*get_args(Role), *WORD_KINDS)
         if unknown := sorted(set(names) - set(allowed)):

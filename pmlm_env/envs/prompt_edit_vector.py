@@ -80,6 +80,12 @@ class PMLMVectorEnv(gym.vector.VectorEnv):
         self.array_type = array_type
         self.render_mode = checked_render_mode(render_mode)
         self.task = task_from(PMLMOptions, task, options)
+        everyone = range(num_envs)
+        if autoreset_mode == AutoresetMode.SAME_STEP and everyone[self.task.observed] != everyone:
+            raise ValueError(
+                "autoreset_mode SAME_STEP needs observations of all prompts, and the task's `observed` leaves some "
+                "out: use NEXT_STEP or DISABLED"
+            )
         self.single_observation_space = observation_space(self.task)
         self.single_action_space = action_space(self.task)
         self.observation_space = batch_space(self.single_observation_space, num_envs)

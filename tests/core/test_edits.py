@@ -142,6 +142,8 @@ def test_rows_that_rest_are_left_alone() -> None:
 
 
 def test_a_prompt_longer_than_the_slots_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"^max_words is 0: use 1 or more, or leave it out"):
+        EditRules(max_words=0)
     with pytest.raises(ValueError, match="max_words is 11, but the prompt of patient P0 has 12 words"):
         EditBatch(make_episodes(1), 1, EditRules(1, 11))
 

@@ -169,7 +169,9 @@ def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     path = tmp_path / "episodes.jsonl"
     first, second = path.read_bytes().splitlines()
     path.write_bytes(first + b"\n" + second[:40] + b"\xff" + second[41:] + b"\n")
-    with pytest.raises(ValueError, match=r"episodes.jsonl, line 2: .*byte 0xff in position 40.*: prepare it again with"):
+    with pytest.raises(
+        ValueError, match=r"episodes.jsonl, line 2: .*byte 0xff in position 40.*: prepare it again with"
+    ):
         EpisodeSet.load(tmp_path)
 
 

@@ -195,6 +195,18 @@ def test_a_wrong_argument_is_named(wrong: dict[str, Any], message: str) -> None:
         PMLMVectorEnv(**{"num_envs": 1, "task": _task(), **wrong})
 
 
+def test_a_share_of_the_prompts_is_observed_unless_last_observations_are_needed() -> None:
+    task = replace(make_task(n_edits=1), observed=slice(1, None, 2))
+    with pytest.raises(ValueError, match=r"SAME_STEP needs observations of all prompts, .*: use NEXT_STEP or DISABLED"):
+        PMLMVectorEnv(4, task=task)
+    envs = PMLMVectorEnv(4, AutoresetMode.NEXT_STEP, task=task)
+    envs.reset(seed=0)
+    for _ in range(3):
+        observation, *_ = envs.step(envs.action_masks().argmax(axis=1))
+        assert {len(values) for values in observation.values()} == {2}
+    assert PMLMVectorEnv(4, task=replace(task, observed=slice(0, 4))).num_envs == 4
+
+
 def test_a_mask_of_the_wrong_form_is_refused() -> None:
     env = PMLMVectorEnv(2, task=_task())
     env.reset()

@@ -129,7 +129,8 @@ def test_any_thoughts_before_any_reply_without_marks_are_left_out(thoughts: str,
 
 
 @pytest.mark.parametrize(
-    "part", ["<think>", "</think>", "a <think> </think>", " ", "<", "<think ", "<think =", "<think  ", "\n \n", "</think>  "]
+    "part",
+    ["<think>", "</think>", "a <think> </think>", " ", "<", "<think ", "<think =", "<think  ", "\n \n", "</think>  "],
 )
 def test_a_text_of_megabytes_is_read_once(part: str) -> None:
     without_thoughts("x" + part * (1_000_000 // len(part)) + "x")  # within the time limit of a test

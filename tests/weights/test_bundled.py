@@ -350,9 +350,20 @@ def test_a_hub_that_fails_on_the_way_is_followed_by_the_wheels(
 # Devices
 
 
-def test_a_device_that_is_not_there_is_an_error() -> None:
-    with pytest.raises(ValueError, match="use auto, cpu, cuda"):
-        choose_device("tpu")
+@pytest.mark.parametrize("name", ["tpu", "cpu:x", "cpu:7", "cuda:", "cuda:x", "cuda:-1", ""])
+def test_a_name_of_no_device_is_an_error(name: str) -> None:
+    with pytest.raises(ValueError, match=f"^device is '{name}': use auto, cpu, cuda or cuda:N$"):
+        choose_device(name)
+
+
+def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match="sees no GPU"):
             choose_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(
+        ValueError, match=r"^device is 'cuda:2', but there are 2 GPUs, cuda:0 to cuda:1: use one of them$"
+    ):
+        choose_device("cuda:2")
