@@ -82,7 +82,7 @@ class EditRules:
         object.__setattr__(self, "n_edits", value)
         if self.max_words is not None and self.max_words < 1:
             raise ValueError(
-                f"max_words is {self.max_words}: use 1 or more, or leave it out for the longest prompt's words"
+                f"max_words is {self.max_words}: use 1 or more, or leave it out: then the longest prompt decides"
             )
         names = (self.protect,) if isinstance(self.protect, str) else tuple(self.protect)
         allowed = (*get_args(Role), *WORD_KINDS)

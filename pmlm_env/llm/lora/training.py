@@ -54,9 +54,9 @@ def fine_tune(
 ) -> Adapter:
     """Teach a model to complete prompts; only the tokens of the completions are learned.
 
-    The result depends on the model's weights, the examples, the settings and the seed alone. So a finished adapter is
-    kept in the folder ``lora`` of the cache and returned when the same is asked for again, and an interrupted training
-    goes on from the last state that was written there: after each epoch, and every two minutes.
+    The result depends on the model's weights, the examples, the settings, the seed and the choices alone. So a finished
+    adapter is kept in the folder ``lora`` of the cache and returned when the same is asked for again, and an
+    interrupted training goes on from the last state that was written there: after each epoch, and every two minutes.
 
     Other processes that wait for it (``pmlm_env.llm.lora.together``) take a share of each batch and of the validation.
     The adapter is then the same but for rounding, which depends on the number of processes.
@@ -93,7 +93,7 @@ def fine_tune(
             f"a batch has {settings.batch_size} examples, too few for {processes.size} processes: start at most "
             f"{settings.batch_size} (torchrun --nproc-per-node)"
         )
-    parts = [1, lm.identity, [*examples], [*validation], asdict(settings), seed]
+    parts = [1, lm.identity, [*examples], [*validation], asdict(settings), seed, *([[*choices]] if choices else [])]
     with adapter_folder(hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]) as folder:
         if not (folder / CONFIG_FILE).is_file():
             job = Job(

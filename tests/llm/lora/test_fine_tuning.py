@@ -155,10 +155,11 @@ def test_a_finished_adapter_is_not_trained_again(lm: TunableLM) -> None:
         {"examples": EXAMPLES[:3]},
         {"validation": EXAMPLES[:2]},
         {"settings": replace(SETTINGS, learning_rate=0.02)},
+        {"choices": ["it is", "nobody"]},
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_another_seed_setting_or_example_is_another_adapter(lm: TunableLM, change: dict[str, object]) -> None:
+def test_another_seed_setting_choice_or_example_is_another_adapter(lm: TunableLM, change: dict[str, object]) -> None:
     usual = {"examples": EXAMPLES, "validation": EXAMPLES, "settings": SETTINGS}
     calls: list[int] = []
 
