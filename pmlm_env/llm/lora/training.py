@@ -49,7 +49,6 @@ def fine_tune(
     *,
     seed: int = 0,
     choices: Sequence[str] = (),
-    validate: Callable[[], float] | None = None,
     description: str = "fine-tuning",
 ) -> Adapter:
     """Teach a model to complete prompts; only the tokens of the completions are learned.
@@ -70,8 +69,6 @@ def fine_tune(
         choices: Completions, of which the score of an epoch says how often the right one is the likeliest; by default
             the score is the mean log-likelihood per token. See ``validation_score``. The adapter of the epoch with the
             highest score is returned.
-        validate: Returns another score of ``lm`` as it is, the higher the better, which has to depend on ``validation``
-            alone. Other processes do not help with it.
         description: What the progress bar says.
 
     Returns:
@@ -98,10 +95,10 @@ def fine_tune(
         if not (folder / CONFIG_FILE).is_file():
             job = Job(
                 (lm.name, lm.device.type, lm.files.commit), lm.identity, examples, validation, asdict(settings), seed,
-                choices, validate is not None,
+                choices,
             )  # fmt: skip
             processes.of_first(asdict(job))
-            run = job.training(lambda: lm, processes, folder / _TRAINING_FILE, validate)
+            run = job.training(lambda: lm, processes, folder / _TRAINING_FILE)
             run.run(description).save(folder)
             (folder / _TRAINING_FILE).unlink()
         adapter = Adapter.load(folder, f"remove {folder}")
@@ -117,7 +114,6 @@ class Job:
         model: The model's name, the kind of device and the hub's commit, for ``tunable_lm``.
         identity: ``TunableLM.identity``.
         examples: See ``fine_tune``; likewise for ``validation``, ``settings``, ``seed`` and ``choices``.
-        own_score: Whether the first process computes the validation score by itself.
     """
 
     model: tuple[str, str, str | None]
@@ -127,22 +123,14 @@ class Job:
     settings: dict[str, Any]
     seed: int
     choices: Sequence[str]
-    own_score: bool
 
-    def training(
-        self,
-        load: Callable[[], TunableLM],
-        processes: Processes,
-        path: Path | None,
-        validate: Callable[[], float] | None = None,
-    ) -> _Training:
+    def training(self, load: Callable[[], TunableLM], processes: Processes, path: Path | None) -> _Training:
         """Return the training, in the same state in all processes.
 
         Args:
             load: Returns the model.
             processes: The processes that take part.
             path: The file of the state, in the first process.
-            validate: Computes the validation score in the first process if it does so by itself.
 
         Raises:
             ValueError, LLMError: See ``fine_tune``; also if another process has another model.
@@ -153,8 +141,6 @@ class Job:
                 raise ValueError(f"the model {self.model[0]} or its number format differs between the processes")
             examples = [lm.tokenize(*example) for example in self.examples]
             score = validation_score(lm, self.validation, self.choices, processes)
-            if self.own_score:
-                score = processes.of_first if validate is None else lambda: processes.of_first(validate())
             made = _Training(lm, examples, score, LoraSettings(**self.settings), self.seed, path, processes)
         made.agree()
         return made

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,6 +30,13 @@ def _scores(*values: float) -> Callable[[], float]:
     """Return a function that returns these numbers in turn."""
     numbers = iter(values)
     return lambda: next(numbers)
+
+
+def _scored(score: Callable[[], float], *arguments: Any, **more: Any) -> Adapter:
+    """Fine-tune with another validation score of each epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pmlm_env.llm.lora.training.validation_score", lambda *_: score)
+        return fine_tune(*arguments, **more)
 
 
 def test_a_taught_model_replies_as_it_was_taught(lm: TunableLM, folder: Path, tmp_path: Path) -> None:
@@ -123,7 +131,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(lm: TunableLM) -> Non
 
 def test_the_epoch_with_the_highest_score_counts_and_training_ends_when_no_score_is_higher(lm: TunableLM) -> None:
     settings = replace(SETTINGS, n_epochs=10, patience=2)
-    stopped = fine_tune(lm, EXAMPLES, EXAMPLES, settings, validate=_scores(0.1, 0.3, 0.2, 0.3))  # a fifth would fail
+    stopped = _scored(_scores(0.1, 0.3, 0.2, 0.3), lm, EXAMPLES, EXAMPLES, settings)  # a fifth would fail
     kept: list[Adapter] = []
 
     def second() -> float:
@@ -131,7 +139,7 @@ def test_the_epoch_with_the_highest_score_counts_and_training_ends_when_no_score
         return len(kept) == 2
 
     longer = replace(settings, patience=9)
-    assert fine_tune(lm, EXAMPLES, EXAMPLES, longer, validate=second).digest == kept[1].digest == stopped.digest
+    assert _scored(second, lm, EXAMPLES, EXAMPLES, longer).digest == kept[1].digest == stopped.digest
 
 
 def _present(lm: TunableLM) -> Adapter:
@@ -144,7 +152,7 @@ def _present(lm: TunableLM) -> Adapter:
 
 def test_a_finished_adapter_is_not_trained_again(lm: TunableLM) -> None:
     first = fine_tune(lm, EXAMPLES, EXAMPLES, SETTINGS)
-    again = fine_tune(lm, EXAMPLES, EXAMPLES, SETTINGS, validate=_scores())  # would fail if it were asked
+    again = _scored(_scores(), lm, EXAMPLES, EXAMPLES, SETTINGS)  # would fail if it were asked
     assert again.digest == first.digest == _present(lm).digest
 
 
@@ -167,9 +175,9 @@ def test_another_seed_setting_choice_or_example_is_another_adapter(lm: TunableLM
         calls.append(1)
         return 0.0
 
-    fine_tune(lm, **usual, validate=score)
+    _scored(score, lm, **usual)
     n_calls = len(calls)
-    fine_tune(lm, **{**usual, **change}, validate=score)  # type: ignore[arg-type]
+    _scored(score, lm, **{**usual, **change})
     assert len(calls) > n_calls
 
 
@@ -194,7 +202,7 @@ def interrupt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
                 patch.setattr("pmlm_env.llm.lora.training._SECONDS_BETWEEN_SAVES", -1.0)
                 patch.setattr(lm, "loss", loss)
             with pytest.raises(KeyboardInterrupt):
-                fine_tune(lm, EXAMPLES, EXAMPLES, SETTINGS, validate=lambda: scores.pop(0)())
+                _scored(lambda: scores.pop(0)(), lm, EXAMPLES, EXAMPLES, SETTINGS)
 
     return begin
 
@@ -202,12 +210,12 @@ def interrupt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def test_an_interrupted_training_goes_on_and_ends_as_if_it_had_not_been(
     lm: TunableLM, adapters: Path, interrupt: Interrupt
 ) -> None:
-    whole = fine_tune(lm, EXAMPLES, EXAMPLES, SETTINGS, validate=_scores(0.5, 0.4, 0.6))
+    whole = _scored(_scores(0.5, 0.4, 0.6), lm, EXAMPLES, EXAMPLES, SETTINGS)
     adapters.rename(adapters.with_name("others"))
     interrupt(lm)
     (state,) = adapters.glob("*/training.safetensors")
     assert state.stat().st_mode & 0o077 == 0
-    resumed = fine_tune(lm, EXAMPLES, EXAMPLES, SETTINGS, validate=_scores(0.4, 0.6))
+    resumed = _scored(_scores(0.4, 0.6), lm, EXAMPLES, EXAMPLES, SETTINGS)
     assert resumed.digest == whole.digest
     assert not state.exists()
 

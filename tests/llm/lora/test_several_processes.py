@@ -50,19 +50,20 @@ def test_the_adapters_of_two_processes_are_those_of_one_even_with_dropout(droppi
 
 
 def test_two_processes_go_on_where_one_was_interrupted(
-    dropping: Path, tmp_path: Path, load: Load, adapters: Path
+    dropping: Path, tmp_path: Path, load: Load, adapters: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = load(dropping)
-    scores = iter([0.05])
-    with pytest.raises(StopIteration):
-        fine_tune(lm, EXAMPLES, VALIDATION, SETTINGS, seed=3, validate=lambda: next(scores))
+    scores = iter([-100.0])
+    with monkeypatch.context() as patch:
+        patch.setattr("pmlm_env.llm.lora.training.validation_score", lambda *_: lambda: next(scores))
+        with pytest.raises(StopIteration):
+            fine_tune(lm, EXAMPLES, VALIDATION, SETTINGS, seed=1)
     (begun,) = adapters.iterdir()
     assert [path.name for path in begun.iterdir() if path.name != ".lock"] == ["training.safetensors"]
     (tmp_path / "cache").mkdir()
     adapters.rename(tmp_path / "cache" / "lora")
     out = _together(dropping, tmp_path)
-    expected = fine_tune(lm, EXAMPLES, VALIDATION, SETTINGS, seed=3, validate=iter((0.05, 0.1, 0.3)).__next__)
-    _check_same(Adapter.load(out / "own score"), expected)
+    _check_same(Adapter.load(out / "likelihood"), fine_tune(lm, EXAMPLES, VALIDATION, SETTINGS, seed=1))
 
 
 def test_more_processes_than_examples_in_a_batch_are_refused(lm: TunableLM, monkeypatch: pytest.MonkeyPatch) -> None:
