@@ -150,9 +150,14 @@ def _valid(iso: str) -> np.datetime64:
     return parsed
 
 
+def is_given(text: str) -> bool:
+    """Return whether a text holds a value: not only whitespace or invisible characters, nor a missing-value marker."""
+    return text.strip() not in _MISSING_MARKERS and bool(tidy(text))
+
+
 def has_value(texts: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return which texts hold a value: not only whitespace or invisible characters, nor a missing-value marker."""
-    return np.array([text.strip() not in _MISSING_MARKERS and bool(tidy(text)) for text in texts], dtype=np.bool_)
+    """Return which texts hold a value; see ``is_given``."""
+    return np.array([is_given(text) for text in texts], dtype=np.bool_)
 
 
 def parse_number(text: str) -> float:

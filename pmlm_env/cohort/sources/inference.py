@@ -9,6 +9,7 @@ import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.indicator import Indicator
+from pmlm_env.cohort.parsing import is_given
 from pmlm_env.cohort.schema import COMMON, SCHEMAS, Schema
 from pmlm_env.cohort.sources.cells import Cells
 from pmlm_env.cohort.sources.measured import Measured, measured
@@ -73,6 +74,7 @@ def recognized(
     Raises:
         CohortError: As in ``infer_schema``, or a published table has none of the schema's indicators.
     """
+    records = _without_markers(records, ("code",))
     needed = ("patient_id", "indicator", "value") if long else ("patient_id",)
     if "patient_id" not in people.columns or any(name not in records.columns for name in needed):
         return schema or Schema.load(SCHEMAS[0]), records, ()  # whoever reads the tables says what they lack
@@ -99,6 +101,15 @@ def recognized(
     keep = np.array([name is not None for name in names], dtype=np.bool_)[group]
     told = replace(records, columns={**records.columns, "indicator": Cells(texts.texts, texts.codes[group])})
     return known, told if keep.all() else told.where(keep), notes
+
+
+def _without_markers(table: Table, names: Sequence[str]) -> Table:
+    """Return a table in which these columns, where it has them, have empty cells for missing-value markers."""
+    columns = {name: table.columns[name] for name in names if name in table.columns}
+    cleared = {
+        name: cells.renamed(text if is_given(text) else "" for text in cells.texts) for name, cells in columns.items()
+    }
+    return replace(table, columns={**table.columns, **cleared})
 
 
 def _chosen(

@@ -111,7 +111,7 @@ def propose(
     if not kept:
         raise CohortError(f"{table}: no indicator has numbers of the patients in the patients' table")
     names: dict[int, str] = {}
-    indicators = _indicators(kept, names)
+    indicators = _indicators(kept, groups, names)
     schema = Schema(
         tuple(indicators),
         base.labels if base else tuple(Label(name, no_finding=True) for name in labels if folded(name) in _NO_FINDING),
@@ -171,7 +171,7 @@ def _usable(name: str) -> bool:
     return folded(name) not in RESERVED
 
 
-def _indicators(kept: Sequence[_Found], names: dict[int, str]) -> list[Indicator]:
+def _indicators(kept: Sequence[_Found], groups: Sequence[Measured], names: dict[int, str]) -> list[Indicator]:
     """Return the indicators, and note in ``names`` which group of values is which."""
     used = {folded(each.known.name) for each in kept if each.known}
     made = []
@@ -182,15 +182,31 @@ def _indicators(kept: Sequence[_Found], names: dict[int, str]) -> list[Indicator
         made.append(indicator)
     # Synonyms last: the name of one indicator must not be a synonym of another. They and the codes are the table's own;
     # the catalogue knows the others.
+    own_codes = _own_codes(groups, names)
     for k, (each, indicator) in enumerate(zip(kept, made, strict=True)):
         synonyms: list[str] = []
         for text in dict.fromkeys(tidy(part.written) for part in each.parts):
             if folded(text) not in used and len(synonyms) < _MAX_SYNONYMS and _usable(text):
                 used.add(folded(text))
                 synonyms.append(text)
-        codes = dict.fromkeys(part.code for part in each.parts if _usable(part.code))
+        codes = dict.fromkeys(part.code for part in each.parts if part.code in own_codes and _usable(part.code))
         made[k] = replace(indicator, synonyms=tuple(synonyms), codes=tuple(codes)[:_MAX_SYNONYMS])
     return made
+
+
+def _own_codes(groups: Sequence[Measured], names: Mapping[int, str]) -> set[str]:
+    """Return the codes that tell an indicator: not those of panels or devices, which others in the table have, too.
+
+    Args:
+        groups: All that the table measures.
+        names: The indicator of each group that is kept, by its ``id``.
+    """
+    by_name = {folded(part.name): names[id(part)] for part in groups if id(part) in names}
+    owners: dict[str, set[str]] = {}
+    for part in groups:
+        name = folded(part.name)
+        owners.setdefault(part.code, set()).add(names.get(id(part)) or by_name.get(name, name))
+    return {code for code, several in owners.items() if code and len(several) == 1}
 
 
 def _own(found: _Found, used: set[str]) -> Indicator:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
@@ -65,12 +66,16 @@ def split_name(text: str) -> Name:
 
 
 class Catalogue:
-    """The indicators of a schema, by codes and by the words of their names and synonyms."""
+    """The indicators of a schema, by codes and by the words of their names and synonyms.
+
+    A code that several indicators have, such as that of a panel or a device, tells none of them.
+    """
 
     def __init__(self, schema: Schema) -> None:
         """Index a schema."""
         self.schema = schema
-        self.by_code = {code: each for each in schema.indicators for code in each.codes}
+        owners = Counter(code for each in schema.indicators for code in dict.fromkeys(each.codes))
+        self.by_code = {code: each for each in schema.indicators for code in each.codes if owners[code] == 1}
         self.by_words: dict[tuple[str, ...], Indicator] = {}
         for indicator in schema.indicators:
             for name in (indicator.name, *indicator.synonyms):
