@@ -85,6 +85,61 @@ def test_that_no_value_is_after_the_index_date_is_said_too(folder: Folder) -> No
     assert "values after the patient's index date (split_date): 0 of 5" in str(report)
 
 
+# Indicators of a schema that is made from the tables
+
+MEN = "patient_id,label,reference,split_date\n" + "".join(f"M{i},gout,Rest.,2021-12-01\n" for i in range(10))
+
+
+def results(written: str, name: str = "urate", share: float = 1.0) -> str:
+    """Return a long table of ten men's creatinine, and of a share of whom another result is written so."""
+    rows = [f"M{i},2021-11-01,creatinine,80,umol/L\n" for i in range(10)]
+    rows += [f"M{i},2021-11-01,{name},{'300' if i >= 10 * share else written},\n" for i in range(10)]
+    return "patient_id,date,indicator,value,unit\n" + "".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "said"),
+    [
+        ("540 umol/L", "urate", "'540 umol/L' is not a number; write it as 12.5"),
+        ('"7,500"', "wbc", "'7,500' may have a decimal comma or a group of thousands"),
+        ('"7,500"', "Marker Q", "'7,500' may have a decimal comma or a group of thousands"),
+    ],
+)
+def test_an_indicator_whose_numbers_cannot_be_read_is_told_not_left_out(
+    folder: Folder, written: str, name: str, said: str
+) -> None:
+    with pytest.raises(CohortError, match=r"10 problems in ") as caught:
+        read_cohort(folder(patients=MEN, labs=results(written, name)))
+    assert f"labs.csv, line 12, column value: {said}" in str(caught.value)
+
+
+def test_an_unknown_indicator_with_some_numbers_is_told_not_left_out(folder: Folder) -> None:
+    with pytest.raises(CohortError, match=r"8 problems in .*\n  labs\.csv, line 12, column value: '5 g/g'"):
+        read_cohort(folder(patients=MEN, labs=results("5 g/g", "Marker Q", share=0.8)))
+
+
+@pytest.mark.parametrize("written", ["120/80", "1961-05-03"])
+def test_what_is_no_indicator_at_all_is_left_out_and_counted(folder: Folder, written: str) -> None:
+    rows = "".join(f"M{i},2021-11-01,80,{written}\n" for i in range(10))
+    cohort, report = read_cohort(folder(patients=MEN, checkups="patient_id,date,creatinine,Marker Q\n" + rows))
+    assert cohort.schema.names == ("creatinine",)
+    assert "indicators without numbers, left out (1, 10 values): 'Marker Q'" in str(report)
+
+
+def test_indicators_without_numbers_that_are_most_of_a_long_table_are_refused(folder: Folder) -> None:
+    more = "".join(f"M{i},2021-11-01,urine color,yellow,\n" for i in range(10))
+    with pytest.raises(CohortError, match=r"labs\.csv: 20 of 30 values are of indicators without numbers \(stool,"):
+        read_cohort(folder(patients=MEN, labs=results("brown", "stool") + more))
+
+
+def test_decimal_commas_hold_beside_remarks_with_points(folder: Folder) -> None:
+    rows = "".join(f"M{i};2021-11-01;12,5;{'5' if i % 2 else 'n.d.'}\n" for i in range(10))
+    path = folder(patients=MEN, checkups="patient_id;date;hgb (g/dL);crp\n" + rows)
+    cohort, report = read_cohort(path)
+    assert dict(zip(cohort.schema.names, cohort[1].values[0].tolist(), strict=True)) == {"hgb": 12.5, "crp": 5}
+    assert report.frequent_words == {"n.d.": 5}
+
+
 # Too much to drop
 
 MANY = 20

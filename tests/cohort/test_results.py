@@ -114,6 +114,12 @@ def test_all_results_of_a_table_tell_what_marks_decimals(texts: list[str], mark:
     assert decimal_mark([[text] for text in reversed(texts)]) == mark
 
 
+@pytest.mark.parametrize("text", ["n.d.", ".", "...", "Kontrolle in 3 Mon.", "12.03.2022", "0.5 mg", "< 1.234"])
+def test_a_point_that_marks_no_decimals_does_not_contradict_decimal_commas(text: str) -> None:
+    assert decimal_mark([["12,5"], [text, "7"]]) == ","
+    assert decimal_mark([["12,5", text]]) == ","
+
+
 @given(st.floats(0.001, 9e5).map(lambda value: round(value, 2)))
 def test_a_number_in_a_german_and_an_english_table_is_the_same(value: float) -> None:
     english = f"{value:,.2f}"

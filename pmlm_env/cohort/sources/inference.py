@@ -78,7 +78,7 @@ def recognized(
     needed = ("patient_id", "indicator", "value") if long else ("patient_id",)
     if "patient_id" not in people.columns or any(name not in records.columns for name in needed):
         return schema or Schema.load(SCHEMAS[0]), records, ()  # whoever reads the tables says what they lack
-    groups, group = measured(people, records, long)
+    groups, group = measured(people, records, long, published=published)
     notes: tuple[str, ...] = ()
     if (known := schema or _built_in(people, groups)) is not None:
         catalogue = Catalogue(known)
@@ -87,7 +87,15 @@ def recognized(
             names, notes = _chosen(records.name, known, groups, names)
     else:
         labels = [tidy(text) for text in people.column("label").texts]
-        proposal = propose(records.name, groups, _by_labels(people), labels, _language(people), one_each=not long)
+        proposal = propose(
+            records.name,
+            groups,
+            _by_labels(people),
+            labels,
+            _language(people),
+            one_each=not long,
+            published=published,
+        )
         known, names, notes = proposal.schema, proposal.names, proposal.notes
     _check_units(records, known, groups, names, long)
     if not long:

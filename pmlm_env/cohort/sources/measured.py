@@ -27,6 +27,9 @@ class Measured(NamedTuple):
         values: Those that are numbers, shape (n,), float64.
         patients: The patient of each number, shape (n,), as the position in the patients' table.
         written: The name as the table has it.
+        unread: The patient of each cell that cannot be read but is no word, such as ``12 g``, likewise; of a published
+            table, which nobody can correct, none.
+        ambiguous: How many of these cells are numbers that may have another value with a decimal comma.
     """
 
     name: str
@@ -36,9 +39,13 @@ class Measured(NamedTuple):
     values: npt.NDArray[np.float64]
     patients: npt.NDArray[np.int64]
     written: str
+    unread: npt.NDArray[np.int64]
+    ambiguous: int
 
 
-def measured(people: Table, records: Table, long: bool) -> tuple[list[Measured], npt.NDArray[np.int64]]:
+def measured(
+    people: Table, records: Table, long: bool, *, published: bool = False
+) -> tuple[list[Measured], npt.NDArray[np.int64]]:
     """Group the values of a table of check-ups.
 
     Args:
@@ -46,6 +53,7 @@ def measured(people: Table, records: Table, long: bool) -> tuple[list[Measured],
         records: The check-ups: patient_id, indicator, value and optionally unit and code; or, if not ``long``,
             patient_id and one column per indicator.
         long: The form of ``records``.
+        published: Whether the files are those of a data set that the user cannot correct.
 
     Returns:
         The groups, and of a long table the group of each row, shape (n_rows,).
@@ -54,17 +62,22 @@ def measured(people: Table, records: Table, long: bool) -> tuple[list[Measured],
     ids = records.columns["patient_id"]
     known = np.array([position.get(name.strip(), -1) for name in ids.texts], dtype=np.int64)
     patient = ids.spread(known) if len(known) else np.empty(0, dtype=np.int64)
-    if not long:
-        return list(_of_columns(records, patient)), np.empty(0, dtype=np.int64)
-    return _of_rows(records, patient)
+    if long:
+        groups, group = _of_rows(records, patient)
+    else:
+        groups, group = list(_of_columns(records, patient)), np.empty(0, dtype=np.int64)
+    if published:
+        groups = [each._replace(unread=each.unread[:0], ambiguous=0) for each in groups]
+    return groups, group
 
 
 def _of_columns(records: Table, patient: npt.NDArray[np.int64]) -> Iterator[Measured]:
     columns = {header: cells for header, cells in records.columns.items() if header not in RESERVED}
     mark = records.decimal or decimal_mark(cells.texts for cells in columns.values())
     for header, cells in columns.items():
-        given, number = _numbers(cells, mark)
-        yield _group(header, records.units.get(header, ""), "", given & (patient >= 0), number, patient)
+        kind, number = _numbers(cells, mark)
+        kind[patient < 0] = Kind.EMPTY
+        yield _group(header, records.units.get(header, ""), "", kind, number, patient)
 
 
 def _of_rows(records: Table, patient: npt.NDArray[np.int64]) -> tuple[list[Measured], npt.NDArray[np.int64]]:
@@ -77,13 +90,13 @@ def _of_rows(records: Table, patient: npt.NDArray[np.int64]) -> tuple[list[Measu
         key, n = key * len(cells.texts) + cells.codes, n * len(cells.texts)
     keys, first, group = np.unique(key, return_index=True, return_inverse=True)
     values = records.columns["value"]
-    given, number = _numbers(values, records.decimal or decimal_mark([values.texts]))
-    inside = given & (patient >= 0)
+    kind, number = _numbers(values, records.decimal or decimal_mark([values.texts]))
+    kind[patient < 0] = Kind.EMPTY
     order = np.argsort(group, kind="stable")
     groups = []
     for row, rows in zip(first.tolist(), np.split(order, np.cumsum(np.bincount(group))[:-1]) if len(keys) else [],
                          strict=True):  # fmt: skip
-        groups.append(_group(names[row], units[row], codes[row], inside[rows], number[rows], patient[rows]))
+        groups.append(_group(names[row], units[row], codes[row], kind[rows], number[rows], patient[rows]))
     return groups, group.astype(np.int64)
 
 
@@ -91,17 +104,27 @@ def _group(
     written: str,
     unit: str,
     code: str,
-    given: npt.NDArray[np.bool_],
+    kind: npt.NDArray[np.int8],
     number: npt.NDArray[np.float64],
     patient: npt.NDArray[np.int64],
 ) -> Measured:
+    given = kind != Kind.EMPTY
     numeric = given & ~np.isnan(number)
     name, stated = split_name(written)
-    cells = int(given.sum())
-    return Measured(name, tidy(unit) or stated, tidy(code), cells, number[numeric], patient[numeric], written)
+    return Measured(
+        name,
+        tidy(unit) or stated,
+        tidy(code),
+        int(given.sum()),
+        number[numeric],
+        patient[numeric],
+        written,
+        patient[kind > Kind.WORD],
+        int((kind == Kind.AMBIGUOUS).sum()),
+    )
 
 
-def _numbers(cells: Cells, mark: str) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Return which cells hold a value, and the number in each, NaN if none."""
+def _numbers(cells: Cells, mark: str) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float64]]:
+    """Return the ``Kind`` of each cell, and the number in it, NaN if none."""
     results = read_results(cells.texts, mark)
-    return cells.spread(results.kinds != Kind.EMPTY), cells.spread(results.values)
+    return cells.spread(results.kinds), cells.spread(results.values)

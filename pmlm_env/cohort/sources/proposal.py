@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.indicator import MAX_BOUND, RESERVED, Indicator
@@ -59,11 +60,24 @@ class _Found:
 
     @property
     def numbers(self) -> int:
-        return sum(len(part.values) for part in self.parts)
+        """How many cells are numbers, or should be: problems that whoever reads the table names.
+
+        Of what no catalogue has, and without any number, only what is certainly one counts: ``120/80`` and dates are
+        not damaged numbers.
+        """
+        numbers = sum(len(part.values) for part in self.parts)
+        if self.known or numbers:
+            return numbers + sum(len(part.unread) for part in self.parts)
+        return sum(part.ambiguous for part in self.parts)
 
     @cached_property
-    def patients(self) -> int:  # when all parts are known
-        return len(np.unique(np.concatenate([part.patients for part in self.parts])))
+    def people(self) -> npt.NDArray[np.int64]:  # when all parts are known
+        """The patients who have it, shape (n,), ascending."""
+        return np.unique(np.concatenate([each for part in self.parts for each in (part.patients, part.unread)]))
+
+    @property
+    def patients(self) -> int:
+        return len(self.people)
 
     @property
     def unit(self) -> str:
@@ -87,6 +101,7 @@ def propose(
     language: str,
     *,
     one_each: bool,
+    published: bool = False,
 ) -> Proposal:
     """Make a schema.
 
@@ -97,12 +112,14 @@ def propose(
         labels: The distinct labels of the patients.
         language: The language of their replies.
         one_each: Whether two groups cannot be one indicator, because they are two columns.
+        published: Whether the table is that of a data set that the user cannot correct.
 
     Raises:
-        CohortError: No group has numbers.
+        CohortError: No group has numbers; or the rows of those that have none are more than half of the user's rows.
     """
     found, left_out = _sorted_out(groups, [Catalogue(base)] if base else [], one_each)
-    everybody = np.unique(np.concatenate([np.empty(0, np.int64), *(part.patients for part in groups)]))
+    having = [*(part.patients for part in groups), *(each.people for each in found)]
+    everybody = np.unique(np.concatenate([np.empty(0, np.int64), *having]))
     order = sorted(found, key=lambda each: (-each.patients, folded(each.name)))
     kept = [each for each in order if each.patients >= MIN_SHARE * len(everybody)]
     left_out[f"measured in less than {MIN_SHARE:.0%} of the patients"] = order[len(kept) :]
@@ -110,6 +127,12 @@ def propose(
     kept = kept[:MAX_KEPT]
     if not kept:
         raise CohortError(f"{table}: no indicator has numbers of the patients in the patients' table")
+    wordy, total = left_out["without numbers"], sum(part.cells for part in groups)
+    if 2 * (n_wordy := sum(each.cells for each in wordy)) > total and not (one_each or published):
+        raise CohortError(
+            f"{table}: {n_wordy:,} of {total:,} values are of indicators without numbers "
+            f"({named([each.name for each in wordy])}), which is too much to leave out; correct or remove their rows"
+        )
     names: dict[int, str] = {}
     indicators = _indicators(kept, groups, names)
     schema = Schema(

@@ -83,7 +83,7 @@ def decimal_mark(columns: Iterable[Sequence[str]]) -> str:
     for texts in columns:
         if not any("," in text for text in texts):
             # Nothing but points: they count only against commas of other columns.
-            point += any("." in text and not _EITHER.fullmatch(text) for text in texts)
+            point += any("." in text and _has_point(_number_in(text)) for text in texts)
             continue
         for text in texts:
             number = _number_in(text)
@@ -122,8 +122,13 @@ def read_results(texts: Sequence[str], mark: str = ".") -> Results:
 def _number_in(text: str) -> str:
     """Return the number of a result without limit, flag and spaces that group digits; "" if it is not of that form."""
     text = _plain(text)
-    match = _AROUND.fullmatch(text) if len(text) <= _LONGEST else None
+    match = _AROUND.fullmatch(text) if len(text) <= _LONGEST and any(map(str.isdigit, text)) else None
     return _NO_GROUPS.sub("", match["number"]) if match else ""
+
+
+def _has_point(number: str) -> bool:
+    """Whether a text is a number whose point marks decimals, rather than a group of thousands."""
+    return bool(_POINT.fullmatch(number)) and not _EITHER.fullmatch(number) and "." in number
 
 
 def _read(text: str, mark: str) -> tuple[float, Kind]:
