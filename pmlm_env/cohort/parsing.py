@@ -150,9 +150,15 @@ def _valid(iso: str) -> np.datetime64:
     return parsed
 
 
-def is_given(text: str) -> bool:
-    """Return whether a text holds a value: not only whitespace or invisible characters, nor a missing-value marker."""
-    return text.strip() not in _MISSING_MARKERS and bool(tidy(text))
+def is_given(text: str, *, words: bool = False) -> bool:
+    """Return whether a text holds a value: not only whitespace or invisible characters, nor a missing-value marker.
+
+    Args:
+        text: The text.
+        words: Whether it is in people's words, among which ``None`` is one: the diagnosis, or allergies, "None".
+    """
+    text = text.strip()
+    return (text not in _MISSING_MARKERS or (words and text == "None")) and bool(tidy(text))
 
 
 def has_value(texts: Sequence[str]) -> npt.NDArray[np.bool_]:

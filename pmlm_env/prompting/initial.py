@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, get_args
 
+from pmlm_env.cohort.parsing import is_given
 from pmlm_env.cohort.schema import OBSTETRIC, Patient, Schema
 from pmlm_env.core.words import Prompt, Role, Word, split
 from pmlm_env.prompting.fields import FORMS, Labs, PeerForm, Peers, Probabilities, Values
@@ -174,7 +175,9 @@ class InitialPrompt:
         if patient is not None:
             fields["labs"] = Labs(patient, self.schema.indicators, self._words)
             fields["values"] = Values(patient, self.schema.indicators, self._words)
-            fields |= {column: patient.extra.get(column, "").strip() or self._words.unknown for column in self.columns}
+            extra = {column: patient.extra.get(column, "").strip() for column in self.columns}
+            unknown = self._words.unknown
+            fields |= {name: text if is_given(text, words=True) else unknown for name, text in extra.items()}
         parts: list[tuple[Role, str]] = []
         room = _MOST_CHARACTERS
         for role, text in self.parts:

@@ -17,14 +17,12 @@ Folder = Callable[..., Path]
 _TESTS = (("urate", 400), ("creatinine", 80))
 
 
-def men(
-    folder: Folder, code: str = "", unit: str = "umol/L", rows: tuple[str, ...] = (), header: str = "", cell: str = ""
-) -> Path:
+def men(folder: Folder, code: str = "", unit: str = "umol/L", rows: tuple[str, ...] = ()) -> Path:
     """Write the tables of four men, all of whose results have the same code and unit."""
-    patients = "".join(f"M{i},{'gout' if i % 2 else 'no finding'},Rest.,2021-12-01{cell}\n" for i in range(4))
+    patients = "".join(f"M{i},{'gout' if i % 2 else 'no finding'},Rest.,2021-12-01\n" for i in range(4))
     results = [f"M{i},2021-11-01,{name},{value},{unit},{code}" for i in range(4) for name, value in _TESTS]
     return folder(
-        patients=f"patient_id,label,reference,split_date{header}\n{patients}",
+        patients=f"patient_id,label,reference,split_date\n{patients}",
         labs="\n".join(["patient_id,date,indicator,value,unit,code", *results, *rows]) + "\n",
     )
 
@@ -74,3 +72,33 @@ def test_the_written_schema_of_tables_with_a_panels_code_reads_them_alike(folder
     again, _ = read_cohort(tmp_path)
     assert again.schema == cohort.schema
     np.testing.assert_array_equal(again[0].values, cohort[0].values)
+
+
+# Units
+
+
+@pytest.mark.parametrize("unit", ["NA", "NULL", "n/a"])
+def test_a_missing_unit_is_no_unit(unit: str, folder: Folder) -> None:
+    schema = read_cohort(men(folder, unit=unit))[0].schema
+    assert {each.name: each.unit for each in schema.indicators} == {"urate": "umol/L", "creatinine": "umol/L"}
+
+
+def test_a_missing_unit_does_not_split_an_indicator(folder: Folder) -> None:
+    cohort, _ = read_cohort(men(folder, rows=("M0,2021-11-01,urate,500,NA,", "M1,2021-11-01,urate,500,,")))
+    assert values(cohort) == {"urate": 450, "creatinine": 80}
+
+
+def test_a_missing_unit_is_no_unit_to_a_schema_either(folder: Folder) -> None:
+    schema = Schema(tuple(Indicator(name, "umol/L") for name, _ in _TESTS))
+    assert values(read_cohort(men(folder, unit="NA"), schema)[0]) == {"urate": 400, "creatinine": 80}
+
+
+def test_values_in_an_unknown_unit_that_are_left_out_are_named_with_it(folder: Folder) -> None:
+    people = "".join(f"P{i},gout,Rest.,2021-12-01\n" for i in range(100))
+    rows = "".join(f"P{i},2021-11-01,urate,400,{'umol/L' if i else 'foo'}\n" for i in range(100))
+    path = folder(
+        patients=f"patient_id,label,reference,split_date\n{people}",
+        labs=f"patient_id,date,indicator,value,unit\n{rows}",
+    )
+    _, report = read_cohort(path)
+    assert "measured in less than 2% of the patients, left out (1, 1 values): 'urate (foo)'" in str(report)

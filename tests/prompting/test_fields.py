@@ -224,6 +224,13 @@ def test_a_column_of_the_patients_table_is_told_and_an_empty_one_is_unknown(tmp_
     assert text == "Age 31, type 0 {k}, history unknown, weeks unknown."
 
 
+@pytest.mark.parametrize(("cell", "told"), [("NA", "unknown"), ("NULL", "unknown"), ("None", "None"), ("0", "0")])
+def test_a_missing_value_marker_in_a_column_is_unknown(cell: str, told: str, tmp_path: Path, patient: Patient) -> None:
+    assert _fill(tmp_path, "Allergies: {allergies}.", replace(patient, extra={"allergies": cell})) == (
+        f"Allergies: {told}."
+    )
+
+
 def test_a_column_that_the_table_lacks_is_named_with_those_that_it_has(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("self: {predicted} at {weight}\n", encoding="utf-8")

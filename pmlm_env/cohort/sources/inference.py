@@ -74,7 +74,7 @@ def recognized(
     Raises:
         CohortError: As in ``infer_schema``, or a published table has none of the schema's indicators.
     """
-    records = _without_markers(records, ("code",))
+    records = _without_markers(records, ("unit", "code"))
     needed = ("patient_id", "indicator", "value") if long else ("patient_id",)
     if "patient_id" not in people.columns or any(name not in records.columns for name in needed):
         return schema or Schema.load(SCHEMAS[0]), records, ()  # whoever reads the tables says what they lack

@@ -284,6 +284,6 @@ def _notes(
         yield f"indicators that the catalogue does not have, kept as the table names them, without bounds: {named(own)}"
     for why, several in left_out.items():
         if several:
-            names = named([each.name for each in several])
+            names = named([f"{each.name} ({each.unit})" if each.unit else each.name for each in several])
             values = sum(each.cells for each in several)
             yield f"indicators {why}, left out ({len(several):,}, {values:,} values): {names}"
