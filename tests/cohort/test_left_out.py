@@ -113,6 +113,26 @@ def test_an_indicator_whose_numbers_cannot_be_read_is_told_not_left_out(
     assert f"labs.csv, line 12, column value: {said}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("known", "written", "said"),
+    [
+        ("0012", "12", "'12' may be its '0012', as spreadsheets drop leading zeros"),
+        ("A12", "a12", "'a12' may be its 'A12'"),
+        ("1", "1.0", "'1.0' may be its '1'"),
+        ("A12", "7", "its identifiers are such as '7', those of patients.csv such as 'A12'; use the same in both"),
+    ],
+)
+def test_identifiers_that_all_differ_are_told_with_an_example_of_each_table(
+    folder: Folder, known: str, written: str, said: str
+) -> None:
+    labs = f"patient_id,date,indicator,value\n{written},2021-11-01,urate,400\n"
+    with pytest.raises(CohortError) as caught:
+        read_cohort(
+            folder(patients=f"patient_id,label,reference,split_date\n{known},gout,Rest.,2021-12-01\n", labs=labs)
+        )
+    assert f"labs.csv, column patient_id: no row is of a patient in patients.csv; {said}" in str(caught.value)
+
+
 def test_an_unknown_indicator_with_some_numbers_is_told_not_left_out(folder: Folder) -> None:
     with pytest.raises(CohortError, match=r"8 problems in .*\n  labs\.csv, line 12, column value: '5 g/g'"):
         read_cohort(folder(patients=MEN, labs=results("5 g/g", "Marker Q", share=0.8)))

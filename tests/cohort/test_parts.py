@@ -241,7 +241,7 @@ def test_a_part_without_results_or_with_too_many_bad_ones_is_named(tmp_path: Pat
     path = tmp_path / "part-00001" / "checkups.csv"
     header, *rows = path.read_text().splitlines()
     path.write_text(f"{header}\n")
-    with pytest.raises(CohortError, match=r"part-00001: .*checkups.csv has no check-up with a value of any patient"):
+    with pytest.raises(CohortError, match=r"part-00001: checkups\.csv has no rows below its header"):
         read_cohort(tmp_path)
     path.write_text("\n".join([header, *(f"{row.split(',')[0]},someday,{row.split(',', 2)[2]}" for row in rows)]))
     with pytest.raises(CohortError, match=r"part-00001.*") as caught:

@@ -110,10 +110,24 @@ def test_a_check_up_without_a_value_is_left_out_and_counted(folder: Folder) -> N
     assert report.empty_checkups == 1
 
 
-@pytest.mark.parametrize("rows", ["", "B2,2022-02-03,\n"])
-def test_no_check_up_at_all_is_an_error(folder: Folder, rows: str) -> None:
+def test_no_check_up_at_all_is_an_error(folder: Folder) -> None:
     with pytest.raises(CohortError, match=r"checkups\.csv has no check-up with a value"):
-        read_cohort(folder(patients=PATIENTS, checkups="patient_id,date,hgb\n" + rows))
+        read_cohort(folder(patients=PATIENTS, checkups="patient_id,date,hgb\nB2,2022-02-03,\n"))
+
+
+@pytest.mark.parametrize("name", ["patients", "labs"])
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("", " has no rows below its header$"),
+        ("a,b,c\n" * 3, r", line 2, 3 cells where the header has [45], and so in all"),
+    ],
+)
+def test_a_table_without_rows_is_named(folder: Folder, name: str, rows: str, said: str) -> None:
+    texts = {"patients": PATIENTS, "labs": LABS}
+    texts[name] = texts[name].split("\n")[0] + "\n" + rows
+    with pytest.raises(CohortError, match=rf"^{name}\.csv{said}"):
+        read_cohort(folder(**texts))
 
 
 # What is refused: the line, the column, the value found

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.indicator import Indicator
+from pmlm_env.cohort.indicator import RESERVED, Indicator
 from pmlm_env.cohort.parsing import is_given
 from pmlm_env.cohort.schema import COMMON, SCHEMAS, Schema
 from pmlm_env.cohort.sources.cells import Cells
@@ -18,7 +18,7 @@ from pmlm_env.cohort.sources.proposal import propose
 from pmlm_env.cohort.sources.recognition import Catalogue, common
 from pmlm_env.cohort.sources.table_files import Table
 from pmlm_env.cohort.units import Conversion, conversion
-from pmlm_env.cohort.wording import bare, folded, named, suggestion, tidy
+from pmlm_env.cohort.wording import bare, folded, named, plain, quoted, suggestion, tidy
 
 #: Similarity (``difflib``) above which an unknown name is taken for a misspelling of a known one.
 _MISSPELLED = 0.85
@@ -44,8 +44,8 @@ def infer_schema(people: Table, records: Table, long: bool) -> tuple[Schema, tup
         The schema, and lines for the report: what was recognized as what, and what was left out, with counts.
 
     Raises:
-        CohortError: No column or row is an indicator, or the median of one says that its values, for which no unit is
-            given, are in another unit.
+        CohortError: No column or row is an indicator, no row is of a patient, or the median of an indicator says that
+            its values, for which no unit is given, are in another unit.
     """
     schema, _, notes = recognized(people, records, None, long)
     return schema, notes
@@ -72,12 +72,15 @@ def recognized(
         The schema, the records by its names, and lines for the report.
 
     Raises:
-        CohortError: As in ``infer_schema``, or a published table has none of the schema's indicators.
+        CohortError: As in ``infer_schema``, or a table has no rows, or a published table has none of the schema's
+            indicators.
     """
     records = _without_markers(records, ("unit", "code"))
     needed = ("patient_id", "indicator", "value") if long else ("patient_id",)
     if "patient_id" not in people.columns or any(name not in records.columns for name in needed):
         return schema or Schema.load(SCHEMAS[0]), records, ()  # whoever reads the tables says what they lack
+    for table in () if published else (people, records):
+        _check_rows(table)
     groups, group = measured(people, records, long, published=published)
     notes: tuple[str, ...] = ()
     if (known := schema or _built_in(people, groups)) is not None:
@@ -86,6 +89,12 @@ def recognized(
         if published:
             names, notes = _chosen(records.name, known, groups, names)
     else:
+        _check_people(people, records)
+        if not any(len(each.values) + len(each.unread) for each in groups):
+            raise CohortError(
+                f"{records.name}: no indicator has numbers of the patients in the patients' table"
+                f"{_examples(records, long)}"
+            )
         labels = [tidy(text) for text in people.column("label").texts]
         proposal = propose(
             records.name,
@@ -118,6 +127,54 @@ def _without_markers(table: Table, names: Sequence[str]) -> Table:
         name: cells.renamed(text if is_given(text) else "" for text in cells.texts) for name, cells in columns.items()
     }
     return replace(table, columns={**table.columns, **cleared})
+
+
+def _check_rows(table: Table) -> None:
+    """Check that a table has rows.
+
+    Raises:
+        CohortError: It has none, or all have a wrong number of cells.
+    """
+    if len(table.rows):
+        return
+    if not table.malformed:
+        raise CohortError(f"{table.name} has no rows below its header")
+    row, cells = table.malformed[0]
+    raise CohortError(
+        f"{table.name}, {table.location(row)}, {cells} cells where the header has {len(table.columns)}, and so in all "
+        'rows; put cells that contain commas or line breaks in double quotes ("...")'
+    )
+
+
+def _check_people(people: Table, records: Table) -> None:
+    """Check that there are results of a patient.
+
+    Raises:
+        CohortError: There are none; the message has an identifier of each table, of one patient if they are similar.
+    """
+    ours, theirs = (
+        [name for name in map(str.strip, table.columns["patient_id"].texts) if name] for table in (people, records)
+    )
+    if {*ours} & {*theirs}:
+        return
+    similar = {plain(name): name for name in reversed(ours) if plain(name)}
+    pair = next(((name, similar[plain(name)]) for name in theirs if plain(name) in similar), None)
+    if pair:
+        hint = f"{quoted(pair[0])} may be its {quoted(pair[1])}, as spreadsheets drop leading zeros; write identifiers "
+        hint += "as in that table, in the same letter case"
+    else:
+        one, other = (quoted(names[0] if names else "") for names in (theirs, ours))
+        hint = f"its identifiers are such as {one}, those of {people.name} such as {other}; use the same in both"
+    raise CohortError(
+        f"{records.name}, column {bare(records.called('patient_id'))}: no row is of a patient in {people.name}; {hint}"
+    )
+
+
+def _examples(records: Table, long: bool) -> str:
+    """Return what results are like, for a message; "" if there are none."""
+    names = ["value"] if long else [name for name in records.columns if name not in RESERVED]
+    found = dict.fromkeys(text for name in names for text in records.columns[name].texts[:_SAMPLE] if is_given(text))
+    return f"; there are values such as {named(list(found)[:3])}: write numbers as 12.5" if found else ""
 
 
 def _chosen(
