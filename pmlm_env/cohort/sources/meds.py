@@ -42,7 +42,8 @@ _TREATMENT = re.compile(
     r"(^|/)(MEDICATION|DRUG|INFUSION|PRESCRIPTION|PROCEDURE|RXNORM|NDC|ATC|DRG|HCPCS|CPT4?|TRANSFER\w*|INSURANCE)(/|$)",
     re.I,
 )
-_NOTE = re.compile(r"note|letter|summary|instruction|report|document", re.IGNORECASE)
+#: Titles of texts; what a patient "reported", or somebody "noted", is none.
+_NOTE = re.compile(r"(?:note|letter|summary|instruction|report|document)(?!d|e[dr]|ing|able)", re.IGNORECASE)
 _SEX = re.compile(r"(?:GENDER|SEX)/+(.+)", re.IGNORECASE)
 _LOINC = re.compile(r"LOINC/+(\d{1,7}-\d)")
 _ICD = re.compile(r"ICD-?(9|10)?-?(?:CM)?/+(?:(9|10)/+)?([A-Z0-9.]+)$", re.IGNORECASE)
@@ -56,7 +57,10 @@ _REPLY = ("reply", "reference", "text", "text_value")
 
 
 class _Code(NamedTuple):
-    """What a code stands for: ``result``, ``diagnosis``, ``note``, ``birth``, ``sex`` or ``other``."""
+    """What a code stands for: ``result``, ``diagnosis``, ``note``, ``birth``, ``sex`` or ``other``.
+
+    An event of a note that has a number is a result, too: an assessment is documented, a laboratory reports.
+    """
 
     kind: str
     name: str = ""
@@ -78,9 +82,10 @@ def read_meds(
 ) -> tuple[Cohort, ReadReport]:
     """Read a MEDS data set: ``data/**.parquet``, ``metadata/codes.parquet``, ``metadata/subject_splits.parquet``.
 
-    A result is an event with a ``numeric_value`` that is no treatment. Its name is the code's description or else the
-    code; its unit is in a column ``unit``, or the last part of the code (``LAB//50912//mg/dL``); its LOINC code is in
-    the code or in ``parent_codes``. A reply is the ``text_value`` of a code of a note, or a row of a table ``replies``
+    A result is an event with a ``numeric_value`` that is no treatment, diagnosis or fact about the person. Its name is
+    the code's description or else the code; its unit is in a column ``unit``, or the last part of the code
+    (``LAB//50912//mg/dL``); its LOINC code is in the code or in ``parent_codes``. A reply is the ``text_value`` of a
+    code of a note, such as ``NOTE//discharge summary``, in an event without a number, or a row of a table ``replies``
     (``subject_id``, ``reply``, and ``prediction_time`` if there are several of a subject). The split is that of the
     data set, if it has one.
 
@@ -150,15 +155,15 @@ class _Codes:
             return _Code("diagnosis", self._diagnosis(code, description))
         if _TREATMENT.search(code):
             return _Code("other")
-        if _NOTE.search(code) or _NOTE.search(description):
-            return _Code("note", rank=letter_rank(f"{code} {description}"))
+        title = f"{code} {description}"
+        kind = "note" if _NOTE.search(title) else "result"
         loinc = _LOINC.search(f"{code} {parents}")
         parts = [each for each in code.split("//") if each]
         unit = parts.pop() if len(parts) > 2 else ""
         if len(parts) > 1 and _KIND.fullmatch(parts[0]):
             parts = parts[1:]
         unit = "" if unit.upper() in _NO_UNIT else unit
-        return _Code("result", description or " ".join(parts), unit, loinc[1] if loinc else "")
+        return _Code(kind, description or " ".join(parts), unit, loinc[1] if loinc else "", letter_rank(title))
 
     def _diagnosis(self, code: str, description: str) -> str:
         found = ""
@@ -234,9 +239,12 @@ def _add_events(events: StreamedTable, results: Measurements, people: Mapping[st
         kinds = translated(batch["code"], {text: code.kind for text, code in read.items()})
         numeric = pc.not_equal(batch["numeric_value"], "")
         text = pc.and_(pc.not_equal(batch["text_value"], ""), pc.invert(numeric))
-        is_result = pc.and_(pc.equal(kinds, "result"), pc.or_(numeric, text))
+        is_note = pc.and_(pc.equal(kinds, "note"), pc.invert(numeric))
+        is_result = pc.or_(
+            pc.and_(pc.equal(kinds, "result"), pc.or_(numeric, text)), pc.and_(pc.equal(kinds, "note"), numeric)
+        )
         results.left_out["treatments and other events with a number"] += _count(
-            pc.and_(pc.equal(kinds, "other"), numeric)
+            pc.and_(pc.invert(pc.is_in(kinds, pa.array(["result", "note"], pa.string()))), numeric)
         )
         found = batch.filter(is_result)
         unit = translated(found["code"], {text: code.unit for text, code in read.items()})
@@ -253,7 +261,7 @@ def _add_events(events: StreamedTable, results: Measurements, people: Mapping[st
                 "code": translated(found["code"], {text: code.loinc for text, code in read.items()}),
             }
         )
-        facts = batch.filter(pc.is_in(kinds, pa.array(["birth", "sex", "diagnosis", "note"], pa.string())))
+        facts = batch.filter(pc.or_(pc.is_in(kinds, pa.array(["birth", "sex", "diagnosis"], pa.string())), is_note))
         columns = (facts[name].to_pylist() for name in ("subject_id", "time", "code", "text_value"))
         for subject, time, code, body in zip(*columns, strict=True):
             _add_fact(people[subject], read[code], time, body)

@@ -1,0 +1,54 @@
+"""MEDS: what is particular to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmlm_env.cohort import Cohort, ReadReport
+from pmlm_env.cohort.sources.meds import read_meds
+from tests.cohort.sources.hospital import Person, hospital, positive
+
+pytest.importorskip("pyarrow")
+
+
+def read(root: Path, people: list[Person], more: list[dict[str, Any]]) -> tuple[Cohort, ReadReport]:
+    """Read the people and further events of each, at the beginning of their last stay."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from tests.cohort.sources.meds_form import write_meds
+
+    write_meds(root, people)
+    rows = [{"subject_id": int(p.id), "time": p.stays[-1].start, **event} for p in people for event in more]
+    pq.write_table(pa.Table.from_pylist(rows), root / "data" / "train" / "9.parquet")
+    return read_meds(root)
+
+
+@pytest.mark.parametrize(
+    "code", ["LAB//Glucose reported//mg/dL", "Pain score documented", "Report//Pain", "NOTE//Pain"]
+)
+def test_a_number_is_a_result_whatever_its_code_resembles(code: str, tmp_path: Path) -> None:
+    people = positive(hospital(12))
+    cohort, _ = read(tmp_path, people, [{"code": code, "numeric_value": 9.125}])
+    assert sum(int((patient.values == 9.125).sum()) for patient in cohort) == len(people)
+
+
+def without_letters() -> list[Person]:
+    return [replace(p, stays=[replace(stay, instructions="") for stay in p.stays]) for p in positive(hospital(4))]
+
+
+def test_a_word_that_is_reported_is_no_letter(tmp_path: Path) -> None:
+    cohort, _ = read(tmp_path, without_letters(), [{"code": "LAB//Glucose reported", "text_value": "hemolyzed"}])
+    assert {patient.reference for patient in cohort} == {""}
+
+
+@pytest.mark.parametrize(
+    "code", ["NOTE//radiology", "DischargeSummary", "DISCHARGE_SUMMARY", "Documents//3", "reports"]
+)
+def test_a_text_under_the_title_of_one_is_a_letter(code: str, tmp_path: Path) -> None:
+    cohort, _ = read(tmp_path, without_letters(), [{"code": code, "text_value": "Drink water."}])
+    assert {patient.reference for patient in cohort} == {"Drink water."}
