@@ -106,7 +106,7 @@ def recognized(
             published=published,
         )
         known, names, notes = proposal.schema, proposal.names, proposal.notes
-    _check_units(records, known, groups, names, long)
+    _check_units(records, known, groups, names, long, published)
     if not long:
         new = {each.written: name for each, name in zip(groups, names, strict=True)}
         named = [(new.get(name, name), name) for name in records.columns]
@@ -286,7 +286,7 @@ def _language(people: Table) -> str:
 
 
 def _check_units(
-    records: Table, schema: Schema, groups: Sequence[Measured], names: Sequence[str | None], long: bool
+    records: Table, schema: Schema, groups: Sequence[Measured], names: Sequence[str | None], long: bool, published: bool
 ) -> None:
     """Check that values without a unit are plausible in their indicators' units.
 
@@ -307,9 +307,12 @@ def _check_units(
         return
     indicator, median, unit, written = doubts[0]
     column = f"in the column's name, {bare(f'{written} ({unit})')}" if not long else "in a column unit"
+    advice = f'{column}, or in map.toml ([units] {bare(written)} = "{unit}")'
+    if published:
+        advice = f'in the files, or in a schema (unit = "{unit}")'
     also = ", ".join(f"{bare(each.name)} (median {middle:.4g}, {other}?)" for each, middle, other, _ in doubts[1:])
     raise CohortError(
         f"{records.name}: the median of {bare(indicator.name)} is {median:.4g}, which is not usual in {indicator.unit} "
         f"({indicator.reference_low:g} to {indicator.reference_high:g}) but is in {unit}, and no unit is given: give "
-        f'it {column}, or in map.toml ([units] {bare(written)} = "{unit}")' + (f"; likewise {also}" if also else "")
+        f"it {advice}" + (f"; likewise {also}" if also else "")
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
+from pmlm_env.cohort.parsing import DATE_FORMAT, is_slashed, parse_datetimes
 from pmlm_env.cohort.sources.cells import Cells
-from pmlm_env.cohort.wording import named, quoted, suggestion
+from pmlm_env.cohort.wording import bare, named, quoted, suggestion
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +35,8 @@ _BLOCK = 2**25
 _ROWS = 65_536
 #: Cells that mean that there is no value, as databases export them.
 _EMPTY = ("", "NULL", "\\N")
+#: How the names of columns of dates end, and how a date begins that can be compared as text.
+_DATES, _ISO = ("date", "time"), r"^\s*(?:\d{4}-\d\d-\d\d|$)"
 #: The first bytes of a file that are searched for the header.
 _HEADER = 2**20
 #: Limit on the rows that are kept of all tables together; a row takes about 50 bytes.
@@ -58,13 +62,16 @@ class StreamedTable:
     ) -> Iterator[pa.Table]:
         """Yield the rows as tables of the given columns, in this order; every cell is text, an empty one "".
 
+        Dates and times are in the form of ISO 8601, so that they can be compared as text; "" where they are none.
+
         Args:
             needed: Names of columns, in lower case.
             optional: Names of columns that may be missing; their cells are then "".
             aliases: Other name of a column -> its name here.
 
         Raises:
-            CohortError: A file lacks a column, or cannot be read.
+            CohortError: A file lacks a column, or cannot be read, or has a date of which day and month cannot be told
+                apart.
         """
         for path in self.paths:
             names = _names_of(path)
@@ -77,7 +84,7 @@ class StreamedTable:
                 )
             chosen = {name: known[name] for name in (*needed, *optional) if name in known}
             for batch in self._read(path, list(chosen.values())):
-                yield _as_text(batch, chosen, (*needed, *optional))
+                yield _with_iso_dates(path, _as_text(batch, chosen, (*needed, *optional)), chosen)
 
     def rows(
         self, needed: Sequence[str], optional: Sequence[str] = (), aliases: Mapping[str, str] | None = None
@@ -323,6 +330,39 @@ def _as_text(batch: pa.RecordBatch, chosen: Mapping[str, str], names: Sequence[s
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
         columns.append(pc.fill_null(column.cast(pa.string()), ""))
     return pa.table(columns, names=list(names))
+
+
+def _with_iso_dates(path: Path, table: pa.Table, chosen: Mapping[str, str]) -> pa.Table:
+    """Return a table with the columns of dates, which their names tell, in the form of ISO 8601."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for position, name in enumerate(table.column_names):
+        if name not in chosen or not name.endswith(_DATES):
+            continue
+        texts = table[name]
+        if pc.all(pc.match_substring_regex(texts, _ISO)).as_py() is not False:
+            continue
+        known = {text: _iso(path, chosen[name], text) for text in pc.unique(texts).to_pylist()}
+        table = table.set_column(position, name, translated(texts, known).cast(pa.string()))
+    return table
+
+
+def _iso(path: Path, column: str, text: str) -> str:
+    """Return a date, with or without a time, in the form of ISO 8601; "" if it is none.
+
+    Raises:
+        CohortError: Its day and month cannot be told apart.
+    """
+    if re.match(_ISO, text):
+        return text
+    if is_slashed(text):
+        raise CohortError(
+            f"{path.name}, column {bare(column)}: {quoted(text)} may have the day or the month first; write the dates "
+            f"of this column as {DATE_FORMAT}"
+        )
+    moment = parse_datetimes([text])[0]
+    return "" if np.isnat(moment) else str(moment.astype("datetime64[s]")).replace("T", " ").removesuffix(" 00:00:00")
 
 
 def identifier(text: str) -> str:
