@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pmlm_env.cohort import ReadReport, read_cohort
+from pmlm_env.cohort import OBSTETRIC, ReadReport, Schema, read_cohort
 
 Folder = Callable[..., Path]
 CHECKUP = "{},2022-01-01,100\n"
@@ -20,6 +20,24 @@ def read(folder: Folder, *labels: str) -> tuple[list[str], ReadReport]:
     checkups = "patient_id,date,hgb\n" + "".join(CHECKUP.format(f"P{i}") for i in range(len(labels)))
     cohort, report = read_cohort(folder(patients=patients, checkups=checkups))
     return [patient.label for patient in cohort], report
+
+
+@pytest.mark.parametrize("word", ["None", "none", "NONE"])
+def test_none_is_a_label_of_those_in_whom_nothing_was_found(folder: Folder, word: str) -> None:
+    labels, report = read(folder, word, "gout", "")
+    assert labels == [word, "gout", ""]
+    assert report.unlabeled == 1
+
+
+@pytest.mark.parametrize("marker", ["NA", "n/a", "NaN", "NULL"])
+def test_a_missing_value_marker_is_no_label(folder: Folder, marker: str) -> None:
+    assert read(folder, marker, "gout", "gout")[0] == ["", "gout", "gout"]
+
+
+def test_patients_whose_labels_are_missing_value_markers_are_read_by_the_papers_schema(folder: Folder) -> None:
+    patients = "patient_id,label,reference,split_date\nP0,NA,Rest.,2022-02-02\n"
+    cohort, _ = read_cohort(folder(patients=patients, checkups="patient_id,date,hgb\nP0,2022-01-01,100\n"))
+    assert cohort.schema == Schema.load(OBSTETRIC)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +112,8 @@ def test_punctuation_around_a_label_is_doubted_however_often_it_is_there(folder:
 
 @pytest.mark.parametrize("missing", ["NA", "N/A", "nan", "NULL", "None", "<NA>", "\u200b", " "])
 def test_how_r_pandas_and_sql_write_nothing_is_nothing(folder: Folder, missing: str) -> None:
-    patients = f"patient_id,label,reference,split_date\nP1,{missing},{missing},2022-02-02\nP2,normal,Rest.,2022-02-02\n"
+    label = "" if missing == "None" else missing  # which is a word there
+    patients = f"patient_id,label,reference,split_date\nP1,{label},{missing},2022-02-02\nP2,normal,Rest.,2022-02-02\n"
     checkups = f"patient_id,date,hgb,plt\nP1,2022-01-01,100,{missing}\nP2,2022-01-01,{missing},200\n"
     cohort, report = read_cohort(folder(patients=patients, checkups=checkups))
     assert [(patient.label, patient.reference) for patient in cohort] == [("", ""), ("normal", "Rest.")]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.parsing import has_value, parse_datetimes
+from pmlm_env.cohort.parsing import has_value, is_given, parse_datetimes
 from pmlm_env.cohort.schema import Cohort, Patient, Schema
 from pmlm_env.cohort.sources.cells import Scalar
 from pmlm_env.cohort.sources.checks import Problems, require
@@ -205,7 +205,7 @@ def _check_patients(
     problems.add("missing patient_id", table, unnamed, "patient_id", lambda i: "the cell is empty; name the patient")
     labels = table.column("label")
     spelling = unify_spelling(
-        [label if given else "" for label, given in zip(labels, _spread(table, "label", has_value), strict=True)],
+        [*labels.renamed(text if is_given(text, words=True) else "" for text in labels.texts)],
         known=[label.name for label in schema.labels],
     )
     unprintable = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)

@@ -251,7 +251,7 @@ def _built_in(people: Table, groups: Sequence[Measured]) -> Schema | None:
     """Return the built-in schema that most labels and all indicators are of; one without labels needs the latter."""
     schema = _by_labels(people)
     if schema is None:
-        if any(tidy(label) for label in people.column("label").texts):
+        if any(is_given(text, words=True) for text in people.column("label").texts):
             return None
         schema = Schema.load(SCHEMAS[0])
     catalogue = Catalogue(schema)
@@ -267,7 +267,7 @@ def _built_in(people: Table, groups: Sequence[Measured]) -> Schema | None:
 def _by_labels(people: Table) -> Schema | None:
     """Return the built-in schema whose labels most patients have, of those who have one."""
     labels = people.column("label")
-    spelled = [folded(tidy(text)) for text in labels.texts]
+    spelled = [folded(tidy(text)) if is_given(text, words=True) else "" for text in labels.texts]
     given = labels.spread(np.array([bool(text) for text in spelled], dtype=np.bool_)).sum()
     for schema in (Schema.load(name) for name in SCHEMAS if name != COMMON):
         known = {folded(name) for label in schema.labels for name in (label.name, *label.aliases)}
