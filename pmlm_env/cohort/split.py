@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.parsing import DATE_FORMAT, parse_datetimes
+from pmlm_env.cohort.parsing import DATE_FORMAT, is_slashed, parse_datetimes
 from pmlm_env.cohort.schema import Cohort
 from pmlm_env.cohort.wording import SHOWN, bare, folded, named, quoted, suggestion, tidy
 
@@ -146,7 +146,9 @@ def index_dates(cohort: Cohort, by: str) -> npt.NDArray[np.datetime64]:
     if bad:
         more = f" and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
         patients = ", ".join(bad[:SHOWN]) + more
-        raise CohortError(f"cannot split by {bare(by)}: not a date ({DATE_FORMAT}) for patient {patients}")
+        slashed = any(is_slashed(text) for text, day in zip(texts, days, strict=True) if np.isnat(day))
+        hint = "; write YYYY-MM-DD, as day_first in map.toml does not hold for this column" if slashed else ""
+        raise CohortError(f"cannot split by {bare(by)}: not a date ({DATE_FORMAT}) for patient {patients}{hint}")
     return days
 
 

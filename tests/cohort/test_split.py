@@ -216,3 +216,14 @@ def test_one_day_cannot_be_cut_and_people_are_drawn() -> None:
     assert split.how == "people drawn at random, seed 0, as all have the same split_date"
     assert len(split_cohort(cohort_of("2150-01-01", "2150-01-01"), by="split_date").test) == 2  # as was asked for
     assert len(split_cohort(cohort_of("2150-01-01")).test) == 1
+
+
+def test_a_column_whose_dates_do_not_tell_day_and_month_apart_says_what_to_write() -> None:
+    cohort = cohort_of("2021-01-01", "2022-01-01", admitted="05/02/2022")
+    with pytest.raises(
+        CohortError, match=r"P0 \('05/02/2022'\).*; write YYYY-MM-DD, as day_first in map\.toml does not"
+    ):
+        split_cohort(cohort, by="admitted")
+    with pytest.raises(CohortError) as caught:
+        split_cohort(cohort_of("2021-01-01", admitted="May"), by="admitted")
+    assert "day_first" not in str(caught.value)
