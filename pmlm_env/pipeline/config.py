@@ -15,7 +15,7 @@ class PipelineConfig:
     Attributes:
         k: Peers per patient (the paper's k).
         peers: Form of ``{peers}``: labels counted, or listed with the nearest first.
-        template: ``default``, ``short``, ``paper``, ``raw``, or a template file; see docs/templates.md.
+        template: ``default``, ``short``, ``paper``, ``raw``, ``personal``, or a template file; see docs/templates.md.
         predictor: Stage 1: ``boosted-trees``, ``logistic``, ``lstm``, ``cnn``, ``transformer``, ``rocket``,
             ``lora-llm``, an installed plugin's name, or package.module:Class; see docs/predictors.md.
         predictor_kwargs: Arguments of the predictor's class, as JSON.

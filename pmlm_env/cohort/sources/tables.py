@@ -1,4 +1,4 @@
-"""Reading a cohort from a folder of CSV or Parquet files."""
+"""Reading a cohort from a folder of CSV, Parquet or Excel files."""
 
 from __future__ import annotations
 
@@ -38,35 +38,36 @@ def read_cohort(
 ) -> tuple[Cohort, ReadReport]:
     """Read a cohort: a table of patients and one of check-ups, long or wide.
 
-    The tables are CSV (UTF-8, commas) or Parquet:
+    The tables are CSV, Parquet or Excel workbooks. Cells of CSV are separated by commas, semicolons, tabs or vertical
+    bars, as the header tells; CSV is UTF-8, or UTF-16 with a byte order mark, unless ``encoding`` names another.
 
     - patients: patient_id, label, reference, split_date; further columns go to ``Patient.extra``. The label and the
       reference of a new patient may be empty cells.
-    - labs (long): patient_id, date, indicator, value and optionally unit.
+    - labs (long): patient_id, date, indicator, value and optionally unit and code.
     - checkups (wide): patient_id, date or day, and one column per indicator; an empty cell = not measured.
 
     Indicators have their names or synonyms of the schema, in any letter case; the report has those that differ from the
     names. A check-up is a calendar day; values measured several times in a day are averaged. Dates are YYYY-MM-DD, with
-    or without a time of day. Identifiers are text: "007" stays "007". "Not measured" is an empty cell; "<0.5" and "inf"
-    are problems. Labels that differ only in letter case, whitespace or Unicode form are merged, in the schema's
-    spelling if it has the label. Check-up rows of people who are not in the patients' table are left out and counted.
-    Everything else is checked, and all problems are reported together. A large cohort may be in parts, the folders
-    ``part-*`` in ``folder``; see ``read_parts``. There is no limit on the number of check-ups;
-    later stages use the latest ``schema.max_checkups``.
+    or without a time of day, or of another form (docs/cohort-format.md). Identifiers are text: "007" stays "007". "Not
+    measured" is an empty cell or a marker such as NA; "<0.5" is read as 0.5; "inf" and "12 g" are problems. Labels that
+    differ only in letter case, whitespace or Unicode form are merged, in the schema's spelling if it has the label.
+    Check-up rows of people who are not in the patients' table are left out and counted. Everything else is checked, and
+    all problems are reported together. A large cohort may be in parts, the folders ``part-*`` in ``folder``; see
+    ``read_parts``. There is no limit on the number of check-ups; later stages use the latest ``schema.max_checkups``.
 
     Args:
         folder: The folder of the files.
         schema: What the cohort measures and diagnoses; by default ``schema_in(folder)``, or else it is inferred.
-        patients: Name of the patients' file in ``folder``; by default patients.csv or patients.parquet.
-        labs: Name of a long table; by default labs.csv or labs.parquet, if present.
-        checkups: Name of a wide table; by default checkups.csv or checkups.parquet, if present.
+        patients: Name of the patients' file in ``folder``; by default patients.csv or another form.
+        labs: Name of a long table; by default labs.csv or another form, if present.
+        checkups: Name of a wide table; by default checkups.csv or another form, if present.
         references: Whether the reference column is required; its cells may be empty in any case.
         new_patients: Whether the patients are new, so that their label, reference, and split_date may be missing, as
             columns or as cells.
         drop_bad_rows: Leave out and count bad rows, and bad single values of a wide table, instead of raising; but
             never more than half of the patients or of the values, nor more than nine tenths of an indicator's values.
         keep_later: Keep check-ups after a patient's index date (split_date), which are otherwise left out and counted.
-        encoding: The encoding of CSV and TSV files, such as gb18030 or cp1252; None = UTF-8.
+        encoding: The encoding of CSV and TSV files, such as gb18030 or cp1252; None = UTF-8 or UTF-16.
 
     Returns:
         The cohort, with patients in file order and check-ups sorted by date, and a report of what was left out.
