@@ -276,6 +276,30 @@ def test_a_large_workbook_is_refused(folder: Folder, monkeypatch: pytest.MonkeyP
     assert "labs.xlsx has more than 20 cells" in refused(path)
 
 
+@pytest.mark.parametrize(
+    ("days", "said"),
+    [
+        ((datetime(2021, 4, 1), datetime(2022, 2, 12), "31/01/2022"), "such as '31/01/2022', are text"),
+        ((datetime(2021, 4, 1, 8, 30), "31/01/2022 09:00", "13/02/2022"), "such as '31/01/2022 09:00', are text"),
+        ((datetime(2021, 4, 1), "01/31/2022", "02/13/2022"), "such as '01/31/2022', are text"),
+        ((datetime(2021, 4, 13), datetime(2022, 2, 2), "31/01/2022"), ""),
+        ((datetime(2021, 4, 1), datetime(2022, 2, 2), "2022-01-31"), ""),
+        ((datetime(2021, 4, 1), "31.01.2022", datetime(2022, 2, 2)), ""),
+    ],
+)
+def test_a_workbook_in_which_excel_swapped_day_and_month_is_refused(
+    folder: Folder, days: tuple[datetime | str, ...], said: str
+) -> None:
+    path = folder(patients=PATIENTS)
+    rows = [[name, day, "hgb", 100] for name, day in zip(("007", "B2", "C3"), days, strict=True)]
+    workbook(path / "labs.xlsx", labs=[["patient_id", "date", "indicator", "value"], *rows])
+    if not said:
+        assert len(read_cohort(path)[0]) == 3
+        return
+    assert "labs.xlsx, column date: Excel has probably swapped day and month" in (line := refused(path))
+    assert said in line
+
+
 def test_without_openpyxl_the_extra_is_named(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 

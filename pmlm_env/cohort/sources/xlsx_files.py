@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.sources.cells import BATCH, CellsBuilder, move_rows
+from pmlm_env.cohort.parsing import is_day_first, is_slashed
+from pmlm_env.cohort.sources.cells import BATCH, Cells, CellsBuilder, move_rows
 from pmlm_env.cohort.sources.table_files import (
     MAX_BYTES,
     MAX_CELL,
@@ -20,7 +21,10 @@ from pmlm_env.cohort.sources.table_files import (
     too_large,
     unmistakable,
 )
-from pmlm_env.cohort.wording import named, quoted
+from pmlm_env.cohort.wording import bare, named, quoted
+
+#: Days up to this one may be months.
+_MONTHS = 12
 
 
 def read_xlsx(path: Path) -> Table:
@@ -30,7 +34,7 @@ def read_xlsx(path: Path) -> Table:
 
     Raises:
         CohortError: openpyxl is not installed; it is not a workbook, or has several sheets of other names, no header,
-            or unnamed or repeated columns, or exceeds a limit.
+            or unnamed or repeated columns, or dates whose day and month Excel swapped, or exceeds a limit.
     """
     try:
         import openpyxl
@@ -75,6 +79,7 @@ def _read(path: Path, sheet: Any) -> Table:
     rows: list[list[str]] = []
     numbers: list[int] = []
     malformed: list[tuple[int, int]] = []
+    latest: dict[int, int] = {}  # column -> latest day of the month of its dates
     for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
         seen += max(len(values), 1)
         check_size(path, seen)
@@ -91,6 +96,9 @@ def _read(path: Path, sheet: Any) -> Table:
             malformed.append((number, len(texts)))
         else:
             numbers.append(number)
+            for k, value in enumerate(values):
+                if isinstance(value, datetime.date):  # or datetime
+                    latest[k] = max(value.day, latest.get(k, 0))
             rows.append([*texts, *[""] * (len(header) - len(texts))])
             if len(rows) == BATCH:
                 move_rows(rows, columns)
@@ -98,7 +106,27 @@ def _read(path: Path, sheet: Any) -> Table:
         raise CohortError(f"{path.name}: the sheet is empty")
     move_rows(rows, columns)
     cells = {name: column.cells() for name, column in zip(header, columns, strict=True)}
+    for k, day in latest.items():
+        if day <= _MONTHS:
+            _check_dates(path, header[k], cells[header[k]])
     return Table(path.name, cells, np.array(numbers, dtype=np.int64), "row", header_row, malformed)
+
+
+def _check_dates(path: Path, name: str, cells: Cells) -> None:
+    """Check that Excel has not swapped day and month in a column whose dates all have a day that may be a month.
+
+    Where it takes 01/02/2022 for another day than whoever wrote it, 31/01/2022 is no date to it, and stays text.
+
+    Raises:
+        CohortError: That is so.
+    """
+    slashed = [text for text in cells.texts if is_slashed(text)]
+    if slashed and all(is_day_first([text]) is not None for text in slashed):
+        raise CohortError(
+            f"{path.name}, column {bare(name)}: Excel has probably swapped day and month, because its dates all have "
+            f"days up to {_MONTHS}, and others, such as {quoted(slashed[0])}, are text; open the original file with "
+            "this column as text, and write the dates as YYYY-MM-DD"
+        )
 
 
 def _text(path: Path, number: int, value: Any) -> str:
