@@ -126,7 +126,7 @@ def _other_form(text: str, day_first: bool | None) -> np.datetime64:
     match = next(filter(None, (form.fullmatch(text) for form in _DATES)), None)
     if match:
         part = match.groupdict()
-        month = part["month"] if part["month"].isdigit() else 1 + _MONTHS.index(part["month"][:3].lower())
+        month = part["month"] if part["month"].isdecimal() else 1 + _MONTHS.index(part["month"][:3].lower())
         day = part["day"]
     elif day_first is not None and (match := _SLASHED.fullmatch(text)):
         part = match.groupdict()

@@ -116,7 +116,7 @@ def read_discharge_me(
         for emergency, number, code, version, title in diagnoses.rows(columns):
             if (found := by_emergency.get(identifier(emergency))) is not None:
                 name = chapter(code, identifier(version)) if label == "chapter" else title.capitalize()
-                rank = int(number) if number.isdigit() else 1_000
+                rank = int(number) if number.isdecimal() else 1_000
                 histories[found.person].diagnoses.append(Diagnosis(name, rank, stay=found.stay))
         converted += _add_vitals(triage, by_emergency, results, complaints)
         tables += [diagnoses, triage]

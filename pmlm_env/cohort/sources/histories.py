@@ -289,7 +289,7 @@ def _patient(
     extra: Mapping[str, str],
 ) -> _Patient:
     found = dict(person.extra) | dict(extra)
-    if person.born is not None and "age" not in found and index[:4].isdigit():
+    if person.born is not None and "age" not in found and index[:4].isdecimal():
         found["age"] = str(max(int(index[:4]) - person.born, 0))
     candidates = tuple(dict.fromkeys(each.name for each in known if each.name))
     return _Patient(name, owner, index, letter.text if letter else "", candidates, found)

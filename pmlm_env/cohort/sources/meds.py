@@ -268,7 +268,7 @@ def _add_events(events: StreamedTable, results: Measurements, people: Mapping[st
 
 
 def _add_fact(person: Person, code: _Code, time: str, body: str) -> None:
-    if code.kind == "birth" and time[:4].isdigit():
+    if code.kind == "birth" and time[:4].isdecimal():
         person.born = int(time[:4])
     elif code.kind == "sex":
         person.extra["sex"] = code.name

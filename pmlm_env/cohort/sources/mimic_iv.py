@@ -150,7 +150,7 @@ def read_people(files: DataFolder) -> dict[str, Person]:
         if (known := found.get(identifier(name))) is not None:
             if gender:
                 known.extra["sex"] = {"M": "male", "F": "female"}.get(gender.upper(), gender)
-            if (age := identifier(age)).isdigit() and (year := identifier(year)).isdigit():
+            if (age := identifier(age)).isdecimal() and (year := identifier(year)).isdecimal():
                 known.born = int(year) - int(age)
     return dict(found)
 
@@ -177,7 +177,7 @@ def _diagnoses(files: DataFolder, label: Label, stays: Collection[str]) -> list[
         if (stay := identifier(stay)) in stays:
             version = identifier(version)
             name = titles.get((code, version), code) if label == "diagnosis" else chapter(code, version)
-            rank = int(number) if (number := identifier(number)).isdigit() else 1_000
+            rank = int(number) if (number := identifier(number)).isdecimal() else 1_000
             found.append((stay, Diagnosis(name, rank, stay=stay)))
     return found
 

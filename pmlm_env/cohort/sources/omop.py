@@ -138,7 +138,7 @@ def _add_people(files: DataFolder, people: Mapping[str, Person]) -> None:
         if (person := people.get(identifier(name))) is not None:
             if sex := _SEX.get(identifier(gender), source):
                 person.extra["sex"] = sex
-            if (year := identifier(year)).isdigit():
+            if (year := identifier(year)).isdecimal():
                 person.born = int(year)
     if (visits := files.table("visit_occurrence")) is None:
         return

@@ -77,6 +77,16 @@ def test_the_label_is_a_chapter_a_title_or_a_drg(people: list[Person], tmp_path:
         assert patient.label == "heart failure & shock w mcc"
 
 
+def test_a_diagnosis_whose_number_is_no_number_comes_last(people: list[Person], tmp_path: Path) -> None:
+    write_mimic(tmp_path, people)
+    stay = next(stay for person in people for stay in person.stays if len(stay.diagnoses) > 1)
+    rows = [(1, stay.id, sign, code, version) for sign, (code, version, _, _) in zip("²2", stay.diagnoses, strict=False)]
+    (found,) = (tmp_path / "hosp").glob("diagnoses_icd*")
+    write_csv(found, "subject_id,hadm_id,seq_num,icd_code,icd_version", rows)
+    labels = {patient.patient_id: patient.label for patient in read_mimic_iv(tmp_path, SCHEMA)[0]}
+    assert labels[stay.id] == stay.diagnoses[1][3]
+
+
 def test_without_notes_there_are_no_replies_and_the_report_says_so(people: list[Person], tmp_path: Path) -> None:
     cohort, report = read_mimic_iv(write_mimic(tmp_path, people, notes=False), SCHEMA)
     assert len(cohort) == sum(len(person.stays) for person in people)

@@ -210,7 +210,7 @@ class _Records:
             self._known.add(name)
             if gender := text(resource, "gender"):
                 person.extra["sex"] = gender
-            if (year := text(resource, "birthDate")[:4]).isdigit():
+            if (year := text(resource, "birthDate")[:4]).isdecimal():
                 person.born = int(year)
 
     def _add_encounter(self, resource: Resource, subject: str) -> None:
@@ -226,7 +226,7 @@ class _Records:
         for number, each in enumerate(items(resource.get("diagnosis"))):
             rank = text(each, "rank")
             condition = reference_id(text(part(each, "condition"), "reference"))
-            self._ranks[condition] = int(rank[:3]) if rank.isdigit() else _UNRANKED // 2 + min(number, 40)
+            self._ranks[condition] = int(rank[:3]) if rank.isdecimal() else _UNRANKED // 2 + min(number, 40)
         for reason in items(resource.get("reasonCode")):
             self._diagnose("", subject, reason, _REASON, start, name)
 
