@@ -80,7 +80,8 @@ def test_the_label_is_a_chapter_a_title_or_a_drg(people: list[Person], tmp_path:
 def test_a_diagnosis_whose_number_is_no_number_comes_last(people: list[Person], tmp_path: Path) -> None:
     write_mimic(tmp_path, people)
     stay = next(stay for person in people for stay in person.stays if len(stay.diagnoses) > 1)
-    rows = [(1, stay.id, sign, code, version) for sign, (code, version, _, _) in zip("²2", stay.diagnoses, strict=False)]
+    pairs = zip("²2", stay.diagnoses, strict=False)
+    rows = [(1, stay.id, sign, code, version) for sign, (code, version, _, _) in pairs]
     (found,) = (tmp_path / "hosp").glob("diagnoses_icd*")
     write_csv(found, "subject_id,hadm_id,seq_num,icd_code,icd_version", rows)
     labels = {patient.patient_id: patient.label for patient in read_mimic_iv(tmp_path, SCHEMA)[0]}
