@@ -14,7 +14,7 @@ from agents.benchmark.runner import benchmark
 from agents.benchmark.runs_file import versions
 from agents.evaluation.controls import CONTROLS
 from agents.model_options import ModelOptions
-from agents.problem import MeteredReward
+from agents.problem import MeteredReward, Problem
 from agents.registry import AGENTS, DEFAULT, RULE, make, settings_of
 from agents.report.report import ReportConfig, report
 from pmlm_env.core.edits import deletions
@@ -22,7 +22,7 @@ from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.lite import LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
 from pmlm_env.llm import BudgetExceededError
-from tests.standins import MarkedWordsReward, make_episodes
+from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 pytestmark = pytest.mark.once
 
@@ -253,3 +253,14 @@ def test_the_machine_includes_the_gpu_that_the_process_uses(monkeypatch: pytest.
     monkeypatch.setattr("torch.cuda.get_device_name", lambda: "NVIDIA X1")
     machine = versions([])["machine"].split(", ")
     assert machine[2:] == (["NVIDIA X1"] if is_used else [])
+
+
+@pytest.mark.parametrize("name", ["leave-one-out", "q-dqn", "surrogate", "maskable-ppo", "ppo", "a2c", "dqn", "qrdqn"])
+def test_learners_whose_prompts_are_all_known_may_play_as_many_episodes(name: str) -> None:
+    """Three words, of which one is deleted, in two prompts: eight prompts at most, which do not spend the budget."""
+    episodes, budget = make_episodes(2, n_words=3, n_marked=1), 200
+    meter = MeteredReward(MarkedWordsReward(episodes), limit=budget)
+    agent = make(name, settings_of(name, "lite"))
+    agent.fit(Problem(episodes, HashEncoder(), meter, 1))
+    assert meter.calls <= 8
+    assert 1.5 * budget < sum(n for _, n, _ in meter.history) <= 2.2 * budget
