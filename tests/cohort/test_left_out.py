@@ -116,9 +116,9 @@ def test_an_indicator_whose_numbers_cannot_be_read_is_told_not_left_out(
 @pytest.mark.parametrize(
     ("known", "written", "said"),
     [
-        ("0012", "12", "'12' may be its '0012', as spreadsheets drop leading zeros"),
-        ("A12", "a12", "'a12' may be its 'A12'"),
-        ("1", "1.0", "'1.0' may be its '1'"),
+        ("0012", "12", "'12' may be '0012' there, as spreadsheets drop leading zeros"),
+        ("A12", "a12", "'a12' may be 'A12' there"),
+        ("1", "1.0", "'1.0' may be '1' there"),
         ("A12", "7", "its identifiers are such as '7', those of patients.csv such as 'A12'; use the same in both"),
     ],
 )

@@ -160,8 +160,8 @@ def _check_people(people: Table, records: Table) -> None:
     similar = {plain(name): name for name in reversed(ours) if plain(name)}
     pair = next(((name, similar[plain(name)]) for name in theirs if plain(name) in similar), None)
     if pair:
-        hint = f"{quoted(pair[0])} may be its {quoted(pair[1])}, as spreadsheets drop leading zeros; write identifiers "
-        hint += "as in that table, in the same letter case"
+        hint = f"{quoted(pair[0])} may be {quoted(pair[1])} there, as spreadsheets drop leading zeros; write "
+        hint += "identifiers as in that table, in the same letter case"
     else:
         one, other = (quoted(names[0] if names else "") for names in (theirs, ours))
         hint = f"its identifiers are such as {one}, those of {people.name} such as {other}; use the same in both"
