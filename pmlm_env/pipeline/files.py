@@ -74,7 +74,7 @@ class TrainingPatients:
         ids: Their patient ids, all different.
         labels: Their true labels.
         vectors: Their vectors, shape (N, d), float32.
-        persons: The person of each; empty = all are different.
+        persons: The person of each; empty = each is the patient of the same id.
     """
 
     ids: tuple[str, ...]
@@ -89,13 +89,13 @@ class TrainingPatients:
 
     @cached_property
     def person_of(self) -> dict[str, str]:
-        """The person of each patient, by id; empty if all are different."""
-        return dict(zip(self.ids, self.persons, strict=False))
+        """The person of each patient, by id."""
+        return dict(zip(self.ids, self.persons or self.ids, strict=True))
 
     @cached_property
     def stays(self) -> Counter[str]:
-        """The number of patients of each person; empty if all are different."""
-        return Counter(self.persons)
+        """The number of stays of each person."""
+        return Counter(self.persons or self.ids)
 
     def save(self, folder: Path) -> None:
         """Write ``PEERS_FILE`` and ``VECTORS_FILE``."""

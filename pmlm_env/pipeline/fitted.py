@@ -139,8 +139,9 @@ class Pipeline:
         logger.info("Stage 2: encoding %d patients", len(train))
         encoder = fit_encoder(train)
         ids, persons = (tuple(getattr(patient, name) for patient in train) for name in ("patient_id", "person"))
-        several = persons if len({*persons}) < len(persons) or persons != ids else ()
-        training = TrainingPatients(ids, tuple(map(str, train.y)), encoder.encode(train), several)
+        training = TrainingPatients(
+            ids, tuple(map(str, train.y)), encoder.encode(train), persons if persons != ids else ()
+        )
         retriever = _make_retriever(training, manifest)
         scaler = InputScaler.fit(train)
         fitted = cls(train.schema, predictor, encoder, retriever, template, training, manifest, scaler)
@@ -269,37 +270,38 @@ class Pipeline:
             ValueError: The retriever returned another number, or the patient, or too few are other people.
         """
         patients = list(patients)
-        stays, trained = self.training.stays, self.training.label_of
+        stays, person_of = self.training.stays, self.training.person_of
         groups = defaultdict(list)
         for i, patient in enumerate(patients):
-            groups[stays[patient.person], patient.patient_id in trained].append(i)
+            is_own = person_of.get(patient.patient_id) == patient.person  # and nobody is their own peer anyway
+            groups[stays[patient.person] - is_own, patient.patient_id in person_of].append(i)
         found: list[list[Peer]] = [[]] * len(patients)
-        # Of people with several stays more peers are asked for, and their own are then left out.
-        for (n_own, is_trained), rows in sorted(groups.items()):
-            peers = self._ask(vectors[rows], [patients[i] for i in rows], n_own, is_trained)
+        # More peers are asked for of people with other stays, which are then left out.
+        for (n_other, is_trained), rows in sorted(groups.items()):
+            peers = self._ask(vectors[rows], [patients[i] for i in rows], n_other, is_trained)
             for i, each in zip(rows, peers, strict=True):
                 found[i] = each
         return found
 
     def _ask(
-        self, vectors: npt.NDArray[np.float32], patients: Sequence[Patient], n_own: int, is_trained: bool
+        self, vectors: npt.NDArray[np.float32], patients: Sequence[Patient], n_other: int, is_trained: bool
     ) -> list[list[Peer]]:
-        """Return the peers of patients whose people have ``n_own`` stays among the training patients.
+        """Return the peers of patients who have ``n_other`` other stays among the training patients.
 
         Args:
             vectors: Their vectors.
             patients: The patients.
-            n_own: The number of stays; of a training patient with the patient.
+            n_other: The number of other stays of the same person.
             is_trained: Whether they are training patients.
         """
         ids, name = [patient.patient_id for patient in patients], self.manifest.retriever.name
         persons = self.training.person_of
-        if n_own and len(self.training.ids) - n_own < self.k:
+        if (n_people := len(self.training.ids) - is_trained - n_other) < self.k:
             raise ValueError(
-                f"patient {ids[0]} has {len(self.training.ids) - n_own} training stays of other people, too few for "
-                f"{self.k} peers: use fewer peers (--k)"
+                f"patient {ids[0]} has {n_people} training stays of other people, too few for {self.k} peers: "
+                "use fewer peers (--k)"
             )
-        k = min(self.k + n_own, len(self.training.ids) - is_trained) if n_own else self.k
+        k = self.k + n_other
         found = self.retriever.peers(vectors.copy(), ids, k)
         if len(found) != len(ids):
             raise ValueError(f"the retriever {name} returned the peers of {len(found)} patients, not of {len(ids)}")

@@ -99,3 +99,20 @@ def test_without_several_stays_folds_are_as_before(stays: Cohort) -> None:
     labels, names = stays.y, [patient.patient_id for patient in stays]
     alone, named = (assign_folds(labels, 5, np.random.default_rng(1), persons) for persons in (None, names))
     np.testing.assert_array_equal(alone, named)
+
+
+def test_nobodys_peer_is_an_own_other_stay_if_all_training_patients_are_different_people(tmp_path: Path) -> None:
+    training = simulate_cohort(40, seed=3)
+    pipeline = Pipeline.fit(training, CONFIG, device="cpu")
+    new = Cohort(
+        tuple(replace(each, patient_id=f"{each.patient_id}-1", person_id=each.patient_id) for each in training),
+        training.schema,
+    )
+    pipeline.save(tmp_path / "pipeline")
+    for fitted in (pipeline, Pipeline.load(tmp_path / "pipeline", device="cpu")):
+        found = peers_of(fitted, new)
+        assert all(len({*each}) == CONFIG.k for each in found)
+        assert not any(patient.person in peers for patient, peers in zip(new, found, strict=True))
+    # Without the rule, everybody's nearest peer would be the own earlier stay.
+    strangers = Cohort(tuple(replace(each, person_id="") for each in new), new.schema)
+    assert [each[0] for each in peers_of(pipeline, strangers)] == [each.patient_id for each in training]
