@@ -18,12 +18,16 @@ from agents.training.config import TrainConfig, fill_in
 from pmlm_env.cohort.simulator import Language, schema_in
 from pmlm_env.pipeline.config import PipelineConfig
 from pmlm_env.prompting import InitialPrompt
+from pmlm_env.rewards.registry import REWARDS
 from pmlm_env.weights import BUNDLED, CHINESE_MODEL, fetch
 
 logger = logging.getLogger(__name__)
 
 #: At most 224 calls in training, 224 for the single rule, and 4 x 32 = 128 in evaluation.
 MAX_LLM_CALLS = 576
+
+#: The folder of the prompts, in the run folder.
+PREPARED = "prepared"
 
 
 @dataclass(frozen=True)
@@ -98,14 +102,25 @@ def run(config: DemoConfig) -> int:
 
     models = config.models
     wanted = {models.encoder, models.scorer, models.llm.removeprefix("local:")}
-    # This raises before anything is downloaded or removed.
+    # These raise before anything is downloaded or removed.
     InitialPrompt(config.pipeline.template, config.pipeline.peers, schema_in(config.language))
+    _check_replaceable(RunFolder(config.run))
     fetch(*(name for name in BUNDLED if name in wanted))
     if models.llm.startswith("local:"):
         find_model(models.llm.removeprefix("local:"))  # raises before patients are simulated and stage 1 is fitted
     with RunFolder(config.run).locked():
         _demo(config)
     return 0
+
+
+def _check_replaceable(folder: RunFolder) -> None:
+    """Check that a run in the demo's folder is an earlier demo.
+
+    Raises:
+        ValueError: It is another run, or not readable.
+    """
+    if folder.begun and folder.prepared().resolve() != (folder.path / PREPARED).resolve():
+        raise ValueError(f"{folder.path} contains a run that is no demo: choose another folder with --run")
 
 
 def _demo(config: DemoConfig) -> None:
@@ -120,9 +135,8 @@ def _demo(config: DemoConfig) -> None:
 
     started = time.perf_counter()
     folder = RunFolder(config.run)
-    folder.clear()
     old_replies = folder.replies.exists()
-    prepared = config.run / "prepared"
+    prepared = config.run / PREPARED
     files: CohortFiles = config.files
     if files.cohort is None:
         files = CohortFiles(config.run / "cohort")
@@ -139,6 +153,7 @@ def _demo(config: DemoConfig) -> None:
             device=config.models.device,
         )
     )
+    folder.clear()  # not before: the patients' tables may have an error
     logger.info("Stage 4: training %s on %s with %s", config.agent, config.models.encoder, config.models.llm)
     shared = RunModels(config.models, config.calls, folder, EpisodeSet.load(prepared).of("train"))
     run = train(
@@ -158,7 +173,7 @@ def _demo(config: DemoConfig) -> None:
     evaluate(EvaluateConfig(config.run, rule_calls=config.budget, seed=config.seed, allow_import=True), shared)
     print("\n" + first_cases(run.traces.read(), 3) + "\n")
     print(page_of(config.run))
-    print(training_summary(run.metrics()))
+    print(training_summary(run.metrics(), config.models.reward in REWARDS.builtin))
     minutes = (time.perf_counter() - started) / 60
     again = " (replies of an earlier demo in this folder are used again)" if old_replies else ""
     print(f"{shared.budget.usage.calls} LLM calls{again}, {minutes:.1f} minutes. Everything is in {config.run}/")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pmlm_env.cohort import write_cohort, write_parts
+from pmlm_env.cohort import Cohort, write_cohort, write_parts
 from pmlm_env.cohort.simulator import PART, Language, Signal, simulate_parts
+from pmlm_env.cohort.sources.assembly import PATIENT_COLUMNS
+from pmlm_env.cohort.sources.tables import files_of_tables
 from pmlm_env.io.files import locked
+
+#: As many characters of a table's first line are read.
+_LONGEST_HEADER = 1_000
 
 
 @dataclass(frozen=True)
@@ -54,14 +60,30 @@ def run(config: SimulateConfig) -> int:
     """Simulate a cohort and write it.
 
     Raises:
-        ValueError: Another command uses ``out``, or ``out`` is a file.
+        ValueError: Another command uses ``out``, ``out`` is a file, or it has tables that are not simulated.
     """
     parts = simulate_parts(config.patients, config.seed, config.signal, config.personal, config.language)
     with locked(config.out):
         if config.patients > PART:
             _, n_checkups = write_parts(parts, config.out)
         else:
-            write_cohort(cohort := next(parts), config.out)
+            cohort = next(parts)
+            _check_replaceable(config.out, cohort)
+            write_cohort(cohort, config.out)
             n_checkups = cohort.n_checkups
     print(f"{config.patients} simulated patients with {n_checkups} check-ups are in {config.out}")
     return 0
+
+
+def _check_replaceable(folder: Path, cohort: Cohort) -> None:
+    """Check that the tables in a folder, if there are any, are those of an earlier simulated cohort.
+
+    Raises:
+        ValueError: They are not, and would be replaced.
+    """
+    tables, header = {*files_of_tables(folder)}, ""
+    with suppress(OSError, UnicodeError), (folder / "patients.csv").open(encoding="utf-8") as file:
+        header = file.readline(_LONGEST_HEADER).strip()
+    ours = [*PATIENT_COLUMNS, *(name for name in cohort[0].extra if name != "personal")]
+    if tables and (tables - {"patients.csv", "checkups.csv"} or header.split(",")[: len(ours)] != ours):
+        raise ValueError(f"{folder} has tables that `pmlm simulate` did not write: choose another folder with --out")

@@ -6,6 +6,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Collection, Mapping
+from pathlib import Path
 
 from pmlm_env.io.text import JOINERS, printable
 
@@ -71,3 +72,8 @@ def suggestion(word: str, known: Collection[str], cutoff: float = 0.6) -> str:
     candidates = [name for name in known if len(name) <= _LONGEST_WORD]
     similar = similar or difflib.get_close_matches(word, candidates, 2, cutoff)
     return f" (did you mean {' or '.join(map(quoted, similar[:2]))}?)" if similar else ""
+
+
+def no_folder(path: Path) -> str:
+    """Return the message about a cohort's folder that is none."""
+    return f"{path} is a file: give the folder that it is in" if path.exists() else f"there is no folder {path}"

@@ -230,9 +230,19 @@ def test_a_budget_below_one_is_refused(command: str, tmp_path: Path, capsys: Any
     ("arguments", "message"),
     [
         (["prepare", "--cohort", "/nowhere"], "pmlm prepare: there is no folder /nowhere"),
+        (["prepare", "--cohort", __file__], f"pmlm prepare: {__file__} is a file: give the folder that it is in"),
+        (
+            ["prepare", "--cohort", "/nowhere", "--template", "persnal"],
+            "pmlm prepare: there is no template 'persnal' (did",
+        ),
+        (
+            ["prepare", "--cohort", "/nowhere", "--retriever", "cosin"],
+            "pmlm prepare: there is no retriever 'cosin' (did",
+        ),
         (["evaluate", "--run", "/nowhere/run"], "pmlm evaluate: /nowhere/run contains no run"),
         (["train", "--episodes", "/nowhere"], "pmlm train: /nowhere/episodes.jsonl is missing"),
-        (["fly"], "pmlm: unknown command 'fly'"),
+        (["fly"], "pmlm: unknown command 'fly': use one of demo, "),
+        (["evaluat"], "pmlm: unknown command 'evaluat' (did you mean evaluate?): use one of demo, "),
     ],
 )
 def test_bad_input_is_one_line_and_no_traceback(arguments: list[str], message: str, capsys: Any) -> None:
@@ -277,6 +287,44 @@ def test_the_demo_runs_on_ones_own_cohort_and_fetches_what_it_needs(
     assert [line.split(",")[0] for line in told.splitlines() if "points" in line and ": F1 " in line] == [
         trace.patient_id for trace in first
     ]
+    # A cohort with an error leaves the demo as it was.
+    before = _files(run)
+    (prepared.parent / "empty").mkdir()
+    assert pmlm("demo", "--cohort", prepared.parent / "empty", "--run", run, *OPTIONS) == 2
+    assert "has no patients.csv" in capsys.readouterr().err
+    assert _files(run) == before
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_the_demo_does_not_replace_a_run_of_train(run: RunFolder, prepared: Path, capsys: Any) -> None:
+    before = _files(run.path)
+    assert pmlm("demo", "--cohort", prepared.parent / "cohort", "--run", run.path, *OPTIONS) == 2
+    assert capsys.readouterr().err == (
+        f"pmlm demo: {run.path} contains a run that is no demo: choose another folder with --run\n"
+    )
+    assert _files(run.path) == before
+
+
+def test_tables_of_ones_own_are_not_replaced_by_simulated_ones(tmp_path: Path, capsys: Any) -> None:
+    for name, text in (("patients.csv", "patient_id,label\nP1,gout\n"), ("checkups.csv", "patient_id,date,urate\n")):
+        own = tmp_path / f"own {name}"
+        own.mkdir()
+        (own / name).write_text(text)
+        assert pmlm("simulate", "--out", own, "--patients", 3) == 2
+        assert capsys.readouterr().err == (
+            f"pmlm simulate: {own} has tables that `pmlm simulate` did not write: choose another folder with --out\n"
+        )
+        assert [path.name for path in own.iterdir() if path.suffix == ".csv"] == [name]
+        assert (own / name).read_text() == text
+    simulated = tmp_path / "simulated"
+    assert pmlm("simulate", "--out", simulated, "--patients", 3) == 0
+    assert pmlm("simulate", "--out", simulated, "--patients", 4, "--seed", 1, "--personal", 1) == 0
+    assert pmlm("simulate", "--out", simulated, "--patients", 5) == 0
+    (simulated / "labs.csv").touch()
+    assert pmlm("simulate", "--out", simulated, "--patients", 5) == 2
 
 
 @pytest.mark.parametrize("option", ["--rule-calls", "--cases"])

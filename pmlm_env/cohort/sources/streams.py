@@ -21,7 +21,7 @@ import numpy as np
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import DATE_FORMAT, is_slashed, parse_datetimes
 from pmlm_env.cohort.sources.cells import Cells
-from pmlm_env.cohort.wording import bare, named, quoted, suggestion
+from pmlm_env.cohort.wording import bare, named, no_folder, quoted, suggestion
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -143,7 +143,7 @@ class DataFolder:
         """List the files."""
         self.path = Path(path)
         if not self.path.is_dir():
-            raise CohortError(f"there is no folder {self.path}")
+            raise CohortError(no_folder(self.path))
         self.files = sorted(_files(self.path))
         self._by_stem: dict[str, list[Path]] = {}
         self._by_parent: dict[str, list[Path]] = {}

@@ -14,7 +14,7 @@ from pmlm_env.cohort.sources.formats import SUFFIXES, read_table, suffix_of
 from pmlm_env.cohort.sources.mapping import MAP_FILE, NameMap
 from pmlm_env.cohort.sources.parts import joined
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.wording import named, quoted
+from pmlm_env.cohort.wording import named, no_folder, quoted
 
 #: The folder in a cohort's folder in which parts are written until all are complete.
 UNFINISHED = "parts-unfinished"
@@ -261,7 +261,7 @@ def _find_checkups(folder: Path, labs: str | None, checkups: str | None) -> tupl
 def _find(folder: Path, stem: str, name: str | None) -> Path:
     """Return the path of the named file or, without a name, of the one with the stem."""
     if not folder.is_dir():
-        raise CohortError(f"there is no folder {folder}")
+        raise CohortError(no_folder(folder))
     if name is None:
         paths = with_stem(folder, stem)
         if len(paths) > 1:
