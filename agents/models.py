@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from agents.model_options import CallOptions, ModelOptions, replying
 from agents.problem import Editor, MeteredReward, Problem
 from agents.run_folder import RunFolder
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.labels import Label
 from pmlm_env.core.languages import is_chinese
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.llm import Budget, Limits, LLMOptions, Price, Usage, load_llm, price_of
@@ -56,6 +57,8 @@ class RunModels:
         calls: Options for LLM calls.
         folder: The run folder, where replies and spending are stored; None = store them in memory.
         training: Training patients, with whose letters some rewards compare replies; None = there are none.
+        editors: Whether agents ask an LLM for edits.
+        conditions: The conditions that replies are searched for; None = those of ``training``.
 
     Attributes:
         options: Model options, with ``scorer_layer`` set to the layer that BERTScore uses.
@@ -76,6 +79,7 @@ class RunModels:
         folder: RunFolder | None = None,
         training: EpisodeSet | None = None,
         editors: bool = False,
+        conditions: Iterable[Label] | None = None,
     ) -> None:
         """Set up the models; their weights load on first use."""
         self.calls, self.folder = calls or CallOptions(), folder
@@ -90,7 +94,9 @@ class RunModels:
         self.llm, self.budget = limited_llm(*self.llm_arguments)
         idf = [episode.reference for episode in training or ()] if options.scorer_idf else None
         self.scorer = BertScorer(options.scorer, options.scorer_layer, options.device, options.long_texts, idf)
-        self.reply_reward = load_reward(options.reward, options.reward_kwargs, options.device, self.scorer, training)
+        self.reply_reward = load_reward(
+            options.reward, options.reward_kwargs, options.device, self.scorer, training, conditions
+        )
         self.options = replace(options, scorer_layer=self.scorer.num_layers)
 
     def reward(self, episodes: EpisodeSet) -> DeltaReward:

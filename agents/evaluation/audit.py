@@ -67,7 +67,9 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     with locked_file(config.out):
         cache = config.calls.cache or str(config.out.with_name(f"{config.out.name}.replies.sqlite"))
         training = chosen.everybody.part(chosen.training) if chosen.training else None
-        models = RunModels(config.models, replace(config.calls, cache=cache), training=training)
+        models = RunModels(
+            config.models, replace(config.calls, cache=cache), training=training, conditions=chosen.everybody.conditions
+        )
         check_sent(config.episodes, models.llm, config.calls.send_values)
         asked = _asked(models, chosen)
         found = {

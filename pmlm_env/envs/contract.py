@@ -76,9 +76,9 @@ def final_columns(batch: EditBatch, rows: npt.NDArray[np.int64], outcomes: Outco
     """Return the infos of the episodes in ``rows``, which have ended."""
     failed, prompts = outcomes.failed, batch.prompts(rows)
     answered, all_rows = ~failed, np.ones(len(failed), dtype=np.bool_)
-    columns: Columns = {"edits": (batch.edits(rows), all_rows)}
+    columns: Columns = {"edits": (batch.edits(rows), all_rows), "llm_calls": (outcomes.llm_calls, all_rows)}
     if answered.any():
-        for name in ("score", "initial_score", "llm_calls"):
+        for name in ("score", "initial_score"):
             columns[name] = (getattr(outcomes, name), answered)
         for name in ("score_sd", "initial_score_sd"):
             if getattr(outcomes, name) is not None:

@@ -107,8 +107,9 @@ class PMLMOptions(LLMOptions, TaskOptions):
         scorer = models.scorer(self.scorer, self.scorer_layer, self.device, self.long_texts, idf) if scored else None
         if scorer is not None:
             scorer.check_reads(episode.reference for episode in episodes if is_chinese(episode.language))
+        conditions = () if alone else all_splits.conditions
         reply_reward = models.reply_reward(
-            self.reward, self.reward_kwargs, self.device, scorer, training, self.components
+            self.reward, self.reward_kwargs, self.device, scorer, training, conditions, self.components
         )
         # All splits of a set get the same number of slots, so that one policy fits them all.
         max_words = all_splits.max_words if self.max_words is None else self.max_words

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pmlm_env.core.episodes import EpisodeSet, Split
+from pmlm_env.core.labels import Label
 from pmlm_env.core.task import Encoder
 from pmlm_env.encoders.base import load_encoder
 from pmlm_env.io.files import Stamp, stamp
@@ -92,6 +93,7 @@ class SharedModels:
         device: str,
         scorer: BertScorer | None,
         training: EpisodeSet | None,
+        conditions: tuple[Label, ...] = (),
         components: ShownComponents = "reward",
     ) -> CheckedReward:
         """Return the reward with the given name, which scores replies.
@@ -102,11 +104,12 @@ class SharedModels:
             device: As for ``load_reward``.
             scorer: BERTScore, for built-in rewards and for ``all`` components.
             training: Training patients, for rewards and components that compare replies with their letters.
+            conditions: The conditions that replies are searched for.
             components: Whether to compute ``all`` components, or only those of the reward.
         """
         texts = [value for value in kwargs.values() if isinstance(value, str) and name in REWARDS.builtin]
         files = tuple(stamp(Path(text)) for text in texts)
-        return self._reward(name, kwargs, device, scorer, training, components, files)
+        return self._reward(name, kwargs, device, scorer, training, conditions, components, files)
 
     def reward(
         self,
@@ -193,14 +196,14 @@ def _load_reward(
     device: str,
     scorer: BertScorer | None,
     training: EpisodeSet | None,
+    conditions: tuple[Label, ...],
     components: ShownComponents,
     version: tuple[Stamp, ...],
 ) -> CheckedReward:
-    reward = load_reward(name, kwargs, device, scorer, training)
+    reward = load_reward(name, kwargs, device, scorer, training, conditions)
     if components == "reward":
         return reward
     assert scorer is not None
-    conditions = () if training is None else training.conditions
     return CheckedReward(name, WithComponents(reward, Components(COMPONENTS, scorer, training, conditions)))
 
 

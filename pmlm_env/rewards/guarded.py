@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.labels import Label
 from pmlm_env.io.toml import read_toml, shown
 from pmlm_env.rewards.base import ScoredReply, Values
 from pmlm_env.rewards.bertscore import BertScorer
@@ -148,6 +149,7 @@ class GuardedReward:
         settings: A TOML file, or its tables as a mapping; see docs/rewards.md. None = the built-in ``guarded.toml``.
         scorer: BERTScore; by default with its default model.
         training: Training patients, whose letters ``margin`` and the limit ``"letters"`` need.
+        conditions: The conditions that replies are searched for; None = those of ``training``.
 
     Attributes:
         settings: The settings.
@@ -162,11 +164,13 @@ class GuardedReward:
         settings: str | Path | Mapping[str, Any] | None = None,
         scorer: BertScorer | None = None,
         training: EpisodeSet | None = None,
+        conditions: Iterable[Label] | None = None,
     ) -> None:
         """Read the settings."""
         self.settings = GuardedSettings.read(BUILT_IN if settings is None else settings)
         used = {*self.settings.weights, *(gate.component for gate in self.settings.gates)}
-        conditions = () if training is None else training.conditions
+        if conditions is None:
+            conditions = () if training is None else training.conditions
         self._components = Components(used, scorer or BertScorer(), training, conditions)
         self.names = self._components.names
         self._training = [episode for episode in training or () if episode.reference.strip()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
+from pmlm_env.core.episodes import EpisodeSet
+from pmlm_env.core.labels import Label
 from pmlm_env.envs.lite import lite_episodes
 from pmlm_env.rewards.components import COMPONENTS
 from tests.tiny_models import save_model
@@ -140,3 +143,20 @@ def test_a_vector_env_has_the_components_of_those_that_ended(options: dict[str, 
 def test_what_cannot_be_is_one_line(options: dict[str, Any], more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         gym.make("PMLM-v0", **options, **more)
+
+
+def test_without_training_patients_the_set_knows_which_conditions_a_reply_may_name(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    everybody = lite_episodes({"train": 20, "test": 2})
+    first, second = everybody.of("test")
+    aliased = (Label(first.label, aliases=("alpha syndrome",)), Label("gout"))
+    alone = EpisodeSet([first, replace(second, label="gout")], aliased)
+    alone.save(tmp_path / "test only")
+    (tmp_path / "mine.toml").write_text("[weights]\ndiagnosis_named = 1\nwrong_diagnosis_named = -0.25\n")
+    named = {**options, "episodes": str(tmp_path / "test only"), "split": "test"}
+    named["llm_kwargs"] = {"end": " alpha syndrome and gout."}
+    _, info = _ended(gym.make("PMLM-v0", **named, components="all"))
+    assert info["components"]["diagnosis_named"] == info["components"]["wrong_diagnosis_named"] == 1.0
+    more = {"reward": "guarded", "reward_kwargs": {"settings": str(tmp_path / "mine.toml")}}
+    assert _ended(gym.make("PMLM-v0", **named, **more))[1]["score"] == 0.75

@@ -122,7 +122,9 @@ def test_a_step_without_an_episode_is_an_error() -> None:
 
 class _Down(MarkedWordsReward):
     def __call__(self, indices, prompts):  # type: ignore[no-untyped-def]
-        return Outcomes.of_failures(["the endpoint is down"] * len(prompts))
+        outcomes = Outcomes.of_failures(["the endpoint is down"] * len(prompts))
+        outcomes.llm_calls[:] = 3
+        return outcomes
 
 
 def test_an_llm_failure_truncates_and_is_never_scored() -> None:
@@ -131,6 +133,7 @@ def test_an_llm_failure_truncates_and_is_never_scored() -> None:
     _, reward, terminated, truncated, info = env.step(np.int64(0))
     assert (reward, terminated, truncated) == (0.0, False, True)
     assert info["llm_error"] == "the endpoint is down"
+    assert info["llm_calls"] == 3  # what was paid is counted
     assert "score" not in info
 
 

@@ -25,8 +25,9 @@ class PMLMLiteEnv(PMLMEnv):
     the right condition three times out of four, and so do slightly more than half of the ten peers. The reply
     describes *every* condition that the prompt still names, so the words to delete are the wrong conditions, wherever
     they occur. The patient vector shows which these are. In addition, the word "similar" adds an unhelpful sentence to
-    the reply, and deleting "diagnosis", "advice", "medical" or "sentence," lowers the score. All other words have no
-    effect. The rules are in ``LiteReward``, and ``LiteReward.best`` finds an episode's best deletions exactly.
+    the reply, and deleting "diagnosis", "medical" or "sentence," lowers the score. Without "advice", the reply has no
+    advice, neither the right one nor that for wrong conditions. All other words have no effect. The rules are in
+    ``LiteReward``, and ``LiteReward.best`` finds an episode's best deletions exactly.
 
     The prompt lists peers' conditions with the most frequent first, so one set of deletions for all patients (the
     agent ``single-rule``) already gains much: compare with it before you call a gain personalized.
