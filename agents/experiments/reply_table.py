@@ -134,10 +134,13 @@ def level_of(values: Values, metric: str) -> Interval | None:
 def minus(ours: Values, theirs: Values, metric: str) -> Interval | None:
     """Return a row's mean of a metric minus another's, with its interval over patients and seeds.
 
-    If they differ in the number of seeds, the other's seeds are averaged.
+    A row with one seed is compared with each seed of the other; if both have several and differ in their number, the
+    other's are averaged.
     """
     own, others = ours[metric], theirs[metric]
-    interval = interval_of(own - (others if len(others) == len(own) else others.mean(axis=0, keepdims=True)))
+    if len(own) != len(others) and min(len(own), len(others)) > 1:
+        others = others.mean(axis=0, keepdims=True)
+    interval = interval_of(own - others)
     return None if interval is None else interval.within(*bounds_of_change(metric))
 
 

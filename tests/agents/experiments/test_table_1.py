@@ -11,6 +11,7 @@ import pytest
 from agents.evaluation.aggregate import crossed_bootstrap
 from agents.evaluation.controls import CONTROLS
 from agents.evaluation.metrics import METRICS, text_scores
+from agents.experiments.reply_table import minus
 from agents.experiments.table_1 import Table1
 from tests.agents.experiments.quick import command, prepared, runs, table
 from tests.commands import pmlm
@@ -108,6 +109,17 @@ def test_the_difference_of_two_rows_is_paired_by_patient_with_its_interval() -> 
     means = {row["reply to"]: row for row in table(Table1().table(some), "| reply to | BLEU-4 |")}
     assert means["raw-data prompt"]["F1"].startswith(f"{100 * raw.mean():.2f} [")
     assert means["our prompt, edited by a2c (16 calls)"]["seeds"] == "2"
+
+
+def test_seeds_count_whichever_of_two_rows_has_several() -> None:
+    rng = np.random.default_rng(1)
+    one, several = {"bertscore_f1": rng.uniform(0.4, 0.6, (1, 40))}, {"bertscore_f1": rng.uniform(0.5, 0.7, (3, 40))}
+    several["bertscore_f1"] += np.array([[-0.1], [0.0], [0.1]])
+    there, back = minus(several, one, "bertscore_f1"), minus(one, several, "bertscore_f1")
+    assert there is not None
+    assert back is not None
+    assert (back.mean, back.low, back.high) == pytest.approx((-there.mean, -there.high, -there.low), abs=0.004)
+    assert there.high - there.low > 0.1  # most of it is the seeds'
 
 
 def test_the_figure_has_all_llms_of_the_last_patients_whatever_their_names() -> None:
