@@ -191,8 +191,8 @@ class TreeSurrogate(Agent):
         return values, {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def words(self) -> tuple[str, ...]:
-        """Return the words in the lexicon; see ``Agent.words``."""
-        return self.lexicon.words
+        """Return the words in the lexicon, and the predicted labels; see ``Agent.words``."""
+        return (*self.lexicon.words, *self.labels)
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
         """Restore what the trees look at, and the trees; see ``Agent.restore``."""

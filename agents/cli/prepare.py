@@ -60,14 +60,22 @@ def run(config: PrepareConfig) -> int:
         ValueError: Another command uses ``out``, or ``out`` is a file.
     """
     from pmlm_env.pipeline import make_episodes
+    from pmlm_env.predictors import PREDICTORS
+    from pmlm_env.prompting import InitialPrompt
+    from pmlm_env.retrieval import RETRIEVERS
 
+    # What is misspelt is said before large tables are read.
+    InitialPrompt(config.pipeline.template)
+    PREDICTORS.find(config.pipeline.predictor)
+    RETRIEVERS.find(config.pipeline.retriever)
     cohort, read = config.files.read()
     if config.reference_sections:
         cohort, line = with_sections(cohort, config.reference_sections)
         read = replace(read, notes=(*read.notes, line))
         print(line)
     with locked(config.out):
-        with writing_episodes(config.out, cohort.schema.labels) as writer:
+        of_records = InitialPrompt(config.pipeline.template, schema=cohort.schema).of_records
+        with writing_episodes(config.out, cohort.schema.labels, of_records=of_records) as writer:
             report, pipeline = make_episodes(
                 cohort,
                 writer.add,

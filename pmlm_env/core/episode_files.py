@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pmlm_env.core.arrays import GrowingArray
 from pmlm_env.core.checkups import CheckupsFile
@@ -19,12 +20,15 @@ from pmlm_env.io.files import make_folder, replacing
 WORDS_FILE, VECTORS_FILE, LABELS_FILE = "episodes.jsonl", "vectors.safetensors", "labels.json"
 CHECKUPS_FILE = "checkups.safetensors"
 
+#: The key in ``LABELS_FILE`` of what the prompts contain of the patients' records.
+OF_RECORDS = "of_records"
+
 NO_EPISODE = "an EpisodeSet needs at least one episode"
 
 
 @contextmanager
 def writing_episodes(
-    folder: str | Path, known_labels: Iterable[Label] = (), *, checkups: bool = True
+    folder: str | Path, known_labels: Iterable[Label] = (), *, checkups: bool = True, of_records: Sequence[str] = ()
 ) -> Iterator[EpisodeWriter]:
     """Write an episode set batch by batch, so that it need not fit into memory, as ``EpisodeSet.save`` does.
 
@@ -35,6 +39,7 @@ def writing_episodes(
         folder: The folder.
         known_labels: See ``EpisodeSet``.
         checkups: Whether to write the patients' check-ups, which all episodes need then.
+        of_records: What the prompts contain of the patients' records; see ``InitialPrompt.of_records``.
 
     Yields:
         What takes the episodes.
@@ -44,7 +49,7 @@ def writing_episodes(
         OSError: The files cannot be written.
     """
     with ExitStack() as stack:
-        writer = EpisodeWriter(Path(folder), tuple(known_labels), checkups, stack)
+        writer = EpisodeWriter(Path(folder), tuple(known_labels), checkups, of_records, stack)
         yield writer
         writer.finish()
 
@@ -52,9 +57,17 @@ def writing_episodes(
 class EpisodeWriter:
     """Takes the episodes of ``writing_episodes``."""
 
-    def __init__(self, folder: Path, known_labels: tuple[Label, ...], checkups: bool, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        known_labels: tuple[Label, ...],
+        checkups: bool,
+        of_records: Sequence[str],
+        stack: ExitStack,
+    ) -> None:
         """Wait for the first batch."""
         self._folder, self._known, self._with_checkups, self._stack = folder, known_labels, checkups, stack
+        self._of_records = list(of_records)
         self._size: int | None = None
 
     def add(self, episodes: Iterable[Episode]) -> None:
@@ -83,7 +96,9 @@ class EpisodeWriter:
         self._files = [self._stack.enter_context(replacing(self._folder / name)) for name in names]
         self._words = self._files[0]
         self._size, self._vectors = size, GrowingArray(self._files[1], "vectors", size)
-        known = {"labels": [asdict(label) for label in self._known]}
+        known: dict[str, Any] = {"labels": [asdict(label) for label in self._known]}
+        if self._of_records:
+            known[OF_RECORDS] = self._of_records
         content = json.dumps(known, ensure_ascii=False, indent=1) + "\n"
         self._files[2].write(content.encode(errors="backslashreplace"))
         if self._with_checkups:

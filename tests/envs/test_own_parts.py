@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
-from pmlm_env.cohort import Schema
+from pmlm_env.cohort import Schema, write_cohort
+from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.envs.options import PMLMOptions
 from pmlm_env.envs.shared_models import SharedModels
 from pmlm_env.rewards.delta import DeltaReward
+from tests.commands import pmlm
 from tests.own_parts import BrokenReward, WordCount
 from tests.standins import EchoLLM, make_episodes
 
@@ -278,3 +281,22 @@ def test_a_reward_and_an_encoder_that_change_what_they_get_do_not_change_the_epi
     vector = env.unwrapped.task.episodes[0].vector
     with pytest.raises(ValueError, match="read-only"):
         vector[0] = 1.0
+
+
+def test_prompts_with_values_that_are_copied_without_their_pipeline_are_not_sent_elsewhere(
+    own: dict[str, Any], tmp_path: Path
+) -> None:
+    write_cohort(simulate_cohort(60, seed=1), tmp_path / "cohort")
+    quick = ("--predictor", "logistic", "--patient-encoder", "summaries", "--n-folds", 2, "--max-validation", 0)
+    for template in ("raw", "default"):
+        made, copied = tmp_path / f"made {template}", tmp_path / template
+        assert pmlm("prepare", "--cohort", tmp_path / "cohort", "--out", made, "--template", template, *quick) == 0
+        copied.mkdir()
+        for name in ("episodes.jsonl", "vectors.safetensors", "labels.json"):
+            shutil.copy(made / name, copied)
+    options = {**own, "episodes": str(tmp_path / "raw")}
+    _refused(
+        f"the prompts in {tmp_path / 'raw'} contain values of the patients' records (labs), and the LLM is", **options
+    )
+    assert gym.make("PMLM-v0", **options, send_values=True).reset(seed=0)
+    assert gym.make("PMLM-v0", **{**own, "episodes": str(tmp_path / "default")}).reset(seed=0)

@@ -251,6 +251,7 @@ def test_the_same_seed_does_the_same_and_a_saved_agent_edits_alike(tmp_path: Pat
     agents[0].save(tmp_path)
     assert load(tmp_path).refine(unseen) == agents[0].refine(unseen)
     assert any(agents[0].refine(unseen))
+    assert {*agents[0].labels} <= {*agents[0].words()}  # whoever publishes it is shown them
 
 
 @pytest.mark.parametrize(
