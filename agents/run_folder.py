@@ -139,7 +139,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove an earlier run's files, except the cached LLM replies, which may have cost money."""
-        for name in ("config.json", "metrics.jsonl", "evaluation.json", "traces.jsonl", "spent.json", "report.html"):
+        names = "config.json", "metrics.jsonl", "metrics.jsonl.part", "evaluation.json", "traces.jsonl", "spent.json"
+        for name in (*names, "report.html"):
             (self.path / name).unlink(missing_ok=True)
         for file in (self.spending, self.editor_spending):
             for suffix in ("", "-wal", "-shm"):
@@ -289,9 +290,12 @@ class RunFolder:
             raise ValueError(f"{self.path} has already spent {spent} completions: give --budget {spent} or more")
         self._write({**before, **now}, {**self._content(), "episodes_sha256": episodes})
 
-    def append_metrics(self, line: dict[str, Any]) -> None:
-        """Add a line to ``metrics.jsonl``."""
-        files.append(self.path / "metrics.jsonl", json.dumps(line))
+    def _metrics(self, anew: bool = False) -> Path:
+        return self.path / ("metrics.jsonl.part" if anew else "metrics.jsonl")
+
+    def append_metrics(self, line: dict[str, Any], *, anew: bool = False) -> None:
+        """Add a line to ``metrics.jsonl``, or to the new one; see ``keep_metrics``."""
+        files.append(self._metrics(anew), json.dumps(line))
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read ``metrics.jsonl``, skipping a last line cut short by a crash.
@@ -299,7 +303,7 @@ class RunFolder:
         Raises:
             ValueError: Any other line is damaged.
         """
-        path = self.path / "metrics.jsonl"
+        path = self._metrics()
         if not path.is_file():
             return []
         *lines, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -317,10 +321,14 @@ class RunFolder:
             found.append(values)
         return found
 
-    def keep_metrics(self, n: int) -> None:
-        """Truncate ``metrics.jsonl`` to the first ``n`` updates; those after the checkpoint are run again."""
+    def keep_metrics(self, n: int, *, anew: bool = False) -> None:
+        """Keep the first ``n`` updates' metrics: in place, or in a new file that ``take_new_metrics`` puts there."""
         lines = [json.dumps(line) + "\n" for line in self.metrics() if line["update"] <= n]
-        files.write(self.path / "metrics.jsonl", "".join(lines))
+        files.write(self._metrics(anew), "".join(lines))
+
+    def take_new_metrics(self) -> None:
+        """Put the new ``metrics.jsonl`` in the place of the old one."""
+        self._metrics(anew=True).replace(self._metrics())
 
     def _content(self) -> dict[str, Any]:
         """Read ``config.json``."""
@@ -378,13 +386,8 @@ def _differences(now: dict[str, Any], before: dict[str, Any], other_llm: bool, w
 
 
 #: Settings that the LLM's identity covers.
-_LLM = tuple(
-    f"models.{name}"
-    for name in (
-        *("llm", "llm_kwargs", "base_url", "max_new_tokens", "temperature", "llm_seed", "llm_dtype", "on_truncated"),
-        "chat_template_kwargs",
-    )
-)
+_OF_LLM = "llm", "llm_kwargs", "base_url", "max_new_tokens", "temperature", "llm_seed", "llm_dtype", "on_truncated"
+_LLM = tuple(f"models.{name}" for name in (*_OF_LLM, "chat_template_kwargs"))
 
 
 def one_path(a: Any, b: Any) -> bool:

@@ -11,6 +11,7 @@ from agents.training.config import TrainConfig
 from agents.training.destination import given_again
 from pmlm_env.llm.storage.location import is_url
 from pmlm_env.processes import current
+from pmlm_env.rewards.registry import REWARDS
 
 Config = TrainConfig
 
@@ -54,7 +55,7 @@ def run(config: TrainConfig) -> int:
     run = train(config)
     if not current().leads:
         return 0
-    print(training_summary(run.metrics()))
+    print(training_summary(run.metrics(), config.models.reward in REWARDS.builtin))
     path = shlex.quote(str(run.path))
     if run.patient_encoder.is_dir():
         print(f"The patient encoder is in {run.patient_encoder}; for `pmlm prepare`: --patient-encoder {path}")

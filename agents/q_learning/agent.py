@@ -39,6 +39,10 @@ class QAgent(WordPolicyAgent):
     config: QConfig
 
     @abstractmethod
+    def _learned(self, network: WordPolicy) -> nn.Module:
+        """Return the policy that a network has learned, without exploration."""
+
+    @abstractmethod
     def _player(self, network: WordPolicy, spent: float) -> nn.Module:
         """Return the policy defined by a network when the fraction ``spent`` of the budget is spent."""
 
@@ -72,8 +76,8 @@ class QAgent(WordPolicyAgent):
                     learner.step(replay, patients)
 
     def player(self, shape: Shape, device: torch.device | str) -> nn.Module:
-        """Return the policy defined by the current values; see ``PolicyAgent.player``."""
-        return self._player(self._policy(shape, device), 1.0)
+        """Return the policy defined by the current values, without exploration; see ``PolicyAgent.player``."""
+        return self._learned(self._policy(shape, device))
 
     def _policy_config(self, shape: Shape) -> PolicyConfig:
         config = self.config
@@ -93,6 +97,9 @@ class DoubleDQN(QAgent):
     Config = DoubleDQNConfig
     space = {**_SPACE, "n_step": Choices((1, 3, 5, 10)), "exploration": Floats(0.1, 1.0)}  # noqa: RUF012
     config: DoubleDQNConfig
+
+    def _learned(self, network: WordPolicy) -> nn.Module:
+        return _EpsilonGreedy(network, 0.0)
 
     def _player(self, network: WordPolicy, spent: float) -> nn.Module:
         config = self.config
@@ -115,8 +122,11 @@ class SoftQ(QAgent):
     }
     config: SoftQConfig
 
-    def _player(self, network: WordPolicy, spent: float) -> nn.Module:
+    def _learned(self, network: WordPolicy) -> nn.Module:
         return _Softmax(network, self.config.q_temperature)
+
+    def _player(self, network: WordPolicy, spent: float) -> nn.Module:
+        return self._learned(network)
 
     def _learner(self, network: WordPolicy) -> _Learner:
         return _SoftLearner(network, self.config)

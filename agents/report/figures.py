@@ -30,8 +30,8 @@ _BINS = 15
 _TAUS = 25
 _COLUMNS = 4
 
-#: Parts of an SVG file that can be removed: indentation, and digits after the second decimal place.
-_IDLE = re.compile(r"^ +|(?<=\d\.\d\d)\d+", re.MULTILINE)
+#: Parts of an SVG file that can be removed: indentation, and, inside tags, digits after the second decimal place.
+_INDENTATION, _TAG, _DIGITS = re.compile("^ +", re.MULTILINE), re.compile("<[^>]*>"), re.compile(r"(?<=\d\.\d\d)\d+")
 _SVG: dict[Any, Any] = {"svg.hashsalt": "pmlm", "svg.fonttype": "none", "font.sans-serif": ["DejaVu Sans"]}
 
 #: A curve with its band: x values, and an interval at each of them.
@@ -174,7 +174,8 @@ def svg(figure: Figure) -> str:
     content = io.BytesIO()
     with matplotlib.rc_context(_SVG):
         figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
-    return _IDLE.sub("", content.getvalue().decode())
+    text = _INDENTATION.sub("", content.getvalue().decode())
+    return _TAG.sub(lambda tag: _DIGITS.sub("", tag.group()), text)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -75,7 +75,11 @@ class SB3Agent(PolicyAgent):
         """
 
     def fit(self, problem: Problem) -> None:
-        """Learn until the budget is spent; see ``Agent.fit``."""
+        """Learn until the budget is spent; see ``Agent.fit``.
+
+        Raises:
+            ValueError: An update of an on-policy algorithm has too few steps to scale their advantages.
+        """
         self.shape, meter = problem.shape, problem.reward
         longest = int(problem.budgets.max())  # steps of the longest episode
         steps, whole = meter.most_episodes * longest, max(1.0, meter.left)
@@ -158,6 +162,11 @@ class _OnPolicy(SB3Agent):
 
     def _settings(self, longest: int, falling: Callable[[float], float]) -> dict[str, Any]:
         config = self.config
+        if config.rows * config.row_episodes * longest == 1:
+            raise ValueError(
+                f"an update of {self.name} has a single step, and needs two or more: raise --rows, --row-episodes or "
+                "--n-edits"
+            )
         return {
             "learning_rate": falling,
             "n_steps": config.row_episodes * longest,

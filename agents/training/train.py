@@ -63,7 +63,8 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
     """Train an agent, and write a run folder with metrics, TensorBoard events, and a checkpoint.
 
     A ``StepwiseAgent`` saves a checkpoint after every update. Other agents save one at the end; when resumed, they are
-    fitted again from the start with the cached replies, and so learn the same.
+    fitted again from the start with the cached replies, and so learn the same; until that ends, the earlier checkpoint
+    and its metrics stay.
 
     Of several processes that train together (``pmlm_env.processes``), the first writes the folder.
 
@@ -184,6 +185,7 @@ class _Training:
             self.agent.begin(self.problem)
             if resume:
                 self._go_on(self.agent)
+        self._again = resume and not isinstance(self.agent, StepwiseAgent)
 
     def learn(self) -> None:
         """Run the remaining training, write one line of metrics per batch, and save checkpoints."""
@@ -195,7 +197,7 @@ class _Training:
 
     def _learn(self) -> None:
         if self._writes:
-            self.run.keep_metrics(self.updates)
+            self.run.keep_metrics(self.updates, anew=self._again)
         with (
             ExitStack() as stack,
             tqdm(
@@ -217,6 +219,8 @@ class _Training:
                 needed = spent.needed
             if not isinstance(self.agent, StepwiseAgent):
                 self._save()
+            if self._writes and self._again:
+                self.run.take_new_metrics()
         if self.agent.learns and not self.updates:
             logger.warning(
                 "The agent has learned from no episode. If its budget of %d completions is too small for one batch, "
@@ -293,7 +297,7 @@ class _Training:
             "share_models": sum(shares.values()),
             "deltas": self._deltas,
         }
-        self.run.append_metrics(line)
+        self.run.append_metrics(line, anew=self._again)
         numbers = {
             f"train/{name}": value
             for name, value in line.items()

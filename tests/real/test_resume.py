@@ -181,6 +181,20 @@ def test_an_agent_without_updates_is_fitted_again_with_the_cached_replies(prepar
     assert Account(path=run / "spent.sqlite").usage.calls == len(ReplyCache(run / "replies.sqlite"))
 
 
+def test_an_agent_that_is_fitted_again_keeps_its_metrics_until_that_ends(prepared: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    common = ["--agent", "surrogate", "--episodes", prepared, "--llm", "responder", "--device", "cpu", "--n-edits", 2]
+    assert pmlm("train", *common, *small_models(), "--rows", 4, "--budget", 24, "--run", run.path) == 0
+    before, calls = run.metrics(), Account(path=run.spending).usage.calls
+    more = ["--run", run.path, "--resume", "--budget", 48]
+    assert pmlm("train", *more, "--max-llm-calls", calls + 1) == 1
+    assert run.metrics() == before
+    assert pmlm("train", *more, "--max-llm-calls", 1000) == 0
+    assert [line["deltas"] for line in run.metrics()[: len(before)]] == [line["deltas"] for line in before]
+    assert len(run.metrics()) > len(before)
+    assert not list(run.path.glob("*.part"))
+
+
 def test_a_run_does_not_go_back(run: Path, prepared: Path, capsys: Any) -> None:
     assert train(prepared, run, "--resume", budget=6) == 2
     assert error(capsys) == f"pmlm train: {run} has already spent 12 completions: give --budget 12 or more"

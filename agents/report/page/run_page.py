@@ -120,7 +120,7 @@ def _content(
         "headline": _headline(summary, own, scale, in_points),
         "rows": _table(summary, complete, evaluation["seed"], own, scale),
         "heads": [head for _, head, _, _ in _COLUMNS],
-        "training": training_summary(metrics).split("\n"),
+        "training": training_summary(metrics, in_points).split("\n"),
         "heat": _heat(complete),
         "deleted": _deleted(complete),
         "outcomes": _outcomes(complete),

@@ -137,3 +137,7 @@ def test_neither_agent_has_a_setting_of_the_other() -> None:
     shared = set(QConfig.__dataclass_fields__)
     assert set(DoubleDQNConfig.__dataclass_fields__) - shared == {"n_step", "epsilon", "final_epsilon", "exploration"}
     assert set(SoftQConfig.__dataclass_fields__) - shared == {"q_temperature"}
+
+
+def test_it_refines_by_what_it_learned_however_much_it_explored() -> None:
+    assert _learned(_agent(DoubleDQN, final_epsilon=1.0)) >= 0.8 * BEST

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import tyro
+from matplotlib.figure import Figure
 
+from agents.report.figures import svg
 from agents.report.report import ReportConfig, report
 from agents.report.results import read_runs
 from tests.agents.report.runs import PATIENTS, benchmark, column, echo, line, measured, write
@@ -299,3 +302,13 @@ def test_words_and_versions_of_others_write_no_markup_into_the_report(
     assert "\x1b" not in text + capsys.readouterr().out
     assert r"| peer | `'\|<script> # x\x1b[2J` 7 |" in text
     assert r"- 1 runs: machine \[a](b:c) `\|&lt;script> # x\x1b\[2J" in text
+
+
+def test_a_figure_keeps_the_decimals_of_its_labels() -> None:
+    figure = Figure()
+    axes = figure.add_subplot()
+    axes.plot([0.0, 1.0], [0.001234, 0.004])
+    axes.set_yticks([0.001, 0.0025, 0.004])
+    text = svg(figure)
+    assert re.findall(r">(0\.0\d+)</text>", text) == ["0.0010", "0.0025", "0.0040"]
+    assert not re.search(r"\d\.\d{3}", re.sub(r">[^<]*<", "><", text))  # positions are cut, as they need no more

@@ -36,3 +36,10 @@ def test_one_update_is_not_compared_with_itself() -> None:
 def test_few_updates_are_not_called_quarters(updates: int, part: str) -> None:
     said = training_summary(_metrics(5)[:updates]).splitlines()[0]
     assert f"first {part} +1.20, last {part} {updates + 0.2:+.2f}, gain" in said
+
+
+def test_a_reward_of_another_unit_is_not_in_points() -> None:
+    first, _ = training_summary(_metrics(5), in_points=False).splitlines()
+    assert first == (
+        "Sampled deltas on training patients: first quarter +0.02, last quarter +0.08, gain +0.06 [+0.06, +0.06]"
+    )

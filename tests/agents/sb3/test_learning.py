@@ -6,6 +6,7 @@ on another machine the same seed gives different random numbers.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
+from agents.problem import BudgetSpentError, MeteredReward, Problem
+from agents.registry import make, settings_of
 from agents.sb3 import MaskableWordActorCriticPolicy, PMLMVecEnv, WordActorCriticPolicy
 from pmlm_env import PMLMLiteEnv, PMLMLiteVectorEnv
 from pmlm_env.core.edits import EditRules
-from pmlm_env.envs.lite import lite_episodes, lite_task
+from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes, lite_task
 from tests.scripts import load_script
 
 _N_ENVS, _N_EDITS = 16, 4
@@ -93,3 +96,17 @@ def test_the_cleanrl_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
     means = example.train(example.Args(n_edits=_N_EDITS, total_steps=12_000, num_envs=16, num_steps=16, hidden=32))
     assert np.mean(means[-8:]) > _random_return() + 0.12  # (.21 to .31)
     assert capsys.readouterr().out.count("reward") == len(means)
+
+
+@pytest.mark.parametrize("name", ["ppo", "maskable-ppo", "a2c"])
+def test_an_update_of_one_step_is_refused_in_one_line(name: str) -> None:
+    train = lite_episodes({"train": 4})
+    problem = Problem(train, HashedEncoder(), MeteredReward(LiteReward(train), 20), 1, train.max_words)
+    message = (
+        f"^an update of {name} has a single step, and needs two or more: raise --rows, --row-episodes or --n-edits$"
+    )
+    with pytest.raises(ValueError, match=message):
+        make(name, settings_of(name, "lite", {"rows": 1, "row_episodes": 1})).fit(problem)
+    with suppress(BudgetSpentError):
+        make(name, settings_of(name, "lite", {"rows": 2, "row_episodes": 1})).fit(problem)
+    assert problem.reward.calls > len(train)
