@@ -298,7 +298,7 @@ def _folder(source: str, revision: str | None) -> Path:
     folder = Path(os.path.expanduser(source))
     if folder.is_dir():
         return folder.resolve()
-    if source.startswith((".", "/", "~")) or source.count("/") > 1:
+    if source.startswith((".", "/", "~")) or source.count("/") > 1 or ("/" in source and folder.parent.is_dir()):
         raise ValueError(
             f"{source} is not there: name the folder of a saved agent, such as the folder checkpoint of a run, or a "
             "repository on the Hugging Face hub"

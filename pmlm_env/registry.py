@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from reprlib import repr as shortened
@@ -19,10 +20,19 @@ _ENTRY = re.compile(r"[\w.]+\s*:\s*[\w.]+\s*(\[.*\])?")
 #: ``package.module:Class``.
 _PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
+#: Comparing names takes quadratic time.
+_LONGEST_NAME = 100
+
 
 def is_path(name: str) -> bool:
     """Whether ``name`` has the form ``package.module:Class``."""
     return _PATH.fullmatch(name) is not None
+
+
+def did_you_mean(name: str, names: Collection[str]) -> str:
+    """Return " (did you mean dqn?)", or "" if none of the names is similar."""
+    close = get_close_matches(name[:_LONGEST_NAME], names, 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 class Registry:
@@ -87,8 +97,10 @@ class Registry:
                 )
             return self._import(name, plugins[0].module, plugins[0].attr)
         if not is_path(name):
+            names = self.names()
             raise ValueError(
-                f"there is no {self.part} {shortened(name)}: use {', '.join(self.names())}, or package.module:Class"
+                f"there is no {self.part} {shortened(name)}{did_you_mean(name, names)}: use {', '.join(names)}, or "
+                "package.module:Class"
             )
         if not allow_import:
             raise ValueError(

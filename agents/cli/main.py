@@ -13,6 +13,7 @@ from agents.cli.errors import Attempt, exit_code
 from agents.cli.library_warnings import quiet_transformers
 from agents.cli.terminal import print_traceback, printable_output
 from pmlm_env.processes import finish
+from pmlm_env.registry import did_you_mean
 
 #: Commands and their descriptions. The module ``agents.cli.COMMAND`` has ``Config`` and ``run``; it is imported lazily.
 COMMANDS = {
@@ -70,7 +71,8 @@ def main(command: str | None = None, arguments: Sequence[str] | None = None) -> 
             sys.exit(0 if rest else 2)
         command = rest.pop(0)
     if command not in COMMANDS:
-        print(f"pmlm: unknown command {command!r}: use one of {', '.join(COMMANDS)}", file=sys.stderr)
+        meant = did_you_mean(command, COMMANDS)
+        print(f"pmlm: unknown command {command!r}{meant}: use one of {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)
     with printable_output():
         logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -163,6 +163,28 @@ def _share_option(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.construct
     )
 
 
+@CONSTRUCTORS.primitive_rule
+def _number_option(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Take a number, as tyro does, with an error in plain words."""
+    if option.type not in (int, float):
+        return None
+    kind = option.type
+
+    def read(words: list[str]) -> int | float:
+        try:
+            return kind(words[0])
+        except ValueError:
+            raise ValueError(f"{words[0]!r} is not a {'whole ' if kind is int else ''}number") from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
 def _number(text: str) -> int | float | str:
     """Return the number that a text says; the text itself if it says none."""
     for kind in (int, float):

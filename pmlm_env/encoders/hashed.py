@@ -14,6 +14,9 @@ from pmlm_env.core.words import letters
 if TYPE_CHECKING:  # imported where it is used, so that Lite's prompts can be made without torch
     import torch
 
+#: As many prompts have the numbers of their words in memory.
+_MOST_PROMPTS = 2**16
+
 
 class HashedEncoder:
     """Embeds a word by a hash of its letters; a word has the same vector in every context.
@@ -44,6 +47,8 @@ class HashedEncoder:
             if known is None or known[0] is not prompt:  # after unpickling, an id may belong to another tuple
                 known = (prompt, np.array([self._number(word) for word in prompt], dtype=np.int64))
                 if isinstance(prompt, tuple):  # the entry keeps the tuple alive, so that its id is not reused
+                    if len(self._prompts) == _MOST_PROMPTS:  # episodes that stay in their files make new tuples
+                        self._prompts.clear()
                     self._prompts[id(prompt)] = known
             ids[row, : len(prompt)] = known[1]
         ids *= kept

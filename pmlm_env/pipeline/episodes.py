@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -156,8 +157,9 @@ def make_episodes(
             if unseen := unseen_labels(part.y, labeled_train.y.tolist()):
                 report.unseen[name] = unseen
             report.peer_agreement[name] = same / (int(known.sum()) * config.k)
-            share = {label: np.mean(labeled_train.y == label) for label in np.unique(part.y[known])}
-            report.chance_agreement[name] = float(np.mean([share[label] for label in part.y[known]]))
+            of_label, n_own = Counter(labeled_train.y.tolist()), int(name == "train")  # nobody is their own peer
+            same_label = sum(of_label[label] - n_own for label in part.y[known].tolist())
+            report.chance_agreement[name] = same_label / (int(known.sum()) * (len(labeled_train) - n_own))
     return report, pipeline
 
 

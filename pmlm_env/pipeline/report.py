@@ -73,7 +73,7 @@ class PipelineReport:
     Attributes:
         predictor: Metrics of stage 1 by split; out of fold for train.
         peer_agreement: Share of peers with the patient's label, by split.
-        chance_agreement: The same for peers drawn at random from train, by split.
+        chance_agreement: The same for peers drawn at random from the other patients of train, by split.
         unseen: The labels of a split that no training patient has, with the number of patients, by split: they are
             never predicted.
         coverage: What was measured; None if it was not counted.

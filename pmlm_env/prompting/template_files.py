@@ -12,6 +12,7 @@ from pmlm_env.cohort.schema import Schema
 from pmlm_env.core.languages import primary
 from pmlm_env.core.words import Role
 from pmlm_env.io.text import printable
+from pmlm_env.registry import did_you_mean
 
 #: What stands for a line break in the text of a part.
 BREAK = "\\n"
@@ -50,7 +51,10 @@ def read_template(template: str | Path, schema: Schema, names: Sequence[str], op
     except OSError as error:
         if path.exists():
             raise ValueError(f"template {template} cannot be read: {error.strerror}") from None
-        raise ValueError(f"there is no template {str(template)!r}: use {', '.join(names)} or a file") from None
+        name = str(template)
+        raise ValueError(
+            f"there is no template {name!r}{did_you_mean(name, names)}: use {', '.join(names)} or a file"
+        ) from None
 
 
 def _built_in(name: str, schema: Schema, option: str) -> str:

@@ -57,7 +57,7 @@ def test_an_agent_is_known_by_default_and_by_its_name_in_either_spelling(capsys:
 @pytest.mark.parametrize("command", ["train", "demo"])
 def test_an_unknown_agent_is_one_line_with_the_names(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     said = in_one_line(command, "--agent lexikon", capsys)
-    assert "there is no agent 'lexikon': use lexicon, leave-one-out, " in said
+    assert "there is no agent 'lexikon' (did you mean lexicon?): use lexicon, leave-one-out, " in said
 
 
 @pytest.mark.parametrize("command", ["train", "demo"])

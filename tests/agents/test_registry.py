@@ -185,8 +185,10 @@ def test_the_registry_loads_neither_torch_nor_stable_baselines3() -> None:
 
 
 def test_an_unknown_agent_is_one_line_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="there is no agent 'lexicn': use lexicon, leave-one-out"):
+    with pytest.raises(ValueError, match=r"there is no agent 'lexicn' \(did you mean lexicon\?\): use lexicon, leave-"):
         make("lexicn")
+    with pytest.raises(ValueError, match="there is no agent 'xyz': use lexicon, leave-one-out"):
+        make("xyz")
 
 
 @cache

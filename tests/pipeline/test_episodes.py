@@ -107,6 +107,18 @@ def test_the_report_judges_each_split(built: tuple) -> None:
     assert "peers with the patient's label" in str(report)
 
 
+def test_chance_is_what_peers_are_that_are_everybody_else() -> None:
+    cohort = simulate_cohort(32, seed=5)
+    patients = tuple(
+        replace(each, label=f"condition {i // 2}", extra={"split": "train" if i < 30 else "test"})
+        for i, each in enumerate(cohort)
+    )
+    config = PipelineConfig(k=29, n_folds=2, predictor="logistic", patient_encoder="summaries", split_by="split")
+    report = build_episodes(Cohort(patients, cohort.schema), config, device="cpu")[1]
+    assert report.peer_agreement["train"] == pytest.approx(1 / 29)
+    assert report.chance_agreement["train"] == pytest.approx(1 / 29)
+
+
 @pytest.fixture
 def nothing_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     def never(*arguments: object) -> None:

@@ -137,7 +137,7 @@ def refused(
         ("budget = 0", "budget is 0: use a whole number from 1 to 10,000,000"),
         ("n-edits = 3\nn_edits = 4", "n_edits occurs twice, with - and with _: leave one out"),
         ("n-edits = 3\n[models]\nn-edits = 4", "n_edits is both in [models] and outside it: leave one out"),
-        ("agent = 'lexikon'", "there is no agent 'lexikon': use lexicon, "),
+        ("agent = 'lexikon'", "there is no agent 'lexikon' (did you mean lexicon?): use lexicon, "),
         ("agent = 'lexicon'\ndropout = 0.5", "there is no setting 'dropout'"),
         ("agent = 3", "there is no agent '3': use lexicon"),
         ("seed = ", " is not TOML: "),
@@ -263,3 +263,15 @@ def test_the_errors_in_the_docs_are_those_that_are_printed(
         with pytest.raises(SystemExit):
             main("train", ["--config", "train.toml"])
         assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value", "kind"),
+    [("train", "--budget", "many", "whole number"), ("benchmark", "--seeds", "2.5", "whole number"),
+     ("train", "--learning-rate", "1,5", "number")],
+)  # fmt: skip
+def test_what_is_no_number_is_named_in_plain_words(
+    command: str, option: str, value: str, kind: str, capsys: Any
+) -> None:
+    assert pmlm(command, option, value) == 2
+    assert f"Error parsing {option}: {value!r} is not a {kind}" in capsys.readouterr().err

@@ -69,7 +69,10 @@ def test_parts_of_ones_own_are_given_in_a_file(tables: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--source", "mimic"], "there is no source 'mimic': use tables, mimic-iv, discharge-me, omop, fhir, meds, or"),
+        (
+            ["--source", "mimic"],
+            "there is no source 'mimic' (did you mean mimic-iv?): use tables, mimic-iv, discharge-me, omop, fhir, me",
+        ),
         (["--source", "no.such:thing"], "source no.such:thing: there is no module no"),
         (
             ["--source", "tests.own_stages:only", "--source-kwargs", '{"least": 1}'],

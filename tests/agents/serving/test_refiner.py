@@ -137,3 +137,14 @@ def test_a_lexicon_says_which_words_of_the_training_prompts_are_saved_with_it(tm
     assert set(agent.words()) == {"mark1", "mark1*"}  # only words that occur in three or more of the six prompts
     assert fitted("leave-one-out").words() == ()
     assert fitted("leave-one-out", lexicon=True).words() == agent.words()
+
+
+def test_a_misspelt_run_is_not_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object, **__: object) -> None:
+        pytest.fail("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", never)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ValueError, match=r"^runs/trian is not there: name the folder of a saved agent, such as "):
+        Refiner.from_pretrained("runs/trian")

@@ -27,7 +27,9 @@ def test_settings_of_another_agent_are_refused() -> None:
 
 def test_an_agent_that_does_not_exist_is_refused() -> None:
     for make in (lambda: TrainConfig(agent="lexikon"), lambda: with_agent_settings(TrainConfig, "lexikon")):
-        with pytest.raises(ValueError, match="there is no agent 'lexikon': use lexicon, leave-one-out"):
+        with pytest.raises(
+            ValueError, match=r"there is no agent 'lexikon' \(did you mean lexicon\?\): use lexicon, leave"
+        ):
             make()
 
 

@@ -194,3 +194,13 @@ def test_episodes_of_ones_own_come_in_a_task() -> None:
             ValueError, match="split has no effect together with task, which already defines it: leave it out"
         ):
             make("PMLMLite-v0", task=lite_task(episodes), split="test")
+
+
+def test_an_encoder_keeps_no_more_prompts_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pmlm_env.encoders.hashed._MOST_PROMPTS", 3)
+    encoder = HashedEncoder()
+    for n in range(10):
+        prompt = ("the", f"word{n}")
+        out = encoder.encode([prompt], np.array([[True, True]]))
+        np.testing.assert_array_equal(out, HashedEncoder().encode([prompt], np.array([[True, True]])))
+        assert len(encoder._prompts) <= 3
