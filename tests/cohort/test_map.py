@@ -89,6 +89,14 @@ def test_names_that_the_tables_do_not_have_are_said(folder: Folder, tmp_path: Pa
     assert report.notes == ("names in map.toml that the tables do not have: ward, lactate, d57",)
 
 
+def test_what_new_patients_need_not_have_is_not_missed(folder: Folder, tmp_path: Path) -> None:
+    content = MAP.replace("[columns]", '[columns]\nWeight = "weight"')
+    path = mapped(folder, tmp_path, content, stays="PatNr\n007\nB2\nC3\n", results=RESULTS)
+    cohort, report = read_cohort(path, new_patients=True)
+    assert [patient.patient_id for patient in cohort] == ["007", "B2", "C3"]
+    assert report.notes == ("names in map.toml that the tables do not have: weight",)
+
+
 def test_a_name_that_is_written_wrongly_in_the_map_is_said_with_what_it_breaks(folder: Folder, tmp_path: Path) -> None:
     path = mapped(folder, tmp_path, MAP.replace("Brief =", "Breif ="), stays=STAYS, results=RESULTS)
     with pytest.raises(CohortError, match=r"stays\.csv, line 1, no column 'reference'\. Found: .*") as caught:

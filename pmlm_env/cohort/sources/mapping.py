@@ -50,6 +50,8 @@ _SECTIONS = ("files", "columns", "indicators", "units", "values", "labels")
 _NOT_MEASURED = "not measured"
 #: Columns of a wide table that are not results.
 _NO_RESULTS = ("patient_id", "date", "day")
+#: Columns that tables of new patients need not have.
+_NOT_OF_NEW_PATIENTS = ("label", "reference", "split_date")
 
 Names = Mapping[str, str]
 
@@ -131,15 +133,18 @@ class NameMap:
         table = replace(table, columns=columns, units=units, renamed=renamed)
         return replace(table, decimal=self.decimal, day_first=self.day_first)
 
-    def unused(self, people: Table, records: Table, long: bool) -> tuple[str, ...]:
-        """Return a line on the entries for names that the tables, as read, do not have."""
+    def unused(self, people: Table, records: Table, long: bool, new_patients: bool = False) -> tuple[str, ...]:
+        """Return a line on the entries for names that the tables, as read, do not have, and should have."""
         in_people, in_records = ({*map(_key, table.columns)} for table in (people, records))
         columns = {**self.patients_columns, **self.checkups_columns}
-        missing = [name for name in columns if name not in in_people | in_records]
+        may_be_missing = _NOT_OF_NEW_PATIENTS if new_patients else ()
+        missing = [
+            name for name, ours in columns.items() if name not in in_people | in_records and ours not in may_be_missing
+        ]
         measured = {*map(_key, records.column(_before(self.checkups_columns, records, "indicator")).texts)}
         missing += [name for name in self.indicators if name not in (measured if long else in_records)]
         labels = {*map(_key, people.column(_before(self.patients_columns, people, "label")).texts)}
-        missing += [name for name in self.labels if name not in labels]
+        missing += [] if new_patients else [name for name in self.labels if name not in labels]
         return (f"names in {MAP_FILE} that the tables do not have: {named(missing)}",) if missing else ()
 
     def _wide(self, table: Table) -> tuple[dict[str, Cells], dict[str, str]]:

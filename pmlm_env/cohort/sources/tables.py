@@ -156,7 +156,7 @@ def read_tables(
     patients_path = _find(folder, "patients", patients or names.files.get("patients"))
     checkups_path, long = _find_checkups(folder, labs, checkups)
     people, records = read_table(patients_path, encoding), read_table(checkups_path, encoding)
-    notes = names.unused(people, records, long)
+    notes = names.unused(people, records, long, reading.new_patients)
     people, records = names.people(people), names.records(records, long)
     try:
         return assemble(folder, people, records, schema, reading, long=long, notes=notes)
