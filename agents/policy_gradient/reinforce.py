@@ -102,7 +102,7 @@ class Reinforce:
             )
         if not bool(rollout.valid.any()):  # even a zero gradient would change the weights, by Adam's momentum
             return Update(np.zeros(0, np.float32), len(rollout.valid), 0.0, 0.0, 0.0, rollout.invalid_actions)
-        values = None if self.critic is None else self._of_all(self.critic.values(rollout, self.policy).T).T
+        values = None if self.critic is None else self._of_steps(self.critic.values(rollout, self.policy))
         advantages = self.advantages(rollout, values).to(self.actions_rng.device)
         weight = rollout.valid.to(advantages) / max(1, int(rollout.valid.sum()))
         scores = None
@@ -167,7 +167,10 @@ class Reinforce:
         rewards = rollout.rewards.double() - (0.0 if values is None else values.double().cpu())
         advantages = rewards @ self.comparison(rollout.valid).T
         if self.config.scale_advantages and bool(rollout.valid.any()):
-            advantages = advantages / advantages[..., rollout.valid].square().mean().sqrt().clamp(min=1e-8)
+            counted = rollout.valid
+            if values is not None:  # short prompts have fewer steps
+                counted = counted & self._of_steps(torch.stack([step.live for step in rollout.steps])).cpu()
+            advantages = advantages / advantages[counted].square().mean().sqrt().clamp(min=1e-8)
         return advantages.float()
 
     def comparison(self, valid: torch.Tensor) -> torch.Tensor:
@@ -188,6 +191,10 @@ class Reinforce:
         norm = torch.nn.utils.clip_grad_norm_(self.network, self.config.clip_norm or float("inf"))
         self.optimizer.step()
         return float(norm)
+
+    def _of_steps(self, own: torch.Tensor) -> torch.Tensor:
+        """Return the steps of all processes' rows, (steps, N), given those of this one's, (steps, R)."""
+        return self._of_all(own.T).T
 
     def _of_all(self, own: torch.Tensor) -> torch.Tensor:
         """Return the rows of all processes, (N, ...), given this one's, (R, ...)."""

@@ -73,3 +73,14 @@ def test_each_step_has_an_advantage_of_its_own() -> None:
     rollout = Rollout(torch.tensor([1.0, 2.0, 3.0, 9.0]), torch.tensor([True, True, True, False]), [], [], 0)
     values = torch.tensor([[0.5, 0.5, 0.5, 0.5], [1.0, 2.0, 4.0, 0.0]])
     assert trainer.advantages(rollout, values).tolist() == [[0.5, 1.5, 2.5, 0.0], [0.0, 0.0, -1.0, 0.0]]
+
+
+def test_steps_after_an_episodes_end_do_not_count_in_the_scale_of_advantages() -> None:
+    trainer = Reinforce(_policy(), make_problem(10_000).env(3), ReinforceConfig(3, 1, baseline="critic"), 0)
+    lives = torch.tensor([[True, True, True], [True, False, True]])
+    steps = [Step({}, torch.zeros(3), torch.zeros(3), live) for live in lives]
+    rollout = Rollout(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([True, True, False]), [], steps, 0)
+    found = trainer.advantages(rollout, torch.tensor([[0.0, 3.0, 0.0], [-1.0, 77.0, 0.0]]))
+    scale = np.sqrt((1**2 + 1**2 + 2**2) / 3)  # of the three steps that were taken by episodes with a reply
+    assert found[:, 0].tolist() == pytest.approx([1 / scale, 2 / scale])
+    assert found[0, 1].item() == pytest.approx(-1 / scale)
