@@ -85,6 +85,12 @@ POSSIBLE = """
 """
 
 ASSERTED = """
+    The patient had no fever and was diagnosed with gestational diabetes.
+    Your baby was not harmed and you recovered from gestational diabetes.
+    She is a 28-year-old with no past medical history admitted with gestational diabetes.
+    There are no deficits after gestational diabetes.
+    The mother had gestational diabetes.
+    Mother: gestational diabetes.
     She has gestational diabetes.
     Gestational diabetes: yes
     Gestational diabetes? Yes.
@@ -124,6 +130,10 @@ ASSERTED = """
 """
 
 DENIED = """
+    She is well, w/o gestational diabetes.
+    There is a low likelihood of gestational diabetes.
+    The results are inconsistent with gestational diabetes.
+    No fever, infection and no gestational diabetes.
     No sign of gestational diabetes.
     No suspicion of gestational diabetes.
     There is no possible gestational diabetes.
@@ -137,6 +147,14 @@ DENIED = """
 """
 
 OTHER = """
+    Family history: gestational diabetes in the sister.
+    Family history significant for gestational diabetes.
+    FHx of gestational diabetes.
+    Sister: gestational diabetes.
+    Her mother also had gestational diabetes.
+    Her mother and sister had gestational diabetes.
+    Your daughter has gestational diabetes.
+    Both parents are carriers of gestational diabetes.
     She is at risk of gestational diabetes.
     If you develop gestational diabetes, come back.
     Watch for gestational diabetes.
@@ -179,6 +197,7 @@ def test_a_possible_condition_counts_as_named(text: str) -> None:
         ("Differential: thalassemia, gestational diabetes.", "possible", "possible"),
         ("She has thalassemia and possible gestational diabetes.", "asserted", "possible"),
         ("No thalassemia, possible gestational diabetes.", "denied", "possible"),
+        ("The patient does not have thalassemia and has gestational diabetes.", "denied", "asserted"),
         ("Thalassemia is unlikely; gestational diabetes is likely.", "denied", "possible"),
         ("The risk of thalassemia or gestational diabetes is low.", "other", "other"),
         ("We cannot rule out thalassemia, but gestational diabetes was excluded.", "possible", "denied"),

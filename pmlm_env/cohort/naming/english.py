@@ -14,7 +14,7 @@ In parentheses: the categories of the 2010 i2b2 challenge (Uzuner et al., J Am M
 - Denied (absent): "no sign of A", "without A", "A was ruled out", "A: no", "negative screening for A", "B rather than
   A", "A has resolved".
 - Other (hypothetical, conditional, associated with someone else): future risk ("the risk of A", "if you develop A",
-  "watch for A"), a test "to rule out A", somebody else's condition ("family history of A", "your sister had A"), a
+  "watch for A"), a test "to rule out A", somebody else's condition ("family history: A", "your sister had A"), a
   question ("Do you have A?").
 
 Not recognized: denials that need more than one sentence ("A? The test says otherwise."), irony, most spelling mistakes,
@@ -41,6 +41,8 @@ _EXISTING = rf"{_POSSESSIVE}|my|this|existing|known"
 _SCOPE_ENDS = (
     r"but|however|although|though|yet|nevertheless|except|besides|(?:apart|aside)\s+from|other\s+than|whereas|while"
     r"|because|since|who|which|due\s+to|secondary\s+to|caused\s+by|resulting\s+from|owing\s+to"
+    r"|and\s+(?:was|were|is|are|has|had|have|received|developed|you|your|s?he|they|the\s+patient)"
+    r"|after|following|presents|presented|presenting|admitted"
 )
 #: Finite verbs and participles, which end a list of findings.
 _VERB = (
@@ -79,7 +81,8 @@ _DENIES = (
 #: Denials that may themselves be negated: "cannot rule out", "not free of".
 _DENIES_UNLESS_NEGATED = (
     r"\b(?:rul(?:e|es|ed|ing)[\s-]+out|r/o|exclud(?:e|es|ed|ing)|exclusion\s+of"
-    r"|without(?!\s+(?:a\s+|any\s+)?(?:doubt|question|treatment|therapy)\b)|lack(?:s|ed|ing|\s+of)?|absence\s+of"
+    r"|without(?!\s+(?:a\s+|any\s+)?(?:doubt|question|treatment|therapy)\b)|w/o|lack(?:s|ed|ing|\s+of)?|absence\s+of"
+    r"|(?:low|small)\s+(?:likelihood|probability|suspicion)\s+(?:of|for)|inconsistent\s+with"
     r"|absent|devoid\s+of|(?:free|clear)\s+(?:of|from)|negative\s+for|den(?:y|ies|ied|ying)|denial\s+of|unlikely"
     r"|improbable|(?:less|hardly)\s+likely|more\s+likely\s+than"
     r"|fail(?:s|ed)?\s+to\s+(?:show|reveal|detect|confirm|demonstrate|meet)"
@@ -126,11 +129,15 @@ _CONDITION = re.compile(
 )
 #: "not sure whether A" is not a denial, but "whether A" alone does not assert A.
 _UNSURE = re.compile(r"\b(?:not|n't|un)\s*(?:certain|sure|clear|known)\s+(?:if|whether)\b", re.IGNORECASE)
+#: Relatives; "the mother" of an obstetric letter is the patient.
+_RELATIVE = r"(?:father|sister|brother|husband|wife|partner|aunt|uncle|grandmother|grandfather|cousin|parents?)"
+_OWN_RELATIVE = rf"(?:{_POSSESSIVE}|patient's)\s+(?:{_RELATIVE}|mother|son|daughter)"
 _OTHER_PERSON = re.compile(
-    r"\b(?:family\s+history\s+(?:of|for|is\s+positive\s+for)"
-    rf"|(?:{_POSSESSIVE}|patient's)\s+(?:mother|father|sister|brother|husband|wife|partner|aunt|uncle"
-    r"|grandmother|grandfather|cousin|parents?)"
-    rf"\s+(?:has|had|have|with|who\s+(?:has|had)|suffer\w*|was))(?:\s+(?!(?:{_SCOPE_ENDS})\b){_WORD}){{0,4}}\s*\Z",
+    r"\b(?:(?:family\s+(?:history|hx)|fhx?)(?:\s*:|\s+(?:of|for|includes?"
+    r"|(?:is\s+)?(?:significant|notable|positive|remarkable)\s+for))"
+    rf"|(?:{_OWN_RELATIVE}|(?:the\s+|both\s+)?{_RELATIVE})(?:\s+and\s+(?:{_OWN_RELATIVE}|{_RELATIVE}|mother))?"
+    r"(?:\s*:|\s+(?:also\s+)?(?:has|had|have|with|who\s+(?:has|had)|suffer\w*|was|were|is|are|died\s+of)))"
+    rf"(?:\s+(?!(?:{_SCOPE_ENDS})\b){_WORD}){{0,4}}\s*\Z",
     re.IGNORECASE,
 )
 _QUESTION = re.compile(

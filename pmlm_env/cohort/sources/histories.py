@@ -56,12 +56,14 @@ class Diagnosis:
         rank: 0 for the principal one; the higher, the less important.
         date: When it was made, as ISO 8601 text; "" = unknown.
         stay: The stay in which it was made; "" = unknown.
+        reason: Whether it is only the reason for a visit.
     """
 
     name: str
     rank: int = 0
     date: str = ""
     stay: str = ""
+    reason: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,8 @@ class StayFinder:
     def find(self, person: str, time: str) -> str:
         """Return the id of the latest stay that had begun and not ended at that time or on that day; "" if none."""
         stays = self._stays.get(person, ())
-        for start, end, name in reversed(stays[: bisect_right(stays, (time, "~", ""))]):
+        until = time if time[11:].strip("0:.") else f"{time[:10]}~"  # without a time of day, the whole day
+        for start, end, name in reversed(stays[: bisect_right(stays, (until, "~", ""))]):
             if time[:10] <= (end or start)[:10]:
                 return name
         return ""
@@ -244,7 +247,9 @@ class _Patient:
 
 def _units(name: str, person: Person, unit: Unit) -> list[_Patient]:
     if unit != "person":
-        return [found for stay in person.stays if (found := _of_stay(name, person, stay)) is not None]
+        letters = _letters_by_stay(person)
+        found = (_of_stay(name, person, stay, letters.get(stay.id, ())) for stay in person.stays)
+        return [patient for patient in found if patient is not None]
     letter = min(person.letters, key=lambda each: (each.rank, _reversed(each.date)), default=None)
     ends = [stay.end or stay.start for stay in person.stays]
     last = max((person.last, *ends, *(each.date for each in person.diagnoses)))
@@ -254,12 +259,23 @@ def _units(name: str, person: Person, unit: Unit) -> list[_Patient]:
     ends_of = {stay.id: stay.end or stay.start for stay in person.stays}
     dated = [(each.date or ends_of.get(each.stay, ""), each) for each in person.diagnoses]
     dated = [(day, each) for day, each in dated if day[:10] <= index[:10]]
-    known = [each for day, each in sorted(dated, key=lambda pair: (_reversed(pair[0][:10]), pair[1].rank))]
+    dated.sort(key=lambda pair: (pair[1].reason, _reversed(pair[0][:10]), pair[1].rank))
+    known = [each for _, each in dated]
     return [_patient(name, name, person, index, letter, known, {})]
 
 
-def _of_stay(name: str, person: Person, stay: Stay) -> _Patient | None:
-    letters = [each for each in person.letters if each.stay == stay.id or (not each.stay and _about(each, stay))]
+def _letters_by_stay(person: Person) -> dict[str, list[Letter]]:
+    """Return the letters of each stay: one that names no stay is of the latest that it can be about."""
+    found: dict[str, list[Letter]] = {}
+    for letter in person.letters:
+        about = [stay for stay in person.stays if _about(letter, stay)] if not letter.stay else []
+        if letter.stay or about:
+            name = letter.stay or max(about, key=lambda stay: stay.start).id
+            found.setdefault(name, []).append(letter)
+    return found
+
+
+def _of_stay(name: str, person: Person, stay: Stay, letters: Sequence[Letter]) -> _Patient | None:
     letter = min(letters, key=lambda each: (each.rank, _reversed(each.date)), default=None)
     index = stay.end or (letter.date if letter else "") or max(stay.start, person.last)
     if not index:

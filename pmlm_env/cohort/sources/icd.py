@@ -108,9 +108,13 @@ def chapter(code: str, version: str) -> str:
 def icd_version(code: str) -> str:
     """Return the version that a code without one must be of: "9", "10", or "" if it can be neither or either.
 
-    Codes that begin with E or V and continue with three digits may be of either.
+    Without a point, codes that begin with E or V and continue with three digits may be of either; with one, its place
+    tells E11.9 (10) from E885.9 (9).
     """
-    code = code.strip().upper().replace(".", "")
+    code = code.strip().upper()
+    if point := re.fullmatch(r"E(\d{2,3})\.\d{1,2}", code):
+        return "10" if len(point[1]) == 2 else "9"
+    code = code.replace(".", "")
     if re.fullmatch(r"\d{3,5}", code):
         return "9"
     if re.fullmatch(r"[A-Z]\d[0-9A-Z]([0-9A-Z]{0,4})", code):

@@ -151,10 +151,10 @@ class _Codes:
         if match := _SEX.fullmatch(code):
             sex = match[1].strip()
             return _Code("sex", {"M": "male", "F": "female"}.get(sex.upper(), sex.lower()))
+        if _TREATMENT.search(code):  # before diagnoses, because procedures have ICD codes too
+            return _Code("other")
         if _DIAGNOSIS.search(code):
             return _Code("diagnosis", self._diagnosis(code, description))
-        if _TREATMENT.search(code):
-            return _Code("other")
         title = f"{code} {description}"
         kind = "note" if _NOTE.search(title) else "result"
         loinc = _LOINC.search(f"{code} {parents}")

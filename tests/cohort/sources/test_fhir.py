@@ -293,3 +293,40 @@ def test_an_indicator_taken_for_another_does_not_stop_the_others(tmp_path: Path)
     cohort, report = read_fhir(tmp_path)
     assert list(values(cohort).values()) == [[12.5]] or list(values(cohort).values()) == [[125.0]]
     assert report.dropped == {"impossible value": 20}
+
+
+def _encounter(key: str, start: str, end: str, **other: Any) -> Resource:
+    about = {"status": "finished", "subject": {"reference": "Patient/p"}, "period": {"start": start, "end": end}}
+    return {"resourceType": "Encounter", "id": key, **about, **other}
+
+
+def test_the_reason_for_a_later_visit_is_no_diagnosis_beside_one(tmp_path: Path) -> None:
+    subject = {"subject": {"reference": "Patient/p"}}
+    gout = {"resourceType": "Condition", "id": "1", "code": {"text": "Gout"}, "onsetDateTime": "2020-01-01", **subject}
+    visit = _encounter("e", "2020-05-05T08:00:00Z", "2020-05-05T09:00:00Z", reasonCode=[{"text": "Annual check-up"}])
+    assert read(tmp_path / "both", observation(), letter(), gout, visit)[0][0].label == "Gout"
+    assert read(tmp_path / "visit", observation(), letter(), visit)[0][0].label == "Annual check-up"
+
+
+def test_of_two_dated_exports_the_later_version_of_a_resource_counts(tmp_path: Path) -> None:
+    corrected = observation(status="corrected", valueQuantity={"value": 8.1, "unit": "g/dL"})
+    for day, found in (("2020-01", observation()), ("2020-02", corrected)):
+        write_lines(tmp_path / day / "Observation.ndjson", [found])
+    write_lines(tmp_path / "2020-01" / "Patient.ndjson", [PATIENT])
+    write_lines(tmp_path / "2020-02" / "DocumentReference.ndjson", [letter()])
+    assert values(read_fhir(tmp_path, SCHEMA)[0]) == {"Hemoglobin": [8.1]}
+
+
+def test_a_letter_that_names_no_stay_is_of_the_latest_it_can_be_about(tmp_path: Path) -> None:
+    stays = [_encounter("e1", "2020-05-05", "2020-05-05"), _encounter("e2", "2020-05-19", "2020-05-21")]
+    results = [observation(key, effectiveDateTime=day) for key, day in (("a", "2020-05-05"), ("b", "2020-05-20"))]
+    cohort, _ = read(tmp_path, *results, *stays, letter(date="2020-05-21"), patient="stay")
+    assert [(patient.patient_id, patient.reference) for patient in cohort] == [("e2", "Rest.")]
+
+
+@pytest.mark.parametrize(("time", "n"), [("2020-05-05", 1), ("2020-05-05T00:00:00", 1), ("2020-05-05T07:59:00", 0)])
+def test_a_result_without_a_time_of_day_is_of_the_stay_that_began_on_its_day(time: str, n: int, tmp_path: Path) -> None:
+    stay = _encounter("e", "2020-05-05T08:00:00", "2020-05-07T09:00:00")
+    results = observation("a", effectiveDateTime=time), observation("b", effectiveDateTime="2020-05-06T10:00:00")
+    cohort, _ = read(tmp_path, *results, stay, letter(date="2020-05-07"), patient="stay")
+    assert len(values(cohort)["Hemoglobin"]) == 1 + n

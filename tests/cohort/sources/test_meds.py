@@ -52,3 +52,13 @@ def test_a_word_that_is_reported_is_no_letter(tmp_path: Path) -> None:
 def test_a_text_under_the_title_of_one_is_a_letter(code: str, tmp_path: Path) -> None:
     cohort, _ = read(tmp_path, without_letters(), [{"code": code, "text_value": "Drink water."}])
     assert {patient.reference for patient in cohort} == {"Drink water."}
+
+
+def test_a_procedure_is_no_diagnosis_although_its_code_is_of_icd(tmp_path: Path) -> None:
+    people = [replace(p, stays=[replace(stay, diagnoses=[]) for stay in p.stays]) for p in positive(hospital(4))]
+    for code, label in (
+        ("PROCEDURE//ICD//9//3995", ""),
+        ("DIAGNOSIS//ICD//9//4660", "diseases of the respiratory system"),
+    ):
+        cohort, _ = read(tmp_path / code[:4], people, [{"code": code}])
+        assert {patient.label for patient in cohort} == {label}

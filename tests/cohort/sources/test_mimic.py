@@ -66,6 +66,14 @@ def test_a_code_that_may_be_of_either_version_has_none() -> None:
         "",
         "",
     ]
+    assert [icd_version(code) for code in ("E11.9", "e78.5", "E885.9", "V30.0", "E11.", "414.01")] == [
+        "10",
+        "10",
+        "9",
+        "",
+        "10",
+        "9",
+    ]
 
 
 def test_the_label_is_a_chapter_a_title_or_a_drg(people: list[Person], tmp_path: Path) -> None:

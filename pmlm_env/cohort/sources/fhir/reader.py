@@ -171,7 +171,7 @@ class _Records:
             if (person := self.people.get(subject)) is not None:
                 rank = diagnosis.rank if diagnosis.rank >= _REASON else self._ranks.get(key, diagnosis.rank)
                 stay = self._whole(diagnosis.stay)
-                person.diagnoses.append(Diagnosis(diagnosis.name, rank, diagnosis.date, stay))
+                person.diagnoses.append(Diagnosis(diagnosis.name, rank, diagnosis.date, stay, rank == _REASON))
         for person in self.people.values():
             person.stays = [stay for stay in person.stays if self._whole(stay.id) == stay.id]
             if any(each.rank < _FINDING for each in person.diagnoses):

@@ -63,10 +63,12 @@ class Resources:
     def of(self, kind: str) -> Iterator[Resource]:
         """Yield the resources of the files of one kind, out of their bundles; duplicates and deleted ones are left out.
 
+        Of a resource in several files, the one in the last file counts, which is the newest of dated exports.
+
         Raises:
             CohortError: A file is not JSON, is too large, or is nested too deeply.
         """
-        for path in self.kinds[kind]:
+        for path in reversed(self.kinds[kind]):
             for document in self._documents(path):
                 for resource in self._unpacked(document):
                     name = f"{resource.get('resourceType')}/{resource.get('id')}"
