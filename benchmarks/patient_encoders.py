@@ -123,8 +123,8 @@ def measured(signal: Signal, seed: int, options: Options) -> dict[str, list[floa
     return {**found, "drawn at random": [float(np.mean(train.y == patient.label)) for patient in test]}
 
 
-def table(found: Mapping[str, Mapping[str, list[list[float]]]]) -> str:
-    """Return a Markdown table of the agreement in %, with intervals that resample seeds, and patients within each.
+def table(found: Mapping[str, Mapping[str, list[list[float]]]], n_seeds: int) -> str:
+    """Return a Markdown table of the first seeds' agreement in %; intervals resample seeds, and patients within each.
 
     Below it stand the differences of what agents learned to the weights with which the last of them began, paired by
     patient.
@@ -136,9 +136,9 @@ def table(found: Mapping[str, Mapping[str, list[list[float]]]]) -> str:
     for row, (name, other) in rows.items():
         cells = []
         for by_encoder in found.values():
-            runs = [np.array(run) for run in by_encoder[name]]
+            runs = [np.array(run) for run in by_encoder[name][:n_seeds]]
             if other is not None:
-                runs = [run - np.array(base) for run, base in zip(runs, by_encoder[other], strict=True)]
+                runs = [run - np.array(base) for run, base in zip(runs, by_encoder[other][:n_seeds], strict=True)]
             cell = in_points(nested_bootstrap(runs, rng))
             cells.append(cell if other else cell.replace("+", ""))
         lines.append(f"| {row} | {' | '.join(cells)} |")
@@ -177,7 +177,7 @@ def main(options: Options) -> None:
                         write_json(options.json, {"about": about, "shares": found})
                 bar.update()
     print(f"{options.seeds} seeds, {K} peers among the training patients of {options.patients:,} simulated patients")
-    print(table({signal: found[signal] for signal in options.signals}))
+    print(table({signal: found[signal] for signal in options.signals}, options.seeds))
 
 
 if __name__ == "__main__":

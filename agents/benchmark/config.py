@@ -183,6 +183,9 @@ _LATER: dict[str, Any] = {
     "reward_kwargs": {}, "encoder_kwargs": {}, "llm_kwargs": {}, "chat_template_kwargs": {},
 }  # fmt: skip
 
+#: What an identity says of vectors, labels, predictions and roles, besides prompts and letters. Older results lack it.
+DATA = "data"
+
 
 def model_identity(models: ModelOptions, llm_identity: str) -> dict[str, Any]:
     """Return the model options that determine the results, as JSON values.
@@ -196,17 +199,22 @@ def model_identity(models: ModelOptions, llm_identity: str) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value != _LATER.get(name, ...)}
 
 
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of what differs between the patients and models of two results."""
+    names = {*before, *now} - ({DATA} if DATA not in before or DATA not in now else set())
+    return sorted(name for name in names if not same_value(name, before.get(name), now.get(name)))
+
+
 def check_identity(file: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Check that the results in a file come from the same patients and models.
 
     Raises:
         ValueError: The patients or models differ.
     """
-    other = sorted(name for name in {*before, *now} if not same_value(name, before.get(name), now.get(name)))
-    if other:
-        differences = ", ".join(
+    if other := differences(before, now):
+        said = ", ".join(
             # Arguments of somebody's class may be secret.
             f"other {name}" if name.endswith("_kwargs") else f"{name} {before.get(name)!r}, not {now.get(name)!r}"
             for name in other
         )
-        raise ValueError(f"{file} has results with {differences}: use the same, or another --out")
+        raise ValueError(f"{file} has results with {said}: use the same, or another --out")

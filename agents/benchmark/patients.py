@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.base import Agent, Edits
-from agents.benchmark.config import model_identity
+from agents.benchmark.config import DATA, model_identity
 from agents.benchmark.edit_summary import summary_of
 from agents.benchmark.fresh_samples import FreshSamples
 from agents.benchmark.held_out import same_patients, training_and_held_out
@@ -80,8 +80,9 @@ class Patients(ABC):
         """Everything besides the agent that determines the results; results are comparable only if identities match."""
         content = [[e.patient_id, e.split, e.prompt, e.reference] for e in [*self.train, *self.held_out]]
         digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        data = hashlib.sha256(f"{self.train.digest} {self.held_out.digest}".encode()).hexdigest()
         protected = {"protect": list(self.protect)} if self.protect else {}
-        return {"episodes": digest[:16], "n_edits": self.n_edits, **protected}
+        return {"episodes": digest[:16], DATA: data[:16], "n_edits": self.n_edits, **protected}
 
     def inductive(self, agent: Agent, budget: int) -> dict[str, Any]:
         """Fit an agent and evaluate it on the held-out patients."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from agents.benchmark.config import differences
 from agents.registry import NAME
 from pmlm_env.core.words import Role
 
@@ -172,7 +173,7 @@ def read_runs(folder: Path) -> list[Run]:
                 same = f"{run.agent} with {run.budget} calls and seed {run.seed}"
                 raise ValueError(f"{files[key]} and {path} both have {same}: make a report of each folder")
             identity, where = identities.setdefault(run.env, (run.identity, path))
-            if run.identity != identity:
+            if differences(identity, run.identity):
                 raise ValueError(
                     f"{path}, line {number} has other episodes or models than {where}: make a report of each folder"
                 )

@@ -23,8 +23,8 @@ Stamp: TypeAlias = tuple[tuple[str, int, int, int], ...]
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Open a file that replaces ``path`` atomically once it is complete and flushed to disk.
 
-    Readers of ``path`` see the old file or the new one, never a part; if writing fails, the old one stays. A device or
-    pipe, such as /dev/stdout, is written directly.
+    Readers of ``path`` see the old file or the new one, never a part; if writing fails, the old one stays. Of a link,
+    the file that it leads to is replaced. A device or pipe, such as /dev/stdout, is written directly.
 
     Raises:
         OSError: The file cannot be written; the error names ``path``.
@@ -34,13 +34,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             with path.open("wb") as file:
                 yield file
             return
-        number, part = tempfile.mkstemp(prefix=".pmlm-", suffix=".part", dir=path.parent)  # of mode 600
+        target = path.resolve()
+        number, part = tempfile.mkstemp(prefix=".pmlm-", suffix=".part", dir=target.parent)  # of mode 600
         try:
             with os.fdopen(number, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, path)
+            os.replace(part, target)
         except BaseException:
             with suppress(FileNotFoundError):
                 os.unlink(part)

@@ -134,3 +134,14 @@ def test_a_stamp_tells_a_file_that_was_put_in_the_place_of_another_of_its_size(t
     assert stamp(tmp_path / "a") != before[0]
     assert stamp(tmp_path) != before[1]
     assert stamp(tmp_path / "nowhere") == ()
+
+
+def test_of_a_link_the_file_that_it_leads_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "a.txt", tmp_path / "a.txt"
+    target.write_text("old")
+    link.symlink_to(target)
+    write(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["a.txt"]

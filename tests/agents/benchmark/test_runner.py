@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +89,7 @@ def test_a_line_separator_within_a_line_ends_no_line(tmp_path: Path) -> None:
 def test_runs_on_other_patients_do_not_go_into_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     benchmark(BenchmarkConfig(agents=("keep-all",), seeds=1, out=tmp_path))
     monkeypatch.setattr("agents.benchmark.patients.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
-    with pytest.raises(ValueError, match=r"runs.jsonl has results with episodes '\w{16}', not '\w{16}': use the same"):
+    with pytest.raises(ValueError, match=r"runs.jsonl has results with data .*, episodes '\w{16}', not '\w{16}': use"):
         benchmark(BenchmarkConfig(agents=("random-n",), seeds=1, out=tmp_path))
     assert [line["agent"] for line in _lines(tmp_path)] == [*CONTROLS, "keep-all"]
 
@@ -264,3 +265,25 @@ def test_learners_whose_prompts_are_all_known_may_play_as_many_episodes(name: st
     agent.fit(Problem(episodes, HashEncoder(), meter, 1))
     assert meter.calls <= 8
     assert 1.5 * budget < sum(n for _, n, _ in meter.history) <= 2.2 * budget
+
+
+@pytest.mark.parametrize("change", [{"vector": np.zeros(128, np.float32)}, {"label": "gout"}, {"predicted": "gout"}])
+def test_results_of_patients_with_other_vectors_or_labels_do_not_go_into_one_file(
+    change: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"agents": ("keep-all",), "out": tmp_path}
+    benchmark(BenchmarkConfig(**options, seeds=1))
+    everybody = lite_episodes()
+    with monkeypatch.context() as patch:
+        others = everybody.part(replace(episode, **change) for episode in everybody)
+        patch.setattr("agents.benchmark.patients.lite_episodes", lambda: others)
+        with pytest.raises(ValueError, match=r"has results with data '[0-9a-f]{16}', not '[0-9a-f]{16}': use the same"):
+            benchmark(BenchmarkConfig(**options, seeds=2))
+    (file,) = tmp_path.glob("*/runs.jsonl")
+    older = [
+        {**each, "identity": {"episodes": each["identity"]["episodes"], "n_edits": 10}} for each in _lines(tmp_path)
+    ]
+    file.write_text("".join(json.dumps(each) + "\n" for each in older))
+    benchmark(BenchmarkConfig(agents=("keep-all", "random-n"), seeds=1, out=tmp_path))  # older results lack this
+    assert len(_lines(tmp_path)) > len(older)
+    assert "random-n" in report(ReportConfig(tmp_path))

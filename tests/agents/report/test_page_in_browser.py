@@ -199,6 +199,11 @@ def test_keys_move_search_and_compare(page: Page) -> None:
     assert _ids(page) == []
     page.keyboard.press("Escape")
     assert len(_ids(page)) == 6
+    page.keyboard.press("/")
+    page.keyboard.type("P4")
+    page.locator("#list").focus()
+    page.keyboard.press("Escape")
+    assert len(_ids(page)) == 6
     page.locator("#list").focus()
     page.keyboard.press("ArrowDown")
     assert _chosen(page) == "P5"
@@ -214,6 +219,18 @@ def test_an_address_with_a_patient_opens_the_patient(browser: Browser, file: Pat
     assert _chosen(page) == "P4"
     page.keyboard.press("k")
     assert page.url.endswith("#patient=P2")
+    page.close()
+
+
+@pytest.mark.parametrize("address", ["2021/131, B+1", "2021%2F131%2C%20B%2B1"])
+def test_an_identifier_may_have_any_character_in_an_address(
+    address: str, browser: Browser, tmp_path: Path, file: Path
+) -> None:
+    other = tmp_path / "other.html"
+    other.write_text(file.read_text(encoding="utf-8").replace('"P4"', '"2021/131, B+1"'), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(f"{other.as_uri()}#patient={address}")
+    assert _chosen(page) == "2021/131, B+1"
     page.close()
 
 

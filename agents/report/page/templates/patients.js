@@ -207,14 +207,17 @@
     u: () => setVariant("keep_all"),
     a: () => setVariant("agent"),
     "/": () => inputs.search.focus(),
+    Escape: () => {
+      inputs.search.value = "";
+      showList();
+    },
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches("input, select")) {
       if (event.key !== "Escape") return;
-      inputs.search.value = "";
       event.target.blur();
-      showList();
+      if (event.target === inputs.search) KEYS.Escape();
     } else if (KEYS[event.key]) {
       event.preventDefault();
       KEYS[event.key]();
@@ -235,9 +238,16 @@
   for (const input of Object.values(inputs)) input.addEventListener("input", showList);
   inputs.system.addEventListener("input", () => setVariant(inputs.system.value));
 
+  const decoded = (text) => {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      return text;
+    }
+  };
   const named = () => {
     const [, id] = /^#patient=(.*)$/.exec(location.hash) ?? [];
-    return id === undefined ? undefined : patients.find((patient) => encodeURIComponent(patient.id) === id);
+    return id === undefined ? undefined : patients.find((patient) => [id, decoded(id)].includes(patient.id));
   };
   addEventListener("hashchange", () => {
     const patient = named();
