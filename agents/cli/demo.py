@@ -117,10 +117,12 @@ def _check_replaceable(folder: RunFolder) -> None:
     """Check that a run in the demo's folder is an earlier demo.
 
     Raises:
-        ValueError: It is another run, or not readable.
+        ValueError: It is another run, or not readable, or another command uses it.
     """
-    if folder.begun and folder.prepared().resolve() != (folder.path / PREPARED).resolve():
-        raise ValueError(f"{folder.path} contains a run that is no demo: choose another folder with --run")
+    if folder.begun:
+        with folder.locked():
+            if folder.prepared().resolve() != (folder.path / PREPARED).resolve():
+                raise ValueError(f"{folder.path} contains a run that is no demo: choose another folder with --run")
 
 
 def _demo(config: DemoConfig) -> None:
