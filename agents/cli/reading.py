@@ -180,7 +180,7 @@ def _number_option(option: tyro.constructors.PrimitiveTypeInfo) -> tyro.construc
         nargs=1,
         metavar=kind.__name__.upper(),
         instance_from_str=read,
-        is_instance=lambda value: isinstance(value, kind),
+        is_instance=lambda value: isinstance(value, int if kind is int else int | float),
         str_from_instance=lambda value: [str(value)],
     )
 

@@ -149,6 +149,8 @@ class StayFinder:
     def find(self, person: str, time: str) -> str:
         """Return the id of the latest stay that had begun and not ended at that time or on that day; "" if none."""
         stays = self._stays.get(person, ())
+        if not time:
+            return ""
         until = time if time[11:].strip("0:.") else f"{time[:10]}~"  # without a time of day, the whole day
         for start, end, name in reversed(stays[: bisect_right(stays, (until, "~", ""))]):
             if time[:10] <= (end or start)[:10]:

@@ -17,6 +17,7 @@ from pmlm_env.cohort.sources.fhir import read_fhir
 from pmlm_env.cohort.sources.fhir import resources as fhir_resources
 from pmlm_env.cohort.sources.fhir.elements import attached_text, diagnosis_name, local_time, plain_text
 from pmlm_env.cohort.sources.fhir.resources import reference_id
+from pmlm_env.cohort.sources.histories import Person, Stay, StayFinder
 from tests.cohort.sources.fhir_form import write_fhir, write_lines
 from tests.cohort.sources.hospital import hospital
 
@@ -330,3 +331,9 @@ def test_a_result_without_a_time_of_day_is_of_the_stay_that_began_on_its_day(tim
     results = observation("a", effectiveDateTime=time), observation("b", effectiveDateTime="2020-05-06T10:00:00")
     cohort, _ = read(tmp_path, *results, stay, letter(date="2020-05-07"), patient="stay")
     assert len(values(cohort)["Hemoglobin"]) == 1 + n
+
+
+def test_a_time_that_is_unknown_is_in_no_stay() -> None:
+    stay = Stay("e", "2020-05-05 08:00:00", "2020-05-07 09:00:00")
+    finder = StayFinder({"p": Person(stays=[stay])})
+    assert [finder.find("p", time) for time in ("", "2020-05-05", "2020-05-04", "2020-05-08")] == ["", "e", "", ""]
