@@ -220,7 +220,7 @@ def test_other_patients_versions_and_folders_of_a_worker_are_one_line(
 
     with monkeypatch.context() as patch:
         patch.setattr("agents.benchmark.patients.lite_episodes", lambda: lite_episodes({"train": 8, "test": 4}))
-        assert "has other patients or models than this machine (episodes): give all" in said("benchmark", "--agents")
+        assert "has other patients or models than this machine (data, episodes)" in said("benchmark", "--agents")
     with monkeypatch.context() as patch:
         patch.setattr("pmlm_env.__version__", "9.9")
         assert "has other pmlm-env than this machine (" in (error := said("experiment", BEHAVING))
