@@ -131,10 +131,11 @@ def _results(name: str) -> list[str]:
 def _rows(section: str, heads: str, name: str) -> str:
     """Return the table that begins with these heads, with the agent's row and some others; "" without the agent."""
     lines = section[section.index(heads) :].partition("\n\n")[0].splitlines()
-    rows = {line.split(" | ")[0].partition(",")[0].strip("| *†"): line.strip("| ").split(" | ") for line in lines[2:]}
-    if name not in rows:
+    rows = [line.strip("| ").split(" | ") for line in lines[2:]]
+    agents = [row[0].partition(",")[0].strip(" *†") for row in rows]
+    if name not in agents:
         return ""
-    shown = [row for agent, row in rows.items() if agent in (name, *BESIDE)]
+    shown = [row for agent, row in zip(agents, rows, strict=True) if agent in (name, *BESIDE)]
     return table(lines[0].strip("| ").split(" | "), shown)
 
 

@@ -54,9 +54,9 @@ def _how(default: str) -> str:
     return _HOW.format(default=tables.shown(default), rule=RULE, fewest=tables.FEWEST_SEEDS, few=FEWEST)
 
 
-_REPLIES = """The replies, each agent at its largest budget. F1 and its change in points; *margin*: F1 against the
-patient's own letter minus the mean F1 against eight letters of patients with other labels; the share of replies that
-name the right condition, and a wrong one; *copy*: F1 of the reply against the prompt it replies to; its length in
+_REPLIES = """The replies, with a row for each budget of an agent. F1 and its change in points; *margin*: F1 against
+the patient's own letter minus the mean F1 against eight letters of patients with other labels; the share of replies
+that name the right condition, and a wrong one; *copy*: F1 of the reply against the prompt it replies to; its length in
 words; the share cut at the limit on new tokens; *edits*: in how many different ways the test patients' prompts were
 edited."""
 

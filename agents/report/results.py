@@ -120,11 +120,15 @@ class Runs:
 
     def largest(self, agent: str) -> int:
         """Return the largest budget of an agent's runs; 0 if it does not learn, or has none."""
-        return max((budget for name, budget in self._runs if name == agent), default=0)
+        return max(self.budgets_of(agent), default=0)
+
+    def budgets_of(self, agent: str) -> list[int]:
+        """Return the budgets of an agent's runs in ascending order; none if it does not learn."""
+        return sorted(budget for name, budget in self._runs if name == agent and budget)
 
     def learns(self, agent: str) -> bool:
         """Return whether an agent has runs with a nonzero budget."""
-        return any(budget for name, budget in self._runs if name == agent)
+        return bool(self.budgets_of(agent))
 
     def scores(self, agent: str) -> npt.NDArray[np.float64]:
         """Return the scores of an agent's runs with the largest budget, (runs,); empty if it has none."""

@@ -108,9 +108,9 @@ def reached(inductive: Runs, oracle: Runs, default: str) -> str:
 
 
 def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
-    """Return a row for each agent or control, at its largest budget: metrics of its replies, and number of edits.
+    """Return a row for each agent and budget, and for each control: metrics of its replies, and number of edits.
 
-    Where agents have different largest budgets, the rows say which. Margins are in points. "right / wrong" are the
+    If there are several budgets, the rows say which. Margins are in points. "right / wrong" are the
     shares of replies that name the patient's condition and a wrong one. Rows are sorted by F1. If the agents were
     trained with another reward, its score comes first, in hundredths, "change" is that of this score, and rows are
     sorted by it. Returns "" if no run has metrics of replies.
@@ -122,22 +122,24 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
         seed: Seed of the resamples.
     """
     rows, other = [], any(REWARD in run.metrics for agent in runs.agents for run in runs.last(agent).values())
-    for agent in runs.agents:
-        last = {s: run for s, run in runs.last(agent).items() if run.metrics}
-        if not last:
+    each_budget = [(name, budget) for name in runs.agents for budget in runs.budgets_of(name) or [0]]
+    several = len({budget for _, budget in each_budget if budget}) > 1
+    for agent, budget in each_budget:
+        own = {s: run for s, run in runs.of(agent, budget).items() if run.metrics}
+        if not own:
             continue
-        own = [cells[agent, budget] for budget in reversed(runs.budgets) if (agent, budget) in cells]
-        compared = own[:1] if runs.learns(agent) else own  # its runs are those of every budget
-        personal = next((cell.personal for cell in compared if cell.personal is not None), None)
-        cell = own[0]
-        reward, f1, margin = (_crossed(last, name, seed) for name in (REWARD, "bertscore_f1", "margin"))
+        # The runs of an agent that does not learn are those of every budget.
+        same = [cells[agent, each] for each in ([budget] if budget else runs.budgets) if (agent, each) in cells]
+        personal = next((cell.personal for cell in reversed(same) if cell.personal is not None), None)
+        cell = same[-1]
+        reward, f1, margin = (_crossed(own, name, seed) for name in (REWARD, "bertscore_f1", "margin"))
         score = reward if other else f1
         right, wrong, copy, cut = (
-            100 * _mean(last, name) for name in ("diagnosis_named", "wrong_diagnosis_named", "copy", "cut")
+            100 * _mean(own, name) for name in ("diagnosis_named", "wrong_diagnosis_named", "copy", "cut")
         )
-        edits = [run.edits for run in last.values() if run.edits is not None]
+        edits = [run.edits for run in own.values() if run.edits is not None]
         row = [
-            _name(agent, runs, cells, default, runs.largest(agent)) + _calls(agent, runs),
+            _name(agent, runs, cells, default, budget) + (f", {_budget(budget)}" if budget and several else ""),
             _absolute(score),
             in_points(cell.delta),
             "-" if personal is None else in_points(personal),
@@ -145,10 +147,10 @@ def replies_table(runs: Runs, cells: Cells, default: str, seed: int) -> str:
             "-" if margin is None else _absolute(margin),
             f"{_number(right)} / {_number(wrong)}",
             _number(copy, 1),
-            _number(_mean(last, "words")),
+            _number(_mean(own, "words")),
             "-" if agent in runs.controls and not cell.calls else _number(cut),
             f"{np.mean(edits):.0f}" if edits else "-",
-            str(len(last)),
+            str(len(own)),
         ]
         rows.append((-score.mean if score is not None else 0.0, row))
     scores = ["reward", "change", "personal", "F1"] if other else ["F1", "change", "personal"]
