@@ -41,7 +41,7 @@ def test_the_first_places_that_a_prompt_has_are_deleted(places: list[str], most:
 
 def test_spaces_stay_with_their_words_and_none_follows_the_last() -> None:
     (episode,) = make_episodes(1)
-    spaces = ("\n", *[""] * 8, "")
+    spaces = ("\n", *[""] * 7, " ", "")
     edited = without_places(replace(episode, words=_WORDS, roles=_ROLES, spaces=spaces), ["instruction:of:1"], 10)
     assert edited.prompt == "Of\n10peers,9of10hadofWrite"
 

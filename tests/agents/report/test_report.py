@@ -217,6 +217,13 @@ def test_replies_have_a_row_for_each_budget_that_says_the_calls(tmp_path: Path) 
     assert "| surrogate, 2,000 calls |" in text.split("| BLEU-4 |")[1]
 
 
+def test_what_learns_nothing_is_compared_with_the_rule_of_the_largest_budget(tmp_path: Path) -> None:
+    lines = [echo(metrics=measured(0.55)), line("keep-all", 0, mean=0.0, metrics=measured(0.6))]
+    lines += [line("single-rule", budget, 0, gain) for budget, gain in ((100, 0.01), (400, 0.03))]
+    part = report(ReportConfig(write(tmp_path, lines))).split("| reply of |")[1]
+    assert row(part, "keep-all")[3].startswith("-3.00")
+
+
 def test_a_margin_that_some_patient_lacks_has_no_mean(tmp_path: Path) -> None:
     lacking = {**measured(0.6), "margin": [None, *column(0.06)[1:]]}
     lines = [echo(metrics=measured(0.5)), line("leave-one-out", 100, metrics=lacking)]
