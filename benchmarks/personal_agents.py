@@ -4,15 +4,16 @@ The letters of a cohort simulated with ``--personal`` remark on some of the pati
 template ``personal`` state all values. Agents may delete words of the sentences with the prediction and the values
 only, so that it is known what an ideal editor does: it keeps the values that the letter remarks on. By default the
 reply is an echo of the prompt: replies cost nothing, and what is measured is what agents find, not what an LLM makes of
-it.
+it. With ``--judge``, an LLM replies to the prompts of the test patients.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,8 +74,9 @@ class Options:
         agents: The agents.
         budget: Completions for fitting; each budget is a separate run.
         seeds: Number of seeds of each agent.
-        llm: The LLM.
-        run: Folder for its replies.
+        llm: The LLM that replies when agents are fitted.
+        judge: The LLM that replies to the test patients' edited prompts; by default the same one.
+        run: Folder for the replies.
         json: Output file; runs that it has are not repeated.
     """
 
@@ -84,6 +86,7 @@ class Options:
     budget: tuple[int, ...] = (300, 2_000)
     seeds: int = 3
     llm: str = "benchmarks.personal_agents:Echo"
+    judge: str | None = None
     run: Path = Path("runs/personal")
     json: Path = Path("personal_agents.json")
 
@@ -191,11 +194,30 @@ class PersonalPatients:
         cohort, _ = read_cohort(options.cohort)
         known = {patient.patient_id: patient for patient in cohort}
         models = ModelOptions(llm=options.llm, n_edits=N_EDITS, protect=PROTECT, long_texts="chunks")
-        self.patients = RealPatients("test", options.episodes, options.run, models, CallOptions())
+        self.patients = self.judge = RealPatients("test", options.episodes, options.run, models, CallOptions())
+        if options.judge is not None:
+            in_float32 = options.judge.startswith("local:")  # hardly any replies then depend on the batch
+            models = replace(models, llm=options.judge, llm_dtype="float32" if in_float32 else "auto")
+            self.judge = RealPatients("test", options.episodes, options.run / "judge", models, CallOptions())
         self.training, self.test = (
             [truth_of(episode, known[episode.patient_id], cohort.schema) for episode in episodes]
             for episodes in (self.patients.train, self.patients.held_out)
         )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything besides the agents that determines the results."""
+        same, judge = self.judge is self.patients, self.judge.identity
+        kept = {} if same else {f"judge_{name}": judge[name] for name in judge if name.startswith("llm")}
+        return {**self.patients.identity, **kept}
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Lock the folders with the replies."""
+        with ExitStack() as stack:
+            for patients in dict.fromkeys((self.patients, self.judge)):
+                stack.enter_context(patients.working())
+            yield
 
     def known(self, editor: str) -> dict[str, Any]:
         """Return what an editor of ``known_editors`` earns with as many deletions as the edit budget allows."""
@@ -210,7 +232,7 @@ class PersonalPatients:
 
     def _judged(self, deleted: Sequence[tuple[int, ...]]) -> dict[str, Any]:
         """Return the change of F1, also with other patients' values, the margin, and the shares of words kept."""
-        judged = self.patients.judged(self._edits(deleted))
+        judged = self.judge.judged(self._edits(deleted))
         kept: dict[str, list[float]] = {"right": [], "other": []}
         for truth, gone in zip(self.test, deleted, strict=True):
             for key, names in (("right", truth.own), ("other", truth.values.keys() - truth.own)):
@@ -236,7 +258,7 @@ class PersonalPatients:
         ]
         test, every = self.patients.held_out, range(len(deleted))
         prompts = Prompts(test, every, kept_after(test, every, self._edits(swapped)))
-        return self.patients.earned([reply.text for (reply,) in self.patients.replies(list(prompts))])
+        return self.judge.earned([reply.text for (reply,) in self.judge.replies(list(prompts))])
 
     def _edits(self, deleted: Iterable[Sequence[int]]) -> Edits:
         return [deletions(episode, gone) for episode, gone in zip(self.patients.held_out, deleted, strict=True)]
@@ -256,13 +278,13 @@ def measure(options: Options) -> dict[str, Any]:
         kind = registry.class_of(name)
         runs.append((name, budget if kind.learns else 0, seed if kind.seeded else 0))
     patients = PersonalPatients(options)
-    found: dict[str, Any] = {"about": patients.patients.identity, "runs": {}}
+    found: dict[str, Any] = {"about": patients.identity, "runs": {}}
     if options.json.is_file():
         kept = json.loads(options.json.read_text(encoding="utf-8"))
         check_identity(options.json, kept["about"], found["about"])
         found["runs"] = kept["runs"]
     missing = [run for run in dict.fromkeys(runs) if key_of(*run) not in found["runs"]]
-    with patients.patients.working():
+    with patients.working():
         for name, budget, seed in tqdm(missing, unit="run"):
             is_known = name in (RULE, MARKS, IDEAL)
             run = patients.known(name) if is_known else patients.fitted(name, budget, seed)

@@ -22,8 +22,15 @@ from pmlm_env.llm import CachedLLM
 from pmlm_env.prompting import value_slots
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.commands import pmlm
+from tests.standins import EchoLLM
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+class Sorted(EchoLLM):
+    """Repeats the prompt's words in alphabetical order, in this process, so that prompts may have values."""
+
+    is_remote = False
 
 
 @pytest.mark.real
@@ -145,8 +152,15 @@ def test_agents_are_judged_by_what_they_keep_and_no_run_is_repeated(
     assert not np.any(whole["swapped"])
     assert np.mean(ideal["swapped"]) < np.mean(ideal["deltas"]) - 0.005
     assert np.mean(ideal["deltas"]) > 0.005 > 0 > np.mean(drawn["deltas"])
+    other = replace(options, judge=f"{__name__}:Sorted", json=tmp_path / "other.json")
+    for name, run in personal_agents.measure(other)["runs"].items():
+        kept = ("deleted", "right", "other")
+        assert [run[key] for key in kept] == [found[name][key] for key in kept]
+        assert (run["deltas"] == found[name]["deltas"]) == (name == key_of("keep-all", 0, 0))
     monkeypatch.setattr(personal_agents.PersonalPatients, "fitted", pytest.fail)
     assert personal_agents.measure(options) == measured
+    with pytest.raises(ValueError, match=r"found\.json has results with .*judge_llm"):
+        personal_agents.measure(replace(options, judge="benchmarks.personal_agents:Echo"))
     with pytest.raises(ValueError, match=r"found\.json has results with .*llm"):
         personal_agents.measure(replace(options, llm="responder"))
 
