@@ -171,6 +171,7 @@ def test_agents_are_judged_by_what_they_keep_and_no_run_is_repeated(
         ("personal_letters", table),
         ("personal_prompts", personal_prompts.table),
         ("personal_agents", personal_agents.table),
+        ("personal_llm", personal_agents.table),
     ],
 )
 def test_the_page_has_the_committed_measurement(name: str, made: Callable[[Any], str]) -> None:
