@@ -156,7 +156,8 @@ def test_agents_are_judged_by_what_they_keep_and_no_run_is_repeated(
     for name, run in personal_agents.measure(other)["runs"].items():
         kept = ("deleted", "right", "other")
         assert [run[key] for key in kept] == [found[name][key] for key in kept]
-        assert (run["deltas"] == found[name]["deltas"]) == (name == key_of("keep-all", 0, 0))
+        for key in ("deltas", "swapped"):
+            assert (run[key] == found[name][key]) == (name == key_of("keep-all", 0, 0))
     monkeypatch.setattr(personal_agents.PersonalPatients, "fitted", pytest.fail)
     assert personal_agents.measure(options) == measured
     with pytest.raises(ValueError, match=r"found\.json has results with .*judge_llm"):
