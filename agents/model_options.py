@@ -32,9 +32,10 @@ class ModelOptions(LLMOptions):
 
     Attributes:
         n_samples: Replies per prompt, whose scores are averaged; use more than 1 for LLMs whose replies vary.
-        encoder: The word encoder: ``minilm``, a directory, a hub name, or an encoder of your own:
-            ``package.module:Class``, or the name of an installed plugin.
-        encoder_kwargs: Arguments of your own encoder's class, as JSON.
+        encoder: The word encoder: ``minilm``, a directory, or a hub name; ``once``, which encodes each initial prompt
+            once and not again after each deletion; or an encoder of your own: ``package.module:Class``, or the name of
+            an installed plugin.
+        encoder_kwargs: ``{"model": MODEL}`` for ``once``, or arguments of your own encoder's class, as JSON.
         reward: What agents learn to increase: ``bertscore`` (its F1), ``margin`` or ``guarded`` (docs/rewards.md), or a
             reward of your own: ``package.module:Class``, or the name of an installed plugin. Tables show BERTScore in
             any case.

@@ -74,6 +74,8 @@ class Options:
         agents: The agents.
         budget: Completions for fitting; each budget is a separate run.
         seeds: Number of seeds of each agent.
+        encoder: The word encoder of agents that need one: ``minilm`` encodes these long prompts again after each of
+            many deletions, which takes hours.
         llm: The LLM that replies when agents are fitted.
         judge: The LLM that replies to the test patients' edited prompts; by default the same one.
         run: Folder for the replies.
@@ -85,6 +87,7 @@ class Options:
     agents: tuple[str, ...] = ("random-n", "single-rule", "phrase-rule", "surrogate", "lexicon", "tree-surrogate")
     budget: tuple[int, ...] = (300, 2_000)
     seeds: int = 3
+    encoder: str = "once"
     llm: str = "benchmarks.personal_agents:Echo"
     judge: str | None = None
     run: Path = Path("runs/personal")
@@ -193,7 +196,9 @@ class PersonalPatients:
         """Read the cohort and the prompts."""
         cohort, _ = read_cohort(options.cohort)
         known = {patient.patient_id: patient for patient in cohort}
-        models = ModelOptions(llm=options.llm, n_edits=N_EDITS, protect=PROTECT, long_texts="chunks")
+        models = ModelOptions(
+            llm=options.llm, encoder=options.encoder, n_edits=N_EDITS, protect=PROTECT, long_texts="chunks"
+        )
         self.patients = self.judge = RealPatients("test", options.episodes, options.run, models, CallOptions())
         if options.judge is not None:
             in_float32 = options.judge.startswith("local:")  # hardly any replies then depend on the batch
@@ -206,10 +211,10 @@ class PersonalPatients:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything besides the agents that determines the results."""
+        """Everything besides the agents and their encoder that determines the results."""
         same, judge = self.judge is self.patients, self.judge.identity
         kept = {} if same else {f"judge_{name}": judge[name] for name in judge if name.startswith("llm")}
-        return {**self.patients.identity, **kept}
+        return {name: value for name, value in (self.patients.identity | kept).items() if name != "encoder"}
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -273,22 +278,24 @@ def measure(options: Options) -> dict[str, Any]:
     Raises:
         ValueError: The file has runs with other patients or another LLM.
     """
-    runs = [(name, 0, 0) for name in (RULE, MARKS, IDEAL)]
+    runs = {key_of(name, 0, 0): (name, 0, 0) for name in (RULE, MARKS, IDEAL)}
     for name, budget, seed in product(options.agents, options.budget, range(options.seeds)):
         kind = registry.class_of(name)
-        runs.append((name, budget if kind.learns else 0, seed if kind.seeded else 0))
+        label = f"{name} ({options.encoder})" if kind.needs_embeddings else name
+        calls, number = budget if kind.learns else 0, seed if kind.seeded else 0
+        runs[key_of(label, calls, number)] = (name, calls, number)
     patients = PersonalPatients(options)
     found: dict[str, Any] = {"about": patients.identity, "runs": {}}
     if options.json.is_file():
         kept = json.loads(options.json.read_text(encoding="utf-8"))
         check_identity(options.json, kept["about"], found["about"])
         found["runs"] = kept["runs"]
-    missing = [run for run in dict.fromkeys(runs) if key_of(*run) not in found["runs"]]
+    missing = [key for key in runs if key not in found["runs"]]
     with patients.working():
-        for name, budget, seed in tqdm(missing, unit="run"):
+        for key in tqdm(missing, unit="run"):
+            name, budget, seed = runs[key]
             is_known = name in (RULE, MARKS, IDEAL)
-            run = patients.known(name) if is_known else patients.fitted(name, budget, seed)
-            found["runs"][key_of(name, budget, seed)] = run
+            found["runs"][key] = patients.known(name) if is_known else patients.fitted(name, budget, seed)
             write_json(options.json, found)
     return found
 

@@ -72,9 +72,9 @@ class RefineConfig:
         protect: Words that are not edited, in addition to those protected in training: roles (``background``,
             ``self``, ``peer``, ``instruction``), ``digits`` (words with a digit), and ``negations`` (no, not, without,
             denies, ...); none by default.
-        encoder: The encoder, for an agent that was not trained with the bundled one: a folder, a hub name, the name of
-            an installed plugin, or ``package.module:Class``.
-        encoder_kwargs: Arguments of your own encoder's class, as JSON.
+        encoder: The encoder, for an agent that was not trained with the bundled one: a folder, a hub name, ``once``,
+            the name of an installed plugin, or ``package.module:Class``.
+        encoder_kwargs: Arguments of ``once`` or of your own encoder's class, as JSON.
         device: Where all models run: ``auto``, ``cpu``, ``cuda``, or ``cuda:N``.
         models: The LLM that replies.
         calls: How the LLM is called, and limits on what this command spends. Replies are kept in the run's cache or,

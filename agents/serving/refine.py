@@ -174,19 +174,19 @@ def check_editor(editor: Editor, given: str | None = None) -> None:
 #: Names of a run's checkpoint; the second while it is being replaced.
 _CHECKPOINTS = ("checkpoint", "checkpoint.old")
 
-#: The only encoder that is loaded unless the caller names one.
-_BUNDLED = "minilm"
+#: The only encoders that are loaded unless the caller names one: both are of the bundled model.
+_BUNDLED = ("minilm", "once")
 
 
 def _bundled_encoder(agent: Agent) -> str:
-    """Return the bundled encoder's name, and raise ValueError if the agent needs another encoder."""
-    name = _shape(agent).encoder
-    if agent.needs_embeddings and name != _BUNDLED:
+    """Return the name of the agent's encoder, and raise ValueError if it is not bundled."""
+    name = _shape(agent).encoder if agent.needs_embeddings else _BUNDLED[0]
+    if name not in _BUNDLED:
         raise ValueError(
             f"the agent was trained with the encoder {name!r}, which is not bundled and is not loaded on the agent's "
             "word alone: name it with --encoder FOLDER_OR_HUB_NAME (in Python: encoder=...)"
         )
-    return _BUNDLED
+    return name
 
 
 def run_of(source: str | Path) -> RunFolder | None:

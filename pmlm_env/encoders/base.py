@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
     from pmlm_env.encoders.bert import WordEncoder
 
+_BUILT_IN = {"minilm": "pmlm_env.encoders.bert:WordEncoder", "once": "pmlm_env.encoders.once:OnceEncoder"}
+
 #: A name that is neither registered nor a path is a model's, for ``WordEncoder``.
-ENCODERS = Registry("encoder", "pmlm.encoders", {"minilm": "pmlm_env.encoders.bert:WordEncoder"}, ["encode"])
+ENCODERS = Registry("encoder", "pmlm.encoders", _BUILT_IN, ["encode"])
 
 
 def load_encoder(
@@ -27,21 +29,24 @@ def load_encoder(
     """Make an encoder.
 
     Args:
-        name: A name that ``WordEncoder`` accepts, that of an installed plugin, or ``package.module:Class``.
-        kwargs: Arguments for the class of a plugin or path.
+        name: A name that ``WordEncoder`` accepts, ``once``, that of an installed plugin, or ``package.module:Class``.
+        kwargs: Arguments of ``OnceEncoder``, or for the class of a plugin or path.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; a class gets it if it has a parameter ``device``.
 
     Raises:
         ModelError: The model is not found.
         ValueError: There is no such encoder, or it lacks a part of its interface or does not take these arguments.
     """
-    if name in ENCODERS.builtin or not ENCODERS.knows(name):
+    if name == "minilm" or not ENCODERS.knows(name):
         from pmlm_env.encoders.bert import WordEncoder
 
         if kwargs:
-            raise ValueError(f"--encoder-kwargs has no effect with the model {name}: it is for a class of your own")
+            raise ValueError(
+                f"--encoder-kwargs has no effect with the model {name}: it is for once, or a class of your own"
+            )
         return WordEncoder(name, device)
-    return CheckedEncoder(name, ENCODERS.make(name, kwargs=kwargs, offered={"device": device}))
+    encoder = ENCODERS.make(name, kwargs=kwargs, offered={"device": device})
+    return encoder if name in ENCODERS.builtin else CheckedEncoder(name, encoder)
 
 
 class CheckedEncoder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain, compress
 from pathlib import Path
@@ -23,8 +23,8 @@ from pmlm_env.weights.vocabulary import ChineseCheck
 if TYPE_CHECKING:  # importing transformers takes seconds, so it is imported only when weights are loaded
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: Maximum number of chunks per forward pass, which bounds the memory.
-_MAX_CHUNKS = 256
+#: Maximum number of pieces per forward pass, with padding. On a CPU, many small passes take less time than a large one.
+_MAX_PIECES = {"cpu": 8_192, "cuda": 131_072}
 
 #: Limit on the hidden size, above that of any encoder of the BERT family.
 _MAX_HIDDEN = 8_192
@@ -126,12 +126,22 @@ class WordEncoder:
         owner = torch.arange(len(n_pieces), device=self.device).repeat_interleave(n_pieces)
         total = torch.zeros(len(n_pieces), self.hidden_size, device=self.device)
         chunks = [chunk for prompt in pieces for chunk in self._chunks(prompt)]
-        done = 0
-        for start in range(0, len(chunks), _MAX_CHUNKS):
-            states = self._forward(chunks[start : start + _MAX_CHUNKS])
-            total.index_add_(0, owner[done : done + len(states)], states)
-            done += len(states)
+        places = np.split(np.arange(len(owner)), np.cumsum([*map(len, chunks)])[:-1])
+        for rows in self._passes([*map(len, chunks)]):
+            states = self._forward([chunks[row] for row in rows])
+            total.index_add_(0, owner[torch.from_numpy(np.concatenate([places[row] for row in rows]))], states)
         return total / n_pieces[:, None]
+
+    def _passes(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Share chunks among forward passes, the longest first, so that little of a pass is padding."""
+        most, rows = _MAX_PIECES[self.device.type], list[int]()
+        for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+            if rows and (len(rows) + 1) * (lengths[rows[0]] + 2) > most:
+                yield rows
+                rows = []
+            rows.append(row)
+        if rows:
+            yield rows
 
     def _chunks(self, prompt: Sequence[Sequence[int]]) -> list[list[int]]:
         """Split a prompt's pieces into chunks that fit the model's input, between words where possible."""

@@ -91,8 +91,8 @@ class PMLMEnv(gym.Env[dict[str, Any], np.int64]):
     |---|---|---|
     | ``episodes`` | ``"demo"`` | a folder of ``pmlm prepare``, or the small simulated set (``"demo-zh"``: in Chinese) |
     | ``split`` | ``"train"`` | ``train``, ``validation`` or ``test`` |
-    | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT, or a class of your own |
-    | ``encoder_kwargs`` | ``{}`` | arguments of your own encoder's class |
+    | ``encoder`` | ``"minilm"`` | a bundled name, directory or hub name of a BERT, ``"once"``, or a class of your own |
+    | ``encoder_kwargs`` | ``{}`` | ``{"model": MODEL}`` of ``once``, or arguments of your own encoder's class |
     | ``reward`` | ``"bertscore"`` | ``"bertscore"`` (F1), ``"margin"``, ``"guarded"``, or a class of your own |
     | ``reward_kwargs`` | ``{}`` | ``{"settings": FILE}`` of ``guarded``, or arguments of your own reward's class |
     | ``components`` | ``"reward"`` | components in the infos: those that the reward uses, or ``"all"`` |

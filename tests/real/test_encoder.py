@@ -83,11 +83,25 @@ def test_a_batch_too_large_for_one_pass_is_parted_without_a_trace(
     prompts = [WORDS[:n] for n in range(1, 6)]
     kept = np.arange(5) <= np.arange(5)[:, None]
     at_once = encoder.encode(prompts, kept)
-    monkeypatch.setattr("pmlm_env.encoders.bert._MAX_CHUNKS", 2)
+    monkeypatch.setattr("pmlm_env.encoders.bert._MAX_PIECES", {"cpu": 30})
     with _rows_run(encoder) as rows:
         in_parts = encoder.encode(prompts, kept)
-    assert rows == [2, 2, 1]
+    assert rows == [1, 2, 2]
     torch.testing.assert_close(in_parts, at_once, atol=2e-5, rtol=1e-4)
+
+
+def test_passes_have_each_chunk_once_and_hardly_any_padding(
+    encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pmlm_env.encoders.bert._MAX_PIECES", {"cpu": 4_096})
+    lengths = [*range(20, 116, 3), *[510] * 32]  # as of long prompts, each in two chunks
+    passes = list(encoder._passes(lengths))
+    assert sorted(row for rows in passes for row in rows) == list(range(64))
+    computed = [len(rows) * (2 + max(lengths[row] for row in rows)) for rows in passes]
+    assert max(computed) <= 4_096
+    assert sum(computed) < 1.2 * sum(lengths)  # in one pass 1.8 times
+    assert list(encoder._passes([9_000, 9_000])) == [[0], [1]]
+    assert list(encoder._passes([])) == []
 
 
 def test_long_prompts_are_encoded_in_chunks_and_no_word_is_lost(encoder: WordEncoder) -> None:

@@ -123,6 +123,16 @@ def test_an_encoder_that_is_not_bundled_is_not_loaded_on_the_agents_word_alone(
     )
 
 
+@pytest.mark.real
+@pytest.mark.parametrize("encoder", ["minilm", "once"])
+def test_an_encoder_of_the_bundled_model_is_loaded(saved: Path, encoder: str) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    config["shape"]["encoder"] = encoder
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=f"embeddings have 384 numbers, 16 in training: .*, {encoder!r}"):
+        Refiner.from_pretrained(saved)
+
+
 def test_edits_can_be_written_as_json() -> None:
     (refined, *_) = Refiner(fitted("lexicon"), HashEncoder()).refine_all(make_episodes(2))
     lines = json.loads(json.dumps([asdict(edit) for edit in refined.edits]))
