@@ -42,7 +42,7 @@ def load_encoder(
 
         if kwargs:
             raise ValueError(
-                f"--encoder-kwargs has no effect with the model {name}: it is for once, or a class of your own"
+                f"--encoder-kwargs has no effect with the model {name}: it is for once and classes of your own"
             )
         return WordEncoder(name, device)
     encoder = ENCODERS.make(name, kwargs=kwargs, offered={"device": device})

@@ -164,7 +164,7 @@ def test_a_text_among_ones_own_rewards_arguments_is_no_path(
         ),
         ({"llm": "responder"}, "llm_kwargs has no effect with 'responder': it is for an LLM of your own; leave it out"),
         ({"reward": "bertscore"}, "reward_kwargs has no effect with the reward bertscore: use scorer, scorer_layer"),
-        ({"encoder": "minilm"}, "encoder_kwargs has no effect with the model minilm: it is for a class of your own"),
+        ({"encoder": "minilm"}, "encoder_kwargs has no effect with the model minilm: it is for once and classes"),
         (
             {"reward": "wordcount"},
             "there is no reward 'wordcount': use bertscore, margin, guarded, or package",
