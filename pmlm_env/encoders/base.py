@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from pmlm_env.encoders.bert import WordEncoder
+    from pmlm_env.encoders.once import OnceEncoder
 
 _BUILT_IN = {"minilm": "pmlm_env.encoders.bert:WordEncoder", "once": "pmlm_env.encoders.once:OnceEncoder"}
 
@@ -25,7 +26,7 @@ ENCODERS = Registry("encoder", "pmlm.encoders", _BUILT_IN, ["encode"])
 
 def load_encoder(
     name: str, kwargs: Mapping[str, Any] | None = None, device: str = "auto"
-) -> WordEncoder | CheckedEncoder:
+) -> WordEncoder | OnceEncoder | CheckedEncoder:
     """Make an encoder.
 
     Args:
