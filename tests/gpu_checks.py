@@ -27,6 +27,7 @@ from agents.problem import BudgetSpentError
 from agents.registry import load, make, settings_of
 from pmlm_env.device import choose_device
 from pmlm_env.encoders.bert import WordEncoder
+from pmlm_env.encoders.once import OnceEncoder
 from pmlm_env.llm.local.local_llm import LocalLLM
 from pmlm_env.rewards.bertscore import BertScorer
 from tests.llm.tiny_llms import tiny_model
@@ -157,9 +158,10 @@ def test_encoder_and_bertscore_say_there_what_they_say_on_the_cpu(gpu: torch.dev
     kept[0, 1] = kept[1, 3] = False
     # On a GPU BERT computes in bfloat16.
     tolerance = 0.05 if gpu.type == "cuda" else 1e-5
-    there, here = (WordEncoder("minilm", str(d)).encode(words, kept) for d in (gpu, choose_device("cpu")))
-    assert there.device == gpu
-    assert torch.allclose(there.cpu(), here, atol=tolerance)
+    for encoder in (WordEncoder, OnceEncoder):
+        there, here = (encoder("minilm", str(d)).encode(words, kept) for d in (gpu, choose_device("cpu")))
+        assert there.device == gpu
+        assert torch.allclose(there.cpu(), here, atol=tolerance)
     texts = ["She is anemic.", "All is well."], ["She has anemia.", "He is fine."]
     scores = [BertScorer(device=str(d)).score(*texts).f1 for d in (gpu, "cpu")]
     assert torch.allclose(*scores, atol=tolerance)

@@ -23,8 +23,8 @@ from pmlm_env.weights.vocabulary import ChineseCheck
 if TYPE_CHECKING:  # importing transformers takes seconds, so it is imported only when weights are loaded
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-#: Maximum number of pieces per forward pass, with padding. On a CPU, many small passes take less time than a large one.
-_MAX_PIECES = {"cpu": 8_192, "cuda": 131_072}
+#: Maximum number of pieces per forward pass, with padding, on a GPU, and on a CPU, where small passes take less time.
+_MAX_PIECES, _MAX_PIECES_ON_CPU = 131_072, 8_192
 
 #: Limit on the hidden size, above that of any encoder of the BERT family.
 _MAX_HIDDEN = 8_192
@@ -134,7 +134,8 @@ class WordEncoder:
 
     def _passes(self, lengths: Sequence[int]) -> Iterator[list[int]]:
         """Share chunks among forward passes, the longest first, so that little of a pass is padding."""
-        most, rows = _MAX_PIECES[self.device.type], list[int]()
+        most = _MAX_PIECES_ON_CPU if self.device.type == "cpu" else _MAX_PIECES
+        rows: list[int] = []
         for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
             if rows and (len(rows) + 1) * (lengths[rows[0]] + 2) > most:
                 yield rows

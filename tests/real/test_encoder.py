@@ -83,7 +83,7 @@ def test_a_batch_too_large_for_one_pass_is_parted_without_a_trace(
     prompts = [WORDS[:n] for n in range(1, 6)]
     kept = np.arange(5) <= np.arange(5)[:, None]
     at_once = encoder.encode(prompts, kept)
-    monkeypatch.setattr("pmlm_env.encoders.bert._MAX_PIECES", {"cpu": 30})
+    monkeypatch.setattr("pmlm_env.encoders.bert._MAX_PIECES_ON_CPU", 30)
     with _rows_run(encoder) as rows:
         in_parts = encoder.encode(prompts, kept)
     assert rows == [1, 2, 2]
@@ -93,7 +93,7 @@ def test_a_batch_too_large_for_one_pass_is_parted_without_a_trace(
 def test_passes_have_each_chunk_once_and_hardly_any_padding(
     encoder: WordEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pmlm_env.encoders.bert._MAX_PIECES", {"cpu": 4_096})
+    monkeypatch.setattr("pmlm_env.encoders.bert._MAX_PIECES_ON_CPU", 4_096)
     lengths = [*range(20, 116, 3), *[510] * 32]  # as of long prompts, each in two chunks
     passes = list(encoder._passes(lengths))
     assert sorted(row for rows in passes for row in rows) == list(range(64))
