@@ -74,8 +74,8 @@ class Options:
         agents: The agents.
         budget: Completions for fitting; each budget is a separate run.
         seeds: Number of seeds of each agent.
-        encoder: The word encoder of agents that need one: ``minilm`` encodes these long prompts again after each of
-            many deletions, which takes hours.
+        encoder: The word encoder of agents that need one. ``minilm`` encodes these long prompts again after each of
+            many deletions, which without a GPU takes more time than everything else.
         llm: The LLM that replies when agents are fitted.
         judge: The LLM that replies to the test patients' edited prompts; by default the same one.
         run: Folder for the replies.

@@ -49,18 +49,7 @@ class OnceEncoder:
         return {**self.__dict__, "_known": {}}
 
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
-        """Embed the words left in B prompts.
-
-        Args:
-            words: The words of each initial prompt, at most W.
-            kept: Which words are left, bool (B, W).
-
-        Returns:
-            Embeddings, float32 (B, W, H) on the encoder's device; zeros where no word is left.
-
-        Raises:
-            ValueError: The words are Chinese, and the model does not know Chinese.
-        """
+        """Embed the words left in B prompts: float32 (B, W, H), zeros elsewhere; see ``WordEncoder.encode``."""
         started = time.perf_counter()
         prompts = [tuple(prompt) for prompt in words]
         self._add(dict.fromkeys(prompts))

@@ -166,8 +166,9 @@ def test_agents_are_judged_by_what_they_keep_and_no_run_is_repeated(
         personal_agents.measure(replace(options, llm="responder"))
     monkeypatch.setattr(personal_agents.PersonalPatients, "fitted", lambda *_: whole)
     for encoder in ("once", "minilm"):
-        found = personal_agents.measure(replace(options, agents=("leave-one-out",), encoder=encoder))["runs"]
-        assert [*found][-1] == key_of(f"leave-one-out ({encoder})", 9, 0)
+        other = replace(options, agents=("leave-one-out",), encoder=encoder)
+        assert personal_agents.PersonalPatients(other).patients.encoder.model_name == encoder
+        assert [*personal_agents.measure(other)["runs"]][-1] == key_of(f"leave-one-out ({encoder})", 9, 0)
 
 
 @pytest.mark.parametrize(
