@@ -65,6 +65,11 @@ class Indicator:
     words: tuple[tuple[str, float], ...] = field(default=(), compare=False)
     scale: str = field(default="", compare=False)
 
+    @property
+    def has_range(self) -> bool:
+        """Whether a limit of the reference range is known."""
+        return self.reference_low is not None or self.reference_high is not None
+
     def excess(self, value: float) -> float:
         """Return how far a value is outside the reference range, in widths of the range.
 

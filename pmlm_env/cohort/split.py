@@ -158,7 +158,7 @@ def usual_cuts(dates: npt.NDArray[np.datetime64]) -> tuple[np.datetime64, np.dat
     earlier = days[days < days[-1]]
     if not len(earlier):
         return None
-    first, second = (earlier[min(int(share * len(days)), len(earlier) - 1)] for share in _SHARES)
+    first, second = (earlier[min(max(round(share * len(days)), 1), len(earlier)) - 1] for share in _SHARES)
     return first, second
 
 

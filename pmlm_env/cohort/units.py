@@ -137,9 +137,10 @@ _WHOLE |= {
 }
 _WHOLE["mm"] = [_Quantity(Fraction(1, 10**3), "amount/L"), _Quantity(Fraction(1, 10**3), "length")]
 _SUPERSCRIPTS = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b", "0123456789-")
-#: How a note after a unit starts: a word ("derived"), a bracket, a temperature; never an operator or other number, nor
-#: DDU, the other unit of D-dimers.
-_NOTE = re.compile(r"(?!x\s*\d|per\b|ddu\b)(?:[^\W\d_]|[(\[,;@]|37(?!\d))", re.IGNORECASE)
+#: How a note after a unit starts: a word ("derived"), a bracket, a temperature; never an operator or other number.
+_NOTE = re.compile(r"(?!x\s*\d|per\b)(?:[^\W\d_]|[(\[,;@]|37(?!\d))", re.IGNORECASE)
+#: D-dimer units (DDU), whose numbers are about half of those in fibrinogen equivalent units, which others are in.
+_DDU = re.compile(r"(?<![a-z])d-?d(?:imer)?[- ]?(?:u|units?)(?![a-z])", re.IGNORECASE)
 
 
 #: What ``conversion`` says of a unit, unless it knows better.
@@ -180,6 +181,8 @@ def is_unit(text: str) -> bool:
 def _conversion(text: str, expected: str, molar_mass: float | None, charge: int | None, scale: str) -> Conversion | str:
     if scale == HBA1C and _OTHER_HBA1C.match(text):
         return f"it is neither % (NGSP) nor mmol/mol (IFCC); {_OWN_FACTOR}"
+    if bool(_DDU.search(text)) != bool(_DDU.search(expected)) and text.strip() and expected:
+        return f"one of it and {expected} is in D-dimer units (DDU), the other not; {_OWN_FACTOR}"
     if not text.strip() or not expected or _canonical(text) == _canonical(expected):
         return IDENTITY
     if not (units := _quantities(_canonical(expected))):

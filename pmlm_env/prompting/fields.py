@@ -136,11 +136,12 @@ class Values:
 
         The others follow in the schema's order. A number limits how many are shown; "abnormal" leaves the others out.
         """
-        found = []
+        found, ranges_known = [], True
         for indicator, column in zip(self.indicators, self.patient.values.T, strict=True):
             measured = column[np.isfinite(column)]
             if len(measured):
                 found.append((indicator.excess(float(measured[-1])), indicator, float(measured[-1])))
+                ranges_known &= indicator.has_range
         if not found:
             return self.words.nothing_measured
         found.sort(key=lambda each: -abs(each[0]))
@@ -148,7 +149,9 @@ class Values:
             found = [each for each in found if each[0]]
         elif spec:
             found = found[: int(spec)]
-        return self.words.comma.join(self._value(*each) for each in found) or self.words.all_normal
+        if not found:
+            return self.words.all_normal if ranges_known else self.words.none_abnormal
+        return self.words.comma.join(self._value(*each) for each in found)
 
     def _value(self, excess: float, indicator: Indicator, value: float) -> str:
         """Return one value as text, such as "hemoglobin 88 g/L (low)"."""

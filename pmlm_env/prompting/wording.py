@@ -23,6 +23,7 @@ class English:
         nothing_measured: Replaces the values of a check-up without any.
         no_checkup: Replaces the check-ups of a patient without any.
         all_normal: Replaces the abnormal values of a patient without any.
+        none_abnormal: Likewise, where the reference range of a measured indicator is not known.
         no_level: Replaces the unusual indicators of a patient without any.
     """
 
@@ -31,6 +32,7 @@ class English:
     nothing_measured = "nothing was measured"
     no_checkup = "No check-up is on record."
     all_normal = "all within the reference range"
+    none_abnormal = "none known to be outside the reference range"
     no_level = "nothing is high or low"
 
     def name(self, indicator: Indicator) -> str:
@@ -132,6 +134,7 @@ class Chinese(English):
     nothing_measured = "未检测"
     no_checkup = "无检查记录。"
     all_normal = "均在参考范围内"
+    none_abnormal = "未发现超出已知参考范围的值"
     no_level = "各项均无偏高或偏低"
 
     def name(self, indicator: Indicator) -> str:  # noqa: D102

@@ -138,7 +138,11 @@ def test_mass_below_the_line_is_converted_too() -> None:
         ("mmol/L", Indicator("A1c", "%", scale="hba1c"), "it does not measure the same quantity as %"),
         ("mil/L", Indicator("cells", "10^5/L"), "it has several meanings"),
         ("mmHg", Indicator("length", "cm"), "it does not measure the same quantity as cm"),
-        ("ug/mL DDU", Indicator("d_dimer", "mg/L"), "it is an unknown unit"),
+        *[
+            (unit, Indicator("d_dimer", "mg/L"), "one of it and mg/L is in D-dimer units (DDU), the other not")
+            for unit in ("ug/mL DDU", "ng/mL (DDU)", "ng{DDU}/mL", "ng/mL{DDU}", "mg/L D-DU", "ng/mL [D-dimer units]")
+        ],
+        ("ng/mL FEU", Indicator("d_dimer", "ng/mL{DDU}"), "is in D-dimer units (DDU), the other not"),
         ("g/L", Indicator("score", "points"), "write points, or"),
         ("g/0L", Indicator("hemoglobin", "g/L"), "it is an unknown unit"),
         ("10^99999999/L", Indicator("wbc", "10^9/L"), "it is an unknown unit"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pmlm_env.cohort import CohortError, read_cohort
+from pmlm_env.cohort.schema import Schema
 from tests.cohort.three_patients import CHECKUPS, LABS, PATIENTS, assert_same
 
 Folder = Callable[..., Path]
@@ -72,6 +73,19 @@ def test_a_new_patient_without_an_index_date_keeps_all_values(folder: Folder) ->
     cohort, report = read_cohort(folder(patients=patients, labs=LABS + LATE), new_patients=True)
     assert len(cohort[0].dates) == 4
     assert report.values_after_index == 1
+
+
+def test_what_the_schema_of_others_lacks_is_left_out_of_new_patients_and_counted(folder: Folder) -> None:
+    path = folder(patients=PATIENTS, labs=LABS + "B2,2022-02-02,blood group,A,\n007,2021-04-01,Zonulin,12,ug/L\n")
+    schema = Schema.load("obstetric")
+    with pytest.raises(CohortError, match="is not an indicator of the schema"):
+        read_cohort(path, schema)
+    cohort, report = read_cohort(path, schema, new_patients=True)
+    assert_same(cohort, read_cohort(folder(patients=PATIENTS, labs=LABS))[0])
+    assert "indicators that the schema does not have, left out (2, 2 values): 'blood group', Zonulin" in report.notes
+    path = folder(patients=PATIENTS, labs=LABS + "B2,2022-02-02,hgb1,120,g/L\n")
+    with pytest.raises(CohortError, match=r"'hgb1' is not an indicator of the schema \(did you mean 'hgb'"):
+        read_cohort(path, schema, new_patients=True)  # most likely misspelled
 
 
 def test_where_all_values_are_after_the_index_date_that_is_said(folder: Folder) -> None:
@@ -247,3 +261,19 @@ def test_of_two_rows_of_a_patient_the_sound_one_is_taken(folder: Callable[..., P
     assert cohort[0].patient_id == "P1"
     assert str(cohort[0].split_date) == "2022-02-02"
     assert report.dropped == {"duplicate patient_id": 1, "unparsable date": 1}
+
+
+def test_a_person_in_two_spellings_is_a_problem_because_the_stays_would_be_in_two_parts(folder: Folder) -> None:
+    lines = PATIENTS.splitlines()
+    persons = ["person_id", "0031", "", "31"]
+    patients = "\n".join(f"{line},{person}" for line, person in zip(lines, persons, strict=True)) + "\n"
+    message = r"patients\.csv, line 4, column person_id: '31' may be the person '0031'; write each person in one way"
+    with pytest.raises(CohortError, match=message):
+        read_cohort(folder(patients=patients, labs=LABS))
+    cohort, report = read_cohort(folder(patients=patients, labs=LABS), drop_bad_rows=True)
+    assert [patient.person for patient in cohort] == ["0031", "B2"]
+    assert report.dropped["person with two spellings"] == 1
+    cohort, _ = read_cohort(folder(patients=patients.replace(",31\n", ",0031\n"), labs=LABS))
+    assert [patient.person for patient in cohort] == ["0031", "B2", "0031"]
+    with pytest.raises(CohortError, match="'b2' may be the person 'B2'"):  # who is one by the patient_id
+        read_cohort(folder(patients=patients.replace(",31\n", ",b2\n"), labs=LABS))

@@ -165,6 +165,39 @@ def test_a_unit_in_the_table_goes_before_that_of_the_map(folder: Folder, tmp_pat
         read_cohort(path)
 
 
+@pytest.mark.parametrize("section", ["indicators", "columns.checkups"])
+@pytest.mark.parametrize("form", ["labs", "checkups"])
+def test_a_unit_in_a_name_is_kept_when_the_name_is_translated(
+    folder: Folder, tmp_path: Path, form: str, section: str
+) -> None:
+    if (form, section) == ("labs", "columns.checkups"):
+        return  # the names of a long table are no columns
+    tables = {
+        "labs": (
+            "patient_id,date,indicator,value,unit\n007,2021-04-01,Hb (g/dL),9.5,\n007,2021-04-02,Hb (g/dL),95,g/L\n"
+        ),
+        "checkups": "patient_id,date,Hb (g/dL)\n007,2021-04-01,9.5\n007,2021-04-02,9.5\n",
+    }
+    content = f'[{section}]\n"Hb (g/dL)" = "hgb"\n'
+    cohort, _ = read_cohort(mapped(folder, tmp_path, content, patients=PATIENTS, **{form: tables[form]}))
+    assert [*values_of(cohort[0]).values()] == [95.0, 95.0]
+    path = mapped(folder, tmp_path, f'{content}[units]\nhgb = "furlong"\n', patients=PATIENTS, **{form: tables[form]})
+    with pytest.raises(CohortError, match="'furlong' is not the unit of hgb, g/L"):  # an entry is what the user says
+        read_cohort(path)
+
+
+@pytest.mark.parametrize("form", ["labs", "checkups"])
+def test_units_and_values_that_fit_nothing_are_said(folder: Folder, tmp_path: Path, form: str) -> None:
+    content = '[units]\nhbg = "g/dL"\nplt = "K/uL"\n[values]\n"n. d." = ""\n"?" = ""\n'
+    tables = {
+        "labs": "patient_id,date,indicator,value\n007,2021-04-01,plt,210\n007,2021-04-01,hgb,?\n",
+        "checkups": "patient_id,date,hgb,plt\n007,2021-04-01,?,210\n",
+    }
+    path = mapped(folder, tmp_path, content, patients=PATIENTS, **{form: tables[form]})
+    assert read_cohort(path)[1].notes[0] == "names in map.toml that the tables do not have: hbg, 'n. d.'"
+    assert "n. d." not in read_cohort(path, new_patients=True)[1].notes[0]  # few people have all words
+
+
 def test_the_map_says_what_marks_decimals(folder: Folder, tmp_path: Path) -> None:
     labs = 'patient_id,date,indicator,value\n007,2021-04-01,plt,"1,210"\n'
     for mark, value in ((",", 1.21), (".", 1210)):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pmlm_env.cohort import Cohort, CohortError, Patient, split_by_date
-from pmlm_env.cohort.split import Split, split_cohort
+from pmlm_env.cohort.split import Split, split_cohort, usual_cuts
 from tests.schemas import N_INDICATORS, SCHEMA
 
 
@@ -202,8 +202,17 @@ def test_other_dates_are_cut_at_70_and_85_percent_and_that_is_said(enough: int) 
     start = np.datetime64("2150-01-01") if enough == 1 else np.datetime64("2021-12-25")
     cohort = cohort_of(*(str(start + 30 * i) for i in range(20)))
     split = split_cohort(cohort, enough=enough)
-    assert [len(part) for part in parts_of(split)] == [15, 3, 2]
+    assert [len(part) for part in parts_of(split)] == [14, 3, 3]
     assert "70 % and 85 % of the dates" in split.how
+
+
+@pytest.mark.parametrize(("n", "parts"), [(3, [2, 0, 1]), (10, [7, 1, 2]), (80, [56, 12, 12]), (1000, [700, 150, 150])])
+def test_the_usual_cuts_leave_the_shares_of_distinct_dates(n: int, parts: list[int]) -> None:
+    dates = np.datetime64("2150-01-01") + np.arange(n)
+    cuts = usual_cuts(dates[::-1])
+    assert cuts is not None
+    first, second = cuts
+    assert [(dates <= first).sum(), ((dates > first) & (dates <= second)).sum(), (dates > second).sum()] == parts
 
 
 def test_one_given_cut_goes_with_the_papers_other() -> None:

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from pmlm_env.cohort import Cohort, Schema
-from pmlm_env.cohort.schema import Patient
+from pmlm_env.cohort.schema import Indicator, Patient
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.prompting import InitialPrompt
+from pmlm_env.prompting.fields import Values
+from pmlm_env.prompting.wording import CHINESE, ENGLISH
 from tests.schemas import INDICATORS
 
 NAN = np.nan
@@ -156,7 +158,23 @@ def test_of_the_values_a_number_or_those_outside_their_range_are_shown(tmp_path:
     assert _values(tmp_path, "{values:3}", row) == "hdl 0.5 (low), hemoglobin 84 g/L (low), crp 4 mg/L"
     assert _values(tmp_path, "{values:99}", row) == _values(tmp_path, "{values}", row)
     assert _values(tmp_path, "{values:abnormal}", row) == "hdl 0.5 (low), hemoglobin 84 g/L (low)"
-    assert _values(tmp_path, "{values:abnormal}", (120, 4, 61, 7.4, 1.2)) == "all within the reference range"
+    assert _values(tmp_path, "{values:abnormal}", (120, 4, 61, NAN, 1.2)) == "all within the reference range"
+
+
+def test_values_are_not_said_to_be_within_a_range_that_is_not_known() -> None:
+    indicators = (Indicator("crp", "mg/L", reference_high=5.0), Indicator("urate", "umol/L"))
+    said = {}
+    for row in ((4.0, NAN), (4.0, 900.0), (NAN, 900.0), (9.0, 900.0)):
+        day = np.datetime64("2020-01-01")
+        patient = Patient("A", "gout", "", day, np.array([day]), np.array([row]))
+        said[row] = [f"{Values(patient, indicators, words):abnormal}" for words in (ENGLISH, CHINESE)]
+    assert said[4.0, NAN] == ["all within the reference range", "均在参考范围内"]
+    assert (
+        said[4.0, 900.0]
+        == said[NAN, 900.0]
+        == ["none known to be outside the reference range", "未发现超出已知参考范围的值"]
+    )
+    assert said[9.0, 900.0] == ["crp 9 mg/L (high)", "crp9mg/L（偏高）"]
 
 
 @pytest.mark.parametrize("field", ["{values}", "{values:2}", "{values:abnormal}"])

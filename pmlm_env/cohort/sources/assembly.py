@@ -22,7 +22,7 @@ from pmlm_env.cohort.sources.inference import recognized
 from pmlm_env.cohort.sources.labels import LabelSpellings, unify_spelling
 from pmlm_env.cohort.sources.report import ReadReport
 from pmlm_env.cohort.sources.table_files import Table
-from pmlm_env.cohort.wording import SHOWN, named, quoted
+from pmlm_env.cohort.wording import SHOWN, named, plain, quoted
 from pmlm_env.io.text import printable
 
 PATIENT_COLUMNS = ("patient_id", "label", "reference", "split_date")
@@ -86,7 +86,9 @@ def assemble(
             problems; or no patient has a check-up.
     """
     problems, forgiving = Problems(), schema is None and reading.published
-    schema, records, found_out = recognized(people, records, schema, long, published=reading.published)
+    schema, records, found_out = recognized(
+        people, records, schema, long, published=reading.published, new_patients=reading.new_patients
+    )
     notes = (*notes, *found_out)
     spelling, index = _check_patients(people, reading, schema, problems)
     problems.add_malformed(records)
@@ -211,7 +213,9 @@ def _check_patients(
     unprintable = np.array([printable(label) != label for label in spelling.labels], dtype=np.bool_)
     undated = np.isnat(_spread(table, "split_date", partial(parse_datetimes, day_first=table.day_first)))
     undated &= _spread(table, "split_date", has_value) | (not reading.new_patients)
-    bad = unnamed | unprintable | undated
+    alike = _other_spellings(table, ids)
+    doubtful = np.array([bool(name) for name in alike], dtype=np.bool_)
+    bad = unnamed | unprintable | undated | doubtful
     first: dict[str, int] = {}
     for row in sorted(range(len(ids)), key=lambda row: bad[row]):  # the first valid row of each patient is used
         first.setdefault(ids[row], row)
@@ -225,7 +229,32 @@ def _check_patients(
     )
     problems.add("unprintable label", table, unprintable, "label", lambda i: _unprintable(spelling.labels[i]))
     problems.add("unparsable date", table, undated, "split_date", lambda i: not_a_date(dates[i]))
+    persons = table.column(PERSON_COLUMN)
+    problems.add(
+        "person with two spellings",
+        table,
+        doubtful,
+        PERSON_COLUMN,
+        lambda i: f"{quoted(persons[i].strip())} may be the person {quoted(alike[i])}; write each person in one way",
+    )
     return spelling, {name: DROPPED if bad[row] else row for name, row in first.items() if not unnamed[row]}
+
+
+def _other_spellings(table: Table, ids: Sequence[str]) -> list[str]:
+    """Return, for each row, the person of an earlier row whom spreadsheets may have made of its person; "" = nobody.
+
+    Two such persons, as 007 and 7, are most likely one, whose stays would be in train and in test.
+    """
+    if PERSON_COLUMN not in table.columns:
+        return [""] * len(ids)
+    given = _spread(table, PERSON_COLUMN, has_value)
+    first: dict[str, str] = {}
+    found = []
+    for name, person, own in zip(ids, table.column(PERSON_COLUMN), given.tolist(), strict=True):
+        spelled = person.strip() if own else name
+        known = first.setdefault(plain(spelled), spelled)
+        found.append(known if own and known != spelled else "")
+    return found
 
 
 def _spread(table: Table, column: str, per_text: Callable[[Sequence[str]], npt.NDArray[Scalar]]) -> npt.NDArray[Scalar]:

@@ -16,6 +16,7 @@ from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort, Schema
 from pmlm_env.cohort.sections import keep_sections
 from pmlm_env.cohort.sources.assembly import Reading
+from pmlm_env.cohort.sources.data_folder import DataFolder
 from pmlm_env.cohort.sources.histories import (
     LABELS,
     PEOPLE,
@@ -32,7 +33,7 @@ from pmlm_env.cohort.sources.icd import chapter
 from pmlm_env.cohort.sources.measurements import COLUMNS, Measurements, finish
 from pmlm_env.cohort.sources.mimic_iv import HEADINGS, INSTRUCTIONS, read_labs
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.streams import DataFolder, StreamedTable, identifier, require_pyarrow
+from pmlm_env.cohort.sources.streams import StreamedTable, identifier, require_pyarrow
 
 #: Folders of the published split -> our part. A person in several parts belongs to the last of these.
 _PARTS = {"train": "train", "valid": "validation", "test_phase_1": "test", "test_phase_2": "test"}
@@ -105,7 +106,6 @@ def read_discharge_me(
     complaints: dict[str, str] = {}
     converted = 0
     ends: dict[str, str] = {}
-    tables: list[StreamedTable] = []
     for _, files in parts:
         for stay, text, day in _letters(files):
             if (of_letter := by_stay.get(stay)) is not None:
@@ -119,7 +119,6 @@ def read_discharge_me(
                 rank = int(number) if number.isdecimal() else 1_000
                 histories[found.person].diagnoses.append(Diagnosis(name, rank, stay=found.stay))
         converted += _add_vitals(triage, by_emergency, results, complaints)
-        tables += [diagnoses, triage]
     for visit in used:
         extra = {"sex": visit.sex, "chief_complaint": complaints.get(visit.emergency, "")}
         end = ends.get(visit.stay) or visit.end
@@ -132,12 +131,13 @@ def read_discharge_me(
             """folder of MIMIC-IV with --source-kwargs '{"mimic": "DIR"}'"""
         )
     else:
-        tables += read_labs(labs, results)
+        read_labs(labs, results)
     split = {name: latest[name] if len(parts) > 1 else part_of(name) for name in histories}
     if len(parts) == 1:
         notes.append("dates in MIMIC are shifted by person: people were split at random (column split)")
     patients = tabulate(histories, "stay", labels=labels, without_reply=reading.new_patients, parts=split)
-    return finish(Path(folder), patients, results, tables, notes, schema, reading)
+    read = [*(files for _, files in parts), *([labs] if labs else [])]
+    return finish(Path(folder), patients, results, read, notes, schema, reading)
 
 
 @dataclass(frozen=True, slots=True)

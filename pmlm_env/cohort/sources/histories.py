@@ -165,12 +165,19 @@ class PatientTable:
     Attributes:
         unit: What a patient is.
         columns: The columns of the table.
+        ends: The time of each patient, up to which results count, as ``moment_of`` writes it.
         notes: Lines for the report.
     """
 
     unit: Unit
     columns: Mapping[str, Sequence[str]]
+    ends: Sequence[str]
     notes: tuple[str, ...]
+
+
+def moment_of(text: str) -> str:
+    """Return a date in ISO 8601, with or without a time, in the one form of it that can be compared as text."""
+    return text.strip().replace("T", " ")
 
 
 def tabulate(
@@ -234,7 +241,7 @@ def tabulate(
         columns["split"] = [parts.get(each.person, "") for each in units]
     extra = dict.fromkeys(name for each in units for name in each.extra)
     columns |= {name: [each.extra.get(name, "") for each in units] for name in extra}
-    return PatientTable(unit, columns, tuple(notes))
+    return PatientTable(unit, columns, [moment_of(each.index) for each in units], tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)

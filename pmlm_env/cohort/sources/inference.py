@@ -52,7 +52,13 @@ def infer_schema(people: Table, records: Table, long: bool) -> tuple[Schema, tup
 
 
 def recognized(
-    people: Table, records: Table, schema: Schema | None, long: bool, *, published: bool = False
+    people: Table,
+    records: Table,
+    schema: Schema | None,
+    long: bool,
+    *,
+    published: bool = False,
+    new_patients: bool = False,
 ) -> tuple[Schema, Table, tuple[str, ...]]:
     """Give the indicators of a table the names of a schema, or of the schema that is inferred from the tables.
 
@@ -60,6 +66,7 @@ def recognized(
     by a name that contains them ("Hemoglobin [Mass/volume] in Blood"). What the schema does not have keeps its name,
     and is a problem to whoever reads the table, unless the table is published: such tables have hundreds of indicators,
     of which a schema chooses some. The others are taken out, and counted, as is what an inferred schema leaves out.
+    So are those of new patients that are not similar to a name of the schema, which was made without them.
 
     Args:
         people: As in ``infer_schema``.
@@ -67,6 +74,7 @@ def recognized(
         schema: What the cohort measures; None = inferred.
         long: The form of ``records``.
         published: Whether the files are those of a data set that the user cannot correct.
+        new_patients: Whether the patients are new, so that the schema is that of others.
 
     Returns:
         The schema, the records by its names, and lines for the report.
@@ -86,8 +94,8 @@ def recognized(
     if (known := schema or _built_in(people, groups)) is not None:
         catalogue = Catalogue(known)
         names: Sequence[str | None] = [_name(catalogue, each) for each in groups]
-        if published:
-            names, notes = _chosen(records.name, known, groups, names)
+        if published or new_patients:
+            names, notes = _chosen(records.name, known, groups, names, keep_similar=not published)
     else:
         _check_people(people, records)
         if not any(len(each.values) + len(each.unread) for each in groups):
@@ -178,14 +186,20 @@ def _examples(records: Table, long: bool) -> str:
 
 
 def _chosen(
-    table: str, schema: Schema, groups: Sequence[Measured], names: Sequence[str | None]
+    table: str, schema: Schema, groups: Sequence[Measured], names: Sequence[str | None], *, keep_similar: bool
 ) -> tuple[list[str | None], tuple[str, ...]]:
     """Leave out the groups of values whose name is not in the schema; return the names, and a line if there are any.
+
+    With ``keep_similar``, what is similar to a name of the schema is kept, as a problem to whoever reads the table.
 
     Raises:
         CohortError: That is all of them.
     """
-    kept = [name if name is not None and _exact(schema, name) else None for name in names]
+    ours = [folded(name) for each in schema.indicators for name in (each.name, *each.synonyms)] if keep_similar else []
+    kept = [
+        name if name is not None and (_exact(schema, name) or suggestion(folded(name), ours, _MISSPELLED)) else None
+        for name in names
+    ]
     left_out = [each for each, name in zip(groups, kept, strict=True) if name is None]
     if not left_out:
         return kept, ()

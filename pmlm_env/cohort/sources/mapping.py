@@ -15,7 +15,7 @@ In every table of the file but ``[files]`` the left is what the tables have and 
     [indicators]
     "Hb (blood)" = "hgb"
 
-    [units]                                  # of what has no unit in the tables, by its name there or its meaning
+    [units]                                  # of what has no unit in its row, by its name in the tables or its meaning
     hgb = "g/dL"
 
     [values]
@@ -40,6 +40,7 @@ import numpy as np
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import has_value
 from pmlm_env.cohort.sources.cells import Cells
+from pmlm_env.cohort.sources.recognition import split_name
 from pmlm_env.cohort.sources.table_files import Table
 from pmlm_env.cohort.wording import folded, named, quoted, suggestion, tidy
 from pmlm_env.io.toml import read_toml
@@ -65,7 +66,8 @@ class NameMap:
         patients_columns: Names of columns of the patients' table, folded -> meaning.
         checkups_columns: Names of columns of the table of check-ups, likewise.
         indicators: Names of indicators, likewise.
-        units: Units of indicators that have none in the tables, by folded name.
+        units: Units of indicators that have none in their rows, by folded name. Without an entry, a name that has one
+            in brackets ("CRP (mg/dL)") keeps it, whatever the name is translated to.
         values: Results, folded -> the numbers that they stand for as text; "" = not measured.
         labels: Labels, likewise.
         decimal: What marks the decimals; "" = as the numbers tell.
@@ -124,7 +126,7 @@ class NameMap:
             if "indicator" in columns:
                 indicators = columns["indicator"]
                 columns["indicator"] = _translated(indicators, self.indicators)
-                if self.units:
+                if self.units or self.indicators:
                     columns["unit"] = self._with_units(table.column("unit"), indicators, columns["indicator"])
             if "value" in columns:
                 # A row of a long table says that something was measured, so that an empty cell would be a problem.
@@ -145,6 +147,14 @@ class NameMap:
         missing += [name for name in self.indicators if name not in (measured if long else in_records)]
         labels = {*map(_key, people.column(_before(self.patients_columns, people, "label")).texts)}
         missing += [] if new_patients else [name for name in self.labels if name not in labels]
+        tests = measured if long else in_records
+        meanings = {_key(meaning) for meaning in (*self.indicators.values(), *self.checkups_columns.values())}
+        missing += [name for name in self.units if name not in tests | meanings]
+        results = (
+            [records.column(_before(self.checkups_columns, records, "value"))] if long else records.columns.values()
+        )
+        texts = {_key(text) for cells in results for text in cells.texts} if self.values else set()
+        missing += [] if new_patients else [name for name in self.values if name not in texts]
         return (f"names in {MAP_FILE} that the tables do not have: {named(missing)}",) if missing else ()
 
     def _wide(self, table: Table) -> tuple[dict[str, Cells], dict[str, str]]:
@@ -158,7 +168,7 @@ class NameMap:
             if meaning in columns:
                 raise CohortError(f"{MAP_FILE} gives two columns of {table.name} the name {quoted(meaning)}: keep one")
             columns[meaning] = _translated(cells, self.values)
-            if unit := self._unit(name, meaning):
+            if unit := self._unit(table.called(name), meaning):
                 units[meaning] = unit
         return columns, units
 
@@ -175,7 +185,9 @@ class NameMap:
         return Cells(texts, filled.astype(np.int32)).renamed(texts).take(np.arange(len(filled)))
 
     def _unit(self, name: str, meaning: str) -> str:
-        return self.units.get(_key(name), self.units.get(_key(meaning), ""))
+        """Return the unit of what has none in its row: as an entry says, or the one in a name that is translated."""
+        stated = split_name(name).unit if name != meaning else ""
+        return self.units.get(_key(name)) or self.units.get(_key(meaning)) or stated
 
 
 def _first_codes(names: Cells, meanings: Cells) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +14,10 @@ from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort, Schema
 from pmlm_env.cohort.sources.assembly import Reading, assemble
 from pmlm_env.cohort.sources.cells import Cells
-from pmlm_env.cohort.sources.histories import PatientTable, Person, StayFinder
+from pmlm_env.cohort.sources.data_folder import DataFolder
+from pmlm_env.cohort.sources.histories import PatientTable, Person, StayFinder, moment_of
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.streams import Columns, StreamedTable
+from pmlm_env.cohort.sources.streams import Columns
 from pmlm_env.cohort.sources.table_files import Table
 from pmlm_env.cohort.wording import tally
 
@@ -101,7 +102,7 @@ class Measurements:
             self.strangers += int(np.sum(~inside))
             cells = {name: column.take(inside) for name, column in cells.items()}
         if patients.unit == "moment":
-            cells = _up_to(cells, patients.columns)
+            cells = _up_to(cells, patients)
         ids = cells["stay"] if patients.unit == "moment" else cells["person"]
         if patients.unit == "stay":
             ids = self._stays(cells)
@@ -143,31 +144,33 @@ class Measurements:
         return Cells([*stays.texts, *found.texts], codes)
 
 
-def _up_to(cells: Mapping[str, Cells], patients: Mapping[str, Sequence[str]]) -> dict[str, Cells]:
-    """Return the results of each patient's person up to the patient's index date; a person may be several patients."""
+def _up_to(cells: Mapping[str, Cells], patients: PatientTable) -> dict[str, Cells]:
+    """Return the results of each patient's person up to the patient's moment; a person may be several patients.
+
+    A result or a moment without a time of day is of the whole day.
+    """
     order = np.argsort(cells["person"].codes, kind="stable")
     starts = np.searchsorted(cells["person"].codes[order], np.arange(len(cells["person"].texts) + 1))
     position = {name: number for number, name in enumerate(cells["person"].texts)}
-    days = Cells.of(text[:10] for text in cells["date"].texts)
-    days = Cells(days.texts, days.codes[cells["date"].codes])
+    times = [moment_of(text) for text in cells["date"].texts]
     rows, owners = [np.empty(0, dtype=np.intp)], [np.empty(0, dtype=np.int32)]
-    for number, (person, index) in enumerate(zip(patients["person_id"], patients["split_date"], strict=True)):
+    for number, (person, end) in enumerate(zip(patients.columns["person_id"], patients.ends, strict=True)):
         if (place := position.get(person)) is None:
             continue
-        known = np.array([day <= index for day in days.texts], dtype=np.bool_)
+        known = np.array([time[: len(end)] <= end[: len(time)] for time in times], dtype=np.bool_)
         of_person = order[starts[place] : starts[place + 1]]
-        of_patient = of_person[known[days.codes[of_person]]]
+        of_patient = of_person[known[cells["date"].codes[of_person]]]
         rows.append(of_patient)
         owners.append(np.full(len(of_patient), number, dtype=np.int32))
     found = {name: column.take(np.concatenate(rows)) for name, column in cells.items()}
-    return found | {"stay": Cells(list(patients["patient_id"]), np.concatenate(owners))}
+    return found | {"stay": Cells(list(patients.columns["patient_id"]), np.concatenate(owners))}
 
 
 def finish(
     folder: Path,
     patients: PatientTable,
     results: Measurements,
-    tables: Iterable[StreamedTable | None],
+    files: Iterable[DataFolder],
     notes: Iterable[str],
     schema: Schema | None,
     reading: Reading,
@@ -181,7 +184,7 @@ def finish(
         folder: The data set.
         patients: The patients.
         results: The results.
-        tables: The tables that were read, to report their damaged rows.
+        files: The folders whose tables were read, to report the damaged rows of all of them.
         notes: Further lines for the report.
         schema: What the cohort measures; None = inferred.
         reading: How to read it.
@@ -192,8 +195,8 @@ def finish(
     records = results.records(patients)
     damaged = [
         f"{each.name}: rows with too few or too many cells, left out: {each.malformed:,}"
-        for each in tables
-        if each and each.malformed
+        for each in (table for folder in files for table in folder.tables.values())
+        if each.malformed
     ]
     lines = [*notes, *patients.notes, results.line(len(records.rows)), *damaged]
     people = Table.made("the patients", patients.columns)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort, Schema
 from pmlm_env.cohort.sources.assembly import Reading
+from pmlm_env.cohort.sources.data_folder import DataFolder
 from pmlm_env.cohort.sources.histories import (
     LABELS,
     PEOPLE,
@@ -27,7 +28,7 @@ from pmlm_env.cohort.sources.histories import (
 from pmlm_env.cohort.sources.icd import chapter, icd_version
 from pmlm_env.cohort.sources.measurements import Measurements, finish
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.streams import DataFolder, StreamedTable, identifier, readable, require_pyarrow, translated
+from pmlm_env.cohort.sources.streams import StreamedTable, identifier, readable, require_pyarrow, translated
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,7 +130,7 @@ def read_meds(
         parts={name: split.get(name) or part_of(name) for name in histories} if split else None,
     )
     notes = [drawn_line(chosen, everybody, people)]
-    return finish(files.path, patients, results, [events], notes, schema, reading)
+    return finish(files.path, patients, results, [files], notes, schema, reading)
 
 
 class _Codes:
@@ -183,7 +184,7 @@ def _events(files: DataFolder) -> StreamedTable:
     flat = [path for path in shards if path.stem.lower() == "data"]
     if not (inside or flat):
         raise CohortError(f"{files.path} has no data: MEDS keeps its shards in data/, such as data/train/0.parquet")
-    return StreamedTable("data", inside or flat)
+    return files.table_of("data", inside or flat)
 
 
 def _subjects(table: StreamedTable) -> set[str]:

@@ -16,6 +16,7 @@ from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort, Schema
 from pmlm_env.cohort.sections import keep_sections
 from pmlm_env.cohort.sources.assembly import Reading
+from pmlm_env.cohort.sources.data_folder import DataFolder
 from pmlm_env.cohort.sources.histories import (
     LABELS,
     PEOPLE,
@@ -32,14 +33,7 @@ from pmlm_env.cohort.sources.histories import (
 from pmlm_env.cohort.sources.icd import chapter
 from pmlm_env.cohort.sources.measurements import Measurements, finish
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.streams import (
-    DataFolder,
-    StreamedTable,
-    identifier,
-    require_pyarrow,
-    translated,
-    whole_numbers,
-)
+from pmlm_env.cohort.sources.streams import identifier, require_pyarrow, translated, whole_numbers
 
 #: The section of a discharge summary that is written for the patient.
 INSTRUCTIONS = ("Discharge Instructions",)
@@ -132,8 +126,8 @@ def read_mimic_iv(
     )
     notes.append("dates in MIMIC are shifted by person: people were split at random (column split)")
     results = Measurements("labevents", histories)
-    tables = read_labs(files, results)
-    return finish(files.path, patients, results, tables, notes, schema, reading)
+    read_labs(files, results)
+    return finish(files.path, patients, results, [files], notes, schema, reading)
 
 
 def read_people(files: DataFolder) -> dict[str, Person]:
@@ -207,14 +201,11 @@ def _add_letters(files: DataFolder, owners: Mapping[str, Person], sections: Sequ
     return f"discharge summaries without the section {names}: {without:,} of {read:,}" if without else ""
 
 
-def read_labs(files: DataFolder, results: Measurements) -> list[StreamedTable]:
+def read_labs(files: DataFolder, results: Measurements) -> None:
     """Add the rows of ``labevents``.
 
     The value is ``valuenum``, unless the text is a limit of detection ("<0.1"). Without a number it is the text, or if
     that was removed ("___") or there is none, the comment, which then has the result ("NEG.").
-
-    Returns:
-        The tables that were read.
     """
     import pyarrow.compute as pc
 
@@ -243,4 +234,3 @@ def read_labs(files: DataFolder, results: Measurements) -> list[StreamedTable]:
                 "code": translated(items, codes),
             }
         )
-    return [dictionary, events]

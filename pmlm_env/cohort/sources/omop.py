@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort, Schema
 from pmlm_env.cohort.sources.assembly import Reading
+from pmlm_env.cohort.sources.data_folder import DataFolder
 from pmlm_env.cohort.sources.histories import (
     LABELS,
     PEOPLE,
@@ -25,14 +26,7 @@ from pmlm_env.cohort.sources.histories import (
 from pmlm_env.cohort.sources.icd import chapter, icd_version
 from pmlm_env.cohort.sources.measurements import NUMBER, Measurements, finish
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.streams import (
-    DataFolder,
-    StreamedTable,
-    identifier,
-    require_pyarrow,
-    translated,
-    whole_numbers,
-)
+from pmlm_env.cohort.sources.streams import StreamedTable, identifier, require_pyarrow, translated, whole_numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,7 +102,7 @@ def read_omop(
     results = Measurements("measurement", histories)
     _add_results(measurement, results, concepts)
     patients = tabulate(histories, patient, labels=labels, without_reply=without_reply or reading.new_patients)
-    return finish(files.path, patients, results, [measurement], notes, schema, reading)
+    return finish(files.path, patients, results, [files], notes, schema, reading)
 
 
 class _Condition(NamedTuple):

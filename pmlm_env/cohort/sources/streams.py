@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,20 +20,18 @@ import numpy as np
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import DATE_FORMAT, is_slashed, parse_datetimes
 from pmlm_env.cohort.sources.cells import Cells
-from pmlm_env.cohort.wording import bare, named, no_folder, quoted, suggestion
+from pmlm_env.cohort.wording import bare, named, quoted, suggestion
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Suffixes of tables that can be read, the longest first.
-SUFFIXES = (".csv.gz", ".tsv.gz", ".txt.gz", ".parquet", ".csv", ".tsv", ".txt")
-#: How deep a table may lie in the folder, and how many files and folders are looked at.
-_DEPTH, _ENTRIES = 6, 1_000_000
 #: Bytes of CSV that are parsed at a time. A row is never longer than this.
 _BLOCK = 2**25
 _ROWS = 65_536
-#: Cells that mean that there is no value, as databases export them.
-_EMPTY = ("", "NULL", "\\N")
+#: Cells that mean that there is no value, as databases export them, and as R and pandas do.
+_EMPTY, _MARKERS = ("", "NULL", "\\N"), ("NA", "<NA>", "NaN", "nan", "NaT")
+#: The column in which NA is a name: that of sodium.
+_NAMES = "measurement_source_value"
 #: How the names of columns of dates end, and how a date begins that can be compared as text.
 _DATES, _ISO = ("date", "time"), r"^\s*(?:\d{4}-\d\d-\d\d|$)"
 #: The first bytes of a file that are searched for the header.
@@ -50,7 +47,7 @@ class StreamedTable:
     Attributes:
         name: What the data set calls it, for messages.
         paths: Its files, in order.
-        malformed: Rows with the wrong number of cells so far, which are left out.
+        malformed: Rows with the wrong number of cells, which were left out when it was read last.
     """
 
     name: str
@@ -71,8 +68,9 @@ class StreamedTable:
 
         Raises:
             CohortError: A file lacks a column, or cannot be read, or has a date of which day and month cannot be told
-                apart.
+                apart; or more than half of the rows have the wrong number of cells.
         """
+        self.malformed, n_rows = 0, 0
         for path in self.paths:
             names = _names_of(path)
             known = {(aliases or {}).get(name.strip().lower(), name.strip().lower()): name for name in reversed(names)}
@@ -84,7 +82,14 @@ class StreamedTable:
                 )
             chosen = {name: known[name] for name in (*needed, *optional) if name in known}
             for batch in self._read(path, list(chosen.values())):
+                n_rows += batch.num_rows
                 yield _with_iso_dates(path, _as_text(batch, chosen, (*needed, *optional)), chosen)
+
+        if self.malformed > n_rows:
+            raise CohortError(
+                f"{self.name}: {self.malformed:,} of {self.malformed + n_rows:,} rows have too few or too many cells: "
+                'that is too much to drop; put cells that contain commas or line breaks in double quotes ("...")'
+            )
 
     def rows(
         self, needed: Sequence[str], optional: Sequence[str] = (), aliases: Mapping[str, str] | None = None
@@ -127,70 +132,6 @@ class StreamedTable:
     def _skip(self, row: Any) -> str:
         self.malformed += 1
         return "skip"
-
-
-class DataFolder:
-    """The files of a data set, found by the names of its tables.
-
-    Args:
-        path: The folder.
-
-    Raises:
-        CohortError: There is no such folder, or it has too many files.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """List the files."""
-        self.path = Path(path)
-        if not self.path.is_dir():
-            raise CohortError(no_folder(self.path))
-        self.files = sorted(_files(self.path))
-        self._by_stem: dict[str, list[Path]] = {}
-        self._by_parent: dict[str, list[Path]] = {}
-        for file in self.files:
-            suffix = next((each for each in SUFFIXES if file.name.lower().endswith(each)), None)
-            if suffix:
-                self._by_stem.setdefault(file.name[: -len(suffix)].lower(), []).append(file)
-                if file.parent != self.path:
-                    self._by_parent.setdefault(file.parent.name.lower(), []).append(file)
-
-    def table(self, *names: str) -> StreamedTable | None:
-        """Return the table with the first of these names that there is.
-
-        Raises:
-            CohortError: There are two such tables.
-        """
-        for name in names:
-            if paths := self._by_stem.get(name, []):
-                if len(paths) > 1:
-                    found = named([str(path.relative_to(self.path)) for path in paths])
-                    raise CohortError(
-                        f"{self.path} has the table {name} {len(paths)} times ({found}); remove all but one"
-                    )
-                return StreamedTable(name, paths)
-            if paths := self._by_parent.get(name, []):
-                return StreamedTable(name, paths)
-        return None
-
-    def need(self, *names: str, why: str) -> StreamedTable:
-        """Return a table; see ``table``.
-
-        Args:
-            names: Its names.
-            why: What it has, for the message.
-
-        Raises:
-            CohortError: There is none, or there are two.
-        """
-        found = self.table(*names)
-        if found is None:
-            tables = sorted(self._by_stem)
-            there = f"It has {named(tables, shown=20)}" if tables else "It has no table"
-            raise CohortError(
-                f"{self.path} has no table {' or '.join(names)} ({why}): {names[0]}.csv, .csv.gz or .parquet, in the "
-                f"folder or below it. {there}"
-            )
-        return found
 
 
 class Columns:
@@ -254,19 +195,6 @@ def require_pyarrow() -> None:
         raise CohortError("this source needs pyarrow: pip install 'pmlm-env[parquet]'") from error
 
 
-def _files(root: Path) -> Iterator[Path]:
-    seen = 0
-    for folder, folders, files in os.walk(root, followlinks=True):
-        here = Path(folder)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if len(here.relative_to(root).parts) >= _DEPTH:
-            folders.clear()
-        seen += len(folders) + len(files)
-        if seen > _ENTRIES:
-            raise CohortError(f"{root} has more than {_ENTRIES:,} files: name the folder of the data set itself")
-        yield from (here / name for name in files if not name.startswith("."))
-
-
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
     """Turn the errors of a damaged file into one line."""
@@ -328,7 +256,10 @@ def _as_text(batch: pa.RecordBatch, chosen: Mapping[str, str], names: Sequence[s
             column = column.dictionary_decode()
         if pa.types.is_floating(column.type):
             column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        columns.append(pc.fill_null(column.cast(pa.string()), ""))
+        column = pc.fill_null(column.cast(pa.string()), "")
+        if name != _NAMES:
+            column = pc.if_else(pc.is_in(column, value_set=pa.array(_MARKERS, pa.string())), "", column)
+        columns.append(column)
     return pa.table(columns, names=list(names))
 
 

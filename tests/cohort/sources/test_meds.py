@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pmlm_env.cohort import Cohort, ReadReport
+from pmlm_env.cohort.indicator import Indicator
+from pmlm_env.cohort.schema import Schema
 from pmlm_env.cohort.sources.meds import read_meds
 from tests.cohort.sources.hospital import Person, hospital, positive
 
@@ -62,3 +65,26 @@ def test_a_procedure_is_no_diagnosis_although_its_code_is_of_icd(tmp_path: Path)
     ):
         cohort, _ = read(tmp_path / code[:4], people, [{"code": code}])
         assert {patient.label for patient in cohort} == {label}
+
+
+@pytest.mark.parametrize(("until", "mean"), [("12:00", 11.0), ("11:59", 10.0), ("", 14.0)])
+def test_results_after_the_moment_of_prediction_are_not_known_though_of_the_same_day(
+    until: str, mean: float, tmp_path: Path
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    day = datetime(2020, 1, 2)
+    events = [
+        {"subject_id": n, "time": day + timedelta(hours=hour), "code": "LAB//urate//umol/L", "numeric_value": hour}
+        for n in range(1, 13)
+        for hour in (10.0, 12.0, 20.0)
+    ]
+    for folder in ("data", "labels"):
+        (tmp_path / folder).mkdir()
+    pq.write_table(pa.Table.from_pylist(events), tmp_path / "data" / "0.parquet")
+    rows = [f"{n},{f'2020-01-02T{until}'.removesuffix('T')},{n > 6}" for n in range(1, 13)]
+    text = "\n".join(["subject_id,prediction_time,boolean_value", *rows]) + "\n"
+    (tmp_path / "labels" / "0.csv").write_text(text, encoding="utf-8")
+    cohort, _ = read_meds(tmp_path, Schema((Indicator("urate", "umol/L"),), ()), without_reply=True)
+    assert [patient.values.tolist() for patient in cohort] == [[[mean]]] * 12

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pmlm_env.cohort import Cohort
+from pmlm_env.cohort import Cohort, CohortError
 from pmlm_env.cohort.sources.discharge_me import read_discharge_me
 from pmlm_env.cohort.sources.fhir import read_fhir
 from pmlm_env.cohort.sources.meds import read_meds
@@ -122,3 +123,37 @@ def test_rare_diagnoses_leave_a_patient_without_a_label_and_are_counted(tmp_path
     unlabeled = sum(not patient.label for patient in cohort)
     assert unlabeled
     assert any("not among the 2 most frequent" in line and line.endswith("null}'") for line in report.notes)
+
+
+def rewrite(file: Path, change: Callable[[int, list[str]], list[str]]) -> int:
+    """Change the rows of a table, given their numbers, and return how many there are."""
+    with file.open(encoding="utf-8", newline="") as source:
+        header, *rows = csv.reader(source)
+    with file.open("w", encoding="utf-8", newline="") as target:
+        csv.writer(target).writerows([header, *(change(number, row) for number, row in enumerate(rows))])
+    return len(rows)
+
+
+@pytest.mark.parametrize("table", ["person", "condition_occurrence", "note", "visit_occurrence", "measurement"])
+def test_damaged_rows_of_any_table_are_counted_and_too_many_are_refused(table: str, tmp_path: Path) -> None:
+    path = write_omop(tmp_path, positive(hospital(25)))
+    file = path / f"{table}.csv"
+    n = rewrite(file, lambda number, row: [*row, "x"] if number % 5 == 0 else row)
+    assert f"{table}: rows with too few or too many cells, left out: {-(-n // 5):,}" in read_omop(path, SCHEMA)[1].notes
+    write_omop(tmp_path, positive(hospital(25)))
+    most = n // 2 + 1
+    rewrite(file, lambda number, row: [*row, "x"] if number < most else row)
+    with pytest.raises(CohortError, match=rf"{table}: {most:,} of {n:,} rows have too few or too many cells"):
+        read_omop(path, SCHEMA)
+
+
+@pytest.mark.parametrize("marker", ["NA", "NaN"])
+def test_what_r_and_pandas_write_for_no_value_is_none(marker: str, tmp_path: Path) -> None:
+    people = positive(hospital(12))
+    sound, path = write_omop(tmp_path / "sound", people), write_omop(tmp_path / "marked", people)
+    for table in ("measurement", "note"):
+        rewrite(path / f"{table}.csv", lambda _, row: [cell or marker for cell in row])
+        assert f",{marker}," in (path / f"{table}.csv").read_text(encoding="utf-8")
+    one, other = (read_omop(each, SCHEMA, patient="stay")[0] for each in (sound, path))
+    assert values(other) == values(one)
+    assert [patient.reference for patient in other] == [patient.reference for patient in one]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.schema import Cohort, Schema
 from pmlm_env.cohort.sources.assembly import Reading
+from pmlm_env.cohort.sources.data_folder import DataFolder
 from pmlm_env.cohort.sources.fhir.elements import (
     attached_text,
     diagnosis_name,
@@ -40,7 +41,7 @@ from pmlm_env.cohort.sources.histories import (
 from pmlm_env.cohort.sources.icd import chapter
 from pmlm_env.cohort.sources.measurements import COLUMNS, EMPTY, Measurements, finish
 from pmlm_env.cohort.sources.report import ReadReport
-from pmlm_env.cohort.sources.streams import DataFolder, require_pyarrow
+from pmlm_env.cohort.sources.streams import require_pyarrow
 from pmlm_env.cohort.wording import tally
 
 #: Status of results, reports and documents that hold (observation-status, diagnostic-report-status,

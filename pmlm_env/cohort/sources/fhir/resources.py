@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pmlm_env.cohort.errors import CohortError
-from pmlm_env.cohort.sources.streams import DataFolder
+from pmlm_env.cohort.sources.data_folder import DataFolder
 
 #: Largest resource in a file of one resource per line, and largest other file, in bytes after unpacking.
 MAX_LINE, MAX_FILE = 2**26, 2**29
