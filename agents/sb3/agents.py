@@ -198,6 +198,13 @@ class MaskablePPOAgent(PPOAgent):
     _algorithm = MaskablePPO
     _policy_class = MaskableWordActorCriticPolicy
 
+    def _settings(self, longest: int, falling: Callable[[float], float]) -> dict[str, Any]:
+        settings = super()._settings(longest, falling)
+        # sb3-contrib scales the advantages of a single step, too, by their standard deviation, which is NaN.
+        while settings["n_steps"] * self.config.rows % settings["batch_size"] == 1:
+            settings["batch_size"] += 1
+        return settings
+
 
 class A2CAgent(_OnPolicy):
     """A2C, for which an illegal edit is a step that edits nothing."""

@@ -84,7 +84,8 @@ class PPOConfig(OnPolicyConfig):
     """Settings of PPO and of MaskablePPO.
 
     Attributes:
-        batch_size: Number of steps in a minibatch.
+        batch_size: Number of steps in a minibatch. ``maskable-ppo`` raises it where the last minibatch of an update
+            would have a single step.
         n_epochs: Number of passes over the steps of an update.
     """
 

@@ -110,3 +110,12 @@ def test_an_update_of_one_step_is_refused_in_one_line(name: str) -> None:
     with suppress(BudgetSpentError):
         make(name, settings_of(name, "lite", {"rows": 2, "row_episodes": 1})).fit(problem)
     assert problem.reward.calls > len(train)
+
+
+def test_a_last_minibatch_of_one_step_does_not_ruin_maskable_ppo() -> None:
+    train = lite_episodes({"train": 4})
+    problem = Problem(train, HashedEncoder(), MeteredReward(LiteReward(train), 40), 7, train.max_words)
+    agent = make("maskable-ppo", settings_of("maskable-ppo", "lite", {"rows": 3, "row_episodes": 1, "batch_size": 10}))
+    with suppress(BudgetSpentError):  # 21 steps an update: 10, 10 and 1, unless a minibatch is larger
+        agent.fit(problem)
+    assert all(bool(weight.isfinite().all()) for weight in agent.policy.parameters())
