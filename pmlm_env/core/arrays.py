@@ -1,9 +1,13 @@
-"""Arrays in safetensors files (https://github.com/huggingface/safetensors#format) that need not fit into memory."""
+"""Read-only arrays, and arrays in safetensors files that need not fit into memory.
+
+The format of these files: https://github.com/huggingface/safetensors#format
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from mmap import mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -75,4 +79,23 @@ def mapped(path: Path, name: str) -> npt.NDArray[Any]:
     return np.memmap(path, dtype=_DTYPES[about["dtype"]], mode="r", offset=start, shape=shape)
 
 
-__all__ = ["GrowingArray", "SafetensorError", "mapped"]
+def loaded(path: Path, name: str) -> npt.NDArray[Any]:
+    """Return an array of a safetensors file, all of it in memory; read-only. It raises what ``mapped`` raises."""
+    return _owned(mapped(path, name))
+
+
+def read_only(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array that nobody can change: this one if that is so already, otherwise a copy."""
+    owner: Any = values
+    while isinstance(owner, np.ndarray) and not owner.flags.writeable:
+        owner = owner.base
+    return values if owner is None or isinstance(owner, bytes | mmap) else _owned(values)
+
+
+def _owned(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    copy = np.array(values)
+    copy.flags.writeable = False
+    return copy
+
+
+__all__ = ["GrowingArray", "SafetensorError", "loaded", "mapped", "read_only"]

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 
-from pmlm_env.core.arrays import GrowingArray, mapped
+from pmlm_env.core.arrays import GrowingArray, loaded, mapped, read_only
 
 _CURE = "prepare it again with `pmlm prepare`"
 
@@ -60,7 +60,7 @@ class Checkups:
 
     Attributes:
         values: Standardized values, the latest check-up first, at most ``max_checkups``; NaN where nothing was
-            measured. Shape (n, n_indicators), float32; read-only.
+            measured. Shape (n, n_indicators), float32; read-only, a copy of an array that others could change.
         form: What they measure.
         statistics: Of the training patients, by which values were standardized: median, mean and SD of each indicator,
             shape (3, n_indicators), float64; see ``InputScaler``.
@@ -84,8 +84,7 @@ class Checkups:
                 f"{self.values.dtype} values, statistics of shape {self.statistics.shape}: expected "
                 f"float32 and (3, {n})"
             )
-        object.__setattr__(self, "values", self.values.view())
-        self.values.flags.writeable = False
+        object.__setattr__(self, "values", read_only(self.values))
 
 
 def padded(
@@ -176,7 +175,7 @@ class StoredCheckups(Sequence[Checkups]):
             with safe_open(str(path), "np") as file:
                 self._form = _form(json.loads(file.metadata()["form"]))
                 counts, self._statistics = (file.get_tensor(name) for name in ("counts", "statistics"))
-                self._values = file.get_tensor("values") if in_memory else mapped(path, "values")
+                self._values = loaded(path, "values") if in_memory else mapped(path, "values")
             if len(counts) != n_patients or (counts < 0).any() or counts.sum() != len(self._values):
                 raise ValueError
             self._ends = np.cumsum(counts)

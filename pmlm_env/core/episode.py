@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from pmlm_env.core.arrays import read_only
 from pmlm_env.core.checkups import Checkups
 from pmlm_env.core.words import Prompt, Role, Word, joined, single_spaces
 
@@ -26,7 +27,8 @@ class Episode:
         split: The part of the cohort that the patient belongs to.
         words: The initial prompt's words, one per slot.
         roles: The role of each word.
-        vector: x_hat of Eq. 2, shape (size,), float32; read-only. The size is 128 by default.
+        vector: x_hat of Eq. 2, shape (size,), float32, all finite; read-only. The size is 128 by default. Other numbers
+            are converted, and an array that others could change is copied.
         reference: The reply that the patient's doctor wrote; "" = none.
         label: The patient's true condition, used only for evaluation and never in the prompt; "" = unknown.
         predicted: The label that stage 1 predicts.
@@ -54,8 +56,8 @@ class Episode:
         """Check the values that later stages rely on.
 
         Raises:
-            ValueError: A word is empty or contains white space, words, roles and spaces differ in number, or the
-                split is unknown.
+            ValueError: A word is empty or contains white space, words, roles and spaces differ in number, the vector
+                is not one of finite numbers, or the split is unknown.
         """
         if self.spaces == single_spaces(len(self.words)):
             object.__setattr__(self, "spaces", ())
@@ -65,9 +67,7 @@ class Episode:
             self.initial  # noqa: B018  (making the prompt checks it)
         except ValueError as error:
             raise ValueError(f"patient {self.patient_id}: {error}") from None
-        if self.vector.flags.writeable:  # an agent or reward of one's own must not change it for all others, too
-            object.__setattr__(self, "vector", self.vector.view())
-            self.vector.flags.writeable = False
+        object.__setattr__(self, "vector", _vector(self.patient_id, self.vector))
         if self.split not in get_args(Split):
             raise ValueError(f"patient {self.patient_id}: unknown split {self.split!r}, use {get_args(Split)}")
 
@@ -81,6 +81,28 @@ class Episode:
     def prompt(self) -> str:
         """The initial prompt as text."""
         return joined(self.words, self.spaces)
+
+
+def _vector(patient_id: str, values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return a patient's vector as nobody can change it: an agent or reward of one's own, or whoever made it.
+
+    Raises:
+        ValueError: It is not one of finite numbers.
+    """
+    given = np.asarray(values)
+    if given.ndim != 1 or given.dtype.kind not in "fiu":
+        raise ValueError(
+            f"patient {patient_id}: the patient vector is {given.dtype} of shape {given.shape}: use finite numbers of "
+            "one dimension, float32"
+        )
+    with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite
+        vector = read_only(given.astype(np.float32, copy=False))
+    if not np.isfinite(vector).all():
+        place = int(np.isfinite(vector).argmin())
+        raise ValueError(
+            f"patient {patient_id}: the patient vector's number {place} is {given[place]}: use finite numbers, float32"
+        )
+    return vector
 
 
 def to_line(episode: Episode) -> str:

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
+from pmlm_env.core.arrays import SafetensorError, loaded
 from pmlm_env.core.checkups import CheckupForm, Checkups, StoredCheckups, check_alike, padded
 from pmlm_env.core.episode import Episode, Split, from_line, unusual
 from pmlm_env.core.episode_files import (
@@ -228,7 +227,7 @@ class EpisodeSet(Sequence[Episode]):
         try:
             if text.stat().st_size >= STORED_FROM:
                 return cls(StoredEpisodes(text, arrays, checkups if checkups.exists() else None), labels)
-            vectors = load_file(arrays)["vectors"]
+            vectors = loaded(arrays, "vectors")
         except (SafetensorError, KeyError):
             raise ValueError(f"{arrays} is damaged: prepare it again with `pmlm prepare`") from None
         lines = text.read_bytes().removesuffix(b"\n").split(b"\n")

@@ -9,7 +9,7 @@ import pytest
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from pmlm_env.core.arrays import GrowingArray, mapped
+from pmlm_env.core.arrays import GrowingArray, loaded, mapped
 
 
 @pytest.mark.parametrize("batches", [[], [0], [3, 0, 5]])
@@ -39,6 +39,10 @@ def test_arrays_that_the_library_wrote_are_mapped_and_read_only(tmp_path: Path) 
         assert isinstance(found, np.memmap)
         assert not found.flags.writeable
         np.testing.assert_array_equal(found, array)
+        whole = loaded(tmp_path / "a.safetensors", name)
+        assert whole.base is None
+        assert not whole.flags.writeable
+        np.testing.assert_array_equal(whole, array)
 
 
 def test_damaged_files_and_unknown_arrays_are_refused(tmp_path: Path) -> None:

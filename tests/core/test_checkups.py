@@ -67,6 +67,21 @@ def test_they_cannot_be_changed() -> None:
         with_checkups(make_episodes(1), seed=1).checkups[0].values[0] = 0
 
 
+def test_they_stay_what_they_were_whatever_becomes_of_the_array_they_came_from(tmp_path: Path) -> None:
+    (known,) = with_checkups(make_episodes(1), seed=1).checkups
+    values = np.array(known.values)
+    row = values[:]
+    row.flags.writeable = False
+    made = [replace(known, values=values), replace(known, values=row)]
+    values[:] = 7
+    for each in made:
+        np.testing.assert_array_equal(each.values, known.values)
+    assert replace(known).values is known.values  # not copied again
+    with_checkups(make_episodes(3)).save(tmp_path)
+    first, second, _ = EpisodeSet.load(tmp_path).checkups
+    assert first.values.base is second.values.base is not None
+
+
 def test_episodes_without_check_ups_say_what_to_do() -> None:
     whole = with_checkups(make_episodes(3))
     for episodes in (make_episodes(3), EpisodeSet([*whole, replace(whole[0], checkups=None)])):

@@ -205,6 +205,56 @@ def test_an_episode_that_cannot_be_is_refused(change: dict, message: str) -> Non
         replace(make_episodes(1)[0], **change)
 
 
+@pytest.mark.parametrize("read_only", [True, False])
+@pytest.mark.parametrize("form", ["whole", "row", "broadcast"])
+def test_a_vector_stays_what_it_was_whatever_becomes_of_the_array_it_came_from(form: str, read_only: bool) -> None:
+    table = np.ones((2, 4), dtype=np.float32)
+    given = {"whole": table[0].copy(), "row": table[0], "broadcast": np.broadcast_to(table[0], 4)}[form]
+    source = given if form == "whole" else table
+    given = given.view()
+    given.flags.writeable = given.flags.writeable and not read_only
+    episode = replace(make_episodes(1)[0], vector=given)
+    source[:] = 7
+    assert episode.vector.tolist() == [1.0] * 4
+    assert replace(episode, label="gout").vector is episode.vector  # not copied again
+    with pytest.raises(ValueError, match="read-only"):
+        episode.vector[0] = 1
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64", "uint8", "float16", ">f4"])
+def test_vectors_of_other_numbers_become_float32(dtype: str) -> None:
+    episode = replace(make_episodes(1)[0], vector=np.arange(4).astype(dtype))
+    assert episode.vector.dtype == np.float32
+    assert episode.vector.dtype.isnative
+    assert episode.vector.tolist() == [0.0, 1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("vector", "message"),
+    [
+        (np.zeros((2, 2), np.float32), "is float32 of shape (2, 2): use finite numbers of one dimension, float32"),
+        (np.float32(1), "is float32 of shape (): use finite numbers of one dimension, float32"),
+        (np.array(["a"]), "is <U1 of shape (1,): use finite numbers of one dimension, float32"),
+        (np.array([1, 2], dtype=bool), "is bool of shape (2,): use finite numbers of one dimension, float32"),
+        (np.array([0, np.nan, 1], np.float32), "number 1 is nan: use finite numbers, float32"),
+        (np.array([0, -np.inf]), "number 1 is -inf: use finite numbers, float32"),
+        (np.array([1e300]), "number 0 is 1e+300: use finite numbers, float32"),
+    ],
+)
+def test_a_vector_that_is_not_one_of_finite_numbers_is_refused_in_one_line(vector: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match="patient P0: ") as caught:
+        replace(make_episodes(1)[0], vector=vector)
+    assert str(caught.value).endswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_vectors_that_were_read_from_a_file_are_not_copied(tmp_path: Path) -> None:
+    make_episodes(3).save(tmp_path)
+    first, second, _ = EpisodeSet.load(tmp_path)
+    assert first.vector.base is not None
+    assert first.vector.base is second.vector.base
+
+
 @pytest.mark.parametrize("lost", ["label", "reference"])
 def test_a_split_in_which_nobody_can_be_judged_is_an_error(lost: str) -> None:
     episodes = EpisodeSet([replace(e, **{lost: ""}) for e in make_episodes(4)])

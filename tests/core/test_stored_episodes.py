@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import json
+import mmap
 import pickle
 import re
 import tracemalloc
@@ -94,6 +95,13 @@ def test_parts_are_the_same(both: tuple) -> None:
 def test_an_episode_cannot_be_changed_in_its_file(both: tuple) -> None:
     with pytest.raises(ValueError, match="read-only"):
         both[1][0].vector[0] = 1
+
+
+def test_its_vector_and_check_ups_stay_in_their_files(both: tuple) -> None:
+    for array in (both[1][0].vector, both[1].checkups[0].values):
+        while isinstance(array, np.ndarray):
+            array = array.base
+        assert isinstance(array, mmap.mmap)
 
 
 def test_another_process_gets_the_same(both: tuple) -> None:
