@@ -39,6 +39,10 @@ class Lexicon:
         self._numbers = {form: number for number, form in enumerate(self.forms, start=1)}
         self._tables: dict[int, tuple[EpisodeSet, npt.NDArray[np.int64]]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle and copy everything but the last table, with which go whole prompts and doctors' letters."""
+        return {**self.__dict__, "_tables": {}}
+
     @classmethod
     def from_forms(cls, value: Any) -> Lexicon:
         """Make a lexicon from the ``forms`` in a saved agent's file.

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from agents.policies.lexicon import N_FORMS, Lexicon
 from agents.policies.rollout import play
 from agents.policies.word_policy import PolicyConfig, WordPolicy
 from agents.problem import BudgetSpentError
-from tests.problems import N_EDITS, make_problem
+from tests.problems import N_EDITS, N_WORDS, make_problem
 from tests.standins import HashEncoder, make_episodes
 
 
@@ -65,6 +69,19 @@ def test_numbers_are_those_of_the_episodes_asked_about_and_of_the_width() -> Non
     assert not np.array_equal(first, lexicon.ids(others, 12))
     assert np.array_equal(first, lexicon.ids(some, 12))
     assert lexicon.ids(some, 14).shape[1] == 14
+
+
+@pytest.mark.parametrize("copied", [lambda each: pickle.loads(pickle.dumps(each)), copy.deepcopy])
+def test_a_copy_of_a_policy_has_no_prompts_and_letters_of_patients(copied: Callable[[Any], Any]) -> None:
+    problem = make_problem()
+    policy = WordPolicy(PolicyConfig(HashEncoder.hidden_size), Lexicon.of(problem.episodes, at_least=1))
+    play(problem.env(6), policy, range(6), None)
+    other = copied(policy)
+    assert b"She is well." not in pickle.dumps(policy)
+    assert not other.lexicon._tables
+    np.testing.assert_array_equal(
+        other.lexicon.ids(problem.episodes, N_WORDS), policy.lexicon.ids(problem.episodes, N_WORDS)
+    )
 
 
 def test_a_words_weight_is_added_to_its_logit() -> None:
