@@ -40,7 +40,7 @@ class Lexicon:
         self._tables: dict[int, tuple[EpisodeSet, npt.NDArray[np.int64]]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle and copy everything but the last table, with which go whole prompts and doctors' letters."""
+        """Pickle and copy everything but the last table and its episodes, whole prompts and letters of doctors."""
         return {**self.__dict__, "_tables": {}}
 
     @classmethod

@@ -29,6 +29,7 @@ from agents.sb3.policies import (
 )
 from agents.sb3.vec_env import PMLMVecEnv
 from agents.settings import Choices, Floats, Integers, Range
+from pmlm_env.core.protection import editable_words
 
 _RATE = Floats(1e-4, 3e-2, log=True)
 _ON_POLICY: dict[str, Range] = {
@@ -74,6 +75,10 @@ class SB3Agent(PolicyAgent):
             falling: A learning rate that ends at 0.
         """
 
+    def _longest(self, problem: Problem) -> int:
+        """Return the number of steps of the longest episode; an illegal edit is a step, too."""
+        return int(problem.budgets.max())
+
     def fit(self, problem: Problem) -> None:
         """Learn until the budget is spent; see ``Agent.fit``.
 
@@ -81,7 +86,7 @@ class SB3Agent(PolicyAgent):
             ValueError: An update of an on-policy algorithm has too few steps to scale their advantages.
         """
         self.shape, meter = problem.shape, problem.reward
-        longest = int(problem.budgets.max())  # steps of the longest episode
+        longest = self._longest(problem)
         steps, whole = meter.most_episodes * longest, max(1.0, meter.left)
 
         def falling(left: float) -> float:
@@ -197,6 +202,11 @@ class MaskablePPOAgent(PPOAgent):
     name = "maskable-ppo"
     _algorithm = MaskablePPO
     _policy_class = MaskableWordActorCriticPolicy
+
+    def _longest(self, problem: Problem) -> int:
+        """Return the most legal edits of a prompt: an episode ends where no word is left that may be edited."""
+        n_editable = editable_words(problem.episodes, problem.protect).sum(axis=1)
+        return int(np.minimum(problem.budgets, n_editable).max())
 
     def _settings(self, longest: int, falling: Callable[[float], float]) -> dict[str, Any]:
         settings = super()._settings(longest, falling)

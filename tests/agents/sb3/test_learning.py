@@ -24,6 +24,7 @@ from agents.registry import make, settings_of
 from agents.sb3 import MaskableWordActorCriticPolicy, PMLMVecEnv, WordActorCriticPolicy
 from pmlm_env import PMLMLiteEnv, PMLMLiteVectorEnv
 from pmlm_env.core.edits import EditRules
+from pmlm_env.core.protection import editable_words
 from pmlm_env.envs.lite import HashedEncoder, LiteReward, lite_episodes, lite_task
 from tests.scripts import load_script
 
@@ -119,3 +120,19 @@ def test_a_last_minibatch_of_one_step_does_not_ruin_maskable_ppo() -> None:
     with suppress(BudgetSpentError):  # 21 steps an update: 10, 10 and 1, unless a minibatch is larger
         agent.fit(problem)
     assert all(bool(weight.isfinite().all()) for weight in agent.policy.parameters())
+
+
+@pytest.mark.parametrize(("name", "longest"), [("maskable-ppo", 5), ("ppo", 10)])
+def test_an_update_has_the_configured_number_of_the_longest_episodes(
+    name: str, longest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where few words may be edited, an episode without illegal edits ends before the edit budget is used up."""
+    train, steps = lite_episodes({"train": 4}), list[int]()
+    protect = ("background", "peer", "instruction")
+    assert editable_words(train, protect).sum(axis=1).max() == 5
+    problem = Problem(train, HashedEncoder(), MeteredReward(LiteReward(train), 40), 10, protect=protect)
+    algorithm = {"ppo": PPO, "maskable-ppo": MaskablePPO}[name]
+    monkeypatch.setattr(algorithm, "train", lambda self: steps.append(self.n_steps))
+    with suppress(BudgetSpentError):
+        make(name, settings_of(name, "lite", {"rows": 2, "row_episodes": 3})).fit(problem)
+    assert set(steps) == {3 * longest}
