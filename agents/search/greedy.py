@@ -17,8 +17,9 @@ def greedy(prompt: EditablePrompt, rng: np.random.Generator) -> Steps:
     do.
     """
     kept, delta, left = prompt.whole, 0.0, prompt.budget
-    for step in range(prompt.room(prompt.whole)):
-        slots = rng.permutation(prompt.deletable(kept))[: max(1, left // (prompt.n_edits - step))]
+    n_steps = prompt.room(prompt.whole)
+    for step in range(n_steps):
+        slots = rng.permutation(prompt.deletable(kept))[: max(1, left // (n_steps - step))]
         masks = [prompt.without(kept, slot) for slot in slots]
         deltas = yield masks
         left -= len(masks)
@@ -41,8 +42,9 @@ def beam(prompt: EditablePrompt, rng: np.random.Generator, *, width: int = 4) ->
         width: Maximum number of masks kept.
     """
     beams, left = [prompt.whole], prompt.budget
-    for step in range(prompt.room(prompt.whole)):
-        share = left // (prompt.n_edits - step)
+    n_steps = prompt.room(prompt.whole)
+    for step in range(n_steps):
+        share = left // (n_steps - step)
         masks: dict[bytes, Mask] = {}
         for kept in beams:
             for slot in rng.permutation(prompt.deletable(kept))[: max(1, share // len(beams))]:

@@ -109,6 +109,20 @@ def test_odd_edit_budgets_and_prompts_of_one_word_end_well(name: str, n_edits: i
         assert len(ranked[0].deleted) == min(n_edits, 1)
 
 
+@pytest.mark.parametrize("name", ["greedy", "beam"])
+def test_the_budget_is_shared_among_the_deletions_that_can_be_made(name: str) -> None:
+    legal = [slot in (2, 5, 7, 9) for slot in range(12)]
+    asked = []
+    for n_edits in (4, 10):
+        scores = Scores(np.arange(12))
+        prompt = _prompt("a b c d e f g h i j k l", n_edits, 20, legal)
+        (ranked,) = run(SEARCHES[name], [prompt], scores, [_rng()])
+        assert ranked[0].deleted == (2, 5, 7, 9)
+        asked.append(scores.asked)
+    assert asked[0] == asked[1]
+    assert len(asked[0]) >= 4 + 3 + 2 + 1  # the budget pays for all deletions of the greedy search
+
+
 @pytest.mark.parametrize("name", ["greedy", "tapruning", "genetic"])
 def test_searches_come_near_the_exact_optimum_of_pmlm_lite(name: str) -> None:
     episodes = lite_episodes({"train": 16})
