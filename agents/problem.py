@@ -148,6 +148,8 @@ class MeteredReward:
     Attributes:
         calls: Number of completions so far.
         history: One entry for each batch: (calls after it, number of episodes, their mean delta).
+        failed: Number of episodes so far that got no reply; their completions count, too.
+        last_error: Why the last of them got none; "" if there is none.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class MeteredReward:
         self.limit, self.per_prompt, self.watch = limit, per_prompt, watch
         self.calls = 0
         self.history: list[tuple[int, int, float]] = []
+        self.failed, self.last_error = 0, ""
         self._reward = reward
         self._asked: set[tuple[int, str]] = set()
         self._initial: set[int] = set()
@@ -214,11 +217,28 @@ class MeteredReward:
         self._asked |= new
         self._initial |= set(indices)
         whole = ~outcomes.failed
+        if errors := [error for error in outcomes.errors if error]:
+            self.failed, self.last_error = self.failed + len(errors), errors[-1]
         if whole.any():
             self.history.append((self.calls, int(whole.sum()), float(outcomes.delta[whole].mean())))
         if self.watch is not None:
             self.watch(outcomes)
         return outcomes
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What a result says of episodes that got no reply; {} if there is none."""
+        return {"failed": self.failed} if self.failed else {}
+
+    def warn_of_failures(self, name: str) -> None:
+        """Warn if an agent or a search did without episodes because they got no reply."""
+        if self.failed:
+            logger.warning(
+                "%s: %d episodes got no reply and are left out, the last because: %s",
+                name,
+                self.failed,
+                self.last_error,
+            )
 
     def state(self) -> dict[str, Any]:
         """Return the counters as JSON values."""

@@ -5,6 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from pmlm_env.core.episodes import EpisodeSet, Split
+from pmlm_env.core.outcomes import Outcomes
+
+
+class MissingRepliesError(RuntimeError):
+    """Held-out patients' replies are missing, so that a run has no result."""
+
+
+def complete(outcomes: Outcomes, split: Split) -> Outcomes:
+    """Return the outcomes of held-out patients.
+
+    Raises:
+        MissingRepliesError: A reply is missing.
+    """
+    if n_failed := int(outcomes.failed.sum()):
+        last = [error for error in outcomes.errors if error][-1]
+        raise MissingRepliesError(
+            f"{n_failed} {split} patient{'s' if n_failed > 1 else ''} got no reply, the last because: {last}. See to "
+            "that, then run the command again: it asks for the missing replies only"
+        )
+    return outcomes
 
 
 def training_and_held_out(episodes: EpisodeSet, split: Split) -> tuple[EpisodeSet, EpisodeSet]:

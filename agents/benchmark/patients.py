@@ -18,7 +18,7 @@ from agents.base import Agent, Edits
 from agents.benchmark.config import DATA, model_identity
 from agents.benchmark.edit_summary import summary_of
 from agents.benchmark.fresh_samples import FreshSamples
-from agents.benchmark.held_out import same_patients, training_and_held_out
+from agents.benchmark.held_out import complete, same_patients, training_and_held_out
 from agents.evaluation.controls import control_replies
 from agents.evaluation.metrics import ReplyMetrics, as_json
 from agents.model_options import CallOptions, ModelOptions
@@ -90,7 +90,8 @@ class Patients(ABC):
         edits = self._refined(agent, meter)
         history = [[calls, n, round(mean, 5)] for calls, n, mean in meter.history]
         counts = {"counts": agent.counts} if agent.counts else {}
-        return {"calls": meter.calls, "config": plain(agent.config), "history": history, **counts, **self.judged(edits)}
+        run = {"calls": meter.calls, **meter.left_out, "config": plain(agent.config), "history": history, **counts}
+        return {**run, **self.judged(edits)}
 
     def deltas(self, agent: Agent, budget: int, reward: Reward | None = None) -> npt.NDArray[np.float64]:
         """Fit an agent and return each held-out patient's delta, float64 (N,); ``reward`` replaces the default one."""
@@ -103,11 +104,14 @@ class Patients(ABC):
 
     def oracle(self, name: str, budget: int, seed: int) -> dict[str, Any]:
         """Search for each held-out patient's best edits using the patient's own reference."""
-        problem = self._problem(self.held_out, MeteredReward(self.reward(self.split), None, self.per_prompt))
+        meter = MeteredReward(self.reward(self.split), None, self.per_prompt)
+        problem = self._problem(self.held_out, meter)
         rescore = self.fresh(f"{name}, {budget} calls, seed {seed}")
         found = search_prompts(problem, range(len(self.held_out)), SEARCHES[name], budget, seed, rescore)
+        meter.warn_of_failures(name)
         return {
             "calls": sum(each.calls for each in found),
+            **meter.left_out,
             "config": {"calls_per_patient": budget},
             "claimed": float(np.mean([each.claimed for each in found])),
             **self.judged([deletions(self.held_out[i], each.deleted) for i, each in enumerate(found)]),
@@ -168,6 +172,7 @@ class Patients(ABC):
         """Fit an agent and return its edits of the held-out patients' prompts."""
         with suppress(BudgetSpentError):  # the normal end of training
             agent.fit(self._problem(self.train, meter))
+        meter.warn_of_failures(getattr(agent, "name", type(agent).__name__))
         return agent.refine(self._problem(blind(self.held_out), None, n_edits))
 
     def _prompts(self, edits: Edits) -> Prompts:
@@ -180,26 +185,14 @@ class Patients(ABC):
         return apply_edits(self.held_out, range(len(self.held_out)), edits, rules)
 
     def _outcomes(self, edits: Edits) -> Outcomes:
-        return self._complete(self.reward(self.split)(list(range(len(self.held_out))), self._prompts(edits)))
-
-    def _complete(self, outcomes: Outcomes) -> Outcomes:
-        """Return the outcomes.
-
-        Raises:
-            RuntimeError: A reply is missing.
-        """
-        if outcomes.failed.any():
-            raise RuntimeError(
-                f"{outcomes.failed.sum()} {self.split} patients' replies are missing: run the command again"
-            )
-        return outcomes
+        return complete(self.reward(self.split)(list(range(len(self.held_out))), self._prompts(edits)), self.split)
 
     def judged(self, edits: Edits) -> dict[str, Any]:
         """Return what edits of the held-out patients' prompts earn, a summary of them, and all metrics of the replies.
 
         Raises:
             ValueError: An edit is not allowed, or there are too many.
-            RuntimeError: A reply is missing.
+            MissingRepliesError: A reply is missing.
         """
         outcomes = self._outcomes(edits)
         return {
@@ -296,7 +289,7 @@ class RealPatients(Patients):
 
     def _earned(self, replies: Sequence[Sequence[Reply]], prompts: Sequence[str]) -> npt.NDArray[np.float64]:
         outcomes = self._rewards[self.split].of_replies(range(len(self.held_out)), prompts, replies)
-        return self._complete(outcomes).delta
+        return complete(outcomes, self.split).delta
 
     @cached_property
     def _initial_replies(self) -> Sequence[str]:
@@ -333,7 +326,8 @@ class RealPatients(Patients):
         def rescore(indices: Sequence[int], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
             # A new one asks for the initial prompts' replies, too, which would otherwise bias what they helped select.
             reward = DeltaReward(self.held_out, llm, self._models.reply_reward, self.per_prompt, limit)
-            return self._complete(reward(list(indices), Prompts(self.held_out, list(indices), kept))).delta
+            prompts = Prompts(self.held_out, list(indices), kept)
+            return complete(reward(list(indices), prompts), self.split).delta
 
         return rescore
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from agents import registry
 from agents.benchmark.config import RAW, BenchmarkConfig, check_identity
+from agents.benchmark.held_out import MissingRepliesError
 from agents.benchmark.patients import RealPatients, patients_of
 from agents.benchmark.runs_file import complete_runs, put_in_order, versions
 from agents.benchmark.tuned import read_tuned
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 #: A run: its track, its agent, the budget and the seed.
 Job: TypeAlias = tuple[str, str, int, int]
 
+#: The key of what says, in place of a line, why a run has no result.
+_INCOMPLETE = "incomplete"
+
 _PACKAGES = ("pmlm-env", "torch", "transformers", "gymnasium", "numpy", "stable-baselines3", "sb3-contrib")
 
 
@@ -38,6 +42,8 @@ def benchmark(config: BenchmarkConfig) -> Path:
     Raises:
         ValueError: The episodes or the file of tuned settings are invalid, or the file has runs with different
             episodes or models, or runs of an agent with different settings.
+        MissingRepliesError: Test patients' replies are missing; the other runs are complete, unless every run needs
+            these replies.
         BudgetExceededError: A limit in ``calls`` was reached; complete runs are kept.
     """
     if not config.agents:
@@ -55,6 +61,7 @@ def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
     runs = BenchmarkRuns(config, tuned)
     for line in done.values():
         check_identity(file, line.get("identity", {}), runs.identity)
+    incomplete = 0
     with runs.patients.working(), tqdm(total=len(jobs), unit="run", dynamic_ncols=True) as bar:
 
         def begun(job: Job) -> None:
@@ -65,10 +72,20 @@ def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
         with closing(results):
             for job, line in results:
                 runs.patients.write_spent()
+                if _INCOMPLETE in line:
+                    incomplete += 1
+                    _, name, budget, seed = job
+                    logger.warning("%s, %d calls, seed %d has no result: %s", name, budget, seed, line[_INCOMPLETE])
+                    continue
                 append(file, json.dumps(line, ensure_ascii=False))
                 done[job] = line
                 bar.update()
-    put_in_order(file, done, _jobs(config))
+    put_in_order(file, done, (job for job in _jobs(config) if job in done))
+    if incomplete:
+        raise MissingRepliesError(
+            f"{incomplete} of {len(jobs)} runs have no result, the others are in {file}: see to what the warnings say, "
+            "then run the command again"
+        )
     print(
         f"new runs: {len(jobs)}, earlier ones: {len(done) - len(jobs)}; the results are in {file}. "
         f"Next: pmlm report {config.out}"
@@ -98,10 +115,19 @@ class BenchmarkRuns:
         self.identity = self.patients.identity  # computed once, because it hashes every prompt
 
     def __call__(self, job: Job) -> dict[str, Any]:
-        """Do a run, and return its line of the results file."""
+        """Do a run, and return its line of the results file, or only why it has no result.
+
+        Raises:
+            MissingRepliesError: A reply to a test patient's initial prompt is missing, which every run needs.
+        """
         track, name, budget, seed = job
         started = time.perf_counter()
-        line = self._run(track, name, budget, seed)
+        try:
+            line = self._run(track, name, budget, seed)
+        except MissingRepliesError as error:
+            if track == "control" and name != RAW:
+                raise
+            return {_INCOMPLETE: str(error)}
         return {
             **{"agent": name, "track": track, "env": self._config.env, "budget": budget, "seed": seed},
             **{"seeded": _seeded(track, name), "identity": self.identity},

@@ -74,6 +74,7 @@ def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[
     if inductive.agents:
         cells = summarise(inductive, default, seed, RULE)
         parts += ["### Agents and controls", tables.patients_line(cells), tables.main_table(inductive, cells, default)]
+        parts += [tables.failures_line(run for run in runs if run.track != "oracle")]
         parts += _titled(_REPLIES, tables.replies_table(inductive, cells, default, seed))
         parts += _titled("Other metrics, in %, each agent at its largest budget:", tables.metrics_table(inductive))
         parts += _pictures(inductive, cells, env, default, out, seed, reward)
@@ -85,6 +86,7 @@ def _env(runs: list[Run], env: str, default: str, out: Path, seed: int) -> list[
     if oracle.agents:
         cells = summarise(oracle, None, seed)
         parts += ["### Oracles", tables.patients_line(cells), tables.oracle_table(cells)]
+        parts += [tables.failures_line(run for run in runs if run.track == "oracle")]
         parts += [tables.reached(inductive, oracle, default)]
         parts += _titled("Other metrics, in %, each oracle at its largest budget:", tables.metrics_table(oracle))
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))

@@ -46,6 +46,7 @@ class Run:
         versions: The machine and the versions of installed packages.
         identity: The episodes, and the models with their settings.
         seeded: Whether the result may depend on the seed.
+        failed: Number of episodes that were left out of fitting or searching because they got no reply.
     """
 
     env: str
@@ -64,6 +65,7 @@ class Run:
     versions: dict[str, str]
     identity: dict[str, Any]
     seeded: bool
+    failed: int
 
     @property
     def score(self) -> float:
@@ -255,6 +257,7 @@ def _run(line: dict[str, Any]) -> Run:
         versions={name: str(version) for name, version in versions.items()},
         identity=identity,
         seeded=line.get("seeded", True) is not False,
+        failed=_count(line, "failed") if "failed" in line else 0,
     )
 
 

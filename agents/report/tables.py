@@ -291,6 +291,17 @@ def _verdict(cell: Cell) -> str:
     return {"no difference shown": "not shown"}.get(difference.verdict, difference.verdict)
 
 
+def failures_line(runs: Iterable[Run]) -> str:
+    """Return a sentence with the runs that left out episodes because they got no reply; "" if none did."""
+    left_out = [f"{shown(r.agent)}, {_budget(r.budget)}, seed {r.seed}: {r.failed}" for r in runs if r.failed]
+    if not left_out:
+        return ""
+    return (
+        f"Runs that left out episodes because the LLM did not reply ({'; '.join(left_out)}) learned or searched with "
+        "fewer than their calls; to repeat one, remove its line from `runs.jsonl` and run `pmlm benchmark` again."
+    )
+
+
 def _budget(budget: int) -> str:
     return f"{budget:,} calls" if budget else "no calls"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,57 @@ def test_raw_data_prompts_of_other_patients_are_refused_before_anything_is_asked
     assert not (work / "refused" / "real" / "runs.jsonl").exists()
 
 
+def _refuse(monkeypatch: pytest.MonkeyPatch, is_refused: Callable[[str], bool]) -> None:
+    """Have the LLM refuse some prompts for good, as a filter does."""
+    replies = Responder.replies
+
+    def some(self: Responder, requests: Sequence[Request]) -> Generator[dict[int, Reply], None, None]:
+        for batch in replies(self, requests):
+            yield {i: LLMError("refused") if is_refused(requests[i].prompt) else reply for i, reply in batch.items()}
+
+    monkeypatch.setattr(Responder, "replies", some)
+
+
+def test_runs_without_test_replies_are_named_at_the_end_and_those_without_training_replies_in_the_report(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    known = {each.prompt for each in EpisodeSet.load(work / "prepared")}
+    _refuse(monkeypatch, lambda prompt: prompt not in known)
+    where = ["--episodes", work / "prepared", "--out", work / "cut", "--run", work / "cut-run"]
+    agents = ["--agents", "random-n", "keep-all", "single-rule", "--budget", 20, "--seeds", 1]
+    assert pmlm("benchmark", "--env", "real", *agents, *where, *MODELS) == 1
+    file = work / "cut" / "real" / "runs.jsonl"
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error == (
+        f"pmlm benchmark: 1 of {len(CONTROLS) + 3} runs have no result, the others are in {file}: see to what the "
+        "warnings say, then run the command again"
+    )
+    lines = {line["agent"]: line for line in map(json.loads, file.read_text().splitlines())}
+    assert list(lines) == [*CONTROLS, "keep-all", "single-rule"]
+    n_failed = lines["single-rule"]["failed"]
+    assert n_failed > 0
+    assert "failed" not in lines["keep-all"]
+    assert [text for text in caplog.messages if "refused" in text] == [
+        "random-n, 0 calls, seed 0 has no result: 4 test patients got no reply, the last because: refused. See to "
+        "that, then run the command again: it asks for the missing replies only",
+        f"single-rule: {n_failed} episodes got no reply and are left out, the last because: refused",
+    ]
+    text = report(ReportConfig(work / "cut", default="keep-all"))
+    assert f"did not reply (single-rule, 20 calls, seed 0: {n_failed})" in text
+
+
+def test_a_benchmark_stops_without_a_reply_that_every_run_needs(
+    work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = EpisodeSet.load(work / "prepared").of("test")[0].prompt
+    _refuse(monkeypatch, lambda prompt: prompt == first)
+    assert _benchmark(work, "raw", "stopped") == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1] == (
+        "pmlm benchmark: 1 test patient got no reply, the last because: refused. See to that, then run the command "
+        "again: it asks for the missing replies only"
+    )
+
+
 @pytest.mark.parametrize(("llm", "temperature", "again"), [("", 0.0, False), ("", 0.5, True), ("responder", 0.0, True)])
 def test_oracles_score_again_unless_a_local_llm_is_greedy(
     tmp_path: Path, llm: str, temperature: float, again: bool
@@ -141,5 +192,5 @@ def test_fresh_scores_compare_with_a_fresh_reply_to_the_initial_prompt_and_need_
         yield {index: LLMError("no reply") for index in range(len(requests))}
 
     monkeypatch.setattr(FreshSamples, "replies", lost)
-    with pytest.raises(RuntimeError, match="2 test patients' replies are missing: run the command again"):
+    with pytest.raises(RuntimeError, match=r"2 test patients got no reply, the last because: no reply\. See to that"):
         rescore([0, 0], kept)
