@@ -17,7 +17,7 @@ class Load:
     Attributes:
         options: The LLM.
         calls: The most calls.
-        prompt_bytes: Length of the longest prompt, in bytes of UTF-8.
+        prompt_bytes: Length of the longest prompt, with the system prompt, in bytes of UTF-8.
     """
 
     options: LLMOptions

@@ -28,6 +28,7 @@ from pmlm_env.core.episodes import Split
 from pmlm_env.core.words import Prompt
 from pmlm_env.io.files import locked_file, make_folder, replacing_folder, write
 from pmlm_env.llm import load_llm
+from pmlm_env.llm.specs import system_prompt_of
 from pmlm_env.llm.storage.budget import Account
 from pmlm_env.llm.storage.location import is_worker
 from pmlm_env.pipeline.config import PipelineConfig
@@ -141,7 +142,9 @@ class PatientsExperiment(Experiment):
             pipeline = self.pipeline_of(cell)
             if (key := digest(plain(pipeline))) not in lengths:
                 lengths[key] = len(self.longest_prompt(pipeline).text.encode())
-            loads.append(Load(self.models_of(cell), self.n_calls(cell), lengths[key]))
+            models = self.models_of(cell)
+            sent = lengths[key] + len(system_prompt_of(models).encode())
+            loads.append(Load(models, self.n_calls(cell), sent))
         return cost_text(loads, done)
 
     @cached_property

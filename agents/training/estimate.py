@@ -9,6 +9,7 @@ from agents.registry import class_of, make
 from agents.training.config import TrainConfig
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.llm import Budget, Limits, LLMError, load_llm, price_of
+from pmlm_env.llm.specs import system_prompt_of
 from pmlm_env.llm.storage.budget import Price
 
 #: Approximate number of bytes per token in English; a model's own tokenizer may differ by a third.
@@ -35,11 +36,11 @@ def estimate(config: TrainConfig) -> str:
         needed = [f"The run cannot start yet: {error}"]
     episodes = EpisodeSet.load(config.episodes)
     train, test = episodes.of("train"), [e for e in episodes if e.split == "test" and e.label and e.reference]
-    samples = config.models.n_samples
+    samples, system = config.models.n_samples, system_prompt_of(config.models)
     paid_for = config.budget // samples if class_of(config.agent).learns else 0
     parts = {
-        "training": (paid_for, _tokens([e.prompt for e in train])),
-        "evaluation": (3 * len(test), _tokens([e.prompt for e in test])),
+        "training": (paid_for, _tokens([system + e.prompt for e in train])),
+        "evaluation": (3 * len(test), _tokens([system + e.prompt for e in test])),
     }
     for name, (prompts, tokens) in parts.items():
         calls = prompts * samples

@@ -96,6 +96,16 @@ def price_of(options: LLMOptions) -> Price | None:
     return provider.prices.get(model) if provider is not None else None
 
 
+def system_prompt_of(options: LLMOptions) -> str:
+    """Return what the providers' file has the endpoint get before each prompt; "" if there is nothing.
+
+    Raises:
+        ValueError: The providers' file is invalid.
+    """
+    provider = load_providers(options.providers).get(options.llm.partition(":")[0])
+    return "" if provider is None else provider.settings.get("system_prompt") or ""
+
+
 def load_llm(
     options: LLMOptions | str,
     *,

@@ -137,6 +137,20 @@ def test_a_dry_run_counts_the_calls_and_writes_nothing(tmp_path: Path, capsys: p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_counts_the_tokens_of_the_providers_system_prompt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARD_API_KEY", "a")
+    tokens = []
+    for words in (0, 1000):
+        system = f'system_prompt = "{"say " * words}"'
+        (tmp_path / "ward.toml").write_text(f'[ward]\nbase_url = "http://127.0.0.1:9/v1"\n{system}\n')
+        options = ["--llm", "ward:m", "--providers", tmp_path / "ward.toml", "--out", tmp_path / "out", "--dry-run"]
+        assert quick("figure-7", tmp_path / "out", *options) == 0
+        tokens.append(int(capsys.readouterr().out.split(" tokens in")[0].split()[-1].replace(",", "")))
+    assert tokens[1] - tokens[0] == pytest.approx(128 * 1000, abs=2)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

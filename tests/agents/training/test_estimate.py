@@ -47,6 +47,15 @@ def test_money_is_tokens_times_price(config: TrainConfig) -> None:
     assert money == pytest.approx(expected, abs=0.01)
 
 
+def test_the_providers_system_prompt_counts_with_each_prompt(config: TrainConfig, tmp_path: Path) -> None:
+    def tokens() -> float:
+        return float(estimate(config).splitlines()[3].split(" tokens in")[0].split()[-1].replace(",", ""))
+
+    before = tokens()
+    (tmp_path / "providers.toml").write_text(f'[openai]\nsystem_prompt = "{"say " * 1000}"\n{PRICES}')
+    assert tokens() == pytest.approx(before + 42 * 1000, abs=2)
+
+
 def test_samples_are_of_whole_prompts_and_limits_are_told(config: TrainConfig) -> None:
     models = replace(config.models, n_samples=4)
     said = estimate(replace(config, models=models, calls=CallOptions(max_cost=2.5)))
