@@ -237,10 +237,16 @@ class OpenAIChat(LLM):
         tries = f" (tried {n} times)" if n > 1 else ""
         return LLMError(f"{self.model} at {self.base_url}{connections.route.description}: {attempt.error}{tries}")
 
-    async def attempt(self, request: Request) -> Attempt:
-        """Send a request once, when the rate limits allow it, and book it; call it on the event loop."""
+    async def attempt(self, request: Request) -> tuple[Attempt, float]:
+        """Send a request once, when the rate limits allow it, and book it; call it on the event loop.
+
+        Returns:
+            What came of it, and when the rate limits allowed it, in seconds of ``time.monotonic``.
+        """
         connections = self._connections()
-        return await self._request_once(connections, request, await self._wait_for_slot(connections, request))
+        estimated = await self._wait_for_slot(connections, request)
+        began = time.monotonic()
+        return await self._request_once(connections, request, estimated), began
 
     def wait(self) -> float:
         """Return for how many seconds the rate limits allow no request; call it on the event loop."""

@@ -128,11 +128,11 @@ class PooledChat(LLM):
             if isinstance(member, Attempt):
                 return LLMError(f"{self.name}, none of whose endpoints can be asked: {member.error}")
             chat = member.chat
-            deadline = min(deadline, time.monotonic() + chat.patience)
             try:
-                attempt = await chat.attempt(request)
+                attempt, began = await chat.attempt(request)
             finally:
                 member.in_flight -= 1
+            deadline = min(deadline, began + chat.patience)  # waiting for the rate limits does not count
             choice.learn(member, attempt)
             if attempt.reply is not None:
                 return attempt.reply

@@ -182,6 +182,21 @@ def test_what_one_endpoints_rate_limit_does_not_allow_goes_to_the_other(
     assert sum(counts(servers)) == 60
 
 
+def test_waiting_for_the_rate_limits_does_not_count_as_patience(connect: Connect, servers: list[Endpoint]) -> None:
+    failed: set[str] = set()
+
+    async def answer(count: int, prompt: str) -> Answer:
+        if prompt in failed:
+            return chat()
+        failed.add(prompt)
+        return Answer(503)
+
+    for server in servers[:2]:
+        server.answer = answer
+    pool = connect({}, {}, requests_per_minute=600, patience=0.4, backoff=0.001)
+    assert replied(pool.ask(REQUESTS[:20])) == 20
+
+
 def test_each_endpoint_gets_its_own_key_only(
     connect: Connect, servers: list[Endpoint], monkeypatch: pytest.MonkeyPatch
 ) -> None:
