@@ -242,11 +242,14 @@ def _date(seconds: float) -> str:
 
 
 def _name(kept: CachedReply) -> str:
-    """Return the model and its endpoint without the sampling settings; the whole identity if it names no model."""
+    """Return the model and its endpoint, or its pool's name, without the sampling settings.
+
+    Without a model's name, it is the whole identity.
+    """
     llm: Any = kept.request["llm"]
     if isinstance(llm, dict):
         model = llm.get("model") or llm.get("local") or llm.get("vllm")
-        endpoint = llm.get("base_url")
+        endpoint = llm.get("base_url") or llm.get("endpoints")
         if model:
             return f"{model} at {endpoint}" if endpoint else str(model)
     return kept.identity

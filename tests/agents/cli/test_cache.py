@@ -52,6 +52,18 @@ def test_stats_count_replies_and_tokens_by_llm(run_folder: Path, capsys: pytest.
     assert re.search(r"\n +2 +30 +5  small at https://example.org/v1\n +1 +5 +1  responder:v1\n", out)
 
 
+def test_stats_tell_pools_with_a_model_of_the_same_name_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = ReplyCache(tmp_path / "a")
+    for pool in ("ward", "clinic"):
+        cache.put(f'{{"endpoints": "{pool}", "model": "m"}}', {Request("a"): Completion("re a", 10, 2, "stop")})
+    pmlm_cache("stats", tmp_path / "a")
+    out = capsys.readouterr().out
+    assert re.search(r" 1 +10 +2  m at ward\n", out)
+    assert re.search(r" 1 +10 +2  m at clinic\n", out)
+
+
 def test_stats_of_an_empty_cache_have_no_dates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ReplyCache(tmp_path / "a").check_writable()
     pmlm_cache("stats", tmp_path / "a")
