@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import asdict
 from typing import Any
 
 from pmlm_env.cohort import Cohort
@@ -15,7 +16,14 @@ def digest(content: Any) -> str:
 
 
 def cohort_digest(cohort: Cohort) -> str:
-    """Return a hash of the patients: who they are, their labels, replies, dates and values."""
+    """Return a hash of everything that prompts are made from: the patients with all their columns, and the schema."""
+    columns = [[patient.person_id, *sorted(patient.extra.items())] for patient in cohort]
+    content = [values_digest(cohort), columns, asdict(cohort.schema)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def values_digest(cohort: Cohort) -> str:
+    """Return a hash of what predictors learn from: the patients' names, labels, replies, dates and values."""
     hashed = hashlib.sha256()
     for patient in cohort:
         hashed.update(repr((patient.patient_id, patient.label, patient.reference, str(patient.split_date))).encode())

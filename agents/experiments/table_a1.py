@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agents.experiments.base import Experiment
-from agents.experiments.digest import cohort_digest
+from agents.experiments.digest import values_digest
 from agents.experiments.fresh_process import in_fresh_process, peak_memory
 from agents.experiments.rows import LLM, MAJORITY, ROWS
 from agents.settings import check_count, refuse_idle
@@ -109,7 +109,7 @@ class TableA1(Experiment):
             own = _read(self.cohort, self.labs_file, self.keep_later)
             cuts = {"train_until": self.train_until, "validation_until": self.validation_until, "by": self.split_by}
             _check(split_by_date(own, **cuts), self.cohort)
-            sources.append({"data": self.cohort.resolve().name, "sha256": cohort_digest(own), **cuts})
+            sources.append({"data": self.cohort.resolve().name, "sha256": values_digest(own), **cuts})
         light = [_row(name) for name in dict.fromkeys(self.rows) if name != LLM]
         heavy = [_llm(self.lora_kwargs)] if LLM in self.rows and self.lora_seeds and _has_peft() else []
         cells = []
@@ -217,7 +217,7 @@ def _split(cell: Mapping[str, Any], folder: Path | None, labs_file: str | None, 
     """
     if folder is not None and "sha256" in cell:
         own = _read(folder, labs_file, keep_later)
-        if cohort_digest(own) != cell["sha256"]:
+        if values_digest(own) != cell["sha256"]:
             raise ValueError(f"{folder} has changed since the command began: run it again")
         return split_by_date(own, **{name: cell[name] for name in _CUTS})
     signal = cell["data"].removeprefix("simulated-")

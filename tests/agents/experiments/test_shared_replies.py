@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agents.experiments.digest import cohort_digest
+from pmlm_env.cohort import Cohort
 from tests.agents.experiments.quick import command, prepared, runs
 from tests.commands import pmlm
 
@@ -32,6 +35,21 @@ def n_different(out: Path, *roles: str) -> int:
     """Return the number of different prompts of test patients that have some roles: equal ones are asked for once."""
     (test,) = (episodes.of("test") for episodes in prepared(out / "any") if {*episodes[0].roles} == {*roles})
     return len({episode.prompt for episode in test})
+
+
+@pytest.mark.parametrize("change", [{"extra": {"age": "70"}}, {"person_id": "somebody"}])
+def test_prompts_are_made_anew_of_patients_with_other_columns(men_cohort: Cohort, change: dict[str, object]) -> None:
+    first, *others = men_cohort
+    assert cohort_digest(replace(men_cohort)) == cohort_digest(men_cohort)
+    assert cohort_digest(Cohort((replace(first, **change), *others), men_cohort.schema)) != cohort_digest(men_cohort)
+
+
+def test_prompts_are_made_anew_with_another_schema(men_cohort: Cohort) -> None:
+    schema = men_cohort.schema
+    label = replace(schema.labels[0], aliases=("so called",))
+    indicator = replace(schema.indicators[0], title="Another title")
+    for change in ({"labels": (label, *schema.labels[1:])}, {"indicators": (indicator, *schema.indicators[1:])}):
+        assert cohort_digest(replace(men_cohort, schema=replace(schema, **change))) != cohort_digest(men_cohort)
 
 
 def test_each_run_has_the_number_of_its_calls(out: Path) -> None:
