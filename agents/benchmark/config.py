@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,22 +187,38 @@ _LATER: dict[str, Any] = {
 #: What an identity says of vectors, labels, predictions and roles, besides prompts and letters. Older results lack it.
 DATA = "data"
 
+#: A hash of what else determines an LLM's replies. Older results lack it, unless the LLM is one of the user's own.
+LLM_IDENTITY = "llm_identity"
+
 
 def model_identity(models: ModelOptions, llm_identity: str) -> dict[str, Any]:
     """Return the model options that determine the results, as JSON values.
 
-    An LLM of the user's own may also read settings from elsewhere, such as the environment: its identity is included,
-    as a hash, because results are handed on.
+    An LLM of the user's own may also read settings from elsewhere, such as the environment, an endpoint's are in the
+    providers' file, and a model's folder may be replaced: the identity is included, without where the LLM runs, and as
+    a hash, because results are handed on.
     """
     settings = {name: value for name, value in plain(models).items() if name not in _WHERE}
-    if is_custom(models):
-        settings["llm_identity"] = hashlib.sha256(llm_identity.encode()).hexdigest()[:16]
+    if identity := llm_identity if is_custom(models) else _without_place(llm_identity):
+        settings[LLM_IDENTITY] = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return {name: value for name, value in settings.items() if value != _LATER.get(name, ...)}
+
+
+def _without_place(llm_identity: str) -> str:
+    """Return the identity of an endpoint's LLM without its address, or of a model's files; "" if the name says it."""
+    try:
+        parts = json.loads(llm_identity)
+    except ValueError:
+        return ""
+    if "base_url" in parts or "endpoints" in parts:
+        return json.dumps({name: parts[name] for name in sorted({*parts} - {"base_url", "endpoints"})})
+    files = str(parts.get("local") or parts.get("vllm"))
+    return files if "@" in files else ""  # a digest or a commit, which a bundled model's name stands for
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return the names of what differs between the patients and models of two results."""
-    names = {*before, *now} - ({DATA} if DATA not in before or DATA not in now else set())
+    names = {*before, *now} - {name for name in (DATA, LLM_IDENTITY) if name not in before or name not in now}
     return sorted(name for name in names if not same_value(name, before.get(name), now.get(name)))
 
 

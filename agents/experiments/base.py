@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tqdm import tqdm
 
+from agents.benchmark.config import LLM_IDENTITY
 from agents.benchmark.runs_file import complete_runs, put_in_order, versions
 from agents.cluster.options import ClusterOptions
 from agents.cluster.pool import finished
@@ -110,7 +111,7 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
     """Do the missing ones of the runs; the caller holds the lock on the folder."""
     file = folder / "runs.jsonl"
     done = complete_runs(file, _run_key, f"pmlm experiment {experiment.name}")
-    missing = [cell for cell in cells if _key(cell) not in done]
+    missing = [cell for cell in cells if _key(_recorded(cell, done)) not in done]
     if experiment.dry_run:
         if missing:
             print(_listed(missing))
@@ -133,7 +134,7 @@ def _run_experiment(experiment: Experiment, cells: list[dict[str, Any]], folder:
                     append(file, json.dumps(line, ensure_ascii=False))
                     done[_key(cell)] = line
                     bar.update()
-        done = put_in_order(file, done, map(_key, cells))
+        done = put_in_order(file, done, [_key(_recorded(cell, done)) for cell in cells])
     finally:  # also if the command is stopped
         if done:
             runs = list(done.values())
@@ -210,6 +211,20 @@ def _run_key(line: Mapping[str, Any]) -> str:
     if not (isinstance(line["cell"], dict) and isinstance(line["result"], dict)):
         raise ValueError
     return _key(line["cell"])
+
+
+def _recorded(cell: Mapping[str, Any], done: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a run's description as in the file: an older version left out the LLM's identity."""
+    older = _without_identity(cell)
+    return older if _key(cell) not in done and _key(older) in done else cell
+
+
+def _without_identity(cell: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_identity(value) if isinstance(value, dict) else value
+        for name, value in cell.items()
+        if name != LLM_IDENTITY
+    }
 
 
 def _listed(cells: Sequence[Mapping[str, Any]]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agents.benchmark.config import LLM_IDENTITY
+
 #: The row of the training patients' label frequencies, which are predicted for everybody.
 MAJORITY = "majority class"
 
@@ -43,4 +45,4 @@ ECHO = "echo"
 WORDS, OTHER_REPLY = "words", "other_reply"
 
 #: In transfer: what names an LLM among the models of a run.
-LLM_NAMES = ("llm", "llm_identity")
+LLM_NAMES = ("llm", LLM_IDENTITY)

@@ -9,7 +9,7 @@ import pytest
 from rouge_score import rouge_scorer
 
 from agents.base import Edits
-from agents.benchmark.config import BenchmarkConfig
+from agents.benchmark.config import LLM_IDENTITY, BenchmarkConfig, differences, model_identity
 from agents.benchmark.patients import LitePatients, patients_of
 from agents.benchmark.runner import benchmark
 from agents.benchmark.runs_file import versions
@@ -22,7 +22,9 @@ from pmlm_env.core.edits import deletions
 from pmlm_env.core.episodes import EpisodeSet
 from pmlm_env.envs.lite import LiteReward, lite_episodes
 from pmlm_env.envs.lite.reward import word_f1
-from pmlm_env.llm import BudgetExceededError
+from pmlm_env.llm import BudgetExceededError, load_llm
+from pmlm_env.weights import DEFAULT_LLM
+from tests.llm.tiny_llms import talkative
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes
 
 pytestmark = pytest.mark.once
@@ -92,6 +94,37 @@ def test_runs_on_other_patients_do_not_go_into_one_file(tmp_path: Path, monkeypa
     with pytest.raises(ValueError, match=r"runs.jsonl has results with data .*, episodes '\w{16}', not '\w{16}': use"):
         benchmark(BenchmarkConfig(agents=("random-n",), seeds=1, out=tmp_path))
     assert [line["agent"] for line in _lines(tmp_path)] == [*CONTROLS, "keep-all"]
+
+
+def _identity(llm: str, **more: str) -> dict:
+    models = ModelOptions(llm=llm, device="cpu", **more)
+    return model_identity(models, load_llm(models, device="cpu").identity)
+
+
+def test_an_endpoint_that_replies_otherwise_is_another_llm_wherever_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WARD_API_KEY", "a-secret")
+
+    def identity(settings: str = "", port: int = 1) -> dict:
+        (tmp_path / "ward.toml").write_text(f'[ward]\nbase_url = "http://127.0.0.1:{port}/v1"\n{settings}\n')
+        return _identity("ward:m", providers=str(tmp_path / "ward.toml"))
+
+    usual = identity()
+    assert differences(usual, identity(port=2)) == []
+    others = 'system_prompt = "Be brief."', "extra_body = {a = 1}", 'headers = {a = "b"}', 'query = {a = "b"}'
+    assert [differences(usual, identity(other)) for other in others] == [[LLM_IDENTITY]] * 4
+    older = {name: value for name, value in usual.items() if name != LLM_IDENTITY}
+    assert differences(older, usual) == differences(usual, older) == []
+
+
+def test_another_model_in_a_folder_of_the_same_name_is_another_llm(tmp_path: Path) -> None:
+    llm = f"local:{talkative(tmp_path / 'llm')}"
+    before = _identity(llm)
+    with (tmp_path / "llm" / "config.json").open("a") as file:
+        file.write("\n")
+    assert differences(before, _identity(llm)) == [LLM_IDENTITY]
+    assert LLM_IDENTITY not in _identity(f"local:{DEFAULT_LLM}")
 
 
 def test_the_word_overlap_of_lite_is_rouge_1_without_stems() -> None:

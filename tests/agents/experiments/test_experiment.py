@@ -62,6 +62,20 @@ def test_complete_runs_are_not_repeated_and_a_torn_one_is(done: Path, capsys: py
     assert [line["cell"] for line in lines(done)] == [{"seed": 0}, {"seed": 1}]
 
 
+def test_runs_of_another_llm_are_missing_unless_they_do_not_say_which_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*more: object, **identity: str) -> str:
+        cells = [{"seed": 0, "models": {"llm": "a", **identity}}]
+        monkeypatch.setattr("tests.agents.experiments.sleepy.Sleepy.cells", lambda self: cells)
+        assert pmlm("experiment", SLEEPY, "--out", tmp_path, "--nap", 0, *more) == 0
+        return re.findall(r"^(?:missing|new) runs: (\d+)", capsys.readouterr().out, re.MULTILINE)[0]
+
+    assert [missing(), missing(llm_identity="1"), missing("--dry-run", llm_identity="2")] == ["1", "0", "0"]
+    shutil.rmtree(tmp_path / "sleepy")
+    assert [missing(llm_identity="1"), missing(llm_identity="1"), missing(llm_identity="2")] == ["1", "0", "1"]
+
+
 def test_a_dry_run_names_the_missing_runs_and_does_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert pmlm("experiment", SLEEPY, "--out", tmp_path, "--dry-run") == 0
     assert capsys.readouterr().out == '{"seed": 0}\n{"seed": 1}\nmissing runs: 2, complete ones: 0\n'
