@@ -298,6 +298,12 @@ class RealPatients(Patients):
         assert texts is not None
         return texts.initial_reply
 
+    @property
+    def raw_digest(self) -> str | None:
+        """A hash of the raw-data prompts; None without them."""
+        prompts = json.dumps([episode.prompt for episode in self._raw or ()])
+        return None if self._raw is None else hashlib.sha256(prompts.encode()).hexdigest()[:16]
+
     def raw_data(self) -> dict[str, Any]:
         """Evaluate the replies to unedited raw-data prompts, the paper's "before".
 
@@ -310,7 +316,7 @@ class RealPatients(Patients):
         replies = self._asked(prompts, self._models.llm)
         return {
             "calls": len(prompts) * self.per_prompt,
-            "config": {},
+            "config": {"prompts": self.raw_digest},
             "patients": [episode.patient_id for episode in self._raw],
             "deltas": [round(float(delta), 6) for delta in self._earned(replies, prompts)],
             **self.answered(prompts),

@@ -61,6 +61,7 @@ def _benchmark(config: BenchmarkConfig, file: Path) -> Path:
     runs = BenchmarkRuns(config, tuned)
     for line in done.values():
         check_identity(file, line.get("identity", {}), runs.identity)
+    _check_raw(config, runs, done, file)
     incomplete = 0
     with runs.patients.working(), tqdm(total=len(jobs), unit="run", dynamic_ncols=True) as bar:
 
@@ -177,6 +178,13 @@ def _complete(file: Path) -> dict[Job, Any]:
         return line["track"], line["agent"], line["budget"], line["seed"]
 
     return complete_runs(file, job, "pmlm benchmark")
+
+
+def _check_raw(config: BenchmarkConfig, runs: BenchmarkRuns, done: Mapping[Job, Any], file: Path) -> None:
+    """Check that an earlier run of raw data had the same prompts; older lines do not say which they were."""
+    kept = done.get(("control", RAW, 0, 0), {"config": {}})["config"].get("prompts")
+    if kept is not None and isinstance(runs.patients, RealPatients) and runs.patients.raw_digest not in (None, kept):
+        raise ValueError(f"{file} has a run with other raw-data prompts than {config.raw}: use those, or another --out")
 
 
 def _tuned(config: BenchmarkConfig, done: Mapping[Job, Any], file: Path) -> dict[str, Any]:

@@ -105,6 +105,25 @@ def test_raw_data_prompts_of_other_patients_are_refused_before_anything_is_asked
     assert not (work / "refused" / "real" / "runs.jsonl").exists()
 
 
+def test_other_raw_data_prompts_are_refused_unless_an_older_line_does_not_say_which_they_were(
+    lines: dict[str, dict[str, Any]], work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = work / "out" / "real" / "runs.jsonl"
+    before = file.read_text()
+    assert _benchmark(work, "raw", "out") == 0
+    capsys.readouterr()
+    assert _benchmark(work, "prepared", "out") == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == (
+        f"pmlm benchmark: {file} has a run with other raw-data prompts than {work / 'prepared'}: use those, or another "
+        "--out"
+    )
+    assert file.read_text() == before
+    older = [{**line, "config": {}} if line["agent"] == "raw-data" else line for line in lines.values()]
+    file.write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert _benchmark(work, "prepared", "out") == 0
+    file.write_text(before)
+
+
 def _refuse(monkeypatch: pytest.MonkeyPatch, is_refused: Callable[[str], bool]) -> None:
     """Have the LLM refuse some prompts for good, as a filter does."""
     replies = Responder.replies
