@@ -85,7 +85,7 @@ def play(
     observation, _ = played.reset(options={"episode": np.asarray(episodes)})
     rows, own = len(episodes), processes.share(len(episodes))
     infos: list[dict[str, Any]] = [{} for _ in range(rows)]
-    rewards, valid = torch.zeros(rows), torch.zeros(rows, dtype=torch.bool)
+    rewards, valid = torch.zeros(rows, dtype=torch.float32), torch.zeros(rows, dtype=torch.bool)
     running = torch.ones(rows, dtype=torch.bool)
     steps, invalid = [], 0
     while bool(running.any()):

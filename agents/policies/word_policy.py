@@ -77,7 +77,7 @@ class WordPolicy(nn.Module):
         if not config.hidden and lexicon is None:
             raise ValueError("a policy needs a network (hidden above 0), a lexicon, or both")
         self.config, self.lexicon = config, lexicon
-        self.table = None if lexicon is None else nn.Embedding(len(lexicon), 1, padding_idx=0)
+        self.table = None if lexicon is None else nn.Embedding(len(lexicon), 1, 0, dtype=torch.float32)
         if self.table is not None:
             nn.init.zeros_(self.table.weight)
         if not config.hidden:
@@ -98,6 +98,7 @@ class WordPolicy(nn.Module):
             last,
         )
         self.patient_network = PatientNetwork(config.checkup_size, config.dropout) if config.checkup_size else None
+        self.float()  # as embeddings are, whatever PyTorch's default is
 
     @property
     def observation(self) -> Literal["embeddings", "index"]:

@@ -52,7 +52,8 @@ class NaturalGradient:
 
     def scores(self, rollout: Rollout) -> torch.Tensor:
         """Return the gradient of each episode's log-probability, float64 (R, numbers), on the CPU; 0 for number 0."""
-        total = torch.zeros(len(rollout.steps[0].slots), self.table.num_embeddings, device=self.table.weight.device)
+        size = len(rollout.steps[0].slots), self.table.num_embeddings
+        total = torch.zeros(size, dtype=torch.float32, device=self.table.weight.device)
         for step in rollout.steps:
             with torch.no_grad():
                 logits = self.policy.scores(step.observation)

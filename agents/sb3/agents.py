@@ -101,7 +101,7 @@ class SB3Agent(PolicyAgent):
         kwargs = self._policy_kwargs()
         if self.config.observation == "index":
             kwargs["features_extractor_kwargs"]["task"] = native.task
-        with _generators_put_back(problem.encoder.device):
+        with _globals_put_back(problem.encoder.device):
             model = self._algorithm(
                 self._policy_class,
                 PMLMVecEnv(native),
@@ -153,7 +153,7 @@ class SB3Agent(PolicyAgent):
             action_mask=gym.spaces.MultiBinary(shape.max_words),
         )
         device = torch.device(device)
-        with _generators_put_back(device):
+        with _globals_put_back(device):
             set_random_seed(self.seed, using_cuda=device.type == "cuda")
             policy = self._policy_class(
                 space, gym.spaces.Discrete(shape.max_words), lambda _: 0.0, **self._policy_kwargs(), **more
@@ -286,12 +286,14 @@ class _Greedy(torch.nn.Module):
 
 
 @contextmanager
-def _generators_put_back(device: torch.device) -> Iterator[None]:
-    """Restore the global generators on exit."""
-    python, numpy = random.getstate(), np.random.get_state()
+def _globals_put_back(device: torch.device) -> Iterator[None]:
+    """Make networks and losses float32, as observations are; restore that default and the generators on exit."""
+    python, numpy, dtype = random.getstate(), np.random.get_state(), torch.get_default_dtype()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
+            torch.set_default_dtype(torch.float32)
             yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+            torch.set_default_dtype(dtype)

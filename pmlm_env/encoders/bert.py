@@ -110,7 +110,7 @@ class WordEncoder:
             rows.append(index.setdefault(tuple(compress(prompt, mask)), len(index)))
         vectors = self._embed(list(index))
         first = np.cumsum([0, *map(len, index)])
-        out = torch.zeros((*kept.shape, self.hidden_size), device=self.device)
+        out = torch.zeros((*kept.shape, self.hidden_size), dtype=torch.float32, device=self.device)
         row_of, slot_of = np.nonzero(kept)
         source = np.concatenate([np.arange(first[i], first[i + 1]) for i in rows]) if rows else np.zeros(0, int)
         out[torch.from_numpy(row_of), torch.from_numpy(slot_of)] = vectors[torch.from_numpy(source)]
@@ -124,7 +124,7 @@ class WordEncoder:
         pieces = [[self._word_pieces(word) for word in prompt] for prompt in prompts]
         n_pieces = torch.tensor([len(ids) for prompt in pieces for ids in prompt], dtype=torch.long, device=self.device)
         owner = torch.arange(len(n_pieces), device=self.device).repeat_interleave(n_pieces)
-        total = torch.zeros(len(n_pieces), self.hidden_size, device=self.device)
+        total = torch.zeros(len(n_pieces), self.hidden_size, dtype=torch.float32, device=self.device)
         chunks = [chunk for prompt in pieces for chunk in self._chunks(prompt)]
         places = np.split(np.arange(len(owner)), np.cumsum([*map(len, chunks)])[:-1])
         for rows in self._passes([*map(len, chunks)]):

@@ -53,7 +53,7 @@ class OnceEncoder:
         started = time.perf_counter()
         prompts = [tuple(prompt) for prompt in words]
         self._add(dict.fromkeys(prompts))
-        out = torch.zeros((*kept.shape, self.hidden_size), device=self.device)
+        out = torch.zeros((*kept.shape, self.hidden_size), dtype=torch.float32, device=self.device)
         for row, prompt in enumerate(prompts):
             out[row, : len(prompt)] = self._known[prompt]
         out *= torch.from_numpy(kept).to(self.device)[..., None]

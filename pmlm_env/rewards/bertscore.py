@@ -215,7 +215,8 @@ class BertScorer:
         if self._idf is None:
             return None
         new = math.log(len(self._idf_texts or ()) + 1)
-        return torch.tensor([self._idf.get(piece, new) for piece in pieces], device=self.device)
+        weights = [self._idf.get(piece, new) for piece in pieces]
+        return torch.tensor(weights, dtype=torch.float32, device=self.device)
 
     def _pieces(self, text: str) -> tuple[list[int], list[int], list[int]]:
         """Return the special tokens before a text's pieces, the pieces, and the special tokens after them."""
@@ -246,7 +247,7 @@ class BertScorer:
 
     def _states(self, windows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """Return unit vectors of all pieces of all windows, [(pieces, H)]."""
-        out: list[torch.Tensor] = [torch.empty(0)] * len(windows)
+        out: list[torch.Tensor] = [torch.empty(0, dtype=torch.float32)] * len(windows)
         by_length = sorted((i for i, window in enumerate(windows) if window), key=lambda i: len(windows[i]))
         size = 1 if self.device.type == "cpu" else _BATCH
         for first in range(0, len(by_length), size):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from agents.base import Agent
 from agents.policies.agent import PolicyAgent
@@ -48,6 +50,26 @@ def _fitted(name: str, seed: int = 0, positions: bool = True) -> Agent:
     with suppress(BudgetSpentError):
         agent.fit(make_problem(100, decoys=True, n=16))
     return agent
+
+
+@pytest.fixture
+def float64() -> Iterator[None]:
+    """PyTorch makes tensors of float64 if it is not told otherwise."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", sorted({"lexicon", *NETWORKS}))
+def test_networks_are_float32_whatever_pytorchs_default_is(name: str) -> None:
+    agent = make(name, settings_of(name, "lite", _FASTER.get(name, {})))
+    with suppress(BudgetSpentError):
+        agent.fit(make_problem(100, decoys=True, n=16))
+    _, tensors = agent.learned()
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    assert all(agent.refine(make_problem(n=2, judged=False)))
+    assert torch.get_default_dtype() == torch.float64
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from bert_score import BERTScorer
 
 from agents.benchmark.patients import patients_of
 from agents.model_options import ModelOptions
 from pmlm_env.core.episodes import EpisodeSet, Split
 from pmlm_env.encoders.bert import WordEncoder
+from pmlm_env.encoders.once import OnceEncoder
 from pmlm_env.rewards.bertscore import BertScorer
 from pmlm_env.weights.transformer import states_of
 from tests.commands import pmlm
@@ -29,6 +31,25 @@ KINDS = {
     "bert": 32, "roberta": 34, "xlm-roberta": 34, "camembert": 34, "mpnet": 34, "longformer": 34, "distilbert": 32,
     "albert": 32, "electra": 32, "deberta-v2": 32, "gpt2": 32, "bart": 32, "xlm": 32, "xlnet": None, "t5": None,
 }  # fmt: skip
+
+
+def test_encoder_and_scorer_compute_in_float32_whatever_pytorchs_default_is(tmp_path: Path) -> None:
+    folder, kept = str(save_model(tmp_path, "bert", 32)), np.ones((1, 3), dtype=np.bool_)
+
+    def results() -> list[torch.Tensor]:
+        encoders = WordEncoder(folder, "cpu"), OnceEncoder(folder, "cpu")
+        scorers = [BertScorer(folder, device="cpu", long_texts="chunks", idf=idf) for idf in (None, [text(50)])]
+        embeddings = [encoder.encode([WORDS[:3]], kept) for encoder in encoders]
+        return [*embeddings, *(scorer.score([text(40), ""], [text(60), "w1"]).f1 for scorer in scorers)]
+
+    expected = results()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = results()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)  # of the same dtype, too
 
 
 @pytest.mark.parametrize("kind", KINDS)
