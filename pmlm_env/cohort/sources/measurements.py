@@ -157,9 +157,9 @@ def _up_to(cells: Mapping[str, Cells], patients: PatientTable) -> dict[str, Cell
     for number, (person, end) in enumerate(zip(patients.columns["person_id"], patients.ends, strict=True)):
         if (place := position.get(person)) is None:
             continue
-        known = np.array([time[: len(end)] <= end[: len(time)] for time in times], dtype=np.bool_)
         of_person = order[starts[place] : starts[place + 1]]
-        of_patient = of_person[known[cells["date"].codes[of_person]]]
+        own = (times[code] for code in cells["date"].codes[of_person].tolist())
+        of_patient = of_person[np.array([time[: len(end)] <= end[: len(time)] for time in own], dtype=np.bool_)]
         rows.append(of_patient)
         owners.append(np.full(len(of_patient), number, dtype=np.int32))
     found = {name: column.take(np.concatenate(rows)) for name, column in cells.items()}
