@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from agents.run_folder import one_path
 from agents.settings import refuse_idle
 from pmlm_env.cohort import Cohort, ReadReport, Schema
 from pmlm_env.cohort.sources import SOURCES
@@ -20,7 +19,7 @@ from pmlm_env.core.edits import EditRules
 from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import Limits, LLMOptions
 from pmlm_env.llm.specs import IN_PROCESS
-from pmlm_env.llm.storage.location import check_given, check_location
+from pmlm_env.llm.storage.location import check_location
 from pmlm_env.rewards.base import BERTSCORE, GUARDED
 
 logger = logging.getLogger(__name__)
@@ -130,31 +129,6 @@ class CallOptions(Limits):
         super().__post_init__()
         if self.cache is not None:
             check_location(self.cache)
-
-    def over(self, saved: Mapping[str, Any], file: Path) -> CallOptions:
-        """Return these options, with defaults replaced by saved values.
-
-        ``send_values`` is not replaced: a run folder may come from somebody else, who must not decide that.
-
-        Args:
-            saved: ``calls`` in the run's settings.
-            file: The run's ``config.json``, for messages.
-
-        Raises:
-            ValueError: The run stores its replies elsewhere than in ``cache``, or on a server that is not given.
-        """
-        check_given(self.cache, saved.get("cache"), file)
-        usual = CallOptions()
-        values = {
-            name: value if name == "send_values" or value != getattr(usual, name) else saved.get(name, value)
-            for name, value in vars(self).items()
-        }
-        if self.cache is not None and not one_path(str(self.cache), saved.get("cache")):
-            where = saved.get("cache") or "the run folder"
-            raise ValueError(f"the replies of this run are stored in {where}: leave out --cache")
-        if values["budget_file"] is not None:
-            values["budget_file"] = Path(values["budget_file"])
-        return CallOptions(**values)
 
 
 #: The source of ``CohortFiles`` whose files have options of their own.

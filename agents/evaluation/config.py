@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import tyro
 
 from agents.evaluation.bootstrap import FEWEST
 from agents.model_options import CallOptions, ModelOptions
-from agents.settings import refuse_idle
+from agents.run_folder import one_path
+from agents.settings import from_plain, refuse_idle
 from pmlm_env.core.episodes import Split
+from pmlm_env.llm.storage.location import check_given
+
+
+@dataclass(frozen=True)
+class EvaluationCalls(CallOptions):
+    """Options for calls to the LLM of a run that is evaluated; by default as in training, except for ``send_values``.
+
+    Attributes:
+        replay: Use cached replies only, and never call the LLM; a reply missing from the cache is an error. Always on
+            for a run that was trained so.
+        max_failures: Stop the evaluation after this many consecutive episodes without a reply; None = as in training.
+    """
+
+    replay: tyro.conf.FlagCreatePairsOff[bool] = False
+    max_failures: int | None = None
+
+    def over(self, saved: Mapping[str, Any], file: Path) -> CallOptions:
+        """Return the options of training, with those given here in their place.
+
+        ``send_values`` is as given here: a run folder may come from somebody else, who must not decide that.
+
+        Args:
+            saved: ``calls`` in the run's settings.
+            file: The run's ``config.json``, for messages.
+
+        Raises:
+            ValueError: The run stores its replies elsewhere than in ``cache``, or on a server that is not given.
+        """
+        check_given(self.cache, saved.get("cache"), file)
+        if self.cache is not None and not one_path(str(self.cache), saved.get("cache")):
+            where = saved.get("cache") or "the run folder"
+            raise ValueError(f"the replies of this run are stored in {where}: leave out --cache")
+        given = {name: value for name, value in vars(self).items() if value is not None and value is not False}
+        return from_plain(CallOptions, {**saved, "send_values": False, **given})
 
 
 @dataclass(frozen=True)
@@ -27,8 +66,7 @@ class EvaluateConfig:
             folder may come from somebody else, and prompts and the key are sent there.
         providers: Likewise the file with your own providers, if it has the address of the run's LLM, or headers and the
             like that are sent to it.
-        calls: Options for LLM calls, and spending limits of the whole run; by default as in training, except for
-            ``send_values``.
+        calls: Options for LLM calls, and spending limits of the whole run.
         rule_calls: Number of LLM calls for finding the best single rule on training patients; for a fair comparison,
             use as many as training did. 0 = no rule.
         seed: Seed for the random edits, the rule search, and the bootstrap resamples.
@@ -42,7 +80,7 @@ class EvaluateConfig:
     episodes: Path | None = None
     base_url: str | None = None
     providers: str | None = None
-    calls: CallOptions = field(default_factory=CallOptions)
+    calls: EvaluationCalls = field(default_factory=EvaluationCalls)
     rule_calls: int = 0
     seed: int = 0
     cases: int = 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from agents.model_options import CallOptions, CohortFiles
 from agents.settings import refuse_idle
 from pmlm_env.core.episodes import Split
 from pmlm_env.kwargs import NO_KWARGS, Kwargs, read_kwargs
 from pmlm_env.llm import LLMOptions
+from pmlm_env.llm.specs import LLMDtype
 
 #: The file that ``pmlm refine`` writes unless another is named.
 OUT = Path("refined.jsonl")
@@ -32,9 +34,25 @@ class ReplyOptions(LLMOptions):
     Attributes:
         llm: As in training (``as-trained``, the LLM of the run with its options, which options given here replace), or
             one of those that ``pmlm train`` accepts, such as ``local:NAME_OR_PATH`` or ``PROVIDER:MODEL``.
+        max_new_tokens: Maximum number of tokens of a reply; None = as in training, or 128 with another ``llm``.
+        temperature: Sampling temperature; 0 = greedy. None = as in training, or 0 with another ``llm``.
+        llm_seed: Sampling seed; None = as in training, or 0 with another ``llm``.
+        llm_dtype: Number format of ``local:``, as for ``pmlm train``; None = as in training, or ``auto`` with another
+            ``llm``.
+        on_truncated: What to do with a reply cut by ``max_new_tokens``: ``keep`` it or treat it as an ``error``. None =
+            as in training; with another ``llm``, ``keep`` in this process and ``error`` for endpoints.
     """
 
     llm: str = AS_TRAINED
+    max_new_tokens: int | None = None  # type: ignore[assignment]
+    temperature: float | None = None  # type: ignore[assignment]
+    llm_seed: int | None = None  # type: ignore[assignment]
+    llm_dtype: LLMDtype | None = None  # type: ignore[assignment]
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that were given, by name."""
+        return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) != each.default}
 
 
 @dataclass(frozen=True)

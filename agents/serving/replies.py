@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -14,7 +13,7 @@ from agents.evaluation.replies import replies_to
 from agents.models import limited_llm
 from agents.problem import Editor
 from agents.run_folder import RunFolder
-from agents.serving.config import AS_TRAINED, RefineConfig, ReplyOptions
+from agents.serving.config import AS_TRAINED, RefineConfig
 from agents.serving.refine import check_editor
 from agents.settings import from_plain
 from agents.training.config import named_classes, refuse_classes
@@ -84,9 +83,9 @@ def _cache(config: RefineConfig, run: RunFolder | None, out: Path | None) -> str
 
 def _options(config: RefineConfig, run: RunFolder | None) -> LLMOptions:
     """Return the options of the LLM: those given or, for ``as-trained``, the run's with those given in their place."""
-    given = LLMOptions(**vars(config.models))
+    given = config.models.given
     if config.models.llm != AS_TRAINED:
-        return given
+        return LLMOptions(**given)
     if run is None:
         raise ValueError(f"{config.model} is not a run folder: name the LLM with --llm")
     settings, names = run.settings(), [each.name for each in fields(LLMOptions)]
@@ -97,10 +96,8 @@ def _options(config: RefineConfig, run: RunFolder | None) -> LLMOptions:
         raise ValueError(f"{run.config}: {error}: the file is damaged: name the LLM with --llm") from None
     if not config.allow_import:
         refuse_classes({part: name for part, name in named_classes(settings).items() if part == "llm"}, run.config)
-    usual = ReplyOptions()
-    changes: dict[str, Any] = {name: value for name, value in vars(given).items() if value != getattr(usual, name)}
-    changes |= {"base_url": given.base_url, "providers": given.providers}
-    return with_destination(replace(as_trained, **changes), saved, run.config, replay=config.calls.replay)
+    options = replace(as_trained, **{"base_url": None, "providers": None, **given})
+    return with_destination(options, saved, run.config, replay=config.calls.replay)
 
 
 def replies_of(llm: CachedLLM, prompts: Sequence[str], config: RefineConfig) -> list[Reply]:

@@ -162,12 +162,15 @@ def test_options_of_the_llm_stand_over_those_that_the_run_was_trained_with(
 ) -> None:
     run = shutil.copytree(work / "run", tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
-    config["settings"]["models"] |= {"llm": "openai:m", "base_url": endpoint.url, "max_new_tokens": 256}
+    saved = {"llm": "openai:m", "base_url": endpoint.url, "max_new_tokens": 256, "temperature": 0.5}
+    config["settings"]["models"] |= saved
     (run / "config.json").write_text(json.dumps(config))
     options = ["--reply", "--pipeline", work / "prepared", "--cohort", work / "new", "--patient"]
-    for patient, more, tokens in zip(refine(work), ([], ["--max-new-tokens", 99]), (256, 99), strict=False):
+    usual = ["--max-new-tokens", 128, "--temperature", 0]  # the defaults of another LLM
+    expected = {(): (256, 0.5), ("--max-new-tokens", 99): (99, 0.5), tuple(usual): (128, 0)}
+    for patient, (more, sent) in zip(refine(work), expected.items(), strict=False):
         refine(tmp_path, *options, patient.patient_id, "--base-url", endpoint.url, *more)
-        assert endpoint.bodies[-1]["max_tokens"] == tokens
+        assert (endpoint.bodies[-1]["max_tokens"], endpoint.bodies[-1]["temperature"]) == sent
         assert endpoint.prompts[-1] == patient.prompt
 
 
