@@ -12,7 +12,7 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
-from pmlm_env.envs.contract import info_of, plain
+from pmlm_env.envs.contract import check_options, info_of, plain
 from pmlm_env.envs.prompt_edit_vector import PMLMVectorEnv
 
 #: Attributes whose names differ between a single env and the vector env.
@@ -153,8 +153,10 @@ class PMLMVecEnv(VecEnv):
         """Combine the options of all envs.
 
         Raises:
-            ValueError: ``episode`` is set for some envs but not for all.
+            ValueError: ``episode`` is set for some envs but not for all, or is misspelt.
         """
+        for options in self._options:
+            check_options(options)
         chosen = [options["episode"] for options in self._options if "episode" in options]
         if not chosen:
             return None

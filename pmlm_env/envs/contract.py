@@ -12,11 +12,15 @@ import numpy.typing as npt
 from pmlm_env.core.edits import EditBatch
 from pmlm_env.core.outcomes import Outcomes
 from pmlm_env.core.task import EditTask
+from pmlm_env.registry import did_you_mean
 
 #: Bound on embeddings and patient vectors, far above any real value; Gymnasium's checker wants a finite one.
 _BOUND = 1e6
 
 RENDER_MODES = ("ansi", "rgb_array")
+
+#: The names in ``options`` of ``reset``; ``reset_mask`` is for vector envs.
+_RESET_OPTIONS = ("episode", "reset_mask")
 
 #: A value of each row that ended; or several such columns by name, which make a dictionary in the infos.
 Column: TypeAlias = Sequence[Any] | npt.NDArray[Any] | Mapping[str, npt.NDArray[np.float64]]
@@ -58,13 +62,27 @@ def checked_render_mode(mode: str | None) -> str | None:
     return mode
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse names of reset options that look like misspelt ones; other names may be for a wrapper.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for name in options:
+        if name not in _RESET_OPTIONS and (meant := did_you_mean(str(name), _RESET_OPTIONS)):
+            raise ValueError(f"there is no reset option {name!r}{meant}: use {' or '.join(_RESET_OPTIONS)}")
+
+
 def chosen_episodes(options: dict[str, Any] | None, n_episodes: int) -> npt.NDArray[np.int64] | None:
     """Return the episode indices in ``options["episode"]``, in its shape, or None.
 
     Raises:
-        ValueError: An index does not exist.
+        ValueError: An index does not exist, or an option looks like a misspelt one.
     """
-    if options is None or "episode" not in options:
+    if options is None:
+        return None
+    check_options(options)
+    if "episode" not in options:
         return None
     index = np.asarray(options["episode"])
     if index.dtype.kind not in "iu" or ((index < 0) | (index >= n_episodes)).any():

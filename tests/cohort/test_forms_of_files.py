@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -81,6 +82,24 @@ def test_each_form_of_file_gives_the_same_cohort(folder: Folder, tmp_path: Path,
     for stem, text in (("patients", PATIENTS), ("labs", LABS)):
         WRITERS[suffix](other / f"{stem}{suffix}", rows_of(text))
     assert_same(expected, read_cohort(other)[0])
+
+
+@pytest.mark.parametrize("named", [None, "utf-8", "UTF8"])
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "Sep=;;;;"])
+def test_a_line_for_excel_before_the_header_says_what_separates_the_cells(
+    folder: Folder, tmp_path: Path, line: str, named: str | None
+) -> None:
+    expected, _ = read_cohort(folder(patients=PATIENTS, labs=LABS))
+    other = tmp_path / "other"
+    other.mkdir()
+    for stem, text in (("patients", PATIENTS), ("labs", LABS)):
+        file = other / f"{stem}.csv"
+        write_csv(file, rows_of(text), ";", "utf-8")
+        file.write_bytes(codecs.BOM_UTF8 + f"{line}\r\n".encode() + file.read_bytes())
+    assert_same(expected, read_cohort(other, encoding=named)[0])
+    (other / "labs.csv").write_text(f"{line}\npatient_id;date;indicator;value;unit\nB2;soon;hgb;90;\n")
+    with pytest.raises(CohortError, match=r"labs\.csv, line 3"):
+        read_cohort(other)
 
 
 cells = st.sampled_from(["90", "90.5", "120.125", "88.25", "<70.5", "99.5 H"])

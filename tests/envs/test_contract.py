@@ -137,6 +137,14 @@ def test_an_episode_that_is_not_there_is_refused(wrong: Any) -> None:
         env.reset(options={"episode": wrong})
 
 
+def test_a_misspelt_reset_option_is_refused_and_one_for_a_wrapper_is_not() -> None:
+    env, vector = gym.make("PMLMLite-v0"), gym.make_vec("PMLMLite-v0", 2)
+    for each in (env, vector):
+        with pytest.raises(ValueError, match=r"there is no reset option 'episodes' \(did you mean episode\?\)"):
+            each.reset(options={"episodes": 3})
+        each.reset(options={"episode": 3, "difficulty": "hard"})
+
+
 @pytest.mark.parametrize("wrong", [1.5, [1, 2], None])
 def test_an_action_that_is_no_slot_is_refused_and_costs_nothing(wrong: Any) -> None:
     env = gym.make("PMLMLite-v0", disable_env_checker=True)

@@ -25,12 +25,15 @@ _MAX_LINE = 2**24
 _BLOCK = 2**20
 #: Bytes that are not UTF-8, as decoded with ``errors="surrogateescape"``.
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
+#: The first line by which Excel is told what separates the cells.
+_SEPARATOR_LINE = re.compile(f'"?sep=([{_DELIMITERS}])"?[{_DELIMITERS}]*', re.IGNORECASE)
 
 
 def read_csv(path: Path, encoding: str | None = None) -> Table:
     """Read a CSV or TSV file, compressed if its name ends in .gz, skipping blank rows.
 
-    What separates the cells is seen from the header: a comma, a semicolon, a tab or a vertical bar.
+    What separates the cells is seen from the header, a comma, a semicolon, a tab or a vertical bar, unless a line
+    before it says so for Excel (``sep=;``).
 
     Args:
         path: The file.
@@ -56,10 +59,12 @@ def _text(raw: Any, path: Path, encoding: str | None) -> TextIO:
     if encoding is None:
         start = raw.read(2)
         raw.seek(0)
-        encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
-    # Bytes that are not UTF-8 are told with their line; in other encodings they may be part of a character.
-    errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
+        encoding = "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
     try:
+        if codecs.lookup(encoding).name == "utf-8":
+            encoding = "utf-8-sig"  # which skips a byte order mark, if there is one
+        # Bytes that are not UTF-8 are told with their line; in other encodings they may be part of a character.
+        errors = "surrogateescape" if encoding == "utf-8-sig" else "strict"
         return io.TextIOWrapper(raw, encoding=encoding, errors=errors, newline="")
     except (LookupError, ValueError):
         raise CohortError(f"--encoding {quoted(encoding)} is not known; use utf-8, gb18030, cp1252, ...") from None
@@ -67,7 +72,9 @@ def _text(raw: Any, path: Path, encoding: str | None) -> TextIO:
 
 def _read(path: Path, file: TextIO) -> Table:
     feed = _Lines(path, file)
-    delimiter = _delimiter(feed.first_text())
+    first = feed.first_text().strip()
+    told = _SEPARATOR_LINE.fullmatch(first)
+    delimiter = told[1] if told else _delimiter(first)
     # The csv module, not pandas: its line numbers are exact, and it never completes a row with too few cells.
     reader = csv.reader(feed, delimiter=delimiter, strict=True)
     header: list[str] = []
@@ -83,6 +90,8 @@ def _read(path: Path, file: TextIO) -> Table:
                 break
             if header:
                 rows.add(row, line)
+            elif told:
+                told = None  # this row was that line
             elif any(row):
                 header, header_line = row, line
                 check_names(path, header)

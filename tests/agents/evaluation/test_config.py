@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def test_nothing_given_leaves_the_calls_of_training() -> None:
 
 
 @pytest.mark.parametrize("given", [{"max_failures": 64}, {"max_llm_calls": 0}, {"max_cost": 0.0}, {"concurrency": 1}])
-def test_what_is_given_replaces_the_calls_of_training_even_if_it_is_a_default_or_zero(given: dict[str, int]) -> None:
+def test_what_is_given_replaces_the_calls_of_training_even_if_it_is_a_default_or_zero(given: dict[str, Any]) -> None:
     assert EvaluationCalls(**given).over(plain(TRAINED), FILE) == replace(TRAINED, **given)
 
 

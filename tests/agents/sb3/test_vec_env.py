@@ -122,6 +122,9 @@ def test_options_pick_episodes_for_one_reset() -> None:
     env.set_options([{"episode": 4}, {"episode": 0}, {"episode": 9}])
     assert env.reset()["episode"].tolist() == [4, 0, 9]
     assert env.reset()["episode"].tolist() != [4, 0, 9]
+    env.set_options({"episode_index": 7})
+    with pytest.raises(ValueError, match="there is no reset option 'episode_index'"):
+        env.reset()
     env.set_options([{"episode": 4}, {}, {}])
     with pytest.raises(ValueError, match="set for 1 envs of 3"):
         env.reset()
