@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.core.episodes import Episode, EpisodeSet
 from pmlm_env.core.languages import primary
+
+#: Tables of words that may be edited, by what is protected: agents ask for those of the same prompts again and again.
+_TABLES: WeakKeyDictionary[EpisodeSet, dict[frozenset[str], npt.NDArray[np.bool_]]] = WeakKeyDictionary()
 
 #: Kinds of words that can be protected, in addition to roles.
 WORD_KINDS = ("digits", "negations")
@@ -37,13 +41,22 @@ def editable_words(episodes: EpisodeSet, protect: Collection[str] = ()) -> npt.N
         protect: As in ``EditRules``.
 
     Returns:
-        Bool (number of episodes, words of the longest prompt).
+        Bool (number of episodes, words of the longest prompt), read-only.
 
     Raises:
         ValueError: ``protect`` leaves a prompt with no word that may be edited.
     """
-    names = set(protect)
-    table = np.arange(episodes.max_words) < episodes.lengths[:, None]
+    names = frozenset(protect)
+    known = _TABLES.setdefault(episodes, {})
+    if names not in known:
+        known[names] = _table(episodes, names)
+        known[names].flags.writeable = False
+    return known[names]
+
+
+def _table(episodes: EpisodeSet, names: Collection[str]) -> npt.NDArray[np.bool_]:
+    """See ``editable_words``."""
+    table: npt.NDArray[np.bool_] = np.arange(episodes.max_words) < episodes.lengths[:, None]
     if names:
         for row, episode in enumerate(episodes):
             if "negations" in names and primary(episode.language) not in _NEGATIONS:
