@@ -40,8 +40,8 @@ def control_replies(episodes: EpisodeSet, training: EpisodeSet, f1: F1, seed: in
 
     Args:
         episodes: The patients to reply to; neither their letters nor their true labels are read.
-        training: Training patients, whose letters may be used. If none of them has a letter, controls that need
-            letters are omitted.
+        training: Training patients, whose letters may be used. If none of them has a letter, or the only letter is of
+            one of ``episodes``, controls that need letters are omitted.
         f1: Similarity of letters.
         seed: Seed for drawing random letters and the candidates for medoids.
 
@@ -55,11 +55,12 @@ def control_replies(episodes: EpisodeSet, training: EpisodeSet, f1: F1, seed: in
         "label": [episode.predicted for episode in episodes],
     }
     known = [episode for episode in training if episode.reference.strip()]
-    if not known:
+    own = np.array([[e.patient_id == other.patient_id for other in known] for e in episodes])  # if both are in training
+    own = own.reshape(len(episodes), len(known))
+    if own.all(axis=1).any():  # there is no letter, or none of somebody else
         return replies
     letters, labels = [e.reference for e in known], np.array([e.label for e in known])
     rng = np.random.default_rng(seed)
-    own = np.array([[e.patient_id == other.patient_id for other in known] for e in episodes])  # if both are in training
     replies["random-letter"] = _best(letters, np.where(own, -1.0, rng.random(own.shape)))
     overall = _typical(known, f1, rng)
     replies["fixed-letter"] = [_of_another(episode, overall) for episode in episodes]
@@ -88,9 +89,8 @@ def _typical(known: Sequence[Episode], f1: F1, rng: np.random.Generator) -> list
 
 
 def _of_another(episode: Episode, candidates: Sequence[Episode]) -> str:
-    """Return the letter of the first candidate who is not the patient, or of the first if there is no other."""
-    others = (other.reference for other in candidates if other.patient_id != episode.patient_id)
-    return next(others, candidates[0].reference)
+    """Return the letter of the first candidate who is not the patient."""
+    return next(other.reference for other in candidates if other.patient_id != episode.patient_id)
 
 
 def _unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]]:

@@ -167,9 +167,9 @@ class _OnPolicy(SB3Agent):
 
     def _settings(self, longest: int, falling: Callable[[float], float]) -> dict[str, Any]:
         config = self.config
-        if config.rows * config.row_episodes * longest == 1:
+        if (steps := config.rows * config.row_episodes * longest) < 2:
             raise ValueError(
-                f"an update of {self.name} has a single step, and needs two or more: raise --rows, --row-episodes or "
+                f"an update of {self.name} has {steps} steps, and needs two or more: raise --rows, --row-episodes or "
                 "--n-edits"
             )
         return {

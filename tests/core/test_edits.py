@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import pickle
 from dataclasses import replace
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from pmlm_env import Episode, EpisodeSet
 from pmlm_env.core.edits import Edit, EditBatch, EditRules, apply_edits, deletions, kept_after
+from pmlm_env.core.protection import editable_words
 from tests.standins import make_episodes
 
 WORDS = make_episodes(1)[0].words
@@ -302,3 +305,16 @@ def test_a_pickle_of_a_batch_goes_on_alike() -> None:
     edits = batch.edits([0])
     twin = pickle.loads(pickle.dumps(batch))
     assert twin.edits([0]) == edits
+
+
+def test_which_words_may_be_edited_is_found_once_for_a_set_and_goes_with_it() -> None:
+    episodes = make_episodes(3)
+    found = editable_words(episodes, ("peer",))
+    assert editable_words(episodes, ["peer"]) is found
+    assert not (found == editable_words(episodes)).all()
+    with pytest.raises(ValueError, match="read-only"):
+        found[0, 0] = False
+    gone = ref(found)
+    del found, episodes
+    gc.collect()
+    assert gone() is None

@@ -147,6 +147,12 @@ def test_no_letter_and_no_label_of_those_held_out_is_read(training: EpisodeSet, 
     assert control_replies(blind(held_out), training, _f1) == honest == control_replies(other, training, _f1)
 
 
+def test_where_the_only_letter_is_the_patients_own_there_is_no_letter() -> None:
+    one = TRAINING.part(TRAINING[:1])
+    assert list(control_replies(one, one, _f1)) == list(control_replies(TRAINING, one, _f1)) == [*CONTROLS][:3]
+    assert set(control_replies(HELD_OUT, one, _f1)["label-letter"]) == {one[0].reference}
+
+
 def test_without_letters_those_that_need_them_are_left_out_and_asking_for_one_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -100,14 +100,13 @@ def test_the_cleanrl_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["ppo", "maskable-ppo", "a2c"])
-def test_an_update_of_one_step_is_refused_in_one_line(name: str) -> None:
+def test_an_update_of_fewer_than_two_steps_is_refused_in_one_line(name: str) -> None:
     train = lite_episodes({"train": 4})
-    problem = Problem(train, HashedEncoder(), MeteredReward(LiteReward(train), 20), 1, train.max_words)
-    message = (
-        f"^an update of {name} has a single step, and needs two or more: raise --rows, --row-episodes or --n-edits$"
-    )
-    with pytest.raises(ValueError, match=message):
-        make(name, settings_of(name, "lite", {"rows": 1, "row_episodes": 1})).fit(problem)
+    for n_edits, steps in ((0, 0), (1, 1)):
+        problem = Problem(train, HashedEncoder(), MeteredReward(LiteReward(train), 20), n_edits, train.max_words)
+        message = f"^an update of {name} has {steps} steps, .*: raise --rows, --row-episodes or --n-edits$"
+        with pytest.raises(ValueError, match=message):
+            make(name, settings_of(name, "lite", {"rows": 1, "row_episodes": 1})).fit(problem)
     with suppress(BudgetSpentError):
         make(name, settings_of(name, "lite", {"rows": 2, "row_episodes": 1})).fit(problem)
     assert problem.reward.calls > len(train)
