@@ -16,9 +16,10 @@ def digest(content: Any) -> str:
 
 
 def cohort_digest(cohort: Cohort) -> str:
-    """Return a hash of everything that prompts are made from: the patients with all their columns, and the schema."""
+    """Return a hash of everything that prompts are made from: the patients with all their columns, and their schema."""
     columns = [[patient.person_id, *sorted(patient.extra.items())] for patient in cohort]
-    content = [values_digest(cohort), columns, asdict(cohort.schema)]
+    schema = {name: value for name, value in asdict(cohort.schema).items() if name != "ignored"}
+    content = [values_digest(cohort), columns, schema]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -38,6 +38,7 @@ SCHEMAS = (OBSTETRIC, OBSTETRIC_ZH, COMMON)
 #: Limits of a schema. The last is on ``max_checkups`` times the number of indicators: the inputs of the patient
 #: encoder, whose weights and inputs must fit into memory.
 MAX_INDICATORS, MAX_LABELS, MAX_INPUTS = 2_000, 1_000, 100_000
+MAX_IGNORED = 10_000
 _MAX_CHECKUPS = 1_000
 _LANGUAGE = re.compile("[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _FAMILY = re.compile("[a-z0-9][a-z0-9_-]*")
@@ -53,11 +54,13 @@ class Schema:
         language: The language of the replies and prompts, as a BCP 47 tag.
         templates: The family of built-in prompt templates that suits these patients: ``general`` or ``obstetric``.
         max_checkups: The longest history that models use (the rows of Eq. 3); of more check-ups, the latest.
+        ignored: Names in tables that are no indicators: their values are left out, and counted.
 
     Raises:
-        ValueError: There is no indicator or are too many, two share a name or a synonym, two labels share a name
-            (ignoring case), a bound is negative or the bounds are in the wrong order, or a value is empty, unprintable
-            or out of range. The message names the entry, the value and what is allowed.
+        ValueError: There is no indicator or are too many, two share a name or a synonym, an ignored name is one of
+            theirs, two labels share a name (ignoring case), a bound is negative or the bounds are in the wrong order,
+            or a value is empty, unprintable or out of range. The message names the entry, the value and what is
+            allowed.
     """
 
     indicators: tuple[Indicator, ...]
@@ -65,11 +68,13 @@ class Schema:
     language: str = "en"
     templates: str = "general"
     max_checkups: int = 45
+    ignored: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
         _check_number("indicators", len(self.indicators), 1, MAX_INDICATORS)
         _check_number("labels", len(self.labels), 0, MAX_LABELS)
+        _check_number("ignored names", len(self.ignored), 0, MAX_IGNORED)
         if not 1 <= self.max_checkups <= _MAX_CHECKUPS:
             raise ValueError(f"max_checkups is {shortened(self.max_checkups)}: use 1 to {_MAX_CHECKUPS:,}")
         if self.max_checkups * len(self.indicators) > MAX_INPUTS:
@@ -89,6 +94,10 @@ class Schema:
                 if key in owners:
                     raise ValueError(f"{where}: {quoted(key)} is also a name of {owners[key]}: keep one")
                 owners[key] = where
+        for name in self.ignored:
+            check_name("name", name, "ignored")
+            if folded(name) in owners:
+                raise ValueError(f"ignored: {quoted(name)} is a name of {owners[folded(name)]}: remove one of them")
         owners = {}
         for number, label in enumerate(self.labels, start=1):
             where = _entry("label", number, label.name)
@@ -155,6 +164,14 @@ class Schema:
         """
         return self._positions[folded(tidy(name))]
 
+    def ignores(self, name: str) -> bool:
+        """Whether the name is one of ``ignored``; case, width and outer spaces do not matter."""
+        return folded(tidy(name)) in self._ignored
+
+    @cached_property
+    def _ignored(self) -> frozenset[str]:
+        return frozenset(map(folded, self.ignored))
+
     @cached_property
     def _positions(self) -> dict[str, int]:
         return {
@@ -197,7 +214,8 @@ def _entries(kind: type, word: str, entries: Iterable[dict[str, Any]]) -> Iterat
 
 def _plain(schema: Schema) -> dict[str, Any]:
     """Return the content of a JSON file."""
-    return asdict(schema) | {"indicators": [indicator.plain() for indicator in schema.indicators]}
+    content = asdict(schema) | {"indicators": [indicator.plain() for indicator in schema.indicators]}
+    return {name: value for name, value in content.items() if name != "ignored" or value}
 
 
 def _entry(word: str, number: int, name: str) -> str:

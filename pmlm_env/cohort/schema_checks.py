@@ -26,7 +26,7 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
 _KIND_OF = {
     **dict.fromkeys(("name", "unit", "title", "scale", "language", "templates"), _TEXT),
     **dict.fromkeys(("low", "high", "reference_low", "reference_high", "molar_mass"), _NUMBER),
-    **dict.fromkeys(("synonyms", "aliases", "codes"), "a list of texts"),
+    **dict.fromkeys(("synonyms", "aliases", "codes", "ignored"), "a list of texts"),
     **dict.fromkeys(("indicators", "labels"), "a list of tables"),
     **dict.fromkeys(("max_checkups", "charge"), "a whole number"),
     "no_finding": "true or false",

@@ -28,6 +28,12 @@ def schema_toml(cohort: Cohort, notes: Sequence[str] = ()) -> str:
     head = ["The schema of this cohort: what it measures. Change it as you like; docs/schema.md has all keys.", *notes]
     lines = [f"# {line}" for text in head for line in text.splitlines()]
     lines += [f"{key} = {_value(getattr(schema, key))}" for key in ("language", "templates", "max_checkups")]
+    if schema.ignored:
+        lines += [
+            "",
+            "# Names in the tables that are left out. To use one, remove it here and add it to the indicators.",
+        ]
+        lines += ["ignored = [", *(f"  {_value(name)}," for name in schema.ignored), "]"]
     lines += ["", "indicators = ["]
     for k, indicator in enumerate(schema.indicators):
         measured = values[~np.isnan(values[:, k]), k]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pmlm_env.cohort import CohortError, read_cohort
 from pmlm_env.cohort.schema import Schema
+from pmlm_env.cohort.schema_toml import schema_toml
 from tests.cohort.three_patients import CHECKUPS, LABS, PATIENTS, assert_same
 
 Folder = Callable[..., Path]
@@ -277,3 +279,58 @@ def test_a_person_in_two_spellings_is_a_problem_because_the_stays_would_be_in_tw
     assert [patient.person for patient in cohort] == ["0031", "B2", "0031"]
     with pytest.raises(CohortError, match="'b2' may be the person 'B2'"):  # who is one by the patient_id
         read_cohort(folder(patients=patients.replace(",31\n", ",b2\n"), labs=LABS))
+
+
+MORE = """B2,2022-02-02,blood group,A,
+007,2021-04-01,blood group,B,
+007,2021-04-01,Zonulin,12,ug/L
+"""
+
+
+WIDE = """patient_id,date,hgb (g/L),Zonulin (ug/L),blood group,note
+007,2021-04-01,90,12,A,
+B2,2022-02-02,99,,B,
+"""
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_the_schema_that_is_written_reads_the_tables_that_it_was_made_from(
+    folder: Folder, tmp_path: Path, long: bool
+) -> None:
+    path = folder(patients=PATIENTS, **({"labs": LABS + MORE} if long else {"checkups": WIDE}))
+    cohort, _ = read_cohort(path)
+    schema = cohort.schema
+    assert cohort.schema.ignored == (("blood group",) if long else ("blood group", "note"))
+    assert "Zonulin" in schema.names
+    (tmp_path / "own.toml").write_text(schema_toml(cohort))
+    schema.save(tmp_path / "own.json")
+    assert Schema.load(tmp_path / "own.toml") == Schema.load(tmp_path / "own.json") == schema
+    again, report = read_cohort(path, schema)
+    assert_same(again, cohort)
+    assert any(note.startswith("indicators that the schema ignores, left out") for note in report.notes)
+
+
+def test_names_that_a_schema_ignores_are_left_out_whatever_their_case_and_unit(folder: Folder) -> None:
+    expected, _ = read_cohort(folder(patients=PATIENTS, labs=LABS))
+    path = folder(patients=PATIENTS, labs=LABS + MORE + "B2,2022-02-02,BLOOD GROUP [serology],0,\n")
+    schema = replace(expected.schema, ignored=("Blood group", "zonulin"))
+    with pytest.raises(CohortError, match=r"1 problem .*\n.*line 10, .*'BLOOD GROUP \[serology\]' is not an indicator"):
+        read_cohort(path, schema)
+    schema = replace(expected.schema, ignored=("Blood group", "zonulin", "blood group [serology]"))
+    cohort, report = read_cohort(path, schema)
+    assert_same(cohort, read_cohort(folder(patients=PATIENTS, labs=LABS), schema)[0])
+    assert report.dropped == {}
+    assert [note for note in report.notes if "ignores" in note] == [
+        "indicators that the schema ignores, left out (3, 4 values): 'blood group', Zonulin, 'BLOOD GROUP [serology]'"
+    ]
+
+
+def test_a_name_is_an_indicator_or_ignored_but_not_both(tmp_path: Path) -> None:
+    text = 'ignored = ["comment", "HGB"]\nindicators = [{ name = "hemoglobin", unit = "g/L", synonyms = ["hgb"] }]\n'
+    (tmp_path / "schema.toml").write_text(text)
+    message = r"schema\.toml: ignored: 'HGB' is a name of indicator 1 \('hemoglobin'\): remove one of them"
+    with pytest.raises(ValueError, match=message):
+        Schema.load(tmp_path / "schema.toml")
+    (tmp_path / "schema.toml").write_text(text.replace('"HGB"', "5"))
+    with pytest.raises(ValueError, match=r"ignored is .*: use a list of texts"):
+        Schema.load(tmp_path / "schema.toml")

@@ -244,7 +244,7 @@ def _rows(table: Table, date: str, patients: Mapping[str, int], problems: Proble
 def _unknown_indicator(name: str, schema: Schema) -> str:
     return (
         f"{quoted(name)} is not an indicator of the schema{_similar(name, schema)}; rename or remove it, or add it to "
-        "the schema (docs/schema.md)"
+        "the schema, as an indicator or as ignored (docs/schema.md)"
     )
 
 

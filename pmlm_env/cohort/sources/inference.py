@@ -66,7 +66,8 @@ def recognized(
     by a name that contains them ("Hemoglobin [Mass/volume] in Blood"). What the schema does not have keeps its name,
     and is a problem to whoever reads the table, unless the table is published: such tables have hundreds of indicators,
     of which a schema chooses some. The others are taken out, and counted, as is what an inferred schema leaves out.
-    So are those of new patients that are not similar to a name of the schema, which was made without them.
+    So are those of new patients that are not similar to a name of the schema, which was made without them, and what the
+    schema ignores.
 
     Args:
         people: As in ``infer_schema``.
@@ -93,9 +94,11 @@ def recognized(
     notes: tuple[str, ...] = ()
     if (known := schema or _built_in(people, groups)) is not None:
         catalogue = Catalogue(known)
-        names: Sequence[str | None] = [_name(catalogue, each) for each in groups]
+        names: Sequence[str | None]
+        names, notes = _not_ignored(known, groups, [_name(catalogue, each) for each in groups])
         if published or new_patients:
-            names, notes = _chosen(records.name, known, groups, names, keep_similar=not published)
+            names, more = _chosen(records.name, known, groups, names, keep_similar=not published)
+            notes += more
     else:
         _check_people(people, records)
         if not any(len(each.values) + len(each.unread) for each in groups):
@@ -185,10 +188,27 @@ def _examples(records: Table, long: bool) -> str:
     return f"; there are values such as {named(list(found)[:3])}: write numbers as 12.5" if found else ""
 
 
+def _not_ignored(
+    schema: Schema, groups: Sequence[Measured], names: Sequence[str]
+) -> tuple[list[str | None], tuple[str, ...]]:
+    """Leave out the groups of values whose name the schema ignores; return the names, and a line if there are any."""
+    left_out = [each for each in groups if schema.ignores(each.written) or schema.ignores(each.name)]
+    if not left_out:
+        return [*names], ()
+    others, ids = list(dict.fromkeys(each.written for each in left_out)), {id(each) for each in left_out}
+    values = sum(each.cells for each in left_out)
+    kept = [None if id(each) in ids else name for each, name in zip(groups, names, strict=True)]
+    return kept, (
+        f"indicators that the schema ignores, left out ({len(others):,}, {values:,} values): {named(others)}",
+    )
+
+
 def _chosen(
     table: str, schema: Schema, groups: Sequence[Measured], names: Sequence[str | None], *, keep_similar: bool
 ) -> tuple[list[str | None], tuple[str, ...]]:
     """Leave out the groups of values whose name is not in the schema; return the names, and a line if there are any.
+
+    A group without a name has been left out already.
 
     With ``keep_similar``, what is similar to a name of the schema is kept, as a problem to whoever reads the table.
 
@@ -200,7 +220,9 @@ def _chosen(
         name if name is not None and (_exact(schema, name) or suggestion(folded(name), ours, _MISSPELLED)) else None
         for name in names
     ]
-    left_out = [each for each, name in zip(groups, kept, strict=True) if name is None]
+    left_out = [
+        each for each, before, name in zip(groups, names, kept, strict=True) if name is None and before is not None
+    ]
     if not left_out:
         return kept, ()
     others = list(dict.fromkeys(each.written for each in left_out))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.indicator import MAX_BOUND, RESERVED, Indicator
-from pmlm_env.cohort.schema import Schema
+from pmlm_env.cohort.schema import MAX_IGNORED, Schema
 from pmlm_env.cohort.schema_checks import check_name
 from pmlm_env.cohort.sources.measured import Measured
 from pmlm_env.cohort.sources.medians import likely_unit
@@ -141,6 +141,7 @@ def propose(
         base.language if base else language,
         base.templates if base else "general",
         base.max_checkups if base else 45,
+        () if published else tuple(_ignored(left_out, indicators)),  # only a table of one's own must be known wholly
     )
     notes = _notes(kept, schema, len(everybody), left_out)
     return Proposal(schema, [names.get(id(part)) for part in groups], tuple(notes))
@@ -215,6 +216,14 @@ def _indicators(kept: Sequence[_Found], groups: Sequence[Measured], names: dict[
         codes = dict.fromkeys(part.code for part in each.parts if part.code in own_codes and _usable(part.code))
         made[k] = replace(indicator, synonyms=tuple(synonyms), codes=tuple(codes)[:_MAX_SYNONYMS])
     return made
+
+
+def _ignored(left_out: Mapping[str, list[_Found]], indicators: Sequence[Indicator]) -> list[str]:
+    """Return the names of what is left out, as the table has them, without those that are indicators' names, too."""
+    used = {folded(name) for each in indicators for name in (each.name, *each.synonyms)}
+    parts = (part for several in left_out.values() for each in several for part in each.parts)
+    written = {folded(text): text for text in (tidy(part.written) for part in parts) if _usable(text)}
+    return sorted(text for key, text in written.items() if key not in used)[:MAX_IGNORED]
 
 
 def _own_codes(groups: Sequence[Measured], names: Mapping[int, str]) -> set[str]:
