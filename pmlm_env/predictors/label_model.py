@@ -12,6 +12,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from pmlm_env.cohort.schema import MAX_INDICATORS, Cohort
+from pmlm_env.cohort.wording import quoted
 from pmlm_env.io.checked_files import file_in, read_object
 from pmlm_env.io.files import write_json
 from pmlm_env.predictors.base import most_probable
@@ -39,6 +40,7 @@ class LabelModel(ABC):
         self.seed = seed
         self._labels: tuple[str, ...] = ()
         self._indicators: tuple[str, ...] = ()
+        self._units: tuple[str, ...] = ()  # those of files of earlier versions are not known
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -56,6 +58,7 @@ class LabelModel(ABC):
         labels, codes = np.unique(cohort.y, return_inverse=True)
         self._labels = tuple(map(str, labels))
         self._indicators = cohort.schema.names
+        self._units = tuple(indicator.unit for indicator in cohort.schema.indicators)
         if len(labels) > 1:
             self._fit(cohort, codes)
         return self
@@ -65,11 +68,17 @@ class LabelModel(ABC):
 
         Raises:
             RuntimeError: ``fit`` has not been called.
-            ValueError: The patients have other indicators than those of ``fit``.
+            ValueError: The patients have other indicators or units than those of ``fit``.
         """
         self._check_fitted()
         if cohort.schema.names != self._indicators:
             raise ValueError("these patients have other indicators than those that the predictor was fitted to")
+        for known, indicator in zip(self._units, cohort.schema.indicators, strict=False):
+            if indicator.unit != known:
+                raise ValueError(
+                    f"{indicator.name} of these patients is in {quoted(indicator.unit)}, but the predictor was fitted "
+                    f"to values in {quoted(known)}: read their tables with the schema of the training patients"
+                )
         if len(self._labels) == 1 or not len(cohort):
             return np.ones((len(cohort), len(self._labels)))
         # Matrix products round in ways that depend on the number of patients. In float32 the differences are gone, and
@@ -96,6 +105,8 @@ class LabelModel(ABC):
             "labels": self._labels,
             "indicators": self._indicators,
         }
+        if self._units:
+            content["units"] = self._units
         if len(self._labels) > 1:
             content |= self._description()
             self._save(folder)
@@ -115,6 +126,8 @@ class LabelModel(ABC):
                 raise ValueError
             made = cls(int(content["seed"]), **content["arguments"])
             made._labels, made._indicators = _names(content["labels"]), _names(content["indicators"])
+            if "units" in content:
+                made._units = _names(content["units"], len(made._indicators))
             if list(made._labels) != sorted(set(made._labels)) or len(made._indicators) > MAX_INDICATORS:
                 raise ValueError
             if len(made._labels) > 1:
@@ -161,7 +174,9 @@ class LabelModel(ABC):
         """
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def _names(value: Any, n: int | None = None) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(each, str) for each in value):
+        raise ValueError
+    if n is not None and len(value) != n:
         raise ValueError
     return tuple(value)

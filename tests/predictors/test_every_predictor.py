@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -187,6 +189,28 @@ def test_patients_with_other_indicators_are_refused(name, make_groups) -> None:
     some = Cohort(tuple(replace(p, values=p.values[:, :20]) for p in cohort), fewer)
     with pytest.raises(ValueError, match="other indicators than those that the predictor was fitted to"):
         make(name).fit(cohort).predict(some)
+
+
+def test_patients_with_other_units_are_refused_even_after_loading(name, make_groups, tmp_path) -> None:
+    cohort = make_groups(2)
+    *others, last = SCHEMA.indicators
+    other = Cohort(cohort.patients, replace(cohort.schema, indicators=(*others, replace(last, unit="stone"))))
+    predictor = make(name).fit(cohort)
+    predictor.save(tmp_path)
+    message = f"{last.name} of these patients is in 'stone', but the predictor was fitted to values in '{last.unit}'"
+    for each in (predictor, PREDICTORS.find(name).load(tmp_path)):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            each.predict_proba(other)
+
+
+def test_a_predictor_saved_without_units_is_loaded(name, make_groups, tmp_path) -> None:
+    cohort = make_groups(1)
+    make(name).fit(cohort).save(tmp_path)
+    path = tmp_path / "predictor.json"
+    content = json.loads(path.read_bytes())
+    assert content.pop("units") == [indicator.unit for indicator in SCHEMA.indicators]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert (PREDICTORS.find(name).load(tmp_path).predict_proba(cohort) == 1).all()
 
 
 LOADING = """
