@@ -115,8 +115,9 @@ class History:
             n_items = None if n_items is None else n_items - len(shown)
             names_shown |= {*shown.tolist()}
             items = [self._value(row, i) for i in shown]
-            when = words.when(days_before(dates, row), False)
-            lines.append(words.line(when, words.comma.join(items) or words.nothing_measured))
+            if items or not len(measured):  # otherwise, the line on what is left out says it all
+                when = words.when(days_before(dates, row), False)
+                lines.append(words.line(when, words.comma.join(items) or words.nothing_measured))
         before = total - n_whole
         if before:
             measured = np.flatnonzero(np.isfinite(values[:before]).any(axis=0))

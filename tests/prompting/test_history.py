@@ -58,6 +58,14 @@ def test_with_hardly_any_room_what_is_most_usual_is_left_out_and_that_is_said() 
         "Left out of the 3 earlier check-ups: 3 indicators.",
         "Left out of the latest check-up: 1 values.",
     ]
+
+
+def test_a_check_up_of_which_all_is_left_out_is_not_one_without_values() -> None:
+    assert FOUR.text(1, 0).splitlines() == [
+        "Left out of the 3 earlier check-ups: 3 indicators.",
+        "Left out of the latest check-up: 2 values.",
+    ]
+    assert within(0, history((10, 10, 14))) == "Left out of the latest check-up: 3 values."
     assert "first to last: total protein 14 g/L once (extremely high)." in FOUR.text(1, 3)
 
 
