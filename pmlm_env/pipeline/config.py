@@ -49,9 +49,12 @@ class PipelineConfig:
     split_by: str | None = None
 
     def __post_init__(self) -> None:
-        """Read the arguments given as mappings or JSON.
+        """Check the numbers, and read the arguments given as mappings or JSON.
 
         Raises:
-            ValueError: Arguments are not JSON values or contain what looks like a key.
+            ValueError: A number is too small, or arguments are not JSON values or contain what looks like a key.
         """
+        for name, option, lowest in (("k", "--k", 1), ("n_folds", "--n-folds", 2)):
+            if (number := getattr(self, name)) < lowest:
+                raise ValueError(f"{name} is {number}: use {lowest} or more ({option})")
         read_kwargs(self)

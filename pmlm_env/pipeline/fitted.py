@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -112,8 +112,9 @@ class Pipeline:
             device: Where the patient encoder runs.
 
         Raises:
-            ValueError: Fewer than ``k + 1`` patients have a label, or the template, the predictor, the patient encoder
-                or the retriever does not exist or does not fit.
+            ValueError: Fewer than ``k + 1`` patients have a label, or one of them has fewer than ``k`` stays of other
+                people, or the template, the predictor, the patient encoder or the retriever does not exist or does not
+                fit.
         """
         config = config or PipelineConfig()
         train = train.take(np.flatnonzero(train.y != ""))
@@ -122,6 +123,8 @@ class Pipeline:
                 f"{len(train)} training patients have a label, but {config.k} peers each need {config.k + 1}: "
                 "use fewer peers (--k)"
             )
+        person, n_stays = Counter(patient.person for patient in train).most_common(1)[0]
+        _check_people(len(train) - n_stays, config.k, f"person {person}")
         template = InitialPrompt(config.template, config.peers, train.schema)
         template.check(train)
         predictor = make_predictor(config, seed, device)
@@ -296,11 +299,7 @@ class Pipeline:
         """
         ids, name = [patient.patient_id for patient in patients], self.manifest.retriever.name
         persons = self.training.person_of
-        if (n_people := len(self.training.ids) - is_trained - n_other) < self.k:
-            raise ValueError(
-                f"patient {ids[0]} has {n_people} training stays of other people, too few for {self.k} peers: "
-                "use fewer peers (--k)"
-            )
+        _check_people(len(self.training.ids) - is_trained - n_other, self.k, f"patient {ids[0]}")
         k = self.k + n_other
         found = self.retriever.peers(vectors.copy(), ids, k)
         if len(found) != len(ids):
@@ -377,6 +376,18 @@ def _check_labels(predictor: Predictor, labels: Iterable[str], who: str) -> None
         raise ValueError(f"{who} has no labels after fit")
     if tuple(found) != tuple(sorted({*labels})):
         raise ValueError(f"{who} predicts {shortened(tuple(found))}, not the training patients' labels")
+
+
+def _check_people(n_stays: int, k: int, who: str) -> None:
+    """Check that there are enough training stays of other people.
+
+    Raises:
+        ValueError: There are fewer than ``k``.
+    """
+    if n_stays < k:
+        raise ValueError(
+            f"{who} has {n_stays} training stays of other people, too few for {k} peers: use fewer peers (--k)"
+        )
 
 
 def _make_retriever(training: TrainingPatients, manifest: Manifest) -> Retriever:

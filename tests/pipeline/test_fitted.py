@@ -281,6 +281,18 @@ def test_what_does_not_fit_is_said_before_anything_is_fitted(
 
 
 @pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        ({"k": 0}, r"k is 0: use 1 or more \(--k\)"),
+        ({"n_folds": 1}, r"n_folds is 1: use 2 or more \(--n-folds\)"),
+    ],
+)
+def test_numbers_that_are_too_small_are_refused_before_anything_is_fitted(number: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PipelineConfig(**number)
+
+
+@pytest.mark.parametrize(
     ("config", "message"),
     [
         (

@@ -13,6 +13,7 @@ from pmlm_env.cohort import Cohort
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.pipeline import Pipeline, PipelineConfig, build_episodes
 from pmlm_env.predictors.base import assign_folds
+from pmlm_env.predictors.logistic import Logistic
 
 CONFIG = PipelineConfig(k=5, n_folds=2, predictor="logistic", patient_encoder="summaries", split_by="random")
 
@@ -72,6 +73,16 @@ def test_a_new_stay_of_a_training_person_has_other_people_as_peers(
 def test_too_few_stays_of_other_people_are_refused(stays: Cohort) -> None:
     with pytest.raises(ValueError, match=r"3 training stays of other people, too few for 5 peers: use fewer peers"):
         Pipeline.fit(stays[:6], CONFIG, device="cpu")
+
+
+def test_a_person_with_nearly_all_stays_is_refused_before_anything_is_fitted(
+    stays: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Logistic, "fit", lambda *_: pytest.fail("something was fitted"))
+    others = tuple(stays[3 * i] for i in range(4))
+    many = tuple(replace(patient, person_id="P9") for patient in stays[60:80])
+    with pytest.raises(ValueError, match="person P9 has 4 training stays of other people, too few for 5 peers"):
+        Pipeline.fit(Cohort((*others, *many), stays.schema), CONFIG, device="cpu")
 
 
 def test_whole_episodes_are_made_without_a_person_in_two_parts(stays: Cohort) -> None:
