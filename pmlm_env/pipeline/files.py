@@ -25,8 +25,8 @@ SCALER_FILE = "scaler.safetensors"
 
 CURE = "prepare it again with `pmlm prepare`"
 
-#: Limit on the bytes of ``PEERS_FILE``, enough for a million patients.
-_LARGEST_PEERS = 2**26
+#: Limit on the bytes of ``PEERS_FILE``, enough for a million patients with long ids and labels.
+_LARGEST_PEERS = 2**28
 
 
 def pipeline_in(folder: Path) -> Path:

@@ -172,9 +172,17 @@ def test_peers_that_are_none_are_refused(folder: Path, content: Any) -> None:
     assert "peers.json is damaged" in refused(folder, "peers.json")
 
 
+def test_the_peers_of_a_million_patients_with_long_ids_and_labels_are_read(tmp_path: Path) -> None:
+    n = 1_000
+    # A thousand labels of 150,000 characters take as much as a million of 150.
+    patients = TrainingPatients(tuple(map(str, range(n))), ("x" * 150_000,) * n, np.zeros((n, 1), np.float32))
+    patients.save(tmp_path)
+    assert TrainingPatients.load(tmp_path, 1).label_of == patients.label_of
+
+
 def test_a_huge_list_of_peers_is_refused(folder: Path) -> None:
     os.truncate(folder / "peers.json", 2**40)
-    with pytest.raises(ValueError, match=r"peers\.json is larger than 64 MiB: it was not written by pmlm-env"):
+    with pytest.raises(ValueError, match=r"peers\.json is larger than 256 MiB: it was not written by pmlm-env"):
         TrainingPatients.load(folder, 128)
 
 
