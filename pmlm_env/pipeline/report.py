@@ -24,7 +24,8 @@ class Coverage:
     Attributes:
         patients: Number of patients.
         indicators: Indicator -> share of the patients who have a value of it.
-        max_checkups: The longest history that stages 1 and 2 read; of more check-ups, the latest.
+        max_checkups: The longest history that the network of stage 2 and predictors of time series read; of more
+            check-ups, the latest.
         cut_patients: Number of patients with a longer one.
         cut_checkups: Number of their check-ups that are not read.
     """
@@ -59,9 +60,9 @@ class Coverage:
         lines = [f"{line}; fewest patients have {least}" if least else line]
         if self.cut_patients:
             lines.append(
-                f"histories of more than {self.max_checkups} check-ups (max_checkups of the schema), of which stage 2 "
-                f"reads the latest: {self.cut_patients:,} of {self.patients:,} patients, "
-                f"{self.cut_checkups:,} check-ups not read"
+                f"histories of more than {self.max_checkups} check-ups (max_checkups of the schema), of which the "
+                f"network of stage 2 and predictors of time series read the latest: {self.cut_patients:,} of "
+                f"{self.patients:,} patients, {self.cut_checkups:,} check-ups not read"
             )
         return "\n".join(lines)
 
@@ -73,7 +74,7 @@ class PipelineReport:
     Attributes:
         predictor: Metrics of stage 1 by split; out of fold for train.
         peer_agreement: Share of peers with the patient's label, by split.
-        chance_agreement: The same for peers drawn at random from the other patients of train, by split.
+        chance_agreement: The same for peers drawn at random from the stays of other people in train, by split.
         unseen: The labels of a split that no training patient has, with the number of patients, by split: they are
             never predicted.
         coverage: What was measured; None if it was not counted.

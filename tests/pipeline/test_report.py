@@ -37,6 +37,7 @@ def test_histories_longer_than_the_schemas_are_counted() -> None:
     found = Coverage.of(cohort)
     assert (found.cut_patients, found.cut_checkups) == (1, 2)
     assert "more than 3 check-ups" in str(found)
+    assert "of which the network of stage 2 and predictors of time series read the latest" in str(found)
     assert "1 of 2 patients, 2 check-ups not read" in str(found)
 
 
