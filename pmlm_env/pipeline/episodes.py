@@ -157,10 +157,20 @@ def make_episodes(
             if unseen := unseen_labels(part.y, labeled_train.y.tolist()):
                 report.unseen[name] = unseen
             report.peer_agreement[name] = same / (int(known.sum()) * config.k)
-            of_label, n_own = Counter(labeled_train.y.tolist()), int(name == "train")  # nobody is their own peer
-            same_label = sum(of_label[label] - n_own for label in part.y[known].tolist())
-            report.chance_agreement[name] = same_label / (int(known.sum()) * (len(labeled_train) - n_own))
+            report.chance_agreement[name] = _chance_agreement(part, labeled_train)
     return report, pipeline
+
+
+def _chance_agreement(part: Cohort, labeled_train: Cohort) -> float:
+    """Return the mean share of other people's training stays that have the patient's label."""
+    of_label = Counter(labeled_train.y.tolist())
+    stays = Counter(patient.person for patient in labeled_train)
+    alike = Counter((patient.person, patient.label) for patient in labeled_train)
+    known = [patient for patient in part if patient.label]
+    same_label: Counter[int] = Counter()  # by the number of own training stays
+    for each in known:
+        same_label[stays[each.person]] += of_label[each.label] - alike[each.person, each.label]
+    return sum(n / (len(known) * (len(labeled_train) - n_own)) for n_own, n in same_label.items())
 
 
 def _draw_patients(part: Cohort, limit: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:

@@ -95,6 +95,20 @@ def test_whole_episodes_are_made_without_a_person_in_two_parts(stays: Cohort) ->
     assert "split: people drawn at random, seed 0; patients: train 84, validation 18, test 18" in str(report)
 
 
+def test_chance_is_about_stays_of_other_people() -> None:
+    first = simulate_cohort(12, seed=3)
+    patients = tuple(  # two people of each label, with three stays each
+        replace(each, patient_id=f"{i}-{k}", person_id=f"{i}", label=f"condition {i // 2}", extra={"split": split})
+        for i, each in enumerate(first)
+        for k in range(3)
+        for split in ["train" if i < 10 else "test"]
+    )
+    config = replace(CONFIG, k=27, split_by="split")
+    report = build_episodes(Cohort(patients, first.schema), config, device="cpu")[1]
+    assert report.peer_agreement["train"] == pytest.approx(3 / 27)
+    assert report.chance_agreement["train"] == pytest.approx(3 / 27)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_folds_keep_people_together_and_labels_apart(stays: Cohort, seed: int) -> None:
     persons = [patient.person for patient in stays]
