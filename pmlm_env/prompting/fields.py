@@ -167,4 +167,5 @@ def days_before(dates: npt.NDArray[np.datetime64], row: int) -> int | None:
 
 def digits(value: float) -> str:
     """Return a number with four significant digits, without exponent."""
+    value = value + 0.0  # a zero with a sign is one without
     return np.format_float_positional(value, precision=4, fractional=False, trim="-")

@@ -213,9 +213,10 @@ def _check_fields(text: str, where: str) -> None:
     for name, form, conversion in fields:
         shown = "{" + name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "") + "}"
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}..."
-        if not name.strip() or name[0].isdigit() or any(sign in name for sign in ".[]{}") or conversion:
+        if not name.strip() or name.isdigit() or any(sign in name for sign in ".[]{}") or conversion:
             raise ValueError(
-                f"{where}: cannot fill {shown}; the fields are {', '.join(FIELDS)} and columns of the patients' table"
+                f"{where}: cannot fill {shown}; the fields are {', '.join(FIELDS)} and columns of the patients' table "
+                "whose names are not numbers and have none of . [ ] { } ! :"
             )
         if form and not (name in FORMS and FORMS[name].fullmatch(form)):
             raise ValueError(

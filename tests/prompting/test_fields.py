@@ -14,7 +14,7 @@ from pmlm_env.cohort import Cohort, Schema
 from pmlm_env.cohort.schema import Indicator, Patient
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.prompting import InitialPrompt
-from pmlm_env.prompting.fields import Values
+from pmlm_env.prompting.fields import Values, digits
 from pmlm_env.prompting.wording import CHINESE, ENGLISH
 from tests.schemas import INDICATORS
 
@@ -240,6 +240,14 @@ def test_a_column_of_the_patients_table_is_told_and_an_empty_one_is_unknown(tmp_
     hers = replace(patient, extra={"age": " 31 ", "blood type": "0 {k}", "history": "  "})
     text = _fill(tmp_path, "Age {age}, type {blood type}, history {history}, weeks {weeks}.", hers)
     assert text == "Age 31, type 0 {k}, history unknown, weeks unknown."
+
+
+def test_a_column_may_begin_with_a_digit(tmp_path: Path, patient: Patient) -> None:
+    assert _fill(tmp_path, "Urine {24h urine} mL.", replace(patient, extra={"24h urine": "900"})) == "Urine 900 mL."
+
+
+def test_a_zero_has_no_sign() -> None:
+    assert [digits(value) for value in (-0.0, 0.0, -0.5)] == ["0", "0", "-0.5"]
 
 
 @pytest.mark.parametrize(("cell", "told"), [("NA", "unknown"), ("NULL", "unknown"), ("None", "None"), ("0", "0")])

@@ -50,6 +50,7 @@ def test_a_template_of_ones_own_is_filled(tmp_path: Path) -> None:
         ("self: ok\nself:  \n", r"line 2: there is no text after self:"),
         ("self: {0}\n", r"line 1: cannot fill \{0\}; the fields are predicted, probabilities, peers, k, labs"),
         ("self: {}\n", r"line 1: cannot fill \{\}"),
+        ("self: {dept.}\n", r"line 1: cannot fill \{dept\.\}; .* columns .* names .* have none of \. \[ \]"),
         ("# mine\nself: {predicted.__class__}\n", r"line 2: cannot fill \{predicted\.__class__\}"),
         ("self: {peers[0]}\n", r"line 1: cannot fill \{peers\[0\]\}"),
         ("self: {predicted!r}\n", r"line 1: cannot fill \{predicted!r\}"),
