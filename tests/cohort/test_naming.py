@@ -87,6 +87,25 @@ def test_line_breaks_markup_and_kinds_of_hyphen_are_of_no_account(text: str) -> 
     assert len(named(text)) == 1
 
 
+@pytest.mark.parametrize("apostrophe", ["'", "\u2019", "\u2018", "\u02bc", "`", "\u00b4"])
+def test_kinds_of_apostrophe_are_of_no_account_in_text_or_label(apostrophe: str) -> None:
+    assert named_labels(f"Crohn{apostrophe}s disease", (Label("Crohn's disease"),)) == {"Crohn's disease"}
+    label = Label(f"Crohn{apostrophe}s\u2011disease")
+    assert named_labels("Crohn's disease", (label,)) == {label.name}
+
+
+@pytest.mark.parametrize("hyphen", ["-", "\u2011", "\u2010", " "])
+def test_a_longer_term_with_a_prefix_is_another_condition(hyphen: str) -> None:
+    labels = tuple(map(Label, ("diabetes", "gout", "Hodgkin lymphoma", "non-smoker")))
+    assert named_labels(f"Pre{hyphen}diabetes, pseudo{hyphen}gout, non{hyphen}Hodgkin lymphoma.", labels) == set()
+    assert named_labels(f"A non{hyphen}smoker with post-gout pain, gout-related.", labels) == {"non-smoker", "gout"}
+
+
+@pytest.mark.parametrize("text", ["A gout-like pain.", "He is gout-free.", "He is gout free."])
+def test_what_is_like_a_condition_or_free_of_it_is_not_named(text: str) -> None:
+    assert named_labels(text, (Label("gout"),)) == set()
+
+
 def test_chinese_labels_are_found_within_chinese_text() -> None:
     labels = [Label(name) for name in ("糖尿病", "妊娠期糖尿病", "GDM")]
     assert named_labels("诊断为妊娠期糖尿病。", labels) == {"妊娠期糖尿病"}

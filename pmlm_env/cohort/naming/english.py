@@ -179,6 +179,7 @@ _PREDICATE = (
     r"|no\s+longer\s+\w+|neg(?:ative|\.)(?!\s+(?:family|impact|effect|pressure|for)\b)"
     rf"|(?:not|never)\s+(?:\w+ly\s+|been\s+)?{_FOUND})(?!\w)"
     rf"|\s*,\s*(?:{_RULED_OUT}|resolved){_STOP}"
+    rf"|[-\u2010\u2011]free\b|\s+free{_STOP}"
     rf"|\s+(?:is|was|are|were|has|have|had)n't\s+(?:been\s+)?{_FOUND}"
     r"|\s+(?:(?:did|does|do|has|have)(?:\s+not|n't)|never)\s+(?:occur|develop|exist|appear|happen)(?:r?ed)?\b"
 )

@@ -20,6 +20,12 @@ _LETTER = f"[^\\W{HAN}]"
 _HAN = f"[{HAN}]"
 # LLMs write "pre-eclampsia" with various hyphens, and "steroid-induced" also without one.
 _HYPHEN = "[-\u2010\u2011\u2012\u2013\\s]"
+# "Crohn's disease" has a straight apostrophe in one text, and a curly one in another.
+_APOSTROPHE = "['`\u00b4\u2018\u2019\u02bc]"
+_ALIKE = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013", "-") | dict.fromkeys("`\u00b4\u2018\u2019\u02bc", "'"))
+# Another condition: "pre-diabetes" is no diabetes, "non-Hodgkin lymphoma" no Hodgkin lymphoma, "gout-like" not gout.
+_OTHER_BEFORE = "".join(f"(?<!\\b{prefix}{_HYPHEN})" for prefix in ("non", "pre", "pseudo"))
+_OTHER_AFTER = "(?![-\u2010\u2011]like\\b)"
 _PARENTHESES = {sign: r"\s*[(\uff08]\s*" for sign in "(\uff08"} | {sign: r"\s*[)\uff09]" for sign in ")\uff09"}
 #: How near to a mention a Chinese text has a Han character, if the mention is part of a Chinese sentence.
 _NEAR = 20
@@ -110,13 +116,13 @@ def _compile(phrases: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Patte
     owners: dict[str, list[str]] = {}
     for label, names in phrases:
         for name in names:
-            key = " ".join(name.lower().split())
+            key = " ".join(name.lower().translate(_ALIKE).split())
             if key and label not in owners.setdefault(key, []):
                 owners[key].append(label)
     longest_first = sorted(owners, key=len, reverse=True)
     han = [phrase for phrase in longest_first if re.match(_HAN, phrase)]
     spaced = [phrase for phrase in longest_first if not re.match(_HAN, phrase)]
-    pattern = f"(?<!{_LETTER})(?={_alternatives(spaced)})|(?={_alternatives(han)})"
+    pattern = f"(?<!{_LETTER}){_OTHER_BEFORE}(?={_alternatives(spaced)})|(?={_alternatives(han)})"
     return re.compile(pattern, re.IGNORECASE), [owners[phrase] for phrase in (*spaced, *han)]
 
 
@@ -125,6 +131,6 @@ def _alternatives(phrases: Sequence[str]) -> str:
 
 
 def _to_regex(phrase: str) -> str:
-    special = {" ": r"\s+", "-": _HYPHEN, **_PARENTHESES}
+    special = {" ": r"\s+", "-": _HYPHEN, "'": _APOSTROPHE, **_PARENTHESES}
     body = "".join(special.get(letter) or re.escape(letter) for letter in phrase)
-    return body if re.match(_HAN, phrase[-1]) else f"{body}(?!{_LETTER})"
+    return body if re.match(_HAN, phrase[-1]) else f"{body}(?!{_LETTER}){_OTHER_AFTER}"
