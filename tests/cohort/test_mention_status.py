@@ -50,6 +50,11 @@ POSSIBLE = """
     Plan: rule out gestational diabetes.
     Please exclude gestational diabetes.
     r/o gestational diabetes
+    High glucose, r/o gestational diabetes
+    High glucose r/o gestational diabetes.
+    High glucose, rule out gestational diabetes.
+    c/f gestational diabetes
+    I doubt that she has gestational diabetes.
     We must rule out gestational diabetes.
     Differential diagnosis: anemia, infection, gestational diabetes.
     The differential diagnosis includes infection and gestational diabetes.
@@ -127,6 +132,15 @@ ASSERTED = """
     Possible infection and confirmed gestational diabetes.
     She is not free of gestational diabetes.
     No doubt this is gestational diabetes.
+    Autoantibody-negative gestational diabetes.
+    HER2 negative gestational diabetes.
+    Never smoker with gestational diabetes.
+    She is not on anticoagulation for gestational diabetes.
+    She has not responded to therapy for gestational diabetes.
+    Family history: none. Gestational diabetes.
+    Family history: noncontributory, gestational diabetes.
+    A family history of anemia, diagnosed with gestational diabetes.
+    Family history of anemia, and she has gestational diabetes.
 """
 
 DENIED = """
@@ -144,6 +158,17 @@ DENIED = """
     Gestational diabetes can safely be ruled out.
     Gestational diabetes has resolved.
     Infection rather than gestational diabetes.
+    Gestational diabetes \u2013 ruled out.
+    Gestational diabetes \u2014 unlikely
+    Gestational diabetes\u2014not confirmed
+    There isn\u02bct any gestational diabetes.
+    Glucose test neg for gestational diabetes.
+    History of gestational diabetes: neg
+    Nil gestational diabetes.
+    Gestational diabetes is felt to be unlikely.
+    Gestational diabetes could not be found.
+    Gestational diabetes r/o'd.
+    We r/o'd gestational diabetes.
 """
 
 OTHER = """
@@ -161,6 +186,13 @@ OTHER = """
     A glucose test to rule out gestational diabetes.
     Screening for gestational diabetes is planned.
     Her sister has gestational diabetes.
+    Her sisters have gestational diabetes.
+    Her son and daughter have gestational diabetes.
+    Siblings: gestational diabetes.
+    Family history: anemia, fever, gestational diabetes.
+    FHx: father with anemia, mother with gestational diabetes.
+    Family history of anemia, fever and gestational diabetes.
+    Fam hx: gestational diabetes
     Do you have gestational diabetes?
 """
 

@@ -26,36 +26,18 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from pmlm_env.cohort.naming.scope import EXISTING, POSSESSIVE, SCOPE_ENDS, VERB, WORD
 from pmlm_env.cohort.naming.status import Status
 
 #: Characters examined on either side of a mention: more than any cue with its scope.
 _CONTEXT = 160
 
-_WORD = r"\w[\w'/%+-]*"
-
-#: Words before a condition that somebody already has: "does not affect your A".
-_POSSESSIVE = r"her|his|their|your"
-_EXISTING = rf"{_POSSESSIVE}|my|this|existing|known"
-
-#: Words that end the scope of an earlier cue.
-_SCOPE_ENDS = (
-    r"but|however|although|though|yet|nevertheless|except|besides|(?:apart|aside)\s+from|other\s+than|whereas|while"
-    r"|because|since|who|which|due\s+to|secondary\s+to|caused\s+by|resulting\s+from|owing\s+to"
-    r"|and\s+(?:was|were|is|are|has|had|have|received|developed|you|your|s?he|they|the\s+patient)"
-    r"|after|following|presents|presented|presenting|admitted"
-)
-#: Finite verbs and participles, which end a list of findings.
-_VERB = (
-    r"is|was|are|were|has|have|had|shows?|showed|remains?|persists?|requires?|needs?|presents?|suffers?|confirms?"
-    r"|confirmed|diagnosed|detected|found|present|positive|controlled|treated|on|under"
-)
-
 # --- Text before the mention. Each pattern is matched against the clause that ends where the mention starts.
 
 #: Up to six words of the same clause.
-_WORDS = rf"(?:\s+(?!(?:{_SCOPE_ENDS})\b){_WORD}){{0,6}}(?<!\bher)(?<!\bhis)(?<!\btheir)(?<!\byour)\s*\Z"
+_WORDS = rf"(?:\s+(?!(?:{SCOPE_ENDS})\b){WORD}){{0,6}}(?<!\bher)(?<!\bhis)(?<!\btheir)(?<!\byour)\s*\Z"
 #: Items of a list, the last of which is the mention.
-_ITEM_WORD = rf"(?!(?:{_SCOPE_ENDS}|{_VERB}|and|or|nor)\b){_WORD}"
+_ITEM_WORD = rf"(?!(?:{SCOPE_ENDS}|{VERB}|and|or|nor)\b){WORD}"
 _ITEM = rf"\s*{_ITEM_WORD}(?:\s+{_ITEM_WORD}){{0,4}}"
 _ITEMS = rf"{_ITEM}(?:\s*,{_ITEM})*(?:\s*,\s*|\s+)(?:(?:and/or|and|or|nor)\s+)?(?:{_ITEM_WORD}\s+){{0,3}}\Z"
 
@@ -66,34 +48,38 @@ _NO_IGNORED = (
     r"|complications?\s+(?:of|from|due)\b"
     r"|further\b(?!\s+(?:evidence|signs?)\b)|reason\b(?!\s+to\s+(?:suspect|think|believe|assume|expect)\b)"
 )
+_TREATMENT = r"(?:therapy|treatments?|medications?|medicines?|antibiotics|anticoagulation|candidate|surgery)"
 #: The same after "not".
 _NOT_IGNORED = (
     r"only|just|merely|simply|solely|certain|sure|clear|know\w*|to\s+mention"
     r"|(?:\w+ly\s+)?(?:stop|skip|ignore|forget|delay|miss|neglect|underestimate|overlook|discontinue|worry|panic|fear"
     r"|hesitate|wait|need|require|advis\w+|recommend\w+|indicated|allowed|given|necessary|needed|required|enough"
     r"|sufficient|treat\w*|manag\w+|affect(?!ed\s+by)\w*|chang\w+|alter\w*|increas\w+|reduc\w+|worsen\w*|complicat\w+"
-    r"|control\w*|caus\w+|help\w*|let|leave|eat|drink|take|taking|use|smoke)\b"
+    r"|control\w*|caus\w+|help\w*|let|leave|eat|drink\w*|take|taking|use|smok\w+"
+    rf"|(?:{WORD}\s+){{0,3}}?{_TREATMENT}\s+(?:for|of))\b"
 )
 _NOT = r"(?:\bnot|\bcannot|\w+n't|\bnever)\b"
 _DENIES = (
-    rf"(?:\bno\b(?!\.?\s*(?:{_NO_IGNORED}))|{_NOT}(?!\s+(?:{_NOT_IGNORED}))|\b(?:nor|neither|nothing|none\s+of)\b)"
+    rf"(?:\bno\b(?!\.?\s*(?:{_NO_IGNORED}))|{_NOT}(?!\s+(?:{_NOT_IGNORED}))|\b(?:nor|neither|nil|nothing|none\s+of)\b)"
 )
+#: Not what a kind of the condition lacks: "triple-negative breast cancer", "culture negative endocarditis".
+_NEGATIVE = r"(?<![\w)][-\u2010\u2011])(?<!triple\s)(?<!culture\s)(?<!smear\s)(?<!her2\s)(?<!rh\s)negative"
 #: Denials that may themselves be negated: "cannot rule out", "not free of".
 _DENIES_UNLESS_NEGATED = (
-    r"\b(?:rul(?:e|es|ed|ing)[\s-]+out|r/o|exclud(?:e|es|ed|ing)|exclusion\s+of"
+    r"\b(?:rul(?:e|es|ed|ing)[\s-]+out|r/o(?:'d)?|exclud(?:e|es|ed|ing)|exclusion\s+of"
     r"|without(?!\s+(?:a\s+|any\s+)?(?:doubt|question|treatment|therapy)\b)|w/o|lack(?:s|ed|ing|\s+of)?|absence\s+of"
     r"|(?:low|small)\s+(?:likelihood|probability|suspicion)\s+(?:of|for)|inconsistent\s+with"
     r"|absent|devoid\s+of|(?:free|clear)\s+(?:of|from)|negative\s+for|den(?:y|ies|ied|ying)|denial\s+of|unlikely"
     r"|improbable|(?:less|hardly)\s+likely|more\s+likely\s+than"
     r"|fail(?:s|ed)?\s+to\s+(?:show|reveal|detect|confirm|demonstrate|meet)"
     r"|(?:argu\w+|speaks?|evidence)\s+against"
-    rf"|negative(?:\s+{_WORD}){{0,3}}?\s+(?:for|of)|negative(?=\s*\Z)|rather\s+than|instead\s+of|as\s+opposed\s+to"
+    rf"|neg\.?\s+for|negative(?:\s+{WORD}){{0,3}}?\s+(?:for|of)|{_NEGATIVE}(?=\s*\Z)|rather\s+than|instead\s+of|as\s+opposed\s+to"
     r"|resolved(?=\s*\Z)|resolution\s+of)\b"
 )
 #: A negation of a denial, up to four words before it, with no list or clause between.
 _NEGATED_DENIAL = re.compile(
     rf"(?:{_NOT}|\b(?:no|nothing|unable|impossible|difficult|hard|too\s+(?:early|soon)|insufficient|without|hardly"
-    rf"|fail(?:s|ed|ure)?|false|falsely)\b)(?:\s+(?!(?:{_SCOPE_ENDS}|and|or|with)\b){_WORD}){{0,4}}\s*\Z",
+    rf"|fail(?:s|ed|ure)?|false|falsely)\b)(?:\s+(?!(?:{SCOPE_ENDS}|and|or|with)\b){WORD}){{0,4}}\s*\Z",
     re.IGNORECASE,
 )
 #: Those of them whose negation leaves the condition possible, unlike "does not deny".
@@ -107,8 +93,8 @@ _BEFORE_LIST = re.compile(rf"(?:{_DENIES}|{_DENIES_UNLESS_NEGATED}){_ITEMS}", re
 _BEFORE_LISTING = re.compile(rf"{_LISTING}{_ITEMS}", re.IGNORECASE)
 _HEADING = re.compile(
     r"\b(?:(?:ruled\s+out|excluded|absent|negative(?:\s+for)?|denies|free\s+(?:of|from)"
-    rf"|not\s+(?:found|detected|seen|present))(?:\s+{_WORD}){{0,2}}|no\s+(?:evidence|signs?)\s+of)"
-    rf"\s*:\s*(?:{_WORD}[\s,]+){{0,12}}\Z",
+    rf"|not\s+(?:found|detected|seen|present))(?:\s+{WORD}){{0,2}}|no\s+(?:evidence|signs?)\s+of)"
+    rf"\s*:\s*(?:{WORD}[\s,]+){{0,12}}\Z",
     re.IGNORECASE,
 )
 
@@ -119,30 +105,38 @@ _FUTURE_RISK = re.compile(
     r"|(?:may|might|could|can)\s+(?:lead\s+to|develop|cause|result\s+in)"
     r"|(?:watch|look(?:ing)?|monitor(?:ing|ed)?|screen(?:ing|ed|s)?|test(?:ing|ed|s)?|check(?:ing|ed|s)?|evaluat\w+"
     r"|assess\w*|examin\w+)\s+(?:out\s+)?(?:again\s+)?for)"
-    rf"(?:\s+(?!(?:{_SCOPE_ENDS}|{_VERB}|from|by|in|with|{_EXISTING})\b){_WORD}){{0,3}}\s*\Z",
+    rf"(?:\s+(?!(?:{SCOPE_ENDS}|{VERB}|from|by|in|with|{EXISTING})\b){WORD}){{0,3}}\s*\Z",
     re.IGNORECASE,
 )
 _CONDITION = re.compile(
     r"\b(?:if|unless|whether|should\s+(?:you|s?he|they|the\s+patient)|in\s+(?:the\s+)?(?:case|event)\s+of)\b"
-    rf"(?:\s+(?!(?:{_SCOPE_ENDS}|{_EXISTING})\b){_WORD}){{0,7}}\s*\Z",
+    rf"(?:\s+(?!(?:{SCOPE_ENDS}|{EXISTING})\b){WORD}){{0,7}}\s*\Z",
     re.IGNORECASE,
 )
 #: "not sure whether A" is not a denial, but "whether A" alone does not assert A.
 _UNSURE = re.compile(r"\b(?:not|n't|un)\s*(?:certain|sure|clear|known)\s+(?:if|whether)\b", re.IGNORECASE)
 #: Relatives; "the mother" of an obstetric letter is the patient.
-_RELATIVE = r"(?:father|sister|brother|husband|wife|partner|aunt|uncle|grandmother|grandfather|cousin|parents?)"
-_OWN_RELATIVE = rf"(?:{_POSSESSIVE}|patient's)\s+(?:{_RELATIVE}|mother|son|daughter)"
+_RELATIVE = (
+    r"(?:(?:father|sister|brother|sibling|husband|partner|aunt|uncle|grandmother|grandfather|cousin|parent)s?"
+    r"|wife)"
+)
+_OWN_RELATIVE = rf"(?:{POSSESSIVE}|patient's)\s+(?:{_RELATIVE}|mother|sons?|daughters?)"
+_FAMILY = r"\b(?:fam(?:ily)?\s+(?:history|hx)|fhx?)"
+#: A heading holds for the list behind it: "family history: hypertension, A".
+_NO_RELATIVE = rf"{SCOPE_ENDS}|none|non-?contributory|unremarkable|unknown|s?he|you|patient"
 _OTHER_PERSON = re.compile(
-    r"\b(?:(?:family\s+(?:history|hx)|fhx?)(?:\s*:|\s+(?:of|for|includes?"
-    r"|(?:is\s+)?(?:significant|notable|positive|remarkable)\s+for))"
-    rf"|(?:{_OWN_RELATIVE}|(?:the\s+|both\s+)?{_RELATIVE})(?:\s+and\s+(?:{_OWN_RELATIVE}|{_RELATIVE}|mother))?"
-    r"(?:\s*:|\s+(?:also\s+)?(?:has|had|have|with|who\s+(?:has|had)|suffer\w*|was|were|is|are|died\s+of)))"
-    rf"(?:\s+(?!(?:{_SCOPE_ENDS})\b){_WORD}){{0,4}}\s*\Z",
+    rf"{_FAMILY}(?:\s*:\s*(?:(?!(?:{_NO_RELATIVE})\b){WORD}[\s,]+){{0,12}}"
+    r"|\s+(?:of|for|includes?|(?:is\s+)?(?:significant|notable|positive|remarkable)\s+for)\s+"
+    rf"(?:(?!(?:{_NO_RELATIVE}|{VERB})\b){WORD}[\s,]+){{0,8}})\Z"
+    rf"|\b(?:{_OWN_RELATIVE}|(?:the\s+|both\s+)?{_RELATIVE})"
+    rf"(?:\s+and\s+(?:{_OWN_RELATIVE}|{_RELATIVE}|mother|sons?|daughters?))?"
+    r"(?:\s*:|\s+(?:also\s+)?(?:has|had|have|with|who\s+(?:has|had)|suffer\w*|was|were|is|are|died\s+of))"
+    rf"(?:\s+(?!(?:{SCOPE_ENDS})\b){WORD}){{0,4}}\s*\Z",
     re.IGNORECASE,
 )
 _QUESTION = re.compile(
     r"\s*(?:\W*\d+[.)]\s*)?(?:do|does|did|is|are|was|were|has|have|had|can|could|should|would|will|what|why|how|when)\b"
-    rf"(?:[\s,]+(?!(?:{_SCOPE_ENDS})\b){_WORD})*\s*\Z",
+    rf"(?:[\s,]+(?!(?:{SCOPE_ENDS})\b){WORD})*\s*\Z",
     re.IGNORECASE,
 )
 
@@ -155,7 +149,7 @@ _BRIDGE = (
 )
 _AUXILIARY = (
     r"(?:(?:is|was|are|were|be|been|has|have|had|can|could|may|might|appears?|seems?|looks?|came|comes?|back|returned"
-    r"|turned|out|tested|(?:should\s+be\s+)?considered|to|therefore|thus|also|now|already|very|so|far"
+    r"|turned|out|tested|(?:should\s+be\s+)?considered|deemed|felt|thought|to|therefore|thus|also|now|already|very|so|far"
     r"|(?!hardly\b)\w+ly)\s+){0,5}"
 )
 _FOUND = (
@@ -172,21 +166,21 @@ _ANSWER = (
 #: "A (-)", "A -ve"
 _SIGN = r"\s*[:=]?\s*(?:[(\[]\s*[-\u2013\u2014\u2212]\s*[)\]]|-ve\b|[\u2717\u2718\u274c])"
 #: "A was ruled out", "A: unlikely", "A was suspected but not confirmed", "A, excluded by ultrasound"
-_RULED_OUT = r"(?:ruled\s+out|excluded|unlikely|absent)"
+_RULED_OUT = rf"(?:ruled\s+out|r/o(?:'d|{_STOP})|excluded|unlikely|absent)"
 _PREDICATE = (
     rf"\s*[:=|(\[-]?\s*{_AUXILIARY}(?:(?:suspected|discussed)\s*,?\s*)?(?:(?:but|and|yet)\s+(?:then\s+)?{_AUXILIARY})?"
     rf"(?:{_RULED_OUT}|improbable|doubtful|less\s+likely|denied|disproved|refuted|resolved|disappeared|gone"
-    r"|no\s+longer\s+\w+|neg(?:ative|\.)(?!\s+(?:family|impact|effect|pressure|for)\b)"
-    rf"|(?:not|never)\s+(?:\w+ly\s+|been\s+)?{_FOUND})(?!\w)"
+    rf"|no\s+longer\s+\w+|neg(?:ative|\.|{_STOP})(?!\s+(?:family|impact|effect|pressure|for)\b)"
+    rf"|(?:not|never)\s+(?:\w+ly\s+|been\s+|be\s+)?{_FOUND})(?!\w)"
     rf"|\s*,\s*(?:{_RULED_OUT}|resolved){_STOP}"
-    rf"|[-\u2010\u2011]free\b|\s+free{_STOP}"
+    rf"|-free\b|\s+free{_STOP}"
     rf"|\s+(?:is|was|are|were|has|have|had)n't\s+(?:been\s+)?{_FOUND}"
     r"|\s+(?:(?:did|does|do|has|have)(?:\s+not|n't)|never)\s+(?:occur|develop|exist|appear|happen)(?:r?ed)?\b"
 )
 #: "A and something else were ruled out"
 _WITH_OTHERS = (
     rf"(?:\s*,(?:\s+{_ITEM_WORD}){{1,4}}){{0,6}}\s*,?\s+(?:and|or)(?:\s+{_ITEM_WORD}){{1,4}}"
-    rf"\s+(?:are|were|have\s+been)\s+(?:{_WORD}\s+)?(?:{_RULED_OUT}|negative|not\s+{_FOUND})(?!\w)"
+    rf"\s+(?:are|were|have\s+been)\s+(?:{WORD}\s+)?(?:{_RULED_OUT}|negative|not\s+{_FOUND})(?!\w)"
 )
 _AFTER = re.compile(rf"{_BRIDGE}(?:{_ANSWER}|{_SIGN}|{_PREDICATE}|{_WITH_OTHERS})", re.IGNORECASE)
 #: The plural in "A and B were ruled out" refers to all items.
@@ -194,7 +188,7 @@ _OF_SEVERAL = re.compile(
     r"\s*(?:are|were|have|both|can|could|seem|appear|ruled|excluded|unlikely|absent)\b", re.IGNORECASE
 )
 #: "X and A is well controlled": a separate clause, outside the scope of a cue before X.
-_OWN_CLAUSE = re.compile(rf"{_BRIDGE}\s+(?:{_VERB})\b(?!\s+(?:not|no)\b)", re.IGNORECASE)
+_OWN_CLAUSE = re.compile(rf"{_BRIDGE}\s+(?:{VERB})\b(?!\s+(?:not|no)\b)", re.IGNORECASE)
 _POSITIVE = re.compile(
     rf"{_BRIDGE}\s*[:=(]?\s*{_AUXILIARY}(?:positive|confirmed|detected|found|abnormal|yes|diagnosed|present)\b",
     re.IGNORECASE,
@@ -211,7 +205,7 @@ _PREPOSITIONS = (
     r"|with|without"
 )
 _CERTAIN = r"confirmed|definite|definitely|documented|established|proven"
-_PHRASE_WORD = rf"(?!(?:{_SCOPE_ENDS}|{_PREPOSITIONS}|{_EXISTING}|{_CERTAIN})\b){_WORD}"
+_PHRASE_WORD = rf"(?!(?:{SCOPE_ENDS}|{_PREPOSITIONS}|{EXISTING}|{_CERTAIN})\b){WORD}"
 _CASE_OF = r"(?:cases?|degree|diagnos[ei]s|evidence|features?|form|onset|presence|signs?|symptoms?)\s+of"
 _PHRASE = rf"(?:(?:\s+{_PHRASE_WORD}){{0,2}}\s+{_CASE_OF})?(?:\s+{_PHRASE_WORD}){{0,5}}\s*\Z"
 #: "as soon as possible" and "possible to treat" are about something else.
@@ -225,7 +219,8 @@ _MAY = (
 )
 _UNCERTAIN_BEFORE = re.compile(
     rf"(?:{_POSSIBLE}|{_MAY}|\b(?:possibly|possibility\s+of|potential(?:ly)?|probabl[ey]|presum(?:ed|ptive|ably)|perhaps"
-    r"|maybe|suspect(?:s|ed|ing)?(?:\s+of)?|suspicio(?:n|us)\s+(?:of|for)|suggest(?:s|ed|ing|ive\s+of)?|likely|query"
+    r"|maybe|suspect(?:s|ed|ing)?(?:\s+of)?|suspicio(?:n|us)\s+(?:of|for)|suggest(?:s|ed|ing|ive\s+of)?|likely|query|c/f"
+    r"|(?<!\bno\s)(?<!\bany\s)(?<!\bout\sa\s)(?<!\bwithout\s)doubt(?:s|ed)?(?!\s+about)(?:\s+that)?"
     r"|questionable|equivocal(?:\s+for)?|concern(?:s|ing)?\s+for|worrisome\s+for|provisional|tentative|consider(?:s|ing)?"
     rf"|(?:appears?|assumed|believed|felt|seems?|thought)\s+to\s+(?:be|have|suffer\s+from))\b):?{_PHRASE}",
     re.IGNORECASE,
@@ -233,16 +228,17 @@ _UNCERTAIN_BEFORE = re.compile(
 #: "differential diagnosis: A, B", "possible diagnoses: A, B"
 _DIFFERENTIAL = re.compile(
     r"\b(?:differential\s+diagnos[ei]s|differential\s*(?::|includes?)|ddx?\s*:|(?:likely|possible|presumed|preliminary"
-    rf"|probable|provisional|suspected|tentative|working)(?:\s+{_WORD}){{0,2}}\s*:)[\s:]*(?:{_WORD}[\s,]+){{0,12}}\Z",
+    rf"|probable|provisional|suspected|tentative|working)(?:\s+{WORD}){{0,2}}\s*:)[\s:]*(?:{WORD}[\s,]+){{0,12}}\Z",
     re.IGNORECASE,
 )
 #: "?A" and "B vs. A", in the text before the mention, whose clause such marks would end.
 _MARKED_BEFORE = re.compile(
     rf"(?:(?<![\w)\]\"'])\?+|\b(?:vs\b\.?|versus)(?:\s+{_PHRASE_WORD}){{0,2}})\s*\Z", re.IGNORECASE
 )
-#: "rule out A" as a request, and as the purpose of a test
+#: "rule out A" and "fever, r/o A" as a request, and as the purpose of a test
 _REQUEST = re.compile(
-    rf"(?:\A\W*|:\s*|\b(?:please|must|should|(?:needs?|has|have)\s+to)\s+)(?:rule\s+out|r/o|exclude)\b{_WORDS}",
+    r"(?:(?:\A\W*|:\s*|\b(?:please|must|should|(?:needs?|has|have)\s+to)\s+)(?:rule\s+out|r/o|exclude)"
+    rf"|\A[^,]*,\s*rule\s+out|(?<!\bto\s)(?<!\bor\s)(?<!\bfor\s)\br/o)\b(?!'d){_WORDS}",
     re.IGNORECASE,
 )
 _PURPOSE = re.compile(rf"\b(?:to|or|for)\s+(?:\w+ly\s+)?(?:rule[\s-]+out|r/o|exclude)\b{_WORDS}", re.IGNORECASE)
@@ -282,6 +278,9 @@ _CONFIRMED = re.compile(
 #: Clause boundaries: the end of a sentence or line, a dash with spaces, or a bracket.
 _START = re.compile(r"[.!?](?!\d)|[;\n()|\[\]\u3002\uff1b\uff0c]|\s[-\u2013\u2014]+\s")
 _MARKUP = re.compile(r"[*`]+")
+_APOSTROPHES = str.maketrans(dict.fromkeys("\u2018\u2019\u02bc\u00b4", "'"))
+#: Behind a mention only: "A \u2013 ruled out"; before it, a dash may be a clause's end, "no fever\u2014A".
+_DASHES = str.maketrans(dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"))
 #: A line break due to line length or inside a phrase.
 _WRAPPED = re.compile(
     r"(?:(?<=[^\n]{60})|(?<=\s(?:of|or|no|to|an))|(?<=\s(?:for|not|any|and|the|was|has)))[^\S\n]*\n[^\S\n]*(?=[a-z])"
@@ -339,10 +338,10 @@ def extends_backward(text: str, last_end: int, start: int, end: int) -> bool:
 
 @lru_cache(maxsize=256)
 def _context_of(text: str, start: int, end: int) -> tuple[str, str]:
-    """Return the relevant text before and after a mention, with apostrophes normalized."""
+    """Return the relevant text before and after a mention, with kinds of apostrophe and dash made one."""
     before, after = text[max(0, start - _CONTEXT) : start + 1], text[end : end + _CONTEXT]
-    before, after = (_WRAPPED.sub(" ", _MARKUP.sub("", side).replace("\u2019", "'")) for side in (before, after))
-    return before[:-1], re.split(r"\n(?![^\S\n]*[a-z])", after, maxsplit=1)[0]
+    before, after = (_WRAPPED.sub(" ", _MARKUP.sub("", side).translate(_APOSTROPHES)) for side in (before, after))
+    return before[:-1], re.split(r"\n(?![^\S\n]*[a-z])", after, maxsplit=1)[0].translate(_DASHES)
 
 
 def _denied_before(clause: str, after: str) -> bool:
