@@ -4,8 +4,8 @@ The statuses are those of ``pmlm_env.cohort.naming.english``, and so is the meth
 words that end a cue's scope. A clause ends at a comma, a list goes on after 、.
 
 - Asserted: "诊断为A", "A确诊", "提示A", "既往有A病史".
-- Possible: "可能为A", "考虑A", "疑似A", "A待排", "A可能", "A不除外", "不能排除A", "A？", "鉴别诊断：A、B". A later
-  confirmation overrides it ("疑似A，后经超声证实").
+- Possible: "可能为A", "考虑A", "疑似A", "A待排", "A可能", "A不除外", "不能排除A", "A？", "鉴别诊断：A、B",
+  "需与A鉴别". A later confirmation overrides it ("疑似A，后经超声证实").
 - Denied: "无A", "未见A", "否认A", "排除A", "A已除外", "不支持A", "A（-）", "A可能性小", "无A、B及C".
 - Other: risk and prevention ("A风险", "预防A", "警惕A"), a condition ("如出现A", "是否有A"), a test ("行A筛查",
   "为排除A行…检查"), somebody else's ("母亲患A", "A家族史").
@@ -21,7 +21,7 @@ import re
 from pmlm_env.cohort.naming.status import Status
 
 #: Characters examined on either side of a mention.
-_CONTEXT = 80
+_CONTEXT = 160
 
 #: Traditional characters that the cues have, and the simplified ones.
 _SIMPLIFIED = str.maketrans(
@@ -36,17 +36,21 @@ _SCOPE = rf"(?:(?!{_SCOPE_ENDS}).){{0,24}}\Z"
 _DENIED_SCOPE = rf"(?:(?!{_SCOPE_ENDS}|(?<![没所患具])有(?!关)).){{0,24}}\Z"
 
 _DENIAL = (
-    r"(?:无(?!法|论|需|须|效|疑|诱因|痛)|未(?:见|发现|提示|诊断|合并|并发|伴|患|检出|查出|查见|探及|出现|发生|显示|达到?|确诊|及)|没有?"
+    r"(?:(?:无(?!法|论|需|须|效|疑|诱因|痛)|未(?:曾(?=患|有|得|诊|发|出现)|得过|见|发现|提示|诊断|合并|并发|伴|患|检出|查出|查见|探及|出现|发生|显示|达到?|确诊|及)|没有?"
     r"|否认|(?<!鉴别)排除|除外|不(?:支持|考虑|符合|存在|伴|合并|提示|诊断|是|属于|像)|并非|而非|(?<![并而是])非(?!常|典型)"
     r"|不足以诊断|不可能(?:是|为|有)?|可能性(?:小|不大|低)的?|缺乏)"
+    r"(?:(?:患者|本人|自身|既往|以往|过去|曾经?|孕前|孕期|目前|明显|明确|存在|患)*有(?!关))?)"  # "否认既往有A"
 )
+#: A long list: "否认肝炎、结核、…、A".
+_OF_ITEM = rf"(?:(?!{_SCOPE_ENDS}|有)[^、])"
+_DENIED_ITEMS = re.compile(rf"{_DENIAL}(?:{_OF_ITEM}{{1,16}}、){{1,20}}{_OF_ITEM}{{0,8}}\Z")
 #: Denials that a negation makes a possibility.
 _EXCLUDE = r"(?:排除|除外)"
 _NOT_EXCLUDED = rf"(?:不能|不可|不宜|无法|难以|未能?|尚未|尚不能|不|暂不|没有|并未)(?:完全|进一步|轻易)?{_EXCLUDE}"
 #: A request: "需排除A", "请除外A", "待排除A".
 _REQUEST = rf"(?:需|须|应|请|待|建议|有待)(?:要|先|进一步|首先|注意)?{_EXCLUDE}"
 #: A test's purpose: "为排除A行超声检查".
-_PURPOSE = rf"(?:为了?|以|用于|旨在|拟)(?:便|求|进一步|明确)?{_EXCLUDE}"
+_PURPOSE = rf"(?:为了?|(?<![可足难予])以|用于|旨在|拟)(?:便|求|进一步|明确)?{_EXCLUDE}"
 
 _POSSIBILITY = (
     r"(?:可能(?!性(?:小|不大|低))(?:为|是|有|存在|系|合并|与)?|考虑|疑似|怀疑|疑诊|可疑|拟诊|拟|倾向于?|似(?:为|有|乎)?|或许|也许"
@@ -56,8 +60,8 @@ _POSSIBILITY = (
 _NOT_POSSIBLE = r"(?:不|未|无需|暂不)\Z"
 
 _RELATIVE = (
-    r"(?:(?:患者|孕妇|其)?之?(?:父母|母亲|父亲|妈妈|爸爸|祖父|祖母|外祖父|外祖母|爷爷|奶奶|外公|外婆|姐姐|妹妹|哥哥|弟弟|姐妹|兄弟"
-    r"|丈夫|配偶|妻子|姑姑|舅舅|姨妈|叔叔|亲属|家属|家人|[父母]系)|(?<![父母])其[父母]|家族(?:中|史)?)"
+    r"(?:(?:患者|孕妇|其)?之?(?:父母|母亲|父亲|妈妈|爸爸|祖父|祖母|外祖父|外祖母|爷爷|奶奶|外公|外婆|姐姐|妹妹|哥哥|弟弟|姐妹|兄弟|兄妹|姐弟|[大二三][哥姐]|儿子|女儿|子女"
+    r"|丈夫|配偶|妻子|姑姑|舅舅|姨妈|叔叔|亲属|(?<![与和及向对经])家属|家人|[父母]系)|(?<![父母])其[父母]|家族(?:中|史)?)"
 )
 #: After a relative: "有A", "曾患A".
 _HAS = r"(?:[：:，,]?\s*(?:均|都|曾|既往|也|亦)?(?:有|患有?|患过|得过|被?诊断为?|因|中有|成员有|为)?)"
@@ -73,6 +77,8 @@ _BRIDGE = (
     r"(?:症|病)?(?:[（(][A-Za-z][A-Za-z0-9-]{1,7}[）)])?(?:的)?"
     r"(?:诊断|病史|史|表现|征象|证据|可能|检查|筛查|检测|结果|症状|体征|情况|指标){0,2}"
 )
+#: Before "A的可能": "排除A的可能".
+_NO_POSSIBILITY = rf"(?<![不能可法以未除])(?<!没有)(?:完全|已|基本|可以?)?{_EXCLUDE}(?:了|有|患)?\Z"
 _ALL = r"(?:目前|现|均|都|皆|暂|亦|也|已经?|基本|可以?|被|予以?|后|最终|经\w{0,8}){0,3}"
 _STOP = r"(?=\s*(?:[，,。.；;！!？?、）)\]】\n]|\Z|但|且))"
 _DENIED_AFTER = re.compile(
@@ -90,6 +96,11 @@ _POSSIBLE_AFTER = re.compile(
     rf"{_BRIDGE}\s*[:：，,]?\s*[（(]?\s*(?:尚|仍|亦|也|暂|均|都|还)?(?:"
     rf"{_NOT_EXCLUDED}|待(?:排|除外|查|定|确诊|证实|诊)|(?:有)?可能(?:性(?:大|较大|高))?{_STOP}|可疑|疑似{_STOP}"
     r"|[?？]|不(?:能|可)(?:否认|确定)|未(?:确诊|明确|能明确|能确诊)|需(?:要)?(?:排除|除外|鉴别)|拟诊)"
+)
+#: "需与A、B相鉴别"
+_DIFFERENTIAL = re.compile(r"(?:与|和|同)[^，,]{0,40}\Z")
+_DIFFERENTIAL_AFTER = re.compile(
+    r"(?:症|病)?(?:[、及和或][^，,。；;]{1,16}){0,5}?(?:等\w{0,4}?)?(?:相|作|进行|加以)*鉴别"
 )
 _CONFIRMED_AFTER = re.compile(
     r"[^。；;！!？?\n]{0,12}?(?<!未)(?<!未能)(?<!待)(?<!没有)(?<!不能)(?<!尚未)(?:确诊|证实|明确诊断|诊断明确|诊断成立|得到确认)"
@@ -115,7 +126,9 @@ def status_of(text: str, start: int, end: int) -> Status:
     sentence, clause, after = _context_of(text, start, end)
     if _FAMILY_AFTER.match(after) or re.search(rf"{_RELATIVE}{_HAS}{_SCOPE}", clause):
         return "other"
-    if _POSSIBLE_AFTER.match(after) and not re.search(rf"{_CONDITION}{_SCOPE}", clause):
+    if _DIFFERENTIAL.search(clause) and _DIFFERENTIAL_AFTER.match(after):
+        return "possible"
+    if _POSSIBLE_AFTER.match(after) and not re.search(rf"{_CONDITION}{_SCOPE}|{_NO_POSSIBILITY}", clause):
         return "asserted" if _CONFIRMED_AFTER.match(after) else "possible"
     if _DENIED_AFTER.match(after) and not _POSITIVE_AFTER.match(after):
         return "denied"
@@ -127,7 +140,7 @@ def status_of(text: str, start: int, end: int) -> Status:
         return "other"
     if re.search(rf"(?:{_NOT_EXCLUDED}|{_REQUEST}){_SCOPE}", clause):
         return "asserted" if _CONFIRMED_AFTER.match(after) else "possible"
-    if re.search(rf"{_DENIAL}{_DENIED_SCOPE}", clause):
+    if re.search(rf"{_DENIAL}{_DENIED_SCOPE}", clause) or _DENIED_ITEMS.search(clause):
         return "denied"
     if _DENIED_LIST.search(sentence) and _END_OF_ITEM.match(after):
         return "denied"
