@@ -25,8 +25,10 @@ _CONTEXT = 160
 
 #: Traditional characters that the cues have, and the simplified ones.
 _SIMPLIFIED = str.maketrans(
-    "無見認發現沒慮懷據證實險親關診斷傾類為與並併後備應還會錯過查對顯導監測風預誡個論確鑒別複檢進經陰陽現轉確癒腫術篩兒貧",
-    "无见认发现没虑怀据证实险亲关诊断倾类为与并并后备应还会错过查对显导监测风预诫个论确鉴别复检进经阴阳现转确愈肿术筛儿贫",
+    "無見認發現沒慮懷據證實險親關診斷傾類為與並併後備應還會錯過查對顯導監測風預誡個論確鑒別複檢進經陰陽現轉確癒腫術篩兒貧"
+    "萬傳體幾員屬擬標終結狀緩輕達難須問議評誘請謹許遺爺媽將觀宮較隱來當於徵獲係鑑",
+    "无见认发现没虑怀据证实险亲关诊断倾类为与并并后备应还会错过查对显导监测风预诫个论确鉴别复检进经阴阳现转确愈肿术筛儿贫"
+    "万传体几员属拟标终结状缓轻达难须问议评诱请谨许遗爷妈将观宫较隐来当于征获系鉴",
 )
 
 #: Characters between a cue and the mention: the same clause, without words that end the cue's scope.
