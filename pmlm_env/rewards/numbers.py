@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-#: Digits after a letter, or after a letter and a hyphen, are part of a name ("T3", "COVID-19", "m2"), but not after a
-#: Han character ("血红蛋白98g/L").
+#: Digits after a letter, or after a letter and a hyphen, are part of a name ("T3", "COVID-19", "m2"), and so is what
+#: follows their point ("pH7.35"), but not after a Han character ("血红蛋白98g/L").
 _NUMBER = re.compile(
     r"""(?<!\d)10(?:\s?\^\s?|\*\*?)[-\u2212]?\d+ | (?<!\d)10[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b]+  # in a unit
-    | (?<![^\W\d_\u3007\u3400-\u9fff])(?<![^\W\d_\u3007\u3400-\u9fff]-)(?<![\d_])(?:
+    | (?<![^\W\d_\u3007\u3400-\u9fff])(?<![^\W\d_\u3007\u3400-\u9fff]-)(?<![\d_])(?<!\d\.)(?:
         \d+(?:st|nd|rd|th)\b
         | (?P<chain>\d+(?:\.\d+){2,})  # "15.03.2024"
         | (?P<number>(?:(?<![\w.)\]%-])[-\u2212])?
@@ -20,9 +20,9 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 _SEPARATORS = str.maketrans({",": "", "\u00a0": "", "\u202f": "", "\u2212": "-"})
-#: "1. Take iron. 2. Rest.", "(1) take iron; (2) rest", "1、休息；2、补铁", "（1）休息"
+#: "1. Take iron. 2. Rest.", "(1) take iron; (2) rest", "1、休息；2、补铁", "（1）休息", "1.休息 2.补铁"
 _LIST_MARKER = re.compile(
-    r"(?:^[^\S\n]*|[.:;,!?][^\S\n]+|[\u3002\uff1b\uff1a\uff0c]\s*)[(\uff08]?(\d{1,2})"
+    r"(?:^[^\S\n]*|[.:;,!?][^\S\n]+|[\u3002\uff1b\uff1a\uff0c]\s*|(?<=[\u3400-\u9fff])[^\S\n]+)[(\uff08]?(\d{1,2})"
     r"(?:[.)](?=\s+\D|[\u3400-\u9fff])|[\u3001\uff0e\uff09](?=\D))",
     re.MULTILINE,
 )
@@ -41,7 +41,7 @@ def numbers_right(reply: str, prompt: str) -> float:
     | "-2.1" | -2.1, but not after a digit, a letter or a closing bracket |
     | "1,200", "1,200.5" | 1200; 1200.5: only a comma before three digits is part of a number |
     | "2024-03-15", "15.03.2024" | 2024, 3 and 15: the parts of a date are numbers of their own, in any order |
-    | "T3", "HbA1c", "COVID-19", "m2" | none: digits after a letter are part of a name |
+    | "T3", "HbA1c", "COVID-19", "m2", "pH7.35" | none: digits after a letter are part of a name |
     | "x10^9/L", "10⁹/L" | none: a power of ten is part of a unit |
     | "1. Rest. 2. Take iron.", "(1) rest", "1、休息" | none: markers of a list, which count up from 1 |
     | "胎心98次/分" | 98 |

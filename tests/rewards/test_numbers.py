@@ -63,6 +63,8 @@ def test_a_number_is_right_if_its_value_stands_in_the_prompt(reply: str, share: 
         "",
         "Rest well.",
         "Take two tablets.",
+        "The blood gas has pH7.35, HbA1c7.2 % and v1.2.",
+        "1.休息 2.补铁\n3.复查",
         "T3, HbA1c and vitamin B12 after COVID-19, per m2, SpO2, G2P1",
         "In the 3rd trimester, the 2nd visit",
         "1. Take iron. 2. Rest. 3. Return.",
