@@ -51,26 +51,30 @@ _LEAD_IN = (
     r"|(?:if|when|whenever|in\s+case|after|before|until|at|during|for|once|on|to)\b[^.,:]{1,100}[,:]\s*"
     r"|(?:activity|diet|exercise|medications?|next\s+steps?|treatment|wound\s+care)\s*:\s*)*"
 )
+_APOSTROPHE = "['\u2019]"
 _CONJUNCTION = r"after|as|because|before|if|once|so|that|to|unless|until|when|whenever|where|which|while|who"
 _FINITE = r"(?:is|was|are|were|has|had|shows?|showed|shown|reveals?|revealed|remains?|remained)"
 #: "Repeat the count", but not "Repeat count was normal".
 _IMPERATIVE = re.compile(
-    rf"\A{_LEAD_IN}(?:(?:do\s+not|don'?t|never)\s+\w+|no\s+(?:alcohol|driving|exercise|heavy|intercourse|lifting|smoking)"
+    rf"\A{_LEAD_IN}(?:(?:do\s+not|don{_APOSTROPHE}?t|never)\s+\w+|no\s+(?:alcohol|driving|exercise|heavy|intercourse|lifting|smoking)"
     rf"|follow[\s-]?up|{_VERBS})\b(?!(?:\s+(?!(?:{_CONJUNCTION})\b)[\w'/%-]+){{0,6}}\s+{_FINITE}\b)",
     re.IGNORECASE,
 )
-#: "You should rest", "we recommend rest", "smoking is to be avoided"
+#: "You should rest", "you shouldn't drive", "we recommend rest", "smoking is to be avoided"
 _MODAL = re.compile(
-    r"\b(?:(?:should|must|ought\s+to)(?!\s+have\b)|(?<!\bno\s)needs?\s+to|(?:is|are|was|were)\s+(?:\w+ly\s+)?(?:advised"
+    rf"\b(?:(?:should|must|ought\s+to)(?:n{_APOSTROPHE}t)?\b(?!\s+have\b)"
+    rf"|(?<!\bno\s)(?<!\bnot\s)(?<!n{_APOSTROPHE}t\s)needs?\s+to|(?:is|are|was|were)\s+(?:\w+ly\s+)?(?:advised"
     r"|encouraged|instructed|recommended|urged|advisable|to\s+(?:avoid|be\s+(?:avoided|continued|repeated|taken)|continue|return"
     r"|take))|(?:i|we|would)\s+(?:\w+ly\s+)?(?:advi[sc]e|recommend|suggest)|please|recommendation\s+is)\b",
     re.IGNORECASE,
 )
+_NOT_GO_ON = r"(?!(?:delay|discontinue|forget|hesitate|miss|skip|stop)\b)"
 #: "Do not drive", "the patient should avoid salt"; but "do not stop" tells to go on.
 _AGAINST = re.compile(
     rf"(?:\A{_LEAD_IN}|\b(?:should|must|(?:advi[sc]e|recommend|instruct)\w*(?:\s+to)?)\s+)"
-    r"(?:(?:(?:do\s+)?not|don'?t|never|no)\s+(?!(?:delay|discontinue|forget|hesitate|miss|skip|stop)\b)"
-    r"|(?:against|avoid|discontinue|quit|refrain|stop)\b)",
+    rf"(?:(?:(?:do\s+)?not|don{_APOSTROPHE}?t|never|no)\s+{_NOT_GO_ON}"
+    r"|(?:against|avoid|discontinue|quit|refrain|stop)\b)"
+    rf"|\b(?:should|must)n{_APOSTROPHE}t\s+{_NOT_GO_ON}",
     re.IGNORECASE,
 )
 

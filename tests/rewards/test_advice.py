@@ -48,6 +48,9 @@ def test_a_text_is_split_into_sentences_items_and_parts_between_semicolons(text:
         "Please take iron.",
         "Do not lift heavy loads.",
         "Don't drive.",
+        "Don\u2019t drive.",
+        "You shouldn't drive.",
+        "You mustn\u2019t drive.",
         "No driving for a month.",
         "Never stop it at once.",
         "Avoid alcohol.",
@@ -78,6 +81,8 @@ def test_imperatives_and_modals_of_advice_are_advice(piece: str) -> None:
         "Rest of the examination showed nothing.",
         "No fever.",
         "No bleeding was seen.",
+        "You do not need to rest.",
+        "She doesn\u2019t need to take iron.",
         "There is no need to test again.",
         "The tests suggest anemia.",
         "The loss must have been large.",
@@ -174,6 +179,7 @@ LETTER = "Discharge diagnosis: anemia. Advice: take iron every day; do not drink
         ("Advice: take iron tablets daily; return in two weeks.", 2 / 3),
         ("The patient takes iron every day and drinks no alcohol.", 0),  # a finding
         ("Drink alcohol. Do not take iron every day.", 0),  # the opposite
+        ("You shouldn't drink alcohol. You mustn\u2019t take iron every day.", 1 / 3),
         ("Anemia.", 0),
         ("", 0),
     ],
