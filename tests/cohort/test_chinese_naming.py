@@ -170,10 +170,19 @@ def test_what_a_chinese_sentence_says_of_a_condition(text: str, status: str) -> 
         ("急性胎儿窘迫(胎心型)", {"急性胎儿窘迫（胎心型）"}),
         ("未足月胎膜早破（PPROM）", {B}),
         ("The patient has GDM, but no PROM.", {A}),
+        ("诊断：\n1. 妊娠期糖尿病\n2、胎膜早破待排", {A, B}),
+        ("诊断：\n- 妊娠期糖尿病\n\n已排除：\n- 胎膜早破\n- 子宫破裂", {A}),
+        ("如出现以下情况，请立即就诊：\n1. 胎膜早破\n2. 子宫破裂", set()),
+        ("妊娠期糖尿病\n排除胎膜早破", {A}),
     ],
 )
 def test_what_a_chinese_letter_names(text: str, named: set[str]) -> None:
     assert named_labels(text, LABELS, "zh") == named
+
+
+def test_a_heading_holds_for_all_items_of_its_list() -> None:
+    text = f"鉴别诊断：\n1. {A}\n2. {B}\n家族史：\n- {C}"
+    assert mentioned_labels(text, LABELS, "zh") == {A: "possible", B: "possible", C: "other"}
 
 
 def test_a_longer_name_hides_the_shorter_one_in_it() -> None:

@@ -239,6 +239,46 @@ def test_each_condition_has_its_own_status(text: str, thalassemia: str, diabetes
     assert mentioned_labels(text, LABELS) == {"thalassemia": thalassemia, "gestational diabetes": diabetes}
 
 
+@pytest.mark.parametrize("marker", ["- ", "* ", "\u2022 ", "2. ", "  3) "])
+@pytest.mark.parametrize(
+    ("heading", "status"),
+    [
+        ("Diagnoses:", "asserted"),
+        ("The patient has:", "asserted"),
+        ("Complications, none of which was treated.", "asserted"),
+        ("Differential diagnosis:", "possible"),
+        ("Rule out:", "possible"),
+        ("**Ruled out:**", "denied"),
+        ("No evidence of:\n", "denied"),
+        ("The patient does not have:", "denied"),
+        ("The following were excluded:", "denied"),
+        ("Family history:", "other"),
+        ("Come back if you have any of the following signs:", "other"),
+        ("# Watch for:", "other"),
+    ],
+)
+def test_a_heading_holds_for_all_items_of_its_list(heading: str, status: str, marker: str) -> None:
+    text = f"{heading}\n{marker}anemia\n{marker}Gestational diabetes\n\nPlan:\n{marker}treat thalassemia"
+    assert mentioned_labels(text, LABELS) == {"gestational diabetes": status, "thalassemia": "asserted"}
+    windows = text.replace("\n", "\r\n")
+    assert mentioned_labels(windows, LABELS) == mentioned_labels(text, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("Ruled out:\n- anemia\nShe has gestational diabetes.", "asserted"),
+        ("Ruled out:\nAnemia was.\n- gestational diabetes", "asserted"),
+        ("1. Suspected infection:\n  - fever\n2. Gestational diabetes", "asserted"),
+        ("1. Present:\n  - fever\n2. Ruled out:\n  - gestational diabetes", "denied"),
+        ("Possible causes:\n- gestational diabetes: confirmed", "asserted"),
+        ("Diagnoses:\n- gestational diabetes (ruled out)", "denied"),
+    ],
+)
+def test_a_heading_holds_for_its_own_list_only_and_an_item_may_say_more(text: str, status: str) -> None:
+    assert mentioned_labels(text, LABELS) == {"gestational diabetes": status}
+
+
 @pytest.mark.parametrize(
     ("text", "status"),
     [

@@ -1,7 +1,8 @@
 """Deciding whether a Chinese text asserts, considers or denies that the patient has a condition that it mentions.
 
 The statuses are those of ``pmlm_env.cohort.naming.english``, and so is the method: cues before and after a mention, and
-words that end a cue's scope. A clause ends at a comma, a list goes on after 、.
+words that end a cue's scope. A clause ends at a comma, a list goes on after 、
+and in lines of items under a heading.
 
 - Asserted: "诊断为A", "A确诊", "提示A", "既往有A病史".
 - Possible: "可能为A", "考虑A", "疑似A", "A待排", "A可能", "A不除外", "不能排除A", "A？", "鉴别诊断：A、B",
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import re
 
+from pmlm_env.cohort.naming.items import heading_of
 from pmlm_env.cohort.naming.status import Status
 
 #: Characters examined on either side of a mention.
@@ -163,17 +165,21 @@ def extends_forward(text: str, last_end: int, start: int, end: int) -> bool:
 
 def extends_backward(text: str, last_end: int, start: int, end: int) -> bool:
     """Whether what follows a mention also holds for the one that ends at ``last_end``: "A、B均已排除"."""
-    after = text[end : end + _CONTEXT].translate(_SIMPLIFIED)
+    after = _after(text, end)
     found = _DENIED_AFTER.match(after) or _POSSIBLE_AFTER.match(after)
     return bool(found) and _JOINED.fullmatch(text[last_end:start].translate(_SIMPLIFIED)) is not None
 
 
 def _context_of(text: str, start: int, end: int) -> tuple[str, str, str]:
     """Return the sentence and the clause before a mention, and the text after it, in simplified characters."""
-    before = text[max(0, start - _CONTEXT) : start].translate(_SIMPLIFIED)
+    before = (heading_of(text, start) or text[max(0, start - _CONTEXT) : start]).translate(_SIMPLIFIED)
     sentence = _SENTENCE.split(before)[-1]
-    after = text[end : end + _CONTEXT].translate(_SIMPLIFIED)
-    return sentence, _COMMA.split(sentence)[-1], after
+    return sentence, _COMMA.split(sentence)[-1], _after(text, end)
+
+
+def _after(text: str, end: int) -> str:
+    """Return the text after a mention, in its line, in simplified characters."""
+    return text[end : end + _CONTEXT].split("\n", 1)[0].translate(_SIMPLIFIED)
 
 
 def _last(pattern: str, clause: str) -> re.Match[str] | None:

@@ -3,7 +3,7 @@
 The rules follow NegEx (Chapman et al., J Biomed Inform 2001) and ConText (Harkema et al., J Biomed Inform 2009),
 in a small reimplementation: cues before and after a mention, phrases that only look like cues ("cannot rule out", "not
 only", "no increase in"), and words that end a cue's scope ("but", "except", "due to"). No scope extends beyond its
-sentence or line.
+sentence or line, but that of a heading does to the items of its list.
 
 In parentheses: the categories of the 2010 i2b2 challenge (Uzuner et al., J Am Med Inform Assoc 2011).
 
@@ -26,6 +26,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from pmlm_env.cohort.naming.items import heading_of
 from pmlm_env.cohort.naming.scope import EXISTING, POSSESSIVE, SCOPE_ENDS, VERB, WORD
 from pmlm_env.cohort.naming.status import Status
 
@@ -238,7 +239,7 @@ _MARKED_BEFORE = re.compile(
 #: "rule out A" and "fever, r/o A" as a request, and as the purpose of a test
 _REQUEST = re.compile(
     r"(?:(?:\A\W*|:\s*|\b(?:please|must|should|(?:needs?|has|have)\s+to)\s+)(?:rule\s+out|r/o|exclude)"
-    rf"|\A[^,]*,\s*rule\s+out|(?<!\bto\s)(?<!\bor\s)(?<!\bfor\s)\br/o)\b(?!'d){_WORDS}",
+    rf"|\A[^,]*,\s*rule\s+out|(?<!\bto\s)(?<!\bor\s)(?<!\bfor\s)\br/o)\b(?!'d):?{_WORDS}",
     re.IGNORECASE,
 )
 _PURPOSE = re.compile(rf"\b(?:to|or|for)\s+(?:\w+ly\s+)?(?:rule[\s-]+out|r/o|exclude)\b{_WORDS}", re.IGNORECASE)
@@ -299,7 +300,7 @@ def status_of(text: str, start: int, end: int) -> Status:
         end: Index after its last character.
     """
     before, after = _context_of(text, start, end)
-    clause = _START.split(before)[-1]
+    clause = _START.split(heading_of(text, start) or before)[-1]
     if _REQUEST_AFTER.match(after):
         return "possible"
     if _AFTER.match(after):
