@@ -132,6 +132,8 @@ ASSERTED = """
     Possible infection and confirmed gestational diabetes.
     She is not free of gestational diabetes.
     No doubt this is gestational diabetes.
+    Her course was complicated by the development of gestational diabetes.
+    The weight led to the development of gestational diabetes.
     Autoantibody-negative gestational diabetes.
     HER2 negative gestational diabetes.
     Never smoker with gestational diabetes.
@@ -181,6 +183,8 @@ OTHER = """
     Your daughter has gestational diabetes.
     Both parents are carriers of gestational diabetes.
     She is at risk of gestational diabetes.
+    A diet prevents the development of gestational diabetes.
+    It may be complicated by development of gestational diabetes.
     If you develop gestational diabetes, come back.
     Watch for gestational diabetes.
     A glucose test to rule out gestational diabetes.
@@ -220,6 +224,10 @@ def test_a_possible_condition_counts_as_named(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "thalassemia", "diabetes"),
     [
+        ("A risk of anemia or thalassemia, and gestational diabetes.", "other", "other"),
+        ("If you develop anemia or thalassemia and gestational diabetes, come back.", "other", "other"),
+        ("No thalassemia, and gestational diabetes.", "denied", "asserted"),
+        ("Screened for thalassemia, and gestational diabetes was found.", "other", "asserted"),
         ("Possible thalassemia, gestational diabetes confirmed.", "possible", "asserted"),
         ("Possible thalassemia or gestational diabetes.", "possible", "possible"),
         ("Thalassemia or gestational diabetes?", "possible", "possible"),
@@ -237,6 +245,21 @@ def test_a_possible_condition_counts_as_named(text: str) -> None:
 )
 def test_each_condition_has_its_own_status(text: str, thalassemia: str, diabetes: str) -> None:
     assert mentioned_labels(text, LABELS) == {"thalassemia": thalassemia, "gestational diabetes": diabetes}
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("A risk of uterine rupture, thalassemia and gestational diabetes.", "other"),
+        ("If you develop uterine rupture, thalassemia, and gestational diabetes, come back.", "other"),
+        ("No uterine rupture, thalassemia and gestational diabetes.", "denied"),
+        ("Uterine rupture, thalassemia and gestational diabetes.", "asserted"),
+    ],
+)
+def test_the_last_of_a_list_has_the_status_of_the_others(text: str, status: str) -> None:
+    assert mentioned_labels(text, LABELS) == dict.fromkeys(
+        ("uterine rupture", "thalassemia", "gestational diabetes"), status
+    )
 
 
 @pytest.mark.parametrize("marker", ["- ", "* ", "\u2022 ", "2. ", "  3) "])

@@ -156,7 +156,7 @@ def status_of(text: str, start: int, end: int) -> Status:
     return "asserted"
 
 
-def extends_forward(text: str, last_end: int, start: int, end: int) -> bool:
+def extends_forward(text: str, last_end: int, last: Status, start: int, end: int) -> bool:
     """Whether what is said of the mention that ends at ``last_end`` holds for the next one too: "无A或B"."""
     return bool(_JOINED.fullmatch(text[last_end:start].translate(_SIMPLIFIED))) and not _POSITIVE_AFTER.match(
         text[end : end + _CONTEXT]

@@ -102,7 +102,8 @@ _HEADING = re.compile(
 #: Future risk or screening, up to a few words before the mention.
 _FUTURE_RISK = re.compile(
     r"\b(?:risks?(?:\s+factors?)?\s+(?:of|for)|at\s+(?:\w+\s+)?risk\s+(?:of|for)|prevent(?:s|ed|ing|ion\s+of)?"
-    r"|avoid(?:s|ing)?|protects?\s+(?:you\s+)?(?:against|from)|develop(?:ing|ment\s+of)"
+    r"|avoid(?:s|ing)?|protects?\s+(?:you\s+)?(?:against|from)|developing"
+    r"|(?<!(?<!be\s)complicated\sby\s)(?<!(?<!be\s)complicated\sby\sthe\s)(?<!\bled\sto\s)(?<!\bled\sto\sthe\s)development\s+of"
     r"|(?:may|might|could|can)\s+(?:lead\s+to|develop|cause|result\s+in)"
     r"|(?:watch|look(?:ing)?|monitor(?:ing|ed)?|screen(?:ing|ed|s)?|test(?:ing|ed|s)?|check(?:ing|ed|s)?|evaluat\w+"
     r"|assess\w*|examin\w+)\s+(?:out\s+)?(?:again\s+)?for)"
@@ -288,6 +289,8 @@ _WRAPPED = re.compile(
 )
 _JOINED = re.compile(r"\s*,?\s*(?:and/or|and|or|nor|&|/)\s*", re.IGNORECASE)
 _OR = re.compile(r"\b(?:or|nor)\b|/", re.IGNORECASE)
+#: "a risk of A, B, and C", "no A, B and C"; "no A, and B" may go on about something else.
+_AND = {"other": re.compile(r"\s*,?\s+and\s+", re.IGNORECASE), "denied": re.compile(r"\s+and\s+", re.IGNORECASE)}
 _LISTED = re.compile(r"\s*(?:[,/]\s*)?(?:(?:or|nor|and/or)\s+)?", re.IGNORECASE)
 
 
@@ -321,10 +324,10 @@ def status_of(text: str, start: int, end: int) -> Status:
     return "possible" if unsure or _is_uncertain(before, clause, after) else "asserted"
 
 
-def extends_forward(text: str, last_end: int, start: int, end: int) -> bool:
+def extends_forward(text: str, last_end: int, last: Status, start: int, end: int) -> bool:
     """Whether what is said of the mention that ends at ``last_end`` holds for the next one too: "no A, B or C"."""
     gap, (_, after) = text[last_end:start], _context_of(text, start, end)
-    if _LISTED.fullmatch(gap) is None:
+    if _LISTED.fullmatch(gap) is None and not (last in _AND and _AND[last].fullmatch(gap)):
         return False
     return _OR.search(gap) is not None or not (_OWN_CLAUSE.match(after) or _POSITIVE.match(after))
 

@@ -78,7 +78,7 @@ def find_mentions(text: str, phrases: Mapping[str, Sequence[str]], language: str
             continue  # inside a longer phrase that starts earlier
         rules = chinese if is_chinese(language) and _is_in_chinese(text, start, end) else english
         status = rules.status_of(text, start, end)
-        if spans and status in NAMED and rules.extends_forward(text, spans[-1][1], start, end):
+        if spans and status in NAMED and rules.extends_forward(text, *spans[-1][1:], start, end):
             status = _weaker(status, spans[-1][2])
         if status != "asserted" and spans and rules.extends_backward(text, spans[-1][1], start, end):
             _weaken_items(text, spans, status)
