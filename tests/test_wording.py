@@ -15,6 +15,7 @@ EXEMPT = (
     "pmlm_env/llm/obstetric_sentences.py",
     "pmlm_env/envs/lite/rules.py",
     "pmlm_env/cohort/naming/english.py",
+    "pmlm_env/cohort/naming/scope.py",
     "pmlm_env/cohort/sources/icd.py",
 )
 WORD = re.compile(
