@@ -50,6 +50,7 @@ class Batch:
         input_file: The file of requests.
         files: The files of replies and of errors, as far as there are any.
         done: Number of requests that are done, successfully or not.
+        lacks_replies: Whether it has ended with replies, but names no file of them, at least not yet.
         error: The endpoint's code for why the whole batch failed, without its message, which may quote prompts; "" if
             there is none.
     """
@@ -59,6 +60,7 @@ class Batch:
     input_file: str
     files: tuple[str, ...] = ()
     done: int = 0
+    lacks_replies: bool = False
     error: str = ""
 
 
@@ -218,12 +220,14 @@ class BatchAPI:
         counts = value.get("request_counts")
         counts = counts if isinstance(counts, dict) else {}
         done = [counts.get(name) for name in ("completed", "failed")]
+        status = _text(value, "status")
         return Batch(
             _text(value, "id"),
-            _text(value, "status"),
+            status,
             str(value.get("input_file_id") or ""),
             tuple(str(value[name]) for name in ("output_file_id", "error_file_id") if value.get(name)),
             sum(each for each in done if isinstance(each, int)),
+            status in ENDED and isinstance(done[0], int) and done[0] > 0 and not value.get("output_file_id"),
             self._chat.without_secrets(codes[0]) if codes else "",
         )
 

@@ -7,6 +7,7 @@ import json
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -26,6 +27,8 @@ _logger = logging.getLogger(__name__)
 _FIRST_PAUSE, _LONGEST_PAUSE = 5.0, 60.0
 #: Replies that are passed on, and stored, at once.
 _AT_ONCE = 500
+#: Looks at a batch that has ended with replies, but does not name their file yet, before the command gives up.
+_MOST_LATE = 10
 #: Codes of requests that were never run, and are not billed.
 _NOT_RUN = frozenset({"batch_expired", "batch_cancelled"})
 
@@ -83,11 +86,15 @@ class BatchChat(LLM):
                 refusal = self._send(api, chunk, batches)
                 if refusal is not None:
                     break
-            pause = _FIRST_PAUSE
+            pause, late = _FIRST_PAUSE, Counter[str]()
             while batches:
                 for token in list(batches):
                     batches[token] = api.retrieve(batches[token].id)
-                    if batches[token].status in ENDED:
+                    if batches[token].lacks_replies:  # its replies are billed: they must not be asked again
+                        late[token] += 1
+                        if late[token] > _MOST_LATE:
+                            raise LLMError(self._unreadable(batches[token], "it does not name their file"))
+                    elif batches[token].status in ENDED:
                         yield from self._finished(api, token, batches.pop(token), requests, missing)
                         pause = _FIRST_PAUSE
                 if batches:
@@ -116,6 +123,7 @@ class BatchChat(LLM):
                 ) from None
             if batch is None:  # the process was killed before it was created
                 names = self._under_way.names(token)
+                api.delete(self._under_way.uploaded(token))
                 self._under_way.keep(token, others)
                 self._release([requests[missing[name]] for name in names if name in missing])
             else:
@@ -170,7 +178,7 @@ class BatchChat(LLM):
             except BaseException:
                 self._release([chunk[name][0] for name in booked])
                 raise
-            self._under_way.add(token, booked)
+            self._under_way.add(token, booked, file=file)
             batches[token] = api.create(file, token)
             self._under_way.add(token, booked, batches[token].id)
             _logger.info("A batch of %d requests is under way, which may take a day", len(booked))
@@ -189,7 +197,7 @@ class BatchChat(LLM):
         failed: dict[int, tuple[Attempt, bool]] = {}
         replied: dict[int, Attempt] = {}
         for file in batch.files:
-            for line in api.lines(file):
+            for line in self._lines(api, batch, file):
                 index = waiting.pop(line["custom_id"], None) if isinstance(line.get("custom_id"), str) else None
                 if index is None:  # of a reply that is stored already, or of another command, or repeated
                     continue
@@ -214,6 +222,18 @@ class BatchChat(LLM):
             yield {index: LLMError(f"{where}: {attempt.error}") for index, (attempt, _) in failed.items()}
         if not others:
             api.delete([batch.input_file, *batch.files])
+
+    def _lines(self, api: BatchAPI, batch: Batch, file: str) -> Iterator[dict[str, Any]]:
+        try:
+            yield from api.lines(file)
+        except LLMError as error:
+            raise LLMError(self._unreadable(batch, str(error))) from None
+
+    def _unreadable(self, batch: Batch, why: str) -> str:
+        return (
+            f"the replies of the batch {batch.id} cannot be read ({why}): run the command again later; if the endpoint "
+            f"has them no more, take the batch out of {self._under_way.file}, and they are asked and paid for again"
+        )
 
     def _stored(
         self, requests: Sequence[Request], replied: Mapping[int, Attempt]
@@ -273,9 +293,15 @@ class UnderWay:
         names: list[str] = self._content()[token]["requests"]
         return names
 
-    def add(self, token: str, names: Sequence[str], batch: str | None = None) -> None:
-        """List a batch, or add its name at the endpoint."""
-        write_json(self.file, {**self._content(), token: {"llm": self._llm, "id": batch, "requests": list(names)}})
+    def uploaded(self, token: str) -> list[str]:
+        """Return the file of a batch that may not have been created; none in lists of earlier versions."""
+        file = self._content()[token].get("file")
+        return [file] if file else []
+
+    def add(self, token: str, names: Sequence[str], batch: str | None = None, *, file: str | None = None) -> None:
+        """List a batch with its file, or add its name at the endpoint, which knows its file."""
+        listed = {"llm": self._llm, "id": batch, "requests": list(names)}
+        write_json(self.file, {**self._content(), token: listed if file is None else {**listed, "file": file}})
 
     def keep(self, token: str, names: Sequence[str]) -> None:
         """List only these requests of a batch; without any, take the batch off the list."""
@@ -294,8 +320,9 @@ class UnderWay:
         cure = "restore it from a copy, or, if no batch is under way at the endpoint, remove it"
         content = read_object(self.file, cure, _LARGEST_LIST)
         for each in content.values():
-            whole = isinstance(each, dict) and each.keys() == {"llm", "id", "requests"}
-            if not whole or not isinstance(each["requests"], list) or not isinstance(each["id"], str | None):
+            whole = isinstance(each, dict) and each.keys() - {"file"} == {"llm", "id", "requests"}
+            texts = whole and isinstance(each["id"], str | None) and isinstance(each.get("file"), str | None)
+            if not texts or not isinstance(each["requests"], list):
                 raise ValueError(f"{self.file} is damaged: {cure}")
         return dict(content)
 

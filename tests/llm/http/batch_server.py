@@ -36,6 +36,8 @@ class BatchServer:
     validation_error: str = ""  # a code
     lose_answers_to: list[str] = field(default_factory=list)  # "METHOD path", each once, after doing what it says
     fail_with_503: list[str] = field(default_factory=list)  # each once, before
+    refuse: list[str] = field(default_factory=list)  # likewise, with 400
+    n_late: int = 0  # looks at a batch that has ended before it names its file of replies
     files: dict[str, bytes] = field(default_factory=dict)
     batches: dict[str, dict[str, Any]] = field(default_factory=dict)
     looks: dict[str, int] = field(default_factory=dict)
@@ -122,6 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
             state.fail_with_503.remove(call)
             message = f"no room for {content.decode('utf-8', 'replace')} and {state.all_prompts} with the key {KEY}"
             return self._answer(503, {"error": {"message": message, "code": "overloaded"}})
+        if call in state.refuse:
+            state.refuse.remove(call)
+            return self._answer(400, {"error": {"message": "no credit", "code": "billing_hard_limit_reached"}})
         status, answer = self._answer_to(state, method, path.split("/"), parse_qs(parts.query), content)
         if call in state.lose_answers_to:
             state.lose_answers_to.remove(call)
@@ -170,10 +175,14 @@ class _Handler(BaseHTTPRequestHandler):
                 batch["status"] = "in_progress"
                 if state.looks[path[1]] >= state.n_looks:
                     state.finish(batch)
+            if state.looks[path[1]] < state.n_looks + state.n_late:
+                return 200, {name: value for name, value in batch.items() if name != "output_file_id"}
             return 200, batch
         if method == "DELETE":
             state.deleted.append(path[1])
             return 200, {"id": path[1], "deleted": True}
+        if path[1] not in state.files:
+            return 404, {"error": {"message": "No such File object", "type": "invalid_request_error"}}
         return 200, state.files[path[1]]
 
     def _answer(self, status: int, body: Any) -> None:

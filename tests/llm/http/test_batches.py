@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -243,6 +244,58 @@ def test_a_batch_that_was_listed_but_never_created_is_sent_again(server: BatchSe
     llm, budget = llm_of(server, tmp_path, size=50)
     assert texts(llm.ask(REQUESTS)) == WHOLE
     assert budget.usage.calls == len(REQUESTS)
+
+
+def test_the_uploaded_prompts_of_a_batch_that_was_refused_are_deleted(server: BatchServer, tmp_path: Path) -> None:
+    server.refuse = ["POST batches"]
+    with pytest.raises(LLMError, match="billing_hard_limit_reached"):
+        llm_of(server, tmp_path, size=50)[0].ask(REQUESTS)
+    llm, budget = llm_of(server, tmp_path, size=50)
+    assert texts(llm.ask(REQUESTS)) == WHOLE
+    assert sorted(server.deleted) == sorted(server.files)
+    assert budget.usage.calls == len(REQUESTS)
+
+
+def test_a_batch_that_has_ended_but_does_not_name_its_replies_yet_is_waited_for(
+    server: BatchServer, tmp_path: Path
+) -> None:
+    server.n_late = 3
+    llm, budget = llm_of(server, tmp_path)
+    assert texts(llm.ask(REQUESTS)) == WHOLE
+    assert len(server.batches) == 3
+    assert budget.usage.calls == len(REQUESTS)
+    assert sorted(server.deleted) == sorted(server.files)
+
+
+def test_replies_that_are_never_named_are_not_paid_for_again_by_themselves(server: BatchServer, tmp_path: Path) -> None:
+    server.n_late = 10**9
+    for _ in range(2):
+        with pytest.raises(LLMError, match=r"batch_0 cannot be read \(it does not name their file\): run .* later"):
+            llm_of(server, tmp_path)[0].ask(REQUESTS)
+    server.n_late = 0
+    assert texts(llm_of(server, tmp_path)[0].ask(REQUESTS)) == WHOLE
+    assert len(server.batches) == 3
+
+
+def test_replies_that_the_endpoint_has_no_more_are_named_with_a_way_out(server: BatchServer, tmp_path: Path) -> None:
+    finish = server.finish
+
+    def finished(batch: dict[str, Any]) -> None:
+        finish(batch)
+        server.files.pop(batch["output_file_id"])
+
+    server.finish = finished  # type: ignore[method-assign]
+    with pytest.raises(LLMError, match=r"batch_0 cannot be read .*HTTP 404.*take the batch out of .*batches.json"):
+        llm_of(server, tmp_path)[0].ask(REQUESTS)
+    assert server.deleted == []
+    server.finish = finish  # type: ignore[method-assign]
+    listed = json.loads((tmp_path / "batches.json").read_text())
+    left = {token: each for token, each in listed.items() if each["id"] != "batch_0"}
+    server.finish(server.batches["batch_1"])
+    server.finish(server.batches["batch_2"])
+    (tmp_path / "batches.json").write_text(json.dumps(left))
+    assert texts(llm_of(server, tmp_path)[0].ask(REQUESTS)) == WHOLE
+    assert len(server.batches) == 4
 
 
 def test_a_limit_is_kept(server: BatchServer, tmp_path: Path) -> None:
