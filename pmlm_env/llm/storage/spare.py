@@ -46,14 +46,17 @@ class SpareSpace:
                 raise
 
     def put(self, lines: Sequence[str]) -> None:
-        """Write ASCII lines after the existing ones.
+        """Write ASCII lines after the existing ones, over an incomplete last one of a writer that was stopped.
 
         Raises:
             OSError: The file does not exist, or the lines do not fit and the disk is full.
         """
         with self._opened() as file:
-            file.seek(sum(map(len, self._lines(file))))
-            file.write("".join(f"{line}\n" for line in lines).encode("ascii"))
+            existing = self._lines(file)
+            rest = existing.pop() if existing and not existing[-1].endswith(b"\n") else b""
+            file.seek(sum(map(len, existing)))
+            content = "".join(f"{line}\n" for line in lines).encode("ascii")
+            file.write(content.ljust(len(rest), b"\0"))
             file.flush()
             os.fsync(file.fileno())
 

@@ -186,6 +186,19 @@ def test_half_a_reply_that_was_set_aside_is_left_out(file: Path) -> None:
     assert prompts(file) == ["a"]
 
 
+@pytest.mark.parametrize("length", [30, 1_000])
+def test_a_reply_that_is_set_aside_after_half_a_reply_is_kept(file: Path, length: int) -> None:
+    cache = ReplyCache(file)
+    cache.put_in_spare("x", {Request("a"): Completion("first", 1, 1, "stop")})
+    with file.with_name("replies.sqlite-spare").open("r+b") as spare:
+        spare.seek(len(spare.read().rstrip(b"\0")))
+        spare.write(b'{"created":1.0,"reply":{"text":"'.ljust(length, b"a"))
+    cache.put_in_spare("x", {Request("b"): Completion("second", 1, 1, "stop")})
+    cache.put_in_spare("x", {Request("c"): Completion("third", 1, 1, "stop")})
+    assert sorted(prompts(file)) == ["a", "b", "c"]
+    assert not any(file.with_name("replies.sqlite-spare").read_bytes())
+
+
 def test_nothing_is_asked_where_there_is_no_room_to_set_replies_aside(file: Path) -> None:
     file.with_name("replies.sqlite-spare").unlink()
     file.with_name("replies.sqlite-spare").mkdir()
