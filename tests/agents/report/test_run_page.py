@@ -135,6 +135,20 @@ def test_the_words_that_are_deleted_most_stand_with_their_roles(page: str) -> No
     assert ["suggest", "self", "12", "12", "9.0", "25", "%"] in rows
 
 
+@pytest.mark.parametrize(("probability", "shown"), [(1.0, "100 %"), (0.996, "100 %"), (0.00123, "0.12 %")])
+def test_the_probability_of_a_deletion_is_in_percent_however_sure_the_agent_is(
+    tmp_path: Path, probability: float, shown: str
+) -> None:
+    patients = make_patients(3)
+    traces = [
+        replace(trace, edits=tuple(replace(edit, probability=probability) for edit in trace.edits))
+        for trace in traces_of(patients)
+    ]
+    page = _page(write_run(tmp_path / "mine", patients, traces))
+    (table,) = re.findall(r'<table class="sortable" id="deleted">(.*?)</table>', page, re.DOTALL)
+    assert set(re.findall(r'<td class="n">([^<]* %)</td>', table)) == {shown}
+
+
 def test_an_agent_that_deletes_nothing_has_no_heat_map(tmp_path: Path) -> None:
     patients = make_patients(12)
     page = _page(write_run(tmp_path / "mine", patients, traces_of(patients, slots=0)))

@@ -18,7 +18,7 @@ const marked = (text, others) => {
     else if (typeof parts.at(-1) === "string") parts[parts.length - 1] += each.segment;
     else parts.push(each.segment);
   }
-  return el("p", {}, ...parts);
+  return el("p", { dir: "auto" }, ...parts);
 };
 
 const NAMED = ["asserted", "possible"];
@@ -69,7 +69,7 @@ const wordButtons = (model, patient, deleted, run, toggle) => {
     const parts = [`position ${slot + 1}, ${patient.roles[slot]}`];
     if (i !== undefined) {
       const probability = run.probabilities[i];
-      const chance = probability === null ? "" : `, with probability ${(100 * probability).toPrecision(2)} %`;
+      const chance = probability === null ? "" : `, with probability ${percent(probability)}`;
       parts.push(`deleted ${ordinal(i + 1)}${chance}`);
     } else if (deleted.has(slot)) parts.push("deleted");
     const n = others.filter((other) => other.run.agent.deleted.includes(slot)).length;
@@ -169,7 +169,7 @@ const patientHead = (model, patient, change) => {
       "div",
       { class: "head" },
       el("h2", {}, patient.id),
-      change === null ? null : el("span", { class: `verdict ${kind}` }, `${SIGNS[kind]} ${signed(main.scale * change)}${unit}`),
+      change === null ? null : el("span", { class: `verdict ${kind}` }, `${SIGNS[kind]} ${signed(main.scale * change, main.digits)}${unit}`),
     ),
     el(
       "p",

@@ -17,6 +17,7 @@ const el = (tag, attributes = {}, ...children) => {
 
 const signed = (value, digits = 2) => (value > 0 ? "+" : value < 0 ? "-" : "±") + Math.abs(value).toFixed(digits);
 const ordinal = (n) => n + (n % 100 > 10 && n % 100 < 14 ? "th" : (["th", "st", "nd", "rd"][n % 10] ?? "th"));
+const percent = (share) => `${Number((100 * share).toPrecision(2))} %`;
 const counted = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 
 // Whether a change is good, and the sign that says so without color.

@@ -63,7 +63,7 @@
       el(
         "span",
         { class: `delta ${kind}` },
-        change === null ? "no reply" : `${SIGNS[kind]} ${signed(main.scale * change)}`,
+        change === null ? "no reply" : `${SIGNS[kind]} ${signed(main.scale * change, main.digits)}`,
         change === null ? null : meter(change, most),
       ),
     );
@@ -175,13 +175,13 @@
       ...patientHead(model, patient, found?.run?.reward ?? null),
       el("div", { class: "variants", role: "group", "aria-label": "Variants and controls" }, ...buttons),
       el("h3", {}, "Prompt: tick words off or on, and see the reply to what is left"),
-      el("div", { class: "prompt", id: "prompt", lang: model.data.language }, ...wordButtons(model, patient, deleted, edits, toggle)),
+      el("div", { class: "prompt", id: "prompt", lang: model.data.language, dir: "auto" }, ...wordButtons(model, patient, deleted, edits, toggle)),
       el("p", { class: "info", id: "info" }, "Small numbers: the order of deletion. Point at a word for its role and its probability."),
       stateLine(model, patient, deleted, control, found, go),
       el("div", { class: "panels" }, ...panels),
       el("h3", {}, "Scores"),
       el("div", { class: "scroll" }, componentTable(model, before, found?.run)),
-      el("details", {}, el("summary", {}, "The prompt as text"), el("p", { class: "prompt", lang: model.data.language }, model.promptOf(patient, deleted))),
+      el("details", {}, el("summary", {}, "The prompt as text"), el("p", { class: "prompt", lang: model.data.language, dir: "auto" }, model.promptOf(patient, deleted))),
     );
   };
 
@@ -191,7 +191,8 @@
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (by && event.target.dataset.slot !== undefined) {
       event.preventDefault();
-      detail.querySelector(`[data-slot="${Number(event.target.dataset.slot) + by}"]`)?.focus();
+      const forward = getComputedStyle(event.target.parentElement).direction === "rtl" ? -1 : 1;
+      detail.querySelector(`[data-slot="${Number(event.target.dataset.slot) + forward * by}"]`)?.focus();
     }
   });
   list.addEventListener("keydown", (event) => {
