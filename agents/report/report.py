@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def _pictures(runs: Runs, cells: Cells, env: str, default: str, out: Path, seed:
     lines = []
     for name, (title, figure) in drawn.items():
         figures.save(figure, out / "figures" / f"{env}-{name}.svg")
-        lines.append(f"![{title}](figures/{env}-{name}.svg)\n\n*{title}.*")
+        lines.append(f"![{title}](figures/{quote(env)}-{name}.svg)\n\n*{title}.*")
     return lines
 
 

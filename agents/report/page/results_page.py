@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
@@ -32,9 +34,14 @@ def write_results_page(results: Path, out: Path) -> Path:
     parts: list[dict[str, Any]] = []
     if (report := out / "report.md").is_file():
         parts.append(_part("benchmark", "Benchmark", report, []))
-    for table in experiment_tables(results):
-        parts.append(_part(table.parent.name, table.parent.name, table, sorted(table.parent.glob("*.svg"))))
-    has_texts = any(table.with_name("traces.jsonl").is_file() for table in experiment_tables(results))
+    tables = experiment_tables(results)
+    shared = Counter(table.parent.name for table in tables)
+    for table in tables:
+        folder = table.parent
+        # Of several experiments with the same name, such as of several models, the folders tell which is which.
+        name = folder.relative_to(results).as_posix() if shared[folder.name] > 1 else folder.name
+        parts.append(_part(name, name, table, sorted(folder.glob("*.svg"))))
+    has_texts = any(table.with_name("traces.jsonl").is_file() for table in tables)
     make_folder(out)
     write(
         path := out / "report.html",
@@ -60,7 +67,7 @@ def _markdown(folder: Path, name: str) -> MarkdownIt:
     def image(
         self: RendererHTML, tokens: Sequence[Token], i: int, options: OptionsDict, env: MutableMapping[str, Any]
     ) -> str:
-        path = folder / str(tokens[i].attrs["src"])
+        path = folder / unquote(str(tokens[i].attrs["src"]))
         if path.suffix != ".svg" or not path.resolve().is_relative_to(folder.resolve()) or not path.is_file():
             return str(Markup.escape(tokens[i].content))
         return str(_picture(path, name, tokens[i].content))

@@ -26,6 +26,7 @@ _COLORS = {
 _COLOR = re.compile("|".join(_COLORS))
 _FONT = re.compile(r"'DejaVu Sans'(, [^;]*)?")
 _REFERENCE = re.compile(r"url\(#")
+_NOT_IN_IDS = re.compile(r"[^\w.-]")  # they would end a reference
 
 
 def inline(figure: str, name: str, title: str) -> Markup:
@@ -43,7 +44,7 @@ def inline(figure: str, name: str, title: str) -> Markup:
         root = ElementTree.fromstring(figure)
     except ElementTree.ParseError as error:
         raise ValueError(str(error)) from None
-    _clean(root, name)
+    _clean(root, _NOT_IN_IDS.sub("-", name))
     root.attrib |= {"class": "plot", "role": "img", "aria-label": title}
     for size in ("width", "height"):
         root.attrib.pop(size, None)  # the page's style decides; viewBox has the shape

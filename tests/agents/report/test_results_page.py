@@ -76,6 +76,28 @@ def test_experiments_and_a_benchmark_in_one_folder_share_the_page(tmp_path: Path
     assert "n sum 1 10 2 20" in text
 
 
+def test_experiments_of_the_same_name_are_headed_by_their_folders(tmp_path: Path) -> None:
+    for folder in ("small", "large"):
+        run_experiment(Sums(out=tmp_path / folder))
+    assert pmlm("report", tmp_path) == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    names = ["large/sums", "small/sums"]
+    assert re.findall('<a href="#([^"]*)">(.*?)</a>', page) == [(name, name) for name in names]
+    assert re.findall('<section class="part" id="([^"]*)">', page) == names
+    ids = re.findall(' id="([^"]*)"', page)
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize("env", ["my patients", "größe", "a(b", "a=b+c"])
+def test_pictures_of_an_env_with_any_allowed_name_are_on_the_page(tmp_path: Path, env: str) -> None:
+    folder = write(tmp_path, [{**line, "env": env} for line in benchmark()])
+    assert pmlm("report", folder) == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(re.findall('<svg[^>]* aria-label="([^"]*)"', page)) == 5
+    assert "figures/" not in page
+    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(re.findall(' id="([^"]*)"', page))
+
+
 def test_experiments_alone_need_no_runs_of_a_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_experiment(Sums(out=tmp_path))
     (tmp_path / "report.html").unlink()
