@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+
+#: What Markdown would not show: emphasis, code, links, ends of cells, and backslashes before punctuation.
+_MARKUP = re.compile(r"[*`\[|]|(?<![^\W_])_|_(?![^\W_])|\\(?=[!-/:-@\[-`{-~])")
 
 #: Invisible characters that are parts of words: joiners of Persian, Indic scripts and emoji.
 JOINERS = "\u200c\u200d"
@@ -35,9 +39,9 @@ def display_width(text: str) -> int:
 
 
 def as_text(text: str) -> str:
-    """Return a text as one line of Markdown, escaped so that it contains no tag, link or table delimiter."""
-    line = printable(" ".join(text.split())).replace("&", "&amp;").replace("<", "&lt;")
-    return line.replace("[", "\\[").replace("|", "\\|")
+    """Return a text as one line of Markdown, escaped so that it is shown as it is, without tag, link or cell's end."""
+    line = _MARKUP.sub(r"\\\g<0>", printable(" ".join(text.split())))
+    return line.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def as_code(text: str) -> str:

@@ -1,4 +1,8 @@
+import html
+import re
+
 import pytest
+from markdown_it import MarkdownIt
 
 from pmlm_env.io.text import as_code, as_text, printable
 
@@ -42,10 +46,26 @@ def test_words_of_any_language_stay_as_they_are(text):
         ("<script>&", "&lt;script>&amp;"),
         ("[x](javascript:y)", r"\[x](javascript:y)"),
         ("a|b\n# c\x1b", r"a\|b # c\x1b"),
+        (r"a\|b \[c](d) e\f", r"a\\\|b \\\[c](d) e\f"),
+        (
+            "**Diagnosis:** 2*3*4, `anemia` _now_ wrong_named",
+            r"\*\*Diagnosis:\*\* 2\*3\*4, \`anemia\` \_now\_ wrong_named",
+        ),
     ],
 )
 def test_a_line_of_markdown_has_no_tag_no_link_and_no_cells_end(text, line):
     assert as_text(text) == line
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["**Diagnosis:** _rest_, `iron` 2*3*4", r"a\|b", r"\[c](d) \*", r"<b>&amp;\<i>", "__init__", r"C:\new\*.csv"],
+)
+def test_a_line_of_markdown_is_shown_as_it_is(text):
+    shown = MarkdownIt("commonmark").enable("table").render(f"| head |\n| --- |\n| {as_text(text)} |")
+    (cell,) = re.findall("<td>(.*?)</td>", shown)
+    assert html.unescape(cell) == text
+    assert "<" not in cell
 
 
 @pytest.mark.parametrize(("text", "code"), [("word,", "`word,`"), ("a`b|c\nd\x1b", r"`a'b\|c d\x1b`")])

@@ -311,7 +311,7 @@ def test_words_and_versions_of_others_write_no_markup_into_the_report(
     text = page.read_text()
     assert "\x1b" not in text + capsys.readouterr().out
     assert r"| peer | `'\|<script> # x\x1b[2J` 7 |" in text
-    assert r"- 1 runs: machine \[a](b:c) `\|&lt;script> # x\x1b\[2J" in text
+    assert r"- 1 runs: machine \[a](b:c) \`\|&lt;script> # x\x1b\[2J" in text
 
 
 def test_a_figure_keeps_the_decimals_of_its_labels() -> None:
