@@ -184,7 +184,7 @@ def _tables(
 
 
 def _row(agent: str, curve: _Curve, place: int) -> list[str]:
-    changes = [in_points(curve.change(metric, place)) if place else "" for metric in _CHANGES]
+    changes = _changes(curve, place)
     return [
         agent,
         f"{100 * curve.shares[place]:.0f}",
@@ -199,6 +199,12 @@ def _row(agent: str, curve: _Curve, place: int) -> list[str]:
     ]
 
 
+def _changes(curve: _Curve, place: int) -> list[str]:
+    """Return the changes from the untouched prompt to a share; a dash where nobody has a value."""
+    found = [curve.change(metric, place) for metric in _CHANGES] if place else []
+    return ["-" if np.isnan(each.mean) else in_points(each) for each in found] or [""] * len(_CHANGES)
+
+
 def _free_row(agent: str, curve: _Curve, price: float | None) -> list[str]:
     place = curve.free
     tokens = float(curve.tokens[0] - curve.tokens[place])
@@ -207,6 +213,6 @@ def _free_row(agent: str, curve: _Curve, price: float | None) -> list[str]:
         f"{100 * curve.shares[place]:.0f}",
         f"{tokens:.1f}",
         f"{100 * tokens / curve.tokens[0]:.0f}" if curve.tokens[0] else "-",
-        *(in_points(curve.change(metric, place)) if place else "" for metric in _CHANGES),
+        *_changes(curve, place),
         *([] if price is None else [f"{1_000 * tokens * price / 1e6:.4g}"]),
     ]

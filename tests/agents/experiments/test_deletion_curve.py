@@ -246,6 +246,16 @@ def test_the_price_of_tokens_gives_the_amount_saved_in_a_thousand_prompts() -> N
     assert no_loss(runs, price=2.5)[0]["saved in 1,000 prompts"] == "0.1"  # 40 tokens x 1,000 x 2.5 / 1,000,000
 
 
+def test_a_margin_that_nobody_has_is_a_dash() -> None:
+    """Of a cohort with a single condition, there are no letters of other ones."""
+    run = made_up([[0.0] * 12, [0.0] * 12])
+    run["result"]["metrics"]["margin"] = [[None] * 12] * 3
+    text = DeletionCurve().table([run])
+    assert "nan" not in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| surrogate | 20 | 8.0")]
+    assert row.split(" | ")[5:7] == ["+0.00 [+0.00, +0.00]", "-"]
+
+
 def test_seeds_of_an_agent_are_one_row_and_budgets_are_told_apart() -> None:
     first, second = made_up([SOME.tolist()] * 2), made_up([SOME.tolist()] * 2)
     second["cell"]["seed"] = 1
