@@ -249,7 +249,10 @@ class RunFolder:
             ValueError: The folder already contains a run.
         """
         if self.begun:
-            raise ValueError(f"{self.path} already contains a run: choose another --run, or continue it with --resume")
+            raise ValueError(
+                f"{self.path} already contains a run: choose another --run, or continue it "
+                f"(pmlm train --run {self.path} --resume)"
+            )
 
     def start(self, config: Any, llm_identity: str, episodes: str) -> None:
         """Write ``config.json`` for a new run.
