@@ -85,8 +85,8 @@ class Figure7(PatientsExperiment):
         return [self._located(cell, same) for cell in rows]
 
     def pipeline_of(self, cell: Mapping[str, Any]) -> PipelineConfig:
-        """Return how a run's prompts are made, for the estimate of what it costs."""
-        return replace(self.pipeline, k=cell["k"])
+        """Return how a run's prompts are made, for the estimate of what it costs: without peers, as with one."""
+        return replace(self.pipeline, k=max(cell["k"], 1))
 
     def models_of(self, cell: Mapping[str, Any]) -> ModelOptions:
         """Return the models of a run."""
