@@ -325,6 +325,13 @@ def test_names_that_a_schema_ignores_are_left_out_whatever_their_case_and_unit(f
     ]
 
 
+def test_new_patients_of_whom_all_is_ignored_or_unknown_are_refused(folder: Folder) -> None:
+    labs = LABS.splitlines(keepends=True)[0] + MORE
+    schema = replace(Schema.load("obstetric"), ignored=("blood group",))
+    with pytest.raises(CohortError, match=r"labs\.csv: none of its indicators \(Zonulin\) is one of the schema's"):
+        read_cohort(folder(patients=PATIENTS, labs=labs), schema, new_patients=True)
+
+
 def test_a_name_is_an_indicator_or_ignored_but_not_both(tmp_path: Path) -> None:
     text = 'ignored = ["comment", "HGB"]\nindicators = [{ name = "hemoglobin", unit = "g/L", synonyms = ["hgb"] }]\n'
     (tmp_path / "schema.toml").write_text(text)

@@ -226,7 +226,7 @@ def _chosen(
     if not left_out:
         return kept, ()
     others = list(dict.fromkeys(each.written for each in left_out))
-    if len(left_out) == len(kept):
+    if not any(kept):
         raise CohortError(
             f"{table}: none of its indicators ({named(others)}) is one of the schema's ({named(schema.names)}): give "
             "another schema, or none, so that one is made"
