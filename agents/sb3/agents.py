@@ -167,10 +167,9 @@ class _OnPolicy(SB3Agent):
 
     def _settings(self, longest: int, falling: Callable[[float], float]) -> dict[str, Any]:
         config = self.config
-        if (steps := config.rows * config.row_episodes * longest) < 2:
+        if config.rows * config.row_episodes * longest < 2:
             raise ValueError(
-                f"an update of {self.name} has {steps} steps, and needs two or more: raise --rows, --row-episodes or "
-                "--n-edits"
+                f"an update of {self.name} has fewer than two steps: raise --rows, --row-episodes or --n-edits"
             )
         return {
             "learning_rate": falling,

@@ -195,12 +195,9 @@ def _not_ignored(
     left_out = [each for each in groups if schema.ignores(each.written) or schema.ignores(each.name)]
     if not left_out:
         return [*names], ()
-    others, ids = list(dict.fromkeys(each.written for each in left_out)), {id(each) for each in left_out}
-    values = sum(each.cells for each in left_out)
+    ids = {id(each) for each in left_out}
     kept = [None if id(each) in ids else name for each, name in zip(groups, names, strict=True)]
-    return kept, (
-        f"indicators that the schema ignores, left out ({len(others):,}, {values:,} values): {named(others)}",
-    )
+    return kept, (_left_out("the schema ignores", left_out),)
 
 
 def _chosen(
@@ -225,16 +222,19 @@ def _chosen(
     ]
     if not left_out:
         return kept, ()
-    others = list(dict.fromkeys(each.written for each in left_out))
     if not any(kept):
+        others = list(dict.fromkeys(each.written for each in left_out))
         raise CohortError(
             f"{table}: none of its indicators ({named(others)}) is one of the schema's ({named(schema.names)}): give "
             "another schema, or none, so that one is made"
         )
-    values = sum(each.cells for each in left_out)
-    return kept, (
-        f"indicators that the schema does not have, left out ({len(others):,}, {values:,} values): {named(others)}",
-    )
+    return kept, (_left_out("the schema does not have", left_out),)
+
+
+def _left_out(why: str, groups: Sequence[Measured]) -> str:
+    """Return the report's line on groups that are left out; ``why`` follows "indicators that"."""
+    names, values = list(dict.fromkeys(each.written for each in groups)), sum(each.cells for each in groups)
+    return f"indicators that {why}, left out ({len(names):,}, {values:,} values): {named(names)}"
 
 
 def _name(catalogue: Catalogue, part: Measured) -> str:

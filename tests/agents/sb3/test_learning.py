@@ -102,9 +102,9 @@ def test_the_cleanrl_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", ["ppo", "maskable-ppo", "a2c"])
 def test_an_update_of_fewer_than_two_steps_is_refused_in_one_line(name: str) -> None:
     train = lite_episodes({"train": 4})
-    for n_edits, steps in ((0, 0), (1, 1)):
+    for n_edits in (0, 1):
         problem = Problem(train, HashedEncoder(), MeteredReward(LiteReward(train), 20), n_edits, train.max_words)
-        message = f"^an update of {name} has {steps} steps, .*: raise --rows, --row-episodes or --n-edits$"
+        message = f"^an update of {name} has fewer than two steps: raise --rows, --row-episodes or --n-edits$"
         with pytest.raises(ValueError, match=message):
             make(name, settings_of(name, "lite", {"rows": 1, "row_episodes": 1})).fit(problem)
     with suppress(BudgetSpentError):
