@@ -310,6 +310,14 @@ def test_the_schema_that_is_written_reads_the_tables_that_it_was_made_from(
     assert any(note.startswith("indicators that the schema ignores, left out") for note in report.notes)
 
 
+def test_a_name_of_which_only_a_part_is_left_out_is_not_ignored(folder: Folder) -> None:
+    more = "007,2021-04-01,Zonulin,12,ug/L\nB2,2022-02-02,Zonulin,13,ug/L\nB2,2022-02-02,Zonulin,cloudy,%\n"
+    cohort, report = read_cohort(folder(patients=PATIENTS, labs=LABS + more))
+    assert any("indicators without numbers, left out (1, 1 values): 'Zonulin (%)'" in note for note in report.notes)
+    assert "Zonulin" in cohort.schema.names
+    assert cohort.schema.ignored == ()
+
+
 def test_names_that_a_schema_ignores_are_left_out_whatever_their_case_and_unit(folder: Folder) -> None:
     expected, _ = read_cohort(folder(patients=PATIENTS, labs=LABS))
     path = folder(patients=PATIENTS, labs=LABS + MORE + "B2,2022-02-02,BLOOD GROUP [serology],0,\n")
