@@ -48,9 +48,17 @@ class SummaryModel(LabelModel):
     def _useful(self, summaries: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Return which columns to read, given those of the training patients."""
 
+    def _packed(self) -> Any:
+        """Return the classifier as it is written to a file."""
+        return self._model
+
+    def _unpacked(self, model: Any) -> Any:
+        """Return the classifier of a model from a file, which may be any object. May raise anything."""
+        return model
+
     @abstractmethod
     def _is_valid(self, model: Any) -> bool:
-        """Whether a model from a file is of the right kind, and safe to use. May raise anything."""
+        """Whether an unpacked model is of the right kind, and safe to use. May raise anything."""
 
     def _fit(self, cohort: Cohort, codes: npt.NDArray[np.intp]) -> None:
         summaries = summarize(cohort)
@@ -86,7 +94,7 @@ class SummaryModel(LabelModel):
         self._columns = np.array(content["columns"], dtype=np.intp)
 
     def _save(self, folder: Path) -> None:
-        save_model(self._model, folder / MODEL_FILE)
+        save_model(self._packed(), folder / MODEL_FILE)
 
     def _load(self, folder: Path) -> None:
         """Read the classifier. With another version of scikit-learn, a warning is logged.
@@ -97,23 +105,25 @@ class SummaryModel(LabelModel):
         path = file_in(folder, MODEL_FILE)
         versions = f"fitted with scikit-learn {self._version}, and this is {sklearn.__version__}"
         other = self._version != sklearn.__version__
-        self._model = load_model(path, self.trusted, f"it was {versions}: {CURE}" if other else CURE)
-        if not self._is_whole():
+        packed = load_model(path, self.trusted, f"it was {versions}: {CURE}" if other else CURE)
+        try:
+            self._model = self._unpacked(packed)
+            whole = self._is_whole()
+        except Exception:  # any of its attributes may be missing, or anything
+            whole = False
+        if not whole:
             raise ValueError(f"{path} is not the model that {CONFIG_FILE} describes: {CURE}")
         if other:
             logger.warning("%s was %s: its predictions may differ in the last digits", path, versions)
 
     def _is_whole(self) -> bool:
-        """Whether a loaded model can predict the labels."""
-        try:
-            return (
-                self._is_valid(self._model)
-                and tuple(self._model.classes_) == self._labels
-                and _scores(self._model, self._inputs(np.full((1, self._n_summaries), np.nan))).shape
-                == (1, len(self._labels))
-            )
-        except Exception:  # any of its attributes may be missing, or anything
-            return False
+        """Whether a loaded model can predict the labels. May raise anything."""
+        return (
+            self._is_valid(self._model)
+            and tuple(self._model.classes_) == self._labels
+            and _scores(self._model, self._inputs(np.full((1, self._n_summaries), np.nan))).shape
+            == (1, len(self._labels))
+        )
 
 
 def _scores(model: Any, inputs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -21,6 +21,7 @@ from skops.io import dumps
 from pmlm_env.cohort.simulator import simulate_cohort
 from pmlm_env.pipeline import Pipeline, PipelineConfig
 from pmlm_env.pipeline.files import TrainingPatients
+from pmlm_env.predictors import BoostedTrees
 
 pytestmark = pytest.mark.usefixtures("quick_stages")
 
@@ -274,8 +275,20 @@ def test_another_model_is_refused(folder: Path) -> None:
     [("left", 10**6), ("right", 0), ("feature_idx", 10**9), ("feature_idx", -7), ("is_categorical", 1)],
 )
 def test_trees_that_lead_out_of_memory_are_refused(folder: Path, field: str, value: int) -> None:
-    model = Pipeline.load(folder).predictor._model  # type: ignore[attr-defined]  # only a file is forged with it
-    model._predictors[-1][-1].nodes[field][0] = value
+    predictor = Pipeline.load(folder).predictor
+    assert isinstance(predictor, BoostedTrees)
+    predictor._model._predictors[-1][-1].nodes[field][0] = value
+    for model in (predictor._packed(), predictor._model):  # the latter as written before trees were packed
+        forge(folder, "predictor/model.skops", dumps(model))
+        assert "is not the model that predictor.json describes" in refused(folder, "predictor/model.skops")
+
+
+@pytest.mark.parametrize("sizes", [[[3]], [[10**9]], [[-1, 4]], [[0.5]], [], "3", None])
+def test_trees_that_are_packed_otherwise_are_refused(folder: Path, sizes: Any) -> None:
+    predictor = Pipeline.load(folder).predictor
+    assert isinstance(predictor, BoostedTrees)
+    model = predictor._packed()
+    model._n_nodes = sizes if sizes is None or isinstance(sizes, str) else np.array(sizes)
     forge(folder, "predictor/model.skops", dumps(model))
     assert "is not the model that predictor.json describes" in refused(folder, "predictor/model.skops")
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
 from pmlm_env.cohort import Cohort
 from pmlm_env.predictors import BoostedTrees, Predictor
+from pmlm_env.predictors.boosted import N_ITERATIONS
+from pmlm_env.predictors.skops_files import save_model
 from pmlm_env.predictors.summaries import summarize
 from tests.schemas import cohort_of
 
@@ -59,6 +62,25 @@ def test_a_huge_file_is_refused_unread(two_groups, tmp_path: Path) -> None:
     os.truncate(tmp_path / "model.skops", 2**40)
     with pytest.raises(ValueError, match=r"model\.skops has 1,099,511,627,776 bytes, at most 268,435,456"):
         BoostedTrees.load(tmp_path)
+
+
+def test_all_trees_are_written_as_one_array(simulated, tmp_path: Path) -> None:
+    """skops takes time quadratic in the number of arrays: three minutes for 100 labels."""
+    cohort = simulated.train[:200]
+    fitted = BoostedTrees().fit(cohort)
+    fitted.save(tmp_path)
+    with ZipFile(tmp_path / "model.skops") as file:
+        assert len(file.namelist()) < len(fitted.labels) * N_ITERATIONS
+    there = [[tree.nodes for tree in row] for row in BoostedTrees.load(tmp_path)._model._predictors]
+    here = [[tree.nodes for tree in row] for row in fitted._model._predictors]
+    assert [[nodes.tobytes() for nodes in row] for row in there] == [[nodes.tobytes() for nodes in row] for row in here]
+
+
+def test_a_model_that_was_written_tree_by_tree_is_read(two_groups, tmp_path: Path) -> None:
+    fitted = BoostedTrees().fit(two_groups)
+    fitted.save(tmp_path)
+    save_model(fitted._model, tmp_path / "model.skops")
+    assert (BoostedTrees.load(tmp_path).predict_proba(two_groups) == fitted.predict_proba(two_groups)).all()
 
 
 def test_two_patients_are_enough(two_groups) -> None:
