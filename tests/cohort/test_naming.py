@@ -74,6 +74,36 @@ def test_a_part_of_a_word_names_nothing(text: str) -> None:
     assert named(text) == set()
 
 
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("kidney stone", "Kidney stones."), ("kidney stones", "A kidney stone."), ("stroke", "After two strokes."),
+        ("Stroke", "After two STROKES."), ("peripheral neuropathy", "Peripheral neuropathies."),
+        ("nappy rash", "Nappy rashes."), ("uterine fibroids", "A large uterine fibroid was seen."),
+    ],
+)  # fmt: skip
+def test_singular_and_plural_name_the_same(label: str, text: str) -> None:
+    assert named_labels(text, [Label(label)]) == {label}
+
+
+@pytest.mark.parametrize(
+    ("label", "text"),
+    [
+        ("AIDS", "Give first aid."), ("aids", "Give first aid."), ("PROM", "Fill in the PROMs."),
+        ("mass", "The mas."), ("lupus", "Lupu."), ("sepsis", "Sepsi."), ("caries", "Dear Cary,"),
+        ("stroke", "Strokesis."), ("kidney stone", "Kidney stoness."),
+    ],
+)  # fmt: skip
+def test_a_word_that_only_looks_like_another_number_names_nothing(label: str, text: str) -> None:
+    assert named_labels(text, [Label(label)]) == set()
+
+
+def test_labels_that_differ_in_number_are_each_named_by_their_own() -> None:
+    both = [Label("brain tumor"), Label("brain tumors")]
+    assert named_labels("A brain tumor.", both) == {"brain tumor"}
+    assert named_labels("Brain tumors.", both) == {"brain tumors"}
+
+
 @pytest.mark.parametrize("text", ["(PROM)", "PROM.", "prom\n", "/PROM-"])
 def test_punctuation_ends_a_word(text: str) -> None:
     assert named(text) == {"premature rupture of membranes"}

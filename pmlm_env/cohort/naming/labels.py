@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from pmlm_env.cohort.naming.mentions import find_mentions
@@ -16,8 +17,10 @@ def named_labels(text: str, labels: Iterable[Label], language: str = "en") -> se
     "diabetes" if both are in ``labels``); a condition that is denied or ruled out is not named (see
     ``pmlm_env.cohort.naming.english`` and ``pmlm_env.cohort.naming.chinese``).
 
-    A label with ``no_finding`` is named by its aliases only, and only if no other label is named: beside a diagnosis,
-    "no abnormality" refers to something else.
+    A regular English plural of a label's last word names it too: "kidney stones" names "kidney stone", and the reverse.
+
+    A label with ``no_finding`` is named by its aliases only, as they are, and only if no other label is named: beside a
+    diagnosis, "no abnormality" refers to something else.
 
     Args:
         text: Any text.
@@ -44,11 +47,35 @@ def mentioned_labels(text: str, labels: Iterable[Label], language: str = "en") -
         ``pmlm_env.cohort.naming.english``).
     """
     labels = tuple(labels)
-    phrases = {label.name: label.aliases if label.no_finding else (label.name, *label.aliases) for label in labels}
     found: dict[str, Status] = {}
-    for mention in find_mentions(text, phrases, language):
+    for mention in find_mentions(text, _phrases_of(labels), language):
         found[mention.label] = min(mention.status, found.get(mention.label, "other"), key=STATUSES.index)
     without = {label.name for label in labels if label.no_finding}
     if any(status in NAMED for name, status in found.items() if name not in without):
         return {name: status for name, status in found.items() if name not in without}
     return found
+
+
+def _phrases_of(labels: tuple[Label, ...]) -> dict[str, tuple[str, ...]]:
+    """Return the phrases that name each label; a plural or singular that is a phrase of its own is not another's."""
+    known = {phrase.lower() for label in labels for phrase in (label.name, *label.aliases)}
+    phrases: dict[str, tuple[str, ...]] = {}
+    for label in labels:
+        own = label.aliases if label.no_finding else (label.name, *label.aliases)
+        others = () if label.no_finding else (_other_number(phrase.strip()) for phrase in own)
+        phrases[label.name] = (*own, *(other for other in others if other.lower() not in known))
+    return phrases
+
+
+def _other_number(phrase: str) -> str:
+    """Return the regular plural of a phrase in the singular, or the singular of a plural.
+
+    One that ends in a short word or an acronym is returned as it is: "AIDS" is no plural, and "PROMs" are not "PROM".
+    """
+    if not re.search(r"[a-z]{4}\Z", phrase) or phrase.endswith(("ss", "us", "is", "ies")):
+        return phrase
+    if phrase.endswith("s"):
+        return phrase[:-1] if re.search(r"[a-z]{5}\Z", phrase) else phrase
+    if re.search(r"[^aeiou]y\Z", phrase):
+        return f"{phrase[:-1]}ies"
+    return f"{phrase}es" if phrase.endswith(("ch", "sh", "x")) else f"{phrase}s"
