@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 
 from pmlm_env.cohort.naming import chinese, english
 from pmlm_env.cohort.naming.status import NAMED, STATUSES, Status
@@ -109,7 +111,7 @@ def _weaker(one: Status, other: Status) -> Status:
 
 @lru_cache(maxsize=64)
 def _compile(phrases: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Pattern[str], list[list[str]]]:
-    """Return a pattern with one group per phrase, longest first, and the labels of each group.
+    """Return a pattern with one group per phrase, by first letter, longest first, and the labels of each group.
 
     The groups are in a lookahead, so that overlapping phrases are all found.
     """
@@ -119,18 +121,26 @@ def _compile(phrases: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[re.Patte
             key = " ".join(name.lower().translate(_ALIKE).split())
             if key and label not in owners.setdefault(key, []):
                 owners[key].append(label)
-    longest_first = sorted(owners, key=len, reverse=True)
-    han = [phrase for phrase in longest_first if re.match(_HAN, phrase)]
-    spaced = [phrase for phrase in longest_first if not re.match(_HAN, phrase)]
+    ordered = sorted(owners, key=lambda phrase: (phrase[0], -len(phrase)))
+    han = [phrase for phrase in ordered if re.match(_HAN, phrase)]
+    spaced = [phrase for phrase in ordered if not re.match(_HAN, phrase)]
     pattern = f"(?<!{_LETTER}){_OTHER_BEFORE}(?={_alternatives(spaced)})|(?={_alternatives(han)})"
     return re.compile(pattern, re.IGNORECASE), [owners[phrase] for phrase in (*spaced, *han)]
 
 
 def _alternatives(phrases: Sequence[str]) -> str:
-    return "|".join(f"({_to_regex(phrase)})" for phrase in phrases) or "(?!)"
+    """Return the phrases' groups; most are passed over by their first letter, which saves time where there are many."""
+    by_letter = [
+        f"(?={_body(letter)})(?:{'|'.join(f'({_to_regex(phrase)})' for phrase in group)})"
+        for letter, group in groupby(phrases, key=itemgetter(0))
+    ]
+    return "|".join(by_letter) or "(?!)"
 
 
 def _to_regex(phrase: str) -> str:
+    return _body(phrase) if re.match(_HAN, phrase[-1]) else f"{_body(phrase)}(?!{_LETTER}){_OTHER_AFTER}"
+
+
+def _body(phrase: str) -> str:
     special = {" ": r"\s+", "-": _HYPHEN, "'": _APOSTROPHE, **_PARENTHESES}
-    body = "".join(special.get(letter) or re.escape(letter) for letter in phrase)
-    return body if re.match(_HAN, phrase[-1]) else f"{body}(?!{_LETTER}){_OTHER_AFTER}"
+    return "".join(special.get(letter) or re.escape(letter) for letter in phrase)
