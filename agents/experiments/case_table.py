@@ -26,7 +26,7 @@ _SCORES = (
 )  # fmt: skip
 
 #: Numbers that may be laboratory values, without those of units such as x10^9/L. A single digit may be any count.
-_NUMBER = re.compile(r"(?<![\w^.])(?:\d+\.\d+|\d{2,})(?![\w^])")
+_NUMBER = re.compile(r"(?<![\w^.])(?<!\d,)(?:\d+(?:[.,]\d+)+|\d{2,})(?![\w^])")
 
 
 def case_tables(runs: Sequence[Mapping[str, Any]], traces: Sequence[Trace], *, raw_values: bool) -> str:
@@ -66,7 +66,7 @@ def _case(
     scored = table(["reply to", *(name for _, name, _, _ in _SCORES)], rows)
     if not traces:
         return f"#### {as_text(patient)}\n\nThe prompts and replies are not here: traces.jsonl lacks them.\n\n{scored}"
-    numbers = {system: set(_NUMBER.findall(traces[system].prompt)) for system in names}
+    numbers = {system: set().union(*map(_meant, _NUMBER.findall(traces[system].prompt))) for system in names}
     values = set().union(*(numbers[system] for system in hidden))
     values -= set().union(*(numbers[system] for system in names if system not in hidden))
     prompts = ["prompt", *(_prompt(traces[system], system in hidden) for system in names)]
@@ -104,9 +104,16 @@ def _prompt(trace: Trace, hidden: bool) -> str:
     return "".join(words).strip()
 
 
-def _masked(reply: str, values: set[str]) -> str:
+def _masked(reply: str, values: set[float]) -> str:
     """Return a letter or reply as Markdown, with # in place of some numbers."""
-    return as_text(_NUMBER.sub(lambda found: "#" if found[0] in values else found[0], reply))
+    return as_text(_NUMBER.sub(lambda found: found[0] if values.isdisjoint(_meant(found[0])) else "#", reply))
+
+
+def _meant(number: str) -> set[float]:
+    """Return what a number may mean: its comma may mark decimals, group thousands, or part two numbers."""
+    parts = [part for part in number.split(",") if _NUMBER.fullmatch(part)]
+    readings = (number.replace(",", "."), number.replace(",", ""), *parts)
+    return {float(reading) for reading in readings if reading.count(".") < 2}
 
 
 def _scores(components: Mapping[str, float | None]) -> list[str]:

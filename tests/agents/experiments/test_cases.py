@@ -165,6 +165,22 @@ def test_numbers_of_a_prompt_that_is_not_shown_are_hidden_in_letters_and_replies
     assert "| prompt | hemoglobin 88 g/L, leukocytes 7.5 x10^9/L, 10 mg/L | Of 10 |" in shown(raw_values=True)
 
 
+@pytest.mark.parametrize(
+    ("value", "reply"),
+    [
+        ("7.8", "7.80"), ("7.80", "7.8"), ("7.8", "7,8"), ("11500", "11,500"), ("11,500", "11500"), ("88.0", "88"),
+        ("88", "88,90"), ("90", "88,90"), ("88,", "88."), ("120/80", "120"), ("88", "urate,88"),
+    ],
+)  # fmt: skip
+def test_a_value_is_hidden_however_it_is_written(value: str, reply: str) -> None:
+    prompts = {"raw-data": f"urate {value} umol/L", **dict.fromkeys(SYSTEMS[1:], "Of 10")}
+    traces = [made_up(system, prompt, f"Urate: {reply}") for system, prompt in prompts.items()]
+    text = case_tables([RUN], traces, raw_values=False)
+    (line,) = (line for line in text.splitlines() if line.startswith("| reply |"))
+    assert line.count("#") == 3
+    assert reply.rstrip(".") not in line
+
+
 def test_of_several_replies_the_first_is_shown_and_the_scores_are_means() -> None:
     three = tuple(map(TracedReply, ("One.", "Two.", "Three.")))
     traces = [replace(made_up(system, "Of 10", "One."), replies=three) for system in SYSTEMS]
