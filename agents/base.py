@@ -184,8 +184,8 @@ class Agent(ABC):
 class StepwiseAgent(Agent):
     """An agent that learns in updates; training can be saved between updates and resumed exactly.
 
-    Other agents resume by being fitted again from the start: the same seed requests the same replies, which come from
-    the cache at no cost.
+    Other agents resume by being fitted again from the start: the same seed and budget request the same replies, which
+    come from the cache at no cost.
     """
 
     @abstractmethod

@@ -38,7 +38,8 @@ class TrainConfig:
         calls: Options for LLM calls, and spending limits.
         seed: Seed for weights, patients, and actions.
         resume: Resume ``run`` with its saved settings. You may change limits, ``concurrency``, ``max_failures``,
-            ``device``, and ``providers``, and raise ``budget``.
+            ``device``, and ``providers``, and raise ``budget``. ``leave-one-out``, ``actor-critic``, ``reinforce``,
+            ``sparsemax`` and ``lexicon`` then go on; others are fitted again, and may need replies that the run lacks.
         allow_import: With ``resume``: import and run the classes that the run names as ``package.module:Class``. Do so
             only if you trust the run.
         dry_run: Print the maximum cost of the run, and do nothing else.

@@ -63,8 +63,8 @@ def train(config: TrainConfig, models: RunModels | None = None) -> RunFolder:
     """Train an agent, and write a run folder with metrics, TensorBoard events, and a checkpoint.
 
     A ``StepwiseAgent`` saves a checkpoint after every update. Other agents save one at the end; when resumed, they are
-    fitted again from the start with the cached replies, and so learn the same; until that ends, the earlier checkpoint
-    and its metrics stay.
+    fitted again from the start with the cached replies, and so learn the same if the budget is the same; with another,
+    they may need other replies. Until that ends, the earlier checkpoint and its metrics stay.
 
     Of several processes that train together (``pmlm_env.processes``), the first writes the folder.
 
@@ -109,8 +109,10 @@ def _set_up(
             f"{config.episodes} has no check-ups, from which {agent.name} learns with these settings: prepare it again "
             "with `pmlm prepare`"
         )
+    before = config.budget
     if config.resume:
-        saved = run.settings()["models"]
+        settings = run.settings()
+        saved, before = settings["models"], settings.get("budget", config.budget)
         editor = None if agent.editor is None else agent.editor.llm
         models_given = with_destination(config.models, saved, run.config, replay=config.calls.replay, editor=editor)
         config = replace(config, models=models_given)
@@ -123,6 +125,7 @@ def _set_up(
         pass
     elif config.resume:
         run.go_on(config, models.llm.identity, everybody.digest)
+        _warn_of_other_budget(agent, config.budget, before)
         models.check_kept()
     else:
         run.check_new()
@@ -135,6 +138,16 @@ def _set_up(
     training = _Training(agent, problem, reward, models, run, wandb_run, processes.leads)
     training.begin(resume=has_checkpoint)
     return training
+
+
+def _warn_of_other_budget(agent: Agent, budget: int, before: int) -> None:
+    """Warn if an agent without updates is resumed with another budget, because its first replies may not do again."""
+    if agent.learns and not isinstance(agent, StepwiseAgent) and budget != before:
+        logger.warning(
+            "The agent %s is fitted again from the start. With a budget of %d instead of %d completions it may try "
+            "other prompts from its first batch on: up to %d replies that are not stored yet are requested",
+            *(agent.name, budget, before, budget),
+        )
 
 
 def _check_divided(agent: Agent, config: TrainConfig) -> None:
@@ -228,9 +241,11 @@ class _Training:
                 *(self.meter.limit, self.meter.calls + needed if needed else "N"),
             )
         elif needed and self.meter.left:
+            goes_on = isinstance(self.agent, StepwiseAgent)  # others would be fitted again, and may need other replies
             logger.info(
-                "%d of the %d completions are left, because the next batch needs %d: to go on, --resume --budget %d",
-                *(self.meter.left, self.meter.limit, needed, self.meter.calls + needed),
+                "%d of the %d completions are left, because the next batch needs %d%s",
+                *(self.meter.left, self.meter.limit, needed),
+                f": to go on, --resume --budget {self.meter.calls + needed}" if goes_on else "",
             )
 
     def _go_on(self, agent: StepwiseAgent) -> None:
