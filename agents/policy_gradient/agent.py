@@ -51,7 +51,7 @@ class PolicyGradient(WordPolicyAgent, StepwiseAgent):
         forms = {"observation": self.policy.observation, "patient": self.policy.patient_form}
         env = problem.env(rows, **forms, observed=processes.share(rows))
         self._trainer, self._done = Reinforce(self.policy, env, learner, self.seed, self._words, processes), 0
-        self._total = problem.reward.most_episodes // rows
+        self._total = max(1, problem.reward.most_episodes // rows)  # the first update says what it needs
 
     def update(self) -> dict[str, float] | None:
         """Do one update; see ``StepwiseAgent.update``."""
