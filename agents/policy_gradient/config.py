@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, get_args
 
 from agents.policies.config import MOST_HIDDEN, Distribution
@@ -28,8 +29,10 @@ class NaturalConfig:
         Raises:
             ValueError: A setting is invalid.
         """
-        if min(self.step, self.penalty) <= 0 or self.memory < 1 or not 0 < self.fade <= 1:
-            raise ValueError("step and penalty must be above 0, memory 1 or more, fade above 0 and at most 1")
+        if not (0 < self.step < inf and 0 < self.penalty < inf) or self.memory < 1 or not 0 < self.fade <= 1:
+            raise ValueError(
+                "step and penalty must be above 0 and finite, memory 1 or more, fade above 0 and at most 1"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from reprlib import repr as shortened
 
 from agents.policies.config import MOST_HIDDEN
@@ -50,8 +51,10 @@ class QConfig:
             raise ValueError(f"rows is {self.rows}: it must be a multiple of rollouts, {self.rollouts}")
         if not 1 <= self.hidden <= MOST_HIDDEN:
             raise ValueError(f"hidden is {self.hidden}: use 1 to {MOST_HIDDEN:,}")
-        if min(self.learning_rate, self.clip_norm) <= 0 or not 0 < self.target_rate <= 1:
-            raise ValueError("learning_rate and clip_norm must be above 0, target_rate above 0 and at most 1")
+        if not (0 < self.learning_rate < inf and self.clip_norm > 0 and 0 < self.target_rate <= 1):
+            raise ValueError(
+                "learning_rate must be above 0 and finite, clip_norm above 0, target_rate above 0 and at most 1"
+            )
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Literal, get_args
 
 from agents.policies.config import MOST_HIDDEN
@@ -45,8 +46,8 @@ class SB3Config:
         """
         if self.observation not in get_args(ObservationForm):
             raise ValueError(f"observation is {self.observation!r}: use one of {get_args(ObservationForm)}")
-        if self.rows < 1 or self.learning_rate <= 0:
-            raise ValueError("rows must be 1 or more, learning_rate above 0")
+        if self.rows < 1 or not 0 < self.learning_rate < inf:
+            raise ValueError("rows must be 1 or more, learning_rate above 0 and finite")
         if not 2 <= self.width <= _MOST_WIDTH:
             raise ValueError(f"width is {self.width}: use 2 to {_MOST_WIDTH:,}")
         if not 1 <= self.hidden <= MOST_HIDDEN:
@@ -77,6 +78,8 @@ class OnPolicyConfig(SB3Config):
         super().__post_init__()
         if self.row_episodes < 1 or not 0 <= self.gae_lambda <= 1:
             raise ValueError("row_episodes must be 1 or more, gae_lambda from 0 to 1")
+        if not 0 <= self.ent_coef < inf:
+            raise ValueError(f"ent_coef is {self.ent_coef}: use a number of 0 or more")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -121,7 +122,18 @@ def test_a_policy_without_a_lexicon_has_no_words_to_move() -> None:
         WordPolicy(PolicyConfig(HashEncoder.hidden_size, hidden=0))
 
 
-@pytest.mark.parametrize("changes", [{"step": 0.0}, {"penalty": -1.0}, {"memory": 0}, {"fade": 0.0}, {"fade": 1.5}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": 0.0},
+        {"step": math.nan},
+        {"penalty": -1.0},
+        {"penalty": math.inf},
+        {"memory": 0},
+        {"fade": 0.0},
+        {"fade": 1.5},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(changes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="above 0"):
         NaturalConfig(**changes)  # type: ignore[arg-type]

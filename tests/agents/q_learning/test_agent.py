@@ -5,6 +5,7 @@ Comments in parentheses give the range over three seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -122,6 +123,8 @@ def test_a_reward_counts_in_standard_deviations_from_the_same_patients_mean() ->
         (QConfig, {"rows": 6}, "multiple of rollouts"),
         (QConfig, {"hidden": 5_000}, "hidden is 5000: use 1 to 4,096"),
         (QConfig, {"target_rate": 0.0}, "target_rate above 0"),
+        (QConfig, {"learning_rate": math.inf}, "learning_rate must be above 0 and finite"),
+        (QConfig, {"clip_norm": math.nan}, "clip_norm above 0"),
         (DoubleDQNConfig, {"n_step": 0}, "must be 1 or more"),
         (DoubleDQNConfig, {"exploration": 1.5}, "must be from 0 to 1"),
         (SoftQConfig, {"q_temperature": 0.0}, "q_temperature is 0.0: use a number above 0"),

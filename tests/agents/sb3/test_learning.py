@@ -6,6 +6,7 @@ on another machine the same seed gives different random numbers.
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -97,6 +98,20 @@ def test_the_cleanrl_example_learns(capsys: pytest.CaptureFixture[str]) -> None:
     means = example.train(example.Args(n_edits=_N_EDITS, total_steps=12_000, num_envs=16, num_steps=16, hidden=32))
     assert np.mean(means[-8:]) > _random_return() + 0.12  # (.21 to .31)
     assert capsys.readouterr().out.count("reward") == len(means)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("maskable-ppo", {"ent_coef": -0.01}, "ent_coef is -0.01: use a number of 0 or more"),
+        ("a2c", {"ent_coef": math.nan}, "ent_coef is nan: use a number of 0 or more"),
+        ("ppo", {"learning_rate": math.inf}, "learning_rate above 0 and finite"),
+        ("dqn", {"learning_rate": math.nan}, "learning_rate above 0 and finite"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(name: str, wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings_of(name, changes=wrong)
 
 
 @pytest.mark.parametrize("name", ["ppo", "maskable-ppo", "a2c"])
