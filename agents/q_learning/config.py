@@ -62,6 +62,8 @@ class DoubleDQNConfig(QConfig):
     """Settings of the double DQN; a gradient step uses one random step of each episode drawn.
 
     Attributes:
+        target_rate: Rate at which the target network follows the network at each gradient step (Polyak averaging). It
+            has no effect if all targets are returns; see ``n_step``.
         n_step: Number of steps before a target bootstraps from the target network. The reward comes with the last step:
             a target that reaches it is the return. If ``n_step`` is at least the edit budget, all targets are returns.
         epsilon: Initial share of random words.

@@ -56,9 +56,10 @@ class SB3Config:
 
 @dataclass(frozen=True)
 class OnPolicyConfig(SB3Config):
-    """Settings of the on-policy algorithms; their learning rate falls to 0 by the end of training.
+    """Settings of the on-policy algorithms.
 
     Attributes:
+        learning_rate: Initial learning rate of Adam. It falls with the part of the budget that is left, to 0.
         row_episodes: Number of episodes per row in an update; an update uses ``rows * row_episodes`` episodes. An
             update that is incomplete when the budget is spent is lost.
         gae_lambda: Lambda of generalized advantage estimation (Schulman et al. 2016).
@@ -125,7 +126,9 @@ class DQNConfig(SB3Config):
         learning_starts: Number of steps of uniformly random play before the first gradient step.
         gradient_steps: Number of gradient steps after each step of all rows.
         target_update_interval: Number of steps between copies of the network to the target network.
-        exploration_fraction: Fraction of the budget over which the share of random actions falls linearly from 1.
+        exploration_fraction: Number of episodes over which the share of random actions falls linearly from 1, divided
+            by the number that the budget would pay for without initial prompts. Their replies are paid for as well, so
+            with a small budget it is a larger part of training.
         exploration_final: Share of random actions after that.
     """
 

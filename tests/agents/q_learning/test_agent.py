@@ -136,6 +136,18 @@ def test_settings_that_make_no_sense_are_refused(config: type[QConfig], wrong: d
         config(**wrong)
 
 
+@pytest.mark.parametrize(("n_step", "same"), [(N_EDITS, True), (1, False)])
+def test_the_target_network_plays_no_part_where_all_targets_are_returns(n_step: int, same: bool) -> None:
+    weights = []
+    for target_rate in (0.01, 1.0):
+        agent = DoubleDQN(DoubleDQNConfig(hidden=8, n_step=n_step, target_rate=target_rate))
+        with suppress(BudgetExceededError):
+            agent.fit(make_problem(60))
+        assert agent.policy is not None
+        weights.append(torch.cat([weight.flatten() for weight in agent.policy.parameters()]))
+    assert torch.equal(*weights) is same
+
+
 def test_neither_agent_has_a_setting_of_the_other() -> None:
     shared = set(QConfig.__dataclass_fields__)
     assert set(DoubleDQNConfig.__dataclass_fields__) - shared == {"n_step", "epsilon", "final_epsilon", "exploration"}

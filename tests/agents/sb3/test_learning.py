@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sb3_contrib import MaskablePPO
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as evaluate_masked
-from stable_baselines3 import A2C, PPO
+from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
@@ -125,6 +125,27 @@ def test_an_update_of_fewer_than_two_steps_is_refused_in_one_line(name: str) -> 
     with suppress(BudgetSpentError):
         make(name, settings_of(name, "lite", {"rows": 2, "row_episodes": 1})).fit(problem)
     assert problem.reward.calls > len(train)
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5])
+def test_exploration_ends_after_a_fraction_of_the_episodes_that_the_budget_pays_for_without_initial_prompts(
+    fraction: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, rates = lite_episodes({"train": 20}), dict[int, float]()
+    problem = Problem(train, HashedEncoder(), MeteredReward(LiteReward(train), 80), 10)
+    on_step = DQN._on_step
+
+    def noted(self: DQN) -> None:
+        on_step(self)
+        rates[self.num_timesteps] = self.exploration_rate
+
+    monkeypatch.setattr(DQN, "_on_step", noted)
+    settings = {"rows": 2, "learning_starts": 1_000, "exploration_fraction": fraction}
+    with suppress(BudgetSpentError):
+        make("dqn", settings_of("dqn", "lite", settings)).fit(problem)
+    over = 80 * fraction * 10  # steps
+    assert rates[round(over / 2)] == pytest.approx((1 + 0.05) / 2)
+    assert max(rate for step, rate in rates.items() if step >= over) == pytest.approx(0.05)
 
 
 def test_a_last_minibatch_of_one_step_does_not_ruin_maskable_ppo() -> None:
