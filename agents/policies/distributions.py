@@ -27,7 +27,10 @@ class MaskedCategorical:
         # of minus infinity are fine: they are probabilities of 0.
         below = ~legal | (scores < torch.inf)
         if not bool(below.all() & (legal & scores.isfinite()).any(dim=-1).all()):
-            raise ValueError("the policy's scores are not finite: its weights are too large, or learning diverged")
+            raise ValueError(
+                "the policy's scores are not finite: its weights are too large, or learning diverged: train anew, with "
+                "a lower learning rate or step"
+            )
         self.legal = legal
         self.log_probs = self._log_probs(scores, legal)
 
@@ -65,8 +68,12 @@ class MaskedCategorical:
         return self.log_probs.gather(-1, slots[:, None]).squeeze(-1)
 
     def entropy(self) -> torch.Tensor:
-        """Return the entropy in nats, shape (B,); illegal slots contribute nothing, and no NaN to the gradient."""
-        return -(self.probs * torch.where(self.legal, self.log_probs, 0.0)).sum(dim=-1)
+        """Return the entropy in nats, shape (B,).
+
+        Illegal slots and those of probability 0 contribute nothing, and no NaN to the gradient.
+        """
+        counted = self.legal & self.log_probs.isfinite()
+        return -(self.probs * torch.where(counted, self.log_probs, 0.0)).sum(dim=-1)
 
 
 class MaskedSparsemax(MaskedCategorical):

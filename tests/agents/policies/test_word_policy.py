@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -101,6 +103,15 @@ def test_entropy_is_torchs_on_the_legal_slots() -> None:
         legal = distribution.legal[row]
         expected = torch.distributions.Categorical(logits=distribution.log_probs[row][legal]).entropy()
         assert distribution.entropy()[row].item() == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_a_legal_slot_of_probability_0_adds_nothing_to_the_entropy_and_no_nan_to_its_gradient() -> None:
+    scores = torch.tensor([[0.0, 0.0, -torch.inf, 5.0]], requires_grad=True)
+    entropy = MaskedCategorical(scores, torch.tensor([[True, True, True, False]])).entropy()
+    assert entropy.item() == pytest.approx(math.log(2))
+    entropy.sum().backward()
+    assert scores.grad is not None
+    assert bool(scores.grad.isfinite().all())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
