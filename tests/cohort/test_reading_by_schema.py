@@ -154,6 +154,12 @@ def test_two_columns_of_one_indicator_are_refused(folder: Folder) -> None:
         )
 
 
+def test_two_columns_of_one_indicator_are_refused_if_they_have_it_in_other_words(men: Folder) -> None:
+    text = 'patient_id,date,hemoglobin,"Hemoglobin [Mass/volume] in Blood"\nM1,2021-01-01,141,\nM2,2022-01-01,,150\n'
+    line = "checkups.csv, line 1, columns 'hemoglobin' and 'Hemoglobin [Mass/volume] in Blood' are both the indicator"
+    assert refused(men(checkups=text)).startswith(f"{line} hemoglobin: keep one")
+
+
 def test_the_first_of_many_other_names_are_reported(folder: Folder) -> None:
     schema = Schema(tuple(Indicator(f"i{n}") for n in range(12)))
     header = ",".join(f"I{n}" for n in range(12))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.sources.table_files import Table
-from pmlm_env.cohort.wording import SHOWN, bare, named, suggestion
+from pmlm_env.cohort.wording import SHOWN, bare, named, quoted, suggestion
 
 #: Similarity (``difflib``) above which two names are taken to mean the same column.
 _SAME_NAME = 0.85
@@ -141,3 +141,12 @@ def require(table: Table, needed: Collection[str], optional: Collection[str] = (
     cure = "Names must match exactly: rename or add the column, "
     cure += f'or say in map.toml which it is: [columns] YOUR_NAME = "{missing[0]}" (docs/cohort-format.md).'
     raise CohortError(f"{text} {cure} {advice}".rstrip())
+
+
+def two_columns(table: Table, one: str, other: str, indicator: str) -> CohortError:
+    """Return the error that two columns of a table are one indicator."""
+    return CohortError(
+        f"{table.name}, {table.location(table.header_row)}, columns {quoted(table.called(one))} and "
+        f"{quoted(table.called(other))} are both the indicator {bare(indicator)}: keep one, or write the table in the "
+        "long form"
+    )

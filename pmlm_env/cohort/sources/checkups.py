@@ -12,13 +12,13 @@ from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import DATE_FORMAT, has_value, is_slashed, parse_datetimes
 from pmlm_env.cohort.schema import Schema
 from pmlm_env.cohort.sources.cells import Cells
-from pmlm_env.cohort.sources.checks import Problems, require
+from pmlm_env.cohort.sources.checks import Problems, require, two_columns
 from pmlm_env.cohort.sources.daily import DROPPED, CheckUps, DropCount, Rows, by_day, check_size
 from pmlm_env.cohort.sources.result_columns import UNKNOWN, ResultReader
 from pmlm_env.cohort.sources.row_units import converted_from, unit_factors, wrong_unit
 from pmlm_env.cohort.sources.table_files import Table
 from pmlm_env.cohort.units import conversion
-from pmlm_env.cohort.wording import bare, named, plain, quoted, suggestion, tidy
+from pmlm_env.cohort.wording import named, plain, quoted, suggestion, tidy
 
 _LONG_COLUMNS = ("patient_id", "date", "indicator", "value", "unit", "code")
 
@@ -199,11 +199,7 @@ def _check_columns(table: Table, measured: Mapping[str, int], schema: Schema) ->
     columns: dict[int, str] = {}
     for name, k in measured.items():
         if k in columns:
-            raise CohortError(
-                f"{table.name}, {table.location(table.header_row)}, columns "
-                f"{quoted(table.called(columns[k]))} and {quoted(table.called(name))} "
-                f"are both the indicator {bare(schema.names[k])}: keep one, or write the table in the long form"
-            )
+            raise two_columns(table, columns[k], name, schema.names[k])
         columns[k] = name
 
 

@@ -12,6 +12,7 @@ from pmlm_env.cohort.indicator import RESERVED, Indicator
 from pmlm_env.cohort.parsing import is_given
 from pmlm_env.cohort.schema import COMMON, SCHEMAS, Schema
 from pmlm_env.cohort.sources.cells import Cells
+from pmlm_env.cohort.sources.checks import two_columns
 from pmlm_env.cohort.sources.measured import Measured, measured
 from pmlm_env.cohort.sources.medians import likely_unit
 from pmlm_env.cohort.sources.proposal import propose
@@ -120,9 +121,17 @@ def recognized(
     _check_units(records, known, groups, names, long, published)
     if not long:
         new = {each.written: name for each, name in zip(groups, names, strict=True)}
-        named = [(new.get(name, name), name) for name in records.columns]
-        columns = {name: records.columns[old] for name, old in named if name is not None}
-        renamed = {name: records.called(old) for name, old in named if name is not None and name != records.called(old)}
+        columns: dict[str, Cells] = {}
+        renamed: dict[str, str] = {}
+        before: dict[str, str] = {}
+        for old, cells in records.columns.items():
+            if (name := new.get(old, old)) is None:
+                continue
+            if name in columns:
+                raise two_columns(records, before[name], old, name)
+            columns[name], before[name] = cells, old
+            if name != records.called(old):
+                renamed[name] = records.called(old)
         units = {name: each.unit for each, name in zip(groups, names, strict=True) if name is not None and each.unit}
         return known, replace(records, columns=columns, units=units, renamed=renamed), notes
     texts = Cells.of(["" if name is None else name for name in names])
