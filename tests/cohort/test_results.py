@@ -69,7 +69,11 @@ def test_words_grades_titers_and_ranges_are_no_numbers(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["12..5", "1.2.3", "12 g", "1_000", "0x10", "inf", "-Infinity", "1,23", "12,34,567", "1O2"]
+    "text",
+    [
+        *("12..5", "1.2.3", "12 g", "1_000", "0x10", "inf", "-Infinity", "1,23", "12,34,567", "1O2", "10^5"),
+        *("10\u2075", ">10\u2075", "12.5\u00b2", "5\u2082"),
+    ],
 )
 def test_what_may_be_a_damaged_number_is_unreadable(text: str) -> None:
     assert kind_and_value(text)[0] == Kind.UNREADABLE

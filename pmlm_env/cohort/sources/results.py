@@ -38,6 +38,8 @@ _NO_GROUPS = re.compile(f"(?<=\\d)[{_GROUP}](?=\\d)")
 _EITHER = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")
 #: Results that have digits, but are no single number: ``2+``, ``1:80``, ``0-2``.
 _NO_NUMBER = re.compile(r"\d+\s*\++|\d+\s*:\s*\d+|\d+(?:[.,]\d+)?\s*[-\u2013]\s*\d+(?:[.,]\d+)?")
+#: Digits that are raised or lowered, which Unicode's compatibility forms make full ones: 10\u2075 is not 105.
+_RAISED = re.compile("[\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u2080-\u2089]+")
 _INFINITE = re.compile(r"[+-]?(?:inf|infinity)", re.IGNORECASE)
 _LONGEST = 100
 
@@ -150,4 +152,6 @@ def _read(text: str, mark: str) -> tuple[float, Kind]:
 
 def _plain(text: str) -> str:
     text = text.strip()
-    return text if text.isascii() else unicodedata.normalize("NFKC", text).replace("\u2212", "-").strip()
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", _RAISED.sub(r"^\g<0>", text)).replace("\u2212", "-").strip()
