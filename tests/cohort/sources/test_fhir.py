@@ -97,6 +97,17 @@ def test_results_without_a_number_of_a_patient_are_counted_by_kind(element: Reso
     assert f"1 x {why}" in notes
 
 
+def test_a_result_that_is_a_mere_code_is_no_number(tmp_path: Path) -> None:
+    coded = observation(
+        "x", valueCodeableConcept={"coding": [{"system": "http://snomed.info/sct", "code": "10828004"}]}
+    )
+    del coded["valueQuantity"]
+    write_lines(tmp_path / "export.ndjson", [PATIENT, observation(), coded])
+    cohort, report = read_fhir(tmp_path, SCHEMA)
+    assert values(cohort) == {"Hemoglobin": [12.5]}
+    assert report.frequent_words == {"code 10828004": 1}
+
+
 def test_the_components_of_a_blood_pressure_are_results(tmp_path: Path) -> None:
     def component(code: str, name: str, value: int) -> Resource:
         coding = {"system": "http://loinc.org", "code": code, "display": name}

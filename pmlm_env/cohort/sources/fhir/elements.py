@@ -45,6 +45,11 @@ def named_code(concept: Any) -> Code:
     return Code(text(loinc, "code"), next(filter(None, (*names, *codes)), ""))
 
 
+def _is_unnamed(concept: Any) -> bool:
+    """Whether a CodeableConcept has only codes: 10828004, which is "positive" in SNOMED CT, is no number."""
+    return not any((text(concept, "text"), *(text(each, "display") for each in items(concept.get("coding")))))
+
+
 def titles(resource: Any) -> str:
     """Return all that says what kind of document a resource is, for ``letter_rank``."""
     concepts = [resource.get("type"), resource.get("code"), *items(resource.get("category"))]
@@ -102,7 +107,8 @@ def value_of(element: Any) -> Value:
     if number := text(element, "valueInteger") or text(element, "valueString"):
         return Value(number)
     if concept := part(element, "valueCodeableConcept"):
-        return Value(_SEMANTIC_TAG.sub("", named_code(concept).name) or "coded")
+        word = _SEMANTIC_TAG.sub("", named_code(concept).name) or "coded"
+        return Value(f"code {word}" if word[0].isdigit() and _is_unnamed(concept) else word)
     if isinstance(found := element.get("valueBoolean"), bool):
         return Value(str(found).lower())
     if any(name.startswith("value") and not name.startswith("value_") for name in element):
