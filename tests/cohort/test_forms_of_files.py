@@ -288,6 +288,27 @@ def test_a_number_of_a_workbook_with_three_decimals_is_not_grouped_thousands(fol
     assert "'12,5' may have a decimal comma" in refused_lines(path)
 
 
+@pytest.mark.parametrize(
+    ("value", "number_format", "shown"),
+    [(0.45, "0%", "45%"), (0.457, "0.0%;[Red]-0.0%", "45.7%"), (1, "0 %", "100%"), (45.5, '0.0"%"', ""),
+     (45.5, r"0.0\%", ""), (45.5, "General", "")],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["hct", "marker Q"])
+def test_a_percentage_of_a_workbook_is_not_read_as_a_fraction(
+    folder: Folder, value: float, number_format: str, shown: str, name: str
+) -> None:
+    path = folder(patients=PATIENTS)
+    workbook(path / "checkups.xlsx", checkups=[["patient_id", "date", name], ["007", "2021-04-01", value]])
+    book = pytest.importorskip("openpyxl").load_workbook(path / "checkups.xlsx")
+    book.active["C2"].number_format = number_format
+    book.save(path / "checkups.xlsx")
+    if not shown:
+        assert np.nanmax(read_cohort(path)[0][0].values) == value
+        return
+    column = name if " " not in name else f"'{name}'"
+    assert f"checkups.xlsx, row 2, column {column}: '{shown}' has a percent sign" in refused_lines(path)
+
+
 def test_a_large_workbook_is_refused(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder(patients=PATIENTS)
     workbook(path / "labs.xlsx", labs=rows_of(LABS))

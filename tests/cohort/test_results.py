@@ -72,11 +72,16 @@ def test_words_grades_titers_and_ranges_are_no_numbers(text: str) -> None:
     "text",
     [
         *("12..5", "1.2.3", "12 g", "1_000", "0x10", "inf", "-Infinity", "1,23", "12,34,567", "1O2", "10^5"),
-        *("10\u2075", ">10\u2075", "12.5\u00b2", "5\u2082"),
+        *("10\u2075", ">10\u2075", "12.5\u00b2", "5\u2082", "5%%", "%" * 9_000 + "5"),
     ],
 )
 def test_what_may_be_a_damaged_number_is_unreadable(text: str) -> None:
     assert kind_and_value(text)[0] == Kind.UNREADABLE
+
+
+@pytest.mark.parametrize("text", ["45%", "45.5 %", "1,234.5%", "\uff14\uff15\uff05"])
+def test_a_number_with_a_percent_sign_is_neither_a_number_nor_a_word(text: str) -> None:
+    assert kind_and_value(text)[0] == Kind.PERCENT
 
 
 @pytest.mark.parametrize("text", ["", "  ", "NA", "NULL", "nan", "\u200b"])

@@ -29,7 +29,8 @@ class Measured(NamedTuple):
         written: The name as the table has it.
         unread: The patient of each cell that cannot be read but is no word, such as ``12 g``, likewise; of a published
             table, which nobody can correct, none.
-        ambiguous: How many of these cells are numbers that may have another value with a decimal comma.
+        ambiguous: How many of these cells are numbers that may have another value with a decimal comma, or have a
+            percent sign.
     """
 
     name: str
@@ -120,7 +121,7 @@ def _group(
         patient[numeric],
         written,
         patient[kind > Kind.WORD],
-        int((kind == Kind.AMBIGUOUS).sum()),
+        int((kind >= Kind.AMBIGUOUS).sum()),
     )
 
 

@@ -96,7 +96,10 @@ class ResultReader:
         low, high = self._schema.bounds
         # A comparison with NaN is False.
         impossible = (position >= 0) & ((value < low[position]) | (value > high[position]))
-        for kinds, what in (((Kind.UNREADABLE,), "unparsable value"), ((Kind.AMBIGUOUS,), "ambiguous number")):
+        for kinds, what in (
+            ((Kind.UNREADABLE, Kind.PERCENT), "unparsable value"),
+            ((Kind.AMBIGUOUS,), "ambiguous number"),
+        ):
             self._problems.add(what, self._table, np.isin(kind, kinds), name, lambda i: self._not_a_number(cells[i]))
         describe = partial(self._impossible, cells, value, position)
         self._problems.add("impossible value", self._table, impossible, name, describe)
@@ -136,6 +139,8 @@ class ResultReader:
                 f"{quoted(text)} may have a decimal comma or a group of thousands, and the other numbers do not tell "
                 'or differ; say which with decimal = "," or decimal = "." in map.toml (docs/cohort-format.md)'
             )
+        if text.strip().endswith("%"):
+            return f"{quoted(text)} has a percent sign; write it as 12.5, and % as the unit of its row or column"
         return f"{quoted(text)} is not a number; write it as 12.5, or remove it if it was not measured"
 
     def _impossible(self, cells: Cells, value: npt.NDArray[np.float64], position: npt.NDArray[np.int64], i: int) -> str:

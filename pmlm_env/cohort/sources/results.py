@@ -55,6 +55,8 @@ class Kind(IntEnum):
     UNREADABLE = 5
     #: A number that has another value with a decimal comma than with a decimal point, and nothing tells which is meant.
     AMBIGUOUS = 6
+    #: A number with a percent sign: 45% is 45 in the unit %, and 0.45 in L/L.
+    PERCENT = 7
 
 
 class Results(NamedTuple):
@@ -145,6 +147,8 @@ def _read(text: str, mark: str) -> tuple[float, Kind]:
         if math.isfinite(value):
             kind = Kind.LIMIT if match["limit"] else Kind.FLAGGED if match["before"] or match["after"] else Kind.NUMBER
             return value, kind
+    if text.endswith("%") and len(text) <= _LONGEST and _read(text[:-1], mark)[1] == Kind.NUMBER:
+        return math.nan, Kind.PERCENT
     if _NO_NUMBER.fullmatch(text) or not any(c.isdigit() for c in text) or (text[0].isalpha() and not match):
         return math.nan, Kind.UNREADABLE if _INFINITE.fullmatch(text) else Kind.WORD
     return math.nan, Kind.UNREADABLE

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import re
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,15 @@ from pmlm_env.cohort.wording import bare, named, quoted
 
 #: Days up to this one may be months.
 _MONTHS = 12
+#: What a number format shows as it stands: its percent sign does not multiply the number.
+_LITERAL = re.compile(r'"[^"]*"|\\.')
 
 
 def read_xlsx(path: Path) -> Table:
     """Read the sheet named as the file, or else the only sheet, skipping blank rows.
 
-    Formulas are read as the values that Excel stored for them; none is computed.
+    Formulas are read as the values that Excel stored for them; none is computed. What Excel shows as 45%, and stores as
+    0.45, is read as "45%".
 
     Raises:
         CohortError: openpyxl is not installed; it is not a workbook, or has several sheets of other names, no header,
@@ -80,10 +85,14 @@ def _read(path: Path, sheet: Any) -> Table:
     numbers: list[int] = []
     malformed: list[tuple[int, int]] = []
     latest: dict[int, int] = {}  # column -> latest day of the month of its dates
-    for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
-        seen += max(len(values), 1)
+    for number, row in enumerate(sheet.iter_rows(), start=1):
+        seen += max(len(row), 1)
         check_size(path, seen)
-        texts = [_text(path, number, value) for value in values]
+        values = [cell.value for cell in row]
+        texts = [
+            _percent(value) if isinstance(value, int | float) and _is_percent(cell) else _text(path, number, value)
+            for cell, value in zip(row, values, strict=True)
+        ]
         while texts and not texts[-1]:
             texts.pop()
         if not texts:
@@ -127,6 +136,20 @@ def _check_dates(path: Path, name: str, cells: Cells) -> None:
             f"days up to {_MONTHS}, and others, such as {quoted(slashed[0])}, are text; open the original file with "
             "this column as text, and write the dates as YYYY-MM-DD"
         )
+
+
+def _is_percent(cell: Any) -> bool:
+    """Whether a cell of a number shows it multiplied by 100, with a percent sign."""
+    return not isinstance(cell.value, bool) and _has_percent(cell.number_format)
+
+
+@cache
+def _has_percent(number_format: str) -> bool:
+    return "%" in _LITERAL.sub("", number_format)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.12g}%"
 
 
 def _text(path: Path, number: int, value: Any) -> str:
