@@ -282,6 +282,18 @@ def test_a_column_in_other_letters_is_refused_and_suggested(folder: Folder, colu
         read_cohort(folder(patients=patients, labs=LABS), drop_bad_rows=True)
 
 
+@pytest.mark.parametrize(
+    ("column", "written"),
+    [("person_id", "Person_ID"), ("person_id", "Person ID"), ("person_id", "PersonID"), ("split", "Split")],
+)
+def test_a_column_that_keeps_people_in_one_part_is_not_passed_over(folder: Folder, column: str, written: str) -> None:
+    lines = PATIENTS.splitlines()
+    patients = "\n".join([f"{lines[0]},{written}", *(f"{line},train" for line in lines[1:])]) + "\n"
+    with pytest.raises(CohortError, match=rf"no column '{column}' \(did you mean '{written}'\?\)"):
+        read_cohort(folder(patients=patients, labs=LABS))
+    assert len(read_cohort(folder(patients=patients.replace(written, column, 1), labs=LABS))[0]) == 3
+
+
 @pytest.mark.parametrize("name", ["Unit", "UNIT", "units", " unit"])
 def test_a_unit_column_in_other_letters_is_not_passed_over(folder: Folder, name: str) -> None:
     with pytest.raises(CohortError, match=rf"no column 'unit' \(did you mean '{name}'\?\)"):

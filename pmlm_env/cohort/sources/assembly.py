@@ -27,6 +27,8 @@ from pmlm_env.io.text import printable
 
 PATIENT_COLUMNS = ("patient_id", "label", "reference", "split_date")
 PERSON_COLUMN = "person_id"
+#: Columns that must not be there under a similar name: with Person_ID unread, a person would be in train and in test.
+_NAMED_COLUMNS = (*PATIENT_COLUMNS, PERSON_COLUMN, "split")
 #: All values of an indicator may be dropped if it has fewer than these.
 _MIN_VALUES = 10
 
@@ -199,7 +201,7 @@ def _check_patients(
         ("label", "reference", "split_date") if reading.new_patients else () if reading.references else ("reference",)
     )
     needed = [name for name in PATIENT_COLUMNS if name not in may_be_missing]
-    require(table, needed, PATIENT_COLUMNS, "The label and the reference of a new patient may be empty cells.")
+    require(table, needed, _NAMED_COLUMNS, "The label and the reference of a new patient may be empty cells.")
     problems.add_malformed(table)
     ids, dates = [name.strip() for name in table.columns["patient_id"]], table.column("split_date")
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.sources.table_files import Table
-from pmlm_env.cohort.wording import SHOWN, bare, named, quoted, suggestion
+from pmlm_env.cohort.wording import SHOWN, bare, folded, named, quoted, suggestion
 
 #: Similarity (``difflib``) above which two names are taken to mean the same column.
 _SAME_NAME = 0.85
@@ -126,14 +126,12 @@ def require(table: Table, needed: Collection[str], optional: Collection[str] = (
     """
     header = list(table.columns)
     missing = [name for name in needed if name not in table.columns]
-    missing += [
-        name for name in optional if name not in (*table.columns, *needed) and suggestion(name, header, _SAME_NAME)
-    ]
+    missing += [name for name in optional if name not in (*table.columns, *needed) and _alike(name, header)]
     if not missing:
         return
     if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
         advice = "Separate the columns with commas."
-    missing_columns = "; ".join(f"no column {name!r}{suggestion(name, header)}" for name in missing)
+    missing_columns = "; ".join(f"no column {name!r}{_hint(name, header)}" for name in missing)
     found = named([table.called(name) for name in header], shown=50)
     if table.renamed:
         found += f"; read as: {named(header, shown=50)}"
@@ -141,6 +139,17 @@ def require(table: Table, needed: Collection[str], optional: Collection[str] = (
     cure = "Names must match exactly: rename or add the column, "
     cure += f'or say in map.toml which it is: [columns] YOUR_NAME = "{missing[0]}" (docs/cohort-format.md).'
     raise CohortError(f"{text} {cure} {advice}".rstrip())
+
+
+def _alike(name: str, header: Sequence[str]) -> list[str]:
+    """Return the columns whose names, in any letter case, are so similar that they mean the same."""
+    return [each for each in header if suggestion(name, [folded(each)], _SAME_NAME)]
+
+
+def _hint(name: str, header: Sequence[str]) -> str:
+    """Return which column a missing one may be, for a message; "" if none is similar."""
+    alike = _alike(name, header)[:2]
+    return f" (did you mean {' or '.join(map(quoted, alike))}?)" if alike else suggestion(name, header)
 
 
 def two_columns(table: Table, one: str, other: str, indicator: str) -> CohortError:
