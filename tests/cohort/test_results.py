@@ -188,6 +188,12 @@ def test_a_number_that_may_be_one_or_a_thousand_is_refused(folder: Folder) -> No
         read_cohort(folder(patients=PATIENTS, labs=labs))
 
 
+def test_a_column_of_decimal_commas_beside_decimal_points_is_a_problem_and_not_left_out(folder: Folder) -> None:
+    checkups = "patient_id;date;hgb;marker Q\n007;2021-04-01;90.5;12,5\nB2;2022-02-01;91;7,5\n"
+    with pytest.raises(CohortError, match=r"line 2, column 'marker Q': '12,5' may have a decimal comma .*map\.toml"):
+        read_cohort(folder(patients=PATIENTS, checkups=checkups))
+
+
 @pytest.mark.parametrize("form", ["labs", "checkups"])
 def test_decimal_commas_are_read_and_said(folder: Folder, form: str) -> None:
     tables = {

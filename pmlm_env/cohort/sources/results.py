@@ -53,7 +53,7 @@ class Kind(IntEnum):
     FLAGGED = 3
     WORD = 4
     UNREADABLE = 5
-    #: A number that has another value with a decimal comma than with a decimal point, and nothing tells which is meant.
+    #: A number with a comma, of which nothing tells whether it marks decimals in this table.
     AMBIGUOUS = 6
     #: A number with a percent sign: 45% is 45 in the unit %, and 0.45 in L/L.
     PERCENT = 7
@@ -147,6 +147,8 @@ def _read(text: str, mark: str) -> tuple[float, Kind]:
         if math.isfinite(value):
             kind = Kind.LIMIT if match["limit"] else Kind.FLAGGED if match["before"] or match["after"] else Kind.NUMBER
             return value, kind
+    if match and not mark and "," in number and _COMMA.fullmatch(number):
+        return math.nan, Kind.AMBIGUOUS
     if text.endswith("%") and len(text) <= _LONGEST and _read(text[:-1], mark)[1] == Kind.NUMBER:
         return math.nan, Kind.PERCENT
     if _NO_NUMBER.fullmatch(text) or not any(c.isdigit() for c in text) or (text[0].isalpha() and not match):
