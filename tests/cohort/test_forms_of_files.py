@@ -8,6 +8,7 @@ import gzip
 import io
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -286,6 +287,29 @@ def test_a_number_of_a_workbook_with_three_decimals_is_not_grouped_thousands(fol
         path / "labs.xlsx", labs=[header, ["007", "2021-04-01", "hgb", 90.125], ["007", "2021-04-02", "alt", "12,5"]]
     )
     assert "'12,5' may have a decimal comma" in refused_lines(path)
+
+
+def test_a_decimal_of_parquet_with_three_places_is_not_grouped_thousands(folder: Folder) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = folder(patients=PATIENTS)
+    ids, days = ["007", "B2"], ["2021-04-01", "2021-04-02"]
+    columns = {"plt": [Decimal("90.125"), Decimal("210.250")], "hgb": ["112,5", "121"]}
+    pq.write_table(pa.table({"patient_id": ids, "date": days, **columns}), path / "checkups.parquet")
+    assert "'112,5' may have a decimal comma" in refused_lines(path)
+
+
+def test_identifiers_that_are_floats_because_some_are_missing_have_all_their_digits(folder: Folder) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = folder(patients=PATIENTS.replace("B2", "123456789012"))
+    labs = {
+        "patient_id": [123456789012.0, None],
+        "date": ["2022-02-01"] * 2,
+        "indicator": ["hgb"] * 2,
+        "value": [90, 91],
+    }
+    pq.write_table(pa.table(labs), path / "labs.parquet")
+    cohort, _ = read_cohort(path, drop_bad_rows=True)
+    assert [patient.patient_id for patient in cohort] == ["123456789012"]
 
 
 @pytest.mark.parametrize(

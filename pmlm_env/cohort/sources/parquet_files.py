@@ -72,6 +72,22 @@ def read_parquet(path: Path) -> Table:
     return table.where(~np.logical_and.reduce(blank))
 
 
+def text_of(column: Any) -> Any:
+    """Return an Arrow array as text: NaN is null, and a whole number has no exponent.
+
+    Columns of identifiers become floats if some are missing, and Arrow writes 123456789012.0 as 1.23456789012e+11.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_floating(column.type):
+        return column.cast(pa.string())
+    column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
+    digits = pc.if_else(whole, column, pa.scalar(0, column.type)).cast(pa.int64()).cast(pa.string())
+    return pc.if_else(whole, digits, column.cast(pa.string()))
+
+
 def _is_text(dtype: Any) -> bool:
     import pyarrow as pa
 
@@ -80,19 +96,18 @@ def _is_text(dtype: Any) -> bool:
 
 
 def _as_text(path: Path, name: str, column: Any) -> Cells:
-    """Return a batch of a Parquet column as text."""
+    """Return a batch of a Parquet column as cells."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if floating := pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    dtype = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not pa.types.is_dictionary(column.type):
-        column = column.cast(pa.string()).dictionary_encode()
+        column = text_of(column).dictionary_encode()
     distinct = column.dictionary.cast(pa.string())
     if (pc.max(pc.utf8_length(distinct)).as_py() or 0) > MAX_CELL:
         raise CohortError(f"{path.name}, column {bare(name)}: a cell has more than {MAX_CELL:,} characters; shorten it")
     texts = ["", *distinct.fill_null("").to_pylist()]
-    if floating:
+    if pa.types.is_floating(dtype) or pa.types.is_decimal(dtype):
         texts = [*map(unmistakable, texts)]
     codes = column.indices.cast(pa.int32()).fill_null(-1).to_numpy(zero_copy_only=False) + 1
     return Cells(texts, codes.astype(np.int32)).take(np.arange(len(codes)))

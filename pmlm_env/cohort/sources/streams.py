@@ -20,6 +20,7 @@ import numpy as np
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.parsing import DATE_FORMAT, is_slashed, parse_datetimes
 from pmlm_env.cohort.sources.cells import Cells
+from pmlm_env.cohort.sources.parquet_files import text_of
 from pmlm_env.cohort.wording import bare, named, quoted, suggestion
 
 if TYPE_CHECKING:
@@ -254,9 +255,7 @@ def _as_text(batch: pa.RecordBatch, chosen: Mapping[str, str], names: Sequence[s
         column = batch.column(chosen[name])
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        if pa.types.is_floating(column.type):
-            column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
-        column = pc.fill_null(column.cast(pa.string()), "")
+        column = pc.fill_null(text_of(column), "")
         if name != _NAMES:
             column = pc.if_else(pc.is_in(column, value_set=pa.array(_MARKERS, pa.string())), "", column)
         columns.append(column)
