@@ -17,6 +17,7 @@ from pmlm_env.cohort.sources.cells import Cells
 from pmlm_env.cohort.sources.data_folder import DataFolder
 from pmlm_env.cohort.sources.histories import PatientTable, Person, StayFinder, moment_of
 from pmlm_env.cohort.sources.report import ReadReport
+from pmlm_env.cohort.sources.results import decimal_mark
 from pmlm_env.cohort.sources.streams import Columns
 from pmlm_env.cohort.sources.table_files import Table
 from pmlm_env.cohort.wording import tally
@@ -114,7 +115,9 @@ class Measurements:
         used = found == 0
         columns = {"patient_id": ids.take(used)}
         columns |= {name: cells[name].take(used) for name in COLUMNS[2:]}
-        return replace(Table.made(self.name, columns), row_word="result", decimal=".")
+        # Only if no result has a decimal point: one garbled text must not make thousands of the others' 1.234.
+        mark = "," if decimal_mark([columns["value"].texts]) == "," else "."
+        return replace(Table.made(self.name, columns), row_word="result", decimal=mark)
 
     def line(self, used: int) -> str:
         """Return how many results were left out and why; "" if none were.

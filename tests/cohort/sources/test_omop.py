@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pmlm_env.cohort import CohortError
@@ -89,3 +90,19 @@ def test_values_without_a_unit_in_a_doubtful_one_are_refused_without_a_map(tmp_p
     with pytest.raises(CohortError, match=r"no unit is given: give it in the files, or in a schema \(unit") as caught:
         read_omop(path)
     assert "map.toml" not in str(caught.value)
+
+
+def test_decimal_commas_are_read_if_no_result_has_a_point(tmp_path: Path) -> None:
+    path = write_omop(tmp_path, positive(hospital(25)))
+    plain, _ = read_omop(path)
+    with (path / "measurement.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    at = header.index("value_as_number")
+    for row in rows:
+        row[at] = row[at].replace(".", ",")
+    with (path / "measurement.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([header, *rows])
+    commas, report = read_omop(path)
+    assert report.decimal_comma
+    for one, other in zip(plain, commas, strict=True):
+        np.testing.assert_array_equal(one.values, other.values)
