@@ -84,7 +84,7 @@ class StreamedTable:
             chosen = {name: known[name] for name in (*needed, *optional) if name in known}
             for batch in self._read(path, list(chosen.values())):
                 n_rows += batch.num_rows
-                yield _with_iso_dates(path, _as_text(batch, chosen, (*needed, *optional)), chosen)
+                yield _with_iso_dates(path, _as_text(path, batch, chosen, (*needed, *optional)), chosen)
 
         if self.malformed > n_rows:
             raise CohortError(
@@ -243,7 +243,12 @@ def _first_line(path: Path) -> str:
     return line.rstrip("\r\n")
 
 
-def _as_text(batch: pa.RecordBatch, chosen: Mapping[str, str], names: Sequence[str]) -> pa.Table:
+def _as_text(path: Path, batch: pa.RecordBatch, chosen: Mapping[str, str], names: Sequence[str]) -> pa.Table:
+    """Return the columns of a batch as text, in the order of their names here.
+
+    Raises:
+        CohortError: A column has lists or other values that are not text, numbers or dates.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -255,7 +260,13 @@ def _as_text(batch: pa.RecordBatch, chosen: Mapping[str, str], names: Sequence[s
         column = batch.column(chosen[name])
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        column = pc.fill_null(text_of(column), "")
+        if pa.types.is_nested(column.type):
+            raise CohortError(
+                f"{path.name}, column {bare(chosen[name])}: contains {quoted(str(column.type))}, not text, numbers or "
+                "dates; write one value in each cell"
+            )
+        with readable(path):
+            column = pc.fill_null(text_of(column), "")
         if name != _NAMES:
             column = pc.if_else(pc.is_in(column, value_set=pa.array(_MARKERS, pa.string())), "", column)
         columns.append(column)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pmlm_env.cohort import Cohort, ReadReport
+from pmlm_env.cohort import Cohort, CohortError, ReadReport
 from pmlm_env.cohort.indicator import Indicator
 from pmlm_env.cohort.schema import Schema
 from pmlm_env.cohort.sources.meds import read_meds
@@ -65,6 +65,11 @@ def test_a_procedure_is_no_diagnosis_although_its_code_is_of_icd(tmp_path: Path)
     ):
         cohort, _ = read(tmp_path / code[:4], people, [{"code": code}])
         assert {patient.label for patient in cohort} == {label}
+
+
+def test_a_column_of_lists_is_refused_with_its_file(tmp_path: Path) -> None:
+    with pytest.raises(CohortError, match=r"9\.parquet, column numeric_value: contains 'list<.*not text, numbers or"):
+        read(tmp_path, positive(hospital(4)), [{"code": "LAB//Glucose", "numeric_value": [9.1]}])
 
 
 @pytest.mark.parametrize(("until", "mean"), [("12:00", 11.0), ("11:59", 10.0), ("", 14.0)])
