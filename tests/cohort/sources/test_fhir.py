@@ -108,6 +108,33 @@ def test_a_result_that_is_a_mere_code_is_no_number(tmp_path: Path) -> None:
     assert report.frequent_words == {"code 10828004": 1}
 
 
+def report(status: str, **times: Any) -> Resource:
+    """Return a report that contains a result without a time of its own."""
+    contained = observation("c", valueQuantity={"value": 99, "unit": "g/dL"})
+    for name in ("subject", "effectiveDateTime"):
+        del contained[name]
+    about = {"subject": {"reference": "Patient/p"}, "contained": [contained]}
+    return {"resourceType": "DiagnosticReport", "id": "r", "status": status, **about, **times}
+
+
+def test_the_results_in_a_report_have_its_time_and_do_not_hold_if_it_does_not(tmp_path: Path) -> None:
+    cohort, _ = read(tmp_path, observation(), report("final", effectivePeriod={"start": "2020-05-04"}))
+    assert [str(day) for day in cohort[0].dates] == ["2020-05-04", "2020-05-05"]
+    assert values(cohort) == {"Hemoglobin": [99.0, 12.5]}
+    wrong = report("entered-in-error", effectiveDateTime="2020-05-04")
+    cohort, notes = read(tmp_path, observation(), wrong)
+    assert values(cohort) == {"Hemoglobin": [12.5]}
+    assert "1 x status entered-in-error" in notes
+
+
+def test_a_result_about_somebody_else_is_not_the_patients(tmp_path: Path) -> None:
+    fetus = observation("x", valueQuantity={"value": 17}, focus=[{"reference": "Patient/fetus"}])
+    own = observation("y", effectiveDateTime="2020-05-06", focus=[{"reference": "Patient/p"}])
+    cohort, notes = read(tmp_path, observation(), fetus, own)
+    assert values(cohort) == {"Hemoglobin": [12.5, 12.5]}
+    assert "1 x about somebody else (focus)" in notes
+
+
 def test_the_components_of_a_blood_pressure_are_results(tmp_path: Path) -> None:
     def component(code: str, name: str, value: int) -> Resource:
         coding = {"system": "http://loinc.org", "code": code, "display": name}

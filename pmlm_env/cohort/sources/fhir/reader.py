@@ -47,8 +47,14 @@ from pmlm_env.cohort.wording import tally
 #: Status of results, reports and documents that hold (observation-status, diagnostic-report-status,
 #: document-reference-status, composition-status); "" is what exports without it mean.
 _FINAL = frozenset(("", "final", "amended", "corrected", "appended", "current", "active", "completed", "finished"))
+#: Status of a resource with which all that it contains is withdrawn.
+_WITHDRAWN = frozenset(("entered-in-error", "cancelled"))
+#: When a result was true: what a contained one without a time has of the resource that contains it.
+_EFFECTIVE = ("effectiveDateTime", "effectiveInstant", "effectivePeriod")
 #: Verification status of a condition that does not hold.
 _NOT_TRUE = frozenset(("entered-in-error", "refuted"))
+#: References to people: a result may be in the record of one and about another.
+_PEOPLE = ("Patient/", "RelatedPerson/")
 #: Measurements that are added at a time.
 _ROWS = 50_000
 #: Rank of a diagnosis that its encounter does not list, of a mere reason for an encounter, and of what is no disorder.
@@ -155,10 +161,11 @@ class _Records:
             add(resource, subject)
         for contained in items(resource.get("contained")):
             if text(contained, "resourceType") == "Observation":
-                inherited: Resource = {
-                    key: resource[key] for key in ("effectiveDateTime", "encounter") if key in resource
-                }
-                self._add_observation({**inherited, **contained}, subject_of(contained) or subject)
+                known = ("encounter", *(() if any(key in contained for key in _EFFECTIVE) else (*_EFFECTIVE, "issued")))
+                own = {key: resource[key] for key in known if key in resource} | contained
+                if text(resource, "status") in _WITHDRAWN:  # a report that does not hold has no results that do
+                    own["status"] = resource["status"]
+                self._add_observation(own, subject_of(contained) or subject)
 
     def settle(self) -> set[str]:
         """Return the people; if there are Patient resources, nobody else is one."""
@@ -254,6 +261,10 @@ class _Records:
             return
         if status not in _FINAL:
             self.results.left_out[f"status {status}"[:40]] += 1
+            return
+        about = [text(each, "reference") for each in items(resource.get("focus"))]
+        if any(each.startswith(_PEOPLE) and reference_id(each) != subject for each in about):
+            self.results.left_out["about somebody else (focus), such as a fetus"] += 1
             return
         self._person(subject)
         time, encounter = observed_time(resource), encounter_of(resource)
