@@ -318,6 +318,18 @@ def test_a_name_of_which_only_a_part_is_left_out_is_not_ignored(folder: Folder) 
     assert cohort.schema.ignored == ()
 
 
+@pytest.mark.parametrize(("cells", "said"), [(",", "the cell is empty"), ("b2,2022-02-02", "did you mean B2")])
+def test_an_indicator_of_rows_without_a_patient_is_not_left_out_with_them(
+    folder: Folder, cells: str, said: str
+) -> None:
+    labs = LABS + f"{cells},Zonulin,12,ug/L\n"  # as where a patient's rows share one merged cell
+    with pytest.raises(CohortError, match=rf"labs\.csv, line 7, column patient_id: .*{said}"):
+        read_cohort(folder(patients=PATIENTS, labs=labs))
+    _, report = read_cohort(folder(patients=PATIENTS, labs=labs), drop_bad_rows=True)
+    assert report.dropped["unknown patient"] == 1
+    assert "unknown indicator" not in report.dropped
+
+
 def test_names_that_a_schema_ignores_are_left_out_whatever_their_case_and_unit(folder: Folder) -> None:
     expected, _ = read_cohort(folder(patients=PATIENTS, labs=LABS))
     path = folder(patients=PATIENTS, labs=LABS + MORE + "B2,2022-02-02,BLOOD GROUP [serology],0,\n")

@@ -49,7 +49,10 @@ def from_long(table: Table, patients: Mapping[str, int], schema: Schema, problem
 
     position, position_of = _indicators(table, schema)
     known = position != UNKNOWN
-    problems.add("unknown indicator", table, ~known, "indicator", lambda i: _unknown_indicator(names[i], schema), names)
+    strange = ~known & (rows.patient != UNKNOWN)  # a row without a patient has a problem already
+    problems.add(
+        "unknown indicator", table, strange, "indicator", lambda i: _unknown_indicator(names[i], schema), names
+    )
 
     factors = unit_factors(table.column("unit"), position, schema)
     problems.add("wrong unit", table, factors.wrong, "unit", factors.problem, factors.pair.tolist())

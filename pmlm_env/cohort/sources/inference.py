@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from pmlm_env.cohort.errors import CohortError
 from pmlm_env.cohort.indicator import RESERVED, Indicator
@@ -134,8 +135,10 @@ def recognized(
                 renamed[name] = records.called(old)
         units = {name: each.unit for each, name in zip(groups, names, strict=True) if name is not None and each.unit}
         return known, replace(records, columns=columns, units=units, renamed=renamed), notes
-    texts = Cells.of(["" if name is None else name for name in names])
+    texts = Cells.of([each.written if name is None else name for each, name in zip(groups, names, strict=True)])
     keep = np.array([name is not None for name in names], dtype=np.bool_)[group]
+    if schema is None and not published:  # of rows without a patient, whoever reads the table says what they lack
+        keep |= np.array([not each.cells for each in groups], dtype=np.bool_)[group] & _without_patient(people, records)
     told = replace(records, columns={**records.columns, "indicator": Cells(texts.texts, texts.codes[group])})
     return known, told if keep.all() else told.where(keep), notes
 
@@ -188,6 +191,15 @@ def _check_people(people: Table, records: Table) -> None:
     raise CohortError(
         f"{records.name}, column {bare(records.called('patient_id'))}: no row is of a patient in {people.name}; {hint}"
     )
+
+
+def _without_patient(people: Table, records: Table) -> npt.NDArray[np.bool_]:
+    """Return which rows name no patient, or a patient of the table in another spelling."""
+    ours = {name.strip() for name in people.columns["patient_id"].texts}
+    similar, ids = {plain(name) for name in ours}, records.columns["patient_id"]
+    names = [name.strip() for name in ids.texts]
+    doubtful = [name not in ours and (not name or plain(name) in similar) for name in names]
+    return ids.spread(np.array(doubtful, dtype=np.bool_))
 
 
 def _examples(records: Table, long: bool) -> str:
