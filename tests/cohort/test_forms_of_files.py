@@ -333,6 +333,13 @@ def test_a_percentage_of_a_workbook_is_not_read_as_a_fraction(
     assert f"checkups.xlsx, row 2, column {column}: '{shown}' has a percent sign" in refused_lines(path)
 
 
+def test_a_formula_without_a_stored_value_is_not_an_empty_cell(folder: Folder) -> None:
+    path = folder(patients=PATIENTS)
+    rows = [["patient_id", "date", "hgb"], ["007", "2021-04-01", "90"], ["B2", "2022-02-01", "=60+60"]]
+    workbook(path / "checkups.xlsx", checkups=rows)
+    assert refused(path).startswith("checkups.xlsx, cell C3: a formula without a stored value; open the file in Excel")
+
+
 def test_a_large_workbook_is_refused(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder(patients=PATIENTS)
     workbook(path / "labs.xlsx", labs=rows_of(LABS))

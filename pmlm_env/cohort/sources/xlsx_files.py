@@ -27,6 +27,13 @@ from pmlm_env.cohort.wording import bare, named, quoted
 
 #: Days up to this one may be months.
 _MONTHS = 12
+#: A cell with a formula and without a value, in the XML of a sheet; a text may be empty (t="str").
+_UNSTORED = re.compile(
+    rb'<c (?![^<>]{0,200}t="str")[^<>]{0,200}?r="([A-Z]{1,3}\d{1,7})"[^<>]{0,200}>\s{0,9}'
+    rb"<f\b(?:[^<>]{0,200}/>|[^<>]{0,200}>[^<]{0,40000}</f>)\s{0,9}(?:<v\s{0,9}/>|<v></v>)?\s{0,9}</c>"
+)
+#: Bytes of XML that are searched at once, and more than a cell with a formula has.
+_BLOCK, _LONGEST = 2**20, 2**16
 #: What a number format shows as it stands: its percent sign does not multiply the number.
 _LITERAL = re.compile(r'"[^"]*"|\\.')
 
@@ -39,7 +46,8 @@ def read_xlsx(path: Path) -> Table:
 
     Raises:
         CohortError: openpyxl is not installed; it is not a workbook, or has several sheets of other names, no header,
-            or unnamed or repeated columns, or dates whose day and month Excel swapped, or exceeds a limit.
+            or unnamed or repeated columns, or a formula without a value, or dates whose day and month Excel swapped, or
+            exceeds a limit.
     """
     try:
         import openpyxl
@@ -55,7 +63,9 @@ def read_xlsx(path: Path) -> Table:
             raise too_large(path, f"{size:,} bytes when unpacked; at most {MAX_BYTES:,} are read")
         book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
         try:
-            return _read(path, _sheet(path, book))
+            sheet = _sheet(path, book)
+            _check_formulas(path, sheet)
+            return _read(path, sheet)
         finally:
             book.close()
     except CohortError:
@@ -74,6 +84,23 @@ def _sheet(path: Path, book: Any) -> Any:
             f"{path.name} has the sheets {named([*sheets])}: name the right one {quoted(path.stem)}, or remove the rest"
         )
     return own[0]
+
+
+def _check_formulas(path: Path, sheet: Any) -> None:
+    """Check that all formulas have values: programs other than Excel may write none, and they would be empty cells.
+
+    Raises:
+        CohortError: One has none.
+    """
+    with sheet._get_source() as source:
+        text = b""
+        while block := source.read(_BLOCK):
+            text = text[-_LONGEST:] + block
+            if found := _UNSTORED.search(text):
+                raise CohortError(
+                    f"{path.name}, cell {found[1].decode()}: a formula without a stored value; open the file in Excel "
+                    "and save it, which computes the formulas, or replace them by their values"
+                )
 
 
 def _read(path: Path, sheet: Any) -> Table:
