@@ -130,10 +130,9 @@ class Registry:
         Raises:
             ValueError: As for ``find``; or the class does not take these arguments.
         """
-        found = self.check(name, *arguments, kwargs=kwargs, **given)
-        known = _signature(found).parameters
-        usual = {key: value for key, value in (offered or {}).items() if key in known}
-        return found(*arguments, **given, **usual | dict(kwargs or {}))
+        known = _signature(self.find(name)).parameters
+        kwargs = {key: value for key, value in (offered or {}).items() if key in known} | dict(kwargs or {})
+        return self.check(name, *arguments, kwargs=kwargs, **given)(*arguments, **given, **kwargs)
 
     def check(self, name: str, *arguments: Any, kwargs: Mapping[str, Any] | None = None, **given: Any) -> Any:
         """Find a class and check that it takes these arguments; see ``make``.

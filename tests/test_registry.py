@@ -155,6 +155,18 @@ def test_an_instance_gets_the_users_arguments_and_those_offered_that_it_takes(
     assert REGISTRY.make("made_up_here:Reward", kwargs={"device": "tpu"}, offered={"device": "cpu"}).device == "tpu"
 
 
+def test_an_offered_argument_may_be_one_that_the_class_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "made_up_here.py").write_text(
+        "class Reward:\n    def __init__(self, device, weight):\n        self.given = device, weight\n"
+        "    def score(self): ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    offered = {"device": "cpu", "seed": 3}
+    assert REGISTRY.make("made_up_here:Reward", kwargs={"weight": 2.0}, offered=offered).given == ("cpu", 2.0)
+    with pytest.raises(ValueError, match="does not take these arguments: missing a required argument: 'weight'"):
+        REGISTRY.make("made_up_here:Reward", offered=offered)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
