@@ -74,7 +74,8 @@ class LetterEncoder:
 
     def __init__(self, size: int = 4, device: str = "auto", returns: str = "") -> None:
         self.hidden_size, self.returns = size, returns
-        self.asked_device, self.device = device, torch.device("cpu")
+        self.asked_device, self.device = device, torch.device("meta" if returns == "elsewhere" else "cpu")
+        self.last = torch.zeros(0)
 
     def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> Any:
         out = torch.zeros(*kept.shape, self.hidden_size)
@@ -82,9 +83,35 @@ class LetterEncoder:
             for slot, word in enumerate(prompt):
                 if kept[row, slot]:
                     out[row, slot, ord(word[0]) % self.hidden_size] = len(word)
-        if self.returns == "numpy":
-            return out.numpy()
-        return out[..., :1] if self.returns == "narrow" else out
+        match self.returns:
+            case "numpy":
+                return out.numpy()
+            case "narrow":
+                return out[..., :1]
+            case "deleted":
+                return out + 1
+            case "gradient":
+                return out.requires_grad_()
+            case "inference":
+                with torch.inference_mode():
+                    return out * 1
+            case "same":
+                self.last = out if self.last.shape != out.shape else self.last.copy_(out)
+                return self.last
+        return out
+
+
+class Needs:
+    """An encoder and a reward with a device that they need."""
+
+    def __init__(self, device: str, size: int = 2) -> None:
+        self.hidden_size, self.device = size, device
+
+    def encode(self, words: Sequence[Sequence[str]], kept: npt.NDArray[np.bool_]) -> torch.Tensor:
+        return torch.from_numpy(kept).float()[..., None].repeat(1, 1, self.hidden_size)
+
+    def score(self, replies: Sequence[str], episodes: Sequence[Episode]) -> list[float]:
+        return [float(len(reply)) for reply in replies]
 
 
 class Shout(LLM):

@@ -98,7 +98,18 @@ class CheckedEncoder:
         if not isinstance(found, torch.Tensor) or found.dtype != torch.float32 or found.shape != shape:
             what = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
             raise ValueError(f"the encoder {self.model_name} returned {what}, not a torch.float32 tensor {shape}")
+        if found.device.type != self.device.type:
+            raise ValueError(
+                f"the encoder {self.model_name} returned a tensor on {found.device}, but its device is {self.device}"
+            )
+        # A copy: the encoder may fill the same tensor again, or have made it with a gradient or in inference mode.
+        found = found.detach().clone()
         if not found.isfinite().all():
             raise ValueError(f"the encoder {self.model_name} returned numbers that are not finite")
+        if found[torch.from_numpy(~kept).to(found.device)].any():
+            raise ValueError(
+                f"the encoder {self.model_name} returned numbers other than zero where no word is left: policies tell "
+                "by the zeros which words are left"
+            )
         self.seconds += time.perf_counter() - started
         return found

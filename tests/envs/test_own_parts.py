@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 
@@ -191,6 +192,42 @@ def test_embeddings_of_another_kind_are_one_error_that_names_the_encoder(
     message = f"the encoder tests.own_parts:LetterEncoder returned {what}, not a torch.float32 tensor (1, 8, 6)"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         env.reset(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("returns", "message"),
+    [
+        ("deleted", "returned numbers other than zero where no word is left: policies tell by the zeros which words"),
+        ("elsewhere", "returned a tensor on cpu, but its device is meta"),
+    ],
+)
+def test_embeddings_that_would_mislead_a_policy_are_one_error_that_names_the_encoder(
+    own: dict[str, Any], returns: str, message: str
+) -> None:
+    env = gym.make("PMLM-v0", **{**own, "encoder_kwargs": {"size": 6, "returns": returns}, "max_words": 9})
+    with pytest.raises(ValueError, match=f"^{re.escape(f'the encoder tests.own_parts:LetterEncoder {message}')}"):
+        env.reset(seed=0)
+
+
+@pytest.mark.parametrize("returns", ["gradient", "inference", "same"])
+def test_embeddings_are_new_tensors_that_a_network_can_learn_from(own: dict[str, Any], returns: str) -> None:
+    options = {**own, "encoder_kwargs": {"size": 6, "returns": returns}, "array_type": "torch"}
+    vector, plain = (gym.make_vec("PMLM-v0", num_envs=2, **each) for each in (options, own))
+    first, second = [], []
+    for env, seen in ((vector, first), (plain, second)):
+        seen.append(env.reset(options={"episode": [0, 1]})[0]["embeddings"])
+        seen.append(env.step(np.array([1, 2]))[0]["embeddings"])
+    assert [each.tolist() for each in first] == [each.tolist() for each in second]
+    assert not first[0].requires_grad
+    weights = torch.ones(6, requires_grad=True)
+    (first[0] * weights).sum().backward()
+    assert weights.grad is not None
+
+
+def test_a_class_that_needs_the_device_gets_it(own: dict[str, Any]) -> None:
+    needs = {"encoder": "tests.own_parts:Needs", "encoder_kwargs": {"size": 3}, "reward": "tests.own_parts:Needs"}
+    env = gym.make("PMLM-v0", **{**own, **needs, "reward_kwargs": {}, "device": "cpu"})
+    assert env.reset(seed=0)[0]["embeddings"].shape == (8, 3)
 
 
 @pytest.mark.parametrize(
