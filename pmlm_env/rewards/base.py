@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pmlm_env.core.arrays import read_only
 from pmlm_env.core.episodes import Episode
 
 #: The name of the default reward.
@@ -62,7 +63,10 @@ class ReplyReward(Protocol):
 
 
 class ComponentReward(Protocol):
-    """Interface of a reward that is made of components, which infos, traces and tables show one by one."""
+    """Interface of a reward that is made of components, which infos, traces and tables show one by one.
+
+    The arrays that ``score`` and ``change`` get are read-only: change copies.
+    """
 
     @property
     def names(self) -> Sequence[str]:
@@ -117,10 +121,19 @@ class CheckedReward:
         name: The name.
         names: The names of its components.
         seconds: Wall time spent in ``components`` so far.
+
+    Raises:
+        ValueError: The reward lacks a method of its interface, or the names of its components.
     """
 
     def __init__(self, name: str, reward: ReplyReward | ComponentReward) -> None:
-        """Store the arguments."""
+        """Check that the methods and the names are there."""
+        methods = ("components", "score", "change") if hasattr(reward, "components") else ("score",)
+        if lacking := [each for each in methods if not callable(getattr(reward, each, None))]:
+            raise ValueError(
+                f"the reward {name} lacks {', '.join(lacking)}: it should have the method{'s' * (len(methods) > 1)} "
+                f"{', '.join(methods)}, see docs/rewards.md"
+            )
         self.name, self.seconds = name, 0.0
         self._reward: Any = reward if hasattr(reward, "components") else _ScoreOnly(reward)
         names = getattr(self._reward, "names", None)
@@ -163,7 +176,7 @@ class CheckedReward:
             ValueError: The reward returned something else than one finite number for each reply.
         """
         n = len(next(iter(components.values())))
-        return self._numbers("score", self._reward.score(components), n) if n else np.zeros(0)
+        return self._numbers("score", self._reward.score(_read_only(components)), n) if n else np.zeros(0)
 
     def change(
         self, before: Values, after: Values, same: Sequence[bool] | npt.NDArray[np.bool_]
@@ -181,7 +194,8 @@ class CheckedReward:
         """
         if not len(same):
             return np.zeros(0)
-        return np.where(same, 0.0, self._numbers("change", self._reward.change(before, after), len(same)))
+        found = self._reward.change(_read_only(before), _read_only(after))
+        return np.where(same, 0.0, self._numbers("change", found, len(same)))
 
     def _numbers(self, method: str, found: Any, n: int, component: str = "") -> npt.NDArray[np.float64]:
         """Return what a method returned as float64 (n,); a component may be NaN."""
@@ -202,6 +216,11 @@ class CheckedReward:
             f"the reward {self.name} returned {what}{of}: its method {method} should return one {kind} for each of "
             f"{n} replies, of shape ({n},)"
         )
+
+
+def _read_only(components: Values) -> Values:
+    """Return components that a method cannot change by mistake: the same values are shown, and used again."""
+    return {name: read_only(values) for name, values in components.items()}
 
 
 def mean_of(values: npt.NDArray[np.float64]) -> float:

@@ -326,6 +326,53 @@ def test_names_of_components_that_are_no_list_of_texts_are_one_error(names: Any)
         DeltaReward(TRAINING, _Fixed(["a", "b"]), reward)
 
 
+class _InPlace(_Episodes):
+    """Computes its score in an array that it was given."""
+
+    def score(self, components: Mapping[str, Any]) -> Any:
+        found = components["length"]
+        found -= 0.5 * components["label"]
+        return found
+
+
+class _InPlaceChange(_Episodes):
+    """Computes what an edit earns in an array that it was given."""
+
+    def change(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> Any:
+        after["length"][:] -= before["length"]
+        return after["length"]
+
+
+@pytest.mark.parametrize("kind", [_InPlace, _InPlaceChange])
+def test_a_reward_cannot_change_the_components_that_infos_show_and_changes_are_made_of(kind: type[_Episodes]) -> None:
+    reward = kind({"length": [1.0, 2.0], "label": [1.0, 2.0]})
+    with pytest.raises(ValueError, match="read-only"):
+        DeltaReward(TRAINING, _Fixed(["a", "b"]), reward)([0], ["x"])
+
+
+class _NoChange:
+    """Lacks a method that a reward with components needs."""
+
+    names = ("length",)
+
+    def components(self, replies: Sequence[Any]) -> Any:
+        raise AssertionError("it was asked")
+
+    score = components
+
+
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        (_NoChange(), "the reward _NoChange lacks change: it should have the methods components, score, change, see"),
+        (len, "the reward builtin_function_or_method lacks score: it should have the method score, see docs/rewards"),
+    ],
+)
+def test_a_reward_that_lacks_a_method_is_told_before_the_llm_is_asked(reward: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        DeltaReward(TRAINING, _Fixed([]), reward)
+
+
 def test_the_copy_of_the_initial_prompt_does_not_depend_on_the_prompt_that_was_asked() -> None:
     text = " ".join(TRAINING[0].words[:5])
     settings = {"weights": {"initial_copy": 1, "copy": 1, "bertscore_f1": 1}}
