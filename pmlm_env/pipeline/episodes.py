@@ -120,7 +120,7 @@ def make_episodes(
     logger.info("Fitting to %d parts of them, for out-of-fold prompts of training patients", config.n_folds)
     rng = np.random.default_rng(seed)
     train_proba = out_of_fold_proba(
-        lambda: make_predictor(config, seed, device), labeled_train, config.n_folds, rng=rng
+        lambda: make_predictor(config, seed, device), labeled_train, config.n_folds, rng=rng, name=config.predictor
     )
     pipeline = pipeline.calibrated(train_proba, labeled_train.y)
     train_proba = at_temperature(train_proba, pipeline.manifest.temperature)

@@ -91,8 +91,34 @@ def assign_folds(
     return folds
 
 
+def checked_proba(predictor: Predictor, cohort: Cohort, name: str) -> npt.NDArray[np.float64]:
+    """Return the probabilities that somebody's predictor returns for patients, float64 (N, n_labels).
+
+    Args:
+        predictor: The fitted predictor.
+        cohort: The patients.
+        name: The predictor's name, for messages.
+
+    Raises:
+        ValueError: It returned something else.
+    """
+    proba = np.ascontiguousarray(predictor.predict_proba(cohort), dtype=np.float64)
+    expected = (len(cohort), len(predictor.labels))
+    if proba.shape != expected or not (np.isfinite(proba) & (proba >= 0)).all() or not proba.any(axis=1).all():
+        raise ValueError(
+            f"the predictor {name} returned an array of shape {proba.shape} or values that are negative or not finite, "
+            f"or nothing but zeros; probabilities of shape {expected} are needed"
+        )
+    return proba
+
+
 def out_of_fold_proba(
-    make_predictor: Callable[[], Predictor], cohort: Cohort, n_folds: int = 5, *, rng: np.random.Generator
+    make_predictor: Callable[[], Predictor],
+    cohort: Cohort,
+    n_folds: int = 5,
+    *,
+    rng: np.random.Generator,
+    name: str | None = None,
 ) -> npt.NDArray[np.float64]:
     """Predict each training patient's label with a predictor that was not fitted to that patient.
 
@@ -104,13 +130,14 @@ def out_of_fold_proba(
         cohort: The training patients, at least two. With fewer patients than folds, each gets a fold.
         n_folds: The number of folds, at least two.
         rng: Draws the folds.
+        name: The predictor's name, for messages; None = that of its class.
 
     Returns:
         Probabilities, shape (N, n_labels), one column per label of ``cohort`` in sorted order. If all patients with a
         label are in one fold, as for a label with one patient, they get probability 0 for it.
 
     Raises:
-        ValueError: Fewer than two folds or two patients.
+        ValueError: Fewer than two folds or two patients, or a predictor returned something else than probabilities.
     """
     if n_folds < 2:
         raise ValueError(f"out-of-fold predictions need at least 2 folds, got {n_folds}")
@@ -125,5 +152,7 @@ def out_of_fold_proba(
         predictor = make_predictor()
         predictor.fit(cohort.take(np.flatnonzero(folds != fold)))
         columns = np.searchsorted(labels, predictor.labels)
-        proba[np.ix_(held_out, columns)] = predictor.predict_proba(cohort.take(held_out))
+        proba[np.ix_(held_out, columns)] = checked_proba(
+            predictor, cohort.take(held_out), name or type(predictor).__qualname__
+        )
     return proba

@@ -95,6 +95,26 @@ def test_folds_are_drawn_by_the_generator_given() -> None:
     assert (one != other).any()
 
 
+@pytest.mark.parametrize("returned", [np.array([np.nan, 1.0]), np.array([-0.5, 1.5]), np.array([0.0, 0.0])])
+def test_what_are_no_probabilities_are_told_in_each_fold(returned: npt.NDArray[np.float64], make_patient, rng) -> None:
+    class Unsure(Memory):
+        def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+            return np.tile(returned, (len(cohort), 1))
+
+    cohort = cohort_of(make_patient, "aaaabbbb")
+    with pytest.raises(ValueError, match=r"^the predictor .*Unsure returned an array of shape \(2, 2\) or values that"):
+        out_of_fold_proba(Unsure, cohort, n_folds=4, rng=rng)
+
+
+def test_one_row_is_not_taken_for_those_of_all_patients_of_a_fold(make_patient, rng) -> None:
+    class Single(Memory):
+        def predict_proba(self, cohort: Cohort) -> npt.NDArray[np.float64]:
+            return super().predict_proba(cohort)[:1]
+
+    with pytest.raises(ValueError, match=r"^the predictor mine returned an array of shape \(1, 2\)"):
+        out_of_fold_proba(Single, cohort_of(make_patient, "aaaabbbb"), n_folds=4, rng=rng, name="mine")
+
+
 def test_two_patients_are_enough(make_patient, rng) -> None:
     assert out_of_fold_proba(Memory, cohort_of(make_patient, "ab"), rng=rng).tolist() == [[0, 1], [1, 0]]
 
