@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,29 @@ class Forgetful(First):
 
     def peers(self, vectors: npt.NDArray[np.float32], ids: Sequence[str], k: int) -> list[list[Peer]]:
         return super().peers(vectors, ids, k)[:-1]
+
+
+class Nameless(First):
+    """Returns something else than peers."""
+
+    def __init__(self, *arguments: Any, returns: str = "") -> None:
+        super().__init__(*arguments)
+        self.returns = returns
+
+    def peers(self, vectors: npt.NDArray[np.float32], ids: Sequence[str], k: int) -> Any:
+        found = super().peers(vectors, ids, k)
+        match self.returns:
+            case "nothing":
+                return None
+            case "flat":
+                return found[0]
+            case "tuples":
+                return [[(peer.patient_id, peer.label, peer.similarity) for peer in peers] for peers in found]
+            case "unlike":
+                return [[replace(peer, similarity=None) for peer in peers] for peers in found]  # type: ignore[arg-type]
+            case "nan":
+                return [[replace(peer, similarity=float("nan")) for peer in peers] for peers in found]
+        return ((replace(peer, similarity=np.float32(1)) for peer in peers) for peers in found)
 
 
 class Halving(First):

@@ -39,10 +39,12 @@ from pmlm_env.pipeline.files import (
     write_manifest,
 )
 from pmlm_env.predictors import PREDICTORS, Predictor
+from pmlm_env.predictors.base import checked_proba
 from pmlm_env.predictors.calibration import at_temperature, fit_temperature
 from pmlm_env.predictors.inputs import InputScaler
 from pmlm_env.prompting import InitialPrompt, PeerForm
 from pmlm_env.retrieval import RETRIEVERS, PatientEncoder, Peer, Retriever, load_patient_encoder, patient_encoder
+from pmlm_env.retrieval.base import checked_peers
 from pmlm_env.retrieval.encoder_files import CONFIG_FILE, WEIGHTS_FILE
 
 #: What a saved pipeline consists of: a folder with anything else is not replaced.
@@ -257,13 +259,7 @@ class Pipeline:
         Raises:
             ValueError: The predictor returned something else.
         """
-        proba = np.ascontiguousarray(self.predictor.predict_proba(cohort), dtype=np.float64)
-        expected = (len(cohort), len(self.predictor.labels))
-        if proba.shape != expected or not (np.isfinite(proba) & (proba >= 0)).all() or not proba.any(axis=1).all():
-            raise ValueError(
-                f"the predictor {self.manifest.predictor.name} returned an array of shape {proba.shape} or values that "
-                f"are negative or not finite, or nothing but zeros; probabilities of shape {expected} are needed"
-            )
+        proba = checked_proba(self.predictor, cohort, self.manifest.predictor.name)
         return at_temperature(proba, self.manifest.temperature)
 
     def find_peers(self, vectors: npt.NDArray[np.float32], patients: Iterable[Patient]) -> list[list[Peer]]:
@@ -301,9 +297,7 @@ class Pipeline:
         persons = self.training.person_of
         _check_people(len(self.training.ids) - is_trained - n_other, self.k, f"patient {ids[0]}")
         k = self.k + n_other
-        found = self.retriever.peers(vectors.copy(), ids, k)
-        if len(found) != len(ids):
-            raise ValueError(f"the retriever {name} returned the peers of {len(found)} patients, not of {len(ids)}")
+        found = checked_peers(self.retriever.peers(vectors.copy(), ids, k), len(ids), name)
         known = self.training.label_of
         for own, peers in zip(ids, found, strict=True):
             names = {peer.patient_id for peer in peers if known.get(peer.patient_id) == peer.label} - {own}

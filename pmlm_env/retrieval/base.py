@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import isfinite
+from numbers import Real
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -74,3 +76,31 @@ class Retriever(Protocol):
             ValueError: A patient has fewer than ``k`` other training patients.
         """
         ...
+
+
+def checked_peers(found: Any, n_patients: int, name: str) -> list[list[Peer]]:
+    """Return the peers that somebody's retriever returned, as lists.
+
+    Args:
+        found: What it returned: for each patient, their peers.
+        n_patients: The number of patients it was asked about.
+        name: The retriever's name, for messages.
+
+    Raises:
+        ValueError: It returned something else than peers, a similarity that is not a finite number, or the peers of
+            another number of patients.
+    """
+    several = found if isinstance(found, Iterable) else [None]
+    rows: list[list[Any]] = [[*peers] if isinstance(peers, Iterable) else [None] for peers in several]
+    if not all(_is_peer(peer) for peers in rows for peer in peers):
+        raise ValueError(
+            f"the retriever {name} returned something else than peers: its method peers should return a list of "
+            "pmlm_env.retrieval.Peer(patient_id, label, similarity) for each patient, the similarity a finite number"
+        )
+    if len(rows) != n_patients:
+        raise ValueError(f"the retriever {name} returned the peers of {len(rows)} patients, not of {n_patients}")
+    return rows
+
+
+def _is_peer(peer: Any) -> bool:
+    return isinstance(peer, Peer) and isinstance(peer.similarity, Real) and isfinite(peer.similarity)

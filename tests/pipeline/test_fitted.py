@@ -316,6 +316,32 @@ def test_parts_that_break_their_interface_are_named(config: PipelineConfig, mess
         build_episodes(cohort, replace(config, n_folds=2), device="cpu")
 
 
+@pytest.mark.parametrize("returns", ["nothing", "flat", "tuples", "unlike", "nan"])
+def test_a_retriever_that_returns_no_peers_is_named_before_the_folds_are_fitted(
+    returns: str, train: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pmlm_env.pipeline.episodes.out_of_fold_proba", lambda *_, **__: pytest.fail("folds"))
+    config = PipelineConfig(
+        predictor="tests.own_stages:Shares",
+        patient_encoder="summaries",
+        retriever="tests.own_stages:Nameless",
+        retriever_kwargs={"returns": returns},  # type: ignore[arg-type]
+    )
+    with pytest.raises(
+        ValueError, match=r"^the retriever tests\.own_stages:Nameless returned something else than peers"
+    ):
+        build_episodes(train, config, device="cpu")
+
+
+def test_peers_may_come_in_generators_with_similarities_of_numpy(train: Cohort) -> None:
+    stages = {"predictor": "tests.own_stages:Shares", "patient_encoder": "summaries", "template": "personal"}
+    lazy, usual = (
+        Pipeline.fit(train, PipelineConfig(retriever=f"tests.own_stages:{name}", **stages), device="cpu")  # type: ignore[arg-type]
+        for name in ("Nameless", "First")
+    )
+    assert lazy.prompt_for(train[0]).prompt == usual.prompt_for(train[0]).prompt
+
+
 def test_parts_that_change_the_arrays_they_get_do_not_change_what_others_get() -> None:
     cohort = simulate_cohort(40, seed=1)
     config = PipelineConfig(k=3, retriever="tests.own_stages:Halving")
