@@ -12,6 +12,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from reprlib import repr as shortened
 from traceback import walk_tb
+from types import FrameType
 from typing import Any
 
 #: The value of an entry point: a class may be inside another one, and extras may follow.
@@ -183,12 +184,17 @@ class Registry:
         return found
 
 
+#: Methods that raise a ``ValueError`` with a message for the user; the last two are those of experiments.
+_REFUSING = ("__init__", "__post_init__", "load", "cells", "run")
+
 #: Classes and functions from outside pmlm-env that were found, each with its description.
 OUTSIDE: list[tuple[str, Any]] = []
 
 
 def failed_part(error: BaseException, ours: Collection[str]) -> str | None:
     """Say which class or function from outside pmlm-env an error came from, with the method and the line.
+
+    Of several that called each other, such as an agent whose prompts a reward scores, it is the one called last.
 
     Args:
         error: The error, with its traceback.
@@ -197,16 +203,26 @@ def failed_part(error: BaseException, ours: Collection[str]) -> str | None:
     Returns:
         Such as "the reward mine:Mine failed in score (/home/me/mine.py, line 12)"; None if it came from elsewhere.
     """
+    place = _place(error, ours)
+    return None if place is None else place[0]
+
+
+def _place(error: BaseException, ours: Collection[str]) -> tuple[str, str] | None:
+    """Return what ``failed_part`` says, and the name of the method."""
+    found: tuple[str, str] | None = None
+    blamed = ""
     for frame, line in walk_tb(error.__traceback__):
-        if frame.f_globals.get("__name__", "").partition(".")[0] in ours:
+        if _is_ours(frame, ours):
             continue  # which such a class may inherit
         code, module = frame.f_code, frame.f_globals.get("__name__")
         owner = frame.f_locals.get("self", frame.f_locals.get("cls"))
-        by_owner = [name for name, found in OUTSIDE if owner is found or type(owner) is found]
-        by_module = [name for name, found in OUTSIDE if module == getattr(found, "__module__", None)]
-        if names := by_owner or by_module:
-            return f"{names[-1]} failed in {code.co_name} ({code.co_filename}, line {line})"
-    return None
+        by_owner = [name for name, part in OUTSIDE if owner is part or type(owner) is part]
+        by_module = [name for name, part in OUTSIDE if module == getattr(part, "__module__", None)]
+        names = by_owner or by_module
+        if names and blamed not in names:
+            blamed = names[-1]
+            found = f"{blamed} failed in {code.co_name} ({code.co_filename}, line {line})", code.co_name
+    return found
 
 
 def failure(error: BaseException, ours: Collection[str]) -> str | None:
@@ -217,12 +233,25 @@ def failure(error: BaseException, ours: Collection[str]) -> str | None:
         ours: The top-level packages that are not outside.
 
     Returns:
-        None for other errors, and for those that say what to do.
+        None for other errors, and for those that say what to do: pmlm-env's own, and a ``ValueError`` by which a class
+        refuses its settings, what it is to load, or an experiment a run.
     """
     explained = type(error).__module__.partition(".")[0] in ours or isinstance(error, OSError)  # such as LLMError
-    failed = None if explained else failed_part(error, ours)
+    place = None if explained else _place(error, ours)
+    if place is None or (isinstance(error, ValueError) and (place[1] in _REFUSING or _raised_by(error, ours))):
+        return None
     why = " ".join(str(error).split())
-    return None if failed is None else f"{failed}: {type(error).__name__}{': ' if why else ''}{why}"
+    return f"{place[0]}: {type(error).__name__}{': ' if why else ''}{why}"
+
+
+def _raised_by(error: BaseException, ours: Collection[str]) -> bool:
+    """Whether an error was raised in one of some packages."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return bool(frames) and _is_ours(frames[-1], ours)
+
+
+def _is_ours(frame: FrameType, ours: Collection[str]) -> bool:
+    return frame.f_globals.get("__name__", "").partition(".")[0] in ours
 
 
 def _signature(found: Any) -> inspect.Signature:

@@ -6,6 +6,8 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pmlm_env.cohort import Cohort, Schema
 from pmlm_env.core.episodes import Episode
 from pmlm_env.llm.base import Reply, Request
@@ -19,6 +21,17 @@ NOTHING: dict[str, Any] = {}
 class FailsToFit(Shares):
     def fit(self, cohort: Cohort) -> None:
         NOTHING["condition"].fit(cohort)
+
+
+class FailsToFitShapes(Shares):
+    def fit(self, cohort: Cohort) -> None:
+        np.zeros(2) + np.zeros(3)
+
+
+class RefusesToLoad(Shares):
+    @classmethod
+    def load(cls, folder: Path) -> RefusesToLoad:
+        raise ValueError(f"{folder} is damaged")
 
 
 class FailsToPredict(Shares):

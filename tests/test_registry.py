@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pmlm_env.registry import Registry, is_path
+from pmlm_env.registry import Registry, failure, is_path
 
 REGISTRY = Registry("reward", "pmlm.rewards", {"bertscore": "pmlm_env.rewards.bertscore:BertScoreReward"})
 
@@ -203,3 +205,81 @@ def test_arguments_that_do_not_fit_are_refused_by_name_alone(
 )
 def test_a_path_is_told_by_its_form(name: str, expected: bool) -> None:
     assert is_path(name) == expected
+
+
+PARTS = """
+import numpy as np
+from pmlm_env.kwargs import Kwargs
+
+class Agent:
+    def fit(self, call, reward):
+        call(self._judge, reward)
+    def _judge(self, reward):
+        reward.score()
+
+class Ours:
+    def score(self):
+        Kwargs([1])
+"""
+
+REWARD = """
+import numpy as np
+
+class Reward:
+    def __init__(self, weight=1.0):
+        if weight < 0:
+            _refuse(weight)
+    def score(self):
+        _add()
+
+def _add():
+    np.zeros(2) + np.zeros(3)
+
+def _refuse(weight):
+    raise ValueError(f"weight is {weight}: use 0 or more")
+"""
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """An agent and two rewards from outside."""
+    (tmp_path / "made_up_agent.py").write_text(PARTS)
+    (tmp_path / "made_up_reward.py").write_text(REWARD)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pmlm_env.registry.OUTSIDE", [])
+    agents = Registry("agent", "pmlm.agents", {}, ["fit"])
+    return {
+        "agent": agents.find("made_up_agent:Agent"),
+        "reward": REGISTRY.find("made_up_reward:Reward"),
+        "ours": REGISTRY.find("made_up_agent:Ours"),
+    }
+
+
+def _failure(call: Callable[[], Any]) -> str | None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011, any message
+        call()
+    return failure(caught.value, ("pmlm_env", "agents", "tests"))
+
+
+def test_of_two_parts_the_one_that_was_called_last_has_failed(parts: dict[str, Any]) -> None:
+    said = _failure(lambda: parts["agent"]().fit(_call, parts["reward"]()))
+    assert said is not None
+    assert said.startswith("the reward made_up_reward:Reward failed in score (")
+    assert said.endswith("): ValueError: operands could not be broadcast together with shapes (2,) (3,)")
+
+
+def test_a_part_that_was_called_back_has_failed_where_it_was_called_first(parts: dict[str, Any]) -> None:
+    with pytest.raises(AttributeError) as caught:
+        parts["agent"]().fit(_call, None)
+    said = failure(caught.value, ("pmlm_env", "agents", "tests"))
+    assert said is not None
+    assert said.startswith("the agent made_up_agent:Agent failed in fit (")
+
+
+def test_values_that_a_class_or_pmlm_env_refuses_are_no_failure_of_the_class(parts: dict[str, Any]) -> None:
+    assert _failure(lambda: parts["reward"](weight=-1.0)) is None
+    assert _failure(lambda: parts["ours"]().score()) is None
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> None:
+    function(*arguments)

@@ -88,13 +88,13 @@ def exit_code(attempt: Attempt, run: Callable[[Attempt], int]) -> int:
     except Exception as error:
         if attempt.stops:  # an interrupted import or a closed terminal can raise any error
             return _stopped(attempt, attempt.stops[0])
+        if (failed := failure(error, _OURS)) is not None:
+            attempt.say(failed)
+            return 1
         if isinstance(error, ValueError):
             attempt.say(error)
             return 2
         if attempt.rank and isinstance(error, LostProcessError):  # the first says so
-            return 1
-        if (failed := failure(error, _OURS)) is not None:
-            attempt.say(failed)
             return 1
         if not isinstance(error, OSError | RuntimeError):  # these types are raised for failures not caused by the input
             raise

@@ -162,7 +162,7 @@ class _Collector(logging.Handler):
 
 def _portable(error: Exception) -> Exception:
     """Return an error that another process can raise and describe as this one would."""
-    if not isinstance(error, ValueError) and (said := failure(error, OURS)) is not None:
+    if (said := failure(error, OURS)) is not None:
         return RuntimeError(said)
     try:
         copy.deepcopy(error)  # takes an object apart and makes it anew as Ray does

@@ -37,6 +37,12 @@ def said(capsys: pytest.CaptureFixture[str], command: str, *arguments: object) -
     ("option", "name", "method", "error"),
     [
         ("--predictor", "FailsToFit", "fit", "KeyError: 'condition'"),
+        (
+            "--predictor",
+            "FailsToFitShapes",
+            "fit",
+            "ValueError: operands could not be broadcast together with shapes (2,) (3,)",
+        ),
         ("--predictor", "FailsToPredict", "predict_proba", "NotImplementedError"),
         ("--predictor", "FailsToSave", "save", "ZeroDivisionError: division by zero"),
         ("--retriever", "FailsToFind", "peers", "AttributeError: no such vector"),
