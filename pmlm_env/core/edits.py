@@ -298,6 +298,9 @@ def kept_after(
     Raises:
         ValueError: An edit is not possible or not allowed.
     """
+    if not isinstance(edits, Sequence) or len(edits) != len(indices):
+        what = f"{len(edits)}" if isinstance(edits, Sequence) else f"a {type(edits).__name__}"
+        raise ValueError(f"the edits of {len(indices)} prompts should be a list of as many tuples of Edit, not {what}")
     rules = rules or EditRules(n_edits=episodes.max_words)
     width = _width(episodes, rules)
     editable = editable_words(episodes, rules.protect)
@@ -305,6 +308,11 @@ def kept_after(
     kept = np.arange(width) < episodes.lengths[list(indices)][:, None]
     for row, (index, each) in enumerate(zip(indices, edits, strict=True)):
         episode = episodes[index]
+        if not isinstance(each, Sequence) or not all(isinstance(edit, Edit) for edit in each):
+            raise ValueError(
+                f"patient {episode.patient_id}: the edits are a {type(each).__name__}, or have something else than "
+                "Edit in it: use a tuple of Edit, as pmlm_env.core.edits.deletions returns it"
+            )
         if len(each) > budgets[index]:
             raise ValueError(f"patient {episode.patient_id}: {len(each)} edits, but only {budgets[index]} are allowed")
         for number, edit in enumerate(each, start=1):

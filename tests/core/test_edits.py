@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import pickle
+import re
 from dataclasses import replace
 from typing import Any
 from weakref import ref
@@ -318,3 +319,21 @@ def test_which_words_may_be_edited_is_found_once_for_a_set_and_goes_with_it() ->
     del found, episodes
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        ([()], "the edits of 2 prompts should be a list of as many tuples of Edit, not 1"),
+        (iter([(), ()]), "the edits of 2 prompts should be a list of as many tuples of Edit, not a list_iterator"),
+        (None, "the edits of 2 prompts should be a list of as many tuples of Edit, not a NoneType"),
+        (
+            [(), [3, 4]],
+            "patient P1: the edits are a list, or have something else than Edit in it: use a tuple of Edit, as",
+        ),
+        ([None, ()], "patient P0: the edits are a NoneType, or have something else than Edit"),
+    ],
+)
+def test_edits_that_are_none_are_told_by_patient(edits: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        apply_edits(make_episodes(2), [0, 1], edits)
