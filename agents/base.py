@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+
+import numpy as np
 
 from agents.problem import Editor, Problem, Shape
 from agents.settings import Range, plain
@@ -99,7 +102,10 @@ class Agent(ABC):
         """
 
     def learned(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-        """Return what was learned: JSON values, and float32 tensors by name. Both are empty by default."""
+        """Return what was learned: JSON values, and float32 tensors by name. Both are empty by default.
+
+        What numpy has in place of these, and tensors of other numbers, are saved as such values and tensors.
+        """
         return {}, {}
 
     def restore(self, values: Mapping[str, Any], tensors: ReadTensors, device: str) -> None:
@@ -130,7 +136,7 @@ class Agent(ABC):
         """Write ``config.json`` and ``model.safetensors`` into ``folder``, for ``agents.registry.load``.
 
         Raises:
-            ValueError: The agent was not fitted yet.
+            ValueError: The agent was not fitted yet, or ``learned`` returned what cannot be saved.
             OSError: A file cannot be written.
         """
         if self.shape is None:
@@ -140,7 +146,14 @@ class Agent(ABC):
         folder = Path(folder)
         make_folder(folder)
         values, tensors = self.learned()
-        write(folder / WEIGHTS, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+        try:
+            values = json.loads(json.dumps(values, default=_from_numpy))
+        except TypeError as error:
+            raise ValueError(
+                f"what the agent {self.name} has learned cannot be saved: {error}: its method learned should return "
+                "JSON values, and tensors by name"
+            ) from None
+        write(folder / WEIGHTS, save({name: self._float32(name, tensor) for name, tensor in tensors.items()}))
         content = {
             "agent": self.name,
             "settings": plain(self.config),
@@ -149,6 +162,25 @@ class Agent(ABC):
             "learned": values,
         }
         write_json(folder / CONFIG, content)
+
+    def _float32(self, name: str, values: Any) -> torch.Tensor:
+        """Return a tensor that ``learned`` returned as it is saved: a copy, because tensors may share memory."""
+        import torch
+
+        try:
+            tensor = torch.as_tensor(values).detach()
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(
+                f"what the agent {self.name} has learned cannot be saved: {shortened(name)} is of type "
+                f"{type(values).__name__}: its method learned should return tensors by name"
+            ) from None
+        copy = tensor.to("cpu", torch.float32, copy=True).contiguous()
+        if not tensor.is_floating_point() and not torch.equal(copy.to(tensor.dtype), tensor.cpu()):
+            raise ValueError(
+                f"what the agent {self.name} has learned cannot be saved: {shortened(name)} has whole numbers that "
+                "float32 cannot hold: return them among the JSON values"
+            )
+        return copy
 
     @property
     def editor(self) -> Editor | None:
@@ -179,6 +211,13 @@ class Agent(ABC):
     def holds_prompts(self) -> bool:
         """Whether ``save`` writes whole prompts of training patients; such an agent is not published."""
         return False
+
+
+def _from_numpy(value: Any) -> Any:
+    """Return a number or an array of numpy as a JSON value."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"there is a value of type {type(value).__name__}")
 
 
 class StepwiseAgent(Agent):

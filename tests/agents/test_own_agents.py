@@ -291,3 +291,63 @@ def test_a_name_that_no_table_could_hold_is_refused(imported: Path, capsys: pyte
     install(Path.cwd(), "a|b", PATH)
     said = in_one_line("benchmark", "--agents 'a|b'", capsys)
     assert "the agent a|b cannot be used: its name may contain letters, digits, spaces and any of _.,=+():-" in said
+
+
+LEARNED = """
+import torch
+
+class Learned(FirstWords):
+    def learned(self):
+        shared = torch.arange(2.0, dtype=torch.float64)
+        values = {"n": np.int64(3), "on": np.bool_(True), "slots": np.arange(2)}
+        return values, {"a": shared, "b": shared, "c": np.ones((2, 1), dtype=np.float16), "d": torch.arange(3)}
+
+    def restore(self, values, tensors, device):
+        self.values = values
+        self.tensors = tensors({"a": (2,), "b": (2,), "c": (2, 1), "d": (3,)})
+
+class Unsaved(FirstWords):
+    def learned(self):
+        return {"a": {1}}, {}
+
+class NoTensor(FirstWords):
+    def learned(self):
+        return {}, {"a": ["x"]}
+
+class TooLarge(FirstWords):
+    def learned(self):
+        return {}, {"a": torch.tensor([2**24 + 1])}
+"""
+
+
+def test_what_an_agent_has_learned_may_be_numpys_and_of_any_precision(imported: Path, tmp_path: Path) -> None:
+    write_module(imported.parent, text=MODULE + LEARNED)
+    agent = make("stranger:Learned")
+    agent.fit(make_problem(n=2))
+    agent.save(tmp_path / "agent")
+    restored: Any = load(tmp_path / "agent", allow_import=True)
+    assert restored.values == {"n": 3, "on": True, "slots": [0, 1]}
+    assert {name: each.tolist() for name, each in restored.tensors.items()} == {
+        "a": [0.0, 1.0],
+        "b": [0.0, 1.0],
+        "c": [[1.0], [1.0]],
+        "d": [0.0, 1.0, 2.0],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("Unsaved", "there is a value of type set: its method learned should return JSON values, and tensors by name"),
+        ("NoTensor", "'a' is of type list: its method learned should return tensors by name"),
+        ("TooLarge", "'a' has whole numbers that float32 cannot hold: return them among the JSON values"),
+    ],
+)
+def test_what_an_agent_cannot_have_learned_is_told_with_its_name(
+    kind: str, message: str, imported: Path, tmp_path: Path
+) -> None:
+    write_module(imported.parent, text=MODULE + LEARNED)
+    agent = make(f"stranger:{kind}")
+    agent.fit(make_problem(n=2))
+    with pytest.raises(ValueError, match=f"^what the agent stranger:{kind} has learned cannot be saved: {message}$"):
+        agent.save(tmp_path / "agent")
