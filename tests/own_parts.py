@@ -158,6 +158,12 @@ class Silent(Shout):
                 yield {index: Completion(" ", 1, 1, "stop") for index in range(len(requests))}
             case "half":
                 yield {index: Completion("a \ud800", 1, 1, "stop") for index in range(len(requests))}
+            case "no text":
+                yield {index: Completion(None, 1, 1, "stop") for index in range(len(requests))}  # type: ignore[arg-type]
+            case "no tokens":
+                yield {index: Completion("a", 1, None, "stop") for index in range(len(requests))}  # type: ignore[arg-type]
+            case "another end":
+                yield {index: Completion("a", 1, 1, "eos") for index in range(len(requests))}  # type: ignore[arg-type]
             case "texts":
                 yield dict.fromkeys(range(len(requests)), "a reply")
             case "list":

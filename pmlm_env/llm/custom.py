@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Mapping, Sequence
+from reprlib import repr as shortened
 from typing import Any
 
 from pmlm_env.io.keys import holds_key
@@ -88,8 +89,8 @@ class CheckedLLM(LLM):
         def checked(batch: Any) -> dict[int, Reply]:
             if not isinstance(batch, Mapping) or not batch.keys() <= open_:
                 raise self._wrong("not a mapping from the index of each request, once, to its reply")
-            if wrong := [each for each in batch.values() if not _is_reply(each)]:
-                raise self._wrong(f"a {type(wrong[0]).__name__} that is neither a whole Completion nor an LLMError")
+            if wrong := next(filter(None, map(_why_no_reply, batch.values())), ""):
+                raise self._wrong(wrong)
             open_.difference_update(batch)
             return {index: _usable(reply) for index, reply in batch.items()}
 
@@ -101,12 +102,19 @@ class CheckedLLM(LLM):
         return ValueError(f"the LLM {self.name} returned {what}: see pmlm_env.llm.LLM.replies")
 
 
-def _is_reply(reply: Any) -> bool:
+def _why_no_reply(reply: Any) -> str:
+    """Return what is wrong with what should be a reply; "" = nothing. It quotes no text of a reply."""
     if not isinstance(reply, Completion):
-        return isinstance(reply, LLMError)
-    tokens = (reply.prompt_tokens, reply.completion_tokens)
-    counted = all(type(number) is int and number >= 0 for number in tokens)
-    return isinstance(reply.text, str) and counted and reply.finish_reason in ("stop", "length")
+        return "" if isinstance(reply, LLMError) else f"a {type(reply).__name__}, not a Completion or an LLMError"
+    if not isinstance(reply.text, str):
+        return f"a Completion whose text is a {type(reply.text).__name__}, not text"
+    for name in ("prompt_tokens", "completion_tokens"):
+        number = getattr(reply, name)
+        if type(number) is not int or number < 0:
+            return f"a Completion whose {name} are {shortened(number)}, not a whole number, 0 or more (0 = unknown)"
+    if reply.finish_reason not in ("stop", "length"):
+        return f"a Completion whose finish_reason is {shortened(reply.finish_reason)}, not 'stop' or 'length'"
+    return ""
 
 
 def _usable(reply: Reply) -> Reply:

@@ -96,7 +96,20 @@ def test_a_limit_on_concurrency_has_no_effect() -> None:
 @pytest.mark.parametrize(
     ("returns", "message"),
     [
-        ("texts", "the LLM tests.own_parts:Silent returned a str that is neither a whole Completion nor an LLMError"),
+        ("texts", "the LLM tests.own_parts:Silent returned a str, not a Completion or an LLMError: see pmlm_env.llm"),
+        (
+            "no text",
+            "the LLM tests.own_parts:Silent returned a Completion whose text is a NoneType, not text: see pmlm_env.llm",
+        ),
+        (
+            "no tokens",
+            "the LLM tests.own_parts:Silent returned a Completion whose completion_tokens are None, not a whole "
+            "number, 0 or more (0 = unknown): see",
+        ),
+        (
+            "another end",
+            "the LLM tests.own_parts:Silent returned a Completion whose finish_reason is 'eos', not 'stop' or 'length'",
+        ),
         ("list", "the LLM tests.own_parts:Silent returned not a mapping from the index of each request, once, to its"),
         ("unasked", "the LLM tests.own_parts:Silent returned not a mapping from the index of each request, once"),
         ("none", "the LLM tests.own_parts:Silent returned no reply to 2 of 2 requests"),
