@@ -80,10 +80,13 @@ class EditRules:
                 "and at most 1, such as 0.2"
             )
         object.__setattr__(self, "n_edits", value)
-        if self.max_words is not None and self.max_words < 1:
-            raise ValueError(
-                f"max_words is {self.max_words}: use 1 or more, or leave it out: then the longest prompt decides"
-            )
+        if (most := self.max_words) is not None:
+            if not isinstance(most, Integral) or isinstance(most, bool) or most < 1:
+                raise ValueError(
+                    f"max_words is {shortened(most)}: use a whole number, 1 or more, or leave it out: then the longest "
+                    "prompt decides"
+                )
+            object.__setattr__(self, "max_words", int(most))
         names = (self.protect,) if isinstance(self.protect, str) else tuple(self.protect)
         allowed = (*get_args(Role), *WORD_KINDS)
         if unknown := sorted(set(names) - set(allowed)):

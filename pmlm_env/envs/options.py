@@ -11,6 +11,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from pmlm_env.core.edits import EditRules
 from pmlm_env.core.episodes import Split
 from pmlm_env.core.languages import is_chinese
@@ -146,11 +148,12 @@ def task_from(kind: type[TaskOptions], task: EditTask | None, given: Mapping[str
 
 
 def options_from(kind: type[Kind], given: Mapping[str, Any]) -> Kind:
-    """Check arguments: each must be known, and be a name, a number or a path.
+    """Check arguments: each must be known, and be a name, a number or a path; numbers may be numpy's.
 
     Raises:
         ValueError: One is not.
     """
+    given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
     kinds = get_type_hints(kind)
     names = [each.name for each in fields(kind)]
     for name, value in given.items():

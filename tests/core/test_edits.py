@@ -146,10 +146,20 @@ def test_rows_that_rest_are_left_alone() -> None:
 
 
 def test_a_prompt_longer_than_the_slots_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"^max_words is 0: use 1 or more, or leave it out"):
+    with pytest.raises(ValueError, match=r"^max_words is 0: use a whole number, 1 or more, or leave"):
         EditRules(max_words=0)
     with pytest.raises(ValueError, match="max_words is 11, but the prompt of patient P0 has 12 words"):
         EditBatch(make_episodes(1), 1, EditRules(1, 11))
+
+
+@pytest.mark.parametrize("most", [15.0, True, "15"])
+def test_a_number_of_slots_that_is_not_whole_is_refused(most: Any) -> None:
+    with pytest.raises(ValueError, match=r"^max_words is .*: use a whole number, 1 or more, or leave it out"):
+        EditRules(max_words=most)
+
+
+def test_a_number_of_slots_may_be_numpys() -> None:
+    assert type(EditRules(max_words=np.int64(15)).max_words) is int
 
 
 @given(st.lists(st.integers(-2, 16), max_size=20))

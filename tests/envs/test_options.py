@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
 from pmlm_env import EditRules, EditTask, PMLMEnv, PMLMLiteEnv
 from pmlm_env.envs.lite.task import LiteOptions
-from pmlm_env.envs.options import PMLMOptions
+from pmlm_env.envs.options import PMLMOptions, options_from
 from tests.standins import HashEncoder, MarkedWordsReward, make_episodes, make_task
 
 OBJECTS = r"put objects into an EditTask\(episodes, encoder, reward\), and pass it as task"
@@ -114,3 +115,11 @@ def test_the_page_of_an_env_lists_every_argument(env: type, options: type) -> No
     arguments = (env.__doc__ or "").split("## Arguments")[1].split("## ")[0]
     names = {name for row in re.findall(r"^ *\| (``.*?) \|", arguments, re.MULTILINE) for name in row.split("``")[1::2]}
     assert names == {each.name for each in fields(options)} | {"render_mode", "task"}
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    given = {"n_samples": 2, "scorer_layer": 3, "send_values": True, "n_edits": 4, "temperature": 0.5, "llm_seed": 6}
+    options = options_from(PMLMOptions, {name: np.array(value)[()] for name, value in given.items()})
+    assert {name: getattr(options, name) for name in given} == given
+    assert [type(getattr(options, name)) for name in given] == [int, int, bool, int, float, int]
+    assert gym.make("PMLMLite-v0", max_words=np.int64(200)).action_space.n == 200
