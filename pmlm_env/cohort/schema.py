@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pmlm_env.cohort.indicator import MAX_BOUND, Indicator, check_indicator
+from pmlm_env.cohort.patient_checks import as_days, as_values, check_text
 from pmlm_env.cohort.schema_checks import check_name, checked_values
 from pmlm_env.cohort.wording import folded, quoted, suggestion, tidy
 from pmlm_env.core.labels import Label
@@ -258,11 +259,18 @@ class Patient:
         return self.person_id or self.patient_id
 
     def __post_init__(self) -> None:
-        """Check the shapes.
+        """Check the values, and convert numbers and dates.
 
         Raises:
-            ValueError: ``values`` does not have one row per date.
+            ValueError: A text is none, ``values`` are no numbers, infinite, or not one row per date, or the dates are
+                not ascending days.
         """
+        for name in ("patient_id", "label", "reference", "person_id"):
+            check_text(self.patient_id, name, getattr(self, name))
+        for name, value in self.extra.items():
+            check_text(self.patient_id, f"extra[{shortened(name)}]", value)
+        object.__setattr__(self, "dates", as_days(self.patient_id, self.dates))
+        object.__setattr__(self, "values", as_values(self.patient_id, self.values))
         if self.values.ndim != 2 or len(self.values) != len(self.dates):
             raise ValueError(
                 f"patient {self.patient_id}: values have shape {self.values.shape}, "
@@ -286,11 +294,12 @@ class Cohort(Sequence[Patient]):
     schema: Schema
 
     def __post_init__(self) -> None:
-        """Check the shapes.
+        """Check the shapes; patients from a generator become a tuple.
 
         Raises:
             ValueError: A patient's values do not have one column per indicator.
         """
+        object.__setattr__(self, "patients", tuple(self.patients))
         for patient in self.patients:
             if patient.values.shape[1] != len(self.schema.indicators):
                 raise ValueError(

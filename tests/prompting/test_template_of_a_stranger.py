@@ -141,7 +141,7 @@ def test_of_a_long_history_a_prompt_takes_no_more_memory_than_is_allowed(tmp_pat
     n = 3_000
     dates = np.datetime64("2020-01-01") + np.arange(n)
     values = np.full((n, N_INDICATORS), 7.0)
-    patient = Patient("P1", dates[-1], "normal", "She is well.", dates, values)
+    patient = Patient("P1", "normal", "She is well.", dates[-1], dates, values)
     (tmp_path / "mine.txt").write_text("self: " + "{labs:all}" * 100 + "\n")
     with pytest.raises(ValueError, match="the prompt of patient P1 is longer than 50,000 characters"):
         InitialPrompt(tmp_path / "mine.txt").fill("normal", (), None, patient)
